@@ -1,0 +1,1 @@
+"""Covariances, and closed-form divergences of the laws that torch does not register."""
