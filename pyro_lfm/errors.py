@@ -1,12 +1,12 @@
-"""The exceptions of the library. Each message names the argument, what was expected and what came."""
+"""The exceptions of the library. Each message names the argument, what was expected, what came, the remedy."""
 
 
 class DeclarationError(ValueError):
-    """A model or guide is declared in a way that cannot be wired."""
+    """A model, a guide or an inference is declared in a way that cannot work."""
 
 
 class ShapeError(DeclarationError):
-    """A tensor or a network has the wrong shape."""
+    """A tensor or the output of a network has the wrong shape."""
 
 
 class DataError(ValueError):
@@ -14,4 +14,8 @@ class DataError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A fit stopped because its loss was no longer finite."""
+    """A fit stopped because its loss or a gradient was no longer finite; the last good weights are back."""
+
+
+class ScaleFloorWarning(UserWarning):
+    """A fitted standard deviation sits on its floor ``min_scale``: the likelihood wants to grow without bound."""

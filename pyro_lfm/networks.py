@@ -1,72 +1,61 @@
-"""Sources: where the parameters of a factor come from.
+"""Networks: the maps from a factor's parents to its parameters.
 
-A source has ``build(in_size, out_size) -> nn.Module``; the built module maps a context of shape
-(B, in_size) to parameters of shape (B, out_size). A source that reads no context is a constant.
+A network is declared by a factory that is told the sizes when the model is wired:
+``(in_size, out_size) -> nn.Module``, or, for networks over images, an object with
+``build(in_shape, out_shape)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import torch
 from torch import nn
 
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
-    "tanh": nn.Tanh,
+    "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
-    "silu": nn.SiLU,
     "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
     "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
 }
 
 
-class Constant(nn.Module):
-    """A parameter that depends on nothing: learned (θ) or fixed."""
-
-    def __init__(self, value: torch.Tensor, learned: bool):
-        super().__init__()
-        if learned:
-            self.value = nn.Parameter(value)
-        else:
-            self.register_buffer("value", value)
-
-    def forward(self, context: torch.Tensor | None) -> torch.Tensor:
-        return self.value
-
-
-class Flattened(nn.Module):
-    """Runs a module over any batch shape, so that layers written for (B, in) serve draws × rows as well."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, context: torch.Tensor) -> torch.Tensor:
-        output = self.module(context.reshape(-1, context.shape[-1]))
-        return output.reshape(*context.shape[:-1], -1)
+def _activation(name: str) -> type[nn.Module]:
+    if name not in ACTIVATIONS:
+        raise DeclarationError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
+    return ACTIVATIONS[name]
 
 
 class MLP:
-    """A multilayer perceptron: hidden widths, then a linear output.
+    """A multilayer perceptron (B, in) -> (B, out): hidden layers of the given widths, a linear output.
 
-    >>> MLP(16, activation="tanh").build(2, 3)(torch.zeros(5, 2)).shape
+    Args:
+        hidden: widths of the hidden layers; none at all gives one linear layer.
+        activation: ``relu``, ``tanh``, ``elu``, ``silu``, ``gelu``, ``softplus``, ``sigmoid``, ``leaky_relu``.
+        dropout: probability that a hidden unit is dropped while training.
+
+    >>> MLP(16, 16, activation="tanh")(2, 3)(torch.zeros(5, 2)).shape
     torch.Size([5, 3])
     """
 
-    def __init__(self, *hidden: int, activation: str = "relu"):
-        if activation not in ACTIVATIONS:
-            raise DeclarationError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
-        self.hidden, self.activation = hidden, activation
+    def __init__(self, *hidden: int, activation: str = "relu", dropout: float = 0.0):
+        if any(not isinstance(width, int) or width < 1 for width in hidden):
+            raise DeclarationError(f"hidden widths of an MLP must be positive ints; got {hidden}")
+        self.hidden, self.activation, self.dropout = hidden, activation, dropout
+        self._unit = _activation(activation)
 
-    def build(self, in_size: int, out_size: int) -> nn.Module:
+    def __call__(self, in_size: int, out_size: int) -> nn.Module:
         layers: list[nn.Module] = []
         for width in self.hidden:
-            layers += [nn.Linear(in_size, width), ACTIVATIONS[self.activation]()]
+            layers += [nn.Linear(in_size, width), self._unit()]
+            if self.dropout:
+                layers.append(nn.Dropout(self.dropout))
             in_size = width
         return nn.Sequential(*layers, nn.Linear(in_size, out_size))
 
@@ -74,101 +63,75 @@ class MLP:
         return f"MLP({', '.join(map(str, self.hidden))})"
 
 
-class Affine(nn.Module):
-    """x ↦ x Wᵀ + b, with W (out, in) and b (out,) each a constant, learned or fixed."""
+class Convolutional:
+    """Strided 3×3 convolutions: an encoder of images (C, H, W), or a decoder to images.
 
-    def __init__(self, weight: nn.Module, bias: nn.Module):
+    Each width halves the picture (rounded up) on the way in and doubles it on the way out. Which of the two
+    it is follows from the shapes: the event size of the image's factor must be given as (C, H, W).
+
+    >>> Convolutional(8, 16).build((1, 9, 9), (4,))(torch.zeros(5, 1, 9, 9)).shape
+    torch.Size([5, 4])
+    >>> Convolutional(8, 16).build((4,), (1, 9, 9))(torch.zeros(5, 4)).shape
+    torch.Size([5, 1, 9, 9])
+    """
+
+    def __init__(self, *channels: int, activation: str = "relu"):
+        if not channels or any(not isinstance(width, int) or width < 1 for width in channels):
+            raise DeclarationError(f"channels of a Convolutional must be positive ints; got {channels}")
+        self.channels, self.activation = channels, activation
+        self._unit = _activation(activation)
+
+    def build(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> nn.Module:
+        if len(in_shape) == 3 and len(out_shape) != 3:
+            return self._encoder(in_shape, prod(out_shape))
+        if len(out_shape) == 3 and len(in_shape) != 3:
+            return self._decoder(prod(in_shape), out_shape)
+        raise DeclarationError(
+            "Convolutional maps an image (C, H, W) to a vector or a vector to an image; got "
+            f"{tuple(in_shape)} -> {tuple(out_shape)}: declare the image's factor with its shape, as in Gaussian((1, 28, 28))"
+        )
+
+    def _encoder(self, image: tuple[int, ...], out_size: int) -> nn.Module:
+        depth, height, width = image
+        layers: list[nn.Module] = []
+        for channels in self.channels:
+            layers += [nn.Conv2d(depth, channels, 3, stride=2, padding=1), self._unit()]
+            depth, height, width = channels, -(-height // 2), -(-width // 2)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(depth * height * width, out_size))
+
+    def _decoder(self, in_size: int, image: tuple[int, ...]) -> nn.Module:
+        # Sizes on the way out are those of an encoder read backwards, so odd pictures come out right.
+        sizes = [tuple(image[1:])]
+        for _ in self.channels:
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+        depths = (*self.channels[::-1], image[0])
+        sizes.reverse()
+        start = (depths[0], *sizes[0])
+        layers: list[nn.Module] = [nn.Linear(in_size, prod(start)), nn.Unflatten(1, start)]
+        for i in range(len(self.channels)):
+            extra = tuple(big - (2 * small - 1) for small, big in zip(sizes[i], sizes[i + 1], strict=True))
+            up = nn.ConvTranspose2d(
+                depths[i], depths[i + 1], 3, stride=2, padding=1, output_padding=(extra[0], extra[1])
+            )
+            layers += [self._unit(), up]
+        return nn.Sequential(*layers)
+
+    def __repr__(self) -> str:
+        return f"Convolutional({', '.join(map(str, self.channels))})"
+
+
+class Applied(nn.Module):
+    """A network over any batch shape: draws and rows are flattened to one batch dimension and put back.
+
+    Maps (..., *in_shape) to (..., *out_shape), in the network's own floating type.
+    """
+
+    def __init__(self, network: nn.Module, in_ndim: int, out_shape: torch.Size):
         super().__init__()
-        self.weight, self.bias = weight, bias
+        self.network, self.in_ndim, self.out_shape = network, in_ndim, out_shape
 
-    def forward(self, context: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(context, self.weight(None), self.bias(None))
-
-
-@dataclass(frozen=True)
-class Linear:
-    """An affine map of the parents; ``weight`` and ``bias`` may be ``Fixed`` or ``Learned`` values.
-
-    >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0)).build(2, 3)(torch.ones(1, 2))
-    tensor([[2., 2., 2.]])
-    """
-
-    weight: Fixed | Learned | None = None
-    bias: Fixed | Learned | None = None
-
-    def build(self, in_size: int, out_size: int) -> nn.Module:
-        start = nn.Linear(in_size, out_size)
-        weight = self.weight or Learned(start.weight.detach().clone())
-        bias = self.bias or Learned(torch.zeros(out_size))
-        return Affine(weight.constant((out_size, in_size)), bias.constant((out_size,)))
-
-
-def _as_float(value: Any) -> torch.Tensor:
-    """A tensor keeps its floating type; numbers and arrays take torch's default."""
-    if isinstance(value, torch.Tensor) and value.is_floating_point():
-        return value.detach().clone()
-    return torch.as_tensor(value, dtype=torch.get_default_dtype()).clone()
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A free parameter θ, the same for all rows, starting at ``init`` (zero if None).
-
-    For a covariance, ``init`` is in its natural unit: variances, or the matrix.
-    """
-
-    init: Any = None
-
-    learned = True
-
-    def value(self) -> torch.Tensor | None:
-        return None if self.init is None else _as_float(self.init)
-
-    def constant(self, shape: tuple[int, ...]) -> Constant:
-        value = self.value()
-        start = torch.zeros(shape) if value is None else value
-        try:
-            return Constant(start.expand(shape).clone(), self.learned)
-        except RuntimeError:
-            raise ShapeError(f"value must broadcast to shape {shape}; got {tuple(start.shape)}") from None
-
-
-class Fixed(Learned):
-    """A value that is never trained. For a covariance: variances, or the matrix."""
-
-    learned = False
-
-    def __init__(self, value: Any):
-        super().__init__(value)
-
-
-Source = MLP | Linear | Learned | Fixed | nn.Module | Callable[[int, int], nn.Module]
-
-
-def reads_context(source: Any) -> bool:
-    return source is not None and not isinstance(source, Learned)
-
-
-def build(source: Any, in_size: int, out_size: int, what: str) -> nn.Module:
-    """The module of a source, its output size checked by a trial on two rows of zeros."""
-    if source is None or isinstance(source, Learned):
-        return (source or Learned()).constant((out_size,))
-    if in_size == 0:
-        raise DeclarationError(f"{what} is a network but has no parents: name them in given=")
-    if isinstance(source, nn.Module):
-        module = source
-    else:
-        module = source.build(in_size, out_size) if hasattr(source, "build") else source(in_size, out_size)
-    parameter = next(module.parameters(), torch.empty(0))
-    modes = {child: child.training for child in module.modules()}
-    try:
-        with torch.no_grad():
-            output = module.eval()(torch.zeros(2, in_size, dtype=parameter.dtype, device=parameter.device))
-    except RuntimeError as error:
-        raise ShapeError(f"{what} must take input of size {in_size}; it failed: {error}") from error
-    finally:
-        for child, mode in modes.items():
-            child.training = mode
-    if output.reshape(2, -1).shape[1] != out_size:
-        raise ShapeError(f"{what} must give output of size {out_size}; got {tuple(output.shape[1:])}")
-    return Flattened(module)
+    def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        weight = next(self.network.parameters(), context)
+        batch = context.shape[: context.dim() - self.in_ndim]
+        flat = context.reshape(-1, *context.shape[context.dim() - self.in_ndim :])
+        return self.network(flat.to(weight.dtype)).reshape(*batch, *self.out_shape)

@@ -1,1 +1,1 @@
-"""Covariances, and closed-form divergences of the laws that torch does not register."""
+"""Covariances, sources of parameters, closed-form divergences, and the laws that torch lacks."""

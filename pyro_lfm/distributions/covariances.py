@@ -1,148 +1,200 @@
-"""Covariance structures of a Gaussian, the same for priors, likelihoods and guides."""
+"""Covariance structures of a Gaussian, the same for priors, likelihoods and guides.
+
+Every standard deviation is ``min_scale + softplus(raw)``. The floor is needed: a Gaussian likelihood with
+free variance is unbounded above (Mattei and Frellsen, 2018, section 3).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import expm1, log, prod
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from torch.distributions.transforms import ReshapeTransform
 from torch.nn.functional import softplus
 
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
 
-
-def _unsoftplus(scale: torch.Tensor, floor: float) -> torch.Tensor:
-    """r with floor + softplus(r) = scale."""
-    if not bool((scale > floor).all()):
-        raise DeclarationError(
-            f"standard deviations must exceed min_scale={floor}; got {float(scale.min()):g}: lower min_scale"
-        )
-    excess = scale - floor
-    return excess + torch.log(-torch.expm1(-excess))
+_UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
 
 
 class Covariance(ABC):
-    """How the raw outputs of a source become the covariance of a Gaussian over D dimensions.
+    """How the raw numbers of a source become the covariance of a Gaussian over events of a shape with D entries.
 
-    Every standard deviation is ``min_scale + softplus(raw)``. The floor is needed: a Gaussian
-    likelihood with free variance is unbounded above (Mattei and Frellsen 2018).
+    Args:
+        source: where the raw numbers come from: a network, ``Learned``, ``Fixed``, ``PerRow``; by default a
+            head of the factor's ``network=``, or a learned constant.
+        min_scale: the smallest standard deviation, in the units of the variable.
     """
 
     source: Any
     min_scale: float
 
     @abstractmethod
-    def size(self, dim: int) -> int:
-        """How many raw numbers describe it."""
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        """The shape of the raw numbers."""
 
     @abstractmethod
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor) -> dist.TorchDistribution:
-        """The Gaussian with mean ``loc`` (..., D) and raw covariance ``raw`` (..., size(D))."""
+    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+        """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
 
     @abstractmethod
-    def raw(self, value: torch.Tensor, dim: int) -> torch.Tensor:
-        """The raw numbers of a natural value: variances, or the matrix."""
+    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        """The raw numbers of a natural value: variances (Isotropic, Diagonal) or the matrix (Full)."""
 
-    def start(self, dim: int) -> torch.Tensor:
-        """The raw numbers at which a learned constant starts."""
-        return torch.zeros(self.size(dim))
+    def start(self, event: torch.Size) -> torch.Tensor:
+        """The raw numbers at which a learned constant starts: the identity."""
+        return torch.full(self.raw_shape(event), _UNIT)
+
+    def scale(self, raw: torch.Tensor) -> torch.Tensor:
+        """Standard deviations (or the diagonal of L) from raw numbers."""
+        return self.min_scale + softplus(raw)
+
+    def unscale(self, scale: torch.Tensor) -> torch.Tensor:
+        """The raw numbers of standard deviations: the inverse of ``scale``."""
+        if not bool((scale > self.min_scale).all()):
+            raise DeclarationError(
+                f"standard deviations must be above min_scale={self.min_scale:g}; got {float(scale.min()):g}: "
+                "give larger variances or lower min_scale"
+            )
+        excess = scale - self.min_scale
+        return excess + torch.log(-torch.expm1(-excess))
 
     def __repr__(self) -> str:
         return type(self).__name__
 
 
-def _normal(loc: torch.Tensor, scale: torch.Tensor) -> dist.TorchDistribution:
+def _check_min_scale(min_scale: float) -> float:
+    if not min_scale >= 0:
+        raise DeclarationError(f"min_scale must be a number ≥ 0; got {min_scale!r}")
+    return float(min_scale)
+
+
+def _independent(loc: torch.Tensor, scale: torch.Tensor, event: torch.Size) -> Any:
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
-    return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(1)
+    return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(len(event))
 
 
 class Isotropic(Covariance):
     """Σ = σ² I.
 
-    >>> Isotropic().distribution(torch.zeros(3), torch.zeros(1)).variance.unique().numel()
+    >>> Isotropic().distribution(torch.zeros(3), torch.zeros(1), torch.Size((3,))).variance.unique().numel()
     1
     """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, min_scale
+        self.source, self.min_scale = source, _check_min_scale(min_scale)
 
-    def size(self, dim: int) -> int:
-        return 1
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        return torch.Size((1,) * len(event))
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor) -> dist.TorchDistribution:
-        return _normal(loc, self.min_scale + softplus(raw))
+    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+        return _independent(loc, self.scale(raw), event)
 
-    def raw(self, value: torch.Tensor, dim: int) -> torch.Tensor:
-        return _unsoftplus(value.reshape(1).sqrt(), self.min_scale)
+    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        if value.numel() != 1:
+            raise ShapeError(f"the variance of Isotropic must be one number; got shape {tuple(value.shape)}")
+        return self.unscale(value.reshape(self.raw_shape(event)).sqrt())
 
 
 class Diagonal(Covariance):
-    """Σ = diag(σ²); a ``Fixed`` or ``Learned`` value is the vector of variances."""
+    """Σ = diag(σ²).
+
+    >>> Diagonal(min_scale=0.5).distribution(torch.zeros(2), torch.full((2,), -50.0), torch.Size((2,))).stddev
+    tensor([0.5000, 0.5000])
+    """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, min_scale
+        self.source, self.min_scale = source, _check_min_scale(min_scale)
 
-    def size(self, dim: int) -> int:
-        return dim
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        return event
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor) -> dist.TorchDistribution:
-        return _normal(loc, self.min_scale + softplus(raw))
+    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+        return _independent(loc, self.scale(raw), event)
 
-    def raw(self, value: torch.Tensor, dim: int) -> torch.Tensor:
-        return _unsoftplus(value.expand(dim).sqrt(), self.min_scale)
+    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        return self.unscale(value.sqrt())
+
+
+def _shaped(law: Any, event: torch.Size) -> Any:
+    """A Gaussian over flat vectors, put into the event's shape."""
+    if len(event) == 1:
+        return law
+    return Pushforward(law, [ReshapeTransform(torch.Size((prod(event),)), event)])
 
 
 class LowRank(Covariance):
-    """Σ = W Wᵀ + diag(σ²) with W of shape (D, rank)."""
+    """Σ = W Wᵀ + diag(σ²), W of shape (D, rank).
+
+    >>> law = LowRank(1).distribution(torch.zeros(3), torch.ones(6), torch.Size((3,)))
+    >>> float(law.covariance_matrix[0, 1])
+    1.0
+    """
 
     def __init__(self, rank: int, source: Any = None, *, min_scale: float = 1e-3):
-        self.rank, self.source, self.min_scale = rank, source, min_scale
+        if not isinstance(rank, int) or rank < 1:
+            raise DeclarationError(f"rank of LowRank must be a positive int, as in LowRank(2); got {rank!r}")
+        self.rank, self.source, self.min_scale = rank, source, _check_min_scale(min_scale)
 
-    def size(self, dim: int) -> int:
-        return dim * (self.rank + 1)
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        return torch.Size((prod(event) * (self.rank + 1),))
 
-    def start(self, dim: int) -> torch.Tensor:
-        # W = 0 is a saddle: no gradient would ever reach it.
-        return torch.cat([torch.zeros(dim), 0.1 * torch.randn(dim * self.rank)])
+    def start(self, event: torch.Size) -> torch.Tensor:
+        # W = 0 is a saddle that no gradient leaves, so W starts at small random numbers.
+        dim = prod(event)
+        return torch.cat([torch.full((dim,), _UNIT), 0.1 * torch.randn(dim * self.rank)])
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor) -> dist.TorchDistribution:
-        dim = loc.shape[-1]
-        diagonal = (self.min_scale + softplus(raw[..., :dim])) ** 2
+    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+        dim = prod(event)
+        flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         factor = raw[..., dim:].reshape(*raw.shape[:-1], dim, self.rank)
-        return dist.LowRankMultivariateNormal(loc, factor, diagonal, validate_args=False)
+        diagonal = self.scale(raw[..., :dim]).square()
+        return _shaped(dist.LowRankMultivariateNormal(flat, factor, diagonal, validate_args=False), event)
 
-    def raw(self, value: torch.Tensor, dim: int) -> torch.Tensor:
-        raise DeclarationError(
-            "a LowRank covariance takes no fixed or initial value; use Full with the matrix instead"
-        )
+    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        raise DeclarationError("LowRank takes no Fixed or initial value: use Full with the matrix")
+
+    def __repr__(self) -> str:
+        return f"LowRank({self.rank})"
 
 
 class Full(Covariance):
-    """Σ = L Lᵀ, L lower triangular with a positive diagonal; a ``Fixed`` value is the matrix Σ."""
+    """Σ = L Lᵀ, L lower triangular with a positive diagonal.
+
+    >>> Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,))).scale_tril[1, 0]
+    tensor(3.)
+    """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, min_scale
+        self.source, self.min_scale = source, _check_min_scale(min_scale)
 
-    def size(self, dim: int) -> int:
-        return dim * (dim + 1) // 2
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        dim = prod(event)
+        return torch.Size((dim * (dim + 1) // 2,))
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor) -> dist.TorchDistribution:
-        dim = loc.shape[-1]
-        tril = torch.diag_embed(self.min_scale + softplus(raw[..., :dim]))
-        if dim > 1:
-            row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
-            lower = raw.new_zeros(*raw.shape[:-1], dim, dim)
-            lower[..., row, column] = raw[..., dim:]
-            tril = tril + lower
-        return dist.MultivariateNormal(loc, scale_tril=tril, validate_args=False)
+    def start(self, event: torch.Size) -> torch.Tensor:
+        dim = prod(event)
+        return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
 
-    def raw(self, value: torch.Tensor, dim: int) -> torch.Tensor:
+    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+        dim = prod(event)
+        flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
+        tril = torch.diag_embed(self.scale(raw[..., :dim]))
+        row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
+        below = raw.new_zeros(*raw.shape[:-1], dim, dim)
+        below[..., row, column] = raw[..., dim:]
+        return _shaped(dist.MultivariateNormal(flat, scale_tril=tril + below, validate_args=False), event)
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        dim = prod(event)
         if value.shape != (dim, dim):
             raise ShapeError(f"covariance must have shape ({dim}, {dim}); got {tuple(value.shape)}")
-        try:
-            tril = torch.linalg.cholesky(value)
-        except RuntimeError:
-            raise DeclarationError("covariance must be symmetric positive definite") from None
+        tril, failed = torch.linalg.cholesky_ex(value)
+        if bool(failed) or not torch.allclose(value, value.mT):
+            raise DeclarationError("covariance must be a symmetric positive definite matrix")
         row, column = torch.tril_indices(dim, dim, -1)
-        return torch.cat([_unsoftplus(tril.diagonal(), self.min_scale), tril[row, column]])
+        return torch.cat([self.unscale(tril.diagonal()), tril[row, column]])

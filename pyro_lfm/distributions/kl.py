@@ -1,6 +1,9 @@
-"""KL(q ‖ p), in closed form for every pair of Gaussians, whatever their covariance structure."""
+"""KL(q ‖ p) in closed form: every pair of Gaussians, whatever their covariances, and what torch registers."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.distributions import (
@@ -10,50 +13,75 @@ from torch.distributions import (
     Normal,
     kl_divergence,
 )
+from torch.distributions.transforms import ReshapeTransform
+
+from pyro_lfm.distributions.pushforward import Pushforward
 
 
-def _is_diagonal(law: torch.distributions.Distribution) -> bool:
-    return isinstance(law, Independent) and isinstance(law.base_dist, Normal) and len(law.event_shape) == 1
+@dataclass(frozen=True)
+class _Moments:
+    """A Gaussian over flat vectors: mean (..., D), and either standard deviations (..., D) or L (..., D, D)."""
+
+    loc: torch.Tensor
+    scale: torch.Tensor | None = None
+    tril: torch.Tensor | None = None
 
 
-def _tril(law: torch.distributions.Distribution) -> torch.Tensor:
-    return torch.diag_embed(law.stddev) if _is_diagonal(law) else law.scale_tril
+def _moments(law: Any) -> _Moments | None:
+    if isinstance(law, Pushforward) and all(isinstance(t, ReshapeTransform) for t in law.transforms):
+        return _moments(law.base_dist)
+    if isinstance(law, MultivariateNormal | LowRankMultivariateNormal):
+        return _Moments(law.loc, tril=law.scale_tril)
+    events = len(law.event_shape)
+    while isinstance(law, Independent):
+        law = law.base_dist
+    if type(law).__name__ != "Normal" or not isinstance(law, Normal):
+        return None
+    start = law.loc.dim() - events
+    return _Moments(law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1))
 
 
-def _is_gaussian(law: torch.distributions.Distribution) -> bool:
-    return _is_diagonal(law) or isinstance(law, MultivariateNormal | LowRankMultivariateNormal)
-
-
-def kl_closed_form(
-    q: torch.distributions.Distribution, p: torch.distributions.Distribution
-) -> torch.Tensor | None:
-    """KL(q ‖ p) in nats, shape = the broadcast batch shape; None where there is no closed form.
+def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
+    """KL(q ‖ p) in nats, one number per batch element; None where no closed form is known.
 
     For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ].
 
+    Args:
+        q, p: distributions over the same event; their batch shapes broadcast.
+
     >>> q = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
-    >>> p = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    >>> p = Independent(Normal(torch.ones(2), torch.ones(2)), 1)
     >>> float(kl_closed_form(q, p))
-    0.0
+    1.0
     """
-    if _is_gaussian(q) and _is_gaussian(p) and not (_is_diagonal(q) and _is_diagonal(p)):
-        lq = _tril(q)
-        if _is_diagonal(p):
-            trace = (lq.square().sum(-1) / p.variance).sum(-1)
-            quadratic = ((p.mean - q.mean).square() / p.variance).sum(-1)
-            log_det_p = 2 * p.stddev.log().sum(-1)
-        else:
-            lp = _tril(p)
-            batch = torch.broadcast_shapes(lp.shape[:-2], lq.shape[:-2])
-            lp, lq_wide = lp.expand(*batch, *lp.shape[-2:]), lq.expand(*batch, *lq.shape[-2:])
-            trace = torch.linalg.solve_triangular(lp, lq_wide, upper=False).square().sum((-2, -1))
-            gap = (p.mean - q.mean).unsqueeze(-1)
-            lp = lp.expand(*torch.broadcast_shapes(batch, gap.shape[:-2]), *lp.shape[-2:])
-            quadratic = torch.linalg.solve_triangular(lp, gap, upper=False).square().sum((-2, -1))
-            log_det_p = 2 * lp.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_det_q = 2 * lq.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return 0.5 * (trace + quadratic - q.event_shape[0] + log_det_p - log_det_q)
+    gaussian_q, gaussian_p = _moments(q), _moments(p)
+    if gaussian_q is not None and gaussian_p is not None:
+        return _kl_gaussian(gaussian_q, gaussian_p)
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
         return None
+
+
+def _kl_gaussian(q: _Moments, p: _Moments) -> torch.Tensor:
+    gap = p.loc - q.loc
+    if p.scale is not None:
+        variance_q = q.scale.square() if q.scale is not None else q.tril.square().sum(-1)  # type: ignore[union-attr]
+        spread = ((variance_q + gap.square()) / p.scale.square()).sum(-1)
+    else:
+        # tr(Σp⁻¹ Σq) and the quadratic form from one triangular solve of [Lq, gap].
+        root_q = torch.diag_embed(q.scale) if q.scale is not None else q.tril
+        batch = torch.broadcast_shapes(root_q.shape[:-2], gap.shape[:-1], p.tril.shape[:-2])  # type: ignore[union-attr]
+        right = torch.cat([_expand(root_q, batch), _expand(gap.unsqueeze(-1), batch)], -1)  # type: ignore[arg-type]
+        solved = torch.linalg.solve_triangular(_expand(p.tril, batch), right, upper=False)  # type: ignore[arg-type]
+        spread = solved.square().sum((-2, -1))
+    return 0.5 * (spread - gap.shape[-1] + _log_det(p) - _log_det(q))
+
+
+def _expand(matrix: torch.Tensor, batch: torch.Size) -> torch.Tensor:
+    return matrix.expand(*batch, *matrix.shape[-2:])
+
+
+def _log_det(law: _Moments) -> torch.Tensor:
+    scales = law.scale if law.scale is not None else law.tril.diagonal(dim1=-2, dim2=-1)  # type: ignore[union-attr]
+    return 2 * scales.log().sum(-1)

@@ -1,0 +1,78 @@
+"""Likelihoods of rows with missing entries: the marginal law of what was observed."""
+
+from __future__ import annotations
+
+from math import log, pi
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.errors import DataError
+
+
+class MarginalGaussian(dist.TorchDistribution):
+    """The marginal of a multivariate Gaussian over the observed entries of each row, exactly.
+
+    Missing rows and columns of Σ are replaced by those of the identity and missing residuals by zero, so
+    that each missing entry adds −½ ln 2π, which is put back.
+    """
+
+    def __init__(self, law: Any, mask: torch.Tensor):
+        self.law, self.mask = law, mask
+        batch = torch.broadcast_shapes(law.batch_shape, mask.shape[:-1])
+        super().__init__(batch, law.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.law.support
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self.law.mean
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> MarginalGaussian:
+        return MarginalGaussian(self.law.expand(batch_shape), self.mask)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> torch.Tensor:
+        return self.law.expand(self.batch_shape).sample(sample_shape)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        keep = self.mask.to(value.dtype)
+        residual = ((value - self.law.mean) * keep).unsqueeze(-1)
+        covariance = self.law.covariance_matrix * keep.unsqueeze(-1) * keep.unsqueeze(-2)
+        tril = torch.linalg.cholesky(covariance + torch.diag_embed(1 - keep))
+        batch = torch.broadcast_shapes(tril.shape[:-2], residual.shape[:-2])
+        residual = residual.expand(*batch, *residual.shape[-2:])
+        tril = tril.expand(*batch, *tril.shape[-2:])
+        quadratic = torch.linalg.solve_triangular(tril, residual, upper=False).square().sum((-2, -1))
+        log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * (quadratic + log_det + keep.sum(-1) * log(2 * pi))
+
+
+def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
+    """``law`` restricted to the entries where ``mask`` (B, *event) is True; the law itself if mask is None."""
+    if mask is None:
+        return law
+    events = len(law.event_shape)
+    if events == 0:
+        return law.mask(mask)
+    if isinstance(law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal):
+        return MarginalGaussian(law, mask)
+    if isinstance(law, torch.distributions.Independent):
+        # What is independent is masked entry by entry; what is inside must be all there or all missing.
+        inner = mask.flatten(mask.dim() - len(law.base_dist.event_shape)) if law.base_dist.event_shape else mask
+        base_mask = _whole(inner, name) if law.base_dist.event_shape else inner
+        masked = law.base_dist.expand(torch.broadcast_shapes(law.base_dist.batch_shape, base_mask.shape))
+        return masked.mask(base_mask).to_event(law.reinterpreted_batch_ndims)
+    return law.mask(_whole(mask.flatten(mask.dim() - events), name))
+
+
+def _whole(mask: torch.Tensor, name: str) -> torch.Tensor:
+    rows = mask.all(-1)
+    if bool((rows != mask.any(-1)).any()):
+        raise DataError(
+            f"{name} has rows with some entries missing, but its law cannot be divided into entries: "
+            "fill them in, or make the whole row missing (all NaN)"
+        )
+    return rows

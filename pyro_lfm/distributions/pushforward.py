@@ -1,0 +1,48 @@
+"""The law of a transformed variable, with moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions import Transform
+from torch.distributions.transforms import ReshapeTransform
+
+from pyro_lfm.runtime import Stream
+
+_DRAWS = 4000
+
+
+class Pushforward(dist.TransformedDistribution):
+    """The law of T(y), y ~ base: a Gaussian carried onto the support of a constrained latent.
+
+    Torch gives such a law no mean. Here mean and variance are exact for a reshape, and for any other
+    transform Monte Carlo averages over 4,000 draws of a fixed seed (relative error about 2% of the standard
+    deviation).
+
+    >>> law = Pushforward(dist.Normal(0.0, 0.5), [torch.distributions.transforms.ExpTransform()])
+    >>> abs(float(law.mean) - 2.718281828 ** 0.125) < 0.05
+    True
+    """
+
+    def __init__(self, base: Any, transforms: list[Transform], validate_args: bool | None = False):
+        super().__init__(base, transforms, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return super().expand(batch_shape, self._get_checked_instance(Pushforward, _instance))
+
+    def _moment(self, name: str) -> torch.Tensor:
+        if len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform):
+            return self.transforms[0](getattr(self.base_dist, name))
+        with Stream(0), torch.no_grad():
+            draws = self.sample(torch.Size((_DRAWS,)))
+        return draws.mean(0) if name == "mean" else draws.var(0)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self._moment("mean")
+
+    @property
+    def variance(self) -> torch.Tensor:
+        return self._moment("variance")

@@ -1,0 +1,216 @@
+"""Sources: where the parameters of a factor come from.
+
+A network of the parents, a value that is learned or fixed, or one learned row per datum. Built, each is a
+module ``source(context, index)`` that gives raw (unconstrained) parameters of shape (..., *out_shape).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import embedding
+
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.networks import Applied
+
+
+def _as_float(value: Any) -> torch.Tensor:
+    """A floating tensor keeps its type; numbers and arrays take torch's default."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().clone()
+    return torch.as_tensor(value, dtype=torch.get_default_dtype()).clone()
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A free parameter θ, the same for all rows, starting at ``init``.
+
+    Args:
+        init: natural value, broadcast to the parameter's shape: a rate is a rate, a covariance is given by
+            its variances (Isotropic, Diagonal) or its matrix (Full). By default the family's own start.
+
+    >>> Learned(2.0).tensor()
+    tensor(2.)
+    """
+
+    init: Any = None
+
+    def tensor(self) -> torch.Tensor | None:
+        return None if self.init is None else _as_float(self.init)
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """A value that is never trained, in natural units like that of ``Learned``.
+
+    >>> Fixed([1.0, 2.0]).tensor()
+    tensor([1., 2.])
+    """
+
+    value: Any
+
+    def tensor(self) -> torch.Tensor:
+        return _as_float(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class PerRow:
+    """One learned row of parameters per datum: inference that is not amortized.
+
+    Args:
+        rows: how many rows the data have; by default the table takes its size from the first batch.
+        learning_rate: step size for the table, usually far above that for shared weights: a row is updated
+            only when its datum is in the batch.
+    """
+
+    rows: int | None = None
+    learning_rate: float = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """An affine map of the parents, W (out, in) and b (out,); either may be a ``Fixed`` or ``Learned`` value.
+
+    >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
+    tensor([[2., 2., 2.]])
+    """
+
+    weight: Fixed | Learned | None = None
+    bias: Fixed | Learned | None = None
+
+    def __call__(self, in_size: int, out_size: int) -> nn.Module:
+        start = nn.Linear(in_size, out_size)
+        weight = constant(self.weight, torch.Size((out_size, in_size)), start.weight.detach(), "Linear weight")
+        bias = constant(self.bias, torch.Size((out_size,)), torch.zeros(out_size), "Linear bias")
+        return Affine(weight, bias)
+
+
+class Affine(nn.Module):
+    """x ↦ x Wᵀ + b."""
+
+    def __init__(self, weight: nn.Module, bias: nn.Module):
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(context, self.weight(None), self.bias(None))
+
+
+class Constant(nn.Module):
+    """A value that depends on nothing, learned or fixed."""
+
+    def __init__(self, value: torch.Tensor, learned: bool):
+        super().__init__()
+        if learned:
+            self.value = nn.Parameter(value)
+        else:
+            self.register_buffer("value", value)
+
+    def forward(self, context: torch.Tensor | None, index: torch.Tensor | None = None) -> torch.Tensor:
+        return self.value
+
+
+class Table(nn.Module):
+    """The rows of a ``PerRow`` source: (N, *out_shape), read by index.
+
+    Until the number of rows is known the parameter exists with no rows; ``resize`` grows it in place, so that
+    an optimizer made before still holds it.
+    """
+
+    def __init__(self, start: torch.Tensor, rows: int | None, learning_rate: float):
+        super().__init__()
+        self.register_buffer("start", start)
+        self.rows = nn.Parameter(start.expand(rows or 0, *start.shape).clone())
+        self.learning_rate = learning_rate
+        # Gradients of the touched rows only: for optimizers that know what to do with them (RowAdam).
+        self.sparse = False
+
+    def resize(self, rows: int) -> None:
+        """Starts the table afresh with this many rows, unless it has them."""
+        if len(self.rows) != rows:
+            with torch.no_grad():
+                self.rows.data = self.start.expand(rows, *self.start.shape).clone()
+            self.rows.grad = None
+
+    def forward(self, context: torch.Tensor | None, index: torch.Tensor | None = None) -> torch.Tensor:
+        if index is None:
+            raise DeclarationError("a PerRow source needs the row index: call the factor with index=")
+        if len(self.rows) == 0:
+            raise DeclarationError("a PerRow table has no rows yet: give PerRow(rows=N), or fit first")
+        flat = embedding(index, self.rows.reshape(len(self.rows), -1), sparse=self.sparse)
+        return flat.reshape(*index.shape, *self.start.shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if prefix + "rows" in state_dict:
+            self.resize(len(state_dict[prefix + "rows"]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+Source = Learned | Fixed | PerRow | Linear | nn.Module | Callable[[int, int], nn.Module] | None
+
+
+def reads_parents(source: Any) -> bool:
+    """Whether a source is a network of the parents."""
+    return source is not None and not isinstance(source, Learned | Fixed | PerRow)
+
+
+def constant(
+    source: Fixed | Learned | None,
+    shape: torch.Size,
+    start: torch.Tensor,
+    what: str,
+    to_raw: Callable[[torch.Tensor], torch.Tensor] = lambda value: value,
+) -> Constant:
+    """The module of a value that depends on nothing, its natural value brought to raw form."""
+    value = None if source is None else source.tensor()
+    if value is None:
+        return Constant(start.clone(), True)
+    raw = to_raw(value)
+    try:
+        raw = raw.expand(shape).clone()
+    except RuntimeError:
+        message = f"{what} must broadcast to shape {tuple(shape)}; got {tuple(value.shape)}"
+        raise ShapeError(message) from None
+    if not bool(torch.isfinite(raw).all()):
+        raise DeclarationError(f"{what} must be finite and within its support; got {value}")
+    return Constant(raw, isinstance(source, Learned))
+
+
+def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, what: str) -> Applied:
+    """The module of a network source: built from its factory, and its sizes checked by a trial on zeros."""
+    if not in_shapes:
+        raise DeclarationError(f"{what} is a network but its factor has no parents: name them with given=")
+    # One parent is handed over in its own shape, several side by side.
+    in_shape = in_shapes[0] if len(in_shapes) == 1 else torch.Size((sum(prod(s) for s in in_shapes),))
+    if isinstance(source, nn.Module):
+        module = source
+    elif hasattr(source, "build"):
+        module = source.build(tuple(in_shape), tuple(out_shape))
+    elif callable(source):
+        in_shape = torch.Size((prod(in_shape),))
+        module = source(in_shape[0], prod(out_shape))
+    else:
+        raise DeclarationError(
+            f"{what} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed or PerRow; "
+            f"got {type(source).__name__}"
+        )
+    if not isinstance(module, nn.Module):
+        raise DeclarationError(f"{what}: the factory must return an nn.Module; got {type(module).__name__}")
+    weight = next(module.parameters(), torch.empty(0))
+    modes = {child: child.training for child in module.modules()}
+    try:
+        with torch.no_grad():
+            trial = module.eval()(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
+    except (RuntimeError, ValueError) as error:
+        raise ShapeError(f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {error}") from error
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+    if trial.numel() != 2 * prod(out_shape):
+        raise ShapeError(f"{what} must give {prod(out_shape)} numbers per row; got {tuple(trial.shape[1:])}")
+    return Applied(module, len(in_shape), out_shape)

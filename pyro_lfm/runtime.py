@@ -1,0 +1,95 @@
+"""Pyro's process-wide state, kept private to one piece of work at a time.
+
+Pyro keeps one stack of handlers and one parameter store for the whole process, and torch one random
+stream. Whatever this library runs through Pyro goes through ``isolated()``: a lock (threads that fit side
+by side take turns), parameters that stay in their modules, and a random stream of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+
+_LOCK = threading.RLock()
+_LOCAL = threading.local()
+
+
+class Stream:
+    """A random stream of its own: inside ``with stream:`` torch draws from it, outside from the user's.
+
+    >>> stream = Stream(0)
+    >>> with stream: a = torch.rand(1)
+    >>> with Stream(0): b = torch.rand(1)
+    >>> bool(a == b)
+    True
+    """
+
+    def __init__(self, seed: int | None = None, device: torch.device | str = "cpu"):
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        self.seed, self.device = seed, torch.device(device)
+        self.state = torch.Generator().manual_seed(seed).get_state()
+        self.device_state: torch.Tensor | None = None
+        if self.device.type == "cuda":
+            self.device_state = torch.Generator(self.device).manual_seed(seed).get_state()
+
+    def __enter__(self) -> Stream:
+        self._outer = torch.get_rng_state()
+        torch.set_rng_state(self.state)
+        if self.device_state is not None:
+            self._device_outer = torch.cuda.get_rng_state(self.device)
+            torch.cuda.set_rng_state(self.device_state, self.device)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.state = torch.get_rng_state()
+        torch.set_rng_state(self._outer)
+        if self.device_state is not None:
+            self.device_state = torch.cuda.get_rng_state(self.device)
+            torch.cuda.set_rng_state(self._device_outer, self.device)
+
+
+def in_isolation() -> bool:
+    """Whether this thread is inside ``isolated()``: programs then leave the parameter store alone."""
+    return getattr(_LOCAL, "depth", 0) > 0
+
+
+@contextmanager
+def isolated(stream: Stream | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
+    """One piece of work through Pyro that leaves no trace in the process."""
+    # A program that writes torch.zeros(3) means "where the model lives".
+    place: Any = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
+    with _LOCK, pyro.settings.context(module_local_params=True), stream or nullcontext(), place:
+        _LOCAL.depth = getattr(_LOCAL, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            _LOCAL.depth -= 1
+
+
+class LocalParams(Messenger):
+    """Answers ``pyro.param`` from a module dictionary in place of the process-wide store."""
+
+    def __init__(self, params: torch.nn.ParameterDict):
+        super().__init__()
+        self.params = params
+
+    def _pyro_param(self, msg: dict[str, Any]) -> None:
+        if msg["done"]:
+            return
+        name = msg["name"]
+        init, constraint = (*msg["args"], None)[1:2], msg["kwargs"].get("constraint")
+        transform = torch.distributions.transform_to(constraint or torch.distributions.constraints.real)
+        key = name.replace(".", "$")
+        if key not in self.params:
+            value = init[0] if init else None
+            value = value() if callable(value) else value
+            if value is None:
+                raise KeyError(f"pyro.param {name!r} has no initial value")
+            self.params[key] = torch.nn.Parameter(transform.inv(value.detach()).clone())
+        msg["value"], msg["done"] = transform(self.params[key]), True

@@ -1,0 +1,59 @@
+"""Shapes of events and contexts: the one place where they are read and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+
+from pyro_lfm.errors import DeclarationError, ShapeError
+
+
+def event_shape(size: int | Sequence[int]) -> torch.Size:
+    """An event size as a shape.
+
+    >>> event_shape(3), event_shape((1, 8, 8))
+    (torch.Size([3]), torch.Size([1, 8, 8]))
+    """
+    sizes = (size,) if isinstance(size, int) else tuple(size)
+    if any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise DeclarationError(f"event size must be a positive int or a shape of them; got {size!r}")
+    return torch.Size(sizes)
+
+
+def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """The outputs of one trunk, (..., *trunk_shape(shapes)), cut into one tensor per head."""
+    trunk = trunk_shape(shapes)
+    batch = output.shape[: output.dim() - len(trunk)]
+    sizes = [shape[0] if len(trunk) > 1 else prod(shape) for shape in shapes.values()]
+    pieces = output.split(sizes, dim=-len(trunk))
+    return {name: p.reshape(*batch, *shape) for (name, shape), p in zip(shapes.items(), pieces, strict=True)}
+
+
+def trunk_shape(shapes: dict[str, torch.Size]) -> torch.Size:
+    """What a trunk must give: images that match are stacked as channels, anything else is flattened."""
+    each = list(shapes.values())
+    if len(each[0]) == 3 and all(len(shape) == 3 and shape[1:] == each[0][1:] for shape in each):
+        return torch.Size((sum(shape[0] for shape in each), *each[0][1:]))
+    return torch.Size((sum(prod(shape) for shape in each),))
+
+
+def join(parents: Sequence[torch.Tensor], shapes: Sequence[torch.Size]) -> torch.Tensor:
+    """Several parents as one context: each flattened, leading dimensions broadcast, then side by side."""
+    flat = [
+        value.reshape(*value.shape[: value.dim() - len(shape)], prod(shape))
+        for value, shape in zip(parents, shapes, strict=True)
+    ]
+    batch = torch.broadcast_shapes(*(value.shape[:-1] for value in flat))
+    return torch.cat([value.expand(*batch, value.shape[-1]) for value in flat], -1)
+
+
+def check_parents(name: str, values: Sequence[torch.Tensor], shapes: dict[str, torch.Size]) -> None:
+    """The values handed to a factor fit its parents."""
+    if len(values) != len(shapes):
+        raise ShapeError(f"factor {name} takes its parents ({', '.join(shapes)}); got {len(values)} values")
+    for value, (parent, shape) in zip(values, shapes.items(), strict=True):
+        if value.shape[value.dim() - len(shape) :] != shape:
+            wanted = ", ".join(["..."] + [str(n) for n in shape])
+            raise ShapeError(f"{parent} must have shape ({wanted}); got {tuple(value.shape)}")
