@@ -35,7 +35,7 @@ def _moments(law: Any) -> _Moments | None:
     events = len(law.event_shape)
     while isinstance(law, Independent):
         law = law.base_dist
-    if type(law).__name__ != "Normal" or not isinstance(law, Normal):
+    if not isinstance(law, Normal):
         return None
     start = law.loc.dim() - events
     return _Moments(law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1))

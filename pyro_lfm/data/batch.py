@@ -1,0 +1,106 @@
+"""The minibatch that a model and a guide see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyro
+import torch
+
+from pyro_lfm.errors import DataError, DeclarationError
+
+
+class Batch:
+    """Some rows of the data: named tensors of shape (B, ...), where NaN marks a missing entry.
+
+    Args:
+        data: a tensor, which answers to whatever one name is asked; or tensors by name; or None, and the
+            model generates.
+        index: the rows' numbers in the whole data, (B,) integers; 0 to B − 1 by default.
+        total: the number of rows N in the whole data; B by default. Sites in ``plate()`` are scaled by N / B.
+        size: the number of rows B, needed only when there are no data.
+        complete: names known to have no missing entries, which saves the search for them.
+
+    >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
+    >>> batch["x"], batch.mask("x"), batch.size, batch.total
+    (tensor([[1., 0.]]), tensor([[ True, False]]), 1, 10)
+    """
+
+    def __init__(
+        self,
+        data: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+        index: torch.Tensor | None = None,
+        total: int | None = None,
+        size: int | None = None,
+        complete: frozenset[str] = frozenset(),
+    ):
+        values = list(data.values()) if isinstance(data, Mapping) else [] if data is None else [data]
+        if not all(isinstance(value, torch.Tensor) for value in values):
+            kinds = ", ".join(type(value).__name__ for value in values)
+            raise DataError(f"a Batch takes tensors; got {kinds}: use torch.as_tensor")
+        sizes = {len(value) if value.dim() else 0 for value in values}
+        if len(sizes) > 1:
+            raise DataError(f"all tensors of a batch must have the same number of rows; got {sorted(sizes)}")
+        self.size: int = sizes.pop() if sizes else size if size is not None else 0 if index is None else len(index)
+        if self.size < 1:
+            raise DataError("a Batch needs at least one row: give data, or size= to generate")
+        device = values[0].device if values else None
+        self.index = torch.arange(self.size, device=device) if index is None else index
+        if len(self.index) != self.size:
+            raise DataError(f"index must have {self.size} entries, one per row; got {len(self.index)}")
+        self.total = self.size if total is None else total
+        self.asked: list[str] = []
+        self.asked_masks: set[str] = set()
+        self._data, self._complete = data, complete
+        self._cache: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+
+    def _read(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if name not in self.asked:
+            self.asked.append(name)
+        if self._data is None:
+            return None, None
+        if name not in self._cache:
+            if isinstance(self._data, torch.Tensor):
+                if self._cache:
+                    raise DeclarationError(
+                        f"the program asks for {', '.join(self.asked)}; a bare tensor answers to one name: "
+                        "give a dict of tensors"
+                    )
+                value = self._data
+            elif name in self._data:
+                value = self._data[name]
+            else:
+                return None, None
+            mask = None
+            if name not in self._complete and value.is_floating_point():
+                observed = ~value.isnan()
+                if not bool(observed.all()):
+                    value, mask = value.where(observed, value.new_zeros(())), observed
+            self._cache[name] = value, mask
+        return self._cache[name]
+
+    def __getitem__(self, name: str) -> Any:
+        """The rows of a name, missing entries filled with zero; None when the model generates it."""
+        return self._read(name)[0]
+
+    def mask(self, name: str) -> torch.Tensor | None:
+        """True where an entry was observed, in the shape of ``batch[name]``; None where nothing is missing."""
+        self.asked_masks.add(name)
+        return self._read(name)[1]
+
+    def plate(self) -> Any:
+        """The plate over rows, at dimension −1, with subsampling scale N / B."""
+        return pyro.plate("rows", size=self.total, subsample=self.index, dim=-1)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __repr__(self) -> str:
+        names = "data" if isinstance(self._data, torch.Tensor) else ", ".join(self._data or ()) or "nothing"
+        return f"Batch({self.size} of {self.total} rows: {names})"
+
+
+def as_batch(data: Any) -> Batch:
+    """A batch as it is; tensors become the batch that is the whole data."""
+    return data if isinstance(data, Batch) else Batch(data)

@@ -1,0 +1,374 @@
+"""Factors: conditional distributions p(value | parents), the one kind of part that models and guides are made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+from torch.distributions import constraints, transform_to
+
+from pyro_lfm import shapes
+from pyro_lfm.distributions.covariances import Covariance, Diagonal
+from pyro_lfm.distributions.sources import Fixed, Learned, PerRow, Table, constant, network, reads_parents
+from pyro_lfm.errors import DeclarationError
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A named variable of a model: what a factor that reads it, or a guide that infers it, must know."""
+
+    name: str
+    shape: torch.Size
+    support: Any
+    per_row: bool = True
+
+    @property
+    def categories(self) -> int | None:
+        """The number of categories of a categorical variable, else None."""
+        upper = getattr(self.support, "upper_bound", None)
+        categorical = isinstance(self.support, type(constraints.integer_interval(0, 1)))
+        return int(upper) + 1 if categorical and not self.shape else None
+
+    @property
+    def code_shape(self) -> torch.Size:
+        """The shape in which networks read it: a category is read one-hot."""
+        return self.shape if self.categories is None else torch.Size((self.categories,))
+
+    def encode(self, value: torch.Tensor) -> torch.Tensor:
+        if self.categories is None:
+            return value
+        return nn.functional.one_hot(value.long(), self.categories).to(torch.get_default_dtype())
+
+
+class Factor(nn.Module):
+    """A distribution family whose parameters come from sources: ``factor(*parents) -> Distribution``.
+
+    A family is a subclass that names its parameters and writes ``distribution``; it then works with every
+    source, as prior, likelihood and guide. A declaration is a value: a model or guide takes a copy and builds
+    the networks for its parents (modules that you pass as sources are used as they are, not copied).
+
+    Args:
+        event: size of one value, an int or a shape; a guide takes it from the model.
+        sources: parameter name -> source. None means a head of ``network``, else a learned constant.
+        given: name or names of the parents. By default every latent for an observed factor, every observed
+            factor for a guide's.
+        network: one trunk, a source, that gives all the parameters left at None.
+
+    Raises:
+        DeclarationError: a source has the wrong kind. ShapeError: a network has the wrong size.
+
+    >>> class Cauchy(Factor):
+    ...     constraints = {"scale": constraints.positive}
+    ...     def __init__(self, event=None, loc=None, scale=None, *, given=None, network=None):
+    ...         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
+    ...     def distribution(self, loc, scale):
+    ...         return dist.Cauchy(loc, scale).to_event(1)
+    >>> Cauchy(3, scale=Fixed(2.0)).build("x", [])().base_dist.scale
+    tensor([2., 2., 2.])
+    """
+
+    constraints: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        sources: Mapping[str, Any] | None = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__()
+        self.event_shape = None if event is None else shapes.event_shape(event)
+        self.given = None if given is None else (given,) if isinstance(given, str) else tuple(given)
+        if self.given and len(set(self.given)) < len(self.given):
+            raise DeclarationError(f"given must name each parent once; got {self.given}")
+        # In containers that nn.Module does not look into: they are declarations, not yet parts.
+        self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
+        self._parents: dict[str, Variable] = {}
+        self.parts = nn.ModuleDict()
+
+    # What a family may say of itself -----------------------------------------------------------------
+
+    def distribution(self, **parameters: torch.Tensor) -> Any:
+        """The law with these parameters, each (..., *shape), natural (constrained) values."""
+        raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        """The shape of a parameter; that of the event by default."""
+        return self.shape
+
+    def start(self, parameter: str) -> torch.Tensor:
+        """The raw value at which a learned constant starts."""
+        return torch.zeros(self.raw_shape(parameter))
+
+    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
+        """The raw form of a natural value, as given to Fixed or Learned."""
+        return transform_to(self.constraints.get(parameter, constraints.real)).inv(value)
+
+    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        """The natural form of a raw value."""
+        if parameter not in self.constraints:
+            return raw
+        return transform_to(self.constraints[parameter])(raw)
+
+    def adopt(self, variable: Variable) -> None:
+        """Takes from the model what a guide's factor leaves open: the event shape, in unconstrained space."""
+        self.event_shape = variable.shape
+
+    # What the library asks of it ---------------------------------------------------------------------
+
+    @property
+    def shape(self) -> torch.Size:
+        if self.event_shape is None:
+            raise DeclarationError(f"{type(self).__name__} needs its event size, as in {type(self).__name__}(8)")
+        return self.event_shape
+
+    @property
+    def dim(self) -> int:
+        """The number of entries of one value."""
+        return self.shape.numel()
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return tuple(self._parents)
+
+    @property
+    def reads(self) -> bool:
+        """Whether its law depends on parents: some source is a network, or it has a forward of its own."""
+        sources, trunk = self._declared
+        own = type(self).forward is not Factor.forward and not isinstance(self, Prior)
+        return own or any(map(reads_parents, sources.values())) or reads_parents(trunk)
+
+    def build(self, name: str, parents: Sequence[Variable]) -> Factor:
+        """Makes the parts for these parents; returns itself. Models and guides call it on their own copy."""
+        self._parents = {parent.name: parent for parent in parents}
+        sources, trunk = self._declared
+        heads = {p: self.raw_shape(p) for p, source in sources.items() if source is None}
+        for parameter, source in sources.items():
+            if source is not None or trunk is None:
+                self.parts[parameter] = self._part(f"{name}.{parameter}", parameter, source)
+        if trunk is not None:
+            if not heads:
+                raise DeclarationError(f"{name}: network= is given, but every parameter has a source of its own")
+            self.parts["network"] = self._trunk(f"{name}.network", trunk, heads)
+            self._heads = heads
+        return self
+
+    def _part(self, what: str, parameter: str, source: Any) -> nn.Module:
+        shape = self.raw_shape(parameter)
+        if isinstance(source, PerRow):
+            return Table(self.start(parameter), source.rows, source.learning_rate)
+        if source is None or isinstance(source, Learned | Fixed):
+            return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
+        return network(source, [p.code_shape for p in self._parents.values()], shape, what)
+
+    def _trunk(self, what: str, source: Any, heads: dict[str, torch.Size]) -> nn.Module:
+        if isinstance(source, PerRow):
+            start = torch.cat([self.start(p).flatten() for p in heads])
+            return Table(start, source.rows, source.learning_rate)
+        if isinstance(source, Learned | Fixed):
+            raise DeclarationError(f"{what} must be a network or PerRow; got {type(source).__name__}")
+        in_shapes = [p.code_shape for p in self._parents.values()]
+        return network(source, in_shapes, shapes.trunk_shape(heads), what)
+
+    def context(self, values: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """The parents' values as what the networks read."""
+        shapes.check_parents(type(self).__name__, values, {n: p.shape for n, p in self._parents.items()})
+        codes = [p.encode(value) for p, value in zip(self._parents.values(), values, strict=True)]
+        if len(codes) > 1:
+            return shapes.join(codes, [p.code_shape for p in self._parents.values()])
+        return codes[0] if codes else None
+
+    def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
+        """The law of the value given its parents, batch shape (...), event shape ``event_shape``."""
+        context = self.context(parents)
+        raw = {name: part(context, index) for name, part in self.parts.items()}
+        if "network" in raw:
+            trunk = raw.pop("network")
+            if isinstance(self.parts["network"], Table):
+                raw.update(_split_flat(trunk, self._heads))
+            else:
+                raw.update(shapes.split_heads(trunk, self._heads))
+        return self.distribution(**{name: self.natural(name, value) for name, value in raw.items()})
+
+    def at(self, parents: Sequence[torch.Tensor], index: torch.Tensor) -> Any:
+        """``forward``, with the row index where some source is a table of rows."""
+        return self(*parents, index=index) if self.tables else self(*parents)
+
+    @property
+    def tables(self) -> list[Table]:
+        return [part for part in self.parts.values() if isinstance(part, Table)]
+
+    def copy(self) -> Factor:
+        """A factor of its own from this declaration; networks given as modules stay the very same."""
+        sources, trunk = self._declared
+        kept = {id(m): m for m in (*sources.values(), trunk) if isinstance(m, nn.Module)}
+        return copy.deepcopy(self, kept)  # type: ignore[arg-type]
+
+    def describe(self) -> str:
+        """The law in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""
+        sources, trunk = self._declared
+        words = [f"{name}: {_word(source, trunk)}" for name, source in sources.items()]
+        return f"{type(self).__name__}({', '.join(words)})" if words else type(self).__name__
+
+    def extra_repr(self) -> str:
+        return f"event={None if self.event_shape is None else tuple(self.event_shape)}, given={self.given}"
+
+
+def _split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    pieces = rows.split([shape.numel() for shape in heads.values()], -1)
+    return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
+
+
+def _word(source: Any, trunk: Any) -> str:
+    if source is None:
+        return "learned" if trunk is None else f"head of {_word(trunk, None)}"
+    if isinstance(source, Learned | Fixed | PerRow):
+        return {"Learned": "learned", "Fixed": "fixed", "PerRow": "one per row"}[type(source).__name__]
+    return type(source).__name__ if isinstance(source, nn.Module) else repr(source).split(" at 0x")[0]
+
+
+class Prior(Factor):
+    """A factor without parents, p(z). A prior of your own subclasses it and writes ``forward() -> Distribution``."""
+
+    def __init__(self, event: int | Sequence[int] | None = None, sources: Mapping[str, Any] | None = None):
+        super().__init__(event, sources)
+
+
+class Gaussian(Factor):
+    """x | parents ~ N(μ, Σ), mean and covariance each from a source of its own or both from one ``network``.
+
+    Args:
+        event: size D, or a shape such as (1, 28, 28).
+        mean: source of μ.
+        covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
+        given, network: see ``Factor``.
+
+    >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
+    tensor([1., 1., 1.])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        mean: Any = None,
+        covariance: Covariance | None = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        covariance = Diagonal() if covariance is None else covariance
+        if not isinstance(covariance, Covariance):
+            raise DeclarationError(
+                "covariance must be Isotropic, Diagonal, LowRank or Full, as in covariance=Diagonal(MLP(64)); "
+                f"got {covariance!r}"
+            )
+        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
+        # The source stands among the sources; kept here too it would be copied with the declaration.
+        self.covariance = copy.copy(covariance)
+        self.covariance.source = None
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return self.shape if parameter == "mean" else self.covariance.raw_shape(self.shape)
+
+    def start(self, parameter: str) -> torch.Tensor:
+        return torch.zeros(self.shape) if parameter == "mean" else self.covariance.start(self.shape)
+
+    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
+        return value if parameter == "mean" else self.covariance.to_raw(value, self.shape)
+
+    def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
+        return self.covariance.distribution(mean, covariance, self.shape)
+
+    def describe(self) -> str:
+        sources, trunk = self._declared
+        mean, spread = (_word(sources[name], trunk) for name in ("mean", "covariance"))
+        return f"Gaussian(mean: {mean}, covariance: {self.covariance!r} {spread})"
+
+
+class Bernoulli(Factor):
+    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
+
+    >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"logits": logits}, given=given, network=network)
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
+
+
+class Poisson(Factor):
+    """x_d | parents ~ Poisson(rate_d), independent counts; a network's output passes through softplus.
+
+    >>> Poisson(2, rate=Fixed(3.0)).build("x", [])().mean
+    tensor([3.0000, 3.0000])
+    """
+
+    constraints = {"rate": dist.constraints.softplus_positive}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        rate: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"rate": rate}, given=given, network=network)
+
+    def distribution(self, rate: torch.Tensor) -> Any:
+        # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
+        tiny = torch.finfo(rate.dtype).tiny
+        return dist.Poisson(rate.clamp_min(tiny), validate_args=False).to_event(len(self.shape))
+
+
+class Categorical(Factor):
+    """c | parents ~ Categorical(softmax(logits)), one label 0 .. categories − 1 per row, event shape ().
+
+    Networks that have it as a parent read it one-hot.
+
+    >>> Categorical(4).build("c", [])().probs
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+
+    def __init__(
+        self,
+        categories: int | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(None, {"logits": logits}, given=given, network=network)
+        if categories is not None and (not isinstance(categories, int) or categories < 2):
+            raise DeclarationError(f"categories must be an int of at least 2; got {categories!r}")
+        self.categories = categories
+        self.event_shape = None if categories is None else torch.Size()
+
+    def adopt(self, variable: Variable) -> None:
+        if variable.categories is None:
+            raise DeclarationError(f"a Categorical guide cannot serve {variable.name}, which is not a label")
+        self.categories, self.event_shape = variable.categories, torch.Size()
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        if self.categories is None:
+            raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
+        return torch.Size((self.categories,))
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        return dist.Categorical(logits=logits, validate_args=False)
