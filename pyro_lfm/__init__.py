@@ -1,0 +1,12 @@
+"""Deep latent factor models, declared in a few lines and fitted by variational inference on Pyro."""
+
+from pyro_lfm import data
+from pyro_lfm.data import Batch
+from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
+from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
+from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
+from pyro_lfm.factors import Bernoulli, Categorical, Factor, Gaussian, Poisson, Prior
+from pyro_lfm.guides import Guide, PyroGuide
+from pyro_lfm.model import Model, PyroModel
+from pyro_lfm.networks import MLP, Convolutional
+from pyro_lfm.priors import StandardNormal

@@ -1,0 +1,5 @@
+"""Guides q(z | x): declared from factors, or written by hand."""
+
+from pyro_lfm.guides.guide import AnyGuide, Guide, PyroGuide, as_guide
+
+__all__ = ["AnyGuide", "Guide", "PyroGuide", "as_guide"]

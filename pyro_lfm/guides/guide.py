@@ -1,0 +1,197 @@
+"""Guides: named factors wired from data to latents, or a Pyro guide written by hand."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pyro
+import torch
+from torch import nn
+from torch.distributions import biject_to, constraints
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors import Factor, Variable
+from pyro_lfm.model import as_model
+from pyro_lfm.programs import HandWritten, Program, in_order, promote
+from pyro_lfm.runtime import Stream, isolated
+
+
+class AnyGuide(Program):
+    """What declared and hand-written guides have in common."""
+
+    def latent_descendants(self, name: str) -> set[str] | None:
+        """The latents drawn with knowledge of a latent; None where that is not declared."""
+        return None
+
+
+class PyroGuide(HandWritten, AnyGuide):
+    """A Pyro guide written by hand: subclass it and write ``forward(self, batch)``, or wrap a module or function.
+
+    Its sample statements are the model's latents, by the same names and inside ``with batch.plate():``.
+
+    >>> import pyro.distributions as dist
+    >>> class Point(PyroGuide):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.net = torch.nn.Linear(5, 2)
+    ...     def forward(self, batch):
+    ...         with batch.plate():
+    ...             pyro.sample("z", dist.Normal(self.net(batch["x"]), 0.1).to_event(1))
+    >>> len(list(Point().parameters()))
+    2
+    """
+
+
+def as_guide(guide: Any) -> AnyGuide:
+    """A guide as it is; any other module, wrapped."""
+    return guide if isinstance(guide, AnyGuide) else PyroGuide(guide)
+
+
+class Guide(AnyGuide):
+    """q(latents | observed): one factor for each latent of a model.
+
+    Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
+    every observed variable. A family over the reals is carried onto a constrained latent's support by
+    ``biject_to``; one over labels, counts and the like must have the latent's own support.
+
+    Args:
+        model: the model; it is looked into, not kept.
+        factors: latent name=factor, the event size left out.
+
+    Raises:
+        DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
+        ShapeError: a network whose sizes do not fit.
+
+    >>> from pyro_lfm.factors import Gaussian
+    >>> from pyro_lfm.model import Model
+    >>> from pyro_lfm.networks import MLP
+    >>> from pyro_lfm.priors import StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> guide.factors["z"](torch.zeros(3, 5)).mean.shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, model: Any, **factors: Factor):
+        super().__init__()
+        sites = as_model(model).sites
+        self._check(sites.latents, sites.observed, factors)
+        self.observed = dict(sites.observed)
+        self.latents = {name: sites.latents[name] for name in sites.latents}
+        given = {name: self._given(name, factors[name]) for name in self.latents}
+        self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in given.items()})
+        self.given = given
+        self.factors = nn.ModuleDict()
+        self._carried: dict[str, bool] = {}
+        variables = sites.all
+        for name in self.order:
+            factor = factors[name].copy()
+            self._carried[name] = self._carry(name, factor)
+            self.factors[name] = factor.build(name, [variables[parent] for parent in given[name]])
+            self._try(name, [variables[parent] for parent in given[name]])
+        promote(self)
+        self.to(as_model(model).dtype)
+
+    @staticmethod
+    def _check(latents: dict[str, Variable], observed: dict[str, Variable], factors: dict[str, Any]) -> None:
+        for name, factor in factors.items():
+            if name not in latents:
+                what = "is observed" if name in observed else "is no variable of the model"
+                raise DeclarationError(f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}")
+            if not isinstance(factor, Factor):
+                raise DeclarationError(f"{name} must be a factor such as Gaussian; got {type(factor).__name__}")
+        missing = [name for name in latents if name not in factors]
+        if missing:
+            raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}")
+
+    def _given(self, name: str, factor: Factor) -> tuple[str, ...]:
+        known = {**self.latents, **self.observed}
+        for parent in factor.given or ():
+            if parent not in known or parent == name:
+                raise DeclarationError(f"{name}: given={parent!r} must be one of {', '.join(set(known) - {name})}")
+        if not self.latents[name].per_row:
+            if factor.reads or any(p in self.observed or self.latents[p].per_row for p in factor.given or ()):
+                raise DeclarationError(f"{name} stands outside the plate over rows: its guide cannot read rows; use Learned()")
+            return factor.given or ()
+        return factor.given if factor.given is not None else tuple(self.observed) if factor.reads else ()
+
+    def _carry(self, name: str, factor: Factor) -> bool:
+        """Gives the factor its event; returns whether its law must be carried onto the latent's support."""
+        variable = self.latents[name]
+        declared = factor.event_shape
+        if variable.support.is_discrete:
+            factor.adopt(variable)
+            carried = False
+        else:
+            inner = torch.Size(biject_to(variable.support).inverse_shape(variable.shape))
+            factor.adopt(Variable(name, inner, constraints.independent(constraints.real, len(inner))))
+            carried = True
+        if declared is not None and declared != factor.event_shape:
+            raise ShapeError(
+                f"{name}: the guide's event shape must be {tuple(factor.shape)}; got {tuple(declared)}: leave it out"
+            )
+        return carried
+
+    def _try(self, name: str, parents: list[Variable]) -> None:
+        """One law on zeros: decides whether a family lives on the reals or already on the latent's support."""
+        factor, variable = self.factors[name], self.latents[name]
+        for table in factor.tables:
+            if len(table.rows) == 0:
+                table.resize(2)
+                table_was_empty = True
+            else:
+                table_was_empty = False
+        with isolated(Stream(0)), torch.no_grad():
+            law = factor.at([torch.zeros(2, *parent.shape) for parent in parents], torch.zeros(2, dtype=torch.long))
+        for table in factor.tables:
+            if table_was_empty:
+                table.resize(0)
+        if self._carried[name] and not _is_real(law.support):
+            self._carried[name] = False
+        if self._carried[name] and _is_real(variable.support):
+            self._carried[name] = False
+        shape = factor.shape if self._carried[name] else variable.shape
+        if law.event_shape != shape:
+            raise ShapeError(
+                f"{name}: the guide's distribution must have event shape {tuple(shape)}; got {tuple(law.event_shape)}"
+            )
+
+    def latent_descendants(self, name: str) -> set[str] | None:
+        found: set[str] = set()
+        for other in self.order:
+            if (found | {name}) & set(self.given[other]):
+                found.add(other)
+        return found
+
+    def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
+        """q(name | its parents) on the support of the latent."""
+        parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
+        law = self.factors[name].at(parents, batch.index)
+        return Pushforward(law, [biject_to(self.latents[name].support)]) if self._carried[name] else law
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
+        values: dict[str, torch.Tensor] = {}
+        shared = [name for name in self.order if not self.latents[name].per_row]
+        for name in shared:
+            values[name] = pyro.sample(name, self.law(name, values, batch))
+        with batch.plate():
+            for name in itertools.filterfalse(shared.__contains__, self.order):
+                values[name] = pyro.sample(name, self.law(name, values, batch))
+        return values
+
+
+def _seen(name: str, batch: Batch) -> torch.Tensor:
+    value = batch[name]
+    if value is None:
+        raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
+    return value
+
+
+def _is_real(support: Any) -> bool:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real or support is constraints.real_vector

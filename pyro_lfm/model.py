@@ -1,0 +1,246 @@
+"""Models: named factors wired into one Pyro program, or a Pyro program written by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
+from torch import nn
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.masking import observed_part
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors import Factor, Variable
+from pyro_lfm.programs import HandWritten, Program, check_names, in_order, promote
+from pyro_lfm.runtime import Stream, isolated
+
+
+class Sites:
+    """The variables of a model, found by letting it generate two rows."""
+
+    def __init__(self, latents: dict[str, Variable], observed: dict[str, Variable]):
+        self.latents, self.observed = latents, observed
+
+    @property
+    def all(self) -> dict[str, Variable]:
+        return {**self.latents, **self.observed}
+
+
+def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
+    batch = Batch(size=2)
+    batch.index = batch.index.to(model.device)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with isolated(Stream(0), model.device), torch.no_grad():
+            trace = poutine.trace(model.eval()).get_trace(batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    latents, observed = {}, {}
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site_is_subsample(site) or (site["is_observed"] and name not in batch.asked):
+            continue
+        frames = site["cond_indep_stack"]
+        shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
+        per_row = any(frame.name == "rows" for frame in frames)
+        variable = Variable(name, shape, site["fn"].support, per_row)
+        if name in batch.asked or name in known_observed:
+            observed[name] = variable
+        else:
+            latents[name] = variable
+    if not latents and not known_observed:
+        raise DeclarationError("the program has no latent variable: every sample statement is observed")
+    if not observed:
+        raise DeclarationError(
+            "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
+        )
+    return Sites(latents, observed)
+
+
+class AnyModel(Program):
+    """What declared and hand-written models have in common: they can be looked into and sampled from."""
+
+    @property
+    def sites(self) -> Sites:
+        raise NotImplementedError
+
+    @property
+    def latents(self) -> dict[str, Variable]:
+        """The latent variables by name, in the order in which the model draws them."""
+        return self.sites.latents
+
+    @property
+    def observed(self) -> dict[str, Variable]:
+        """The observed variables by name."""
+        return self.sites.observed
+
+    def latent_parents(self, name: str) -> set[str] | None:
+        """The latents that the prior of a latent reads; None where that is not declared."""
+        return None
+
+    def sample(self, n: int, seed: int | None = None) -> dict[str, torch.Tensor]:
+        """Rows drawn from the model.
+
+        Args:
+            n: how many rows.
+            seed: of a stream of its own; the process's random state is left alone either way.
+
+        Returns:
+            {name: (n, *event)} for every latent and observed variable.
+        """
+        batch = Batch(size=n)
+        batch.index = batch.index.to(self.device)
+        with isolated(Stream(seed, self.device), self.device), torch.no_grad():
+            trace = poutine.trace(self).get_trace(batch)
+        return {name: trace.nodes[name]["value"] for name in self.sites.all}
+
+
+class PyroModel(HandWritten, AnyModel):
+    """A Pyro program over one batch of rows: subclass it and write ``forward(self, batch)``, or wrap one.
+
+    Sample statements of row variables stand inside ``with batch.plate():``. ``batch["x"]`` is None when the
+    model generates; the names that the program asks its batch for are its observed ones.
+
+    Args:
+        program: an ``nn.Module``, a ``PyroModule`` or a function of a batch to be wrapped; none when subclassed.
+
+    >>> import pyro, pyro.distributions as dist
+    >>> class Scale(PyroModel):
+    ...     def forward(self, batch):
+    ...         with batch.plate():
+    ...             r = pyro.sample("r", dist.Gamma(2.0, 1.0))
+    ...             pyro.sample("x", dist.Normal(torch.zeros(3), r.unsqueeze(-1)).to_event(1), obs=batch["x"])
+    >>> list(Scale().latents), Scale().sample(4, seed=0)["x"].shape
+    (['r'], torch.Size([4, 3]))
+    """
+
+    @property
+    def sites(self) -> Sites:
+        if self.__dict__.get("_sites") is None:
+            self.__dict__["_sites"] = _discover(self)
+        return self.__dict__["_sites"]
+
+
+def as_model(model: Any) -> AnyModel:
+    """A model as it is; any other module, wrapped."""
+    if isinstance(model, AnyModel):
+        return model
+    if isinstance(model, Program):
+        raise DeclarationError(f"expected a model; got the guide {type(model).__name__}")
+    return PyroModel(model)
+
+
+class Model(AnyModel):
+    """A latent factor model: named factors wired in one direction, p(z) p(x | z).
+
+    Which are observed follows from the wiring: a factor that reads parents without ``given=`` reads every
+    latent and is observed; so is one that names its parents and that nothing reads. All others are latent.
+
+    Args:
+        factors: name=factor. Each is copied: the model's own are in ``model.factors``.
+
+    Raises:
+        DeclarationError: an unknown name in ``given``, a cycle, a reserved name, no latent or no observed factor,
+            a latent that nothing reads.
+        ShapeError: a network whose sizes do not fit.
+
+    >>> from pyro_lfm.factors import Gaussian
+    >>> from pyro_lfm.networks import MLP
+    >>> from pyro_lfm.priors import StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> {name: tuple(value.shape) for name, value in model.sample(3, seed=0).items()}
+    {'z': (3, 2), 'x': (3, 5)}
+    """
+
+    def __init__(self, **factors: Factor):
+        super().__init__()
+        check_names(factors, "factor")
+        for name, factor in factors.items():
+            if not isinstance(factor, Factor):
+                kind = type(factor).__name__
+                raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
+        given, observed = _wiring(factors)
+        self._observed = frozenset(observed)
+        self.order = in_order(given)
+        self.factors = nn.ModuleDict()
+        variables: dict[str, Variable] = {}
+        for name in self.order:
+            factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
+            self.factors[name] = factor
+            variables[name] = self._variable(name, factor, [variables[parent] for parent in given[name]])
+        # In the order of declaration, which is how people read it.
+        self.given = {name: given[name] for name in factors}
+        promote(self)
+        self._sites = _discover(self, self._observed)
+
+    def _variable(self, name: str, factor: Factor, parents: list[Variable]) -> Variable:
+        """The support of a factor, and whether its law has the event it declares, from a trial."""
+        with isolated(Stream(0)), torch.no_grad():
+            zeros = [torch.zeros(2, *parent.shape) for parent in parents]
+            tables = factor.tables
+            if any(len(table.rows) == 0 for table in tables):
+                raise DeclarationError(f"{name}: PerRow in a model needs its number of rows, as in PerRow(rows=100)")
+            try:
+                law = factor.at(zeros, torch.arange(2) % min([len(t.rows) for t in tables], default=2))
+            except DeclarationError as error:
+                raise type(error)(f"{name}: {error}") from None
+        if not hasattr(law, "event_shape"):
+            raise DeclarationError(f"{name}: a factor must return a distribution; got {type(law).__name__}")
+        if law.event_shape != factor.shape:
+            raise ShapeError(
+                f"{name} declares event shape {tuple(factor.shape)} but its distribution has "
+                f"{tuple(law.event_shape)}: use .to_event(1) on independent entries"
+            )
+        return Variable(name, factor.shape, law.support)
+
+    @property
+    def sites(self) -> Sites:
+        return self._sites
+
+    def latent_parents(self, name: str) -> set[str] | None:
+        return set(self.given[name]) - self._observed
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The Pyro model: one sample statement per factor, inside the plate over rows."""
+        values: dict[str, torch.Tensor] = {}
+        with batch.plate():
+            for name in self.order:
+                law = self.factors[name].at([values[parent] for parent in self.given[name]], batch.index)
+                value = None
+                if name in self._observed:
+                    value, mask = batch[name], batch.mask(name)
+                    law = observed_part(law, mask, name)
+                values[name] = pyro.sample(name, law, obs=value)
+        return values
+
+
+def _wiring(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Each factor's parents, and the observed names."""
+    open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
+    named = set(itertools.chain.from_iterable(factor.given or () for factor in factors.values()))
+    for name, factor in factors.items():
+        for parent in factor.given or ():
+            if parent not in factors:
+                raise DeclarationError(
+                    f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
+                )
+    leaves = [name for name, factor in factors.items() if factor.given and name not in named]
+    observed = [name for name in factors if name in open_ended or name in leaves]
+    latents = tuple(name for name in factors if name not in observed)
+    if not latents:
+        raise DeclarationError("a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)")
+    if not observed:
+        raise DeclarationError("a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())")
+    given = {
+        name: latents if name in open_ended else factor.given or () for name, factor in factors.items()
+    }
+    read = set(itertools.chain.from_iterable(given.values()))
+    for name in latents:
+        if name not in read:
+            raise DeclarationError(f"nothing reads {name}: name it in some factor's given=, or leave it out")
+    return given, observed

@@ -1,0 +1,138 @@
+"""What models and guides share: a plain ``nn.Module`` whose ``forward(batch)`` is a Pyro program."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import pyro
+import torch
+from torch import nn
+
+from pyro_lfm.data.batch import Batch, as_batch
+from pyro_lfm.distributions.sources import Table
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.runtime import LocalParams, in_isolation
+
+_NUMBERS = itertools.count()
+RESERVED = frozenset({"batch", "rows", "particles", "index", "size", "total", "self", "model"})
+
+
+def _forget(name: str) -> None:
+    """Takes a program's parameters out of the process-wide store."""
+    store = pyro.get_param_store()
+    for key in [key for key in store.keys() if key.startswith((f"{name}$$$", f"{name}."))]:
+        del store[key]
+
+
+class Program(nn.Module):
+    """A Pyro program over one batch of rows that owns its parameters.
+
+    Called under plain Pyro it registers them in the global store under a name that belongs to this instance
+    alone: two programs never share a parameter because their attributes are called the same. A copy and a
+    loaded instance get names of their own, and the entries leave the store with the instance.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rename()
+
+    def _rename(self) -> None:
+        self._store_name = f"pyro_lfm_{type(self).__name__}_{next(_NUMBERS)}"
+        weakref.finalize(self, _forget, self._store_name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._rename()
+
+    def __call__(self, batch: Any = None, *args: Any, **kwargs: Any) -> Any:
+        batch = as_batch(batch)
+        self.prepare(batch)
+        if not in_isolation():
+            for name, parameter in self.named_parameters():
+                if parameter.requires_grad:
+                    pyro.param(f"{self._store_name}$$${name}", parameter)
+        return super().__call__(batch, *args, **kwargs)
+
+    def prepare(self, batch: Batch) -> None:
+        """Sizes what depends on the data: tables of one row per datum."""
+        for table in self.tables:
+            if not len(table.rows) or int(batch.index.max()) >= len(table.rows):
+                table.resize(batch.total)
+
+    @property
+    def tables(self) -> list[Table]:
+        return [module for module in self.modules() if isinstance(module, Table)]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of its parameters and buffers."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        found = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+        return next(found, torch.get_default_dtype())
+
+    @property
+    def device(self) -> torch.device:
+        return next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0)).device
+
+
+class HandWritten(Program):
+    """A program written by hand, or a module or function that is wrapped to be one."""
+
+    def __init__(self, program: Any = None):
+        super().__init__()
+        if program is not None and not callable(program):
+            raise DeclarationError(
+                f"{type(self).__name__} takes a module or function of a batch; got {type(program).__name__}"
+            )
+        if isinstance(program, nn.Module):
+            self.program = program
+        elif program is not None:
+            object.__setattr__(self, "program", program)
+        self.local_params = nn.ParameterDict()
+        self._claim()
+
+    def _rename(self) -> None:
+        super()._rename()
+        self._claim()
+
+    def _claim(self) -> None:
+        """A PyroModule names its parameters after its supermodule: that name must be this instance's alone."""
+        program = self.__dict__.get("_modules", {}).get("program")
+        if isinstance(program, pyro.nn.PyroModule):
+            program._pyro_set_supermodule(self._store_name, program._pyro_context)
+
+    def __call__(self, batch: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if not in_isolation():
+            return super().__call__(batch, *args, **kwargs)
+        with LocalParams(self.local_params):
+            return super().__call__(batch, *args, **kwargs)
+
+    def forward(self, batch: Batch) -> Any:
+        if getattr(self, "program", None) is None:
+            raise DeclarationError(f"{type(self).__name__} must define forward(self, batch)")
+        return self.program(batch)
+
+
+def check_names(names: Any, what: str) -> None:
+    for name in names:
+        if name in RESERVED or not name.isidentifier() or name.startswith("_"):
+            raise DeclarationError(f"{what} name {name!r} is reserved or not usable; choose another")
+
+
+def in_order(parents: dict[str, tuple[str, ...]]) -> list[str]:
+    """Names so that parents come first, in the order of declaration where that is free."""
+    try:
+        return list(TopologicalSorter(parents).static_order())
+    except CycleError as error:
+        raise DeclarationError(f"given= makes a cycle: {' -> '.join(error.args[1])}") from None
+
+
+def promote(program: Program) -> None:
+    """One floating type throughout: the widest of what was given."""
+    tensors = list(itertools.chain(program.parameters(), program.buffers()))
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    if len(kinds) > 1:
+        program.to(max(kinds, key=lambda kind: torch.finfo(kind).bits))
