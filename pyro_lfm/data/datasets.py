@@ -1,0 +1,226 @@
+"""Labelled images that ship with scikit-learn, lie on the machine, or come from torchvision."""
+
+import gzip
+import math
+import sys
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_lfm.errors import DataError, ShapeError
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
+CACHE = Path("~/.cache/pyro_lfm")
+
+_MISSING_OPERATOR = "operator torchvision::nms does not exist"
+_operators: torch.library.Library | None = None  # the operators are gone when their Library is
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images as rows, with their labels.
+
+    `x` is (N, D), float32 in [0, 1]; `y` is (N,), the labels as int64; `shape` is that of one image, channels
+    first, with D entries; `name` is the data set's.
+
+    >>> data = digits()
+    >>> data.x.shape, data.shape, data.y[:3].tolist()
+    (torch.Size([1797, 64]), (1, 8, 8), [0, 1, 2])
+    """
+
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
+    shape: tuple[int, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def split(self, test: float = 0.2, seed: int = 0) -> tuple["Labelled", "Labelled"]:
+        """A random part to train on and, of a fraction `test` of the rows, one to test on.
+
+        The split depends on `seed` alone and leaves torch's global generator as it is.
+        Raises `DataError` where either part would be empty.
+
+        >>> train, test = digits().split(test=0.25, seed=1)
+        >>> len(train), len(test)
+        (1348, 449)
+        """
+        count = round(test * len(self))
+        if not 0 < count < len(self):
+            raise DataError(
+                f"test must be a fraction that leaves rows on both sides; got {test}, that is {count} of {len(self)} rows"
+            )
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        train, held_out = order[count:], order[:count]
+        return (
+            Labelled(self.x[train], self.y[train], self.shape, self.name),
+            Labelled(self.x[held_out], self.y[held_out], self.shape, self.name),
+        )
+
+
+def digits() -> Labelled:
+    """The 1797 handwritten digits of 8 × 8 pixels that ship with scikit-learn; labels 0 to 9.
+
+    >>> digits()
+    Labelled(shape=(1, 8, 8), name='digits')
+    """
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return Labelled(
+        torch.from_numpy(images / 16).float(), torch.from_numpy(labels).long(), (1, 8, 8), "digits"
+    )
+
+
+def fashion_mnist(folder: str | Path | None = None, train: bool = True) -> Labelled:
+    """Fashion-MNIST (Xiao et al., 2017): 60000 (`train`) or 10000 pictures of clothes, 28 × 28; labels 0 to 9.
+
+    Read from the four .gz files in IDX format in `folder`; where no folder is named, from those that Debian's package
+    dataset-fashion-mnist installs; else downloaded by torchvision, once, into ~/.cache/pyro_lfm.
+    Raises `DataError` for a file that is missing or broken, and for a download that fails.
+
+    >>> fashion_mnist("no/such/folder")
+    Traceback (most recent call last):
+    pyro_lfm.errors.DataError: no/such/folder/train-images-idx3-ubyte.gz is missing: name the folder that has it
+    """
+    if folder is None and not DEBIAN.is_dir():
+        images, labels = _download_fashion_mnist(train)
+    else:
+        part = Path(folder or DEBIAN) / ("train" if train else "t10k")
+        images = _read_idx(part.with_name(part.name + "-images-idx3-ubyte.gz"), 3)
+        labels = _read_idx(part.with_name(part.name + "-labels-idx1-ubyte.gz"), 1)
+        if len(images) != len(labels):
+            raise DataError(
+                f"{part.parent} must have a label per image; got {len(images)} images and {len(labels)} labels: "
+                "the files are not of one set"
+            )
+    return Labelled(images.flatten(1) / 255, labels.long(), (1, *images.shape[1:]), "fashion_mnist")
+
+
+def from_torchvision(dataset: Any, limit: int | None = None) -> Labelled:
+    """The first `limit` items (all by default) of a data set of (image, label) pairs, gathered in memory.
+
+    An image is a PIL image or array, (H, W) or (H, W, C), or a tensor, (H, W) or (C, H, W); integers 0 to 255 are
+    scaled to [0, 1], floating-point numbers must lie there. A label is an integer.
+    Raises `DataError` for items that are no such pairs or no items at all, `ShapeError` for images that differ in size.
+
+    >>> torchvision = import_torchvision()
+    >>> data = from_torchvision(torchvision.datasets.FakeData(size=9, image_size=(3, 4, 5)), limit=2)
+    >>> data, data.x.shape
+    (Labelled(shape=(3, 4, 5), name='FakeData'), torch.Size([2, 60]))
+    """
+    name = type(dataset).__name__
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    if count < 1:
+        raise DataError(f"{name} must give at least one item; got {len(dataset)} items with limit={limit}")
+    images, labels = [], []
+    for i in range(count):
+        item = dataset[i]
+        try:
+            image, label = item
+            labels.append(int(label))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"{name} must give pairs of an image and an integer label; item {i} is a {type(item).__name__} "
+                f"that is none ({error}): choose the target, or wrap the data set"
+            ) from error
+        images.append(_image(image, f"item {i} of {name}"))
+        if images[-1].shape != images[0].shape:
+            raise ShapeError(
+                f"{name} must have images of one size, {tuple(images[0].shape)} as in item 0; got "
+                f"{tuple(images[-1].shape)} in item {i}: resize or crop in its transform"
+            )
+    x = torch.stack(images)
+    return Labelled(x.flatten(1), torch.tensor(labels), tuple(x.shape[1:]), name)
+
+
+def import_torchvision() -> ModuleType:
+    """The module torchvision, also where its compiled operators cannot be loaded.
+
+    A torchvision built for another torch (with CUDA beside a CPU-only one) fails at import because its
+    operator `nms` is unknown. Declared without a body, the import succeeds: datasets, transforms and models work,
+    `torchvision.ops.nms` and `torchvision.io.decode_image` do not. Any other error of the import is raised as it is.
+
+    >>> import_torchvision().__name__
+    'torchvision'
+    """
+    global _operators
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if _MISSING_OPERATOR not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]  # half imported: they would be taken for whole
+        if _operators is None:
+            _operators = torch.library.Library("torchvision", "FRAGMENT")
+            for operator in ("nms", "qnms"):
+                _operators.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+    return torchvision
+
+
+def _image(image: Any, where: str) -> Tensor:
+    """One image, channels first, float32 in [0, 1]."""
+    channels_first = isinstance(image, Tensor)
+    pixels = image if channels_first else torch.from_numpy(np.array(image))
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    elif pixels.ndim == 3 and not channels_first:
+        pixels = pixels.permute(2, 0, 1)
+    if pixels.ndim != 3:
+        raise ShapeError(
+            f"{where} must be an image, (H, W) or with channels; got shape {tuple(pixels.shape)}"
+        )
+    scaled = pixels / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    if not (0 <= scaled.min() and scaled.max() <= 1):
+        raise DataError(
+            f"{where} must lie between 0 and 1; got {scaled.min():g} to {scaled.max():g}: leave Normalize out "
+            "of the transform"
+        )
+    return scaled
+
+
+def _read_idx(path: Path, dims: int) -> Tensor:
+    """The bytes of an IDX file: a magic number 0, 0, 8 (unsigned bytes), dims; the sizes; then the entries."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing: name the folder that has it")
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} must be a whole gzip file; it is cut short or broken: fetch it again"
+        ) from error
+    magic = bytes((0, 0, 8, dims))
+    if raw[:4] != magic or len(raw) < 4 + 4 * dims:
+        raise DataError(
+            f"{path} must start with the IDX magic number {magic.hex()} and {dims} sizes; got {raw[:4].hex()} and "
+            f"{len(raw)} bytes in all: it is another file, fetch it again"
+        )
+    shape = np.frombuffer(raw, ">i4", dims, offset=4).tolist()
+    entries = np.frombuffer(raw, np.uint8, offset=4 + 4 * dims)
+    if len(entries) != math.prod(shape):
+        raise DataError(
+            f"{path} must hold {math.prod(shape)} entries, {shape}; got {len(entries)}: fetch it again"
+        )
+    return torch.from_numpy(entries.reshape(shape).copy())
+
+
+def _download_fashion_mnist(train: bool) -> tuple[Tensor, Tensor]:
+    torchvision = import_torchvision()
+    folder = CACHE.expanduser()
+    try:
+        found = torchvision.datasets.FashionMNIST(folder, train=train, download=True)
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"Fashion-MNIST could not be downloaded into {folder} ({error}): install Debian's package "
+            "dataset-fashion-mnist, or name the folder that has its .gz files"
+        ) from error
+    return found.data, found.targets

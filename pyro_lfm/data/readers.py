@@ -1,0 +1,113 @@
+"""Reads any kind of data as a table of named rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.data.sources import Source, open_source
+from pyro_lfm.errors import DataError
+
+
+class Table:
+    """Named blocks of rows, all of N rows, kept as they came: only the rows asked for are ever fetched.
+
+    Made by `read`. `names` are in the order of the model; `shapes[name]` is the shape of one row as it came.
+    `validate` fills `event_shapes[name]`, the shape in which `take` gives a row, and `has_missing[name]`.
+
+    >>> table = read({"x": [[1, 2], [3, 4], [5, 6]], "y": [0, 1, 1]}, ["x", "y"])
+    >>> len(table), table.names, table.shapes["x"]
+    (3, ('x', 'y'), torch.Size([2]))
+    >>> table.take(torch.tensor([2, 0]))["x"]
+    tensor([[5., 6.],
+            [1., 2.]])
+    """
+
+    def __init__(self, sources: Sequence[Source], names: Sequence[str]):
+        self._sources = tuple(sources)
+        self.names = tuple(names)
+        found = {name: shape for source in sources for name, shape in source.shapes.items()}
+        self.shapes: dict[str, torch.Size] = {name: found[name] for name in names}
+        self.event_shapes: dict[str, torch.Size] = dict(self.shapes)
+        self.has_missing: dict[str, bool] = {}
+
+    def __len__(self) -> int:
+        return self._sources[0].length
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {tuple(shape)}" for name, shape in self.shapes.items())
+        return f"Table({len(self)} rows of {shapes})"
+
+    def take(
+        self, index: Tensor, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> dict[str, Tensor]:
+        """The rows at `index`, a LongTensor (B,), of every name, each (B, *event shape), cast to `dtype`.
+
+        A missing entry is NaN. Indices may repeat and need no order. Raises IndexError for one beyond the rows.
+
+        >>> read([7, 8, 9], ["n"]).take(torch.tensor([1, 1]), dtype=torch.float64)
+        {'n': tensor([8., 8.], dtype=torch.float64)}
+        """
+        index = index.cpu()
+        fetched = {name: rows for source in self._sources for name, rows in source.rows(index).items()}
+        return {
+            name: fetched[name].reshape(len(index), *self.event_shapes[name]).to(device=device, dtype=dtype)
+            for name in self.names
+        }
+
+    def blocks(self, size: int = 4096) -> Iterator[Tensor]:
+        """Blocks of at most `size` indices, each a LongTensor, that together cover all rows in order.
+
+        >>> [block.tolist() for block in read([[1.0]] * 5, ["x"]).blocks(2)]
+        [[0, 1], [2, 3], [4]]
+        """
+        for start in range(0, len(self), size):
+            yield torch.arange(start, min(start + size, len(self)))
+
+
+def read(data: Any, names: Sequence[str]) -> Table:
+    """The data as a table of the observed `names`.
+
+    `data` is a NumPy array (a memory map too), tensor, pandas DataFrame or Series, scipy sparse matrix, list
+    of rows or map-style torch Dataset, rows first: (N, ...); or a dict of any of these by name. A bare array
+    stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (what
+    follows them, such as a label, is ignored), or a dict by name. A table passes through.
+
+    Values are taken as they are: the pixels of a PIL image or a uint8 array are 0 to 255. NaN, pandas' NA and
+    NumPy's mask mean missing. A sparse matrix in another layout than CSR is converted to CSR once.
+
+    Raises `DataError` for data of another kind, no rows, entries that are no real numbers, names that do not
+    match, or lengths that differ; `ShapeError` for a single number or rows of different shapes.
+
+    >>> import numpy as np
+    >>> read(np.zeros((100, 3)), ["x"])
+    Table(100 rows of x: (3,))
+    >>> read({"x": np.zeros((100, 3)), "label": torch.zeros(99)}, ["x", "label"])
+    Traceback (most recent call last):
+    pyro_lfm.errors.DataError: data must have as many rows under every name; got x: 100, label: 99
+    """
+    if not names:
+        raise DataError("the model must observe at least one factor to read data; it observes none")
+    if isinstance(data, Table):
+        _check_names(data.names, names)
+        return data
+    if not isinstance(data, Mapping):
+        return Table([open_source(data, names)], names)
+    _check_names(tuple(data), names)
+    sources = [open_source(data[name], [name]) for name in names]
+    if len({source.length for source in sources}) > 1:
+        lengths = ", ".join(f"{name}: {source.length}" for name, source in zip(names, sources, strict=True))
+        raise DataError(f"data must have as many rows under every name; got {lengths}")
+    return Table(sources, names)
+
+
+def _check_names(given: Sequence[Any], expected: Sequence[str]) -> None:
+    missing = [name for name in expected if name not in given]
+    unknown = [str(name) for name in given if name not in expected]
+    if missing or unknown:
+        faults = [f"missing: {', '.join(missing)}"] * bool(missing)
+        faults += [f"unknown: {', '.join(unknown)}"] * bool(unknown)
+        raise DataError(
+            f"data must have exactly the names that the model observes, {', '.join(expected)}; {'; '.join(faults)}"
+        )

@@ -1,0 +1,190 @@
+"""One scan over the rows: do they fit the shapes and supports that the model declares?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
+from pyro_lfm.data.readers import Table
+from pyro_lfm.errors import DataError, ShapeError
+
+# What a support asks of an entry, and what to do with data outside it.
+_WORDS: dict[type, tuple[str, str]] = {
+    type(constraints.boolean): ("be 0 or 1", "binarize it, as {name} > 0.5 does, or declare another family"),
+    constraints.interval: (
+        "lie between {lower_bound} and {upper_bound}",
+        "rescale it (pixels 0..255: divide by 255), or declare another family",
+    ),
+    constraints.half_open_interval: ("lie in [{lower_bound}, {upper_bound})", "rescale it"),
+    constraints.integer_interval: (
+        "be integers {lower_bound}..{upper_bound}",
+        "recode it, or declare the size that it needs",
+    ),
+    type(constraints.nonnegative_integer): (
+        "be integers of at least {lower_bound}",
+        "give counts, or declare a continuous family",
+    ),
+    constraints.greater_than: ("be greater than {lower_bound}", "transform it, or declare another family"),
+    constraints.greater_than_eq: ("be at least {lower_bound}", "transform it, or declare another family"),
+    constraints.less_than: ("be less than {upper_bound}", "transform it, or declare another family"),
+    type(constraints.simplex): ("have rows >= 0 that sum to 1", "divide each row by its sum"),
+    type(constraints.one_hot): ("have one-hot rows", "encode labels with torch.nn.functional.one_hot"),
+}
+
+
+def validate(
+    table: Table,
+    expected: Mapping[str, tuple[Sequence[int], Constraint]],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Check every row against the event shape and the support of its name, and note what is missing.
+
+    A column may come as (N,) or (N, 1) where the event shape is () or (1,). NaN means missing: the entry is
+    not checked, and neither is a row with one where the support is of whole rows, such as a simplex.
+    Records `table.event_shapes` and `table.has_missing`. `dtype` is the one that rows will be taken in,
+    `device` the one where the supports' bounds live.
+
+    Raises `ShapeError` for rows of another shape; `DataError` for infinite values (or beyond the range of
+    `dtype`), values outside the support, and data without a single observed entry.
+
+    >>> from pyro_lfm.data.readers import read
+    >>> table = read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
+    >>> validate(table, {"x": ((2,), constraints.boolean)})
+    >>> table.has_missing
+    {'x': True}
+    >>> validate(table, {"x": ((3,), constraints.boolean)})
+    Traceback (most recent call last):
+    pyro_lfm.errors.ShapeError: x must have shape (N, 3); got (2, 2)
+    """
+    event_shapes = {name: torch.Size(shape) for name, (shape, _) in expected.items()}
+    for name, shape in event_shapes.items():
+        _check_shape(name, len(table), table.shapes[name], shape)
+    table.event_shapes.update(event_shapes)
+
+    scans = {
+        name: _Scan(name, constraint, torch.finfo(dtype).max) for name, (_, constraint) in expected.items()
+    }
+    # Small enough blocks that images of any size are scanned in a few tens of megabytes.
+    widest = max(math.prod(shape) for shape in event_shapes.values())
+    for index in table.blocks(max(1, min(4096, 2**21 // widest))):
+        # float64, so that rounding moves no value across a bound and no row off the simplex.
+        rows = table.take(index, torch.float64, device)
+        for name, scan in scans.items():
+            scan.add(rows[name], int(index[0]))
+    for scan in scans.values():
+        scan.raise_faults(dtype)
+    if not any(scan.observed for scan in scans.values()):
+        raise DataError(f"{', '.join(scans)} must have an observed entry; every value is missing (NaN)")
+    table.has_missing.update({name: scan.missing for name, scan in scans.items()})
+
+
+@dataclass
+class _Fault:
+    """How many places are at fault, and the first of them."""
+
+    count: int = 0
+    place: str = ""
+    value: Any = None
+
+    def add(self, bad: Tensor, rows: Tensor, start: int) -> None:
+        """Count `bad`, whose shape is that of `rows` or its leading part (whole vectors at fault)."""
+        count = int(bad.sum())
+        if count and not self.count:
+            row, *entry = torch.nonzero(bad)[0].tolist()
+            self.value = rows[(row, *entry)].tolist()
+            self.place = f"row {start + row}"
+            if len(entry) == 1 and bad.shape[1] > 1:
+                self.place += f", column {entry[0]}"
+            elif len(entry) > 1:
+                self.place += f", entry {tuple(entry)}"
+        self.count += count
+
+    def __str__(self) -> str:
+        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+        return f"{_number(self.value)} at {self.place}{more}"
+
+
+class _Scan:
+    """What the blocks of one name have shown so far."""
+
+    def __init__(self, name: str, constraint: Constraint, largest: float):
+        while isinstance(constraint, constraints.independent):
+            constraint = constraint.base_constraint  # entry by entry: missing ones are excluded one by one
+        self.name, self.constraint, self.largest = name, constraint, largest
+        self.observed = self.missing = False
+        self.infinite, self.outside = _Fault(), _Fault()
+
+    def add(self, rows: Tensor, start: int) -> None:
+        nan = rows.isnan()
+        self.missing |= bool(nan.any())
+        self.observed |= not bool(nan.all())
+        self.infinite.add(rows.abs() > self.largest, rows, start)
+        if constraints.is_dependent(self.constraint):
+            return  # the support is known only once its parents are
+        if self.constraint.event_dim == 0:
+            self.outside.add(~self.constraint.check(rows) & ~nan, rows, start)
+        else:
+            complete = ~nan.flatten(1).any(1)
+            if complete.any():
+                valid = self.constraint.check(rows[complete])
+                bad = valid.new_zeros(len(rows), *valid.shape[1:])
+                bad[complete] = ~valid
+                self.outside.add(bad, rows, start)
+
+    def raise_faults(self, dtype: torch.dtype) -> None:
+        if self.infinite.count:
+            raise DataError(
+                f"{self.name} must be finite in {str(dtype).removeprefix('torch.')}; got {self.infinite.count} infinite "
+                f"or too large values, the first {_number(self.infinite.value)} at {self.infinite.place}: "
+                "write missing values as nan, or rescale it"
+            )
+        if self.outside.count:
+            support = self.constraint
+            while hasattr(support, "base_constraint"):  # a mixture's support is that of its components
+                support = support.base_constraint
+            asks, remedy = _WORDS.get(
+                type(support), ("lie in the support", "declare a family that has such values")
+            )
+            bounds = {key: _number(value) for key, value in vars(support).items()}
+            raise DataError(
+                f"{self.name} must {asks.format(**bounds)} (support {type(support).__name__.strip('_')}); "
+                f"got {self.outside}: {remedy.format(name=self.name)}"
+            )
+
+
+def _check_shape(name: str, length: int, shape: torch.Size, event_shape: torch.Size) -> None:
+    column = {torch.Size(()), torch.Size((1,))}
+    if shape == event_shape or {shape, event_shape} <= column:
+        return
+    size, width = math.prod(event_shape), math.prod(shape)
+    wanted = ", ".join(map(str, event_shape))
+    remedy = ""
+    if not shape and event_shape == (length,):
+        remedy = f": for one row alone, give {name}[None]"
+    elif len(shape) == 1 and event_shape == (length,):
+        remedy = f": it looks transposed, give {name}.T"
+    elif width == size:
+        remedy = (
+            f": its rows have as many entries, reshape them, as {name}.reshape{(length, *event_shape)} does"
+        )
+    raise ShapeError(
+        f"{name} must have shape (N,{' ' * bool(wanted)}{wanted}); got {(length, *shape)}{remedy}"
+    )
+
+
+def _number(value: Any) -> str:
+    """A bound or a value in words: as short as it can be without rounding."""
+    if isinstance(value, Tensor):
+        distinct = value.unique()
+        if len(distinct) > 1:
+            return "its bound"  # one for each column: too long to print
+        value = distinct.item()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_number, value[:4]))}{', ...' if len(value) > 4 else ''}]"
+    return repr(value).removesuffix(".0")

@@ -1,0 +1,335 @@
+"""Bounds on log p(x), and how their gradients are taken."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO as PyroELBO
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch.func import functional_call
+
+from pyro_lfm.distributions.kl import kl_closed_form
+from pyro_lfm.errors import DeclarationError
+
+Weight = float | Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One estimate of the bound over a batch, in nats.
+
+    Attributes:
+        objective: what is to be maximised, per row: a scalar with gradients (weights and free bits included).
+        reconstruction: E_q[log p(x | z)] of each row, (B,).
+        kl: KL(q ‖ p) of each row, (B,), for every latent.
+        total: the number of rows N that the batch stands for.
+    """
+
+    objective: torch.Tensor
+    reconstruction: torch.Tensor
+    kl: dict[str, torch.Tensor]
+    total: int
+
+    @property
+    def per_row(self) -> torch.Tensor:
+        """The bound of each row, (B,): unweighted, whatever was optimised."""
+        return self.reconstruction - torch.stack([*self.kl.values()]).sum(0)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The plate over rows as a trace shows it, and how many draws lie outside it."""
+
+    size: int
+    total: int
+    nesting: int
+    particles: int
+
+    def reduce(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
+        """A site's term as (draws, rows or 1): its mean over rows is the site's part of the bound per row."""
+        value = scale_and_mask(value, site["scale"], site["mask"])
+        inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
+        # Draws lie left of every plate, so a term with fewer dimensions does not vary over draws.
+        lead = value.dim() - self.nesting if self.particles > 1 else 0
+        value = value.reshape(self.particles if lead > 0 and value.shape[0] > 1 else 1, *value.shape[max(lead, 0) :])
+        if inside:
+            return value.flatten(1, -2).sum(1) * (self.size / self.total) if value.dim() > 2 else (
+                value * (self.size / self.total)
+            )
+        return value.flatten(1).sum(1, keepdim=True) / self.total
+
+
+class _Detached(Messenger):
+    """Parameters declared inside the program count as constants."""
+
+    def _pyro_post_param(self, msg: dict[str, Any]) -> None:
+        msg["value"] = msg["value"].detach()
+
+
+def _latents(trace: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+        and not (site.get("infer") or {}).get("is_auxiliary")
+    }
+
+
+class ELBO(PyroELBO):
+    """The evidence lower bound L = E_q[log p(x | z)] − KL(q ‖ p), per row, in nats.
+
+    Serves ``lfm.SVI`` and, being a ``pyro.infer.ELBO``, plain ``pyro.infer.SVI``.
+
+    Args:
+        particles: draws of z per row, S ≥ 1, taken together.
+        kl: "auto" uses the closed form for every latent that has one, "analytic" demands it, "monte-carlo"
+            estimates all from the draws. A closed form is valid for a latent only where its prior reads nothing
+            that the guide draws knowing it (a bottom-up guide of a top-down model): such terms are Monte Carlo.
+        kl_weight: β ≥ 0, or a schedule: a function of the fraction of the training done, 0 to 1.
+        free_bits: nats per latent below which its KL, averaged over the batch, is not pressed further.
+        gradient: "reparametrized", or "sticking-the-landing": log q with its parameters held
+            (Roeder, Wu and Duvenaud, 2017), which has no variance where q is exact; every KL is then Monte Carlo.
+
+    Latents without a reparametrization get the score-function gradient.
+
+    Source: Kingma and Welling (2014), equations 3 and 10; free bits: Kingma et al. (2016), appendix C.8.
+
+    >>> from pyro_lfm.factors import Gaussian
+    >>> from pyro_lfm.guides import Guide
+    >>> from pyro_lfm.model import Model
+    >>> from pyro_lfm.networks import MLP
+    >>> from pyro_lfm.priors import StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> ELBO(particles=4).bound(model, guide, torch.zeros(3, 5)).per_row.shape
+    torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        particles: int = 1,
+        kl: Literal["auto", "analytic", "monte-carlo"] = "auto",
+        kl_weight: Weight = 1.0,
+        free_bits: float = 0.0,
+        gradient: Literal["reparametrized", "sticking-the-landing"] = "reparametrized",
+    ):
+        if not isinstance(particles, int) or particles < 1:
+            raise DeclarationError(f"particles must be a positive int; got {particles!r}")
+        if kl not in ("auto", "analytic", "monte-carlo"):
+            raise DeclarationError(f'kl must be "auto", "analytic" or "monte-carlo"; got {kl!r}')
+        if gradient not in ("reparametrized", "sticking-the-landing"):
+            raise DeclarationError(f'gradient must be "reparametrized" or "sticking-the-landing"; got {gradient!r}')
+        if gradient == "sticking-the-landing" and kl == "analytic":
+            raise DeclarationError('kl="analytic" has no draws of log q: use gradient="reparametrized"')
+        if not callable(kl_weight) and not kl_weight >= 0:
+            raise DeclarationError(f"kl_weight must be ≥ 0 or a function of the fraction done; got {kl_weight!r}")
+        if not free_bits >= 0:
+            raise DeclarationError(f"free_bits must be ≥ 0 nats; got {free_bits!r}")
+        super().__init__(num_particles=particles, vectorize_particles=particles > 1)
+        self.particles, self.kl, self.gradient = particles, kl, gradient
+        self.kl_weight, self.free_bits = kl_weight, free_bits
+        self._nesting: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self.last: Bound | None = None
+
+    def at(self, fraction: float) -> ELBO:
+        """This objective at a moment of the training: its schedule replaced by a number."""
+        now = copy.copy(self)
+        now.kl_weight = float(self.kl_weight(fraction)) if callable(self.kl_weight) else self.kl_weight
+        now.last = None
+        return now
+
+    # The bound ---------------------------------------------------------------------------------------
+
+    def bound(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Bound:
+        """One estimate over a batch, gradients attached.
+
+        Args:
+            model, guide: Pyro programs; args and kwargs (a Batch, or its tensors) go to both.
+        """
+        if callable(self.kl_weight):
+            raise DeclarationError("kl_weight is a schedule: fit with lfm.SVI, or take objective.at(fraction)")
+        nesting = self._plates(model, guide, args, kwargs) if self.particles > 1 else 1
+        q, p = self._traces(model, guide, args, kwargs, nesting)
+        ours, theirs = _latents(q), _latents(p)
+        if ours.keys() != theirs.keys():
+            raise DeclarationError(
+                f"guide and model must have the same latents; the guide has {', '.join(ours) or 'none'}, "
+                f"the model {', '.join(theirs) or 'none'}"
+            )
+        rows = self._rows(p, nesting)
+        closed = self._closed_forms(model, guide, ours, theirs)
+        held = ours
+        if self.gradient == "sticking-the-landing":
+            closed = {}
+            held = self._held(guide, q, args, kwargs, nesting)
+        observed = [
+            rows.reduce(site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"]), site)
+            for site in p.nodes.values()
+            if site["type"] == "sample" and site["is_observed"]
+        ]
+        reconstruction = _total(observed, rows)
+        kls: dict[str, torch.Tensor] = {}
+        for name in theirs:
+            if name in closed:
+                term = rows.reduce(closed[name], theirs[name])
+            else:
+                log_q = rows.reduce(held[name]["fn"].log_prob(held[name]["value"]), ours[name])
+                term = log_q - rows.reduce(theirs[name]["fn"].log_prob(theirs[name]["value"]), theirs[name])
+            kls[name] = _total([term], rows)
+        return self._bound(rows, reconstruction, kls, ours)
+
+    def _bound(
+        self, rows: _Rows, reconstruction: torch.Tensor, kls: dict[str, torch.Tensor], sites: dict[str, Any]
+    ) -> Bound:
+        penalty = {name: kl.mean() for name, kl in kls.items()}
+        if self.free_bits:
+            penalty = {name: kl.clamp_min(self.free_bits) for name, kl in penalty.items()}
+        weight: float = self.kl_weight  # type: ignore[assignment]
+        objective = reconstruction.mean() - weight * sum(penalty.values())
+        scored = [site for site in sites.values() if not site["fn"].has_rsample]
+        if scored:
+            # ∇E_q[f] = E_q[∇f + f ∇log q]: a row's own f for a row's latent, the sum of all for a shared one.
+            cost = (reconstruction - weight * torch.stack([*kls.values()]).sum(0)).detach()
+            for site in scored:
+                inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
+                log_q = site["fn"].log_prob(site["value"])
+                value = rows.reduce(log_q, {**site, "scale": 1.0})
+                score = value * (rows.total / rows.size) if inside else value * rows.total
+                part = cost if inside else cost.mean(-1, keepdim=True)
+                surrogate = (part * score).mean()
+                objective = objective + surrogate - surrogate.detach()
+        return Bound(
+            objective,
+            reconstruction.mean(0).detach(),
+            {name: kl.mean(0).detach() for name, kl in kls.items()},
+            rows.total,
+        )
+
+    def _draws(self, nesting: int) -> ExitStack:
+        stack = ExitStack()
+        if self.particles > 1:
+            stack.enter_context(pyro.plate("particles", self.particles, dim=-1 - nesting))
+        return stack
+
+    def _traces(self, model: Any, guide: Any, args: Any, kwargs: Any, nesting: int) -> tuple[Any, Any]:
+        with self._draws(nesting):
+            q = poutine.trace(guide).get_trace(*args, **kwargs)
+        with self._draws(nesting):
+            p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
+        return q, p
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """What pyro.infer.ELBO asks of its subclasses: one model trace, one guide trace."""
+        q, p = self._traces(model, guide, args, kwargs, self._plates(model, guide, args, kwargs))
+        return p, q
+
+    def _plates(self, model: Any, guide: Any, args: Any, kwargs: Any) -> int:
+        """How many plate dimensions the programs use, so that draws can stand to the left of them."""
+        if guide not in self._nesting:
+            with poutine.block(), torch.no_grad():
+                traces = ELBO()._traces(model, guide, args, kwargs, 1)
+            frames = [f for t in traces for s in t.nodes.values() for f in s.get("cond_indep_stack", ())]
+            self._nesting[guide] = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
+        return self._nesting[guide]
+
+    def _rows(self, trace: Any, nesting: int) -> _Rows:
+        for site in trace.nodes.values():
+            for frame in site.get("cond_indep_stack", ()) if site["type"] == "sample" else ():
+                if frame.name == "rows":
+                    return _Rows(frame.size, frame.full_size or frame.size, nesting, self.particles)
+        return _Rows(1, 1, nesting, self.particles)
+
+    def _held(self, guide: Any, trace: Any, args: Any, kwargs: Any, nesting: int) -> dict[str, Any]:
+        """The guide's laws at the same draws, with its parameters held; gradients flow through the draws alone."""
+        call: Any = guide
+        if isinstance(guide, torch.nn.Module):
+            constants = {name: value.detach() for name, value in guide.named_parameters()}
+
+            def call(*inner: Any, **keywords: Any) -> Any:
+                return functional_call(guide, constants, inner, keywords)
+
+        with self._draws(nesting), poutine.block(hide_types=["param"]), _Detached():
+            return _latents(poutine.trace(poutine.replay(call, trace=trace)).get_trace(*args, **kwargs))
+
+    # Which KLs are closed form -----------------------------------------------------------------------
+
+    def _closed_forms(
+        self, model: Any, guide: Any, q: dict[str, Any], p: dict[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        if self.kl == "monte-carlo":
+            return {}
+        found = {}
+        for name in p:
+            reason = _obstacle(model, guide, name, list(q), list(p))
+            value = None if reason else kl_closed_form(q[name]["fn"], p[name]["fn"])
+            if value is not None:
+                found[name] = value
+            elif self.kl == "analytic":
+                raise DeclarationError(
+                    f'kl="analytic": KL(q({name}) ‖ p({name})) of {_law(q[name])} against {_law(p[name])} has no '
+                    f'closed form{f" here: {reason}" if reason else ""}; use kl="auto"'
+                )
+        return found
+
+    # Under plain Pyro: totals over the data, signs of a loss ------------------------------------------
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """−N times the objective per row: Pyro's unit, a scalar with gradients."""
+        self.last = self.bound(model, guide, *args, **kwargs)
+        return -self.last.objective * self.last.total
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        with torch.no_grad():
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return loss.item()
+
+    def __repr__(self) -> str:
+        return (
+            f"ELBO(particles={self.particles}, kl={self.kl!r}, kl_weight={self.kl_weight!r}, "
+            f"free_bits={self.free_bits}, gradient={self.gradient!r})"
+        )
+
+
+def _total(terms: Iterable[torch.Tensor], rows: _Rows) -> torch.Tensor:
+    """Terms of shape (draws or 1, rows or 1) added up to (draws, rows)."""
+    total: Any = sum(terms)
+    return torch.as_tensor(total).expand(rows.particles, rows.size)
+
+
+def _law(site: dict[str, Any]) -> str:
+    law = site["fn"]
+    while isinstance(law, torch.distributions.Independent):
+        law = law.base_dist
+    return type(law).__name__
+
+
+def _obstacle(model: Any, guide: Any, name: str, q_order: list[str], p_order: list[str]) -> str | None:
+    """Why integrating a latent in closed form would be wrong, if it would.
+
+    E_q[log q(zᵢ | ·) − log p(zᵢ | ·)] may be integrated over zᵢ alone only when nothing that p(zᵢ | ·) reads was
+    drawn knowing zᵢ. Where a program does not declare its wiring, the order of its statements is all that is known.
+    """
+    parents = getattr(model, "latent_parents", lambda _: None)(name)
+    later = getattr(guide, "latent_descendants", lambda _: None)(name)
+    if parents is None:
+        parents = set(p_order[: p_order.index(name)])
+    if later is None:
+        later = set(q_order[q_order.index(name) + 1 :])
+    both = parents & later
+    if not both:
+        return None
+    return f"its prior may read {', '.join(sorted(both))}, which the guide may draw knowing {name}"
