@@ -7,6 +7,8 @@ from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
 from pyro_lfm.factors import Bernoulli, Categorical, Factor, Gaussian, Poisson, Prior
 from pyro_lfm.guides import Guide, PyroGuide
+from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
+from pyro_lfm.objectives import ELBO
 from pyro_lfm.priors import StandardNormal

@@ -23,8 +23,10 @@ from pyro_lfm.runtime import Stream, isolated
 class Sites:
     """The variables of a model, found by letting it generate two rows."""
 
-    def __init__(self, latents: dict[str, Variable], observed: dict[str, Variable]):
+    def __init__(self, latents: dict[str, Variable], observed: dict[str, Variable], masked: set[str]):
         self.latents, self.observed = latents, observed
+        # The names whose masks the program asks for, and so can do without.
+        self.masked = masked
 
     @property
     def all(self) -> dict[str, Variable]:
@@ -59,7 +61,7 @@ def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> S
         raise DeclarationError(
             "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
         )
-    return Sites(latents, observed)
+    return Sites(latents, observed, batch.asked_masks)
 
 
 class AnyModel(Program):

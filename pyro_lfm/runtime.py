@@ -56,20 +56,26 @@ class Stream:
 
 def in_isolation() -> bool:
     """Whether this thread is inside ``isolated()``: programs then leave the parameter store alone."""
-    return getattr(_LOCAL, "depth", 0) > 0
+    return getattr(_LOCAL, "isolated", False)
 
 
 @contextmanager
-def isolated(stream: Stream | None = None, device: torch.device | str = "cpu") -> Iterator[None]:
-    """One piece of work through Pyro that leaves no trace in the process."""
+def isolated(
+    stream: Stream | None = None, device: torch.device | str = "cpu", store: bool = False
+) -> Iterator[None]:
+    """One piece of work through Pyro that leaves no trace in the process.
+
+    With ``store=True`` parameters do go through Pyro's process-wide store: for plain ``pyro.infer.SVI``.
+    """
     # A program that writes torch.zeros(3) means "where the model lives".
     place: Any = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
-    with _LOCK, pyro.settings.context(module_local_params=True), stream or nullcontext(), place:
-        _LOCAL.depth = getattr(_LOCAL, "depth", 0) + 1
+    with _LOCK, pyro.settings.context(module_local_params=not store), stream or nullcontext(), place:
+        outer = in_isolation()
+        _LOCAL.isolated = not store
         try:
             yield
         finally:
-            _LOCAL.depth -= 1
+            _LOCAL.isolated = outer
 
 
 class LocalParams(Messenger):

@@ -116,7 +116,7 @@ class Constant(nn.Module):
 
 
 class Table(nn.Module):
-    """The rows of a ``PerRow`` source: (N, *out_shape), read by index.
+    """The rows of a ``PerRow`` source, (N, numbers per row), read by index.
 
     Until the number of rows is known the parameter exists with no rows; ``resize`` grows it in place, so that
     an optimizer made before still holds it.
@@ -125,7 +125,7 @@ class Table(nn.Module):
     def __init__(self, start: torch.Tensor, rows: int | None, learning_rate: float):
         super().__init__()
         self.register_buffer("start", start)
-        self.rows = nn.Parameter(start.expand(rows or 0, *start.shape).clone())
+        self.rows = nn.Parameter(start.flatten().expand(rows or 0, -1).clone())
         self.learning_rate = learning_rate
         # Gradients of the touched rows only: for optimizers that know what to do with them (RowAdam).
         self.sparse = False
@@ -134,7 +134,7 @@ class Table(nn.Module):
         """Starts the table afresh with this many rows, unless it has them."""
         if len(self.rows) != rows:
             with torch.no_grad():
-                self.rows.data = self.start.expand(rows, *self.start.shape).clone()
+                self.rows.data = self.start.flatten().expand(rows, -1).clone()
             self.rows.grad = None
 
     def forward(self, context: torch.Tensor | None, index: torch.Tensor | None = None) -> torch.Tensor:
@@ -142,8 +142,7 @@ class Table(nn.Module):
             raise DeclarationError("a PerRow source needs the row index: call the factor with index=")
         if len(self.rows) == 0:
             raise DeclarationError("a PerRow table has no rows yet: give PerRow(rows=N), or fit first")
-        flat = embedding(index, self.rows.reshape(len(self.rows), -1), sparse=self.sparse)
-        return flat.reshape(*index.shape, *self.start.shape)
+        return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "rows" in state_dict:

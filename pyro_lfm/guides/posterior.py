@@ -1,0 +1,38 @@
+"""The posterior as distributions: what a guide says of each latent of some rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.mixture import DrawMixture
+from pyro_lfm.guides.guide import AnyGuide, Guide
+from pyro_lfm.runtime import Stream, isolated
+
+
+def marginals(guide: AnyGuide, batch: Batch, latents: list[str], draws: int = 256, seed: int = 0) -> dict[str, Any]:
+    """q(z | x) of every latent, batch shape (B,).
+
+    A latent that the guide draws knowing other latents is an equal mixture over ``draws`` draws of those.
+    """
+    with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
+        trace = poutine.trace(guide).get_trace(batch)
+        dependent = [name for name in latents if _reads_latents(guide, name, latents)]
+        if dependent:
+            with pyro.plate("particles", draws, dim=-2):
+                many = poutine.trace(guide).get_trace(batch)
+    return {
+        name: DrawMixture(many.nodes[name]["fn"]) if name in dependent else trace.nodes[name]["fn"]
+        for name in latents
+    }
+
+
+def _reads_latents(guide: AnyGuide, name: str, latents: list[str]) -> bool:
+    if isinstance(guide, Guide):
+        return bool(set(guide.given[name]) & set(latents))
+    # Of a program all that is known is the order: only the first latent surely reads none.
+    return name != latents[0]

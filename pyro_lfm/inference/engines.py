@@ -1,0 +1,204 @@
+"""Engines: one optimisation step on one batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.inference.failure import NotFinite
+from pyro_lfm.inference.row_adam import RowAdam
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs import Program
+from pyro_lfm.runtime import Stream, isolated
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step reports, in nats per row; the parts are NaN where the objective does not tell them."""
+
+    bound: float
+    reconstruction: float
+    kl: float
+
+    @classmethod
+    def of(cls, objective: Any, loss: float, total: int) -> Result:
+        last = getattr(objective, "last", None)
+        if last is None:
+            return cls(-loss / total, float("nan"), float("nan"))
+        kl = float(torch.stack([*last.kl.values()]).sum(0).mean())
+        reconstruction = float(last.reconstruction.mean())
+        return cls(reconstruction - kl, reconstruction, kl)
+
+
+class Engine(ABC):
+    """Holds model, guide and optimizer and does one step at a time, in a random stream of its own."""
+
+    model: Program
+    guide: Program
+    stream: Stream
+
+    @abstractmethod
+    def step(self, batch: Batch, objective: Any, rate: float, part: str) -> Result:
+        """One step; ``rate`` multiplies every learning rate, ``part`` is "both", "model" or "guide"."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """The optimizer's state, to be saved."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes up a state that was saved."""
+
+    def close(self) -> None:
+        """Called once at the end, whatever happened."""
+
+
+def trainable(model: Program, guide: Program) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """θ and φ; what both programs hold counts as θ."""
+    theta = [p for p in model.parameters() if p.requires_grad]
+    held = set(map(id, theta))
+    return theta, [p for p in guide.parameters() if p.requires_grad and id(p) not in held]
+
+
+def check(loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]) -> None:
+    """Stops at a loss, or a parameter's gradient, that is not finite."""
+    pairs = [(p, v.detach()._values() if v.is_sparse else v.detach()) for p, v in values if v is not None]
+    # One number to look at: it is finite exactly when everything is.
+    if not bool(torch.stack([loss.detach(), *(value.sum() for _, value in pairs)]).sum().isfinite()):
+        for parameter, value in pairs:
+            if not bool(value.isfinite().all()):
+                raise NotFinite(parameter)
+        if not bool(loss.isfinite()):
+            raise NotFinite(None)
+
+
+class Eager(Engine):
+    """The plain step: trace, backward, a torch optimizer; tables of rows are updated row by row."""
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        learning_rate: float,
+        stream: Stream,
+    ):
+        self.model, self.guide, self.stream = model, guide, stream
+        theta, phi = trainable(model, guide)
+        tables = [table for program in (model, guide) for table in program.tables if table.rows.requires_grad]
+        rows = set(id(table.rows) for table in tables)
+        self.parts = {"model": theta, "guide": phi, "both": [*theta, *phi]}
+        self.tables = tables
+        dense = [p for p in self.parts["both"] if id(p) not in rows]
+        self.optimizers: list[torch.optim.Optimizer] = [optimizer(dense, lr=learning_rate)] if dense else []
+        if tables:
+            groups = [{"params": [table.rows], "lr": table.learning_rate} for table in tables]
+            self.optimizers.append(RowAdam(groups))
+        self.rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        self._sparse = [table.sparse for table in tables]
+        for table in tables:
+            table.sparse = True
+
+    def step(self, batch: Batch, objective: Any, rate: float, part: str) -> Result:
+        device = self.model.device
+        with isolated(self.stream, device):
+            loss = objective.differentiable_loss(self.model, self.guide, batch)
+            parameters = self.parts[part]
+            if not loss.requires_grad:
+                raise DeclarationError("the bound depends on no trainable parameter: there is nothing to fit")
+            # Per row, so that a step does not depend on how many rows there are.
+            gradients = torch.autograd.grad(loss / batch.total, parameters, allow_unused=True)
+        check(loss, zip(parameters, gradients, strict=True))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
+            for group, start in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = start * rate
+            optimizer.step()
+            optimizer.zero_grad()
+        return Result.of(objective, loss.item(), batch.total)
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    def close(self) -> None:
+        for table, sparse in zip(self.tables, self._sparse, strict=True):
+            table.sparse = sparse
+
+
+class Pyro(Engine):
+    """``pyro.infer.SVI``, literally, through the process-wide parameter store."""
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        learning_rate: float,
+        stream: Stream,
+    ):
+        self.model, self.guide, self.stream = model, guide, stream
+        rates = {id(table.rows): table.learning_rate for p in (model, guide) for table in p.tables}
+        store = pyro.get_param_store()
+
+        def options(name: str) -> dict[str, float]:
+            return {"lr": rates.get(id(store._params.get(name)), learning_rate)}
+
+        self.optimizer = pyro.optim.PyroOptim(optimizer, options)
+        self.rates: dict[int, float] = {}
+        self._before = set(store.keys())
+
+    def step(self, batch: Batch, objective: Any, rate: float, part: str) -> Result:
+        if part != "both":
+            raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
+        svi = pyro.infer.SVI(self.model, self.guide, self.optimizer, objective)
+        for parameter, inner in self.optimizer.optim_objs.items():
+            for group in inner.param_groups:
+                group["lr"] = self.rates.setdefault(id(parameter), group["lr"]) * rate
+        # Not isolated(): the parameters are to be in the store. The stream and the lock still are its own.
+        with isolated(self.stream, self.model.device, store=True):
+            loss = svi.step(batch)
+        theta, phi = trainable(self.model, self.guide)
+        check(torch.as_tensor(loss), zip([*theta, *phi], [*theta, *phi], strict=True))
+        return Result.of(objective, float(loss), batch.total)
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizers": self.optimizer.get_state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.optimizer.set_state(state["optimizers"])
+
+    def close(self) -> None:
+        store = pyro.get_param_store()
+        for name in set(store.keys()) - self._before:
+            del store[name]
+
+
+ENGINES: dict[str, type[Engine]] = {"auto": Eager, "eager": Eager, "pyro": Pyro}
+
+
+def evaluate(model: Program, guide: Program, objective: Any, batch: Batch, stream: Stream) -> Result:
+    """The bound on a batch without a step, in evaluation mode."""
+    modes = [(module, module.training) for program in (model, guide) for module in program.modules()]
+    model.eval()
+    guide.eval()
+    try:
+        with isolated(stream, model.device), torch.no_grad():
+            if isinstance(objective, ELBO):
+                objective = objective.at(1.0)
+            loss = objective.loss(model, guide, batch)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return Result.of(objective, float(loss), batch.total)
