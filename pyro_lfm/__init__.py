@@ -2,6 +2,7 @@
 
 from pyro_lfm import data
 from pyro_lfm.data import Batch
+from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError

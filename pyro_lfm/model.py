@@ -16,7 +16,8 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Variable
-from pyro_lfm.programs import HandWritten, Program, check_names, in_order, promote
+from pyro_lfm.networks import promote
+from pyro_lfm.programs import HandWritten, Program, check_names, in_order
 from pyro_lfm.runtime import Stream, isolated
 
 

@@ -7,6 +7,7 @@ A network is declared by a factory that is told the sizes when the model is wire
 
 from __future__ import annotations
 
+from itertools import chain
 from math import prod
 
 import torch
@@ -120,6 +121,18 @@ class Convolutional:
         return f"Convolutional({', '.join(map(str, self.channels))})"
 
 
+def floating(module: nn.Module) -> list[torch.Tensor]:
+    """The floating parameters and buffers of a module."""
+    return [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.is_floating_point()]
+
+
+def promote(module: nn.Module) -> None:
+    """One floating type throughout: the widest of what was given."""
+    kinds = {tensor.dtype for tensor in floating(module)}
+    if len(kinds) > 1:
+        module.to(max(kinds, key=lambda kind: torch.finfo(kind).bits))
+
+
 class Applied(nn.Module):
     """A network over any batch shape: draws and rows are flattened to one batch dimension and put back.
 
@@ -131,7 +144,7 @@ class Applied(nn.Module):
         self.network, self.in_ndim, self.out_shape = network, in_ndim, out_shape
 
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        weight = next(self.network.parameters(), context)
+        weight = next(chain(self.network.parameters(), self.network.buffers()), context)
         batch = context.shape[: context.dim() - self.in_ndim]
         flat = context.reshape(-1, *context.shape[context.dim() - self.in_ndim :])
         return self.network(flat.to(weight.dtype)).reshape(*batch, *self.out_shape)

@@ -76,7 +76,7 @@ class _Detached(Messenger):
         msg["value"] = msg["value"].detach()
 
 
-def _latents(trace: Any) -> dict[str, dict[str, Any]]:
+def latent_sites(trace: Any) -> dict[str, dict[str, Any]]:
     return {
         name: site
         for name, site in trace.nodes.items()
@@ -159,8 +159,8 @@ class ELBO(PyroELBO):
         if callable(self.kl_weight):
             raise DeclarationError("kl_weight is a schedule: fit with lfm.SVI, or take objective.at(fraction)")
         nesting = self._plates(model, guide, args, kwargs) if self.particles > 1 else 1
-        q, p = self._traces(model, guide, args, kwargs, nesting)
-        ours, theirs = _latents(q), _latents(p)
+        q, p = self.traces(model, guide, args, kwargs, nesting)
+        ours, theirs = latent_sites(q), latent_sites(p)
         if ours.keys() != theirs.keys():
             raise DeclarationError(
                 f"guide and model must have the same latents; the guide has {', '.join(ours) or 'none'}, "
@@ -221,7 +221,7 @@ class ELBO(PyroELBO):
             stack.enter_context(pyro.plate("particles", self.particles, dim=-1 - nesting))
         return stack
 
-    def _traces(self, model: Any, guide: Any, args: Any, kwargs: Any, nesting: int) -> tuple[Any, Any]:
+    def traces(self, model: Any, guide: Any, args: Any, kwargs: Any, nesting: int = 1) -> tuple[Any, Any]:
         with self._draws(nesting):
             q = poutine.trace(guide).get_trace(*args, **kwargs)
         with self._draws(nesting):
@@ -230,14 +230,14 @@ class ELBO(PyroELBO):
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """What pyro.infer.ELBO asks of its subclasses: one model trace, one guide trace."""
-        q, p = self._traces(model, guide, args, kwargs, self._plates(model, guide, args, kwargs))
+        q, p = self.traces(model, guide, args, kwargs, self._plates(model, guide, args, kwargs))
         return p, q
 
     def _plates(self, model: Any, guide: Any, args: Any, kwargs: Any) -> int:
         """How many plate dimensions the programs use, so that draws can stand to the left of them."""
         if guide not in self._nesting:
             with poutine.block(), torch.no_grad():
-                traces = ELBO()._traces(model, guide, args, kwargs, 1)
+                traces = ELBO().traces(model, guide, args, kwargs, 1)
             frames = [f for t in traces for s in t.nodes.values() for f in s.get("cond_indep_stack", ())]
             self._nesting[guide] = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
         return self._nesting[guide]
@@ -259,7 +259,7 @@ class ELBO(PyroELBO):
                 return functional_call(guide, constants, inner, keywords)
 
         with self._draws(nesting), poutine.block(hide_types=["param"]), _Detached():
-            return _latents(poutine.trace(poutine.replay(call, trace=trace)).get_trace(*args, **kwargs))
+            return latent_sites(poutine.trace(poutine.replay(call, trace=trace)).get_trace(*args, **kwargs))
 
     # Which KLs are closed form -----------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class ELBO(PyroELBO):
             return {}
         found = {}
         for name in p:
-            reason = _obstacle(model, guide, name, list(q), list(p))
+            reason = obstacle(model, guide, name, list(q), list(p))
             value = None if reason else kl_closed_form(q[name]["fn"], p[name]["fn"])
             if value is not None:
                 found[name] = value
@@ -317,7 +317,7 @@ def _law(site: dict[str, Any]) -> str:
     return type(law).__name__
 
 
-def _obstacle(model: Any, guide: Any, name: str, q_order: list[str], p_order: list[str]) -> str | None:
+def obstacle(model: Any, guide: Any, name: str, q_order: list[str], p_order: list[str]) -> str | None:
     """Why integrating a latent in closed form would be wrong, if it would.
 
     E_q[log q(zᵢ | ·) − log p(zᵢ | ·)] may be integrated over zᵢ alone only when nothing that p(zᵢ | ·) reads was

@@ -14,6 +14,7 @@ from torch import nn
 from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.networks import floating
 from pyro_lfm.runtime import LocalParams, in_isolation
 
 _NUMBERS = itertools.count()
@@ -69,9 +70,7 @@ class Program(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of its parameters and buffers."""
-        tensors = itertools.chain(self.parameters(), self.buffers())
-        found = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
-        return next(found, torch.get_default_dtype())
+        return next((tensor.dtype for tensor in floating(self)), torch.get_default_dtype())
 
     @property
     def device(self) -> torch.device:
@@ -129,10 +128,3 @@ def in_order(parents: dict[str, tuple[str, ...]]) -> list[str]:
     except CycleError as error:
         raise DeclarationError(f"given= makes a cycle: {' -> '.join(error.args[1])}") from None
 
-
-def promote(program: Program) -> None:
-    """One floating type throughout: the widest of what was given."""
-    tensors = list(itertools.chain(program.parameters(), program.buffers()))
-    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-    if len(kinds) > 1:
-        program.to(max(kinds, key=lambda kind: torch.finfo(kind).bits))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import embedding
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.networks import Applied
+from pyro_lfm.networks import Applied, floating, promote
 
 
 def _as_float(value: Any) -> torch.Tensor:
@@ -200,7 +200,8 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
         )
     if not isinstance(module, nn.Module):
         raise DeclarationError(f"{what}: the factory must return an nn.Module; got {type(module).__name__}")
-    weight = next(module.parameters(), torch.empty(0))
+    promote(module)
+    weight = next(iter(floating(module)), torch.empty(0))
     modes = {child: child.training for child in module.modules()}
     try:
         with torch.no_grad():

@@ -15,7 +15,8 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Variable
 from pyro_lfm.model import as_model
-from pyro_lfm.programs import HandWritten, Program, in_order, promote
+from pyro_lfm.networks import promote
+from pyro_lfm.programs import HandWritten, Program, in_order
 from pyro_lfm.runtime import Stream, isolated
 
 

@@ -1,0 +1,132 @@
+"""Truths in closed form: linear Gaussian models, float64."""
+
+import math
+
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_iris
+
+import pyro_lfm as lfm
+
+
+def cosine(fraction):
+    return 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def linear_gaussian(seed, features=6, latent=3, rows=200):
+    """A model with W, μ and Ψ held, data drawn from it, and the exact log p(x) of each row."""
+    generator = torch.Generator().manual_seed(seed)
+    options = {"generator": generator, "dtype": torch.float64}
+    weight, bias = torch.randn(features, latent, **options), torch.randn(features, **options)
+    noise = 0.3 + torch.rand(features, **options)
+    model = lfm.Model(
+        z=lfm.StandardNormal(latent),
+        x=lfm.Gaussian(
+            features,
+            mean=lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(bias)),
+            covariance=lfm.Diagonal(lfm.Fixed(noise)),
+        ),
+    )
+    marginal = torch.distributions.MultivariateNormal(bias, weight @ weight.T + noise.diag())
+    data = model.sample(rows, seed=seed)["x"]
+    precision = torch.eye(latent, dtype=torch.float64) + weight.T @ (weight / noise[:, None])
+    return model, data, marginal.log_prob(data), weight, noise, bias, precision
+
+
+def exact_bound(posterior, data, weight, noise, bias):
+    """E_q[log p(x | z)] − KL(q ‖ N(0, I)) of each row without Monte Carlo, written out anew."""
+    mean, covariance = posterior.mean, covariance_of(posterior)
+    residual = data - mean @ weight.T - bias
+    spread = torch.einsum("di,bij,dj->bd", weight, covariance, weight)
+    likelihood = -0.5 * ((residual**2 + spread) / noise + torch.log(2 * math.pi * noise)).sum(-1)
+    trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+    kl = 0.5 * (trace + (mean**2).sum(-1) - mean.shape[-1] - torch.logdet(covariance))
+    return likelihood - kl
+
+
+def covariance_of(law):
+    return law.covariance_matrix if hasattr(law, "covariance_matrix") else torch.diag_embed(law.variance)
+
+
+GUIDES = {
+    "mean-field": lfm.Diagonal(),
+    "low-rank": lfm.LowRank(1),
+    "full": lfm.Full(),
+}
+
+
+def gaps_of(seed):
+    model, data, exact, weight, noise, bias, precision = linear_gaussian(seed)
+    gaps = {}
+    for name, covariance in GUIDES.items():
+        torch.manual_seed(seed)
+        guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=covariance))
+        svi = lfm.SVI(
+            guide,
+            objective=lfm.ELBO(particles=16),
+            steps=1000,
+            batch_size=len(data),
+            learning_rate=0.03,
+            schedule=cosine,
+        )
+        fit = lfm.fit(model, data, svi, seed=seed, progress=False)
+        bound = exact_bound(fit.posterior(data), data, weight, noise, bias)
+        gaps[name] = float((exact - bound).mean())
+    mean_field = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+    return gaps, float(mean_field)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_gap_of_each_guide_is_the_closed_form(seed):
+    """Gap of mean field: ½[Σ ln Mⱼⱼ − ln|M|]; of the full covariance: 0; low rank lies between."""
+    gaps, mean_field = gaps_of(seed)
+    assert gaps["mean-field"] == pytest.approx(mean_field, abs=1e-4)
+    assert 0 <= gaps["full"] < 1e-4
+    assert gaps["full"] - 1e-9 <= gaps["low-rank"] <= gaps["mean-field"] + 1e-4
+
+
+def ppca_likelihood(data, latent):
+    """The maximum of the PPCA log-likelihood per row (Tipping and Bishop, 1999)."""
+    dim = data.shape[1]
+    eigenvalues = torch.linalg.eigvalsh(torch.cov(data.T, correction=0)).flip(0)
+    noise = eigenvalues[latent:].mean()
+    terms = eigenvalues[:latent].log().sum() + (dim - latent) * noise.log() + dim
+    return -0.5 * float(dim * math.log(2 * math.pi) + terms)
+
+
+def fitted_likelihood(data, latent, **options):
+    """A linear VAE fitted by SVI: the exact log-likelihood per row of its θ, and its bound."""
+    torch.manual_seed(0)
+    model = lfm.Model(
+        z=lfm.StandardNormal(latent),
+        x=lfm.Gaussian(data.shape[1], mean=lfm.Linear(), covariance=lfm.Isotropic()),
+    ).double()
+    guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=lfm.Full()))
+    objective = lfm.ELBO(particles=4, gradient="sticking-the-landing")
+    svi = lfm.SVI(guide, objective=objective, batch_size=len(data), schedule=cosine, **options)
+    fit = lfm.fit(model, data, svi, seed=0, progress=False)
+    with torch.no_grad():
+        zero = torch.zeros(1, latent, dtype=torch.float64)
+        law = fit.model.factors["x"](zero)
+        bias, noise = law.mean[0], law.variance[0]
+        weight = fit.model.factors["x"](torch.eye(latent, dtype=torch.float64)).mean.T - bias[:, None]
+        marginal = torch.distributions.MultivariateNormal(bias, weight @ weight.T + noise.diag())
+        likelihood = float(marginal.log_prob(data).mean())
+        bound = exact_bound(fit.posterior(data), data, weight, noise, bias)
+    return likelihood, float(bound.mean())
+
+
+@pytest.mark.parametrize(
+    ("load", "latent", "published", "options"),
+    [
+        (load_iris, 2, -2.699751868, {"steps": 2000, "learning_rate": 0.03}),
+        (load_digits, 10, -159.993731201, {"steps": 2500, "learning_rate": 0.1}),
+    ],
+)
+def test_linear_vae_reaches_the_ppca_likelihood(load, latent, published, options):
+    data = torch.as_tensor(load().data, dtype=torch.float64)
+    exact = ppca_likelihood(data, latent)
+    assert exact == pytest.approx(published, abs=1e-8)
+    likelihood, bound = fitted_likelihood(data, latent, **options)
+    assert exact - 1e-2 < likelihood <= exact + 1e-9
+    assert bound <= likelihood + 1e-9
