@@ -1,6 +1,6 @@
 """Deep latent factor models, declared in a few lines and fitted by variational inference on Pyro."""
 
-from pyro_lfm import data
+from pyro_lfm import data, testing
 from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank

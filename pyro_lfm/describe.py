@@ -72,7 +72,7 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
     laws = []
     for name in guide.order:
         words = guide.factors[name].describe()
-        if guide.carried(name):
+        if guide.carried[name]:
             words += f" carried onto {guide.latents[name].support}"
         laws.append(_law(name, guide.given[name], words, guide.latents[name].shape))
     return [f"{whole} = {product}", *laws]
@@ -87,7 +87,9 @@ def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
     kl = f"KL({_conditional('q', latents, model.observed)} || p({latents}))"
     lines = [f"log p({observed}) >= E_q[log p({observed} | {latents})] - {beta}{kl}"]
     if callable(weight) or weight != 1:
-        lines[0] = lines[0].replace("log p", "objective (a bound on log p only for weights of at least 1): log p", 1)
+        lines[0] = lines[0].replace(
+            "log p", "objective (a bound on log p only for weights of at least 1): log p", 1
+        )
     particles = f"{objective.particles} particle{'s' if objective.particles > 1 else ''}"
     lines.append(f"  E_q: Monte Carlo, {particles}, {objective.gradient} gradient")
     if objective.free_bits:
@@ -103,12 +105,7 @@ def _traces(model: AnyModel, guide: AnyGuide) -> tuple[dict[str, Any], dict[str,
     data = {name: rows[name] for name in model.observed}
     index = torch.zeros(2, dtype=torch.long, device=model.device)
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
-        tables = [(table, table.rows.data) for table in guide.tables if len(table.rows) == 0]
-        try:
-            q, p = ELBO().traces(model, guide, (Batch(data, index),), {})
-        finally:
-            for table, held in tables:
-                table.rows.data = held
+        q, p = ELBO().traces(model, guide, (Batch(data, index),), {})
     return latent_sites(q), latent_sites(p)
 
 

@@ -46,7 +46,11 @@ def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> S
             module.training = mode
     latents, observed = {}, {}
     for name, site in trace.nodes.items():
-        if site["type"] != "sample" or site_is_subsample(site) or (site["is_observed"] and name not in batch.asked):
+        if (
+            site["type"] != "sample"
+            or site_is_subsample(site)
+            or (site["is_observed"] and name not in batch.asked)
+        ):
             continue
         frames = site["cond_indep_stack"]
         shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
@@ -185,11 +189,8 @@ class Model(AnyModel):
         """The support of a factor, and whether its law has the event it declares, from a trial."""
         with isolated(Stream(0)), torch.no_grad():
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
-            tables = factor.tables
-            if any(len(table.rows) == 0 for table in tables):
-                raise DeclarationError(f"{name}: PerRow in a model needs its number of rows, as in PerRow(rows=100)")
             try:
-                law = factor.at(zeros, torch.arange(2) % min([len(t.rows) for t in tables], default=2))
+                law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
             except DeclarationError as error:
                 raise type(error)(f"{name}: {error}") from None
         if not hasattr(law, "event_shape"):
@@ -236,12 +237,14 @@ def _wiring(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], 
     observed = [name for name in factors if name in open_ended or name in leaves]
     latents = tuple(name for name in factors if name not in observed)
     if not latents:
-        raise DeclarationError("a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)")
+        raise DeclarationError(
+            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
+        )
     if not observed:
-        raise DeclarationError("a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())")
-    given = {
-        name: latents if name in open_ended else factor.given or () for name, factor in factors.items()
-    }
+        raise DeclarationError(
+            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())"
+        )
+    given = {name: latents if name in open_ended else factor.given or () for name, factor in factors.items()}
     read = set(itertools.chain.from_iterable(given.values()))
     for name in latents:
         if name not in read:

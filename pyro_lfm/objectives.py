@@ -61,10 +61,14 @@ class _Rows:
         inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
         # Draws lie left of every plate, so a term with fewer dimensions does not vary over draws.
         lead = value.dim() - self.nesting if self.particles > 1 else 0
-        value = value.reshape(self.particles if lead > 0 and value.shape[0] > 1 else 1, *value.shape[max(lead, 0) :])
+        value = value.reshape(
+            self.particles if lead > 0 and value.shape[0] > 1 else 1, *value.shape[max(lead, 0) :]
+        )
         if inside:
-            return value.flatten(1, -2).sum(1) * (self.size / self.total) if value.dim() > 2 else (
-                value * (self.size / self.total)
+            return (
+                value.flatten(1, -2).sum(1) * (self.size / self.total)
+                if value.dim() > 2
+                else (value * (self.size / self.total))
             )
         return value.flatten(1).sum(1, keepdim=True) / self.total
 
@@ -80,7 +84,9 @@ def latent_sites(trace: Any) -> dict[str, dict[str, Any]]:
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+        if site["type"] == "sample"
+        and not site["is_observed"]
+        and not site_is_subsample(site)
         and not (site.get("infer") or {}).get("is_auxiliary")
     }
 
@@ -128,11 +134,15 @@ class ELBO(PyroELBO):
         if kl not in ("auto", "analytic", "monte-carlo"):
             raise DeclarationError(f'kl must be "auto", "analytic" or "monte-carlo"; got {kl!r}')
         if gradient not in ("reparametrized", "sticking-the-landing"):
-            raise DeclarationError(f'gradient must be "reparametrized" or "sticking-the-landing"; got {gradient!r}')
+            raise DeclarationError(
+                f'gradient must be "reparametrized" or "sticking-the-landing"; got {gradient!r}'
+            )
         if gradient == "sticking-the-landing" and kl == "analytic":
             raise DeclarationError('kl="analytic" has no draws of log q: use gradient="reparametrized"')
         if not callable(kl_weight) and not kl_weight >= 0:
-            raise DeclarationError(f"kl_weight must be ≥ 0 or a function of the fraction done; got {kl_weight!r}")
+            raise DeclarationError(
+                f"kl_weight must be ≥ 0 or a function of the fraction done; got {kl_weight!r}"
+            )
         if not free_bits >= 0:
             raise DeclarationError(f"free_bits must be ≥ 0 nats; got {free_bits!r}")
         super().__init__(num_particles=particles, vectorize_particles=particles > 1)
@@ -157,7 +167,9 @@ class ELBO(PyroELBO):
             model, guide: Pyro programs; args and kwargs (a Batch, or its tensors) go to both.
         """
         if callable(self.kl_weight):
-            raise DeclarationError("kl_weight is a schedule: fit with lfm.SVI, or take objective.at(fraction)")
+            raise DeclarationError(
+                "kl_weight is a schedule: fit with lfm.SVI, or take objective.at(fraction)"
+            )
         nesting = self._plates(model, guide, args, kwargs) if self.particles > 1 else 1
         q, p = self.traces(model, guide, args, kwargs, nesting)
         ours, theirs = latent_sites(q), latent_sites(p)

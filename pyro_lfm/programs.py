@@ -13,7 +13,7 @@ from torch import nn
 
 from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.sources import Table
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.networks import floating
 from pyro_lfm.runtime import LocalParams, in_isolation
 
@@ -60,8 +60,13 @@ class Program(nn.Module):
     def prepare(self, batch: Batch) -> None:
         """Sizes what depends on the data: tables of one row per datum."""
         for table in self.tables:
-            if not len(table.rows) or int(batch.index.max()) >= len(table.rows):
+            if not len(table.rows):
                 table.resize(batch.total)
+            elif int(batch.index.max()) >= len(table.rows):
+                raise DataError(
+                    f"a PerRow table holds {len(table.rows)} rows; got row {int(batch.index.max())}: for rows not seen "
+                    "in training use fit.posterior(data)"
+                )
 
     @property
     def tables(self) -> list[Table]:
@@ -127,4 +132,3 @@ def in_order(parents: dict[str, tuple[str, ...]]) -> list[str]:
         return list(TopologicalSorter(parents).static_order())
     except CycleError as error:
         raise DeclarationError(f"given= makes a cycle: {' -> '.join(error.args[1])}") from None
-

@@ -102,7 +102,7 @@ def fitted_likelihood(data, latent, **options):
         x=lfm.Gaussian(data.shape[1], mean=lfm.Linear(), covariance=lfm.Isotropic()),
     ).double()
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=lfm.Full()))
-    objective = lfm.ELBO(particles=4, gradient="sticking-the-landing")
+    objective = lfm.ELBO(gradient="sticking-the-landing")
     svi = lfm.SVI(guide, objective=objective, batch_size=len(data), schedule=cosine, **options)
     fit = lfm.fit(model, data, svi, seed=0, progress=False)
     with torch.no_grad():

@@ -42,7 +42,9 @@ class Batch:
         sizes = {len(value) if value.dim() else 0 for value in values}
         if len(sizes) > 1:
             raise DataError(f"all tensors of a batch must have the same number of rows; got {sorted(sizes)}")
-        self.size: int = sizes.pop() if sizes else size if size is not None else 0 if index is None else len(index)
+        self.size: int = (
+            sizes.pop() if sizes else size if size is not None else 0 if index is None else len(index)
+        )
         if self.size < 1:
             raise DataError("a Batch needs at least one row: give data, or size= to generate")
         device = values[0].device if values else None

@@ -38,7 +38,9 @@ def _moments(law: Any) -> _Moments | None:
     if not isinstance(law, Normal):
         return None
     start = law.loc.dim() - events
-    return _Moments(law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1))
+    return _Moments(
+        law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1)
+    )
 
 
 def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:

@@ -57,11 +57,15 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
     events = len(law.event_shape)
     if events == 0:
         return law.mask(mask)
-    if isinstance(law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal):
+    if isinstance(
+        law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
+    ):
         return MarginalGaussian(law, mask)
     if isinstance(law, torch.distributions.Independent):
         # What is independent is masked entry by entry; what is inside must be all there or all missing.
-        inner = mask.flatten(mask.dim() - len(law.base_dist.event_shape)) if law.base_dist.event_shape else mask
+        inner = (
+            mask.flatten(mask.dim() - len(law.base_dist.event_shape)) if law.base_dist.event_shape else mask
+        )
         base_mask = _whole(inner, name) if law.base_dist.event_shape else inner
         masked = law.base_dist.expand(torch.broadcast_shapes(law.base_dist.batch_shape, base_mask.shape))
         return masked.mask(base_mask).to_event(law.reinterpreted_batch_ndims)

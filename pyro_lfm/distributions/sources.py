@@ -85,7 +85,9 @@ class Linear:
 
     def __call__(self, in_size: int, out_size: int) -> nn.Module:
         start = nn.Linear(in_size, out_size)
-        weight = constant(self.weight, torch.Size((out_size, in_size)), start.weight.detach(), "Linear weight")
+        weight = constant(
+            self.weight, torch.Size((out_size, in_size)), start.weight.detach(), "Linear weight"
+        )
         bias = constant(self.bias, torch.Size((out_size,)), torch.zeros(out_size), "Linear bias")
         return Affine(weight, bias)
 
@@ -140,8 +142,8 @@ class Table(nn.Module):
     def forward(self, context: torch.Tensor | None, index: torch.Tensor | None = None) -> torch.Tensor:
         if index is None:
             raise DeclarationError("a PerRow source needs the row index: call the factor with index=")
-        if len(self.rows) == 0:
-            raise DeclarationError("a PerRow table has no rows yet: give PerRow(rows=N), or fit first")
+        if len(self.rows) == 0:  # not told yet how many rows there are: each reads as it will start
+            return self.start.expand(*index.shape, *self.start.shape)
         return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:

@@ -13,7 +13,7 @@ from torch.distributions import biject_to, constraints
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Variable
+from pyro_lfm.factors import Factor, Variable, is_real
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
@@ -86,13 +86,15 @@ class Guide(AnyGuide):
         self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in given.items()})
         self.given = given
         self.factors = nn.ModuleDict()
-        self._carried: dict[str, bool] = {}
+        # Which factors are carried from the reals onto the support of their latent.
+        self.carried: dict[str, bool] = {}
         variables = sites.all
         for name in self.order:
             factor = factors[name].copy()
-            self._carried[name] = self._carry(name, factor)
-            self.factors[name] = factor.build(name, [variables[parent] for parent in given[name]])
-            self._try(name, [variables[parent] for parent in given[name]])
+            self._adopt(name, factor)
+            parents = [variables[parent] for parent in given[name]]
+            self.factors[name] = factor.build(name, parents)
+            self.carried[name] = self._is_carried(name, parents)
         promote(self)
         self.to(as_model(model).dtype)
 
@@ -101,9 +103,13 @@ class Guide(AnyGuide):
         for name, factor in factors.items():
             if name not in latents:
                 what = "is observed" if name in observed else "is no variable of the model"
-                raise DeclarationError(f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}")
+                raise DeclarationError(
+                    f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}"
+                )
             if not isinstance(factor, Factor):
-                raise DeclarationError(f"{name} must be a factor such as Gaussian; got {type(factor).__name__}")
+                raise DeclarationError(
+                    f"{name} must be a factor such as Gaussian; got {type(factor).__name__}"
+                )
         missing = [name for name in latents if name not in factors]
         if missing:
             raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}")
@@ -112,53 +118,46 @@ class Guide(AnyGuide):
         known = {**self.latents, **self.observed}
         for parent in factor.given or ():
             if parent not in known or parent == name:
-                raise DeclarationError(f"{name}: given={parent!r} must be one of {', '.join(set(known) - {name})}")
+                raise DeclarationError(
+                    f"{name}: given={parent!r} must be one of {', '.join(set(known) - {name})}"
+                )
         if not self.latents[name].per_row:
             if factor.reads or any(p in self.observed or self.latents[p].per_row for p in factor.given or ()):
-                raise DeclarationError(f"{name} stands outside the plate over rows: its guide cannot read rows; use Learned()")
+                raise DeclarationError(
+                    f"{name} stands outside the plate over rows: its guide cannot read rows; use Learned()"
+                )
             return factor.given or ()
         return factor.given if factor.given is not None else tuple(self.observed) if factor.reads else ()
 
-    def _carry(self, name: str, factor: Factor) -> bool:
-        """Gives the factor its event; returns whether its law must be carried onto the latent's support."""
-        variable = self.latents[name]
-        declared = factor.event_shape
-        if variable.support.is_discrete:
-            factor.adopt(variable)
-            carried = False
-        else:
+    def _adopt(self, name: str, factor: Factor) -> None:
+        """Gives a factor its event: that of the latent, or of its unconstrained space."""
+        variable, declared = self.latents[name], factor.event_shape
+        if not variable.support.is_discrete:
             inner = torch.Size(biject_to(variable.support).inverse_shape(variable.shape))
-            factor.adopt(Variable(name, inner, constraints.independent(constraints.real, len(inner))))
-            carried = True
+            variable = Variable(name, inner, constraints.independent(constraints.real, len(inner)))
+        factor.adopt(variable)
         if declared is not None and declared != factor.event_shape:
             raise ShapeError(
                 f"{name}: the guide's event shape must be {tuple(factor.shape)}; got {tuple(declared)}: leave it out"
             )
-        return carried
 
-    def _try(self, name: str, parents: list[Variable]) -> None:
-        """One law on zeros: decides whether a family lives on the reals or already on the latent's support."""
+    def _is_carried(self, name: str, parents: list[Variable]) -> bool:
+        """Whether a factor lives on the reals and its latent does not, from one law on zeros."""
         factor, variable = self.factors[name], self.latents[name]
-        for table in factor.tables:
-            if len(table.rows) == 0:
-                table.resize(2)
-                table_was_empty = True
-            else:
-                table_was_empty = False
         with isolated(Stream(0)), torch.no_grad():
-            law = factor.at([torch.zeros(2, *parent.shape) for parent in parents], torch.zeros(2, dtype=torch.long))
-        for table in factor.tables:
-            if table_was_empty:
-                table.resize(0)
-        if self._carried[name] and not _is_real(law.support):
-            self._carried[name] = False
-        if self._carried[name] and _is_real(variable.support):
-            self._carried[name] = False
-        shape = factor.shape if self._carried[name] else variable.shape
-        if law.event_shape != shape:
+            zeros = [torch.zeros(2, *parent.shape) for parent in parents]
+            law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
+        carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)
+        wanted = factor.shape if carried else variable.shape
+        if law.event_shape != wanted:
             raise ShapeError(
-                f"{name}: the guide's distribution must have event shape {tuple(shape)}; got {tuple(law.event_shape)}"
+                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(law.event_shape)}"
             )
+        if variable.support.is_discrete and not law.support.is_discrete:
+            raise DeclarationError(
+                f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
+            )
+        return carried
 
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
@@ -171,7 +170,7 @@ class Guide(AnyGuide):
         """q(name | its parents) on the support of the latent."""
         parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
         law = self.factors[name].at(parents, batch.index)
-        return Pushforward(law, [biject_to(self.latents[name].support)]) if self._carried[name] else law
+        return Pushforward(law, [biject_to(self.latents[name].support)]) if self.carried[name] else law
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
@@ -190,9 +189,3 @@ def _seen(name: str, batch: Batch) -> torch.Tensor:
     if value is None:
         raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
     return value
-
-
-def _is_real(support: Any) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real or support is constraints.real_vector

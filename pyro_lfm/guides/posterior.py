@@ -14,7 +14,9 @@ from pyro_lfm.guides.guide import AnyGuide, Guide
 from pyro_lfm.runtime import Stream, isolated
 
 
-def marginals(guide: AnyGuide, batch: Batch, latents: list[str], draws: int = 256, seed: int = 0) -> dict[str, Any]:
+def marginals(
+    guide: AnyGuide, batch: Batch, latents: list[str], draws: int = 256, seed: int = 0
+) -> dict[str, Any]:
     """q(z | x) of every latent, batch shape (B,).
 
     A latent that the guide draws knowing other latents is an equal mixture over ``draws`` draws of those.

@@ -33,4 +33,6 @@ class Checkpoint:
         try:
             return torch.load(self.path, weights_only=True)
         except Exception as error:  # torch names no type for "not one of my files"
-            raise DataError(f"checkpoint {self.path} cannot be read: {error}; remove it to begin anew") from error
+            raise DataError(
+                f"checkpoint {self.path} cannot be read: {error}; remove it to begin anew"
+            ) from error

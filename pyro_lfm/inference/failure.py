@@ -27,7 +27,8 @@ class Snapshot:
     def __init__(self, *programs: Program):
         self.programs = programs
         self.states = [
-            {name: value.detach().clone() for name, value in program.state_dict().items()} for program in programs
+            {name: value.detach().clone() for name, value in program.state_dict().items()}
+            for program in programs
         ]
 
     def restore(self) -> None:
@@ -75,7 +76,9 @@ def _suspect(model: Program, guide: Program) -> str | None:
     broken = [name for name, p in named if not bool(p.isfinite().all())]
     if broken:
         return broken[0]
-    largest = max(named, key=lambda pair: float(pair[1].detach().abs().max()) if pair[1].numel() else 0.0, default=None)
+    largest = max(
+        named, key=lambda pair: float(pair[1].detach().abs().max()) if pair[1].numel() else 0.0, default=None
+    )
     return largest[0] if largest else None
 
 

@@ -63,7 +63,9 @@ class SVI:
     def __post_init__(self) -> None:
         self.guide = as_guide(self.guide)
         if not isinstance(self.objective, pyro.infer.ELBO):
-            raise DeclarationError(f"objective must be lfm.ELBO() or a pyro.infer.ELBO; got {self.objective!r}")
+            raise DeclarationError(
+                f"objective must be lfm.ELBO() or a pyro.infer.ELBO; got {self.objective!r}"
+            )
         if self.epochs is not None and self.steps is not None:
             raise DeclarationError("give epochs or steps, not both")
         if self.epochs is None and self.steps is None:
@@ -122,7 +124,12 @@ class Loop:
             step, epoch = self._resume(saved, engine)
         best = Snapshot(self.model, self.guide)
         best_bound, since_best = max((self._score(r) for r in self.history), default=-float("inf")), 0
-        bar = tqdm(total=self.total_steps * self.batch_size, unit="row", disable=not self.progress, initial=step * self.batch_size)
+        bar = tqdm(
+            total=self.total_steps * self.batch_size,
+            unit="row",
+            disable=not self.progress,
+            initial=step * self.batch_size,
+        )
         with closing(engine), bar:
             while step < self.total_steps:
                 epoch += 1
@@ -131,7 +138,11 @@ class Loop:
                 stopped = self.report(record)
                 if self.svi.patience:
                     if self._score(record) > best_bound:
-                        best, best_bound, since_best = Snapshot(self.model, self.guide), self._score(record), 0
+                        best, best_bound, since_best = (
+                            Snapshot(self.model, self.guide),
+                            self._score(record),
+                            0,
+                        )
                     else:
                         since_best += 1
                     stopped |= since_best >= self.svi.patience
@@ -156,7 +167,9 @@ class Loop:
                 break
             batch = self.batch(self.table, index)
             result = self._step(engine, batch, step, epoch, good)
-            sums += len(index) * torch.tensor([result.bound, result.reconstruction, result.kl], dtype=torch.float64)
+            sums += len(index) * torch.tensor(
+                [result.bound, result.reconstruction, result.kl], dtype=torch.float64
+            )
             step, rows = step + 1, rows + len(index)
             bar.update(len(index))
             bar.set_postfix_str(f"epoch {epoch}, {result.bound:.2f} nats/row", refresh=False)
