@@ -37,9 +37,9 @@ class Variable:
     @property
     def categories(self) -> int | None:
         """The number of categories of a categorical variable, else None."""
-        upper = getattr(self.support, "upper_bound", None)
-        categorical = isinstance(self.support, type(constraints.integer_interval(0, 1)))
-        return int(upper) + 1 if categorical and not self.shape else None
+        if self.shape or not isinstance(self.support, type(constraints.integer_interval(0, 1))):
+            return None
+        return int(self.support.upper_bound) + 1
 
     @property
     def code_shape(self) -> torch.Size:

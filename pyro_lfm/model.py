@@ -40,7 +40,7 @@ def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> S
     modes = {module: module.training for module in model.modules()}
     try:
         with isolated(Stream(0), model.device), torch.no_grad():
-            trace = poutine.trace(model.eval()).get_trace(batch)
+            trace: Any = poutine.trace(model.eval()).get_trace(batch)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -103,7 +103,7 @@ class AnyModel(Program):
         batch = Batch(size=n)
         batch.index = batch.index.to(self.device)
         with isolated(Stream(seed, self.device), self.device), torch.no_grad():
-            trace = poutine.trace(self).get_trace(batch)
+            trace: Any = poutine.trace(self).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in self.sites.all}
 
 
@@ -174,7 +174,7 @@ class Model(AnyModel):
         given, observed = _wiring(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
-        self.factors = nn.ModuleDict()
+        self.factors: Any = nn.ModuleDict()
         variables: dict[str, Variable] = {}
         for name in self.order:
             factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])

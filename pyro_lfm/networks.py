@@ -89,7 +89,8 @@ class Convolutional:
             return self._decoder(prod(in_shape), out_shape)
         raise DeclarationError(
             "Convolutional maps an image (C, H, W) to a vector or a vector to an image; got "
-            f"{tuple(in_shape)} -> {tuple(out_shape)}: declare the image's factor with its shape, as in Gaussian((1, 28, 28))"
+            f"{tuple(in_shape)} -> {tuple(out_shape)}: declare the image's factor with its shape, as in "
+            "Gaussian((1, 28, 28))"
         )
 
     def _encoder(self, image: tuple[int, ...], out_size: int) -> nn.Module:

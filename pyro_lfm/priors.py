@@ -21,6 +21,9 @@ class StandardNormal(Prior):
     tensor([1., 1., 1.])
     """
 
+    loc: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, event: int | Sequence[int]):
         super().__init__(event)
         self.register_buffer("loc", torch.zeros(self.shape))

@@ -143,7 +143,7 @@ def _law_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
     if factor.tables:
         for table in factor.tables:
             table.resize(_ROWS)
-    law = factor.at(values, torch.arange(_ROWS))
+    law: Any = factor.at(values, torch.arange(_ROWS))
     if not isinstance(law, torch.distributions.Distribution):
         return [f"it must return a distribution; got {type(law).__name__}"]
     if not hasattr(law, "has_enumerate_support") or not hasattr(law, "to_event"):
@@ -161,8 +161,9 @@ def _law_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
     if faults:
         return faults
     draw = law.sample()
-    if not bool(torch.as_tensor(law.support.check(draw)).all()):
-        faults.append(f"draws lie outside its own support, {law.support}")
+    support: Any = law.support
+    if not bool(torch.as_tensor(support.check(draw)).all()):
+        faults.append(f"draws lie outside its own support, {support}")
     log_prob = law.log_prob(draw)
     if log_prob.shape != law.batch_shape:
         faults.append(f"log_prob must have shape {tuple(law.batch_shape)}; got {tuple(log_prob.shape)}")

@@ -184,7 +184,7 @@ def _check_numeric(dtype: Any, name: str) -> None:
 def _from_numpy(rows: np.ndarray) -> Tensor:
     """A tensor of the rows. torch lacks some of NumPy's dtypes, so all but the usual two go by float64."""
     if isinstance(rows, np.ma.MaskedArray):
-        rows = rows.astype(np.float64).filled(np.nan)
+        rows = np.ma.filled(rows.astype(np.float64), np.nan)
     dtype = rows.dtype if rows.dtype in (np.float32, np.uint8) else np.dtype(np.float64)
     return torch.from_numpy(np.require(rows, dtype, ["C", "W", "E"]))  # torch takes no other strides
 

@@ -19,7 +19,7 @@ class MarginalGaussian(dist.TorchDistribution):
     """
 
     def __init__(self, law: Any, mask: torch.Tensor):
-        self.law, self.mask = law, mask
+        self.law, self.observed = law, mask
         batch = torch.broadcast_shapes(law.batch_shape, mask.shape[:-1])
         super().__init__(batch, law.event_shape, validate_args=False)
 
@@ -32,13 +32,13 @@ class MarginalGaussian(dist.TorchDistribution):
         return self.law.mean
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MarginalGaussian:
-        return MarginalGaussian(self.law.expand(batch_shape), self.mask)
+        return MarginalGaussian(self.law.expand(batch_shape), self.observed)
 
-    def sample(self, sample_shape: Any = torch.Size()) -> torch.Tensor:
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         return self.law.expand(self.batch_shape).sample(sample_shape)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        keep = self.mask.to(value.dtype)
+        keep = self.observed.to(value.dtype)
         residual = ((value - self.law.mean) * keep).unsqueeze(-1)
         covariance = self.law.covariance_matrix * keep.unsqueeze(-1) * keep.unsqueeze(-2)
         tril = torch.linalg.cholesky(covariance + torch.diag_embed(1 - keep))

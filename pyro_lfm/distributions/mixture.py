@@ -34,7 +34,7 @@ class DrawMixture(dist.TorchDistribution):
         value = value.unsqueeze(value.dim() - dims)
         return self.law.log_prob(value).logsumexp(-len(self.batch_shape) - 1) - log(self.draws)
 
-    def sample(self, sample_shape: Any = torch.Size()) -> torch.Tensor:
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         sample_shape = torch.Size(sample_shape)
         with torch.no_grad():
             every = self.law.sample(sample_shape)

@@ -124,6 +124,8 @@ class Table(nn.Module):
     an optimizer made before still holds it.
     """
 
+    start: torch.Tensor
+
     def __init__(self, start: torch.Tensor, rows: int | None, learning_rate: float):
         super().__init__()
         self.register_buffer("start", start)

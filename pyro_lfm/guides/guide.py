@@ -85,7 +85,7 @@ class Guide(AnyGuide):
         given = {name: self._given(name, factors[name]) for name in self.latents}
         self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in given.items()})
         self.given = given
-        self.factors = nn.ModuleDict()
+        self.factors: Any = nn.ModuleDict()
         # Which factors are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
         variables = sites.all

@@ -56,8 +56,9 @@ class Engine(ABC):
     def load(self, state: dict[str, Any]) -> None:
         """Takes up a state that was saved."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Called once at the end, whatever happened."""
+        """Called once at the end, whatever happened: leaves nothing behind."""
 
 
 def trainable(model: Program, guide: Program) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
@@ -185,7 +186,7 @@ class Pyro(Engine):
             del store[name]
 
 
-ENGINES: dict[str, type[Engine]] = {"auto": Eager, "eager": Eager, "pyro": Pyro}
+ENGINES: dict[str, Callable[..., Engine]] = {"auto": Eager, "eager": Eager, "pyro": Pyro}
 
 
 def evaluate(model: Program, guide: Program, objective: Any, batch: Batch, stream: Stream) -> Result:

@@ -102,7 +102,7 @@ def _blown_site(model: Program, guide: Program, batch: Batch) -> str | None:
     return None
 
 
-def _broken(site: dict[str, Any]) -> bool:
+def _broken(site: Any) -> bool:
     value = site["value"]
     if not isinstance(value, torch.Tensor) or site["fn"].__class__.__name__ == "_Subsample":
         return False

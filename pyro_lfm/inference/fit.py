@@ -62,7 +62,7 @@ class Fit:
         found: dict[str, list[torch.Tensor]] = {name: [] for name in names}
         with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
             for _ in range(draws):
-                trace = poutine.trace(guide).get_trace(batch)
+                trace: Any = poutine.trace(guide).get_trace(batch)
                 for name in names:
                     found[name].append(trace.nodes[name]["value"])
         return {name: torch.stack(values) for name, values in found.items()}
@@ -81,7 +81,7 @@ class Fit:
             with isolated(Stream(seed, self.model.device), self.model.device), torch.no_grad():
                 given = {name: values[draw] for name, values in latents.items()}
                 program = poutine.condition(self.model, data=given)
-                trace = poutine.trace(program).get_trace(Batch(index=batch.index, total=batch.total))
+                trace: Any = poutine.trace(program).get_trace(Batch(index=batch.index, total=batch.total))
             for name in names:
                 sums[name] = sums[name] + trace.nodes[name]["fn"].mean / draws
         return next(iter(sums.values())) if len(sums) == 1 else sums
@@ -204,7 +204,7 @@ def _warn_of_floors(result: Fit) -> None:
     batch = Batch(data, index.to(result.model.device), len(result._table))
     with isolated(Stream(0, result.model.device), result.model.device), torch.no_grad():
         q = poutine.trace(result.guide).get_trace(batch)
-        p = poutine.trace(poutine.replay(result.model, trace=q)).get_trace(batch)
+        p: Any = poutine.trace(poutine.replay(result.model, trace=q)).get_trace(batch)
     for name in result.model.observed:
         factor = result.model.factors[name]
         if isinstance(factor, Gaussian):
