@@ -137,15 +137,17 @@ def promote(module: nn.Module) -> None:
 class Applied(nn.Module):
     """A network over any batch shape: draws and rows are flattened to one batch dimension and put back.
 
-    Maps (..., *in_shape) to (..., *out_shape), in the network's own floating type.
+    Maps (..., *event) to (..., *out_shape), in the network's own floating type; the network reads each event in
+    ``in_shape``.
     """
 
-    def __init__(self, network: nn.Module, in_ndim: int, out_shape: torch.Size):
+    def __init__(self, network: nn.Module, event_ndim: int, in_shape: torch.Size, out_shape: torch.Size):
         super().__init__()
-        self.network, self.in_ndim, self.out_shape = network, in_ndim, out_shape
+        self.network, self.event_ndim = network, event_ndim
+        self.in_shape, self.out_shape = in_shape, out_shape
 
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         weight = next(chain(self.network.parameters(), self.network.buffers()), context)
-        batch = context.shape[: context.dim() - self.in_ndim]
-        flat = context.reshape(-1, *context.shape[context.dim() - self.in_ndim :])
+        batch = context.shape[: context.dim() - self.event_ndim]
+        flat = context.reshape(-1, *self.in_shape)
         return self.network(flat.to(weight.dtype)).reshape(*batch, *self.out_shape)

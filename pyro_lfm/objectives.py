@@ -61,16 +61,10 @@ class _Rows:
         inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
         # Draws lie left of every plate, so a term with fewer dimensions does not vary over draws.
         lead = value.dim() - self.nesting if self.particles > 1 else 0
-        value = value.reshape(
-            self.particles if lead > 0 and value.shape[0] > 1 else 1, *value.shape[max(lead, 0) :]
-        )
+        draws = self.particles if lead > 0 and value.shape[0] > 1 else 1
         if inside:
-            return (
-                value.flatten(1, -2).sum(1) * (self.size / self.total)
-                if value.dim() > 2
-                else (value * (self.size / self.total))
-            )
-        return value.flatten(1).sum(1, keepdim=True) / self.total
+            return value.reshape(draws, -1, value.shape[-1]).sum(1) * (self.size / self.total)
+        return value.reshape(draws, -1).sum(1, keepdim=True) / self.total
 
 
 class _Detached(Messenger):

@@ -44,6 +44,12 @@ class Program(nn.Module):
         self._store_name = f"pyro_lfm_{type(self).__name__}_{next(_NUMBERS)}"
         weakref.finalize(self, _forget, self._store_name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Pyro's store leaves a weak reference on each parameter, which cannot be pickled; it makes a new one.
+        for parameter in self.parameters():
+            vars(parameter).pop("unconstrained", None)
+        return self.__dict__.copy()
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._rename()

@@ -13,7 +13,7 @@ def cosine(fraction):
     return 0.5 * (1 + math.cos(math.pi * fraction))
 
 
-def linear_gaussian(seed, features=6, latent=3, rows=200):
+def linear_gaussian(seed, features=6, latent=4, rows=100):
     """A model with W, μ and Ψ held, data drawn from it, and the exact log p(x) of each row."""
     generator = torch.Generator().manual_seed(seed)
     options = {"generator": generator, "dtype": torch.float64}
@@ -71,7 +71,7 @@ def gaps_of(seed):
         )
         fit = lfm.fit(model, data, svi, seed=seed, progress=False)
         bound = exact_bound(fit.posterior(data), data, weight, noise, bias)
-        gaps[name] = float((exact - bound).mean())
+        gaps[name] = (exact - bound).mean().item()
     mean_field = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
     return gaps, float(mean_field)
 
@@ -82,7 +82,7 @@ def test_gap_of_each_guide_is_the_closed_form(seed):
     gaps, mean_field = gaps_of(seed)
     assert gaps["mean-field"] == pytest.approx(mean_field, abs=1e-4)
     assert 0 <= gaps["full"] < 1e-4
-    assert gaps["full"] - 1e-9 <= gaps["low-rank"] <= gaps["mean-field"] + 1e-4
+    assert gaps["full"] < gaps["low-rank"] < gaps["mean-field"]
 
 
 def ppca_likelihood(data, latent):

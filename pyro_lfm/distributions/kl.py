@@ -13,7 +13,6 @@ from torch.distributions import (
     Normal,
     kl_divergence,
 )
-from torch.distributions.transforms import ReshapeTransform
 
 from pyro_lfm.distributions.pushforward import Pushforward
 
@@ -28,7 +27,7 @@ class _Moments:
 
 
 def _moments(law: Any) -> _Moments | None:
-    if isinstance(law, Pushforward) and all(isinstance(t, ReshapeTransform) for t in law.transforms):
+    if isinstance(law, Pushforward) and law.is_reshape:
         return _moments(law.base_dist)
     if isinstance(law, MultivariateNormal | LowRankMultivariateNormal):
         return _Moments(law.loc, tril=law.scale_tril)

@@ -8,6 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DataError
 
 
@@ -61,6 +62,10 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
         law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
     ):
         return MarginalGaussian(law, mask)
+    if isinstance(law, Pushforward) and law.is_reshape:
+        return Pushforward(
+            observed_part(law.base_dist, mask.flatten(mask.dim() - events), name), law.transforms
+        )
     if isinstance(law, torch.distributions.Independent):
         # What is independent is masked entry by entry; what is inside must be all there or all missing.
         inner = (

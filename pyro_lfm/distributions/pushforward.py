@@ -32,8 +32,13 @@ class Pushforward(dist.TransformedDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         return super().expand(batch_shape, self._get_checked_instance(Pushforward, _instance))
 
+    @property
+    def is_reshape(self) -> bool:
+        """Whether it is the base law in another shape, and nothing else."""
+        return len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform)
+
     def _moment(self, name: str) -> torch.Tensor:
-        if len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform):
+        if self.is_reshape:
             return self.transforms[0](getattr(self.base_dist, name))
         with Stream(0), torch.no_grad():
             draws = self.sample(torch.Size((_DRAWS,)))

@@ -190,6 +190,7 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
         raise DeclarationError(f"{what} is a network but its factor has no parents: name them with given=")
     # One parent is handed over in its own shape, several side by side.
     in_shape = in_shapes[0] if len(in_shapes) == 1 else torch.Size((sum(prod(s) for s in in_shapes),))
+    event_ndim = len(in_shape)
     if isinstance(source, nn.Module):
         module = source
     elif hasattr(source, "build"):
@@ -217,4 +218,4 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
             child.training = mode
     if trial.numel() != 2 * prod(out_shape):
         raise ShapeError(f"{what} must give {prod(out_shape)} numbers per row; got {tuple(trial.shape[1:])}")
-    return Applied(module, len(in_shape), out_shape)
+    return Applied(module, event_ndim, in_shape, out_shape)

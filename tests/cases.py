@@ -1,0 +1,283 @@
+"""A constructor for every part: a new part gets one line here, and every contract test meets it.
+
+Sizes are small: latents have K = 3 entries, observed rows D = 4, and data N = 12 rows.
+"""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from torch import nn
+
+import pyro_lfm as lfm
+
+N, D, K = 12, 4, 3
+
+
+# Parts as a user would write them, from public names alone ---------------------------------------------
+
+
+class Laplace(lfm.Prior):
+    """A prior with a law of its own."""
+
+    def __init__(self, dim, scale=1.0):
+        super().__init__(dim)
+        self.scale = scale
+
+    def forward(self):
+        return dist.Laplace(torch.zeros(self.dim), self.scale).to_event(1)
+
+
+class LearnedStudentT(lfm.Prior):
+    """A prior with a parameter of its own."""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+
+    def forward(self):
+        return dist.StudentT(5.0, torch.zeros_like(self.log_scale), self.log_scale.exp()).to_event(1)
+
+
+class GammaPrior(lfm.Prior):
+    def forward(self):
+        return dist.Gamma(torch.full((self.dim,), 2.0), torch.ones(self.dim)).to_event(1)
+
+
+class DirichletPrior(lfm.Prior):
+    def forward(self):
+        return dist.Dirichlet(torch.full((self.dim,), 2.0))
+
+
+class UnitInterval(lfm.Prior):
+    def forward(self):
+        return dist.Beta(torch.full((self.dim,), 2.0), torch.full((self.dim,), 3.0)).to_event(1)
+
+
+class Cauchy(lfm.Factor):
+    """A likelihood with a law of its own: each parameter from any source."""
+
+    constraints = {"scale": constraints.positive}
+
+    def __init__(self, event=None, loc=None, scale=None, *, given=None, network=None):
+        super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
+
+    def distribution(self, loc, scale):
+        return dist.Cauchy(loc, scale).to_event(1)
+
+
+class HandDrawn(lfm.Factor):
+    """A likelihood that writes ``forward(*parents)`` itself, and so owns its network."""
+
+    def __init__(self, event, latent):
+        super().__init__(event)
+        self.net = nn.Linear(latent, event)
+
+    def forward(self, z):
+        return dist.Laplace(self.net(z), 0.5).to_event(1)
+
+
+class StudentTGuide(lfm.Factor):
+    """A guide family with a law of its own."""
+
+    constraints = {"scale": constraints.softplus_positive}
+
+    def __init__(self, event=None, loc=None, scale=None, *, given=None, network=None):
+        super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
+
+    def distribution(self, loc, scale):
+        return dist.StudentT(6.0, loc, scale).to_event(1)
+
+
+class Residual(nn.Module):
+    """A network of one's own, as a factory (in_size, out_size) -> module."""
+
+    def __init__(self, in_size, out_size):
+        super().__init__()
+        self.skip, self.hidden, self.out = (
+            nn.Linear(in_size, out_size),
+            nn.Linear(in_size, 8),
+            nn.Linear(8, out_size),
+        )
+
+    def forward(self, context):
+        return self.skip(context) + self.out(self.hidden(context).tanh())
+
+
+class GammaDirichlet(lfm.PyroModel):
+    """A program by hand: rates r > 0 and weights w on the simplex, D counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.loading = nn.Parameter(0.3 * torch.randn(K, D, generator=torch.Generator().manual_seed(5)))
+
+    def forward(self, batch):
+        with batch.plate():
+            r = pyro.sample("r", dist.Gamma(torch.full((2,), 2.0), torch.ones(2)).to_event(1))
+            w = pyro.sample("w", dist.Dirichlet(torch.full((K,), 2.0)))
+            rate = (w @ self.loading.exp()) * r.sum(-1, keepdim=True)
+            pyro.sample("x", dist.Poisson(rate).to_event(1), obs=batch["x"])
+
+
+class SharedScale(lfm.PyroModel):
+    """A program with a latent outside the plate, shared by all rows, and one for each row."""
+
+    def forward(self, batch):
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 0.5))
+        with batch.plate():
+            z = pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+            x, mask = batch["x"], batch.mask("x")
+            law = dist.Normal(z, scale[..., None] if scale.dim() else scale)
+            law = law.mask(True if mask is None else mask).to_event(1)
+            pyro.sample("x", law, obs=x)
+
+
+class HandGuide(lfm.PyroGuide):
+    """A guide by hand for one latent z of K entries, given x of D."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(D, 2 * K)
+
+    def forward(self, batch):
+        with batch.plate():
+            loc, raw = self.net(batch["x"]).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, nn.functional.softplus(raw) + 1e-3).to_event(1))
+
+
+# The cases ----------------------------------------------------------------------------------------------
+
+NETWORKS = {
+    "mlp": lambda: lfm.MLP(6, activation="tanh"),
+    "deep-mlp": lambda: lfm.MLP(6, 6, activation="silu", dropout=0.1),
+    "linear": lambda: lfm.Linear(),
+    "own-factory": lambda: Residual,
+}
+
+COVARIANCES = {
+    "isotropic": lfm.Isotropic,
+    "diagonal": lfm.Diagonal,
+    "low-rank": lambda source=None, **options: lfm.LowRank(2, source, **options),
+    "full": lfm.Full,
+}
+
+PRIORS = {
+    "standard-normal": lambda: lfm.StandardNormal(K),
+    "learned-gaussian": lambda: lfm.Gaussian(K),
+    "learned-full-gaussian": lambda: lfm.Gaussian(K, covariance=lfm.Full()),
+    "low-rank-gaussian": lambda: lfm.Gaussian(K, mean=lfm.Fixed(0.5), covariance=lfm.LowRank(1)),
+    "laplace": lambda: Laplace(K),
+    "learned-student-t": lambda: LearnedStudentT(K),
+    "gamma": lambda: GammaPrior(K),
+    "dirichlet": lambda: DirichletPrior(K),
+    "unit-interval": lambda: UnitInterval(K),
+}
+
+LIKELIHOODS = {
+    **{
+        f"gaussian-{name}": lambda c=c: lfm.Gaussian(D, mean=lfm.MLP(6), covariance=c(lfm.MLP(6)))
+        for name, c in COVARIANCES.items()
+    },
+    "gaussian-shared-network": lambda: lfm.Gaussian(D, covariance=lfm.Full(), network=lfm.MLP(6)),
+    "gaussian-learned-noise": lambda: lfm.Gaussian(D, mean=lfm.Linear()),
+    "gaussian-own-network": lambda: lfm.Gaussian(D, mean=Residual, covariance=lfm.Isotropic()),
+    "gaussian-matrix": lambda: lfm.Gaussian((2, 2), mean=lfm.MLP(6), covariance=lfm.Full(lfm.Linear())),
+    "gaussian-image": lambda: lfm.Gaussian((1, 4, 4), mean=lfm.Convolutional(2, 3)),
+    "bernoulli": lambda: lfm.Bernoulli(D, logits=lfm.MLP(6)),
+    "poisson": lambda: lfm.Poisson(D, rate=lfm.MLP(6)),
+    "categorical": lambda: lfm.Categorical(D, logits=lfm.MLP(6)),
+    "cauchy": lambda: Cauchy(D, loc=lfm.Linear(), scale=lfm.Learned(0.5)),
+    "hand-drawn": lambda: HandDrawn(D, K),
+}
+
+GUIDES = {
+    **{f"gaussian-{n}": lambda c=c: lfm.Gaussian(covariance=c(), network=lfm.MLP(6)) for n, c in COVARIANCES.items()},
+    "separate-sources": lambda: lfm.Gaussian(mean=lfm.Linear(), covariance=lfm.Full(lfm.MLP(6))),
+    "shared-covariance": lambda: lfm.Gaussian(mean=lfm.MLP(6), covariance=lfm.Full()),
+    "per-row": lambda: lfm.Gaussian(network=lfm.PerRow()),
+    "per-row-full": lambda: lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Full(lfm.PerRow())),
+    "per-row-mean": lambda: lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Diagonal(lfm.MLP(6))),
+    "student-t": lambda: StudentTGuide(network=lfm.MLP(6)),
+}  # fmt: skip
+
+OBJECTIVES = {
+    "elbo": lambda: lfm.ELBO(),
+    "particles": lambda: lfm.ELBO(particles=3),
+    "monte-carlo": lambda: lfm.ELBO(kl="monte-carlo"),
+    "beta": lambda: lfm.ELBO(kl_weight=0.5),
+    "annealed": lambda: lfm.ELBO(kl_weight=lambda fraction: min(1.0, 2 * fraction)),
+    "free-bits": lambda: lfm.ELBO(free_bits=0.1),
+    "sticking-the-landing": lambda: lfm.ELBO(gradient="sticking-the-landing"),
+    "sticking-the-landing-particles": lambda: lfm.ELBO(gradient="sticking-the-landing", particles=2),
+    "pyro-trace-elbo": lambda: pyro.infer.Trace_ELBO(),
+    "pyro-vectorized": lambda: pyro.infer.Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1),
+    "pyro-mean-field": lambda: pyro.infer.TraceMeanField_ELBO(),
+}  # fmt: skip
+
+
+def plain():
+    return lfm.Model(z=lfm.StandardNormal(K), x=lfm.Gaussian(D, mean=lfm.MLP(6)))
+
+
+def two_layers():
+    return lfm.Model(
+        z2=lfm.StandardNormal(2),
+        z1=lfm.Gaussian(K, mean=lfm.MLP(6), covariance=lfm.Diagonal(lfm.MLP(6)), given="z2"),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6), given="z1"),
+    )
+
+
+def three_layers():
+    return lfm.Model(
+        z3=Laplace(2),
+        z2=lfm.Gaussian(2, network=lfm.MLP(6), given="z3"),
+        z1=lfm.Gaussian(K, covariance=lfm.Full(), network=lfm.MLP(6), given="z2"),
+        x=lfm.Bernoulli(D, logits=lfm.MLP(6), given="z1"),
+    )
+
+
+def two_views():
+    return lfm.Model(
+        z=lfm.StandardNormal(K),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6)),
+        y=lfm.Poisson(2, rate=lfm.MLP(6)),
+    )
+
+
+def two_layers_two_views():
+    return lfm.Model(
+        top=lfm.StandardNormal(2),
+        z=lfm.Gaussian(K, network=lfm.MLP(6), given="top"),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6), given="z"),
+        label=lfm.Categorical(3, logits=lfm.MLP(6), given=("top", "z")),
+    )
+
+
+MODELS = {
+    "plain": plain,
+    "two-layers": two_layers,
+    "three-layers": three_layers,
+    "two-views": two_views,
+    "two-layers-two-views": two_layers_two_views,
+    "gamma-dirichlet": GammaDirichlet,
+    "shared-scale": SharedScale,
+}
+
+
+def guide_for(model, factor):
+    """The same kind of factor for every latent of a row; a learned one for a latent shared by all rows."""
+    return lfm.Guide(
+        model,
+        **{name: factor() if latent.per_row else lfm.Gaussian() for name, latent in model.latents.items()},
+    )
+
+
+def one_latent(prior="standard-normal", likelihood="gaussian-learned-noise"):
+    """A model of one latent and one observed factor."""
+    return lfm.Model(z=PRIORS[prior](), x=LIKELIHOODS[likelihood]())
+
+
+def rows_of(model, n=N, seed=0):
+    """Data drawn from the model itself."""
+    drawn = model.sample(n, seed=seed)
+    return {name: drawn[name] for name in model.observed}

@@ -1,0 +1,200 @@
+"""One contract over all cases: every part works with every other."""
+
+import copy
+import io
+
+import cases
+import pyro
+import pytest
+import torch
+from pyro import poutine
+
+import pyro_lfm as lfm
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def gradients(model, guide, batch, objective):
+    bound = objective.at(0.5).bound(model, guide, batch)
+    assert bound.per_row.shape == (batch.size,)
+    assert bound.per_row.isfinite().all()
+    named = [(n, p) for part in (model, guide) for n, p in part.named_parameters() if p.requires_grad]
+    found = torch.autograd.grad(bound.objective, [p for _, p in named], allow_unused=True)
+    return {name: gradient for (name, _), gradient in zip(named, found, strict=True)}
+
+
+def pairs():
+    """Triples in which every two parts meet: all pairs of two kinds, the third taken in turn."""
+    kinds = [list(cases.PRIORS), list(cases.LIKELIHOODS), list(cases.GUIDES)]
+    found = set()
+    for third in range(3):
+        first, second = (kind for kind in range(3) if kind != third)
+        for i, one in enumerate(kinds[first]):
+            for j, two in enumerate(kinds[second]):
+                triple = {first: one, second: two, third: kinds[third][(i + j) % len(kinds[third])]}
+                found.add(tuple(triple[kind] for kind in range(3)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("prior", "likelihood", "guide_name"), pairs())
+def test_every_prior_likelihood_and_guide_go_together(prior, likelihood, guide_name):
+    model = cases.one_latent(prior, likelihood)
+    guide = cases.guide_for(model, cases.GUIDES[guide_name])
+    data = cases.rows_of(model)
+    batch = lfm.Batch(data, total=100)
+    assert data["x"].shape == (cases.N, *model.observed["x"].shape)
+    for name, gradient in gradients(model, guide, batch, lfm.ELBO()).items():
+        assert gradient is not None, f"no gradient reaches {name}"
+        assert gradient.isfinite().all(), name
+    gradients(model, guide, batch, lfm.ELBO(particles=3))
+
+
+@pytest.mark.parametrize("guide_name", cases.GUIDES)
+@pytest.mark.parametrize("model_name", cases.MODELS)
+def test_every_structure_fits_with_every_guide(model_name, guide_name):
+    model = cases.MODELS[model_name]()
+    guide = cases.guide_for(model, cases.GUIDES[guide_name])
+    data = cases.rows_of(model)
+    fit = lfm.fit(model, data, lfm.SVI(guide, epochs=2, batch_size=5), seed=0, progress=False)
+    assert [record["epoch"] for record in fit.history] == [1, 2]
+    assert fit.history[-1]["step"] == 6
+    laws = fit.posterior()
+    laws = laws if isinstance(laws, dict) else {next(iter(model.latents)): laws}
+    for name, variable in model.latents.items():
+        rows = (cases.N,) if variable.per_row else ()
+        assert laws[name].batch_shape == rows and laws[name].event_shape == variable.shape
+        assert laws[name].mean.shape == (*rows, *variable.shape)
+        draw = laws[name].sample()
+        assert variable.support.check(draw).all()
+        assert laws[name].log_prob(draw).isfinite().all()
+    lfm.testing.check_guide(guide, model)
+    assert "q(" in lfm.describe(model, guide)
+
+
+@pytest.mark.parametrize("objective", cases.OBJECTIVES)
+@pytest.mark.parametrize("model_name", cases.MODELS)
+def test_every_objective_serves_every_structure(model_name, objective):
+    model = cases.MODELS[model_name]()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
+    fit = lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
+    assert torch.tensor([record["bound"] for record in fit.history]).isfinite().all()
+
+
+@pytest.mark.parametrize("network", cases.NETWORKS)
+def test_every_network_serves_prior_likelihood_and_guide(network):
+    source = cases.NETWORKS[network]
+    model = lfm.Model(
+        top=lfm.StandardNormal(2),
+        z=lfm.Gaussian(cases.K, network=source(), given="top"),
+        x=lfm.Gaussian(cases.D, mean=source(), covariance=lfm.Diagonal(source()), given="z"),
+    )
+    guide = cases.guide_for(model, lambda: lfm.Gaussian(network=source()))
+    found = gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO())
+    assert all(gradient is not None for gradient in found.values())
+
+
+@pytest.mark.parametrize("prior", cases.PRIORS)
+def test_priors_keep_their_contract(prior):
+    part = cases.PRIORS[prior]()
+    check = lfm.testing.check_prior if isinstance(part, lfm.Prior) else lfm.testing.check_factor
+    check(part)
+
+
+@pytest.mark.parametrize("likelihood", cases.LIKELIHOODS)
+def test_likelihoods_keep_their_contract(likelihood):
+    lfm.testing.check_factor(cases.LIKELIHOODS[likelihood](), {"z": cases.K})
+
+
+@pytest.mark.parametrize("model_name", cases.MODELS)
+def test_a_copy_and_a_loaded_instance_give_the_same_bound_and_share_nothing(model_name):
+    model = cases.MODELS[model_name]()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    batch = lfm.Batch(cases.rows_of(model))
+
+    def bound(*pair):
+        torch.manual_seed(3)
+        return lfm.ELBO().bound(*pair, batch).per_row.detach()
+
+    saved = io.BytesIO()
+    torch.save({"model": model.state_dict(), "guide": guide.state_dict()}, saved)
+    saved.seek(0)
+    loaded = torch.load(saved, weights_only=True)
+    twins = cases.MODELS[model_name](), cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    twins[0].load_state_dict(loaded["model"])
+    twins[1].load_state_dict(loaded["guide"])
+    expected = bound(model, guide)
+    copies = copy.deepcopy(model), copy.deepcopy(guide)
+    assert torch.equal(bound(*copies), expected)
+    assert torch.equal(bound(*twins), expected)
+    with torch.no_grad():
+        for parameter in (*model.parameters(), *guide.parameters()):
+            parameter.add_(0.1)
+    assert torch.equal(bound(*copies), expected)
+    assert not torch.equal(bound(model, guide), expected)
+
+
+@pytest.mark.parametrize("likelihood", cases.LIKELIHOODS)
+def test_float64_throughout(likelihood):
+    model = cases.one_latent(likelihood=likelihood).double()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    drawn = model.sample(4, seed=0)
+    assert drawn["z"].dtype == torch.float64
+    data = drawn["x"].double() if drawn["x"].is_floating_point() else drawn["x"]
+    bound = lfm.ELBO().bound(model, guide, lfm.Batch({"x": data.double()}))
+    assert bound.per_row.dtype == torch.float64
+
+
+@pytest.mark.parametrize("likelihood", sorted(set(cases.LIKELIHOODS) - {"categorical"}))
+def test_missing_entries_do_not_count(likelihood):
+    """A row without any entry has reconstruction 0; a filled-in value where one is missing changes nothing."""
+    model = cases.one_latent(likelihood=likelihood)
+    guide = cases.guide_for(model, lambda: lfm.Gaussian())  # reads nothing, so only the likelihood sees x
+    data = cases.rows_of(model)["x"].float()
+    data[0] = float("nan")
+    data[1, ..., 0] = float("nan")
+    torch.manual_seed(1)
+    first = lfm.ELBO().bound(model, guide, lfm.Batch({"x": data}))
+    assert first.reconstruction[0].abs() < 1e-5
+    assert first.reconstruction.isfinite().all()
+    assert (first.reconstruction[1:].abs() > 1e-4).all()
+
+
+@pytest.mark.parametrize("model_name", cases.MODELS)
+def test_programs_run_under_plain_pyro(model_name):
+    pyro.clear_param_store()
+    model = cases.MODELS[model_name]()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    batch = lfm.Batch(cases.rows_of(model))
+    before = [p.detach().clone() for p in (*model.parameters(), *guide.parameters())]
+    objectives = [
+        pyro.infer.Trace_ELBO(),
+        pyro.infer.Trace_ELBO(num_particles=8, vectorize_particles=True, max_plate_nesting=1),
+        pyro.infer.TraceMeanField_ELBO(),
+        pyro.infer.RenyiELBO(alpha=0.5, num_particles=2),
+        lfm.ELBO(),
+    ]
+    for objective in objectives:
+        svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), objective)
+        assert torch.tensor(svi.step(batch)).isfinite()
+    after = [*model.parameters(), *guide.parameters()]
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    drawn = pyro.infer.Predictive(model, guide=guide, num_samples=3, return_sites=list(model.latents))(batch)
+    for name, latent in model.latents.items():
+        # Predictive leaves a dimension of size 1 where a latent stands outside the plate.
+        rows = cases.N if latent.per_row else 1
+        assert drawn[name].reshape(3, rows, *latent.shape).isfinite().all()
+    trace = poutine.trace(model).get_trace(batch)
+    trace.compute_log_prob()
+    assert torch.as_tensor(trace.log_prob_sum()).isfinite()
+    pyro.clear_param_store()
+
+
+def test_declarations_print_as_what_they_are():
+    for part in (*cases.PRIORS.values(), *cases.LIKELIHOODS.values(), *cases.GUIDES.values()):
+        made = part()
+        assert type(made).__name__ in repr(made)
+        assert type(made).__name__ in made.describe()
