@@ -48,6 +48,9 @@ def failure(
     what = "loss" if parameter is None else "gradient"
     name = _name(parameter, model, guide) or _suspect(model, guide)
     factor = _factor_of(name) if name else None
+    if not all(bool(p.isfinite().all()) for p in (*model.parameters(), *guide.parameters())):
+        # The step was taken (pyro.infer.SVI takes it unasked): broken weights would blame the first site.
+        good.restore()
     factor = _blown_site(model, guide, batch) or factor
     good.restore()
     rows = batch.index.tolist()

@@ -1,0 +1,75 @@
+"""The layers of the architecture: a file imports only lower layers or its own folder."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "pyro_lfm"
+LAYERS = {
+    "errors": 0, "shapes": 0, "networks": 0, "runtime": 0,
+    "data": 1, "distributions": 1,
+    "exact": 2, "programs": 2, "factors": 2, "priors": 2,
+    "model": 3,
+    "guides": 4,
+    "objectives": 5, "describe": 6,
+    "inference": 6,
+    "testing": 7,
+    "plots": 8, "cli": 9,
+}  # fmt: skip
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """The parts of the library that a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path.name}: imports are absolute")
+        for name in names:
+            if name.startswith("pyro_lfm."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_lower_layers_or_its_own_folder(path):
+    own = part_of(path)
+    for other in imports(path):
+        if other in LAYERS and other != own:
+            assert LAYERS[other] < LAYERS[own] or (
+                LAYERS[other] == LAYERS[own] and other not in ("exact",)
+            ), f"{own} (layer {LAYERS[own]}) imports {other} (layer {LAYERS[other]})"
+
+
+def test_every_part_has_a_layer():
+    assert {part_of(path) for path in FILES} <= set(LAYERS)
+
+
+def test_sample_statements_stand_only_in_models_and_guides():
+    for path in FILES:
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pyro.sample"
+        ]
+        assert not calls or part_of(path) in ("model", "guides"), path
+
+
+def test_models_know_nothing_of_guides_and_experiments_only_of_public_names():
+    assert "guides" not in set(imports(ROOT / "model.py"))
+    for path in (ROOT.parent / "experiments").glob("*.py"):
+        used = set(imports(path))
+        assert used <= {"plots", "data"}, f"{path.name} imports {used}"
+
+
+def test_files_have_one_idea():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 400, path
