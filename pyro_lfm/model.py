@@ -233,6 +233,8 @@ def _wiring(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], 
                 raise DeclarationError(
                     f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
                 )
+    # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
+    in_order({name: factor.given or () for name, factor in factors.items()})
     leaves = [name for name, factor in factors.items() if factor.given and name not in named]
     observed = [name for name in factors if name in open_ended or name in leaves]
     latents = tuple(name for name in factors if name not in observed)
