@@ -15,14 +15,8 @@ from torch.distributions import constraints, transform_to
 from pyro_lfm import shapes
 from pyro_lfm.distributions.covariances import Covariance, Diagonal
 from pyro_lfm.distributions.sources import Fixed, Learned, PerRow, Table, constant, network, reads_parents
+from pyro_lfm.distributions.supports import plain
 from pyro_lfm.errors import DeclarationError
-
-
-def is_real(support: Any) -> bool:
-    """Whether a support is all the reals, entry by entry."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real or support is constraints.real_vector
 
 
 @dataclass(frozen=True)
@@ -37,9 +31,10 @@ class Variable:
     @property
     def categories(self) -> int | None:
         """The number of categories of a categorical variable, else None."""
-        if self.shape or not isinstance(self.support, type(constraints.integer_interval(0, 1))):
+        support = plain(self.support)
+        if self.shape or not isinstance(support, type(constraints.integer_interval(0, 1))):
             return None
-        return int(self.support.upper_bound) + 1
+        return int(support.upper_bound) + 1
 
     @property
     def code_shape(self) -> torch.Size:

@@ -39,6 +39,18 @@ class LearnedStudentT(lfm.Prior):
         return dist.StudentT(5.0, torch.zeros_like(self.log_scale), self.log_scale.exp()).to_event(1)
 
 
+class TwoHumps(lfm.Prior):
+    """A mixture, by Pyro's own law for it."""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.loc = nn.Parameter(torch.tensor([[-2.0], [2.0]]).repeat(1, dim))
+
+    def forward(self):
+        components = dist.Normal(self.loc, 1.0).to_event(1)
+        return dist.MixtureSameFamily(dist.Categorical(torch.ones_like(self.loc[:, 0])), components)
+
+
 class GammaPrior(lfm.Prior):
     def forward(self):
         return dist.Gamma(torch.full((self.dim,), 2.0), torch.ones(self.dim)).to_event(1)
@@ -168,6 +180,7 @@ PRIORS = {
     "low-rank-gaussian": lambda: lfm.Gaussian(K, mean=lfm.Fixed(0.5), covariance=lfm.LowRank(1)),
     "laplace": lambda: Laplace(K),
     "learned-student-t": lambda: LearnedStudentT(K),
+    "two-humps": lambda: TwoHumps(K),
     "gamma": lambda: GammaPrior(K),
     "dirichlet": lambda: DirichletPrior(K),
     "unit-interval": lambda: UnitInterval(K),

@@ -8,12 +8,13 @@ from typing import Any
 import pyro
 import torch
 from torch import nn
-from torch.distributions import biject_to, constraints
+from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.supports import from_reals, is_real
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Variable, is_real
+from pyro_lfm.factors import Factor, Variable
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
@@ -132,8 +133,9 @@ class Guide(AnyGuide):
     def _adopt(self, name: str, factor: Factor) -> None:
         """Gives a factor its event: that of the latent, or of its unconstrained space."""
         variable, declared = self.latents[name], factor.event_shape
-        if not variable.support.is_discrete:
-            inner = torch.Size(biject_to(variable.support).inverse_shape(variable.shape))
+        carry = None if variable.support.is_discrete else from_reals(variable.support)
+        if carry is not None:
+            inner = torch.Size(carry.inverse_shape(variable.shape))
             variable = Variable(name, inner, constraints.independent(constraints.real, len(inner)))
         factor.adopt(variable)
         if declared is not None and declared != factor.event_shape:
@@ -148,6 +150,10 @@ class Guide(AnyGuide):
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)
+        if carried and from_reals(variable.support) is None:
+            raise DeclarationError(
+                f"{name}: no map from the reals onto {variable.support} is known: give a guide with that support"
+            )
         wanted = factor.shape if carried else variable.shape
         if law.event_shape != wanted:
             raise ShapeError(
@@ -170,7 +176,7 @@ class Guide(AnyGuide):
         """q(name | its parents) on the support of the latent."""
         parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
         law = self.factors[name].at(parents, batch.index)
-        return Pushforward(law, [biject_to(self.latents[name].support)]) if self.carried[name] else law
+        return Pushforward(law, [from_reals(self.latents[name].support)]) if self.carried[name] else law
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
