@@ -9,14 +9,30 @@ from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 from torch.distributions import constraints, transform_to
 
 from pyro_lfm import shapes
 from pyro_lfm.distributions.covariances import Covariance, Diagonal
-from pyro_lfm.distributions.sources import Fixed, Learned, PerRow, Table, constant, network, reads_parents
+from pyro_lfm.distributions.sources import (
+    KINDS,
+    Fixed,
+    Learned,
+    PerRow,
+    Table,
+    constant,
+    network,
+    reads_parents,
+)
 from pyro_lfm.distributions.supports import plain
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.shapes import whole
+
+
+def is_law(value: Any) -> bool:
+    """Whether it is a distribution that Pyro can sample from; those of torch.distributions alone are not."""
+    return isinstance(value, TorchDistributionMixin)
 
 
 @dataclass(frozen=True)
@@ -86,9 +102,7 @@ class Factor(nn.Module):
     ):
         super().__init__()
         self.event_shape = None if event is None else shapes.event_shape(event)
-        self.given = None if given is None else (given,) if isinstance(given, str) else tuple(given)
-        if self.given and len(set(self.given)) < len(self.given):
-            raise DeclarationError(f"given must name each parent once; got {self.given}")
+        self.given = None if given is None else _names(given)
         # In containers that nn.Module does not look into: they are declarations, not yet parts.
         self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
         self._parents: dict[str, Variable] = {}
@@ -226,6 +240,15 @@ class Factor(nn.Module):
         return f"event={None if self.event_shape is None else tuple(self.event_shape)}, given={self.given}"
 
 
+def _names(given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise DeclarationError(f'given must be a name or a tuple of names, as in given="z"; got {given!r}')
+    if len(set(names)) < len(names):
+        raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
+    return tuple(names)
+
+
 def _split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     pieces = rows.split([shape.numel() for shape in heads.values()], -1)
     return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
@@ -235,7 +258,7 @@ def _word(source: Any, trunk: Any) -> str:
     if source is None:
         return "learned" if trunk is None else f"head of {_word(trunk, None)}"
     if isinstance(source, Learned | Fixed | PerRow):
-        return {"Learned": "learned", "Fixed": "fixed", "PerRow": "one per row"}[type(source).__name__]
+        return KINDS[type(source)]
     return type(source).__name__ if isinstance(source, nn.Module) else repr(source).split(" at 0x")[0]
 
 
@@ -361,9 +384,7 @@ class Categorical(Factor):
         network: Any = None,
     ):
         super().__init__(None, {"logits": logits}, given=given, network=network)
-        if categories is not None and (not isinstance(categories, int) or categories < 2):
-            raise DeclarationError(f"categories must be an int of at least 2; got {categories!r}")
-        self.categories = categories
+        self.categories = None if categories is None else whole("categories", categories, least=2)
         self.event_shape = None if categories is None else torch.Size()
 
     def adopt(self, variable: Variable) -> None:

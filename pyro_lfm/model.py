@@ -15,10 +15,11 @@ from torch import nn
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Variable
+from pyro_lfm.factors import Factor, Variable, is_law
 from pyro_lfm.networks import promote
-from pyro_lfm.programs import HandWritten, Program, check_names, in_order
+from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.shapes import check_rows
 
 
 class Sites:
@@ -37,13 +38,8 @@ class Sites:
 def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
     batch = Batch(size=2)
     batch.index = batch.index.to(model.device)
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with isolated(Stream(0), model.device), torch.no_grad():
-            trace: Any = poutine.trace(model.eval()).get_trace(batch)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), isolated(Stream(0), model.device), torch.no_grad():
+        trace: Any = poutine.trace(model).get_trace(batch)
     latents, observed = {}, {}
     for name, site in trace.nodes.items():
         if (
@@ -95,7 +91,8 @@ class AnyModel(Program):
 
         Args:
             n: how many rows.
-            seed: of a stream of its own; the process's random state is left alone either way.
+            seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
+                from torch.
 
         Returns:
             {name: (n, *event)} for every latent and observed variable.
@@ -129,7 +126,10 @@ class PyroModel(HandWritten, AnyModel):
     @property
     def sites(self) -> Sites:
         if self.__dict__.get("_sites") is None:
-            self.__dict__["_sites"] = _discover(self)
+            try:
+                self.__dict__["_sites"] = _discover(self)
+            except AttributeError as error:  # nn.Module would take it for a missing property
+                raise DeclarationError(f"{type(self).__name__} cannot generate two rows: {error}") from error
         return self.__dict__["_sites"]
 
 
@@ -193,12 +193,21 @@ class Model(AnyModel):
                 law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
             except DeclarationError as error:
                 raise type(error)(f"{name}: {error}") from None
-        if not hasattr(law, "event_shape"):
-            raise DeclarationError(f"{name}: a factor must return a distribution; got {type(law).__name__}")
+        if not is_law(law):
+            raise DeclarationError(
+                f"{name}: a factor must return a distribution of pyro.distributions; got {type(law).__module__}."
+                f"{type(law).__name__}"
+            )
         if law.event_shape != factor.shape:
             raise ShapeError(
                 f"{name} declares event shape {tuple(factor.shape)} but its distribution has "
                 f"{tuple(law.event_shape)}: use .to_event(1) on independent entries"
+            )
+        rows = (2,) if parents or factor.tables else ()
+        if tuple(law.batch_shape) not in ((), rows):
+            raise ShapeError(
+                f"{name}: the law of {'2 rows' if rows else 'a factor without parents'} must have batch shape {rows}; "
+                f"got {tuple(law.batch_shape)}"
             )
         return Variable(name, factor.shape, law.support)
 
@@ -218,6 +227,8 @@ class Model(AnyModel):
                 value = None
                 if name in self._observed:
                     value, mask = batch[name], batch.mask(name)
+                    if value is not None:
+                        check_rows(name, value, self.factors[name].shape)
                     law = observed_part(law, mask, name)
                 values[name] = pyro.sample(name, law, obs=value)
         return values

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.shapes import number, whole
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -28,7 +29,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def _activation(name: str) -> type[nn.Module]:
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise DeclarationError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
     return ACTIVATIONS[name]
 
@@ -46,9 +47,10 @@ class MLP:
     """
 
     def __init__(self, *hidden: int, activation: str = "relu", dropout: float = 0.0):
-        if any(not isinstance(width, int) or width < 1 for width in hidden):
-            raise DeclarationError(f"hidden widths of an MLP must be positive ints; got {hidden}")
-        self.hidden, self.activation, self.dropout = hidden, activation, dropout
+        self.hidden = tuple(whole("hidden widths of an MLP", width) for width in hidden)
+        self.activation, self.dropout = activation, number("dropout", dropout, least=0.0)
+        if self.dropout >= 1:
+            raise DeclarationError(f"dropout must be a probability below 1; got {dropout!r}")
         self._unit = _activation(activation)
 
     def __call__(self, in_size: int, out_size: int) -> nn.Module:
@@ -77,9 +79,10 @@ class Convolutional:
     """
 
     def __init__(self, *channels: int, activation: str = "relu"):
-        if not channels or any(not isinstance(width, int) or width < 1 for width in channels):
-            raise DeclarationError(f"channels of a Convolutional must be positive ints; got {channels}")
-        self.channels, self.activation = channels, activation
+        if not channels:
+            raise DeclarationError("channels of a Convolutional must be given, as in Convolutional(16, 32)")
+        self.channels = tuple(whole("channels of a Convolutional", width) for width in channels)
+        self.activation = activation
         self._unit = _activation(activation)
 
     def build(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> nn.Module:

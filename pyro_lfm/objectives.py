@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.shapes import number, whole
 
 Weight = float | Callable[[float], float]
 
@@ -123,8 +124,7 @@ class ELBO(PyroELBO):
         free_bits: float = 0.0,
         gradient: Literal["reparametrized", "sticking-the-landing"] = "reparametrized",
     ):
-        if not isinstance(particles, int) or particles < 1:
-            raise DeclarationError(f"particles must be a positive int; got {particles!r}")
+        particles = whole("particles", particles)
         if kl not in ("auto", "analytic", "monte-carlo"):
             raise DeclarationError(f'kl must be "auto", "analytic" or "monte-carlo"; got {kl!r}')
         if gradient not in ("reparametrized", "sticking-the-landing"):
@@ -133,12 +133,11 @@ class ELBO(PyroELBO):
             )
         if gradient == "sticking-the-landing" and kl == "analytic":
             raise DeclarationError('kl="analytic" has no draws of log q: use gradient="reparametrized"')
-        if not callable(kl_weight) and not kl_weight >= 0:
-            raise DeclarationError(
-                f"kl_weight must be ≥ 0 or a function of the fraction done; got {kl_weight!r}"
+        if not callable(kl_weight):
+            kl_weight = number(
+                "kl_weight", kl_weight, least=0.0, or_else="or a function of the fraction done"
             )
-        if not free_bits >= 0:
-            raise DeclarationError(f"free_bits must be ≥ 0 nats; got {free_bits!r}")
+        free_bits = number("free_bits", free_bits, least=0.0)
         super().__init__(num_particles=particles, vectorize_particles=particles > 1)
         self.particles, self.kl, self.gradient = particles, kl, gradient
         self.kl_weight, self.free_bits = kl_weight, free_bits
@@ -148,9 +147,14 @@ class ELBO(PyroELBO):
     def at(self, fraction: float) -> ELBO:
         """This objective at a moment of the training: its schedule replaced by a number."""
         now = copy.copy(self)
-        now.kl_weight = float(self.kl_weight(fraction)) if callable(self.kl_weight) else self.kl_weight
-        now.last = None
+        now._nesting = self._nesting
+        if callable(self.kl_weight):
+            now.kl_weight = number("kl_weight", self.kl_weight(fraction), least=0.0)
         return now
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What it remembers of programs and of the last step belongs to this process.
+        return {**self.__dict__, "_nesting": WeakKeyDictionary(), "last": None}
 
     # The bound ---------------------------------------------------------------------------------------
 
@@ -291,8 +295,9 @@ class ELBO(PyroELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """−N times the objective per row: Pyro's unit, a scalar with gradients."""
-        self.last = self.bound(model, guide, *args, **kwargs)
-        return -self.last.objective * self.last.total
+        bound = self.bound(model, guide, *args, **kwargs)
+        self.last = replace(bound, objective=bound.objective.detach())
+        return -bound.objective * bound.total
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         with torch.no_grad():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -15,10 +17,27 @@ from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.networks import floating
-from pyro_lfm.runtime import LocalParams, in_isolation
+from pyro_lfm.pyro_modules import LocalParams, adopt
+from pyro_lfm.runtime import Stream, in_isolation, isolated
 
 _NUMBERS = itertools.count()
-RESERVED = frozenset({"batch", "rows", "particles", "index", "size", "total", "self", "model"})
+# What a batch, a plate or a keyword is called, and what nn.ModuleDict, which holds the factors, has of its own.
+RESERVED = frozenset(
+    {"batch", "rows", "particles", "index", "size", "total", "self", "model", *dir(nn.ModuleDict())}
+)
+
+
+@contextmanager
+def evaluating(*programs: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout, running statistics held) for a while, whatever the mode was before."""
+    modes = [(module, module.training) for program in programs for module in program.modules()]
+    try:
+        for program in programs:
+            program.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _forget(name: str) -> None:
@@ -56,19 +75,28 @@ class Program(nn.Module):
 
     def __call__(self, batch: Any = None, *args: Any, **kwargs: Any) -> Any:
         batch = as_batch(batch)
-        self.prepare(batch)
+        self._check_rows(batch)
         if not in_isolation():
+            self.settle(batch)
+            store = pyro.get_param_store()
             for name, parameter in self.named_parameters():
                 if parameter.requires_grad:
-                    pyro.param(f"{self._store_name}$$${name}", parameter)
+                    # A module that stands in two programs keeps the name under which it was met first.
+                    pyro.param(store.param_name(parameter) or f"{self._store_name}$$${name}", parameter)
+        return self._run(batch, *args, **kwargs)
+
+    def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(batch, *args, **kwargs)
 
-    def prepare(self, batch: Batch) -> None:
-        """Sizes what depends on the data: tables of one row per datum."""
+    def settle(self, batch: Batch) -> None:
+        """Makes what depends on the data: tables of one row per datum, sized when they are first needed."""
         for table in self.tables:
             if not len(table.rows):
                 table.resize(batch.total)
-            elif int(batch.index.max()) >= len(table.rows):
+
+    def _check_rows(self, batch: Batch) -> None:
+        for table in self.tables:
+            if len(table.rows) and int(batch.index.max()) >= len(table.rows):
                 raise DataError(
                     f"a PerRow table holds {len(table.rows)} rows; got row {int(batch.index.max())}: for rows not seen "
                     "in training use fit.posterior(data)"
@@ -101,24 +129,33 @@ class HandWritten(Program):
             self.program = program
         elif program is not None:
             object.__setattr__(self, "program", program)
+        # What the program declares by pyro.param statements.
         self.local_params = nn.ParameterDict()
-        self._claim()
+        self.passed: set[str] = set()
+        self._settled = False
 
     def _rename(self) -> None:
         super()._rename()
-        self._claim()
+        self._settled = False
 
-    def _claim(self) -> None:
-        """A PyroModule names its parameters after its supermodule: that name must be this instance's alone."""
-        program = self.__dict__.get("_modules", {}).get("program")
-        if isinstance(program, pyro.nn.PyroModule):
-            program._pyro_set_supermodule(self._store_name, program._pyro_context)
+    def settle(self, batch: Batch) -> None:
+        """Runs the program once, so that its pyro.param statements have made their parameters."""
+        super().settle(batch)
+        if not self._settled:
+            self._settled = True
+            with (
+                isolated(Stream(0, self.device), self.device),
+                torch.no_grad(),
+                evaluating(self),
+                pyro.poutine.block(),
+            ):
+                self(batch)
 
-    def __call__(self, batch: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if not in_isolation():
-            return super().__call__(batch, *args, **kwargs)
-        with LocalParams(self.local_params):
-            return super().__call__(batch, *args, **kwargs)
+    def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
+        adopt(self)
+        # Innermost of all handlers: what the program does with parameters is its own affair.
+        with pyro.settings.context(module_local_params=True), LocalParams(self):
+            return super()._run(batch, *args, **kwargs)
 
     def forward(self, batch: Batch) -> Any:
         if getattr(self, "program", None) is None:

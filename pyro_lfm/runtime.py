@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import pyro
 import torch
-from pyro.poutine.messenger import Messenger
 
 _LOCK = threading.RLock()
 _LOCAL = threading.local()
@@ -69,33 +67,10 @@ def isolated(
     """
     # A program that writes torch.zeros(3) means "where the model lives".
     place: Any = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
-    with _LOCK, pyro.settings.context(module_local_params=not store), stream or nullcontext(), place:
+    with _LOCK, stream or nullcontext(), place:
         outer = in_isolation()
         _LOCAL.isolated = not store
         try:
             yield
         finally:
             _LOCAL.isolated = outer
-
-
-class LocalParams(Messenger):
-    """Answers ``pyro.param`` from a module dictionary in place of the process-wide store."""
-
-    def __init__(self, params: torch.nn.ParameterDict):
-        super().__init__()
-        self.params = params
-
-    def _pyro_param(self, msg: dict[str, Any]) -> None:
-        if msg["done"]:
-            return
-        name = msg["name"]
-        init, constraint = (*msg["args"], None)[1:2], msg["kwargs"].get("constraint")
-        transform = torch.distributions.transform_to(constraint or torch.distributions.constraints.real)
-        key = name.replace(".", "$")
-        if key not in self.params:
-            value = init[0] if init else None
-            value = value() if callable(value) else value
-            if value is None:
-                raise KeyError(f"pyro.param {name!r} has no initial value")
-            self.params[key] = torch.nn.Parameter(transform.inv(value.detach()).clone())
-        msg["value"], msg["done"] = transform(self.params[key]), True

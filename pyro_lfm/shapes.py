@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import operator
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 
 from pyro_lfm.errors import DeclarationError, ShapeError
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``, from Python or NumPy.
+
+    >>> whole("epochs", 3)
+    3
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        kind = "a positive int" if least == 1 else f"an int of at least {least}"
+        raise DeclarationError(f"{name} must be {kind}; got {value!r}")
+    return number
+
+
+def number(name: str, value: Any, least: float, *, above: bool = False, or_else: str = "") -> float:
+    """A finite number of at least ``least``, or above it.
+
+    >>> number("free_bits", 1, least=0.0)
+    1.0
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and (value > least if above else value >= least)):
+        words = f"a number {'>' if above else '≥'} {least:g}{' ' * bool(or_else)}{or_else}"
+        raise DeclarationError(f"{name} must be {words}; got {value!r}")
+    return float(value)
 
 
 def event_shape(size: int | Sequence[int]) -> torch.Size:
@@ -16,10 +49,12 @@ def event_shape(size: int | Sequence[int]) -> torch.Size:
     >>> event_shape(3), event_shape((1, 8, 8))
     (torch.Size([3]), torch.Size([1, 8, 8]))
     """
-    sizes = (size,) if isinstance(size, int) else tuple(size)
-    if any(not isinstance(n, int) or n < 1 for n in sizes):
-        raise DeclarationError(f"event size must be a positive int or a shape of them; got {size!r}")
-    return torch.Size(sizes)
+    sizes = size if isinstance(size, list | tuple) else (size,)
+    try:
+        return torch.Size([whole("event size", n) for n in sizes])
+    except DeclarationError:
+        message = f"event size must be a positive int or a shape of them; got {size!r}"
+        raise DeclarationError(message) from None
 
 
 def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
@@ -47,6 +82,13 @@ def join(parents: Sequence[torch.Tensor], shapes: Sequence[torch.Size]) -> torch
     ]
     batch = torch.broadcast_shapes(*(value.shape[:-1] for value in flat))
     return torch.cat([value.expand(*batch, value.shape[-1]) for value in flat], -1)
+
+
+def check_rows(name: str, value: torch.Tensor, shape: torch.Size) -> None:
+    """Rows of a variable have the shape of its events."""
+    if value.shape[1:] != shape:
+        wanted = ", ".join(["N"] + [str(n) for n in shape])
+        raise ShapeError(f"{name} must have shape ({wanted}{',' * (not shape)}); got {tuple(value.shape)}")
 
 
 def check_parents(name: str, values: Sequence[torch.Tensor], shapes: dict[str, torch.Size]) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.soundness import law_faults
-from pyro_lfm.factors import Factor, Prior, Variable
+from pyro_lfm.factors import Factor, Prior, Variable, is_law
 from pyro_lfm.guides import as_guide
 from pyro_lfm.model import as_model
 from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
 _ROWS = 5
@@ -100,14 +101,20 @@ def check_guide(guide: Any, model: Any, seed: int = 0) -> None:
         if not faults:
             for particles in (1, 3):
                 faults += _bound_faults(guide, model, batch, particles, seed)
-    except (RuntimeError, ValueError, TypeError) as error:
-        faults.append(f"running it failed: {error}")
+    except Exception as error:  # whatever a part of one's own may raise
+        faults.append(_failed(error))
     _raise(guide, faults)
 
 
 def _raise(part: Any, faults: list[str]) -> None:
     if faults:
         raise ContractError(f"{type(part).__name__}: " + "; ".join(faults))
+
+
+def _failed(error: Exception) -> str:
+    # Pyro appends the shapes of the whole trace.
+    message = str(error).split("\nTrace Shapes")[0]
+    return f"running it failed: {type(error).__name__}: {message}"
 
 
 def _left_behind(part: torch.nn.Module) -> list[str]:
@@ -157,18 +164,18 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
             shape_faults = _shape_faults(law, built.shape, rows)
             if shape_faults:
                 return faults + shape_faults
-            faults += law_faults(law)
+            faults += law_faults(law) + _row_faults(built, values)
             draw = law.sample().detach()
             faults += _gradient_faults(_trainable(built), law.log_prob(draw).sum(), "from log_prob")
-            return faults + _float64_faults(built, values)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        return [f"running it failed: {error}"]
+            return faults + _dtype_faults(built, values)
+    except Exception as error:  # whatever a part of one's own may raise
+        return [_failed(error)]
 
 
 def _shape_faults(law: Any, event: torch.Size, rows: tuple[int, ...]) -> list[str]:
     if not isinstance(law, torch.distributions.Distribution):
         return [f"it must return a distribution; got {type(law).__name__}"]
-    if not hasattr(law, "has_enumerate_support"):
+    if not is_law(law):
         return ["it must return a distribution of pyro.distributions, not of torch.distributions"]
     faults = []
     if law.event_shape != event:
@@ -182,13 +189,43 @@ def _shape_faults(law: Any, event: torch.Size, rows: tuple[int, ...]) -> list[st
     return faults
 
 
-def _float64_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
-    if not any(tensor.is_floating_point() for tensor in (*factor.parameters(), *factor.buffers())):
-        return []  # it makes its constants anew each time, in torch's default type
-    double = factor.double()
-    law = double.at([value.double() for value in values], torch.arange(_ROWS))
-    if law.log_prob(law.sample()).dtype != torch.float64:
-        return ["in float64 its log_prob is not float64: make constants with the dtype of the parameters"]
+def _row_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
+    """Each row's law depends on that row's parents alone, also where draws of them stand to the left of rows."""
+    if not values:
+        return []
+    with evaluating(factor), torch.no_grad():
+        index = torch.arange(_ROWS)
+        draw = factor.at(values, index).expand((_ROWS,)).sample()
+        first, second = (
+            factor.at([value + step for value in values], index).expand((_ROWS,)).log_prob(draw)
+            for step in (0.0, 1.0)
+        )
+        alone = factor.at([value[:1] for value in values], index[:1]).expand((1,)).log_prob(draw[:1])
+        both = [torch.stack([value, value + 1.0]) for value in values]
+        stacked = factor.at(both, index).expand((2, _ROWS)).log_prob(draw)
+    faults = []
+    if not torch.allclose(first[:1], alone, rtol=1e-3, atol=1e-4):
+        faults.append("the law of a row changes with the other rows: each row must be computed for itself")
+    if not torch.allclose(stacked, torch.stack([first, second]), rtol=1e-3, atol=1e-4):
+        faults.append(
+            f"parents of shape (2, {_ROWS}, ...), two draws of each row, must give two laws of each row"
+        )
+    return faults
+
+
+def _dtype_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
+    def kind(dtype: torch.dtype) -> torch.dtype:
+        law = factor.to(dtype).at([value.to(dtype) for value in values], torch.arange(_ROWS))
+        return law.log_prob(law.sample()).dtype
+
+    constants = not any(tensor.is_floating_point() for tensor in (*factor.parameters(), *factor.buffers()))
+    # A part without any tensor makes its constants anew each time, in torch's default type.
+    for dtype in (torch.float32,) if constants else (torch.float32, torch.float64):
+        if (found := kind(dtype)) != dtype:
+            names = [str(t).removeprefix("torch.") for t in (dtype, found)]
+            return [
+                f"in {names[0]} its log_prob is {names[1]}: make constants with the dtype of the parameters"
+            ]
     return []
 
 
@@ -196,15 +233,29 @@ def _float64_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
 
 
 def _site_faults(guide: Any, model: Any, batch: Batch, seed: int) -> list[str]:
-    guide.prepare(batch)
+    guide.settle(batch)
     with isolated(Stream(seed, model.device), model.device), torch.no_grad():
         sites, _ = ELBO().traces(model, guide, (batch,), {})
     faults = []
+    for name, site in sites.nodes.items():
+        if site["type"] == "sample" and site["is_observed"]:
+            faults.append(f"it observes {name}: obs= belongs in the model")
     for name, variable in model.latents.items():
         if name not in sites.nodes:
             faults.append(f"it never samples the latent {name}")
             continue
         value, law = sites.nodes[name]["value"], sites.nodes[name]["fn"]
+        in_plate = any(frame.name == "rows" for frame in sites.nodes[name]["cond_indep_stack"])
+        if variable.per_row != in_plate:
+            faults.append(
+                f"{name} must be drawn {'inside' if variable.per_row else 'outside'} `with batch.plate():`, as in the model"
+            )
+            continue
+        if law.support.is_discrete and not variable.support.is_discrete:
+            faults.append(
+                f"{name} is drawn from a discrete law, {type(law).__name__}; the model's is continuous"
+            )
+            continue
         shape = (*((_ROWS,) if variable.per_row else ()), *variable.shape)
         if value.shape != shape:
             faults.append(f"{name} must have shape {shape} for {_ROWS} rows; got {tuple(value.shape)}")

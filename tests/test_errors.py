@@ -117,6 +117,8 @@ DECLARATIONS = {
     "widths": (lambda: lfm.MLP(0), "hidden widths"),
     "activation": (lambda: lfm.MLP(3, activation="swoosh"), "activation must be one of"),
     "channels": (lambda: lfm.Convolutional(), "channels"),
+    "given": (lambda: gaussian(given=3), "given must be a name"),
+    "weight": (lambda: lfm.Linear(weight=torch.ones(2, 2)), "weight of Linear must be lfm.Fixed"),
     "image without shape": (
         lambda: lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(16, mean=lfm.Convolutional(2))),
         "declare the image's factor with its shape",
@@ -221,7 +223,7 @@ INFERENCES = {
     "epochs": (dict(epochs=0), "epochs must be a positive int; got 0"),
     "both": (dict(epochs=1, steps=1), "epochs or steps, not both"),
     "batch": (dict(batch_size=-1), "batch_size must be a positive int"),
-    "rate": (dict(learning_rate=0.0), "learning_rate must be positive"),
+    "rate": (dict(learning_rate=0.0), "learning_rate must be a number > 0"),
     "engine": (dict(engine="warp"), "engine must be one of"),
     "objective": (dict(objective="elbo"), "objective must be lfm.ELBO"),
     "alternate": (dict(alternate=2, engine="pyro"), "alternate= needs engine"),

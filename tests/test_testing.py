@@ -15,13 +15,16 @@ from pyro_lfm.testing import ContractError
 class Shifted(dist.Normal):
     """Draws that are not from its density."""
 
-    shift, stretch, constant = 0.0, 1.0, 0.0
+    shift, stretch, constant, shape = 0.0, 1.0, 0.0, False
 
     def expand(self, batch_shape, _instance=None):
         return type(self)(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
 
     def sample(self, sample_shape=()):
-        return self.stretch * super().sample(sample_shape) + self.shift
+        draws = super().sample(sample_shape)
+        if self.shape:  # Laplace draws of the same variance
+            draws = dist.Laplace(self.loc, self.scale / 2**0.5).sample(sample_shape)
+        return self.stretch * draws + self.shift
 
     def log_prob(self, value):
         return super().log_prob(value) + self.constant
@@ -97,8 +100,12 @@ BROKEN_PRIORS = {
     ),
     "kind": (lambda: Made(3, lambda d: torch.zeros(d)), "must return a distribution; got Tensor"),
     "torch's kind": (
-        lambda: Made(3, lambda d: torch.distributions.Laplace(torch.zeros(d), 1.0)),
+        lambda: Made(3, lambda d: torch.distributions.MultivariateNormal(torch.zeros(d), torch.eye(d))),
         "distribution of pyro.distributions",
+    ),
+    "shape of the law": (
+        lambda: Made(1, lambda d: wrong_law(shape=True)(torch.zeros(d), 1.0).to_event(1)),
+        "draws and log_prob disagree",
     ),
     "support": (
         lambda: Made(2, lambda d: OutOfRange(torch.full((d,), 2.0), torch.ones(d), validate_args=False).to_event(1)),
@@ -119,7 +126,7 @@ BROKEN_PRIORS = {
     "idle parameter": (lambda: Unreached(2), "no gradient reaches the parameter idle"),
     "detached parameter": (lambda: Cut(2), "no gradient reaches the parameter scale"),
     "plain tensor": (lambda: Left(2), "self.loc of Left is a plain attribute.*register_buffer"),
-    "dtype": (lambda: HalfPrecise(2), "in float64 its log_prob is not float64"),
+    "dtype": (lambda: HalfPrecise(2), "in float64 its log_prob is float32"),
     "crash": (lambda: Made(2, lambda d: dist.Normal(torch.zeros(d, 3) @ torch.zeros(2, 2), 1.0)), "running it failed"),
     "not a prior": (lambda: lfm.Gaussian(3), "a prior is a subclass of lfm.Prior"),
 }  # fmt: skip
@@ -147,13 +154,29 @@ def test_check_factor_names_the_fault():
         def forward(self, z):
             return dist.Normal(z.sum(-1, keepdim=True) + torch.zeros(3, 1, self.dim), 1.0).to_event(1)
 
-    lfm.testing.check_factor(Summed(3))  # a law that is the same for all rows is no fault
+    class Averaged(lfm.Factor):
+        def forward(self, z):
+            return dist.Normal(z.mean(0).sum() + z[..., :1] + torch.zeros(self.dim), 1.0).to_event(1)
+
+    class Flattened(lfm.Factor):
+        def forward(self, z):
+            return dist.Normal(z.reshape(-1, 2)[:, :1] + torch.zeros(self.dim), 1.0).to_event(1)
+
+    for mixing in (Averaged, Summed):
+        with pytest.raises(ContractError, match="changes with the other rows|two laws of each row"):
+            lfm.testing.check_factor(mixing(3))
+    with pytest.raises(ContractError, match=r"two laws of each row|running it failed"):
+        lfm.testing.check_factor(Flattened(3))
     with pytest.raises(ContractError, match=r"event shape must be \(3,\), as declared; got \(6,\)"):
         lfm.testing.check_factor(Wide(3))
     with pytest.raises(ContractError, match=r"batch shape must be \(5,\) for 5 rows"):
         lfm.testing.check_factor(Mixed(3))
-    with pytest.raises(ContractError, match="running it failed.*in_size"):
-        lfm.testing.check_factor(lfm.Gaussian(3, mean=lambda in_size, out_size: nn.Linear(in_size + out_size + 1 / 0, 1)))  # fmt: skip
+
+    def broken(in_size, out_size):
+        return nn.Linear(in_size, out_size / 0)
+
+    with pytest.raises(ContractError, match="running it failed: ZeroDivisionError"):
+        lfm.testing.check_factor(lfm.Gaussian(3, mean=broken))
     with pytest.raises(ContractError, match="a factor is a subclass"):
         lfm.testing.check_factor(lfm.MLP(3))
 
@@ -173,29 +196,44 @@ def by_hand(program):
     return Guide()
 
 
+def latent(law):
+    return lambda self, batch: pyro.sample("z", law(self.net(batch["x"])))
+
+
 BROKEN_GUIDES = {
     "never samples the latent z": lambda self, b: pyro.sample("w", dist.Normal(self.net(b["x"]), 1.0).to_event(1)),
-    r"z must have event shape \(3,\); got \(\)": lambda self, b: pyro.sample(
-        "z", dist.Normal(self.net(b["x"]).T, 1.0).mask(False)
+    "must have event shape|running it failed": latent(lambda loc: dist.Normal(loc, 1.0)),
+    r"must have shape \(5, 3\) for 5 rows; got \(5, 2\)|got \(5, 2\)": latent(
+        lambda loc: dist.Normal(loc[:, :2], 1.0).to_event(1)
     ),
-    r"z must have shape \(5, 3\) for 5 rows; got \(5, 2\)": lambda self, b: pyro.sample(
-        "z", dist.Normal(self.net(b["x"])[:, :2], 1.0).to_event(1)
-    ),
-    "no gradient reaches the parameter net": lambda self, b: pyro.sample(
-        "z", dist.Normal(self.net(b["x"]).detach(), 1.0).to_event(1)
-    ),
-    "z: draws and log_prob disagree": lambda self, b: pyro.sample(
-        "z", wrong_law(shift=0.5)(self.net(b["x"]), 1.0).to_event(1)
-    ),
+    "no gradient reaches the parameter net": latent(lambda loc: dist.Normal(loc.detach(), 1.0).to_event(1)),
+    "z: draws and log_prob disagree": latent(lambda loc: wrong_law(shift=0.5)(loc, 1.0).to_event(1)),
+    "z is drawn from a discrete law": latent(lambda loc: dist.Poisson(loc.exp()).to_event(1)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("words", BROKEN_GUIDES)
 def test_check_guide_names_the_fault(words):
-    if "event" in words:
-        pytest.skip("a batch of the wrong shape is refused by the plate before the shape can be read")
     with pytest.raises(ContractError, match=words):
         lfm.testing.check_guide(by_hand(BROKEN_GUIDES[words]), cases.plain())
+
+
+def test_check_guide_looks_at_plates_and_observations():
+    class NoPlate(lfm.PyroGuide):
+        def forward(self, batch):
+            law = dist.Normal(torch.zeros(batch.size, cases.K), 1.0).to_event(2)
+            pyro.sample("z", law)
+
+    class Observing(lfm.PyroGuide):
+        def forward(self, batch):
+            with batch.plate():
+                pyro.sample("z", dist.Normal(torch.zeros(cases.K), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(torch.zeros(cases.D), 1.0).to_event(1), obs=batch["x"])
+
+    with pytest.raises(ContractError, match="z must be drawn inside `with batch.plate"):
+        lfm.testing.check_guide(NoPlate(), cases.plain())
+    with pytest.raises(ContractError, match="it observes x"):
+        lfm.testing.check_guide(Observing(), cases.plain())
 
 
 def test_check_guide_passes_sound_guides_and_leaves_them_alone():

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.shapes import number, whole
 
 _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
 
@@ -67,12 +68,6 @@ class Covariance(ABC):
         return type(self).__name__
 
 
-def _check_min_scale(min_scale: float) -> float:
-    if not min_scale >= 0:
-        raise DeclarationError(f"min_scale must be a number ≥ 0; got {min_scale!r}")
-    return float(min_scale)
-
-
 def _independent(loc: torch.Tensor, scale: torch.Tensor, event: torch.Size) -> Any:
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
     return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(len(event))
@@ -86,7 +81,7 @@ class Isotropic(Covariance):
     """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, _check_min_scale(min_scale)
+        self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return torch.Size((1,) * len(event))
@@ -108,7 +103,7 @@ class Diagonal(Covariance):
     """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, _check_min_scale(min_scale)
+        self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return event
@@ -136,9 +131,8 @@ class LowRank(Covariance):
     """
 
     def __init__(self, rank: int, source: Any = None, *, min_scale: float = 1e-3):
-        if not isinstance(rank, int) or rank < 1:
-            raise DeclarationError(f"rank of LowRank must be a positive int, as in LowRank(2); got {rank!r}")
-        self.rank, self.source, self.min_scale = rank, source, _check_min_scale(min_scale)
+        self.rank, self.source = whole("rank of LowRank", rank), source
+        self.min_scale = number("min_scale", min_scale, least=0.0)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return torch.Size((prod(event) * (self.rank + 1),))
@@ -170,7 +164,7 @@ class Full(Covariance):
     """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, _check_min_scale(min_scale)
+        self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         dim = prod(event)

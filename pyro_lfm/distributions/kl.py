@@ -58,8 +58,10 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     gaussian_q, gaussian_p = _moments(q), _moments(p)
     if gaussian_q is not None and gaussian_p is not None:
         return _kl_gaussian(gaussian_q, gaussian_p)
+    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     try:
-        return kl_divergence(q, p)
+        # Some of torch's formulas index their arguments, and so need them of one shape.
+        return kl_divergence(q.expand(batch), p.expand(batch))
     except NotImplementedError:
         return None
 

@@ -17,13 +17,17 @@ from torch.nn.functional import embedding
 
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.networks import Applied, floating, promote
+from pyro_lfm.shapes import number, whole
 
 
 def _as_float(value: Any) -> torch.Tensor:
     """A floating tensor keeps its type; numbers and arrays take torch's default."""
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return value.detach().clone()
-    return torch.as_tensor(value, dtype=torch.get_default_dtype()).clone()
+    try:
+        return torch.as_tensor(value, dtype=torch.get_default_dtype()).clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DeclarationError(f"a value must be a number, array or tensor; got {value!r}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,11 @@ class PerRow:
     rows: int | None = None
     learning_rate: float = 0.05
 
+    def __post_init__(self) -> None:
+        if self.rows is not None:
+            whole("rows of PerRow", self.rows)
+        number("learning_rate of PerRow", self.learning_rate, least=0.0, above=True)
+
 
 @dataclass(frozen=True, eq=False)
 class Linear:
@@ -83,6 +92,21 @@ class Linear:
     weight: Fixed | Learned | None = None
     bias: Fixed | Learned | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("weight", self.weight), ("bias", self.bias)):
+            if value is not None and not isinstance(value, Fixed | Learned):
+                raise DeclarationError(
+                    f"{name} of Linear must be lfm.Fixed(value) or lfm.Learned(value); got {type(value).__name__}"
+                )
+
+    def __repr__(self) -> str:
+        given = [
+            f"{n}: {KINDS[type(v)]}"
+            for n, v in (("weight", self.weight), ("bias", self.bias))
+            if v is not None
+        ]
+        return f"Linear({', '.join(given)})"
+
     def __call__(self, in_size: int, out_size: int) -> nn.Module:
         start = nn.Linear(in_size, out_size)
         weight = constant(
@@ -90,6 +114,9 @@ class Linear:
         )
         bias = constant(self.bias, torch.Size((out_size,)), torch.zeros(out_size), "Linear bias")
         return Affine(weight, bias)
+
+
+KINDS: dict[type, str] = {Learned: "learned", Fixed: "fixed", PerRow: "one per row"}
 
 
 class Affine(nn.Module):
@@ -197,7 +224,12 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
         module = source.build(tuple(in_shape), tuple(out_shape))
     elif callable(source):
         in_shape = torch.Size((prod(in_shape),))
-        module = source(in_shape[0], prod(out_shape))
+        try:
+            module = source(in_shape[0], prod(out_shape))
+        except TypeError as error:
+            raise DeclarationError(
+                f"{what} must be a factory (in_size, out_size) -> module: {error}"
+            ) from error
     else:
         raise DeclarationError(
             f"{what} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed or PerRow; "
@@ -211,11 +243,15 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
     try:
         with torch.no_grad():
             trial = module.eval()(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ShapeError(f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {error}") from error
     finally:
         for child, mode in modes.items():
             child.training = mode
-    if trial.numel() != 2 * prod(out_shape):
-        raise ShapeError(f"{what} must give {prod(out_shape)} numbers per row; got {tuple(trial.shape[1:])}")
+    if not isinstance(trial, torch.Tensor):
+        raise DeclarationError(f"{what} must give a tensor; got {type(trial).__name__}")
+    if trial.shape[:1] != (2,) or trial.numel() != 2 * prod(out_shape):
+        raise ShapeError(
+            f"{what} must give {prod(out_shape)} numbers per row; got {tuple(trial.shape)} for 2 rows"
+        )
     return Applied(module, event_ndim, in_shape, out_shape)

@@ -48,8 +48,15 @@ class PyroGuide(HandWritten, AnyGuide):
 
 
 def as_guide(guide: Any) -> AnyGuide:
-    """A guide as it is; any other module, wrapped."""
-    return guide if isinstance(guide, AnyGuide) else PyroGuide(guide)
+    """A guide as it is; any other module or function, wrapped."""
+    if isinstance(guide, AnyGuide):
+        return guide
+    if guide is None or isinstance(guide, Program):
+        what = "nothing" if guide is None else f"the model {type(guide).__name__}"
+        raise DeclarationError(
+            f"expected a guide, as in lfm.Guide(model, z=lfm.Gaussian(network=...)); got {what}"
+        )
+    return PyroGuide(guide)
 
 
 class Guide(AnyGuide):
@@ -103,7 +110,9 @@ class Guide(AnyGuide):
     def _check(latents: dict[str, Variable], observed: dict[str, Variable], factors: dict[str, Any]) -> None:
         for name, factor in factors.items():
             if name not in latents:
-                what = "is observed" if name in observed else "is no variable of the model"
+                what = "is no variable of the model"
+                if name in observed:
+                    what = "is observed (a factor that names its parents and that no given= names is)"
                 raise DeclarationError(
                     f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}"
                 )
@@ -123,9 +132,13 @@ class Guide(AnyGuide):
                     f"{name}: given={parent!r} must be one of {', '.join(set(known) - {name})}"
                 )
         if not self.latents[name].per_row:
-            if factor.reads or any(p in self.observed or self.latents[p].per_row for p in factor.given or ()):
+            given = factor.given or ()
+            if (factor.reads and not given) or any(
+                p in self.observed or self.latents[p].per_row for p in given
+            ):
                 raise DeclarationError(
-                    f"{name} stands outside the plate over rows: its guide cannot read rows; use Learned()"
+                    f"{name} stands outside the plate over rows: its guide cannot read rows: use Learned(), or name "
+                    "shared latents in given="
                 )
             return factor.given or ()
         return factor.given if factor.given is not None else tuple(self.observed) if factor.reads else ()

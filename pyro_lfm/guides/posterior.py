@@ -25,7 +25,9 @@ def marginals(
         trace = poutine.trace(guide).get_trace(batch)
         dependent = [name for name in latents if _reads_latents(guide, name, latents)]
         if dependent:
-            with pyro.plate("particles", draws, dim=-2):
+            frames = [f for site in trace.nodes.values() for f in site.get("cond_indep_stack", ())]
+            outermost = max((-f.dim for f in frames if f.dim is not None), default=0)
+            with pyro.plate("particles", draws, dim=-1 - outermost):
                 many = poutine.trace(guide).get_trace(batch)
     return {
         name: DrawMixture(many.nodes[name]["fn"]) if name in dependent else trace.nodes[name]["fn"]

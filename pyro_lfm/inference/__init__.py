@@ -1,6 +1,7 @@
 """Inference: how a declared model is fitted to data."""
 
-from pyro_lfm.inference.fit import Fit, fit
+from pyro_lfm.inference.fit import fit
+from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi import SVI
 
 __all__ = ["SVI", "Fit", "fit"]

@@ -15,7 +15,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.inference.row_adam import RowAdam
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.programs import Program
+from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
 
 
@@ -150,23 +150,30 @@ class Pyro(Engine):
         stream: Stream,
     ):
         self.model, self.guide, self.stream = model, guide, stream
-        rates = {id(table.rows): table.learning_rate for p in (model, guide) for table in p.tables}
-        store = pyro.get_param_store()
+        self.parameters = {
+            f"{kind}.{n}": p for kind, part in self._parts() for n, p in part.named_parameters()
+        }
+        self._rates = {id(p): learning_rate for p in self.parameters.values()}
+        self._rates.update({id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables})
+        self.optimizer = pyro.optim.PyroOptim(optimizer, {"lr": learning_rate})
+        self._make = optimizer
+        self._before = set(pyro.get_param_store().keys())
 
-        def options(name: str) -> dict[str, float]:
-            return {"lr": rates.get(id(store._params.get(name)), learning_rate)}
-
-        self.optimizer = pyro.optim.PyroOptim(optimizer, options)
-        self.rates: dict[int, float] = {}
-        self._before = set(store.keys())
+    def _parts(self) -> tuple[tuple[str, Program], tuple[str, Program]]:
+        return ("model", self.model), ("guide", self.guide)
 
     def step(self, batch: Batch, objective: Any, rate: float, part: str) -> Result:
         if part != "both":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
         svi = pyro.infer.SVI(self.model, self.guide, self.optimizer, objective)
-        for parameter, inner in self.optimizer.optim_objs.items():
-            for group in inner.param_groups:
-                group["lr"] = self.rates.setdefault(id(parameter), group["lr"]) * rate
+        inner = self.optimizer.optim_objs
+        for parameter in self.parameters.values():
+            if parameter.requires_grad and parameter not in inner:
+                # Made here as PyroOptim would on the first gradient, so that the first step has its rate too.
+                inner[parameter] = self._make([parameter], lr=self._rates[id(parameter)])
+                self.optimizer.grad_clip[parameter] = None
+            for group in inner[parameter].param_groups if parameter in inner else ():
+                group["lr"] = self._rates[id(parameter)] * rate
         # Not isolated(): the parameters are to be in the store. The stream and the lock still are its own.
         with isolated(self.stream, self.model.device, store=True):
             loss = svi.step(batch)
@@ -175,10 +182,16 @@ class Pyro(Engine):
         return Result.of(objective, float(loss), batch.total)
 
     def state(self) -> dict[str, Any]:
-        return {"optimizers": self.optimizer.get_state()}
+        # By the names in the programs: those in the store belong to this instance alone.
+        inner = self.optimizer.optim_objs
+        return {"optimizers": {n: inner[p].state_dict() for n, p in self.parameters.items() if p in inner}}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.optimizer.set_state(state["optimizers"])
+        for name, saved in state["optimizers"].items():
+            parameter = self.parameters[name]
+            made = self._make([parameter], lr=self._rates[id(parameter)])
+            made.load_state_dict(saved)
+            self.optimizer.optim_objs[parameter], self.optimizer.grad_clip[parameter] = made, None
 
     def close(self) -> None:
         store = pyro.get_param_store()
@@ -186,20 +199,13 @@ class Pyro(Engine):
             del store[name]
 
 
-ENGINES: dict[str, Callable[..., Engine]] = {"auto": Eager, "eager": Eager, "pyro": Pyro}
+ENGINES: dict[str, Callable[..., Engine]] = {"eager": Eager, "pyro": Pyro}
 
 
 def evaluate(model: Program, guide: Program, objective: Any, batch: Batch, stream: Stream) -> Result:
     """The bound on a batch without a step, in evaluation mode."""
-    modes = [(module, module.training) for program in (model, guide) for module in program.modules()]
-    model.eval()
-    guide.eval()
-    try:
-        with isolated(stream, model.device), torch.no_grad():
-            if isinstance(objective, ELBO):
-                objective = objective.at(1.0)
-            loss = objective.loss(model, guide, batch)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
+        if isinstance(objective, ELBO):
+            objective = objective.at(1.0)
+        loss = objective.loss(model, guide, batch)
     return Result.of(objective, float(loss), batch.total)

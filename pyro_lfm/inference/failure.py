@@ -9,6 +9,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import TrainingError
+from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
 
@@ -21,21 +22,6 @@ class NotFinite(ArithmeticError):
         self.parameter = parameter
 
 
-class Snapshot:
-    """The weights and buffers of model and guide at one moment."""
-
-    def __init__(self, *programs: Program):
-        self.programs = programs
-        self.states = [
-            {name: value.detach().clone() for name, value in program.state_dict().items()}
-            for program in programs
-        ]
-
-    def restore(self) -> None:
-        for program, state in zip(self.programs, self.states, strict=True):
-            program.load_state_dict(state, strict=False)
-
-
 def failure(
     model: Program,
     guide: Program,
@@ -43,8 +29,14 @@ def failure(
     epoch: int,
     good: Snapshot,
     parameter: torch.nn.Parameter | None,
+    refusal: str | None = None,
 ) -> TrainingError:
-    """The error that says where it happened; the weights at the start of the epoch are restored."""
+    """The error that says where it happened; the weights at the start of the epoch are restored.
+
+    Args:
+        parameter: whose gradient is not finite, where that is known.
+        refusal: what a law said that would not take its parameters.
+    """
     what = "loss" if parameter is None else "gradient"
     name = _name(parameter, model, guide) or _suspect(model, guide)
     factor = _factor_of(name) if name else None
@@ -55,8 +47,13 @@ def failure(
     good.restore()
     rows = batch.index.tolist()
     shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+    happened = (
+        f"the {what} is not finite"
+        if refusal is None
+        else f"a law refuses its parameters ({refusal.splitlines()[0]})"
+    )
     error = TrainingError(
-        f"the {what} is not finite in epoch {epoch}, factor {factor or 'unknown'}, parameter {name or 'unknown'}, "
+        f"{happened} in epoch {epoch}, factor {factor or 'unknown'}, parameter {name or 'unknown'}, "
         f"on the batch of rows [{shown}]; the weights from before epoch {epoch} are restored. Remedies: a lower "
         "learning_rate, a larger min_scale, scaled data"
     )

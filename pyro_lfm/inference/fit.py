@@ -11,118 +11,19 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.data.readers import Table, read
-from pyro_lfm.data.validation import validate
+from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning
 from pyro_lfm.factors import Gaussian
 from pyro_lfm.guides import AnyGuide, Guide
-from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.checkpoint import Checkpoint
-from pyro_lfm.inference.rows import fit_rows
+from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi import SVI, Loop
-from pyro_lfm.model import AnyModel, Model, PyroModel, as_model
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.inference.tables import table_for
+from pyro_lfm.model import AnyModel, Model, as_model
+from pyro_lfm.objectives import latent_sites
+from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
-
-
-class Fit:
-    """A fitted model: what was learned, and what it says of data.
-
-    Attributes:
-        model: the model that was fitted, trained in place.
-        guide: the guide, trained in place.
-        history: one dict per epoch: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
-            validation data), all in nats per row, and seconds.
-    """
-
-    def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, svi: SVI):
-        self.model, self.guide = model, guide
-        self.history: list[dict[str, Any]] = []
-        self._table, self._svi = table, svi
-
-    def posterior(self, data: Any = None) -> Any:
-        """q(z | x) for some rows: a distribution with batch shape (N,).
-
-        A guide with a table of rows (``PerRow``) is optimised for rows that it has not seen, the model held.
-
-        Args:
-            data: as for ``fit``; by default the rows that were fitted.
-
-        Returns:
-            One distribution, or {latent: distribution} for a model of several latents.
-        """
-        batch, guide = self._batch(data), self._guide_for(data)
-        found = marginals(guide, batch, list(self.model.latents))
-        return next(iter(found.values())) if len(found) == 1 else found
-
-    def sample_posterior(self, data: Any = None, draws: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
-        """Joint draws of all latents, {latent: (draws, N, *event)}; a latent shared by all rows (draws, *event)."""
-        batch, guide = self._batch(data), self._guide_for(data)
-        names = list(self.model.latents)
-        found: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-        with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
-            for _ in range(draws):
-                trace: Any = poutine.trace(guide).get_trace(batch)
-                for name in names:
-                    found[name].append(trace.nodes[name]["value"])
-        return {name: torch.stack(values) for name, values in found.items()}
-
-    def reconstruct(self, data: Any = None, draws: int = 16, seed: int = 0) -> Any:
-        """E[x̂ | x]: the mean of the likelihood, averaged over draws of the latents from q(z | x).
-
-        Returns:
-            A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
-        """
-        batch = self._batch(data)
-        latents = self.sample_posterior(data, draws, seed)
-        names = list(self.model.observed)
-        sums: dict[str, Any] = dict.fromkeys(names, 0.0)
-        for draw in range(draws):
-            with isolated(Stream(seed, self.model.device), self.model.device), torch.no_grad():
-                given = {name: values[draw] for name, values in latents.items()}
-                program = poutine.condition(self.model, data=given)
-                trace: Any = poutine.trace(program).get_trace(Batch(index=batch.index, total=batch.total))
-            for name in names:
-                sums[name] = sums[name] + trace.nodes[name]["fn"].mean / draws
-        return next(iter(sums.values())) if len(sums) == 1 else sums
-
-    def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
-        """The evidence bound of each row, (N,) nats, by the objective of the fit, averaged over ``draws``."""
-        objective = self._svi.objective if isinstance(self._svi.objective, ELBO) else ELBO()
-        objective = objective.at(1.0)
-        batch, guide = self._batch(data), self._guide_for(data)
-        with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
-            bounds = [objective.bound(self.model, guide, batch).per_row for _ in range(draws)]
-        return torch.stack(bounds).mean(0)
-
-    def _batch(self, data: Any) -> Batch:
-        table = self._table if data is None else _table(self.model, data)
-        index = torch.arange(len(table))
-        device = self.model.device
-        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
-
-    def _guide_for(self, data: Any) -> AnyGuide:
-        if data is None or not self.guide.tables:
-            return self.guide.eval()
-        return fit_rows(self.model, self.guide, self._batch(data))
-
-    def __repr__(self) -> str:
-        last = self.history[-1] if self.history else {"epoch": 0, "bound": float("nan")}
-        return f"Fit({type(self.model).__name__}, {last['epoch']} epochs, bound {last['bound']:.4g} nats per row)"
-
-
-def _table(model: AnyModel, data: Any) -> Table:
-    """Data of any kind as a table that fits what the model observes."""
-    table = read(data, list(model.observed))
-    expected = {name: (variable.shape, variable.support) for name, variable in model.observed.items()}
-    validate(table, expected, model.dtype)
-    for name, missing in table.has_missing.items():
-        if missing and isinstance(model, PyroModel) and name not in model.sites.masked:
-            raise DataError(
-                f"{name} has missing entries (NaN), but the program never asks for batch.mask({name!r}): mask its "
-                "likelihood, or fill the entries in"
-            )
-    return table
+from pyro_lfm.shapes import whole
 
 
 def fit(
@@ -171,18 +72,21 @@ def fit(
         raise DeclarationError(
             f"the guide serves {', '.join(guide.latents)}; the model's latents are {', '.join(model.latents)}"
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    guide.to(device)
-    table = _table(model, data)
-    held_out = None if validation is None else _table(model, validation)
-    result = Fit(model, guide, table, inference)
-    seed = int(torch.randint(2**31, ())) if seed is None else seed
+    if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
+        raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
+    seed = int(torch.randint(2**31, ())) if seed is None else whole("seed", seed, least=0)
+    place = _device(device)
+    table = table_for(model, data)
+    held_out = None if validation is None else table_for(model, validation)
+    _size_tables(len(table), model, guide)
+    model.to(place)
+    guide.to(place)
+    _meet(model, guide, table)
+    result = Fit(model, guide, table, inference.objective)
 
     def report(record: dict[str, Any]) -> bool:
         # Every callback is called, also after one has asked to stop.
-        return any([callback(record, result) is True for callback in callbacks])
+        return any([bool(answer) for answer in [callback(record, result) for callback in callbacks]])
 
     keep = None if checkpoint is None else Checkpoint(checkpoint)
     loop = Loop(model, guide, inference, table, held_out, seed, progress, report, keep, result.history)
@@ -193,6 +97,53 @@ def fit(
         guide.eval()
     _warn_of_floors(result)
     return result
+
+
+def _device(device: Any) -> torch.device:
+    if isinstance(device, str) and device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise DeclarationError(
+            f'device must be "auto" or one that torch has here; got {device!r}: {error}'
+        ) from error
+    return found
+
+
+def _size_tables(rows: int, *programs: Program) -> None:
+    """Gives every table of rows (``PerRow``) its size; one that has another belongs to other data."""
+    for program in programs:
+        for table in program.tables:
+            if len(table.rows) not in (0, rows):
+                raise DataError(
+                    f"a PerRow table holds {len(table.rows)} rows; the data have {rows}: a table belongs to its rows, "
+                    "declare a new one, or use fit.posterior(data) for rows not seen in training"
+                )
+            table.resize(rows)
+
+
+def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> None:
+    """One trial on the first row: parameters declared in programs are made, and the guide draws what it should."""
+    index = torch.zeros(1, dtype=torch.long)
+    batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
+    model.settle(batch)
+    guide.settle(batch)
+    if isinstance(guide, Guide):
+        return
+    with evaluating(guide), isolated(Stream(0, guide.device), guide.device), torch.no_grad():
+        sites = latent_sites(poutine.trace(guide).get_trace(batch))
+    if sites.keys() != model.latents.keys():
+        raise DeclarationError(
+            f"the guide draws {', '.join(sites) or 'nothing'}; the model's latents are {', '.join(model.latents)}"
+        )
+    for name, variable in model.latents.items():
+        if variable.per_row != any(frame.name == "rows" for frame in sites[name]["cond_indep_stack"]):
+            where = "inside" if variable.per_row else "outside"
+            raise DeclarationError(
+                f"the guide must draw {name} {where} `with batch.plate():`, as the model does"
+            )
 
 
 def _warn_of_floors(result: Fit) -> None:

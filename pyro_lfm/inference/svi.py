@@ -15,15 +15,17 @@ from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, as_guide
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.engines import ENGINES, Engine, Result, evaluate
-from pyro_lfm.inference.failure import NotFinite, Snapshot, failure
+from pyro_lfm.inference.failure import NotFinite, failure
 from pyro_lfm.inference.rows import fit_rows
+from pyro_lfm.inference.snapshots import Best, Snapshot
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.runtime import Stream
+from pyro_lfm.shapes import number, whole
 
 
 @dataclass(eq=False)
@@ -62,23 +64,41 @@ class SVI:
 
     def __post_init__(self) -> None:
         self.guide = as_guide(self.guide)
-        if not isinstance(self.objective, pyro.infer.ELBO):
+        if not isinstance(self.objective, pyro.infer.ELBO) or type(self.objective).__name__.startswith("Jit"):
             raise DeclarationError(
-                f"objective must be lfm.ELBO() or a pyro.infer.ELBO; got {self.objective!r}"
+                f"objective must be lfm.ELBO() or a pyro.infer.ELBO that is not traced; got {self.objective!r}"
             )
         if self.epochs is not None and self.steps is not None:
             raise DeclarationError("give epochs or steps, not both")
         if self.epochs is None and self.steps is None:
             self.epochs = 20
-        for name in ("epochs", "steps", "batch_size", "patience", "alternate"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise DeclarationError(f"{name} must be a positive int; got {value!r}")
-        if not self.learning_rate > 0:
-            raise DeclarationError(f"learning_rate must be positive; got {self.learning_rate!r}")
-        if self.engine not in ENGINES:
-            raise DeclarationError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine!r}")
-        if self.alternate and self.engine == "pyro":
+        self.batch_size = whole("batch_size", self.batch_size)
+        for name in ("epochs", "steps", "patience", "alternate"):
+            if getattr(self, name) is not None:
+                setattr(self, name, whole(name, getattr(self, name)))
+        self.learning_rate = number("learning_rate", self.learning_rate, least=0.0, above=True)
+        for name in ("optimizer", "schedule"):
+            if not callable(getattr(self, name)) and not (name == "schedule" and self.schedule is None):
+                wanted = (
+                    "(parameters, lr=) -> torch.optim.Optimizer"
+                    if name == "optimizer"
+                    else "of the fraction done"
+                )
+                raise DeclarationError(f"{name} must be a function {wanted}; got {getattr(self, name)!r}")
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine not in ("auto", *ENGINES):
+            raise DeclarationError(f"engine must be one of auto, {', '.join(ENGINES)}; got {self.engine!r}")
+        whole_steps = not hasattr(self.objective, "differentiable_loss")
+        if self.engine == "eager" and whole_steps:
+            kind = type(self.objective).__name__
+            raise DeclarationError(
+                f'pyro.infer.{kind} only knows how to do whole steps of Pyro: use engine="pyro"'
+            )
+        # Which engine serves: the plain step unless Pyro's own is asked for, or the objective knows no other.
+        self._engine = "pyro" if self.engine == "pyro" or whole_steps else "eager"
+        if self.alternate and self._engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
 
 
@@ -96,6 +116,7 @@ class Loop:
     report: Callable[[dict[str, Any]], bool]
     checkpoint: Checkpoint | None
     history: list[dict[str, Any]] = field(default_factory=list)
+    held_out_tables: list[torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         self.batch_size = min(self.svi.batch_size, len(self.table))
@@ -113,50 +134,34 @@ class Loop:
     def run(self) -> None:
         self.model.train()
         self.guide.train()
-        whole = self.batch(self.table, torch.zeros(1, dtype=torch.long))
-        self.model.prepare(whole)
-        self.guide.prepare(whole)
         stream = Stream(self.seed, self.model.device)
-        make = ENGINES[self.svi.engine]
+        make = ENGINES[self.svi._engine]
         engine = make(self.model, self.guide, self.svi.optimizer, self.svi.learning_rate, stream)
-        step, epoch = 0, 0
-        if self.checkpoint and (saved := self.checkpoint.load()):
-            step, epoch = self._resume(saved, engine)
-        best = Snapshot(self.model, self.guide)
-        best_bound, since_best = max((self._score(r) for r in self.history), default=-float("inf")), 0
-        bar = tqdm(
-            total=self.total_steps * self.batch_size,
-            unit="row",
-            disable=not self.progress,
-            initial=step * self.batch_size,
-        )
-        with closing(engine), bar:
-            while step < self.total_steps:
-                epoch += 1
-                record, step = self._epoch(engine, epoch, step, bar)
-                self.history.append(record)
-                stopped = self.report(record)
-                if self.svi.patience:
-                    if self._score(record) > best_bound:
-                        best, best_bound, since_best = (
-                            Snapshot(self.model, self.guide),
-                            self._score(record),
-                            0,
-                        )
-                    else:
-                        since_best += 1
-                    stopped |= since_best >= self.svi.patience
-                if self.checkpoint:
-                    self.checkpoint.save(self._state(engine, step, epoch))
-                if stopped:
-                    break
-        if self.svi.patience and since_best:
+        best = Best(self.model, self.guide)
+        with closing(engine):
+            step, epoch = 0, 0
+            if self.checkpoint and (saved := self.checkpoint.load(self.model, self.guide)):
+                step, epoch = self._resume(saved, engine, best)
+            bar = tqdm(
+                total=self.total_steps * self.batch_size,
+                unit="row",
+                disable=not self.progress,
+                initial=step * self.batch_size,
+            )
+            with bar:
+                while step < self.total_steps and not best.exhausted(self.svi.patience):
+                    epoch += 1
+                    record, step = self._epoch(engine, epoch, step, bar)
+                    self.history.append(record)
+                    stopped = self.report(record)
+                    if self.svi.patience:
+                        best.see(record)
+                    if self.checkpoint:
+                        self.checkpoint.save(self._state(engine, step, epoch, best))
+                    if stopped:
+                        break
+        if self.svi.patience:
             best.restore()
-
-    @staticmethod
-    def _score(record: dict[str, Any]) -> float:
-        validation = record["validation_bound"]
-        return record["bound"] if validation != validation else validation
 
     def _epoch(self, engine: Engine, epoch: int, step: int, bar: Any) -> tuple[dict[str, Any], int]:
         began, rows = time.perf_counter(), 0
@@ -197,24 +202,33 @@ class Loop:
             return engine.step(batch, objective, rate, part)
         except NotFinite as error:
             raise failure(self.model, self.guide, batch, epoch, good, error.parameter) from None
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            # A law refuses its parameters: a declaration that cannot work fails in the first step already.
+            if step == 0 or isinstance(error, DeclarationError | DataError):
+                good.restore()
+                raise
+            raise failure(self.model, self.guide, batch, epoch, good, None, str(error)) from error
 
     def _validate(self) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
         assert self.validation is not None
         if self.guide.tables:
             whole = self.batch(self.validation, torch.arange(len(self.validation)))
-            guide = fit_rows(self.model, self.guide, whole)
+            # The tables found after the last epoch are near those to be found now.
+            known = self.held_out_tables
+            guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
+            self.held_out_tables = [table.rows.detach() for table in guide.tables]
             stream = Stream(self.seed + 1, self.model.device)
             return evaluate(self.model, guide, self.svi.objective, whole, stream).bound
         stream, total = Stream(self.seed + 1, self.model.device), 0.0
         for index in self.validation.blocks(self.batch_size):
             batch = self.batch(self.validation, index)
-            batch.total = batch.size
             total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream).bound
         return total / len(self.validation)
 
-    def _state(self, engine: Engine, step: int, epoch: int) -> dict[str, Any]:
+    def _state(self, engine: Engine, step: int, epoch: int, best: Best) -> dict[str, Any]:
         return {
+            "best": best.state(),
             "model": self.model.state_dict(),
             "guide": self.guide.state_dict(),
             "engine": engine.state(),
@@ -225,7 +239,8 @@ class Loop:
             "history": self.history,
         }
 
-    def _resume(self, saved: dict[str, Any], engine: Engine) -> tuple[int, int]:
+    def _resume(self, saved: dict[str, Any], engine: Engine, best: Best) -> tuple[int, int]:
+        best.load(saved["best"])
         self.model.load_state_dict(saved["model"])
         self.guide.load_state_dict(saved["guide"])
         engine.load(saved["engine"])

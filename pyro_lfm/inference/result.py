@@ -1,0 +1,127 @@
+"""What a fit gives back: the trained parts, their history, and what they say of data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro import poutine
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
+from pyro_lfm.errors import DataError
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides.posterior import marginals
+from pyro_lfm.inference.rows import fit_rows
+from pyro_lfm.inference.tables import table_for
+from pyro_lfm.model import AnyModel
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs import evaluating
+from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.shapes import whole
+
+
+class Fit:
+    """A fitted model: what was learned, and what it says of data.
+
+    ``fit`` makes it. Rows are given as to ``fit``; left out, they are those that were fitted. A guide with a table
+    of rows (``PerRow``) is optimised for rows that it has not seen, the model held.
+
+    Attributes:
+        model: the model that was fitted, trained in place.
+        guide: the guide, trained in place.
+        history: one dict per epoch: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
+            validation data), all in nats per row, and seconds.
+    """
+
+    def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
+        self.model, self.guide = model, guide
+        self.history: list[dict[str, Any]] = []
+        self._table, self._objective = table, objective
+
+    def posterior(self, data: Any = None) -> Any:
+        """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
+
+        A latent that the guide draws knowing other latents is an equal mixture over 256 draws of those.
+
+        Returns:
+            One distribution, or {latent: distribution} for a model of several latents.
+        """
+        batch, guide = self._rows(data)
+        with evaluating(guide):
+            found = marginals(guide, batch, list(self.model.latents))
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def sample_posterior(self, data: Any = None, draws: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
+        """Joint draws of all latents, {latent: (draws, N, *event)}; a latent shared by all rows (draws, *event)."""
+        batch, guide = self._rows(data)
+        return self._draws(batch, guide, draws, seed)
+
+    def reconstruct(self, data: Any = None, draws: int = 16, seed: int = 0) -> Any:
+        """E[x̂ | x]: the mean of the likelihood, averaged over draws of the latents from q(z | x).
+
+        Missing entries are filled in. Of a categorical variable it is the probability of each category.
+
+        Returns:
+            A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
+        """
+        batch, guide = self._rows(data)
+        latents = self._draws(batch, guide, draws, seed)
+        sums: dict[str, Any] = dict.fromkeys(self.model.observed, 0.0)
+        # Without data, so that the likelihood is that of whole rows; drawn x is not looked at.
+        empty = Batch(index=batch.index, total=batch.total)
+        with (
+            evaluating(self.model),
+            isolated(Stream(seed, self.model.device), self.model.device),
+            torch.no_grad(),
+        ):
+            for draw in range(draws):
+                program = poutine.condition(
+                    self.model, data={n: values[draw] for n, values in latents.items()}
+                )
+                trace: Any = poutine.trace(program).get_trace(empty)
+                for name in sums:
+                    sums[name] = sums[name] + _expectation(trace.nodes[name]["fn"]) / draws
+        return next(iter(sums.values())) if len(sums) == 1 else sums
+
+    def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
+        """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
+        objective = self._objective if isinstance(self._objective, ELBO) else ELBO()
+        objective = objective.at(1.0)
+        batch, guide = self._rows(data)
+        device = self.model.device
+        with evaluating(self.model, guide), isolated(Stream(seed, device), device), torch.no_grad():
+            bounds = [objective.bound(self.model, guide, batch).per_row for _ in range(whole("draws", draws))]
+        return torch.stack(bounds).mean(0)
+
+    def _rows(self, data: Any) -> tuple[Batch, AnyGuide]:
+        """The rows as one batch, and the guide that serves them."""
+        table = self._table if data is None else table_for(self.model, data)
+        index = torch.arange(len(table))
+        device = self.model.device
+        batch = Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+        if data is None:
+            return batch, self.guide
+        if self.model.tables:
+            raise DataError(
+                "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "
+                "out, for the rows that were fitted"
+            )
+        return batch, fit_rows(self.model, self.guide, batch) if self.guide.tables else self.guide
+
+    def _draws(self, batch: Batch, guide: AnyGuide, draws: int, seed: int) -> dict[str, torch.Tensor]:
+        found: dict[str, list[torch.Tensor]] = {name: [] for name in self.model.latents}
+        with evaluating(guide), isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
+            for _ in range(whole("draws", draws)):
+                trace: Any = poutine.trace(guide).get_trace(batch)
+                for name, values in found.items():
+                    values.append(trace.nodes[name]["value"])
+        return {name: torch.stack(values) for name, values in found.items()}
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else {"epoch": 0, "bound": float("nan")}
+        return f"Fit({type(self.model).__name__}, {last['epoch']} epochs, bound {last['bound']:.4g} nats per row)"
+
+
+def _expectation(law: Any) -> torch.Tensor:
+    return law.probs if isinstance(law, torch.distributions.Categorical) else law.mean
