@@ -6,7 +6,8 @@ from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
-from pyro_lfm.factors import Bernoulli, Categorical, Factor, Gaussian, Poisson, Prior
+from pyro_lfm.factors import Factor, Prior
+from pyro_lfm.families import Bernoulli, Categorical, Gaussian, Poisson
 from pyro_lfm.guides import Guide, PyroGuide
 from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.model import Model, PyroModel

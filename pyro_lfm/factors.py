@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 from torch.distributions import constraints, transform_to
 
 from pyro_lfm import shapes
-from pyro_lfm.distributions.covariances import Covariance, Diagonal
 from pyro_lfm.distributions.sources import (
     KINDS,
     Fixed,
@@ -27,7 +25,6 @@ from pyro_lfm.distributions.sources import (
 )
 from pyro_lfm.distributions.supports import plain
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.shapes import whole
 
 
 def is_law(value: Any) -> bool:
@@ -233,7 +230,7 @@ class Factor(nn.Module):
     def describe(self) -> str:
         """The law in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""
         sources, trunk = self._declared
-        words = [f"{name}: {_word(source, trunk)}" for name, source in sources.items()]
+        words = [f"{name}: {source_words(source, trunk)}" for name, source in sources.items()]
         return f"{type(self).__name__}({', '.join(words)})" if words else type(self).__name__
 
     def extra_repr(self) -> str:
@@ -249,14 +246,42 @@ def _names(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+class Factors(nn.ModuleDict):
+    """Factors by name; unlike those of modules a name may hold dots, as latent weights of a program do.
+
+    >>> factors = Factors()
+    >>> factors["net.weight"] = Prior(2)
+    >>> list(factors), "net.weight" in factors
+    (['net.weight'], True)
+    """
+
+    def __setitem__(self, name: str, factor: nn.Module) -> None:
+        super().__setitem__(name.replace(".", "$"), factor)
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(name.replace(".", "$"))
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).replace(".", "$"))
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.replace("$", ".") for name in super().__iter__())
+
+    def keys(self) -> Any:
+        return list(self)
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
 def _split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     pieces = rows.split([shape.numel() for shape in heads.values()], -1)
     return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
 
 
-def _word(source: Any, trunk: Any) -> str:
+def source_words(source: Any, trunk: Any) -> str:
     if source is None:
-        return "learned" if trunk is None else f"head of {_word(trunk, None)}"
+        return "learned" if trunk is None else f"head of {source_words(trunk, None)}"
     if isinstance(source, Learned | Fixed | PerRow):
         return KINDS[type(source)]
     return type(source).__name__ if isinstance(source, nn.Module) else repr(source).split(" at 0x")[0]
@@ -267,135 +292,3 @@ class Prior(Factor):
 
     def __init__(self, event: int | Sequence[int] | None = None, sources: Mapping[str, Any] | None = None):
         super().__init__(event, sources)
-
-
-class Gaussian(Factor):
-    """x | parents ~ N(μ, Σ), mean and covariance each from a source of its own or both from one ``network``.
-
-    Args:
-        event: size D, or a shape such as (1, 28, 28).
-        mean: source of μ.
-        covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
-        given, network: see ``Factor``.
-
-    >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
-    tensor([1., 1., 1.])
-    """
-
-    def __init__(
-        self,
-        event: int | Sequence[int] | None = None,
-        mean: Any = None,
-        covariance: Covariance | None = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        covariance = Diagonal() if covariance is None else covariance
-        if not isinstance(covariance, Covariance):
-            raise DeclarationError(
-                "covariance must be Isotropic, Diagonal, LowRank or Full, as in covariance=Diagonal(MLP(64)); "
-                f"got {covariance!r}"
-            )
-        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
-        # The source stands among the sources; kept here too it would be copied with the declaration.
-        self.covariance = copy.copy(covariance)
-        self.covariance.source = None
-
-    def raw_shape(self, parameter: str) -> torch.Size:
-        return self.shape if parameter == "mean" else self.covariance.raw_shape(self.shape)
-
-    def start(self, parameter: str) -> torch.Tensor:
-        return torch.zeros(self.shape) if parameter == "mean" else self.covariance.start(self.shape)
-
-    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        return value if parameter == "mean" else self.covariance.to_raw(value, self.shape)
-
-    def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
-        return self.covariance.distribution(mean, covariance, self.shape)
-
-    def describe(self) -> str:
-        sources, trunk = self._declared
-        mean, spread = (_word(sources[name], trunk) for name in ("mean", "covariance"))
-        return f"Gaussian(mean: {mean}, covariance: {self.covariance!r} {spread})"
-
-
-class Bernoulli(Factor):
-    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
-
-    >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
-    tensor([0.5000, 0.5000])
-    """
-
-    def __init__(
-        self,
-        event: int | Sequence[int] | None = None,
-        logits: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        super().__init__(event, {"logits": logits}, given=given, network=network)
-
-    def distribution(self, logits: torch.Tensor) -> Any:
-        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
-
-
-class Poisson(Factor):
-    """x_d | parents ~ Poisson(rate_d), independent counts; a network's output passes through softplus.
-
-    >>> Poisson(2, rate=Fixed(3.0)).build("x", [])().mean
-    tensor([3., 3.])
-    """
-
-    constraints = {"rate": dist.constraints.softplus_positive}
-
-    def __init__(
-        self,
-        event: int | Sequence[int] | None = None,
-        rate: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        super().__init__(event, {"rate": rate}, given=given, network=network)
-
-    def distribution(self, rate: torch.Tensor) -> Any:
-        # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
-        tiny = torch.finfo(rate.dtype).tiny
-        return dist.Poisson(rate.clamp_min(tiny), validate_args=False).to_event(len(self.shape))
-
-
-class Categorical(Factor):
-    """c | parents ~ Categorical(softmax(logits)), one label 0 .. categories − 1 per row, event shape ().
-
-    Networks that have it as a parent read it one-hot.
-
-    >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
-    tensor([0.2500, 0.2500, 0.2500, 0.2500])
-    """
-
-    def __init__(
-        self,
-        categories: int | None = None,
-        logits: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        super().__init__(None, {"logits": logits}, given=given, network=network)
-        self.categories = None if categories is None else whole("categories", categories, least=2)
-        self.event_shape = None if categories is None else torch.Size()
-
-    def adopt(self, variable: Variable) -> None:
-        if variable.categories is None:
-            raise DeclarationError(f"a Categorical guide cannot serve {variable.name}, which is not a label")
-        self.categories, self.event_shape = variable.categories, torch.Size()
-
-    def raw_shape(self, parameter: str) -> torch.Size:
-        if self.categories is None:
-            raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
-        return torch.Size((self.categories,))
-
-    def distribution(self, logits: torch.Tensor) -> Any:
-        return dist.Categorical(logits=logits, validate_args=False)

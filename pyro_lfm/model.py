@@ -10,12 +10,11 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
-from torch import nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Variable, is_law
+from pyro_lfm.factors import Factor, Factors, Variable, is_law
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
@@ -156,7 +155,7 @@ class Model(AnyModel):
             a latent that nothing reads.
         ShapeError: a network whose sizes do not fit.
 
-    >>> from pyro_lfm.factors import Gaussian
+    >>> from pyro_lfm.families import Gaussian
     >>> from pyro_lfm.networks import MLP
     >>> from pyro_lfm.priors import StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
@@ -174,7 +173,7 @@ class Model(AnyModel):
         given, observed = _wiring(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
-        self.factors: Any = nn.ModuleDict()
+        self.factors = Factors()
         variables: dict[str, Variable] = {}
         for name in self.order:
             factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])

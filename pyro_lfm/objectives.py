@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch.func import functional_call
 
+from pyro_lfm.bounds import Bound, Rows, add_up, latent_sites
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import number, whole
@@ -25,65 +24,11 @@ from pyro_lfm.shapes import number, whole
 Weight = float | Callable[[float], float]
 
 
-@dataclass(frozen=True)
-class Bound:
-    """One estimate of the bound over a batch, in nats.
-
-    Attributes:
-        objective: what is to be maximised, per row: a scalar with gradients (weights and free bits included).
-        reconstruction: E_q[log p(x | z)] of each row, (B,).
-        kl: KL(q ‖ p) of each row, (B,), for every latent.
-        total: the number of rows N that the batch stands for.
-    """
-
-    objective: torch.Tensor
-    reconstruction: torch.Tensor
-    kl: dict[str, torch.Tensor]
-    total: int
-
-    @property
-    def per_row(self) -> torch.Tensor:
-        """The bound of each row, (B,): unweighted, whatever was optimised."""
-        return self.reconstruction - torch.stack([*self.kl.values()]).sum(0)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The plate over rows as a trace shows it, and how many draws lie outside it."""
-
-    size: int
-    total: int
-    nesting: int
-    particles: int
-
-    def reduce(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
-        """A site's term as (draws, rows or 1): its mean over rows is the site's part of the bound per row."""
-        value = scale_and_mask(value, site["scale"], site["mask"])
-        inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
-        # Draws lie left of every plate, so a term with fewer dimensions does not vary over draws.
-        lead = value.dim() - self.nesting if self.particles > 1 else 0
-        draws = self.particles if lead > 0 and value.shape[0] > 1 else 1
-        if inside:
-            return value.reshape(draws, -1, value.shape[-1]).sum(1) * (self.size / self.total)
-        return value.reshape(draws, -1).sum(1, keepdim=True) / self.total
-
-
 class _Detached(Messenger):
     """Parameters declared inside the program count as constants."""
 
     def _pyro_post_param(self, msg: dict[str, Any]) -> None:
         msg["value"] = msg["value"].detach()
-
-
-def latent_sites(trace: Any) -> dict[str, dict[str, Any]]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and not site["is_observed"]
-        and not site_is_subsample(site)
-        and not (site.get("infer") or {}).get("is_auxiliary")
-    }
 
 
 class ELBO(PyroELBO):
@@ -105,7 +50,7 @@ class ELBO(PyroELBO):
 
     Source: Kingma and Welling (2014), equations 3 and 10; free bits: Kingma et al. (2016), appendix C.8.
 
-    >>> from pyro_lfm.factors import Gaussian
+    >>> from pyro_lfm.families import Gaussian
     >>> from pyro_lfm.guides import Guide
     >>> from pyro_lfm.model import Model
     >>> from pyro_lfm.networks import MLP
@@ -187,7 +132,7 @@ class ELBO(PyroELBO):
             for site in p.nodes.values()
             if site["type"] == "sample" and site["is_observed"]
         ]
-        reconstruction = _total(observed, rows)
+        reconstruction = add_up(observed, rows)
         kls: dict[str, torch.Tensor] = {}
         for name in theirs:
             if name in closed:
@@ -195,11 +140,11 @@ class ELBO(PyroELBO):
             else:
                 log_q = rows.reduce(held[name]["fn"].log_prob(held[name]["value"]), ours[name])
                 term = log_q - rows.reduce(theirs[name]["fn"].log_prob(theirs[name]["value"]), theirs[name])
-            kls[name] = _total([term], rows)
+            kls[name] = add_up([term], rows)
         return self._bound(rows, reconstruction, kls, ours)
 
     def _bound(
-        self, rows: _Rows, reconstruction: torch.Tensor, kls: dict[str, torch.Tensor], sites: dict[str, Any]
+        self, rows: Rows, reconstruction: torch.Tensor, kls: dict[str, torch.Tensor], sites: dict[str, Any]
     ) -> Bound:
         penalty = {name: kl.mean() for name, kl in kls.items()}
         if self.free_bits:
@@ -252,12 +197,12 @@ class ELBO(PyroELBO):
             self._nesting[guide] = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
         return self._nesting[guide]
 
-    def _rows(self, trace: Any, nesting: int) -> _Rows:
+    def _rows(self, trace: Any, nesting: int) -> Rows:
         for site in trace.nodes.values():
             for frame in site.get("cond_indep_stack", ()) if site["type"] == "sample" else ():
                 if frame.name == "rows":
-                    return _Rows(frame.size, frame.full_size or frame.size, nesting, self.particles)
-        return _Rows(1, 1, nesting, self.particles)
+                    return Rows(frame.size, frame.full_size or frame.size, nesting, self.particles)
+        return Rows(1, 1, nesting, self.particles)
 
     def _held(self, guide: Any, trace: Any, args: Any, kwargs: Any, nesting: int) -> dict[str, Any]:
         """The guide's laws at the same draws, with its parameters held; gradients flow through the draws alone."""
@@ -313,12 +258,6 @@ class ELBO(PyroELBO):
             f"ELBO(particles={self.particles}, kl={self.kl!r}, kl_weight={self.kl_weight!r}, "
             f"free_bits={self.free_bits}, gradient={self.gradient!r})"
         )
-
-
-def _total(terms: Iterable[torch.Tensor], rows: _Rows) -> torch.Tensor:
-    """Terms of shape (draws or 1, rows or 1) added up to (draws, rows)."""
-    total: Any = sum(terms)
-    return torch.as_tensor(total).expand(rows.particles, rows.size)
 
 
 def _law(site: dict[str, Any]) -> str:

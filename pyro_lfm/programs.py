@@ -152,9 +152,8 @@ class HandWritten(Program):
                 self(batch)
 
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
-        adopt(self)
         # Innermost of all handlers: what the program does with parameters is its own affair.
-        with pyro.settings.context(module_local_params=True), LocalParams(self):
+        with pyro.settings.context(module_local_params=True), LocalParams(self), adopt(self):
             return super()._run(batch, *args, **kwargs)
 
     def forward(self, batch: Batch) -> Any:

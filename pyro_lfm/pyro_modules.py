@@ -32,15 +32,20 @@ class _Private(_Context):
             self.cache.clear()
 
 
-def adopt(program: torch.nn.Module) -> None:
-    """Names the PyroModules in a program after their place in it, so that their PyroSamples have unique names."""
+def adopt(program: torch.nn.Module) -> _Context:
+    """Names the PyroModules in a program after their place in it; returns the context in which they are called.
+
+    So their PyroSamples have unique names, and are statements also where the program is no PyroModule itself.
+    """
     found = [(name, module) for name, module in program.named_modules() if isinstance(module, PyroModule)]
-    if all(isinstance(module._pyro_context, _Private) for _, module in found):
-        return
+    contexts = {id(module._pyro_context): module._pyro_context for _, module in found}
+    if len(contexts) == 1 and isinstance(context := next(iter(contexts.values())), _Private):
+        return context
     context = _Private()
     for name, module in found:
         module._pyro_name = name.removeprefix("program").removeprefix(".")
         module._pyro_context = context
+    return context
 
 
 class LocalParams(Messenger):

@@ -7,14 +7,13 @@ from typing import Any
 
 import pyro
 import torch
-from torch import nn
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals, is_real
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Variable
+from pyro_lfm.factors import Factor, Factors, Variable
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
@@ -74,7 +73,7 @@ class Guide(AnyGuide):
         DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
         ShapeError: a network whose sizes do not fit.
 
-    >>> from pyro_lfm.factors import Gaussian
+    >>> from pyro_lfm.families import Gaussian
     >>> from pyro_lfm.model import Model
     >>> from pyro_lfm.networks import MLP
     >>> from pyro_lfm.priors import StandardNormal
@@ -93,7 +92,7 @@ class Guide(AnyGuide):
         given = {name: self._given(name, factors[name]) for name in self.latents}
         self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in given.items()})
         self.given = given
-        self.factors: Any = nn.ModuleDict()
+        self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
         variables = sites.all

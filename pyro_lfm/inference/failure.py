@@ -84,7 +84,7 @@ def _suspect(model: Program, guide: Program) -> str | None:
 
 def _factor_of(name: str) -> str | None:
     parts = name.split(".")
-    return parts[2] if len(parts) > 2 and parts[1] == "factors" else None
+    return parts[2].replace("$", ".") if len(parts) > 2 and parts[1] == "factors" else None
 
 
 def _blown_site(model: Program, guide: Program, batch: Batch) -> str | None:

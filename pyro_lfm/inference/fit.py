@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from pyro import poutine
 
+from pyro_lfm.bounds import latent_sites
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning
-from pyro_lfm.factors import Gaussian
+from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import AnyGuide, Guide
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi import SVI, Loop
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel, Model, as_model
-from pyro_lfm.objectives import latent_sites
 from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole

@@ -1,0 +1,147 @@
+"""Families: factors whose law is one of the field's standard distributions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.distributions.covariances import Covariance, Diagonal
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Factor, Variable, source_words
+from pyro_lfm.shapes import whole
+
+
+class Gaussian(Factor):
+    """x | parents ~ N(μ, Σ), mean and covariance each from a source of its own or both from one ``network``.
+
+    Args:
+        event: size D, or a shape such as (1, 28, 28).
+        mean: source of μ.
+        covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
+        given, network: see ``Factor``.
+
+    >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
+    tensor([1., 1., 1.])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        mean: Any = None,
+        covariance: Covariance | None = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        covariance = Diagonal() if covariance is None else covariance
+        if not isinstance(covariance, Covariance):
+            raise DeclarationError(
+                "covariance must be Isotropic, Diagonal, LowRank or Full, as in covariance=Diagonal(MLP(64)); "
+                f"got {covariance!r}"
+            )
+        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
+        # The source stands among the sources; kept here too it would be copied with the declaration.
+        self.covariance = copy.copy(covariance)
+        self.covariance.source = None
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return self.shape if parameter == "mean" else self.covariance.raw_shape(self.shape)
+
+    def start(self, parameter: str) -> torch.Tensor:
+        return torch.zeros(self.shape) if parameter == "mean" else self.covariance.start(self.shape)
+
+    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
+        return value if parameter == "mean" else self.covariance.to_raw(value, self.shape)
+
+    def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
+        return self.covariance.distribution(mean, covariance, self.shape)
+
+    def describe(self) -> str:
+        sources, trunk = self._declared
+        mean, spread = (source_words(sources[name], trunk) for name in ("mean", "covariance"))
+        return f"Gaussian(mean: {mean}, covariance: {self.covariance!r} {spread})"
+
+
+class Bernoulli(Factor):
+    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
+
+    >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"logits": logits}, given=given, network=network)
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
+
+
+class Poisson(Factor):
+    """x_d | parents ~ Poisson(rate_d), independent counts; a network's output passes through softplus.
+
+    >>> Poisson(2, rate=Fixed(3.0)).build("x", [])().mean
+    tensor([3., 3.])
+    """
+
+    constraints = {"rate": dist.constraints.softplus_positive}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        rate: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"rate": rate}, given=given, network=network)
+
+    def distribution(self, rate: torch.Tensor) -> Any:
+        # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
+        tiny = torch.finfo(rate.dtype).tiny
+        return dist.Poisson(rate.clamp_min(tiny), validate_args=False).to_event(len(self.shape))
+
+
+class Categorical(Factor):
+    """c | parents ~ Categorical(softmax(logits)), one label 0 .. categories − 1 per row, event shape ().
+
+    Networks that have it as a parent read it one-hot.
+
+    >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+
+    def __init__(
+        self,
+        categories: int | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(None, {"logits": logits}, given=given, network=network)
+        self.categories = None if categories is None else whole("categories", categories, least=2)
+        self.event_shape = None if categories is None else torch.Size()
+
+    def adopt(self, variable: Variable) -> None:
+        if variable.categories is None:
+            raise DeclarationError(f"a Categorical guide cannot serve {variable.name}, which is not a label")
+        self.categories, self.event_shape = variable.categories, torch.Size()
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        if self.categories is None:
+            raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
+        return torch.Size((self.categories,))
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        return dist.Categorical(logits=logits, validate_args=False)
