@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.exact.history import History, Step
@@ -27,7 +27,7 @@ class Expectations(Protocol[State]):
 class Leap(Protocol[State]):
     """Where to go instead of the plain M step."""
 
-    def propose(self, state: State, plain: State) -> State | None: ...
+    def propose(self, state: State, plain: State, found: Any) -> State | None: ...
 
     def forget(self) -> None: ...
 
@@ -74,7 +74,7 @@ def climb(
     for iteration in range(1, iterations + 1):
         plain = improve(state, found)
         guaranteed = found.bound_at(plain)
-        proposed = leap.propose(state, plain) if leap else None
+        proposed = leap.propose(state, plain, found) if leap else None
         after = expect(proposed) if proposed is not None else None
         if proposed is not None and after is not None and after.bound_at(proposed) >= guaranteed:
             next_state, accelerated = proposed, True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -171,7 +172,7 @@ class _Anderson:
         self.free, self.scale, self.floor = free, scale, floor
         self.guess = Anderson()
 
-    def propose(self, model: LinearGaussian, plain: LinearGaussian) -> LinearGaussian | None:
+    def propose(self, model: LinearGaussian, plain: LinearGaussian, found: Any) -> LinearGaussian | None:
         if not self.free:
             return None
         guess = self.guess(self._pack(model), self._pack(plain))
