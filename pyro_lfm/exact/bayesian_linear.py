@@ -160,9 +160,8 @@ def variational_bayes(
     pieces = None if rows.has_missing else list(rows.pieces())
     problem = _Problem(lambda: rows.pieces() if pieces is None else pieces, prior.bias_mean - rows.mean)
     state, history = climb(
+        problem,
         _start(rows, start, prior),
-        problem.expect,
-        problem.improve,
         _Rotation() if rotate else None,
         rows=rows.count,
         iterations=iterations,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from pyro_lfm.errors import TrainingError
@@ -13,29 +12,29 @@ State = TypeVar("State")
 PATIENCE = 3
 
 
-class Expectations(Protocol[State]):
-    """What an E step leaves. ``gap``: KL(q ‖ p(z | x)), nats, summed over rows."""
+class Problem(Protocol[State]):
+    """The two steps.
 
-    @property
-    def gap(self) -> float: ...
+    What ``expect`` leaves has ``gap``, KL(q ‖ p(z | x)) in nats summed over rows, and ``bound_at(state)``, the bound
+    with this q and any parameters, in the same unit.
+    """
 
-    def bound_at(self, state: State) -> float:
-        """The bound with this q and any parameters, nats, summed over rows."""
-        ...
+    def expect(self, state: State, /) -> Any: ...
+
+    def improve(self, state: State, found: Any, /) -> State: ...
 
 
 class Leap(Protocol[State]):
-    """Where to go instead of the plain M step."""
+    """Where to go instead of the plain M step; None for nowhere."""
 
-    def propose(self, state: State, plain: State, found: Any) -> State | None: ...
+    def propose(self, state: State, plain: State, found: Any, /) -> State | None: ...
 
     def forget(self) -> None: ...
 
 
 def climb(
+    problem: Problem[State],
     state: State,
-    expect: Callable[[State], Expectations[State]],
-    improve: Callable[[State, Expectations[State]], State],
     leap: Leap[State] | None,
     *,
     rows: int,
@@ -50,44 +49,33 @@ def climb(
 
     Raises TrainingError if the bound is no longer a number.
     """
-    found = expect(state)
+    found = problem.expect(state)
     bound = found.bound_at(state)
     steps: list[Step] = []
 
     def record(iteration: int, name: str, bound: float, evidence: float, accelerated: bool) -> None:
         if bound != bound:
             raise TrainingError(f"the bound is not a number at iteration {iteration}: raise min_scale")
-        known = likelihood
-        steps.append(
-            Step(
-                iteration,
-                name,
-                evidence / rows if known else None,
-                bound / rows,
-                (evidence - bound) / rows if known else None,
-                accelerated,
-            )
-        )
+        known = (evidence / rows, (evidence - bound) / rows) if likelihood else (None, None)
+        steps.append(Step(iteration, name, known[0], bound / rows, known[1], accelerated))
 
     record(0, "E", bound, bound + found.gap, False)
     small = 0
     for iteration in range(1, iterations + 1):
-        plain = improve(state, found)
+        plain = problem.improve(state, found)
         guaranteed = found.bound_at(plain)
-        proposed = leap.propose(state, plain, found) if leap else None
-        after = expect(proposed) if proposed is not None else None
-        if proposed is not None and after is not None and after.bound_at(proposed) >= guaranteed:
-            next_state, accelerated = proposed, True
-        else:
-            if leap and proposed is not None:
+        there = leap.propose(state, plain, found) if leap else None
+        after: Any = None if there is None else problem.expect(there)
+        accelerated = there is not None and after.bound_at(there) >= guaranteed
+        if there is None or not accelerated:
+            if leap and there is not None:
                 leap.forget()
-            next_state, after, accelerated = plain, expect(plain), False
-        next_bound = after.bound_at(next_state)
-        evidence = next_bound + after.gap
-        record(iteration, "M", found.bound_at(next_state), evidence, accelerated)
-        record(iteration, "E", next_bound, evidence, False)
-        small = small + 1 if next_bound - bound < tolerance * rows else 0
-        state, found, bound = next_state, after, next_bound
+            there, after = plain, problem.expect(plain)
+        reached = after.bound_at(there)
+        record(iteration, "M", found.bound_at(there), reached + after.gap, accelerated)
+        record(iteration, "E", reached, reached + after.gap, False)
+        small = small + 1 if reached - bound < tolerance * rows else 0
+        state, found, bound = there, after, reached
         if small == PATIENCE:
             return state, History(tuple(steps), True)
     return state, History(tuple(steps), False)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.exact.acceleration import Anderson
-from pyro_lfm.exact.climb import climb
+from pyro_lfm.exact.climb import Problem, climb
 from pyro_lfm.exact.full_noise import FullNoise
 from pyro_lfm.exact.history import History
 from pyro_lfm.exact.latents import Moments, expect
@@ -100,12 +100,14 @@ def maximise(
     check_min_scale(min_scale)
     free = [name for name in PARAMETERS if name not in fixed]
     model = replace(start, bias=start.bias - rows.mean)
-    problem: _Problem | FullNoise
+    problem: Problem[LinearGaussian]
     if start.structure != "full":
         if "noise" in free:
             model = replace(model, noise=model.noise.clamp(min=min_scale**2))
         pieces = None if rows.has_missing else list(rows.pieces())
-        problem = _Problem(lambda: rows.pieces() if pieces is None else pieces, free, min_scale**2, factorised)
+        problem = _Problem(
+            lambda: rows.pieces() if pieces is None else pieces, free, min_scale**2, factorised
+        )
     elif "noise" in free:
         raise DeclarationError("full noise must be fixed, as factors could not be told from it")
     elif factorised:
@@ -114,9 +116,8 @@ def maximise(
         problem = FullNoise(rows, free)
     leap = _Anderson(free, rows.variance.sqrt().clamp(min=min_scale), min_scale**2) if accelerate else None
     model, history = climb(
+        problem,
         model,
-        problem.expect,
-        problem.improve,
         leap,
         rows=rows.count,
         iterations=iterations,

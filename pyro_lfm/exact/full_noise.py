@@ -35,10 +35,9 @@ class FullMoments:
         step = model.line - self.line
         scatter = self.scatter - step @ self.cross.mT - self.cross @ step.mT + step @ self.total @ step.mT
         mean, covariance = model.prior
-        return self.entropy - 0.5 * (
-            _gaussian_cost(model.noise, scatter, self.rows)
-            + _gaussian_cost(covariance, _about(self.total, mean), self.rows)
-        )
+        cost = _gaussian_cost(model.noise, scatter, self.rows)
+        cost = cost + _gaussian_cost(covariance, _about(self.total, mean), self.rows)
+        return self.entropy - 0.5 * float(cost)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class FullNoise:
             for which, seen in enumerate(patterns):
                 index = pattern == which
                 values, intercept = piece.values[index][:, seen], piece.intercept[index]
-                count = piece.count if bool(seen.all()) else int(index.sum())
+                count = int(index.sum()) if self.rows.has_missing else piece.rows
                 observed, tril = _whitened(model, seen)
                 white = torch.linalg.solve_triangular(tril, values.mT, upper=False).mT
                 found = infer(observed, white, intercept)

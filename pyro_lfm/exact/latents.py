@@ -149,7 +149,7 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
         complete = len(found.observed) == 1 and bool(found.observed.all())
         repeats = torch.bincount(found.pattern, minlength=len(found.observed)).double()
         if complete:
-            repeats = repeats.new_tensor([piece.count])
+            repeats = repeats.new_tensor([piece.rows])
         covariance, diagonal = found.covariance, found.precision.diagonal(dim1=1, dim2=2)
         excess = 0.5 * (diagonal.log().sum(1) - found.log_det) if factorised else torch.zeros_like(repeats)
         if factorised:
@@ -160,7 +160,7 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
         spread = torch.nn.functional.pad(covariance, (0, 1, 0, 1))
         everything = design.mT @ design + (repeats.reshape(-1, 1, 1) * spread).sum(0)
         if complete:
-            here, spread = everything.unsqueeze(0), piece.count * spread
+            here, spread = everything.unsqueeze(0), piece.rows * spread
         else:
             weights = found.observed.mT * repeats
             spread = (weights @ spread.flatten(1)).reshape(dim, width, width)
@@ -174,5 +174,5 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
         latent = latent + here
         total += everything
         observed += found.observed.mT @ repeats
-        rows += piece.count
+        rows += piece.rows
     return Moments(lines, rows, observed, latent, cross, square, total, log_volume, gap)

@@ -44,7 +44,7 @@ class LinearGaussian:
     >>> model.posterior(torch.tensor([[3.0, 4.0], [3.0, float("nan")]])).mean
     tensor([[0.9615],
             [0.9000]], dtype=torch.float64)
-    >>> model.log_likelihood(torch.tensor([[float("nan"), float("nan")]]))
+    >>> model.log_likelihood(torch.tensor([[float("nan"), float("nan")]])).abs()
     tensor([0.], dtype=torch.float64)
     """
 
@@ -58,7 +58,7 @@ class LinearGaussian:
         if self.weight.dim() != 2:
             raise ShapeError(f"weight must have shape (D, K); got {tuple(self.weight.shape)}")
         dim, latent_dim = self.weight.shape
-        expected = {
+        expected: dict[str, list[tuple[int, ...]]] = {
             "weight": [(dim, latent_dim)],
             "bias": [(dim,)],
             "noise": [(), (dim,), (dim, dim)],
@@ -133,6 +133,26 @@ class LinearGaussian:
             covariance[index] = found.covariance[found.pattern]
         return Posterior(mean, covariance.reshape(count, latent_dim, latent_dim))
 
+    def fill(self, x: Tensor) -> Tensor:
+        """x, (N, D), with each missing entry at its expectation E[x_missing | x_observed], units of x.
+
+        >>> model = LinearGaussian(torch.tensor([[1.0], [1.0]]), torch.zeros(2), torch.tensor(1.0))
+        >>> model.fill(torch.tensor([[4.0, float("nan")]])).round(decimals=6)
+        tensor([[4., 2.]], dtype=torch.float64)
+        """
+        x = check_rows(x, len(self.bias))
+        missing = x.isnan()
+        mean = self.posterior(x).mean @ self.weight.mT + self.bias
+        filled = torch.where(missing, mean, x)
+        if self.structure != "full":
+            return filled
+        # Correlated noise: what the observed columns did not explain carries over to the missing ones.
+        for row in missing.any(1).nonzero().flatten().tolist():
+            gone, seen = missing[row], ~missing[row]
+            noise = self.noise[seen][:, seen]
+            filled[row, gone] += self.noise[gone][:, seen] @ torch.linalg.solve(noise, (x - mean)[row, seen])
+        return filled
+
     def _groups(self, x: Tensor) -> list[tuple[Tensor, LinearGaussian, Tensor, Tensor]]:
         """Groups of rows, each with a model of diagonal noise for them: (index, model, rows, ln |det| of the change).
 
@@ -188,7 +208,9 @@ def check_rows(x: Tensor, dim: int) -> Tensor:
     return x
 
 
-def principal(rows: Rows, latent_dim: int, noise: str = "isotropic", *, min_scale: float = 1e-3) -> LinearGaussian:
+def principal(
+    rows: Rows, latent_dim: int, noise: str = "isotropic", *, min_scale: float = 1e-3
+) -> LinearGaussian:
     """The closed-form maximum of probabilistic PCA, or a start for factor analysis.
 
     σ² is the mean of the D − K smallest eigenvalues λ of the ML covariance, W = U (Λ − σ² I)^½, b the column means

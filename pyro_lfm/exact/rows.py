@@ -16,12 +16,12 @@ class Piece(NamedTuple):
 
     values: (R, D), float64, NaN where missing, as differences from the column means.
     intercept: (R,), what multiplies the bias; ones for true rows.
-    count: how many rows of data the piece stands for.
+    rows: how many rows of data the piece stands for.
     """
 
     values: Tensor
     intercept: Tensor
-    count: int
+    rows: int
 
 
 class Rows:
