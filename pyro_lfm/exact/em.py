@@ -15,7 +15,7 @@ from pyro_lfm.exact.climb import Problem, climb
 from pyro_lfm.exact.full_noise import FullNoise
 from pyro_lfm.exact.history import History
 from pyro_lfm.exact.latents import Moments, expect
-from pyro_lfm.exact.linear_gaussian import LinearGaussian, check_min_scale
+from pyro_lfm.exact.linear_gaussian import LinearGaussian, noise_floor
 from pyro_lfm.exact.m_step import free_step
 from pyro_lfm.exact.rows import Piece, Rows
 
@@ -49,7 +49,8 @@ def em(
             diagonal, or full, which must be fixed.
         fixed: which of "weight", "bias", "noise" keep their value.
         min_scale: smallest noise standard deviation, > 0, units of x: a likelihood with free noise is unbounded.
-            Fixed noise is not touched.
+            Fixed noise is not touched. Float64 resolves no noise below 1e-6 of a column's standard deviation: that
+            is a floor too (``noise_floor``).
         iterations: the most iterations.
         tolerance: stop when three iterations in a row gain less, nats per row.
         accelerate: False for plain EM.
@@ -97,24 +98,22 @@ def maximise(
         raise DeclarationError(f"fixed may name {', '.join(PARAMETERS)}; got {', '.join(sorted(unknown))}")
     if len(start.bias) != rows.dim:
         raise ShapeError(f"start must be for the {rows.dim} columns of x; it has {len(start.bias)}")
-    check_min_scale(min_scale)
+    floor = noise_floor(rows, min_scale, start.structure)
     free = [name for name in PARAMETERS if name not in fixed]
     model = replace(start, bias=start.bias - rows.mean)
     problem: Problem[LinearGaussian]
     if start.structure != "full":
         if "noise" in free:
-            model = replace(model, noise=model.noise.clamp(min=min_scale**2))
+            model = replace(model, noise=torch.maximum(model.noise, floor))
         pieces = None if rows.has_missing else list(rows.pieces())
-        problem = _Problem(
-            lambda: rows.pieces() if pieces is None else pieces, free, min_scale**2, factorised
-        )
+        problem = _Problem(lambda: rows.pieces() if pieces is None else pieces, free, floor, factorised)
     elif "noise" in free:
         raise DeclarationError("full noise must be fixed, as factors could not be told from it")
     elif factorised:
         raise DeclarationError("variational EM serves isotropic and diagonal noise; got full: use em")
     else:
         problem = FullNoise(rows, free)
-    leap = _Anderson(free, rows.variance.sqrt().clamp(min=min_scale), min_scale**2) if accelerate else None
+    leap = _Anderson(free, rows.variance.sqrt().clamp(min=min_scale), floor) if accelerate else None
     model, history = climb(
         problem,
         model,
@@ -123,7 +122,7 @@ def maximise(
         iterations=iterations,
         tolerance=tolerance,
     )
-    floored = model.noise.expand(rows.dim) <= min_scale**2 * (1 + 1e-6) if "noise" in free else torch.zeros(0)
+    floored = (model.noise <= floor * (1 + 1e-6)).expand(rows.dim) if "noise" in free else torch.zeros(0)
     history = replace(history, floored=tuple(floored.nonzero().flatten().tolist()))
     return replace(model, bias=model.bias + rows.mean), history
 
@@ -148,7 +147,7 @@ class _Problem:
 
     pieces: Callable[[], Iterable[Piece]]
     free: Collection[str]
-    floor: float
+    floor: Tensor
     factorised: bool
 
     def expect(self, model: LinearGaussian) -> _Found:
@@ -162,14 +161,14 @@ class _Problem:
         if "noise" in self.free:
             residual, count = moments.residual(line), moments.observed
             ratio = residual / count if noise.dim() else residual.sum() / count.sum()
-            noise = ratio.clamp(min=self.floor)
+            noise = torch.maximum(ratio, self.floor)
         return replace(model, weight=line[:, :-1], bias=line[:, -1], noise=noise)
 
 
 class _Anderson:
     """Anderson acceleration of the free parameters in units of the columns, noise by its logarithm."""
 
-    def __init__(self, free: Collection[str], scale: Tensor, floor: float):
+    def __init__(self, free: Collection[str], scale: Tensor, floor: Tensor):
         self.free, self.scale, self.floor = free, scale, floor
         self.guess = Anderson()
 
@@ -198,7 +197,7 @@ class _Anderson:
             value = getattr(like, name)
             part, vector = vector[: value.numel()].reshape(value.shape), vector[value.numel() :]
             if name == "noise":
-                part = part.clamp(max=100.0).exp().clamp(min=self.floor)
+                part = torch.maximum(part.clamp(max=100.0).exp(), self.floor)
             else:
                 part = part * (self.scale.unsqueeze(1) if name == "weight" else self.scale)
             model = replace(model, **{name: part})

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_lfm.exact.linear_gaussian import LinearGaussian, check_min_scale
+from pyro_lfm.exact.linear_gaussian import LinearGaussian, noise_floor
 from pyro_lfm.exact.rows import Rows
 
 # The likelihood has several maxima. Long Newton steps and short EM steps from the same start often end in different
@@ -78,11 +78,10 @@ def factor_analysis(
     >>> factor_analysis(Rows.of(x), 1).noise.round(decimals=2)
     tensor([1.1200, 0.9200, 1.0800, 1.0400], dtype=torch.float64)
     """
-    check_min_scale(min_scale)
+    floor = noise_floor(rows, min_scale, "diagonal")
     factor = rows.factor() / rows.count**0.5
-    # Noise far below what float64 resolves of a column is beyond the data, whatever the floor.
-    lowest = (min_scale**2 / rows.variance.clamp(min=min_scale**2)).log()
-    scale = rows.variance.sqrt().clamp(min=min_scale)
+    scale = torch.maximum(rows.variance, floor).sqrt()
+    lowest = (floor / scale.square()).log()
     factor = factor / scale
     start = torch.zeros(rows.dim, dtype=torch.float64)
     warm = start
@@ -94,7 +93,7 @@ def factor_analysis(
     weight = torch.zeros(rows.dim, latent_dim, dtype=torch.float64)
     weight[:, : now.kept] = now.vectors[:, : now.kept] * (now.values[: now.kept] - 1).sqrt()
     weight = weight * (noise.sqrt() * scale).unsqueeze(1)
-    return LinearGaussian(weight, rows.mean, (noise * scale.square()).clamp(min=min_scale**2))
+    return LinearGaussian(weight, rows.mean, torch.maximum(noise * scale.square(), floor))
 
 
 def _newton(

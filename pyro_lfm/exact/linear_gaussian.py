@@ -220,7 +220,7 @@ def principal(
 
     Args:
         rows: the data. latent_dim: K ≥ 1. noise: "isotropic" or "diagonal".
-        min_scale: the smallest noise standard deviation, > 0, units of x.
+        min_scale: the smallest noise standard deviation, > 0, units of x; see ``noise_floor``.
 
     Raises:
         DeclarationError: another noise, K < 1 or min_scale ≤ 0.
@@ -233,29 +233,36 @@ def principal(
         raise DeclarationError(f'noise must be "isotropic" or "diagonal"; got {noise!r}')
     if not latent_dim >= 1:
         raise DeclarationError(f"latent_dim must be at least 1; got {latent_dim}")
-    check_min_scale(min_scale)
+    floor = noise_floor(rows, min_scale, noise)
     unit = torch.ones_like(rows.variance)
-    scale = unit if noise == "isotropic" else rows.variance.sqrt().clamp(min=min_scale)
+    scale = unit if noise == "isotropic" else torch.maximum(rows.variance, floor).sqrt()
     _, root, vectors = torch.linalg.svd(rows.factor() / scale, full_matrices=False)
     values = torch.zeros(rows.dim, dtype=torch.float64)
     values[: len(root)] = root.square() / rows.count
-    floor = min_scale**2 / scale.min() ** 2
     left = values[latent_dim:] if latent_dim < rows.dim else values[-1:]
-    variance = left.mean().clamp(min=floor)
+    variance = torch.maximum(left.mean(), (floor / scale.square()).min())
     weight = torch.zeros(rows.dim, latent_dim, dtype=torch.float64)
     kept = min(latent_dim, len(root))
     weight[:, :kept] = vectors[:kept].mT * (values[:kept] - variance).clamp(min=0).sqrt()
     weight = weight * scale.unsqueeze(1)
     if noise == "isotropic":
         return LinearGaussian(weight, rows.mean, variance)
-    return LinearGaussian(weight, rows.mean, (variance * scale.square()).clamp(min=min_scale**2))
+    return LinearGaussian(weight, rows.mean, torch.maximum(variance * scale.square(), floor))
 
 
-def check_min_scale(min_scale: float) -> None:
+def noise_floor(rows: Rows, min_scale: float, structure: str) -> Tensor:
+    """The smallest noise variance, () or (D,): ``min_scale``², or what float64 resolves of the data if that is more.
+
+    That is 1e-12 of a column's variance, for isotropic noise of the largest variance.
+
+    Raises DeclarationError if min_scale ≤ 0.
+    """
     if not min_scale > 0:
         raise DeclarationError(
             f"min_scale must be > 0, as the likelihood grows without bound as noise vanishes; got {min_scale!r}"
         )
+    variance = rows.variance.max() if structure == "isotropic" else rows.variance
+    return (1e-12 * variance).clamp(min=min_scale**2)
 
 
 def _ones(block: Tensor) -> Tensor:
