@@ -50,7 +50,7 @@ def climb(
     Raises TrainingError if the bound is no longer a number.
     """
     found = problem.expect(state)
-    bound = found.bound_at(state)
+    best = found.bound_at(state)
     steps: list[Step] = []
 
     def record(iteration: int, name: str, bound: float, evidence: float, accelerated: bool) -> None:
@@ -59,7 +59,7 @@ def climb(
         known = (evidence / rows, (evidence - bound) / rows) if likelihood else (None, None)
         steps.append(Step(iteration, name, known[0], bound / rows, known[1], accelerated))
 
-    record(0, "E", bound, bound + found.gap, False)
+    record(0, "E", best, best + found.gap, False)
     small = 0
     for iteration in range(1, iterations + 1):
         plain = problem.improve(state, found)
@@ -74,8 +74,8 @@ def climb(
         reached = after.bound_at(there)
         record(iteration, "M", found.bound_at(there), reached + after.gap, accelerated)
         record(iteration, "E", reached, reached + after.gap, False)
-        small = small + 1 if reached - bound < tolerance * rows else 0
-        state, found, bound = there, after, reached
+        small = small + 1 if reached - best < tolerance * rows else 0
+        state, found, best = there, after, max(best, reached)
         if small == PATIENCE:
             return state, History(tuple(steps), True)
     return state, History(tuple(steps), False)

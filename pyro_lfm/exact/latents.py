@@ -67,19 +67,23 @@ def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
     weight, bias = lines.line[:, :-1], lines.line[:, -1]
     prior = torch.cholesky_inverse(torch.linalg.cholesky(lines.prior_covariance))
     weighted = observed * lines.precision
-    if len(observed) == 1:
-        precision = prior + ((weight * weighted[0].unsqueeze(1)).mT @ weight).unsqueeze(0)
-    else:
-        outer = (weight.unsqueeze(2) * weight.unsqueeze(1)).reshape(dim, -1)
-        precision = prior + (weighted @ outer).reshape(-1, latent_dim, latent_dim)
     difference = (values - intercept.unsqueeze(1) * bias).masked_fill(missing, 0.0)
     pull = (difference * lines.precision) @ weight + intercept.unsqueeze(1) * (prior @ lines.prior_mean)
+    rest = prior.unsqueeze(0)
     if lines.covariance is not None:
         spread = lines.covariance.expand(dim, -1, -1)
         added = (weighted @ spread.reshape(dim, -1)).reshape(-1, latent_dim + 1, latent_dim + 1)
-        precision = precision + added[:, :-1, :-1]
+        rest = rest + added[:, :-1, :-1]
         pull = pull - intercept.unsqueeze(1) * added[pattern, :-1, -1]
-    tril = torch.linalg.cholesky(precision)
+    if len(observed) == 1:
+        # M = RᵀR from an orthogonal factorisation, which keeps the digits that WᵀΨ⁻¹W loses where noise is small.
+        stacked = torch.cat([weight * weighted[0].sqrt().unsqueeze(1), torch.linalg.cholesky(rest[0]).mT])
+        upper = torch.linalg.qr(stacked, mode="r").R
+        tril = (upper * upper.diagonal().sign().unsqueeze(1)).mT.unsqueeze(0)
+    else:
+        outer = (weight.unsqueeze(2) * weight.unsqueeze(1)).reshape(dim, -1)
+        tril = torch.linalg.cholesky(rest + (weighted @ outer).reshape(-1, latent_dim, latent_dim))
+    precision = tril @ tril.mT
     covariance = torch.cholesky_inverse(tril)
     if len(observed) == 1:
         mean = torch.cholesky_solve(pull.mT, tril[0]).mT
