@@ -45,6 +45,7 @@ def em(
     Complete data are read once by ``Rows`` and an iteration costs O(D²K). With missing entries an iteration reads all
     blocks, O(N D K²), and the marginal likelihood of the observed entries is exact: nothing is imputed.
     The start matters as in any EM: ``principal`` gives the maximum itself for isotropic noise and complete data.
+    EM stalls where a diagonal noise variance tends to zero (a Heywood case): start there from ``factor_analysis``.
 
     Args:
         rows: the data.
