@@ -1,0 +1,81 @@
+"""The loop of EM, variational EM and variational Bayes: E step, M step, and leaps that are kept only if they climb."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from pyro_lfm.errors import TrainingError
+from pyro_lfm.exact.history import History, Step
+
+State = TypeVar("State")
+# Three small gains in a row: Anderson acceleration may pause for one or two iterations before it leaps on.
+PATIENCE = 3
+
+
+class Problem(Protocol[State]):
+    """The two steps.
+
+    What ``expect`` leaves has ``gap``, KL(q ‖ p(z | x)) in nats summed over rows, and ``bound_at(state)``, the bound
+    with this q and any parameters, in the same unit.
+    """
+
+    def expect(self, state: State, /) -> Any: ...
+
+    def improve(self, state: State, found: Any, /) -> State: ...
+
+
+class Leap(Protocol[State]):
+    """Where to go instead of the plain M step; None for nowhere."""
+
+    def propose(self, state: State, plain: State, found: Any, /) -> State | None: ...
+
+    def forget(self) -> None: ...
+
+
+def climb(
+    problem: Problem[State],
+    state: State,
+    leap: Leap[State] | None,
+    *,
+    rows: int,
+    iterations: int,
+    tolerance: float,
+    likelihood: bool = True,
+) -> tuple[State, History]:
+    """Alternates E and M steps from ``state`` until the bound gains less than ``tolerance`` nats per row.
+
+    A proposed leap is kept if the bound after its E step is at least what the plain M step guarantees, so the bound
+    after the E step never falls. With ``likelihood``, ln p = bound + gap is recorded.
+
+    Raises TrainingError if the bound is no longer a number.
+    """
+    found = problem.expect(state)
+    best = found.bound_at(state)
+    steps: list[Step] = []
+
+    def record(iteration: int, name: str, bound: float, evidence: float, accelerated: bool) -> None:
+        if bound != bound:
+            raise TrainingError(f"the bound is not a number at iteration {iteration}: raise min_scale")
+        known = (evidence / rows, (evidence - bound) / rows) if likelihood else (None, None)
+        steps.append(Step(iteration, name, known[0], bound / rows, known[1], accelerated))
+
+    record(0, "E", best, best + found.gap, False)
+    small = 0
+    for iteration in range(1, iterations + 1):
+        plain = problem.improve(state, found)
+        guaranteed = found.bound_at(plain)
+        there = leap.propose(state, plain, found) if leap else None
+        after: Any = None if there is None else problem.expect(there)
+        accelerated = there is not None and after.bound_at(there) >= guaranteed
+        if there is None or not accelerated:
+            if leap and there is not None:
+                leap.forget()
+            there, after = plain, problem.expect(plain)
+        reached = after.bound_at(there)
+        record(iteration, "M", found.bound_at(there), reached + after.gap, accelerated)
+        record(iteration, "E", reached, reached + after.gap, False)
+        small = small + 1 if reached - best < tolerance * rows else 0
+        state, found, best = there, after, max(best, reached)
+        if small == PATIENCE:
+            return state, History(tuple(steps), True)
+    return state, History(tuple(steps), False)

@@ -1,0 +1,29 @@
+"""The M step of the lines: least squares with expected moments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+
+def free_step(gram: Tensor, cross: Tensor, free: Collection[str]) -> Tensor:
+    """The step of the free coefficients of all lines, (D, K + 1), that solves gram · step = cross among them.
+
+    gram: (D or 1, K + 1, K + 1). cross: (D, K + 1).
+    """
+    step = torch.zeros_like(cross)
+    latent_dim = cross.shape[1] - 1
+    chosen = [*range(latent_dim)] * ("weight" in free) + [latent_dim] * ("bias" in free)
+    if not chosen:
+        return step
+    gram = gram[:, chosen][:, :, chosen]
+    # A ridge far below rounding of the data: a shorter step towards the same maximum, which still climbs.
+    ridge = 1e-13 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)
+    tril = torch.linalg.cholesky(gram + torch.diag_embed(ridge.unsqueeze(1).expand(-1, len(chosen))))
+    if len(gram) == 1:
+        step[:, chosen] = torch.cholesky_solve(cross[:, chosen].mT, tril[0]).mT
+    else:
+        step[:, chosen] = torch.cholesky_solve(cross[:, chosen].unsqueeze(2), tril).squeeze(2)
+    return step

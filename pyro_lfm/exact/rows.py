@@ -1,0 +1,191 @@
+"""Data for exact inference: blocks of rows, read once and compressed, or read again where entries are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.errors import DataError
+
+
+class Piece(NamedTuple):
+    """Rows, or a few weighted rows that stand for many.
+
+    values: (R, D), float64, NaN where missing, as differences from the column means.
+    intercept: (R,), what multiplies the bias; ones for true rows.
+    rows: how many rows of data the piece stands for.
+    """
+
+    values: Tensor
+    intercept: Tensor
+    rows: int
+
+
+class Rows:
+    """N rows of D columns that are read in blocks, so that they need not fit in memory.
+
+    The constructor reads the blocks once. If nothing is missing, that pass also gathers what linear Gaussian
+    inference needs of the data, min(N, D) + 1 weighted rows with the same Σₙ (xₙ, 1)(xₙ, 1)ᵀ, and the data are
+    not read again. If entries are missing, each iteration reads the blocks anew. Nothing of size N² or N·D is kept.
+
+    Args:
+        blocks: a callable that starts a new pass: it gives blocks (B, D) of real numbers, in the same order each
+            time; NaN means missing. B may vary.
+
+    Attributes:
+        count: N. dim: D. has_missing: whether any entry is missing. observed: (D,) entries seen per column.
+        mean, variance: (D,), of the entries seen, in the units of the columns (variance: their square, ML).
+
+    Raises:
+        DataError: no rows, blocks that differ in D, an infinite entry, or a column of which nothing is observed.
+
+    >>> rows = Rows(lambda: iter([torch.zeros(3, 2), torch.ones(1, 2)]))
+    >>> rows
+    Rows(4 rows of 2 columns)
+    >>> rows.mean
+    tensor([0.2500, 0.2500], dtype=torch.float64)
+    """
+
+    def __init__(self, blocks: Callable[[], Iterable[Tensor]]):
+        self._start = blocks
+        self.count = 0
+        self.has_missing = False
+        scatter: _Scatter | None = None
+        for block in self.blocks():
+            if scatter is None:
+                self.dim = block.shape[1]
+                scatter = _Scatter(self.dim)
+                self.observed = torch.zeros(self.dim, dtype=torch.float64)
+                self.mean, squares = torch.zeros_like(self.observed), torch.zeros_like(self.observed)
+            seen = ~block.isnan()
+            self.has_missing |= not bool(seen.all())
+            squares = self._add_columns(block, seen, squares)
+            if not self.has_missing:
+                scatter.add(block)
+            self.count += block.shape[0]
+        if scatter is None or self.count == 0:
+            raise DataError("x must have at least one row; got none")
+        empty = (self.observed == 0).nonzero().flatten().tolist()
+        if empty:
+            raise DataError(
+                f"each column of x must have an observed entry; column {empty[0]} has none"
+                + (f" ({len(empty)} such columns)" if len(empty) > 1 else "")
+                + ": drop it"
+            )
+        self.variance = squares / self.observed
+        self._factor = None if self.has_missing else scatter.factor()
+
+    @classmethod
+    def of(cls, x: Tensor, block: int = 2048) -> Rows:
+        """The rows of a tensor (N, D), NaN where missing, in blocks of at most ``block`` rows.
+
+        >>> Rows.of(torch.tensor([[1.0, float("nan")], [3.0, 5.0]])).observed
+        tensor([2., 1.], dtype=torch.float64)
+        """
+        if x.dim() != 2:
+            raise DataError(f"x must have shape (N, D); got {tuple(x.shape)}")
+        return cls(lambda: iter(x.split(block)) if x.shape[0] else iter(()))
+
+    def __repr__(self) -> str:
+        missing = ", some entries missing" * self.has_missing
+        return f"Rows({self.count} rows of {self.dim} columns{missing})"
+
+    def blocks(self) -> Iterator[Tensor]:
+        """A new pass over the data, checked: blocks (B, D), float64, B ≥ 1."""
+        dim = None
+        for block in self._start():
+            if block.dim() != 2 or block.shape[1] != (dim or block.shape[1]):
+                raise DataError(f"a block of x must have shape (B, {dim or 'D'}); got {tuple(block.shape)}")
+            dim = block.shape[1]
+            if dim == 0:
+                raise DataError("x must have at least one column; got none")
+            block = block.detach().to(device="cpu", dtype=torch.float64)
+            if bool(block.isinf().any()):
+                raise DataError("entries of x must be finite, or NaN where missing; got an infinite entry")
+            if block.shape[0]:
+                yield block
+
+    def pieces(self) -> Iterator[Piece]:
+        """A pass over the data as differences from the column means: one small piece if nothing is missing."""
+        if self._factor is None:
+            for block in self.blocks():
+                yield Piece(
+                    block - self.mean, torch.ones(block.shape[0], dtype=torch.float64), block.shape[0]
+                )
+        elif self.count <= self.dim:
+            yield Piece(self._factor, torch.ones(self.count, dtype=torch.float64), self.count)
+        else:
+            # Centred rows sum to zero, so one more row, with the intercept √N and no values, carries the means.
+            intercept = torch.zeros(self.dim + 1, dtype=torch.float64)
+            intercept[-1] = self.count**0.5
+            values = torch.cat([self._factor, torch.zeros(1, self.dim, dtype=torch.float64)])
+            yield Piece(values, intercept, self.count)
+
+    def factor(self) -> Tensor:
+        """F, (R, D) with R ≤ D, FᵀF = Σₙ (xₙ − mean)(xₙ − mean)ᵀ; a missing entry counts as its column's mean."""
+        if self._factor is not None:
+            return self._factor
+        scatter = _Scatter(self.dim)
+        for block in self.blocks():
+            scatter.add(torch.where(block.isnan(), self.mean, block))
+        return scatter.factor()
+
+    def _add_columns(self, block: Tensor, seen: Tensor, squares: Tensor) -> Tensor:
+        """Merges a block into the column counts and means, and returns the new sums of squared differences.
+
+        Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
+        """
+        fresh = seen.sum(0).double()
+        mean = block.nansum(0) / fresh.clamp(min=1)
+        total = (self.observed + fresh).clamp(min=1)
+        shift = torch.where(fresh > 0, mean - self.mean, 0.0)
+        inner = torch.where(seen, block - mean, 0.0).square().sum(0)
+        squares = squares + inner + shift.square() * self.observed * fresh / total
+        self.mean = self.mean + shift * fresh / total
+        self.observed = self.observed + fresh
+        return squares
+
+
+class _Scatter:
+    """The centred scatter matrix of complete rows; up to D rows are kept as they are, which is smaller and sharper."""
+
+    def __init__(self, dim: int):
+        self.dim, self.count = dim, 0
+        self.mean = torch.zeros(dim, dtype=torch.float64)
+        self.matrix: Tensor | None = None
+        self.held: list[Tensor] = []
+        self.waiting = 0
+
+    def add(self, block: Tensor) -> None:
+        self.held.append(block)
+        self.waiting += block.shape[0]
+        if self.waiting > self.dim:
+            self._fold()
+
+    def _fold(self) -> None:
+        block = torch.cat(self.held)
+        self.held, self.waiting = [], 0
+        fresh, mean = block.shape[0], block.mean(0)
+        total, shift = self.count + fresh, mean - self.mean
+        if self.matrix is None:
+            self.matrix = torch.zeros(self.dim, self.dim, dtype=torch.float64)
+        block = block - mean
+        self.matrix.addmm_(block.mT, block)
+        self.matrix.addr_(shift, shift, alpha=self.count * fresh / total)
+        self.mean = self.mean + shift * (fresh / total)
+        self.count = total
+
+    def factor(self) -> Tensor:
+        if self.matrix is None:
+            block = torch.cat(self.held)
+            return block - block.mean(0)
+        if self.held:
+            self._fold()
+        # Columns of very different scale keep their digits when the matrix is brought to correlations first.
+        scale = self.matrix.diagonal().clamp(min=0).sqrt()
+        divisor = torch.where(scale > 0, scale, 1.0)
+        values, vectors = torch.linalg.eigh(self.matrix / divisor / divisor.unsqueeze(1))
+        return (vectors * values.clamp(min=0).sqrt()).mT * scale
