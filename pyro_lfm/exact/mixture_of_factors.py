@@ -99,13 +99,17 @@ class FactorAnalysers(Components):
                 for part in distinct.double()[:, None].split(max(1, _NUMBERS // loadings.numel()))
             ]
         )
-        deviation = (x - self.means[c]).nan_to_num()
-        score = deviation @ (loadings / noise[:, None])
-        if len(tril) == 1:
-            mean = torch.cholesky_solve(score.T, tril[0]).T
-        else:
-            mean = torch.cholesky_solve(score[:, :, None], tril[which])[:, :, 0]
-        return mean, tril, (deviation - mean @ loadings.T).masked_fill(x.isnan(), 0.0)
+        residual, mean = (x - self.means[c]).nan_to_num(), x.new_zeros(len(x), self.latent)
+        # The second round corrects the first one's rounding, which matters where the noise is tiny beside W.
+        for _ in range(2):
+            gradient = residual @ (loadings / noise[:, None]) - mean
+            if len(tril) == 1:
+                step = torch.cholesky_solve(gradient.T, tril[0]).T
+            else:
+                step = torch.cholesky_solve(gradient[:, :, None], tril[which])[:, :, 0]
+            mean = mean + step
+            residual = (residual - step @ loadings.T).masked_fill(x.isnan(), 0.0)
+        return mean, tril, residual
 
     @property
     def _noise(self) -> Tensor:
