@@ -65,6 +65,15 @@ def smallest_scale(tril: Tensor) -> float:
     >>> round(smallest_scale(torch.eye(2)), 4)
     0.7071
     """
+    return float(1 / torch.linalg.matrix_norm(inverse(tril)).max())
+
+
+def inverse(tril: Tensor) -> Tensor:
+    """L⁻¹ (..., n, n) of a lower triangular L: to whiten many rows, a product with it is faster than solving.
+
+    >>> inverse(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
+    tensor([[ 0.5000,  0.0000],
+            [-0.5000,  1.0000]])
+    """
     identity = torch.eye(tril.shape[-1], dtype=tril.dtype).expand_as(tril)
-    inverse = torch.linalg.solve_triangular(tril, identity, upper=False)
-    return float(1 / torch.linalg.matrix_norm(inverse).max())
+    return torch.linalg.solve_triangular(tril, identity, upper=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from math import isfinite
 from typing import TypeVar
 
 import torch
@@ -15,8 +14,9 @@ from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 
 Statistics = tuple[Tensor, ...]
 
-# The most rows, and the most numbers in an array over rows, classes and columns: N × D × C arrays never exist.
-_ROWS, _NUMBERS = 8192, 2**22
+# Numbers in an array over rows, classes and columns: so many fit the cache; with 256 rows matrix products are still
+# fast, up to so many that memory stays small. N × D × C arrays never exist.
+_CACHED, _ROWS, _MOST = 2**17, 256, 2**22
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,6 @@ def ascend(
         evidence, statistics = _pass(rows, model)
         number = float(statistics[0].sum())
         bound = float(evidence - model.penalty()) / number
-        if not isfinite(bound):
-            raise DataError(
-                "the likelihood of some rows is 0 in float64: remove outliers or rescale the columns"
-            )
         history.append(
             Iteration(
                 iteration=len(history),
@@ -155,7 +151,7 @@ def _pass(rows: Iterable[Tensor], model: LatentClasses) -> tuple[Tensor, Statist
     evidence, total = torch.zeros((), dtype=torch.float64), None
     for x in pieces(rows, *model.size):
         joint = model.log_joint(x)
-        of_row = joint.logsumexp(-1)
+        of_row = log_evidence(x, joint)
         evidence += of_row.sum()
         part = model.statistics(x, (joint - of_row[:, None]).exp())
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
@@ -164,13 +160,37 @@ def _pass(rows: Iterable[Tensor], model: LatentClasses) -> tuple[Tensor, Statist
     return evidence, total
 
 
+def log_evidence(x: Tensor, joint: Tensor) -> Tensor:
+    """ln Σ_c exp(joint) (B,) of the rows x (B, D), from the joint (B, C): a number, or an error that says why not.
+
+    >>> log_evidence(torch.zeros(1, 1), torch.tensor([[0.0, 0.0]]))
+    tensor([0.6931])
+    """
+    out = joint.logsumexp(-1)
+    if not out.isfinite().all():
+        if x.isinf().any():
+            raise DataError("rows must be finite, or NaN where an entry is missing; got an infinite entry")
+        raise DataError("the likelihood of some rows is 0 in float64: remove outliers or rescale the columns")
+    return out
+
+
+def posterior(x: Tensor, joint: Tensor) -> Tensor:
+    """q(c) ∝ exp(joint), (B, C), of the rows x (B, D).
+
+    >>> posterior(torch.zeros(1, 1), torch.tensor([[0.0, 0.0]]))
+    tensor([[0.5000, 0.5000]])
+    """
+    return (joint - log_evidence(x, joint)[:, None]).exp()
+
+
 def pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[Tensor]:
-    """The blocks in float64, checked, in pieces small enough for C × B × D arrays.
+    """The blocks in float64, their shape checked, in pieces small enough for C × B × D arrays.
 
     >>> [len(x) for x in pieces([torch.zeros(5, 2), torch.zeros(1, 2)], 3, 2)]
     [5, 1]
     """
-    length = max(1, min(_ROWS, _NUMBERS // (classes * dim)))
+    of_row = classes * dim
+    length = max(1, _CACHED // of_row, min(_ROWS, _MOST // of_row))
     for block in rows:
         if block.dim() != 2 or block.shape[1] != dim:
             raise ShapeError(f"rows must come in blocks of shape (B, {dim}); got {tuple(block.shape)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.exact.ascent import Iteration, LatentClasses, Statistics, ascend, pieces
+from pyro_lfm.exact.ascent import Iteration, LatentClasses, Statistics, ascend, pieces, posterior
 from pyro_lfm.exact.conjugate_components import ConjugateComponents, positive
 from pyro_lfm.exact.conjugate_probabilities import dirichlet_divergence
 from pyro_lfm.exact.mixture import Mixture
@@ -53,7 +53,7 @@ class BayesianMixture(LatentClasses):
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """q(c) for each row of x (N, D), new ones too: (N, C)."""
-        return torch.cat([self.log_joint(part).softmax(-1) for part in pieces([x], *self.size)])
+        return torch.cat([posterior(part, self.log_joint(part)) for part in pieces([x], *self.size)])
 
     def log_joint(self, x: Tensor) -> Tensor:
         return self._log_weights + self.components.log_density(x)

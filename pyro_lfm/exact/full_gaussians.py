@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.algebra import raised, rotated, smallest_scale, square_root
+from pyro_lfm.exact.algebra import inverse, raised, rotated, smallest_scale, square_root
 from pyro_lfm.exact.ascent import Statistics, float64
 from pyro_lfm.exact.gaussians import check_scale, patterns
 from pyro_lfm.exact.mixture import EMPTY, Components
@@ -86,14 +86,15 @@ class FullGaussians(Components):
     def _groups(self, x: Tensor) -> Iterator[_Group]:
         distinct, which = patterns(x)
         for number, observed in enumerate(distinct):
-            rows = (which == number).nonzero()[:, 0]
             seen, missing = observed.nonzero()[:, 0], (~observed).nonzero()[:, 0]
-            tril, rotation, n = self.scale_tril, None, len(seen)
+            n, tril, rotation = len(seen), self.scale_tril, None
+            rows, values, means = (which == number).nonzero()[:, 0], x, self.means
             if len(missing):
+                means = means[:, seen]
                 tril, rotation = rotated(tril[:, torch.cat([seen, missing])])
-            deviation = x[rows[:, None], seen].mT - self.means[:, seen, None]
-            factor = tril[:, :n, :n].expand(len(self.means), -1, -1)
-            white = torch.linalg.solve_triangular(factor, deviation, upper=False)
+            if len(rows) < len(x) or len(missing):
+                values = x[rows[:, None], seen]
+            white = inverse(tril[:, :n, :n]) @ (values.mT - means[:, :, None])
             scale = tril[:, :n, :n].diagonal(dim1=-2, dim2=-1)
             yield _Group(rows, missing, white, scale, tril[:, n:, :n], rotation)
 
@@ -152,11 +153,13 @@ class FullGaussians(Components):
         return -0.5 * trace - (counts * half_determinant).sum()
 
     def filled(self, x: Tensor, responsibilities: Tensor) -> Tensor:
-        x = x.clone()
+        expected = torch.zeros_like(x)
         for rows, missing, white, _, slope, _ in self._groups(x):
-            expected = self.means[:, None, missing] + (slope @ white).mT
-            x[rows[:, None], missing] = (responsibilities[rows].T[:, :, None] * expected).sum(0)
-        return x
+            of_class = self.means[:, None, missing] + (slope @ white).mT
+            part = torch.zeros_like(x[rows])
+            part[:, missing] = (responsibilities[rows].T[:, :, None] * of_class).sum(0)
+            expected[rows] = part
+        return torch.where(x.isnan(), expected, x)
 
     def above_floor(self) -> FullGaussians:
         return replace(self, scale_tril=raised(self.scale_tril, self.min_scale))

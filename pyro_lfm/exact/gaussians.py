@@ -89,17 +89,19 @@ class DiagonalGaussians(Components):
     def _precision(self) -> Tensor:
         return (1 / self.variance).expand_as(self.means)
 
-    def _about(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The centre of the means, deviations from it and their squares (0 where missing), and columns to be
-        squared one by one."""
-        centre = self.means.mean(0)
-        deviation = (x - centre).nan_to_num()
+    def _about(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What is observed (B, D), or one row of ones if all is; the centre of the means; deviations from it and
+        their squares (B, D), 0 where missing; and the columns (D,) that must be squared class by class."""
+        centre, missing = self.means.mean(0), x.isnan()
+        deviation, observed = x - centre, x.new_ones(1, x.shape[1])
+        if missing.any():
+            deviation, observed = deviation.masked_fill_(missing, 0.0), (~missing).double()
         squares = deviation.square()
-        return centre, deviation, squares, (squares.amax(0) * self._precision).amax(0) > _EXPANDABLE
+        wide = (squares.amax(0) * self._precision).amax(0) > _EXPANDABLE
+        return observed, centre, deviation, squares, wide
 
     def log_density(self, x: Tensor) -> Tensor:
-        centre, deviation, squares, wide = self._about(x)
-        observed = _observed(x)
+        observed, centre, deviation, squares, wide = self._about(x)
         shift, precision = self.means - centre, self._precision.masked_fill(wide, 0.0)
         distance = squares @ precision.T - 2 * deviation @ (precision * shift).T
         distance += observed @ (precision * shift.square() + (2 * pi * self.variance).log()).T
@@ -110,8 +112,8 @@ class DiagonalGaussians(Components):
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         """Counts, Σ r (x − μ) and Σ r (x − μ)² over the observed entries, each (C, D)."""
-        centre, deviation, squares, wide = self._about(x)
-        observed, shift = _observed(x), self.means - centre
+        observed, centre, deviation, squares, wide = self._about(x)
+        shift = self.means - centre
         weight = responsibilities if len(observed) == len(x) else responsibilities.sum(0, keepdim=True)
         counts = weight.T @ observed
         first, second = responsibilities.T @ deviation, responsibilities.T @ squares
@@ -151,12 +153,6 @@ class DiagonalGaussians(Components):
 
     def at_floor(self) -> int:
         return int((self.variance <= self.min_scale**2).sum())
-
-
-def _observed(x: Tensor) -> Tensor:
-    """1 where x (B, D) is observed; one row of ones stands for all where nothing is missing."""
-    missing = x.isnan()
-    return (~missing).double() if missing.any() else x.new_ones(1, x.shape[1])
 
 
 def patterns(x: Tensor) -> tuple[Tensor, Tensor]:

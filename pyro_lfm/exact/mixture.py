@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, ShapeError
-from pyro_lfm.exact.ascent import Iteration, LatentClasses, Statistics, ascend, float64, pieces
+from pyro_lfm.exact.ascent import (
+    Iteration,
+    LatentClasses,
+    Statistics,
+    ascend,
+    float64,
+    log_evidence,
+    pieces,
+    posterior,
+)
 
 # Below this many rows, a sum divided by the count would no longer be a number.
 EMPTY = 1e-100
@@ -102,11 +111,11 @@ class Mixture(LatentClasses):
         >>> law.log_likelihood(torch.tensor([[0.0, 0.0], [0.0, float("nan")]])).round(decimals=4)
         tensor([-1.8379, -0.9189], dtype=torch.float64)
         """
-        return torch.cat([self.log_joint(part).logsumexp(-1) for part in self._pieces(x)])
+        return torch.cat([log_evidence(part, joint) for part, joint in self._joints(x)])
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """p(c | observed entries of x) for each row of x (N, D): (N, C)."""
-        return torch.cat([self.log_joint(part).softmax(-1) for part in self._pieces(x)])
+        return torch.cat([posterior(part, joint) for part, joint in self._joints(x)])
 
     def impute(self, x: Tensor) -> Tensor:
         """x (N, D) with the posterior mean E[x | observed entries] in place of the missing ones.
@@ -116,13 +125,14 @@ class Mixture(LatentClasses):
         >>> Mixture(torch.ones(1), law).impute(torch.tensor([[2.0, float("nan")]]))
         tensor([[2., 1.]], dtype=torch.float64)
         """
-        parts = [self.components.filled(part, self.log_joint(part).softmax(-1)) for part in self._pieces(x)]
-        return torch.cat(parts)
+        joints = self._joints(x)
+        return torch.cat([self.components.filled(part, posterior(part, joint)) for part, joint in joints])
 
-    def _pieces(self, x: Tensor) -> list[Tensor]:
+    def _joints(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if x.dim() != 2 or not len(x):
             raise ShapeError(f"x must have shape (N, {self.size[1]}) with N ≥ 1; got {tuple(x.shape)}")
-        return list(pieces([x], *self.size))
+        for part in pieces([x], *self.size):
+            yield part, self.log_joint(part)
 
     def log_joint(self, x: Tensor) -> Tensor:
         return self.weights.log() + self.components.log_density(x)
