@@ -14,9 +14,9 @@ from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 
 Statistics = tuple[Tensor, ...]
 
-# Numbers in an array over rows, classes and columns: so many fit the cache; with 256 rows matrix products are still
+# Numbers in an array over rows, classes and columns: so many fit the cache; with 1024 rows matrix products are still
 # fast, up to so many that memory stays small. N × D × C arrays never exist.
-_CACHED, _ROWS, _MOST = 2**17, 256, 2**22
+_CACHED, _ROWS, _MOST = 2**17, 1024, 2**22
 
 
 @dataclass(frozen=True)
