@@ -77,6 +77,8 @@ class Factor(nn.Module):
     Raises:
         DeclarationError: a source has the wrong kind. ShapeError: a network has the wrong size.
 
+    >>> import pyro.distributions as dist
+    >>> from torch.distributions import constraints
     >>> class Cauchy(Factor):
     ...     constraints = {"scale": constraints.positive}
     ...     def __init__(self, event=None, loc=None, scale=None, *, given=None, network=None):

@@ -24,6 +24,7 @@ class Gaussian(Factor):
         covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
         given, network: see ``Factor``.
 
+    >>> from pyro_lfm.distributions.sources import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
     tensor([1., 1., 1.])
     """
@@ -69,6 +70,7 @@ class Gaussian(Factor):
 class Bernoulli(Factor):
     """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
 
+    >>> from pyro_lfm.distributions.sources import Fixed
     >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
@@ -90,6 +92,7 @@ class Bernoulli(Factor):
 class Poisson(Factor):
     """x_d | parents ~ Poisson(rate_d), independent counts; a network's output passes through softplus.
 
+    >>> from pyro_lfm.distributions.sources import Fixed
     >>> Poisson(2, rate=Fixed(3.0)).build("x", [])().mean
     tensor([3., 3.])
     """
@@ -117,6 +120,7 @@ class Categorical(Factor):
 
     Networks that have it as a parent read it one-hot.
 
+    >>> from pyro_lfm.distributions.sources import Fixed
     >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """

@@ -1,1 +1,1 @@
-"""Exact inference as mathematics: parameters and data in, parameters and history out. Knows nothing of models."""
+"""Exact inference as mathematics: parameters and rows in, parameters and history out. Knows nothing of models."""
