@@ -74,7 +74,7 @@ def declare_model(pixels: int, setting: Setting) -> lfm.Model:
         z=lfm.StandardNormal(setting.latent),
         x=lfm.Gaussian(
             pixels,
-            mean=lfm.MLP(wide, wide),
+            mean=lfm.MLP(wide),
             covariance=lfm.Diagonal(lfm.MLP(wide), min_scale=setting.min_scale),
         ),
     )
@@ -82,9 +82,9 @@ def declare_model(pixels: int, setting: Setting) -> lfm.Model:
 
 def declare_guides(setting: Setting) -> dict[str, lfm.Gaussian]:
     """q(z | x), from the coarsest to the one that has parameters for every row."""
-    encoder = lfm.MLP(setting.hidden, setting.hidden)
+    encoder = lfm.MLP(setting.hidden)
     # A row is updated once per epoch, so its steps must be long where epochs are few.
-    rows = lfm.PerRow(learning_rate=min(0.3, max(0.05, 20 / setting.epochs)))
+    rows = lfm.PerRow(learning_rate=min(0.2, max(0.05, 15 / setting.epochs)))
     return {
         "mean-field": lfm.Gaussian(covariance=lfm.Diagonal(), network=encoder),
         "low-rank": lfm.Gaussian(covariance=lfm.LowRank(2), network=encoder),
@@ -107,26 +107,20 @@ def fit_one(initial: lfm.Model, factor: lfm.Gaussian, train, test, setting: Sett
     """Fits a copy of the model with one guide; the held-out bound goes into the history a few times on the way."""
     model = copy.deepcopy(initial)
     torch.manual_seed(seed)
-    guide = lfm.Guide(model, z=factor)
-    moments = {round(setting.epochs * i / setting.watch) for i in range(1, setting.watch)} | {1}
+    guide = lfm.Guide(initial, z=factor)  # a guide looks into the model but does not keep it
+    moments = {round(setting.epochs * i / setting.watch) for i in range(1, setting.watch)} - {setting.epochs}
 
     def watch(record, fit):
-        if record["epoch"] in moments - {setting.epochs}:
+        if record["epoch"] in moments:
             record["validation_bound"] = float(fit.bound(test.x, draws=4).mean())
 
-    way = lfm.SVI(
-        guide,
-        objective=objective(),
-        epochs=setting.epochs,
-        batch_size=setting.batch_size,
-        learning_rate=2e-3,
-        schedule=cosine,
-    )
+    budget = {"epochs": setting.epochs, "batch_size": setting.batch_size, "learning_rate": 2e-3}
+    way = lfm.SVI(guide, objective=objective(), schedule=cosine, **budget)
     return lfm.fit(model, train.x, way, seed=seed, callbacks=[watch])
 
 
-def score(fit: lfm.Fit, x: torch.Tensor) -> dict:
-    """Of each row: the bound, its two parts, log p(x) by importance weighting, and x̂."""
+def score(fit: lfm.Fit, x: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor, float]:
+    """Of each row: the bound, its two parts, log p(x) by importance weighting and the gap; x̂; seconds for q."""
     began = time.perf_counter()
     q = fit.posterior(x)  # rows of their own are optimised here, with the model held
     seconds = time.perf_counter() - began
@@ -140,16 +134,10 @@ def score(fit: lfm.Fit, x: torch.Tensor) -> dict:
             fits.append(law.log_prob(x))
             weights.append(fits[-1] + prior.log_prob(z) - q.log_prob(z))
             images += law.mean / DRAWS
-    log_w = torch.stack(weights)
-    bound, reconstruction = log_w.mean(0), torch.stack(fits).mean(0)
-    return {
-        "bound": bound,
-        "reconstruction": reconstruction,
-        "kl": reconstruction - bound,
-        "log_p": log_w.logsumexp(0) - math.log(DRAWS),
-        "images": images,
-        "seconds": seconds,
-    }
+    log_w, reconstruction = torch.stack(weights), torch.stack(fits).mean(0)
+    bound, log_p = log_w.mean(0), log_w.logsumexp(0) - math.log(DRAWS)
+    rows = {"bound": bound, "reconstruction": reconstruction, "kl": reconstruction - bound, "log_p": log_p}
+    return {**rows, "gap": log_p - bound}, images, seconds
 
 
 def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
@@ -157,37 +145,31 @@ def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def figures(fit: lfm.Fit, scores: dict, reference: dict) -> dict[str, float]:
-    """One seed's numbers, nats per row; `reference` are the scores of the first guide with the same seed."""
+def figures(
+    fit: lfm.Fit, rows: dict[str, torch.Tensor], first: torch.Tensor, seconds: float
+) -> dict[str, float]:
+    """One seed's numbers, nats per row; `first` are the bounds of the first guide with the same seed."""
     found = {"training_bound": fit.history[-1]["bound"]}
-    for name in ("bound", "reconstruction", "kl", "log_p"):
-        found[f"test_{name}"], found[f"test_{name}_error"] = mean_and_error(scores[name])
-    found["test_gap"], found["test_gap_error"] = mean_and_error(scores["log_p"] - scores["bound"])
-    found["over_first"], found["over_first_error"] = mean_and_error(scores["bound"] - reference["bound"])
+    for name, values in {**rows, "over_first": rows["bound"] - first}.items():
+        found[f"test_{name}"], found[f"test_{name}_error"] = mean_and_error(values)
     found["fit_seconds"] = sum(record["seconds"] for record in fit.history)
-    found["test_seconds"] = scores["seconds"]
+    found["test_seconds"] = seconds
     found["model_parameters"] = sum(p.numel() for p in fit.model.parameters())
     found["guide_parameters"] = sum(p.numel() for p in fit.guide.parameters())
     return found
 
 
-def summary(seeds: list[dict[str, float]]) -> dict[str, float]:
+def summary(seeds: list[dict]) -> dict[str, float]:
     """Means over seeds, and the standard error of the bound over seeds."""
-    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in seeds[0]}
+    names = [name for name in seeds[0] if name not in ("seed", "history")]
+    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in names}
     means["test_bound_error_over_seeds"] = mean_and_error(torch.tensor([s["test_bound"] for s in seeds]))[1]
     return means
 
 
 def table(results: dict[str, dict], args: argparse.Namespace, setting: Setting, train, test) -> str:
     many = args.seeds > 1
-    head = [
-        "guide",
-        "held-out bound",
-        *(["± seeds"] if many else []),
-        "over mean-field",
-        "reconstruction",
-        "KL",
-    ]
+    head = ["guide", "held-out bound"] + ["± seeds"] * many + ["over mean-field", "reconstruction", "KL"]
     head += ["log p(x) est.", "gap", "training bound", "numbers in q", "fit", "infer"]
     lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
     best = max(results, key=lambda name: results[name]["summary"]["test_bound"])
@@ -195,8 +177,8 @@ def table(results: dict[str, dict], args: argparse.Namespace, setting: Setting, 
         s = result["summary"]
         bound = f"{s['test_bound']:.2f} ± {s['test_bound_error']:.2f}"
         cells = [name, f"**{bound}**" if name == best else bound]
-        cells += [f"{s['test_bound_error_over_seeds']:.2f}"] if many else []
-        cells += [f"{s['over_first']:+.2f} ± {s['over_first_error']:.2f}" if i else ""]
+        cells += [f"{s['test_bound_error_over_seeds']:.2f}"] * many
+        cells += [f"{s['test_over_first']:+.2f} ± {s['test_over_first_error']:.2f}" if i else "–"]
         cells += [f"{s[key]:.2f}" for key in ("test_reconstruction", "test_kl", "test_log_p", "test_gap")]
         cells += [f"{s['training_bound']:.2f}", f"{s['guide_parameters']:,.0f}"]
         cells += [f"{s['fit_seconds']:.1f} s", f"{s['test_seconds']:.2f} s"]
@@ -206,54 +188,45 @@ def table(results: dict[str, dict], args: argparse.Namespace, setting: Setting, 
 
 
 def notes(results: dict[str, dict], args, setting: Setting, train, test) -> list[str]:
-    row, amortized = results["per-row"]["summary"], results["full-covariance"]["summary"]
+    row, full = results["per-row"]["summary"], results["full-covariance"]["summary"]
+    seeds = f", means over {args.seeds} seeds" if args.seeds > 1 else ""
     lines = [
-        f"- Nats per row, higher is better (KL and gap: lower). {len(train):,} rows to learn from, {len(test):,} held "
-        f"out, the same for every guide; ± one standard error over the held-out rows"
-        + (f", means over {args.seeds} seeds." if args.seeds > 1 else ".")
-        + " The difference to mean-field is paired by row.",
-        f"- {setting.latent} factors, {setting.epochs} epochs in batches of {setting.batch_size}, one and the same start "
-        f"of the model's {amortized['model_parameters']:,.0f} parameters for every guide.",
-        f"- Densities of pixels in [0, 1]; their standard deviation is at least {setting.min_scale:g}, which always "
-        "blank pixels reach.",
-        f"- log p(x) is estimated by importance weighting with {DRAWS} draws from q, which errs on the low side; the gap "
-        "between it and the bound is what the guide loses on the model it was trained with.",
-        "- infer: the seconds to find q for the held-out rows. Where rows have no network, each is optimised on its own, "
-        "with the model held.",
+        f"Nats per row, higher is better (KL and gap: lower); {len(train):,} rows to learn from, {len(test):,} held out, "
+        f"the same for every guide; ± one standard error over the held-out rows{seeds}. The difference to mean-field is "
+        "paired by row.",
+        f"{setting.latent} factors, {setting.epochs} epochs in batches of {setting.batch_size}; the model's "
+        f"{full['model_parameters']:,.0f} parameters start at the same values for every guide.",
+        "The bound is of densities of pixels in [0, 1] whose standard deviation is at least "
+        f"{setting.min_scale:g}, which pixels that are always blank reach.",
+        f"log p(x) is estimated by importance weighting with {DRAWS} draws from q and errs on the low side. The gap "
+        "between it and the bound is what q loses on the model that was trained with it.",
+        "infer: seconds to find q for the held-out rows. Without an encoder each row is optimised, the model held.",
     ]
-    if row["training_bound"] < amortized["training_bound"]:
+    if row["training_bound"] < full["training_bound"]:
         lines.append(
-            f"- per-row saw each row {setting.epochs} times, and so updated each q {setting.epochs} times, where an "
-            "encoder learns from every row for every other: its q lagged behind the model all through the training "
-            f"(training bound {row['training_bound']:.1f} against {amortized['training_bound']:.1f}), and its model is "
-            "the poorer for it. Its held-out rows had an optimisation of their own, so its gap says what a guide can "
-            "reach, its bound what this budget could."
+            f"per-row updates q(z | x) of a row only when it sees that row, {setting.epochs} times in all, where an "
+            "encoder learns from every row for every other. Its q lagged behind the model (training bound "
+            f"{row['training_bound']:.1f} against {full['training_bound']:.1f}), and the model is the poorer for it: "
+            "its bound is what this budget allows. Its gap, after the held-out rows had an optimisation of their own, is "
+            "what a Gaussian q can reach."
         )
-    return lines
+    return [f"- {line}" for line in lines]
 
 
-def pictures(fits: dict[str, lfm.Fit], scores: dict[str, dict], train, test, out: Path, data: str) -> None:
-    some = [int((test.y == c).nonzero()[0]) for c in range(10) if bool((test.y == c).any())]
-    rows = slice(2000)
-    names = CLOTHES if data == "fashion-mnist" else None
-    draws = {
-        name: fit.model.factors["x"](fit.model.sample(24, seed=3)["z"]).mean for name, fit in fits.items()
-    }
-    means = {name: fit.posterior().mean[rows] for name, fit in fits.items()}
-    made = {
-        "bounds": plots.bounds({name: fit.history for name, fit in fits.items()}),
-        "reconstructions": plots.reconstructions(
-            test.x[some], {name: scores[name]["images"][some] for name in fits}, shape=test.shape
-        ),
-        "prior_draws": plots.prior_draws(
-            draws, shape=test.shape, title="E[x | z] for z drawn from the prior"
-        ),
-        "latent_map": plots.latent_map(means, train.y[rows], names=names),
-    }
+def pictures(fits: dict[str, lfm.Fit], images: dict[str, torch.Tensor], train, test, out: Path) -> None:
+    shape, rows = test.shape, slice(2000)
+    names = CLOTHES if test.name == "fashion_mnist" else None
+    some = [int((test.y == c).nonzero()[0]) for c in test.y.unique()]
+    shown = {name: pictured[some] for name, pictured in images.items()}
+    draws, means, made = {}, {}, {}
     for name, fit in fits.items():
-        made[f"walk_{name}"] = plots.factor_walk(
-            fit, shape=test.shape, title=f"A walk along each factor, {name}"
-        )
+        draws[name] = fit.model.factors["x"](fit.model.sample(24, seed=3)["z"]).mean
+        means[name] = fit.posterior().mean[rows]
+        made[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, title=f"A walk along each factor, {name}")
+    made["bounds"] = plots.bounds({name: fit.history for name, fit in fits.items()})
+    made["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
+    made["prior_draws"] = plots.prior_draws(draws, shape=shape, title="E[x | z] for z drawn from the prior")
+    made["latent_map"] = plots.latent_map(means, train.y[rows], names=names)
     for name, figure in made.items():
         figure.savefig(out / f"{name}.png")
 
@@ -270,28 +243,25 @@ def compare(args: argparse.Namespace, setting: Setting) -> None:
     print(lfm.describe(shown, lfm.Guide(shown, z=factors["full-covariance"]), objective()))
     print(f"\nFour guides, one start, {setting.epochs} epochs each")
     results: dict[str, dict] = {name: {"seeds": []} for name in factors}
-    first: tuple[dict, dict] = {}, {}
+    fits, images = {}, {}  # of the first seed, for the pictures
     for seed in range(args.seeds):
         torch.manual_seed(seed)
         initial = declare_model(pixels, setting)
-        reference: dict = {}
+        first = None
         for name, factor in factors.items():
             print(f"\n{name}" + (f", seed {seed}" if args.seeds > 1 else ""), flush=True)
             fit = fit_one(initial, factor, train, test, setting, seed)
-            scores = score(fit, test.x)
-            reference = reference or scores
-            found = figures(fit, scores, reference)
+            rows, pictured, seconds = score(fit, test.x)
+            first = rows["bound"] if first is None else first
+            found = figures(fit, rows, first, seconds)
             fit.history[-1]["validation_bound"] = found["test_bound"]
             history = [{k: v if math.isfinite(v) else None for k, v in r.items()} for r in fit.history]
             results[name]["seeds"].append({"seed": seed, **found, "history": history})
-            print(
-                f"  held-out bound {found['test_bound']:.2f} ± {found['test_bound_error']:.2f} nats per row"
-            )
+            print("  held-out bound {test_bound:.2f} ± {test_bound_error:.2f} nats per row".format(**found))
             if seed == 0:
-                first[0][name], first[1][name] = fit, scores
+                fits[name], images[name] = fit, pictured
     for result in results.values():
-        numbers = [{k: v for k, v in s.items() if k not in ("seed", "history")} for s in result["seeds"]]
-        result["summary"] = summary(numbers)
+        result["summary"] = summary(result["seeds"])
     text = table(results, args, setting, train, test)
     (out / "table.md").write_text(text, encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
@@ -301,7 +271,7 @@ def compare(args: argparse.Namespace, setting: Setting) -> None:
         "guides": results,
     }
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    pictures(*first, train, test, out, args.data)
+    pictures(fits, images, train, test, out)
     print(f"\n{text}\nThe table, every number and the pictures are in {out}/")
 
 
@@ -309,20 +279,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", choices=SETTINGS, default="digits")
     parser.add_argument(
-        "--folder", help="where the four .gz files of Fashion-MNIST are; found or fetched by default"
+        "--folder", help="where the .gz files of Fashion-MNIST are; found or fetched by default"
     )
     parser.add_argument("--latent", type=int, help="number of factors")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, each a start of its own")
-    parser.add_argument(
-        "--quick", action="store_true", help="few rows, two epochs: only to see that all works"
-    )
+    parser.add_argument("--quick", action="store_true", help="few rows, two epochs: to see that all works")
     parser.add_argument("--out", help="folder of the results; runs/DATA by default")
     args = parser.parse_args()
     setting = SETTINGS[args.data]
     if args.quick:
-        setting = replace(setting, latent=4, hidden=32, epochs=2, train_rows=300, test_rows=40, watch=1)
+        setting = replace(setting, latent=4, hidden=32, epochs=2, train_rows=300, test_rows=40, watch=2)
     given = {name: getattr(args, name) for name in ("latent", "epochs", "batch_size")}
     setting = replace(setting, **{name: value for name, value in given.items() if value is not None})
     # Always blank pixels sit on the floor of σ by intention: see Setting.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -65,7 +65,15 @@ def bounds(
         ax.plot(*training, color=colour, linewidth=1.8, marker=marker, solid_capstyle="round")
         if len(held_out[0]):
             dot = 3.0 if len(held_out[0]) < 20 else 0.0
-            ax.plot(*held_out, color=colour, linewidth=1.4, linestyle=(0, (4, 2)), marker="o", markersize=dot)
+            ax.plot(
+                *held_out,
+                color=colour,
+                linewidth=1.4,
+                linestyle=(0, (4, 2)),
+                marker="o",
+                markersize=dot,
+                clip_on=False,
+            )
         seen += [curve for curve in (training, held_out) if len(curve[0])]
         ends.append((float(training[1][-1]), name, colour))
     ax.set_ylim(*_readable(seen))
@@ -209,7 +217,7 @@ def factor_walk(
     pictures = _pictures(means, shape, seen)
     pictures = pictures.reshape(len(centre), steps, *pictures.shape[1:])
     blocks = {f"$z_{{{k + 1}}}$": pictures[k] for k in order}
-    figure = _mosaic(blocks, steps, title, [INK] * len(blocks), gap=0.0)
+    figure = _mosaic(blocks, steps, title, [INK] * len(blocks), gap=0.0, label_width=0.3, bottom=0.5)
     ax, pitch = figure.axes[0], pictures.shape[3] + _gutter(pictures)
     ticks = sorted({0, steps // 2, steps - 1})
     ax.set_xticks([i * pitch + pictures.shape[3] / 2 - 0.5 for i in ticks])
@@ -256,9 +264,11 @@ def latent_map(
         if name:
             ax.set_title(name, color=shades[place], fontsize=11, loc="left")
         if share is not None:
-            ax.set_xlabel(f"two components: {share:.0%} of the variance", color=QUIET, fontsize=8)
+            ax.set_xlabel(
+                f"first two principal components, {share:.0%} of the variance", color=QUIET, fontsize=8
+            )
     if title:
-        figure.suptitle(title, color=INK, fontsize=12, x=0.02, ha="left")
+        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
     return figure
 
 
@@ -274,12 +284,12 @@ def colours(names: Iterable[str]) -> list[str]:
 # Parts ---------------------------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'pyro_lfm[plot]'") from error
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    return Figure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
 
 
 def _axes(figure: Figure) -> Axes:
@@ -375,7 +385,10 @@ def _mosaic(
     columns: int,
     title: str | None,
     shades: Sequence[str],
+    *,
     gap: float = 1.5,
+    label_width: float = 0.0,
+    bottom: float = 0.15,
 ) -> Figure:
     """Blocks of pictures below each other, each named at its left, as one image on one pair of axes."""
     first = next(iter(blocks.values()))
@@ -394,18 +407,24 @@ def _mosaic(
         middles.append(top + (count * (height + gutter) - gutter) / 2 - 0.5)
         top += count * (height + gutter) + extra
     side = 0.62 / max(height, width)  # inches per pixel
-    label = 0.09 * max(map(len, blocks)) if len(blocks) > 1 else 0.0
-    figure = _figure(canvas.shape[1] * side + label + 0.3, canvas.shape[0] * side + (0.75 if title else 0.3))
-    ax = figure.add_subplot()
-    ax.imshow(canvas, interpolation="nearest", aspect="equal")
+    if any(blocks) and not label_width:
+        label_width = 0.1 + 0.09 * max(map(len, blocks))
+    left = 0.15 + label_width
+    top_margin, margin = 0.5 if title else 0.15, 0.15
+    across, down = canvas.shape[1] * side, canvas.shape[0] * side
+    whole = left + max(across, 0.1 * len(title or "")) + margin, top_margin + down + bottom
+    figure = _figure(*whole, layout=None)
+    ax = figure.add_axes((left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]))
+    ax.imshow(canvas, interpolation="nearest", aspect="auto")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     ax.set_xticks([])
-    ax.set_yticks(middles if any(blocks) else [])
-    for tick, name, colour in zip(ax.get_yticklabels(), blocks, shades, strict=False):
-        tick.set(text=name, color=colour, fontsize=10)
     if any(blocks):
-        ax.set_yticklabels(list(blocks))
+        ax.set_yticks(middles, list(blocks))
+        for tick, colour in zip(ax.get_yticklabels(), shades, strict=True):
+            tick.set(color=colour, fontsize=10)
+    else:
+        ax.set_yticks([])
     _title(ax, title)
     return figure
 
@@ -426,13 +445,14 @@ def _plane(values: np.ndarray, what: str) -> tuple[np.ndarray, float | None]:
 def _scatter(ax: Axes, points: np.ndarray, classes: np.ndarray, names: Sequence[str] | None) -> None:
     from matplotlib.patheffects import withStroke
 
-    size = float(np.clip(4000 / len(points), 3, 22))
+    size = float(np.clip(16000 / len(points), 8, 22))
     shades = np.array([CLASSES[c % len(CLASSES)] for c in classes])
     # In a random order, so that no class lies on top of all others.
     order = np.random.default_rng(0).permutation(len(points))
     ax.scatter(points[order, 0], points[order, 1], c=shades[order], s=size, linewidths=0, alpha=0.75)
-    for c in np.unique(classes):
-        x, y = np.median(points[classes == c], axis=0)
+    found = np.unique(classes)
+    places = np.stack([np.median(points[classes == c], axis=0) for c in found])
+    for c, (x, y) in zip(found, _apart(places, np.ptp(points, axis=0)), strict=True):
         ax.text(
             x,
             y,
@@ -448,3 +468,22 @@ def _scatter(ax: Axes, points: np.ndarray, classes: np.ndarray, names: Sequence[
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_color(FAINT)
+
+
+def _apart(places: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """Places of words moved up and down a little, until none covers another."""
+    places, room = places.copy(), np.array([0.12, 0.04]) * extent
+    for _ in range(100):
+        moved = False
+        for i in range(len(places)):
+            for j in range(i):
+                step = places[i] - places[j]
+                if (np.abs(step) < room).all():
+                    push = (room[1] - abs(step[1])) / 2 + 1e-3 * room[1]
+                    direction = 1 if step[1] >= 0 else -1
+                    places[i, 1] += direction * push
+                    places[j, 1] -= direction * push
+                    moved = True
+        if not moved:
+            break
+    return places
