@@ -26,7 +26,7 @@ import torch
 import pyro_lfm as lfm
 from pyro_lfm import plots
 
-CLOTHES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+CLOTHES = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
 DRAWS = 100  # of z per held-out row, for the bound and for log p(x) by importance weighting
 
 
@@ -34,11 +34,10 @@ DRAWS = 100  # of z per held-out row, for the bound and for log p(x) by importan
 class Setting:
     """What goes with a data set. `min_scale` is the smallest σ that the likelihood may have, in units of white − black.
 
-    Without a floor the bound has no meaning: pixels at the border are always blank, and a density at a constant
-    grows without end as σ falls. Digits have 17 grey levels, and one level, 1/16, is what σ can be said to resolve.
-    Fashion-MNIST has 256, but its texture is noise to a model of few factors; σ below 0.1 would only reward blank
-    borders. A Gaussian rather than a Bernoulli of binarised pixels: the greys are kept, and so is the question
-    which pixels are uncertain.
+    Without a floor the bound has no meaning: border pixels are always blank, and a density at a constant grows
+    without end as σ falls. Digits have 17 grey levels, and one level, 1/16, is what σ can be said to resolve.
+    Fashion-MNIST has 256, but texture is noise to a few factors, and σ below 0.1 would only reward blank borders.
+    A Gaussian, not a Bernoulli of binarised pixels: the greys stay, and so does which pixels are uncertain.
     """
 
     latent: int
@@ -53,7 +52,7 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting(8, 128, 150, 64, 1 / 16, 10**9, 10**9, 6),
-    "fashion-mnist": Setting(16, 256, 10, 128, 0.1, 10**9, 500, 3),
+    "fashion-mnist": Setting(10, 256, 10, 128, 0.1, 10**9, 500, 3),
 }
 
 
@@ -64,24 +63,27 @@ def load(name: str, folder: str | None, setting: Setting):
     else:
         train, test = (lfm.data.fashion_mnist(folder, train=part) for part in (True, False))
     picked = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: setting.test_rows]
-    kept = slice(setting.train_rows)
-    return replace(train, x=train.x[kept], y=train.y[kept]), replace(test, x=test.x[picked], y=test.y[picked])
+    n = setting.train_rows
+    return replace(train, x=train.x[:n], y=train.y[:n]), replace(test, x=test.x[picked], y=test.y[picked])
+
+
+@dataclass(frozen=True)
+class Grey:
+    """The network of the mean, which stays between white and black: any such factory is a source."""
+
+    hidden: int
+
+    def __call__(self, inputs: int, outputs: int) -> torch.nn.Module:
+        return torch.nn.Sequential(lfm.MLP(self.hidden)(inputs, outputs), torch.nn.Sigmoid())
 
 
 def declare_model(pixels: int, setting: Setting) -> lfm.Model:
-    wide = setting.hidden
-    return lfm.Model(
-        z=lfm.StandardNormal(setting.latent),
-        x=lfm.Gaussian(
-            pixels,
-            mean=lfm.MLP(wide),
-            covariance=lfm.Diagonal(lfm.MLP(wide), min_scale=setting.min_scale),
-        ),
-    )
+    spread = lfm.Diagonal(lfm.MLP(setting.hidden), min_scale=setting.min_scale)
+    x = lfm.Gaussian(pixels, mean=Grey(setting.hidden), covariance=spread)
+    return lfm.Model(z=lfm.StandardNormal(setting.latent), x=x)
 
 
 def declare_guides(setting: Setting) -> dict[str, lfm.Gaussian]:
-    """q(z | x), from the coarsest to the one that has parameters for every row."""
     encoder = lfm.MLP(setting.hidden)
     # A row is updated once per epoch, so its steps must be long where epochs are few.
     rows = lfm.PerRow(learning_rate=min(0.2, max(0.05, 15 / setting.epochs)))
@@ -94,8 +96,8 @@ def declare_guides(setting: Setting) -> dict[str, lfm.Gaussian]:
 
 
 def objective() -> lfm.ELBO:
-    # The weight of the KL rises over the first 30% of the training. Without that, factors that are still noise are
-    # pressed onto the prior for good, and which guide loses how many is luck, not a property of the guide.
+    # The weight of the KL rises over the first 30% of the training: otherwise factors that are still noise are pressed
+    # onto the prior for good, and which guide loses how many is luck, not a property of the guide.
     return lfm.ELBO(kl_weight=lambda done: min(1.0, done / 0.3))
 
 
@@ -141,7 +143,6 @@ def score(fit: lfm.Fit, x: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch
 
 
 def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
-    values = values.double()
     return float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
@@ -152,8 +153,7 @@ def figures(
     found = {"training_bound": fit.history[-1]["bound"]}
     for name, values in {**rows, "over_first": rows["bound"] - first}.items():
         found[f"test_{name}"], found[f"test_{name}_error"] = mean_and_error(values)
-    found["fit_seconds"] = sum(record["seconds"] for record in fit.history)
-    found["test_seconds"] = seconds
+    found |= {"fit_seconds": sum(record["seconds"] for record in fit.history), "test_seconds": seconds}
     found["model_parameters"] = sum(p.numel() for p in fit.model.parameters())
     found["guide_parameters"] = sum(p.numel() for p in fit.guide.parameters())
     return found
@@ -161,8 +161,7 @@ def figures(
 
 def summary(seeds: list[dict]) -> dict[str, float]:
     """Means over seeds, and the standard error of the bound over seeds."""
-    names = [name for name in seeds[0] if name not in ("seed", "history")]
-    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in names}
+    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in seeds[0].keys() - {"seed", "history"}}
     means["test_bound_error_over_seeds"] = mean_and_error(torch.tensor([s["test_bound"] for s in seeds]))[1]
     return means
 
@@ -215,18 +214,20 @@ def notes(results: dict[str, dict], args, setting: Setting, train, test) -> list
 
 def pictures(fits: dict[str, lfm.Fit], images: dict[str, torch.Tensor], train, test, out: Path) -> None:
     shape, rows = test.shape, slice(2000)
-    names = CLOTHES if test.name == "fashion_mnist" else None
     some = [int((test.y == c).nonzero()[0]) for c in test.y.unique()]
     shown = {name: pictured[some] for name, pictured in images.items()}
     draws, means, made = {}, {}, {}
     for name, fit in fits.items():
         draws[name] = fit.model.factors["x"](fit.model.sample(24, seed=3)["z"]).mean
         means[name] = fit.posterior().mean[rows]
-        made[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, title=f"A walk along each factor, {name}")
+        walk = {"start": means[name][0], "title": f"A walk along each factor, {name}"}
+        made[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, **walk)
     made["bounds"] = plots.bounds({name: fit.history for name, fit in fits.items()})
     made["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
     made["prior_draws"] = plots.prior_draws(draws, shape=shape, title="E[x | z] for z drawn from the prior")
-    made["latent_map"] = plots.latent_map(means, train.y[rows], names=names)
+    made["latent_map"] = plots.latent_map(
+        means, train.y[rows], names=CLOTHES if train.name == "fashion_mnist" else None
+    )
     for name, figure in made.items():
         figure.savefig(out / f"{name}.png")
 
@@ -235,9 +236,8 @@ def compare(args: argparse.Namespace, setting: Setting) -> None:
     out = Path(args.out or f"runs/{args.data}")
     out.mkdir(parents=True, exist_ok=True)
     train, test = load(args.data, args.folder, setting)
-    pixels = train.x.shape[1]
-    height, width = train.shape[1:]
-    print(f"{args.data}: {len(train):,} pictures of {height} × {width} pixels, {len(test):,} more held out\n")
+    pixels, size = train.x.shape[1], " × ".join(map(str, train.shape[1:]))
+    print(f"{args.data}: {len(train):,} pictures of {size} pixels, {len(test):,} more held out\n")
     factors = declare_guides(setting)
     shown = declare_model(pixels, setting)
     print(lfm.describe(shown, lfm.Guide(shown, z=factors["full-covariance"]), objective()))

@@ -42,7 +42,8 @@ def bounds(
 ) -> Figure:
     """The bound of each guide by epoch: training solid, validation dashed, each line named at its end.
 
-    The vertical axis shows where the guides differ: the first epochs, far below, run out of the picture.
+    The vertical axis shows where the guides differ: the first epochs, far below, run out of the picture, and so does
+    a guide that is far below all others; its name then stands at the bottom with an arrow.
 
     Args:
         histories: guide -> its history, as ``fit.history``: records with epoch, bound and validation_bound (NaN
@@ -74,10 +75,11 @@ def bounds(
                 markersize=dot,
                 clip_on=False,
             )
-        seen += [curve for curve in (training, held_out) if len(curve[0])]
+        seen.append([curve for curve in (training, held_out) if len(curve[0])])
         ends.append((float(training[1][-1]), name, colour))
     ax.set_ylim(*_readable(seen))
-    ax.set_xlim(min(x[0] for x, _ in seen), max(x[-1] for x, _ in seen) + (len(seen[0][0]) < 2))
+    epochs = np.concatenate([x for curves in seen for x, _ in curves])
+    ax.set_xlim(epochs.min(), max(epochs.max(), epochs.min() + 1))
     _end_labels(ax, ends)
     ax.set_xlabel("epoch", color=QUIET)
     ax.set_ylabel("nats per row", color=QUIET)
@@ -318,12 +320,22 @@ def _curve(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, 
     return table[:, 0], table[:, 1]
 
 
-def _readable(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Limits that hold every curve's last four fifths, at most, with every curve's end inside."""
-    top = max(y.max() for _, y in curves)
-    last = max(x[-1] for x, _ in curves)
-    late = [y[x >= min(0.2 * last, x[-1])] for x, y in curves]
-    bottom = min(y.min() for y in late)
+def _readable(guides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> tuple[float, float]:
+    """Limits that hold the last four fifths of every guide's curves.
+
+    A guide far below the others would flatten their differences to nothing: it is left out of the picture.
+    """
+    ranges = []
+    for curves in guides:
+        last = max(x[-1] for x, _ in curves)
+        late = np.concatenate([y[x >= min(0.2 * last, x[-1])] for x, y in curves])
+        ranges.append((float(late.max()), float(late.min())))
+    ranges.sort(reverse=True)
+    top, bottom = ranges[0]
+    for high, low in ranges[1:]:
+        if high < bottom - 2 * (top - bottom):
+            break
+        bottom = min(bottom, low)
     margin = 0.06 * (top - bottom) or 1.0
     return bottom - margin, top + margin
 
@@ -332,10 +344,10 @@ def _end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Names at the lines' ends, pushed apart where they would overlap."""
     low, high = ax.get_ylim()
     gap = 0.062
-    places: list[float] = []
     ordered = sorted(ends)
+    places: list[float] = []
     for value, _, _ in ordered:
-        place = (value - low) / (high - low)
+        place = max((value - low) / (high - low), 0.02)
         places.append(max(place, places[-1] + gap) if places else place)
     # What was pushed above the top comes back down, taking its neighbours along.
     limit = 1.0
@@ -343,14 +355,8 @@ def _end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         places[i] = min(places[i], limit)
         limit = places[i] - gap
     for place, (value, name, colour) in zip(places, ordered, strict=True):
-        ax.annotate(
-            f"{name}  {value:.1f}".replace("-", "−", 1) if value < 0 else f"{name}  {value:.1f}",
-            (1.015, place),
-            xycoords="axes fraction",
-            color=colour,
-            fontsize=10,
-            va="center",
-        )
+        words = f"{name}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
+        ax.annotate(words, (1.015, place), xycoords="axes fraction", color=colour, fontsize=10, va="center")
 
 
 def _pictures(images: Any, shape: Sequence[int] | None, what: str) -> np.ndarray:
@@ -408,9 +414,9 @@ def _mosaic(
         top += count * (height + gutter) + extra
     side = 0.62 / max(height, width)  # inches per pixel
     if any(blocks) and not label_width:
-        label_width = 0.1 + 0.09 * max(map(len, blocks))
+        label_width = 0.1 + 0.08 * max(map(len, blocks))
     left = 0.15 + label_width
-    top_margin, margin = 0.5 if title else 0.15, 0.15
+    top_margin, margin = 0.45 if title else 0.15, 0.15
     across, down = canvas.shape[1] * side, canvas.shape[0] * side
     whole = left + max(across, 0.1 * len(title or "")) + margin, top_margin + down + bottom
     figure = _figure(*whole, layout=None)

@@ -72,6 +72,13 @@ def test_bounds_show_where_the_guides_differ():
     assert list(dashed.get_xdata()) == [2, 4, 6], "epochs without a measurement have no point"
 
 
+def test_a_guide_far_below_leaves_the_picture_and_is_named_at_the_bottom():
+    ax = plots.bounds({"a": history(0.0), "b": history(-900.0)}).axes[0]
+    assert ax.get_ylim()[0] > -60
+    far, near = ax.texts
+    assert far.get_text() == "b  −902.8 ↓" and far.xy[1] < 0.1 and near.get_text() == "a  −2.8"
+
+
 def test_bounds_without_validation_have_no_legend():
     assert plots.bounds({"a": history(0.0, validation=False)}).axes[0].get_legend() is None
 
