@@ -58,10 +58,8 @@ SETTINGS = {
 
 def load(name: str, folder: str | None, setting: Setting):
     """Rows to train on and held-out rows, the same for every guide."""
-    if name == "digits":
-        train, test = lfm.data.digits().split(test=0.2, seed=0)
-    else:
-        train, test = (lfm.data.fashion_mnist(folder, train=part) for part in (True, False))
+    files = (lfm.data.fashion_mnist(folder, train=part) for part in (True, False))
+    train, test = lfm.data.digits().split(test=0.2, seed=0) if name == "digits" else files
     picked = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: setting.test_rows]
     n = setting.train_rows
     return replace(train, x=train.x[:n], y=train.y[:n]), replace(test, x=test.x[picked], y=test.y[picked])
@@ -107,7 +105,6 @@ def cosine(done: float) -> float:
 
 def fit_one(initial: lfm.Model, factor: lfm.Gaussian, train, test, setting: Setting, seed: int) -> lfm.Fit:
     """Fits a copy of the model with one guide; the held-out bound goes into the history a few times on the way."""
-    model = copy.deepcopy(initial)
     torch.manual_seed(seed)
     guide = lfm.Guide(initial, z=factor)  # a guide looks into the model but does not keep it
     moments = {round(setting.epochs * i / setting.watch) for i in range(1, setting.watch)} - {setting.epochs}
@@ -118,7 +115,7 @@ def fit_one(initial: lfm.Model, factor: lfm.Gaussian, train, test, setting: Sett
 
     budget = {"epochs": setting.epochs, "batch_size": setting.batch_size, "learning_rate": 2e-3}
     way = lfm.SVI(guide, objective=objective(), schedule=cosine, **budget)
-    return lfm.fit(model, train.x, way, seed=seed, callbacks=[watch])
+    return lfm.fit(copy.deepcopy(initial), train.x, way, seed=seed, callbacks=[watch])
 
 
 def score(fit: lfm.Fit, x: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor, float]:
@@ -161,7 +158,8 @@ def figures(
 
 def summary(seeds: list[dict]) -> dict[str, float]:
     """Means over seeds, and the standard error of the bound over seeds."""
-    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in seeds[0].keys() - {"seed", "history"}}
+    names = [name for name in seeds[0] if name not in ("seed", "history")]
+    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in names}
     means["test_bound_error_over_seeds"] = mean_and_error(torch.tensor([s["test_bound"] for s in seeds]))[1]
     return means
 
@@ -225,9 +223,8 @@ def pictures(fits: dict[str, lfm.Fit], images: dict[str, torch.Tensor], train, t
     made["bounds"] = plots.bounds({name: fit.history for name, fit in fits.items()})
     made["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
     made["prior_draws"] = plots.prior_draws(draws, shape=shape, title="E[x | z] for z drawn from the prior")
-    made["latent_map"] = plots.latent_map(
-        means, train.y[rows], names=CLOTHES if train.name == "fashion_mnist" else None
-    )
+    names = CLOTHES if test.name == "fashion_mnist" else None
+    made["latent_map"] = plots.latent_map(means, train.y[rows], names=names)
     for name, figure in made.items():
         figure.savefig(out / f"{name}.png")
 
