@@ -56,7 +56,7 @@ def bounds(
     """
     if not histories or not all(histories.values()):
         raise ShapeError("histories must map each guide to at least one record, as in {'full': fit.history}")
-    figure = _figure(7.2, 4.2)
+    figure = _figure(8.0, 4.2, layout=None)
     ax = _axes(figure)
     ends, seen = [], []
     for (name, history), colour in zip(histories.items(), colours(histories), strict=True):
@@ -90,6 +90,12 @@ def bounds(
         ax.plot([], [], color=QUIET, linewidth=1.4, linestyle=(0, (4, 2)), label=validation)
         ax.legend(loc="lower right", frameon=False, labelcolor=QUIET, fontsize=9, handlelength=2.6)
     _title(ax, title)
+    # Margins set by hand: the names at the right are outside of what a layout engine reckons with.
+    numbers = ax.yaxis.get_major_formatter().format_ticks(list(ax.get_yticks()))
+    left, right = 0.5 + 0.075 * max(map(len, numbers)), 0.3 + 0.075 * (max(map(len, histories)) + 8)
+    width, height = 6.0 + left + right, 4.2
+    figure.set_size_inches(width, height)
+    ax.set_position((left / width, 0.6 / height, 6.0 / width, (height - 1.05) / height))
     return figure
 
 

@@ -42,6 +42,7 @@ def fitted():
 
 FIGURES = {
     "bounds": lambda fit: plots.bounds({"a": history(0.0), "b": history(1.0)}),
+    "long names": lambda fit: plots.bounds({"full-covariance": history(700.0), "per-row": history(-100.0)}),
     "one epoch": lambda fit: plots.bounds({"a": history(0.0, epochs=1)}),
     "gallery": lambda fit: plots.gallery(torch.rand(5, 3, 4, 4), title="colours"),
     "prior_draws": lambda fit: plots.prior_draws(fit.model.sample(6, seed=0)["x"], shape=(4, 4), columns=3),
