@@ -1,0 +1,92 @@
+"""Every experiment runs from a shell with --quick, and what it writes holds up."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+GUIDES = ["mean-field", "low-rank", "full-covariance", "per-row"]
+
+
+def numbers(value):
+    """All the numbers in a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for entry in value for number in numbers(entry)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def check_comparison(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert rows == ["guide", "---", *GUIDES]
+    assert table.strip() in printed and "KL z: closed form" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results["guides"]) == GUIDES
+    assert all(math.isfinite(number) for number in numbers(results))
+    for guide in results["guides"].values():
+        assert [seed["seed"] for seed in guide["seeds"]] == list(range(results["settings"]["seeds"]))
+        for seed in guide["seeds"]:
+            assert len(seed["history"]) == results["settings"]["epochs"]
+            assert seed["history"][-1]["validation_bound"] == seed["test_bound"]
+            assert seed["test_bound"] <= seed["test_log_p"], "a bound above the tighter bound"
+            assert seed["test_bound"] == pytest.approx(
+                seed["test_reconstruction"] - seed["test_kl"], abs=1e-3
+            )
+    expected = {
+        "bounds",
+        "reconstructions",
+        "prior_draws",
+        "latent_map",
+        *(f"walk_{name}" for name in GUIDES),
+    }
+    assert {path.stem for path in out.glob("*.png")} == expected
+
+
+# Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
+RUNS = {
+    "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
+}
+
+
+def experiments():
+    return sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
+
+
+def test_every_experiment_has_a_run():
+    assert sorted(RUNS) == experiments()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "check"),
+    [pytest.param(name, *run, id=" ".join([name, *run[0]])) for name, runs in RUNS.items() for run in runs],
+)
+def test_quick_run(name, options, check, tmp_path):
+    out = tmp_path / "results"
+    command = [sys.executable, ROOT / "experiments" / f"{name}.py", "--quick", "--out", out, *options]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    check(out, done.stdout)
+    for path in out.glob("*.png"):
+        image = np.asarray(Image.open(path).convert("L")).astype(float)
+        assert image.std() > 5, f"{path.name} is blank"
+
+
+def test_experiments_use_public_names_only():
+    for name in experiments():
+        source = (ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8")
+        imports = [line for line in source.splitlines() if "import" in line and "pyro_lfm" in line]
+        assert set(imports) <= {"import pyro_lfm as lfm", "from pyro_lfm import plots"}, name
+        assert "._" not in source, f"{name} reaches for a private name"

@@ -1,0 +1,165 @@
+"""Pictures: what they show, what they refuse, and that they leave matplotlib's state alone."""
+
+import builtins
+import io
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pyro_lfm as lfm
+from pyro_lfm import plots
+
+
+def pixels(figure):
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=60)
+        return np.asarray(Image.open(file).convert("RGB")).astype(float)
+
+
+def history(start, epochs=6, validation=True):
+    """A bound that rises from far below, measured on held-out rows at every second epoch."""
+    return [
+        {
+            "epoch": e,
+            "bound": start - 100 / e**2,
+            "validation_bound": start - 5.0 if validation and e % 2 == 0 else math.nan,
+        }
+        for e in range(1, epochs + 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    model = lfm.Model(z=lfm.StandardNormal(3), x=lfm.Bernoulli(16, logits=lfm.MLP(8)))
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    return lfm.fit(model, torch.ones(20, 16), lfm.SVI(guide, steps=2), seed=0, progress=False)
+
+
+FIGURES = {
+    "bounds": lambda fit: plots.bounds({"a": history(0.0), "b": history(1.0)}),
+    "long names": lambda fit: plots.bounds({"full-covariance": history(700.0), "per-row": history(-100.0)}),
+    "one epoch": lambda fit: plots.bounds({"a": history(0.0, epochs=1)}),
+    "gallery": lambda fit: plots.gallery(torch.rand(5, 3, 4, 4), title="colours"),
+    "prior_draws": lambda fit: plots.prior_draws(fit.model.sample(6, seed=0)["x"], shape=(4, 4), columns=3),
+    "reconstructions": lambda fit: plots.reconstructions(
+        torch.rand(3, 16), {"a": torch.rand(3, 16)}, shape=(4, 4)
+    ),
+    "factor_walk": lambda fit: plots.factor_walk(fit, shape=(1, 4, 4), start=torch.zeros(3), factors=2),
+    "latent_map": lambda fit: plots.latent_map({"a": fit.posterior().mean}, torch.arange(20) % 4),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws(name, fitted):
+    image = pixels(FIGURES[name](fitted))
+    assert image.std() > 5, "blank"
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    assert (border > 250).all(), "something is cut off at the border"
+
+
+def test_bounds_show_where_the_guides_differ():
+    ax = plots.bounds({"a": history(0.0), "b": history(3.0)}).axes[0]
+    low, high = ax.get_ylim()
+    assert -40 < low < -7, "the first epoch, at −100, is left out; the last of every line is in"
+    assert 3 - 100 / 36 < high < 3
+    assert [text.get_text() for text in ax.texts] == ["a  −2.8", "b  0.2"]
+    solid, dashed = ax.lines[0], ax.lines[1]
+    assert solid.get_color() == dashed.get_color() == plots.colours(["a"])[0]
+    assert list(dashed.get_xdata()) == [2, 4, 6], "epochs without a measurement have no point"
+
+
+def test_a_guide_far_below_leaves_the_picture_and_is_named_at_the_bottom():
+    ax = plots.bounds({"a": history(0.0), "b": history(-900.0)}).axes[0]
+    assert ax.get_ylim()[0] > -60
+    far, near = ax.texts
+    assert far.get_text() == "b  −902.8 ↓" and far.xy[1] < 0.1 and near.get_text() == "a  −2.8"
+
+
+def test_bounds_without_validation_have_no_legend():
+    assert plots.bounds({"a": history(0.0, validation=False)}).axes[0].get_legend() is None
+
+
+def test_labels_at_line_ends_never_overlap():
+    ax = plots.bounds({name: history(0.01 * i) for i, name in enumerate("abcd")}).axes[0]
+    places = sorted(text.xy[1] for text in ax.texts)
+    assert min(np.diff(places)) > 0.05 and places[-1] <= 1
+
+
+def test_a_walk_moves_one_factor_and_orders_by_effect():
+    weight = torch.tensor([[0.1, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(0.5))
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=mean))
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
+    fit = lfm.fit(model, torch.randn(10, 4), lfm.SVI(guide, steps=1), seed=0, progress=False)
+    figure = plots.factor_walk(fit, shape=(2, 2), steps=3)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["$z_{2}$", "$z_{1}$"]
+    canvas = figure.axes[0].images[0].get_array()[..., 0]
+    first, last = canvas[:2, :2], canvas[:2, -2:]
+    assert first[0, 1] == 1 and last[0, 1] == 0, "the second entry runs from white to black"
+    assert np.array_equal(first[1], last[1]), "entries that read neither factor stay"
+
+
+def test_pictures_are_dark_ink_on_white():
+    canvas = plots.gallery(torch.tensor([[0.0, 1.0, 2.0, -1.0]]), shape=(2, 2)).axes[0].images[0].get_array()
+    assert canvas[..., 0].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_map_of_two_factors_is_the_space_itself():
+    means = torch.randn(30, 2)
+    ax = plots.latent_map(means, torch.zeros(30)).axes[0]
+    assert ax.get_xlabel() == ""
+    shown = np.asarray(ax.collections[0].get_offsets())
+    assert np.allclose(np.sort(shown, axis=0), np.sort(means.numpy(), axis=0))
+
+
+TWO_LATENTS = lfm.Model(a=lfm.StandardNormal(1), b=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.MLP(2)))
+
+REFUSALS = {
+    "flat rows without a shape": (lambda fit: plots.gallery(torch.rand(2, 16)), "shape="),
+    "rows of another size": (lambda fit: plots.gallery(torch.rand(2, 15), shape=(4, 4)), "16 columns"),
+    "two channels": (lambda fit: plots.gallery(torch.rand(2, 2, 4, 4)), "channels"),
+    "no pictures": (lambda fit: plots.gallery(torch.rand(0, 4, 4)), "pictures"),
+    "too few reconstructions": (
+        lambda fit: plots.reconstructions(torch.rand(3, 4, 4), {"a": torch.rand(2, 4, 4)}),
+        "a must have one picture for each of the 3",
+    ),
+    "no history": (lambda fit: plots.bounds({}), "record"),
+    "labels of other rows": (lambda fit: plots.latent_map(torch.randn(5, 3), torch.zeros(4)), "labels"),
+    "one factor": (lambda fit: plots.latent_map(torch.randn(5, 1), torch.zeros(5)), "K of at least 2"),
+    "too few names": (lambda fit: plots.latent_map(torch.randn(5, 2), torch.arange(5), names=["a"]), "names"),
+    "a start elsewhere": (lambda fit: plots.factor_walk(fit, shape=(4, 4), start=torch.zeros(2)), "start"),
+    "two latents": (lambda fit: plots.factor_walk(type("Fit", (), {"model": TWO_LATENTS})), "one latent"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_says_why(name, fitted):
+    act, words = REFUSALS[name]
+    with pytest.raises(ValueError, match=words):
+        act(fitted)
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **keywords):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'pyro_lfm\[plot\]'"):
+        plots.gallery(torch.rand(2, 4, 4))
+
+
+def test_importing_and_drawing_touch_no_pyplot():
+    program = (
+        "import sys, torch; from pyro_lfm import plots; assert 'matplotlib' not in sys.modules; "
+        "plots.gallery(torch.rand(2, 4, 4)); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
