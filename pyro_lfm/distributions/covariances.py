@@ -123,11 +123,13 @@ def _shaped(law: Any, event: torch.Size) -> Any:
 
 
 class LowRank(Covariance):
-    """Σ = W Wᵀ + diag(σ²), W of shape (D, rank).
+    """Σ = W Wᵀ + diag(σ²), W = diag(σ) V with V of shape (D, rank).
 
-    >>> law = LowRank(1).distribution(torch.zeros(3), torch.ones(6), torch.Size((3,)))
-    >>> float(law.covariance_matrix[0, 1])
-    1.0
+    Scaled by σ, the low-rank part shrinks with the variances: a guide that sharpens keeps its correlations.
+
+    >>> law = LowRank(1, min_scale=0.0).distribution(torch.zeros(3), torch.ones(6), torch.Size((3,)))
+    >>> float(law.covariance_matrix[0, 1] / law.covariance_matrix[0, 0])
+    0.5
     """
 
     def __init__(self, rank: int, source: Any = None, *, min_scale: float = 1e-3):
@@ -145,9 +147,11 @@ class LowRank(Covariance):
     def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
-        factor = raw[..., dim:].reshape(*raw.shape[:-1], dim, self.rank)
-        diagonal = self.scale(raw[..., :dim]).square()
-        return _shaped(dist.LowRankMultivariateNormal(flat, factor, diagonal, validate_args=False), event)
+        scale = self.scale(raw[..., :dim])
+        factor = scale.unsqueeze(-1) * raw[..., dim:].reshape(*raw.shape[:-1], dim, self.rank)
+        return _shaped(
+            dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
+        )
 
     def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
         raise DeclarationError("LowRank takes no Fixed or initial value: use Full with the matrix")
@@ -157,10 +161,14 @@ class LowRank(Covariance):
 
 
 class Full(Covariance):
-    """Σ = L Lᵀ, L lower triangular with a positive diagonal.
+    """Σ = L Lᵀ, L = diag(s) (I + N) with s > 0 and N strictly lower triangular.
 
-    >>> Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,))).scale_tril[1, 0]
-    tensor(3.)
+    Scaled by s, the entries below the diagonal shrink with the variances: a guide that sharpens keeps its
+    correlations, where free entries would have to shrink one by one.
+
+    >>> law = Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,)))
+    >>> float(law.scale_tril[1, 0] / law.scale_tril[1, 1])
+    3.0
     """
 
     def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
@@ -177,11 +185,11 @@ class Full(Covariance):
     def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
-        tril = torch.diag_embed(self.scale(raw[..., :dim]))
         row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
-        below = raw.new_zeros(*raw.shape[:-1], dim, dim)
-        below[..., row, column] = raw[..., dim:]
-        return _shaped(dist.MultivariateNormal(flat, scale_tril=tril + below, validate_args=False), event)
+        unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
+        unit[..., row, column] = raw[..., dim:]
+        tril = self.scale(raw[..., :dim]).unsqueeze(-1) * unit
+        return _shaped(dist.MultivariateNormal(flat, scale_tril=tril, validate_args=False), event)
 
     def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
         dim = prod(event)
@@ -191,4 +199,5 @@ class Full(Covariance):
         if bool(failed) or not torch.allclose(value, value.mT):
             raise DeclarationError("covariance must be a symmetric positive definite matrix")
         row, column = torch.tril_indices(dim, dim, -1)
-        return torch.cat([self.unscale(tril.diagonal()), tril[row, column]])
+        unit = tril / tril.diagonal().unsqueeze(-1)
+        return torch.cat([self.unscale(tril.diagonal()), unit[row, column]])

@@ -30,8 +30,8 @@ def entrywise(support: Any) -> Any:
 
 def is_real(support: Any) -> bool:
     """Whether a support is all the reals, entry by entry."""
-    support = entrywise(support)
-    return support is constraints.real or support is constraints.real_vector
+    # By type: a copied or unpickled support is another object.
+    return isinstance(entrywise(support), type(constraints.real))
 
 
 def from_reals(support: Any) -> Any:

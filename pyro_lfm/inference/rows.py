@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from contextlib import closing
 
 import torch
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import TrainingError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines import Eager
+from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.runtime import Stream
@@ -38,11 +41,22 @@ def fit_rows(
         table.resize(batch.total)
         if start is not None:
             table.rows.data = start[k].clone()
+    with torch.enable_grad():
+        _optimise(model, guide, batch, steps, seed)
+    return guide
+
+
+def _optimise(model: AnyModel, guide: AnyGuide, batch: Batch, steps: int, seed: int) -> None:
     engine = Eager(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device))
     rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps))
     # Near the exact posterior this gradient has no noise.
     objective = ELBO(particles=4, gradient="sticking-the-landing")
-    for rate in rates.tolist():
-        engine.step(batch, objective.at(1.0), rate, "guide")
-    engine.close()
-    return guide
+    with closing(engine):
+        for rate in rates.tolist():
+            try:
+                engine.step(batch, objective, rate, "guide")
+            except NotFinite:
+                raise TrainingError(
+                    "the bound of rows not seen in training is not finite while their own parameters are optimised: a "
+                    "lower PerRow(learning_rate=...), or scaled data"
+                ) from None
