@@ -1,9 +1,10 @@
 """Deep latent factor models, declared in a few lines and fitted by variational inference on Pyro."""
 
-from pyro_lfm import data, testing
+from pyro_lfm import data, plots, testing
 from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
+from pyro_lfm.distributions.lookup import Lookup
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
 from pyro_lfm.factors import Factor, Prior
@@ -36,6 +37,7 @@ __all__ = [
     "Isotropic",
     "Learned",
     "Linear",
+    "Lookup",
     "LowRank",
     "Model",
     "PerRow",
@@ -50,5 +52,6 @@ __all__ = [
     "data",
     "describe",
     "fit",
+    "plots",
     "testing",
 ]

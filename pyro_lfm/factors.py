@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributions import constraints, transform_to
 
 from pyro_lfm import shapes
+from pyro_lfm.distributions.lookup import Lookup, lookup
 from pyro_lfm.distributions.sources import (
     KINDS,
     Fixed,
@@ -182,6 +183,11 @@ class Factor(nn.Module):
         shape = self.raw_shape(parameter)
         if isinstance(source, PerRow):
             return Table(self.start(parameter), source.rows, source.learning_rate)
+        if isinstance(source, Lookup):
+            parents = list(self._parents.values())
+            return lookup(
+                source, parents, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v)
+            )
         if source is None or isinstance(source, Learned | Fixed):
             return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
         return network(source, [p.code_shape for p in self._parents.values()], shape, what)

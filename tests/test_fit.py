@@ -44,7 +44,7 @@ def test_a_fit_raises_the_bound():
     model, guide, data = prepared(n=200)
     before = lfm.ELBO(particles=20).bound(model, guide, lfm.Batch(data)).per_row.mean()
     fit = lfm.fit(
-        model, data, lfm.SVI(guide, epochs=60, batch_size=50, learning_rate=5e-3), seed=0, progress=False
+        model, data, lfm.SVI(guide, epochs=100, batch_size=50, learning_rate=1e-2), seed=0, progress=False
     )
     assert fit.bound(data, draws=20).mean() > before + 0.5
 

@@ -13,7 +13,7 @@ def cosine(fraction):
     return 0.5 * (1 + math.cos(math.pi * fraction))
 
 
-def linear_gaussian(seed, features=6, latent=4, rows=100):
+def linear_gaussian(seed, features=6, latent=4, rows=400):
     """A model with W, μ and Ψ held, data drawn from it, and the exact log p(x) of each row."""
     generator = torch.Generator().manual_seed(seed)
     options = {"generator": generator, "dtype": torch.float64}
@@ -63,10 +63,10 @@ def gaps_of(seed):
         guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=covariance))
         svi = lfm.SVI(
             guide,
-            objective=lfm.ELBO(particles=16),
-            steps=1000,
+            objective=lfm.ELBO(particles=16, gradient="sticking-the-landing"),
+            steps=800,
             batch_size=len(data),
-            learning_rate=0.03,
+            learning_rate=0.06,
             schedule=cosine,
         )
         fit = lfm.fit(model, data, svi, seed=seed, progress=False)
@@ -81,7 +81,7 @@ def test_gap_of_each_guide_is_the_closed_form(seed):
     """Gap of mean field: ½[Σ ln Mⱼⱼ − ln|M|]; of the full covariance: 0; low rank lies between."""
     gaps, mean_field = gaps_of(seed)
     assert gaps["mean-field"] == pytest.approx(mean_field, abs=1e-4)
-    assert 0 <= gaps["full"] < 1e-4
+    assert -1e-12 < gaps["full"] < 1e-4
     assert gaps["full"] < gaps["low-rank"] < gaps["mean-field"]
 
 
@@ -120,11 +120,13 @@ def fitted_likelihood(data, latent, **options):
     ("load", "latent", "published", "options"),
     [
         (load_iris, 2, -2.699751868, {"steps": 2000, "learning_rate": 0.03}),
-        (load_digits, 10, -159.993731201, {"steps": 2500, "learning_rate": 0.1}),
+        (load_digits, 10, -159.993731201, {"steps": 3000, "learning_rate": 0.05}),
     ],
 )
 def test_linear_vae_reaches_the_ppca_likelihood(load, latent, published, options):
+    # Centred: from a mean of zero the bias must travel far, while the weaker factors fade and are slow to return.
     data = torch.as_tensor(load().data, dtype=torch.float64)
+    data = data - data.mean(0)
     exact = ppca_likelihood(data, latent)
     assert exact == pytest.approx(published, abs=1e-8)
     likelihood, bound = fitted_likelihood(data, latent, **options)

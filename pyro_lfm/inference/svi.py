@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
-from math import ceil, nan
 from typing import Any, Literal
 
 import pyro.infer
 import torch
-from tqdm.auto import tqdm
+from pyro import poutine
 
+from pyro_lfm.bounds import latent_sites
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.guides import AnyGuide, as_guide
-from pyro_lfm.inference.checkpoint import Checkpoint
-from pyro_lfm.inference.engines import ENGINES, Engine, Result, evaluate
-from pyro_lfm.inference.failure import NotFinite, failure
-from pyro_lfm.inference.rows import fit_rows
-from pyro_lfm.inference.snapshots import Best, Snapshot
+from pyro_lfm.guides import AnyGuide, Guide, as_guide
+from pyro_lfm.inference.engines import ENGINES
+from pyro_lfm.inference.floors import warn_of_floors
+from pyro_lfm.inference.loop import Loop
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.runtime import Stream
+from pyro_lfm.programs import Program, evaluating
+from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import number, whole
 
 
 @dataclass(eq=False)
-class SVI:
+class SVI(Inference):
     """Fits model and guide by gradients of a bound.
 
     Args:
@@ -97,154 +96,61 @@ class SVI:
                 f'pyro.infer.{kind} only knows how to do whole steps of Pyro: use engine="pyro"'
             )
         # Which engine serves: the plain step unless Pyro's own is asked for, or the objective knows no other.
-        self._engine = "pyro" if self.engine == "pyro" or whole_steps else "eager"
-        if self.alternate and self._engine == "pyro":
+        self.chosen_engine = "pyro" if self.engine == "pyro" or whole_steps else "eager"
+        if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
 
-
-@dataclass
-class Loop:
-    """The training of one fit: epochs over shuffled indices, history, validation, patience, checkpoints."""
-
-    model: AnyModel
-    guide: AnyGuide
-    svi: SVI
-    table: Table
-    validation: Table | None
-    seed: int
-    progress: bool
-    report: Callable[[dict[str, Any]], bool]
-    checkpoint: Checkpoint | None
-    history: list[dict[str, Any]] = field(default_factory=list)
-    held_out_tables: list[torch.Tensor] | None = None
-
-    def __post_init__(self) -> None:
-        self.batch_size = min(self.svi.batch_size, len(self.table))
-        self.per_epoch = ceil(len(self.table) / self.batch_size)
-        self.total_steps = self.svi.steps or (self.svi.epochs or 0) * self.per_epoch
-        self.complete = frozenset(n for n, missing in self.table.has_missing.items() if not missing)
-        self.shuffle = torch.Generator().manual_seed(self.seed)
-
-    def batch(self, table: Table, index: torch.Tensor) -> Batch:
-        device = self.model.device
-        data = table.take(index, self.model.dtype, device)
-        complete = self.complete if table is self.table else frozenset()
-        return Batch(data, index.to(device), len(table), complete=complete)
-
-    def run(self) -> None:
-        self.model.train()
-        self.guide.train()
-        stream = Stream(self.seed, self.model.device)
-        make = ENGINES[self.svi._engine]
-        engine = make(self.model, self.guide, self.svi.optimizer, self.svi.learning_rate, stream)
-        best = Best(self.model, self.guide)
-        with closing(engine):
-            step, epoch = 0, 0
-            if self.checkpoint and (saved := self.checkpoint.load(self.model, self.guide)):
-                step, epoch = self._resume(saved, engine, best)
-            bar = tqdm(
-                total=self.total_steps * self.batch_size,
-                unit="row",
-                disable=not self.progress,
-                initial=step * self.batch_size,
+    def run(self, task: Task) -> Fit:
+        """Raises the bound in φ and θ together (or in turn); see the class."""
+        model, guide = task.model, self.guide
+        if isinstance(guide, Guide) and guide.latents.keys() != model.latents.keys():
+            raise DeclarationError(
+                f"the guide serves {', '.join(guide.latents)}; the model's latents are {', '.join(model.latents)}"
             )
-            with bar:
-                while step < self.total_steps and not best.exhausted(self.svi.patience):
-                    epoch += 1
-                    record, step = self._epoch(engine, epoch, step, bar)
-                    self.history.append(record)
-                    stopped = self.report(record)
-                    if self.svi.patience:
-                        best.see(record)
-                    if self.checkpoint:
-                        self.checkpoint.save(self._state(engine, step, epoch, best))
-                    if stopped:
-                        break
-        if self.svi.patience:
-            best.restore()
-
-    def _epoch(self, engine: Engine, epoch: int, step: int, bar: Any) -> tuple[dict[str, Any], int]:
-        began, rows = time.perf_counter(), 0
-        good = Snapshot(self.model, self.guide)
-        sums = torch.zeros(3, dtype=torch.float64)
-        for index in torch.randperm(len(self.table), generator=self.shuffle).split(self.batch_size):
-            if step >= self.total_steps:
-                break
-            batch = self.batch(self.table, index)
-            result = self._step(engine, batch, step, epoch, good)
-            sums += len(index) * torch.tensor(
-                [result.bound, result.reconstruction, result.kl], dtype=torch.float64
-            )
-            step, rows = step + 1, rows + len(index)
-            bar.update(len(index))
-            bar.set_postfix_str(f"epoch {epoch}, {result.bound:.2f} nats/row", refresh=False)
-        bound, reconstruction, kl = (sums / rows).tolist()
-        record = {
-            "epoch": epoch,
-            "step": step,
-            "bound": bound,
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "validation_bound": self._validate() if self.validation is not None else nan,
-            "seconds": time.perf_counter() - began,
-        }
-        return record, step
-
-    def _step(self, engine: Engine, batch: Batch, step: int, epoch: int, good: Snapshot) -> Result:
-        fraction = step / max(1, self.total_steps - 1)
-        objective = self.svi.objective
-        objective = objective.at(fraction) if isinstance(objective, ELBO) else objective
-        rate = self.svi.schedule(fraction) if self.svi.schedule else 1.0
-        part = "both"
-        if self.svi.alternate:
-            part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
+        _size_tables(len(task.table), model, guide)
+        model.to(task.device)
+        guide.to(task.device)
+        _meet(model, guide, task.table)
+        result = Fit(model, guide, task.table, self.objective)
+        loop = Loop(self, task, result)
         try:
-            return engine.step(batch, objective, rate, part)
-        except NotFinite as error:
-            raise failure(self.model, self.guide, batch, epoch, good, error.parameter) from None
-        except (ValueError, torch.linalg.LinAlgError) as error:
-            # A law refuses its parameters: a declaration that cannot work fails in the first step already.
-            if step == 0 or isinstance(error, DeclarationError | DataError):
-                good.restore()
-                raise
-            raise failure(self.model, self.guide, batch, epoch, good, None, str(error)) from error
+            loop.run()
+        finally:
+            model.eval()
+            guide.eval()
+        warn_of_floors(result)
+        return result
 
-    def _validate(self) -> float:
-        """The bound on the validation rows, with the same noise after every epoch."""
-        assert self.validation is not None
-        if self.guide.tables:
-            whole = self.batch(self.validation, torch.arange(len(self.validation)))
-            # The tables found after the last epoch are near those to be found now.
-            known = self.held_out_tables
-            guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
-            self.held_out_tables = [table.rows.detach() for table in guide.tables]
-            stream = Stream(self.seed + 1, self.model.device)
-            return evaluate(self.model, guide, self.svi.objective, whole, stream).bound
-        stream, total = Stream(self.seed + 1, self.model.device), 0.0
-        for index in self.validation.blocks(self.batch_size):
-            batch = self.batch(self.validation, index)
-            total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream).bound
-        return total / len(self.validation)
 
-    def _state(self, engine: Engine, step: int, epoch: int, best: Best) -> dict[str, Any]:
-        return {
-            "best": best.state(),
-            "model": self.model.state_dict(),
-            "guide": self.guide.state_dict(),
-            "engine": engine.state(),
-            "stream": engine.stream.state,
-            "shuffle": self.shuffle.get_state(),
-            "step": step,
-            "epoch": epoch,
-            "history": self.history,
-        }
+def _size_tables(rows: int, *programs: Program) -> None:
+    """Gives every table of rows (``PerRow``) its size; one that has another belongs to other data."""
+    for program in programs:
+        for table in program.tables:
+            if len(table.rows) not in (0, rows):
+                raise DataError(
+                    f"a PerRow table holds {len(table.rows)} rows; the data have {rows}: a table belongs to its rows, "
+                    "declare a new one, or use fit.posterior(data) for rows not seen in training"
+                )
+            table.resize(rows)
 
-    def _resume(self, saved: dict[str, Any], engine: Engine, best: Best) -> tuple[int, int]:
-        best.load(saved["best"])
-        self.model.load_state_dict(saved["model"])
-        self.guide.load_state_dict(saved["guide"])
-        engine.load(saved["engine"])
-        engine.stream.state = saved["stream"]
-        self.shuffle.set_state(saved["shuffle"])
-        self.history.extend(saved["history"])
-        return saved["step"], saved["epoch"]
+
+def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> None:
+    """One trial on the first row: parameters declared in programs are made, and the guide draws what it should."""
+    index = torch.zeros(1, dtype=torch.long)
+    batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
+    model.settle(batch)
+    guide.settle(batch)
+    if isinstance(guide, Guide):
+        return
+    with evaluating(guide), isolated(Stream(0, guide.device), guide.device), torch.no_grad():
+        sites = latent_sites(poutine.trace(guide).get_trace(batch))
+    if sites.keys() != model.latents.keys():
+        raise DeclarationError(
+            f"the guide draws {', '.join(sites) or 'nothing'}; the model's latents are {', '.join(model.latents)}"
+        )
+    for name, variable in model.latents.items():
+        if variable.per_row != any(frame.name == "rows" for frame in sites[name]["cond_indep_stack"]):
+            where = "inside" if variable.per_row else "outside"
+            raise DeclarationError(
+                f"the guide must draw {name} {where} `with batch.plate():`, as the model does"
+            )

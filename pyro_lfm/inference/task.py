@@ -1,0 +1,41 @@
+"""What ``fit`` hands to a way of inference, and what such a way must be."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pyro_lfm.data.readers import Table
+from pyro_lfm.inference.checkpoint import Checkpoint
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.model import AnyModel
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model and rows that fit it, read and checked, and how the fit is to be accompanied."""
+
+    model: AnyModel
+    table: Table
+    validation: Table | None
+    seed: int
+    callbacks: Sequence[Callable[[dict[str, Any], Fit], Any]]
+    progress: bool
+    device: torch.device
+    checkpoint: Checkpoint | None
+
+    def report(self, record: dict[str, Any], result: Fit) -> bool:
+        """Shows a record to every callback; whether one of them asks to stop."""
+        return any([bool(answer) for answer in [callback(record, result) for callback in self.callbacks]])
+
+
+class Inference(ABC):
+    """A way to fit a declared model to rows: what ``lfm.fit`` is given."""
+
+    @abstractmethod
+    def run(self, task: Task) -> Fit:
+        """Fits the task's model in place."""
