@@ -50,7 +50,7 @@ def _optimise(model: AnyModel, guide: AnyGuide, batch: Batch, steps: int, seed: 
     engine = Eager(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device))
     rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps))
     # Near the exact posterior this gradient has no noise.
-    objective = ELBO(particles=4, gradient="sticking-the-landing")
+    objective = ELBO(particles=2, gradient="sticking-the-landing")
     with closing(engine):
         for rate in rates.tolist():
             try:
