@@ -57,7 +57,9 @@ def fit(
     """
     model = as_model(model)
     if not isinstance(inference, Inference):
-        raise DeclarationError(f"inference must be lfm.SVI(guide, ...); got {type(inference).__name__}")
+        raise DeclarationError(
+            f"inference must be lfm.SVI(guide, ...), lfm.EM() or another Inference; got {type(inference).__name__}"
+        )
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
     seed = int(torch.randint(2**31, ())) if seed is None else whole("seed", seed, least=0)
