@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -140,7 +141,7 @@ class FactorisedPosterior(_OfModel):
 
     def laws(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
         found = self.marginals(batch)
-        return {name: lambda values, law=law: law for name, law in found.items()}
+        return {name: partial(_independent_of, law) for name, law in found.items()}
 
     def marginals(self, batch: Batch) -> dict[str, Any]:
         form = linear_form(self.model)
@@ -149,6 +150,11 @@ class FactorisedPosterior(_OfModel):
     def describe(self) -> str:
         latents, seen = ", ".join(self.model.latents), ", ".join(self.model.observed)
         return f"the best fully factorised posterior of {latents} given {seen}, in closed form"
+
+
+def _independent_of(law: Any, values: dict[str, Tensor]) -> Any:
+    """The law of a latent whatever the values of those before it."""
+    return law
 
 
 def linear_form(model: Any, asked: str = "this guide", remedy: str = "use lfm.EM()") -> LinearForm:

@@ -80,11 +80,6 @@ class EM(Inference):
     def run(self, task: Task) -> Fit:
         """Climbs log p(x); see the class."""
         form = recognise(task.model, "lfm.EM")
-        options = {
-            "iterations": self.iterations,
-            "tolerance": self.tolerance,
-            "accelerate": self.accelerate,
-        }
         return climb(
             task,
             form,
@@ -93,5 +88,10 @@ class EM(Inference):
             restarts=self.restarts,
             iterations=self.iterations,
             bound=lambda parameters, x: parameters.log_likelihood(x),
-            ascend=partial(form.climb, **options),
+            ascend=partial(
+                form.climb,
+                iterations=self.iterations,
+                tolerance=self.tolerance,
+                accelerate=self.accelerate,
+            ),
         )

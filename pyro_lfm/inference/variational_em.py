@@ -58,12 +58,6 @@ class VariationalEM(Inference):
     def run(self, task: Task) -> Fit:
         """Climbs the bound; see the class."""
         form = linear_form(task.model, "lfm.VariationalEM")
-        options = {
-            "iterations": self.iterations,
-            "tolerance": self.tolerance,
-            "accelerate": self.accelerate,
-            "factorised": True,
-        }
         return climb(
             task,
             form,
@@ -72,5 +66,11 @@ class VariationalEM(Inference):
             restarts=1,
             iterations=self.iterations,
             bound=lambda parameters, x: parameters.log_likelihood(x) - gap(parameters, x),
-            ascend=partial(form.climb, **options),
+            ascend=partial(
+                form.climb,
+                iterations=self.iterations,
+                tolerance=self.tolerance,
+                accelerate=self.accelerate,
+                factorised=True,
+            ),
         )
