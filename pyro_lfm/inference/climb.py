@@ -56,11 +56,10 @@ def climb(
     task.model.eval()
     if found.floored:
         warnings.warn(
-            f"{found.floored} sit on their floor min_scale: the likelihood would grow without bound below it, so it "
-            "says little. Drop constant columns, take fewer factors or classes, or raise min_scale to the noise that "
-            "you know",
+            f"on the floor min_scale: {found.floored}. The likelihood would grow without bound below it, so it says "
+            "little: drop constant columns, take fewer factors or classes, or raise min_scale to the noise that you know",
             ScaleFloorWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
     return result
 
