@@ -164,17 +164,23 @@ def loadings(
     largest = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
     options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
     if shape is not None:
-        figure = _figure(1.7 + 0.95 * latent, 0.5 + 1.0 * len(arrays))
-        grid = figure.subplots(len(arrays), latent, squeeze=False)
-        for row, (name, array) in enumerate(arrays.items()):
-            for column, ax in enumerate(grid[row]):
-                picture = ax.imshow(array[:, column].reshape(shape), **options)
+        # Methods run across where that is the wider picture.
+        across = latent < len(arrays)
+        size = (len(arrays), latent) if across else (latent, len(arrays))
+        margin = (0.9, 0.9) if across else (2.4, 0.5)
+        figure = _figure(margin[0] + 1.15 * size[0], margin[1] + 1.15 * size[1])
+        grid = figure.subplots(size[1], size[0], squeeze=False)
+        for i, (name, array) in enumerate(arrays.items()):
+            for k, ax in enumerate(grid[:, i] if across else grid[i]):
+                picture = ax.imshow(array[:, k].reshape(shape), **options)
                 ax.set_xticks([])
                 ax.set_yticks([])
                 ax.spines[:].set_color(FAINT)
-            grid[row][0].set_ylabel(
-                name, color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8
-            )
+            ax = grid[0, i] if across else grid[i, 0]
+            if across:
+                ax.set_title(name.replace(", ", ",\n"), color=INK, fontsize=9.5)
+            else:
+                ax.set_ylabel(name, color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8)
     else:
         figure = _figure(2.4 + (0.6 + 0.35 * latent) * len(arrays), 1.0 + 0.24 * dim)
         grid = figure.subplots(1, len(arrays), sharey=True, squeeze=False)
