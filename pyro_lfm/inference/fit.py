@@ -35,7 +35,7 @@ def fit(
         model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch; trained in place.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
             these by name; a bare one means the model's only observed factor. NaN means missing.
-        inference: how, as in ``lfm.SVI(guide)``.
+        inference: how, as in ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
         validation: more rows of the same kind, whose bound is measured after every epoch.
         seed: of all noise and shuffling; by default one drawn from torch. Weights start where the declaration
             put them: set ``torch.manual_seed`` before it.
