@@ -1,11 +1,14 @@
 # The two commands of the README: `make demo` and `make test`. Both make their environment if need be.
+PYTHON ?= python3
 PY := .venv/bin/python
+# Two threads: more cost time at these sizes, and the seeds' results are those of two.
 RUN := OMP_NUM_THREADS=2 $(PY)
 
-.PHONY: demo test fashion format
+.PHONY: demo test fashion format clean
 
+# torch comes first, and pinned: on its own, pip would take the newest build that some dependency admits.
 .venv/ready: pyproject.toml constraints.txt
-	python3 -m venv .venv
+	$(PYTHON) -m venv .venv
 	$(PY) -m pip install -q -c constraints.txt torch
 	$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
@@ -23,5 +26,8 @@ test: .venv/ready
 	$(RUN) -m pytest --cov=pyro_lfm --cov-report=term
 
 format: .venv/ready
-	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf .venv runs

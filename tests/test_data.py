@@ -76,6 +76,11 @@ def test_missing_marks_of_every_kind():
         assert torch.equal(taken.isnan(), torch.from_numpy(np.isnan(holed)))
 
 
+def test_a_labelled_data_set_stands_for_its_images():
+    data = lfm.data.digits()
+    assert torch.equal(lfm.data.read(data, ["x"]).take(torch.tensor([5]))["x"], data.x[5:6])
+
+
 def test_a_series_is_a_column():
     series = pd.Series([0.0, 1.0, 2.0], name="label")
     table = lfm.data.read(series, ["x"])

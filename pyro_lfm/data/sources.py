@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.errors import DataError, ShapeError
 
 KINDS = "a NumPy array, tensor, DataFrame, sparse matrix, list of rows or torch Dataset"
@@ -26,6 +27,8 @@ class Source:
 
 def open_source(data: Any, names: Sequence[str]) -> Source:
     """The source behind `data`, which must serve every one of `names`."""
+    if isinstance(data, Labelled):
+        data = data.x
     if isinstance(data, DataLoader):
         raise DataError(
             f"{names[0]} must be {KINDS}; got a DataLoader: give its .dataset, the fit batches itself"

@@ -1,0 +1,128 @@
+"""The bound by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_lfm.errors import ShapeError
+from pyro_lfm.plots.style import FAINT, QUIET, colours, new_figure, plain_axes, set_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def bounds(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    validation: str = "held out",
+    title: str | None = "Evidence bound by epoch",
+) -> Figure:
+    """The bound of each guide by epoch: training solid, validation dashed, each line named at its end.
+
+    The vertical axis shows where the guides differ: the first epochs, far below, run out of the picture, and so does
+    a guide that is far below all others; its name then stands at the bottom with an arrow.
+
+    Args:
+        histories: guide -> its history, as ``fit.history``: records with epoch, bound and validation_bound (NaN
+            or None where it was not measured).
+        validation: what the dashed lines are called.
+
+    >>> record = {"epoch": 1, "bound": -3.0, "validation_bound": float("nan")}
+    >>> bounds({"mean-field": [record]}).axes[0].get_ylabel()
+    'nats per row'
+    """
+    if not histories or not all(histories.values()):
+        raise ShapeError("histories must map each guide to at least one record, as in {'full': fit.history}")
+    figure = new_figure(8.0, 4.2, layout=None)
+    ax = plain_axes(figure)
+    ends, seen = [], []
+    for (name, history), colour in zip(histories.items(), colours(histories), strict=True):
+        training = _curve(history, "bound")
+        held_out = _curve(history, "validation_bound")
+        marker = "o" if len(training[0]) < 2 else None
+        ax.plot(*training, color=colour, linewidth=1.8, marker=marker, solid_capstyle="round")
+        if len(held_out[0]):
+            dot = 3.0 if len(held_out[0]) < 20 else 0.0
+            ax.plot(
+                *held_out,
+                color=colour,
+                linewidth=1.4,
+                linestyle=(0, (4, 2)),
+                marker="o",
+                markersize=dot,
+                clip_on=False,
+            )
+        seen.append([curve for curve in (training, held_out) if len(curve[0])])
+        ends.append((float(training[1][-1]), name, colour))
+    ax.set_ylim(*_readable(seen))
+    epochs = np.concatenate([x for curves in seen for x, _ in curves])
+    ax.set_xlim(epochs.min(), max(epochs.max(), epochs.min() + 1))
+    _end_labels(ax, ends)
+    ax.set_xlabel("epoch", color=QUIET)
+    ax.set_ylabel("nats per row", color=QUIET)
+    ax.grid(axis="y", color=FAINT, linewidth=0.6)
+    dashed = any(len(_curve(history, "validation_bound")[0]) for history in histories.values())
+    if dashed:
+        ax.plot([], [], color=QUIET, linewidth=1.8, label="training")
+        ax.plot([], [], color=QUIET, linewidth=1.4, linestyle=(0, (4, 2)), label=validation)
+        ax.legend(loc="lower right", frameon=False, labelcolor=QUIET, fontsize=9, handlelength=2.6)
+    set_title(ax, title)
+    # Margins set by hand: the names at the right are outside of what a layout engine reckons with.
+    numbers = ax.yaxis.get_major_formatter().format_ticks(list(ax.get_yticks()))
+    left, right = 0.5 + 0.075 * max(map(len, numbers)), 0.3 + 0.075 * (max(map(len, histories)) + 8)
+    width, height = 6.0 + left + right, 4.2
+    figure.set_size_inches(width, height)
+    ax.set_position((left / width, 0.6 / height, 6.0 / width, (height - 1.05) / height))
+    return figure
+
+
+def _curve(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values, where there are any."""
+    pairs = [(record["epoch"], record[key]) for record in history if record.get(key) is not None]
+    pairs = [(epoch, value) for epoch, value in pairs if math.isfinite(value)]
+    table = np.array(pairs, dtype=float).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _readable(guides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> tuple[float, float]:
+    """Limits that hold the last four fifths of every guide's curves.
+
+    A guide far below the others would flatten their differences to nothing: it is left out of the picture.
+    """
+    ranges = []
+    for curves in guides:
+        last = max(x[-1] for x, _ in curves)
+        late = np.concatenate([y[x >= min(0.2 * last, x[-1])] for x, y in curves])
+        ranges.append((float(late.max()), float(late.min())))
+    ranges.sort(reverse=True)
+    top, bottom = ranges[0]
+    for high, low in ranges[1:]:
+        if high < bottom - 2 * (top - bottom):
+            break
+        bottom = min(bottom, low)
+    margin = 0.06 * (top - bottom) or 1.0
+    return bottom - margin, top + margin
+
+
+def _end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names at the lines' ends, pushed apart where they would overlap."""
+    low, high = ax.get_ylim()
+    gap = 0.062
+    ordered = sorted(ends)
+    places: list[float] = []
+    for value, _, _ in ordered:
+        place = max((value - low) / (high - low), 0.02)
+        places.append(max(place, places[-1] + gap) if places else place)
+    # What was pushed above the top comes back down, taking its neighbours along.
+    limit = 1.0
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], limit)
+        limit = places[i] - gap
+    for place, (value, name, colour) in zip(places, ordered, strict=True):
+        words = f"{name}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
+        ax.annotate(words, (1.015, place), xycoords="axes fraction", color=colour, fontsize=10, va="center")

@@ -1,0 +1,122 @@
+"""The latent space in the plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_lfm.errors import ShapeError
+from pyro_lfm.plots.style import CLASSES, FAINT, INK, QUIET, as_array, colours, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def latent_map(
+    means: Any,
+    labels: Any,
+    *,
+    names: Sequence[str] | None = None,
+    title: str | None = "The latent space, coloured by label",
+) -> Figure:
+    """Posterior means of rows in the plane, coloured by label, each class named where its rows lie.
+
+    More than two factors are projected onto their first two principal components.
+
+    Args:
+        means: (N, K) with K ≥ 2, or {guide: (N, K)} for a panel each.
+        labels: (N,) integers, 0 to C − 1.
+        names: of the classes; by default their numbers.
+
+    >>> import torch
+    >>> figure = latent_map(torch.randn(30, 5), torch.arange(30) % 3, names=["ant", "bee", "cat"])
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['ant', 'bee', 'cat']
+    """
+    named = means if isinstance(means, Mapping) else {"": means}
+    classes = as_array(labels).astype(int)
+    if names is not None and classes.max() >= len(names):
+        raise ShapeError(f"names must name {classes.max() + 1} classes; got {len(names)}")
+    columns = min(2, len(named))
+    rows = math.ceil(len(named) / columns)
+    figure = new_figure(4.2 * columns, 4.2 * rows + 0.3)
+    shades = colours(named)
+    for place, (name, values) in enumerate(named.items()):
+        points, share = _plane(as_array(values), name or "means")
+        if len(points) != len(classes):
+            raise ShapeError(f"labels must have shape ({len(points)},), one per row; got {classes.shape}")
+        ax = figure.add_subplot(rows, columns, place + 1)
+        _scatter(ax, points, classes, names)
+        if name:
+            ax.set_title(name, color=shades[place], fontsize=11, loc="left")
+        if share is not None:
+            ax.set_xlabel(
+                f"first two principal components, {share:.0%} of the variance", color=QUIET, fontsize=8
+            )
+    if title:
+        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+    return figure
+
+
+def _plane(values: np.ndarray, what: str) -> tuple[np.ndarray, float | None]:
+    """Points (N, 2), and the share of the variance they keep where they are a projection."""
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ShapeError(f"{what} must have shape (N, K) with K of at least 2; got {values.shape}")
+    if values.shape[1] == 2:
+        return values, None
+    centred = values - values.mean(0)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    # Each axis points to where its largest entry is positive, so that maps do not flip from run to run.
+    axes = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
+    return centred @ axes.T, float((sizes[:2] ** 2).sum() / (sizes**2).sum())
+
+
+def _scatter(ax: Axes, points: np.ndarray, classes: np.ndarray, names: Sequence[str] | None) -> None:
+    from matplotlib.patheffects import withStroke
+
+    size = float(np.clip(16000 / len(points), 8, 22))
+    shades = np.array([CLASSES[c % len(CLASSES)] for c in classes])
+    # In a random order, so that no class lies on top of all others.
+    order = np.random.default_rng(0).permutation(len(points))
+    ax.scatter(points[order, 0], points[order, 1], c=shades[order], s=size, linewidths=0, alpha=0.75)
+    found = np.unique(classes)
+    places = np.stack([np.median(points[classes == c], axis=0) for c in found])
+    for c, (x, y) in zip(found, _apart(places, np.ptp(points, axis=0)), strict=True):
+        ax.text(
+            x,
+            y,
+            names[c] if names is not None else str(c),
+            color=INK,
+            fontsize=9,
+            fontweight="bold",
+            ha="center",
+            va="center",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_color(FAINT)
+
+
+def _apart(places: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """Places of words moved up and down a little, until none covers another."""
+    places, room = places.copy(), np.array([0.12, 0.04]) * extent
+    for _ in range(100):
+        moved = False
+        for i in range(len(places)):
+            for j in range(i):
+                step = places[i] - places[j]
+                if (np.abs(step) < room).all():
+                    push = (room[1] - abs(step[1])) / 2 + 1e-3 * room[1]
+                    direction = 1 if step[1] >= 0 else -1
+                    places[i, 1] += direction * push
+                    places[j, 1] -= direction * push
+                    moved = True
+        if not moved:
+            break
+    return places

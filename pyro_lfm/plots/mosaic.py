@@ -1,0 +1,93 @@
+"""Blocks of pictures below each other, as one image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_lfm.errors import ShapeError
+from pyro_lfm.plots.style import as_array, new_figure, set_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_GUTTER = 0.12  # between the pictures of a mosaic, as a fraction of a picture's side
+
+
+def pictures_of(images: Any, shape: Sequence[int] | None, what: str) -> np.ndarray:
+    """(N, H, W, 3) in [0, 1], with ink dark on white for pictures of one channel."""
+    array = as_array(images).astype(float)
+    if array.ndim == 2:
+        if shape is None:
+            raise ShapeError(
+                f"{what} are flat rows {array.shape}: name the picture's shape, as in shape=(28, 28)"
+            )
+        if array.shape[1] != math.prod(shape):
+            raise ShapeError(
+                f"{what} must have {math.prod(shape)} columns for shape {tuple(shape)}; got {array.shape[1]}"
+            )
+        array = array.reshape(len(array), *shape)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or array.shape[1] not in (1, 3) or not len(array):
+        raise ShapeError(
+            f"{what} must be pictures (N, H, W) or (N, C, H, W) with one or three channels; got {array.shape}"
+        )
+    array = np.clip(array, 0, 1).transpose(0, 2, 3, 1)
+    return np.repeat(1 - array, 3, axis=3) if array.shape[3] == 1 else array
+
+
+def gutter(pictures: np.ndarray) -> int:
+    return max(1, round(_GUTTER * pictures.shape[-2]))
+
+
+def mosaic(
+    blocks: Mapping[str, np.ndarray],
+    columns: int,
+    title: str | None,
+    shades: Sequence[str],
+    *,
+    gap: float = 1.5,
+    label_width: float = 0.0,
+    bottom: float = 0.15,
+) -> Figure:
+    """Blocks of pictures below each other, each named at its left, as one image on one pair of axes."""
+    first = next(iter(blocks.values()))
+    height, width = first.shape[1:3]
+    between = gutter(first)
+    extra = round(gap * between) if len(blocks) > 1 else 0
+    counts = [math.ceil(len(pictures) / columns) for pictures in blocks.values()]
+    columns = min(columns, max(len(pictures) for pictures in blocks.values()))
+    tall = sum(counts) * (height + between) - between + extra * (len(blocks) - 1)
+    canvas = np.ones((tall, columns * (width + between) - between, 3))
+    top, middles = 0, []
+    for pictures, count in zip(blocks.values(), counts, strict=True):
+        for i, picture in enumerate(pictures):
+            y, x = top + i // columns * (height + between), i % columns * (width + between)
+            canvas[y : y + height, x : x + width] = picture
+        middles.append(top + (count * (height + between) - between) / 2 - 0.5)
+        top += count * (height + between) + extra
+    side = 0.62 / max(height, width)  # inches per pixel
+    if any(blocks) and not label_width:
+        label_width = 0.1 + 0.08 * max(map(len, blocks))
+    left = 0.15 + label_width
+    top_margin, margin = 0.45 if title else 0.15, 0.15
+    across, down = canvas.shape[1] * side, canvas.shape[0] * side
+    whole = left + max(across, 0.1 * len(title or "")) + margin, top_margin + down + bottom
+    figure = new_figure(*whole, layout=None)
+    ax = figure.add_axes((left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]))
+    ax.imshow(canvas, interpolation="nearest", aspect="auto")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.set_xticks([])
+    if any(blocks):
+        ax.set_yticks(middles, list(blocks))
+        for tick, colour in zip(ax.get_yticklabels(), shades, strict=True):
+            tick.set(color=colour, fontsize=10)
+    else:
+        ax.set_yticks([])
+    set_title(ax, title)
+    return figure
