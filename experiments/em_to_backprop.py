@@ -24,7 +24,7 @@ import torch
 from sklearn.datasets import load_digits, load_wine
 
 import pyro_lfm as lfm
-from pyro_lfm import plots_inference
+from pyro_lfm import plots
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
     for latent, by_method in fits.items():
         found = {name: r for name, r in results[str(latent)].items() if name != CLOSED}
         best = results[str(latent)][CLOSED]["log_likelihood"]
-        made[f"decomposition_{latent}"] = plots_inference.decomposition(
+        made[f"decomposition_{latent}"] = plots.decomposition(
             {name: r["history"] for name, r in found.items()}, maximum=best
         )
         reference = weights(by_method[CLOSED].model)
@@ -239,10 +239,10 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
             shown[name] = torch.zeros(len(kept), latent, dtype=torch.float64)
             shown[name][kept] = matched(weights(fit.model), reference)
         if args.data == "digits":
-            made[f"loadings_{latent}"] = plots_inference.loadings(shown, shape=(8, 8), title=title)
+            made[f"loadings_{latent}"] = plots.loadings(shown, shape=(8, 8), title=title)
         else:
             shown = {name: value[kept] for name, value in shown.items()}
-            made[f"loadings_{latent}"] = plots_inference.loadings(shown, names=names, title=title)
+            made[f"loadings_{latent}"] = plots.loadings(shown, names=names, title=title)
     first = fits[next(iter(fits))]
     order = first[CLOSED].posterior(x).mean[:, 0].argsort()
     some = x[order[[len(x) // 8, -len(x) // 8]]]  # two rows far apart, but no outliers
@@ -253,7 +253,7 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
         if name == EM:
             factorised = lfm.FactorisedPosterior(fit.model).marginals(lfm.Batch(some))["z"]
             laws["EM's model, factorised q"] = factorised, laws[EM][1]
-    made["posteriors"] = plots_inference.posterior_ellipses(laws, names=["row A", "row B"])
+    made["posteriors"] = plots.posterior_ellipses(laws, names=["row A", "row B"])
     return made
 
 

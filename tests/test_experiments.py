@@ -114,6 +114,5 @@ def test_experiments_use_public_names_only():
         assert set(imports) <= {
             "import pyro_lfm as lfm",
             "from pyro_lfm import plots",
-            "from pyro_lfm import plots_inference",
         }, name
         assert "._" not in source, f"{name} reaches for a private name"

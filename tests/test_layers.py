@@ -15,7 +15,7 @@ LAYERS = {
     "bounds": 5, "objectives": 5, "describe": 6,
     "inference": 6,
     "testing": 7,
-    "plots": 8, "plots_inference": 8, "cli": 9,
+    "plots": 8, "cli": 9,
 }  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
@@ -67,7 +67,7 @@ def test_models_know_nothing_of_guides_and_experiments_only_of_public_names():
     assert "guides" not in set(imports(ROOT / "model.py"))
     for path in (ROOT.parent / "experiments").glob("*.py"):
         used = set(imports(path))
-        assert used <= {"plots", "plots_inference", "data"}, f"{path.name} imports {used}"
+        assert used <= {"plots", "data"}, f"{path.name} imports {used}"
 
 
 def test_files_have_one_idea():

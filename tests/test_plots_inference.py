@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm import plots_inference as plots
+from pyro_lfm import plots
 
 STEPS = [
     {"epoch": 0, "step": "E", "log_likelihood": -4.0, "bound": -4.0},

@@ -1,7 +1,4 @@
-"""Pictures of inference: log p = L + KL on the way up, posteriors of single rows, loadings side by side.
-
-Like ``plots``: each function returns a ``matplotlib.figure.Figure`` of its own and touches no global state.
-"""
+"""Pictures of inference: log p = L + KL on the way up, posteriors of single rows, loadings side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots import FAINT, INK, QUIET, colours
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_array, colours, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +45,7 @@ def decomposition(
     paths = {name: _path(history) for name, history in histories.items()}
     top = max(float(likelihood.max()) for _, likelihood, _ in paths.values())
     top = top if maximum is None else max(top, maximum)
-    figure = _figure(1.2 + 2.5 * len(paths), 3.5)
+    figure = new_figure(1.2 + 2.5 * len(paths), 3.5)
     grid = figure.subplots(1, len(paths), sharey=True, squeeze=False)[0]
     for ax, (name, (x, likelihood, bound)) in zip(grid, paths.items(), strict=True):
         _bare(ax)
@@ -102,7 +99,7 @@ def posterior_ellipses(
     for name, pair in posteriors.items():
         if any(len(law.batch_shape) != 1 or law.event_shape != (2,) for law in pair):
             raise ShapeError(f"{name} must be two laws of batch shape (R,) and event shape (2,)")
-    figure = _figure(0.6 + 2.6 * len(posteriors), 3.3)
+    figure = new_figure(0.6 + 2.6 * len(posteriors), 3.3)
     grid = figure.subplots(1, len(posteriors), squeeze=False)[0]
     for ax, (name, (q, p)) in zip(grid, posteriors.items(), strict=True):
         _bare(ax)
@@ -154,7 +151,7 @@ def loadings(
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['a', 'b', 'c', 'd']
     """
-    arrays = {name: np.asarray(torch.as_tensor(value).detach().cpu()) for name, value in weights.items()}
+    arrays = {name: as_array(value) for name, value in weights.items()}
     sizes = {array.shape for array in arrays.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise ShapeError(f"weights must have one shape (D, K) for all methods; got {sorted(sizes)}")
@@ -168,7 +165,7 @@ def loadings(
         across = latent < len(arrays)
         size = (len(arrays), latent) if across else (latent, len(arrays))
         margin = (0.9, 0.9) if across else (2.4, 0.5)
-        figure = _figure(margin[0] + 1.15 * size[0], margin[1] + 1.15 * size[1])
+        figure = new_figure(margin[0] + 1.15 * size[0], margin[1] + 1.15 * size[1])
         grid = figure.subplots(size[1], size[0], squeeze=False)
         for i, (name, array) in enumerate(arrays.items()):
             for k, ax in enumerate(grid[:, i] if across else grid[i]):
@@ -182,7 +179,7 @@ def loadings(
             else:
                 ax.set_ylabel(name, color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8)
     else:
-        figure = _figure(2.4 + (0.6 + 0.35 * latent) * len(arrays), 1.0 + 0.24 * dim)
+        figure = new_figure(2.4 + (0.6 + 0.35 * latent) * len(arrays), 1.0 + 0.24 * dim)
         grid = figure.subplots(1, len(arrays), sharey=True, squeeze=False)
         for ax, (name, array) in zip(grid[0], arrays.items(), strict=True):
             picture = ax.imshow(array, aspect="auto", **options)
@@ -200,14 +197,6 @@ def loadings(
 
 
 # Parts ---------------------------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'pyro_lfm[plot]'") from error
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
 
 
 def _bare(ax: Axes) -> None:
@@ -257,7 +246,7 @@ def _visible(
 def _moments(law: Any, row: int) -> tuple[np.ndarray, np.ndarray]:
     covariance = getattr(law, "covariance_matrix", None)
     covariance = torch.diag_embed(law.variance) if covariance is None else covariance
-    return law.mean[row].detach().cpu().numpy(), covariance[row].detach().cpu().numpy()
+    return as_array(law.mean[row]), as_array(covariance[row])
 
 
 def _square(ax: Axes, reach: np.ndarray) -> None:
