@@ -129,6 +129,8 @@ def test_the_gap_of_variational_em_is_the_closed_form():
     assert fit.history[-1]["kl"] == pytest.approx(gap, abs=1e-8)
     assert isinstance(fit.guide, lfm.FactorisedPosterior)
     torch.testing.assert_close(fit.posterior().variance[0], 1 / precision.diagonal())
+    again = fitted(fit.model, x, lfm.VariationalEM(start="model", iterations=1), validation=x)
+    assert again.history[-1]["validation_bound"] == pytest.approx(again.history[-1]["bound"], abs=1e-9)
     # The bound of the very guide, by Monte Carlo.
     bound = fit.bound(draws=400).mean().item()
     assert bound == pytest.approx(fit.history[-1]["bound"], abs=0.05)
@@ -322,6 +324,9 @@ def test_arguments_are_checked_in_words():
     ]:
         with pytest.raises(lfm.DeclarationError, match=words):
             lfm.EM(**options)
+    noise = lfm.Full(lfm.Fixed(torch.eye(6)))
+    with pytest.raises(lfm.DeclarationError, match="x.covariance is Full"):
+        fitted(linear(6, 2, noise), simulated(0), lfm.VariationalEM())
     with pytest.raises(lfm.DeclarationError, match="checkpoint"):
         fitted(linear(6, 2), simulated(0), lfm.EM(), checkpoint="x.pt")
     with pytest.raises(lfm.DeclarationError, match="x.mean is MLP"):

@@ -47,6 +47,10 @@ COVARIANCES = {
 MODELS = {
     **{name: lambda c=c: mixture(4, 3, c()) for name, c in COVARIANCES.items()},
     "weights-fixed": lambda: mixture(4, 3, lfm.Full(lfm.Lookup()), logits=lfm.Fixed(0.0)),
+    "one-mean": lambda: lfm.Model(
+        c=lfm.Categorical(2),
+        x=lfm.Gaussian(4, mean=lfm.Fixed(3.0), covariance=lfm.Full(lfm.Lookup()), given="c"),
+    ).double(),
     "analysers": lambda: factor_analysers(4, 2, 2, lfm.Diagonal(lfm.Lookup())),
     "analysers-shared": lambda: factor_analysers(4, 2, 1, lfm.Diagonal()),
     "analysers-isotropic": lambda: factor_analysers(4, 2, 2, lfm.Isotropic()),
@@ -218,6 +222,11 @@ CANNOT = {
     "x.covariance has min_scale=0": lambda: mixture(4, 3, lfm.Full(lfm.Lookup(), min_scale=0.0)),
     "z is Gaussian.*StandardNormal": lambda: lfm.Model(
         c=lfm.Categorical(2), z=lfm.Gaussian(2), x=lfm.Gaussian(4, mean=lfm.Lookup(lfm.Linear()))
+    ),
+    "one module for all": lambda: lfm.Model(
+        c=lfm.Categorical(2),
+        z=lfm.StandardNormal(2),
+        x=lfm.Gaussian(4, mean=lfm.Lookup(torch.nn.Linear(2, 4)), given=("c", "z")),
     ),
     "x.covariance is Full": lambda: factor_analysers(4, 2, 2, lfm.Full()),
     "z is given c": lambda: lfm.Model(

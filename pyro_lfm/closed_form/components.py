@@ -63,6 +63,7 @@ class GaussianComponents(DeclaredComponents):
     """``Gaussian(D, mean=Lookup(), covariance=..., given="c")``."""
 
     means: Slot
+    per_class: bool  # one fixed mean for all classes will do, too
     classes: int
     spread: Spread
 
@@ -72,7 +73,8 @@ class GaussianComponents(DeclaredComponents):
             raise obstacle(name, factor, "mean", "Lookup()")
         part = factor.parts["mean"]
         means = table(part) or constant(part)
-        if means is None or (table(part) is None and not means.fixed):
+        per_class = table(part) is not None
+        if means is None or not (per_class or means.fixed):
             raise obstacle(name, factor, "mean", "Lookup()")
         spread = Spread.of(name, factor, tables=True)
         if not spread.slot.fixed and not spread.covariance.min_scale:
@@ -80,7 +82,7 @@ class GaussianComponents(DeclaredComponents):
                 f"{name}.covariance has min_scale=0, and the likelihood of a mixture grows without bound as a "
                 "component narrows: a closed form needs min_scale > 0"
             )
-        return cls(means, classes, spread)
+        return cls(means, per_class, classes, spread)
 
     @property
     def floor(self) -> str | None:  # type: ignore[override]
@@ -96,9 +98,7 @@ class GaussianComponents(DeclaredComponents):
         return frozenset(name for name, slot in slots.items() if slot.fixed)
 
     def read(self) -> Components:
-        means = self.means.read()
-        means = means.flatten(1) if len(means) == self.classes and means.dim() > 1 else means.flatten()[None]
-        means = means.expand(self.classes, -1)
+        means = self.means.read().reshape(self.classes if self.per_class else 1, -1).expand(self.classes, -1)
         if self.spread.full:
             return FullGaussians(means, self.spread.scale_tril(), self.spread.min_scale)
         return DiagonalGaussians(means, self.spread.variance(), self.spread.min_scale)
@@ -169,7 +169,12 @@ class FactorComponents(DeclaredComponents):
             )
         if not spread.slot.fixed and not spread.covariance.min_scale:
             raise Obstacle(f"{name}.covariance has min_scale=0: a closed form needs min_scale > 0")
-        return cls([line for line in lines if line], spread)
+        found = [line for line in lines if line]
+        if not found[0].weight.fixed and len({id(line.weight.tensor) for line in found}) < len(found):
+            raise Obstacle(
+                f"{name}.mean is one module for all categories: a closed form needs Lookup(Linear())"
+            )
+        return cls(found, spread)
 
     @property
     def floor(self) -> str | None:  # type: ignore[override]

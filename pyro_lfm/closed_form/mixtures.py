@@ -87,7 +87,7 @@ class MixtureForm(ClosedForm):
 
         found, history = self._em(rows, start, iterations=iterations, tolerance=tolerance, watch=see)
         number = history[-1].at_floor
-        words = f"{number} {self.components.floor} of {self.observed}"
+        words = f"{number} of the {self.components.floor} of {self.observed}"
         return Ascent(found, words if number and self.components.floor else None)
 
     def _em(self, rows: Iterable[Tensor], start: Mixture, **options: Any) -> tuple[Mixture, list[Iteration]]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from pyro_lfm.closed_form.linear import gap
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.exact import FactorisedPosterior, linear_form
 from pyro_lfm.inference.climb import climb
 from pyro_lfm.inference.em import check_start
@@ -58,6 +59,11 @@ class VariationalEM(Inference):
     def run(self, task: Task) -> Fit:
         """Climbs the bound; see the class."""
         form = linear_form(task.model, "lfm.VariationalEM")
+        if form.spread.full:
+            raise DeclarationError(
+                f"lfm.VariationalEM cannot serve this model. {form.observed}.covariance is Full: it needs Isotropic or "
+                "Diagonal; use lfm.EM()"
+            )
         return climb(
             task,
             form,
