@@ -9,8 +9,8 @@ from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
 from pyro_lfm.factors import Factor, Prior
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, Poisson
-from pyro_lfm.guides import Guide, PyroGuide
-from pyro_lfm.inference import SVI, Fit, fit
+from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
+from pyro_lfm.inference import EM, SVI, Fit, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
@@ -18,6 +18,7 @@ from pyro_lfm.priors import StandardNormal
 
 __all__ = [
     "ELBO",
+    "EM",
     "MLP",
     "SVI",
     "Batch",
@@ -28,7 +29,9 @@ __all__ = [
     "DataError",
     "DeclarationError",
     "Diagonal",
+    "ExactPosterior",
     "Factor",
+    "FactorisedPosterior",
     "Fit",
     "Fixed",
     "Full",
@@ -49,6 +52,7 @@ __all__ = [
     "ShapeError",
     "StandardNormal",
     "TrainingError",
+    "VariationalEM",
     "data",
     "describe",
     "fit",

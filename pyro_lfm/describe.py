@@ -68,7 +68,7 @@ def _model(model: AnyModel) -> list[str]:
 def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
     whole = _conditional("q", ", ".join(model.latents), model.observed)
     if not isinstance(guide, Guide):
-        return [f"{whole}: a Pyro program, {type(guide).__name__}"]
+        return [f"{whole}: {guide.describe()}"]
     product = " ".join(_conditional("q", name, guide.given[name]) for name in guide.order)
     laws = []
     for name in guide.order:

@@ -277,6 +277,43 @@ MODELS = {
 }
 
 
+def mixture(likelihood):
+    return lfm.Model(c=lfm.Categorical(3), x=likelihood)
+
+
+def mixture_of_factor_analysers(covariance):
+    x = lfm.Gaussian(D, mean=lfm.Lookup(lfm.Linear()), covariance=covariance, given=("c", "z"))
+    return lfm.Model(c=lfm.Categorical(2), z=lfm.StandardNormal(K), x=x)
+
+
+# Declarations whose posterior is closed form.
+CLOSED_FORMS = {
+    "probabilistic-pca": lambda: lfm.Model(
+        z=lfm.StandardNormal(K), x=lfm.Gaussian(D, mean=lfm.Linear(), covariance=lfm.Isotropic())
+    ),
+    "factor-analysis": lambda: lfm.Model(z=lfm.StandardNormal(K), x=lfm.Gaussian(D, mean=lfm.Linear())),
+    "full-noise": lambda: lfm.Model(
+        z=lfm.Gaussian(K, mean=lfm.Fixed(0.5), covariance=lfm.Full(lfm.Fixed(torch.eye(K) + 0.5))),
+        x=lfm.Gaussian(D, mean=lfm.Linear(), covariance=lfm.Full(lfm.Fixed(torch.eye(D) + 0.5))),
+    ),
+    "matrix-events": lambda: lfm.Model(
+        z=lfm.StandardNormal((K, 1)), x=lfm.Gaussian((2, 2), mean=lfm.Linear())
+    ),
+    **{
+        f"mixture-{name}": lambda c=c: mixture(
+            lfm.Gaussian(D, mean=lfm.Lookup(), covariance=c(lfm.Lookup()), given="c")
+        )
+        for name, c in COVARIANCES.items()
+        if name != "low-rank"
+    },
+    "mixture-shared": lambda: mixture(lfm.Gaussian(D, mean=lfm.Lookup(), covariance=lfm.Full(), given="c")),
+    "mixture-images": lambda: mixture(lfm.Gaussian((2, 2), mean=lfm.Lookup(), given="c")),
+    "mixture-bernoulli": lambda: mixture(lfm.Bernoulli(D, logits=lfm.Lookup(), given="c")),
+    "factor-analysers": lambda: mixture_of_factor_analysers(lfm.Diagonal(lfm.Lookup())),
+    "factor-analysers-shared": lambda: mixture_of_factor_analysers(lfm.Isotropic()),
+}
+
+
 def guide_for(model, factor):
     """The same kind of factor for every latent of a row; a learned one for a latent shared by all rows."""
     return lfm.Guide(

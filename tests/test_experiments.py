@@ -51,9 +51,32 @@ def check_comparison(out, printed):
     assert {path.stem for path in out.glob("*.png")} == expected
 
 
+METHODS = ["closed form", "EM", "variational EM", "SVI, full covariance", "SVI, mean field"]
+
+
+def check_inferences(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert rows == ["method", "---", *METHODS]
+    assert table.strip() in printed and "exact posterior p(z | x)" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    methods = results["factors"]["2"]
+    best = methods["closed form"]["log_likelihood"]
+    for name, method in methods.items():
+        assert method["log_likelihood"] <= best + 1e-9, "above the maximum"
+        for record in (method, *method["history"]):
+            assert record["log_likelihood"] == pytest.approx(record["bound"] + record["kl"], abs=1e-9)
+        if name in METHODS[1:3]:
+            bounds = [record["bound"] for record in method["history"] if record["step"] == "E"]
+            assert min(np.diff(bounds)) > -1e-9 and bounds[-1] == pytest.approx(best, abs=1e-4)
+    assert {path.stem for path in out.glob("*.png")} == {"decomposition_2", "loadings_2", "posteriors"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
+    "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
 }
 
 
@@ -88,5 +111,8 @@ def test_experiments_use_public_names_only():
     for name in experiments():
         source = (ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8")
         imports = [line for line in source.splitlines() if "import" in line and "pyro_lfm" in line]
-        assert set(imports) <= {"import pyro_lfm as lfm", "from pyro_lfm import plots"}, name
+        assert set(imports) <= {
+            "import pyro_lfm as lfm",
+            "from pyro_lfm import plots",
+        }, name
         assert "._" not in source, f"{name} reaches for a private name"

@@ -198,6 +198,10 @@ class Full(Covariance):
         tril, failed = torch.linalg.cholesky_ex(value)
         if bool(failed) or not torch.allclose(value, value.mT):
             raise DeclarationError("covariance must be a symmetric positive definite matrix")
-        row, column = torch.tril_indices(dim, dim, -1)
+        return self.tril_to_raw(tril)
+
+    def tril_to_raw(self, tril: torch.Tensor) -> torch.Tensor:
+        """The raw numbers of a Cholesky factor L (D, D), which has twice the digits of Σ."""
+        row, column = torch.tril_indices(len(tril), len(tril), -1)
         unit = tril / tril.diagonal().unsqueeze(-1)
         return torch.cat([self.unscale(tril.diagonal()), unit[row, column]])

@@ -93,10 +93,6 @@ def lookup(
         if not rest[0]:
             raise DeclarationError(f"{what}: a Lookup of networks needs another parent that they read")
         return LookupNetwork([network(source.of, [rest], shape, what) for _ in range(categories)], position)
-    if len(parents) > 1:
-        raise DeclarationError(
-            f"{what} is a Lookup of values but has several parents: give it the categorical one alone"
-        )
     value = None if source.of is None else source.of.tensor()
     if value is None:
         # Categories that start alike stay alike, so locations (which start at zero) are spread; scales need not be.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -101,6 +101,7 @@ def ascend(
     iterations: int = 1000,
     tolerance: float = 1e-9,
     points: bool = True,
+    watch: Callable[[Model, Iteration], bool] | None = None,
 ) -> tuple[Model, list[Iteration]]:
     """Alternates q(c) and the parameters until the objective gains less than ``tolerance`` nats per row.
 
@@ -111,6 +112,7 @@ def ascend(
         iterations: at most so many parameter steps.
         tolerance: nats per row.
         points: the objective is log p(x), not only a bound of it.
+        watch: called with the parameters and the record of each iteration; True ends the run.
 
     Returns:
         The parameters, and one record for the start and for each iteration.
@@ -138,7 +140,8 @@ def ascend(
             )
         )
         converged = len(history) > 1 and bound - history[-2].bound < tolerance
-        if converged or len(history) > iterations:
+        stopped = watch is not None and watch(model, history[-1])
+        if stopped or converged or len(history) > iterations:
             return model, history
         new = model.updated(statistics, fixed)
         gain = model.expected_log_joint(statistics, new) - model.expected_log_joint(statistics, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from pyro_lfm.errors import TrainingError
@@ -41,11 +42,13 @@ def climb(
     iterations: int,
     tolerance: float,
     likelihood: bool = True,
+    watch: Callable[[State, tuple[Step, ...]], bool] | None = None,
 ) -> tuple[State, History]:
     """Alternates E and M steps from ``state`` until the bound gains less than ``tolerance`` nats per row.
 
     A proposed leap is kept if the bound after its E step is at least what the plain M step guarantees, so the bound
-    after the E step never falls. With ``likelihood``, ln p = bound + gap is recorded.
+    after the E step never falls. With ``likelihood``, ln p = bound + gap is recorded. ``watch(state, steps)`` is called
+    with the steps of each iteration, and ends the run where it returns True.
 
     Raises TrainingError if the bound is no longer a number.
     """
@@ -60,8 +63,9 @@ def climb(
         steps.append(Step(iteration, name, known[0], bound / rows, known[1], accelerated))
 
     record(0, "E", best, best + found.gap, False)
+    stopped = watch is not None and watch(state, tuple(steps))
     small = 0
-    for iteration in range(1, iterations + 1):
+    for iteration in range(1, iterations * (not stopped) + 1):
         plain = problem.improve(state, found)
         guaranteed = found.bound_at(plain)
         there = leap.propose(state, plain, found) if leap else None
@@ -76,6 +80,6 @@ def climb(
         record(iteration, "E", reached, reached + after.gap, False)
         small = small + 1 if reached - best < tolerance * rows else 0
         state, found, best = there, after, max(best, reached)
-        if small == PATIENCE:
-            return state, History(tuple(steps), True)
-    return state, History(tuple(steps), False)
+        if (watch is not None and watch(state, tuple(steps[-2:]))) or small == PATIENCE:
+            break
+    return state, History(tuple(steps), small == PATIENCE)

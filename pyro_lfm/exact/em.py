@@ -13,13 +13,14 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.exact.acceleration import Anderson
 from pyro_lfm.exact.climb import Problem, climb
 from pyro_lfm.exact.full_noise import FullNoise
-from pyro_lfm.exact.history import History
+from pyro_lfm.exact.history import History, Step
 from pyro_lfm.exact.latents import Moments, expect
 from pyro_lfm.exact.linear_gaussian import LinearGaussian, noise_floor
 from pyro_lfm.exact.m_step import free_step
 from pyro_lfm.exact.rows import Piece, Rows
 
 PARAMETERS = ("weight", "bias", "noise")
+Watch = Callable[[LinearGaussian, tuple[Step, ...]], bool]
 
 
 def em(
@@ -31,6 +32,7 @@ def em(
     iterations: int = 5000,
     tolerance: float = 1e-11,
     accelerate: bool = True,
+    watch: Watch | None = None,
 ) -> tuple[LinearGaussian, History]:
     """Maximum likelihood of x = W z + b + ε by expectation maximisation (Rubin and Thayer, 1982).
 
@@ -58,6 +60,7 @@ def em(
         iterations: the most iterations.
         tolerance: stop when three iterations in a row gain less, nats per row.
         accelerate: False for plain EM.
+        watch: called with the parameters and the steps of each iteration; True ends the run.
 
     Returns:
         The parameters and the history: two steps per iteration, E (kl = 0) and M (kl > 0).
@@ -82,6 +85,7 @@ def em(
         tolerance=tolerance,
         accelerate=accelerate,
         factorised=False,
+        watch=watch,
     )
 
 
@@ -95,6 +99,7 @@ def maximise(
     tolerance: float,
     accelerate: bool,
     factorised: bool,
+    watch: Watch | None,
 ) -> tuple[LinearGaussian, History]:
     """EM with the exact posterior, or with the best factorised one; see ``em`` and ``variational_em``."""
     unknown = set(fixed) - set(PARAMETERS)
@@ -125,6 +130,7 @@ def maximise(
         rows=rows.count,
         iterations=iterations,
         tolerance=tolerance,
+        watch=watch and (lambda state, steps: watch(replace(state, bias=state.bias + rows.mean), steps)),
     )
     floored = (model.noise <= floor * (1 + 1e-6)).expand(rows.dim) if "noise" in free else torch.zeros(0)
     history = replace(history, floored=tuple(floored.nonzero().flatten().tolist()))

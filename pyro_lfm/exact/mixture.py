@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -164,6 +164,7 @@ def fit_mixture(
     fixed: Iterable[str] = (),
     iterations: int = 1000,
     tolerance: float = 1e-9,
+    watch: Callable[[Mixture, Iteration], bool] | None = None,
 ) -> tuple[Mixture, list[Iteration]]:
     """Maximum likelihood by EM: q(c) = p(c | x), then the parameters that maximise E_q[ln p(x, c)].
 
@@ -176,6 +177,7 @@ def fit_mixture(
         fixed: names among "weights" and the components' ``names`` that keep their start.
         iterations: at most so many M steps.
         tolerance: stop when an iteration gains less, in nats per row.
+        watch: see ``ascend``.
 
     Returns:
         The fitted mixture, and the history: the start and each iteration.
@@ -200,7 +202,9 @@ def fit_mixture(
     floored = names[-1]  # the parameter that has a floor
     if floored not in fixed:
         start = replace(start, components=start.components.above_floor())
-    mixture, history = ascend(rows, start, fixed=fixed, iterations=iterations, tolerance=tolerance)
+    mixture, history = ascend(
+        rows, start, fixed=fixed, iterations=iterations, tolerance=tolerance, watch=watch
+    )
     if floored not in fixed and history[-1].at_floor:
         warnings.warn(
             f"{history[-1].at_floor} values of {floored} sit on their floor: the likelihood wants to grow without "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pyro_lfm.exact.em import maximise
+from pyro_lfm.exact.em import Watch, maximise
 from pyro_lfm.exact.history import History
 from pyro_lfm.exact.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.rows import Rows
@@ -19,6 +19,7 @@ def variational_em(
     iterations: int = 5000,
     tolerance: float = 1e-11,
     accelerate: bool = True,
+    watch: Watch | None = None,
 ) -> tuple[LinearGaussian, History]:
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for isotropic or diagonal noise.
 
@@ -48,4 +49,5 @@ def variational_em(
         tolerance=tolerance,
         accelerate=accelerate,
         factorised=True,
+        watch=watch,
     )

@@ -27,6 +27,14 @@ class AnyGuide(Program):
         """The latents drawn with knowledge of a latent; None where that is not declared."""
         return None
 
+    def marginals(self, batch: Batch) -> dict[str, Any] | None:
+        """The law of each latent given the rows alone, batch shape (B,), where it is closed form; None elsewhere."""
+        return None
+
+    def describe(self) -> str:
+        """What it is, in words."""
+        return f"a Pyro program, {type(self).__name__}"
+
 
 class PyroGuide(HandWritten, AnyGuide):
     """A Pyro guide written by hand: subclass it and write ``forward(self, batch)``, or wrap a module or function.

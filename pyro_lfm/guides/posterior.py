@@ -21,6 +21,10 @@ def marginals(
 
     A latent that the guide draws knowing other latents is an equal mixture over ``draws`` draws of those.
     """
+    with torch.no_grad():
+        known = guide.marginals(batch)
+    if known is not None:
+        return {name: known[name] for name in latents}
     with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
         trace = poutine.trace(guide).get_trace(batch)
         dependent = [name for name in latents if _reads_latents(guide, name, latents)]

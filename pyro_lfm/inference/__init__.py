@@ -1,7 +1,9 @@
 """Inference: how a declared model is fitted to data."""
 
+from pyro_lfm.inference.em import EM
 from pyro_lfm.inference.fit import fit
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi import SVI
+from pyro_lfm.inference.variational_em import VariationalEM
 
-__all__ = ["SVI", "Fit", "fit"]
+__all__ = ["EM", "SVI", "Fit", "VariationalEM", "fit"]

@@ -35,7 +35,7 @@ def fit(
         model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch; trained in place.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
             these by name; a bare one means the model's only observed factor. NaN means missing.
-        inference: how, as in ``lfm.SVI(guide)``.
+        inference: how, as in ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
         validation: more rows of the same kind, whose bound is measured after every epoch.
         seed: of all noise and shuffling; by default one drawn from torch. Weights start where the declaration
             put them: set ``torch.manual_seed`` before it.
@@ -57,7 +57,9 @@ def fit(
     """
     model = as_model(model)
     if not isinstance(inference, Inference):
-        raise DeclarationError(f"inference must be lfm.SVI(guide, ...); got {type(inference).__name__}")
+        raise DeclarationError(
+            f"inference must be lfm.SVI(guide, ...), lfm.EM() or another Inference; got {type(inference).__name__}"
+        )
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
     seed = int(torch.randint(2**31, ())) if seed is None else whole("seed", seed, least=0)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from pyro import poutine
 
+from pyro_lfm.closed_form import recognise
+from pyro_lfm.closed_form.form import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError
@@ -30,8 +32,8 @@ class Fit:
     Attributes:
         model: the model that was fitted, trained in place.
         guide: the guide, trained in place.
-        history: one dict per epoch: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
-            validation data), all in nats per row, and seconds.
+        history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
+            validation data), all in nats per row, and seconds; for others see ``EM``.
     """
 
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
@@ -93,6 +95,18 @@ class Fit:
         with evaluating(self.model, guide), isolated(Stream(seed, device), device), torch.no_grad():
             bounds = [objective.bound(self.model, guide, batch).per_row for _ in range(whole("draws", draws))]
         return torch.stack(bounds).mean(0)
+
+    def log_likelihood(self, data: Any = None) -> torch.Tensor:
+        """ln p(x) of the observed entries of each row, (N,) nats, exact, in float64, at the model's parameters.
+
+        It needs a declaration whose posterior is closed form (see ``lfm.EM``), fitted in any way.
+
+        Raises:
+            DeclarationError: the model has no closed form; the message names the factor that stops it.
+        """
+        form = recognise(self.model, "fit.log_likelihood", "fit.bound(...) bounds it from below")
+        table = self._table if data is None else table_for(self.model, data)
+        return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
     def _rows(self, data: Any) -> tuple[Batch, AnyGuide]:
         """The rows as one batch, and the guide that serves them."""

@@ -1,4 +1,4 @@
-"""Pictures of fits: bounds by epoch, reconstructions, draws, walks along factors, maps of the latent space.
+"""Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps.
 
 Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
 global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as
@@ -7,7 +7,19 @@ long as the guides come in the same order.
 
 from pyro_lfm.plots.curves import bounds
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
+from pyro_lfm.plots.inference import decomposition, loadings, posterior_ellipses
 from pyro_lfm.plots.maps import latent_map
 from pyro_lfm.plots.style import colours
 
-__all__ = ["bounds", "colours", "factor_walk", "gallery", "latent_map", "prior_draws", "reconstructions"]
+__all__ = [
+    "bounds",
+    "colours",
+    "decomposition",
+    "factor_walk",
+    "gallery",
+    "latent_map",
+    "loadings",
+    "posterior_ellipses",
+    "prior_draws",
+    "reconstructions",
+]

@@ -1,0 +1,7 @@
+"""Which declared models have a posterior in closed form, and their parameters as ``exact`` knows them."""
+
+from pyro_lfm.closed_form.form import Ascent, ClosedForm
+from pyro_lfm.closed_form.linear import LinearForm
+from pyro_lfm.closed_form.recognise import recognise
+
+__all__ = ["Ascent", "ClosedForm", "LinearForm", "recognise"]

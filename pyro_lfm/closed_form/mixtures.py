@@ -1,0 +1,144 @@
+"""Mixtures: a class c, latent, and x | c; or with factors, c and z, both latent, and x | c, z."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_lfm.closed_form.components import components_of
+from pyro_lfm.closed_form.form import Ascent, ClosedForm, Law, Watch
+from pyro_lfm.closed_form.parts import Obstacle, constant, obstacle
+from pyro_lfm.errors import ScaleFloorWarning
+from pyro_lfm.exact.ascent import Iteration
+from pyro_lfm.exact.history import Step
+from pyro_lfm.exact.mixture import Mixture, fit_mixture
+from pyro_lfm.exact.mixture_of_factors import FactorAnalysers
+from pyro_lfm.families import Categorical
+from pyro_lfm.priors import StandardNormal
+
+# From each start EM goes so far before the best is chosen. A weight of 0 has no logit: this one is as good.
+_TRIAL, _TINY = 20, 1e-30
+
+
+class MixtureForm(ClosedForm):
+    """``Model(c=Categorical(C), x=..., given="c")``, and with factors z that x reads too.
+
+    Raises:
+        Obstacle: the declaration is another.
+    """
+
+    def __init__(self, model: Any, label: str, observed: str, factors: str | None):
+        self.model, self.label, self.observed, self.factors = model, label, observed, factors
+        self.later = {label: {factors} if factors else set(), **({factors: set()} if factors else {})}
+        prior = model.factors[label]
+        weights = (
+            constant(prior.parts["logits"]) if type(prior) is Categorical and not prior.parents else None
+        )
+        if weights is None:
+            raise obstacle(label, prior, "logits", "a learned or Fixed value")
+        if factors and type(model.factors[factors]) is not StandardNormal:
+            raise Obstacle(
+                f"{factors} is {model.factors[factors].describe()}: a closed form of a mixture needs StandardNormal(K)"
+            )
+        self.weights = weights
+        self.classes = len(weights.tensor)
+        self.components = components_of(observed, model.factors[observed], self.classes, bool(factors))
+        self.fixed = self.components.fixed | ({"weights"} if weights.fixed else frozenset())
+
+    def read(self) -> Mixture:
+        return Mixture(self.weights.read().softmax(0), self.components.read())
+
+    def write(self, parameters: Mixture) -> None:
+        self.weights.write(parameters.weights.clamp_min(_TINY).log())
+        self.components.write(parameters.components)
+
+    def rows(self, blocks: Iterable[Tensor]) -> Iterable[Tensor]:
+        return blocks
+
+    def start(self, rows: Iterable[Tensor], seed: int, restarts: int) -> Mixture:
+        """Clusters by k-means from several seeds; the best after a few iterations of EM."""
+        starts = []
+        for number in range(restarts):
+            found = self.components.start(rows, self.classes, seed + number)
+            weights = self.read().weights if "weights" in self.fixed else found.weights
+            starts.append(Mixture(weights, self.components.keep(found.components)))
+        if restarts == 1:
+            return starts[0]
+        trials = [self._em(rows, start, iterations=_TRIAL, tolerance=0.0) for start in starts]
+        return max(trials, key=lambda trial: trial[1][-1].bound)[0]
+
+    def climb(
+        self,
+        rows: Iterable[Tensor],
+        start: Mixture,
+        *,
+        iterations: int,
+        tolerance: float,
+        accelerate: bool,
+        watch: Watch,
+    ) -> Ascent:
+        def see(mixture: Mixture, record: Iteration) -> bool:
+            return watch(mixture, steps(record))
+
+        found, history = self._em(rows, start, iterations=iterations, tolerance=tolerance, watch=see)
+        number = history[-1].at_floor
+        words = f"{number} of the {self.components.floor} of {self.observed}"
+        return Ascent(found, words if number and self.components.floor else None)
+
+    def _em(self, rows: Iterable[Tensor], start: Mixture, **options: Any) -> tuple[Mixture, list[Iteration]]:
+        with warnings.catch_warnings():
+            # Told once, at the end and by name.
+            warnings.simplefilter("ignore", ScaleFloorWarning)
+            return fit_mixture(rows, start, fixed=self.fixed, **options)
+
+    def laws(self, x: Tensor) -> dict[str, Law]:
+        mixture = self.read()
+        label = self._label(mixture, x)
+        laws: dict[str, Law] = {self.label: lambda values: label}
+        if self.factors:
+            mean, tril = self._given_class(mixture, x)
+            row = torch.arange(len(x), device=mean.device)
+
+            def given(values: Mapping[str, Tensor]) -> Any:
+                c = values[self.label]
+                return dist.MultivariateNormal(mean[row, c], scale_tril=tril[row, c], validate_args=False)
+
+            laws[self.factors] = given
+        return laws
+
+    def marginals(self, x: Tensor) -> dict[str, Any]:
+        mixture = self.read()
+        found: dict[str, Any] = {self.label: self._label(mixture, x)}
+        if self.factors:
+            mean, tril = self._given_class(mixture, x)
+            each = dist.MultivariateNormal(mean, scale_tril=tril, validate_args=False)
+            found[self.factors] = dist.MixtureSameFamily(found[self.label], each, validate_args=False)
+        return found
+
+    def _label(self, mixture: Mixture, x: Tensor) -> Any:
+        logits = mixture.responsibilities(x).clamp_min(torch.finfo(torch.float64).tiny).log()
+        return dist.Categorical(logits=self.place(logits), validate_args=False)
+
+    def _given_class(self, mixture: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of p(z | x, c): means (N, C, K) and Cholesky factors (N, C, K, K)."""
+        assert isinstance(mixture.components, FactorAnalysers)
+        mean, covariance = mixture.components.posterior(x)
+        return self.place(mean), self.place(torch.linalg.cholesky(covariance))
+
+
+def steps(record: Iteration) -> tuple[Step, ...]:
+    """An iteration as the two steps that it consists of.
+
+    >>> [step.step for step in steps(Iteration(1, -2.5, -2.0, -2.0, (3.0, 1.0), 0))]
+    ['M', 'E']
+    """
+    number, likelihood = record.iteration, record.log_likelihood
+    after = Step(number, "E", likelihood, record.bound, record.kl, False)
+    if record.bound_before is None:
+        return (after,)
+    return Step(number, "M", likelihood, record.bound_before, record.kl_before, False), after

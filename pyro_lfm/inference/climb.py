@@ -1,0 +1,102 @@
+"""What EM and variational EM share: a climb from a start, accompanied iteration by iteration, written into the model."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from math import nan
+from typing import Any, Literal
+
+import torch
+from tqdm.auto import tqdm
+
+from pyro_lfm.closed_form import Ascent, ClosedForm
+from pyro_lfm.closed_form.form import Blocks
+from pyro_lfm.errors import DeclarationError, ScaleFloorWarning
+from pyro_lfm.exact.history import Step
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.task import Task
+from pyro_lfm.objectives import ELBO
+
+Bound = Callable[[Any, torch.Tensor], torch.Tensor]
+
+
+def climb(
+    task: Task,
+    form: ClosedForm,
+    guide: AnyGuide,
+    *,
+    start: Literal["data", "model"],
+    restarts: int,
+    iterations: int,
+    bound: Bound,
+    ascend: Callable[..., Ascent],
+) -> Fit:
+    """A fit whose every iteration is on record: the start's E step, then an M and an E step each.
+
+    Args:
+        form: of the task's model. guide: what ``fit.guide`` will be.
+        bound: the bound of rows at some parameters, for validation.
+        ascend: ``form.climb`` or its like, with all options but rows, start and watch.
+    """
+    if task.checkpoint is not None:
+        raise DeclarationError(
+            'checkpoint= serves lfm.SVI: save the model and go on with start="model" instead'
+        )
+    task.model.to(task.device)
+    result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
+    rows = form.rows(Blocks(task.table, form.observed))
+    first = form.read() if start == "model" else form.start(rows, task.seed, restarts)
+    with tqdm(total=iterations, unit="iteration", disable=not task.progress) as bar:
+        journal = _Journal(task, form, result, bound, bar)
+        found = ascend(rows, first, watch=journal)
+    form.write(found.parameters)
+    task.model.eval()
+    if found.floored:
+        warnings.warn(
+            f"on the floor min_scale: {found.floored}. The likelihood would grow without bound below it, so it says "
+            "little: drop constant columns, take fewer factors or classes, or raise min_scale to the noise that you know",
+            ScaleFloorWarning,
+            stacklevel=4,
+        )
+    return result
+
+
+class _Journal:
+    """Watches a climb: fills the history, shows progress, asks the callbacks."""
+
+    def __init__(self, task: Task, form: ClosedForm, result: Fit, bound: Bound, bar: Any):
+        self.task, self.form, self.result, self.bound, self.bar = task, form, result, bound, bar
+        self.held_out = None if task.validation is None else Blocks(task.validation, form.observed)
+        self.began = time.perf_counter()
+
+    def __call__(self, parameters: Any, steps: tuple[Step, ...]) -> bool:
+        now = time.perf_counter()
+        for step in steps:
+            self.result.history.append(
+                {
+                    "iteration": step.iteration,
+                    "epoch": step.iteration,
+                    "step": step.step,
+                    "log_likelihood": step.log_likelihood,
+                    "bound": step.bound,
+                    "kl": step.kl,
+                    "validation_bound": nan,
+                    "seconds": (now - self.began) / len(steps),
+                }
+            )
+        record = self.result.history[-1]
+        if self.held_out is not None:
+            values = torch.cat([self.bound(parameters, x) for x in self.held_out])
+            record["validation_bound"] = float(values.mean())
+        self.bar.set_postfix_str(f"{record['bound']:.4f} nats/row", refresh=False)
+        self.bar.update(int(record["iteration"] > 0))
+        if not self.task.callbacks:
+            self.began = time.perf_counter()
+            return False
+        self.form.write(parameters)
+        stopped = self.task.report(record, self.result)
+        self.began = time.perf_counter()
+        return stopped
