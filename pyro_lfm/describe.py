@@ -95,19 +95,29 @@ def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
     lines.append(f"  E_q: Monte Carlo, {particles}, {objective.gradient} gradient")
     if objective.free_bits:
         lines.append(f"  free bits: {objective.free_bits:g} nats per latent")
-    q, p = _traces(model, guide)
+    q, p, summed = _traces(model, guide, objective)
+    for name in summed:
+        lines.append(f"  {name}: summed out exactly, {len(summed[name])} values")
     for name in p:
+        if name in summed:
+            lines.append(f"  KL {name}: summed out exactly")
+            continue
         lines.append(f"  KL {name}: {_how(model, guide, objective, name, q, p)}")
     return lines
 
 
-def _traces(model: AnyModel, guide: AnyGuide) -> tuple[dict[str, Any], dict[str, Any]]:
+def _traces(
+    model: AnyModel, guide: AnyGuide, objective: ELBO
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The latents' sites in the guide and in the model, and the values of those that are summed out."""
     rows = model.sample(2, seed=0)
     data = {name: rows[name] for name in model.observed}
     index = torch.zeros(2, dtype=torch.long, device=model.device)
+    args = (Batch(data, index),)
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
-        q, p = ELBO().traces(model, guide, (Batch(data, index),), {})
-    return latent_sites(q), latent_sites(p)
+        q, p = ELBO().traces(model, guide, args, {})
+        summed = objective.plan(model, guide, args, {}).values
+    return latent_sites(q), latent_sites(p), summed
 
 
 def _how(model: Any, guide: Any, objective: ELBO, name: str, q: dict[str, Any], p: dict[str, Any]) -> str:

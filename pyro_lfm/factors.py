@@ -41,6 +41,7 @@ class Variable:
     shape: torch.Size
     support: Any
     per_row: bool = True
+    summable: bool = False  # whether its program can be run with all its values side by side
 
     @property
     def categories(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import pyro
@@ -13,6 +14,7 @@ from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
+from pyro_lfm.distributions.values import may_be_summed, summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors, Variable, is_law
 from pyro_lfm.networks import promote
@@ -50,7 +52,7 @@ def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> S
         frames = site["cond_indep_stack"]
         shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
         per_row = any(frame.name == "rows" for frame in frames)
-        variable = Variable(name, shape, site["fn"].support, per_row)
+        variable = Variable(name, shape, site["fn"].support, per_row, may_be_summed(site["infer"]))
         if name in batch.asked or name in known_observed:
             observed[name] = variable
         else:
@@ -175,6 +177,8 @@ class Model(AnyModel):
         self.order = in_order(given)
         self.factors = Factors()
         variables: dict[str, Variable] = {}
+        # What each sample statement says of being summed out.
+        self._infer: dict[str, Any] = {}
         for name in self.order:
             factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
             self.factors[name] = factor
@@ -208,7 +212,8 @@ class Model(AnyModel):
                 f"{name}: the law of {'2 rows' if rows else 'a factor without parents'} must have batch shape {rows}; "
                 f"got {tuple(law.batch_shape)}"
             )
-        return Variable(name, factor.shape, law.support)
+        self._infer[name] = {} if name in self._observed else summable(law)
+        return Variable(name, factor.shape, law.support, summable=bool(self._infer[name]))
 
     @property
     def sites(self) -> Sites:
@@ -229,7 +234,7 @@ class Model(AnyModel):
                     if value is not None:
                         check_rows(name, value, self.factors[name].shape)
                     law = observed_part(law, mask, name)
-                values[name] = pyro.sample(name, law, obs=value)
+                values[name] = pyro.sample(name, law, obs=value, infer=copy(self._infer[name]))
         return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import copy
 from typing import Any
 
 import pyro
@@ -12,6 +13,7 @@ from torch.distributions import constraints
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals, is_real
+from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors, Variable
 from pyro_lfm.model import as_model
@@ -95,6 +97,8 @@ class Guide(AnyGuide):
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
+        # What each sample statement says of being summed out.
+        self._infer: dict[str, Any] = {}
         variables = sites.all
         for name in self.order:
             factor = factors[name].copy()
@@ -175,7 +179,13 @@ class Guide(AnyGuide):
             raise DeclarationError(
                 f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
             )
+        self._infer[name] = summable(law) if variable.summable else {}
         return carried
+
+    @property
+    def summable(self) -> bool:
+        """Whether some latent may be summed out."""
+        return any(self._infer.values())
 
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
@@ -195,10 +205,10 @@ class Guide(AnyGuide):
         values: dict[str, torch.Tensor] = {}
         shared = [name for name in self.order if not self.latents[name].per_row]
         for name in shared:
-            values[name] = pyro.sample(name, self.law(name, values, batch))
+            values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                values[name] = pyro.sample(name, self.law(name, values, batch))
+                values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         return values
 
 
