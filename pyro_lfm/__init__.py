@@ -14,24 +14,29 @@ from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
+from pyro_lfm.parameter_priors import ARD, Beta, Dirichlet, Gamma, Normal, NormalGamma, NormalWishart
 from pyro_lfm.priors import StandardNormal
 
 __all__ = [
+    "ARD",
     "ELBO",
     "MLP",
     "SVI",
     "Batch",
     "Bernoulli",
+    "Beta",
     "Categorical",
     "Convolutional",
     "Covariance",
     "DataError",
     "DeclarationError",
     "Diagonal",
+    "Dirichlet",
     "Factor",
     "Fit",
     "Fixed",
     "Full",
+    "Gamma",
     "Gaussian",
     "Guide",
     "Isotropic",
@@ -40,6 +45,9 @@ __all__ = [
     "Lookup",
     "LowRank",
     "Model",
+    "Normal",
+    "NormalGamma",
+    "NormalWishart",
     "PerRow",
     "Poisson",
     "Prior",

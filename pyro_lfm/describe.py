@@ -57,12 +57,17 @@ def _model(model: AnyModel) -> list[str]:
     if not isinstance(model, Model):
         laws = [f"  {v.name}, event {tuple(v.shape)}, support {v.support}" for v in sites.all.values()]
         return [f"{joint}: a Pyro program, {type(model).__name__}", *laws]
-    product = " ".join(_conditional("p", name, model.given[name]) for name in model.order)
-    laws = [
-        _law(name, model.given[name], model.factors[name].describe(), model.factors[name].shape)
-        for name in model.order
-    ]
+    product = " ".join(_conditional("p", name, parents) for name, parents in model.wiring.items())
+    laws = []
+    for name, parents in model.wiring.items():
+        words = model.factors[name].describe() if name in model.factors else _prior(model, name)
+        laws.append(_law(name, parents, words, sites.all[name].shape))
     return [f"{joint} = {product}", *laws]
+
+
+def _prior(model: Model, name: str) -> str:
+    factor, _, parameter = name.partition(".")
+    return model.factors[factor].drawn[parameter].describe()
 
 
 def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -18,6 +19,7 @@ from pyro_lfm.distributions.values import may_be_summed, summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors, Variable, is_law
 from pyro_lfm.networks import promote
+from pyro_lfm.parameter_priors import Drawn
 from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import check_rows
@@ -186,7 +188,14 @@ class Model(AnyModel):
         # In the order of declaration, which is how people read it.
         self.given = {name: given[name] for name in factors}
         promote(self)
-        self._sites = _discover(self, self._observed)
+        found = _discover(self, self._observed)
+        for name, drawn in self._drawn().items():
+            found.latents[name] = replace(found.latents[name], start=drawn.value)
+        self._sites = found
+
+    def _drawn(self) -> dict[str, Drawn]:
+        """The parameters that have priors, by the names of their latents, in the order in which they are drawn."""
+        return {f"{n}.{p}": drawn for n in self.order for p, drawn in self.factors[n].drawn.items()}
 
     def _variable(self, name: str, factor: Factor, parents: list[Variable]) -> Variable:
         """The support of a factor, and whether its law has the event it declares, from a trial."""
@@ -219,15 +228,33 @@ class Model(AnyModel):
     def sites(self) -> Sites:
         return self._sites
 
+    @property
+    def wiring(self) -> dict[str, tuple[str, ...]]:
+        """What the law of every variable reads, in the order in which they are drawn, parameters with priors first."""
+        drawn = {name: self.factors[name].drawn for name in self.order}
+        found = {f"{n}.{p}": _of(n, d.reads) for n in self.order for p, d in drawn[n].items()}
+        for name in self.order:
+            read = [p for p, d in drawn[name].items() if d.used]
+            found[name] = (*self.given[name], *_of(name, read))
+        return found
+
     def latent_parents(self, name: str) -> set[str] | None:
-        return set(self.given[name]) - self._observed
+        return set(self.wiring[name]) - self._observed
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The Pyro model: one sample statement per factor, inside the plate over rows."""
+        """The Pyro model: parameters that have priors, then one sample statement per factor in the plate over rows."""
         values: dict[str, torch.Tensor] = {}
+        drawn: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.order}
+        for name in self.order:
+            for parameter, part in self.factors[name].drawn.items():
+                law = part.prior(drawn[name])
+                drawn[name][parameter] = values[f"{name}.{parameter}"] = pyro.sample(
+                    f"{name}.{parameter}", law
+                )
         with batch.plate():
             for name in self.order:
-                law = self.factors[name].at([values[parent] for parent in self.given[name]], batch.index)
+                parents = [values[parent] for parent in self.given[name]]
+                law = self.factors[name].at(parents, batch.index, drawn[name])
                 value = None
                 if name in self._observed:
                     value, mask = batch[name], batch.mask(name)
@@ -236,6 +263,10 @@ class Model(AnyModel):
                     law = observed_part(law, mask, name)
                 values[name] = pyro.sample(name, law, obs=value, infer=copy(self._infer[name]))
         return values
+
+
+def _of(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{factor}.{parameter}" for parameter in parameters)
 
 
 def _wiring(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:

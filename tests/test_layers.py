@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pyro_lfm"
 LAYERS = {
     "errors": 0, "shapes": 0, "networks": 0, "runtime": 0, "pyro_modules": 0,
-    "data": 1, "distributions": 1,
+    "data": 1, "distributions": 1, "parameter_priors": 1,
     "exact": 2, "programs": 2, "factors": 2, "families": 2, "priors": 2,
     "model": 3,
     "guides": 4,

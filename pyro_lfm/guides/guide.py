@@ -11,11 +11,14 @@ import torch
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors, Variable
+from pyro_lfm.families import Gaussian
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
@@ -65,7 +68,9 @@ class Guide(AnyGuide):
 
     Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
     every observed variable. A family over the reals is carried onto a constrained latent's support by
-    ``biject_to``; one over labels, counts and the like must have the latent's own support.
+    ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
+    may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
+    in ``Guide(model, z=..., **{"x.weight": ...})``.
 
     Args:
         model: the model; it is looked into, not kept.
@@ -88,6 +93,9 @@ class Guide(AnyGuide):
     def __init__(self, model: Any, **factors: Factor):
         super().__init__()
         sites = as_model(model).sites
+        for name, variable in sites.latents.items():
+            if variable.start is not None and name not in factors:
+                factors[name] = _of_parameter(variable)
         self._check(sites.latents, sites.observed, factors)
         self.observed = dict(sites.observed)
         self.latents = {name: sites.latents[name] for name in sites.latents}
@@ -105,6 +113,10 @@ class Guide(AnyGuide):
             self._adopt(name, factor)
             parents = [variables[parent] for parent in given[name]]
             self.factors[name] = factor.build(name, parents)
+            if factor.drawn:
+                raise DeclarationError(
+                    f"{name}: the parameters of a guide are learned; a prior belongs into the model"
+                )
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
         self.to(as_model(model).dtype)
@@ -210,6 +222,13 @@ class Guide(AnyGuide):
             for name in itertools.filterfalse(shared.__contains__, self.order):
                 values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         return values
+
+
+def _of_parameter(variable: Variable) -> Factor:
+    """q of a parameter with a prior: a learned Gaussian in its unconstrained space, narrow around its start."""
+    carry = from_reals(variable.support)
+    mean = variable.start if carry is None else carry.inv(variable.start)
+    return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
 def _seen(name: str, batch: Batch) -> torch.Tensor:
