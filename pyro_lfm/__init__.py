@@ -10,7 +10,7 @@ from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, Shap
 from pyro_lfm.factors import Factor, Prior
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, Poisson
 from pyro_lfm.guides import Guide, PyroGuide
-from pyro_lfm.inference import SVI, Fit, fit
+from pyro_lfm.inference import SVI, Fit, VariationalBayes, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
@@ -57,6 +57,7 @@ __all__ = [
     "ShapeError",
     "StandardNormal",
     "TrainingError",
+    "VariationalBayes",
     "data",
     "describe",
     "fit",

@@ -67,7 +67,7 @@ def _model(model: AnyModel) -> list[str]:
 
 def _prior(model: Model, name: str) -> str:
     factor, _, parameter = name.partition(".")
-    return model.factors[factor].drawn[parameter].describe()
+    return repr(model.factors[factor].drawn[parameter].declared)
 
 
 def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:

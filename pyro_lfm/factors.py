@@ -163,6 +163,11 @@ class Factor(nn.Module):
         return tuple(self._parents)
 
     @property
+    def sources(self) -> dict[str, Any]:
+        """The declared source of each parameter."""
+        return dict(self._declared[0])
+
+    @property
     def reads(self) -> bool:
         """Whether its law depends on parents: some source is a network, or it has a forward of its own."""
         sources, trunk = self._declared

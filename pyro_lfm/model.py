@@ -189,11 +189,17 @@ class Model(AnyModel):
         self.given = {name: given[name] for name in factors}
         promote(self)
         found = _discover(self, self._observed)
-        for name, drawn in self._drawn().items():
+        for name, drawn in self.drawn.items():
             found.latents[name] = replace(found.latents[name], start=drawn.value)
         self._sites = found
 
-    def _drawn(self) -> dict[str, Drawn]:
+    @property
+    def row_latents(self) -> list[str]:
+        """The latents that each row has for itself, in the order of declaration."""
+        return [name for name in self.given if name not in self._observed]
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
         """The parameters that have priors, by the names of their latents, in the order in which they are drawn."""
         return {f"{n}.{p}": drawn for n in self.order for p, drawn in self.factors[n].drawn.items()}
 

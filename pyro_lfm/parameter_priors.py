@@ -66,9 +66,10 @@ class Drawn(torch.nn.Module):
         self.name, self.law, self.reads, self.to_raw, self.used = name, law, reads, to_raw, used
         self.register_buffer("value", value.detach().clone())
 
-    def describe(self) -> str:
-        """The prior in words, as in ``Gamma(shape=1.0, rate=1.0)``."""
-        return f"{self.law.__self__!r}"  # type: ignore[attr-defined]
+    @property
+    def declared(self) -> Any:
+        """The prior as it was declared, such as ``Gamma(shape=1.0, rate=1.0)``."""
+        return self.law.__self__  # type: ignore[attr-defined]
 
     def prior(self, values: dict[str, Tensor]) -> Any:
         """The prior, given the parameters that it reads, by name."""

@@ -13,6 +13,7 @@ from torch.distributions import (
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    Wishart,
     kl_divergence,
 )
 from torch.distributions.transforms import (
@@ -67,9 +68,10 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     gaussian_q, gaussian_p = _moments(q), _moments(p)
     if gaussian_q is not None and gaussian_p is not None:
         return _kl_gaussian(gaussian_q, gaussian_p)
-    of_scale = _kl_log_normal(q, p)
-    if of_scale is not None:
-        return of_scale
+    for known in (_kl_log_normal, _kl_wishart):
+        found = known(q, p)
+        if found is not None:
+            return found
     batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     try:
         # Some of torch's formulas index their arguments, and so need them of one shape.
@@ -117,6 +119,30 @@ def _kl_log_normal(q: Any, p: Any) -> torch.Tensor | None:
     kl = a.lgamma() - a * b.log() - a * mu + b * (mu + variance / 2).exp()
     kl = kl - 0.5 * (2 * pi * e * variance).log()
     return kl.sum(list(range(-len(q.event_shape), 0))) if q.event_shape else kl
+
+
+def _kl_wishart(q: Any, p: Any) -> torch.Tensor | None:
+    """KL of Wisharts W(ν, V), summed over an event of several; torch's own does not broadcast.
+
+    ½ [ν₀ ln(|V₀| / |V|) + ν tr(V₀⁻¹ V) − ν D + (ν − ν₀) Σᵢ ψ((ν − i) / 2)] + ln Γ_D(ν₀ / 2) − ln Γ_D(ν / 2), i < D.
+    """
+    if q.event_shape != p.event_shape:
+        return None
+    events = len(q.event_shape) - 2
+    while isinstance(q, Independent):
+        q = q.base_dist
+    while isinstance(p, Independent):
+        p = p.base_dist
+    if not (isinstance(q, Wishart) and isinstance(p, Wishart)):
+        return None
+    dim, nu, nu_p = q.event_shape[-1], q.df, p.df
+    tril_q, tril_p = torch.broadcast_tensors(q.scale_tril, p.scale_tril)
+    spread = torch.linalg.solve_triangular(tril_p, tril_q, upper=False).square().sum((-2, -1))
+    log_det = 2 * (tril_p.diagonal(dim1=-2, dim2=-1).log() - tril_q.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+    halves = (nu.unsqueeze(-1) - torch.arange(dim, dtype=nu.dtype, device=nu.device)) / 2
+    kl = 0.5 * (nu_p * log_det + nu * (spread - dim) + (nu - nu_p) * halves.digamma().sum(-1))
+    kl = kl + torch.special.multigammaln(nu_p / 2, dim) - torch.special.multigammaln(nu / 2, dim)
+    return kl.sum(list(range(-events, 0))) if events else kl
 
 
 def _is_exp(transform: Any) -> bool:

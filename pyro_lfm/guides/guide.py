@@ -32,6 +32,14 @@ class AnyGuide(Program):
         """The latents drawn with knowledge of a latent; None where that is not declared."""
         return None
 
+    def latent_parents(self, name: str) -> set[str] | None:
+        """The latents that the law of a latent reads; None where that is not declared."""
+        return None
+
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        """Marginals that it knows in closed form, of latents that it draws knowing others."""
+        return {}
+
 
 class PyroGuide(HandWritten, AnyGuide):
     """A Pyro guide written by hand: subclass it and write ``forward(self, batch)``, or wrap a module or function.
@@ -205,6 +213,9 @@ class Guide(AnyGuide):
             if (found | {name}) & set(self.given[other]):
                 found.add(other)
         return found
+
+    def latent_parents(self, name: str) -> set[str]:
+        return set(self.given[name]) & set(self.latents)
 
     def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""

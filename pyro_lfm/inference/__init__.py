@@ -3,5 +3,6 @@
 from pyro_lfm.inference.fit import fit
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi import SVI
+from pyro_lfm.inference.variational_bayes import VariationalBayes
 
-__all__ = ["SVI", "Fit", "fit"]
+__all__ = ["SVI", "Fit", "VariationalBayes", "fit"]
