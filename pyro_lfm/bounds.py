@@ -57,7 +57,7 @@ class Rows:
     def reduce(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
         """A site's term: its mean over rows is the site's part of the bound per row."""
         term = self._laid_out(scale_and_mask(value, site["scale"], site["mask"]), site)
-        return term * (self.size / self.total) if _inside(site) else term / self.total
+        return term * (self.size / self.total) if inside(site) else term / self.total
 
     def plain(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
         """A site's log q of the batch as it is, without the scale by which the batch stands for all rows."""
@@ -70,7 +70,7 @@ class Rows:
             value = value.expand(*self.values, *value.shape[summed:])
         # Of the dimensions of plates only that of the rows is kept.
         lead, draws, rows = value.shape[:summed].numel(), value.shape[summed], value.shape[-1]
-        if _inside(site):
+        if inside(site):
             return value.reshape(lead, draws, -1, rows).sum(2)
         return value.reshape(lead, draws, -1).sum(2, keepdim=True)
 
@@ -85,7 +85,8 @@ class Rows:
         return term.squeeze(0) if self.weights is None else (self.weights * term).sum(0)
 
 
-def _inside(site: dict[str, Any]) -> bool:
+def inside(site: dict[str, Any]) -> bool:
+    """Whether a site stands inside the plate over rows."""
     return any(frame.name == "rows" for frame in site["cond_indep_stack"])
 
 

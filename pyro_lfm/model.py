@@ -149,7 +149,9 @@ class Model(AnyModel):
     """A latent factor model: named factors wired in one direction, p(z) p(x | z).
 
     Which are observed follows from the wiring: a factor that reads parents without ``given=`` reads every
-    latent and is observed; so is one that names its parents and that nothing reads. All others are latent.
+    latent and is observed; so is one that names its parents and that nothing reads. All others are latent. So is a
+    parameter that is given a prior where it stands, as in ``mean=Linear(prior=ARD())``: ``x.weight``, drawn before
+    the rows and shared by them.
 
     Args:
         factors: name=factor. Each is copied: the model's own are in ``model.factors``.
@@ -190,7 +192,7 @@ class Model(AnyModel):
         promote(self)
         found = _discover(self, self._observed)
         for name, drawn in self.drawn.items():
-            found.latents[name] = replace(found.latents[name], start=drawn.value)
+            found.latents[name] = replace(found.latents[name], start=drawn.value.clone())
         self._sites = found
 
     @property

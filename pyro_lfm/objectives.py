@@ -16,7 +16,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.messenger import Messenger
 from torch.func import functional_call
 
-from pyro_lfm.bounds import Bound, Rows, latent_sites
+from pyro_lfm.bounds import Bound, Rows, inside, latent_sites
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import number, whole
@@ -43,7 +43,7 @@ class ELBO(PyroELBO):
             estimates all from the draws. A closed form is valid for a latent only where its prior reads nothing
             that the guide draws knowing it (a bottom-up guide of a top-down model): such terms are Monte Carlo.
         kl_weight: β ≥ 0, or a schedule: a function of the fraction of the training done, 0 to 1.
-        free_bits: nats per latent below which its KL, averaged over the batch, is not pressed further.
+        free_bits: nats per latent of a row below which its KL, averaged over the batch, is not pressed further.
         gradient: "reparametrized", or "sticking-the-landing": log q with its parameters held
             (Roeder, Wu and Duvenaud, 2017), which has no variance where q is exact; every KL is then Monte Carlo.
         enumerate: "auto" sums discrete latents out, E_q(c)[f] = Σ_c q(c | ·) f(c), while their joint values are at
@@ -162,8 +162,10 @@ class ELBO(PyroELBO):
         reconstruction = rows.expect(reconstruction_of)
         kls = {name: rows.expect(kl) for name, kl in kls_of.items()}
         penalty = {name: kl.mean() for name, kl in kls.items()}
-        if self.free_bits:
-            penalty = {name: kl.clamp_min(self.free_bits) for name, kl in penalty.items()}
+        for name in penalty if self.free_bits else ():
+            # What all rows share costs each of them next to nothing, and would never be pressed.
+            if inside(sites[name]):
+                penalty[name] = penalty[name].clamp_min(self.free_bits)
         weight: float = self.kl_weight  # type: ignore[assignment]
         objective = reconstruction.mean() - weight * sum(penalty.values())
         scored = [s for n, s in sites.items() if not s["fn"].has_rsample and n not in layout.values]
@@ -173,9 +175,8 @@ class ELBO(PyroELBO):
             if rows.weights is not None:
                 cost = rows.weights.detach() * cost
             for site in scored:
-                inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
                 value = rows.plain(site["fn"].log_prob(site["value"]), site)
-                part = cost if inside else cost.mean(-1, keepdim=True)
+                part = cost if inside(site) else cost.mean(-1, keepdim=True)
                 surrogate = (part * value).sum(0).mean()
                 objective = objective + surrogate - surrogate.detach()
         return Bound(

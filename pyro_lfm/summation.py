@@ -59,8 +59,9 @@ def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool) -> Plan:
     rows, and the joint values of all such latents are few.
     """
     modules = [part for part in (model, guide) if isinstance(part, torch.nn.Module)]
+    devices = {p.device for module in modules for p in module.parameters() if p.is_cuda}
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(poutine.block())
         stack.enter_context(torch.no_grad())
         stack.enter_context(evaluating(*modules))

@@ -37,19 +37,18 @@ def all_values(law: Any, most: int = 256) -> torch.Tensor | None:
 
 
 def summable(law: Any) -> dict[str, Any]:
-    """What a sample statement says in ``infer=`` where its value may be summed out, in Pyro's words and in ours.
+    """What a sample statement says in ``infer=`` where its value may be summed out.
+
+    Not in Pyro's words, {"enumerate": "parallel"}, of which its sampling objectives warn.
 
     >>> import pyro.distributions as dist
-    >>> summable(dist.Categorical(torch.ones(3)))
-    {'enumerate': 'parallel'}
+    >>> summable(dist.Categorical(torch.ones(3))), summable(dist.Poisson(1.0))
+    ({'sum_out': True}, {})
     """
-    if all_values(law) is None:
-        return {}
-    # Pyro's own enumeration refuses laws over vectors.
-    return {"sum_out": True} if law.event_shape else {"enumerate": "parallel"}
+    return {} if all_values(law) is None else {"sum_out": True}
 
 
 def may_be_summed(infer: dict[str, Any] | None) -> bool:
-    """Whether a sample statement says so."""
+    """Whether a sample statement says so, in our words or in Pyro's."""
     infer = infer or {}
     return infer.get("enumerate") == "parallel" or bool(infer.get("sum_out"))

@@ -125,7 +125,7 @@ class MixturePosterior(ConjugateGuide):
         with batch.plate():
             (logits,) = self.like(found.responsibilities(self.rows(batch)).log().clamp_min(-1e3))
             law = dist.Categorical(logits=logits)
-            values[self.latent] = pyro.sample(self.latent, law, infer={"enumerate": "parallel"})
+            values[self.latent] = pyro.sample(self.latent, law, infer={"sum_out": True})  # type: ignore[typeddict-unknown-key]
         return values
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:

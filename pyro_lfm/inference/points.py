@@ -18,5 +18,6 @@ def put_points(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     index = torch.zeros(1, dtype=torch.long)
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     laws = marginals(guide, batch, list(model.latents))
-    for name, part in model.drawn.items():
-        part.value.copy_(laws[name].mean.reshape(part.value.shape))
+    with torch.no_grad():
+        for name, part in model.drawn.items():
+            part.value.copy_(laws[name].mean.reshape(part.value.shape))
