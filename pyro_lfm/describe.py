@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.bounds import latent_sites
+from pyro_lfm.bounds import latent_sites, obstacle
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.model import AnyModel, Model, as_model
-from pyro_lfm.objectives import ELBO, obstacle
+from pyro_lfm.objectives import ELBO
 from pyro_lfm.runtime import Stream, isolated
 
 

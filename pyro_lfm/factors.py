@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -25,46 +24,14 @@ from pyro_lfm.distributions.sources import (
     network,
     reads_parents,
 )
-from pyro_lfm.distributions.supports import plain
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.parameter_priors import Drawn, Stochastic
+from pyro_lfm.variables import Variable
 
 
 def is_law(value: Any) -> bool:
     """Whether it is a distribution that Pyro can sample from; those of torch.distributions alone are not."""
     return isinstance(value, TorchDistributionMixin)
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A named variable of a model: what a factor that reads it, or a guide that infers it, must know."""
-
-    name: str
-    shape: torch.Size
-    support: Any
-    per_row: bool = True
-    summable: bool = False  # whether its program can be run with all its values side by side
-    start: Any = field(
-        default=None, compare=False
-    )  # of a parameter with a prior: the value where guides start
-
-    @property
-    def categories(self) -> int | None:
-        """The number of categories of a categorical variable, else None."""
-        support = plain(self.support)
-        if self.shape or not isinstance(support, type(constraints.integer_interval(0, 1))):
-            return None
-        return int(support.upper_bound) + 1
-
-    @property
-    def code_shape(self) -> torch.Size:
-        """The shape in which networks read it: a category is read one-hot."""
-        return self.shape if self.categories is None else torch.Size((self.categories,))
-
-    def encode(self, value: torch.Tensor) -> torch.Tensor:
-        if self.categories is None:
-            return value
-        return nn.functional.one_hot(value.long(), self.categories).to(torch.get_default_dtype())
 
 
 class Factor(nn.Module):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -17,12 +14,14 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
 from pyro_lfm.distributions.values import may_be_summed, summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, Variable, is_law
+from pyro_lfm.factors import Factor, Factors, is_law
 from pyro_lfm.networks import promote
 from pyro_lfm.parameter_priors import Drawn
 from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import check_rows
+from pyro_lfm.variables import Variable
+from pyro_lfm.wiring import of_factor, wire
 
 
 class Sites:
@@ -87,6 +86,10 @@ class AnyModel(Program):
 
     def latent_parents(self, name: str) -> set[str] | None:
         """The latents that the prior of a latent reads; None where that is not declared."""
+        return None
+
+    def point(self, name: str) -> torch.Tensor | None:
+        """The value of a parameter with a prior, where guides start; None for all other latents."""
         return None
 
     def sample(self, n: int, seed: int | None = None) -> dict[str, torch.Tensor]:
@@ -176,7 +179,7 @@ class Model(AnyModel):
             if not isinstance(factor, Factor):
                 kind = type(factor).__name__
                 raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
-        given, observed = _wiring(factors)
+        given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
         self.factors = Factors()
@@ -190,10 +193,7 @@ class Model(AnyModel):
         # In the order of declaration, which is how people read it.
         self.given = {name: given[name] for name in factors}
         promote(self)
-        found = _discover(self, self._observed)
-        for name, drawn in self.drawn.items():
-            found.latents[name] = replace(found.latents[name], start=drawn.value.clone())
-        self._sites = found
+        self._sites = _discover(self, self._observed)
 
     @property
     def row_latents(self) -> list[str]:
@@ -236,14 +236,17 @@ class Model(AnyModel):
     def sites(self) -> Sites:
         return self._sites
 
+    def point(self, name: str) -> torch.Tensor | None:
+        return self.drawn[name].value if name in self.drawn else None
+
     @property
     def wiring(self) -> dict[str, tuple[str, ...]]:
         """What the law of every variable reads, in the order in which they are drawn, parameters with priors first."""
         drawn = {name: self.factors[name].drawn for name in self.order}
-        found = {f"{n}.{p}": _of(n, d.reads) for n in self.order for p, d in drawn[n].items()}
+        found = {f"{n}.{p}": of_factor(n, d.reads) for n in self.order for p, d in drawn[n].items()}
         for name in self.order:
             read = [p for p, d in drawn[name].items() if d.used]
-            found[name] = (*self.given[name], *_of(name, read))
+            found[name] = (*self.given[name], *of_factor(name, read))
         return found
 
     def latent_parents(self, name: str) -> set[str] | None:
@@ -271,38 +274,3 @@ class Model(AnyModel):
                     law = observed_part(law, mask, name)
                 values[name] = pyro.sample(name, law, obs=value, infer=copy(self._infer[name]))
         return values
-
-
-def _of(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"{factor}.{parameter}" for parameter in parameters)
-
-
-def _wiring(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Each factor's parents, and the observed names."""
-    open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
-    named = set(itertools.chain.from_iterable(factor.given or () for factor in factors.values()))
-    for name, factor in factors.items():
-        for parent in factor.given or ():
-            if parent not in factors:
-                raise DeclarationError(
-                    f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
-                )
-    # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
-    in_order({name: factor.given or () for name, factor in factors.items()})
-    leaves = [name for name, factor in factors.items() if factor.given and name not in named]
-    observed = [name for name in factors if name in open_ended or name in leaves]
-    latents = tuple(name for name in factors if name not in observed)
-    if not latents:
-        raise DeclarationError(
-            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
-        )
-    if not observed:
-        raise DeclarationError(
-            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())"
-        )
-    given = {name: latents if name in open_ended else factor.given or () for name, factor in factors.items()}
-    read = set(itertools.chain.from_iterable(given.values()))
-    for name in latents:
-        if name not in read:
-            raise DeclarationError(f"nothing reads {name}: name it in some factor's given=, or leave it out")
-    return given, observed

@@ -16,7 +16,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.messenger import Messenger
 from torch.func import functional_call
 
-from pyro_lfm.bounds import Bound, Rows, inside, latent_sites
+from pyro_lfm.bounds import Bound, Rows, inside, latent_sites, obstacle
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import number, whole
@@ -289,21 +289,3 @@ def _law(site: dict[str, Any]) -> str:
     while isinstance(law, torch.distributions.Independent):
         law = law.base_dist
     return type(law).__name__
-
-
-def obstacle(model: Any, guide: Any, name: str, q_order: list[str], p_order: list[str]) -> str | None:
-    """Why integrating a latent in closed form would be wrong, if it would.
-
-    E_q[log q(zᵢ | ·) − log p(zᵢ | ·)] may be integrated over zᵢ alone only when nothing that p(zᵢ | ·) reads was
-    drawn knowing zᵢ. Where a program does not declare its wiring, the order of its statements is all that is known.
-    """
-    parents = getattr(model, "latent_parents", lambda _: None)(name)
-    later = getattr(guide, "latent_descendants", lambda _: None)(name)
-    if parents is None:
-        parents = set(p_order[: p_order.index(name)])
-    if later is None:
-        later = set(q_order[q_order.index(name) + 1 :])
-    both = parents & later
-    if not both:
-        return None
-    return f"its prior may read {', '.join(sorted(both))}, which the guide may draw knowing {name}"

@@ -36,7 +36,7 @@ def all_values(law: Any, most: int = 256) -> torch.Tensor | None:
     return torch.stack(rows).reshape(-1, *law.event_shape)
 
 
-def summable(law: Any) -> dict[str, Any]:
+def summable(law: Any) -> Any:
     """What a sample statement says in ``infer=`` where its value may be summed out.
 
     Not in Pyro's words, {"enumerate": "parallel"}, of which its sampling objectives warn.

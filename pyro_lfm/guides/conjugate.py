@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.positive_definite import Wishart
+from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.bayesian_linear import BayesianLinear, GammaLaw
 from pyro_lfm.exact.bayesian_mixture import BayesianMixture
@@ -125,7 +126,7 @@ class MixturePosterior(ConjugateGuide):
         with batch.plate():
             (logits,) = self.like(found.responsibilities(self.rows(batch)).log().clamp_min(-1e3))
             law = dist.Categorical(logits=logits)
-            values[self.latent] = pyro.sample(self.latent, law, infer={"sum_out": True})  # type: ignore[typeddict-unknown-key]
+            values[self.latent] = pyro.sample(self.latent, law, infer=summable(law))
         return values
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:

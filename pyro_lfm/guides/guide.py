@@ -17,12 +17,13 @@ from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, Variable
+from pyro_lfm.factors import Factor, Factors
 from pyro_lfm.families import Gaussian
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.variables import Variable
 
 
 class AnyGuide(Program):
@@ -102,8 +103,9 @@ class Guide(AnyGuide):
         super().__init__()
         sites = as_model(model).sites
         for name, variable in sites.latents.items():
-            if variable.start is not None and name not in factors:
-                factors[name] = _of_parameter(variable)
+            point = as_model(model).point(name)
+            if point is not None and name not in factors:
+                factors[name] = _of_parameter(variable, point)
         self._check(sites.latents, sites.observed, factors)
         self.observed = dict(sites.observed)
         self.latents = {name: sites.latents[name] for name in sites.latents}
@@ -235,10 +237,10 @@ class Guide(AnyGuide):
         return values
 
 
-def _of_parameter(variable: Variable) -> Factor:
-    """q of a parameter with a prior: a learned Gaussian in its unconstrained space, narrow around its start."""
+def _of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
+    """q of a parameter with a prior: a learned Gaussian in its unconstrained space, narrow around its point."""
     carry = from_reals(variable.support)
-    mean = variable.start if carry is None else carry.inv(variable.start)
+    mean = point if carry is None else carry.inv(point)
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
