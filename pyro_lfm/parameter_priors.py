@@ -18,12 +18,18 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.distributions.positive_definite import Wishart
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, ShapeError
 
 
-def _like(value: Any, like: Tensor) -> Tensor:
+def _like(prior: Any, name: str, like: Tensor) -> Tensor:
     """A hyperparameter in the shape, type and place of a parameter."""
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape)
+    value = torch.as_tensor(getattr(prior, name), dtype=like.dtype, device=like.device)
+    try:
+        return value.expand(like.shape)
+    except RuntimeError:
+        raise ShapeError(
+            f"{name} of {type(prior).__name__} must broadcast to shape {tuple(like.shape)}; got {tuple(value.shape)}"
+        ) from None
 
 
 def _positive(prior: Any, *names: str) -> None:
@@ -113,7 +119,7 @@ class Normal:
         _positive(self, "scale")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Normal(_like(self.mean, like), _like(self.scale, like)).to_event(like.dim())
+        return dist.Normal(_like(self, "mean", like), _like(self, "scale", like)).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ class Gamma:
         _positive(self, "shape", "rate")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Gamma(_like(self.shape, like), _like(self.rate, like)).to_event(like.dim())
+        return dist.Gamma(_like(self, "shape", like), _like(self, "rate", like)).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ class Beta:
         _positive(self, "ones", "zeros")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Beta(_like(self.ones, like), _like(self.zeros, like)).to_event(like.dim())
+        return dist.Beta(_like(self, "ones", like), _like(self, "zeros", like)).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,7 @@ class Dirichlet:
         _positive(self, "concentration")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Dirichlet(_like(self.concentration, like))
+        return dist.Dirichlet(_like(self, "concentration", like))
 
 
 @dataclass(frozen=True)
@@ -228,7 +234,7 @@ class NormalGamma:
 
     def location(self, like: Tensor, precision: Tensor) -> Any:
         scale = (self.count * precision).rsqrt()
-        return dist.Normal(_like(self.mean, like).expand(scale.shape), scale).to_event(like.dim())
+        return dist.Normal(_like(self, "mean", like).expand(scale.shape), scale).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -267,7 +273,8 @@ class NormalWishart:
         """E[Λ]⁻¹, (D, D), for a ``like`` (..., D, D)."""
         dim = like.shape[-1]
         value = torch.as_tensor(self.covariance, dtype=like.dtype, device=like.device)
-        value = value if value.dim() == 2 else torch.diag(value.expand(dim))
+        if value.dim() < 2:
+            value = torch.diag(_like(self, "covariance", like[..., 0].reshape(-1, dim)[0]))
         if value.shape != (dim, dim) or bool(torch.linalg.cholesky_ex(value)[1]):
             raise DeclarationError(
                 f"covariance of NormalWishart must be a positive definite ({dim}, {dim}) matrix, its diagonal or a "
@@ -283,6 +290,6 @@ class NormalWishart:
         return law.expand(like.shape[:-2]).to_event(like.dim() - 2)
 
     def location(self, like: Tensor, precision: Tensor) -> Any:
-        mean = _like(self.mean, like)
+        mean = _like(self, "mean", like)
         law = dist.MultivariateNormal(mean, precision_matrix=self.count * precision, validate_args=False)
         return law.to_event(like.dim() - 1)

@@ -247,3 +247,23 @@ def test_positive_definite_matrices_from_the_reals():
 def test_errors_say_what_fits(declare, words):
     with pytest.raises(lfm.DeclarationError, match=words):
         declare()
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        (
+            lambda: lfm.NormalWishart(covariance=[1.0, 2.0]),
+            "covariance of NormalWishart must broadcast to shape",
+        ),
+        (lambda: lfm.NormalWishart(mean=[1.0, 2.0]), "mean of NormalWishart must broadcast to shape"),
+        (lambda: lfm.NormalWishart(covariance=-torch.eye(3)), "positive definite"),
+        (lambda: lfm.NormalWishart(degrees=1.0), "degrees of NormalWishart must be above D − 1 = 2"),
+    ],
+)
+def test_hyperparameters_that_do_not_fit(prior, words):
+    with pytest.raises((lfm.DeclarationError, lfm.ShapeError), match=words):
+        lfm.Model(
+            c=lfm.Categorical(2),
+            x=lfm.Gaussian(3, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup()), given="c", prior=prior()),
+        )
