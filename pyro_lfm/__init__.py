@@ -10,31 +10,36 @@ from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, Shap
 from pyro_lfm.factors import Factor, Prior
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, Poisson
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
-from pyro_lfm.inference import EM, SVI, Fit, VariationalEM, fit
+from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
+from pyro_lfm.parameter_priors import ARD, Beta, Dirichlet, Gamma, Normal, NormalGamma, NormalWishart
 from pyro_lfm.priors import StandardNormal
 
 __all__ = [
+    "ARD",
     "ELBO",
     "EM",
     "MLP",
     "SVI",
     "Batch",
     "Bernoulli",
+    "Beta",
     "Categorical",
     "Convolutional",
     "Covariance",
     "DataError",
     "DeclarationError",
     "Diagonal",
+    "Dirichlet",
     "ExactPosterior",
     "Factor",
     "FactorisedPosterior",
     "Fit",
     "Fixed",
     "Full",
+    "Gamma",
     "Gaussian",
     "Guide",
     "Isotropic",
@@ -43,6 +48,9 @@ __all__ = [
     "Lookup",
     "LowRank",
     "Model",
+    "Normal",
+    "NormalGamma",
+    "NormalWishart",
     "PerRow",
     "Poisson",
     "Prior",
@@ -52,6 +60,7 @@ __all__ = [
     "ShapeError",
     "StandardNormal",
     "TrainingError",
+    "VariationalBayes",
     "VariationalEM",
     "data",
     "describe",

@@ -35,23 +35,59 @@ class Bound:
 
 @dataclass(frozen=True)
 class Rows:
-    """The plate over rows as a trace shows it, and how many draws lie outside it."""
+    """The plate over rows as a trace shows it, and what lies outside it: draws, and values of summed latents.
+
+    A site's term, and their sum, has shape (values or 1, draws or 1, rows or 1).
+
+    Attributes:
+        size, total: rows in the batch and in the data.
+        nesting: dimensions of the plates.
+        particles: draws.
+        values: how many values each summed latent has; its dimensions stand left of the draws'.
+        weights: q of each joint value, (values or 1, draws or 1, rows or 1); None before it is known.
+    """
 
     size: int
     total: int
     nesting: int
     particles: int
+    values: tuple[int, ...] = ()
+    weights: torch.Tensor | None = None
 
     def reduce(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
-        """A site's term as (draws, rows or 1): its mean over rows is the site's part of the bound per row."""
-        value = scale_and_mask(value, site["scale"], site["mask"])
-        inside = any(frame.name == "rows" for frame in site["cond_indep_stack"])
-        # Draws lie left of every plate, so a term with fewer dimensions does not vary over draws.
-        lead = value.dim() - self.nesting if self.particles > 1 else 0
-        draws = self.particles if lead > 0 and value.shape[0] > 1 else 1
-        if inside:
-            return value.reshape(draws, -1, value.shape[-1]).sum(1) * (self.size / self.total)
-        return value.reshape(draws, -1).sum(1, keepdim=True) / self.total
+        """A site's term: its mean over rows is the site's part of the bound per row."""
+        term = self._laid_out(scale_and_mask(value, site["scale"], site["mask"]), site)
+        return term * (self.size / self.total) if inside(site) else term / self.total
+
+    def plain(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
+        """A site's log q of the batch as it is, without the scale by which the batch stands for all rows."""
+        return self._laid_out(value, site)
+
+    def _laid_out(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
+        summed = len(self.values)
+        value = value.reshape((1,) * (summed + 1 + self.nesting - value.dim()) + value.shape)
+        if any(size > 1 for size in value.shape[:summed]):
+            value = value.expand(*self.values, *value.shape[summed:])
+        # Of the dimensions of plates only that of the rows is kept.
+        lead, draws, rows = value.shape[:summed].numel(), value.shape[summed], value.shape[-1]
+        if inside(site):
+            return value.reshape(lead, draws, -1, rows).sum(2)
+        return value.reshape(lead, draws, -1).sum(2, keepdim=True)
+
+    def add_up(self, terms: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Terms added up to (values or 1, draws, rows)."""
+        total = torch.as_tensor(sum(terms))
+        lead = total.shape[0] if total.dim() else 1
+        return total.expand(lead, self.particles, self.size)
+
+    def expect(self, term: torch.Tensor) -> torch.Tensor:
+        """Σ_c q(c) term(c): (values or 1, draws, rows) to (draws, rows)."""
+        return term.squeeze(0) if self.weights is None else (self.weights * term).sum(0)
+
+
+def inside(site: dict[str, Any]) -> bool:
+    """Whether a site stands inside the plate over rows."""
+    return any(frame.name == "rows" for frame in site["cond_indep_stack"])
 
 
 def latent_sites(trace: Any) -> dict[str, dict[str, Any]]:
@@ -65,7 +101,19 @@ def latent_sites(trace: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def add_up(terms: Iterable[torch.Tensor], rows: Rows) -> torch.Tensor:
-    """Terms of shape (draws or 1, rows or 1) added up to (draws, rows)."""
-    total: Any = sum(terms)
-    return torch.as_tensor(total).expand(rows.particles, rows.size)
+def obstacle(model: Any, guide: Any, name: str, q_order: list[str], p_order: list[str]) -> str | None:
+    """Why integrating a latent in closed form would be wrong, if it would.
+
+    E_q[log q(zᵢ | ·) − log p(zᵢ | ·)] may be integrated over zᵢ alone only when nothing that p(zᵢ | ·) reads was
+    drawn knowing zᵢ. Where a program does not declare its wiring, the order of its statements is all that is known.
+    """
+    parents = getattr(model, "latent_parents", lambda _: None)(name)
+    later = getattr(guide, "latent_descendants", lambda _: None)(name)
+    if parents is None:
+        parents = set(p_order[: p_order.index(name)])
+    if later is None:
+        later = set(q_order[q_order.index(name) + 1 :])
+    both = parents & later
+    if not both:
+        return None
+    return f"its prior may read {', '.join(sorted(both))}, which the guide may draw knowing {name}"

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.bounds import latent_sites
+from pyro_lfm.bounds import latent_sites, obstacle
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.model import AnyModel, Model, as_model
-from pyro_lfm.objectives import ELBO, obstacle
+from pyro_lfm.objectives import ELBO
 from pyro_lfm.runtime import Stream, isolated
 
 
@@ -57,12 +57,17 @@ def _model(model: AnyModel) -> list[str]:
     if not isinstance(model, Model):
         laws = [f"  {v.name}, event {tuple(v.shape)}, support {v.support}" for v in sites.all.values()]
         return [f"{joint}: a Pyro program, {type(model).__name__}", *laws]
-    product = " ".join(_conditional("p", name, model.given[name]) for name in model.order)
-    laws = [
-        _law(name, model.given[name], model.factors[name].describe(), model.factors[name].shape)
-        for name in model.order
-    ]
+    product = " ".join(_conditional("p", name, parents) for name, parents in model.wiring.items())
+    laws = []
+    for name, parents in model.wiring.items():
+        words = model.factors[name].describe() if name in model.factors else _prior(model, name)
+        laws.append(_law(name, parents, words, sites.all[name].shape))
     return [f"{joint} = {product}", *laws]
+
+
+def _prior(model: Model, name: str) -> str:
+    factor, _, parameter = name.partition(".")
+    return repr(model.factors[factor].drawn[parameter].declared)
 
 
 def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
@@ -95,19 +100,29 @@ def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
     lines.append(f"  E_q: Monte Carlo, {particles}, {objective.gradient} gradient")
     if objective.free_bits:
         lines.append(f"  free bits: {objective.free_bits:g} nats per latent")
-    q, p = _traces(model, guide)
+    q, p, summed = _traces(model, guide, objective)
+    for name in summed:
+        lines.append(f"  {name}: summed out exactly, {len(summed[name])} values")
     for name in p:
+        if name in summed:
+            lines.append(f"  KL {name}: summed out exactly")
+            continue
         lines.append(f"  KL {name}: {_how(model, guide, objective, name, q, p)}")
     return lines
 
 
-def _traces(model: AnyModel, guide: AnyGuide) -> tuple[dict[str, Any], dict[str, Any]]:
+def _traces(
+    model: AnyModel, guide: AnyGuide, objective: ELBO
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The latents' sites in the guide and in the model, and the values of those that are summed out."""
     rows = model.sample(2, seed=0)
     data = {name: rows[name] for name in model.observed}
     index = torch.zeros(2, dtype=torch.long, device=model.device)
+    args = (Batch(data, index),)
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
-        q, p = ELBO().traces(model, guide, (Batch(data, index),), {})
-    return latent_sites(q), latent_sites(p)
+        q, p = ELBO().traces(model, guide, args, {})
+        summed = objective.plan(model, guide, args, {}).values
+    return latent_sites(q), latent_sites(p), summed
 
 
 def _how(model: Any, guide: Any, objective: ELBO, name: str, q: dict[str, Any], p: dict[str, Any]) -> str:

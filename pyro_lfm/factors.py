@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 from torch.distributions import constraints, transform_to
+from torch.func import functional_call
 
 from pyro_lfm import shapes
 from pyro_lfm.distributions.lookup import Lookup, lookup
@@ -24,41 +24,14 @@ from pyro_lfm.distributions.sources import (
     network,
     reads_parents,
 )
-from pyro_lfm.distributions.supports import plain
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.parameter_priors import Drawn, Stochastic
+from pyro_lfm.variables import Variable
 
 
 def is_law(value: Any) -> bool:
     """Whether it is a distribution that Pyro can sample from; those of torch.distributions alone are not."""
     return isinstance(value, TorchDistributionMixin)
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A named variable of a model: what a factor that reads it, or a guide that infers it, must know."""
-
-    name: str
-    shape: torch.Size
-    support: Any
-    per_row: bool = True
-
-    @property
-    def categories(self) -> int | None:
-        """The number of categories of a categorical variable, else None."""
-        support = plain(self.support)
-        if self.shape or not isinstance(support, type(constraints.integer_interval(0, 1))):
-            return None
-        return int(support.upper_bound) + 1
-
-    @property
-    def code_shape(self) -> torch.Size:
-        """The shape in which networks read it: a category is read one-hot."""
-        return self.shape if self.categories is None else torch.Size((self.categories,))
-
-    def encode(self, value: torch.Tensor) -> torch.Tensor:
-        if self.categories is None:
-            return value
-        return nn.functional.one_hot(value.long(), self.categories).to(torch.get_default_dtype())
 
 
 class Factor(nn.Module):
@@ -106,6 +79,7 @@ class Factor(nn.Module):
         # In containers that nn.Module does not look into: they are declarations, not yet parts.
         self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
         self._parents: dict[str, Variable] = {}
+        self._places: dict[str, str] = {}
         self.parts = nn.ModuleDict()
 
     # What a family may say of itself -----------------------------------------------------------------
@@ -156,6 +130,11 @@ class Factor(nn.Module):
         return tuple(self._parents)
 
     @property
+    def sources(self) -> dict[str, Any]:
+        """The declared source of each parameter."""
+        return dict(self._declared[0])
+
+    @property
     def reads(self) -> bool:
         """Whether its law depends on parents: some source is a network, or it has a forward of its own."""
         sources, trunk = self._declared
@@ -177,7 +156,24 @@ class Factor(nn.Module):
                 )
             self.parts["network"] = self._trunk(f"{name}.network", trunk, heads)
             self._heads = heads
+        self._find_drawn(name)
         return self
+
+    def _find_drawn(self, name: str) -> None:
+        """Where the parameters that have priors stand, so that draws can be put in their place."""
+        for path, module in self.named_modules():
+            if isinstance(module, Drawn):
+                if module.name in self._places:
+                    raise DeclarationError(
+                        f"{name} has two parameters {module.name} with priors: give one of them a prior"
+                    )
+                self._places[module.name] = path
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """The parameters that have priors, by name, in the order in which they are drawn."""
+        found = {name: self.get_submodule(path) for name, path in self._places.items()}
+        return dict(sorted(found.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type, return-value]
 
     def _part(self, what: str, parameter: str, source: Any) -> nn.Module:
         shape = self.raw_shape(parameter)
@@ -188,6 +184,8 @@ class Factor(nn.Module):
             return lookup(
                 source, parents, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v)
             )
+        if isinstance(source, Stochastic):
+            return source.build(self.start(parameter))
         if source is None or isinstance(source, Learned | Fixed):
             return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
         return network(source, [p.code_shape for p in self._parents.values()], shape, what)
@@ -221,9 +219,18 @@ class Factor(nn.Module):
                 raw.update(shapes.split_heads(trunk, self._heads))
         return self.distribution(**{name: self.natural(name, value) for name, value in raw.items()})
 
-    def at(self, parents: Sequence[torch.Tensor], index: torch.Tensor) -> Any:
-        """``forward``, with the row index where some source is a table of rows."""
-        return self(*parents, index=index) if self.tables else self(*parents)
+    def at(
+        self,
+        parents: Sequence[torch.Tensor],
+        index: torch.Tensor,
+        drawn: Mapping[str, torch.Tensor] | None = None,
+    ) -> Any:
+        """``forward``, with the row index where some source is a table of rows, and draws of its parameters by name."""
+        options = {"index": index} if self.tables else {}
+        if not drawn:
+            return self(*parents, **options)
+        values = {f"{self._places[name]}.value": value for name, value in drawn.items()}
+        return functional_call(self, values, tuple(parents), options)
 
     @property
     def tables(self) -> list[Table]:

@@ -9,10 +9,13 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_lfm.distributions.covariances import Covariance, Diagonal
+from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full
+from pyro_lfm.distributions.lookup import Lookup
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Factor, Variable, source_words
+from pyro_lfm.factors import Factor, source_words
+from pyro_lfm.parameter_priors import Dirichlet, NormalGamma, NormalWishart, Stochastic
 from pyro_lfm.shapes import whole
+from pyro_lfm.variables import Variable
 
 
 class Gaussian(Factor):
@@ -23,6 +26,8 @@ class Gaussian(Factor):
         mean: source of μ.
         covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
         given, network: see ``Factor``.
+        prior: of mean and precision together, ``NormalGamma`` with ``Diagonal``, ``NormalWishart`` with ``Full``; each
+            must be learned or a ``Lookup()``, one for each category.
 
     >>> from pyro_lfm.distributions.sources import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
@@ -37,16 +42,19 @@ class Gaussian(Factor):
         *,
         given: str | Sequence[str] | None = None,
         network: Any = None,
+        prior: NormalGamma | NormalWishart | None = None,
     ):
-        covariance = Diagonal() if covariance is None else covariance
+        covariance = Diagonal() if covariance is None else copy.copy(covariance)
         if not isinstance(covariance, Covariance):
             raise DeclarationError(
                 "covariance must be Isotropic, Diagonal, LowRank or Full, as in covariance=Diagonal(MLP(64)); "
                 f"got {covariance!r}"
             )
+        if prior is not None:
+            mean = _joint_prior(prior, mean, covariance)
         super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
         # The source stands among the sources; kept here too it would be copied with the declaration.
-        self.covariance = copy.copy(covariance)
+        self.covariance = covariance
         self.covariance.source = None
 
     def raw_shape(self, parameter: str) -> torch.Size:
@@ -65,6 +73,29 @@ class Gaussian(Factor):
         sources, trunk = self._declared
         mean, spread = (source_words(sources[name], trunk) for name in ("mean", "covariance"))
         return f"Gaussian(mean: {mean}, covariance: {self.covariance!r} {spread})"
+
+
+def _joint_prior(prior: Any, mean: Any, covariance: Covariance) -> Any:
+    """Has the precision drawn from its prior; returns the source of the mean, which is drawn knowing it."""
+    wanted = {NormalGamma: Diagonal, NormalWishart: Full}.get(type(prior))
+    if wanted is None or not isinstance(covariance, wanted):
+        raise DeclarationError(
+            "prior of a Gaussian must be lfm.NormalGamma with Diagonal covariance or lfm.NormalWishart with Full; got "
+            f"{prior!r} with {covariance!r}"
+        )
+    made = []
+    for name, source in (("mean", mean), ("covariance", covariance.source)):
+        if source is not None and not (isinstance(source, Lookup) and source.drawn(name) is None):
+            raise DeclarationError(
+                f"{name} of a Gaussian with a prior must be left out or Lookup(); got {source!r}"
+            )
+        drawn = Stochastic("mean", prior, prior.location, reads=("precision",))
+        if name == "covariance":
+            drawn = Stochastic("precision", prior, prior.precision)
+        made.append(drawn if source is None else Lookup(drawn))
+    covariance.source = None
+    covariance.draw(made[1])
+    return made[0]
 
 
 class Bernoulli(Factor):
@@ -120,6 +151,12 @@ class Categorical(Factor):
 
     Networks that have it as a parent read it one-hot.
 
+    Args:
+        categories: how many; a guide takes it from the model.
+        logits: source of the logits.
+        given, network: see ``Factor``.
+        prior: ``Dirichlet``, of the probabilities; there is then no source.
+
     >>> from pyro_lfm.distributions.sources import Fixed
     >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
@@ -132,7 +169,14 @@ class Categorical(Factor):
         *,
         given: str | Sequence[str] | None = None,
         network: Any = None,
+        prior: Dirichlet | None = None,
     ):
+        if prior is not None:
+            if not isinstance(prior, Dirichlet) or logits is not None or network is not None:
+                raise DeclarationError(
+                    f"Categorical takes prior=lfm.Dirichlet() without logits and network; got {prior!r}"
+                )
+            logits = Stochastic("probs", prior, prior.law, 1 / (categories or 1), to_raw=torch.log)
         super().__init__(None, {"logits": logits}, given=given, network=network)
         self.categories = None if categories is None else whole("categories", categories, least=2)
         self.event_shape = None if categories is None else torch.Size()

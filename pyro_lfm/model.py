@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import pyro
@@ -13,12 +12,16 @@ from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
+from pyro_lfm.distributions.values import may_be_summed, summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, Variable, is_law
+from pyro_lfm.factors import Factor, Factors, is_law
 from pyro_lfm.networks import promote
+from pyro_lfm.parameter_priors import Drawn
 from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import check_rows
+from pyro_lfm.variables import Variable
+from pyro_lfm.wiring import of_factor, wire
 
 
 class Sites:
@@ -50,7 +53,7 @@ def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> S
         frames = site["cond_indep_stack"]
         shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
         per_row = any(frame.name == "rows" for frame in frames)
-        variable = Variable(name, shape, site["fn"].support, per_row)
+        variable = Variable(name, shape, site["fn"].support, per_row, may_be_summed(site["infer"]))
         if name in batch.asked or name in known_observed:
             observed[name] = variable
         else:
@@ -83,6 +86,10 @@ class AnyModel(Program):
 
     def latent_parents(self, name: str) -> set[str] | None:
         """The latents that the prior of a latent reads; None where that is not declared."""
+        return None
+
+    def point(self, name: str) -> torch.Tensor | None:
+        """The value of a parameter with a prior, where guides start; None for all other latents."""
         return None
 
     def sample(self, n: int, seed: int | None = None) -> dict[str, torch.Tensor]:
@@ -145,7 +152,9 @@ class Model(AnyModel):
     """A latent factor model: named factors wired in one direction, p(z) p(x | z).
 
     Which are observed follows from the wiring: a factor that reads parents without ``given=`` reads every
-    latent and is observed; so is one that names its parents and that nothing reads. All others are latent.
+    latent and is observed; so is one that names its parents and that nothing reads. All others are latent. So is a
+    parameter that is given a prior where it stands, as in ``mean=Linear(prior=ARD())``: ``x.weight``, drawn before
+    the rows and shared by them.
 
     Args:
         factors: name=factor. Each is copied: the model's own are in ``model.factors``.
@@ -170,11 +179,13 @@ class Model(AnyModel):
             if not isinstance(factor, Factor):
                 kind = type(factor).__name__
                 raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
-        given, observed = _wiring(factors)
+        given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
         self.factors = Factors()
         variables: dict[str, Variable] = {}
+        # What each sample statement says of being summed out.
+        self._infer: dict[str, Any] = {}
         for name in self.order:
             factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
             self.factors[name] = factor
@@ -183,6 +194,16 @@ class Model(AnyModel):
         self.given = {name: given[name] for name in factors}
         promote(self)
         self._sites = _discover(self, self._observed)
+
+    @property
+    def row_latents(self) -> list[str]:
+        """The latents that each row has for itself, in the order of declaration."""
+        return [name for name in self.given if name not in self._observed]
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """The parameters that have priors, by the names of their latents, in the order in which they are drawn."""
+        return {f"{n}.{p}": drawn for n in self.order for p, drawn in self.factors[n].drawn.items()}
 
     def _variable(self, name: str, factor: Factor, parents: list[Variable]) -> Variable:
         """The support of a factor, and whether its law has the event it declares, from a trial."""
@@ -208,57 +229,48 @@ class Model(AnyModel):
                 f"{name}: the law of {'2 rows' if rows else 'a factor without parents'} must have batch shape {rows}; "
                 f"got {tuple(law.batch_shape)}"
             )
-        return Variable(name, factor.shape, law.support)
+        self._infer[name] = {} if name in self._observed else summable(law)
+        return Variable(name, factor.shape, law.support, summable=bool(self._infer[name]))
 
     @property
     def sites(self) -> Sites:
         return self._sites
 
+    def point(self, name: str) -> torch.Tensor | None:
+        return self.drawn[name].value if name in self.drawn else None
+
+    @property
+    def wiring(self) -> dict[str, tuple[str, ...]]:
+        """What the law of every variable reads, in the order in which they are drawn, parameters with priors first."""
+        drawn = {name: self.factors[name].drawn for name in self.order}
+        found = {f"{n}.{p}": of_factor(n, d.reads) for n in self.order for p, d in drawn[n].items()}
+        for name in self.order:
+            read = [p for p, d in drawn[name].items() if d.used]
+            found[name] = (*self.given[name], *of_factor(name, read))
+        return found
+
     def latent_parents(self, name: str) -> set[str] | None:
-        return set(self.given[name]) - self._observed
+        return set(self.wiring[name]) - self._observed
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The Pyro model: one sample statement per factor, inside the plate over rows."""
+        """The Pyro model: parameters that have priors, then one sample statement per factor in the plate over rows."""
         values: dict[str, torch.Tensor] = {}
+        drawn: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.order}
+        for name in self.order:
+            for parameter, part in self.factors[name].drawn.items():
+                law = part.prior(drawn[name])
+                drawn[name][parameter] = values[f"{name}.{parameter}"] = pyro.sample(
+                    f"{name}.{parameter}", law
+                )
         with batch.plate():
             for name in self.order:
-                law = self.factors[name].at([values[parent] for parent in self.given[name]], batch.index)
+                parents = [values[parent] for parent in self.given[name]]
+                law = self.factors[name].at(parents, batch.index, drawn[name])
                 value = None
                 if name in self._observed:
                     value, mask = batch[name], batch.mask(name)
                     if value is not None:
                         check_rows(name, value, self.factors[name].shape)
                     law = observed_part(law, mask, name)
-                values[name] = pyro.sample(name, law, obs=value)
+                values[name] = pyro.sample(name, law, obs=value, infer=copy(self._infer[name]))
         return values
-
-
-def _wiring(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Each factor's parents, and the observed names."""
-    open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
-    named = set(itertools.chain.from_iterable(factor.given or () for factor in factors.values()))
-    for name, factor in factors.items():
-        for parent in factor.given or ():
-            if parent not in factors:
-                raise DeclarationError(
-                    f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
-                )
-    # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
-    in_order({name: factor.given or () for name, factor in factors.items()})
-    leaves = [name for name, factor in factors.items() if factor.given and name not in named]
-    observed = [name for name in factors if name in open_ended or name in leaves]
-    latents = tuple(name for name in factors if name not in observed)
-    if not latents:
-        raise DeclarationError(
-            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
-        )
-    if not observed:
-        raise DeclarationError(
-            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())"
-        )
-    given = {name: latents if name in open_ended else factor.given or () for name, factor in factors.items()}
-    read = set(itertools.chain.from_iterable(given.values()))
-    for name in latents:
-        if name not in read:
-            raise DeclarationError(f"nothing reads {name}: name it in some factor's given=, or leave it out")
-    return given, observed

@@ -141,7 +141,7 @@ class Applied(nn.Module):
     """A network over any batch shape: draws and rows are flattened to one batch dimension and put back.
 
     Maps (..., *event) to (..., *out_shape), in the network's own floating type; the network reads each event in
-    ``in_shape``.
+    ``in_shape``. A network that ``broadcasts``, (..., in) to (..., out), is handed all dimensions.
     """
 
     def __init__(self, network: nn.Module, event_ndim: int, in_shape: torch.Size, out_shape: torch.Size):
@@ -152,5 +152,10 @@ class Applied(nn.Module):
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         weight = next(chain(self.network.parameters(), self.network.buffers()), context)
         batch = context.shape[: context.dim() - self.event_ndim]
+        if getattr(self.network, "broadcasts", False):
+            output = self.network(
+                context.reshape(*batch, *self.in_shape).flatten(len(batch)).to(weight.dtype)
+            )
+            return output.reshape(*output.shape[:-1], *self.out_shape)
         flat = context.reshape(-1, *self.in_shape)
         return self.network(flat.to(weight.dtype)).reshape(*batch, *self.out_shape)

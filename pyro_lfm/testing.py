@@ -9,12 +9,13 @@ import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.soundness import law_faults
-from pyro_lfm.factors import Factor, Prior, Variable, is_law
+from pyro_lfm.factors import Factor, Prior, is_law
 from pyro_lfm.guides import as_guide
 from pyro_lfm.model import as_model
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.variables import Variable
 
 _ROWS = 5
 

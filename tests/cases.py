@@ -194,6 +194,11 @@ LIKELIHOODS = {
     "gaussian-shared-network": lambda: lfm.Gaussian(D, covariance=lfm.Full(), network=lfm.MLP(6)),
     "gaussian-learned-noise": lambda: lfm.Gaussian(D, mean=lfm.Linear()),
     "gaussian-own-network": lambda: lfm.Gaussian(D, mean=Residual, covariance=lfm.Isotropic()),
+    "gaussian-with-priors": lambda: lfm.Gaussian(
+        D,
+        mean=lfm.Linear(prior=lfm.ARD(9.0, 9.0), bias=lfm.Normal()),
+        covariance=lfm.Diagonal(prior=lfm.Gamma(9.0, 9.0)),
+    ),
     "gaussian-matrix": lambda: lfm.Gaussian((2, 2), mean=lfm.MLP(6), covariance=lfm.Full(lfm.Linear())),
     "gaussian-image": lambda: lfm.Gaussian((1, 4, 4), mean=lfm.Convolutional(2, 3)),
     "bernoulli": lambda: lfm.Bernoulli(D, logits=lfm.MLP(6)),
@@ -266,7 +271,36 @@ def two_layers_two_views():
     )
 
 
+def bayesian_factors():
+    """Priors on all parameters: latents outside the plate that stand in the networks."""
+    return lfm.Model(
+        z=lfm.StandardNormal(K),
+        x=lfm.Gaussian(
+            D,
+            mean=lfm.Linear(prior=lfm.ARD(9.0, 9.0), bias=lfm.Normal()),
+            covariance=lfm.Isotropic(prior=lfm.Gamma(9.0, 9.0)),
+        ),
+    )
+
+
+def latent_mixture():
+    """A label that is summed out, components with a prior, a network on top."""
+    return lfm.Model(
+        c=lfm.Categorical(2, prior=lfm.Dirichlet(2.0)),
+        z=lfm.Gaussian(
+            K,
+            mean=lfm.Lookup(),
+            covariance=lfm.Full(lfm.Lookup()),
+            given="c",
+            prior=lfm.NormalWishart(degrees=K + 4),
+        ),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6), given="z"),
+    )
+
+
 MODELS = {
+    "bayesian-factors": bayesian_factors,
+    "latent-mixture": latent_mixture,
     "plain": plain,
     "two-layers": two_layers,
     "three-layers": three_layers,
@@ -315,11 +349,18 @@ CLOSED_FORMS = {
 
 
 def guide_for(model, factor):
-    """The same kind of factor for every latent of a row; a learned one for a latent shared by all rows."""
-    return lfm.Guide(
-        model,
-        **{name: factor() if latent.per_row else lfm.Gaussian() for name, latent in model.latents.items()},
-    )
+    """The same kind of factor for every latent of a row but labels; a learned one for what all rows share."""
+
+    def kind(latent):
+        if latent.categories:
+            return lfm.Categorical(logits=lfm.MLP(6))
+        return factor() if latent.per_row else lfm.Gaussian()
+
+    return lfm.Guide(model, **{name: kind(latent) for name, latent in model.latents.items()})
+
+
+def is_continuous(model):
+    return not any(latent.support.is_discrete for latent in model.latents.values())
 
 
 def one_latent(prior="standard-normal", likelihood="gaussian-learned-noise"):

@@ -8,11 +8,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pyro_lfm"
 LAYERS = {
     "errors": 0, "shapes": 0, "networks": 0, "runtime": 0, "pyro_modules": 0,
-    "data": 1, "distributions": 1,
-    "exact": 2, "programs": 2, "factors": 2, "families": 2, "priors": 2,
+    "data": 1, "distributions": 1, "parameter_priors": 1,
+    "exact": 2, "programs": 2, "variables": 2, "factors": 2, "wiring": 2, "families": 2, "priors": 2,
     "model": 3, "closed_form": 3,
     "guides": 4,
-    "bounds": 5, "objectives": 5, "describe": 6,
+    "bounds": 5, "summation": 5, "objectives": 5, "describe": 6,
     "inference": 6,
     "testing": 7,
     "plots": 8, "cli": 9,

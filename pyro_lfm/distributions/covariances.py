@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.parameter_priors import Gamma, Stochastic
 from pyro_lfm.shapes import number, whole
 
 _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
@@ -29,10 +30,27 @@ class Covariance(ABC):
         source: where the raw numbers come from: a network, ``Learned``, ``Fixed``, ``PerRow``; by default a
             head of the factor's ``network=``, or a learned constant.
         min_scale: the smallest standard deviation, in the units of the variable.
+        prior: ``Gamma``, of the precisions 1 / σ² (Isotropic, Diagonal): they are then drawn by the model, without a
+            floor, and there is no source.
     """
 
     source: Any
     min_scale: float
+    # Whether the raw numbers are precisions, drawn from a prior.
+    drawn = False
+
+    def draw(self, source: Any) -> None:
+        """The precisions come from a prior."""
+        if self.source is not None:
+            raise DeclarationError(f"{self!r} has a source or a prior, not both")
+        self.source, self.drawn, self.min_scale = source, True, 0.0
+
+    def _take(self, prior: Any) -> None:
+        if prior is None:
+            return
+        if not isinstance(prior, Gamma):
+            raise DeclarationError(f"prior of {self!r} must be lfm.Gamma(shape, rate); got {prior!r}")
+        self.draw(Stochastic("precision", prior, prior.law))
 
     @abstractmethod
     def raw_shape(self, event: torch.Size) -> torch.Size:
@@ -48,11 +66,13 @@ class Covariance(ABC):
 
     def start(self, event: torch.Size) -> torch.Tensor:
         """The raw numbers at which a learned constant starts: the identity."""
+        if self.drawn:
+            return torch.ones(self.raw_shape(event))
         return torch.full(self.raw_shape(event), _UNIT)
 
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
         """Standard deviations (or the diagonal of L) from raw numbers."""
-        return self.min_scale + softplus(raw)
+        return raw.rsqrt() if self.drawn else self.min_scale + softplus(raw)
 
     def unscale(self, scale: torch.Tensor) -> torch.Tensor:
         """The raw numbers of standard deviations: the inverse of ``scale``."""
@@ -80,8 +100,9 @@ class Isotropic(Covariance):
     1
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
+    def __init__(self, source: Any = None, *, min_scale: float = 1e-3, prior: Gamma | None = None):
         self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
+        self._take(prior)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return torch.Size((1,) * len(event))
@@ -102,8 +123,9 @@ class Diagonal(Covariance):
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
+    def __init__(self, source: Any = None, *, min_scale: float = 1e-3, prior: Gamma | None = None):
         self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
+        self._take(prior)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return event
@@ -176,15 +198,19 @@ class Full(Covariance):
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         dim = prod(event)
-        return torch.Size((dim * (dim + 1) // 2,))
+        return torch.Size((dim, dim) if self.drawn else (dim * (dim + 1) // 2,))
 
     def start(self, event: torch.Size) -> torch.Tensor:
         dim = prod(event)
+        if self.drawn:
+            return torch.eye(dim)
         return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
 
     def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
+        if self.drawn:
+            return _shaped(dist.MultivariateNormal(flat, precision_matrix=raw, validate_args=False), event)
         row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
         unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
         unit[..., row, column] = raw[..., dim:]

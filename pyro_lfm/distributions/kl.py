@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import e, pi
 from typing import Any
 
 import torch
 from torch.distributions import (
+    Gamma,
     Independent,
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
+    Wishart,
     kl_divergence,
+)
+from torch.distributions.transforms import (
+    AffineTransform,
+    ComposeTransform,
+    ExpTransform,
+    IndependentTransform,
 )
 
 from pyro_lfm.distributions.pushforward import Pushforward
@@ -45,7 +54,8 @@ def _moments(law: Any) -> _Moments | None:
 def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     """KL(q ‖ p) in nats, one number per batch element; None where no closed form is known.
 
-    For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ].
+    For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ]. For a Gaussian N(μ, s²) carried
+    to (0, ∞) by exp, against Gamma(a, b): ln Γ(a) − a ln b − aμ + b exp(μ + s²/2) − ½ ln(2πe s²), entry by entry.
 
     Args:
         q, p: distributions over the same event; their batch shapes broadcast.
@@ -58,6 +68,10 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     gaussian_q, gaussian_p = _moments(q), _moments(p)
     if gaussian_q is not None and gaussian_p is not None:
         return _kl_gaussian(gaussian_q, gaussian_p)
+    for known in (_kl_log_normal, _kl_wishart):
+        found = known(q, p)
+        if found is not None:
+            return found
     batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     try:
         # Some of torch's formulas index their arguments, and so need them of one shape.
@@ -88,3 +102,54 @@ def _expand(matrix: torch.Tensor, batch: torch.Size) -> torch.Tensor:
 def _log_det(law: _Moments) -> torch.Tensor:
     scales = law.scale if law.scale is not None else law.tril.diagonal(dim1=-2, dim2=-1)  # type: ignore[union-attr]
     return 2 * scales.log().sum(-1)
+
+
+def _kl_log_normal(q: Any, p: Any) -> torch.Tensor | None:
+    """KL(exp of a Gaussian ‖ Gamma), summed over the event; None for other laws."""
+    if not isinstance(q, Pushforward) or len(q.transforms) != 1 or q.event_shape != p.event_shape:
+        return None
+    normal, gamma = q.base_dist, p
+    while isinstance(normal, Independent):
+        normal = normal.base_dist
+    while isinstance(gamma, Independent):
+        gamma = gamma.base_dist
+    if not (_is_exp(q.transforms[0]) and isinstance(normal, Normal) and isinstance(gamma, Gamma)):
+        return None
+    mu, variance, a, b = normal.loc, normal.scale.square(), gamma.concentration, gamma.rate
+    kl = a.lgamma() - a * b.log() - a * mu + b * (mu + variance / 2).exp()
+    kl = kl - 0.5 * (2 * pi * e * variance).log()
+    return kl.sum(list(range(-len(q.event_shape), 0))) if q.event_shape else kl
+
+
+def _kl_wishart(q: Any, p: Any) -> torch.Tensor | None:
+    """KL of Wisharts W(ν, V), summed over an event of several; torch's own does not broadcast.
+
+    ½ [ν₀ ln(|V₀| / |V|) + ν tr(V₀⁻¹ V) − ν D + (ν − ν₀) Σᵢ ψ((ν − i) / 2)] + ln Γ_D(ν₀ / 2) − ln Γ_D(ν / 2), i < D.
+    """
+    if q.event_shape != p.event_shape:
+        return None
+    events = len(q.event_shape) - 2
+    while isinstance(q, Independent):
+        q = q.base_dist
+    while isinstance(p, Independent):
+        p = p.base_dist
+    if not (isinstance(q, Wishart) and isinstance(p, Wishart)):
+        return None
+    dim, nu, nu_p = q.event_shape[-1], q.df, p.df
+    tril_q, tril_p = torch.broadcast_tensors(q.scale_tril, p.scale_tril)
+    spread = torch.linalg.solve_triangular(tril_p, tril_q, upper=False).square().sum((-2, -1))
+    log_det = 2 * (tril_p.diagonal(dim1=-2, dim2=-1).log() - tril_q.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
+    halves = (nu.unsqueeze(-1) - torch.arange(dim, dtype=nu.dtype, device=nu.device)) / 2
+    kl = 0.5 * (nu_p * log_det + nu * (spread - dim) + (nu - nu_p) * halves.digamma().sum(-1))
+    kl = kl + torch.special.multigammaln(nu_p / 2, dim) - torch.special.multigammaln(nu / 2, dim)
+    return kl.sum(list(range(-events, 0))) if events else kl
+
+
+def _is_exp(transform: Any) -> bool:
+    """Whether it is exp, entry by entry; torch composes it with an affine map that does nothing."""
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    first, *rest = transform.parts if isinstance(transform, ComposeTransform) else [transform]
+    return isinstance(first, ExpTransform) and all(
+        isinstance(part, AffineTransform) and part.loc == 0 and part.scale == 1 for part in rest
+    )

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_lfm.distributions.sources import Fixed, Learned, network
+from pyro_lfm.distributions.sources import Fixed, Learned, flat_rows, network
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.parameter_priors import Beta, Drawn, Normal, Stochastic
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,7 @@ class Lookup:
     Args:
         of: ``Learned(init)`` (the default) or ``Fixed(value)``, natural values of shape (C, ...) or broadcast to it; or a
             network source such as ``Linear()``, built once per category and read with the other parents.
+        prior: instead, of the values: ``Beta`` (of probabilities) for a Bernoulli's logits, ``Normal`` for a mean.
 
     >>> from pyro_lfm import Categorical, Full, Gaussian, Model
     >>> mixture = Model(
@@ -31,25 +33,58 @@ class Lookup:
     """
 
     of: Any = None
+    prior: Normal | Beta | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior is None:
+            return
+        if not isinstance(self.prior, Normal | Beta):
+            raise DeclarationError(f"prior of Lookup must be lfm.Normal() or lfm.Beta(); got {self.prior!r}")
+        if self.of is not None:
+            raise DeclarationError("values of a Lookup have a source or a prior, not both")
+
+    def drawn(self, parameter: str) -> Any:
+        """The source of the values: as given, or drawn from their prior."""
+        if isinstance(self.prior, Beta):
+            return Stochastic("probs", self.prior, self.prior.law, to_raw=torch.logit)
+        if self.prior is not None:
+            return Stochastic(parameter, self.prior, self.prior.law)
+        return self.of
 
     def __repr__(self) -> str:
+        if self.prior is not None:
+            return f"Lookup({self.prior!r})"
         return f"Lookup({'' if self.of is None else repr(self.of)})"
 
 
 class LookupTable(nn.Module):
     """Raw parameters (C, *shape), read by category."""
 
-    def __init__(self, values: torch.Tensor, learned: bool, position: int):
+    values: Any
+
+    def __init__(self, values: torch.Tensor | Drawn, learned: bool, position: int):
         super().__init__()
         self.position = position
+        if isinstance(values, Drawn):
+            self.values = values
+            self.categories, self.events = len(values.value), values.value.dim() - 1
+            return
+        self.categories, self.events = len(values), values.dim() - 1
         if learned:
             self.values = nn.Parameter(values)
         else:
             self.register_buffer("values", values)
 
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        code = context[..., self.position : self.position + len(self.values)].to(self.values.dtype)
-        return torch.tensordot(code, self.values, 1)
+        values = self.values() if isinstance(self.values, Drawn) else self.values
+        code = context[..., self.position : self.position + self.categories].to(values.dtype)
+        if values.dim() == 1 + self.events:
+            return torch.tensordot(code, values, 1)
+        # Draws of the values, (..., 1, C, *shape).
+        shape = values.shape[values.dim() - self.events :]
+        flat = flat_rows(values.reshape(*values.shape[: -self.events or None], shape.numel()), 2)
+        picked = code @ flat
+        return picked.reshape(*picked.shape[:-1], *shape)
 
 
 class LookupNetwork(nn.Module):
@@ -88,16 +123,20 @@ def lookup(
     categories = parents[k].categories
     sizes = [prod(parent.code_shape) for parent in parents]
     position = sum(sizes[:k])
-    if source.of is not None and not isinstance(source.of, Learned | Fixed):
+    of = source.drawn(what.split(".")[-1])
+    if isinstance(of, Stochastic) and len(parents) == 1:
+        point = _apart(start, categories, shape)
+        if isinstance(source.prior, Beta):
+            point = 0.25 + 0.5 * torch.rand(categories, *shape)
+        return LookupTable(of.build(point), False, position)
+    if of is not None and not isinstance(of, Learned | Fixed | Stochastic):
         rest = torch.Size((sum(sizes) - categories,))
         if not rest[0]:
             raise DeclarationError(f"{what}: a Lookup of networks needs another parent that they read")
         return LookupNetwork([network(source.of, [rest], shape, what) for _ in range(categories)], position)
     value = None if source.of is None else source.of.tensor()
     if value is None:
-        # Categories that start alike stay alike, so locations (which start at zero) are spread; scales need not be.
-        spread = 0.0 if bool(start.any()) else 1.0
-        return LookupTable(start + spread * torch.randn(categories, *shape), True, position)
+        return LookupTable(_apart(start, categories, shape), True, position)
     if value.dim() == 0 or len(value) != categories:
         value = value.expand(categories, *value.shape)
     raw = torch.stack([to_raw(one) for one in value])
@@ -107,3 +146,9 @@ def lookup(
         message = f"{what} must broadcast to shape {(categories, *shape)}; got {tuple(value.shape)}"
         raise ShapeError(message) from None
     return LookupTable(raw, isinstance(source.of, Learned), position)
+
+
+def _apart(start: torch.Tensor, categories: int, shape: torch.Size) -> torch.Tensor:
+    """One start for each category: alike they would stay alike, so locations (zero) are spread; scales need not be."""
+    spread = 0.0 if bool(start.any()) else 1.0
+    return start + spread * torch.randn(categories, *shape)

@@ -17,6 +17,7 @@ from torch.nn.functional import embedding
 
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.networks import Applied, floating, promote
+from pyro_lfm.parameter_priors import ARD, Drawn, Normal, Stochastic
 from pyro_lfm.shapes import number, whole
 
 
@@ -85,15 +86,26 @@ class PerRow:
 class Linear:
     """An affine map of the parents, W (out, in) and b (out,); either may be a ``Fixed`` or ``Learned`` value.
 
+    Args:
+        weight, bias: W and b, learned by default. The bias may be a prior, ``Normal``.
+        prior: of W, ``ARD`` or ``Normal``: W is then drawn by the model, and so is b, from N(0, 1000) by default.
+
     >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
     tensor([[2., 2., 2.]])
     """
 
     weight: Fixed | Learned | None = None
-    bias: Fixed | Learned | None = None
+    bias: Fixed | Learned | Normal | None = None
+    prior: ARD | Normal | None = None
 
     def __post_init__(self) -> None:
+        if self.prior is not None and not isinstance(self.prior, ARD | Normal):
+            raise DeclarationError(f"prior of Linear must be lfm.ARD() or lfm.Normal(); got {self.prior!r}")
+        if self.prior is not None and self.weight is not None:
+            raise DeclarationError("weight of Linear has a value or a prior, not both")
         for name, value in (("weight", self.weight), ("bias", self.bias)):
+            if name == "bias" and isinstance(value, Normal):
+                continue
             if value is not None and not isinstance(value, Fixed | Learned):
                 raise DeclarationError(
                     f"{name} of Linear must be lfm.Fixed(value) or lfm.Learned(value); got {type(value).__name__}"
@@ -101,33 +113,56 @@ class Linear:
 
     def __repr__(self) -> str:
         given = [
-            f"{n}: {KINDS[type(v)]}"
-            for n, v in (("weight", self.weight), ("bias", self.bias))
+            f"{n}: {KINDS.get(type(v), v)}"
+            for n, v in (("weight", self.weight), ("bias", self.bias), ("prior", self.prior))
             if v is not None
         ]
         return f"Linear({', '.join(given)})"
 
     def __call__(self, in_size: int, out_size: int) -> nn.Module:
-        start = nn.Linear(in_size, out_size)
-        weight = constant(
-            self.weight, torch.Size((out_size, in_size)), start.weight.detach(), "Linear weight"
-        )
-        bias = constant(self.bias, torch.Size((out_size,)), torch.zeros(out_size), "Linear bias")
-        return Affine(weight, bias)
+        start = nn.Linear(in_size, out_size).weight.detach()
+        relevance, weight, bias = None, self._part("weight", self.weight, start), self.bias
+        if isinstance(self.prior, ARD):
+            relevance = Drawn("relevance", torch.ones(in_size), self.prior.relevance, used=False)
+            weight = Drawn("weight", start, self.prior.weight, ("relevance",))
+        elif self.prior is not None:
+            weight = Drawn("weight", start, self.prior.law)
+        if bias is None and self.prior is not None:
+            bias = BROAD
+        return Affine(weight, self._part("bias", bias, torch.zeros(out_size)), relevance)
+
+    def _part(self, name: str, source: Any, start: torch.Tensor) -> nn.Module:
+        if isinstance(source, Normal):
+            return Drawn(name, start, source.law)
+        return constant(source, start.shape, start, f"Linear {name}")
 
 
+# The prior of a bias where only the weights are given one.
+BROAD = Normal(0.0, 1000**0.5)
 KINDS: dict[type, str] = {Learned: "learned", Fixed: "fixed", PerRow: "one per row"}
 
 
 class Affine(nn.Module):
-    """x ↦ x Wᵀ + b."""
+    """x ↦ x Wᵀ + b. Drawn weights (S, 1, out, in) have a draw for all rows of each x (S, B, in)."""
 
-    def __init__(self, weight: nn.Module, bias: nn.Module):
+    # Whatever stands to the left of the entries may stay there.
+    broadcasts = True
+
+    def __init__(self, weight: nn.Module, bias: nn.Module, relevance: nn.Module | None = None):
         super().__init__()
-        self.weight, self.bias = weight, bias
+        # The relevance is here only to be drawn before the weight.
+        self.relevance, self.weight, self.bias = relevance, weight, bias
 
     def forward(self, context: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(context, self.weight(None), self.bias(None))
+        weight, bias = self.weight(None), self.bias(None)
+        if weight.dim() == 2 and bias.dim() == 1:
+            return nn.functional.linear(context, weight, bias)
+        return context @ flat_rows(weight, 2).mT + bias
+
+
+def flat_rows(value: torch.Tensor, events: int) -> torch.Tensor:
+    """A drawn parameter (..., 1, *event) without the dimension of the rows, for products with (..., B, n)."""
+    return value if value.dim() == events else value.squeeze(-events - 1)
 
 
 class Constant(nn.Module):
@@ -186,7 +221,7 @@ Source = Learned | Fixed | PerRow | Linear | nn.Module | Callable[[int, int], nn
 
 def reads_parents(source: Any) -> bool:
     """Whether a source is a network of the parents."""
-    return source is not None and not isinstance(source, Learned | Fixed | PerRow)
+    return source is not None and not isinstance(source, Learned | Fixed | PerRow | Stochastic)
 
 
 def constant(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import IndependentTransform
+
+from pyro_lfm.distributions.positive_definite import PackedToPositiveDefinite
 
 
 def plain(support: Any) -> Any:
@@ -36,7 +39,16 @@ def is_real(support: Any) -> bool:
 
 def from_reals(support: Any) -> Any:
     """The bijection of the reals onto a support; None where none is known."""
+    support = plain(support)
+    if isinstance(support, constraints.independent) and support.event_dim > 2:
+        inner = from_reals(support.base_constraint)
+        if isinstance(inner, PackedToPositiveDefinite):
+            return IndependentTransform(inner, support.reinterpreted_batch_ndims)
+    if isinstance(support, type(constraints.positive_definite)):
+        return (
+            PackedToPositiveDefinite()
+        )  # torch's own starts from whole matrices, half of which do not count
     try:
-        return biject_to(plain(support))
+        return biject_to(support)
     except NotImplementedError:
         return None

@@ -104,7 +104,7 @@ class ExactPosterior(_OfModel):
         form = self.form
         return dict(form.laws(self._seen(form, batch)))
 
-    def marginals(self, batch: Batch) -> dict[str, Any] | None:
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
         form = self.form
         return form.marginals(self._seen(form, batch))
 
@@ -130,7 +130,7 @@ class FactorisedPosterior(_OfModel):
     >>> from pyro_lfm import Fixed, Gaussian, Isotropic, Linear, Model, StandardNormal
     >>> mean = Linear(weight=Fixed(torch.tensor([[1.0, 1.0]])), bias=Fixed(0.0))
     >>> model = Model(z=StandardNormal(2), x=Gaussian(1, mean=mean, covariance=Isotropic(Fixed(1.0))))
-    >>> FactorisedPosterior(model).marginals(Batch(torch.zeros(1, 1)))["z"].variance
+    >>> FactorisedPosterior(model).known_marginals(Batch(torch.zeros(1, 1)))["z"].variance
     tensor([[0.5000, 0.5000]])
     """
 
@@ -140,10 +140,10 @@ class FactorisedPosterior(_OfModel):
         linear_form(self.model, "lfm.FactorisedPosterior", "use lfm.ExactPosterior(model)")
 
     def laws(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
-        found = self.marginals(batch)
+        found = self.known_marginals(batch)
         return {name: partial(_independent_of, law) for name, law in found.items()}
 
-    def marginals(self, batch: Batch) -> dict[str, Any]:
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
         form = linear_form(self.model)
         return {form.latent: form.mean_field(self._seen(form, batch))}
 

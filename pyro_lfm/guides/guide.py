@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import copy
 from typing import Any
 
 import pyro
@@ -10,14 +11,19 @@ import torch
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real
+from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, Variable
+from pyro_lfm.factors import Factor, Factors
+from pyro_lfm.families import Gaussian
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.variables import Variable
 
 
 class AnyGuide(Program):
@@ -27,9 +33,13 @@ class AnyGuide(Program):
         """The latents drawn with knowledge of a latent; None where that is not declared."""
         return None
 
-    def marginals(self, batch: Batch) -> dict[str, Any] | None:
-        """The law of each latent given the rows alone, batch shape (B,), where it is closed form; None elsewhere."""
+    def latent_parents(self, name: str) -> set[str] | None:
+        """The latents that the law of a latent reads; None where that is not declared."""
         return None
+
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
+        return {}
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -71,7 +81,9 @@ class Guide(AnyGuide):
 
     Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
     every observed variable. A family over the reals is carried onto a constrained latent's support by
-    ``biject_to``; one over labels, counts and the like must have the latent's own support.
+    ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
+    may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
+    in ``Guide(model, z=..., **{"x.weight": ...})``.
 
     Args:
         model: the model; it is looked into, not kept.
@@ -94,6 +106,10 @@ class Guide(AnyGuide):
     def __init__(self, model: Any, **factors: Factor):
         super().__init__()
         sites = as_model(model).sites
+        for name, variable in sites.latents.items():
+            point = as_model(model).point(name)
+            if point is not None and name not in factors:
+                factors[name] = _of_parameter(variable, point)
         self._check(sites.latents, sites.observed, factors)
         self.observed = dict(sites.observed)
         self.latents = {name: sites.latents[name] for name in sites.latents}
@@ -103,12 +119,18 @@ class Guide(AnyGuide):
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
+        # What each sample statement says of being summed out.
+        self._infer: dict[str, Any] = {}
         variables = sites.all
         for name in self.order:
             factor = factors[name].copy()
             self._adopt(name, factor)
             parents = [variables[parent] for parent in given[name]]
             self.factors[name] = factor.build(name, parents)
+            if factor.drawn:
+                raise DeclarationError(
+                    f"{name}: the parameters of a guide are learned; a prior belongs into the model"
+                )
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
         self.to(as_model(model).dtype)
@@ -183,7 +205,13 @@ class Guide(AnyGuide):
             raise DeclarationError(
                 f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
             )
+        self._infer[name] = summable(law) if variable.summable else {}
         return carried
+
+    @property
+    def summable(self) -> bool:
+        """Whether some latent may be summed out."""
+        return any(self._infer.values())
 
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
@@ -191,6 +219,9 @@ class Guide(AnyGuide):
             if (found | {name}) & set(self.given[other]):
                 found.add(other)
         return found
+
+    def latent_parents(self, name: str) -> set[str]:
+        return set(self.given[name]) & set(self.latents)
 
     def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""
@@ -203,11 +234,18 @@ class Guide(AnyGuide):
         values: dict[str, torch.Tensor] = {}
         shared = [name for name in self.order if not self.latents[name].per_row]
         for name in shared:
-            values[name] = pyro.sample(name, self.law(name, values, batch))
+            values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                values[name] = pyro.sample(name, self.law(name, values, batch))
+                values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         return values
+
+
+def _of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
+    """q of a parameter with a prior: a learned Gaussian in its unconstrained space, narrow around its point."""
+    carry = from_reals(variable.support)
+    mean = point if carry is None else carry.inv(point)
+    return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
 def _seen(name: str, batch: Batch) -> torch.Tensor:

@@ -10,7 +10,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.mixture import DrawMixture
-from pyro_lfm.guides.guide import AnyGuide, Guide
+from pyro_lfm.guides.guide import AnyGuide
 from pyro_lfm.runtime import Stream, isolated
 
 
@@ -21,26 +21,28 @@ def marginals(
 
     A latent that the guide draws knowing other latents is an equal mixture over ``draws`` draws of those.
     """
-    with torch.no_grad():
-        known = guide.marginals(batch)
-    if known is not None:
-        return {name: known[name] for name in latents}
     with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
+        known = guide.known_marginals(batch)
+        if all(name in known for name in latents):
+            return {name: known[name] for name in latents}
         trace = poutine.trace(guide).get_trace(batch)
-        dependent = [name for name in latents if _reads_latents(guide, name, latents)]
+        dependent = [n for n in latents if n not in known and _reads_latents(guide, n, latents)]
         if dependent:
             frames = [f for site in trace.nodes.values() for f in site.get("cond_indep_stack", ())]
             outermost = max((-f.dim for f in frames if f.dim is not None), default=0)
             with pyro.plate("particles", draws, dim=-1 - outermost):
                 many = poutine.trace(guide).get_trace(batch)
     return {
-        name: DrawMixture(many.nodes[name]["fn"]) if name in dependent else trace.nodes[name]["fn"]
+        name: known[name]
+        if name in known
+        else DrawMixture(many.nodes[name]["fn"])
+        if name in dependent
+        else trace.nodes[name]["fn"]
         for name in latents
     }
 
 
 def _reads_latents(guide: AnyGuide, name: str, latents: list[str]) -> bool:
-    if isinstance(guide, Guide):
-        return bool(set(guide.given[name]) & set(latents))
+    parents = guide.latent_parents(name)
     # Of a program all that is known is the order: only the first latent surely reads none.
-    return name != latents[0]
+    return name != latents[0] if parents is None else bool(parents & set(latents))

@@ -4,6 +4,7 @@ from pyro_lfm.inference.em import EM
 from pyro_lfm.inference.fit import fit
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi import SVI
+from pyro_lfm.inference.variational_bayes import VariationalBayes
 from pyro_lfm.inference.variational_em import VariationalEM
 
-__all__ = ["EM", "SVI", "Fit", "VariationalEM", "fit"]
+__all__ = ["EM", "SVI", "Fit", "VariationalBayes", "VariationalEM", "fit"]

@@ -18,6 +18,7 @@ from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.inference.engines import ENGINES
 from pyro_lfm.inference.floors import warn_of_floors
 from pyro_lfm.inference.loop import Loop
+from pyro_lfm.inference.points import put_points
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.model import AnyModel
@@ -118,6 +119,7 @@ class SVI(Inference):
         finally:
             model.eval()
             guide.eval()
+        put_points(model, guide, task.table)
         warn_of_floors(result)
         return result
 

@@ -1,0 +1,70 @@
+"""Positive definite matrices: the reals carried onto them, and their conjugate law."""
+
+from __future__ import annotations
+
+from math import isqrt, log
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions import Transform, constraints
+
+
+class PackedToPositiveDefinite(Transform):
+    """r (..., D(D + 1)/2) ↦ L Lᵀ, L lower triangular with diagonal exp(r₁ … r_D), the other entries as they are.
+
+    ln |∂Λ/∂r| = D ln 2 + Σᵢ (D − i + 2) rᵢ, i = 1 … D.
+
+    >>> PackedToPositiveDefinite()(torch.tensor([0.0, 0.0, 3.0]))
+    tensor([[ 1.,  3.],
+            [ 3., 10.]])
+    """
+
+    domain = constraints.independent(constraints.real, 1)
+    codomain = constraints.positive_definite
+    bijective = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PackedToPositiveDefinite)
+
+    __hash__ = Transform.__hash__
+
+    def _call(self, x: torch.Tensor) -> torch.Tensor:
+        dim = (isqrt(1 + 8 * x.shape[-1]) - 1) // 2
+        row, column = torch.tril_indices(dim, dim, -1, device=x.device)
+        tril = torch.diag_embed(x[..., :dim].exp())
+        tril[..., row, column] = x[..., dim:]
+        return tril @ tril.mT
+
+    def _inverse(self, y: torch.Tensor) -> torch.Tensor:
+        tril = torch.linalg.cholesky(y)
+        row, column = torch.tril_indices(y.shape[-1], y.shape[-1], -1, device=y.device)
+        return torch.cat([tril.diagonal(dim1=-2, dim2=-1).log(), tril[..., row, column]], -1)
+
+    def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        dim = y.shape[-1]
+        powers = torch.arange(dim + 1, 1, -1, dtype=x.dtype, device=x.device)
+        return dim * log(2) + (powers * x[..., :dim]).sum(-1)
+
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        dim = (isqrt(1 + 8 * shape[-1]) - 1) // 2
+        return torch.Size((*shape[:-1], dim, dim))
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        return torch.Size((*shape[:-2], shape[-1] * (shape[-1] + 1) // 2))
+
+
+class Wishart(dist.Wishart):
+    """Torch's Wishart, drawn by Bartlett's decomposition without its checks, which take rounding for singularity.
+
+    >>> Wishart(torch.tensor(5.0), torch.eye(2)).rsample((3,)).shape
+    torch.Size([3, 2, 2])
+    """
+
+    def rsample(self, sample_shape: Any = (), max_try_correction: int | None = None) -> torch.Tensor:
+        dim = self.event_shape[-1]
+        degrees = self.df.unsqueeze(-1) - torch.arange(dim, dtype=self.df.dtype, device=self.df.device)
+        diagonal = torch.distributions.Chi2(degrees).rsample(torch.Size(sample_shape)).sqrt()
+        noise = torch.randn(*diagonal.shape, dim, dtype=diagonal.dtype, device=diagonal.device)
+        factor = self.scale_tril @ (torch.diag_embed(diagonal) + noise.tril(-1))
+        return factor @ factor.mT

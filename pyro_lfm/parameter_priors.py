@@ -1,0 +1,295 @@
+"""Priors of parameters, declared where the parameters are.
+
+A parameter with a prior is no longer a θ: it is a latent of the model, shared by all rows, drawn before them.
+``Linear(prior=ARD())`` in a factor ``x`` gives the model the latents ``x.relevance``, ``x.weight`` and ``x.bias``.
+
+Each says in ``law(like, ...)`` what the law of a parameter of the shape of ``like`` is; parameters that it depends on
+follow, and may have draws to the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_lfm.distributions.positive_definite import Wishart
+from pyro_lfm.errors import DeclarationError, ShapeError
+
+
+def _like(prior: Any, name: str, like: Tensor) -> Tensor:
+    """A hyperparameter in the shape, type and place of a parameter."""
+    value = torch.as_tensor(getattr(prior, name), dtype=like.dtype, device=like.device)
+    try:
+        return value.expand(like.shape)
+    except RuntimeError:
+        raise ShapeError(
+            f"{name} of {type(prior).__name__} must broadcast to shape {tuple(like.shape)}; got {tuple(value.shape)}"
+        ) from None
+
+
+def _positive(prior: Any, *names: str) -> None:
+    for name in names:
+        value = torch.as_tensor(getattr(prior, name), dtype=torch.float64)
+        if not bool((value > 0).all() and value.isfinite().all()):
+            raise DeclarationError(
+                f"{name} of {type(prior).__name__} must be above 0; got {getattr(prior, name)!r}"
+            )
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
+class Drawn(torch.nn.Module):
+    """A parameter with a prior. Where no draw is put in its place it has its point value.
+
+    Args:
+        name: what it is called in its factor.
+        value: the point, natural: where guides start, and once fitted the posterior mean.
+        law: ``law(like, *read)``, its prior.
+        reads: names of the parameters that its prior depends on.
+        to_raw: from the natural value to what the factor computes with.
+        used: whether the factor computes with it, or only other priors read it.
+    """
+
+    value: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        value: Tensor,
+        law: Callable[..., Any],
+        reads: tuple[str, ...] = (),
+        to_raw: Callable[[Tensor], Tensor] = _same,
+        used: bool = True,
+    ):
+        super().__init__()
+        self.name, self.law, self.reads, self.to_raw, self.used = name, law, reads, to_raw, used
+        self.register_buffer("value", value.detach().clone())
+
+    @property
+    def declared(self) -> Any:
+        """The prior as it was declared, such as ``Gamma(shape=1.0, rate=1.0)``."""
+        return self.law.__self__  # type: ignore[attr-defined]
+
+    def prior(self, values: dict[str, Tensor]) -> Any:
+        """The prior, given the parameters that it reads, by name."""
+        return self.law(self.value, *(values[name] for name in self.reads))
+
+    def forward(self, context: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        return self.to_raw(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Stochastic:
+    """The source of a parameter with a prior, for a family to declare; see ``Drawn``. start: its point, or None."""
+
+    name: str
+    prior: Any
+    law: Callable[..., Any]
+    start: float | None = None
+    reads: tuple[str, ...] = ()
+    to_raw: Callable[[Tensor], Tensor] = _same
+
+    def build(self, start: Tensor) -> Drawn:
+        value = start if self.start is None else torch.full_like(start, self.start)
+        return Drawn(self.name, value, self.law, self.reads, self.to_raw)
+
+    def __repr__(self) -> str:
+        return repr(self.prior)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """w ~ N(mean, scale²), each entry for itself: for the weights or the bias of a ``Linear``.
+
+    >>> Normal(scale=2.0).law(torch.zeros(4, 3)).event_shape
+    torch.Size([4, 3])
+    """
+
+    mean: Any = 0.0
+    scale: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "scale")
+
+    def law(self, like: Tensor) -> Any:
+        return dist.Normal(_like(self, "mean", like), _like(self, "scale", like)).to_event(like.dim())
+
+
+@dataclass(frozen=True)
+class ARD:
+    """Automatic relevance determination: w_dk ~ N(0, 1 / α_k), α_k ~ Gamma(shape, rate), for ``Linear(prior=...)``.
+
+    A factor k that explains nothing has its α_k grow until its weights vanish. The defaults are broad for data
+    whose columns have a scale near one.
+
+    Source: Bishop (1999), "Bayesian PCA".
+
+    >>> ARD().weight(torch.zeros(4, 3), torch.tensor([1.0, 4.0, 1.0])).variance[0]
+    tensor([1.0000, 0.2500, 1.0000])
+    """
+
+    shape: float = 1e-3
+    rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _positive(self, "shape", "rate")
+
+    def relevance(self, like: Tensor) -> Any:
+        return Gamma(self.shape, self.rate).law(like)
+
+    def weight(self, like: Tensor, relevance: Tensor) -> Any:
+        scale = relevance.rsqrt().unsqueeze(-2).expand(*relevance.shape[:-1], *like.shape)
+        return dist.Normal(torch.zeros_like(scale), scale).to_event(2)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """τ ~ Gamma(shape, rate), density ∝ τ^(shape − 1) e^(−rate τ): for the precision of ``Isotropic`` or ``Diagonal``.
+
+    The precision is τ = 1 / σ², in inverse squared units of the data, one for all entries or one for each.
+
+    >>> Gamma(2.0, 4.0).law(torch.ones(3)).mean
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+
+    shape: Any = 1e-3
+    rate: Any = 1e-3
+
+    def __post_init__(self) -> None:
+        _positive(self, "shape", "rate")
+
+    def law(self, like: Tensor) -> Any:
+        return dist.Gamma(_like(self, "shape", like), _like(self, "rate", like)).to_event(like.dim())
+
+
+@dataclass(frozen=True)
+class Beta:
+    """p ~ Beta(ones, zeros), each entry for itself: for the probabilities of ``Bernoulli(D, logits=Lookup(prior=...))``.
+
+    >>> Beta(3.0, 1.0).law(torch.zeros(2)).mean
+    tensor([0.7500, 0.7500])
+    """
+
+    ones: Any = 1.0
+    zeros: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "ones", "zeros")
+
+    def law(self, like: Tensor) -> Any:
+        return dist.Beta(_like(self, "ones", like), _like(self, "zeros", like)).to_event(like.dim())
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """π ~ Dir(concentration), a number or one per category: for the weights of ``Categorical(C, prior=...)``.
+
+    Below 1 it favours few categories.
+
+    >>> Dirichlet(0.5).law(torch.zeros(4)).mean
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+
+    concentration: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "concentration")
+
+    def law(self, like: Tensor) -> Any:
+        return dist.Dirichlet(_like(self, "concentration", like))
+
+
+@dataclass(frozen=True)
+class NormalGamma:
+    """λ_d ~ Gamma(shape, rate), μ_d | λ_d ~ N(mean, 1 / (count λ_d)): of a Gaussian with ``Diagonal`` covariance.
+
+    Args:
+        mean: m, in the units of the data, a number or one per entry.
+        count: how many rows the prior mean is worth.
+        shape, rate: of the precisions λ = 1 / σ².
+
+    Source: Bishop (2006), section 2.3.6.
+
+    >>> NormalGamma(count=4.0).location(torch.zeros(2), torch.tensor([1.0, 0.25])).variance
+    tensor([0.2500, 1.0000])
+    """
+
+    mean: Any = 0.0
+    count: float = 1.0
+    shape: Any = 1.0
+    rate: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "count", "shape", "rate")
+
+    def precision(self, like: Tensor) -> Any:
+        return Gamma(self.shape, self.rate).law(like)
+
+    def location(self, like: Tensor, precision: Tensor) -> Any:
+        scale = (self.count * precision).rsqrt()
+        return dist.Normal(_like(self, "mean", like).expand(scale.shape), scale).to_event(like.dim())
+
+
+@dataclass(frozen=True)
+class NormalWishart:
+    """Λ ~ Wishart(ν), E[Λ]⁻¹ = covariance, μ | Λ ~ N(mean, (count Λ)⁻¹): of a Gaussian with ``Full`` covariance.
+
+    Args:
+        mean: m, in the units of the data, a number or (D,).
+        count: how many rows the prior mean is worth.
+        degrees: ν > D − 1, how many rows the prior covariance is worth; D + 2 by default.
+        covariance: a variance for all entries, variances (D,), or a matrix (D, D).
+
+    Source: Bishop (2006), section 2.3.6.
+
+    >>> NormalWishart(covariance=2.0).precision(torch.eye(3)).mean.diagonal()
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+
+    mean: Any = 0.0
+    count: float = 1.0
+    degrees: float | None = None
+    covariance: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "count")
+
+    def degrees_for(self, dim: int) -> float:
+        degrees = dim + 2.0 if self.degrees is None else float(self.degrees)
+        if not degrees > dim - 1:
+            raise DeclarationError(
+                f"degrees of NormalWishart must be above D − 1 = {dim - 1}; got {self.degrees!r}"
+            )
+        return degrees
+
+    def matrix(self, like: Tensor) -> Tensor:
+        """E[Λ]⁻¹, (D, D), for a ``like`` (..., D, D)."""
+        dim = like.shape[-1]
+        value = torch.as_tensor(self.covariance, dtype=like.dtype, device=like.device)
+        if value.dim() < 2:
+            value = torch.diag(_like(self, "covariance", like[..., 0].reshape(-1, dim)[0]))
+        if value.shape != (dim, dim) or bool(torch.linalg.cholesky_ex(value)[1]):
+            raise DeclarationError(
+                f"covariance of NormalWishart must be a positive definite ({dim}, {dim}) matrix, its diagonal or a "
+                f"variance; got {self.covariance!r}"
+            )
+        return value
+
+    def precision(self, like: Tensor) -> Any:
+        degrees = self.degrees_for(like.shape[-1])
+        # torch names a Wishart by its scale matrix V, E[Λ] = ν V.
+        precision = torch.linalg.inv(self.matrix(like)) / degrees
+        law = Wishart(like.new_tensor(degrees), covariance_matrix=precision, validate_args=False)
+        return law.expand(like.shape[:-2]).to_event(like.dim() - 2)
+
+    def location(self, like: Tensor, precision: Tensor) -> Any:
+        mean = _like(self, "mean", like)
+        law = dist.MultivariateNormal(mean, precision_matrix=self.count * precision, validate_args=False)
+        return law.to_event(like.dim() - 1)

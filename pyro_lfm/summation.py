@@ -1,0 +1,81 @@
+"""Discrete latents summed out: E_q(c)[f] = Σ_c q(c | ·) f(c), all values side by side in one run of the programs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+
+from pyro_lfm.bounds import latent_sites
+from pyro_lfm.distributions.values import all_values, may_be_summed
+from pyro_lfm.programs import evaluating
+
+_MOST = 256  # joint values of all latents that are summed out
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the tensors of a bound are laid out: values of summed latents, draws, plates, from left to right.
+
+    Attributes:
+        nesting: how many dimensions the plates of the programs take up; draws stand left of them.
+        values: all values (C, *event) of each latent that is summed out, in the order of the guide; the dimension
+            of the k-th is −2 − nesting − k.
+    """
+
+    nesting: int = 1
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of values of each, as the dimensions stand: the last latent leftmost."""
+        return tuple(len(value) for value in reversed(self.values.values()))
+
+
+class SumOut(Messenger):
+    """At the statements of the planned latents: all values, in a dimension of their own, instead of a draw."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self.plan = plan
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.plan.values and not msg["is_observed"]:
+            values = self.plan.values[msg["name"]]
+            right = 1 + self.plan.nesting + list(self.plan.values).index(msg["name"])
+            events = values.shape[1:]
+            msg["value"] = values.reshape(len(values), *(1,) * right, *events)
+            msg["done"] = True
+
+
+def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool) -> Plan:
+    """Runs the programs once, in evaluation mode and without a trace in the random state, and looks at their sites.
+
+    A latent is summed out where the guide's statement says that it may be, it stands in no plate but that of the
+    rows, and the joint values of all such latents are few.
+    """
+    modules = [part for part in (model, guide) if isinstance(part, torch.nn.Module)]
+    devices = {p.device for module in modules for p in module.parameters() if p.is_cuda}
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(poutine.block())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(evaluating(*modules))
+        q = poutine.trace(guide).get_trace(*args, **kwargs)
+        p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
+    frames = [f for t in (q, p) for s in t.nodes.values() for f in s.get("cond_indep_stack", ())]
+    nesting = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
+    values: dict[str, torch.Tensor] = {}
+    joint = 1
+    for name, site in latent_sites(q).items() if sum_out else ():
+        if not may_be_summed(site["infer"]) or any(f.name != "rows" for f in site["cond_indep_stack"]):
+            continue
+        found = all_values(site["fn"], _MOST // joint)
+        if found is not None:
+            values[name] = found.to(site["value"].dtype)
+            joint *= len(found)
+    return Plan(nesting, values)

@@ -1,0 +1,46 @@
+"""Which factor reads which, and what is observed: read off the declarations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Factor
+from pyro_lfm.programs import in_order
+
+
+def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Each factor's parents, and the observed names."""
+    open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
+    named = set(itertools.chain.from_iterable(factor.given or () for factor in factors.values()))
+    for name, factor in factors.items():
+        for parent in factor.given or ():
+            if parent not in factors:
+                raise DeclarationError(
+                    f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
+                )
+    # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
+    in_order({name: factor.given or () for name, factor in factors.items()})
+    leaves = [name for name, factor in factors.items() if factor.given and name not in named]
+    observed = [name for name in factors if name in open_ended or name in leaves]
+    latents = tuple(name for name in factors if name not in observed)
+    if not latents:
+        raise DeclarationError(
+            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
+        )
+    if not observed:
+        raise DeclarationError(
+            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())"
+        )
+    given = {name: latents if name in open_ended else factor.given or () for name, factor in factors.items()}
+    read = set(itertools.chain.from_iterable(given.values()))
+    for name in latents:
+        if name not in read:
+            raise DeclarationError(f"nothing reads {name}: name it in some factor's given=, or leave it out")
+    return given, observed
+
+
+def of_factor(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:
+    """The names of a factor's parameters as latents of the model."""
+    return tuple(f"{factor}.{parameter}" for parameter in parameters)
