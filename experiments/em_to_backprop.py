@@ -226,7 +226,7 @@ def table(results: dict[str, dict[str, dict]], args: argparse.Namespace, x: torc
 
 def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args) -> dict:
     made = {}
-    title = "Loadings W: one plane for all, but only a factorised q chooses its axes"
+    title = "Loadings W: one subspace for all, but only a factorised q chooses its axes"
     for latent, by_method in fits.items():
         found = {name: r for name, r in results[str(latent)].items() if name != CLOSED}
         best = results[str(latent)][CLOSED]["log_likelihood"]
