@@ -1,7 +1,7 @@
 # The two commands of the README: `make demo` and `make test`. Both make their environment if need be.
 PYTHON ?= python3
 PY := .venv/bin/python
-# Two threads: more cost time at these sizes, and the seeds' results are those of two.
+# Two threads, or two processes of one: more cost time at these sizes, and the figures in the README are of two.
 RUN := OMP_NUM_THREADS=2 $(PY)
 
 .PHONY: demo test fashion format clean
@@ -23,7 +23,7 @@ test: .venv/ready
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(RUN) -m pytest --cov=pyro_lfm --cov-report=term
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov=pyro_lfm --cov-report=term
 
 format: .venv/ready
 	$(PY) -m ruff check --fix .

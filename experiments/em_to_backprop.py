@@ -5,7 +5,8 @@
 
 The model is p(z) = N(0, I), p(x | z) = N(W z + b, σ² I): probabilistic PCA, whose maximum is known in closed form and
 whose posterior is Gaussian, so that log p(x) = L + KL(q ‖ p(z | x)) can be computed exactly at every step of
-every method. All but the closed form start from the same weights.
+every method. All but the closed form start from the same weights. Variational Bayes puts priors on W, b and σ² and has no θ:
+its bound is one on the evidence, the probability of the data with the parameters integrated out.
 
 Writes table.md, results.json and pictures into the folder named by --out.
 """
@@ -41,8 +42,8 @@ SETTINGS = {
     "digits": Setting((2, 10), 2000, 1797, 0.03),
     "wine": Setting((2, 5), 2000, 178, 0.03),
 }
-CLOSED, EM, VEM, FULL, MEAN_FIELD = (
-    "closed form", "EM", "variational EM", "SVI, full covariance", "SVI, mean field"
+CLOSED, EM, VEM, FULL, MEAN_FIELD, BAYES = (
+    "closed form", "EM", "variational EM", "SVI, full covariance", "SVI, mean field", "variational Bayes"
 )  # fmt: skip
 
 MOMENTS = {round(2 ** (k / 4)) for k in range(4 * 12)}  # the epochs that go into pictures and results
@@ -60,6 +61,14 @@ def load(name: str) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
 
 def declare(features: int, latent: int) -> lfm.Model:
     x = lfm.Gaussian(features, mean=lfm.Linear(), covariance=lfm.Isotropic())
+    return lfm.Model(z=lfm.StandardNormal(latent), x=x).double()
+
+
+def declare_bayesian(features: int, latent: int) -> lfm.Model:
+    """The same with priors on every parameter; automatic relevance determination finds how many factors there are."""
+    x = lfm.Gaussian(
+        features, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma(1e-3, 1e-3))
+    )
     return lfm.Model(z=lfm.StandardNormal(latent), x=x).double()
 
 
@@ -121,7 +130,7 @@ def gaussian(law) -> torch.distributions.MultivariateNormal:
 
 
 def exact_posterior(model: lfm.Model, x: torch.Tensor):
-    return lfm.ExactPosterior(model).marginals(lfm.Batch(x))["z"]
+    return lfm.ExactPosterior(model).known_marginals(lfm.Batch(x))["z"]
 
 
 def exact(fit: lfm.Fit, x: torch.Tensor) -> dict[str, float]:
@@ -157,6 +166,22 @@ def matched(found: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return result
 
 
+def bayes(x: torch.Tensor, latent: int) -> tuple[dict[str, float], lfm.Fit]:
+    """Variational Bayes: the bound on the evidence, the rank found, and log p(x) at the posterior means."""
+    print(f"\n{latent} factors, {BAYES}", flush=True)
+    began = time.perf_counter()
+    fit = lfm.fit(declare_bayesian(x.shape[1], latent), x, lfm.VariationalBayes(), seed=0)
+    seconds = time.perf_counter() - began
+    with torch.no_grad():
+        law = fit.model.factors["x"](torch.zeros(1, latent, dtype=torch.float64))
+    loadings = weights(fit.model)
+    covariance = loadings @ loadings.T + law.variance[0].diag()
+    at_means = torch.distributions.MultivariateNormal(law.mean[0], covariance).log_prob(x).mean().item()
+    found = {"evidence_bound": fit.history[-1]["bound"], "rank": fit.rank, "at_posterior_means": at_means}
+    print("  evidence ≥ {evidence_bound:.6f} nats per row, {rank} factors at work".format(**found))
+    return {**found, "iterations": len(fit.history) - 1, "seconds": seconds}, fit
+
+
 def run(x: torch.Tensor, latent: int, setting: Setting) -> tuple[dict[str, dict], dict[str, lfm.Fit]]:
     torch.manual_seed(1)
     start = declare(x.shape[1], latent)
@@ -188,20 +213,13 @@ def run(x: torch.Tensor, latent: int, setting: Setting) -> tuple[dict[str, dict]
     return results, fits
 
 
-def table(results: dict[str, dict[str, dict]], args: argparse.Namespace, x: torch.Tensor) -> str:
-    lines = [f"# One model of {args.data}, fitted in {len(METHODS)} ways", ""]
+def table(
+    results: dict[str, dict[str, dict]], bayesian: dict[str, dict], args: argparse.Namespace, x: torch.Tensor
+) -> str:
+    lines = [f"# One model of {args.data}, fitted in {len(METHODS) + 1} ways", ""]
     for latent, methods in results.items():
         lines += [f"{latent} factors, {len(x):,} rows of {x.shape[1]} standardised columns:", ""]
-        head = [
-            "method",
-            "log p(x)",
-            "below the maximum",
-            "L",
-            "KL(q ‖ p)",
-            "a factorised q would lose",
-            "steps",
-            "time",
-        ]
+        head = "method,log p(x),below the maximum,L,KL(q ‖ p),a factorised q would lose,steps,time".split(",")
         lines += [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] + ['---:'] * (len(head) - 1))} |"]
         for name, r in methods.items():
             cells = [
@@ -212,7 +230,14 @@ def table(results: dict[str, dict[str, dict]], args: argparse.Namespace, x: torc
             ]
             cells += [f"{r['kl']:.6f}", f"{r['gap_of_mean_field']:.6f}", f"{r['iterations']:,}"]
             lines.append(f"| {' | '.join([*cells, f'''{r['seconds']:.2f} s'''])} |".replace(" -", " −"))
-        lines.append("")
+        b = bayesian[latent]
+        lines += [
+            "",
+            f"Variational Bayes: {b['rank']} of {latent} factors at work, evidence ≥ {b['evidence_bound']:.6f} nats per "
+            f"row with the parameters integrated out, log p(x) at their posterior means {b['at_posterior_means']:.6f} "
+            f"({b['iterations']:,} iterations, {b['seconds']:.2f} s).".replace(" -", " −"),
+            "",
+        ]
     notes = [
         "Nats per row; log p(x) = L + KL(q ‖ p(z | x)), all three exact. Steps are iterations, for SVI epochs.",
         "EM and SVI with a full covariance have the exact posterior within reach: KL → 0, and any rotation of W is as good "
@@ -248,10 +273,10 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
     some = x[order[[len(x) // 8, -len(x) // 8]]]  # two rows far apart, but no outliers
     laws = {}
     for name, fit in first.items():
-        if name != CLOSED:
+        if name not in (CLOSED, BAYES):
             laws[name] = fit.posterior(some), exact_posterior(fit.model, some)
         if name == EM:
-            factorised = lfm.FactorisedPosterior(fit.model).marginals(lfm.Batch(some))["z"]
+            factorised = lfm.FactorisedPosterior(fit.model).known_marginals(lfm.Batch(some))["z"]
             laws["EM's model, factorised q"] = factorised, laws[EM][1]
     made["posteriors"] = plots.posterior_ellipses(laws, names=["row A", "row B"])
     return made
@@ -275,16 +300,18 @@ def main() -> None:
     print(f"{args.data}: {len(x):,} rows of {x.shape[1]} columns, standardised\n")
     shown = declare(x.shape[1], setting.latents[0])
     print(lfm.describe(shown, lfm.ExactPosterior(shown)))
-    results, fits = {}, {}
+    results, fits, bayesian = {}, {}, {}
     for latent in setting.latents:
         results[str(latent)], fits[latent] = run(x, latent, setting)
-    text = table(results, args, x)
+        bayesian[str(latent)], fits[latent][BAYES] = bayes(x, latent)
+    text = table(results, bayesian, args, x)
     (out / "table.md").write_text(text, encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
     record = {
         "settings": {**vars(args), **vars(setting), "rows_of_data": len(x)},
         "versions": {**packages, "python": platform.python_version()},
         "factors": results,
+        BAYES: bayesian,
     }
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     for name, figure in pictures(results, fits, x, kept, names, args).items():

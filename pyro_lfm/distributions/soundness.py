@@ -66,6 +66,8 @@ def _frequency_faults(draws: torch.Tensor, log_prob: torch.Tensor, events: int) 
 def _density_faults(law: Any, draws: torch.Tensor, to_reals: Any) -> list[str]:
     with torch.no_grad():
         free = to_reals.inv(draws)
+    if not bool(free.isfinite().all()):
+        return []  # some draws lie on the edge of the support in floating point: they cannot be carried back
     batch = len(law.batch_shape)
     shape = free.shape[1 + batch :]
 
