@@ -80,11 +80,17 @@ def _density_faults(law: Any, draws: torch.Tensor, to_reals: Any) -> list[str]:
         jacobian = jacobian.sum(tuple(range(-extra, 0))) if extra else jacobian
         return (law.log_prob(x) + jacobian).reshape(len(y), -1)
 
+    def survives(y: torch.Tensor) -> bool:
+        """Whether points on the reals can be carried to the support and back in floating point."""
+        return bool(to_reals.inv(to_reals(y.reshape(len(y), *law.batch_shape, *shape))).isfinite().all())
+
     free = free.reshape(_DRAWS, law.batch_shape.numel(), -1).double()
     kind = draws.dtype
     faults = _stein_faults(free, lambda y: log_density(y.to(kind)))
     if free.shape[-1] <= _WIDEST:
-        faults += _normalisation_faults(free, lambda y: log_density(y.to(kind)).double())
+        faults += _normalisation_faults(
+            free, lambda y: log_density(y.to(kind)).double(), lambda y: survives(y.to(kind))
+        )
     return faults[:1]
 
 
@@ -120,13 +126,15 @@ def _z_scores(total: torch.Tensor, squares: torch.Tensor, count: int) -> torch.T
     return (total / count).abs() / ((squares / count).sqrt() / count**0.5 + 1e-4)
 
 
-def _normalisation_faults(free: torch.Tensor, log_density: Any) -> list[str]:
+def _normalisation_faults(free: torch.Tensor, log_density: Any, survives: Any) -> list[str]:
     """∫ p = E_q[p / q] with q the draws smoothed by a Gaussian of their own spread: q has the modes and tails of p."""
     centres, rest = free.detach()[: _DRAWS // 4], free.detach()[_DRAWS // 4 :]
     low, high = rest.quantile(0.16, 0), rest.quantile(0.84, 0)
     width = ((high - low) / 2).clamp_min(1e-6)
     pick = torch.randint(len(centres), (len(rest),), device=free.device)
     points = centres[pick] + width * torch.randn_like(rest)
+    if not survives(points):
+        return []
     log_p = log_density(points)
     for k in range(free.shape[1]):
         apart = torch.cdist(points[:, k] / width[k], centres[:, k] / width[k]).square()
