@@ -14,7 +14,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.sources import Learned
-from pyro_lfm.distributions.supports import from_reals, is_real
+from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors
@@ -227,7 +227,10 @@ class Guide(AnyGuide):
         """q(name | its parents) on the support of the latent."""
         parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
         law = self.factors[name].at(parents, batch.index)
-        return Pushforward(law, [from_reals(self.latents[name].support)]) if self.carried[name] else law
+        if not self.carried[name]:
+            return law
+        support = plain(self.latents[name].support)
+        return Pushforward(law, [from_reals(support)], onto=support)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
