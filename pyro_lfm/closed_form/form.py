@@ -20,7 +20,7 @@ Law = Callable[[Mapping[str, Tensor]], Any]
 # Data of at most so many numbers are kept in memory as float64; larger data are read again in every pass.
 _KEPT = 2**23
 # A block of at most so many rows and numbers, of which a pass holds a few copies.
-_ROWS, _BLOCK = 4096, 2**20
+_ROWS, _BLOCK = 4096, 2**19
 
 
 class Blocks:
