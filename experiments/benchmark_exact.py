@@ -239,8 +239,7 @@ def main() -> None:
         "factor_analysis": factor_analysis(x, repeats, args.tolerance),
         "mixtures": {f"{n:,} × {d}, {c} classes": mixtures(n, d, c, i, repeats) for n, d, c, i in sizes},
     }
-    text = table(results)
-    (out / "table.md").write_text(text, encoding="utf-8")
+    (out / "table.md").write_text(text := table(results), encoding="utf-8")
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
     picture(results).savefig(out / "ratios.png")
     print(f"\n{text}\nThe table, every number and the picture are in {out}/")
