@@ -114,10 +114,7 @@ class FullGaussians(Components):
         out = x.new_zeros(len(x), len(self.means))
         for group in groups:
             half_determinant = group.scale.log().sum(-1) + 0.5 * group.scale.shape[-1] * log(2 * pi)
-            distance = torch.stack(
-                [white.square().sum(0) for white in group.white]
-            )  # no C × D × B array more
-            out[group.rows] = -(0.5 * distance + half_determinant[:, None]).mT
+            out[group.rows] = -(0.5 * group.white.square().sum(-2) + half_determinant[:, None]).mT
         return out
 
     def _statistics(self, groups: Iterable[_Group], responsibilities: Tensor) -> Statistics:
