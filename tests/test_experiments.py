@@ -73,8 +73,22 @@ def check_inferences(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"decomposition_2", "loadings_2", "posteriors"}
 
 
+def check_benchmark(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    likelihoods = [way["log_likelihood"] for way in results["factor_analysis"].values()]
+    assert len(likelihoods) == 3 and max(likelihoods) - min(likelihoods) < 1e-4
+    for mixture in results["mixtures"].values():
+        assert list(mixture) == ["full", "diagonal", "isotropic"]
+        for law in mixture.values():
+            assert law["our_log_likelihood"] == pytest.approx(law["their_log_likelihood"], abs=1e-4)
+    assert {path.stem for path in out.glob("*.png")} == {"ratios"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
+    "benchmark_exact": [([], check_benchmark)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
 }

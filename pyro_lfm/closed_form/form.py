@@ -19,6 +19,8 @@ Law = Callable[[Mapping[str, Tensor]], Any]
 
 # Data of at most so many numbers are kept in memory as float64; larger data are read again in every pass.
 _KEPT = 2**23
+# A block of at most so many rows and numbers, of which a pass holds a few copies.
+_ROWS, _BLOCK = 4096, 2**19
 
 
 class Blocks:
@@ -26,11 +28,12 @@ class Blocks:
 
     def __init__(self, table: Table, name: str):
         self.table, self.name = table, name
-        small = len(table) * table.event_shapes[name].numel() <= _KEPT
+        dim = table.event_shapes[name].numel()
+        self.length, small = max(1, min(_ROWS, _BLOCK // max(1, dim))), len(table) * dim <= _KEPT
         self._held = list(self._read()) if small else None
 
     def _read(self) -> Iterator[Tensor]:
-        for index in self.table.blocks():
+        for index in self.table.blocks(self.length):
             yield self.table.take(index, torch.float64)[self.name].flatten(1)
 
     def __iter__(self) -> Iterator[Tensor]:

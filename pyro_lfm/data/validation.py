@@ -72,7 +72,7 @@ def validate(
     }
     # Small enough blocks that images of any size are scanned in a few tens of megabytes.
     widest = max(math.prod(shape) for shape in event_shapes.values())
-    for index in table.blocks(max(1, min(4096, 2**21 // widest))):
+    for index in table.blocks(max(1, min(4096, 2**19 // widest))):
         # float64, so that rounding moves no value across a bound and no row off the simplex.
         rows = table.take(index, torch.float64, device)
         for name, scan in scans.items():

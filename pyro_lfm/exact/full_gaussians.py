@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from math import log, pi
 from typing import ClassVar, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.algebra import inverse, raised, rotated, smallest_scale, square_root
-from pyro_lfm.exact.ascent import Statistics, float64
+from pyro_lfm.exact.ascent import Statistics, Summary, float64
 from pyro_lfm.exact.gaussians import check_scale, patterns
 from pyro_lfm.exact.mixture import EMPTY, Components
 
@@ -99,17 +100,27 @@ class FullGaussians(Components):
             yield _Group(rows, missing, white, scale, tril[:, n:, :n], rotation)
 
     def log_density(self, x: Tensor) -> Tensor:
+        return self._log_density(x, self._groups(x))
+
+    def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
+        """In the coordinates w = L⁻¹(x − μ): counts (C,), Σ r E[w] (C, D), Σ r E[w wᵀ] (C, D, D)."""
+        return self._statistics(self._groups(x), responsibilities)
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        groups = list(self._groups(x))
+        return self._log_density(x, groups), partial(self._statistics, groups)
+
+    def _log_density(self, x: Tensor, groups: Iterable[_Group]) -> Tensor:
         out = x.new_zeros(len(x), len(self.means))
-        for group in self._groups(x):
+        for group in groups:
             half_determinant = group.scale.log().sum(-1) + 0.5 * group.scale.shape[-1] * log(2 * pi)
             out[group.rows] = -(0.5 * group.white.square().sum(-2) + half_determinant[:, None]).mT
         return out
 
-    def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
-        """In the coordinates w = L⁻¹(x − μ): counts (C,), Σ r E[w] (C, D), Σ r E[w wᵀ] (C, D, D)."""
+    def _statistics(self, groups: Iterable[_Group], responsibilities: Tensor) -> Statistics:
         first, second = torch.zeros_like(self.means), self.means.new_zeros(*self.means.shape, self.size[1])
-        for group in self._groups(x):
-            white, weight = group.white, responsibilities[group.rows].T[:, None]
+        for group in groups:
+            white, weight = group.white, responsibilities[group.rows].T.contiguous()[:, None]
             if group.rotation is not None:
                 n = white.shape[1]
                 white = group.rotation[:, :, :n] @ white

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, replace
+from functools import partial
 from math import pi
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.ascent import Statistics, float64
+from pyro_lfm.exact.ascent import Statistics, Summary, all_finite, float64
 from pyro_lfm.exact.mixture import EMPTY, Components
 
 # (x − μ)² = x² − 2xμ + μ² loses about as many digits as x²/σ² has; columns above this are squared one by one.
@@ -49,6 +50,16 @@ def pooled_variance(variance: Tensor, scatter: Tensor, counts: Tensor, min_scale
 def gaussian_expectation(variance: Tensor, scatter: Tensor, counts: Tensor) -> Tensor:
     """−½ Σ [n ln 2πv + s / v]."""
     return -0.5 * (counts * (2 * pi * variance).log() + scatter / variance).sum()
+
+
+class _About(NamedTuple):
+    """Rows x (B, D) seen from the centre of the means, so that squares can be expanded into matrix products."""
+
+    x: Tensor
+    observed: Tensor  # (B, D), or one row of ones where nothing is missing
+    shift: Tensor  # means − centre (C, D)
+    powers: Tensor  # deviations from the centre and their squares (B, 2D), 0 where missing
+    wide: Tensor  # (D,): columns too far out for that, to be squared class by class
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,36 +100,47 @@ class DiagonalGaussians(Components):
     def _precision(self) -> Tensor:
         return (1 / self.variance).expand_as(self.means)
 
-    def _about(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What is observed (B, D), or one row of ones if all is; the centre of the means; deviations from it and
-        their squares (B, D), 0 where missing; and the columns (D,) that must be squared class by class."""
-        centre, missing = self.means.mean(0), x.isnan()
-        deviation, observed = x - centre, x.new_ones(1, x.shape[1])
-        if missing.any():
-            deviation, observed = deviation.masked_fill_(missing, 0.0), (~missing).double()
-        squares = deviation.square()
-        wide = (squares.amax(0) * self._precision).amax(0) > _EXPANDABLE
-        return observed, centre, deviation, squares, wide
-
     def log_density(self, x: Tensor) -> Tensor:
-        observed, centre, deviation, squares, wide = self._about(x)
-        shift, precision = self.means - centre, self._precision.masked_fill(wide, 0.0)
-        distance = squares @ precision.T - 2 * deviation @ (precision * shift).T
-        distance += observed @ (precision * shift.square() + (2 * pi * self.variance).log()).T
-        if wide.any():
-            for c, mean in enumerate(self.means):
-                distance[:, c] += (x[:, wide] - mean[wide]).nan_to_num().square() @ self._precision[c, wide]
-        return -0.5 * distance
+        return self._log_density(self._about(x))
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         """Counts, Σ r (x − μ) and Σ r (x − μ)² over the observed entries, each (C, D)."""
-        observed, centre, deviation, squares, wide = self._about(x)
-        shift = self.means - centre
+        return self._statistics(self._about(x), responsibilities)
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        about = self._about(x)
+        return self._log_density(about), partial(self._statistics, about)
+
+    def _about(self, x: Tensor) -> _About:
+        centre, dim = self.means.mean(0), x.shape[1]
+        powers, observed = x.new_empty(len(x), 2 * dim), x.new_ones(1, dim)
+        deviation, squares = powers.split(dim, dim=1)
+        torch.sub(x, centre, out=deviation)
+        if not all_finite(x):
+            missing = x.isnan()
+            deviation.masked_fill_(missing, 0.0)
+            observed = (~missing).double()
+        torch.mul(deviation, deviation, out=squares)
+        wide = (squares.amax(0) * self._precision).amax(0) > _EXPANDABLE
+        return _About(x, observed, self.means - centre, powers, wide)
+
+    def _log_density(self, about: _About) -> Tensor:
+        x, observed, shift, powers, wide = about
+        precision = self._precision.masked_fill(wide, 0.0)
+        distance = torch.cat([-2 * precision * shift, precision], dim=1) @ powers.T
+        distance += (precision * shift.square() + (2 * pi * self.variance).log()) @ observed.T
+        if wide.any():
+            for c, mean in enumerate(self.means):
+                distance[c] += (x[:, wide] - mean[wide]).nan_to_num().square() @ self._precision[c, wide]
+        return -0.5 * distance.T
+
+    def _statistics(self, about: _About, responsibilities: Tensor) -> Statistics:
+        x, observed, shift, powers, wide = about
         weight = responsibilities if len(observed) == len(x) else responsibilities.sum(0, keepdim=True)
         counts = weight.T @ observed
-        first, second = responsibilities.T @ deviation, responsibilities.T @ squares
-        second += shift * (counts * shift - 2 * first)
-        first -= counts * shift
+        first, second = (responsibilities.T @ powers).split(x.shape[1], dim=1)
+        second = second + shift * (counts * shift - 2 * first)
+        first = first - counts * shift
         if wide.any():
             for c, mean in enumerate(self.means):
                 of_class = (x[:, wide] - mean[wide]).nan_to_num()
@@ -162,8 +184,7 @@ def patterns(x: Tensor) -> tuple[Tensor, Tensor]:
     (tensor([[ True, False],
             [ True,  True]]), tensor([0, 1, 1]))
     """
-    observed = ~x.isnan()
-    if observed.all():
-        return observed[:1], torch.zeros(len(x), dtype=torch.long)
-    distinct, which = observed.unique(dim=0, return_inverse=True)
+    if all_finite(x):
+        return torch.ones_like(x[:1], dtype=torch.bool), torch.zeros(len(x), dtype=torch.long)
+    distinct, which = (~x.isnan()).unique(dim=0, return_inverse=True)
     return distinct, which

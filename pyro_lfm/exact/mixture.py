@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from pyro_lfm.exact.ascent import (
     Iteration,
     LatentClasses,
     Statistics,
+    Summary,
     ascend,
     float64,
     log_evidence,
@@ -49,6 +51,10 @@ class Components(ABC):
     @abstractmethod
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         """Sums over the rows x (B, D), weighted by responsibilities (B, C)."""
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        """``log_density(x)``, and ``statistics(x, ·)`` of the same rows, where both may share their work."""
+        return self.log_density(x), partial(self.statistics, x)
 
     @abstractmethod
     def maximised(self, statistics: Statistics, fixed: Set[str]) -> Components:
@@ -139,6 +145,10 @@ class Mixture(LatentClasses):
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         return (responsibilities.sum(0), *self.components.statistics(x, responsibilities))
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        log_density, summary = self.components.half_steps(x)
+        return self.weights.log() + log_density, lambda given: (given.sum(0), *summary(given))
 
     def updated(self, statistics: Statistics, fixed: Set[str]) -> Mixture:
         counts, rest = statistics[0], statistics[1:]
