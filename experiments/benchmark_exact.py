@@ -211,8 +211,12 @@ def picture(results: dict):
         bars |= {f"{structure} mixture, {name}": r["ratio"] for structure, r in mixture.items()}
     figure = Figure(figsize=(8, 0.4 * len(bars) + 1), dpi=150, layout="constrained")
     ax = figure.add_subplot(xscale="log", xlabel="scikit-learn's time / ours")
-    ax.bar_label(ax.barh(list(bars), list(bars.values()), color=plots.colours("a")), fmt="%.2f", padding=3)
+    # Bars run from equal speed: to the right where we are faster.
+    drawn = ax.barh(list(bars), [ratio - 1 for ratio in bars.values()], left=1, color=plots.colours("a"))
+    ax.bar_label(drawn, [f"{ratio:.2f}" for ratio in bars.values()], padding=3)
     ax.axvline(1, color="black", linewidth=1)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.margins(x=0.15)
     ax.invert_yaxis()
     return figure
 
