@@ -5,6 +5,15 @@ from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
 from pyro_lfm.distributions.lookup import Lookup
+from pyro_lfm.distributions.parameter_priors import (
+    ARD,
+    Beta,
+    Dirichlet,
+    Gamma,
+    Normal,
+    NormalGamma,
+    NormalWishart,
+)
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
 from pyro_lfm.factors import Factor, Prior
@@ -14,7 +23,6 @@ from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fi
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.parameter_priors import ARD, Beta, Dirichlet, Gamma, Normal, NormalGamma, NormalWishart
 from pyro_lfm.priors import StandardNormal
 
 __all__ = [

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from pyro_lfm import shapes
 from pyro_lfm.distributions.lookup import Lookup, lookup
+from pyro_lfm.distributions.parameter_priors import Drawn, Stochastic
 from pyro_lfm.distributions.sources import (
     KINDS,
     Fixed,
@@ -25,7 +26,6 @@ from pyro_lfm.distributions.sources import (
     reads_parents,
 )
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.parameter_priors import Drawn, Stochastic
 from pyro_lfm.variables import Variable
 
 

@@ -11,9 +11,9 @@ import torch
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full
 from pyro_lfm.distributions.lookup import Lookup
+from pyro_lfm.distributions.parameter_priors import Dirichlet, NormalGamma, NormalWishart, Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.parameter_priors import Dirichlet, NormalGamma, NormalWishart, Stochastic
 from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 

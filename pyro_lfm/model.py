@@ -12,11 +12,11 @@ from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import observed_part
+from pyro_lfm.distributions.parameter_priors import Drawn
 from pyro_lfm.distributions.values import may_be_summed, summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors, is_law
 from pyro_lfm.networks import promote
-from pyro_lfm.parameter_priors import Drawn
 from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import check_rows

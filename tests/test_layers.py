@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "pyro_lfm"
+# In order: within a layer too, a part imports only those before it.
 LAYERS = {
     "errors": 0, "shapes": 0, "networks": 0, "runtime": 0, "pyro_modules": 0,
-    "data": 1, "distributions": 1, "parameter_priors": 1,
-    "exact": 2, "programs": 2, "variables": 2, "factors": 2, "wiring": 2, "families": 2, "priors": 2,
+    "data": 1, "distributions": 1,
+    "exact": 2, "programs": 2, "variables": 2, "factors": 2, "families": 2, "priors": 2, "wiring": 2,
     "model": 3, "closed_form": 3,
     "guides": 4,
-    "bounds": 5, "summation": 5, "objectives": 5, "describe": 6,
-    "inference": 6,
+    "bounds": 5, "summation": 5, "objectives": 5,
+    "describe": 6, "inference": 6,
     "testing": 7,
     "plots": 8, "cli": 9,
 }  # fmt: skip
@@ -40,13 +41,20 @@ def imports(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_imports_only_lower_layers_or_its_own_folder(path):
-    own = part_of(path)
+def test_a_file_imports_only_what_stands_before_it_or_its_own_folder(path):
+    own, order = part_of(path), list(LAYERS)
     for other in imports(path):
         if other in LAYERS and other != own:
-            assert LAYERS[other] < LAYERS[own] or (
-                LAYERS[other] == LAYERS[own] and other not in ("exact",)
-            ), f"{own} (layer {LAYERS[own]}) imports {other} (layer {LAYERS[other]})"
+            assert order.index(other) < order.index(own), f"{own} imports {other}, which stands above it"
+
+
+def test_exact_inference_knows_the_errors_alone():
+    found = {other for path in FILES if part_of(path) == "exact" for other in imports(path)}
+    assert found <= {"exact", "errors"}
+
+
+def test_the_layers_are_numbered_in_order():
+    assert list(LAYERS.values()) == sorted(LAYERS.values())
 
 
 def test_every_part_has_a_layer():

@@ -15,9 +15,9 @@ import torch
 from torch.distributions.transforms import ReshapeTransform
 from torch.nn.functional import softplus
 
+from pyro_lfm.distributions.parameter_priors import Gamma, Stochastic
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.parameter_priors import Gamma, Stochastic
 from pyro_lfm.shapes import number, whole
 
 _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1

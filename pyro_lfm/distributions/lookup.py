@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from pyro_lfm.distributions.parameter_priors import Beta, Drawn, Normal, Stochastic
 from pyro_lfm.distributions.sources import Fixed, Learned, flat_rows, network
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.parameter_priors import Beta, Drawn, Normal, Stochastic
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding
 
+from pyro_lfm.distributions.parameter_priors import ARD, Drawn, Normal, Stochastic
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.networks import Applied, floating, promote
-from pyro_lfm.parameter_priors import ARD, Drawn, Normal, Stochastic
 from pyro_lfm.shapes import number, whole
 
 

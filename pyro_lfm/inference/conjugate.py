@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_lfm.data.readers import Table
 from pyro_lfm.distributions.covariances import Diagonal
+from pyro_lfm.distributions.parameter_priors import ARD, Beta, Dirichlet, NormalGamma, NormalWishart
 from pyro_lfm.distributions.sources import BROAD, Linear
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.bayesian_linear import LinearPrior
@@ -17,7 +18,6 @@ from pyro_lfm.exact.conjugate_components import ConjugateComponents, NormalGamma
 from pyro_lfm.exact.conjugate_probabilities import Betas
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian
 from pyro_lfm.model import AnyModel, Model
-from pyro_lfm.parameter_priors import ARD, Beta, Dirichlet, NormalGamma, NormalWishart
 from pyro_lfm.priors import StandardNormal
 
 _SERVED = (
