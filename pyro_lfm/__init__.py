@@ -15,7 +15,14 @@ from pyro_lfm.distributions.parameter_priors import (
     NormalWishart,
 )
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
-from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError, TrainingError
+from pyro_lfm.errors import (
+    CompilationWarning,
+    DataError,
+    DeclarationError,
+    ScaleFloorWarning,
+    ShapeError,
+    TrainingError,
+)
 from pyro_lfm.factors import Factor, Prior
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, Poisson
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
@@ -35,6 +42,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "CompilationWarning",
     "Convolutional",
     "Covariance",
     "DataError",

@@ -19,3 +19,7 @@ class TrainingError(RuntimeError):
 
 class ScaleFloorWarning(UserWarning):
     """A fitted standard deviation sits on its floor ``min_scale``: the likelihood wants to grow without bound."""
+
+
+class CompilationWarning(UserWarning):
+    """A step that was to be compiled cannot be, and is done in eager: slower, with the same numbers."""

@@ -99,10 +99,15 @@ class ELBO(PyroELBO):
 
     def at(self, fraction: float) -> ELBO:
         """This objective at a moment of the training: its schedule replaced by a number."""
+        if not callable(self.kl_weight):
+            return self
+        return self.weighted(number("kl_weight", self.kl_weight(fraction), least=0.0))
+
+    def weighted(self, kl_weight: float | torch.Tensor) -> ELBO:
+        """This objective with another weight of the KL, which may be a tensor ()."""
         now = copy.copy(self)
         now._plans = self._plans
-        if callable(self.kl_weight):
-            now.kl_weight = number("kl_weight", self.kl_weight(fraction), least=0.0)
+        now.kl_weight = kl_weight  # type: ignore[assignment]
         return now
 
     def __getstate__(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Program(nn.Module):
 
     def _check_rows(self, batch: Batch) -> None:
         for table in self.tables:
-            if len(table.rows) and int(batch.index.max()) >= len(table.rows):
+            if table.gathered is None and len(table.rows) and int(batch.index.max()) >= len(table.rows):
                 raise DataError(
                     f"a PerRow table holds {len(table.rows)} rows; got row {int(batch.index.max())}: for rows not seen "
                     "in training use fit.posterior(data)"

@@ -74,3 +74,29 @@ def isolated(
             yield
         finally:
             _LOCAL.isolated = outer
+
+
+@contextmanager
+def flushing() -> Iterator[None]:
+    """Numbers too small to be normal count as zero on this thread: Adam's moments fill with them, and they are slow."""
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny)
+    was = bool(smallest * 0.5 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was)
+
+
+@contextmanager
+def uncached_autocast(device: torch.device | str) -> Iterator[None]:
+    """Autocast where the user has switched it on, without its memory of weights.
+
+    That memory is emptied when the outermost context ends. Around a whole fit it would hold the first weights.
+    """
+    kind = torch.device(device).type
+    if not torch.is_autocast_enabled(kind):
+        yield
+        return
+    with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False):
+        yield

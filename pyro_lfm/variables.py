@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.distributions import constraints
 
 from pyro_lfm.distributions.supports import plain
@@ -38,4 +37,6 @@ class Variable:
     def encode(self, value: torch.Tensor) -> torch.Tensor:
         if self.categories is None:
             return value
-        return nn.functional.one_hot(value.long(), self.categories).to(torch.get_default_dtype())
+        # Not by one_hot, which looks at the values first: that would stop a compiled step.
+        every = torch.arange(self.categories, device=value.device)
+        return (value.long().unsqueeze(-1) == every).to(torch.get_default_dtype())

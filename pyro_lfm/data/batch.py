@@ -21,6 +21,8 @@ class Batch:
         total: the number of rows N in the whole data; B by default. Sites in ``plate()`` are scaled by N / B.
         size: the number of rows B, needed only when there are no data.
         complete: names known to have no missing entries, which saves the search for them.
+        incomplete: names known to have some in other rows: their mask is always made, so that all batches are
+            treated alike.
 
     >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
     >>> batch["x"], batch.mask("x"), batch.size, batch.total
@@ -34,6 +36,7 @@ class Batch:
         total: int | None = None,
         size: int | None = None,
         complete: frozenset[str] = frozenset(),
+        incomplete: frozenset[str] = frozenset(),
     ):
         values = list(data.values()) if isinstance(data, Mapping) else [] if data is None else [data]
         if not all(isinstance(value, torch.Tensor) for value in values):
@@ -54,7 +57,7 @@ class Batch:
         self.total = self.size if total is None else total
         self.asked: list[str] = []
         self.asked_masks: set[str] = set()
-        self._data, self._complete = data, complete
+        self._data, self._complete, self._incomplete = data, complete, incomplete
         self._cache: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
 
     def _read(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -77,7 +80,7 @@ class Batch:
             mask = None
             if name not in self._complete and value.is_floating_point():
                 observed = ~value.isnan()
-                if not bool(observed.all()):
+                if name in self._incomplete or not bool(observed.all()):
                     value, mask = value.where(observed, value.new_zeros(())), observed
             self._cache[name] = value, mask
         return self._cache[name]

@@ -56,6 +56,26 @@ class Table:
             for name in self.names
         }
 
+    def gather(self, index: Tensor, into: Mapping[str, Tensor]) -> None:
+        """Writes the rows at `index` (B,), on the CPU, into tensors (B, *event shape) that are used again.
+
+        >>> table, into = read([7, 8, 9], ["n"]), {"n": torch.empty(2)}
+        >>> table.gather(torch.tensor([1, 2]), into), into
+        (None, {'n': tensor([8., 9.])})
+        """
+        for source in self._sources:
+            if source.whole is not None:
+                ((name, shape),) = source.shapes.items()
+                target = into[name]
+                if target.dtype == source.whole.dtype and target.device.type == "cpu":
+                    torch.index_select(source.whole, 0, index, out=target.view(len(index), *shape))
+                    continue
+                rows = {name: source.whole.index_select(0, index)}
+            else:
+                rows = source.rows(index)
+            for name, value in rows.items():
+                into[name].copy_(value.reshape(into[name].shape))
+
     def blocks(self, size: int = 4096) -> Iterator[Tensor]:
         """Blocks of at most `size` indices, each a LongTensor, that together cover all rows in order.
 

@@ -1,5 +1,6 @@
 """One way in for each kind of data: how many rows there are, of which shape, and how to fetch some of them."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,15 @@ Fetch = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that stay where they are: `rows(index)` fetches those asked for, by name, in order."""
+    """Rows that stay where they are: `rows(index)` fetches those asked for, by name, in order.
+
+    Where the rows lie in memory that torch can read as it is (a file mapped into it too), `whole` is that tensor.
+    """
 
     length: int
     shapes: Mapping[str, torch.Size]
     rows: Callable[[Tensor], dict[str, Tensor]]
+    whole: Tensor | None = None
 
 
 def open_source(data: Any, names: Sequence[str]) -> Source:
@@ -55,7 +60,21 @@ def open_source(data: Any, names: Sequence[str]) -> Source:
         raise DataError(
             f"{name} must have at least one entry per row; got shape {tuple(shape)}: its rows are empty"
         )
-    return Source(shape[0], {name: shape[1:]}, lambda index: {name: fetch(index)})
+    return Source(shape[0], {name: shape[1:]}, lambda index: {name: fetch(index)}, _in_memory(data))
+
+
+def _in_memory(data: Any) -> Tensor | None:
+    """The data as a tensor of the same memory, where they are such already."""
+    if type(data) in (Tensor, torch.nn.Parameter) and data.device.type == "cpu":
+        return data.detach()
+    if type(data) not in (np.ndarray, np.memmap) or min(data.strides) < 0 or not data.dtype.isnative:
+        return None
+    if data.dtype not in (np.float32, np.float64, np.uint8):
+        return None
+    with warnings.catch_warnings():
+        # Torch warns of arrays that are read-only; nothing here writes.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(data.view(np.ndarray))
 
 
 def _rows_of(data: Any, name: str) -> tuple[torch.Size, Fetch]:

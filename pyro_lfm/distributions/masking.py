@@ -32,6 +32,10 @@ class MarginalGaussian(dist.TorchDistribution):
     def mean(self) -> torch.Tensor:
         return self.law.mean
 
+    @property
+    def variance(self) -> torch.Tensor:
+        return self.law.variance
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> MarginalGaussian:
         return MarginalGaussian(self.law.expand(batch_shape), self.observed)
 

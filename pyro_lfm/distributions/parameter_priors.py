@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -237,6 +238,11 @@ class NormalGamma:
         return dist.Normal(_like(self, "mean", like).expand(scale.shape), scale).to_event(like.dim())
 
 
+def _positive_definite(value: Tensor) -> bool:
+    # By NumPy: to a compiled step it would be one of the values that it may not look at, but it is declared.
+    return bool(np.linalg.eigvalsh(value.detach().cpu().numpy())[0] > 0)
+
+
 @dataclass(frozen=True)
 class NormalWishart:
     """Λ ~ Wishart(ν), E[Λ]⁻¹ = covariance, μ | Λ ~ N(mean, (count Λ)⁻¹): of a Gaussian with ``Full`` covariance.
@@ -275,7 +281,7 @@ class NormalWishart:
         value = torch.as_tensor(self.covariance, dtype=like.dtype, device=like.device)
         if value.dim() < 2:
             value = torch.diag(_like(self, "covariance", like[..., 0].reshape(-1, dim)[0]))
-        if value.shape != (dim, dim) or bool(torch.linalg.cholesky_ex(value)[1]):
+        if value.shape != (dim, dim) or not _positive_definite(value):
             raise DeclarationError(
                 f"covariance of NormalWishart must be a positive definite ({dim}, {dim}) matrix, its diagonal or a "
                 f"variance; got {self.covariance!r}"

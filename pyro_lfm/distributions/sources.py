@@ -195,6 +195,8 @@ class Table(nn.Module):
         self.learning_rate = learning_rate
         # Gradients of the touched rows only: for optimizers that know what to do with them (RowAdam).
         self.sparse = False
+        # The rows of the batch at hand, (B, numbers), where an engine has gathered them itself.
+        self.gathered: torch.Tensor | None = None
 
     def resize(self, rows: int) -> None:
         """Starts the table afresh with this many rows, unless it has them."""
@@ -206,6 +208,8 @@ class Table(nn.Module):
     def forward(self, context: torch.Tensor | None, index: torch.Tensor | None = None) -> torch.Tensor:
         if index is None:
             raise DeclarationError("a PerRow source needs the row index: call the factor with index=")
+        if self.gathered is not None:
+            return self.gathered.reshape(*index.shape, *self.start.shape)
         if len(self.rows) == 0:  # not told yet how many rows there are: each reads as it will start
             return self.start.expand(*index.shape, *self.start.shape)
         return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)

@@ -15,11 +15,11 @@ from pyro_lfm.runtime import isolated
 
 
 class NotFinite(ArithmeticError):
-    """A loss or the gradient of ``parameter`` is NaN or infinite."""
+    """A loss or the gradient of ``parameter`` is NaN or infinite, on the rows ``index`` if not those at hand."""
 
-    def __init__(self, parameter: torch.nn.Parameter | None):
+    def __init__(self, parameter: torch.nn.Parameter | None, index: torch.Tensor | None = None):
         super().__init__("not finite")
-        self.parameter = parameter
+        self.parameter, self.index = parameter, index
 
 
 def failure(

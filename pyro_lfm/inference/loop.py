@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from itertools import islice
 from math import ceil, nan
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.inference.engines import ENGINES, Engine, Result, evaluate
+from pyro_lfm.inference.engines.choice import choose
+from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.failure import NotFinite, failure
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.rows import fit_rows
@@ -21,6 +24,9 @@ from pyro_lfm.inference.snapshots import Best, Snapshot
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.runtime import Stream
+
+# Seconds between two looks at the progress bar, for which a GPU must be waited.
+_SHOW_EVERY = 0.1
 
 
 class Loop:
@@ -39,7 +45,6 @@ class Loop:
         self.batch_size = min(svi.batch_size, len(self.table))
         self.per_epoch = ceil(len(self.table) / self.batch_size)
         self.total_steps = svi.steps or (svi.epochs or 0) * self.per_epoch
-        self.complete = frozenset(n for n, missing in self.table.has_missing.items() if not missing)
         self.shuffle = torch.Generator().manual_seed(self.seed)
         self.held_out_tables: list[torch.Tensor] | None = None
 
@@ -50,16 +55,23 @@ class Loop:
 
     def batch(self, table: Table, index: torch.Tensor) -> Batch:
         device = self.model.device
-        data = table.take(index, self.model.dtype, device)
-        complete = self.complete if table is self.table else frozenset()
-        return Batch(data, index.to(device), len(table), complete=complete)
+        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
 
     def run(self) -> None:
         self.model.train()
         self.guide.train()
-        stream = Stream(self.seed, self.model.device)
-        make = ENGINES[self.svi.chosen_engine]
-        engine = make(self.model, self.guide, self.svi.optimizer, self.svi.learning_rate, stream)
+        device = self.model.device
+        setup = Setup(
+            self.model,
+            self.guide,
+            self.svi.optimizer,
+            self.svi.learning_rate,
+            Stream(self.seed, device),
+            len(self.table),
+            self.table.has_missing,
+        )
+        engine = choose(self.svi.chosen_engine, setup, self.total_steps, self.batch_size)
+        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle)
         best = Best(self.model, self.guide)
         with closing(engine):
             step, epoch = 0, 0
@@ -87,20 +99,29 @@ class Loop:
             best.restore()
 
     def _epoch(self, engine: Engine, epoch: int, step: int, bar: Any) -> tuple[dict[str, Any], int]:
-        began, rows = time.perf_counter(), 0
+        began, rows, last = time.perf_counter(), 0, min(step + self.per_epoch, self.total_steps)
         good = Snapshot(self.model, self.guide)
-        sums = torch.zeros(3, dtype=torch.float64)
-        for index in torch.randperm(len(self.table), generator=self.shuffle).split(self.batch_size):
-            if step >= self.total_steps:
-                break
-            batch = self.batch(self.table, index)
-            result = self._step(engine, batch, step, epoch, good)
-            sums += len(index) * torch.tensor(
-                [result.bound, result.reconstruction, result.kl], dtype=torch.float64
-            )
-            step, rows = step + 1, rows + len(index)
-            bar.update(len(index))
-            bar.set_postfix_str(f"epoch {epoch}, {result.bound:.2f} nats/row", refresh=False)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
+        batches = islice(self.feed.epoch(), last - step)
+        while step < last:
+            index, before = None, rows
+            try:
+                with engine.session():
+                    shown = time.perf_counter()
+                    for index, values in batches:
+                        result = engine.step(values, index, *self._moment(step))
+                        sums.add_(result, alpha=len(index))
+                        step, rows = step + 1, rows + len(index)
+                        if time.perf_counter() - shown > _SHOW_EVERY:
+                            break
+            except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:
+                worded = self._failure(error, index, step, epoch, good)
+                if worded is error:
+                    raise
+                raise worded from (None if isinstance(error, NotFinite) else error)
+            bar.update(rows - before)
+            if not bar.disable:
+                bar.set_postfix_str(f"epoch {epoch}, {float(result[0]):.2f} nats/row", refresh=False)
         bound, reconstruction, kl = (sums / rows).tolist()
         record = {
             "epoch": epoch,
@@ -113,7 +134,8 @@ class Loop:
         }
         return record, step
 
-    def _step(self, engine: Engine, batch: Batch, step: int, epoch: int, good: Snapshot) -> Result:
+    def _moment(self, step: int) -> tuple[Any, float, str]:
+        """Objective, factor of the learning rates, and what is moved, at a step."""
         fraction = step / max(1, self.total_steps - 1)
         objective = self.svi.objective
         objective = objective.at(fraction) if isinstance(objective, ELBO) else objective
@@ -121,16 +143,23 @@ class Loop:
         part = "both"
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
-        try:
-            return engine.step(batch, objective, rate, part)
-        except NotFinite as error:
-            raise failure(self.model, self.guide, batch, epoch, good, error.parameter) from None
-        except (ValueError, torch.linalg.LinAlgError) as error:
-            # A law refuses its parameters: a declaration that cannot work fails in the first step already.
-            if step == 0 or isinstance(error, DeclarationError | DataError):
-                good.restore()
-                raise
-            raise failure(self.model, self.guide, batch, epoch, good, None, str(error)) from error
+        return objective, rate, part
+
+    def _failure(
+        self, error: Exception, index: torch.Tensor | None, step: int, epoch: int, good: Snapshot
+    ) -> Exception:
+        """What is raised for an error in a step: the weights from before the epoch come back."""
+        if index is None:  # the feed failed: no step was taken
+            return error
+        if isinstance(error, NotFinite):
+            batch = self.batch(self.table, (index if error.index is None else error.index).cpu())
+            return failure(self.model, self.guide, batch, epoch, good, error.parameter)
+        # A law refuses its parameters: a declaration that cannot work fails in the first step already.
+        if step == 0 or isinstance(error, DeclarationError | DataError):
+            good.restore()
+            return error
+        batch = self.batch(self.table, index.cpu())
+        return failure(self.model, self.guide, batch, epoch, good, None, str(error))
 
     def _validate(self) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
@@ -142,11 +171,11 @@ class Loop:
             guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
             self.held_out_tables = [table.rows.detach() for table in guide.tables]
             stream = Stream(self.seed + 1, self.model.device)
-            return evaluate(self.model, guide, self.svi.objective, whole, stream).bound
+            return evaluate(self.model, guide, self.svi.objective, whole, stream)[0]
         stream, total = Stream(self.seed + 1, self.model.device), 0.0
         for index in self.validation.blocks(self.batch_size):
             batch = self.batch(self.validation, index)
-            total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream).bound
+            total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream)[0]
         return total / len(self.validation)
 
     def _state(self, engine: Engine, step: int, epoch: int, best: Best) -> dict[str, Any]:
@@ -155,7 +184,7 @@ class Loop:
             "model": self.model.state_dict(),
             "guide": self.guide.state_dict(),
             "engine": engine.state(),
-            "stream": engine.stream.state,
+            "stream": engine.setup.stream.state,
             "shuffle": self.shuffle.get_state(),
             "step": step,
             "epoch": epoch,
@@ -167,7 +196,7 @@ class Loop:
         self.model.load_state_dict(saved["model"])
         self.guide.load_state_dict(saved["guide"])
         engine.load(saved["engine"])
-        engine.stream.state = saved["stream"]
+        engine.setup.stream.state = saved["stream"]
         self.shuffle.set_state(saved["shuffle"])
         self.history.extend(saved["history"])
         return saved["step"], saved["epoch"]

@@ -10,7 +10,8 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.engines import Eager
+from pyro_lfm.inference.engines.eager import Eager
+from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
@@ -47,14 +48,14 @@ def fit_rows(
 
 
 def _optimise(model: AnyModel, guide: AnyGuide, batch: Batch, steps: int, seed: int) -> None:
-    engine = Eager(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device))
+    engine = Eager(Setup(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device), batch.total))
     rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps))
     # Near the exact posterior this gradient has no noise.
     objective = ELBO(particles=2, gradient="sticking-the-landing")
-    with closing(engine):
+    with closing(engine), engine.session():
         for rate in rates.tolist():
             try:
-                engine.step(batch, objective, rate, "guide")
+                engine.step_on(batch, objective, rate, "guide")
             except NotFinite:
                 raise TrainingError(
                     "the bound of rows not seen in training is not finite while their own parameters are optimised: a "

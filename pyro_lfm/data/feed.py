@@ -1,0 +1,60 @@
+"""The batches of an epoch: shuffled rows, gathered into memory that is used again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from pyro_lfm.data.readers import Table
+
+# Batches are gathered several at a time while they fit into a cache.
+_BLOCK_BYTES = 2**18
+
+
+class Feed:
+    """Goes through a table in a new order each epoch.
+
+    The tensors that it yields are overwritten by later batches: who wants to keep one copies it.
+
+    Args:
+        table: the rows.
+        size: rows per batch; the last batch of an epoch holds what is left.
+        dtype, device: of the tensors.
+        generator: of the order, a random stream of its own.
+
+    >>> from pyro_lfm.data.readers import read
+    >>> feed = Feed(read([[1.0], [2.0], [3.0]], ["x"]), 2, torch.float32, "cpu", torch.Generator().manual_seed(0))
+    >>> [(index.tolist(), rows["x"].flatten().tolist()) for index, rows in feed.epoch()]
+    [([2, 0], [3.0, 1.0]), ([1], [2.0])]
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        size: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        generator: torch.Generator,
+    ):
+        self.table, self.size, self.generator = table, size, generator
+        self.device = torch.device(device)
+        row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
+        self.batches = max(1, min(_BLOCK_BYTES // max(1, row * size), len(table) // size))
+        rows = self.batches * size
+        self._memory = {
+            name: torch.empty(rows, *shape, dtype=dtype, device=device)
+            for name, shape in table.event_shapes.items()
+        }
+        views = {name: memory.split(size) for name, memory in self._memory.items()}
+        self._views = [{name: parts[k] for name, parts in views.items()} for k in range(self.batches)]
+
+    def epoch(self) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """Row numbers (B,) on the device, and the rows by name, each (B, *event)."""
+        order = torch.randperm(len(self.table), generator=self.generator)
+        for block in order.split(self.batches * self.size):
+            self.table.gather(block, {name: memory[: len(block)] for name, memory in self._memory.items()})
+            for index, rows in zip(block.to(self.device).split(self.size), self._views, strict=False):
+                if len(index) < self.size:
+                    rows = {name: value[: len(index)] for name, value in rows.items()}
+                yield index, rows

@@ -1,0 +1,130 @@
+"""What an engine is: it holds model, guide and optimizer, and does one optimisation step at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.inference.failure import NotFinite
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs import Program, evaluating
+from pyro_lfm.runtime import Stream, flushing, isolated
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an engine works on.
+
+    Args:
+        optimizer: (parameters, lr=) -> torch.optim.Optimizer.
+        stream: of all noise.
+        total: how many rows N the batches are taken from.
+        missing: for each name whether some of its entries are missing; names left out are searched in each batch.
+    """
+
+    model: Program
+    guide: Program
+    optimizer: Callable[..., torch.optim.Optimizer]
+    learning_rate: float
+    stream: Stream
+    total: int
+    missing: Mapping[str, bool] = field(default_factory=dict)
+
+    def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
+        complete, incomplete = (
+            frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
+        )
+        return Batch(rows, index, self.total, complete=complete, incomplete=incomplete)
+
+    @property
+    def programs(self) -> tuple[Program, Program]:
+        return self.model, self.guide
+
+
+class Engine(ABC):
+    """Does one optimisation step at a time."""
+
+    setup: Setup
+
+    @abstractmethod
+    def step(
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
+    ) -> torch.Tensor:
+        """One step on rows by name, each (B, *event), and their numbers (B,); to be called within ``session()``.
+
+        Args:
+            rate: multiplies every learning rate.
+            part: "both", "model" or "guide".
+
+        Returns:
+            [bound, reconstruction, KL] in nats per row, (3,); it may not be computed yet.
+
+        Raises:
+            NotFinite: the loss or a gradient is not finite; the weights may be broken.
+        """
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """The time of some steps, in which torch draws from the engine's stream."""
+        with isolated(self.setup.stream, self.setup.model.device), flushing():
+            yield
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """The optimizer's state, to be saved."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes up a state that was saved."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Called once at the end, whatever happened: leaves nothing behind."""
+
+
+def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
+    """[bound, reconstruction, KL] of a step, nats per row; the parts are NaN where the objective does not tell them."""
+    last = getattr(objective, "last", None)
+    if last is None:
+        bound = -loss.detach() / total
+        return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2])
+    kl = torch.stack([*last.kl.values()]).sum(0).mean()
+    reconstruction = last.reconstruction.mean()
+    return torch.stack([reconstruction - kl, reconstruction, kl])
+
+
+def trainable(model: Program, guide: Program) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """θ and φ; what both programs hold counts as θ."""
+    theta = [p for p in model.parameters() if p.requires_grad]
+    held = set(map(id, theta))
+    return theta, [p for p in guide.parameters() if p.requires_grad and id(p) not in held]
+
+
+def check(loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]) -> None:
+    """Stops at a loss, or a parameter's gradient, that is not finite."""
+    pairs = [(p, v.detach()._values() if v.is_sparse else v.detach()) for p, v in values if v is not None]
+    # One number to look at: it is finite exactly when everything is.
+    if not bool(torch.stack([loss.detach(), *(value.sum() for _, value in pairs)]).sum().isfinite()):
+        for parameter, value in pairs:
+            if not bool(value.isfinite().all()):
+                raise NotFinite(parameter)
+        if not bool(loss.isfinite()):
+            raise NotFinite(None)
+
+
+def evaluate(
+    model: Program, guide: Program, objective: Any, batch: Batch, stream: Stream
+) -> tuple[float, float, float]:
+    """Bound, reconstruction and KL of a batch, nats per row, without a step, in evaluation mode."""
+    with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
+        if isinstance(objective, ELBO):
+            objective = objective.at(1.0)
+        loss = torch.as_tensor(objective.loss(model, guide, batch))
+        bound, reconstruction, kl = told(objective, loss, batch.total).tolist()
+    return bound, reconstruction, kl

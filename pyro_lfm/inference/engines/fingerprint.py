@@ -1,0 +1,48 @@
+"""What a program's behaviour may hang on beside its tensors' values: plain values held by its modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def fingerprint(*parts: Any) -> dict[str, Any]:
+    """The plain attributes of modules and objects by path, and which tensor stands where.
+
+    >>> layer = torch.nn.Dropout(0.1)
+    >>> before = fingerprint(layer)
+    >>> layer.p = 0.2
+    >>> changed(before, fingerprint(layer))
+    '0.p'
+    """
+    found: dict[str, Any] = {}
+    for k, part in enumerate(parts):
+        if isinstance(part, torch.nn.Module):
+            for path, module in part.named_modules():
+                _look(found, f"{k}.{path}." if path else f"{k}.", vars(module))
+        else:
+            _look(found, f"{k}.", vars(part))
+    return found
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    """The first path at which two fingerprints differ."""
+    for path in {**before, **after}:
+        if path not in before or path not in after or before[path] != after[path]:
+            return path
+    return None
+
+
+def _look(found: dict[str, Any], path: str, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, _PLAIN):
+            found[path + name] = value
+        elif isinstance(value, torch.Tensor):
+            found[path + name] = id(value)
+        elif isinstance(value, list | tuple) and all(isinstance(entry, _PLAIN) for entry in value):
+            found[path + name] = tuple(value)
+        elif isinstance(value, dict) and not name.startswith("_"):
+            _look(found, f"{path}{name}.", {str(key): entry for key, entry in value.items()})

@@ -1,0 +1,74 @@
+"""``pyro.infer.SVI``, literally, through the process-wide parameter store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.inference.engines.engine import Engine, Setup, check, told, trainable
+from pyro_lfm.programs import Program
+from pyro_lfm.runtime import isolated
+
+
+class Pyro(Engine):
+    """Hands every step to Pyro."""
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        self.parameters = {
+            f"{kind}.{n}": p for kind, part in self._parts() for n, p in part.named_parameters()
+        }
+        self._rates = {id(p): setup.learning_rate for p in self.parameters.values()}
+        self._rates.update({id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables})
+        self.optimizer = pyro.optim.PyroOptim(setup.optimizer, {"lr": setup.learning_rate})
+        self._before = set(pyro.get_param_store().keys())
+
+    def _parts(self) -> tuple[tuple[str, Program], tuple[str, Program]]:
+        return ("model", self.setup.model), ("guide", self.setup.guide)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        # The parameters are to be in the store. The stream and the lock still are its own.
+        with isolated(self.setup.stream, self.setup.model.device, store=True):
+            yield
+
+    def step(
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
+    ) -> torch.Tensor:
+        if part != "both":
+            raise DeclarationError("alternate= needs another engine: pyro.infer.SVI steps θ and φ together")
+        svi = pyro.infer.SVI(*self.setup.programs, self.optimizer, objective)
+        inner = self.optimizer.optim_objs
+        for parameter in self.parameters.values():
+            if parameter.requires_grad and parameter not in inner:
+                # Made here as PyroOptim would on the first gradient, so that the first step has its rate too.
+                inner[parameter] = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
+                self.optimizer.grad_clip[parameter] = None
+            for group in inner[parameter].param_groups if parameter in inner else ():
+                group["lr"] = self._rates[id(parameter)] * rate
+        loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
+        theta, phi = trainable(*self.setup.programs)
+        check(loss, zip([*theta, *phi], [*theta, *phi], strict=True))
+        return told(objective, loss, self.setup.total)
+
+    def state(self) -> dict[str, Any]:
+        # By the names in the programs: those in the store belong to this instance alone.
+        inner = self.optimizer.optim_objs
+        return {"optimizers": {n: inner[p].state_dict() for n, p in self.parameters.items() if p in inner}}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for name, saved in state["optimizers"].items():
+            parameter = self.parameters[name]
+            made = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
+            made.load_state_dict(saved)
+            self.optimizer.optim_objs[parameter], self.optimizer.grad_clip[parameter] = made, None
+
+    def close(self) -> None:
+        store = pyro.get_param_store()
+        for name in set(store.keys()) - self._before:
+            del store[name]

@@ -1,0 +1,227 @@
+"""Every private name of torch and Pyro on which compiled steps lean, and nothing else.
+
+A program is recorded by ``make_fx`` as one flat graph of tensor operations, with the gradients in it, and made native
+by inductor. What a release of torch or Pyro changes here is found by tests/test_compiled.py, which holds compiled
+steps against eager ones over all cases, and at run time by the engine, which compares before it believes.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+# From (included) to (excluded).
+TESTED = {"torch": ("2.13", "2.14"), "pyro-ppl": ("1.9", "1.10")}
+
+Function = Callable[..., Sequence[torch.Tensor]]
+
+
+class NotRecordable(Exception):
+    """A program does something that a graph of tensor operations cannot hold."""
+
+
+def untested() -> str | None:
+    """Which of the packages that this leans on has a version that it was not tested with, in words."""
+    for package, (first, end) in TESTED.items():
+        found = version(package)
+        numbers = [tuple(map(int, number.split(".")[:2])) for number in (first, found, end)]
+        if not numbers[0] <= numbers[1] < numbers[2]:
+            return f"compiled steps were tested with {package} from {first} to before {end}; this is {found}"
+    return None
+
+
+# Recording ----------------------------------------------------------------------------------------------
+
+
+def record(
+    function: Function, inputs: Sequence[torch.Tensor]
+) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
+    """The operations of ``function(*inputs)``, whose first output is a loss, as one graph.
+
+    Every other tensor that it reads and that existed before, such as a parameter, becomes one more input: so what
+    is changed in place later is followed.
+
+    Returns:
+        The graph, and the tensors for its further inputs.
+    """
+
+    def recorded(*arguments: torch.Tensor) -> list[torch.Tensor]:
+        with _without_values() as valid:
+            loss, *rest = function(*arguments)
+        # What laws would have refused makes the loss NaN, which is looked at.
+        return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
+
+    before = _others_random()
+    try:
+        graph = make_fx(recorded)(*inputs)
+    except Exception as error:
+        raise NotRecordable(_reason(error)) from error
+    if _others_random() != before:
+        raise NotRecordable("it draws from Python's or NumPy's random numbers")
+    return graph, _lift(graph)
+
+
+def _others_random() -> tuple[Any, ...]:
+    """The state of the random numbers that are not torch's."""
+    numpy: Any = np.random.get_state(legacy=False)
+    return random.getstate(), numpy["state"]["key"].tobytes(), numpy["state"]["pos"]
+
+
+@contextmanager
+def _without_values() -> Iterator[list[torch.Tensor]]:
+    """On this thread nothing asks what a tensor's value is; checks of laws are collected instead."""
+    valid: list[torch.Tensor] = []
+    here = threading.get_ident()
+    patches: list[tuple[Any, str, Any]] = []
+
+    def patch(module: Any, name: str, instead: Callable[..., Any]) -> None:
+        original = getattr(module, name)
+        patches.append((module, name, original))
+
+        def either(*arguments: Any, **options: Any) -> Any:
+            mine = threading.get_ident() == here
+            return instead(*arguments, **options) if mine else original(*arguments, **options)
+
+        setattr(module, name, either)
+
+    def collect(value: torch.Tensor) -> bool:
+        valid.append(value.all())
+        return True
+
+    patch(torch, "_is_all_true", collect)
+    instead = {
+        # Not the value itself: what is subtracted as a number has no gradient.
+        "torch_item": lambda value: value.detach() if isinstance(value, torch.Tensor) else value,
+        "warn_if_nan": lambda value, *_, **__: value,
+        "warn_if_inf": lambda value, *_, **__: value,
+    }
+    for module in [module for name, module in sys.modules.items() if name.startswith("pyro.")]:
+        for name in instead.keys() & vars(module).keys():
+            patch(module, name, instead[name])
+    try:
+        yield valid
+    finally:
+        for module, name, original in reversed(patches):
+            setattr(module, name, original)
+
+
+def _lift(graph: torch.fx.GraphModule) -> list[torch.Tensor]:
+    """Makes inputs of the tensors that a graph holds, but for those written out in the program's text."""
+    fresh = torch.ops.aten.lift_fresh_copy.default
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
+    lifted: dict[int, tuple[torch.Tensor, torch.fx.Node]] = {}
+    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
+        value = getattr(graph, node.target)
+        if all(user.target is fresh for user in node.users):
+            continue
+        if id(value) not in lifted:
+            with graph.graph.inserting_after(last):
+                last = graph.graph.placeholder(f"external_{len(lifted)}")
+            lifted[id(value)] = value, last
+        node.replace_all_uses_with(lifted[id(value)][1])
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return [value for value, _ in lifted.values()]
+
+
+def _reason(error: Exception) -> str:
+    """What stopped a recording, and the line of the user's program, or of the library's, where it did."""
+    what = str(error).split("\n")[0]
+    if "get value out of a tracing tensor" in what:
+        what = "what it does depends on the value of a tensor"
+    frames = traceback.extract_tb(error.__traceback__)
+    inner = tuple(str(Path(sys.modules[name].__file__ or "").parent) for name in ("torch", "pyro"))
+    outer = str(Path(__file__).parent)
+    lines = [f for f in frames if f.line and not f.filename.startswith((*inner, outer))]
+    own = str(Path(__file__).parents[2])
+    users = [frame for frame in lines if not frame.filename.startswith(own)]
+    for frame in (users or lines)[-1:]:
+        what += f" in {Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
+    return what
+
+
+# Native code --------------------------------------------------------------------------------------------
+
+
+def native(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Function:
+    """The graph as native code for inputs of these shapes; random numbers are those that eager would draw."""
+    for node in graph.graph.nodes:
+        node.meta.clear()
+    on_cpu = all(value.device.type == "cpu" for value in inputs)
+    failed: Exception | None = None
+    # The wrapper in C++ saves some microseconds at every step; it does not know all operations.
+    for cpp_wrapper in (True, False) if on_cpu else (False,):
+        options = {"fallback_random": True, "cpp_wrapper": cpp_wrapper}
+        try:
+            with torch.no_grad():
+                return torch._inductor.compile(copy.deepcopy(graph), list(inputs), options=options)
+        except Exception as error:
+            failed = error
+    raise NotRecordable(f"the compiler failed: {str(failed).splitlines()[0]}") from failed
+
+
+def adam_kernel(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.nn.Parameter]
+) -> Callable[[Sequence[torch.Tensor]], None] | None:
+    """What ``optimizer.step()`` comes to for these parameters, given their gradients, where it is one fused kernel.
+
+    None for other optimizers, one with hooks or options of its own, and one that has not done a step yet.
+    """
+    kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
+    kernel = kernels.get(type(optimizer))
+    hooks = (
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+        _global_optimizer_pre_hooks,
+        _global_optimizer_post_hooks,
+        "step" in vars(optimizer),
+    )
+    if kernel is None or any(hooks):
+        return None
+    position = {id(parameter): k for k, parameter in enumerate(parameters)}
+    calls: list[Any] = []
+    for group in optimizer.param_groups:
+        odd = any(group[o] for o in ("amsgrad", "maximize", "capturable", "differentiable"))
+        decoupled = bool(group.get("decoupled_weight_decay")) is not (type(optimizer) is torch.optim.AdamW)
+        if odd or decoupled or not group["fused"] or isinstance(group["lr"], torch.Tensor):
+            return None
+        held = [p for p in group["params"] if id(p) in position]
+        states = [optimizer.state.get(p) for p in held]
+        if not all(states):
+            return None
+        moments = [[state[n] for state in states] for n in ("exp_avg", "exp_avg_sq", "step")]  # type: ignore[index]
+        calls.append((group, [position[id(p)] for p in held], [p.detach() for p in held], *moments))
+
+    def step(gradients: Sequence[torch.Tensor]) -> None:
+        for group, where, values, means, squares, steps in calls:
+            torch._foreach_add_(steps, 1)
+            kernel(
+                values,
+                [gradients[k] for k in where],
+                means,
+                squares,
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+    return step
