@@ -89,6 +89,8 @@ class Loop:
                     record, step = self._epoch(engine, epoch, step, bar)
                     self.history.append(record)
                     stopped = self.task.report(record, self.result)
+                    if self.task.callbacks:
+                        engine.suspect()
                     if self.svi.patience:
                         best.see(record)
                     if self.checkpoint:
@@ -136,11 +138,12 @@ class Loop:
 
     def _moment(self, step: int) -> tuple[Any, float, str]:
         """Objective, factor of the learning rates, and what is moved, at a step."""
+        objective, rate, part = self.svi.objective, 1.0, "both"
         fraction = step / max(1, self.total_steps - 1)
-        objective = self.svi.objective
-        objective = objective.at(fraction) if isinstance(objective, ELBO) else objective
-        rate = self.svi.schedule(fraction) if self.svi.schedule else 1.0
-        part = "both"
+        if isinstance(objective, ELBO):
+            objective = objective.at(fraction)
+        if self.svi.schedule:
+            rate = self.svi.schedule(fraction)
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part

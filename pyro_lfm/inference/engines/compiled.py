@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pyro_lfm.errors import CompilationWarning
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup, told
-from pyro_lfm.inference.engines.fingerprint import changed, fingerprint
+from pyro_lfm.inference.engines.fingerprint import changed, fingerprint, is_plain, plain_values
 from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.objectives import ELBO
 
@@ -27,6 +28,8 @@ LOG = logging.getLogger("pyro_lfm")
 
 # Steps between two comparisons with the programs: one costs about as much as ten compiled steps.
 _COMPARE_EVERY = 1000
+# Seconds between two looks at the programs' plain values, which nobody should have changed.
+_LOOK_SECONDS = 0.1
 # On a GPU, steps between two looks at the loss, for which it must be waited.
 _LOOK_EVERY = 50
 # How far a loss may be off, relative to itself, and a gradient, relative to the largest.
@@ -93,10 +96,10 @@ class Step:
         """Runs the programs, so that what they make at their first run is made; none may change itself at each run."""
         path = None
         for _ in range(2):
-            before = self.fingerprint()
             with rewound(self.setup):
+                before = self.fingerprint()
                 self.python(*inputs)
-            path = changed(before, self.fingerprint())
+                path = changed(before, self.fingerprint())
             if path is None:
                 return
         raise tracing.NotRecordable(f"it changes {self.named(path)} whenever it runs")
@@ -160,15 +163,14 @@ class Compiled(Engine):
         self.steps: dict[tuple[int, str], Step | None] = {}
         self.number = 0
         self._index: torch.Tensor | None = None
+        self._suspect, self._looked = False, time.monotonic()
         self._look = 1 if setup.model.device.type == "cpu" else _LOOK_EVERY
 
     @contextmanager
     def session(self) -> Iterator[None]:
         with super().session():
-            for step in filter(None, self.steps.values()):
-                step.refresh()
-                if changed(step.seen, step.fingerprint()):
-                    step.compared_at = -_COMPARE_EVERY
+            if self._suspect or time.monotonic() - self._looked > _LOOK_SECONDS:
+                self._look_again()
             self._index = None
             yield
             if self._index is not None and (broken := self._broken()) is not None:
@@ -197,6 +199,17 @@ class Compiled(Engine):
         self._update(step, index, gradients)
         self._index = index
         return parts
+
+    def suspect(self) -> None:
+        self._suspect = True
+
+    def _look_again(self) -> None:
+        """Whether the programs' plain values or the parameters' memory have changed."""
+        self._suspect, self._looked = False, time.monotonic()
+        for step in filter(None, self.steps.values()):
+            step.refresh()
+            if changed(step.seen, step.fingerprint()):
+                step.compared_at = -_COMPARE_EVERY
 
     def _ready(self, key: tuple[int, str], step: Step, inputs: list[torch.Tensor], objective: Any) -> bool:
         """Whether the native code can be used for this step: builds it, and compares it when it is time to."""
@@ -253,7 +266,12 @@ class Compiled(Engine):
             )
 
     def _broken(self) -> torch.nn.Parameter | None:
-        return next((p for p in self.eager.parts["both"] if not bool(p.sum().isfinite())), None)
+        """The first parameter that is not finite."""
+        with torch.no_grad():
+            sums = torch.stack([p.sum() for p in self.eager.parts["both"]])
+        if bool(sums.sum().isfinite()):
+            return None
+        return next((p for p in self.eager.parts["both"] if not bool(p.isfinite().all())), None)
 
     def _fail(self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, part: str) -> None:
         """A loss is not finite: either the step before broke a parameter, or eager can say what is wrong."""
@@ -281,9 +299,11 @@ def _laid_out_as(gradient: torch.Tensor, parameter: torch.Tensor) -> torch.Tenso
 
 @contextmanager
 def rewound(setup: Setup) -> Iterator[None]:
-    """Puts the random state and the programs' buffers back, as if what was done had not been."""
+    """Puts random states, the programs' buffers and their plain values back, as if what was done had not been."""
     device = setup.model.device
     buffers = [(b, b.clone()) for program in setup.programs for b in program.buffers()]
+    values = plain_values(*setup.programs)
+    others = tracing.others_random()
     random = torch.get_rng_state()
     random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
@@ -292,5 +312,8 @@ def rewound(setup: Setup) -> Iterator[None]:
         torch.set_rng_state(random)
         if random_there is not None:
             torch.cuda.set_rng_state(random_there, device)
+        tracing.restore_others_random(others)
         for buffer, value in buffers:
             buffer.copy_(value)
+        for attributes, before in values:
+            attributes.update({n: v for n, v in before.items() if is_plain(attributes.get(n))})

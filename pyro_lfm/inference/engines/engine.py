@@ -75,6 +75,9 @@ class Engine(ABC):
         with isolated(self.setup.stream, self.setup.model.device), flushing():
             yield
 
+    def suspect(self) -> None:
+        """Code that is not the library's has run, such as a callback: the programs may be others than before."""
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """The optimizer's state, to be saved."""

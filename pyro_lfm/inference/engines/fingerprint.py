@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+# What every module has, and which says nothing of what it does.
+_OWN = vars(torch.nn.Module()).keys() - {"training"}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -36,13 +38,25 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
     return None
 
 
+def is_plain(value: Any) -> bool:
+    return isinstance(value, _PLAIN)
+
+
+def plain_values(*modules: torch.nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The attributes of every module inside these, and a copy of those that are plain values."""
+    every = [vars(inner) for module in modules for inner in module.modules()]
+    return [(attributes, {n: v for n, v in attributes.items() if is_plain(v)}) for attributes in every]
+
+
 def _look(found: dict[str, Any], path: str, values: dict[str, Any]) -> None:
     for name, value in values.items():
+        if name in _OWN:
+            continue
         if isinstance(value, _PLAIN):
             found[path + name] = value
         elif isinstance(value, torch.Tensor):
             found[path + name] = id(value)
         elif isinstance(value, list | tuple) and all(isinstance(entry, _PLAIN) for entry in value):
             found[path + name] = tuple(value)
-        elif isinstance(value, dict) and not name.startswith("_"):
+        elif isinstance(value, dict):
             _look(found, f"{path}{name}.", {str(key): entry for key, entry in value.items()})

@@ -64,20 +64,29 @@ def record(
         # What laws would have refused makes the loss NaN, which is looked at.
         return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
 
-    before = _others_random()
+    before = others_random()
     try:
         graph = make_fx(recorded)(*inputs)
     except Exception as error:
         raise NotRecordable(_reason(error)) from error
-    if _others_random() != before:
+    if _differ(others_random(), before):
         raise NotRecordable("it draws from Python's or NumPy's random numbers")
     return graph, _lift(graph)
 
 
-def _others_random() -> tuple[Any, ...]:
-    """The state of the random numbers that are not torch's."""
-    numpy: Any = np.random.get_state(legacy=False)
-    return random.getstate(), numpy["state"]["key"].tobytes(), numpy["state"]["pos"]
+def others_random() -> tuple[Any, Any]:
+    """The state of the random numbers that are not torch's: Python's and NumPy's."""
+    return random.getstate(), np.random.get_state(legacy=True)
+
+
+def restore_others_random(state: tuple[Any, Any]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+
+
+def _differ(first: tuple[Any, Any], second: tuple[Any, Any]) -> bool:
+    numpy = any(not np.array_equal(a, b) for a, b in zip(first[1], second[1], strict=True))
+    return first[0] != second[0] or numpy
 
 
 @contextmanager
@@ -202,12 +211,17 @@ def adam_kernel(
         states = [optimizer.state.get(p) for p in held]
         if not all(states):
             return None
-        moments = [[state[n] for state in states] for n in ("exp_avg", "exp_avg_sq", "step")]  # type: ignore[index]
-        calls.append((group, [position[id(p)] for p in held], [p.detach() for p in held], *moments))
+        moments = [[state[n] for state in states] for n in ("exp_avg", "exp_avg_sq")]  # type: ignore[index]
+        # One tensor for all counts of steps, so that one operation raises them.
+        counts = torch.stack([state["step"] for state in states])  # type: ignore[index]
+        for state, count in zip(states, counts, strict=True):
+            state["step"] = count  # type: ignore[index]
+        values = [p.detach() for p in held]
+        calls.append((group, [position[id(p)] for p in held], values, *moments, counts, [*counts]))
 
     def step(gradients: Sequence[torch.Tensor]) -> None:
-        for group, where, values, means, squares, steps in calls:
-            torch._foreach_add_(steps, 1)
+        for group, where, values, means, squares, counts, steps in calls:
+            counts += 1
             kernel(
                 values,
                 [gradients[k] for k in where],
