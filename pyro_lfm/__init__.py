@@ -30,6 +30,7 @@ from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fi
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
+from pyro_lfm.optimizers import clipped
 from pyro_lfm.priors import StandardNormal
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "TrainingError",
     "VariationalBayes",
     "VariationalEM",
+    "clipped",
     "data",
     "describe",
     "fit",

@@ -13,7 +13,7 @@ LAYERS = {
     "exact": 2, "programs": 2, "variables": 2, "factors": 2, "families": 2, "priors": 2, "wiring": 2,
     "model": 3, "closed_form": 3,
     "guides": 4,
-    "bounds": 5, "summation": 5, "objectives": 5,
+    "bounds": 5, "summation": 5, "objectives": 5, "optimizers": 5,
     "describe": 6, "inference": 6,
     "testing": 7,
     "plots": 8, "cli": 9,

@@ -63,7 +63,8 @@ class Eager(Engine):
         """The loss over all rows, and the gradients of the loss per row."""
         loss = self.loss(self.setup, batch, objective)
         # Per row, so that a step does not depend on how many rows there are.
-        return loss, torch.autograd.grad(loss / batch.total, parameters, allow_unused=True)
+        found = torch.autograd.grad(loss / batch.total, parameters, allow_unused=True)
+        return loss, tuple(laid_out_as(g, p) for g, p in zip(found, parameters, strict=True))
 
     @staticmethod
     def loss(setup: Setup, batch: Batch, objective: Any) -> torch.Tensor:
@@ -89,11 +90,22 @@ class Eager(Engine):
     def load(self, state: dict[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+            for parameter, held in optimizer.state.items():
+                held.update({n: laid_out_as(v, parameter) for n, v in held.items() if n != "step"})
         self._rate = float("nan")  # theirs is that of the moment at which they were saved
 
     def close(self) -> None:
         for table, sparse in zip(self.tables, self._sparse, strict=True):
             table.sparse = sparse
+
+
+def laid_out_as(value: Any, parameter: torch.Tensor) -> Any:
+    """A gradient, or a state, in its parameter's memory layout: fused kernels take that for granted."""
+    if not isinstance(value, torch.Tensor) or value.is_sparse or value.shape != parameter.shape:
+        return value
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter).copy_(value).detach()
 
 
 def _fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -75,7 +75,7 @@ class Engine(ABC):
         with isolated(self.setup.stream, self.setup.model.device), flushing():
             yield
 
-    def suspect(self) -> None:
+    def suspect(self) -> None:  # noqa: B027
         """Code that is not the library's has run, such as a callback: the programs may be others than before."""
 
     @abstractmethod
