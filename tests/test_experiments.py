@@ -105,9 +105,21 @@ def check_training(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"training"}
 
 
+def check_scaling(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) and number > 0 for number in numbers(results["seconds_per_row"]))
+    sweeps = results["seconds_per_row"].values()
+    assert len(sweeps) == 5 and all(len(values) == 2 for sweep in sweeps for values in sweep.values())
+    assert all("eager" in sweep for sweep in sweeps)
+    assert not list(out.parent.rglob("x.npy")), "the file of rows is left behind"
+    assert {path.stem for path in out.glob("*.png")} == {"scaling"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
+    "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
