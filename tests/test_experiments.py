@@ -86,9 +86,41 @@ def check_benchmark(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"ratios"}
 
 
+def check_training(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) and number > 0 for number in numbers(results))
+    (configurations,) = results["speed"].values()
+    assert len(configurations) == len(results["parameters"]) == 3
+    for found in configurations.values():
+        assert found["by hand, Adam"]["speed"] == 1
+        assert {"lfm, eager engine", "by hand, Adam"} <= found.keys()
+    most = next(iter(configurations.values()))
+    assert {"pyro.infer.SVI, as in the tutorial", "lfm, auto engine", "matrix products alone"} <= most.keys()
+    assert {"by hand, Adam", "lfm, eager engine"} <= results["first_epoch"]["digits"].keys()
+    (loop,) = results["loop"].values()
+    assert len(loop) == 3
+    assert "pythae's trainer: left out" in table
+    assert {path.stem for path in out.glob("*.png")} == {"training"}
+
+
+def check_scaling(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) and number > 0 for number in numbers(results["seconds_per_row"]))
+    sweeps = results["seconds_per_row"].values()
+    assert len(sweeps) == 5 and all(len(values) == 2 for sweep in sweeps for values in sweep.values())
+    assert all("eager" in sweep for sweep in sweeps)
+    assert not list(out.parent.rglob("x.npy")), "the file of rows is left behind"
+    assert {path.stem for path in out.glob("*.png")} == {"scaling"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
+    "benchmark_scaling": [(["--folder", "."], check_scaling)],
+    "benchmark_training": [([], check_training)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
 }

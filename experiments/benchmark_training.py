@@ -1,0 +1,334 @@
+"""How fast training is: one step of a variational autoencoder here, against PyTorch by hand, Pyro and pythae.
+
+    python experiments/benchmark_training.py
+    python experiments/benchmark_training.py --quick
+    python experiments/benchmark_training.py --pythae FOLDER/bin/python   # an environment that has pythae
+
+Every contestant trains in a process of its own and all take turns, an epoch at a time (rivals/contest.py). What counts
+is the time of whole epochs, with all that surrounds the steps: batches, shuffling, history. Speed is that of the loop
+written by hand with torch.optim.Adam's defaults, 1.00, by the same architecture, likelihood, guide and number of draws;
+the limit is what the bare matrix products of one step would reach.
+
+Also measured: peak memory, the time to the first finished epoch, compilation included, and what the loop adds to a step.
+Writes table.md, results.json and training.png into the folder named by --out.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rivals import by_hand, pyro_tutorial
+from rivals.contest import Configuration, Turn, race, take_part
+
+import pyro_lfm as lfm
+from pyro_lfm import plots
+
+BY_HAND, LIMIT = "by hand, Adam", "matrix products alone"
+PYTHAE, BESIDE_PYTHAE = "pythae's trainer", "by hand, beside pythae"
+ENGINES = ("eager", "auto", "compiled")
+WARM_UP = 2  # epochs
+
+MEDIUM = Configuration(784, 400, 20, batch=128)
+SMALL = Configuration(64, 64, 8, batch=128)
+CONFIGURATIONS = {
+    "784-400-20, B=32": replace(MEDIUM, batch=32),
+    "784-400-20, B=128": MEDIUM,
+    "784-400-20, B=1024": replace(MEDIUM, batch=1024, steps=50),
+    "64-64-8, B=32": replace(SMALL, batch=32),
+    "64-64-8, B=128": SMALL,
+    "Gaussian, μ and σ networks, B=128": replace(MEDIUM, likelihood="Gaussian", steps=100),
+    "full-covariance q, B=128": replace(MEDIUM, covariance="full", steps=100),
+    "convolutional 32-64, B=128": replace(MEDIUM, channels=(32, 64), steps=30),
+}
+TINY = Configuration(64, 16, 4, batch=32, steps=10)
+QUICK = {
+    "64-16-4, B=32": TINY,
+    "Gaussian, full-covariance q": replace(TINY, likelihood="Gaussian", covariance="full"),
+    "convolutional 4-8": replace(TINY, channels=(4, 8)),
+}
+# The first epoch of a fit of one, over as many rows as there are.
+WHOLE = {"digits": replace(SMALL, steps=14), "Fashion-MNIST": replace(MEDIUM, steps=468)}
+
+
+# Ours ----------------------------------------------------------------------------------------------------
+
+
+def declare(c: Configuration) -> tuple[lfm.Model, lfm.Guide]:
+    network = lfm.Convolutional(*c.channels) if c.channels else lfm.MLP(c.hidden)
+    observed = lfm.Bernoulli(c.event, logits=network)
+    if c.likelihood == "Gaussian":
+        spread = lfm.Diagonal(network, min_scale=by_hand.PIXEL_FLOOR)
+        observed = lfm.Gaussian(c.event, mean=network, covariance=spread)
+    model = lfm.Model(z=lfm.StandardNormal(c.latent), x=observed)
+    covariance = {"diagonal": lfm.Diagonal, "full": lfm.Full}[c.covariance](min_scale=by_hand.FLOOR)
+    return model, lfm.Guide(model, z=lfm.Gaussian(covariance=covariance, network=network))
+
+
+def fit(c: Configuration, x: torch.Tensor, turn: Turn, engine: str) -> None:
+    warnings.simplefilter("error", lfm.CompilationWarning)  # eager steps under another name are no result
+    model, guide = declare(c)
+    way = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, engine=engine)
+    report = [lambda record, _: turn(record["seconds"])]
+    lfm.fit(model, x, way, callbacks=report, progress=False, seed=0, device="cpu")
+
+
+class Watched(lfm.ELBO):
+    """Keeps the seconds from the beginning of each step's bound to the end of its Adam, apart from the loop's."""
+
+    spent = began = 0.0
+
+    def differentiable_loss(self, *args, **kwargs) -> torch.Tensor:
+        Watched.began = perf_counter()
+        return super().differentiable_loss(*args, **kwargs)
+
+
+class WatchedAdam(torch.optim.Adam):
+    def step(self, *args, **kwargs) -> None:
+        super().step(*args, **kwargs)
+        Watched.spent += perf_counter() - Watched.began
+
+
+def watched_fit(c: Configuration, x: torch.Tensor, turn: Turn, around: bool, progress: bool = False) -> None:
+    def report(record: dict, _: lfm.Fit) -> bool:
+        spent, Watched.spent = Watched.spent, 0.0
+        return turn(record["seconds"] - spent if around else spent)
+
+    model, guide = declare(c)
+    watch = {"objective": Watched(), "optimizer": WatchedAdam, "engine": "eager"}
+    way = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, **watch)
+    lfm.fit(model, x, way, callbacks=[report], progress=progress, seed=0, device="cpu")
+
+
+EAGER = "lfm, eager engine"
+OURS = {f"lfm, {engine} engine": partial(fit, engine=engine) for engine in ENGINES}
+LOOP = {
+    "bound, gradients and Adam": partial(watched_fit, around=False),
+    "all around them": partial(watched_fit, around=True),
+    "the same with a progress bar": partial(watched_fit, around=True, progress=True),
+}
+RIVALS = {
+    **dict.fromkeys(by_hand.CONTESTANTS, "rivals.by_hand"),
+    **dict.fromkeys(pyro_tutorial.CONTESTANTS, "rivals.pyro_tutorial"),
+    **dict.fromkeys((PYTHAE, BESIDE_PYTHAE), "rivals.pythae_trainer"),
+}
+NAMES = [*(name for name in RIVALS if name != LIMIT), *OURS, LIMIT]
+
+
+def parameters(c: Configuration) -> int:
+    """How many there are. Stops where the loss by hand, with the same values and noise, is not the declared one."""
+    vae, (model, guide) = by_hand.VAE(c), declare(c)
+    ours, theirs = [*guide.parameters(), *model.parameters()], [*vae.parameters()]
+    x = torch.rand(c.batch, *c.event).round()
+    with torch.no_grad():
+        for mine, copy in zip(ours, theirs, strict=True):
+            copy.copy_(mine)
+        torch.manual_seed(0)
+        declared = lfm.ELBO().differentiable_loss(model, guide, lfm.Batch(x)) / c.batch
+        torch.manual_seed(0)
+        written = vae.loss(x) + (c.likelihood == "Gaussian") * c.columns * math.log(2 * math.pi) / 2
+    if not torch.allclose(declared, written, rtol=1e-5):
+        raise SystemExit(f"{c}: a loss of {declared:.6f} is declared, one of {written:.6f} written by hand")
+    return sum(p.numel() for p in ours)
+
+
+# The race ------------------------------------------------------------------------------------------------
+
+
+def data(c: Configuration, notes: dict[str, str]) -> np.ndarray:
+    """As many rows as an epoch has, of Fashion-MNIST or the digits, over again where these are too few."""
+    try:
+        x = (lfm.data.fashion_mnist() if c.columns == MEDIUM.columns else lfm.data.digits()).x.numpy()
+    except lfm.DataError as error:
+        notes["Fashion-MNIST"] = f"noise stands in for it: {error}"
+        x = np.random.default_rng(0).random((10_000, c.columns), np.float32)
+    x = x[np.arange(c.steps * c.batch) % len(x)]
+    return (x > 0.5).astype(np.float32) if c.likelihood == "Bernoulli" else x
+
+
+def command(name: str, c: Configuration, pythae: str | None) -> list[str] | None:
+    """How a contestant is started; None where it does not take part."""
+    if name not in RIVALS:
+        return [sys.executable, __file__, "--contestant", name]
+    if name in (PYTHAE, BESIDE_PYTHAE):
+        plain = c.likelihood == "Bernoulli" and c.covariance == "diagonal"
+        return [pythae, "-m", RIVALS[name], name] if pythae and plain else None
+    return None if name == LIMIT and c.channels else [sys.executable, "-m", RIVALS[name], name]
+
+
+def run(
+    names: Iterable[str], c: Configuration, args: argparse.Namespace, threads: int = 1
+) -> dict[str, list]:
+    """The reports of all that take part in this configuration and arrive, epoch by epoch."""
+    commands = {name: found for name in names if (found := command(name, c, args.pythae))}
+    reports, failures = race(commands, c, data(c, args.notes), threads)
+    args.notes |= {name: f"left out where it failed: {why}" for name, why in failures.items()}
+    return reports
+
+
+def figures(reports: dict[str, list[dict]], c: Configuration) -> dict[str, dict]:
+    """Medians over the epochs after the first; ratios are of epochs that were next to each other in time."""
+    found = {}
+    for name, own in reports.items():
+        ratios = [b["seconds"] / r["seconds"] for b, r in zip(reports[BY_HAND], own, strict=True)][WARM_UP:]
+        found[name] = {
+            "step": statistics.median(r["seconds"] for r in own[WARM_UP:]) / c.steps,
+            "speed": statistics.median(ratios),
+            "speed_quartiles": statistics.quantiles(ratios, n=4)[::2],
+            "peak_memory": own[-1]["memory"],
+        }
+    return found
+
+
+def measure(args: argparse.Namespace) -> dict:
+    configurations = QUICK if args.quick else CONFIGURATIONS
+    results = {"parameters": {name: parameters(c) for name, c in configurations.items()}}
+    results |= {"speed": {str(threads): {} for threads in args.threads}, "loop": {}, "first_epoch": {}}
+    for threads, (name, c) in product(args.threads, configurations.items()):
+        print(f"{name}, {threads} thread{'s' * (threads > 1)}", flush=True)
+        some = [BY_HAND, EAGER] if args.quick and c is not TINY else NAMES
+        reports = run(some, replace(c, epochs=WARM_UP + args.rounds), args, threads)
+        results["speed"][str(threads)][name] = figures(reports, c)
+    for name, c in configurations.items():
+        if c in (TINY, SMALL, MEDIUM):
+            print(f"{name}, the loop", flush=True)
+            reports = run(LOOP, replace(c, epochs=WARM_UP + args.rounds), args)
+            medians = {n: statistics.median(r["seconds"] for r in rs[WARM_UP:]) for n, rs in reports.items()}
+            results["loop"][name] = {n: seconds / c.steps for n, seconds in medians.items()}
+    for name, c in list(WHOLE.items())[: 1 if args.quick else None]:
+        print(f"{name}, the first epoch", flush=True)
+        alone = [BY_HAND, EAGER] if args.quick else [BY_HAND, *OURS]
+        reports = {n: found for one in alone for n, found in run([one], c, args).items()}
+        results["first_epoch"][name] = {n: found[0]["since_start"] for n, found in reports.items()}
+    return results
+
+
+# What is written -----------------------------------------------------------------------------------------
+
+NOTES = [
+    "Speed: the median over epochs of the time by hand over the contestant's own in the same round; 1.00 is the "
+    "loop by hand with torch.optim.Adam's defaults.",
+    "Architectures are columns-hidden-factors: Bernoulli pixels, a diagonal q and one hidden layer each unless said "
+    "otherwise; one draw of z per row. With equal parameters and noise the loss by hand equals that of pyro_lfm.",
+    "The auto engine compiles only where a whole fit is long enough to gain by it: its speed is that of one of the "
+    "other two, and depends on the number of rounds.",
+    "The matrix products are those of linear layers: forward, to the weights, and to the input where it is not data.",
+    "Ratios depend on the machine; other work beside blurs them.",
+]
+
+
+def grid(columns: dict[str, dict], names: Iterable[str], cell: Callable[[Any], str]) -> list[str]:
+    """Contestants by configurations; a contestant that took part in none is left out."""
+    lines = [["", *columns], ["---"] + ["---:"] * len(columns)]
+    for name in names:
+        if any(name in found for found in columns.values()):
+            lines.append([name, *(cell(found[name]) if name in found else "–" for found in columns.values())])
+    return [f"| {' | '.join(line)} |" for line in lines] + [""]
+
+
+def table(results: dict) -> str:
+    lines = ["# Training: speed of a step, loop included, against PyTorch by hand", ""]
+    for threads, found in results["speed"].items():
+        lines += [
+            f"Speed, {threads} thread{'s' * (threads != '1')}; the first row is the time of a step:",
+            "",
+        ]
+        lines += grid(found, [BY_HAND], lambda f: f"{1000 * f['step']:.2f} ms")[:-1]
+        lines += grid(found, NAMES, lambda f: f"{f['speed']:.2f}")[2:]
+    first = next(iter(results["speed"].values()))
+    lines += ["Peak memory of the process:", ""]
+    lines += grid(first, [BY_HAND, *OURS], lambda f: f"{f['peak_memory'] / 1e6:,.0f} MB")
+    lines += ["From the start to the end of the first epoch, compilation included:", ""]
+    lines += grid(results["first_epoch"], [BY_HAND, *OURS], lambda seconds: f"{seconds:.2f} s")
+    lines += ["What the time of the eager engine consists of, per step:", ""]
+    lines += grid(results["loop"], LOOP, lambda seconds: f"{1e6 * seconds:,.0f} µs")
+    notes = [*NOTES, *(f"{name}: {why}." for name, why in results["settings"]["notes"].items())]
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def picture(results: dict):
+    """A panel per configuration; bars run from equal speed, to the right where one is faster than by hand."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    runs, ours, limit, others = results["speed"], *plots.colours("ab"), "#8c8c8c"
+    everything = [found for configurations in runs.values() for found in configurations.values()]
+    names = [n for n in NAMES if n not in (BY_HAND, LIMIT) and any(n in found for found in everything)]
+    across = min(3, len(results["parameters"]))
+    down = -(-len(results["parameters"]) // across)
+    size = (2.3 + 2.8 * across, 0.7 + down * (0.6 + 0.28 * len(names)))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
+    for ax, configuration in zip(panels, results["parameters"], strict=False):
+        for i, found in enumerate(run[configuration] for run in runs.values()):
+            height, alpha = 0.8 / len(runs), 1 - 0.5 * i
+            for place, name in enumerate(names):
+                if name in found:
+                    speed, y = found[name]["speed"], place + (i + 0.5) * height - 0.4
+                    colour = ours if name in OURS else others
+                    ax.barh(y, speed - 1, left=1, height=0.9 * height, color=colour, alpha=alpha)
+                    beside = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center"}
+                    ax.text(1.02, y, f"{speed:.2f}", **beside)
+            if LIMIT in found:
+                ax.axvline(found[LIMIT]["speed"], color=limit, alpha=alpha)
+        ax.axvline(1, color="black", linewidth=0.8)
+        ax.set_title(configuration, fontsize=9, loc="left")
+    for ax in panels:
+        ax.set_visible(bool(ax.get_title(loc="left")))
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(labelsize=8, length=0, labelbottom=True)
+    speeds = [f["speed"] for found in everything for f in found.values()]
+    low, high = min(speeds) / 1.15, max(speeds) * 1.15
+    ticks = [tick for tick in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= tick <= high]
+    panels[0].set(xscale="log", xlim=(low, high))
+    panels[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panels[0].set_xticks([], minor=True)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    keys = [Patch(color=ours, label="pyro_lfm"), Patch(color=others, label="others")]
+    keys.append(Line2D([], [], color=limit, label=LIMIT))
+    keys += [Patch(color="black", alpha=1 - 0.5 * i, label=f"threads: {n}") for i, n in enumerate(runs)]
+    style = {"loc": "outside upper left", "alignment": "left", "frameon": False, "fontsize": 8}
+    figure.legend(handles=keys, ncols=len(keys), title=f"Speed of a step; {BY_HAND} = 1", **style)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="tiny networks: to see that all works")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of them to measure")
+    parser.add_argument("--rounds", type=int, default=20, help="epochs of which times are medians")
+    parser.add_argument("--pythae", help="the python of an environment that has pythae")
+    parser.add_argument("--out", default="runs/benchmark_training", help="folder of the results")
+    parser.add_argument("--contestant", nargs=3, metavar=("NAME", "CONFIGURATION", "DATA"), help="one only")
+    args = parser.parse_args()
+    if args.contestant:
+        return take_part({**OURS, **LOOP}, *args.contestant)
+    if args.quick:
+        args.threads, args.rounds = [1], 3
+    args.notes = {} if args.pythae else {PYTHAE: "left out: --pythae names no Python that has it"}
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    results = {**measure(args), "settings": vars(args)}
+    results["versions"] = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
+    (out / "table.md").write_text(text := table(results), encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+    picture(results).savefig(out / "training.png")
+    print(f"\n{text}\nThe table, every number and the picture are in {out}/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What pyro_lfm's training is measured against; nothing here imports it."""

@@ -1,0 +1,130 @@
+"""A variational autoencoder in plain PyTorch, as someone who knows PyTorch well writes it, and its bare products."""
+
+import sys
+import time
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from rivals.contest import Configuration, Turn, take_part
+
+FLOOR = 1e-3  # of the standard deviations of q(z | x)
+PIXEL_FLOOR = 0.1  # of those of a Gaussian p(x | z)
+
+
+def encoder(c: Configuration, out: int) -> nn.Sequential:
+    if not c.channels:
+        return nn.Sequential(nn.Linear(c.columns, c.hidden), nn.ReLU(), nn.Linear(c.hidden, out))
+    layers, depth, side = [], 1, c.event[1]
+    for channels in c.channels:
+        layers += [nn.Conv2d(depth, channels, 3, stride=2, padding=1), nn.ReLU()]
+        depth, side = channels, side // 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(depth * side * side, out))
+
+
+def decoder(c: Configuration) -> nn.Sequential:
+    if not c.channels:
+        return nn.Sequential(nn.Linear(c.latent, c.hidden), nn.ReLU(), nn.Linear(c.hidden, c.columns))
+    depths, side = (*c.channels[::-1], 1), c.event[1] // 2 ** len(c.channels)
+    layers = [nn.Linear(c.latent, depths[0] * side**2), nn.Unflatten(1, (depths[0], side, side))]
+    for before, after in zip(depths, depths[1:], strict=False):
+        up = nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1)
+        layers += [nn.ReLU(), up]
+    return nn.Sequential(*layers)
+
+
+class VAE(nn.Module):
+    def __init__(self, c: Configuration):
+        super().__init__()
+        self.latent, self.full, self.gaussian = c.latent, c.covariance == "full", c.likelihood == "Gaussian"
+        below = torch.tril_indices(c.latent, c.latent, -1)
+        self.register_buffer("below", below)
+        self.register_buffer("eye", torch.eye(c.latent))
+        self.encoder = encoder(c, 2 * c.latent + self.full * below.shape[1])
+        self.decoder = nn.ModuleList(decoder(c) for _ in range(1 + self.gaussian))
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviations of q(z | x), or the triangular factor L of its covariance."""
+        raw = self.encoder(x)
+        mean, scale = raw[:, : self.latent], FLOOR + softplus(raw[:, self.latent : 2 * self.latent])
+        if not self.full:
+            return mean, scale
+        unit = self.eye.repeat(len(x), 1, 1)
+        unit[:, self.below[0], self.below[1]] = raw[:, 2 * self.latent :]
+        return mean, scale.unsqueeze(-1) * unit
+
+    def decode(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The logits of p(x | z), or its mean and standard deviations."""
+        if not self.gaussian:
+            return (self.decoder[0](z),)
+        return self.decoder[0](z), PIXEL_FLOOR + softplus(self.decoder[1](z))
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        """The negative bound, per row and up to a constant; KL(q ‖ p) in closed form."""
+        mean, scale = self.encode(x)
+        noise = torch.randn_like(mean)
+        if self.full:
+            z, diagonal = mean + (scale @ noise.unsqueeze(-1)).squeeze(-1), scale.diagonal(dim1=1, dim2=2)
+        else:
+            z, diagonal = mean + scale * noise, scale
+        kl = (mean.square().sum() + scale.square().sum() - mean.numel()) / 2 - diagonal.log().sum()
+        if self.gaussian:
+            centre, spread = self.decode(z)
+            surprise = (((x - centre) / spread).square() / 2 + spread.log()).sum()
+        else:
+            surprise = binary_cross_entropy_with_logits(*self.decode(z), x, reduction="sum")
+        return (surprise + kl) / len(x)
+
+
+def train(
+    c: Configuration, x: torch.Tensor, turn: Turn, fused: bool | None = None, compiled: bool = False
+) -> None:
+    vae = VAE(c)
+    optimizer = torch.optim.Adam(vae.parameters(), fused=fused)
+    loss_of = torch.compile(vae.loss, dynamic=False) if compiled else vae.loss
+    over = False
+    while not over:
+        began, total = time.perf_counter(), 0.0
+        for index in torch.randperm(len(x)).split(c.batch):
+            loss = loss_of(x.index_select(0, index))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        over = turn(time.perf_counter() - began)
+
+
+def products(c: Configuration, x: torch.Tensor, turn: Turn) -> None:
+    """Only the matrix products that a step cannot do without: of each layer forward, to its weights and its input.
+
+    The first layer's input is the data, which needs no gradient.
+    """
+    weights = [m.weight.detach() for m in VAE(c).modules() if isinstance(m, nn.Linear)]
+    layers = []
+    for i, weight in enumerate(weights):
+        given, wanted = torch.randn(c.batch, weight.shape[1]), torch.randn(c.batch, weight.shape[0])
+        back = torch.empty_like(given) if i else None
+        layers.append((given, weight, wanted, torch.empty_like(wanted), torch.empty_like(weight), back))
+    over = False
+    while not over:
+        began = time.perf_counter()
+        for _ in range(c.steps):
+            for given, weight, gradient, forward, to_weight, to_input in layers:
+                torch.mm(given, weight.T, out=forward)
+                torch.mm(gradient.T, given, out=to_weight)
+                if to_input is not None:
+                    torch.mm(gradient, weight, out=to_input)
+        over = turn(time.perf_counter() - began)
+
+
+CONTESTANTS = {
+    "by hand, Adam": train,
+    "by hand, Adam(fused=True)": partial(train, fused=True),
+    "by hand, torch.compile, fused": partial(train, fused=True, compiled=True),
+    "matrix products alone": products,
+}
+
+if __name__ == "__main__":
+    take_part(CONTESTANTS, *sys.argv[1:])

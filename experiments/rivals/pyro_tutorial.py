@@ -1,0 +1,44 @@
+"""The autoencoder as Pyro's tutorial trains it (pyro.ai/examples/vae.html): functions, Trace_ELBO, pyro.infer.SVI."""
+
+import sys
+import time
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+from rivals.by_hand import VAE
+from rivals.contest import Configuration, Turn, take_part
+
+
+def train(c: Configuration, x: torch.Tensor, turn: Turn) -> None:
+    vae = VAE(c)
+
+    def model(x: torch.Tensor) -> None:
+        pyro.module("decoder", vae.decoder)
+        with pyro.plate("data", len(x)):
+            standard = dist.Normal(torch.zeros(len(x), c.latent), torch.ones(len(x), c.latent))
+            z = pyro.sample("z", standard.to_event(1))
+            law = dist.Normal(*vae.decode(z)) if vae.gaussian else dist.Bernoulli(logits=vae.decode(z)[0])
+            pyro.sample("x", law.to_event(len(c.event)), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        pyro.module("encoder", vae.encoder)
+        with pyro.plate("data", len(x)):
+            mean, scale = vae.encode(x)
+            full = dist.MultivariateNormal(mean, scale_tril=scale) if vae.full else None
+            pyro.sample("z", full or dist.Normal(mean, scale).to_event(1))
+
+    svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), loss=pyro.infer.Trace_ELBO())
+    over = False
+    while not over:
+        began, total = time.perf_counter(), 0.0
+        for index in torch.randperm(len(x)).split(c.batch):
+            total += svi.step(x.index_select(0, index))
+        over = turn(time.perf_counter() - began)
+
+
+CONTESTANTS = {"pyro.infer.SVI, as in the tutorial": train}
+
+if __name__ == "__main__":
+    take_part(CONTESTANTS, *sys.argv[1:])
