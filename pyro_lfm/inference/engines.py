@@ -14,7 +14,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.inference.row_adam import RowAdam
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import Objective
 from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
 
@@ -33,8 +33,7 @@ class Result:
         if last is None:
             return cls(-loss / total, float("nan"), float("nan"))
         kl = float(torch.stack([*last.kl.values()]).sum(0).mean())
-        reconstruction = float(last.reconstruction.mean())
-        return cls(reconstruction - kl, reconstruction, kl)
+        return cls(float(last.per_row.mean()), float(last.reconstruction.mean()), kl)
 
 
 class Engine(ABC):
@@ -205,7 +204,7 @@ ENGINES: dict[str, Callable[..., Engine]] = {"eager": Eager, "pyro": Pyro}
 def evaluate(model: Program, guide: Program, objective: Any, batch: Batch, stream: Stream) -> Result:
     """The bound on a batch without a step, in evaluation mode."""
     with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
-        if isinstance(objective, ELBO):
+        if isinstance(objective, Objective):
             objective = objective.at(1.0)
         loss = objective.loss(model, guide, batch)
     return Result.of(objective, float(loss), batch.total)

@@ -19,7 +19,7 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.snapshots import Best, Snapshot
 from pyro_lfm.inference.task import Task
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import Objective
 from pyro_lfm.runtime import Stream
 
 
@@ -116,7 +116,7 @@ class Loop:
     def _step(self, engine: Engine, batch: Batch, step: int, epoch: int, good: Snapshot) -> Result:
         fraction = step / max(1, self.total_steps - 1)
         objective = self.svi.objective
-        objective = objective.at(fraction) if isinstance(objective, ELBO) else objective
+        objective = objective.at(fraction) if isinstance(objective, Objective) else objective
         rate = self.svi.schedule(fraction) if self.svi.schedule else 1.0
         part = "both"
         if self.svi.alternate:
