@@ -1,6 +1,6 @@
 """Deep latent factor models, declared in a few lines and fitted by variational inference on Pyro."""
 
-from pyro_lfm import data, plots, testing
+from pyro_lfm import data, evaluate, plots, schedules, testing
 from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
@@ -29,7 +29,17 @@ from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuid
 from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import (
+    ELBO,
+    ImportanceWeightedELBO,
+    MaximumMeanDiscrepancy,
+    Objective,
+    Penalised,
+    Penalty,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    TotalCorrelation,
+)
 from pyro_lfm.optimizers import clipped
 from pyro_lfm.priors import StandardNormal
 
@@ -59,30 +69,40 @@ __all__ = [
     "Gamma",
     "Gaussian",
     "Guide",
+    "ImportanceWeightedELBO",
     "Isotropic",
     "Learned",
     "Linear",
     "Lookup",
     "LowRank",
+    "MaximumMeanDiscrepancy",
     "Model",
     "Normal",
     "NormalGamma",
     "NormalWishart",
+    "Objective",
+    "Penalised",
+    "Penalty",
     "PerRow",
     "Poisson",
     "Prior",
     "PyroGuide",
     "PyroModel",
+    "RenyiELBO",
+    "ReweightedWakeSleep",
     "ScaleFloorWarning",
     "ShapeError",
     "StandardNormal",
+    "TotalCorrelation",
     "TrainingError",
     "VariationalBayes",
     "VariationalEM",
     "clipped",
     "data",
     "describe",
+    "evaluate",
     "fit",
     "plots",
+    "schedules",
     "testing",
 ]

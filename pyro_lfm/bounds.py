@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,21 +16,21 @@ class Bound:
     """One estimate of the bound over a batch, in nats.
 
     Attributes:
-        objective: what is to be maximised, per row: a scalar with gradients (weights and free bits included).
+        objective: what is to be maximised, per row: a scalar with gradients (weights, free bits and penalties included).
+        per_row: the bound of each row, (B,): without weights and penalties, whatever was optimised.
         reconstruction: E_q[log p(x | z)] of each row, (B,).
-        kl: KL(q ‖ p) of each row, (B,), for every latent.
+        kl: KL(q ‖ p) of each row, (B,), for every latent. Of an ELBO, reconstruction − Σ kl is the bound; a bound made
+            of importance weights lies above that difference.
         total: the number of rows N that the batch stands for.
+        penalties: what was taken off the bound, before its weight, a scalar for each.
     """
 
     objective: torch.Tensor
+    per_row: torch.Tensor
     reconstruction: torch.Tensor
     kl: dict[str, torch.Tensor]
     total: int
-
-    @property
-    def per_row(self) -> torch.Tensor:
-        """The bound of each row, (B,): unweighted, whatever was optimised."""
-        return self.reconstruction - torch.stack([*self.kl.values()]).sum(0)
+    penalties: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Rows:
         nesting: dimensions of the plates.
         particles: draws.
         values: how many values each summed latent has; its dimensions stand left of the draws'.
-        weights: q of each joint value, (values or 1, draws or 1, rows or 1); None before it is known.
+        log_weights: log q of each joint value, (values or 1, draws or 1, rows or 1); None where nothing is summed out.
     """
 
     size: int
@@ -52,7 +52,12 @@ class Rows:
     nesting: int
     particles: int
     values: tuple[int, ...] = ()
-    weights: torch.Tensor | None = None
+    log_weights: torch.Tensor | None = None
+
+    @property
+    def weights(self) -> torch.Tensor | None:
+        """q of each joint value."""
+        return None if self.log_weights is None else self.log_weights.exp()
 
     def reduce(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
         """A site's term: its mean over rows is the site's part of the bound per row."""
@@ -82,7 +87,8 @@ class Rows:
 
     def expect(self, term: torch.Tensor) -> torch.Tensor:
         """Σ_c q(c) term(c): (values or 1, draws, rows) to (draws, rows)."""
-        return term.squeeze(0) if self.weights is None else (self.weights * term).sum(0)
+        weights = self.weights
+        return term.squeeze(0) if weights is None else (weights * term).sum(0)
 
 
 def inside(site: dict[str, Any]) -> bool:

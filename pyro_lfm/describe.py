@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.bounds import latent_sites, obstacle
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.model import AnyModel, Model, as_model
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import ELBO, Names, Objective, Run
 from pyro_lfm.runtime import Stream, isolated
 
 
@@ -20,7 +18,7 @@ def describe(model: Any, guide: Any = None, objective: Any = None) -> str:
 
     Args:
         model, guide: programs; the guide may be left out.
-        objective: an ``ELBO``; the plain one by default. Other Pyro objectives are named only.
+        objective: an ``lfm.Objective``; ``ELBO()`` by default. Other Pyro objectives are named only.
 
     >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -85,53 +83,17 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
 
 
 def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
-    if not isinstance(objective, ELBO):
+    if not isinstance(objective, Objective):
         return [f"objective: pyro.infer.{type(objective).__name__}, as Pyro computes it"]
-    latents, observed = ", ".join(model.latents), ", ".join(model.observed)
-    weight = objective.kl_weight
-    beta = "beta(t) " if callable(weight) else "" if weight == 1 else f"{weight:g} "
-    kl = f"KL({_conditional('q', latents, model.observed)} || p({latents}))"
-    lines = [f"log p({observed}) >= E_q[log p({observed} | {latents})] - {beta}{kl}"]
-    if callable(weight) or weight != 1:
-        lines[0] = lines[0].replace(
-            "log p", "objective (a bound on log p only for weights of at least 1): log p", 1
-        )
-    particles = f"{objective.particles} particle{'s' if objective.particles > 1 else ''}"
-    lines.append(f"  E_q: Monte Carlo, {particles}, {objective.gradient} gradient")
-    if objective.free_bits:
-        lines.append(f"  free bits: {objective.free_bits:g} nats per latent")
-    q, p, summed = _traces(model, guide, objective)
-    for name in summed:
-        lines.append(f"  {name}: summed out exactly, {len(summed[name])} values")
-    for name in p:
-        if name in summed:
-            lines.append(f"  KL {name}: summed out exactly")
-            continue
-        lines.append(f"  KL {name}: {_how(model, guide, objective, name, q, p)}")
-    return lines
+    latents = ", ".join(model.latents)
+    names = Names(latents, ", ".join(model.observed), _conditional("q", latents, model.observed))
+    return objective.describe(names, _run(model, guide, objective))
 
 
-def _traces(
-    model: AnyModel, guide: AnyGuide, objective: ELBO
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The latents' sites in the guide and in the model, and the values of those that are summed out."""
+def _run(model: AnyModel, guide: AnyGuide, objective: Objective) -> Run:
+    """The programs at two rows drawn from the model."""
     rows = model.sample(2, seed=0)
     data = {name: rows[name] for name in model.observed}
-    index = torch.zeros(2, dtype=torch.long, device=model.device)
-    args = (Batch(data, index),)
+    batch = Batch(data, torch.zeros(2, dtype=torch.long, device=model.device))
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
-        q, p = ELBO().traces(model, guide, args, {})
-        summed = objective.plan(model, guide, args, {}).values
-    return latent_sites(q), latent_sites(p), summed
-
-
-def _how(model: Any, guide: Any, objective: ELBO, name: str, q: dict[str, Any], p: dict[str, Any]) -> str:
-    if objective.gradient == "sticking-the-landing":
-        return "Monte Carlo (sticking the landing)"
-    if objective.kl == "monte-carlo":
-        return "Monte Carlo"
-    if reason := obstacle(model, guide, name, list(q), list(p)):
-        return f"Monte Carlo ({reason})"
-    if kl_closed_form(q[name]["fn"], p[name]["fn"]) is None:
-        return "Monte Carlo (no closed form for this pair)"
-    return "closed form"
+        return objective.run(model, guide, (batch,), {})

@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
-from pyro_lfm.bounds import latent_sites
+from pyro_lfm.bounds import inside, latent_sites
 from pyro_lfm.distributions.values import all_values, may_be_summed
 from pyro_lfm.programs import evaluating
 
@@ -52,11 +52,11 @@ class SumOut(Messenger):
             msg["done"] = True
 
 
-def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool) -> Plan:
+def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool, shared: bool = True) -> Plan:
     """Runs the programs once, in evaluation mode and without a trace in the random state, and looks at their sites.
 
     A latent is summed out where the guide's statement says that it may be, it stands in no plate but that of the
-    rows, and the joint values of all such latents are few.
+    rows, and the joint values of all such latents are few; without ``shared`` only one that stands in that plate.
     """
     modules = [part for part in (model, guide) if isinstance(part, torch.nn.Module)]
     devices = {p.device for module in modules for p in module.parameters() if p.is_cuda}
@@ -73,6 +73,8 @@ def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool) -> Plan:
     joint = 1
     for name, site in latent_sites(q).items() if sum_out else ():
         if not may_be_summed(site["infer"]) or any(f.name != "rows" for f in site["cond_indep_stack"]):
+            continue
+        if not shared and not inside(site):
             continue
         found = all_values(site["fn"], _MOST // joint)
         if found is not None:

@@ -227,10 +227,31 @@ OBJECTIVES = {
     "free-bits": lambda: lfm.ELBO(free_bits=0.1),
     "sticking-the-landing": lambda: lfm.ELBO(gradient="sticking-the-landing"),
     "sticking-the-landing-particles": lambda: lfm.ELBO(gradient="sticking-the-landing", particles=2),
+    "importance-weighted": lambda: lfm.ImportanceWeightedELBO(particles=3),
+    "importance-weighted-one": lambda: lfm.ImportanceWeightedELBO(particles=1, gradient="doubly-reparametrized"),
+    "importance-weighted-landing": lambda: lfm.ImportanceWeightedELBO(3, gradient="sticking-the-landing"),
+    "importance-weighted-doubly": lambda: lfm.ImportanceWeightedELBO(3, gradient="doubly-reparametrized"),
+    "importance-weighted-drawn": lambda: lfm.ImportanceWeightedELBO(3, enumerate="never"),
+    "renyi": lambda: lfm.RenyiELBO(alpha=0.5, particles=3),
+    "renyi-above-one": lambda: lfm.RenyiELBO(alpha=2.0, particles=3),
+    "wake-sleep": lambda: lfm.ReweightedWakeSleep(particles=3),
+    "total-correlation": lambda: lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(weight=5.0)),
+    "info-vae": lambda: lfm.Penalised(lfm.ELBO(kl_weight=0.1), lfm.MaximumMeanDiscrepancy(weight=10.0)),
+    "penalised-importance": lambda: lfm.Penalised(
+        lfm.ImportanceWeightedELBO(3), lfm.TotalCorrelation(weight=lfm.schedules.linear()), lfm.MaximumMeanDiscrepancy()
+    ),
+    "cyclical": lambda: lfm.ELBO(kl_weight=lfm.schedules.cyclical(cycles=2)),
     "pyro-trace-elbo": lambda: pyro.infer.Trace_ELBO(),
     "pyro-vectorized": lambda: pyro.infer.Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1),
     "pyro-mean-field": lambda: pyro.infer.TraceMeanField_ELBO(),
 }  # fmt: skip
+
+# What an objective cannot serve by its nature: it says so and names the latent.
+REFUSALS = {
+    "wake-sleep": {"bayesian-factors": "x.weight", "latent-mixture": "c.probs", "shared-scale": "scale"},
+    "total-correlation": {"gamma-dirichlet": "r is Pushforward"},
+    "penalised-importance": {"gamma-dirichlet": "r is Pushforward"},
+}
 
 
 def plain():

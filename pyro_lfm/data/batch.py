@@ -94,6 +94,11 @@ class Batch:
         self.asked_masks.add(name)
         return self._read(name)[1]
 
+    def with_gaps(self, name: str) -> Any:
+        """The rows of a name as they came, missing entries NaN."""
+        value, mask = self._read(name)
+        return value if mask is None else value.masked_fill(~mask, torch.nan)  # type: ignore[union-attr]
+
     def plate(self) -> Any:
         """The plate over rows, at dimension −1, with subsampling scale N / B."""
         return pyro.plate("rows", size=self.total, subsample=self.index, dim=-1)

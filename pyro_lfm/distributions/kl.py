@@ -27,7 +27,7 @@ from pyro_lfm.distributions.pushforward import Pushforward
 
 
 @dataclass(frozen=True)
-class _Moments:
+class Moments:
     """A Gaussian over flat vectors: mean (..., D), and either standard deviations (..., D) or L (..., D, D)."""
 
     loc: torch.Tensor
@@ -35,18 +35,19 @@ class _Moments:
     tril: torch.Tensor | None = None
 
 
-def _moments(law: Any) -> _Moments | None:
+def gaussian_moments(law: Any) -> Moments | None:
+    """Of a Gaussian over events of any shape, in flat order; None for any other law."""
     if isinstance(law, Pushforward) and law.is_reshape:
-        return _moments(law.base_dist)
+        return gaussian_moments(law.base_dist)
     if isinstance(law, MultivariateNormal | LowRankMultivariateNormal):
-        return _Moments(law.loc, tril=law.scale_tril)
+        return Moments(law.loc, tril=law.scale_tril)
     events = len(law.event_shape)
     while isinstance(law, Independent):
         law = law.base_dist
     if not isinstance(law, Normal):
         return None
     start = law.loc.dim() - events
-    return _Moments(
+    return Moments(
         law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1)
     )
 
@@ -65,7 +66,7 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     >>> float(kl_closed_form(q, p))
     1.0
     """
-    gaussian_q, gaussian_p = _moments(q), _moments(p)
+    gaussian_q, gaussian_p = gaussian_moments(q), gaussian_moments(p)
     if gaussian_q is not None and gaussian_p is not None:
         return _kl_gaussian(gaussian_q, gaussian_p)
     for known in (_kl_log_normal, _kl_wishart):
@@ -80,7 +81,7 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
         return None
 
 
-def _kl_gaussian(q: _Moments, p: _Moments) -> torch.Tensor:
+def _kl_gaussian(q: Moments, p: Moments) -> torch.Tensor:
     gap = p.loc - q.loc
     if p.scale is not None:
         variance_q = q.scale.square() if q.scale is not None else q.tril.square().sum(-1)  # type: ignore[union-attr]
@@ -99,7 +100,7 @@ def _expand(matrix: torch.Tensor, batch: torch.Size) -> torch.Tensor:
     return matrix.expand(*batch, *matrix.shape[-2:])
 
 
-def _log_det(law: _Moments) -> torch.Tensor:
+def _log_det(law: Moments) -> torch.Tensor:
     scales = law.scale if law.scale is not None else law.tril.diagonal(dim1=-2, dim2=-1)  # type: ignore[union-attr]
     return 2 * scales.log().sum(-1)
 

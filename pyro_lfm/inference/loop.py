@@ -22,7 +22,7 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.snapshots import Best, Snapshot
 from pyro_lfm.inference.task import Task
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import Objective
 from pyro_lfm.runtime import Stream
 
 # Seconds between two looks at the progress bar, for which a GPU must be waited.
@@ -140,7 +140,7 @@ class Loop:
         """Objective, factor of the learning rates, and what is moved, at a step."""
         objective, rate, part = self.svi.objective, 1.0, "both"
         fraction = step / max(1, self.total_steps - 1)
-        if isinstance(objective, ELBO):
+        if isinstance(objective, Objective):
             objective = objective.at(fraction)
         if self.svi.schedule:
             rate = self.svi.schedule(fraction)

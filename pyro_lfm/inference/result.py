@@ -17,7 +17,7 @@ from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
@@ -88,7 +88,7 @@ class Fit:
 
     def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
         """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
-        objective = self._objective if isinstance(self._objective, ELBO) else ELBO()
+        objective = self._objective if isinstance(self._objective, Objective) else ELBO()
         objective = objective.at(1.0)
         batch, guide = self._rows(data)
         device = self.model.device

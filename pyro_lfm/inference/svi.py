@@ -34,7 +34,7 @@ class SVI(Inference):
 
     Args:
         guide: q(z | x): a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide.
-        objective: ``lfm.ELBO(...)`` or any ``pyro.infer.ELBO``.
+        objective: ``lfm.ELBO(...)``, any other ``lfm.Objective``, or any ``pyro.infer.ELBO``.
         epochs, steps: how long, in passes over the data or in optimisation steps; one of the two.
         batch_size: rows per step; shrunk to the data where it is larger.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer``.

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,11 +18,12 @@ import torch
 
 from pyro_lfm.errors import CompilationWarning
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.eager import Eager, laid_out_as
-from pyro_lfm.inference.engines.engine import Engine, Setup, told
-from pyro_lfm.inference.engines.fingerprint import changed, fingerprint, is_plain, plain_values
+from pyro_lfm.inference.engines.eager import Eager
+from pyro_lfm.inference.engines.engine import Engine, Setup
+from pyro_lfm.inference.engines.fingerprint import changed
+from pyro_lfm.inference.engines.recorded import Step
 from pyro_lfm.inference.failure import NotFinite
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import Objective
 
 LOG = logging.getLogger("pyro_lfm")
 
@@ -32,120 +33,10 @@ _COMPARE_EVERY = 1000
 _LOOK_SECONDS = 0.1
 # On a GPU, steps between two looks at the loss, for which it must be waited.
 _LOOK_EVERY = 50
-# How far a loss may be off, relative to itself, and a gradient, relative to the largest.
-_TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-4}
 # Channels from which a convolution is faster with channels last.
 _WIDE = 32
 # How often the programs' plain values may change before it is cheaper to stay with eager.
 _REBUILDS = 2
-
-
-class Step:
-    """The step of one batch size and part as a function of tensors: as Python, and as native code.
-
-    Its inputs are the rows of every name, their numbers, the weight of the KL, the rows of every table; its outputs
-    the loss per row, [bound, reconstruction, KL], and the gradients of the parameters and of the tables' rows.
-    """
-
-    def __init__(self, engine: Compiled, names: Sequence[str], objective: Any, part: str):
-        self.setup, self.names, self.objective = engine.setup, names, objective
-        self.tables = [t for t in engine.eager.tables if any(t.rows is p for p in engine.eager.parts[part])]
-        rows = {id(table.rows) for table in engine.eager.tables}
-        self.parameters = [p for p in engine.eager.parts[part] if id(p) not in rows]
-        self.compared_at = 0
-        self.rebuilt = 0
-
-    def python(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
-        """The step by running the programs."""
-        data, (index, weight, *gathered) = inputs[: len(self.names)], inputs[len(self.names) :]
-        batch = self.setup.batch(dict(zip(self.names, data, strict=True)), index)
-        objective = self.objective
-        if isinstance(objective, ELBO):
-            # As a tensor, so that a weight that changes is followed.
-            objective = objective.weighted(weight)
-        leaves = [rows.detach().requires_grad_() for rows in gathered]
-        for table, leaf in zip(self.tables, leaves, strict=True):
-            table.gathered = leaf
-        try:
-            loss = Eager.loss(self.setup, batch, objective)
-            wanted = [*self.parameters, *leaves]
-            found = torch.autograd.grad(loss / batch.total, wanted, allow_unused=True)
-        finally:
-            for table in self.tables:
-                table.gathered = None
-        self.used = [k for k, gradient in enumerate(found) if gradient is not None]
-        gradients = [laid_out_as(found[k], wanted[k]).detach() for k in self.used]
-        return [(loss / batch.total).detach(), told(objective, loss, batch.total), *gradients]
-
-    def build(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Makes the native code.
-
-        Raises:
-            NotRecordable: the programs cannot be recorded.
-        """
-        self._settle(inputs)
-        # In another order than the batch at hand: what hangs on values is found by the comparison on that.
-        trial = [*(value.flip(0) for value in inputs[: len(self.names) + 1]), inputs[len(self.names) + 1]]
-        trial += [rows.flip(0) for rows in inputs[len(self.names) + 2 :]]
-        with rewound(self.setup):
-            graph, self.external = tracing.record(self.python, trial)
-        self.refresh()
-        with rewound(self.setup):
-            self._native = tracing.native(graph, [*inputs, *self.known])
-        self.seen = self.fingerprint()
-
-    def _settle(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Runs the programs, so that what they make at their first run is made; none may change itself at each run."""
-        path = None
-        for _ in range(2):
-            with rewound(self.setup):
-                before = self.fingerprint()
-                self.python(*inputs)
-                path = changed(before, self.fingerprint())
-            if path is None:
-                return
-        raise tracing.NotRecordable(f"it changes {self.named(path)} whenever it runs")
-
-    def fingerprint(self) -> dict[str, Any]:
-        objective = {n: v for n, v in vars(self.objective).items() if n not in ("kl_weight", "last")}
-        autocast = torch.is_autocast_enabled(self.setup.model.device.type)
-        return {**fingerprint(*self.setup.programs), **objective, "autocast": autocast}
-
-    def named(self, path: str | None) -> str:
-        kind, _, rest = (path or "").partition(".")
-        return f"{('model', 'guide')[int(kind)]}.{rest}" if kind in ("0", "1") else str(path)
-
-    def refresh(self) -> None:
-        """Looks at the tensors that it reads anew: a parameter may have other memory than before."""
-        self.known = [value.detach() for value in self.external]
-
-    def __call__(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        with torch.no_grad():
-            return self._native(*inputs, *self.known)
-
-    def difference(self, inputs: Sequence[torch.Tensor]) -> str | None:
-        """How native code and programs differ on the same noise, in words; None where they agree."""
-        with rewound(self.setup):
-            expected = self.python(*inputs)
-        with rewound(self.setup):
-            found = self(inputs)
-        tolerance = _TOLERANCE.get(expected[0].dtype, 5e-2)
-        if torch.is_autocast_enabled(expected[0].device.type):
-            tolerance = 5e-2
-        if not expected[0].isfinite():
-            return None if not found[0].isfinite() else "the loss is not finite in eager only"
-        off = float((expected[0] - found[0]).abs())
-        if not off <= tolerance * (1 + float(expected[0].abs())):
-            return (
-                f"its loss is {float(found[0]):.7g} nats per row compiled, {float(expected[0]):.7g} in eager"
-            )
-        largest = max((float(g.abs().max()) for g in expected[2:] if g.numel()), default=0.0)
-        if not all(bool(g.isfinite().all()) for g in expected[2:]):
-            return None  # the step itself says so
-        for one, other in zip(expected[2:], found[2:], strict=True):
-            if one.numel() and not float((one - other).abs().max()) <= tolerance * largest:
-                return "its gradients are others compiled than in eager"
-        return None
 
 
 class Compiled(Engine):
@@ -162,8 +53,8 @@ class Compiled(Engine):
         self.setup, self.sizes, self.after, self.insist = setup, sizes, after, insist
         _channels_last(setup)
         self.eager = Eager(setup)
-        self.weight = torch.ones((), dtype=setup.model.dtype, device=setup.model.device)
-        self._kl_weight = 1.0
+        self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
+        self._weights: list[Any] = []
         self.steps: dict[tuple[int, str], Step | None] = {}
         self.kernels: dict[tuple[int, ...], Any] = {}
         self.number = 0
@@ -188,13 +79,13 @@ class Compiled(Engine):
         key = len(index), part
         if self.number <= self.after or key[0] not in self.sizes or self.steps.get(key, True) is None:
             return self.eager.step(rows, index, objective, rate, part)
-        kl_weight = getattr(objective, "kl_weight", 1.0)
-        if kl_weight != self._kl_weight:
-            self._kl_weight = kl_weight
-            self.weight.fill_(kl_weight)
-        step = self.steps.get(key) or Step(self, [*rows], objective, part)
+        weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
+        if weights != self._weights:
+            self._weights = weights
+            self.weights = self.weights.new_tensor(weights)
+        step = self.steps.get(key) or Step(self.eager, [*rows], objective, part)
         gathered = [table.rows.detach().index_select(0, index) for table in step.tables]
-        inputs = [*rows.values(), index, self.weight, *gathered]
+        inputs = [*rows.values(), index, self.weights, *gathered]
         if not self._ready(key, step, inputs, objective):
             return self.eager.step(rows, index, objective, rate, part)
         loss, parts, *gradients = step(inputs)
@@ -304,25 +195,3 @@ def _channels_last(setup: Setup) -> None:
         if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             if max(module.in_channels, module.out_channels) >= _WIDE:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-@contextmanager
-def rewound(setup: Setup) -> Iterator[None]:
-    """Puts random states, the programs' buffers and their plain values back, as if what was done had not been."""
-    device = setup.model.device
-    buffers = [(b, b.clone()) for program in setup.programs for b in program.buffers()]
-    values = plain_values(*setup.programs)
-    others = tracing.others_random()
-    random = torch.get_rng_state()
-    random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        torch.set_rng_state(random)
-        if random_there is not None:
-            torch.cuda.set_rng_state(random_there, device)
-        tracing.restore_others_random(others)
-        for buffer, value in buffers:
-            buffer.copy_(value)
-        for attributes, before in values:
-            attributes.update({n: v for n, v in before.items() if is_plain(attributes.get(n))})

@@ -12,7 +12,7 @@ import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.inference.failure import NotFinite
-from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives import Objective
 from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, flushing, isolated
 
@@ -98,8 +98,7 @@ def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
         bound = -loss.detach() / total
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2])
     kl = torch.stack([*last.kl.values()]).sum(0).mean()
-    reconstruction = last.reconstruction.mean()
-    return torch.stack([reconstruction - kl, reconstruction, kl])
+    return torch.stack([last.per_row.mean(), last.reconstruction.mean(), kl])
 
 
 def trainable(model: Program, guide: Program) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
@@ -126,7 +125,7 @@ def evaluate(
 ) -> tuple[float, float, float]:
     """Bound, reconstruction and KL of a batch, nats per row, without a step, in evaluation mode."""
     with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
-        if isinstance(objective, ELBO):
+        if isinstance(objective, Objective):
             objective = objective.at(1.0)
         loss = torch.as_tensor(objective.loss(model, guide, batch))
         bound, reconstruction, kl = told(objective, loss, batch.total).tolist()

@@ -8,10 +8,12 @@ steps against eager ones over all cases, and at run time by the engine, which co
 from __future__ import annotations
 
 import copy
+import logging
 import random
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -175,11 +177,25 @@ def native(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Funct
     for cpp_wrapper in (True, False) if on_cpu else (False,):
         options = {"fallback_random": True, "cpp_wrapper": cpp_wrapper}
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _quiet_compiler():
                 return torch._inductor.compile(copy.deepcopy(graph), list(inputs), options=options)
         except Exception as error:
             failed = error
     raise NotRecordable(f"the compiler failed: {str(failed).splitlines()[0]}") from failed
+
+
+@contextmanager
+def _quiet_compiler() -> Iterator[None]:
+    """Without inductor's remarks on its own code."""
+    log = logging.getLogger("torch._inductor.ir")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def adam_kernel(

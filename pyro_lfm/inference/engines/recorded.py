@@ -1,0 +1,150 @@
+"""A step as a function of tensors: as Python, recorded, and as native code that is held against the Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.eager import Eager, laid_out_as
+from pyro_lfm.inference.engines.engine import Setup, told
+from pyro_lfm.inference.engines.fingerprint import changed, fingerprint, is_plain, plain_values
+from pyro_lfm.objectives import Objective
+
+# How far a loss may be off, relative to itself, and a gradient, relative to the largest.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-4}
+
+
+class Step:
+    """The step of one batch size and part as a function of tensors: as Python, and as native code.
+
+    Its inputs are the rows of every name, their numbers, the weights of the objective's terms, the rows of every table;
+    its outputs the loss per row, [bound, reconstruction, KL], and the gradients of the parameters and of the tables' rows.
+    """
+
+    def __init__(self, eager: Eager, names: Sequence[str], objective: Any, part: str):
+        self.setup, self.names, self.objective = eager.setup, names, objective
+        self.tables = [t for t in eager.tables if any(t.rows is p for p in eager.parts[part])]
+        rows = {id(table.rows) for table in eager.tables}
+        self.parameters = [p for p in eager.parts[part] if id(p) not in rows]
+        self.compared_at = 0
+        self.rebuilt = 0
+
+    def python(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        """The step by running the programs."""
+        data, (index, weights, *gathered) = inputs[: len(self.names)], inputs[len(self.names) :]
+        batch = self.setup.batch(dict(zip(self.names, data, strict=True)), index)
+        objective = self.objective
+        if isinstance(objective, Objective):
+            # As tensors, so that a weight that changes is followed.
+            objective = objective.weighted(dict(zip(objective.weights, weights, strict=False)))
+        leaves = [rows.detach().requires_grad_() for rows in gathered]
+        for table, leaf in zip(self.tables, leaves, strict=True):
+            table.gathered = leaf
+        try:
+            loss = Eager.loss(self.setup, batch, objective)
+            wanted = [*self.parameters, *leaves]
+            found = torch.autograd.grad(loss / batch.total, wanted, allow_unused=True)
+        finally:
+            for table in self.tables:
+                table.gathered = None
+        self.used = [k for k, gradient in enumerate(found) if gradient is not None]
+        gradients = [laid_out_as(found[k], wanted[k]).detach() for k in self.used]
+        return [(loss / batch.total).detach(), told(objective, loss, batch.total), *gradients]
+
+    def build(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Makes the native code.
+
+        Raises:
+            NotRecordable: the programs cannot be recorded.
+        """
+        self._settle(inputs)
+        # In another order than the batch at hand: what hangs on values is found by the comparison on that.
+        trial = [*(value.flip(0) for value in inputs[: len(self.names) + 1]), inputs[len(self.names) + 1]]
+        trial += [rows.flip(0) for rows in inputs[len(self.names) + 2 :]]
+        with rewound(self.setup):
+            graph, self.external = tracing.record(self.python, trial)
+        self.refresh()
+        with rewound(self.setup):
+            self._native = tracing.native(graph, [*inputs, *self.known])
+        self.seen = self.fingerprint()
+
+    def _settle(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Runs the programs, so that what they make at their first run is made; none may change itself at each run."""
+        path = None
+        for _ in range(2):
+            with rewound(self.setup):
+                before = self.fingerprint()
+                self.python(*inputs)
+                path = changed(before, self.fingerprint())
+            if path is None:
+                return
+        raise tracing.NotRecordable(f"it changes {self.named(path)} whenever it runs")
+
+    def fingerprint(self) -> dict[str, Any]:
+        inner = [part for part in vars(self.objective).values() if isinstance(part, Objective)]
+        found = fingerprint(*self.setup.programs, self.objective, *inner)
+        # Weights are inputs, and may change.
+        found = {path: value for path, value in found.items() if path[0] in "01" or "weight" not in path}
+        return {**found, "autocast": torch.is_autocast_enabled(self.setup.model.device.type)}
+
+    def named(self, path: str | None) -> str:
+        kind, _, rest = (path or "").partition(".")
+        return f"{('model', 'guide')[int(kind)]}.{rest}" if kind in ("0", "1") else str(path)
+
+    def refresh(self) -> None:
+        """Looks at the tensors that it reads anew: a parameter may have other memory than before."""
+        self.known = [value.detach() for value in self.external]
+
+    def __call__(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        with torch.no_grad():
+            return self._native(*inputs, *self.known)
+
+    def difference(self, inputs: Sequence[torch.Tensor]) -> str | None:
+        """How native code and programs differ on the same noise, in words; None where they agree."""
+        with rewound(self.setup):
+            expected = self.python(*inputs)
+        with rewound(self.setup):
+            found = self(inputs)
+        tolerance = _TOLERANCE.get(expected[0].dtype, 5e-2)
+        if torch.is_autocast_enabled(expected[0].device.type):
+            tolerance = 5e-2
+        if not expected[0].isfinite():
+            return None if not found[0].isfinite() else "the loss is not finite in eager only"
+        off = float((expected[0] - found[0]).abs())
+        if not off <= tolerance * (1 + float(expected[0].abs())):
+            return (
+                f"its loss is {float(found[0]):.7g} nats per row compiled, {float(expected[0]):.7g} in eager"
+            )
+        largest = max((float(g.abs().max()) for g in expected[2:] if g.numel()), default=0.0)
+        if not all(bool(g.isfinite().all()) for g in expected[2:]):
+            return None  # the step itself says so
+        for one, other in zip(expected[2:], found[2:], strict=True):
+            if one.numel() and not float((one - other).abs().max()) <= tolerance * largest:
+                return "its gradients are others compiled than in eager"
+        return None
+
+
+@contextmanager
+def rewound(setup: Setup) -> Iterator[None]:
+    """Puts random states, the programs' buffers and their plain values back, as if what was done had not been."""
+    device = setup.model.device
+    buffers = [(b, b.clone()) for program in setup.programs for b in program.buffers()]
+    values = plain_values(*setup.programs)
+    others = tracing.others_random()
+    random = torch.get_rng_state()
+    random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(random)
+        if random_there is not None:
+            torch.cuda.set_rng_state(random_there, device)
+        tracing.restore_others_random(others)
+        for buffer, value in buffers:
+            buffer.copy_(value)
+        for attributes, before in values:
+            attributes.update({n: v for n, v in before.items() if is_plain(attributes.get(n))})

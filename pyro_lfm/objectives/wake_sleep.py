@@ -1,0 +1,84 @@
+"""Reweighted wake-sleep: importance weights for θ and for φ, and no gradient through any draw."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pyro_lfm.bounds import Bound
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.objective import Names
+from pyro_lfm.objectives.run import HeldDraws, Run
+from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, tilted
+from pyro_lfm.summation import Plan
+
+
+class ReweightedWakeSleep(Weighted):
+    """Raises L_S in θ, and E_p(z|x)[log q(z | x)] in φ, with the same weights of draws zₛ ~ q(z | x), row by row.
+
+    ∇θ = Σₛ w̃ₛ ∇θ log p(x, zₛ) and ∇φ = Σₛ w̃ₛ ∇φ log q(zₛ | x) with w̃ₛ ∝ p(x, zₛ) / q(zₛ | x) and Σₛ w̃ₛ = 1: the wake phases.
+    φ lowers KL(p(z | x) ‖ q(z | x)), which covers the posterior, where a bound would be lowered by KL(q ‖ p): no bound is
+    climbed in φ, and its gradient is biased by O(1/S). No gradient passes through a draw, so that any latent will do,
+    discrete ones too; those that can be are summed out, as for ``ImportanceWeightedELBO``.
+
+    In the history, bound is L_S, a bound on log p(x) for any φ; reconstruction and kl are as for
+    ``ImportanceWeightedELBO``.
+
+    Args:
+        particles: draws of z per row, S ≥ 2 to learn φ (the share of a single draw is 1 whatever it is).
+        enumerate: "auto" sums discrete latents of a row out; "never" draws them.
+
+    Raises:
+        DeclarationError: an argument out of its range; in use, a latent that all rows share (a parameter with a prior):
+            its weights would be those of whole data sets.
+
+    Source: Bornschein and Bengio (2015), equations 5 and 8 (wake-phase q).
+
+    >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> ReweightedWakeSleep(particles=10).bound(model, guide, model.sample(3)["x"]).per_row.shape
+    torch.Size([3])
+    """
+
+    gradient = "wake-phase"
+
+    def __init__(self, particles: int = 5, enumerate: Literal["auto", "never"] = "auto"):
+        super().__init__(particles, enumerate)
+        if self.particles == 1:
+            raise DeclarationError(
+                "particles must be an int of at least 2; got 1: a single draw has share 1, whatever it is"
+            )
+
+    def traces(
+        self, model: Any, guide: Any, args: Any, kwargs: Any, layout: Plan | None = None
+    ) -> tuple[Any, Any]:
+        with HeldDraws():
+            return super().traces(model, guide, args, kwargs, layout)
+
+    def estimate(self, run: Run) -> Bound:
+        self._check(run)
+        terms = Terms.of(run, run.q)
+        held = {name: log_q.detach() for name, log_q in terms.log_q.items()}
+        wake = Terms(terms.likelihood, terms.outside, terms.log_p, held)
+        value, share = tilted(wake.log_weights(run), run.rows.log_weights, 0.0)
+        bound = self._gather(run, wake, value)
+        follow = run.rows.add_up(terms.log_q.values())
+        objective = bound.objective + gradient_alone((share * follow).sum((0, 1)).mean())
+        return Bound(objective, bound.per_row, bound.reconstruction, bound.kl, bound.total)
+
+    def _check(self, run: Run) -> None:
+        if run.shared:
+            raise DeclarationError(
+                f"ReweightedWakeSleep weighs draws row by row; {', '.join(run.shared)} stands outside the plate over "
+                "rows: use lfm.ImportanceWeightedELBO() or lfm.ELBO()"
+            )
+
+    def _formula(self, names: Names, row: str) -> str:
+        z, x = names.latents, names.observed
+        return (
+            f"theta: log p({x}) >= E_q[log 1/{self.particles} sum_s p({x}, {z}) / {names.guide}], row by row\n"
+            f"phi: raises E_p({z} | {x})[log {names.guide}], no bound on log p({x})"
+        )
+
+    def __repr__(self) -> str:
+        return f"ReweightedWakeSleep(particles={self.particles}, enumerate={self.enumerate!r})"

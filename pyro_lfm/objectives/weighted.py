@@ -1,0 +1,315 @@
+"""Bounds made of importance weights, row by row: log p(x) estimated from several draws of each row's latents."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.bounds import Bound, inside
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.objective import Names, Objective
+from pyro_lfm.objectives.run import RowDraws, Run, Sites, with_values
+from pyro_lfm.shapes import number
+
+GRADIENTS = ("reparametrized", "sticking-the-landing", "doubly-reparametrized")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The logarithms of which weights are made; each has shape (values or 1, draws or 1, rows or 1).
+
+    Attributes:
+        likelihood: of each observed site of the rows; outside: of those outside the plate, divided by N.
+        log_p, log_q: of each latent; of a shared one divided by N.
+    """
+
+    likelihood: list[Tensor]
+    outside: list[Tensor]
+    log_p: dict[str, Tensor]
+    log_q: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, run: Run, laws: Sites) -> Terms:
+        """Args: laws: the guide's sites from which log q is taken."""
+        return cls(
+            run.log_likelihood(inside),
+            run.log_likelihood(lambda site: not inside(site)),
+            {name: run.log_p(name) for name in run.p},
+            {name: run.log_q(name, laws) for name in run.p},
+        )
+
+    def log_weights(self, run: Run) -> Tensor:
+        """log [p(x, c, z) / q(z | c, x)] of each value c of what is summed out and each draw z of a row."""
+        row = [*run.drawn, *run.layout.values]
+        above = [*self.likelihood, *(self.log_p[name] for name in row)]
+        return run.rows.add_up([*above, *(-self.log_q[name] for name in run.drawn)])
+
+
+def tilted(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
+    """1/(1 − α) log 1/S Σₛ Σ_c q(c) [w_cs / q(c)]^(1−α) of each row, and the share of each term, a constant.
+
+    Args:
+        log_w: log [p(x, c, z) / q(z | c, x)], (values or 1, S, rows).
+        log_c: log q(c), or None where nothing is summed out.
+    """
+    draws = log_w.shape[1]
+    if alpha == 1:
+        share = torch.full_like(log_w, 1 / draws) if log_c is None else log_c.exp() / draws
+        return (share * (log_w if log_c is None else log_w - log_c)).sum((0, 1)), share.detach()
+    exponent = (1 - alpha) * log_w
+    if alpha and log_c is not None:
+        exponent = exponent + alpha * log_c
+    total = exponent.logsumexp((0, 1))
+    return (total - math.log(draws)) / (1 - alpha), (exponent - total).exp().detach()
+
+
+class Weighted(Objective):
+    """What bounds made of importance weights have in common; see ``ImportanceWeightedELBO``."""
+
+    _plate = RowDraws
+    _sums_shared = False
+    alpha: float = 0.0
+    gradient: str = "reparametrized"
+
+    def estimate(self, run: Run) -> Bound:
+        self._check(run)
+        terms = Terms.of(run, self._laws(run))
+        log_c = run.rows.log_weights
+        value, share = tilted(terms.log_weights(run), log_c, self.alpha)
+        if self.gradient == "doubly-reparametrized" and self.particles > 1:
+            _pass_through_draws(run, share.sum(0))
+        bound = self._gather(run, terms, value)
+        objective = bound.objective + _scores(run, value.detach(), bound.objective.detach())
+        if log_c is not None and self.alpha == 0:
+            # q(c | ·) has dropped out of the weights: it follows the posterior of c at the draws.
+            fresh = run.at_held_draws()
+            follow = run.rows.add_up([run.log_q(name, fresh) for name in run.layout.values])
+            objective = objective + gradient_alone((share * follow).sum((0, 1)).mean())
+        return Bound(objective, bound.per_row, bound.reconstruction, bound.kl, bound.total)
+
+    def log_weights(self, model: Any, guide: Any, batch: Any) -> Tensor:
+        """log [p(x, z) / q(z | x)] of each draw and row, (S, B); latents that are summed out are.
+
+        Raises:
+            DeclarationError: some latent is shared by all rows, so that a row has no weight of its own.
+        """
+        run = self.run(model, guide, (batch,), {})
+        if run.shared:
+            raise DeclarationError(
+                f"{', '.join(run.shared)} is shared by all rows: a row has no importance weights of its own"
+            )
+        return Terms.of(run, run.q).log_weights(run).logsumexp(0)
+
+    def _laws(self, run: Run) -> Sites:
+        """The guide's laws from which the weights' log q is taken."""
+        if self.gradient == "reparametrized":
+            return run.q
+        # What rows share is, for the law of a row's latents, a parameter like others.
+        return run.held(run.shared if self.gradient == "doubly-reparametrized" else [])
+
+    def _gather(self, run: Run, terms: Terms, value: Tensor) -> Bound:
+        """Each row's own bound, less what the shared latents cost, and the averages over the draws to be reported."""
+        rows = run.rows
+        kls = {name: terms.log_q[name] - terms.log_p[name] for name in run.p}
+        for name in run.shared:
+            closed = None if self.gradient == "sticking-the-landing" else run.closed_form(name)
+            if closed is not None:
+                kls[name] = closed
+            elif self.gradient == "doubly-reparametrized":
+                kls[name] = run.log_q(name) - terms.log_p[name]
+        for term in [*terms.outside, *(-kls[name] for name in run.shared)]:
+            value = value + rows.add_up([term]).mean((0, 1))
+        seen = rows.expect(rows.add_up([*terms.likelihood, *terms.outside])).mean(0).detach()
+        costs = {name: rows.expect(rows.add_up([kl])).mean(0).detach() for name, kl in kls.items()}
+        return Bound(value.mean(), value.detach(), seen, costs, rows.total)
+
+    def _check(self, run: Run) -> None:
+        """Raises DeclarationError where the gradient is not to be had, naming the latent."""
+        kind = self.gradient
+        if kind == "reparametrized":
+            return
+        if run.scored:
+            raise DeclarationError(
+                f'gradient="{kind}": {", ".join(run.scored)} has no reparametrization; use '
+                'gradient="reparametrized", which gives such latents the score-function gradient'
+            )
+        spread = [name for name in run.drawn if _values_of(run, name) > 1]
+        if kind == "doubly-reparametrized" and spread:
+            raise DeclarationError(
+                f'gradient="{kind}": the guide draws {", ".join(spread)} knowing {", ".join(run.layout.values)}, '
+                'which is summed out; use gradient="reparametrized"'
+            )
+
+    def _seen_by_model(self, q: Any) -> Any:
+        if self.gradient != "doubly-reparametrized":
+            return q
+        # Tensors of their own, so that what flows back from the weights can be told from what flows between draws.
+        return with_values(q, lambda site: site["value"].view_as(site["value"]))
+
+    @abstractmethod
+    def _formula(self, names: Names, row: str) -> str:
+        """The bound as a formula; ``row``: the latents of a row."""
+
+    def describe(self, names: Names, run: Run) -> list[str]:
+        row = ", ".join([*run.drawn, *run.layout.values])
+        scored = ""
+        if run.scored and self.gradient == "reparametrized":
+            scored = f"; score function for {', '.join(run.scored)}"
+        count = f"{self.particles} draw{'s' if self.particles > 1 else ''}"
+        lines = [self._formula(names, row), f"  E_q: {count} per row, {self.gradient} gradient{scored}"]
+        for name, values in run.layout.values.items():
+            how = "" if self.alpha else f"; q({name} | .) follows the posterior of {name} at the draws"
+            lines.append(f"  {name}: summed out exactly within the weights, {len(values)} values{how}")
+        for name in run.shared:
+            how = "Monte Carlo" if self.gradient == "sticking-the-landing" else run.how(name)
+            lines.append(f"  {name}: shared by all rows, drawn once; - KL(q || p) / N per row: {how}")
+        return lines
+
+
+def gradient_alone(term: Tensor) -> Tensor:
+    """Zero, with the gradient of a term."""
+    return term - term.detach()
+
+
+def _scores(run: Run, value: Tensor, whole: Tensor) -> Tensor:
+    """∇E_q[f] = E_q[∇f + f ∇log q]: zero with the second gradient, a row's own f for a row's latent."""
+    found = torch.zeros_like(whole)
+    for name in run.scored:
+        site = run.q[name]
+        log_q = run.rows.plain(site["fn"].log_prob(site["value"]), site)
+        part = (value * log_q.sum((0, 1))).mean() if inside(site) else whole * log_q.sum()
+        found = found + gradient_alone(part)
+    return found
+
+
+def _values_of(run: Run, name: str) -> int:
+    """Under how many values of what is summed out a latent is drawn."""
+    site = run.q[name]
+    shape = site["value"].shape[: site["value"].dim() - site["fn"].event_dim]
+    return shape[: max(0, len(shape) - 1 - run.layout.nesting)].numel()
+
+
+def _pass_through_draws(run: Run, share: Tensor) -> None:
+    """Gradients that flow from the weights into the draws of a row are multiplied by the draw's share, (S, rows)."""
+    for name in run.drawn:
+        site = run.p[name]
+        between, event = (1,) * (run.layout.nesting - 1), (1,) * site["fn"].event_dim
+        factor = share.reshape(len(share), *between, share.shape[1], *event)
+        if site["value"].requires_grad:
+            site["value"].register_hook(lambda gradient, factor=factor: gradient * factor)
+
+
+class ImportanceWeightedELBO(Weighted):
+    """L_S = E_q[log 1/S Σₛ p(x, zₛ) / q(zₛ | x)] per row, in nats: ELBO ≤ L_S ≤ L_{S+1} ≤ log p(x), for S = 1 the ELBO.
+
+    The weights are a row's own: the bound of a batch is the mean of its rows' bounds. What all rows share (a parameter
+    with a prior) is drawn once for all draws of the rows and stays outside the logarithm: E_q(w)[Σₙ L_S(xₙ | w)] −
+    KL(q(w) ‖ p(w)) is a bound on log p of all rows, and minibatches give unbiased estimates of it; weights of whole
+    data sets would allow neither. ``kl_weight`` and free bits belong to ``ELBO``: here is no KL to weigh.
+
+    Args:
+        particles: draws of z per row, S ≥ 1, taken together.
+        gradient: of φ. "reparametrized" is the plain one, whose signal-to-noise ratio falls like 1/√S (Rainforth et al.,
+            2018). "doubly-reparametrized" is unbiased too, and its ratio rises. "sticking-the-landing" holds the
+            parameters in log q: no variance where q is exact, but biased for S > 1 elsewhere.
+        enumerate: "auto" sums discrete latents of a row out as ``ELBO`` does, within the weights:
+            wₛ = Σ_c p(x, c, zₛ) / q(zₛ | c, x). q(c | ·) cancels and has no gradient from the bound, which for S = 1
+            lies above the ELBO; it follows p(c | x, zₛ) instead, by the gradient of Σₛ w̃ₛ Σ_c p(c | x, zₛ) log q(c | ·).
+            "never" draws them.
+
+    Other latents without a reparametrization get the plain score-function gradient, f ∇log q.
+
+    In the history, bound is L_S; reconstruction and kl are E_q[log p(x | z)] and E_q[log q(z | x) − log p(z)] at the same
+    draws, so that bound − (reconstruction − kl) is what the weighting gains over the ELBO.
+
+    Raises:
+        DeclarationError: an argument out of its range; in use, a gradient that a latent does not allow: one without a
+            reparametrization, or, doubly reparametrized, one drawn knowing what is summed out.
+
+    Source: Burda, Grosse and Salakhutdinov (2016), equations 8 and 14; Roeder, Wu and Duvenaud (2017), section 6; Tucker,
+    Lawson, Gu and Maddison (2019), equation 8.
+
+    >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> objective = ImportanceWeightedELBO(particles=20, gradient="doubly-reparametrized")
+    >>> bound = objective.bound(model, guide, torch.zeros(3, 5))
+    >>> bound.per_row.shape, bool((bound.per_row >= bound.reconstruction - bound.kl["z"]).all())
+    (torch.Size([3]), True)
+    """
+
+    def __init__(
+        self,
+        particles: int = 5,
+        gradient: Literal[
+            "reparametrized", "sticking-the-landing", "doubly-reparametrized"
+        ] = "reparametrized",
+        enumerate: Literal["auto", "never"] = "auto",
+    ):
+        if gradient not in GRADIENTS:
+            raise DeclarationError(
+                f"gradient must be one of {', '.join(repr(g) for g in GRADIENTS)}; got {gradient!r}"
+            )
+        super().__init__(particles, enumerate)
+        self.gradient = gradient
+
+    def _formula(self, names: Names, row: str) -> str:
+        return f"log p({names.observed}) >= {_mean_weight(names, self.particles, row)}, row by row"
+
+    def __repr__(self) -> str:
+        return (
+            f"ImportanceWeightedELBO(particles={self.particles}, gradient={self.gradient!r}, "
+            f"enumerate={self.enumerate!r})"
+        )
+
+
+class RenyiELBO(Weighted):
+    """The variational Rényi bound, per row: L_α = 1/(1 − α) log E_q[(p(x, z) / q(z | x))^(1−α)], in nats.
+
+    It falls in α: α → 1 is the ELBO, α = 0 is log p(x), of which S draws give the importance-weighted bound. Its
+    estimate, 1/(1 − α) log 1/S Σₛ wₛ^(1−α), lies below L_α in expectation for α < 1, and between L_α and the ELBO for
+    α > 1: always below log p(x). Latents that all rows share, the history, and latents without a reparametrization are as
+    for ``ImportanceWeightedELBO``.
+
+    Args:
+        alpha: α ≥ 0. (A negative one would be an upper bound on log p(x), estimated from below: neither.)
+        particles: draws of z per row, S ≥ 1, taken together; one draw gives the ELBO whatever α.
+        enumerate: "auto" sums discrete latents of a row out: E_q(c)[w^(1−α)] = Σ_c q(c | ·) w_c^(1−α). "never" draws them.
+
+    Raises:
+        DeclarationError: an argument out of its range.
+
+    Source: Li and Turner (2016), equations 4 and 6, theorem 2.
+
+    >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> RenyiELBO(alpha=0.5, particles=10).bound(model, guide, torch.zeros(3, 5)).per_row.shape
+    torch.Size([3])
+    """
+
+    def __init__(self, alpha: float, particles: int = 5, enumerate: Literal["auto", "never"] = "auto"):
+        super().__init__(particles, enumerate)
+        self.alpha = number("alpha", alpha, least=0.0)
+
+    def _formula(self, names: Names, row: str) -> str:
+        if self.alpha == 1:
+            weights = f"E_q[log p({names.observed}, {names.latents}) - log {names.guide}]"
+        else:
+            weights = _mean_weight(names, self.particles, row, 1 - self.alpha)
+        return f"log p({names.observed}) >= {weights}, row by row"
+
+    def __repr__(self) -> str:
+        return f"RenyiELBO(alpha={self.alpha}, particles={self.particles}, enumerate={self.enumerate!r})"
+
+
+def _mean_weight(names: Names, particles: int, row: str, power: float = 1.0) -> str:
+    ratio = f"p({names.observed}, {row}) / q({row} | {names.observed})"
+    if power == 1:
+        return f"E_q[log 1/{particles} sum_s {ratio}]"
+    return f"1/({power:g}) E_q[log 1/{particles} sum_s ({ratio})^({power:g})]"
