@@ -1,9 +1,9 @@
-"""Factors: conditional distributions p(value | parents), the one kind of part that models and guides are made of."""
+"""The factor: a family of distributions whose parameters come from sources."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -259,34 +259,6 @@ def _names(given: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
     return tuple(names)
-
-
-class Factors(nn.ModuleDict):
-    """Factors by name; unlike those of modules a name may hold dots, as latent weights of a program do.
-
-    >>> factors = Factors()
-    >>> factors["net.weight"] = Prior(2)
-    >>> list(factors), "net.weight" in factors
-    (['net.weight'], True)
-    """
-
-    def __setitem__(self, name: str, factor: nn.Module) -> None:
-        super().__setitem__(name.replace(".", "$"), factor)
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(name.replace(".", "$"))
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(str(name).replace(".", "$"))
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.replace("$", ".") for name in super().__iter__())
-
-    def keys(self) -> Any:
-        return list(self)
-
-    def items(self) -> Any:
-        return [(name, self[name]) for name in self]
 
 
 def _split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,5 @@
+"""Priors p(z)."""
+
+from pyro_lfm.priors.standard import StandardNormal
+
+__all__ = ["StandardNormal"]
