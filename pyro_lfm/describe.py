@@ -53,13 +53,20 @@ def _law(name: str, parents: Any, words: str, shape: torch.Size) -> str:
 
 def _model(model: AnyModel) -> list[str]:
     sites = model.sites
-    joint = f"p({', '.join(sites.all)})"
+    joint = _conditional("p", ", ".join(n for n in sites.all if n not in model.covariates), model.covariates)
     if not isinstance(model, Model):
         laws = [f"  {v.name}, event {tuple(v.shape)}, support {v.support}" for v in sites.all.values()]
         return [f"{joint}: a Pyro program, {type(model).__name__}", *laws]
-    product = " ".join(_conditional("p", name, parents) for name, parents in model.wiring.items())
+    product = " ".join(
+        _conditional("p", name, parents)
+        for name, parents in model.wiring.items()
+        if name not in model.covariates
+    )
     laws = []
     for name, parents in model.wiring.items():
+        if name in model.covariates:
+            laws.append(f"  {name}: {model.factors[name].describe()}, event {tuple(sites.all[name].shape)}")
+            continue
         words = model.factors[name].describe() if name in model.factors else _prior(model, name)
         laws.append(_law(name, parents, words, sites.all[name].shape))
     return [f"{joint} = {product}", *laws]
@@ -87,11 +94,16 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
 def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
     if not isinstance(objective, ELBO):
         return [f"objective: pyro.infer.{type(objective).__name__}, as Pyro computes it"]
-    latents, observed = ", ".join(model.latents), ", ".join(model.observed)
+    latents, observed = (
+        ", ".join(model.latents),
+        ", ".join(n for n in model.observed if n not in model.covariates),
+    )
+    known = "".join(f", {name}" for name in model.covariates)
     weight = objective.kl_weight
     beta = "beta(t) " if callable(weight) else "" if weight == 1 else f"{weight:g} "
     kl = f"KL({_conditional('q', latents, model.observed)} || p({latents}))"
-    lines = [f"log p({observed}) >= E_q[log p({observed} | {latents})] - {beta}{kl}"]
+    left = _conditional("p", observed, model.covariates)
+    lines = [f"log {left} >= E_q[log p({observed} | {latents}{known})] - {beta}{kl}"]
     if callable(weight) or weight != 1:
         lines[0] = lines[0].replace(
             "log p", "objective (a bound on log p only for weights of at least 1): log p", 1

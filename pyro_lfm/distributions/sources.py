@@ -221,7 +221,7 @@ Source = Learned | Fixed | PerRow | Linear | nn.Module | Callable[[int, int], nn
 
 def reads_parents(source: Any) -> bool:
     """Whether a source is a network of the parents."""
-    return source is not None and not isinstance(source, Learned | Fixed | PerRow | Stochastic)
+    return source is not None and not isinstance(source, Learned | Fixed | PerRow | Stochastic | str)
 
 
 def constant(

@@ -8,6 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions.logistic import ordered_logistic
 from pyro_lfm.distributions.parameter_priors import Dirichlet, Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
@@ -84,3 +85,52 @@ class Categorical(Factor):
 
     def distribution(self, logits: torch.Tensor) -> Any:
         return dist.Categorical(logits=logits, validate_args=False)
+
+
+class OrderedLogistic(Factor):
+    """x_d | parents: one of L ordered levels 0 .. L − 1, P(x_d ≤ k) = sigmoid(cutpoints_dk − predictor_d), independent.
+
+    Args:
+        event: size D, or a shape.
+        levels: how many, L.
+        predictor: source of one number for each entry, which moves it up and down the levels.
+        cutpoints: source of L − 1 numbers for each entry; they are cumulative sums of positive steps, so in order
+            whatever is learned. By default one set for each column.
+        given, network: see ``Factor``.
+
+    Source: McCullagh (1980), "Regression models for ordinal data".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> grades = OrderedLogistic(1, 3, predictor=Fixed(0.0), cutpoints=Fixed([-1.0, 1.0]))
+    >>> grades.build("x", [])().mean
+    tensor([1.])
+    """
+
+    constraints = {"cutpoints": dist.constraints.ordered_vector}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        levels: int = 5,
+        predictor: Any = None,
+        cutpoints: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"predictor": predictor, "cutpoints": cutpoints}
+        super().__init__(event, sources, given=given, network=network)
+        self.levels = whole("levels", levels, least=2)
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return self.shape if parameter == "predictor" else torch.Size((*self.shape, self.levels - 1))
+
+    def start(self, parameter: str) -> torch.Tensor:
+        if parameter == "predictor":
+            return torch.zeros(self.shape)
+        # About as probable one as the other where the predictor is 0.
+        even = torch.logit(torch.arange(1, self.levels) / self.levels)
+        return self.to_raw(parameter, even).expand(self.raw_shape(parameter)).clone()
+
+    def distribution(self, predictor: torch.Tensor, cutpoints: torch.Tensor) -> Any:
+        return ordered_logistic(predictor, cutpoints).to_event(len(self.shape))
