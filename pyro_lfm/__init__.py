@@ -44,7 +44,7 @@ from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fi
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.priors import StandardNormal
+from pyro_lfm.priors import FlowPrior, StandardNormal
 
 __all__ = [
     "ARD",
@@ -74,6 +74,7 @@ __all__ = [
     "FactorisedPosterior",
     "Fit",
     "Fixed",
+    "FlowPrior",
     "Full",
     "Gamma",
     "GammaFactor",

@@ -166,6 +166,7 @@ PRIORS = {
     "gamma": lambda: lfm.GammaFactor(K, concentration=lfm.Learned(2.0)),
     "log-normal": lambda: lfm.LogNormal(K),
     "dirichlet": lambda: lfm.DirichletFactor(K),
+    "flow": lambda: lfm.FlowPrior(K, layers=2),
     "logistic-normal": lambda: lfm.LogisticNormal(K, covariance=lfm.Full()),
 }
 
