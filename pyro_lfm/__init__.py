@@ -4,6 +4,7 @@ from pyro_lfm import data, plots, testing
 from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
+from pyro_lfm.distributions.horseshoe import Horseshoe
 from pyro_lfm.distributions.lookup import Lookup
 from pyro_lfm.distributions.parameter_priors import (
     ARD,
@@ -80,6 +81,7 @@ __all__ = [
     "GammaFactor",
     "Gaussian",
     "Guide",
+    "Horseshoe",
     "Isotropic",
     "Laplace",
     "Learned",
