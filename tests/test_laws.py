@@ -7,6 +7,7 @@ import torch
 from pyro.distributions import transforms
 from torch.distributions import MultivariateNormal, constraints
 from torch.distributions.transforms import ExpTransform
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_lfm as lfm
 from pyro_lfm.distributions.masking import observed_part
@@ -187,3 +188,23 @@ def test_the_mean_of_a_law_is_that_of_its_draws(case):
         count = 20_000 if not isinstance(law, Pushforward) else 1 / (1 / 20_000 + 1 / 4_000)
         assert expected.shape == draws.shape[1:]
         assert ((draws.mean(0) - expected).abs() <= 6 * draws.std(0) / count**0.5 + 1e-12).all()
+
+
+@pytest.mark.parametrize("case", LAWS)
+def test_log_prob_and_draws_are_one_graph(case, monkeypatch):
+    """No value decides what is computed, torch's validation of arguments apart: engines may trace them."""
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
+    torch.manual_seed(0)
+    name, part = LAWS[case]
+    model = cases.one_latent(**{"prior" if name == "z" else "likelihood": part})
+    factor = model.factors[name]
+    parents = [
+        torch.full((2,), 3.0) if p in model.covariates else torch.randn(2, cases.K) for p in model.given[name]
+    ]
+    law = factor(*parents)
+    x = law.sample()
+    traced = make_fx(lambda value, *given: factor(*given).log_prob(value))(x, *parents)
+    torch.testing.assert_close(traced(x, *parents), law.log_prob(x))
+    if law.has_rsample:
+        drawn = make_fx(lambda *given: factor(*given).rsample())(*parents)(*parents)
+        assert drawn.shape == x.shape
