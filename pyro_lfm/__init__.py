@@ -4,6 +4,7 @@ from pyro_lfm import data, evaluate, plots, schedules, testing
 from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
+from pyro_lfm.distributions.horseshoe import Horseshoe
 from pyro_lfm.distributions.lookup import Lookup
 from pyro_lfm.distributions.parameter_priors import (
     ARD,
@@ -23,8 +24,29 @@ from pyro_lfm.errors import (
     ShapeError,
     TrainingError,
 )
-from pyro_lfm.factors import Factor, Prior
-from pyro_lfm.families import Bernoulli, Categorical, Gaussian, Poisson
+from pyro_lfm.factors import Covariate, Factor, Prior
+from pyro_lfm.families import (
+    Bernoulli,
+    BetaFactor,
+    Binomial,
+    Categorical,
+    ContinuousBernoulli,
+    DirichletFactor,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    GammaFactor,
+    Gaussian,
+    Laplace,
+    LogisticNormal,
+    LogNormal,
+    MixtureOfGaussians,
+    NegativeBinomial,
+    OrderedLogistic,
+    Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+)
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
 from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
@@ -41,7 +63,7 @@ from pyro_lfm.objectives import (
     TotalCorrelation,
 )
 from pyro_lfm.optimizers import clipped
-from pyro_lfm.priors import StandardNormal
+from pyro_lfm.priors import FlowPrior, StandardNormal
 
 __all__ = [
     "ARD",
@@ -52,35 +74,51 @@ __all__ = [
     "Batch",
     "Bernoulli",
     "Beta",
+    "BetaFactor",
+    "Binomial",
     "Categorical",
     "CompilationWarning",
+    "ContinuousBernoulli",
     "Convolutional",
     "Covariance",
+    "Covariate",
     "DataError",
     "DeclarationError",
     "Diagonal",
     "Dirichlet",
+    "DirichletFactor",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
     "ExactPosterior",
     "Factor",
     "FactorisedPosterior",
     "Fit",
     "Fixed",
+    "FlowPrior",
     "Full",
     "Gamma",
+    "GammaFactor",
     "Gaussian",
     "Guide",
+    "Horseshoe",
     "ImportanceWeightedELBO",
     "Isotropic",
+    "Laplace",
     "Learned",
     "Linear",
+    "LogNormal",
+    "LogisticNormal",
     "Lookup",
     "LowRank",
     "MaximumMeanDiscrepancy",
+    "MixtureOfGaussians",
     "Model",
+    "NegativeBinomial",
     "Normal",
     "NormalGamma",
     "NormalWishart",
     "Objective",
+    "OrderedLogistic",
     "Penalised",
     "Penalty",
     "PerRow",
@@ -93,10 +131,13 @@ __all__ = [
     "ScaleFloorWarning",
     "ShapeError",
     "StandardNormal",
+    "StudentT",
     "TotalCorrelation",
     "TrainingError",
     "VariationalBayes",
     "VariationalEM",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
     "clipped",
     "data",
     "describe",

@@ -51,13 +51,20 @@ def _law(name: str, parents: Any, words: str, shape: torch.Size) -> str:
 
 def _model(model: AnyModel) -> list[str]:
     sites = model.sites
-    joint = f"p({', '.join(sites.all)})"
+    joint = _conditional("p", ", ".join(n for n in sites.all if n not in model.covariates), model.covariates)
     if not isinstance(model, Model):
         laws = [f"  {v.name}, event {tuple(v.shape)}, support {v.support}" for v in sites.all.values()]
         return [f"{joint}: a Pyro program, {type(model).__name__}", *laws]
-    product = " ".join(_conditional("p", name, parents) for name, parents in model.wiring.items())
+    product = " ".join(
+        _conditional("p", name, parents)
+        for name, parents in model.wiring.items()
+        if name not in model.covariates
+    )
     laws = []
     for name, parents in model.wiring.items():
+        if name in model.covariates:
+            laws.append(f"  {name}: {model.factors[name].describe()}, event {tuple(sites.all[name].shape)}")
+            continue
         words = model.factors[name].describe() if name in model.factors else _prior(model, name)
         laws.append(_law(name, parents, words, sites.all[name].shape))
     return [f"{joint} = {product}", *laws]
@@ -85,8 +92,9 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
 def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
     if not isinstance(objective, Objective):
         return [f"objective: pyro.infer.{type(objective).__name__}, as Pyro computes it"]
-    latents = ", ".join(model.latents)
-    names = Names(latents, ", ".join(model.observed), _conditional("q", latents, model.observed))
+    latents, covariates = ", ".join(model.latents), ", ".join(model.covariates)
+    observed = ", ".join(name for name in model.observed if name not in model.covariates)
+    names = Names(latents, observed, _conditional("q", latents, model.observed), covariates)
     return objective.describe(names, _run(model, guide, objective))
 
 

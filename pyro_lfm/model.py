@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -11,11 +12,11 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.masking import observed_part
+from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.distributions.parameter_priors import Drawn
 from pyro_lfm.distributions.values import may_be_summed, summable
-from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, is_law
+from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.factors import Covariate, Factor, Factors, is_law
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
 from pyro_lfm.runtime import Stream, isolated
@@ -92,18 +93,34 @@ class AnyModel(Program):
         """The value of a parameter with a prior, where guides start; None for all other latents."""
         return None
 
-    def sample(self, n: int, seed: int | None = None) -> dict[str, torch.Tensor]:
+    @property
+    def covariates(self) -> list[str]:
+        """The observed variables that are not modelled."""
+        return []
+
+    def sample(
+        self, n: int, seed: int | None = None, given: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
         """Rows drawn from the model.
 
         Args:
             n: how many rows.
             seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
                 from torch.
+            given: {covariate: (n, *event)}; one left out has the value that its declaration says.
 
         Returns:
             {name: (n, *event)} for every latent and observed variable.
         """
-        batch = Batch(size=n)
+        for name in given or ():
+            if name not in self.covariates:
+                raise DeclarationError(
+                    f"given= names covariates, which are {', '.join(self.covariates) or 'none'}; got {name!r}"
+                )
+        values = {name: torch.as_tensor(value, dtype=self.dtype) for name, value in (given or {}).items()}
+        batch = Batch({name: value.to(self.device) for name, value in values.items()}, size=n)
+        if len(batch) != n:
+            raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
         batch.index = batch.index.to(self.device)
         with isolated(Stream(seed, self.device), self.device), torch.no_grad():
             trace: Any = poutine.trace(self).get_trace(batch)
@@ -236,6 +253,10 @@ class Model(AnyModel):
     def sites(self) -> Sites:
         return self._sites
 
+    @property
+    def covariates(self) -> list[str]:
+        return [name for name in self.given if isinstance(self.factors[name], Covariate)]
+
     def point(self, name: str) -> torch.Tensor | None:
         return self.drawn[name].value if name in self.drawn else None
 
@@ -262,6 +283,7 @@ class Model(AnyModel):
                 drawn[name][parameter] = values[f"{name}.{parameter}"] = pyro.sample(
                     f"{name}.{parameter}", law
                 )
+        covariates = self.covariates
         with batch.plate():
             for name in self.order:
                 parents = [values[parent] for parent in self.given[name]]
@@ -269,8 +291,23 @@ class Model(AnyModel):
                 value = None
                 if name in self._observed:
                     value, mask = batch[name], batch.mask(name)
+                    if name in covariates:
+                        self._check_known(name, value, mask, batch)
                     if value is not None:
                         check_rows(name, value, self.factors[name].shape)
+                        value = filled(value, mask, law.support)
                     law = observed_part(law, mask, name)
                 values[name] = pyro.sample(name, law, obs=value, infer=copy(self._infer[name]))
         return values
+
+    def _check_known(
+        self, name: str, value: torch.Tensor | None, mask: torch.Tensor | None, batch: Batch
+    ) -> None:
+        """A covariate is known of every row that comes with data."""
+        if mask is not None:
+            raise DataError(f"{name} is a covariate, which cannot have missing entries: fill them in")
+        modelled = self._observed - set(self.covariates)
+        if value is None and any(batch[other] is not None for other in modelled):
+            raise DataError(
+                f"{name} is a covariate of this model: give it with {', '.join(sorted(modelled))}"
+            )

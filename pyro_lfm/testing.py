@@ -9,6 +9,7 @@ import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.soundness import law_faults
+from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.factors import Factor, Prior, is_law
 from pyro_lfm.guides import as_guide
 from pyro_lfm.model import as_model
@@ -54,6 +55,7 @@ def check_factor(
     Args:
         factor: as it would be declared, with its event size; a copy of it is built for these parents.
         parents: {name: event size or shape}; one parent ``z`` of size 2 by default where the factor reads parents.
+            A parent that is a parameter itself may be left out: it is one number within that parameter's bounds.
         seed: of the parents' values and the draws.
 
     Raises:
@@ -70,6 +72,11 @@ def check_factor(
     variables = [
         Variable(name, torch.Size((size,) if isinstance(size, int) else size), real)
         for name, size in parents.items()
+    ]
+    variables += [
+        Variable(parent, torch.Size(), factor.constraints.get(parameter, real))
+        for parameter, parent in factor.named.items()
+        if parent not in parents
     ]
     _raise(factor, _factor_faults(factor, variables, seed))
 
@@ -159,7 +166,7 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
             table.resize(_ROWS)
         faults = _left_behind(built)
         with isolated(Stream(seed)):
-            values = [torch.randn(_ROWS, *parent.shape) for parent in parents]
+            values = [_values(parent) for parent in parents]
             law = built.at(values, torch.arange(_ROWS))
             rows = (_ROWS,) if values or built.tables else ()
             shape_faults = _shape_faults(law, built.shape, rows)
@@ -171,6 +178,12 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
             return faults + _dtype_faults(built, values)
     except Exception as error:  # whatever a part of one's own may raise
         return [_failed(error)]
+
+
+def _values(parent: Variable) -> torch.Tensor:
+    if parent.support.is_discrete:
+        return torch.randint(1, 6, (_ROWS, *parent.shape)).to(torch.get_default_dtype())
+    return from_reals(parent.support)(torch.randn(_ROWS, *parent.shape))
 
 
 def _shape_faults(law: Any, event: torch.Size, rows: tuple[int, ...]) -> list[str]:

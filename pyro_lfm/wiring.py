@@ -6,39 +6,56 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Factor
+from pyro_lfm.factors import Covariate, Factor
 from pyro_lfm.programs import in_order
 
 
 def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Each factor's parents, and the observed names."""
     open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
-    named = set(itertools.chain.from_iterable(factor.given or () for factor in factors.values()))
+    declared = {name: with_named(factor.given or (), factor) for name, factor in factors.items()}
+    named = set(itertools.chain.from_iterable(declared.values()))
     for name, factor in factors.items():
+        others = ", ".join(other for other in factors if other != name)
+        for parameter, parent in factor.named.items():
+            if parent not in factors:
+                raise DeclarationError(
+                    f"{name}.{parameter} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed, PerRow "
+                    f"or the name of another factor ({others}); got {parent!r}"
+                )
         for parent in factor.given or ():
             if parent not in factors:
                 raise DeclarationError(
                     f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
                 )
     # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
-    in_order({name: factor.given or () for name, factor in factors.items()})
-    leaves = [name for name, factor in factors.items() if factor.given and name not in named]
-    observed = [name for name in factors if name in open_ended or name in leaves]
+    in_order(declared)
+    leaves = [name for name in factors if declared[name] and name not in named]
+    known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
+    observed = [name for name in factors if name in open_ended or name in leaves or name in known]
     latents = tuple(name for name in factors if name not in observed)
     if not latents:
         raise DeclarationError(
             "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
         )
-    if not observed:
+    if set(observed) <= set(known):
         raise DeclarationError(
             "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())"
         )
-    given = {name: latents if name in open_ended else factor.given or () for name, factor in factors.items()}
+    given = {
+        name: with_named(latents if name in open_ended else factor.given or (), factor)
+        for name, factor in factors.items()
+    }
     read = set(itertools.chain.from_iterable(given.values()))
-    for name in latents:
+    for name in (*latents, *known):
         if name not in read:
             raise DeclarationError(f"nothing reads {name}: name it in some factor's given=, or leave it out")
     return given, observed
+
+
+def with_named(given: tuple[str, ...], factor: Factor) -> tuple[str, ...]:
+    """The parents that a factor's networks read, then those that are parameters of it themselves."""
+    return tuple(dict.fromkeys((*given, *factor.named.values())))
 
 
 def of_factor(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:

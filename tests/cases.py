@@ -28,19 +28,8 @@ class Laplace(lfm.Prior):
         return dist.Laplace(torch.zeros(self.dim), self.scale).to_event(1)
 
 
-class LearnedStudentT(lfm.Prior):
-    """A prior with a parameter of its own."""
-
-    def __init__(self, dim):
-        super().__init__(dim)
-        self.log_scale = nn.Parameter(torch.zeros(dim))
-
-    def forward(self):
-        return dist.StudentT(5.0, torch.zeros_like(self.log_scale), self.log_scale.exp()).to_event(1)
-
-
 class TwoHumps(lfm.Prior):
-    """A mixture, by Pyro's own law for it."""
+    """A mixture, by Pyro's own law for it, with a parameter of its own."""
 
     def __init__(self, dim):
         super().__init__(dim)
@@ -49,16 +38,6 @@ class TwoHumps(lfm.Prior):
     def forward(self):
         components = dist.Normal(self.loc, 1.0).to_event(1)
         return dist.MixtureSameFamily(dist.Categorical(torch.ones_like(self.loc[:, 0])), components)
-
-
-class GammaPrior(lfm.Prior):
-    def forward(self):
-        return dist.Gamma(torch.full((self.dim,), 2.0), torch.ones(self.dim)).to_event(1)
-
-
-class DirichletPrior(lfm.Prior):
-    def forward(self):
-        return dist.Dirichlet(torch.full((self.dim,), 2.0))
 
 
 class UnitInterval(lfm.Prior):
@@ -178,12 +157,17 @@ PRIORS = {
     "learned-gaussian": lambda: lfm.Gaussian(K),
     "learned-full-gaussian": lambda: lfm.Gaussian(K, covariance=lfm.Full()),
     "low-rank-gaussian": lambda: lfm.Gaussian(K, mean=lfm.Fixed(0.5), covariance=lfm.LowRank(1)),
-    "laplace": lambda: Laplace(K),
-    "learned-student-t": lambda: LearnedStudentT(K),
+    "own-laplace": lambda: Laplace(K),
     "two-humps": lambda: TwoHumps(K),
-    "gamma": lambda: GammaPrior(K),
-    "dirichlet": lambda: DirichletPrior(K),
     "unit-interval": lambda: UnitInterval(K),
+    "laplace": lambda: lfm.Laplace(K),
+    "student-t": lambda: lfm.StudentT(K),
+    "mixture-of-gaussians": lambda: lfm.MixtureOfGaussians(K, 2),
+    "gamma": lambda: lfm.GammaFactor(K, concentration=lfm.Learned(2.0)),
+    "log-normal": lambda: lfm.LogNormal(K),
+    "dirichlet": lambda: lfm.DirichletFactor(K),
+    "flow": lambda: lfm.FlowPrior(K, layers=2),
+    "logistic-normal": lambda: lfm.LogisticNormal(K, covariance=lfm.Full()),
 }
 
 LIKELIHOODS = {
@@ -204,7 +188,28 @@ LIKELIHOODS = {
     "bernoulli": lambda: lfm.Bernoulli(D, logits=lfm.MLP(6)),
     "poisson": lambda: lfm.Poisson(D, rate=lfm.MLP(6)),
     "categorical": lambda: lfm.Categorical(D, logits=lfm.MLP(6)),
-    "cauchy": lambda: Cauchy(D, loc=lfm.Linear(), scale=lfm.Learned(0.5)),
+    "poisson-exposure": lambda: lfm.Poisson(D, rate=lfm.MLP(6), exposure="library"),
+    "binomial": lambda: lfm.Binomial(D, total_count=5, logits=lfm.MLP(6)),
+    "binomial-observed-total": lambda: lfm.Binomial(D, total_count="library", logits=lfm.MLP(6)),
+    "negative-binomial": lambda: lfm.NegativeBinomial(D, logits=lfm.MLP(6), exposure="library"),
+    "zero-inflated-poisson": lambda: lfm.ZeroInflatedPoisson(D, network=lfm.MLP(6)),
+    "zero-inflated-negative-binomial": lambda: lfm.ZeroInflatedNegativeBinomial(
+        D, network=lfm.MLP(6), exposure="library"
+    ),
+    "ordered-logistic": lambda: lfm.OrderedLogistic(D, 4, predictor=lfm.MLP(6)),
+    "student-t": lambda: lfm.StudentT(D, network=lfm.MLP(6)),
+    "laplace": lambda: lfm.Laplace(D, loc=lfm.MLP(6)),
+    "mixture-of-gaussians": lambda: lfm.MixtureOfGaussians(D, 2, network=lfm.MLP(6)),
+    "gamma": lambda: lfm.GammaFactor(D, network=lfm.MLP(6)),
+    "log-normal": lambda: lfm.LogNormal(D, loc=lfm.MLP(6)),
+    "beta": lambda: lfm.BetaFactor(D, network=lfm.MLP(6)),
+    "continuous-bernoulli": lambda: lfm.ContinuousBernoulli(D, logits=lfm.MLP(6)),
+    "dirichlet": lambda: lfm.DirichletFactor(D, concentration=lfm.MLP(6)),
+    "discretized-logistic": lambda: lfm.DiscretizedLogistic(D, loc=lfm.MLP(6), levels=8),
+    "discretized-logistic-mixture": lambda: lfm.DiscretizedLogisticMixture(
+        D, 2, network=lfm.MLP(6), low=-1.0, levels=5
+    ),
+    "cauchy": lambda: Cauchy(D, loc=lfm.Linear(), scale=lfm.Learned(0.05)),
     "hand-drawn": lambda: HandDrawn(D, K),
 }
 
@@ -385,8 +390,12 @@ def is_continuous(model):
 
 
 def one_latent(prior="standard-normal", likelihood="gaussian-learned-noise"):
-    """A model of one latent and one observed factor."""
-    return lfm.Model(z=PRIORS[prior](), x=LIKELIHOODS[likelihood]())
+    """A model of one latent and one observed factor, with the covariate that it may read."""
+    x = LIKELIHOODS[likelihood]()
+    covariates = {
+        name: lfm.Covariate(value=3.0, support=constraints.positive_integer) for name in x.named.values()
+    }
+    return lfm.Model(z=PRIORS[prior](), x=x, **covariates)
 
 
 def rows_of(model, n=N, seed=0):

@@ -267,3 +267,25 @@ def test_hyperparameters_that_do_not_fit(prior, words):
             c=lfm.Categorical(2),
             x=lfm.Gaussian(3, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup()), given="c", prior=prior()),
         )
+
+
+def test_a_horseshoe_draws_most_loadings_to_zero_and_leaves_the_rest():
+    torch.manual_seed(0)
+    weight = torch.zeros(6, 1)
+    weight[:2] = torch.tensor([[2.0], [-1.5]])
+    rows = torch.randn(200, 1) @ weight.T + 0.3 * torch.randn(200, 6)
+    model = lfm.Model(
+        z=lfm.StandardNormal(1),
+        x=lfm.Gaussian(
+            6, mean=lfm.Linear(prior=lfm.Horseshoe()), covariance=lfm.Isotropic(prior=lfm.Gamma())
+        ),
+    )
+    drawn = ["x.shrinkage", "x.local", "x.bias", "x.precision", "x.weight"]
+    assert sorted(model.latents) == sorted([*drawn, "z"])
+    assert model.wiring["x.weight"] == ("x.shrinkage", "x.local")
+    guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    fit = lfm.fit(model, rows, lfm.SVI(guide, epochs=100, learning_rate=0.03), seed=0, progress=False)
+    found = fit.posterior()["x.weight"].mean.flatten().abs()
+    assert found[:2].min() > 1.0 and found[2:].max() < 0.1
+    with pytest.raises(lfm.DeclarationError, match="no ARD prior but Horseshoe"):
+        lfm.fit(model, rows, lfm.VariationalBayes(), progress=False)

@@ -5,6 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+import pyro_lfm as lfm
 from pyro_lfm.distributions.kl import kl_closed_form
 
 
@@ -60,3 +61,18 @@ def test_other_pairs_use_what_torch_registers_or_have_none():
     assert kl_closed_form(gamma, gamma).item() == pytest.approx(0.0)
     laplace = dist.Laplace(torch.zeros(3, dtype=torch.float64), 1.0).to_event(1)
     assert kl_closed_form(law("full", 0), laplace) is None
+
+
+@pytest.mark.parametrize("covariance", cases.COVARIANCES)
+@pytest.mark.parametrize("prior", ["log-normal", "logistic-normal"])
+def test_of_laws_carried_by_the_same_map_it_is_that_of_the_gaussians_before_it(prior, covariance):
+    """Against an average over 20,000 draws, within 5 standard errors: false alarm below 1e-5 in all."""
+    torch.manual_seed(0)
+    model = cases.one_latent(prior).double()
+    guide = cases.guide_for(model, lambda: lfm.Gaussian(covariance=cases.COVARIANCES[covariance]()))
+    assert "KL z: closed form" in lfm.describe(model, guide)
+    q, p = guide.law("z", {}, lfm.Batch(torch.zeros(1, cases.D))), model.factors["z"]()
+    with torch.no_grad():
+        draws = q.sample((20_000,))
+        terms = q.log_prob(draws) - p.log_prob(draws)
+        assert abs(kl_closed_form(q, p) - terms.mean()) <= 5 * terms.std() / 20_000**0.5 + 1e-10

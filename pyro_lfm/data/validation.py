@@ -148,7 +148,8 @@ class _Scan:
             support = self.constraint
             while hasattr(support, "base_constraint"):  # a mixture's support is that of its components
                 support = support.base_constraint
-            asks, remedy = _WORDS.get(
+            # A constraint of ours may have words of its own.
+            asks, remedy = getattr(support, "words", None) or _WORDS.get(
                 type(support), ("lie in the support", "declare a family that has such values")
             )
             bounds = {key: _number(value) for key, value in vars(support).items()}

@@ -10,6 +10,7 @@ import torch
 from torch.distributions import (
     Gamma,
     Independent,
+    LogNormal,
     LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
@@ -46,17 +47,36 @@ def gaussian_moments(law: Any) -> Moments | None:
         law = law.base_dist
     if not isinstance(law, Normal):
         return None
+    return _flat(law, events)
+
+
+def _flat(law: Any, events: int) -> Moments:
     start = law.loc.dim() - events
     return Moments(
         law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1)
     )
 
 
+def _log_moments(law: Any) -> Moments | None:
+    """Those of the logarithm, of a law whose logarithm is a Gaussian."""
+    if isinstance(law, Pushforward):
+        return (
+            gaussian_moments(law.base_dist)
+            if len(law.transforms) == 1 and _is_exp(law.transforms[0])
+            else None
+        )
+    events = len(law.event_shape)
+    while isinstance(law, Independent):
+        law = law.base_dist
+    return _flat(law, events) if isinstance(law, LogNormal) else None
+
+
 def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     """KL(q ‖ p) in nats, one number per batch element; None where no closed form is known.
 
     For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ]. For a Gaussian N(μ, s²) carried
-    to (0, ∞) by exp, against Gamma(a, b): ln Γ(a) − a ln b − aμ + b exp(μ + s²/2) − ½ ln(2πe s²), entry by entry.
+    to (0, ∞) by exp, against Gamma(a, b): ln Γ(a) − a ln b − aμ + b exp(μ + s²/2) − ½ ln(2πe s²), entry by entry. For two
+    laws carried by the same map: that of the laws before it.
 
     Args:
         q, p: distributions over the same event; their batch shapes broadcast.
@@ -66,9 +86,12 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     >>> float(kl_closed_form(q, p))
     1.0
     """
-    gaussian_q, gaussian_p = gaussian_moments(q), gaussian_moments(p)
-    if gaussian_q is not None and gaussian_p is not None:
-        return _kl_gaussian(gaussian_q, gaussian_p)
+    for moments in (gaussian_moments, _log_moments):
+        gaussian_q, gaussian_p = moments(q), moments(p)
+        if gaussian_q is not None and gaussian_p is not None:
+            return _kl_gaussian(gaussian_q, gaussian_p)
+    if isinstance(q, Pushforward) and isinstance(p, Pushforward) and q.transforms == p.transforms:
+        return kl_closed_form(q.base_dist, p.base_dist)
     for known in (_kl_log_normal, _kl_wishart):
         found = known(q, p)
         if found is not None:

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.errors import DataError
 
 
@@ -70,6 +71,10 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
         return Pushforward(
             observed_part(law.base_dist, mask.flatten(mask.dim() - events), name), law.transforms
         )
+    if isinstance(law, torch.distributions.MixtureSameFamily):
+        batch = torch.broadcast_shapes(law.batch_shape, mask.shape[: mask.dim() - events])
+        within = observed_part(law.component_distribution, mask.unsqueeze(-events - 1), name)
+        return dist.MixtureSameFamily(law.mixture_distribution.expand(batch), within, validate_args=False)
     if isinstance(law, torch.distributions.Independent):
         # What is independent is masked entry by entry; what is inside must be all there or all missing.
         inner = (
@@ -79,6 +84,23 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
         masked = law.base_dist.expand(torch.broadcast_shapes(law.base_dist.batch_shape, base_mask.shape))
         return masked.mask(base_mask).to_event(law.reinterpreted_batch_ndims)
     return law.mask(_whole(mask.flatten(mask.dim() - events), name))
+
+
+def filled(value: torch.Tensor, mask: torch.Tensor | None, support: Any) -> torch.Tensor:
+    """Rows (B, *event) with a value inside the support wherever nothing was observed.
+
+    A batch has 0 there: where that lies on the edge of a support log_prob is infinite, and though it is masked
+    its gradient would be NaN.
+
+    >>> gap = torch.tensor([[True, False]])
+    >>> filled(torch.tensor([[3.0, 0.0]]), gap, dist.constraints.independent(dist.constraints.positive, 1))
+    tensor([[3., 1.]])
+    """
+    carry = None if mask is None or support.is_discrete else from_reals(support)
+    if mask is None or carry is None:
+        return value
+    inside = carry(value.new_zeros(carry.inverse_shape(value.shape[1:])))
+    return value.where(mask, inside)
 
 
 def _whole(mask: torch.Tensor, name: str) -> torch.Tensor:

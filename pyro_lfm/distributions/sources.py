@@ -6,7 +6,7 @@ module ``source(context, index)`` that gives raw (unconstrained) parameters of s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding
 
+from pyro_lfm.distributions.horseshoe import Horseshoe
 from pyro_lfm.distributions.parameter_priors import ARD, Drawn, Normal, Stochastic
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.networks import Applied, floating, promote
@@ -88,7 +89,8 @@ class Linear:
 
     Args:
         weight, bias: W and b, learned by default. The bias may be a prior, ``Normal``.
-        prior: of W, ``ARD`` or ``Normal``: W is then drawn by the model, and so is b, from N(0, 1000) by default.
+        prior: of W, ``ARD``, ``Horseshoe`` or ``Normal``: W is then drawn by the model, and so is b, by default
+            from N(0, 1000).
 
     >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
     tensor([[2., 2., 2.]])
@@ -96,11 +98,13 @@ class Linear:
 
     weight: Fixed | Learned | None = None
     bias: Fixed | Learned | Normal | None = None
-    prior: ARD | Normal | None = None
+    prior: ARD | Horseshoe | Normal | None = None
 
     def __post_init__(self) -> None:
-        if self.prior is not None and not isinstance(self.prior, ARD | Normal):
-            raise DeclarationError(f"prior of Linear must be lfm.ARD() or lfm.Normal(); got {self.prior!r}")
+        if self.prior is not None and not isinstance(self.prior, ARD | Horseshoe | Normal):
+            raise DeclarationError(
+                f"prior of Linear must be lfm.ARD(), lfm.Horseshoe() or lfm.Normal(); got {self.prior!r}"
+            )
         if self.prior is not None and self.weight is not None:
             raise DeclarationError("weight of Linear has a value or a prior, not both")
         for name, value in (("weight", self.weight), ("bias", self.bias)):
@@ -121,15 +125,22 @@ class Linear:
 
     def __call__(self, in_size: int, out_size: int) -> nn.Module:
         start = nn.Linear(in_size, out_size).weight.detach()
-        relevance, weight, bias = None, self._part("weight", self.weight, start), self.bias
+        before: list[Drawn] = []
+        weight, bias = self._part("weight", self.weight, start), self.bias
         if isinstance(self.prior, ARD):
-            relevance = Drawn("relevance", torch.ones(in_size), self.prior.relevance, used=False)
+            before = [Drawn("relevance", torch.ones(in_size), self.prior.relevance, used=False)]
             weight = Drawn("weight", start, self.prior.weight, ("relevance",))
+        elif isinstance(self.prior, Horseshoe):
+            before = [
+                Drawn("shrinkage", torch.ones(1), self.prior.shrinkage, used=False),
+                Drawn("local", torch.ones_like(start), self.prior.local, used=False),
+            ]
+            weight = Drawn("weight", start, self.prior.weight, ("shrinkage", "local"))
         elif self.prior is not None:
             weight = Drawn("weight", start, self.prior.law)
         if bias is None and self.prior is not None:
             bias = BROAD
-        return Affine(weight, self._part("bias", bias, torch.zeros(out_size)), relevance)
+        return Affine(weight, self._part("bias", bias, torch.zeros(out_size)), before)
 
     def _part(self, name: str, source: Any, start: torch.Tensor) -> nn.Module:
         if isinstance(source, Normal):
@@ -148,10 +159,10 @@ class Affine(nn.Module):
     # Whatever stands to the left of the entries may stay there.
     broadcasts = True
 
-    def __init__(self, weight: nn.Module, bias: nn.Module, relevance: nn.Module | None = None):
+    def __init__(self, weight: nn.Module, bias: nn.Module, before: Sequence[Drawn] = ()):
         super().__init__()
-        # The relevance is here only to be drawn before the weight.
-        self.relevance, self.weight, self.bias = relevance, weight, bias
+        # What the prior of the weight reads is here only to be drawn before it.
+        self.before, self.weight, self.bias = nn.ModuleList(before), weight, bias
 
     def forward(self, context: torch.Tensor) -> torch.Tensor:
         weight, bias = self.weight(None), self.bias(None)
@@ -225,7 +236,7 @@ Source = Learned | Fixed | PerRow | Linear | nn.Module | Callable[[int, int], nn
 
 def reads_parents(source: Any) -> bool:
     """Whether a source is a network of the parents."""
-    return source is not None and not isinstance(source, Learned | Fixed | PerRow | Stochastic)
+    return source is not None and not isinstance(source, Learned | Fixed | PerRow | Stochastic | str)
 
 
 def constant(

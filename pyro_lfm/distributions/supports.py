@@ -4,10 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.distributions import biject_to, constraints
-from torch.distributions.transforms import IndependentTransform
+import torch
+from torch.distributions import Transform, biject_to, constraints, transform_to
+from torch.distributions.transforms import (
+    AffineTransform,
+    ComposeTransform,
+    IndependentTransform,
+    SoftplusTransform,
+    identity_transform,
+)
 
 from pyro_lfm.distributions.positive_definite import PackedToPositiveDefinite
+
+
+class Above(constraints.greater_than):
+    """Numbers above a bound, reached from the reals by softplus.
+
+    A bound above zero keeps a scale from zero, where softplus ends in floating point.
+
+    >>> import torch
+    >>> onto(Above(0.5))(torch.tensor([-100.0, 0.0]))
+    tensor([0.5000, 1.1931])
+    """
+
+
+def onto(constraint: Any) -> Transform:
+    """The map of the reals onto a constraint by which raw parameters become natural ones; none for whole numbers."""
+    if constraint.is_discrete:
+        return identity_transform
+    if isinstance(constraint, Above):
+        return ComposeTransform([SoftplusTransform(), AffineTransform(constraint.lower_bound, 1.0)])
+    return transform_to(constraint)
 
 
 def plain(support: Any) -> Any:
@@ -37,6 +64,14 @@ def is_real(support: Any) -> bool:
     return isinstance(entrywise(support), type(constraints.real))
 
 
+def is_positive(support: Any) -> bool:
+    """Whether every entry must lie above zero."""
+    each = entrywise(support)
+    if isinstance(each, type(constraints.positive_integer)):
+        return each.lower_bound >= 1
+    return isinstance(each, constraints.greater_than) and bool(torch.as_tensor(each.lower_bound >= 0).all())
+
+
 def from_reals(support: Any) -> Any:
     """The bijection of the reals onto a support; None where none is known."""
     support = plain(support)
@@ -48,6 +83,8 @@ def from_reals(support: Any) -> Any:
         return (
             PackedToPositiveDefinite()
         )  # torch's own starts from whole matrices, half of which do not count
+    if isinstance(support, Above):
+        return onto(support)
     try:
         return biject_to(support)
     except NotImplementedError:

@@ -24,6 +24,7 @@ from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
+from pyro_lfm.wiring import with_named
 
 
 class AnyGuide(Program):
@@ -155,13 +156,13 @@ class Guide(AnyGuide):
 
     def _given(self, name: str, factor: Factor) -> tuple[str, ...]:
         known = {**self.latents, **self.observed}
-        for parent in factor.given or ():
+        for parent in with_named(factor.given or (), factor):
             if parent not in known or parent == name:
                 raise DeclarationError(
                     f"{name}: given={parent!r} must be one of {', '.join(set(known) - {name})}"
                 )
         if not self.latents[name].per_row:
-            given = factor.given or ()
+            given = with_named(factor.given or (), factor)
             if (factor.reads and not given) or any(
                 p in self.observed or self.latents[p].per_row for p in given
             ):
@@ -169,8 +170,9 @@ class Guide(AnyGuide):
                     f"{name} stands outside the plate over rows: its guide cannot read rows: use Learned(), or name "
                     "shared latents in given="
                 )
-            return factor.given or ()
-        return factor.given if factor.given is not None else tuple(self.observed) if factor.reads else ()
+            return given
+        default = tuple(self.observed) if factor.reads else ()
+        return with_named(default if factor.given is None else factor.given, factor)
 
     def _adopt(self, name: str, factor: Factor) -> None:
         """Gives a factor its event: that of the latent, or of its unconstrained space."""

@@ -69,9 +69,10 @@ class Fit:
         """
         batch, guide = self._rows(data)
         latents = self._draws(batch, guide, draws, seed)
-        sums: dict[str, Any] = dict.fromkeys(self.model.observed, 0.0)
-        # Without data, so that the likelihood is that of whole rows; drawn x is not looked at.
-        empty = Batch(index=batch.index, total=batch.total)
+        known = {name: batch[name] for name in self.model.covariates}
+        sums: dict[str, Any] = {name: 0.0 for name in self.model.observed if name not in known}
+        # Without other data, so that the likelihood is that of whole rows; drawn x is not looked at.
+        empty = Batch(known, index=batch.index, total=batch.total)
         with (
             evaluating(self.model),
             isolated(Stream(seed, self.model.device), self.model.device),

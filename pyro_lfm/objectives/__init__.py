@@ -1,11 +1,11 @@
 """Bounds on log p(x), how their gradients are taken, and what may be added to them."""
 
 from pyro_lfm.objectives.elbo import ELBO
+from pyro_lfm.objectives.importance import ImportanceWeightedELBO, RenyiELBO
 from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.penalties import MaximumMeanDiscrepancy, Penalised, Penalty, TotalCorrelation
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.wake_sleep import ReweightedWakeSleep
-from pyro_lfm.objectives.weighted import ImportanceWeightedELBO, RenyiELBO
 
 __all__ = [
     "ELBO",

@@ -138,7 +138,8 @@ class ELBO(Objective):
         free = "" if beta == "" else "objective (a bound on log p only for weights of at least 1): "
         z, x = names.latents, names.observed
         lines = [
-            f"{free}log p({x}) >= E_q[log p({x} | {z})] - {beta}KL({names.guide} || p({z}))",
+            f"{free}log {names.conditional('p', x)} >= E_q[log {names.conditional('p', x, z)}] - "
+            f"{beta}KL({names.guide} || p({z}))",
             f"  E_q: Monte Carlo, {self.particles} particle{'s' if self.particles > 1 else ''}, {self.gradient} gradient",
         ]
         if self.free_bits:

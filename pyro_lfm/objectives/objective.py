@@ -35,11 +35,17 @@ def as_weight(name: str, value: Any) -> Weight:
 
 @dataclass(frozen=True)
 class Names:
-    """Latents, observed variables and the guide as they stand in formulas: "z", "x", "q(z | x)"."""
+    """Latents, observed variables, the guide and covariates as they stand in formulas: "z", "x", "q(z | x, t)", "t"."""
 
     latents: str
     observed: str
     guide: str
+    covariates: str = ""
+
+    def conditional(self, law: str, value: str, given: str = "") -> str:
+        """ "p(x | z, t)": the covariates are given wherever x is."""
+        parents = ", ".join(filter(None, [given, self.covariates]))
+        return f"{law}({value} | {parents})" if parents else f"{law}({value})"
 
 
 class Objective(PyroELBO, ABC):

@@ -75,9 +75,11 @@ class ReweightedWakeSleep(Weighted):
 
     def _formula(self, names: Names, row: str) -> str:
         z, x = names.latents, names.observed
+        evidence = names.conditional("p", x)
         return (
-            f"theta: log p({x}) >= E_q[log 1/{self.particles} sum_s p({x}, {z}) / {names.guide}], row by row\n"
-            f"phi: raises E_p({z} | {x})[log {names.guide}], no bound on log p({x})"
+            f"theta: log {evidence} >= E_q[log 1/{self.particles} sum_s {names.conditional('p', f'{x}, {z}')} / "
+            f"{names.guide}], row by row\n"
+            f"phi: raises E_{names.conditional('p', z, x)}[log {names.guide}], no bound on log {evidence}"
         )
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Families: factors whose law is one of the field's standard distributions."""
+"""The Gaussian, with any covariance."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full
 from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.parameter_priors import Dirichlet, NormalGamma, NormalWishart, Stochastic
+from pyro_lfm.distributions.parameter_priors import NormalGamma, NormalWishart, Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.shapes import whole
-from pyro_lfm.variables import Variable
 
 
 class Gaussian(Factor):
@@ -96,100 +93,3 @@ def _joint_prior(prior: Any, mean: Any, covariance: Covariance) -> Any:
     covariance.source = None
     covariance.draw(made[1])
     return made[0]
-
-
-class Bernoulli(Factor):
-    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
-
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
-    tensor([0.5000, 0.5000])
-    """
-
-    def __init__(
-        self,
-        event: int | Sequence[int] | None = None,
-        logits: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        super().__init__(event, {"logits": logits}, given=given, network=network)
-
-    def distribution(self, logits: torch.Tensor) -> Any:
-        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
-
-
-class Poisson(Factor):
-    """x_d | parents ~ Poisson(rate_d), independent counts; a network's output passes through softplus.
-
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> Poisson(2, rate=Fixed(3.0)).build("x", [])().mean
-    tensor([3., 3.])
-    """
-
-    constraints = {"rate": dist.constraints.softplus_positive}
-
-    def __init__(
-        self,
-        event: int | Sequence[int] | None = None,
-        rate: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        super().__init__(event, {"rate": rate}, given=given, network=network)
-
-    def distribution(self, rate: torch.Tensor) -> Any:
-        # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
-        tiny = torch.finfo(rate.dtype).tiny
-        return dist.Poisson(rate.clamp_min(tiny), validate_args=False).to_event(len(self.shape))
-
-
-class Categorical(Factor):
-    """c | parents ~ Categorical(softmax(logits)), one label 0 .. categories − 1 per row, event shape ().
-
-    Networks that have it as a parent read it one-hot.
-
-    Args:
-        categories: how many; a guide takes it from the model.
-        logits: source of the logits.
-        given, network: see ``Factor``.
-        prior: ``Dirichlet``, of the probabilities; there is then no source.
-
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
-    tensor([0.2500, 0.2500, 0.2500, 0.2500])
-    """
-
-    def __init__(
-        self,
-        categories: int | None = None,
-        logits: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-        prior: Dirichlet | None = None,
-    ):
-        if prior is not None:
-            if not isinstance(prior, Dirichlet) or logits is not None or network is not None:
-                raise DeclarationError(
-                    f"Categorical takes prior=lfm.Dirichlet() without logits and network; got {prior!r}"
-                )
-            logits = Stochastic("probs", prior, prior.law, 1 / (categories or 1), to_raw=torch.log)
-        super().__init__(None, {"logits": logits}, given=given, network=network)
-        self.categories = None if categories is None else whole("categories", categories, least=2)
-        self.event_shape = None if categories is None else torch.Size()
-
-    def adopt(self, variable: Variable) -> None:
-        if variable.categories is None:
-            raise DeclarationError(f"a Categorical guide cannot serve {variable.name}, which is not a label")
-        self.categories, self.event_shape = variable.categories, torch.Size()
-
-    def raw_shape(self, parameter: str) -> torch.Size:
-        if self.categories is None:
-            raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
-        return torch.Size((self.categories,))
-
-    def distribution(self, logits: torch.Tensor) -> Any:
-        return dist.Categorical(logits=logits, validate_args=False)

@@ -1,4 +1,4 @@
-"""Priors p(z)."""
+"""The prior with nothing to learn."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""Factors: conditional distributions p(value | parents), the one kind of part that models and guides are made of."""
+"""The factor: a family of distributions whose parameters come from sources."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
-from torch.distributions import constraints, transform_to
 from torch.func import functional_call
 
 from pyro_lfm import shapes
@@ -25,7 +24,8 @@ from pyro_lfm.distributions.sources import (
     network,
     reads_parents,
 )
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.distributions.supports import is_positive, onto
+from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.variables import Variable
 
 
@@ -43,9 +43,10 @@ class Factor(nn.Module):
 
     Args:
         event: size of one value, an int or a shape; a guide takes it from the model.
-        sources: parameter name -> source. None means a head of ``network``, else a learned constant.
-        given: name or names of the parents. By default every latent for an observed factor, every observed
-            factor for a guide's.
+        sources: parameter name -> source. None means a head of ``network``, else a learned constant. The name of
+            another factor means its very value, as in ``exposure="library"``; networks do not read it.
+        given: name or names of the parents that the networks read. By default every latent for an observed factor,
+            every observed factor for a guide's.
         network: one trunk, a source, that gives all the parameters left at None.
 
     Raises:
@@ -63,7 +64,8 @@ class Factor(nn.Module):
     tensor([2., 2., 2.])
     """
 
-    constraints: ClassVar[Mapping[str, Any]] = {}
+    # Where a parameter must lie; the reals where it is not named.
+    constraints: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -98,13 +100,11 @@ class Factor(nn.Module):
 
     def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
         """The raw form of a natural value, as given to Fixed or Learned."""
-        return transform_to(self.constraints.get(parameter, constraints.real)).inv(value)
+        return onto(self.constraints[parameter]).inv(value) if parameter in self.constraints else value
 
     def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
         """The natural form of a raw value."""
-        if parameter not in self.constraints:
-            return raw
-        return transform_to(self.constraints[parameter])(raw)
+        return onto(self.constraints[parameter])(raw) if parameter in self.constraints else raw
 
     def adopt(self, variable: Variable) -> None:
         """Takes from the model what a guide's factor leaves open: the event shape, in unconstrained space."""
@@ -141,13 +141,22 @@ class Factor(nn.Module):
         own = type(self).forward is not Factor.forward and not isinstance(self, Prior)
         return own or any(map(reads_parents, sources.values())) or reads_parents(trunk)
 
+    @property
+    def named(self) -> dict[str, str]:
+        """The parameters that are the very value of a parent, and that parent's name."""
+        return {p: source for p, source in self._declared[0].items() if isinstance(source, str)}
+
     def build(self, name: str, parents: Sequence[Variable]) -> Factor:
         """Makes the parts for these parents; returns itself. Models and guides call it on their own copy."""
         self._parents = {parent.name: parent for parent in parents}
+        apart = set(self.named.values()) - set(self.given or ())
+        self._read = {name: parent for name, parent in self._parents.items() if name not in apart}
         sources, trunk = self._declared
         heads = {p: self.raw_shape(p) for p, source in sources.items() if source is None}
         for parameter, source in sources.items():
-            if source is not None or trunk is None:
+            if isinstance(source, str):
+                self._check_named(f"{name}.{parameter}", parameter, self._parents[source])
+            elif source is not None or trunk is None:
                 self.parts[parameter] = self._part(f"{name}.{parameter}", parameter, source)
         if trunk is not None:
             if not heads:
@@ -158,6 +167,22 @@ class Factor(nn.Module):
             self._heads = heads
         self._find_drawn(name)
         return self
+
+    def _check_named(self, what: str, parameter: str, parent: Variable) -> None:
+        if parent.shape not in (torch.Size(), self.raw_shape(parameter)):
+            raise ShapeError(
+                f"{what} is {parent.name}, whose shape must be () or {tuple(self.raw_shape(parameter))}; got "
+                f"{tuple(parent.shape)}"
+            )
+        bounds = self.constraints.get(parameter)
+        if bounds is None or not is_positive(bounds):
+            return
+        kind = "positive_integer" if bounds.is_discrete else "positive"
+        if not is_positive(parent.support) or (bounds.is_discrete and not parent.support.is_discrete):
+            raise DeclarationError(
+                f"{what} must be {kind}, which {parent.name} need not be: declare "
+                f"{parent.name}=lfm.Covariate(support=constraints.{kind})"
+            )
 
     def _find_drawn(self, name: str) -> None:
         """Where the parameters that have priors stand, so that draws can be put in their place."""
@@ -180,7 +205,7 @@ class Factor(nn.Module):
         if isinstance(source, PerRow):
             return Table(self.start(parameter), source.rows, source.learning_rate)
         if isinstance(source, Lookup):
-            parents = list(self._parents.values())
+            parents = list(self._read.values())
             return lookup(
                 source, parents, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v)
             )
@@ -188,7 +213,7 @@ class Factor(nn.Module):
             return source.build(self.start(parameter))
         if source is None or isinstance(source, Learned | Fixed):
             return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
-        return network(source, [p.code_shape for p in self._parents.values()], shape, what)
+        return network(source, [p.code_shape for p in self._read.values()], shape, what)
 
     def _trunk(self, what: str, source: Any, heads: dict[str, torch.Size]) -> nn.Module:
         if isinstance(source, PerRow):
@@ -196,15 +221,16 @@ class Factor(nn.Module):
             return Table(start, source.rows, source.learning_rate)
         if isinstance(source, Learned | Fixed):
             raise DeclarationError(f"{what} must be a network or PerRow; got {type(source).__name__}")
-        in_shapes = [p.code_shape for p in self._parents.values()]
+        in_shapes = [p.code_shape for p in self._read.values()]
         return network(source, in_shapes, shapes.trunk_shape(heads), what)
 
     def context(self, values: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """The parents' values as what the networks read."""
         shapes.check_parents(type(self).__name__, values, {n: p.shape for n, p in self._parents.items()})
-        codes = [p.encode(value) for p, value in zip(self._parents.values(), values, strict=True)]
+        by_name = dict(zip(self._parents, values, strict=True))
+        codes = [parent.encode(by_name[name]) for name, parent in self._read.items()]
         if len(codes) > 1:
-            return shapes.join(codes, [p.code_shape for p in self._parents.values()])
+            return shapes.join(codes, [p.code_shape for p in self._read.values()])
         return codes[0] if codes else None
 
     def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
@@ -217,7 +243,15 @@ class Factor(nn.Module):
                 raw.update(_split_flat(trunk, self._heads))
             else:
                 raw.update(shapes.split_heads(trunk, self._heads))
-        return self.distribution(**{name: self.natural(name, value) for name, value in raw.items()})
+        natural = {name: self.natural(name, value) for name, value in raw.items()}
+        by_name = dict(zip(self._parents, parents, strict=True))
+        for parameter, parent in self.named.items():
+            value, missing = (
+                by_name[parent],
+                len(self.raw_shape(parameter)) - len(self._parents[parent].shape),
+            )
+            natural[parameter] = value.reshape(*value.shape, *(1,) * missing)
+        return self.distribution(**natural)
 
     def at(
         self,
@@ -261,34 +295,6 @@ def _names(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-class Factors(nn.ModuleDict):
-    """Factors by name; unlike those of modules a name may hold dots, as latent weights of a program do.
-
-    >>> factors = Factors()
-    >>> factors["net.weight"] = Prior(2)
-    >>> list(factors), "net.weight" in factors
-    (['net.weight'], True)
-    """
-
-    def __setitem__(self, name: str, factor: nn.Module) -> None:
-        super().__setitem__(name.replace(".", "$"), factor)
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(name.replace(".", "$"))
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(str(name).replace(".", "$"))
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.replace("$", ".") for name in super().__iter__())
-
-    def keys(self) -> Any:
-        return list(self)
-
-    def items(self) -> Any:
-        return [(name, self[name]) for name in self]
-
-
 def _split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     pieces = rows.split([shape.numel() for shape in heads.values()], -1)
     return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
@@ -299,6 +305,8 @@ def source_words(source: Any, trunk: Any) -> str:
         return "learned" if trunk is None else f"head of {source_words(trunk, None)}"
     if isinstance(source, Learned | Fixed | PerRow):
         return KINDS[type(source)]
+    if isinstance(source, str):
+        return source
     return type(source).__name__ if isinstance(source, nn.Module) else repr(source).split(" at 0x")[0]
 
 

@@ -1,0 +1,42 @@
+"""A prior of loadings by which most are near zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_lfm.shapes import number
+
+
+@dataclass(frozen=True)
+class Horseshoe:
+    """The horseshoe: w_dk ~ N(0, (τ λ_dk)²), λ_dk ~ HalfCauchy(1), τ ~ HalfCauchy(scale), for ``Linear(prior=...)``.
+
+    Most weights are drawn towards zero, and a few are left as they are: loadings that can be read. ``scale`` is that of the
+    weights which are not, in units of the data per unit of the factor.
+
+    Source: Carvalho, Polson and Scott (2010), "The horseshoe estimator for sparse signals".
+
+    >>> Horseshoe().weight(torch.zeros(2, 2), torch.ones(1), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).stddev
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("scale of Horseshoe", self.scale, least=0.0, above=True)
+
+    def shrinkage(self, like: Tensor) -> Any:
+        return dist.HalfCauchy(torch.full_like(like, self.scale)).to_event(1)
+
+    def local(self, like: Tensor) -> Any:
+        return dist.HalfCauchy(torch.ones_like(like)).to_event(2)
+
+    def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor) -> Any:
+        scale = shrinkage.unsqueeze(-2) * local
+        return dist.Normal(torch.zeros_like(scale), scale).to_event(2)

@@ -1,0 +1,133 @@
+"""Discrete laws cut out of a logistic variable: ordered levels, and grids such as the 256 values of a pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions.constraints import Constraint
+from torch.nn.functional import logsigmoid
+
+
+def log_between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """ln[σ(high) − σ(low)] = ln σ(high) + ln σ(−low) + ln(1 − e^(low − high)), exact where both lie in one tail.
+
+    >>> log_between(torch.tensor(50.0), torch.tensor(51.0))
+    tensor(-50.4587)
+    """
+    gap = (high - low).clamp_min(torch.finfo(low.dtype).tiny)
+    return logsigmoid(high) + logsigmoid(-low) + (-torch.expm1(-gap)).log()
+
+
+class OrderedLevels(dist.Categorical):
+    """Levels 0 .. L − 1 that can be averaged: a categorical law with a mean and a variance.
+
+    >>> OrderedLevels(logits=torch.zeros(3)).mean
+    tensor(1.)
+    """
+
+    @property
+    def _levels(self) -> torch.Tensor:
+        return torch.arange(self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return (self.probs * self._levels).sum(-1)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        return (self.probs * (self._levels - self.mean.unsqueeze(-1)).square()).sum(-1)
+
+
+def ordered_logistic(predictor: torch.Tensor, cutpoints: torch.Tensor) -> OrderedLevels:
+    """P(x ≤ k) = σ(cutpoints_k − predictor), for cut points (..., L − 1).
+
+    Pyro's own subtracts probabilities, which ends in ln 0 where a level lies far in a tail.
+
+    >>> ordered_logistic(torch.tensor(0.0), torch.tensor([-1.0, 1.0])).probs
+    tensor([0.2689, 0.4621, 0.2689])
+    """
+    edges = cutpoints - predictor.unsqueeze(-1)
+    between = log_between(edges[..., :-1], edges[..., 1:])
+    log_probs = torch.cat([logsigmoid(edges[..., :1]), between, logsigmoid(-edges[..., -1:])], -1)
+    return OrderedLevels(logits=log_probs, validate_args=False)
+
+
+class Grid(Constraint):
+    """The values low, low + step, ..., high, ``levels`` of them; within a hundredth of a step."""
+
+    is_discrete = True
+    event_dim = 0
+
+    def __init__(self, low: float, high: float, levels: int):
+        self.low, self.high, self.levels = low, high, levels
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What it asks of data, and the remedy."""
+        asks = f"take one of {self.levels} values from {self.low:g} to {self.high:g} in equal steps"
+        return asks, "rescale and round it, or declare other bounds or another family"
+
+    def index(self, value: torch.Tensor) -> torch.Tensor:
+        """The place of a value on the grid, 0 .. levels − 1, as a floating number."""
+        place = (value - self.low) * ((self.levels - 1) / (self.high - self.low))
+        return place.round().clamp(0, self.levels - 1)
+
+    def value(self, index: torch.Tensor) -> torch.Tensor:
+        return self.low + index * ((self.high - self.low) / (self.levels - 1))
+
+    def check(self, value: torch.Tensor) -> torch.Tensor:
+        step = (self.high - self.low) / (self.levels - 1)
+        return (value - self.value(self.index(value))).abs() <= 0.01 * step
+
+    def __repr__(self) -> str:
+        return f"Grid({self.low:g}, {self.high:g}, {self.levels})"
+
+
+class DiscretizedLogistic(dist.TorchDistribution):
+    """A logistic variable rounded to a grid; the first and the last value take the tails.
+
+    P(x) = σ((x + δ/2 − loc) / scale) − σ((x − δ/2 − loc) / scale), δ the step of the grid.
+
+    >>> law = DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.1), Grid(0.0, 1.0, 3))
+    >>> law.log_prob(torch.tensor([0.0, 0.5, 1.0])).exp()
+    tensor([0.0759, 0.8483, 0.0759])
+    """
+
+    arg_constraints: dict[str, Any] = {}
+
+    def __init__(self, loc: torch.Tensor, scale: torch.Tensor, grid: Grid):
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        self.grid = grid
+        super().__init__(self.loc.shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.grid
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
+        return DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.grid)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        k = self.grid.index(value)
+        low = (self.grid.value(k - 0.5) - self.loc) / self.scale
+        high = (self.grid.value(k + 0.5) - self.loc) / self.scale
+        upper = torch.where(k == self.grid.levels - 1, logsigmoid(-low), log_between(low, high))
+        return torch.where(k == 0, logsigmoid(high), upper)
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad():
+            smallest = torch.finfo(self.loc.dtype).tiny
+            u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp_min(smallest)
+            logistic = self.loc + self.scale * (u.log() - torch.log1p(-u))
+            return self.grid.value(self.grid.index(logistic))
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """low + δ Σ_k P(x > x_k), a level at a time: all levels of all pixels at once would fill the memory."""
+        above = torch.zeros_like(self.loc)
+        for k in range(self.grid.levels - 1):
+            above = above + torch.sigmoid((self.loc - self.grid.value(torch.tensor(k + 0.5))) / self.scale)
+        return self.grid.value(above)

@@ -1,0 +1,51 @@
+"""Counts with more zeros than their law has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.nn.functional import logsigmoid
+
+
+class ZeroInflated(dist.TorchDistribution):
+    """Zero with probability σ(gate_logits), else a count from ``base``.
+
+    Pyro's own forms ln(gate + ...) from probabilities once a draw was made of it, which loses digits.
+
+    >>> ZeroInflated(dist.Poisson(torch.tensor(3.0)), torch.tensor(0.0)).mean
+    tensor(1.5000)
+    """
+
+    arg_constraints: dict[str, Any] = {}
+
+    def __init__(self, base: Any, gate_logits: torch.Tensor):
+        shape = torch.broadcast_shapes(base.batch_shape, gate_logits.shape)
+        self.base_dist, self.gate_logits = base.expand(shape), gate_logits.expand(shape)
+        super().__init__(shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.base_dist.support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ZeroInflated:
+        return ZeroInflated(self.base_dist.expand(batch_shape), self.gate_logits.expand(batch_shape))
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        counted = logsigmoid(-self.gate_logits) + self.base_dist.log_prob(value)
+        return torch.where(value == 0, torch.logaddexp(logsigmoid(self.gate_logits), counted), counted)
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        counts = self.base_dist.sample(torch.Size(sample_shape))
+        inflated = torch.rand_like(counts) < torch.sigmoid(self.gate_logits)
+        return counts.masked_fill(inflated, 0.0)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return torch.sigmoid(-self.gate_logits) * self.base_dist.mean
+
+    @property
+    def variance(self) -> torch.Tensor:
+        second = self.base_dist.variance + self.base_dist.mean.square()
+        return torch.sigmoid(-self.gate_logits) * second - self.mean.square()

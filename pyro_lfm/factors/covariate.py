@@ -1,0 +1,61 @@
+"""What is known of each row and not modelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.distributions import constraints
+
+from pyro_lfm.distributions.known import Known
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.factor import Factor
+
+
+class Covariate(Factor):
+    """Numbers known of each row that are not modelled: time, a dose, the library size of counts.
+
+    A factor reads it where its ``given=`` names it, and a parameter is its very value where that is named as a source:
+    ``Poisson(50, rate=MLP(64), exposure="library")``. Guides read it as they read every observed variable. It adds
+    nothing to the bound, which is then on log p(x | covariates).
+
+    Args:
+        event: its size or shape; () for one number per row.
+        value: what it is where the model generates rows without it; a number, or one per entry.
+        support: where each entry must lie, which is checked when data are read: ``constraints.positive`` for an exposure,
+            ``constraints.positive_integer`` for a number of trials.
+
+    >>> from pyro_lfm import MLP, Model, Poisson, StandardNormal
+    >>> area = Covariate(support=constraints.positive)
+    >>> model = Model(z=StandardNormal(2), area=area, x=Poisson(3, rate=MLP(8), exposure="area"))
+    >>> many = model.sample(4, seed=0, given={"area": torch.full((4,), 1e4)})["x"]
+    >>> bool((many > 1000).all())
+    True
+    """
+
+    value: torch.Tensor
+
+    def __init__(self, event: int | Sequence[int] = (), *, value: Any = 1.0, support: Any = constraints.real):
+        super().__init__(event)
+        try:
+            start = torch.as_tensor(value, dtype=torch.get_default_dtype()).expand(self.shape).clone()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DeclarationError(
+                f"value of a Covariate must be a number or of shape {tuple(self.shape)}; got {value!r}"
+            ) from error
+        if not isinstance(support, constraints.Constraint) or support.event_dim:
+            raise DeclarationError(
+                f"support of a Covariate must be a constraint of one entry such as constraints.positive; got {support!r}"
+            )
+        if not bool(support.check(start).all()):
+            raise DeclarationError(f"value of a Covariate must lie in its support, {support}; got {value!r}")
+        self.register_buffer("value", start)
+        self.support = support
+
+    @property
+    def reads(self) -> bool:
+        return False
+
+    def forward(self) -> Known:
+        return Known(self.value, constraints.independent(self.support, len(self.shape)), len(self.shape))

@@ -1,0 +1,192 @@
+"""Laws of proportions: numbers between 0 and 1, and shares that sum to 1."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions.transforms import StickBreakingTransform
+
+from pyro_lfm.distributions.covariances import Covariance, Diagonal
+from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.supports import Above
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors import Factor, source_words
+from pyro_lfm.variables import Variable
+
+
+class BetaFactor(Factor):
+    """x_d | parents ~ Beta(concentration1_d, concentration0_d), independent, between 0 and 1 without either.
+
+    Density ∝ x^(concentration1 − 1) (1 − x)^(concentration0 − 1). ``lfm.Beta`` is the same law as the prior of a
+    parameter.
+
+    Args:
+        event: size D, or a shape.
+        concentration1, concentration0: sources; the mean is concentration1 over their sum.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> BetaFactor(2, concentration1=Fixed(3.0), concentration0=Fixed(1.0)).build("x", [])().mean
+    tensor([0.7500, 0.7500])
+    """
+
+    constraints = {"concentration1": Above(1e-4), "concentration0": Above(1e-4)}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        concentration1: Any = None,
+        concentration0: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"concentration1": concentration1, "concentration0": concentration0}
+        super().__init__(event, sources, given=given, network=network)
+
+    def distribution(self, concentration1: torch.Tensor, concentration0: torch.Tensor) -> Any:
+        law = dist.Beta(concentration1, concentration0, validate_args=False)
+        return law.to_event(len(self.shape))
+
+
+class ContinuousBernoulli(Factor):
+    """x_d | parents ~ ContinuousBernoulli(logits_d), independent: grey levels between 0 and 1, both included.
+
+    Density C(λ) λ^x (1 − λ)^(1 − x), λ = sigmoid(logits). A Bernoulli on grey levels leaves out C and is no law.
+
+    Args:
+        event: size D, or a shape.
+        logits: source of the logits; the mean is not λ but lies on the same side of ½.
+        given, network: see ``Factor``.
+
+    Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> ContinuousBernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"logits": logits}, given=given, network=network)
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        law = dist.ContinuousBernoulli(logits=logits, validate_args=False)
+        return law.to_event(len(self.shape))
+
+
+class _Shares(Factor):
+    """What laws on the simplex have in common: K ≥ 2 shares, of which K − 1 are free."""
+
+    def adopt(self, variable: Variable) -> None:
+        *rest, free = variable.shape
+        self.event_shape = torch.Size((*rest, free + 1))
+
+    @property
+    def shape(self) -> torch.Size:
+        shape = super().shape
+        if len(shape) != 1 or shape[0] < 2:
+            raise ShapeError(f"{type(self).__name__} needs an event of at least 2 shares; got {tuple(shape)}")
+        return shape
+
+
+class DirichletFactor(_Shares):
+    """x | parents ~ Dirichlet(concentration), K shares that sum to 1, density ∝ Π_k x_k^(concentration_k − 1).
+
+    ``lfm.Dirichlet`` is the same law as the prior of a parameter.
+
+    Args:
+        event: K.
+        concentration: source of K numbers; the mean is proportional to them.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> DirichletFactor(2, concentration=Fixed([1.0, 3.0])).build("z", [])().mean
+    tensor([0.2500, 0.7500])
+    """
+
+    constraints = {"concentration": Above(1e-4)}
+
+    def __init__(
+        self,
+        event: int | None = None,
+        concentration: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"concentration": concentration}, given=given, network=network)
+
+    def distribution(self, concentration: torch.Tensor) -> Any:
+        return dist.Dirichlet(concentration, validate_args=False)
+
+
+class LogisticNormal(_Shares):
+    """x | parents: K shares that sum to 1, a Gaussian of K − 1 entries carried onto the simplex by stick breaking.
+
+    With ``Full`` covariance shares may rise together, as those of a Dirichlet cannot.
+
+    Args:
+        event: K.
+        mean: source of the K − 1 means before they are carried.
+        covariance: as of ``Gaussian``, of K − 1 entries.
+        given, network: see ``Factor``.
+
+    Source: Aitchison and Shen (1980), "Logistic-normal distributions"; Blei and Lafferty (2007), "A correlated topic
+    model of Science".
+
+    >>> LogisticNormal(3).build("z", [])().sample((2,)).sum(-1)
+    tensor([1., 1.])
+    """
+
+    def __init__(
+        self,
+        event: int | None = None,
+        mean: Any = None,
+        covariance: Covariance | None = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        covariance = Diagonal() if covariance is None else copy.copy(covariance)
+        if not isinstance(covariance, Covariance) or covariance.drawn:
+            raise DeclarationError(
+                "covariance of LogisticNormal must be Isotropic, Diagonal, LowRank or Full, without a prior; got "
+                f"{covariance!r}"
+            )
+        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
+        # The source stands among the sources; kept here too it would be copied with the declaration.
+        self.covariance = covariance
+        self.covariance.source = None
+
+    @property
+    def _free(self) -> torch.Size:
+        return torch.Size((self.shape[0] - 1,))
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return self._free if parameter == "mean" else self.covariance.raw_shape(self._free)
+
+    def start(self, parameter: str) -> torch.Tensor:
+        return torch.zeros(self._free) if parameter == "mean" else self.covariance.start(self._free)
+
+    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
+        return value if parameter == "mean" else self.covariance.to_raw(value, self._free)
+
+    def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
+        gaussian = self.covariance.distribution(mean, covariance, self._free)
+        return Pushforward(gaussian, [StickBreakingTransform()])
+
+    def describe(self) -> str:
+        sources, trunk = self._declared
+        mean, spread = (source_words(sources[name], trunk) for name in ("mean", "covariance"))
+        return f"LogisticNormal(mean: {mean}, covariance: {self.covariance!r} {spread})"

@@ -1,0 +1,263 @@
+"""Counts: unbounded, out of a number of trials, and with more zeros than either has.
+
+A count grows with its exposure, the area or time that was looked at or the library size: a rate per unit of
+exposure is what the latents explain. ``exposure="library"`` names a ``Covariate`` that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.distributions.sources import Fixed
+from pyro_lfm.distributions.supports import Above
+from pyro_lfm.distributions.zero_inflated import ZeroInflated
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Factor
+
+# Where softplus of a very negative number ends at zero in floating point, ln Γ is infinite.
+_AWAY_FROM_ZERO = Above(1e-4)
+
+
+def _with_exposure(sources: dict[str, Any], exposure: Any) -> dict[str, Any]:
+    return sources if exposure is None else {**sources, "exposure": exposure}
+
+
+def _poisson(rate: torch.Tensor, exposure: torch.Tensor | None) -> Any:
+    rate = rate if exposure is None else rate * exposure
+    # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
+    return dist.Poisson(rate.clamp_min(torch.finfo(rate.dtype).tiny), validate_args=False)
+
+
+def _negative_binomial(total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None) -> Any:
+    logits = logits if exposure is None else logits + exposure.log()
+    total_count, logits = torch.broadcast_tensors(total_count, logits)
+    return dist.NegativeBinomial(total_count, logits=logits, validate_args=False)
+
+
+class Poisson(Factor):
+    """x_d | parents ~ Poisson(rate_d · exposure), independent counts; a network's output passes through softplus.
+
+    Args:
+        event: size D, or a shape.
+        rate: source of the rates, per unit of exposure.
+        exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Poisson(2, rate=Fixed(3.0), exposure=Fixed(2.0)).build("x", [])().mean
+    tensor([6., 6.])
+    """
+
+    constraints = {
+        "rate": dist.constraints.softplus_positive,
+        "exposure": dist.constraints.softplus_positive,
+    }
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        rate: Any = None,
+        *,
+        exposure: Any = None,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, _with_exposure({"rate": rate}, exposure), given=given, network=network)
+
+    def distribution(self, rate: torch.Tensor, exposure: torch.Tensor | None = None) -> Any:
+        return _poisson(rate, exposure).to_event(len(self.shape))
+
+
+class NegativeBinomial(Factor):
+    """x_d | parents ~ NegativeBinomial(r_d, logits_d), counts more spread than a Poisson's.
+
+    The mean is μ = r exp(logits) · exposure and the variance μ + μ² / r: r, Pyro's ``total_count``, need be no whole
+    number, and 1 / r is the overdispersion. A Poisson whose rate is drawn from a Gamma of shape r has this law.
+
+    Args:
+        event: size D, or a shape.
+        total_count: source of r > 0, one learned for each column by default.
+        logits: source of the logits ln(μ / r) per unit of exposure.
+        exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
+        given, network: see ``Factor``.
+
+    Source: Hilbe (2011), "Negative Binomial Regression", the form NB2.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> law = NegativeBinomial(2, total_count=Fixed(4.0), logits=Fixed(0.0)).build("x", [])()
+    >>> law.mean, law.variance
+    (tensor([4., 4.]), tensor([8., 8.]))
+    """
+
+    constraints = {"total_count": _AWAY_FROM_ZERO, "exposure": dist.constraints.softplus_positive}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        total_count: Any = None,
+        logits: Any = None,
+        *,
+        exposure: Any = None,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = _with_exposure({"total_count": total_count, "logits": logits}, exposure)
+        super().__init__(event, sources, given=given, network=network)
+
+    def distribution(
+        self, total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None = None
+    ) -> Any:
+        return _negative_binomial(total_count, logits, exposure).to_event(len(self.shape))
+
+
+class ZeroInflatedPoisson(Factor):
+    """x_d | parents: 0 with probability sigmoid(gate_logits_d), else ~ Poisson(rate_d · exposure).
+
+    Args:
+        event, rate, exposure: as of ``Poisson``.
+        gate_logits: source of the logits of the extra zeros.
+        given, network: see ``Factor``.
+
+    Source: Lambert (1992), "Zero-inflated Poisson regression".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> ZeroInflatedPoisson(2, rate=Fixed(3.0), gate_logits=Fixed(0.0)).build("x", [])().mean
+    tensor([1.5000, 1.5000])
+    """
+
+    constraints = Poisson.constraints
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        rate: Any = None,
+        gate_logits: Any = None,
+        *,
+        exposure: Any = None,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = _with_exposure({"rate": rate, "gate_logits": gate_logits}, exposure)
+        super().__init__(event, sources, given=given, network=network)
+
+    def distribution(
+        self, rate: torch.Tensor, gate_logits: torch.Tensor, exposure: torch.Tensor | None = None
+    ) -> Any:
+        return ZeroInflated(_poisson(rate, exposure), gate_logits).to_event(len(self.shape))
+
+
+class ZeroInflatedNegativeBinomial(Factor):
+    """x_d | parents: 0 with probability sigmoid(gate_logits_d), else ~ NegativeBinomial(r_d, logits_d), with exposure.
+
+    Args:
+        event, total_count, logits, exposure: as of ``NegativeBinomial``.
+        gate_logits: source of the logits of the extra zeros.
+        given, network: see ``Factor``.
+
+    Source: Lopez et al. (2018), "Deep generative modeling for single-cell transcriptomics".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> cells = ZeroInflatedNegativeBinomial(
+    ...     2, total_count=Fixed(4.0), logits=Fixed(0.0), gate_logits=Fixed(0.0)
+    ... )
+    >>> cells.build("x", [])().mean
+    tensor([2., 2.])
+    """
+
+    constraints = NegativeBinomial.constraints
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        total_count: Any = None,
+        logits: Any = None,
+        gate_logits: Any = None,
+        *,
+        exposure: Any = None,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"total_count": total_count, "logits": logits, "gate_logits": gate_logits}
+        super().__init__(event, _with_exposure(sources, exposure), given=given, network=network)
+
+    def distribution(
+        self,
+        total_count: torch.Tensor,
+        logits: torch.Tensor,
+        gate_logits: torch.Tensor,
+        exposure: torch.Tensor | None = None,
+    ) -> Any:
+        law = ZeroInflated(_negative_binomial(total_count, logits, exposure), gate_logits)
+        return law.to_event(len(self.shape))
+
+
+class _Trials(dist.Binomial):
+    """A binomial law; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
+
+    most: torch.Tensor | None = None
+
+    @property
+    def support(self) -> Any:
+        if self.most is None:
+            return dist.constraints.nonnegative_integer
+        return dist.constraints.integer_interval(0, self.most)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = super().expand(batch_shape, _instance)
+        new.most = self.most
+        return new
+
+
+def _whole_numbers(total_count: Any) -> Any:
+    """The source of the number of trials."""
+    if isinstance(total_count, str):
+        return total_count
+    try:
+        value = torch.as_tensor(total_count, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError):
+        value = torch.zeros(())
+    if not bool((value >= 1).all() and (value == value.round()).all()):
+        raise DeclarationError(
+            "total_count of Binomial must be whole numbers of at least 1, or the name of a parent; got "
+            f"{total_count!r}"
+        )
+    return Fixed(value)
+
+
+class Binomial(Factor):
+    """x_d | parents ~ Binomial(n_d, sigmoid(logits_d)): how many of n trials succeeded.
+
+    Args:
+        event: size D, or a shape.
+        total_count: n, a whole number or one for each entry; or the name of a parent that holds it, usually
+            a ``Covariate`` with the support ``constraints.positive_integer``.
+        logits: source of the logits.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
+    tensor([5., 5.])
+    """
+
+    constraints = {"total_count": dist.constraints.positive_integer}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        total_count: Any = 1,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"total_count": _whole_numbers(total_count), "logits": logits}
+        super().__init__(event, sources, given=given, network=network)
+
+    def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
+        law = _Trials(total_count, logits=logits, validate_args=False)
+        law.most = None if self.named else total_count
+        return law.to_event(len(self.shape))

@@ -1,0 +1,136 @@
+"""Labels and other values of which there are few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.distributions.logistic import ordered_logistic
+from pyro_lfm.distributions.parameter_priors import Dirichlet, Stochastic
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Factor
+from pyro_lfm.shapes import whole
+from pyro_lfm.variables import Variable
+
+
+class Bernoulli(Factor):
+    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        super().__init__(event, {"logits": logits}, given=given, network=network)
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
+
+
+class Categorical(Factor):
+    """c | parents ~ Categorical(softmax(logits)), one label 0 .. categories − 1 per row, event shape ().
+
+    Networks that have it as a parent read it one-hot.
+
+    Args:
+        categories: how many; a guide takes it from the model.
+        logits: source of the logits.
+        given, network: see ``Factor``.
+        prior: ``Dirichlet``, of the probabilities; there is then no source.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+
+    def __init__(
+        self,
+        categories: int | None = None,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+        prior: Dirichlet | None = None,
+    ):
+        if prior is not None:
+            if not isinstance(prior, Dirichlet) or logits is not None or network is not None:
+                raise DeclarationError(
+                    f"Categorical takes prior=lfm.Dirichlet() without logits and network; got {prior!r}"
+                )
+            logits = Stochastic("probs", prior, prior.law, 1 / (categories or 1), to_raw=torch.log)
+        super().__init__(None, {"logits": logits}, given=given, network=network)
+        self.categories = None if categories is None else whole("categories", categories, least=2)
+        self.event_shape = None if categories is None else torch.Size()
+
+    def adopt(self, variable: Variable) -> None:
+        if variable.categories is None:
+            raise DeclarationError(f"a Categorical guide cannot serve {variable.name}, which is not a label")
+        self.categories, self.event_shape = variable.categories, torch.Size()
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        if self.categories is None:
+            raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
+        return torch.Size((self.categories,))
+
+    def distribution(self, logits: torch.Tensor) -> Any:
+        return dist.Categorical(logits=logits, validate_args=False)
+
+
+class OrderedLogistic(Factor):
+    """x_d | parents: one of L ordered levels 0 .. L − 1, P(x_d ≤ k) = sigmoid(cutpoints_dk − predictor_d), independent.
+
+    Args:
+        event: size D, or a shape.
+        levels: how many, L.
+        predictor: source of one number for each entry, which moves it up and down the levels.
+        cutpoints: source of L − 1 numbers for each entry; they are cumulative sums of positive steps, so in order
+            whatever is learned. By default one set for each column.
+        given, network: see ``Factor``.
+
+    Source: McCullagh (1980), "Regression models for ordinal data".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> grades = OrderedLogistic(1, 3, predictor=Fixed(0.0), cutpoints=Fixed([-1.0, 1.0]))
+    >>> grades.build("x", [])().mean
+    tensor([1.])
+    """
+
+    constraints = {"cutpoints": dist.constraints.ordered_vector}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        levels: int = 5,
+        predictor: Any = None,
+        cutpoints: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"predictor": predictor, "cutpoints": cutpoints}
+        super().__init__(event, sources, given=given, network=network)
+        self.levels = whole("levels", levels, least=2)
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return self.shape if parameter == "predictor" else torch.Size((*self.shape, self.levels - 1))
+
+    def start(self, parameter: str) -> torch.Tensor:
+        if parameter == "predictor":
+            return torch.zeros(self.shape)
+        # About as probable one as the other where the predictor is 0.
+        even = torch.logit(torch.arange(1, self.levels) / self.levels)
+        return self.to_raw(parameter, even).expand(self.raw_shape(parameter)).clone()
+
+    def distribution(self, predictor: torch.Tensor, cutpoints: torch.Tensor) -> Any:
+        return ordered_logistic(predictor, cutpoints).to_event(len(self.shape))

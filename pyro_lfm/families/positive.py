@@ -1,0 +1,78 @@
+"""Laws of positive numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.distributions.supports import Above
+from pyro_lfm.factors import Factor
+from pyro_lfm.shapes import number
+
+
+class GammaFactor(Factor):
+    """x_d | parents ~ Gamma(concentration_d, rate_d), density ∝ x^(concentration − 1) e^(−rate x), independent.
+
+    ``lfm.Gamma`` is the same law as the prior of a parameter.
+
+    Args:
+        event: size D, or a shape.
+        concentration, rate: sources; the mean is concentration / rate.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> GammaFactor(2, concentration=Fixed(6.0), rate=Fixed(2.0)).build("x", [])().mean
+    tensor([3., 3.])
+    """
+
+    constraints = {"concentration": Above(1e-4), "rate": Above(1e-4)}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        concentration: Any = None,
+        rate: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"concentration": concentration, "rate": rate}
+        super().__init__(event, sources, given=given, network=network)
+
+    def distribution(self, concentration: torch.Tensor, rate: torch.Tensor) -> Any:
+        return dist.Gamma(concentration, rate, validate_args=False).to_event(len(self.shape))
+
+
+class LogNormal(Factor):
+    """x_d | parents ~ LogNormal(loc_d, scale_d): ln x_d ~ N(loc_d, scale_d²), independent.
+
+    Args:
+        event: size D, or a shape.
+        loc, scale: sources of the mean and the standard deviation of ln x.
+        min_scale: the smallest scale, a number without unit: about the relative spread of x.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> LogNormal(2, loc=Fixed(0.0), scale=Fixed(1.0)).build("x", [])().mean
+    tensor([1.6487, 1.6487])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        loc: Any = None,
+        scale: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+        min_scale: float = 1e-3,
+    ):
+        super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
+        self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
+
+    def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+        loc, scale = torch.broadcast_tensors(loc, scale)
+        return dist.LogNormal(loc, scale, validate_args=False).to_event(len(self.shape))

@@ -1,0 +1,146 @@
+"""Laws on the real line other than the Gaussian: heavy tails, and several humps.
+
+A likelihood with a free scale is unbounded above, as a Gaussian's is: scales have a floor, ``min_scale``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.distributions.supports import Above
+from pyro_lfm.factors import Factor
+from pyro_lfm.shapes import number, whole
+
+
+class Laplace(Factor):
+    """x_d | parents ~ Laplace(loc_d, scale_d), density exp(−|x − loc| / scale) / (2 scale), independent.
+
+    As a prior, ``Laplace(8, loc=Fixed(0.0), scale=Fixed(1.0))``: most factors near zero, a few far from it.
+
+    Args:
+        event: size D, or a shape.
+        loc, scale: sources of the median, and of the mean absolute deviation from it.
+        min_scale: the smallest scale, in the units of the variable.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Laplace(2, loc=Fixed(1.0), scale=Fixed(2.0)).build("x", [])().variance
+    tensor([8., 8.])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        loc: Any = None,
+        scale: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+        min_scale: float = 1e-3,
+    ):
+        super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
+        self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
+
+    def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+        return dist.Laplace(loc, scale, validate_args=False).to_event(len(self.shape))
+
+
+class StudentT(Factor):
+    """x_d | parents ~ StudentT(df_d, loc_d, scale_d), independent: outliers do not pull the factors along.
+
+    Density ∝ [1 + (x − loc)² / (df scale²)]^(−(df + 1) / 2). The degrees of freedom are above 1, so that the mean
+    exists; the variance does above 2.
+
+    Args:
+        event: size D, or a shape.
+        df, loc, scale: sources; learned degrees of freedom start near 4.
+        min_scale: the smallest scale, in the units of the variable.
+        given, network: see ``Factor``.
+
+    Source: Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> StudentT(2, loc=Fixed(3.0)).build("x", [])().mean
+    tensor([3., 3.])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        df: Any = None,
+        loc: Any = None,
+        scale: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+        min_scale: float = 1e-3,
+    ):
+        super().__init__(event, {"df": df, "loc": loc, "scale": scale}, given=given, network=network)
+        self.constraints = {"df": Above(1.0), "scale": Above(number("min_scale", min_scale, least=0.0))}
+
+    def start(self, parameter: str) -> torch.Tensor:
+        return torch.full(self.shape, 3.0 if parameter == "df" else 0.0)
+
+    def distribution(self, df: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+        df, loc, scale = torch.broadcast_tensors(df, loc, scale)
+        return dist.StudentT(df, loc, scale, validate_args=False).to_event(len(self.shape))
+
+
+class MixtureOfGaussians(Factor):
+    """x | parents ~ Σ_c π_c N(loc_c, diag(scale_c²)), π = softmax(logits).
+
+    As a prior its components are clusters of the latents; of a network of parents it is a mixture density.
+
+    Args:
+        event: size D, or a shape.
+        components: how many, C.
+        logits: source of C numbers. loc, scale: sources of C × D; learned means start apart, at random.
+        min_scale: the smallest standard deviation, in the units of the variable.
+        given, network: see ``Factor``.
+
+    Source: Dilokthanakul et al. (2016), "Deep unsupervised clustering with Gaussian mixture VAEs"; Bishop (1994),
+    "Mixture density networks".
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> humps = MixtureOfGaussians(1, 2, loc=Fixed([[-2.0], [2.0]]), scale=Fixed(1.0)).build("z", [])()
+    >>> humps.mean.tolist(), humps.variance.tolist()
+    ([0.0], [5.0])
+    """
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        components: int = 10,
+        logits: Any = None,
+        loc: Any = None,
+        scale: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+        min_scale: float = 1e-3,
+    ):
+        sources = {"logits": logits, "loc": loc, "scale": scale}
+        super().__init__(event, sources, given=given, network=network)
+        self.components = whole("components", components)
+        self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return torch.Size((self.components, *(() if parameter == "logits" else self.shape)))
+
+    def start(self, parameter: str) -> torch.Tensor:
+        # Components that start alike stay alike.
+        shape = self.raw_shape(parameter)
+        return torch.randn(shape) if parameter == "loc" else torch.zeros(shape)
+
+    def distribution(self, logits: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+        events = len(self.shape)
+        batch = torch.broadcast_shapes(
+            logits.shape, loc.shape[: loc.dim() - events], scale.shape[: scale.dim() - events]
+        )
+        component = dist.Normal(loc, scale, validate_args=False).expand((*batch, *self.shape))
+        weights = dist.Categorical(logits=logits.expand(batch), validate_args=False)
+        return dist.MixtureSameFamily(weights, component.to_event(events), validate_args=False)

@@ -1,0 +1,6 @@
+"""Priors p(z) that are no family."""
+
+from pyro_lfm.priors.flow import FlowPrior
+from pyro_lfm.priors.standard import StandardNormal
+
+__all__ = ["FlowPrior", "StandardNormal"]
