@@ -88,11 +88,18 @@ def with_guide(model, name="gaussian-full"):
 
 
 def with_gaps(model):
-    """Rows from the model with an entry missing here and there; of a category the whole row."""
+    """Rows from the model with an entry of what it models missing here and there."""
     rows = {name: value.to(torch.float32, copy=True) for name, value in cases.rows_of(model).items()}
-    for value in rows.values():
-        value.view(len(value), -1)[::3, 0] = torch.nan
+    for name in rows.keys() - set(model.covariates):
+        rows[name].view(len(rows[name]), -1)[::3, 0] = torch.nan
     return rows
+
+
+def with_gaps_of_rows(model):
+    return {
+        name: torch.where(torch.arange(len(v))[:, None] % 3 == 0, torch.nan, v)
+        for name, v in cases.rows_of(model).items()
+    }
 
 
 # The same numbers ----------------------------------------------------------------------------------------
@@ -122,7 +129,10 @@ def test_every_prior_is_recorded_as_it_is(name, replay):
 def test_every_likelihood_is_recorded_as_it_is_with_gaps_too(name, replay):
     make = lambda: with_guide(cases.one_latent(likelihood=name))  # noqa: E731
     agree(make, cases.rows_of)
-    agree(make, with_gaps)
+    if name == "dirichlet":  # whether its rows are whole is looked up in every batch
+        falls_back(make, with_gaps_of_rows, "depends on the value of a tensor in masking.py")
+    else:
+        agree(make, with_gaps)
 
 
 @pytest.mark.parametrize("name", cases.GUIDES)

@@ -40,6 +40,7 @@ class ImportanceWeightedELBO(Weighted):
     Source: Burda, Grosse and Salakhutdinov (2016), equations 8 and 14; Roeder, Wu and Duvenaud (2017), section 6; Tucker,
     Lawson, Gu and Maddison (2019), equation 8.
 
+    >>> import torch
     >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
     >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
@@ -92,6 +93,7 @@ class RenyiELBO(Weighted):
 
     Source: Li and Turner (2016), equations 4 and 6, theorem 2.
 
+    >>> import torch
     >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
     >>> guide = Guide(model, z=Gaussian(network=MLP(8)))

@@ -144,8 +144,7 @@ class Compiled(Engine):
 
     def _update(self, step: Step, index: torch.Tensor, gradients: list[torch.Tensor]) -> None:
         """The optimizers' step."""
-        moved = () if step.tables else tuple(id(step.parameters[k]) for k in step.used)
-        if (kernel := self.kernels.get(moved)) is not None:
+        if (kernel := self.kernels.get(moved := step.moved)) is not None:
             kernel(gradients)
             return
         count = len(step.parameters)

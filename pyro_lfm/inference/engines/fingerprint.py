@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,13 @@ import torch
 # What every module has, and which says nothing of what it does.
 _OWN = vars(torch.nn.Module()).keys() - {"training"}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor, by its identity."""
+
+    number: int
 
 
 def fingerprint(*parts: Any) -> dict[str, Any]:
@@ -30,12 +38,15 @@ def fingerprint(*parts: Any) -> dict[str, Any]:
     return found
 
 
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The paths at which two fingerprints differ."""
+    absent = object()
+    return [path for path in {**before, **after} if before.get(path, absent) != after.get(path, absent)]
+
+
 def changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    """The first path at which two fingerprints differ."""
-    for path in {**before, **after}:
-        if path not in before or path not in after or before[path] != after[path]:
-            return path
-    return None
+    """The first of them."""
+    return next(iter(changes(before, after)), None)
 
 
 def is_plain(value: Any) -> bool:
@@ -55,7 +66,7 @@ def _look(found: dict[str, Any], path: str, values: dict[str, Any]) -> None:
         if isinstance(value, _PLAIN):
             found[path + name] = value
         elif isinstance(value, torch.Tensor):
-            found[path + name] = id(value)
+            found[path + name] = Held(id(value))
         elif isinstance(value, list | tuple) and all(isinstance(entry, _PLAIN) for entry in value):
             found[path + name] = tuple(value)
         elif isinstance(value, dict):

@@ -11,7 +11,7 @@ import torch
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager, laid_out_as
 from pyro_lfm.inference.engines.engine import Setup, told
-from pyro_lfm.inference.engines.fingerprint import changed, fingerprint, is_plain, plain_values
+from pyro_lfm.inference.engines.fingerprint import Held, changes, fingerprint, is_plain, plain_values
 from pyro_lfm.objectives import Objective
 
 # How far a loss may be off, relative to itself, and a gradient, relative to the largest.
@@ -32,6 +32,7 @@ class Step:
         self.parameters = [p for p in eager.parts[part] if id(p) not in rows]
         self.compared_at = 0
         self.rebuilt = 0
+        self.volatile: set[str] = set()
 
     def python(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """The step by running the programs."""
@@ -71,24 +72,35 @@ class Step:
         with rewound(self.setup):
             self._native = tracing.native(graph, [*inputs, *self.known])
         self.seen = self.fingerprint()
+        # Who are moved by a kernel of the optimizer's; tables have their own.
+        self.moved = () if self.tables else tuple(id(self.parameters[k]) for k in self.used)
 
     def _settle(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Runs the programs, so that what they make at their first run is made; none may change itself at each run."""
-        path = None
+        """Runs the programs, so that what they make at their first run is made; none may change itself at each run.
+
+        A tensor that is another after each run, such as one that is kept for a later part of the same run, is not
+        looked at: were it read by the next run, native code would give other numbers.
+        """
+        found: list[str] = []
         for _ in range(2):
             with rewound(self.setup):
                 before = self.fingerprint()
                 self.python(*inputs)
-                path = changed(before, self.fingerprint())
-            if path is None:
+                after = self.fingerprint()
+            found = changes(before, after)
+            kept = {path for path in found if isinstance(after.get(path), Held)}
+            self.volatile |= kept
+            found = [path for path in found if path not in kept]
+            if not found:
                 return
-        raise tracing.NotRecordable(f"it changes {self.named(path)} whenever it runs")
+        raise tracing.NotRecordable(f"it changes {self.named(found[0])} whenever it runs")
 
     def fingerprint(self) -> dict[str, Any]:
         inner = [part for part in vars(self.objective).values() if isinstance(part, Objective)]
         found = fingerprint(*self.setup.programs, self.objective, *inner)
         # Weights are inputs, and may change.
         found = {path: value for path, value in found.items() if path[0] in "01" or "weight" not in path}
+        found = {path: value for path, value in found.items() if path not in self.volatile}
         return {**found, "autocast": torch.is_autocast_enabled(self.setup.model.device.type)}
 
     def named(self, path: str | None) -> str:
@@ -107,8 +119,11 @@ class Step:
         """How native code and programs differ on the same noise, in words; None where they agree."""
         with rewound(self.setup):
             expected = self.python(*inputs)
-        with rewound(self.setup):
-            found = self(inputs)
+        try:
+            with rewound(self.setup):
+                found = self(inputs)
+        except Exception as error:  # whatever generated code may raise
+            return f"its native code fails: {str(error).splitlines()[:1]}"
         tolerance = _TOLERANCE.get(expected[0].dtype, 5e-2)
         if torch.is_autocast_enabled(expected[0].device.type):
             tolerance = 5e-2
