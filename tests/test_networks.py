@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import pyro_lfm as lfm
-from pyro_lfm.factors import Variable
+from pyro_lfm.variables import Variable
 
 
 @pytest.mark.parametrize("size", [(5, 5), (8, 8), (9, 7), (28, 28), (1, 3)])
