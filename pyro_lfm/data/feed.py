@@ -53,8 +53,9 @@ class Feed:
         """Row numbers (B,) on the device, and the rows by name, each (B, *event)."""
         order = torch.randperm(len(self.table), generator=self.generator)
         for block in order.split(self.batches * self.size):
+            whole = len(block) // self.size
             self.table.gather(block, {name: memory[: len(block)] for name, memory in self._memory.items()})
-            for index, rows in zip(block.to(self.device).split(self.size), self._views, strict=False):
-                if len(index) < self.size:
-                    rows = {name: value[: len(index)] for name, value in rows.items()}
-                yield index, rows
+            parts = block.to(self.device).split(self.size)
+            yield from zip(parts[:whole], self._views, strict=False)
+            for index in parts[whole:]:
+                yield index, {name: value[: len(index)] for name, value in self._views[whole].items()}

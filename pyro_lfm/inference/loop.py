@@ -71,6 +71,11 @@ class Loop:
             self.table.has_missing,
         )
         engine = choose(self.svi.chosen_engine, setup, self.total_steps, self.batch_size)
+        objective = self.svi.objective
+        weights = objective.weights.values() if isinstance(objective, Objective) else ()
+        scheduled = self.svi.schedule or self.svi.alternate or any(map(callable, weights))
+        # What no schedule changes is not asked for at every step.
+        self.constant = None if scheduled else self._moment(0)
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle)
         best = Best(self.model, self.guide)
         with closing(engine):
@@ -106,14 +111,14 @@ class Loop:
         sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
         batches = islice(self.feed.epoch(), last - step)
         while step < last:
-            index, before = None, rows
+            index, results, sizes = None, [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
                     for index, values in batches:
-                        result = engine.step(values, index, *self._moment(step))
-                        sums.add_(result, alpha=len(index))
-                        step, rows = step + 1, rows + len(index)
+                        results.append(engine.step(values, index, *(self.constant or self._moment(step))))
+                        sizes.append(len(index))
+                        step += 1
                         if time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:
@@ -121,9 +126,12 @@ class Loop:
                 if worded is error:
                     raise
                 raise worded from (None if isinstance(error, NotFinite) else error)
-            bar.update(rows - before)
+            # Many at a time: one by one their sums would cost as much as a small step's optimizer.
+            sums += sums.new_tensor(sizes) @ torch.stack(results).to(sums)
+            rows += sum(sizes)
+            bar.update(sum(sizes))
             if not bar.disable:
-                bar.set_postfix_str(f"epoch {epoch}, {float(result[0]):.2f} nats/row", refresh=False)
+                bar.set_postfix_str(f"epoch {epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False)
         bound, reconstruction, kl = (sums / rows).tolist()
         record = {
             "epoch": epoch,
