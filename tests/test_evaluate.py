@@ -82,3 +82,24 @@ def test_a_latent_that_rows_share_is_refused_by_name():
     fit = lfm.fit(model, cases.rows_of(model), lfm.SVI(guide, epochs=1), seed=0, progress=False)
     with pytest.raises(lfm.DeclarationError, match="scale is shared by all rows"):
         lfm.evaluate.log_likelihood(fit, draws=10)
+
+
+def test_a_compiled_reconstruction_gives_the_same_numbers(monkeypatch):
+    """Blocks of rows, of which the last is smaller, and several observed variables."""
+    from pyro_lfm.inference import reconstruction
+
+    torch.manual_seed(0)
+    model = cases.two_views()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    data = cases.rows_of(model)
+    fit = lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
+    monkeypatch.setattr(reconstruction, "_ROWS", 5)
+    eager = fit.reconstruct(data, draws=3)
+    monkeypatch.setattr(evaluation, "COMPILING", -1.0)
+    made = []
+    native = tracing.native
+    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    compiled = fit.reconstruct(data, draws=3)
+    assert made and eager["x"].shape == (12, cases.D) and eager["y"].shape == (12, 2)
+    for name in eager:
+        assert torch.allclose(eager[name], compiled[name], rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
+from pyro_lfm.inference.reconstruction import reconstruct
 from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel
@@ -68,24 +69,8 @@ class Fit:
             A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
         """
         batch, guide = self._rows(data)
-        latents = self._draws(batch, guide, draws, seed)
-        known = {name: batch[name] for name in self.model.covariates}
-        sums: dict[str, Any] = {name: 0.0 for name in self.model.observed if name not in known}
-        # Without other data, so that the likelihood is that of whole rows; drawn x is not looked at.
-        empty = Batch(known, index=batch.index, total=batch.total)
-        with (
-            evaluating(self.model),
-            isolated(Stream(seed, self.model.device), self.model.device),
-            torch.no_grad(),
-        ):
-            for draw in range(draws):
-                program = poutine.condition(
-                    self.model, data={n: values[draw] for n, values in latents.items()}
-                )
-                trace: Any = poutine.trace(program).get_trace(empty)
-                for name in sums:
-                    sums[name] = sums[name] + _expectation(trace.nodes[name]["fn"]) / draws
-        return next(iter(sums.values())) if len(sums) == 1 else sums
+        found = reconstruct(self.model, guide, batch, whole("draws", draws), seed)
+        return next(iter(found.values())) if len(found) == 1 else found
 
     def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
         """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
@@ -136,7 +121,3 @@ class Fit:
     def __repr__(self) -> str:
         last = self.history[-1] if self.history else {"epoch": 0, "bound": float("nan")}
         return f"Fit({type(self.model).__name__}, {last['epoch']} epochs, bound {last['bound']:.4g} nats per row)"
-
-
-def _expectation(law: Any) -> torch.Tensor:
-    return law.probs if isinstance(law, torch.distributions.Categorical) else law.mean
