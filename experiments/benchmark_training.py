@@ -19,24 +19,22 @@ import math
 import statistics
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
 from rivals import by_hand, pyro_tutorial
-from rivals.contest import Configuration, Turn, race, take_part
+from rivals.contest import BY_HAND, LIMIT, Configuration, Turn, race, take_part
+from rivals.report import picture, table
 
 import pyro_lfm as lfm
-from pyro_lfm import plots
 
-BY_HAND, LIMIT = "by hand, Adam", "matrix products alone"
 PYTHAE, BESIDE_PYTHAE = "pythae's trainer", "by hand, beside pythae"
 ENGINES = ("eager", "auto", "compiled")
 WARM_UP = 2  # epochs
@@ -217,99 +215,6 @@ def measure(args: argparse.Namespace) -> dict:
     return results
 
 
-# What is written -----------------------------------------------------------------------------------------
-
-NOTES = [
-    "Speed: the median over epochs of the time by hand over the contestant's own in the same round; 1.00 is the "
-    "loop by hand with torch.optim.Adam's defaults.",
-    "Architectures are columns-hidden-factors: Bernoulli pixels, a diagonal q and one hidden layer each unless said "
-    "otherwise; one draw of z per row. With equal parameters and noise the loss by hand equals that of pyro_lfm.",
-    "The auto engine compiles only where a whole fit is long enough to gain by it: its speed is that of one of the "
-    "other two, and depends on the number of rounds.",
-    "The matrix products are those of linear layers: forward, to the weights, and to the input where it is not data.",
-    "Ratios depend on the machine; other work beside blurs them.",
-]
-
-
-def grid(columns: dict[str, dict], names: Iterable[str], cell: Callable[[Any], str]) -> list[str]:
-    """Contestants by configurations; a contestant that took part in none is left out."""
-    lines = [["", *columns], ["---"] + ["---:"] * len(columns)]
-    for name in names:
-        if any(name in found for found in columns.values()):
-            lines.append([name, *(cell(found[name]) if name in found else "–" for found in columns.values())])
-    return [f"| {' | '.join(line)} |" for line in lines] + [""]
-
-
-def table(results: dict) -> str:
-    lines = ["# Training: speed of a step, loop included, against PyTorch by hand", ""]
-    for threads, found in results["speed"].items():
-        lines += [
-            f"Speed, {threads} thread{'s' * (threads != '1')}; the first row is the time of a step:",
-            "",
-        ]
-        lines += grid(found, [BY_HAND], lambda f: f"{1000 * f['step']:.2f} ms")[:-1]
-        lines += grid(found, NAMES, lambda f: f"{f['speed']:.2f}")[2:]
-    first = next(iter(results["speed"].values()))
-    lines += ["Peak memory of the process:", ""]
-    lines += grid(first, [BY_HAND, *OURS], lambda f: f"{f['peak_memory'] / 1e6:,.0f} MB")
-    if results["first_epoch"]:
-        lines += ["From the start to the end of the first epoch, compilation included:", ""]
-        lines += grid(results["first_epoch"], [BY_HAND, *OURS], lambda seconds: f"{seconds:.2f} s")
-    if results["loop"]:
-        lines += ["What the time of the eager engine consists of, per step:", ""]
-        lines += grid(results["loop"], LOOP, lambda seconds: f"{1e6 * seconds:,.0f} µs")
-    notes = [*NOTES, *(f"{name}: {why}." for name, why in results["settings"]["notes"].items())]
-    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
-
-
-def picture(results: dict):
-    """A panel per configuration; bars run from equal speed, to the right where one is faster than by hand."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    runs, ours, limit, others = results["speed"], *plots.colours("ab"), "#8c8c8c"
-    everything = [found for configurations in runs.values() for found in configurations.values()]
-    names = [n for n in NAMES if n not in (BY_HAND, LIMIT) and any(n in found for found in everything)]
-    across = min(3, len(results["parameters"]))
-    down = -(-len(results["parameters"]) // across)
-    size = (2.3 + 2.8 * across, 0.7 + down * (0.6 + 0.28 * len(names)))
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
-    for ax, configuration in zip(panels, results["parameters"], strict=False):
-        for i, found in enumerate(run[configuration] for run in runs.values()):
-            height, alpha = 0.8 / len(runs), 1 - 0.5 * i
-            for place, name in enumerate(names):
-                if name in found:
-                    speed, y = found[name]["speed"], place + (i + 0.5) * height - 0.4
-                    colour = ours if name in OURS else others
-                    ax.barh(y, speed - 1, left=1, height=0.9 * height, color=colour, alpha=alpha)
-                    beside = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center"}
-                    ax.text(1.02, y, f"{speed:.2f}", **beside)
-            if LIMIT in found:
-                ax.axvline(found[LIMIT]["speed"], color=limit, alpha=alpha)
-        ax.axvline(1, color="black", linewidth=0.8)
-        ax.set_title(configuration, fontsize=9, loc="left")
-    for ax in panels:
-        ax.set_visible(bool(ax.get_title(loc="left")))
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.tick_params(labelsize=8, length=0, labelbottom=True)
-    speeds = [f["speed"] for found in everything for f in found.values()]
-    low, high = min(speeds) / 1.15, max(speeds) * 1.15
-    ticks = [tick for tick in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if low <= tick <= high]
-    panels[0].set(xscale="log", xlim=(low, high))
-    panels[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    panels[0].set_xticks([], minor=True)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
-    keys = [Patch(color=ours, label="pyro_lfm"), Patch(color=others, label="others")]
-    keys.append(Line2D([], [], color=limit, label=LIMIT))
-    keys += [Patch(color="black", alpha=1 - 0.5 * i, label=f"threads: {n}") for i, n in enumerate(runs)]
-    style = {"loc": "outside upper left", "alignment": "left", "frameon": False, "fontsize": 8}
-    figure.legend(handles=keys, ncols=len(keys), title=f"Speed of a step; {BY_HAND} = 1", **style)
-    return figure
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="tiny networks: to see that all works")
@@ -335,9 +240,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = {**measure(args), "settings": vars(args)}
     results["versions"] = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
-    (out / "table.md").write_text(text := table(results), encoding="utf-8")
+    (out / "table.md").write_text(text := table(results, NAMES, list(OURS)), encoding="utf-8")
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
-    picture(results).savefig(out / "training.png")
+    picture(results, NAMES, list(OURS)).savefig(out / "training.png")
     print(f"\n{text}\nThe table, every number and the picture are in {out}/")
 
 

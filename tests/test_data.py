@@ -266,3 +266,18 @@ def test_the_guard_declares_operators_only_on_that_very_error(monkeypatch):
         assert torch.ops.torchvision.nms is not None
     finally:
         sys.modules.update(half)
+
+
+def test_arrays_that_torch_cannot_view_are_fed_like_others():
+    """A field of records has strides of no whole entries; others run backwards or have the other byte order."""
+    from pyro_lfm.data.feed import Feed
+    from pyro_lfm.data.readers import read
+
+    plain = np.arange(12, dtype=np.float32).reshape(6, 2)
+    records = np.zeros(6, dtype=[("flag", "u1"), ("x", "f4", (2,))])
+    records["x"] = plain
+    for data in (records["x"], plain[::-1], plain[:, ::-1], plain.astype(">f4"), plain.astype(np.float16)):
+        table = read(data, ["x"])
+        feed = Feed(table, 4, torch.float32, "cpu", torch.Generator().manual_seed(0))
+        for index, rows in feed.epoch():
+            assert torch.equal(rows["x"], torch.tensor(data[index.numpy()].astype(np.float32)))

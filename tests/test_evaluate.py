@@ -103,3 +103,35 @@ def test_a_compiled_reconstruction_gives_the_same_numbers(monkeypatch):
     assert made and eager["x"].shape == (12, cases.D) and eager["y"].shape == (12, 2)
     for name in eager:
         assert torch.allclose(eager[name], compiled[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_law_refuses_is_told_by_a_compiled_evaluation_too(monkeypatch):
+    """A row that the law's check refuses only while it is evaluated, in the words of the law."""
+    import pyro
+    import pyro.distributions as dist
+
+    class Checked(lfm.PyroModel):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, batch):
+            with batch.plate():
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(z, self.scale).to_event(1), obs=batch["x"])
+
+    torch.manual_seed(0)
+    model = Checked()
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
+    fit = lfm.fit(model, torch.randn(10, 2), lfm.SVI(guide, epochs=1), seed=0, progress=False)
+    monkeypatch.setattr(tracing, "native", lambda graph, inputs: graph)
+    monkeypatch.setattr(evaluation, "COMPILING", -1.0)
+    blocks = evaluation.Blocks(model, guide, fit.batch_of()[0], ["x"], 5, 0)
+    weigh = lfm.ImportanceWeightedELBO(3)
+    evaluated = evaluation.Evaluation(blocks, lambda batch: weigh.log_weights(model, guide, batch))
+    with blocks.running():
+        first, second = blocks
+        assert evaluated(first).shape == (3, 5) and evaluated.native is not None
+        model.scale.data.fill_(-1.0)
+        with pytest.raises(ValueError, match="scale"):
+            evaluated(second)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from rivals.contest import Configuration, Turn, take_part
+from rivals.contest import BY_HAND, LIMIT, Configuration, Turn, take_part
 
 FLOOR = 1e-3  # of the standard deviations of q(z | x)
 PIXEL_FLOOR = 0.1  # of those of a Gaussian p(x | z)
@@ -120,10 +120,10 @@ def products(c: Configuration, x: torch.Tensor, turn: Turn) -> None:
 
 
 CONTESTANTS = {
-    "by hand, Adam": train,
+    BY_HAND: train,
     "by hand, Adam(fused=True)": partial(train, fused=True),
     "by hand, torch.compile, fused": partial(train, fused=True, compiled=True),
-    "matrix products alone": products,
+    LIMIT: products,
 }
 
 if __name__ == "__main__":

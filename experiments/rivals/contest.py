@@ -13,12 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isqrt
 from pathlib import Path
 
 import numpy as np
 import torch
+
+BY_HAND, LIMIT = "by hand, Adam", "matrix products alone"
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,9 @@ class Contestant:
         self.process = subprocess.Popen(command, env=environment, encoding="utf-8", **pipes)
 
     def epoch(self) -> dict[str, float]:
-        try:
+        with suppress(BrokenPipeError):  # it died while it waited: below is why
             self.process.stdin.write("\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died while it waited: below is why
         if report := self.process.stdout.readline():
             return json.loads(report)
         self.process.wait()

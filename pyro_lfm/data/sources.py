@@ -67,9 +67,10 @@ def _in_memory(data: Any) -> Tensor | None:
     """The data as a tensor of the same memory, where they are such already."""
     if type(data) in (Tensor, torch.nn.Parameter) and data.device.type == "cpu":
         return data.detach()
-    if type(data) not in (np.ndarray, np.memmap) or min(data.strides) < 0 or not data.dtype.isnative:
+    if type(data) not in (np.ndarray, np.memmap) or data.dtype not in (np.float32, np.float64, np.uint8):
         return None
-    if data.dtype not in (np.float32, np.float64, np.uint8):
+    # Torch knows no other byte order, and no strides but forward ones of whole entries.
+    if not data.dtype.isnative or any(step < 0 or step % data.itemsize for step in data.strides):
         return None
     with warnings.catch_warnings():
         # Torch warns of arrays that are read-only; nothing here writes.

@@ -9,12 +9,9 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.inference.engines.engine import Setup
-from pyro_lfm.inference.engines.evaluation import Evaluation, worth
+from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.objectives import ImportanceWeightedELBO
-from pyro_lfm.programs import evaluating
-from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
 # Rows taken together, and numbers that the likelihood of a block of draws may have.
@@ -71,36 +68,28 @@ def log_likelihood(fit: Fit, data: Any = None, draws: int = 1000, seed: int = 0)
     torch.Size([3])
     """
     draws = whole("draws", draws, least=2)
-    batch, guide = fit._rows(data)
-    model, device = fit.model, fit.model.device
-    names = [name for name in model.observed if batch[name] is not None]
-    rows = {name: batch.with_gaps(name) for name in names}
-    missing = {name: batch.mask(name) is not None for name in names}
-    setup = Setup(model, guide, torch.optim.Adam, 1.0, Stream(seed, device), batch.total, missing)
+    batch, guide = fit.batch_of(data)
+    model = fit.model
+    blocks = Blocks(model, guide, batch, list(model.observed), _ROWS, seed)
     width = sum(variable.shape.numel() for variable in model.sites.all.values())
-    size = min(_ROWS, batch.size)
-    block = max(1, min(draws, _NUMBERS // (size * width)))
-    blocks = [block] * (draws // block) + [draws % block] * (draws % block > 0)
-    calls = len(blocks) * (batch.size // size)
-    estimators = {
+    most = max(1, min(draws, _NUMBERS // (blocks.size * width)))
+    counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
+    weights = {
         count: Evaluation(
-            setup,
+            blocks,
             partial(ImportanceWeightedELBO(count).log_weights, model, guide),
-            worth(setup, size, count, calls) if count == block else 0.0,
+            draws=count,
+            calls=counts.count(count),
         )
-        for count in set(blocks)
+        for count in set(counts)
     }
     found = []
-    with evaluating(model, guide), isolated(setup.stream, device), torch.no_grad():
-        for start in range(0, batch.size, size):
-            part = slice(start, start + size)
-            values = {name: value[part] for name, value in rows.items()}
-            first = second = torch.full(
-                (len(batch.index[part]),), -torch.inf, dtype=torch.float64, device=device
-            )
-            for count in blocks:
-                log_w = estimators[count](values, batch.index[part]).double()
-                # Sums of the weights and of their squares so far.
+    with blocks.running():
+        for block in blocks:
+            # Logarithms of the sums, so far, of the weights and of their squares.
+            first = second = torch.full(block[1].shape, -torch.inf, dtype=torch.float64, device=model.device)
+            for count in counts:
+                log_w = weights[count](block).double()
                 first = torch.logaddexp(first, log_w.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
             found.append(torch.stack([first, second]))

@@ -9,11 +9,8 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.engines.engine import Setup
-from pyro_lfm.inference.engines.evaluation import Evaluation, worth
+from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.model import AnyModel
-from pyro_lfm.programs import evaluating
-from pyro_lfm.runtime import Stream, isolated
 
 # Rows taken together: memory does not grow with their number.
 _ROWS = 1024
@@ -37,22 +34,10 @@ def reconstruct(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed
             [mean.expand(part.size, *mean.shape[1:]).reshape(part.size, -1) for mean in means.values()], 1
         )
 
-    seen = [name for name in model.observed if batch[name] is not None]
-    rows = {name: batch.with_gaps(name) for name in seen}
-    missing = {name: batch.mask(name) is not None for name in seen}
-    stream = Stream(seed, model.device)
-    setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
-    size = min(_ROWS, batch.size)
-    evaluation = Evaluation(setup, one_draw, worth(setup, size, 1, draws * (batch.size // size)))
-    found = []
-    with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
-        for start in range(0, batch.size, size):
-            part = slice(start, start + size)
-            values = {name: value[part] for name, value in rows.items()}
-            total: Any = 0.0
-            for _ in range(draws):
-                total = total + evaluation(values, batch.index[part]) / draws
-            found.append(total)
+    blocks = Blocks(model, guide, batch, list(model.observed), _ROWS, seed)
+    evaluation = Evaluation(blocks, one_draw, calls=draws)
+    with blocks.running():
+        found: list[Any] = [sum(evaluation(block) for _ in range(draws)) / draws for block in blocks]
     pieces = torch.cat(found).split([shapes[name].numel() for name in names], 1)
     return {name: piece.reshape(-1, *shapes[name]) for name, piece in zip(names, pieces, strict=True)}
 

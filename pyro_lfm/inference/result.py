@@ -50,14 +50,14 @@ class Fit:
         Returns:
             One distribution, or {latent: distribution} for a model of several latents.
         """
-        batch, guide = self._rows(data)
+        batch, guide = self.batch_of(data)
         with evaluating(guide):
             found = marginals(guide, batch, list(self.model.latents))
         return next(iter(found.values())) if len(found) == 1 else found
 
     def sample_posterior(self, data: Any = None, draws: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
         """Joint draws of all latents, {latent: (draws, N, *event)}; a latent shared by all rows (draws, *event)."""
-        batch, guide = self._rows(data)
+        batch, guide = self.batch_of(data)
         return self._draws(batch, guide, draws, seed)
 
     def reconstruct(self, data: Any = None, draws: int = 16, seed: int = 0) -> Any:
@@ -68,7 +68,7 @@ class Fit:
         Returns:
             A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
         """
-        batch, guide = self._rows(data)
+        batch, guide = self.batch_of(data)
         found = reconstruct(self.model, guide, batch, whole("draws", draws), seed)
         return next(iter(found.values())) if len(found) == 1 else found
 
@@ -76,7 +76,7 @@ class Fit:
         """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
         objective = self._objective if isinstance(self._objective, Objective) else ELBO()
         objective = objective.at(1.0)
-        batch, guide = self._rows(data)
+        batch, guide = self.batch_of(data)
         device = self.model.device
         with evaluating(self.model, guide), isolated(Stream(seed, device), device), torch.no_grad():
             bounds = [objective.bound(self.model, guide, batch).per_row for _ in range(whole("draws", draws))]
@@ -94,8 +94,8 @@ class Fit:
         table = self._table if data is None else table_for(self.model, data)
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
-    def _rows(self, data: Any) -> tuple[Batch, AnyGuide]:
-        """The rows as one batch, and the guide that serves them."""
+    def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
+        """The rows as one batch, and the guide that serves them: of ``PerRow`` tables, a copy optimised for these rows."""
         table = self._table if data is None else table_for(self.model, data)
         index = torch.arange(len(table))
         device = self.model.device

@@ -1,8 +1,9 @@
-"""Functions of a batch that are wanted without gradients, many times: native code where that pays."""
+"""Functions of rows that are wanted without gradients, block by block: native code where there are many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -12,29 +13,77 @@ from pyro_lfm.inference.engines.choice import COMPILING, saving
 from pyro_lfm.inference.engines.compiled import LOG
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.recorded import rewound
+from pyro_lfm.programs import Program, evaluating
+from pyro_lfm.runtime import Stream, isolated
+
+Block = tuple[dict[str, torch.Tensor], torch.Tensor]
+
+
+class Blocks:
+    """Rows, so many at a time, for programs in evaluation mode.
+
+    Iterated over, it gives rows by name and their numbers; the last block holds what is left.
+
+    Args:
+        model, guide: what is to be run on them.
+        batch: all the rows.
+        names: of the observed variables.
+        size: rows per block, shrunk to the rows there are.
+        seed: of the noise.
+    """
+
+    def __init__(self, model: Program, guide: Program, batch: Batch, names: list[str], size: int, seed: int):
+        seen = [name for name in names if batch[name] is not None]
+        self.rows = {name: batch.with_gaps(name) for name in seen}
+        self.index, self.size = batch.index, min(size, batch.size)
+        stream = Stream(seed, model.device)
+        missing = {name: batch.mask(name) is not None for name in seen}
+        self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, len(self.index), self.size):
+            part = slice(start, start + self.size)
+            yield {name: value[part] for name, value in self.rows.items()}, self.index[part]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The time in which they are gone through."""
+        setup = self.setup
+        with evaluating(*setup.programs), isolated(setup.stream, setup.model.device), torch.no_grad():
+            yield
 
 
 class Evaluation:
-    """A function of a batch, called on many; to be used within ``isolated()`` and without gradients.
+    """A function of a batch, called on many blocks, within ``blocks.running()``.
 
     Args:
-        setup: the programs that it runs.
+        blocks: what it is called on.
         function: of a batch, a tensor.
-        seconds: about how long all the calls will be shorter compiled, as told by ``worth``.
+        draws: how many the function takes of each row.
+        calls: how often it is called on every block.
     """
 
-    def __init__(self, setup: Setup, function: Callable[[Batch], torch.Tensor], seconds: float):
-        self.setup, self.function = setup, function
+    def __init__(
+        self, blocks: Blocks, function: Callable[[Batch], torch.Tensor], draws: int = 1, calls: int = 1
+    ):
+        self.setup, self.function, self.size = blocks.setup, function, blocks.size
+        # A step's operations are three times those of an evaluation.
+        shorter = saving(self.setup, blocks.size * draws // 3)
+        pays = calls * (len(blocks.index) // blocks.size) * shorter > COMPILING
+        self.wanted = pays and tracing.untested() is None
         self.native: tracing.Function | None = None
-        self.size = 0 if seconds > COMPILING and tracing.untested() is None else -1
 
-    def __call__(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
+    def __call__(self, block: Block) -> torch.Tensor:
+        rows, index = block
         inputs = [*rows.values(), index]
-        if self.size == 0:  # the size of the first call is the one that is compiled
-            self.size = len(index)
+        if self.wanted:
+            self.wanted = False
             self._build([*rows], inputs)
         if self.native is not None and len(index) == self.size:
-            return self.native(*inputs, *self.external)[0]
+            found = self.native(*inputs, *self.external)[0]
+            if not bool(found.isnan().any()):
+                return found
+            # Where a law refuses something, the programs say what.
         return self.function(self.setup.batch(rows, index))
 
     def _build(self, names: list[str], inputs: list[torch.Tensor]) -> None:
@@ -56,9 +105,3 @@ class Evaluation:
             self.native = native
         except tracing.NotRecordable as error:
             LOG.info("evaluation in eager: %s", error)
-
-
-def worth(setup: Setup, rows: int, draws: int, calls: int) -> float:
-    """About how many seconds so many calls on so many rows and draws are shorter compiled."""
-    # A step's operations are three times those of an evaluation.
-    return calls * saving(setup, rows * draws // 3)

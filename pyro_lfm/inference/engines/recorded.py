@@ -98,9 +98,13 @@ class Step:
     def fingerprint(self) -> dict[str, Any]:
         inner = [part for part in vars(self.objective).values() if isinstance(part, Objective)]
         found = fingerprint(*self.setup.programs, self.objective, *inner)
-        # Weights are inputs, and may change.
-        found = {path: value for path, value in found.items() if path[0] in "01" or "weight" not in path}
-        found = {path: value for path, value in found.items() if path not in self.volatile}
+        # Weights are inputs, and may change; ``volatile`` is what every run makes anew.
+        inputs = self.objective.weights if isinstance(self.objective, Objective) else ()
+        for path in list(found):
+            number, _, name = path.partition(".")
+            weight = number not in "01" and name.removeprefix("_weights.") in inputs
+            if weight or path in self.volatile:
+                del found[path]
         return {**found, "autocast": torch.is_autocast_enabled(self.setup.model.device.type)}
 
     def named(self, path: str | None) -> str:
