@@ -63,7 +63,7 @@ from pyro_lfm.objectives import (
     TotalCorrelation,
 )
 from pyro_lfm.optimizers import clipped
-from pyro_lfm.priors import FlowPrior, StandardNormal
+from pyro_lfm.priors import FlowPrior, StandardNormal, VampPrior
 
 __all__ = [
     "ARD",
@@ -134,6 +134,7 @@ __all__ = [
     "StudentT",
     "TotalCorrelation",
     "TrainingError",
+    "VampPrior",
     "VariationalBayes",
     "VariationalEM",
     "ZeroInflatedNegativeBinomial",

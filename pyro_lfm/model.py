@@ -257,6 +257,11 @@ class Model(AnyModel):
     def covariates(self) -> list[str]:
         return [name for name in self.given if isinstance(self.factors[name], Covariate)]
 
+    @property
+    def made_of_guide(self) -> list[str]:
+        """The latents whose priors are made of the guide's law."""
+        return [name for name in self.order if self.factors[name].reads_guide]
+
     def point(self, name: str) -> torch.Tensor | None:
         return self.drawn[name].value if name in self.drawn else None
 

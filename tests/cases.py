@@ -167,6 +167,7 @@ PRIORS = {
     "log-normal": lambda: lfm.LogNormal(K),
     "dirichlet": lambda: lfm.DirichletFactor(K),
     "flow": lambda: lfm.FlowPrior(K, layers=2),
+    "vamp": lambda: lfm.VampPrior(K, components=3),
     "logistic-normal": lambda: lfm.LogisticNormal(K, covariance=lfm.Full()),
 }
 
@@ -250,6 +251,10 @@ OBJECTIVES = {
     "pyro-vectorized": lambda: pyro.infer.Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1),
     "pyro-mean-field": lambda: pyro.infer.TraceMeanField_ELBO(),
 }  # fmt: skip
+
+# Priors made of the guide's law need one that is computed from rows.
+NEED_AN_ENCODER = {"vamp"}
+ENCODES_NOTHING = {"per-row", "per-row-full", "per-row-mean"}
 
 # What an objective cannot serve by its nature: it says so and names the latent.
 REFUSALS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -16,6 +16,8 @@ class DrawMixture(dist.TorchDistribution):
     >>> DrawMixture(law).mean, DrawMixture(law).variance
     (tensor([0.]), tensor([2.]))
     """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, law: Any):
         self.law = law

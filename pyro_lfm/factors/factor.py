@@ -66,6 +66,8 @@ class Factor(nn.Module):
 
     # Where a parameter must lie; the reals where it is not named.
     constraints: Mapping[str, Any] = {}
+    # Whether it is a prior made of the guide's law of the same latent, which it is handed by ``meet``.
+    reads_guide = False
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from copy import copy
+from functools import partial
 from typing import Any
 
 import pyro
@@ -41,6 +42,14 @@ class AnyGuide(Program):
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
         return {}
+
+    def meet(self, model: Any) -> None:
+        """Hands the priors that are made of the guide, such as ``VampPrior``, the law that they are made of."""
+        if names := getattr(model, "made_of_guide", ()):
+            raise DeclarationError(
+                f"the prior of {', '.join(names)} is made of the guide's factor of the same name, which "
+                f"{type(self).__name__} does not have: declare the guide with lfm.Guide"
+            )
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -135,6 +144,7 @@ class Guide(AnyGuide):
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
         self.to(as_model(model).dtype)
+        self.meet(as_model(model))
 
     @staticmethod
     def _check(latents: dict[str, Variable], observed: dict[str, Variable], factors: dict[str, Any]) -> None:
@@ -209,6 +219,16 @@ class Guide(AnyGuide):
             )
         self._infer[name] = summable(law) if variable.summable else {}
         return carried
+
+    def meet(self, model: Any) -> None:
+        for name in getattr(model, "made_of_guide", ()):
+            if read := [parent for parent in self.given[name] if parent in self.latents]:
+                raise DeclarationError(
+                    f"the prior of {name} is made of its guide, which must read observed variables alone; it reads "
+                    f"{', '.join(read)}"
+                )
+            parents = [self.observed[parent] for parent in self.given[name]]
+            model.factors[name].meet(self.factors[name], parents, partial(model.sample, seed=0))
 
     @property
     def summable(self) -> bool:

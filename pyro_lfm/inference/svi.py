@@ -146,6 +146,7 @@ def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     model.settle(batch)
     guide.settle(batch)
+    guide.meet(model)
     if isinstance(guide, Guide):
         return
     with evaluating(guide), isolated(Stream(0, guide.device), guide.device), torch.no_grad():

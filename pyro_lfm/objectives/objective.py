@@ -119,6 +119,8 @@ class Objective(PyroELBO, ABC):
 
     def run(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Run:
         """The programs at new draws."""
+        if hasattr(guide, "meet"):
+            guide.meet(model)
         layout = self.plan(model, guide, args, kwargs)
         traces = self.traces(model, guide, args, kwargs, layout)
         draws = partial(self._draws, layout)

@@ -2,5 +2,6 @@
 
 from pyro_lfm.priors.flow import FlowPrior
 from pyro_lfm.priors.standard import StandardNormal
+from pyro_lfm.priors.vamp import VampPrior
 
-__all__ = ["FlowPrior", "StandardNormal"]
+__all__ = ["FlowPrior", "StandardNormal", "VampPrior"]
