@@ -116,12 +116,25 @@ def check_scaling(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"scaling"}
 
 
+def check_priors(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    priors = json.loads((out / "results.json").read_text(encoding="utf-8"))["priors"]
+    assert list(priors) == ["StandardNormal", "MixtureOfGaussians", "VampPrior", "FlowPrior"]
+    assert all(math.isfinite(number) for number in numbers(priors))
+    for (found,) in priors.values():
+        assert found["bound"] <= found["log_likelihood"] + 0.1, "a bound above the tighter bound"
+    assert priors["StandardNormal"][0]["gain"] == 0
+    assert {path.stem for path in out.glob("*.png")} == {"draws"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
+    "compare_priors": [([], check_priors)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
 }
 

@@ -50,9 +50,7 @@ class VampPrior(Prior):
     scale: torch.Tensor
     reads_guide = True
 
-    def __init__(
-        self, dim: int, components: int | None = None, pseudo_inputs: Any = None
-    ):
+    def __init__(self, dim: int, components: int | None = None, pseudo_inputs: Any = None):
         super().__init__(whole("dim of VampPrior", dim))
         self._starts = pseudo_inputs
         rows = pseudo_inputs.values() if isinstance(pseudo_inputs, Mapping) else [pseudo_inputs]
@@ -62,7 +60,9 @@ class VampPrior(Prior):
         length = lengths.pop() if lengths else None
         self.components = whole("components", (length or 500) if components is None else components)
         if length not in (None, self.components):
-            raise ShapeError(f"pseudo_inputs must have {self.components} rows, one per component; got {length}")
+            raise ShapeError(
+                f"pseudo_inputs must have {self.components} rows, one per component; got {length}"
+            )
         self.register_buffer("loc", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
         self.pseudo_inputs = nn.ParameterDict()
@@ -102,7 +102,9 @@ class VampPrior(Prior):
             expected = (self.components, *parent.shape)
             raise ShapeError(f"pseudo_inputs of {parent.name} must be {expected}; got {tuple(found.shape)}")
         if not bool(found.isfinite().all()):
-            raise DeclarationError(f"pseudo_inputs of {parent.name} must be finite: take rows without missing entries")
+            raise DeclarationError(
+                f"pseudo_inputs of {parent.name} must be finite: take rows without missing entries"
+            )
         return found
 
     def forward(self) -> Any:
