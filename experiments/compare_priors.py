@@ -2,10 +2,10 @@
 
     python experiments/compare_priors.py --epochs 30
 
-The model is Bernoulli pixels with a network 40 → 300 → 300 → 784, the guide a Gaussian with a network the other way round, as in
-Tomczak and Welling (2018), "VAE with a VampPrior". Pictures are binarised dynamically: every time a row is read, each pixel is 1 with
-the probability of its grey. All priors get the same networks, the same initial weights, and the same epochs. What is reported is log p(x)
-of held-out pictures, binarised once, by importance weighting.
+The model is Bernoulli pixels with a network 40 → 300 → 300 → 784, the guide a Gaussian with a network the other way
+round, as in Tomczak and Welling (2018), "VAE with a VampPrior". Pictures are binarised dynamically: every time a row is
+read, each pixel is 1 with the probability of its grey. All priors get the same networks, the same initial weights and
+the same epochs. What is reported is log p(x) of held-out pictures, binarised once, by importance weighting.
 
 Writes table.md and results.json, and draws from each prior, into the folder named by --out.
 """
@@ -138,9 +138,9 @@ def main() -> None:
         out / "draws.png"
     )
     print(
-        f"\n{text}\n\nNats per row, {len(greys):,} rows to learn from, {len(held_out):,} held out, {args.epochs} epochs in batches of "
-        f"100, {args.seeds} seed{'s' * (args.seeds > 1)}. log p(x) by importance weighting with {args.draws} draws; ± one standard "
-        "error of the difference, paired by row."
+        f"\n{text}\n\nNats per row, {len(greys):,} rows to learn from, {len(held_out):,} held out, {args.epochs} epochs in "
+        f"batches of 100, {args.seeds} seed{'s' * (args.seeds > 1)}. log p(x) by importance weighting with {args.draws} "
+        "draws; ± one standard error of the difference, paired by row."
     )
 
 

@@ -56,6 +56,36 @@ def test_every_prior_likelihood_and_guide_go_together(prior, likelihood, guide_n
 
 
 @pytest.mark.parametrize("guide_name", cases.GUIDES)
+@pytest.mark.parametrize("prior", cases.PRIORS)
+def test_every_prior_stands_on_top_of_two_layers(prior, guide_name):
+    def declared():
+        model = lfm.Model(
+            top=cases.PRIORS[prior](),
+            z=lfm.Gaussian(2, network=lfm.MLP(6), given="top"),
+            x=lfm.Gaussian(cases.D, mean=lfm.MLP(6), given="z"),
+        )
+        return model, cases.guide_for(model, cases.GUIDES[guide_name])
+
+    if prior in cases.NEED_AN_ENCODER and guide_name in cases.ENCODES_NOTHING:
+        with pytest.raises(lfm.DeclarationError, match="computes the law of its latent from observed rows"):
+            declared()
+        return
+    model, guide = declared()
+    batch = lfm.Batch(cases.rows_of(model), total=cases.N)
+    for name, gradient in gradients(model, guide, batch, lfm.ELBO()).items():
+        assert gradient is not None, f"no gradient reaches {name}"
+        assert gradient.isfinite().all(), name
+    loaded = declared()
+    bounds = []
+    for pair in ((model, guide), loaded):
+        torch.manual_seed(3)
+        bounds.append(lfm.ELBO().bound(*pair, batch).per_row)
+        for old, new in zip((model, guide), loaded, strict=True):
+            new.load_state_dict(old.state_dict())
+    assert torch.equal(*bounds)
+
+
+@pytest.mark.parametrize("guide_name", cases.GUIDES)
 @pytest.mark.parametrize("model_name", cases.MODELS)
 def test_every_structure_fits_with_every_guide(model_name, guide_name):
     model = cases.MODELS[model_name]()

@@ -22,9 +22,9 @@ class VampPrior(Prior):
     """p(z) = 1/C Σ_c q(z | u_c): the guide's own law, averaged over C learned pseudo-inputs u_c.
 
     Among all priors the one that raises the ELBO most is the aggregate of the posterior, 1/N Σₙ q(z | xₙ); this is its
-    affordable form. A ``Guide`` that is declared for the model hands its factor of this latent to the prior, and so does every
-    run of the two together: the prior looks at it and does not own it, so that its weights stay the guide's. Until a guide has
-    been declared, p(z) is N(0, I). Its KL is Monte Carlo.
+    affordable form. A ``Guide`` that is declared for the model hands its factor of this latent to the prior, and so does
+    every run of the two together: the prior looks at it and does not own it, so that its weights stay the guide's. Until
+    a guide has been declared, p(z) is N(0, I). Its KL is Monte Carlo.
 
     Args:
         dim: K.
