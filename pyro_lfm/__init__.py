@@ -60,6 +60,7 @@ from pyro_lfm.objectives import (
     Penalty,
     RenyiELBO,
     ReweightedWakeSleep,
+    Supervised,
     TotalCorrelation,
 )
 from pyro_lfm.optimizers import clipped
@@ -132,6 +133,7 @@ __all__ = [
     "ShapeError",
     "StandardNormal",
     "StudentT",
+    "Supervised",
     "TotalCorrelation",
     "TrainingError",
     "VampPrior",

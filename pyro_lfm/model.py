@@ -9,63 +9,20 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.distributions.parameter_priors import Drawn
-from pyro_lfm.distributions.values import may_be_summed, summable
+from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.factors import Covariate, Factor, Factors, is_law
 from pyro_lfm.networks import promote
-from pyro_lfm.programs import HandWritten, Program, check_names, evaluating, in_order
+from pyro_lfm.programs import HandWritten, Program, check_names, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import check_rows
+from pyro_lfm.sites import Sites, discover
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import of_factor, wire
-
-
-class Sites:
-    """The variables of a model, found by letting it generate two rows."""
-
-    def __init__(self, latents: dict[str, Variable], observed: dict[str, Variable], masked: set[str]):
-        self.latents, self.observed = latents, observed
-        # The names whose masks the program asks for, and so can do without.
-        self.masked = masked
-
-    @property
-    def all(self) -> dict[str, Variable]:
-        return {**self.latents, **self.observed}
-
-
-def _discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
-    batch = Batch(size=2)
-    batch.index = batch.index.to(model.device)
-    with evaluating(model), isolated(Stream(0), model.device), torch.no_grad():
-        trace: Any = poutine.trace(model).get_trace(batch)
-    latents, observed = {}, {}
-    for name, site in trace.nodes.items():
-        if (
-            site["type"] != "sample"
-            or site_is_subsample(site)
-            or (site["is_observed"] and name not in batch.asked)
-        ):
-            continue
-        frames = site["cond_indep_stack"]
-        shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
-        per_row = any(frame.name == "rows" for frame in frames)
-        variable = Variable(name, shape, site["fn"].support, per_row, may_be_summed(site["infer"]))
-        if name in batch.asked or name in known_observed:
-            observed[name] = variable
-        else:
-            latents[name] = variable
-    if not latents and not known_observed:
-        raise DeclarationError("the program has no latent variable: every sample statement is observed")
-    if not observed:
-        raise DeclarationError(
-            "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
-        )
-    return Sites(latents, observed, batch.asked_masks)
 
 
 class AnyModel(Program):
@@ -98,6 +55,11 @@ class AnyModel(Program):
         """The observed variables that are not modelled."""
         return []
 
+    @property
+    def may_be_known(self) -> list[str]:
+        """The latents whose values data may hold, in some rows or all."""
+        return []
+
     def sample(
         self, n: int, seed: int | None = None, given: Mapping[str, torch.Tensor] | None = None
     ) -> dict[str, torch.Tensor]:
@@ -107,23 +69,29 @@ class AnyModel(Program):
             n: how many rows.
             seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
                 from torch.
-            given: {covariate: (n, *event)}; one left out has the value that its declaration says.
+            given: {name: (n, *event)}, values to be set: of covariates (one left out has the value that its declaration
+                says) and of a row's latents, such as attributes. What a latent depends on is drawn as ever.
 
         Returns:
             {name: (n, *event)} for every latent and observed variable.
         """
+        latents = [name for name, latent in self.latents.items() if latent.per_row]
         for name in given or ():
-            if name not in self.covariates:
-                raise DeclarationError(
-                    f"given= names covariates, which are {', '.join(self.covariates) or 'none'}; got {name!r}"
-                )
-        values = {name: torch.as_tensor(value, dtype=self.dtype) for name, value in (given or {}).items()}
-        batch = Batch({name: value.to(self.device) for name, value in values.items()}, size=n)
+            if name not in (*self.covariates, *latents):
+                known = ", ".join([*self.covariates, *latents])
+                raise DeclarationError(f"given= names covariates and latents of a row: {known}; got {name!r}")
+        values = {
+            name: torch.as_tensor(v, dtype=self.dtype).to(self.device) for name, v in (given or {}).items()
+        }
+        batch = Batch(values, size=n)
         if len(batch) != n:
             raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
+        for name, value in values.items():
+            check_rows(name, value, self.sites.all[name].shape)
         batch.index = batch.index.to(self.device)
         with isolated(Stream(seed, self.device), self.device), torch.no_grad():
-            trace: Any = poutine.trace(self).get_trace(batch)
+            program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})
+            trace: Any = poutine.trace(program).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in self.sites.all}
 
 
@@ -150,7 +118,7 @@ class PyroModel(HandWritten, AnyModel):
     def sites(self) -> Sites:
         if self.__dict__.get("_sites") is None:
             try:
-                self.__dict__["_sites"] = _discover(self)
+                self.__dict__["_sites"] = discover(self)
             except AttributeError as error:  # nn.Module would take it for a missing property
                 raise DeclarationError(f"{type(self).__name__} cannot generate two rows: {error}") from error
         return self.__dict__["_sites"]
@@ -210,12 +178,16 @@ class Model(AnyModel):
         # In the order of declaration, which is how people read it.
         self.given = {name: given[name] for name in factors}
         promote(self)
-        self._sites = _discover(self, self._observed)
+        self._sites = discover(self, self._observed)
 
     @property
     def row_latents(self) -> list[str]:
         """The latents that each row has for itself, in the order of declaration."""
         return [name for name in self.given if name not in self._observed]
+
+    @property
+    def may_be_known(self) -> list[str]:
+        return self.row_latents
 
     @property
     def drawn(self) -> dict[str, Drawn]:

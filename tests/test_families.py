@@ -102,7 +102,7 @@ def test_a_covariate_is_read_by_networks_where_given_names_it():
         (lambda: lfm.FlowPrior(3, transforms.planar), "invertible TransformModule"),
         (lambda: lfm.FlowPrior(3, lambda dim: torch.nn.Linear(dim, dim)), "invertible TransformModule"),
         (lambda: lfm.StudentT(2, df=lfm.Fixed(0.5)).build("x", []), "x.df must be finite and within its support"),
-        (lambda: counted().sample(3, given={"x": torch.zeros(3, 3)}), "given= names covariates, which are library"),
+        (lambda: counted().sample(3, given={"x": torch.zeros(3, 3)}), "given= names covariates and latents"),
         (lambda: counted().sample(3, given={"library": torch.ones(2)}), "one row for each of the n=3"),
     ],
 )  # fmt: skip

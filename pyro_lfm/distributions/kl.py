@@ -24,6 +24,7 @@ from torch.distributions.transforms import (
     IndependentTransform,
 )
 
+from pyro_lfm.distributions.pinned import Pinned
 from pyro_lfm.distributions.pushforward import Pushforward
 
 
@@ -76,7 +77,8 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
 
     For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ]. For a Gaussian N(μ, s²) carried
     to (0, ∞) by exp, against Gamma(a, b): ln Γ(a) − a ln b − aμ + b exp(μ + s²/2) − ½ ln(2πe s²), entry by entry. For two
-    laws carried by the same map: that of the laws before it.
+    laws carried by the same map: that of the laws before it. Where a value is known: −log p of it, of which that of
+    the point that q is has been left out, as the bound on log p(x, value) has it.
 
     Args:
         q, p: distributions over the same event; their batch shapes broadcast.
@@ -86,6 +88,9 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     >>> float(kl_closed_form(q, p))
     1.0
     """
+    if isinstance(q, Pinned):
+        found = kl_closed_form(q.law, p)
+        return None if found is None else torch.where(q.known, -p.log_prob(q.value), found)
     for moments in (gaussian_moments, _log_moments):
         gaussian_q, gaussian_p = moments(q), moments(p)
         if gaussian_q is not None and gaussian_p is not None:

@@ -13,6 +13,8 @@ from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.covariances import Diagonal
+from pyro_lfm.distributions.masking import filled
+from pyro_lfm.distributions.pinned import Pinned
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
@@ -94,6 +96,8 @@ class Guide(AnyGuide):
     ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
     may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
     in ``Guide(model, z=..., **{"x.weight": ...})``.
+
+    Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
     Args:
         model: the model; it is looked into, not kept.
@@ -249,10 +253,10 @@ class Guide(AnyGuide):
         """q(name | its parents) on the support of the latent."""
         parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
         law = self.factors[name].at(parents, batch.index)
-        if not self.carried[name]:
-            return law
-        support = plain(self.latents[name].support)
-        return Pushforward(law, [from_reals(support)], onto=support)
+        if self.carried[name]:
+            support = plain(self.latents[name].support)
+            law = Pushforward(law, [from_reals(support)], onto=support)
+        return _pinned(law, name, batch) if batch.holds(name) else law
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
@@ -271,6 +275,15 @@ def _of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
     carry = from_reals(variable.support)
     mean = point if carry is None else carry.inv(point)
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
+
+
+def _pinned(law: Any, name: str, batch: Batch) -> Any:
+    """A law with the values that the data hold of its latent in their place."""
+    value, mask = batch[name], batch.mask(name)
+    rows = value.shape[: value.dim() - len(law.event_shape)]
+    if mask is None:
+        return Pinned(law, value, torch.ones(rows, dtype=torch.bool, device=value.device))
+    return Pinned(law, filled(value, mask, law.support), mask.reshape(*rows, -1).all(-1))
 
 
 def _seen(name: str, batch: Batch) -> torch.Tensor:

@@ -34,7 +34,8 @@ def fit(
     Args:
         model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch; trained in place.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
-            these by name; a bare one means the model's only observed factor. NaN means missing.
+            these by name; a bare one means the model's only observed factor. NaN means missing. A declared model's
+            latents may be among the names, where they are known in some rows, such as labels.
         inference: how, as in ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
         validation: more rows of the same kind, whose bound is measured after every epoch.
         seed: of all noise and shuffling; by default one drawn from torch. Weights start where the declaration
@@ -65,6 +66,13 @@ def fit(
     seed = int(torch.randint(2**31, ())) if seed is None else whole("seed", seed, least=0)
     place = _device(device)
     table = table_for(model, data)
+    if (
+        known := [name for name in table.names if name in model.latents]
+    ) and not inference.takes_known_latents:
+        raise DeclarationError(
+            f"{type(inference).__name__} makes no use of known values of a latent; the data hold {', '.join(known)}: "
+            "fit with lfm.SVI and a lfm.Guide, or leave it out"
+        )
     held_out = None if validation is None else table_for(model, validation)
     keep = None if checkpoint is None else Checkpoint(checkpoint)
     return inference.run(Task(model, table, held_out, seed, callbacks, progress, place, keep))

@@ -53,6 +53,8 @@ class SVI(Inference):
         DeclarationError: for an argument out of its range.
     """
 
+    takes_known_latents = True
+
     guide: Any
     _: KW_ONLY
     objective: Any = field(default_factory=ELBO)
@@ -111,6 +113,11 @@ class SVI(Inference):
         if isinstance(guide, Guide) and guide.latents.keys() != model.latents.keys():
             raise DeclarationError(
                 f"the guide serves {', '.join(guide.latents)}; the model's latents are {', '.join(model.latents)}"
+            )
+        if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
+            raise DeclarationError(
+                f"the guide must be a lfm.Guide, which makes use of known values of a latent; the data hold "
+                f"{', '.join(known)}"
             )
         _size_tables(len(task.table), model, guide)
         model.to(task.device)

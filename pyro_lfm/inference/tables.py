@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyro_lfm.data.readers import Table, read
@@ -11,14 +12,32 @@ from pyro_lfm.model import AnyModel, PyroModel
 
 
 def table_for(model: AnyModel, data: Any) -> Table:
-    """The rows of ``data`` under the model's observed names, scanned once for shapes, supports and missing entries."""
-    table = read(data, list(model.observed))
-    expected = {name: (variable.shape, variable.support) for name, variable in model.observed.items()}
-    validate(table, expected, model.dtype)
+    """The rows of ``data`` under the model's observed names, scanned once for shapes, supports and missing entries.
+
+    A declared model's latents of a row may be among them, where they are known in some rows.
+    """
+    found = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
+    known = [name for name in model.may_be_known if name in found]
+    table = read(data, [*model.observed, *known])
+    variables = {name: model.sites.all[name] for name in table.names}
+    validate(table, {n: (v.shape, v.support) for n, v in variables.items()}, model.dtype)
     for name, missing in table.has_missing.items():
         if missing and isinstance(model, PyroModel) and name not in model.sites.masked:
             raise DataError(
                 f"{name} has missing entries (NaN), but the program never asks for batch.mask({name!r}): mask its "
                 "likelihood, or fill the entries in"
             )
+        if missing and name in known:
+            _check_whole(table, name)
     return table
+
+
+def _check_whole(table: Table, name: str) -> None:
+    """A latent is known of a row, or it is not: a part of it is not used."""
+    for index in table.blocks():
+        gaps = table.take(index)[name].isnan().reshape(len(index), -1)
+        if len(rows := (gaps.any(1) & ~gaps.all(1)).nonzero()):
+            raise DataError(
+                f"{name} is a latent, which may be known (all its entries) or not (all NaN) in a row; row "
+                f"{int(index[rows[0]])} has some of them: declare its entries as latents of their own"
+            )

@@ -36,6 +36,9 @@ class Task:
 class Inference(ABC):
     """A way to fit a declared model to rows: what ``lfm.fit`` is given."""
 
+    # Whether it can make use of values of latents among the data.
+    takes_known_latents = False
+
     @abstractmethod
     def run(self, task: Task) -> Fit:
         """Fits the task's model in place."""

@@ -5,6 +5,7 @@ from pyro_lfm.objectives.importance import ImportanceWeightedELBO, RenyiELBO
 from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.penalties import MaximumMeanDiscrepancy, Penalised, Penalty, TotalCorrelation
 from pyro_lfm.objectives.run import Run
+from pyro_lfm.objectives.supervised import Supervised
 from pyro_lfm.objectives.wake_sleep import ReweightedWakeSleep
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "RenyiELBO",
     "ReweightedWakeSleep",
     "Run",
+    "Supervised",
     "TotalCorrelation",
 ]

@@ -1,0 +1,138 @@
+"""What are rows without labels worth to a classifier? Digits of which a hundred have labels.
+
+    python experiments/few_labels.py --seeds 5
+
+The model says that a picture x comes from its digit y and from its style z, p(y) p(z) p(x | y, z), as M2 of Kingma et al. (2014),
+"Semi-supervised learning with deep generative models". Of a hundred rows y is known, of the others it is summed out under the guide's
+q(y | x), which is the classifier. Beside it: logistic regression on the same hundred labels, its penalty chosen by cross-validation, on the
+pixels and on the factors of a model that saw all rows without any label.
+
+Pixels are counts 0..16, a binomial of its own for each. Everything is measured on held-out rows.
+Writes table.md, results.json and, for each digit, pictures of that digit in the styles of some rows, into the folder named by --out.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import pyro_lfm as lfm
+from pyro_lfm import plots
+
+
+def hide(labels: torch.Tensor, keep: int, seed: int) -> torch.Tensor:
+    """Labels of which ``keep`` are left, as many of each digit as can be; NaN are the others."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    rank = torch.zeros(len(labels), dtype=torch.long)
+    for digit in labels.unique():
+        rows = order[labels[order] == digit]
+        rank[rows] = torch.arange(len(rows))
+    kept = order[torch.argsort(rank[order], stable=True)][:keep]
+    hidden = torch.full((len(labels),), torch.nan)
+    hidden[kept] = labels[kept].float()
+    return hidden
+
+
+def semi_supervised(x: torch.Tensor, labels: torch.Tensor, args: argparse.Namespace, seed: int) -> lfm.Fit:
+    torch.manual_seed(seed)
+    hidden = lfm.MLP(args.hidden)
+    model = lfm.Model(
+        y=lfm.Categorical(10, logits=lfm.Fixed(0.0)),
+        z=lfm.StandardNormal(args.latent),
+        x=lfm.Binomial(x.shape[1], total_count=16, logits=hidden, given=("y", "z")),
+    )
+    guide = lfm.Guide(
+        model,
+        y=lfm.Categorical(logits=lfm.MLP(args.hidden, dropout=0.5), given="x"),
+        z=lfm.Gaussian(network=hidden, given=("x", "y")),
+    )
+    supervised = lfm.Supervised(weight=args.weight * len(x))
+    svi = lfm.SVI(guide, objective=lfm.Penalised(lfm.ELBO(), supervised), epochs=args.epochs, batch_size=100)
+    return lfm.fit(model, {"x": x, "y": labels}, svi, seed=seed, progress=False)
+
+
+def without_labels(x: torch.Tensor, args: argparse.Namespace, seed: int) -> lfm.Fit:
+    torch.manual_seed(seed)
+    hidden = lfm.MLP(args.hidden)
+    model = lfm.Model(
+        z=lfm.StandardNormal(args.latent), x=lfm.Binomial(x.shape[1], total_count=16, logits=hidden)
+    )
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=hidden))
+    return lfm.fit(model, x, lfm.SVI(guide, epochs=args.epochs, batch_size=100), seed=seed, progress=False)
+
+
+def regression(x: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, truth: torch.Tensor) -> float:
+    """Accuracy of logistic regression on the rows whose labels are known."""
+    known = ~labels.isnan()
+    classifier = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=8, cv=3, max_iter=2000))
+    classifier.fit(x[known].numpy(), labels[known].numpy())
+    return float(classifier.score(test.numpy(), truth.numpy()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--labels", type=int, default=100)
+    parser.add_argument("--latent", type=int, default=8)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--weight", type=float, default=0.1, help="of the labels, per row of data")
+    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one seed, few epochs: to see that all works")
+    parser.add_argument("--out", default="runs/few_labels", help="folder of the results")
+    args = parser.parse_args()
+    if args.quick:
+        args.hidden, args.epochs, args.seeds = 32, 3, 1
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    ways = ["M2", "logistic regression of pixels", "logistic regression of factors"]
+    accuracy: dict[str, list[float]] = {way: [] for way in ways}
+    for seed in range(args.seeds):
+        train, test = lfm.data.digits().split(test=0.2, seed=seed)
+        x, held_out = ((part.x * 16).round() for part in (train, test))
+        labels = hide(train.y, args.labels, seed)
+        fit = semi_supervised(x, labels, args, seed)
+        told = fit.posterior({"x": held_out})["y"].probs.argmax(-1)
+        accuracy[ways[0]].append(float((told == test.y).float().mean()))
+        accuracy[ways[1]].append(regression(x, labels, held_out, test.y))
+        factors = without_labels(x, args, seed)
+        means = (factors.posterior(rows).mean for rows in (x, held_out))
+        features = [mean.detach() for mean in means]
+        accuracy[ways[2]].append(regression(features[0], labels, features[1], test.y))
+        print(
+            f"seed {seed}: " + ", ".join(f"{way} {found[-1]:.3f}" for way, found in accuracy.items()),
+            flush=True,
+        )
+        if seed == 0:
+            styles = fit.model.sample(12, seed=1)["z"]
+            pictures = {
+                str(digit): fit.model.factors["x"](torch.full((12,), digit), styles).mean / 16
+                for digit in range(10)
+            }
+            figure = plots.prior_draws(pictures, shape=train.shape, title="Twelve styles of every digit")
+            figure.savefig(out / "styles.png")
+    lines = [
+        f"| {args.labels} labels of {len(x):,} rows | accuracy, held out | against the regression of pixels |",
+        "|---|---:|---:|",
+    ]
+    base = torch.tensor(accuracy[ways[1]])
+    for way, values in accuracy.items():
+        found = torch.tensor(values)
+        spread = f" ± {found.std():.3f}" if len(found) > 1 else ""
+        lines.append(
+            f"| {way} | {found.mean():.3f}{spread} | {(found - base).mean():+.3f}, better in {int((found > base).sum())} of {len(found)} |"
+        )
+    text = "\n".join(lines)
+    (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    record = {"settings": vars(args), "accuracy": accuracy}
+    (out / "results.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    print(
+        f"\n{text}\n\nMean ± standard deviation over {args.seeds} seeds, each with a split and labels of its own."
+    )
+
+
+if __name__ == "__main__":
+    main()

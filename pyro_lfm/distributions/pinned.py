@@ -1,0 +1,91 @@
+"""A law whose value is known in some rows."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+
+# log 0, but so that a probability of zero times it is zero.
+_NEVER = -1e4
+
+
+class Pinned(dist.TorchDistribution):
+    """``law`` in the rows where nothing is known, and in the others the known value, with probability one.
+
+    Args:
+        law: batch (..., B).
+        value: (B, *event).
+        known: whether the value of a row is known, (B,).
+
+    >>> known = torch.tensor([True, False])
+    >>> pinned = Pinned(dist.Categorical(torch.ones(2, 4)), torch.tensor([3.0, 0.0]), known)
+    >>> pinned.probs[0], pinned.log_prob(torch.tensor([3, 3])).exp()
+    (tensor([0., 0., 0., 1.]), tensor([1.0000, 0.2500]))
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, law: Any, value: torch.Tensor, known: torch.Tensor):
+        self.law, self.value, self.known = law, value, known
+        batch = torch.broadcast_shapes(law.batch_shape, known.shape)
+        super().__init__(batch, law.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.law.support
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return self.law.has_rsample
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        return self.law.has_enumerate_support
+
+    def enumerate_support(self, expand: bool = True) -> torch.Tensor:
+        return self.law.enumerate_support(expand)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Pinned:
+        return Pinned(self.law.expand(batch_shape), self.value, self.known)
+
+    def _put(self, drawn: torch.Tensor) -> torch.Tensor:
+        """What is known in place of what is drawn, (..., B, *event)."""
+        return torch.where(_wide(self.known, len(self.event_shape)), self.value.to(drawn.dtype), drawn)
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        return self._put(self.law.sample(sample_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        return self._put(self.law.rsample(sample_shape))
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        same = value == self.value.to(value.dtype)
+        if self.event_shape:
+            same = same.flatten(-len(self.event_shape)).all(-1)
+        point = torch.where(same, 0.0, _NEVER)
+        found = self.law.log_prob(value)
+        return torch.where(self.known, point.to(found.dtype), found)
+
+    @property
+    def probs(self) -> torch.Tensor:
+        """Of categories (..., B, C); of a law of another kind, as it has them."""
+        found = self.law.probs
+        if not isinstance(self.law, torch.distributions.Categorical):
+            return self._put(found)
+        each = torch.arange(found.shape[-1], device=found.device) == self.value.unsqueeze(-1)
+        return torch.where(self.known.unsqueeze(-1), each.to(found.dtype), found)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self._put(self.law.mean)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        found = self.law.variance
+        return torch.where(_wide(self.known, len(self.event_shape)), torch.zeros_like(found), found)
+
+
+def _wide(known: torch.Tensor, events: int) -> torch.Tensor:
+    return known.reshape(*known.shape, *(1,) * events)
