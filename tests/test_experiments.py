@@ -128,6 +128,14 @@ def check_priors(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"draws"}
 
 
+def check_few_labels(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    accuracy = json.loads((out / "results.json").read_text(encoding="utf-8"))["accuracy"]
+    assert list(accuracy) == ["M2", "logistic regression of pixels", "logistic regression of factors"]
+    assert all(0.3 < number <= 1 for number in numbers(accuracy)), "no better than guessing"
+    assert {path.stem for path in out.glob("*.png")} == {"styles"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
@@ -135,6 +143,7 @@ RUNS = {
     "benchmark_training": [([], check_training)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "compare_priors": [([], check_priors)],
+    "few_labels": [([], check_few_labels)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
 }
 
