@@ -256,6 +256,23 @@ OBJECTIVES = {
 NEED_AN_ENCODER = {"vamp"}
 ENCODES_NOTHING = {"per-row", "per-row-full", "per-row-mean"}
 
+
+def refuses(prior, guide):
+    return prior in NEED_AN_ENCODER and guide in ENCODES_NOTHING
+
+
+def triples():
+    """Triples in which every two parts meet: all priors with all likelihoods, the guides taken in turn."""
+    # Along a row or a column of this square each guide is met, so long as it is no longer than either.
+    guides = list(GUIDES)
+    assert len(guides) <= min(len(PRIORS), len(LIKELIHOODS))
+    return [
+        (prior, likelihood, guides[(i + j) % len(guides)])
+        for i, prior in enumerate(PRIORS)
+        for j, likelihood in enumerate(LIKELIHOODS)
+    ]
+
+
 # What an objective cannot serve by its nature: it says so and names the latent.
 REFUSALS = {
     "wake-sleep": {"bayesian-factors": "x.weight", "latent-mixture": "c.probs", "shared-scale": "scale"},
