@@ -222,6 +222,9 @@ GUIDES = {
     "per-row-full": lambda: lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Full(lfm.PerRow())),
     "per-row-mean": lambda: lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Diagonal(lfm.MLP(6))),
     "student-t": lambda: StudentTGuide(network=lfm.MLP(6)),
+    "flow": lambda: lfm.Flow(network=lfm.MLP(6)),
+    "spline-flow": lambda: lfm.Flow(flow=lfm.NeuralSpline(bins=4), network=lfm.MLP(6)),
+    "mixture-of-gaussians": lambda: lfm.MixtureOfGaussians(components=3, network=lfm.MLP(6)),
 }  # fmt: skip
 
 OBJECTIVES = {

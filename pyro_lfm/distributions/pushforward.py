@@ -6,12 +6,14 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.score_parts import ScoreParts
 from torch.distributions import Transform
 from torch.distributions.transforms import ReshapeTransform
 
 from pyro_lfm.runtime import Stream
 
 _DRAWS = 4000
+_BLOCK = 2_000_000  # numbers that are drawn at once
 
 
 class Pushforward(dist.TransformedDistribution):
@@ -52,6 +54,19 @@ class Pushforward(dist.TransformedDistribution):
         return super().expand(batch_shape, new)
 
     @property
+    def partly_reparametrized(self) -> bool:
+        """Whether draws carry some gradients only, as those of the base law do."""
+        return getattr(self.base_dist, "partly_reparametrized", False)
+
+    def score_parts(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
+        if not self.partly_reparametrized:
+            return super().score_parts(x, *args, **kwargs)
+        y = x
+        for transform in reversed(self.transforms):
+            y = transform.inv(y)
+        return self.base_dist.score_parts(y)._replace(log_prob=self.log_prob(x), entropy_term=self.log_prob(x))
+
+    @property
     def is_reshape(self) -> bool:
         """Whether it is the base law in another shape, and nothing else."""
         return len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform)
@@ -59,9 +74,17 @@ class Pushforward(dist.TransformedDistribution):
     def _moment(self, name: str) -> torch.Tensor:
         if self.is_reshape:
             return self.transforms[0](getattr(self.base_dist, name))
+        # In blocks: laws of many rows need not be held 4,000 times.
+        size = max(1, self.batch_shape.numel() * self.event_shape.numel())
+        block = min(_DRAWS, max(1, _BLOCK // size))
         with Stream(0), torch.no_grad():
-            draws = self.sample(torch.Size((_DRAWS,)))
-        return draws.mean(0) if name == "mean" else draws.var(0)
+            centre = self.sample()
+            total = squares = torch.zeros_like(centre)
+            for start in range(0, _DRAWS, block):
+                apart = self.sample(torch.Size((min(block, _DRAWS - start),))) - centre
+                total, squares = total + apart.sum(0), squares + apart.square().sum(0)
+        mean = total / _DRAWS
+        return centre + mean if name == "mean" else (squares / _DRAWS - mean.square()) * _DRAWS / (_DRAWS - 1)
 
     @property
     def mean(self) -> torch.Tensor:

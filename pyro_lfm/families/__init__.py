@@ -8,6 +8,7 @@ from pyro_lfm.families.counts import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
+from pyro_lfm.families.flow import Flow, InverseAutoregressive, NeuralSpline, Zuko
 from pyro_lfm.families.gaussian import Gaussian
 from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMixture
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
@@ -24,15 +25,19 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "GammaFactor",
+    "Flow",
     "Gaussian",
+    "InverseAutoregressive",
     "Laplace",
     "LogNormal",
     "LogisticNormal",
     "MixtureOfGaussians",
     "NegativeBinomial",
+    "NeuralSpline",
     "OrderedLogistic",
     "Poisson",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
+    "Zuko",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.shapes import number, whole
@@ -143,4 +144,4 @@ class MixtureOfGaussians(Factor):
         )
         component = dist.Normal(loc, scale, validate_args=False).expand((*batch, *self.shape))
         weights = dist.Categorical(logits=logits.expand(batch), validate_args=False)
-        return dist.MixtureSameFamily(weights, component.to_event(events), validate_args=False)
+        return GaussianMixture(weights, component.to_event(events), validate_args=False)

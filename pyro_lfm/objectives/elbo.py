@@ -33,7 +33,8 @@ class ELBO(Objective):
             declared models and guides, and for programs whose statements of that latent say
             ``infer={"enumerate": "parallel"}``. "never" draws them.
 
-    Other latents without a reparametrization get the score-function gradient.
+    Other latents without a reparametrization get the score-function gradient, from the cost of each draw less the mean
+    of the row's other draws, or, of a single draw, less the mean of the other rows.
 
     Source: Kingma and Welling (2014), equations 3 and 10; free bits: Kingma et al. (2016), appendix C.8.
 
@@ -100,16 +101,14 @@ class ELBO(Objective):
                 penalty[name] = penalty[name].clamp_min(self.free_bits)
         weight: Any = self.kl_weight
         objective = reconstruction.mean() - weight * sum(penalty.values())
-        scored = [run.q[name] for name in run.scored]
-        if scored:
+        if run.scored:
             # ∇E_q[f] = E_q[∇f + f ∇log q]: a row's own f for a row's latent, the sum of all for a shared one.
             cost = (reconstruction_of - weight * sum(kls_of.values())).detach()
             if (weights := rows.weights) is not None:
                 cost = weights.detach() * cost
-            for site in scored:
-                value = rows.plain(site["fn"].log_prob(site["value"]), site)
-                part = cost if inside(site) else cost.mean(-1, keepdim=True)
-                surrogate = (part * value).sum(0).mean()
+            for name in run.scored:
+                part = _centred(cost) if inside(run.q[name]) else _centred(cost.mean(-1, keepdim=True))
+                surrogate = (part * run.score(name)).sum(0).mean()
                 objective = objective + surrogate - surrogate.detach()
         seen = reconstruction.mean(0).detach()
         costs = {name: kl.mean(0).detach() for name, kl in kls.items()}
@@ -161,3 +160,10 @@ class ELBO(Objective):
             f"ELBO(particles={self.particles}, kl={self.kl!r}, kl_weight={self.kl_weight!r}, "
             f"free_bits={self.free_bits}, gradient={self.gradient!r}, enumerate={self.enumerate!r})"
         )
+
+
+def _centred(cost: torch.Tensor) -> torch.Tensor:
+    """Less the mean of the others, (values, draws, rows): unbiased, as theirs does not depend on a draw's own value."""
+    dim = 1 if cost.shape[1] > 1 else 2
+    count = cost.shape[dim]
+    return cost if count == 1 else (cost - cost.mean(dim, keepdim=True)) * (count / (count - 1))

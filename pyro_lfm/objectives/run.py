@@ -117,8 +117,13 @@ class Run:
 
     @property
     def scored(self) -> list[str]:
-        """The latents that are drawn without a reparametrization."""
-        return [n for n, s in self.q.items() if not s["fn"].has_rsample and n not in self.layout.values]
+        """The latents that are drawn without a reparametrization, or with one of some of their parameters."""
+        return [n for n, s in self.q.items() if _is_scored(s["fn"]) and n not in self.layout.values]
+
+    def score(self, name: str) -> Tensor:
+        """What the cost is multiplied by in the gradient of a scored latent: log q, where no draw carries gradients."""
+        site = self.q[name]
+        return self.rows.plain(site["fn"].score_parts(site["value"]).score_function, site)
 
     def log_likelihood(self, which: Callable[[dict[str, Any]], bool] = lambda _: True) -> list[Tensor]:
         """The term of each observed site."""
@@ -188,6 +193,10 @@ class Run:
         if kl_closed_form(self.q[name]["fn"], self.p[name]["fn"]) is None:
             return "Monte Carlo (no closed form for this pair)"
         return "closed form"
+
+
+def _is_scored(law: Any) -> bool:
+    return not law.has_rsample or getattr(law, "partly_reparametrized", False)
 
 
 def law_name(site: dict[str, Any]) -> str:

@@ -179,9 +179,8 @@ def _scores(run: Run, value: Tensor, whole: Tensor) -> Tensor:
     """∇E_q[f] = E_q[∇f + f ∇log q]: zero with the second gradient, a row's own f for a row's latent."""
     found = torch.zeros_like(whole)
     for name in run.scored:
-        site = run.q[name]
-        log_q = run.rows.plain(site["fn"].log_prob(site["value"]), site)
-        part = (value * log_q.sum((0, 1))).mean() if inside(site) else whole * log_q.sum()
+        score = run.score(name)
+        part = (value * score.sum((0, 1))).mean() if inside(run.q[name]) else whole * score.sum()
         found = found + gradient_alone(part)
     return found
 
