@@ -192,6 +192,8 @@ LIKELIHOODS = {
     "poisson-exposure": lambda: lfm.Poisson(D, rate=lfm.MLP(6), exposure="library"),
     "binomial": lambda: lfm.Binomial(D, total_count=5, logits=lfm.MLP(6)),
     "binomial-observed-total": lambda: lfm.Binomial(D, total_count="library", logits=lfm.MLP(6)),
+    "multinomial": lambda: lfm.Multinomial(D, total_count=5, logits=lfm.MLP(6)),
+    "multinomial-observed-total": lambda: lfm.Multinomial(D, total_count="library", logits=lfm.MLP(6)),
     "negative-binomial": lambda: lfm.NegativeBinomial(D, logits=lfm.MLP(6), exposure="library"),
     "zero-inflated-poisson": lambda: lfm.ZeroInflatedPoisson(D, network=lfm.MLP(6)),
     "zero-inflated-negative-binomial": lambda: lfm.ZeroInflatedNegativeBinomial(

@@ -94,6 +94,8 @@ def test_a_covariate_is_read_by_networks_where_given_names_it():
         (lambda: lfm.Model(z=lfm.StandardNormal(2), t=lfm.Covariate()), "needs an observed factor"),
         (lambda: lfm.Binomial(3, total_count=2.5), "total_count of Binomial must be whole numbers"),
         (lambda: lfm.Binomial(3, total_count=None), "total_count of Binomial must be whole numbers"),
+        (lambda: lfm.Multinomial(3, total_count=0), "total_count of Multinomial must be whole numbers"),
+        (lambda: lfm.Multinomial((2, 2)).build("x", []), r"an event of one dimension, D kinds; got \(2, 2\)"),
         (lambda: lfm.OrderedLogistic(3, 1), "levels must be an int of at least 2"),
         (lambda: lfm.DiscretizedLogistic(3, low=1.0), "high must be above low=1; got 1"),
         (lambda: lfm.LogisticNormal(3, covariance=lfm.Diagonal(prior=lfm.Gamma())), "without a prior"),
@@ -147,6 +149,24 @@ def test_the_trials_of_a_binomial_bound_its_data_or_come_with_each_row():
     data = {"x": rows["x"], "library": rows["library"]}
     fit = lfm.fit(each, data, svi(amortized(each)), seed=0, progress=False)
     assert fit.history[-1]["bound"] < 0
+
+
+def test_the_rows_of_a_multinomial_sum_to_a_total_of_all_or_of_each():
+    fixed = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Multinomial(3, total_count=4, logits=lfm.MLP(4)))
+    assert (fixed.sample(9, seed=0)["x"].sum(-1) == 4).all()
+    words = "rows of whole numbers of at least 0 that sum to 4.*row 1.*a Covariate that holds each row's sum"
+    with pytest.raises(lfm.DataError, match=words):
+        rows = torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+        lfm.fit(fixed, rows, svi(amortized(fixed)), progress=False)
+    each = counted(
+        lfm.Multinomial(3, total_count="library", logits=lfm.MLP(4)), support=constraints.positive_integer
+    )
+    library = torch.arange(1.0, 21.0)
+    rows = each.sample(20, seed=0, given={"library": library})
+    assert torch.equal(rows["x"].sum(-1), library)
+    data = {"x": rows["x"], "library": library}
+    fit = lfm.fit(each, data, svi(amortized(each)), seed=0, progress=False)
+    torch.testing.assert_close(fit.reconstruct(data).sum(-1), library)
 
 
 def test_cut_points_stay_in_order_whatever_is_learned():

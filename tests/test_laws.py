@@ -11,7 +11,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_lfm as lfm
 from pyro_lfm.distributions.masking import observed_part
-from pyro_lfm.distributions.mixture import DrawMixture
+from pyro_lfm.distributions.mixture import DrawMixture, mixture_over_draws
+from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.soundness import law_faults
 from pyro_lfm.distributions.supports import entrywise, from_reals
@@ -208,3 +209,45 @@ def test_log_prob_and_draws_are_one_graph(case, monkeypatch):
     if law.has_rsample:
         drawn = make_fx(lambda *given: factor(*given).rsample())(*parents)(*parents)
         assert drawn.shape == x.shape
+
+
+def all_rows(total, kinds):
+    """Every row of counts that sums to a total."""
+    if kinds == 1:
+        return [[total]]
+    return [[first, *rest] for first in range(total + 1) for rest in all_rows(total - first, kinds - 1)]
+
+
+def test_a_multinomial_sums_to_one_and_its_marginal_of_what_was_observed_is_exact():
+    torch.manual_seed(0)
+    logits = torch.randn(3, dtype=torch.float64)
+    law = Multinomial(torch.tensor(4.0, dtype=torch.float64), logits)
+    rows = torch.tensor(all_rows(4, 3), dtype=torch.float64)
+    found = law.log_prob(rows)
+    torch.testing.assert_close(found, dist.Multinomial(4, logits=logits).log_prob(rows))
+    assert abs(found.exp().sum() - 1) < 1e-12
+    assert law.log_prob(torch.tensor([1.0, 1.0, 1.0])) == -torch.inf  # another total
+    # One count alone is binomial; of two, the third is what they leave, also where that is impossible.
+    seen = law.where(torch.tensor([False, True, False]))
+    k = torch.arange(5.0, dtype=torch.float64)
+    alone = seen.log_prob(torch.stack([k * 0, k, k * 0], -1))
+    torch.testing.assert_close(alone, dist.Binomial(4, probs=logits.softmax(-1)[1]).log_prob(k))
+    pair = law.where(torch.tensor([True, True, False]))
+    torch.testing.assert_close(pair.log_prob(rows * torch.tensor([1.0, 1.0, 0.0])), found)
+    assert pair.log_prob(torch.tensor([3.0, 2.0, 0.0])) == -torch.inf
+    assert law.where(torch.tensor([False] * 3)).log_prob(torch.zeros(3)).abs() < 1e-12
+
+
+def test_a_kind_that_cannot_come_costs_nothing_where_it_did_not_come():
+    law = Multinomial(torch.tensor(2.0), torch.tensor([0.0, 0.0, -torch.inf]))
+    assert law.log_prob(torch.tensor([1.0, 1.0, 0.0])).exp() == pytest.approx(0.5)
+    assert law.log_prob(torch.tensor([1.0, 0.0, 1.0])) == -torch.inf
+
+
+def test_a_mixture_of_categorical_laws_is_one():
+    law = dist.Categorical(torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0)))
+    mixture = mixture_over_draws(law)
+    torch.testing.assert_close(mixture.probs, law.probs.mean(0))
+    labels = torch.tensor([0, 3, 2])
+    torch.testing.assert_close(mixture.log_prob(labels), DrawMixture(law).log_prob(labels))
+    assert isinstance(mixture_over_draws(components()), DrawMixture)

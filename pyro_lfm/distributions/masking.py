@@ -8,6 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.errors import DataError
@@ -67,6 +68,8 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
         law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
     ):
         return MarginalGaussian(law, mask)
+    if isinstance(law, Multinomial):
+        return law.where(mask)
     if isinstance(law, Pushforward) and law.is_reshape:
         return Pushforward(
             observed_part(law.base_dist, mask.flatten(mask.dim() - events), name), law.transforms

@@ -99,3 +99,14 @@ class DrawMixture(dist.TorchDistribution):
     @property
     def variance(self) -> torch.Tensor:
         return self.law.variance.mean(0) + self.law.mean.var(0, correction=0)
+
+
+def mixture_over_draws(law: Any) -> Any:
+    """The equal mixture over the draws (S, B) of a law's parents; of labels it is a categorical law itself.
+
+    >>> mixture_over_draws(dist.Categorical(torch.tensor([[0.0, 1.0], [0.5, 0.5]]))).probs
+    tensor([0.2500, 0.7500])
+    """
+    if isinstance(law, torch.distributions.Categorical):
+        return dist.Categorical(law.probs.mean(0), validate_args=False)
+    return DrawMixture(law)

@@ -2,7 +2,6 @@
 
 from pyro_lfm.families.bounded import BetaFactor, ContinuousBernoulli, DirichletFactor, LogisticNormal
 from pyro_lfm.families.counts import (
-    Binomial,
     NegativeBinomial,
     Poisson,
     ZeroInflatedNegativeBinomial,
@@ -14,6 +13,7 @@ from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMix
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
 from pyro_lfm.families.positive import GammaFactor, LogNormal
 from pyro_lfm.families.real import Laplace, MixtureOfGaussians, StudentT
+from pyro_lfm.families.trials import Binomial, Multinomial
 
 __all__ = [
     "Bernoulli",
@@ -32,6 +32,7 @@ __all__ = [
     "LogNormal",
     "LogisticNormal",
     "MixtureOfGaussians",
+    "Multinomial",
     "NegativeBinomial",
     "NeuralSpline",
     "OrderedLogistic",

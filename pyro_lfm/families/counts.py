@@ -1,4 +1,4 @@
-"""Counts: unbounded, out of a number of trials, and with more zeros than either has.
+"""Counts without a bound, and with more zeros than their law has.
 
 A count grows with its exposure, the area or time that was looked at or the library size: a rate per unit of
 exposure is what the latents explain. ``exposure="library"`` names a ``Covariate`` that holds it.
@@ -12,10 +12,8 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_lfm.distributions.sources import Fixed
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
-from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
 
 # Where softplus of a very negative number ends at zero in floating point, ln Γ is infinite.
@@ -192,72 +190,4 @@ class ZeroInflatedNegativeBinomial(Factor):
         exposure: torch.Tensor | None = None,
     ) -> Any:
         law = ZeroInflated(_negative_binomial(total_count, logits, exposure), gate_logits)
-        return law.to_event(len(self.shape))
-
-
-class _Trials(dist.Binomial):
-    """A binomial law; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
-
-    most: torch.Tensor | None = None
-
-    @property
-    def support(self) -> Any:
-        if self.most is None:
-            return dist.constraints.nonnegative_integer
-        return dist.constraints.integer_interval(0, self.most)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = super().expand(batch_shape, _instance)
-        new.most = self.most
-        return new
-
-
-def _whole_numbers(total_count: Any) -> Any:
-    """The source of the number of trials."""
-    if isinstance(total_count, str):
-        return total_count
-    try:
-        value = torch.as_tensor(total_count, dtype=torch.get_default_dtype())
-    except (TypeError, ValueError, RuntimeError):
-        value = torch.zeros(())
-    if not bool((value >= 1).all() and (value == value.round()).all()):
-        raise DeclarationError(
-            "total_count of Binomial must be whole numbers of at least 1, or the name of a parent; got "
-            f"{total_count!r}"
-        )
-    return Fixed(value)
-
-
-class Binomial(Factor):
-    """x_d | parents ~ Binomial(n_d, sigmoid(logits_d)): how many of n trials succeeded.
-
-    Args:
-        event: size D, or a shape.
-        total_count: n, a whole number or one for each entry; or the name of a parent that holds it, usually
-            a ``Covariate`` with the support ``constraints.positive_integer``.
-        logits: source of the logits.
-        given, network: see ``Factor``.
-
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
-    tensor([5., 5.])
-    """
-
-    constraints = {"total_count": dist.constraints.positive_integer}
-
-    def __init__(
-        self,
-        event: int | Sequence[int] | None = None,
-        total_count: Any = 1,
-        logits: Any = None,
-        *,
-        given: str | Sequence[str] | None = None,
-        network: Any = None,
-    ):
-        sources = {"total_count": _whole_numbers(total_count), "logits": logits}
-        super().__init__(event, sources, given=given, network=network)
-
-    def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
-        law = _Trials(total_count, logits=logits, validate_args=False)
-        law.most = None if self.named else total_count
         return law.to_event(len(self.shape))

@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.mixture import DrawMixture
+from pyro_lfm.distributions.mixture import mixture_over_draws
 from pyro_lfm.guides.guide import AnyGuide
 from pyro_lfm.runtime import Stream, isolated
 
@@ -35,7 +35,7 @@ def marginals(
     return {
         name: known[name]
         if name in known
-        else DrawMixture(many.nodes[name]["fn"])
+        else mixture_over_draws(many.nodes[name]["fn"])
         if name in dependent
         else trace.nodes[name]["fn"]
         for name in latents

@@ -1,0 +1,115 @@
+"""Counts of a row that sum to a known total, which may differ from row to row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions.constraints import Constraint
+from torch.nn.functional import log_softmax
+
+
+class Compositions(Constraint):
+    """Counts (..., D) of at least 0 that sum to ``total``; to any total where that is None."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, total: torch.Tensor | None = None):
+        self.total = total
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What it asks of data, and the remedy."""
+        rows = "have rows of whole numbers of at least 0"
+        if self.total is None:
+            return rows, "give counts, or declare a continuous family"
+        name = 'total_count="length", a Covariate that holds each row\'s sum'
+        return (
+            f"{rows} that sum to {float(self.total):g}",
+            f"where totals differ from row to row declare {name}",
+        )
+
+    def check(self, value: torch.Tensor) -> torch.Tensor:
+        counts = ((value >= 0) & (value == value.round())).all(-1)
+        return counts if self.total is None else counts & (value.sum(-1) == self.total)
+
+
+class Multinomial(dist.TorchDistribution):
+    """p(x) = n! Π_d p_d^(x_d) / x_d! for rows x that sum to n, 0 for all others; p = softmax(logits).
+
+    Pyro's own law has one n for all rows.
+
+    Args:
+        total_count: n, (...); of each row its own.
+        logits: (..., D), of any sum.
+        total: n where it is known before the data, so that data can be checked.
+        observed: (..., D), True where a count was observed; all by default. Those that were not are one kind together,
+            whose count is what is left of n: the exact marginal.
+
+    >>> law = Multinomial(torch.tensor([1.0, 3.0]), torch.zeros(2))
+    >>> law.sample().sum(-1), law.log_prob(torch.tensor([0.0, 1.0])).exp()
+    (tensor([1., 3.]), tensor([0.5000, 0.0000]))
+    """
+
+    arg_constraints: dict[str, Any] = {}
+
+    def __init__(
+        self,
+        total_count: torch.Tensor,
+        logits: torch.Tensor,
+        total: torch.Tensor | None = None,
+        observed: torch.Tensor | None = None,
+    ):
+        seen = torch.Size() if observed is None else observed.shape[:-1]
+        batch = torch.broadcast_shapes(total_count.shape, logits.shape[:-1], seen)
+        self.total_count, self.total, self.observed = total_count.expand(batch), total, observed
+        self.logits = log_softmax(logits, -1).expand(*batch, logits.shape[-1])
+        super().__init__(batch, logits.shape[-1:], validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return Compositions(self.total)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Multinomial:
+        batch_shape = torch.Size(batch_shape)
+        logits = self.logits.expand(*batch_shape, *self.event_shape)
+        return Multinomial(self.total_count.expand(batch_shape), logits, self.total, self.observed)
+
+    def where(self, observed: torch.Tensor) -> Multinomial:
+        """The law of the counts that were observed."""
+        return Multinomial(self.total_count, self.logits, self.total, observed)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        logits, never = self.logits, torch.finfo(self.logits.dtype).min
+        if self.observed is not None:
+            value = value * self.observed
+            unseen = (self.total_count - value.sum(-1)).unsqueeze(-1)
+            value = torch.cat([value, unseen.expand(*value.shape[:-1], 1)], -1)
+            together = logits.masked_fill(self.observed, never).logsumexp(-1, keepdim=True)
+            logits = torch.cat([logits, together.expand(*logits.shape[:-1], 1)], -1)
+        # A kind that cannot come costs nothing where it did not come: 0 · ln 0 is 0.
+        logits = logits.clamp_min(never)
+        impossible = (value < 0) | ((value > 0) & (logits <= never))
+        ways = (self.total_count + 1).lgamma() - (value.clamp_min(0.0) + 1).lgamma().sum(-1)
+        found = ways + (value * logits).sum(-1)
+        return found.masked_fill(impossible.any(-1) | (value.sum(-1) != self.total_count), -torch.inf)
+
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        with torch.no_grad():
+            # As many draws as the longest row has; those beyond a row's own total do not count.
+            most = int(self.total_count.max())
+            each = dist.Categorical(logits=self.logits).sample((most, *sample_shape)).movedim(0, -1)
+            place = torch.arange(most, device=each.device)
+            counted = (place < self.total_count.unsqueeze(-1)).to(self.logits.dtype).expand(each.shape)
+            counts = counted.new_zeros(*sample_shape, *self.batch_shape, *self.event_shape)
+            return counts.scatter_add(-1, each, counted)
+
+    @property
+    def mean(self) -> torch.Tensor:
+        return self.total_count.unsqueeze(-1) * self.logits.exp()
+
+    @property
+    def variance(self) -> torch.Tensor:
+        return self.mean * (1 - self.logits.exp())

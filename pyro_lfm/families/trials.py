@@ -1,0 +1,128 @@
+"""Counts out of a known number: of trials each on its own, or of a whole row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+
+from pyro_lfm.distributions import multinomial
+from pyro_lfm.distributions.sources import Fixed
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors import Factor
+
+
+class _Trials(dist.Binomial):
+    """A binomial law; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
+
+    most: torch.Tensor | None = None
+
+    @property
+    def support(self) -> Any:
+        if self.most is None:
+            return dist.constraints.nonnegative_integer
+        return dist.constraints.integer_interval(0, self.most)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = super().expand(batch_shape, _instance)
+        new.most = self.most
+        return new
+
+
+def _whole_numbers(total_count: Any, family: str) -> Any:
+    """The source of the total."""
+    if isinstance(total_count, str):
+        return total_count
+    try:
+        value = torch.as_tensor(total_count, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError):
+        value = torch.zeros(())
+    if not bool((value >= 1).all() and (value == value.round()).all()):
+        raise DeclarationError(
+            f"total_count of {family} must be whole numbers of at least 1, or the name of a parent; got {total_count!r}"
+        )
+    return Fixed(value)
+
+
+class Binomial(Factor):
+    """x_d | parents ~ Binomial(n_d, sigmoid(logits_d)): how many of n trials succeeded.
+
+    Args:
+        event: size D, or a shape.
+        total_count: n, a whole number or one for each entry; or the name of a parent that holds it, usually
+            a ``Covariate`` with the support ``constraints.positive_integer``.
+        logits: source of the logits.
+        given, network: see ``Factor``.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
+    tensor([5., 5.])
+    """
+
+    constraints = {"total_count": dist.constraints.positive_integer}
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        total_count: Any = 1,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"total_count": _whole_numbers(total_count, "Binomial"), "logits": logits}
+        super().__init__(event, sources, given=given, network=network)
+
+    def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
+        law = _Trials(total_count, logits=logits, validate_args=False)
+        law.most = None if self.named else total_count
+        return law.to_event(len(self.shape))
+
+
+class Multinomial(Factor):
+    """x | parents ~ Multinomial(n, softmax(logits)): n draws out of D kinds, counted, as the words of a document.
+
+    p(x) = n! Π_d p_d^(x_d) / x_d!, p = softmax(logits): the shares are explained, not how long a row is.
+
+    Args:
+        event: D.
+        total_count: n, one whole number for all rows; or the name of a parent that holds each row's own, usually
+            a ``Covariate`` with the support ``constraints.positive_integer``.
+        logits: source of the D logits; ln p where probabilities are at hand.
+        given, network: see ``Factor``.
+
+    Source: Blei, Ng and Jordan (2003), "Latent Dirichlet allocation", section 3, the words given their shares.
+
+    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> Multinomial(3, total_count=10, logits=Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
+    tensor([10., 10.])
+    """
+
+    constraints = {"total_count": dist.constraints.positive_integer}
+
+    def __init__(
+        self,
+        event: int | None = None,
+        total_count: Any = 1,
+        logits: Any = None,
+        *,
+        given: str | Sequence[str] | None = None,
+        network: Any = None,
+    ):
+        sources = {"total_count": _whole_numbers(total_count, "Multinomial"), "logits": logits}
+        super().__init__(event, sources, given=given, network=network)
+
+    @property
+    def shape(self) -> torch.Size:
+        shape = super().shape
+        if len(shape) != 1:
+            raise ShapeError(f"Multinomial needs an event of one dimension, D kinds; got {tuple(shape)}")
+        return shape
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        return torch.Size() if parameter == "total_count" else self.shape
+
+    def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
+        return multinomial.Multinomial(total_count, logits, None if self.named else total_count)
