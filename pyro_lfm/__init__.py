@@ -24,7 +24,7 @@ from pyro_lfm.errors import (
     ShapeError,
     TrainingError,
 )
-from pyro_lfm.factors import Covariate, Factor, Prior
+from pyro_lfm.factors import Covariate, Factor, PerGroup, Prior
 from pyro_lfm.families import (
     Bernoulli,
     BetaFactor,
@@ -36,6 +36,7 @@ from pyro_lfm.families import (
     DiscretizedLogisticMixture,
     GammaFactor,
     Gaussian,
+    GaussianMessage,
     Laplace,
     LogisticNormal,
     LogNormal,
@@ -63,7 +64,7 @@ from pyro_lfm.objectives import (
     TotalCorrelation,
 )
 from pyro_lfm.optimizers import clipped
-from pyro_lfm.priors import FlowPrior, StandardNormal, VampPrior
+from pyro_lfm.priors import FlowPrior, GaussianProcess, SquaredExponential, StandardNormal, VampPrior
 
 __all__ = [
     "ARD",
@@ -99,6 +100,8 @@ __all__ = [
     "Gamma",
     "GammaFactor",
     "Gaussian",
+    "GaussianMessage",
+    "GaussianProcess",
     "Guide",
     "Horseshoe",
     "ImportanceWeightedELBO",
@@ -121,6 +124,7 @@ __all__ = [
     "OrderedLogistic",
     "Penalised",
     "Penalty",
+    "PerGroup",
     "PerRow",
     "Poisson",
     "Prior",
@@ -130,6 +134,7 @@ __all__ = [
     "ReweightedWakeSleep",
     "ScaleFloorWarning",
     "ShapeError",
+    "SquaredExponential",
     "StandardNormal",
     "StudentT",
     "TotalCorrelation",

@@ -11,6 +11,7 @@ from pyro_lfm.families.counts import (
 from pyro_lfm.families.gaussian import Gaussian
 from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMixture
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
+from pyro_lfm.families.message import GaussianMessage
 from pyro_lfm.families.positive import GammaFactor, LogNormal
 from pyro_lfm.families.real import Laplace, MixtureOfGaussians, StudentT
 
@@ -25,6 +26,7 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "GammaFactor",
     "Gaussian",
+    "GaussianMessage",
     "Laplace",
     "LogNormal",
     "LogisticNormal",
