@@ -24,7 +24,7 @@ from pyro_lfm.errors import (
     ShapeError,
     TrainingError,
 )
-from pyro_lfm.factors import Covariate, Factor, Prior
+from pyro_lfm.factors import Covariate, Factor, PerGroup, Prior
 from pyro_lfm.families import (
     Bernoulli,
     BetaFactor,
@@ -37,6 +37,7 @@ from pyro_lfm.families import (
     Flow,
     GammaFactor,
     Gaussian,
+    GaussianMessage,
     InverseAutoregressive,
     Laplace,
     LogisticNormal,
@@ -69,7 +70,7 @@ from pyro_lfm.objectives import (
     TotalCorrelation,
 )
 from pyro_lfm.optimizers import clipped
-from pyro_lfm.priors import FlowPrior, StandardNormal, VampPrior
+from pyro_lfm.priors import FlowPrior, GaussianProcess, SquaredExponential, StandardNormal, VampPrior
 
 __all__ = [
     "ARD",
@@ -106,6 +107,8 @@ __all__ = [
     "Gamma",
     "GammaFactor",
     "Gaussian",
+    "GaussianMessage",
+    "GaussianProcess",
     "Guide",
     "Horseshoe",
     "ImportanceWeightedELBO",
@@ -131,6 +134,7 @@ __all__ = [
     "OrderedLogistic",
     "Penalised",
     "Penalty",
+    "PerGroup",
     "PerRow",
     "Poisson",
     "Prior",
@@ -140,6 +144,7 @@ __all__ = [
     "ReweightedWakeSleep",
     "ScaleFloorWarning",
     "ShapeError",
+    "SquaredExponential",
     "StandardNormal",
     "StudentT",
     "Supervised",

@@ -79,13 +79,13 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
     whole = _conditional("q", ", ".join(model.latents), model.observed)
     if not isinstance(guide, Guide):
         return [f"{whole}: {guide.describe()}"]
-    product = " ".join(_conditional("q", name, guide.given[name]) for name in guide.order)
+    product = " ".join(_conditional("q", name, guide.wiring[name]) for name in guide.order)
     laws = []
     for name in guide.order:
         words = guide.factors[name].describe()
         if guide.carried[name]:
             words += f" carried onto {guide.latents[name].support}"
-        laws.append(_law(name, guide.given[name], words, guide.latents[name].shape))
+        laws.append(_law(name, guide.wiring[name], words, guide.latents[name].shape))
     return [f"{whole} = {product}", *laws]
 
 

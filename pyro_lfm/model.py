@@ -22,7 +22,7 @@ from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import check_rows
 from pyro_lfm.sites import Sites, discover
 from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import of_factor, wire
+from pyro_lfm.wiring import law_of, reads_of, wire
 
 
 class AnyModel(Program):
@@ -183,7 +183,7 @@ class Model(AnyModel):
     @property
     def row_latents(self) -> list[str]:
         """The latents that each row has for itself, in the order of declaration."""
-        return [name for name in self.given if name not in self._observed]
+        return [n for n in self.given if n not in self._observed and not self.factors[n].computed]
 
     @property
     def may_be_known(self) -> list[str]:
@@ -240,12 +240,7 @@ class Model(AnyModel):
     @property
     def wiring(self) -> dict[str, tuple[str, ...]]:
         """What the law of every variable reads, in the order in which they are drawn, parameters with priors first."""
-        drawn = {name: self.factors[name].drawn for name in self.order}
-        found = {f"{n}.{p}": of_factor(n, d.reads) for n in self.order for p, d in drawn[n].items()}
-        for name in self.order:
-            read = [p for p, d in drawn[name].items() if d.used]
-            found[name] = (*self.given[name], *of_factor(name, read))
-        return found
+        return reads_of(self.factors, self.given, self.order)
 
     def latent_parents(self, name: str) -> set[str] | None:
         return set(self.wiring[name]) - self._observed
@@ -253,18 +248,17 @@ class Model(AnyModel):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro model: parameters that have priors, then one sample statement per factor in the plate over rows."""
         values: dict[str, torch.Tensor] = {}
-        drawn: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.order}
         for name in self.order:
+            drawn: dict[str, torch.Tensor] = {}
             for parameter, part in self.factors[name].drawn.items():
-                law = part.prior(drawn[name])
-                drawn[name][parameter] = values[f"{name}.{parameter}"] = pyro.sample(
-                    f"{name}.{parameter}", law
-                )
+                value = pyro.sample(f"{name}.{parameter}", part.prior(drawn))
+                drawn[parameter] = values[f"{name}.{parameter}"] = value
         covariates = self.covariates
         with batch.plate():
             for name in self.order:
-                parents = [values[parent] for parent in self.given[name]]
-                law = self.factors[name].at(parents, batch.index, drawn[name])
+                if self.factors[name].computed:
+                    continue
+                law = law_of(self.factors, self.given, name, values, batch.index)
                 value = None
                 if name in self._observed:
                     value, mask = batch[name], batch.mask(name)

@@ -66,6 +66,12 @@ def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str
     return {name: p.reshape(*batch, *shape) for (name, shape), p in zip(shapes.items(), pieces, strict=True)}
 
 
+def split_flat(rows: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """Rows of numbers, (..., n), cut into one tensor per head."""
+    pieces = rows.split([shape.numel() for shape in shapes.values()], -1)
+    return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(shapes.items(), pieces, strict=True)}
+
+
 def trunk_shape(shapes: dict[str, torch.Size]) -> torch.Size:
     """What a trunk must give: images that match are stacked as channels, anything else is flattened."""
     each = list(shapes.values())

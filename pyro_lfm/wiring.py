@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Covariate, Factor
@@ -30,7 +33,7 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
                 )
     # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
     in_order(declared)
-    leaves = [name for name in factors if declared[name] and name not in named]
+    leaves = [name for name in factors if declared[name] and name not in named and not factors[name].latent]
     known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
     observed = [name for name in factors if name in open_ended or name in leaves or name in known]
     latents = tuple(name for name in factors if name not in observed)
@@ -56,6 +59,39 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
 def with_named(given: tuple[str, ...], factor: Factor) -> tuple[str, ...]:
     """The parents that a factor's networks read, then those that are parameters of it themselves."""
     return tuple(dict.fromkeys((*given, *factor.named.values())))
+
+
+def reads_of(
+    factors: Mapping[str, Factor], given: Mapping[str, tuple[str, ...]], order: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """What the law of every variable reads, in the order in which they are drawn, parameters with priors first.
+
+    A factor that is computed is no variable: who reads it reads what it is computed from.
+    """
+    drawn = {name: factors[name].drawn for name in order}
+    found = {f"{n}.{p}": of_factor(n, d.reads) for n in drawn for p, d in drawn[n].items()}
+    for name in drawn:
+        parents = [q for p in given[name] for q in (found[p] if factors[p].computed else (p,))]
+        own = of_factor(name, [p for p, d in drawn[name].items() if d.used])
+        found[name] = tuple(dict.fromkeys((*parents, *own)))
+    return {
+        name: parents for name, parents in found.items() if name not in drawn or not factors[name].computed
+    }
+
+
+def law_of(
+    factors: Mapping[str, Factor],
+    given: Mapping[str, tuple[str, ...]],
+    name: str,
+    values: Mapping[str, torch.Tensor],
+    index: torch.Tensor,
+) -> Any:
+    """A factor's law, given the values of all variables that it reads; other parents are computed from them."""
+    parents = [
+        values[p] if p in values else law_of(factors, given, p, values, index).value for p in given[name]
+    ]
+    drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
+    return factors[name].at(parents, index, drawn)
 
 
 def of_factor(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:

@@ -280,7 +280,13 @@ def triples():
 
 # What an objective cannot serve by its nature: it says so and names the latent.
 REFUSALS = {
-    "wake-sleep": {"bayesian-factors": "x.weight", "latent-mixture": "c.probs", "shared-scale": "scale"},
+    "wake-sleep": {
+        "bayesian-factors": "x.weight",
+        "gaussian-process": "z.inducing",
+        "grouped-rows": "g.groups",
+        "latent-mixture": "c.probs",
+        "shared-scale": "scale",
+    },
     "total-correlation": {"gamma-dirichlet": "r is Pushforward"},
     "penalised-importance": {"gamma-dirichlet": "r is Pushforward"},
 }
@@ -351,7 +357,25 @@ def latent_mixture():
     )
 
 
+def gaussian_process():
+    """Rows that stand in time: inducing values outside the plate, a process given them."""
+    z = lfm.GaussianProcess(K, inducing=torch.linspace(0.0, 3.0, 4), given="t")
+    return lfm.Model(t=lfm.Covariate(), z=z, x=lfm.Gaussian(D, mean=lfm.MLP(6), given="z"))
+
+
+def grouped_rows():
+    """Rows in three groups: a factor of the group, one of the row that knows it, a likelihood that reads both."""
+    return lfm.Model(
+        site=lfm.Covariate(support=constraints.integer_interval(0, 2)),
+        g=lfm.PerGroup(lfm.Gaussian(2), given="site"),
+        z=lfm.Gaussian(K, network=lfm.MLP(6), given="g"),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6), given=("g", "z")),
+    )
+
+
 MODELS = {
+    "gaussian-process": gaussian_process,
+    "grouped-rows": grouped_rows,
     "bayesian-factors": bayesian_factors,
     "latent-mixture": latent_mixture,
     "plain": plain,
@@ -425,7 +449,15 @@ def one_latent(prior="standard-normal", likelihood="gaussian-learned-noise"):
     return lfm.Model(z=PRIORS[prior](), x=x, **covariates)
 
 
+# The covariates of structures, row by row; others have the value that they declare.
+COVARIATES = {
+    "t": lambda n: torch.linspace(0.0, 3.0, n),
+    "site": lambda n: torch.arange(n) % 3,
+}
+
+
 def rows_of(model, n=N, seed=0):
     """Data drawn from the model itself."""
-    drawn = model.sample(n, seed=seed)
+    given = {name: COVARIATES[name](n) for name in model.covariates if name in COVARIATES}
+    drawn = model.sample(n, seed=seed, given=given)
     return {name: drawn[name] for name in model.observed}

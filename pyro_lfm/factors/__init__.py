@@ -2,6 +2,7 @@
 
 from pyro_lfm.factors.covariate import Covariate
 from pyro_lfm.factors.factor import Factor, Prior, is_law, source_words
+from pyro_lfm.factors.groups import PerGroup
 from pyro_lfm.factors.named import Factors
 
-__all__ = ["Covariate", "Factor", "Factors", "Prior", "is_law", "source_words"]
+__all__ = ["Covariate", "Factor", "Factors", "PerGroup", "Prior", "is_law", "source_words"]

@@ -68,6 +68,10 @@ class Factor(nn.Module):
     constraints: Mapping[str, Any] = {}
     # Whether it is a prior made of the guide's law of the same latent, which it is handed by ``meet``.
     reads_guide = False
+    # Whether a guide multiplies it with the model's prior of the same latent.
+    times_prior = False
+    # Whether it is a latent even where it reads others and nothing names it; whether it follows from what it reads.
+    latent = computed = False
 
     def __init__(
         self,
@@ -242,7 +246,7 @@ class Factor(nn.Module):
         if "network" in raw:
             trunk = raw.pop("network")
             if isinstance(self.parts["network"], Table):
-                raw.update(_split_flat(trunk, self._heads))
+                raw.update(shapes.split_flat(trunk, self._heads))
             else:
                 raw.update(shapes.split_heads(trunk, self._heads))
         natural = {name: self.natural(name, value) for name, value in raw.items()}
@@ -295,11 +299,6 @@ def _names(given: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
     return tuple(names)
-
-
-def _split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
-    pieces = rows.split([shape.numel() for shape in heads.values()], -1)
-    return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
 
 
 def source_words(source: Any, trunk: Any) -> str:

@@ -11,6 +11,7 @@ from pyro_lfm.families.flow import Flow, InverseAutoregressive, NeuralSpline, Zu
 from pyro_lfm.families.gaussian import Gaussian
 from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMixture
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
+from pyro_lfm.families.message import GaussianMessage
 from pyro_lfm.families.positive import GammaFactor, LogNormal
 from pyro_lfm.families.real import Laplace, MixtureOfGaussians, StudentT
 from pyro_lfm.families.trials import Binomial, Multinomial
@@ -28,6 +29,7 @@ __all__ = [
     "Flow",
     "Gaussian",
     "InverseAutoregressive",
+    "GaussianMessage",
     "Laplace",
     "LogNormal",
     "LogisticNormal",

@@ -15,6 +15,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.masking import filled
 from pyro_lfm.distributions.pinned import Pinned
+from pyro_lfm.distributions.product import product
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
@@ -27,7 +28,7 @@ from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import with_named
+from pyro_lfm.wiring import law_of, with_named
 
 
 class AnyGuide(Program):
@@ -126,10 +127,12 @@ class Guide(AnyGuide):
                 factors[name] = _of_parameter(variable, point)
         self._check(sites.latents, sites.observed, factors)
         self.observed = dict(sites.observed)
+        self.covariates = frozenset(as_model(model).covariates)
         self.latents = {name: sites.latents[name] for name in sites.latents}
         given = {name: self._given(name, factors[name]) for name in self.latents}
-        self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in given.items()})
         self.given = given
+        self.wiring = self._wire(as_model(model), factors)
+        self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
@@ -188,6 +191,26 @@ class Guide(AnyGuide):
         default = tuple(self.observed) if factor.reads else ()
         return with_named(default if factor.given is None else factor.given, factor)
 
+    def _wire(self, model: Any, factors: dict[str, Factor]) -> dict[str, tuple[str, ...]]:
+        """What the law of each latent reads: its factor's parents, and those of the priors that messages multiply."""
+        # The priors of these latents, the model's very own, and whatever is computed on the way to them.
+        self.priors, self._prior_given = Factors(), {}
+        wiring = dict(self.given)
+        for name in [name for name in self.latents if factors[name].times_prior]:
+            if name not in getattr(model, "given", ()):
+                raise DeclarationError(
+                    f"{name}: a message multiplies the prior of a declared factor: use lfm.Gaussian"
+                )
+            self._hold(model, name)
+            wiring[name] = tuple(dict.fromkeys((*self.given[name], *model.wiring[name])))
+        return wiring
+
+    def _hold(self, model: Any, name: str) -> None:
+        self.priors[name], self._prior_given[name] = model.factors[name], model.given[name]
+        for parent in model.given[name]:
+            if model.factors[parent].computed:
+                self._hold(model, parent)
+
     def _adopt(self, name: str, factor: Factor) -> None:
         """Gives a factor its event: that of the latent, or of its unconstrained space."""
         variable, declared = self.latents[name], factor.event_shape
@@ -225,6 +248,9 @@ class Guide(AnyGuide):
         return carried
 
     def meet(self, model: Any) -> None:
+        for name in self.priors:
+            if self.priors[name] is not model.factors[name]:
+                self.priors[name] = model.factors[name]
         for name in getattr(model, "made_of_guide", ()):
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
@@ -242,21 +268,34 @@ class Guide(AnyGuide):
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
         for other in self.order:
-            if (found | {name}) & set(self.given[other]):
+            if (found | {name}) & set(self.wiring[other]):
                 found.add(other)
         return found
 
     def latent_parents(self, name: str) -> set[str]:
-        return set(self.given[name]) & set(self.latents)
+        return set(self.wiring[name]) & set(self.latents)
 
     def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""
-        parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
-        law = self.factors[name].at(parents, batch.index)
-        if self.carried[name]:
+        read = {p: values[p] if p in self.latents else _seen(p, batch) for p in self.wiring[name]}
+        law = self.factors[name].at([read[parent] for parent in self.given[name]], batch.index)
+        if name in self.priors:
+            prior = law_of(self.priors, self._prior_given, name, read, batch.index)
+            law = product(prior, law, self._heard(name, batch))
+        elif self.carried[name]:
             support = plain(self.latents[name].support)
             law = Pushforward(law, [from_reals(support)], onto=support)
         return _pinned(law, name, batch) if batch.holds(name) else law
+
+    def _heard(self, name: str, batch: Batch) -> torch.Tensor | None:
+        """Whether a row has any entry of what its message reads, (B,); None where all rows have."""
+        read = [
+            parent for parent in self.given[name] if parent in self.observed and parent not in self.covariates
+        ]
+        masks = [batch.mask(parent) for parent in read]
+        if not masks or any(mask is None for mask in masks):
+            return None
+        return torch.stack([mask.reshape(len(mask), -1).any(1) for mask in masks]).any(0)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""

@@ -1,0 +1,102 @@
+"""A factor that rows of one group share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pyro_lfm.distributions.known import Known
+from pyro_lfm.distributions.lookup import LookupTable
+from pyro_lfm.distributions.parameter_priors import Drawn
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.factor import Factor
+from pyro_lfm.variables import Variable
+
+
+@dataclass(frozen=True, eq=False)
+class _Each:
+    """One and the same prior for each of some groups."""
+
+    prior: Factor
+    groups: int
+
+    def law(self, like: torch.Tensor) -> Any:
+        return self.prior().expand((self.groups,)).to_event(1)
+
+    def __repr__(self) -> str:
+        return f"{self.prior.describe()} for each of {self.groups} groups"
+
+
+class PerGroup(Factor):
+    """g_j ~ prior, j = 1 .. G, drawn once for each group; a row has the value of its own group.
+
+    The plate over groups stands outside that over rows: all G values are one latent of the model, ``g.groups`` of shape
+    (G, *event), which counts once for the whole data, however many rows and batches there are. Factors read ``g`` as they
+    read a latent of the row. Parameters of the prior that are learned, such as its variance, are those of the population
+    that the groups come from (empirical Bayes), and are what small groups are drawn towards. By default the guide has
+    parameters of its own for each group, which is the form of the exact posterior where rows of different groups share
+    nothing but θ; to give it another factor see ``Guide``.
+
+    Args:
+        prior: any factor without parents over continuous values, such as ``StandardNormal(2)``.
+        given: the group of each row: a ``Covariate(support=constraints.integer_interval(0, G - 1))``.
+
+    Raises:
+        DeclarationError: a prior that is none, one with priors of its own, or discrete; no categorical ``given``.
+
+    Source: Gelman and Hill (2006), chapter 12.
+
+    >>> from torch.distributions import constraints
+    >>> from pyro_lfm import Covariate, Gaussian, Linear, Model, StandardNormal
+    >>> model = Model(
+    ...     site=Covariate(support=constraints.integer_interval(0, 4)),
+    ...     g=PerGroup(StandardNormal(2), given="site"),
+    ...     z=StandardNormal(3),
+    ...     x=Gaussian(6, mean=Linear(), given=("g", "z")),
+    ... )
+    >>> {name: tuple(latent.shape) for name, latent in model.latents.items()}
+    {'g.groups': (5, 2), 'z': (3,)}
+    """
+
+    latent = True
+    computed = True
+
+    def __init__(self, prior: Factor, *, given: str | Sequence[str] | None = None):
+        if not isinstance(prior, Factor) or prior.reads or prior.given:
+            raise DeclarationError(
+                f"prior of PerGroup must be a factor without parents, such as lfm.StandardNormal(2); got {prior!r}"
+            )
+        super().__init__(tuple(prior.shape) if prior.shape else None, given=given)
+        if self.given is None or len(self.given) != 1:
+            raise DeclarationError(f'PerGroup needs the group of each row: given="site"; got {given!r}')
+        self._declared_prior = (prior,)
+
+    def build(self, name: str, parents: Sequence[Variable]) -> PerGroup:
+        (site,) = parents
+        if site.categories is None:
+            raise DeclarationError(
+                f"{name}: {site.name} must be the number of a group: declare {site.name}=lfm.Covariate("
+                "support=constraints.integer_interval(0, G - 1))"
+            )
+        self.prior = self._declared_prior[0].copy().build(name, [])
+        if self.prior.drawn or self.prior.tables:
+            raise DeclarationError(f"{name}: a prior of groups cannot have priors of its own, nor rows")
+        with torch.no_grad():
+            law = self.prior()
+            start = law.sample((site.categories,))
+        if law.support.is_discrete:
+            raise DeclarationError(f"{name}: groups have continuous values; got {self.prior.describe()}")
+        drawn = Drawn("groups", start, _Each(self.prior, site.categories).law)
+        self.table = LookupTable(drawn, False, 0)
+        super().build(name, parents)
+        return self
+
+    def forward(self, site: torch.Tensor) -> Known:
+        value = self.table(self.context([site]))
+        return Known(value, self.prior().support, len(self.shape))
+
+    def describe(self) -> str:
+        return f"PerGroup({self._declared_prior[0].describe()})"

@@ -1,0 +1,48 @@
+"""The kernel that a Gaussian process has by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyro_lfm.distributions.sources import Fixed
+from pyro_lfm.errors import DeclarationError
+
+
+class SquaredExponential(nn.Module):
+    """k(t, s) = exp(−|t − s|² / (2 ℓ²)), of variance 1: functions that are smooth at the scale ℓ, which is learned.
+
+    It is called as GPyTorch's kernels are: ``kernel(t, s)``, ``kernel(t, diag=True)``.
+
+    Args:
+        lengthscale: where ℓ starts, in units of t: a number, or K numbers, one for each latent dimension. To hold it,
+            ``SquaredExponential(0.2).requires_grad_(False)``.
+
+    Source: Rasmussen and Williams (2006), equation 4.9.
+
+    >>> SquaredExponential(2.0)(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0]])).mT
+    tensor([[1.0000, 0.6065]], grad_fn=<TransposeBackward0>)
+    """
+
+    def __init__(self, lengthscale: Any = 1.0):
+        super().__init__()
+        value = Fixed(lengthscale).tensor()
+        if value.dim() > 1 or not bool((value > 0).all() and value.isfinite().all()):
+            raise DeclarationError(f"lengthscale must be above 0, one or one per factor; got {lengthscale!r}")
+        self.log_lengthscale = nn.Parameter(value.log())
+
+    @property
+    def lengthscale(self) -> Tensor:
+        return self.log_lengthscale.exp()
+
+    def forward(self, t: Tensor, s: Tensor | None = None, diag: bool = False) -> Tensor:
+        """t (..., B, d), s (M, d): (..., B, M), or with a lengthscale for each of K factors (..., K, B, M)."""
+        if diag:
+            return t.new_ones(t.shape[:-1])
+        scaled = self.lengthscale.reshape(*self.log_lengthscale.shape, 1, 1, 1)
+        apart = (t.unsqueeze(-2) - (t if s is None else s).unsqueeze(-3)) / scaled
+        return (-0.5 * apart.square().sum(-1)).exp()
+
+    def extra_repr(self) -> str:
+        return f"lengthscale={self.lengthscale.tolist()}"
