@@ -18,7 +18,7 @@ from pyro_lfm.exact.bayesian_linear import BayesianLinear, GammaLaw
 from pyro_lfm.exact.bayesian_mixture import BayesianMixture
 from pyro_lfm.exact.conjugate_components import NormalGammas, NormalWisharts
 from pyro_lfm.exact.conjugate_probabilities import Betas
-from pyro_lfm.guides.guide import AnyGuide
+from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.model import Model
 
 

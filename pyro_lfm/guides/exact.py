@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_lfm.closed_form import ClosedForm, LinearForm, recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.guide import AnyGuide
+from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.model import as_model
 
 

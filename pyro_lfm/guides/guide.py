@@ -1,4 +1,4 @@
-"""Guides: named factors wired from data to latents, or a Pyro guide written by hand."""
+"""Declared guides: named factors wired from data to latents."""
 
 from __future__ import annotations
 
@@ -23,99 +23,43 @@ from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors
 from pyro_lfm.families import Gaussian
+from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
-from pyro_lfm.programs import HandWritten, Program, in_order
+from pyro_lfm.programs import in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import law_of, with_named
 
 
-class AnyGuide(Program):
-    """What declared and hand-written guides have in common."""
-
-    def latent_descendants(self, name: str) -> set[str] | None:
-        """The latents drawn with knowledge of a latent; None where that is not declared."""
-        return None
-
-    def latent_parents(self, name: str) -> set[str] | None:
-        """The latents that the law of a latent reads; None where that is not declared."""
-        return None
-
-    def known_marginals(self, batch: Batch) -> dict[str, Any]:
-        """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
-        return {}
-
-    def meet(self, model: Any) -> None:
-        """Hands the priors that are made of the guide, such as ``VampPrior``, the law that they are made of."""
-        if names := getattr(model, "made_of_guide", ()):
-            raise DeclarationError(
-                f"the prior of {', '.join(names)} is made of the guide's factor of the same name, which "
-                f"{type(self).__name__} does not have: declare the guide with lfm.Guide"
-            )
-
-    def describe(self) -> str:
-        """What it is, in words."""
-        return f"a Pyro program, {type(self).__name__}"
-
-
-class PyroGuide(HandWritten, AnyGuide):
-    """A Pyro guide written by hand: subclass it and write ``forward(self, batch)``, or wrap a module or function.
-
-    Its sample statements are the model's latents, by the same names and inside ``with batch.plate():``.
-
-    >>> import pyro.distributions as dist
-    >>> class Point(PyroGuide):
-    ...     def __init__(self):
-    ...         super().__init__()
-    ...         self.net = torch.nn.Linear(5, 2)
-    ...     def forward(self, batch):
-    ...         with batch.plate():
-    ...             pyro.sample("z", dist.Normal(self.net(batch["x"]), 0.1).to_event(1))
-    >>> len(list(Point().parameters()))
-    2
-    """
-
-
-def as_guide(guide: Any) -> AnyGuide:
-    """A guide as it is; any other module or function, wrapped."""
-    if isinstance(guide, AnyGuide):
-        return guide
-    if guide is None or isinstance(guide, Program):
-        what = "nothing" if guide is None else f"the model {type(guide).__name__}"
-        raise DeclarationError(
-            f"expected a guide, as in lfm.Guide(model, z=lfm.Gaussian(network=...)); got {what}"
-        )
-    return PyroGuide(guide)
-
-
 class Guide(AnyGuide):
     """q(latents | observed): one factor for each latent of a model.
 
-    Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
-    every observed variable. A family over the reals is carried onto a constrained latent's support by
-    ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
-    may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
-    in ``Guide(model, z=..., **{"x.weight": ...})``.
+        Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
+        every observed variable. A family over the reals is carried onto a constrained latent's support by
+        ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
+        may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
+        in ``Guide(model, z=..., **{"x.weight": ...})``.
 
-    Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
+        Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
-    Args:
-        model: the model; it is looked into, not kept.
-        factors: latent name=factor, the event size left out.
+        Args:
+            model: the model; it is looked into, not kept.
+            factors: latent name=factor, the event size left out.
 
-    Raises:
-        DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
-        ShapeError: a network whose sizes do not fit.
+        Raises:
+            DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
+            ShapeError: a network whose sizes do not fit.
 
-    >>> from pyro_lfm.families import Gaussian
-    >>> from pyro_lfm.model import Model
-    >>> from pyro_lfm.networks import MLP
-    >>> from pyro_lfm.priors import StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> guide.factors["z"](torch.zeros(3, 5)).mean.shape
-    torch.Size([3, 2])
+        >>> from pyro_lfm.families import Gaussian
+    from pyro_lfm.guides.program import AnyGuide
+        >>> from pyro_lfm.model import Model
+        >>> from pyro_lfm.networks import MLP
+        >>> from pyro_lfm.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+        >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+        >>> guide.factors["z"](torch.zeros(3, 5)).mean.shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, model: Any, **factors: Factor):
@@ -292,8 +236,9 @@ class Guide(AnyGuide):
         read = [
             parent for parent in self.given[name] if parent in self.observed and parent not in self.covariates
         ]
-        masks = [batch.mask(parent) for parent in read]
-        if not masks or any(mask is None for mask in masks):
+        masks = [mask for parent in read if (mask := batch.mask(parent)) is not None]
+        # A variable without a mask is there in every row.
+        if not masks or len(masks) < len(read):
             return None
         return torch.stack([mask.reshape(len(mask), -1).any(1) for mask in masks]).any(0)
 

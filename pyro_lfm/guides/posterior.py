@@ -10,7 +10,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.mixture import mixture_over_draws
-from pyro_lfm.guides.guide import AnyGuide
+from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.runtime import Stream, isolated
 
 

@@ -1,0 +1,67 @@
+"""What a guide is, declared or not, and guides written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.programs import HandWritten, Program
+
+
+class AnyGuide(Program):
+    """What declared and hand-written guides have in common."""
+
+    def latent_descendants(self, name: str) -> set[str] | None:
+        """The latents drawn with knowledge of a latent; None where that is not declared."""
+        return None
+
+    def latent_parents(self, name: str) -> set[str] | None:
+        """The latents that the law of a latent reads; None where that is not declared."""
+        return None
+
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
+        return {}
+
+    def meet(self, model: Any) -> None:
+        """Hands the priors that are made of the guide, such as ``VampPrior``, the law that they are made of."""
+        if names := getattr(model, "made_of_guide", ()):
+            raise DeclarationError(
+                f"the prior of {', '.join(names)} is made of the guide's factor of the same name, which "
+                f"{type(self).__name__} does not have: declare the guide with lfm.Guide"
+            )
+
+    def describe(self) -> str:
+        """What it is, in words."""
+        return f"a Pyro program, {type(self).__name__}"
+
+
+class PyroGuide(HandWritten, AnyGuide):
+    """A Pyro guide written by hand: subclass it and write ``forward(self, batch)``, or wrap a module or function.
+
+    Its sample statements are the model's latents, by the same names and inside ``with batch.plate():``.
+
+    >>> import pyro, torch, pyro.distributions as dist
+    >>> class Point(PyroGuide):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.net = torch.nn.Linear(5, 2)
+    ...     def forward(self, batch):
+    ...         with batch.plate():
+    ...             pyro.sample("z", dist.Normal(self.net(batch["x"]), 0.1).to_event(1))
+    >>> len(list(Point().parameters()))
+    2
+    """
+
+
+def as_guide(guide: Any) -> AnyGuide:
+    """A guide as it is; any other module or function, wrapped."""
+    if isinstance(guide, AnyGuide):
+        return guide
+    if guide is None or isinstance(guide, Program):
+        what = "nothing" if guide is None else f"the model {type(guide).__name__}"
+        raise DeclarationError(
+            f"expected a guide, as in lfm.Guide(model, z=lfm.Gaussian(network=...)); got {what}"
+        )
+    return PyroGuide(guide)
