@@ -35,31 +35,30 @@ from pyro_lfm.wiring import law_of, with_named
 class Guide(AnyGuide):
     """q(latents | observed): one factor for each latent of a model.
 
-        Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
-        every observed variable. A family over the reals is carried onto a constrained latent's support by
-        ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
-        may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
-        in ``Guide(model, z=..., **{"x.weight": ...})``.
+    Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
+    every observed variable. A family over the reals is carried onto a constrained latent's support by
+    ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
+    may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
+    in ``Guide(model, z=..., **{"x.weight": ...})``.
 
-        Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
+    Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
-        Args:
-            model: the model; it is looked into, not kept.
-            factors: latent name=factor, the event size left out.
+    Args:
+    model: the model; it is looked into, not kept.
+    factors: latent name=factor, the event size left out.
 
-        Raises:
-            DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
-            ShapeError: a network whose sizes do not fit.
+    Raises:
+    DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
+    ShapeError: a network whose sizes do not fit.
 
-        >>> from pyro_lfm.families import Gaussian
-    from pyro_lfm.guides.program import AnyGuide
-        >>> from pyro_lfm.model import Model
-        >>> from pyro_lfm.networks import MLP
-        >>> from pyro_lfm.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-        >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-        >>> guide.factors["z"](torch.zeros(3, 5)).mean.shape
-        torch.Size([3, 2])
+    >>> from pyro_lfm.families import Gaussian
+    >>> from pyro_lfm.model import Model
+    >>> from pyro_lfm.networks import MLP
+    >>> from pyro_lfm.priors import StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> guide.factors["z"](torch.zeros(3, 5)).mean.shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, model: Any, **factors: Factor):
