@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
+from pyro_lfm.distributions.pairwise import log_prob_of_each
 
 ROWS = (torch.rand(30, cases.D, generator=torch.Generator().manual_seed(1)) < 0.4).float()
 
@@ -28,6 +29,21 @@ def test_it_is_the_average_of_the_guide_over_the_pseudo_inputs():
     model, guide = pair(pseudo_inputs=ROWS[:5])
     z = torch.randn(7, 2, cases.K)
     assert torch.allclose(model.factors["z"]().log_prob(z).double(), average(guide, ROWS[:5], z), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+def test_narrow_components_lose_no_digits(kind):
+    """Standard deviations of 0.002 around means of up to 3: in single precision a difference of squares would be lost."""
+    torch.manual_seed(1)
+    loc, z = 3 * torch.randn(6, cases.K), 3 * torch.randn(5, 1, cases.K)
+    z[0] = loc[2] + 0.001
+    root = 0.002 * torch.eye(cases.K).expand(6, -1, -1)
+    law = torch.distributions.MultivariateNormal(loc, scale_tril=root)
+    if kind == "diagonal":
+        law = torch.distributions.Independent(torch.distributions.Normal(loc, 0.002), 1)
+    found = log_prob_of_each(law, z)
+    assert found.shape == (5, 1, 6) and found.dtype == torch.float32
+    assert torch.allclose(found, law.log_prob(z.unsqueeze(-2)), rtol=1e-5)
 
 
 def test_it_is_the_prior_that_gains_most_when_its_rows_are_the_data():

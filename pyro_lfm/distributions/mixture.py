@@ -9,6 +9,8 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.score_parts import ScoreParts
 
+from pyro_lfm.distributions.pairwise import log_prob_of_each
+
 
 class GaussianMixture(dist.MixtureSameFamily):
     """Σ_c π_c N(μ_c, diag σ_c²), whose draws carry gradients for μ and σ, and whose score carries those for π.
@@ -78,6 +80,8 @@ class DrawMixture(dist.TorchDistribution):
         return self.law.batch_shape[0]
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        if not self.batch_shape:
+            return log_prob_of_each(self.law, value).logsumexp(-1) - log(self.draws)
         dims = len(self.batch_shape) + len(self.event_shape)
         value = value.unsqueeze(value.dim() - dims)
         return self.law.log_prob(value).logsumexp(-len(self.batch_shape) - 1) - log(self.draws)
