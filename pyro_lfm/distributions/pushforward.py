@@ -64,7 +64,9 @@ class Pushforward(dist.TransformedDistribution):
         y = x
         for transform in reversed(self.transforms):
             y = transform.inv(y)
-        return self.base_dist.score_parts(y)._replace(log_prob=self.log_prob(x), entropy_term=self.log_prob(x))
+        return self.base_dist.score_parts(y)._replace(
+            log_prob=self.log_prob(x), entropy_term=self.log_prob(x)
+        )
 
     @property
     def is_reshape(self) -> bool:

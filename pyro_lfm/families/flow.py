@@ -104,7 +104,9 @@ class Zuko:
     def __call__(self, features: int, context: int) -> Any:
         found = getattr(_zuko_flows(), self.name, None)
         if found is None:
-            raise DeclarationError(f'name of Zuko must be a class in zuko.flows, such as "NSF"; got {self.name!r}')
+            raise DeclarationError(
+                f'name of Zuko must be a class in zuko.flows, such as "NSF"; got {self.name!r}'
+            )
         return found(features, context, **self.options)
 
 
