@@ -136,6 +136,25 @@ def check_few_labels(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"styles"}
 
 
+def check_flexible(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    correlated = results["correlated"]["guides"]
+    assert list(correlated)[:4] == [
+        "mean field",
+        "full covariance",
+        "inverse autoregressive flow",
+        "neural spline flow",
+    ]
+    least = results["correlated"]["least_of_mean_field"]
+    assert correlated["mean field"]["gap"] > least - 4 * correlated["mean field"]["error"]
+    guides = results["two_modes"]["guides"]
+    assert list(guides)[:3] == ["Gaussian", "mixture of two Gaussians", "neural spline flow"]
+    assert all(guide["gap"] > 0 for guide in guides.values()), "a bound above log p(x)"
+    assert {path.stem for path in out.glob("*.png")} == {"two-modes"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
@@ -144,6 +163,7 @@ RUNS = {
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "compare_priors": [([], check_priors)],
     "few_labels": [([], check_few_labels)],
+    "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
 }
 

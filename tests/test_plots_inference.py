@@ -51,3 +51,14 @@ def test_what_does_not_fit_is_said_in_words():
     ]:
         with pytest.raises(lfm.ShapeError, match=words):
             make()
+
+
+def test_densities_have_a_column_for_each_row_and_a_line_for_each_guide():
+    points = torch.linspace(-3, 3, 50)
+    normal = torch.distributions.Normal(torch.tensor([-1.0, 1.0]), 0.5).log_prob(points[:, None]).exp()
+    figure = plots.densities(points, {"a": normal, "b": 2 * normal}, exact=normal, rows=["left", "right"])
+    assert len(figure.axes) == 4
+    assert [ax.get_title(loc="right") for ax in figure.axes] == ["left", "right", "", ""]
+    assert figure.axes[2].lines[0].get_ydata().max() == pytest.approx(2 * normal[:, 0].max().item())
+    with pytest.raises(lfm.ShapeError, match="densities must have shape"):
+        plots.densities(points, {"a": normal[:10]})

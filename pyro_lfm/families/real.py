@@ -14,7 +14,9 @@ import torch
 from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
+from pyro_lfm.networks import Applied
 from pyro_lfm.shapes import number, whole
+from pyro_lfm.variables import Variable
 
 
 class Laplace(Factor):
@@ -94,12 +96,15 @@ class StudentT(Factor):
 class MixtureOfGaussians(Factor):
     """x | parents ~ Σ_c π_c N(loc_c, diag(scale_c²)), π = softmax(logits).
 
-    As a prior its components are clusters of the latents; of a network of parents it is a mixture density.
+    As a prior its components are clusters of the latents; of a network of parents it is a mixture density; as a guide it
+    has posteriors of several modes. Gradients for the logits come from differences between draws: of a guide take several
+    particles.
 
     Args:
         event: size D, or a shape.
         components: how many, C.
-        logits: source of C numbers. loc, scale: sources of C × D; learned means start apart, at random.
+        logits: source of C numbers. loc, scale: sources of C × D; the means start apart, at random, those of a network
+            by constants that are added to what it gives.
         min_scale: the smallest standard deviation, in the units of the variable.
         given, network: see ``Factor``.
 
@@ -111,6 +116,8 @@ class MixtureOfGaussians(Factor):
     >>> humps.mean.tolist(), humps.variance.tolist()
     ([0.0], [5.0])
     """
+
+    apart: torch.Tensor
 
     def __init__(
         self,
@@ -131,6 +138,23 @@ class MixtureOfGaussians(Factor):
 
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size((self.components, *(() if parameter == "logits" else self.shape)))
+
+    def build(self, name: str, parents: Sequence[Variable]) -> MixtureOfGaussians:
+        super().build(name, parents)
+        part = self.parts["loc"] if "loc" in self.parts else self.parts["network"]
+        if isinstance(part, Applied) and self.components > 1:
+            # Mean 0 and variance 1 over the components: on both sides of what the network gives, in every entry.
+            drawn = self.start("loc")
+            spread = drawn - drawn.mean(0)
+            self.register_buffer("apart", spread / spread.square().mean(0).sqrt())
+        return self
+
+    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return (
+            raw + self.apart
+            if parameter == "loc" and "apart" in self._buffers
+            else super().natural(parameter, raw)
+        )
 
     def start(self, parameter: str) -> torch.Tensor:
         # Components that start alike stay alike.

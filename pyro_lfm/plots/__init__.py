@@ -1,4 +1,5 @@
-"""Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps.
+"""Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps,
+densities.
 
 Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
 global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as
@@ -6,6 +7,7 @@ long as the guides come in the same order.
 """
 
 from pyro_lfm.plots.curves import bounds
+from pyro_lfm.plots.densities import densities
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
 from pyro_lfm.plots.inference import decomposition, loadings, posterior_ellipses
 from pyro_lfm.plots.maps import latent_map
@@ -15,6 +17,7 @@ __all__ = [
     "bounds",
     "colours",
     "decomposition",
+    "densities",
     "factor_walk",
     "gallery",
     "latent_map",
