@@ -221,6 +221,7 @@ GUIDES = {
     "per-row-full": lambda: lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Full(lfm.PerRow())),
     "per-row-mean": lambda: lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Diagonal(lfm.MLP(6))),
     "student-t": lambda: StudentTGuide(network=lfm.MLP(6)),
+    "product-of-experts": lambda: lfm.ProductOfExperts(network=lfm.MLP(6)),
 }  # fmt: skip
 
 OBJECTIVES = {

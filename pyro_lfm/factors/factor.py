@@ -66,6 +66,8 @@ class Factor(nn.Module):
 
     # Where a parameter must lie; the reals where it is not named.
     constraints: Mapping[str, Any] = {}
+    # Whether forward takes ``masks=``, where each parent was observed or None, and does without one that was not.
+    reads_masks = False
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from pyro_lfm.families.gaussian import Gaussian
 from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMixture
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
 from pyro_lfm.families.positive import GammaFactor, LogNormal
+from pyro_lfm.families.product import ProductOfExperts
 from pyro_lfm.families.real import Laplace, MixtureOfGaussians, StudentT
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "NegativeBinomial",
     "OrderedLogistic",
     "Poisson",
+    "ProductOfExperts",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",

@@ -38,6 +38,11 @@ class AnyGuide(Program):
         """The latents that the law of a latent reads; None where that is not declared."""
         return None
 
+    @property
+    def needs(self) -> set[str] | None:
+        """The observed variables that rows must come with; None where that is not declared: all of them."""
+        return None
+
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
         return {}
@@ -215,6 +220,12 @@ class Guide(AnyGuide):
         """Whether some latent may be summed out."""
         return any(self._infer.values())
 
+    @property
+    def needs(self) -> set[str]:
+        """The observed variables that some factor reads and cannot do without."""
+        strict = [self.given[name] for name in self.order if not self.factors[name].reads_masks]
+        return set(itertools.chain.from_iterable(strict)) & set(self.observed)
+
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
         for other in self.order:
@@ -227,12 +238,24 @@ class Guide(AnyGuide):
 
     def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""
-        parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
-        law = self.factors[name].at(parents, batch.index)
+        factor, given = self.factors[name], self.given[name]
+        if factor.reads_masks:
+            found = [(values[p], None) if p in self.latents else self._view(p, batch) for p in given]
+            law = factor(*[value for value, _ in found], masks=[mask for _, mask in found])
+        else:
+            parents = [values[p] if p in self.latents else _seen(p, batch) for p in given]
+            law = factor.at(parents, batch.index)
         if not self.carried[name]:
             return law
         support = plain(self.latents[name].support)
         return Pushforward(law, [from_reals(support)], onto=support)
+
+    def _view(self, name: str, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it."""
+        if batch[name] is not None:
+            return batch[name], batch.mask(name)
+        rows = torch.zeros(batch.size, *self.observed[name].shape, dtype=self.dtype, device=self.device)
+        return rows, torch.zeros_like(rows, dtype=torch.bool)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
