@@ -227,6 +227,7 @@ GUIDES = {
     "flow": lambda: lfm.Flow(network=lfm.MLP(6)),
     "spline-flow": lambda: lfm.Flow(flow=lfm.NeuralSpline(bins=4), network=lfm.MLP(6)),
     "mixture-of-gaussians": lambda: lfm.MixtureOfGaussians(components=3, network=lfm.MLP(6)),
+    "product-of-experts": lambda: lfm.ProductOfExperts(network=lfm.MLP(6)),
 }  # fmt: skip
 
 OBJECTIVES = {

@@ -137,7 +137,7 @@ class Diagonal(Covariance):
         return self.unscale(value.sqrt())
 
 
-def _shaped(law: Any, event: torch.Size) -> Any:
+def shaped(law: Any, event: torch.Size) -> Any:
     """A Gaussian over flat vectors, put into the event's shape."""
     if len(event) == 1:
         return law
@@ -171,7 +171,7 @@ class LowRank(Covariance):
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         scale = self.scale(raw[..., :dim])
         factor = scale.unsqueeze(-1) * raw[..., dim:].reshape(*raw.shape[:-1], dim, self.rank)
-        return _shaped(
+        return shaped(
             dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
         )
 
@@ -210,12 +210,12 @@ class Full(Covariance):
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         if self.drawn:
-            return _shaped(dist.MultivariateNormal(flat, precision_matrix=raw, validate_args=False), event)
+            return shaped(dist.MultivariateNormal(flat, precision_matrix=raw, validate_args=False), event)
         row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
         unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
         unit[..., row, column] = raw[..., dim:]
         tril = self.scale(raw[..., :dim]).unsqueeze(-1) * unit
-        return _shaped(dist.MultivariateNormal(flat, scale_tril=tril, validate_args=False), event)
+        return shaped(dist.MultivariateNormal(flat, scale_tril=tril, validate_args=False), event)
 
     def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
         dim = prod(event)

@@ -72,6 +72,8 @@ class Factor(nn.Module):
     times_prior = False
     # Whether it is a latent even where it reads others and nothing names it; whether it follows from what it reads.
     latent = computed = False
+    # Whether forward takes ``masks=``, where each parent was observed or None, and does without one that was not.
+    reads_masks = False
 
     def __init__(
         self,

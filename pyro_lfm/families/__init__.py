@@ -13,6 +13,7 @@ from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMix
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
 from pyro_lfm.families.message import GaussianMessage
 from pyro_lfm.families.positive import GammaFactor, LogNormal
+from pyro_lfm.families.product import ProductOfExperts
 from pyro_lfm.families.real import Laplace, MixtureOfGaussians, StudentT
 from pyro_lfm.families.trials import Binomial, Multinomial
 
@@ -39,6 +40,7 @@ __all__ = [
     "NeuralSpline",
     "OrderedLogistic",
     "Poisson",
+    "ProductOfExperts",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",

@@ -208,6 +208,12 @@ class Guide(AnyGuide):
         """Whether some latent may be summed out."""
         return any(self._infer.values())
 
+    @property
+    def needs(self) -> set[str]:
+        """The observed variables that some factor reads and cannot do without."""
+        strict = [self.given[name] for name in self.order if not self.factors[name].reads_masks]
+        return set(itertools.chain.from_iterable(strict)) & set(self.observed)
+
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
         for other in self.order:
@@ -220,22 +226,40 @@ class Guide(AnyGuide):
 
     def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""
-        read = {p: values[p] if p in self.latents else _seen(p, batch) for p in self.wiring[name]}
-        law = self.factors[name].at([read[parent] for parent in self.given[name]], batch.index)
+        factor = self.factors[name]
+        seen = {
+            parent: (values[parent], None)
+            if parent in self.latents
+            else self._seen(parent, batch, factor.reads_masks)
+            for parent in self.wiring[name]
+        }
+        read = [seen[parent] for parent in self.given[name]]
+        if factor.reads_masks:
+            law = factor(*[value for value, _ in read], masks=[mask for _, mask in read])
+        else:
+            law = factor.at([value for value, _ in read], batch.index)
         if name in self.priors:
-            prior = law_of(self.priors, self._prior_given, name, read, batch.index)
-            law = product(prior, law, self._heard(name, batch))
+            parents = {parent: value for parent, (value, _) in seen.items()}
+            prior = law_of(self.priors, self._prior_given, name, parents, batch.index)
+            law = product(prior, law, self._heard(name, seen))
         elif self.carried[name]:
             support = plain(self.latents[name].support)
             law = Pushforward(law, [from_reals(support)], onto=support)
         return _pinned(law, name, batch) if batch.holds(name) else law
 
-    def _heard(self, name: str, batch: Batch) -> torch.Tensor | None:
+    def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it."""
+        if batch[name] is not None:
+            return batch[name], batch.mask(name)
+        if not may_be_absent:
+            raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
+        rows = torch.zeros(batch.size, *self.observed[name].shape, dtype=self.dtype, device=self.device)
+        return rows, torch.zeros_like(rows, dtype=torch.bool)
+
+    def _heard(self, name: str, seen: dict[str, Any]) -> torch.Tensor | None:
         """Whether a row has any entry of what its message reads, (B,); None where all rows have."""
-        read = [
-            parent for parent in self.given[name] if parent in self.observed and parent not in self.covariates
-        ]
-        masks = [mask for parent in read if (mask := batch.mask(parent)) is not None]
+        read = [p for p in self.given[name] if p in self.observed and p not in self.covariates]
+        masks = [mask for parent in read if (mask := seen[parent][1]) is not None]
         # A variable without a mask is there in every row.
         if not masks or len(masks) < len(read):
             return None
@@ -267,10 +291,3 @@ def _pinned(law: Any, name: str, batch: Batch) -> Any:
     if mask is None:
         return Pinned(law, value, torch.ones(rows, dtype=torch.bool, device=value.device))
     return Pinned(law, filled(value, mask, law.support), mask.reshape(*rows, -1).all(-1))
-
-
-def _seen(name: str, batch: Batch) -> torch.Tensor:
-    value = batch[name]
-    if value is None:
-        raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
-    return value

@@ -20,6 +20,11 @@ class AnyGuide(Program):
         """The latents that the law of a latent reads; None where that is not declared."""
         return None
 
+    @property
+    def needs(self) -> set[str] | None:
+        """The observed variables that rows must come with; None where that is not declared: all of them."""
+        return None
+
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
         return {}

@@ -27,7 +27,8 @@ from pyro_lfm.shapes import whole
 class Fit:
     """A fitted model: what was learned, and what it says of data.
 
-    ``fit`` makes it. Rows are given as to ``fit``; left out, they are those that were fitted. A guide with a table
+    ``fit`` makes it. Rows are given as to ``fit``; left out, they are those that were fitted. Observed variables that
+    the guide can do without (see ``ProductOfExperts``) may be left out of a dict and count as missing. A guide with a table
     of rows (``PerRow``) is optimised for rows that it has not seen, the model held.
 
     Attributes:
@@ -96,7 +97,7 @@ class Fit:
 
     def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
         """The rows as one batch, and the guide that serves them: of ``PerRow`` tables, a copy optimised for these rows."""
-        table = self._table if data is None else table_for(self.model, data)
+        table = self._table if data is None else table_for(self.model, data, self.guide.needs)
         index = torch.arange(len(table))
         device = self.model.device
         batch = Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))

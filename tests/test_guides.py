@@ -1,0 +1,253 @@
+"""Guides that are more than one factor per latent: wired among the latents, products, refined, joint laws of Pyro's own."""
+
+import cases
+import pyro.distributions as dist
+import pytest
+import torch
+from test_compiled import agree, replay  # noqa: F401
+
+import pyro_lfm as lfm
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+# Wired among the latents -----------------------------------------------------------------------------------
+
+
+def bottom_up(model):
+    """q(z1 | x) q(z2 | z1)."""
+    z1 = lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(6), given="x")
+    return lfm.Guide(model, z1=z1, z2=lfm.Gaussian(network=lfm.MLP(6), given="z1"))
+
+
+def ladder(model):
+    """q(z2 | x) q(z1 | x, z2), from the top down."""
+    z1 = lfm.Gaussian(network=lfm.MLP(6), given=("x", "z2"))
+    return lfm.Guide(model, z1=z1, z2=lfm.Gaussian(network=lfm.MLP(6), given="x"))
+
+
+STRUCTURES = {"bottom-up": bottom_up, "ladder": ladder}
+
+
+@pytest.mark.parametrize("objective", cases.OBJECTIVES)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_guides_wired_among_the_latents_serve_every_objective(structure, objective):
+    model = cases.two_layers()
+    guide = STRUCTURES[structure](model)
+    svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
+    before = [p.detach().clone() for p in guide.parameters()]
+    fit = lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
+    assert torch.tensor([record["bound"] for record in fit.history]).isfinite().all()
+    assert all(not torch.equal(a, b) for a, b in zip(before, guide.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_guides_wired_among_the_latents_are_recorded_and_keep_the_contract(structure, replay):  # noqa: F811
+    def make():
+        model = cases.two_layers()
+        return model, STRUCTURES[structure](model)
+
+    _, fit = agree(make, cases.rows_of)
+    laws = fit.posterior()
+    for name, latent in fit.model.latents.items():
+        assert laws[name].batch_shape == (cases.N,) and laws[name].event_shape == latent.shape
+        assert laws[name].log_prob(laws[name].sample()).isfinite().all()
+    lfm.testing.check_guide(fit.guide, fit.model)
+    # A KL is closed form only where nothing that the prior reads was drawn knowing the latent.
+    words = lfm.describe(fit.model, fit.guide)
+    if structure == "bottom-up":
+        assert "q(z1 | x) q(z2 | z1)" in words and "KL z2: closed form" in words
+        assert "KL z1: Monte Carlo (its prior may read z2, which the guide may draw knowing z1)" in words
+    else:
+        assert "q(z2 | x) q(z1 | x, z2)" in words
+        assert "KL z1: closed form" in words and "KL z2: closed form" in words
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_posterior_of_a_latent_that_reads_another_has_the_moments_of_joint_draws(structure):
+    """4,000 draws against a mixture of 256: five standard errors of both, 24 or 36 numbers, false alarm below 1e-4."""
+    model = cases.two_layers()
+    guide = STRUCTURES[structure](model)
+    fit = lfm.fit(model, cases.rows_of(model), lfm.SVI(guide, steps=5), seed=0, progress=False)
+    draws = fit.sample_posterior(draws=1000)
+    name = "z2" if structure == "bottom-up" else "z1"
+    law, seen = fit.posterior()[name], draws[name]
+    error = seen.std(0) * (1 / 1000 + 1 / 256) ** 0.5
+    assert ((law.mean - seen.mean(0)).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_bound_with_closed_forms_and_one_from_draws_alone_agree(structure):
+    """20,000 draws of each row: within five of their standard errors, 12 rows, false alarm below 1e-5."""
+    model = cases.two_layers()
+    guide, batch = STRUCTURES[structure](model), lfm.Batch(cases.rows_of(model))
+    found = []
+    for kl in ("auto", "monte-carlo"):
+        with torch.no_grad():
+            bounds = [lfm.ELBO(particles=500, kl=kl).bound(model, guide, batch).per_row for _ in range(40)]
+        found.append(torch.stack(bounds))
+    error = sum(bounds.var(0) / 40 for bounds in found).sqrt()
+    assert ((found[0].mean(0) - found[1].mean(0)).abs() < 5 * error).all()
+
+
+# Products of experts ---------------------------------------------------------------------------------------
+
+
+class Views:
+    """Views x = A z + noise and y = B z + noise of a standard normal z, in float64, and its exact posterior."""
+
+    def __init__(self, loadings):
+        self.loadings, self.noise = loadings, {"x": 0.5, "y": 2.0}  # variances
+        self.model = lfm.Model(
+            z=lfm.StandardNormal(2),
+            **{
+                name: lfm.Gaussian(
+                    len(weight),
+                    mean=lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(1.0)),
+                    covariance=lfm.Isotropic(lfm.Fixed(torch.tensor(self.noise[name]).double())),
+                )
+                for name, weight in loadings.items()
+            },
+        ).double()
+
+    def precision(self, name):
+        return self.loadings[name].T @ self.loadings[name] / self.noise[name]
+
+    def posterior(self, rows):
+        """Mean (N, K) and covariance (K, K) given the views in ``rows``."""
+        pull = sum((value - 1) @ self.loadings[name] / self.noise[name] for name, value in rows.items())
+        covariance = torch.linalg.inv(torch.eye(2).double() + sum(self.precision(name) for name in rows))
+        return pull @ covariance, covariance
+
+    def log_likelihood(self, rows):
+        """log p of the views in ``rows``, (N,)."""
+        weight = torch.cat([self.loadings[name] for name in rows])
+        noise = torch.cat([torch.full((len(self.loadings[n]),), self.noise[n]) for n in rows]).double()
+        law = dist.MultivariateNormal(torch.ones(len(noise)).double(), weight @ weight.T + noise.diag())
+        return law.log_prob(torch.cat([*rows.values()], -1))
+
+
+def test_a_product_of_experts_is_the_exact_posterior_of_any_subset_of_views():
+    views = Views({"x": torch.randn(4, 2).double(), "y": torch.randn(3, 2).double()})
+    experts = {}
+    for name, weight in views.loadings.items():
+        # N(μ, Σ), Σ⁻¹ = AᵀΨ⁻¹A and μ = Σ AᵀΨ⁻¹ (x − b): the likelihood as a function of z.
+        covariance = torch.linalg.inv(views.precision(name))
+        gain = covariance @ weight.T / views.noise[name]
+        raw = lfm.Full(min_scale=0.0).to_raw(covariance, torch.Size((2,)))
+        network = torch.nn.Linear(len(weight), 5, dtype=torch.float64)
+        with torch.no_grad():
+            network.weight.copy_(torch.cat([gain, torch.zeros(3, len(weight))]))
+            network.bias.copy_(torch.cat([-gain.sum(-1), raw]))
+        experts[name] = network
+    product = lfm.ProductOfExperts(network=experts, covariance=lfm.Full(min_scale=0.0))
+    guide = lfm.Guide(views.model, z=product)
+    rows = {name: views.model.sample(6, seed=0)[name] for name in ("x", "y")}
+    fit = lfm.fit(views.model, rows, lfm.SVI(guide, steps=1, learning_rate=1e-12), seed=0, progress=False)
+    for kept in ({"x", "y"}, {"x"}, {"y"}):
+        seen = {name: value for name, value in rows.items() if name in kept}
+        gaps = {
+            name: value if name in kept else torch.full_like(value, torch.nan) for name, value in rows.items()
+        }
+        mean, covariance = views.posterior(seen)
+        for data in (seen, gaps):
+            law = fit.posterior(data)
+            torch.testing.assert_close(law.mean, mean, rtol=0, atol=1e-9)
+            torch.testing.assert_close(law.covariance_matrix, covariance.expand(6, 2, 2), rtol=0, atol=1e-9)
+        # Every single draw of log p(x, z) − log q(z) is log p(x) of what was seen.
+        bound = lfm.ELBO(kl="monte-carlo").bound(fit.model, guide, fit.batch_of(seen)[0]).per_row
+        torch.testing.assert_close(bound, views.log_likelihood(seen), rtol=0, atol=1e-8)
+    blank = {"x": torch.full((1, 4), torch.nan).double(), "y": torch.full((1, 3), torch.nan).double()}
+    law = guide.law("z", {}, lfm.Batch(blank))
+    assert torch.equal(law.mean, torch.zeros(1, 2).double())
+    assert torch.equal(law.covariance_matrix[0], torch.eye(2).double())
+
+
+def test_experts_trained_with_views_missing_find_the_exact_posterior_where_it_is_a_product():
+    """Orthogonal loadings: the exact posterior is a product of diagonal experts. A gradient without noise there."""
+    lengths = torch.tensor([[1.5, 0.7], [1.0, 2.0]]).double()
+    x, y = (torch.linalg.qr(torch.randn(size, 2).double())[0] for size in (4, 3))
+    views = Views({"x": x * lengths[0], "y": y * lengths[1]})
+    guide = lfm.Guide(views.model, z=lfm.ProductOfExperts(network=lfm.Linear()))
+    rows = {name: views.model.sample(300, seed=0)[name] for name in ("x", "y")}
+    holed = {name: value.clone() for name, value in rows.items()}
+    holed["x"][:100] = torch.nan
+    holed["y"][100:200] = torch.nan
+    svi = lfm.SVI(
+        guide,
+        objective=lfm.ELBO(gradient="sticking-the-landing"),
+        steps=400,
+        batch_size=300,
+        learning_rate=0.05,
+        schedule=lambda fraction: 1 - fraction,
+        engine="eager",
+    )
+    fit = lfm.fit(views.model, holed, svi, seed=0, progress=False)
+    for kept in ({"x", "y"}, {"x"}, {"y"}):
+        seen = {name: value for name, value in rows.items() if name in kept}
+        mean, covariance = views.posterior(seen)
+        law = fit.posterior(seen)
+        exact = dist.MultivariateNormal(mean, covariance)
+        found = dist.MultivariateNormal(law.mean, torch.diag_embed(law.variance))
+        gap = torch.distributions.kl_divergence(found, exact).mean()
+        assert gap < 0.01  # nats per row
+
+
+def test_only_what_a_guide_does_without_may_be_left_out():
+    model = lfm.Model(
+        z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(6)), y=lfm.Categorical(3, logits=lfm.MLP(6))
+    )
+    rows = {name: model.sample(12, seed=0)[name] for name in ("x", "y")}
+
+    def fitted(factor):
+        return lfm.fit(model, rows, lfm.SVI(lfm.Guide(model, z=factor), steps=2), seed=0, progress=False)
+
+    product = fitted(lfm.ProductOfExperts(network=lfm.MLP(6)))
+    assert product.reconstruct({"x": rows["x"]})["y"].shape == (12, 3)
+    assert lfm.evaluate.log_likelihood(product, {"y": rows["y"]}, draws=10).per_row.isfinite().all()
+    # A guide that reads one view alone does without the other too.
+    assert fitted(lfm.Gaussian(network=lfm.MLP(6), given="x")).posterior({"x": rows["x"]}).mean.shape == (
+        12,
+        2,
+    )
+    with pytest.raises(lfm.DataError, match="missing: y. Only what a guide can do without may be left out"):
+        fitted(lfm.Gaussian(network=lfm.MLP(6))).posterior({"x": rows["x"]})
+    with pytest.raises(lfm.DataError, match="missing: y"):
+        lfm.fit(model, {"x": rows["x"]}, lfm.SVI(product.guide, steps=2), progress=False)
+    with pytest.raises(lfm.DataError, match="unknown: w"):
+        product.posterior({"x": rows["x"], "w": rows["x"]})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: lfm.ProductOfExperts(network=lfm.PerRow()), "must be a network"),
+        (lambda: lfm.ProductOfExperts(network={"x": lfm.MLP(4)}), "one for each of x, y; got x"),
+        (
+            lambda: lfm.ProductOfExperts(network=lfm.MLP(4), covariance=lfm.Full(lfm.MLP(4))),
+            "without a source",
+        ),
+        (lambda: lfm.ProductOfExperts(network=lfm.MLP(4), given=()), "needs parents"),
+    ],
+)
+def test_experts_that_cannot_be_are_refused_in_words(make, words):
+    with pytest.raises(lfm.DeclarationError, match=words):
+        lfm.Guide(cases.two_views(), z=make())
+
+
+@pytest.mark.parametrize("covariance", [lfm.Diagonal, lfm.Full])
+def test_a_product_of_experts_is_recorded_with_views_missing(covariance, replay):  # noqa: F811
+    def make():
+        model = cases.two_views()
+        product = lfm.ProductOfExperts(network=lfm.MLP(6), covariance=covariance())
+        return model, lfm.Guide(model, z=product)
+
+    def holed(model):
+        rows = cases.rows_of(model)
+        rows["x"][::3], rows["y"][1::3] = torch.nan, torch.nan
+        return rows
+
+    agree(make, holed)
