@@ -48,7 +48,7 @@ from pyro_lfm.families import (
     ZeroInflatedPoisson,
 )
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
-from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fit
+from pyro_lfm.inference import EM, SVI, Fit, Imputation, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import (
@@ -64,6 +64,8 @@ from pyro_lfm.objectives import (
 )
 from pyro_lfm.optimizers import clipped
 from pyro_lfm.priors import FlowPrior, StandardNormal
+from pyro_lfm.tables import Heterogeneous, heterogeneous
+from pyro_lfm.variables import Code
 
 __all__ = [
     "ARD",
@@ -77,6 +79,7 @@ __all__ = [
     "BetaFactor",
     "Binomial",
     "Categorical",
+    "Code",
     "CompilationWarning",
     "ContinuousBernoulli",
     "Convolutional",
@@ -100,8 +103,10 @@ __all__ = [
     "GammaFactor",
     "Gaussian",
     "Guide",
+    "Heterogeneous",
     "Horseshoe",
     "ImportanceWeightedELBO",
+    "Imputation",
     "Isotropic",
     "Laplace",
     "Learned",
@@ -143,6 +148,7 @@ __all__ = [
     "describe",
     "evaluate",
     "fit",
+    "heterogeneous",
     "plots",
     "schedules",
     "testing",

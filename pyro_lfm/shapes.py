@@ -57,6 +57,12 @@ def event_shape(size: int | Sequence[int]) -> torch.Size:
         raise DeclarationError(message) from None
 
 
+def split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """One row of numbers for each datum (..., n) as the parameters that stand in it side by side."""
+    pieces = rows.split([shape.numel() for shape in heads.values()], -1)
+    return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
+
+
 def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     """The outputs of one trunk, (..., *trunk_shape(shapes)), cut into one tensor per head."""
     trunk = trunk_shape(shapes)

@@ -227,12 +227,19 @@ class Guide(AnyGuide):
 
     def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""
-        parents = [values[p] if p in self.latents else _seen(p, batch) for p in self.given[name]]
+        parents = [values[p] if p in self.latents else self._seen(p, batch) for p in self.given[name]]
         law = self.factors[name].at(parents, batch.index)
         if not self.carried[name]:
             return law
         support = plain(self.latents[name].support)
         return Pushforward(law, [from_reals(support)], onto=support)
+
+    def _seen(self, name: str, batch: Batch) -> torch.Tensor:
+        """The rows of an observed variable: with their gaps where its code shows them, else 0 in their place."""
+        value = batch.with_gaps(name) if self.observed[name].shows_gaps else batch[name]
+        if value is None:
+            raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
+        return value
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
@@ -251,10 +258,3 @@ def _of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
     carry = from_reals(variable.support)
     mean = point if carry is None else carry.inv(point)
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
-
-
-def _seen(name: str, batch: Batch) -> torch.Tensor:
-    value = batch[name]
-    if value is None:
-        raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
-    return value
