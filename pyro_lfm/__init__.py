@@ -55,7 +55,7 @@ from pyro_lfm.families import (
     Zuko,
 )
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
-from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fit
+from pyro_lfm.inference import EM, SVI, Fit, Imputation, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import (
@@ -72,6 +72,8 @@ from pyro_lfm.objectives import (
 )
 from pyro_lfm.optimizers import clipped
 from pyro_lfm.priors import FlowPrior, GaussianProcess, SquaredExponential, StandardNormal, VampPrior
+from pyro_lfm.tables import Heterogeneous, heterogeneous
+from pyro_lfm.variables import Code
 
 __all__ = [
     "ARD",
@@ -85,6 +87,7 @@ __all__ = [
     "BetaFactor",
     "Binomial",
     "Categorical",
+    "Code",
     "CompilationWarning",
     "ContinuousBernoulli",
     "Convolutional",
@@ -111,9 +114,11 @@ __all__ = [
     "GaussianMessage",
     "GaussianProcess",
     "Guide",
+    "Heterogeneous",
     "Horseshoe",
     "ImportanceWeightedELBO",
     "InverseAutoregressive",
+    "Imputation",
     "Isotropic",
     "Laplace",
     "Learned",
@@ -163,6 +168,7 @@ __all__ = [
     "describe",
     "evaluate",
     "fit",
+    "heterogeneous",
     "plots",
     "schedules",
     "testing",

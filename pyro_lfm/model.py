@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -179,6 +180,8 @@ class Model(AnyModel):
         self.given = {name: given[name] for name in factors}
         promote(self)
         self._sites = discover(self, self._observed)
+        for name, variable in self._sites.observed.items():
+            self._sites.observed[name] = replace(variable, code=self.factors[name].code)
 
     @property
     def row_latents(self) -> list[str]:
@@ -219,7 +222,7 @@ class Model(AnyModel):
                 f"got {tuple(law.batch_shape)}"
             )
         self._infer[name] = {} if name in self._observed else summable(law)
-        return Variable(name, factor.shape, law.support, summable=bool(self._infer[name]))
+        return Variable(name, factor.shape, law.support, summable=bool(self._infer[name]), code=factor.code)
 
     @property
     def sites(self) -> Sites:

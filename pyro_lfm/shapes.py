@@ -57,6 +57,12 @@ def event_shape(size: int | Sequence[int]) -> torch.Size:
         raise DeclarationError(message) from None
 
 
+def split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """One row of numbers for each datum (..., n) as the parameters that stand in it side by side."""
+    pieces = rows.split([shape.numel() for shape in heads.values()], -1)
+    return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
+
+
 def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     """The outputs of one trunk, (..., *trunk_shape(shapes)), cut into one tensor per head."""
     trunk = trunk_shape(shapes)
@@ -64,12 +70,6 @@ def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str
     sizes = [shape[0] if len(trunk) > 1 else prod(shape) for shape in shapes.values()]
     pieces = output.split(sizes, dim=-len(trunk))
     return {name: p.reshape(*batch, *shape) for (name, shape), p in zip(shapes.items(), pieces, strict=True)}
-
-
-def split_flat(rows: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """Rows of numbers, (..., n), cut into one tensor per head."""
-    pieces = rows.split([shape.numel() for shape in shapes.values()], -1)
-    return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(shapes.items(), pieces, strict=True)}
 
 
 def trunk_shape(shapes: dict[str, torch.Size]) -> torch.Size:

@@ -89,6 +89,51 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
     return law.mask(_whole(mask.flatten(mask.dim() - events), name))
 
 
+def missing_part(law: Any, value: torch.Tensor, mask: torch.Tensor, name: str) -> tuple[Any, torch.Tensor]:
+    """Of the entries that are missing, given those of the same row that are there: the mean, and one draw.
+
+    Both have the shape of ``value`` (B, *event), and mean nothing where ``mask`` is True. Of labels and levels the mean
+    is the probability of each, a further dimension at the end. Given what was observed a Gaussian is drawn as x̃ + Σ_mo
+    Σ_oo⁻¹ (x_o − x̃_o), x̃ a draw of the whole (Matheron's rule), which has the conditional mean and covariance.
+    """
+    events = len(law.event_shape)
+    if isinstance(
+        law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
+    ):
+        keep = mask.to(value.dtype)
+        covariance = law.covariance_matrix
+        inner = covariance * keep.unsqueeze(-1) * keep.unsqueeze(-2) + torch.diag_embed(1 - keep)
+        tril = torch.linalg.cholesky(inner)
+
+        def completed(start: torch.Tensor) -> torch.Tensor:
+            residual = ((value - start) * keep).unsqueeze(-1)
+            return start + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
+
+        return completed(law.mean), completed(law.sample())
+    if isinstance(law, Pushforward) and law.is_reshape:
+        flat = (tensor.flatten(tensor.dim() - events) for tensor in (value, mask))
+        mean, draw = missing_part(law.base_dist, *flat, name)
+        return mean.reshape(draw.shape[:-1] + law.event_shape), draw.reshape(value.shape)
+    if isinstance(law, torch.distributions.MixtureSameFamily):
+        within = law.component_distribution
+        values, masks = (tensor.unsqueeze(-events - 1) for tensor in (value, mask))
+        log_prob = observed_part(within, masks, name).log_prob(values)
+        which = dist.Categorical(logits=law.mixture_distribution.logits + log_prob)
+        shape = torch.broadcast_shapes(values.shape, log_prob.shape + law.event_shape)
+        mean, draw = missing_part(within, values.expand(shape), masks.expand(shape), name)
+        place = log_prob.dim() - 1
+        weights = which.probs.reshape(*which.probs.shape, *(1,) * events)
+        chosen = which.sample().reshape(*log_prob.shape[:-1], 1, *(1,) * events)
+        draw = draw.gather(place, chosen.expand(*log_prob.shape[:-1], 1, *law.event_shape)).squeeze(place)
+        return (weights * mean).sum(place), draw
+    base = law
+    while isinstance(base, torch.distributions.Independent):
+        base = base.base_dist
+    if base.event_shape:
+        _whole(mask.flatten(mask.dim() - events), name)
+    return (base.probs if isinstance(base, torch.distributions.Categorical) else law.mean), law.sample()
+
+
 def filled(value: torch.Tensor, mask: torch.Tensor | None, support: Any) -> torch.Tensor:
     """Rows (B, *event) with a value inside the support wherever nothing was observed.
 

@@ -15,7 +15,6 @@ from pyro_lfm import shapes
 from pyro_lfm.distributions.lookup import Lookup, lookup
 from pyro_lfm.distributions.parameter_priors import Drawn, Stochastic
 from pyro_lfm.distributions.sources import (
-    KINDS,
     Fixed,
     Learned,
     PerRow,
@@ -26,7 +25,8 @@ from pyro_lfm.distributions.sources import (
 )
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.variables import Variable
+from pyro_lfm.factors.words import source_words
+from pyro_lfm.variables import Code, Variable
 
 
 def is_law(value: Any) -> bool:
@@ -91,6 +91,9 @@ class Factor(nn.Module):
         self._parents: dict[str, Variable] = {}
         self._places: dict[str, str] = {}
         self.parts = nn.ModuleDict()
+        # How networks read its values, and how its own read those of its parents.
+        self.code: Code | None = None
+        self.codes = nn.ModuleDict()
 
     # What a family may say of itself -----------------------------------------------------------------
 
@@ -159,6 +162,9 @@ class Factor(nn.Module):
         self._parents = {parent.name: parent for parent in parents}
         apart = set(self.named.values()) - set(self.given or ())
         self._read = {name: parent for name, parent in self._parents.items() if name not in apart}
+        self.codes.update(
+            {name: parent.code for name, parent in self._read.items() if parent.code is not None}
+        )
         sources, trunk = self._declared
         heads = {p: self.raw_shape(p) for p, source in sources.items() if source is None}
         for parameter, source in sources.items():
@@ -254,10 +260,8 @@ class Factor(nn.Module):
         natural = {name: self.natural(name, value) for name, value in raw.items()}
         by_name = dict(zip(self._parents, parents, strict=True))
         for parameter, parent in self.named.items():
-            value, missing = (
-                by_name[parent],
-                len(self.raw_shape(parameter)) - len(self._parents[parent].shape),
-            )
+            value, shape = by_name[parent], self._parents[parent].shape
+            missing = len(self.raw_shape(parameter)) - len(shape)
             natural[parameter] = value.reshape(*value.shape, *(1,) * missing)
         return self.distribution(**natural)
 
@@ -277,6 +281,12 @@ class Factor(nn.Module):
     @property
     def tables(self) -> list[Table]:
         return [part for part in self.parts.values() if isinstance(part, Table)]
+
+    def coded(self, code: Code) -> Factor:
+        """The same declaration, whose values networks read by this code."""
+        new = self.copy()
+        new.code = code
+        return new
 
     def copy(self) -> Factor:
         """A factor of its own from this declaration; networks given as modules stay the very same."""
@@ -301,16 +311,6 @@ def _names(given: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
     return tuple(names)
-
-
-def source_words(source: Any, trunk: Any) -> str:
-    if source is None:
-        return "learned" if trunk is None else f"head of {source_words(trunk, None)}"
-    if isinstance(source, Learned | Fixed | PerRow):
-        return KINDS[type(source)]
-    if isinstance(source, str):
-        return source
-    return type(source).__name__ if isinstance(source, nn.Module) else repr(source).split(" at 0x")[0]
 
 
 class Prior(Factor):

@@ -248,9 +248,13 @@ class Guide(AnyGuide):
         return _pinned(law, name, batch) if batch.holds(name) else law
 
     def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it."""
+        """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it.
+
+        Missing entries are gaps where networks are shown them, else 0.
+        """
         if batch[name] is not None:
-            return batch[name], batch.mask(name)
+            value = batch.with_gaps(name) if self.observed[name].shows_gaps else batch[name]
+            return value, batch.mask(name)
         if not may_be_absent:
             raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
         rows = torch.zeros(batch.size, *self.observed[name].shape, dtype=self.dtype, device=self.device)

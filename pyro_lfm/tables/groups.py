@@ -1,0 +1,90 @@
+"""The factor of some columns of one kind, started where their data are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pyro_lfm.distributions.covariances import Diagonal
+from pyro_lfm.distributions.sources import Fixed, Learned
+from pyro_lfm.errors import ShapeError
+from pyro_lfm.factors import Factor
+from pyro_lfm.families import Bernoulli, Categorical, Gaussian, LogNormal, NegativeBinomial, OrderedLogistic
+from pyro_lfm.tables.columns import Column
+from pyro_lfm.variables import Code
+
+_TRANSFORMS: dict[str | None, Any] = {None: lambda x: x, "log": np.log, "log1p": np.log1p}
+
+
+def factor_of(
+    columns: list[Column], rows: np.ndarray, network: Any, min_scale: float, declared: Factor | None
+) -> Factor:
+    """The factor of these columns, of one kind, whose encoded rows are (N, D); or the one that was declared."""
+    if declared is not None:
+        if declared.shape not in (torch.Size(), torch.Size((1,))):
+            raise ShapeError(
+                f"kinds[{columns[0].name!r}] must be a factor of one entry, as in StudentT(1, ...); got the event "
+                f"{tuple(declared.shape)}"
+            )
+        return declared.coded(_code(rows)) if declared.shape else declared
+    return _FACTORS[columns[0].kind](columns, rows, network, min_scale)
+
+
+def _code(rows: np.ndarray, log: Literal["log", "log1p"] | None = None) -> Code:
+    """Mean 0 and variance 1 of what was observed."""
+    values = _TRANSFORMS[log](rows)
+    scale = np.nanstd(values, 0)
+    return Code(torch.tensor(np.nanmean(values, 0)), torch.tensor(np.where(scale > 0, scale, 1.0)), log)
+
+
+def _continuous(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+    factor = Gaussian(len(columns), mean=network, covariance=Diagonal(min_scale=min_scale))
+    return factor.coded(_code(rows))
+
+
+def _positive(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+    spread = np.nanstd(np.log(rows), 0)
+    least = min_scale * float(spread.min())
+    scale = Learned(torch.tensor(spread, dtype=torch.get_default_dtype()))
+    return LogNormal(len(columns), loc=network, scale=scale, min_scale=least).coded(_code(rows, "log"))
+
+
+def _count(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+    mean, variance = np.nanmean(rows, 0), np.nanvar(rows, 0)
+    # By moments, where a network that gives 0 has the mean of the column.
+    r = np.clip(mean**2 / np.maximum(variance - mean, 1e-6), 0.1, 100.0)
+    start, exposure = (torch.tensor(value, dtype=torch.get_default_dtype()) for value in (r, mean / r))
+    factor = NegativeBinomial(
+        len(columns), total_count=Learned(start), logits=network, exposure=Fixed(exposure)
+    )
+    return factor.coded(_code(rows, "log1p"))
+
+
+def _binary(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+    return Bernoulli(len(columns), logits=network).coded(_code(rows))
+
+
+def _categorical(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+    return Categorical(len(columns[0].levels), logits=network)
+
+
+def _ordinal(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+    levels = len(columns[0].levels)
+    counts = np.stack([(rows == level).sum(0) + 1.0 for level in range(levels)], 1)
+    below = (counts.cumsum(1) / counts.sum(1, keepdims=True))[:, :-1]
+    cutpoints = Learned(torch.tensor(np.log(below / (1 - below)), dtype=torch.get_default_dtype()))
+    factor = OrderedLogistic(len(columns), levels, predictor=network, cutpoints=cutpoints)
+    return factor.coded(_code(rows))
+
+
+_FACTORS: dict[str, Callable[[list[Column], np.ndarray, Any, float], Factor]] = {
+    "continuous": _continuous,
+    "positive": _positive,
+    "count": _count,
+    "binary": _binary,
+    "categorical": _categorical,
+    "ordinal": _ordinal,
+}

@@ -1,0 +1,187 @@
+"""Which kind a column is of, by rules that can be said in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.tables.columns import Column, numbers, words
+
+# Whole numbers with at most so many different values are levels of a scale.
+_LEVELS = 10
+# How much more likely a log-normal must be than a Gaussian, nats per row.
+_CLEARLY = 0.05
+
+
+def recognise(series: Any) -> Column:
+    """The column with the kind that its dtype and values speak for."""
+    from pandas.api import types
+
+    if types.is_datetime64_any_dtype(series) or types.is_timedelta64_dtype(series):
+        raise _fault(
+            series,
+            f"times (dtype {series.dtype})",
+            "give numbers, such as the days since a date, or leave it out",
+        )
+    if types.is_complex_dtype(series):
+        raise _fault(series, "complex numbers", "give real and imaginary part as two columns")
+    if types.is_numeric_dtype(series.dtype):
+        numbers(series)  # finite
+    present = series.dropna()
+    if not len(present):
+        raise _fault(series, "no value at all", "leave it out")
+    category = isinstance(series.dtype, _categorical_dtype())
+    try:
+        values = present.unique() if not category else present.cat.remove_unused_categories().cat.categories
+    except TypeError:
+        raise _fault(
+            series, f"values such as {present.iloc[0]!r}", "give numbers, labels or True and False"
+        ) from None
+    if len(values) < 2:
+        raise _fault(
+            series, f"one value alone, {values[0]!r}", "a constant column says nothing: leave it out"
+        )
+    if category and series.cat.ordered and len(series.cat.categories) > 2:
+        return KINDS["ordinal"](series, "an ordered category")
+    if types.is_bool_dtype(series.dtype) or len(values) == 2:
+        return KINDS["binary"](series, "two values")
+    if category or not types.is_numeric_dtype(series.dtype):
+        if len(values) > max(20, len(present) // 2):
+            raise _fault(
+                series,
+                f"{len(values)} different labels in {len(present)} rows",
+                "leave it out if it names rows; numbers in quotation marks: pandas.to_numeric; else give "
+                f'kinds={{{series.name!r}: "categorical"}}',
+            )
+        return KINDS["categorical"](series, "labels without order")
+    return _numeric(series)
+
+
+def _numeric(series: Any) -> Column:
+    x = numbers(series)
+    x = x[~np.isnan(x)]
+    if (x == x.round()).all():
+        span = f"integers {x.min():.0f}..{x.max():.0f}"
+        if len(np.unique(x)) <= _LEVELS:
+            return KINDS["ordinal"](series, f"{span}, few enough to be levels")
+        if x.min() < 0:
+            return KINDS["continuous"](series, f"{span}, some below 0")
+        if x.var() < x.mean():
+            return KINDS["continuous"](series, f"{span}, less spread than counts have")
+        return KINDS["count"](series, span)
+    if x.min() <= 0:
+        return KINDS["continuous"](series, f"numbers {x.min():.4g} to {x.max():.4g}, not all above 0")
+    log_x = np.log(x)
+    gain = np.log(x.std()) - np.log(log_x.std()) - log_x.mean()
+    if gain > _CLEARLY:
+        return KINDS["positive"](series, f"log-normal by {gain:.2g} nats per row over Gaussian")
+    return KINDS["continuous"](series, f"numbers {x.min():.4g} to {x.max():.4g}, not clearly log-normal")
+
+
+def of_kind(series: Any, kind: str) -> Column:
+    """The column with the kind that the user names."""
+    if kind not in KINDS:
+        raise DeclarationError(
+            f"kinds[{series.name!r}] must be one of {', '.join(KINDS)}, or a factor; got {kind!r}"
+        )
+    return KINDS[kind](series, "as you said")
+
+
+def own(series: Any, factor: Any) -> Column:
+    """A column that a factor of the user's reads: numbers in their own units, anything else as codes."""
+    from pandas.api import types
+
+    why = f"{type(factor).__name__}, as you said"
+    if types.is_numeric_dtype(series.dtype) and not types.is_bool_dtype(series.dtype):
+        present = (x := numbers(series))[~np.isnan(x)]
+        return Column(series.name, "own", why, series.dtype, whole=bool((present == present.round()).all()))
+    return Column(series.name, "own", why, series.dtype, _levels(series))
+
+
+def _continuous(series: Any, why: str) -> Column:
+    x = numbers(series)
+    scale = float(np.nanstd(x))
+    if not scale > 0:
+        raise _fault(series, "no spread", "leave it out")
+    present = x[~np.isnan(x)]
+    whole = bool((present == present.round()).all())
+    return Column(series.name, "continuous", why, series.dtype, None, float(np.nanmean(x)), scale, whole)
+
+
+def _positive(series: Any, why: str) -> Column:
+    x = numbers(series)
+    if not np.nanmin(x) > 0:
+        raise _fault(
+            series, f"{np.nanmin(x):.4g}, and positive numbers are above 0", "continuous can have any number"
+        )
+    present = x[~np.isnan(x)]
+    # In units of the geometric mean.
+    return Column(
+        series.name,
+        "positive",
+        why,
+        series.dtype,
+        scale=float(np.exp(np.nanmean(np.log(x)))),
+        whole=bool((present == present.round()).all()),
+    )
+
+
+def _count(series: Any, why: str) -> Column:
+    x = numbers(series)
+    present = x[~np.isnan(x)]
+    if not ((present == present.round()).all() and present.min() >= 0):
+        raise _fault(
+            series, "numbers that are no whole numbers of at least 0", 'kinds="continuous" takes any'
+        )
+    return Column(series.name, "count", why, series.dtype, whole=True)
+
+
+def _labels(kind: str) -> Callable[[Any, str], Column]:
+    def make(series: Any, why: str) -> Column:
+        levels = _levels(series)
+        if kind == "binary" and len(levels) != 2:
+            raise _fault(series, f"{len(levels)} values, {words(levels)}", "binary columns have two")
+        return Column(series.name, kind, f"{why}: {words(levels)}", series.dtype, levels)
+
+    return make
+
+
+def _levels(series: Any) -> Any:
+    """The values in the order of their codes: as declared of a category, else sorted where they can be."""
+    import pandas as pd
+
+    if isinstance(series.dtype, _categorical_dtype()):
+        # Of labels without order those that never occur are left out; those of a scale keep their place in it.
+        kept = series if series.cat.ordered else series.cat.remove_unused_categories()
+        return pd.Index(list(kept.cat.categories), dtype=object)
+    values = list(series.dropna().unique())
+    try:
+        values = sorted(values)
+    except TypeError:
+        values = sorted(values, key=str)
+    return pd.Index(values, dtype=object)
+
+
+def _categorical_dtype() -> Any:
+    import pandas as pd
+
+    return pd.CategoricalDtype
+
+
+def _fault(series: Any, got: str, remedy: str) -> DataError:
+    return DataError(
+        f"column {series.name!r} must hold numbers, labels or True and False; got {got}: {remedy}"
+    )
+
+
+KINDS: dict[str, Callable[[Any, str], Column]] = {
+    "continuous": _continuous,
+    "positive": _positive,
+    "count": _count,
+    "binary": _labels("binary"),
+    "categorical": _labels("categorical"),
+    "ordinal": _labels("ordinal"),
+}
