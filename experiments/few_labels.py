@@ -114,7 +114,9 @@ def main() -> None:
                 str(digit): fit.model.factors["x"](torch.full((12,), digit), styles).mean / 16
                 for digit in range(10)
             }
-            figure = plots.prior_draws(pictures, shape=train.shape, title="The styles of twelve held-out rows, in every digit")
+            figure = plots.prior_draws(
+                pictures, shape=train.shape, title="The styles of twelve held-out rows, in every digit"
+            )
             figure.savefig(out / "styles.png")
     head = f"{args.labels} labels of {len(x):,} rows | accuracy, held out | against the regression of pixels"
     lines = [f"| {head} |", "|---|---:|---:|"]

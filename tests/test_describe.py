@@ -63,3 +63,7 @@ def test_sources_are_named():
     text = lfm.describe(model, guide)
     for words in ("mean: fixed", "LowRank(1) learned", "mean: Linear", "Isotropic MLP(4)", "one per row"):
         assert words in text
+    own = lfm.Model(
+        z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=cases.Residual, covariance=lfm.Isotropic())
+    )
+    assert "x | z ~ Gaussian(mean: Residual, covariance: Isotropic learned)" in lfm.describe(own)

@@ -155,11 +155,27 @@ def check_flexible(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"two-modes"}
 
 
+def check_clusters(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    assert "c: summed out exactly, 10 values" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
+    for seed in results["seeds"]:
+        assert len(seed["scores"]) == 6
+        for score in seed["scores"].values():
+            assert 0 <= score["nmi"] <= 1 and 0.1 <= score["accuracy"] <= 1
+        # Clusters of chance have (10 − 1)² / (2 · 500 · ln 10) = 0.035 in expectation.
+        assert seed["scores"]["deep mixture"]["nmi"] > 0.3
+    assert {path.stem for path in out.glob("*.png")} == {"clusters", "clusters_map"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
+    "clustering": [([], check_clusters)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "compare_priors": [([], check_priors)],
     "few_labels": [([], check_few_labels)],

@@ -80,6 +80,22 @@ def test_a_covariate_is_read_by_networks_where_given_names_it():
     assert torch.equal(walk.factors["x"](z).mean, z)
 
 
+def test_a_covariate_that_is_a_label_is_read_one_hot_and_picks_from_a_lookup():
+    label = lfm.Covariate(support=constraints.integer_interval(0, 2))
+    x = lfm.Gaussian(4, mean=lfm.Linear(), covariance=lfm.Diagonal(lfm.Lookup()), given=("z", "t"))
+    model = lfm.Model(z=lfm.StandardNormal(2), t=label, x=x)
+    assert model.observed["t"].categories == 3
+    rows = model.sample(12, seed=0, given={"t": torch.arange(12) % 3})
+    assert rows["t"].tolist() == [0, 1, 2] * 4
+    fit = lfm.fit(model, {"x": rows["x"], "t": rows["t"]}, svi(amortized(model)), seed=0, progress=False)
+    law = fit.model.factors["x"](torch.zeros(2, 2), torch.tensor([0, 2]))
+    mean = fit.model.factors["x"].parts["mean"]
+    expected = mean(torch.tensor([[0.0, 0, 1, 0, 0], [0, 0, 0, 0, 1]]))
+    torch.testing.assert_close(law.mean, expected)
+    with pytest.raises(lfm.DataError, match="t must be integers 0..2"):
+        lfm.fit(model, {"x": rows["x"], "t": rows["t"] + 1}, svi(amortized(model)), progress=False)
+
+
 @pytest.mark.parametrize(
     ("declare", "words"),
     [

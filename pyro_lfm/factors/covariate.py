@@ -24,8 +24,8 @@ class Covariate(Factor):
         event: its size or shape; () for one number per row.
         value: what it is where the model generates rows without it; a number, or one per entry.
         support: where each entry must lie, which is checked when data are read: ``constraints.positive`` for an exposure,
-            ``constraints.positive_integer`` for a number of trials. A single ``integer_interval(0, C - 1)``
-            is a label, which networks read one-hot.
+            ``constraints.positive_integer`` for a number of trials, ``constraints.integer_interval(0, 9)`` for a label,
+            which networks read one-hot and a ``Lookup`` reads as its category.
 
     >>> from pyro_lfm import MLP, Model, Poisson, StandardNormal
     >>> area = Covariate(support=constraints.positive)
@@ -60,6 +60,5 @@ class Covariate(Factor):
 
     def forward(self) -> Known:
         events = len(self.shape)
-        return Known(
-            self.value, constraints.independent(self.support, events) if events else self.support, events
-        )
+        support = constraints.independent(self.support, events) if events else self.support
+        return Known(self.value, support, events)

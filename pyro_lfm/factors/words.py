@@ -17,4 +17,5 @@ def source_words(source: Any, trunk: Any) -> str:
         return KINDS[type(source)]
     if isinstance(source, str):
         return source
-    return type(source).__name__ if isinstance(source, nn.Module) else repr(source).split(" at 0x")[0]
+    name = type(source).__name__ if isinstance(source, nn.Module) else getattr(source, "__name__", None)
+    return name or repr(source).split(" at 0x")[0]

@@ -89,7 +89,7 @@ class Multinomial(Factor):
     Args:
         event: D.
         total_count: n, one whole number for all rows; or the name of a parent that holds each row's own, usually
-            a ``Covariate`` with the support ``constraints.positive_integer``.
+            a ``Covariate`` with the support ``constraints.positive_integer``. A row of another sum has probability 0.
         logits: source of the D logits; ln p where probabilities are at hand.
         given, network: see ``Factor``.
 
