@@ -13,7 +13,6 @@ from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.covariances import Diagonal
-from pyro_lfm.distributions.product import product
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
@@ -21,12 +20,13 @@ from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors
 from pyro_lfm.families import Gaussian
+from pyro_lfm.guides.message import Priors
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import law_of, with_named
+from pyro_lfm.wiring import with_named
 
 
 class AnyGuide(Program):
@@ -126,7 +126,9 @@ class Guide(AnyGuide):
         self.latents = {name: sites.latents[name] for name in sites.latents}
         given = {name: self._given(name, factors[name]) for name in self.latents}
         self.given = given
-        self.wiring = self._wire(as_model(model), factors)
+        self.priors = Priors(as_model(model), [name for name in self.latents if factors[name].times_prior])
+        # What the law of each latent reads: its factor's parents, and those of the prior that a message multiplies.
+        self.wiring = {n: tuple(dict.fromkeys((*g, *self.priors.reads.get(n, ())))) for n, g in given.items()}
         self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
@@ -146,6 +148,8 @@ class Guide(AnyGuide):
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
         self.to(as_model(model).dtype)
+        for name in self.priors:
+            self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
         self.meet(as_model(model))
 
     @staticmethod
@@ -186,26 +190,6 @@ class Guide(AnyGuide):
         default = tuple(self.observed) if factor.reads else ()
         return with_named(default if factor.given is None else factor.given, factor)
 
-    def _wire(self, model: Any, factors: dict[str, Factor]) -> dict[str, tuple[str, ...]]:
-        """What the law of each latent reads: its factor's parents, and those of the priors that messages multiply."""
-        # The priors of these latents, the model's very own, and whatever is computed on the way to them.
-        self.priors, self._prior_given = Factors(), {}
-        wiring = dict(self.given)
-        for name in [name for name in self.latents if factors[name].times_prior]:
-            if name not in getattr(model, "given", ()):
-                raise DeclarationError(
-                    f"{name}: a message multiplies the prior of a declared factor: use lfm.Gaussian"
-                )
-            self._hold(model, name)
-            wiring[name] = tuple(dict.fromkeys((*self.given[name], *model.wiring[name])))
-        return wiring
-
-    def _hold(self, model: Any, name: str) -> None:
-        self.priors[name], self._prior_given[name] = model.factors[name], model.given[name]
-        for parent in model.given[name]:
-            if model.factors[parent].computed:
-                self._hold(model, parent)
-
     def _adopt(self, name: str, factor: Factor) -> None:
         """Gives a factor its event: that of the latent, or of its unconstrained space."""
         variable, declared = self.latents[name], factor.event_shape
@@ -243,9 +227,7 @@ class Guide(AnyGuide):
         return carried
 
     def meet(self, model: Any) -> None:
-        for name in self.priors:
-            if self.priors[name] is not model.factors[name]:
-                self.priors[name] = model.factors[name]
+        self.priors.meet(model)
         for name in getattr(model, "made_of_guide", ()):
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
@@ -275,18 +257,13 @@ class Guide(AnyGuide):
         read = {p: values[p] if p in self.latents else _seen(p, batch) for p in self.wiring[name]}
         law = self.factors[name].at([read[parent] for parent in self.given[name]], batch.index)
         if name in self.priors:
-            prior = law_of(self.priors, self._prior_given, name, read, batch.index)
-            return product(prior, law, self._heard(name, batch))
+            return self.priors.times(
+                name, law, read, batch, [p for p in self.given[name] if p in self.observed]
+            )
         if not self.carried[name]:
             return law
         support = plain(self.latents[name].support)
         return Pushforward(law, [from_reals(support)], onto=support)
-
-    def _heard(self, name: str, batch: Batch) -> torch.Tensor | None:
-        """Whether a row has any entry of what its message reads, (B,); None where all rows have."""
-        masks = [batch.mask(parent) for parent in self.given[name] if parent in self.observed]
-        modelled = [m.flatten(1).any(1) for m in masks if m is not None]
-        return torch.stack(modelled).any(0) if modelled else None
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pyro_lfm.distributions.sources import Fixed
@@ -22,6 +21,7 @@ class SquaredExponential(nn.Module):
 
     Source: Rasmussen and Williams (2006), equation 4.9.
 
+    >>> import torch
     >>> SquaredExponential(2.0)(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0]])).mT
     tensor([[1.0000, 0.6065]], grad_fn=<TransposeBackward0>)
     """
