@@ -165,6 +165,10 @@ class Model(AnyModel):
             if not isinstance(factor, Factor):
                 kind = type(factor).__name__
                 raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
+            if factor.times_prior:
+                raise DeclarationError(
+                    f"{name}: {type(factor).__name__} is for guides: it has no law of its own"
+                )
         given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
@@ -254,8 +258,8 @@ class Model(AnyModel):
         for name in self.order:
             drawn: dict[str, torch.Tensor] = {}
             for parameter, part in self.factors[name].drawn.items():
-                value = pyro.sample(f"{name}.{parameter}", part.prior(drawn))
-                drawn[parameter] = values[f"{name}.{parameter}"] = value
+                full = f"{name}.{parameter}"
+                drawn[parameter] = values[full] = pyro.sample(full, part.prior(drawn))
         covariates = self.covariates
         with batch.plate():
             for name in self.order:

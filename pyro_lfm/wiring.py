@@ -62,7 +62,7 @@ def with_named(given: tuple[str, ...], factor: Factor) -> tuple[str, ...]:
 
 
 def reads_of(
-    factors: Mapping[str, Factor], given: Mapping[str, tuple[str, ...]], order: Iterable[str]
+    factors: Any, given: Mapping[str, tuple[str, ...]], order: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
     """What the law of every variable reads, in the order in which they are drawn, parameters with priors first.
 
@@ -80,7 +80,7 @@ def reads_of(
 
 
 def law_of(
-    factors: Mapping[str, Factor],
+    factors: Any,
     given: Mapping[str, tuple[str, ...]],
     name: str,
     values: Mapping[str, torch.Tensor],

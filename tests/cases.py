@@ -437,6 +437,21 @@ def guide_for(model, factor):
     return lfm.Guide(model, **{name: kind(latent) for name, latent in model.latents.items()})
 
 
+# Structures with a latent of the row whose prior reads something.
+MESSAGES = ("gaussian-process", "grouped-rows", "two-layers", "two-layers-two-views")
+
+
+def message_guide(model):
+    """Messages for the latents of a row whose priors read something; others as in the contracts."""
+
+    def kind(name, latent):
+        if latent.per_row and model.given[name]:
+            return lfm.GaussianMessage(network=lfm.MLP(6), given="x")
+        return lfm.Gaussian(covariance=lfm.Full(), **({"network": lfm.MLP(6)} if latent.per_row else {}))
+
+    return lfm.Guide(model, **{name: kind(name, latent) for name, latent in model.latents.items()})
+
+
 def is_continuous(model):
     return not any(latent.support.is_discrete for latent in model.latents.values())
 

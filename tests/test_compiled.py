@@ -120,6 +120,16 @@ def test_every_guide_is_recorded_as_it_is(name, replay):
     agree(lambda: with_guide(cases.plain(), name), cases.rows_of)
 
 
+@pytest.mark.parametrize("name", cases.MESSAGES)
+def test_every_message_is_recorded_as_it_is(name, replay):
+    def make():
+        model = cases.MODELS[name]()
+        return model, cases.message_guide(model)
+
+    agree(make, cases.rows_of)
+    agree(make, cases.rows_of, objective=lfm.ELBO(gradient="sticking-the-landing", particles=2))
+
+
 @pytest.mark.parametrize("name", cases.PRIORS)
 def test_every_prior_is_recorded_as_it_is(name, replay):
     agree(lambda: with_guide(cases.one_latent(prior=name)), cases.rows_of)

@@ -171,6 +171,18 @@ def check_clusters(out, printed):
 
 
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
+def check_series(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "KL z: closed form" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results["methods"]) == ["straight line", "independent rows", "Gaussian process"]
+    assert all(math.isfinite(number) for number in numbers(results))
+    for seeds in results["methods"].values():
+        assert [seed["seed"] for seed in seeds] == list(range(results["settings"]["seeds"]))
+        assert all(seed["error"] > 0 and 0 <= seed.get("covered", 0) <= 1 for seed in seeds)
+    assert {path.stem for path in out.glob("*.png")} == {"time-series"}
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
@@ -181,6 +193,7 @@ RUNS = {
     "few_labels": [([], check_few_labels)],
     "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "time_series": [([], check_series)],
 }
 
 

@@ -15,7 +15,6 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.masking import filled
 from pyro_lfm.distributions.pinned import Pinned
-from pyro_lfm.distributions.product import product
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
@@ -23,13 +22,14 @@ from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors
 from pyro_lfm.families import Gaussian
+from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import in_order
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import law_of, with_named
+from pyro_lfm.wiring import with_named
 
 
 class Guide(AnyGuide):
@@ -70,11 +70,12 @@ class Guide(AnyGuide):
                 factors[name] = _of_parameter(variable, point)
         self._check(sites.latents, sites.observed, factors)
         self.observed = dict(sites.observed)
-        self.covariates = frozenset(as_model(model).covariates)
         self.latents = {name: sites.latents[name] for name in sites.latents}
         given = {name: self._given(name, factors[name]) for name in self.latents}
         self.given = given
-        self.wiring = self._wire(as_model(model), factors)
+        self.priors = Priors(as_model(model), [name for name in self.latents if factors[name].times_prior])
+        # What the law of each latent reads: its factor's parents, and those of the prior that a message multiplies.
+        self.wiring = {n: tuple(dict.fromkeys((*g, *self.priors.reads.get(n, ())))) for n, g in given.items()}
         self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
@@ -94,6 +95,8 @@ class Guide(AnyGuide):
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
         self.to(as_model(model).dtype)
+        for name in self.priors:
+            self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
         self.meet(as_model(model))
 
     @staticmethod
@@ -134,26 +137,6 @@ class Guide(AnyGuide):
         default = tuple(self.observed) if factor.reads else ()
         return with_named(default if factor.given is None else factor.given, factor)
 
-    def _wire(self, model: Any, factors: dict[str, Factor]) -> dict[str, tuple[str, ...]]:
-        """What the law of each latent reads: its factor's parents, and those of the priors that messages multiply."""
-        # The priors of these latents, the model's very own, and whatever is computed on the way to them.
-        self.priors, self._prior_given = Factors(), {}
-        wiring = dict(self.given)
-        for name in [name for name in self.latents if factors[name].times_prior]:
-            if name not in getattr(model, "given", ()):
-                raise DeclarationError(
-                    f"{name}: a message multiplies the prior of a declared factor: use lfm.Gaussian"
-                )
-            self._hold(model, name)
-            wiring[name] = tuple(dict.fromkeys((*self.given[name], *model.wiring[name])))
-        return wiring
-
-    def _hold(self, model: Any, name: str) -> None:
-        self.priors[name], self._prior_given[name] = model.factors[name], model.given[name]
-        for parent in model.given[name]:
-            if model.factors[parent].computed:
-                self._hold(model, parent)
-
     def _adopt(self, name: str, factor: Factor) -> None:
         """Gives a factor its event: that of the latent, or of its unconstrained space."""
         variable, declared = self.latents[name], factor.event_shape
@@ -191,9 +174,7 @@ class Guide(AnyGuide):
         return carried
 
     def meet(self, model: Any) -> None:
-        for name in self.priors:
-            if self.priors[name] is not model.factors[name]:
-                self.priors[name] = model.factors[name]
+        self.priors.meet(model)
         for name in getattr(model, "made_of_guide", ()):
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
@@ -239,9 +220,9 @@ class Guide(AnyGuide):
         else:
             law = factor.at([value for value, _ in read], batch.index)
         if name in self.priors:
-            parents = {parent: value for parent, (value, _) in seen.items()}
-            prior = law_of(self.priors, self._prior_given, name, parents, batch.index)
-            law = product(prior, law, self._heard(name, seen))
+            values = {parent: value for parent, (value, _) in seen.items()}
+            observed = [parent for parent in self.given[name] if parent in self.observed]
+            law = self.priors.times(name, law, values, batch, observed)
         elif self.carried[name]:
             support = plain(self.latents[name].support)
             law = Pushforward(law, [from_reals(support)], onto=support)
@@ -259,15 +240,6 @@ class Guide(AnyGuide):
             raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
         rows = torch.zeros(batch.size, *self.observed[name].shape, dtype=self.dtype, device=self.device)
         return rows, torch.zeros_like(rows, dtype=torch.bool)
-
-    def _heard(self, name: str, seen: dict[str, Any]) -> torch.Tensor | None:
-        """Whether a row has any entry of what its message reads, (B,); None where all rows have."""
-        read = [p for p in self.given[name] if p in self.observed and p not in self.covariates]
-        masks = [mask for parent in read if (mask := seen[parent][1]) is not None]
-        # A variable without a mask is there in every row.
-        if not masks or len(masks) < len(read):
-            return None
-        return torch.stack([mask.reshape(len(mask), -1).any(1) for mask in masks]).any(0)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""

@@ -48,7 +48,10 @@ def one_latent_one_observed(model: AnyModel) -> tuple[str, str]:
     if not isinstance(model, Model):
         refuse(type(model).__name__, "a Pyro program does not declare what its laws are")
     if len(model.row_latents) != 1:
-        refuse(", ".join(model.row_latents), "variational Bayes by closed form needs one latent for each row")
+        refuse(
+            ", ".join(model.row_latents or model.latents),
+            "variational Bayes by closed form needs one latent for each row",
+        )
     if len(model.observed) != 1:
         refuse(", ".join(model.observed), "variational Bayes by closed form needs one observed factor")
     (latent,), (observed,) = model.row_latents, model.observed

@@ -144,15 +144,19 @@ class Run:
 
     # The guide once more, at the same draws ----------------------------------------------------------------
 
-    def held(self, constant: list[str] | None = None) -> Sites:
+    def held(self, constant: list[str] | None = None, model_too: bool = False) -> Sites:
         """The guide's laws with its parameters held; gradients flow through the draws, as the model saw them, alone.
 
         Args:
             constant: latents whose draws are held too.
+            model_too: whether parameters that are the model's as well, where a guide is made of the prior, are held. Their
+                share in log q has mean zero, but takes most of the noise out of their share in log p.
         """
         call: Any = self.guide
         if isinstance(self.guide, torch.nn.Module):
-            constants = {name: value.detach() for name, value in self.guide.named_parameters()}
+            parts = isinstance(self.model, torch.nn.Module) and not model_too
+            theirs = set(map(id, self.model.parameters())) if parts else set()
+            constants = {n: p.detach() for n, p in self.guide.named_parameters() if id(p) not in theirs}
 
             def call(*inner: Any, **keywords: Any) -> Any:
                 return functional_call(self.guide, constants, inner, keywords)

@@ -72,6 +72,11 @@ class ReweightedWakeSleep(Weighted):
                 f"ReweightedWakeSleep weighs draws row by row; {', '.join(run.shared)} stands outside the plate over "
                 "rows: use lfm.ImportanceWeightedELBO() or lfm.ELBO()"
             )
+        if shared := ", ".join(getattr(run.guide, "priors", ())):
+            raise DeclarationError(
+                f"ReweightedWakeSleep learns model and guide apart; the guide of {shared} is made of the model's prior: use "
+                "lfm.Gaussian in place of lfm.GaussianMessage, or lfm.ImportanceWeightedELBO()"
+            )
 
     def _formula(self, names: Names, row: str) -> str:
         z, x = names.latents, names.observed

@@ -109,7 +109,8 @@ class Weighted(Objective):
         if self.gradient == "reparametrized":
             return run.q
         # What rows share is, for the law of a row's latents, a parameter like others.
-        return run.held(run.shared if self.gradient == "doubly-reparametrized" else [])
+        doubly = self.gradient == "doubly-reparametrized"
+        return run.held(run.shared if doubly else [], model_too=doubly)
 
     def _gather(self, run: Run, terms: Terms, value: Tensor) -> Bound:
         """Each row's own bound, less what the shared latents cost, and the averages over the draws to be reported."""

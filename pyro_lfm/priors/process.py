@@ -115,14 +115,14 @@ class GaussianProcess(Factor):
         except (TypeError, RuntimeError, NotImplementedError) as error:
             raise DeclarationError(f"kernel: {ways}; {type(self.kernel).__name__} failed: {error}") from error
         size = len(points)
-        of = "(M, M), or (K, M, M),"
+        of = "(M, M) or (K, M, M)"
         if full.shape[-2:] != (size, size) or diagonal.shape[-1:] != (size,):
             raise ShapeError(
-                f"kernel of M={size} locations must be {of} and its diagonal; got {tuple(full.shape)}"
+                f"kernel of M={size} locations must give {of} and the diagonal; got {tuple(full.shape)}"
             )
         if full.shape[:-2] not in ((), (1,), (self.dim,)):
             raise ShapeError(
-                f"kernel of M={size} locations and K={self.dim} must be {of}; got {tuple(full.shape)}"
+                f"kernel of M={size} locations and K={self.dim} must give {of}; got {tuple(full.shape)}"
             )
 
     def build(self, name: str, parents: Sequence[Variable]) -> GaussianProcess:
