@@ -48,7 +48,7 @@ from pyro_lfm.families import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
-from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
+from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide, Refined
 from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
@@ -128,6 +128,7 @@ __all__ = [
     "ProductOfExperts",
     "PyroGuide",
     "PyroModel",
+    "Refined",
     "RenyiELBO",
     "ReweightedWakeSleep",
     "ScaleFloorWarning",

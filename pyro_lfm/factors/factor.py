@@ -240,18 +240,13 @@ class Factor(nn.Module):
         context = self.context(parents)
         raw = {name: part(context, index) for name, part in self.parts.items()}
         if "network" in raw:
-            trunk = raw.pop("network")
-            if isinstance(self.parts["network"], Table):
-                raw.update(_split_flat(trunk, self._heads))
-            else:
-                raw.update(shapes.split_heads(trunk, self._heads))
+            split = _split_flat if isinstance(self.parts["network"], Table) else shapes.split_heads
+            raw.update(split(raw.pop("network"), self._heads))
         natural = {name: self.natural(name, value) for name, value in raw.items()}
         by_name = dict(zip(self._parents, parents, strict=True))
         for parameter, parent in self.named.items():
-            value, missing = (
-                by_name[parent],
-                len(self.raw_shape(parameter)) - len(self._parents[parent].shape),
-            )
+            value = by_name[parent]
+            missing = len(self.raw_shape(parameter)) - len(self._parents[parent].shape)
             natural[parameter] = value.reshape(*value.shape, *(1,) * missing)
         return self.distribution(**natural)
 
@@ -270,7 +265,11 @@ class Factor(nn.Module):
 
     @property
     def tables(self) -> list[Table]:
-        return [part for part in self.parts.values() if isinstance(part, Table)]
+        return [part for part in self.parts.modules() if isinstance(part, Table)]
+
+    def part_shape(self, name: str) -> torch.Size:
+        """The shape of what a part gives for each row."""
+        return shapes.trunk_shape(self._heads) if name == "network" else self.raw_shape(name)
 
     def copy(self) -> Factor:
         """A factor of its own from this declaration; networks given as modules stay the very same."""
