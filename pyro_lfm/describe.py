@@ -83,6 +83,10 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
         return [f"{whole}: {guide.describe()}"]
     product = " ".join(_conditional("q", name, guide.given[name]) for name in guide.order)
     laws = []
+    if guide.jointly:
+        joint = ", ".join(guide.jointly)
+        product = f"q({joint}) {product}"
+        laws.append(f"  {joint} ~ {guide.joint.describe()}, jointly")
     for name in guide.order:
         words = guide.factors[name].describe()
         if guide.carried[name]:

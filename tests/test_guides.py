@@ -7,6 +7,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoDelta, AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from test_compiled import agree, replay  # noqa: F401
 
 import pyro_lfm as lfm
@@ -366,3 +367,143 @@ def test_what_cannot_be_refined_is_refused_in_words():
         lfm.Refined(lfm.Guide(model, z=lfm.ProductOfExperts(network=lfm.MLP(6))))
     with pytest.raises(lfm.DeclarationError, match="steps of Refined"):
         lfm.Refined(cases.guide_for(model, lfm.Gaussian), steps=-1)
+
+
+# Pyro's automatic guides of what all rows share --------------------------------------------------------------
+
+
+class Regression(lfm.PyroModel):
+    """x = T w + noise with correlated columns of T and a standard normal prior: conjugate, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        columns = torch.randn(40, 1, generator=generator) + 0.5 * torch.randn(40, 2, generator=generator)
+        self.register_buffer("columns", columns.double())
+
+    def forward(self, batch):
+        w = pyro.sample("w", dist.Normal(self.columns.new_zeros(2), 1.0).to_event(1))
+        with batch.plate():
+            pyro.sample("x", dist.Normal((self.columns[batch.index] * w).sum(-1), 0.5), obs=batch["x"])
+
+    def posterior(self, x):
+        precision = torch.eye(2).double() + self.columns.T @ self.columns / 0.25
+        return dist.MultivariateNormal(
+            torch.linalg.solve(precision, self.columns.T @ x / 0.25), precision_matrix=precision
+        )
+
+    def evidence(self, x):
+        """log p(x) / N."""
+        covariance = self.columns @ self.columns.T + 0.25 * torch.eye(40).double()
+        return dist.MultivariateNormal(torch.zeros(40).double(), covariance).log_prob(x) / 40
+
+
+@pytest.mark.parametrize("kind", [AutoMultivariateNormal, AutoNormal])
+def test_automatic_guides_reach_the_evidence_or_miss_it_by_what_mean_field_must(kind):
+    """The bound is within six standard errors of 4,000 draws of evidence − KL(q ‖ p) / N: false alarm below 1e-8."""
+    model = Regression()
+    x = model.columns @ torch.tensor([1.0, -1.0]).double() + 0.5 * torch.randn(40).double()
+    exact = model.posterior(x)
+    svi = lfm.SVI(
+        kind(model),
+        objective=lfm.ELBO(particles=4, gradient="sticking-the-landing"),
+        steps=400,
+        batch_size=40,
+        learning_rate=0.05,
+        schedule=lambda fraction: 1 - fraction,
+        engine="eager",
+    )
+    fit = lfm.fit(model, x, svi, seed=0, progress=False)
+    law, precision = fit.posterior(), exact.precision_matrix
+    least = 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+    covariance = getattr(law, "covariance_matrix", law.variance.diag())
+    gap = torch.distributions.kl_divergence(dist.MultivariateNormal(law.mean, covariance), exact).detach()
+    assert float(gap) == pytest.approx(0.0 if kind is AutoMultivariateNormal else least.item(), abs=0.02)
+    found = []
+    for objective in (lfm.ELBO(kl="monte-carlo"), lfm.ELBO(gradient="sticking-the-landing")):
+        draws = objective.__class__(particles=4000, kl=objective.kl, gradient=objective.gradient)
+        found.append(draws.bound(fit.model, fit.guide, lfm.Batch(x)).per_row.mean())
+    spread = torch.stack(
+        [lfm.ELBO().bound(model, fit.guide, lfm.Batch(x)).per_row.mean() for _ in range(100)]
+    ).std()
+    for bound in found:
+        assert abs(bound - (model.evidence(x) - gap / 40)) < 6 * spread / 4000**0.5 + 1e-6
+
+
+@pytest.mark.parametrize("objective", cases.OBJECTIVES)
+@pytest.mark.parametrize("kind", [AutoMultivariateNormal, AutoNormal])
+def test_a_joint_law_of_what_rows_share_serves_every_objective(kind, objective):
+    model = cases.bayesian_factors()
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=kind)
+    before = [parameter.detach().clone() for parameter in guide.parameters()]
+    svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
+    if objective in cases.REFUSALS and "bayesian-factors" in cases.REFUSALS[objective]:
+        with pytest.raises(lfm.DeclarationError, match="x.weight"):
+            lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
+        return
+    fit = lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
+    assert torch.tensor([record["bound"] for record in fit.history]).isfinite().all()
+    assert all(not torch.equal(a, b) for a, b in zip(before, guide.parameters(), strict=True))
+
+
+KINDS = {
+    "multivariate": AutoMultivariateNormal,
+    "low-rank": lambda model: AutoLowRankMultivariateNormal(model, rank=2),
+    "independent": AutoNormal,
+    "point": AutoDelta,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_joint_law_of_what_rows_share_keeps_the_contract(kind, replay):  # noqa: F811
+    """Means within six standard errors of 300 draws, or of Pushforward's 4,000: false alarm below 1e-6."""
+
+    def make():
+        model = cases.bayesian_factors()
+        return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=KINDS[kind])
+
+    _, fit = agree(make, cases.rows_of)
+    draws, laws = fit.sample_posterior(draws=300), fit.posterior()
+    for name, latent in fit.model.latents.items():
+        law = laws[name]
+        assert law.batch_shape == ((cases.N,) if latent.per_row else ()) and law.event_shape == latent.shape
+        error = draws[name].std(0) * (1 / 300 + 1 / 4000) ** 0.5 + 1e-5
+        assert ((draws[name].mean(0) - law.mean).abs() < 6 * error).all(), name
+    lfm.testing.check_guide(fit.guide, fit.model)
+    assert "jointly" in lfm.describe(fit.model, fit.guide)
+    twin = make()[1]
+    twin.load_state_dict(fit.guide.state_dict())
+    for other in (twin, copy.deepcopy(fit.guide)):
+        bounds = []
+        for guide in (fit.guide, other):
+            torch.manual_seed(1)
+            bounds.append(lfm.ELBO().bound(fit.model, guide, lfm.Batch(cases.rows_of(fit.model))).per_row)
+        assert torch.equal(*bounds)
+
+
+def test_the_bound_of_an_automatic_guide_is_that_of_pyro():
+    """4,000 draws each, within six of their standard errors: false alarm below 1e-8."""
+    model = cases.SharedScale()
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=AutoMultivariateNormal)
+    batch = lfm.Batch(cases.rows_of(model))
+    trace = pyro.infer.Trace_ELBO(num_particles=200, vectorize_particles=True, max_plate_nesting=1)
+    with torch.no_grad():
+        ours = [lfm.ELBO(particles=200).bound(model, guide, batch).per_row.mean() for _ in range(20)]
+        theirs = [torch.tensor(-trace.loss(model, guide, batch) / cases.N) for _ in range(20)]
+    ours, theirs = torch.stack(ours), torch.stack(theirs)
+    assert (ours.mean() - theirs.mean()).abs() < 6 * ((ours.var() + theirs.var()) / 20).sqrt()
+    pyro.clear_param_store()
+
+
+def test_automatic_guides_that_cannot_be_are_refused_in_words():
+    model = cases.plain()
+    with pytest.raises(
+        lfm.DeclarationError, match="AutoNormal cannot serve z, which each row has for itself"
+    ):
+        lfm.fit(model, cases.rows_of(model), lfm.SVI(AutoNormal(model), steps=1), progress=False)
+    with pytest.raises(lfm.DeclarationError, match="no further latent that all rows share"):
+        lfm.Guide(model, z=lfm.Gaussian(), shared=AutoNormal)
+    model = cases.bayesian_factors()
+    for wrong in (AutoNormal(model), 3, lambda model: None):
+        with pytest.raises(lfm.DeclarationError, match="shared must be a class of pyro.infer.autoguide"):
+            lfm.Guide(model, z=lfm.Gaussian(), shared=wrong)

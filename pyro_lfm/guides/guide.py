@@ -19,6 +19,7 @@ from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors
 from pyro_lfm.families import Gaussian
+from pyro_lfm.guides.automatic import automatic_laws, check_shared, is_automatic, joint_guide, prototype
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, in_order
@@ -67,7 +68,23 @@ class PyroGuide(HandWritten, AnyGuide):
     ...             pyro.sample("z", dist.Normal(self.net(batch["x"]), 0.1).to_event(1))
     >>> len(list(Point().parameters()))
     2
+
+    One of Pyro's automatic guides, such as ``AutoMultivariateNormal(model)``, serves latents that all rows share; its
+    parameters are made when it first meets data. With latents of rows too see ``shared`` of ``Guide``.
     """
+
+    def settle(self, batch: Batch) -> None:
+        super().settle(batch)
+        check_shared(getattr(self, "program", None))
+
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        return automatic_laws(getattr(self, "program", None))
+
+    def describe(self) -> str:
+        program = getattr(self, "program", None)
+        return (
+            f"pyro.infer.autoguide.{type(program).__name__}" if is_automatic(program) else super().describe()
+        )
 
 
 def as_guide(guide: Any) -> AnyGuide:
@@ -89,10 +106,12 @@ class Guide(AnyGuide):
     every observed variable. A family over the reals is carried onto a constrained latent's support by
     ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
     may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
-    in ``Guide(model, z=..., **{"x.weight": ...})``.
+    in ``Guide(model, z=..., **{"x.weight": ...})``; to give all that rows share one joint law, use ``shared``.
 
     Args:
         model: the model; it is looked into, not kept.
+        shared: a class of ``pyro.infer.autoguide`` such as ``AutoMultivariateNormal``, or a function model -> AutoGuide,
+            for all latents without a factor that rows share, jointly.
         factors: latent name=factor, the event size left out.
 
     Raises:
@@ -109,18 +128,25 @@ class Guide(AnyGuide):
     torch.Size([3, 2])
     """
 
-    def __init__(self, model: Any, **factors: Factor):
+    def __init__(self, model: Any, *, shared: Any = None, **factors: Factor):
         super().__init__()
+        if isinstance(shared, Factor):  # of a latent that is called so
+            factors, shared = {"shared": shared, **factors}, None
         sites = as_model(model).sites
+        # What the joint law serves.
+        self.jointly = [n for n, v in sites.latents.items() if shared and not v.per_row and n not in factors]
         for name, variable in sites.latents.items():
             point = as_model(model).point(name)
-            if point is not None and name not in factors:
+            if point is not None and name not in (*factors, *self.jointly):
                 factors[name] = _of_parameter(variable, point)
-        self._check(sites.latents, sites.observed, factors)
+        self._check(
+            {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
+        )
         self.observed = dict(sites.observed)
         self.latents = {name: sites.latents[name] for name in sites.latents}
-        given = {name: self._given(name, factors[name]) for name in self.latents}
+        given = {n: () if n in self.jointly else self._given(n, factors[n]) for n in self.latents}
         self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in given.items()})
+        self.order = [name for name in self.order if name not in self.jointly]
         self.given = given
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
@@ -139,6 +165,10 @@ class Guide(AnyGuide):
                 )
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
+        if shared is not None:
+            self.joint = PyroGuide(joint_guide(shared, as_model(model), self.jointly))
+            with isolated(Stream(0)):
+                self.joint.settle(prototype(as_model(model)))
         self.to(as_model(model).dtype)
 
     @staticmethod
@@ -226,6 +256,9 @@ class Guide(AnyGuide):
         strict = [self.given[name] for name in self.order if not self.factors[name].reads_masks]
         return set(itertools.chain.from_iterable(strict)) & set(self.observed)
 
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        return self.joint.known_marginals(batch) if self.jointly else {}
+
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
         for other in self.order:
@@ -259,7 +292,7 @@ class Guide(AnyGuide):
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
-        values: dict[str, torch.Tensor] = {}
+        values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
         shared = [name for name in self.order if not self.latents[name].per_row]
         for name in shared:
             values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
