@@ -54,7 +54,7 @@ from pyro_lfm.families import (
     ZeroInflatedPoisson,
     Zuko,
 )
-from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide
+from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide, Refined
 from pyro_lfm.inference import EM, SVI, Fit, Imputation, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
@@ -147,6 +147,7 @@ __all__ = [
     "ProductOfExperts",
     "PyroGuide",
     "PyroModel",
+    "Refined",
     "RenyiELBO",
     "ReweightedWakeSleep",
     "ScaleFloorWarning",

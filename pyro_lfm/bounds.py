@@ -97,14 +97,22 @@ def inside(site: dict[str, Any]) -> bool:
 
 
 def latent_sites(trace: Any) -> dict[str, dict[str, Any]]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and not site["is_observed"]
-        and not site_is_subsample(site)
-        and not (site.get("infer") or {}).get("is_auxiliary")
-    }
+    """The latents' sites by name.
+
+    Pyro's automatic guides draw auxiliary sites, of which latents are functions with a log_density: the site of the
+    latent that follows them holds them under "auxiliary", since log q is the sum of all.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    waiting: list[dict[str, Any]] = []
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
+            continue
+        if (site.get("infer") or {}).get("is_auxiliary"):
+            waiting.append(site)
+            continue
+        found[name] = {**site, "auxiliary": waiting} if waiting else site
+        waiting = []
+    return found
 
 
 def obstacle(model: Any, guide: Any, name: str, q_order: list[str], p_order: list[str]) -> str | None:

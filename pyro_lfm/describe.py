@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.guides import AnyGuide, Guide, as_guide
+from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
 from pyro_lfm.model import AnyModel, Model, as_model
 from pyro_lfm.objectives import ELBO, Names, Objective, Run
 from pyro_lfm.runtime import Stream, isolated
@@ -77,10 +77,16 @@ def _prior(model: Model, name: str) -> str:
 
 def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
     whole = _conditional("q", ", ".join(model.latents), model.observed)
+    if isinstance(guide, Refined):
+        return [*_guide(model, guide.proposal), f"  {guide.describe()}"]
     if not isinstance(guide, Guide):
         return [f"{whole}: {guide.describe()}"]
     product = " ".join(_conditional("q", name, guide.wiring[name]) for name in guide.order)
     laws = []
+    if guide.jointly:
+        joint = ", ".join(guide.jointly)
+        product = f"q({joint}) {product}"
+        laws.append(f"  {joint} ~ {guide.joint.describe()}, jointly")
     for name in guide.order:
         words = guide.factors[name].describe()
         if guide.carried[name]:

@@ -14,9 +14,9 @@ from pyro import poutine
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.distributions.parameter_priors import Drawn
-from pyro_lfm.distributions.values import summable
+from pyro_lfm.distributions.values import is_law, summable
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.factors import Covariate, Factor, Factors, is_law
+from pyro_lfm.factors import Covariate, Factor, Factors
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, check_names, in_order
 from pyro_lfm.runtime import Stream, isolated

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.infer.autoguide import AutoGuide
 from pyro.nn.module import PyroModule, _Context
 from pyro.poutine.messenger import Messenger
 
@@ -42,8 +43,11 @@ def adopt(program: torch.nn.Module) -> _Context:
     if len(contexts) == 1 and isinstance(context := next(iter(contexts.values())), _Private):
         return context
     context = _Private()
+    # An automatic guide calls its parameters as the latents that it draws: there the place needs a name.
+    automatic = isinstance(getattr(program, "program", None), AutoGuide)
     for name, module in found:
-        module._pyro_name = name.removeprefix("program").removeprefix(".")
+        place = name.removeprefix("program").removeprefix(".")
+        module._pyro_name = f"automatic.{place}".removesuffix(".") if automatic else place
         module._pyro_context = context
     return context
 

@@ -10,7 +10,8 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.soundness import law_faults
 from pyro_lfm.distributions.supports import from_reals
-from pyro_lfm.factors import Factor, Prior, is_law
+from pyro_lfm.distributions.values import is_law
+from pyro_lfm.factors import Factor, Prior
 from pyro_lfm.guides import as_guide
 from pyro_lfm.model import as_model
 from pyro_lfm.objectives import ELBO

@@ -1,9 +1,13 @@
 """Guides that are more than one factor per latent: wired among the latents, products, refined, joint laws of Pyro's own."""
 
+import copy
+
 import cases
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoDelta, AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from test_compiled import agree, replay  # noqa: F401
 
 import pyro_lfm as lfm
@@ -68,14 +72,14 @@ def test_guides_wired_among_the_latents_are_recorded_and_keep_the_contract(struc
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_the_posterior_of_a_latent_that_reads_another_has_the_moments_of_joint_draws(structure):
-    """4,000 draws against a mixture of 256: five standard errors of both, 24 or 36 numbers, false alarm below 1e-4."""
+    """400 draws against a mixture of 256: five standard errors of both, 24 or 36 numbers, false alarm below 1e-4."""
     model = cases.two_layers()
     guide = STRUCTURES[structure](model)
     fit = lfm.fit(model, cases.rows_of(model), lfm.SVI(guide, steps=5), seed=0, progress=False)
-    draws = fit.sample_posterior(draws=1000)
+    draws = fit.sample_posterior(draws=400)
     name = "z2" if structure == "bottom-up" else "z1"
     law, seen = fit.posterior()[name], draws[name]
-    error = seen.std(0) * (1 / 1000 + 1 / 256) ** 0.5
+    error = seen.std(0) * (1 / 400 + 1 / 256) ** 0.5
     assert ((law.mean - seen.mean(0)).abs() < 5 * error).all()
 
 
@@ -251,3 +255,255 @@ def test_a_product_of_experts_is_recorded_with_views_missing(covariance, replay)
         return rows
 
     agree(make, holed)
+
+
+# Refined for each row --------------------------------------------------------------------------------------
+
+
+def untrained(factor, steps, **options):
+    """A fit of a linear Gaussian model in float64 whose guide has never been trained, refined at evaluation."""
+    views = Views({"x": torch.randn(5, 2).double()})
+    guide = lfm.Refined(lfm.Guide(views.model, z=factor), steps=steps, **options)
+    rows = {"x": views.model.sample(40, seed=0)["x"]}
+    fit = lfm.fit(views.model, rows, lfm.SVI(guide, steps=1, learning_rate=1e-12), seed=0, progress=False)
+    return views, rows, fit
+
+
+def gaps(views, rows, law):
+    """log p(x) − L = KL(q ‖ p(z | x)) of each row, exactly."""
+    law = dist.MultivariateNormal(law.mean, getattr(law, "covariance_matrix", torch.diag_embed(law.variance)))
+    return torch.distributions.kl_divergence(law, dist.MultivariateNormal(*views.posterior(rows)))
+
+
+def test_refined_to_the_end_a_full_guide_is_exact_and_a_diagonal_one_pays_what_mean_field_must():
+    torch.manual_seed(1)
+    for covariance in (lfm.Full(), lfm.Diagonal()):
+        views, rows, fit = untrained(
+            lfm.Gaussian(covariance=covariance, network=lfm.MLP(6)), steps=300, learning_rate=0.2
+        )
+        precision = torch.eye(2).double() + views.precision("x")
+        least = 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+        least = torch.zeros(()).double() if isinstance(covariance, lfm.Full) else least
+        torch.testing.assert_close(gaps(views, rows, fit.posterior()), least.expand(40), rtol=0, atol=2e-3)
+
+
+def test_more_steps_bring_each_row_nearer_and_none_is_the_guide_itself():
+    views, rows, fit = untrained(lfm.Gaussian(network=lfm.MLP(6)), steps=0)
+    refined, found = fit.guide, []
+    fit.guide = refined.proposal
+    proposed, bound = fit.posterior(), fit.bound()
+    for steps in (0, 1, 4, 16, 64):
+        fit.guide = lfm.Refined(refined.proposal, steps=steps, learning_rate=0.1)
+        found.append(gaps(views, rows, fit.posterior()))
+        if not steps:
+            assert torch.equal(fit.posterior().mean, proposed.mean) and torch.equal(fit.bound(), bound)
+    assert all(later.mean() < earlier.mean() for earlier, later in zip(found, found[1:], strict=False))
+    assert found[-1].mean() < 0.5 * found[0].mean()
+
+
+def test_a_row_keeps_its_proposal_where_steps_would_harm_it():
+    """Steps far too long: without the comparison the mean gap would be several times that of the proposal."""
+    views, rows, fit = untrained(lfm.Gaussian(network=lfm.MLP(6)), steps=3, learning_rate=50.0)
+    refined = gaps(views, rows, fit.posterior())
+    fit.guide = fit.guide.proposal
+    assert torch.equal(refined, gaps(views, rows, fit.posterior()))
+
+
+def test_refining_leaves_everything_as_it_was_and_works_without_gradients():
+    _, rows, fit = untrained(lfm.Gaussian(network=lfm.MLP(6)), steps=3)
+    parts = (fit.model, fit.guide)
+    before = copy.deepcopy([part.state_dict() for part in parts]), torch.get_rng_state()
+    modes = [[module.training for module in part.modules()] for part in parts]
+    with torch.no_grad():
+        first = fit.posterior(rows["x"])
+    assert torch.equal(first.mean, fit.posterior(rows["x"]).mean)
+    for part, state in zip(parts, before[0], strict=True):
+        assert all(torch.equal(value, part.state_dict()[name]) for name, value in state.items())
+        assert all(parameter.grad is None for parameter in part.parameters())
+    assert any(parameter.requires_grad for parameter in fit.guide.parameters())
+    assert torch.equal(before[1], torch.get_rng_state())
+    assert modes == [[module.training for module in part.modules()] for part in parts]
+    assert not pyro.get_param_store().keys()
+
+
+REFINED = {
+    "bottom-up": lambda: (model := cases.two_layers(), bottom_up(model)),
+    "ladder": lambda: (model := cases.two_layers(), ladder(model)),
+    "labels": lambda: (model := cases.two_layers_two_views(), cases.guide_for(model, cases.GUIDES["gaussian-full"])),
+    "discrete": lambda: (model := cases.latent_mixture(), cases.guide_for(model, cases.GUIDES["gaussian-full"])),
+    "constrained": lambda: (model := cases.GammaDirichlet(), cases.guide_for(model, cases.GUIDES["separate-sources"])),
+    "shared": lambda: (model := cases.SharedScale(), cases.guide_for(model, cases.GUIDES["shared-covariance"])),
+    "matrix": lambda: (
+        model := lfm.Model(z=lfm.StandardNormal((2, 2)), x=lfm.Gaussian((2, 2), mean=lfm.MLP(6))),
+        lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.LowRank(1), network=lfm.MLP(6))),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFINED)
+def test_guides_of_every_structure_can_be_refined(name):
+    """The 30 steps win far more than the error of 300 draws of each of 12 rows."""
+    model, guide = REFINED[name]()
+    guide, rows = lfm.Refined(guide, steps=30), cases.rows_of(model)
+    fit = lfm.fit(model, rows, lfm.SVI(guide, steps=2, batch_size=5), seed=0, progress=False)
+    laws = fit.posterior(rows)
+    for latent, law in (laws if isinstance(laws, dict) else {"z": laws}).items():
+        assert law.batch_shape == ((cases.N,) if model.latents[latent].per_row else ())
+        assert law.log_prob(law.sample()).isfinite().all()
+    batch, refined = fit.batch_of(rows)
+    found = [lfm.ELBO(particles=300).bound(model, q, batch).per_row.mean() for q in (guide.proposal, refined)]
+    assert found[1] > found[0]
+    lfm.testing.check_guide(guide, model)
+    assert "refined for each row by 30 steps" in lfm.describe(model, guide)
+
+
+def test_what_cannot_be_refined_is_refused_in_words():
+    model = cases.plain()
+    with pytest.raises(lfm.DeclarationError, match="takes a lfm.Guide"):
+        lfm.Refined(cases.HandGuide())
+    with pytest.raises(lfm.DeclarationError, match="optimised for each row as it is"):
+        lfm.Refined(lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow())))
+    with pytest.raises(lfm.DeclarationError, match="ProductOfExperts has no sources"):
+        lfm.Refined(lfm.Guide(model, z=lfm.ProductOfExperts(network=lfm.MLP(6))))
+    with pytest.raises(lfm.DeclarationError, match="steps of Refined"):
+        lfm.Refined(cases.guide_for(model, lfm.Gaussian), steps=-1)
+
+
+# Pyro's automatic guides of what all rows share --------------------------------------------------------------
+
+
+class Regression(lfm.PyroModel):
+    """x = T w + noise with correlated columns of T and a standard normal prior: conjugate, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        columns = torch.randn(40, 1, generator=generator) + 0.5 * torch.randn(40, 2, generator=generator)
+        self.register_buffer("columns", columns.double())
+
+    def forward(self, batch):
+        w = pyro.sample("w", dist.Normal(self.columns.new_zeros(2), 1.0).to_event(1))
+        with batch.plate():
+            pyro.sample("x", dist.Normal((self.columns[batch.index] * w).sum(-1), 0.5), obs=batch["x"])
+
+    def posterior(self, x):
+        precision = torch.eye(2).double() + self.columns.T @ self.columns / 0.25
+        return dist.MultivariateNormal(
+            torch.linalg.solve(precision, self.columns.T @ x / 0.25), precision_matrix=precision
+        )
+
+    def evidence(self, x):
+        """log p(x) / N."""
+        covariance = self.columns @ self.columns.T + 0.25 * torch.eye(40).double()
+        return dist.MultivariateNormal(torch.zeros(40).double(), covariance).log_prob(x) / 40
+
+
+@pytest.mark.parametrize("kind", [AutoMultivariateNormal, AutoNormal])
+def test_automatic_guides_reach_the_evidence_or_miss_it_by_what_mean_field_must(kind):
+    """The bound is within six standard errors of 4,000 draws of evidence − KL(q ‖ p) / N: false alarm below 1e-8."""
+    model = Regression()
+    x = model.columns @ torch.tensor([1.0, -1.0]).double() + 0.5 * torch.randn(40).double()
+    exact = model.posterior(x)
+    svi = lfm.SVI(
+        kind(model),
+        objective=lfm.ELBO(particles=4, gradient="sticking-the-landing"),
+        steps=400,
+        batch_size=40,
+        learning_rate=0.05,
+        schedule=lambda fraction: 1 - fraction,
+        engine="eager",
+    )
+    fit = lfm.fit(model, x, svi, seed=0, progress=False)
+    law, precision = fit.posterior(), exact.precision_matrix
+    least = 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+    covariance = getattr(law, "covariance_matrix", law.variance.diag())
+    gap = torch.distributions.kl_divergence(dist.MultivariateNormal(law.mean, covariance), exact).detach()
+    assert float(gap) == pytest.approx(0.0 if kind is AutoMultivariateNormal else least.item(), abs=0.02)
+    found = []
+    for objective in (lfm.ELBO(kl="monte-carlo"), lfm.ELBO(gradient="sticking-the-landing")):
+        draws = objective.__class__(particles=4000, kl=objective.kl, gradient=objective.gradient)
+        found.append(draws.bound(fit.model, fit.guide, lfm.Batch(x)).per_row.mean())
+    spread = torch.stack(
+        [lfm.ELBO().bound(model, fit.guide, lfm.Batch(x)).per_row.mean() for _ in range(100)]
+    ).std()
+    for bound in found:
+        assert abs(bound - (model.evidence(x) - gap / 40)) < 6 * spread / 4000**0.5 + 1e-6
+
+
+@pytest.mark.parametrize("objective", cases.OBJECTIVES)
+@pytest.mark.parametrize("kind", [AutoMultivariateNormal, AutoNormal])
+def test_a_joint_law_of_what_rows_share_serves_every_objective(kind, objective):
+    model = cases.bayesian_factors()
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=kind)
+    before = [parameter.detach().clone() for parameter in guide.parameters()]
+    svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
+    if objective in cases.REFUSALS and "bayesian-factors" in cases.REFUSALS[objective]:
+        with pytest.raises(lfm.DeclarationError, match="x.weight"):
+            lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
+        return
+    fit = lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
+    assert torch.tensor([record["bound"] for record in fit.history]).isfinite().all()
+    assert all(not torch.equal(a, b) for a, b in zip(before, guide.parameters(), strict=True))
+
+
+KINDS = {
+    "multivariate": AutoMultivariateNormal,
+    "low-rank": lambda model: AutoLowRankMultivariateNormal(model, rank=2),
+    "independent": AutoNormal,
+    "point": AutoDelta,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_joint_law_of_what_rows_share_keeps_the_contract(kind, replay):  # noqa: F811
+    """Means within six standard errors of 300 draws, or of Pushforward's 4,000: false alarm below 1e-6."""
+
+    def make():
+        model = cases.bayesian_factors()
+        return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=KINDS[kind])
+
+    _, fit = agree(make, cases.rows_of)
+    draws, laws = fit.sample_posterior(draws=300), fit.posterior()
+    for name, latent in fit.model.latents.items():
+        law = laws[name]
+        assert law.batch_shape == ((cases.N,) if latent.per_row else ()) and law.event_shape == latent.shape
+        error = draws[name].std(0) * (1 / 300 + 1 / 4000) ** 0.5 + 1e-5
+        assert ((draws[name].mean(0) - law.mean).abs() < 6 * error).all(), name
+    lfm.testing.check_guide(fit.guide, fit.model)
+    assert "jointly" in lfm.describe(fit.model, fit.guide)
+    twin = make()[1]
+    twin.load_state_dict(fit.guide.state_dict())
+    for other in (twin, copy.deepcopy(fit.guide)):
+        bounds = []
+        for guide in (fit.guide, other):
+            torch.manual_seed(1)
+            bounds.append(lfm.ELBO().bound(fit.model, guide, lfm.Batch(cases.rows_of(fit.model))).per_row)
+        assert torch.equal(*bounds)
+
+
+def test_the_bound_of_an_automatic_guide_is_that_of_pyro():
+    """4,000 draws each, within six of their standard errors: false alarm below 1e-8."""
+    model = cases.SharedScale()
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=AutoMultivariateNormal)
+    batch = lfm.Batch(cases.rows_of(model))
+    trace = pyro.infer.Trace_ELBO(num_particles=200, vectorize_particles=True, max_plate_nesting=1)
+    with torch.no_grad():
+        ours = [lfm.ELBO(particles=200).bound(model, guide, batch).per_row.mean() for _ in range(20)]
+        theirs = [torch.tensor(-trace.loss(model, guide, batch) / cases.N) for _ in range(20)]
+    ours, theirs = torch.stack(ours), torch.stack(theirs)
+    assert (ours.mean() - theirs.mean()).abs() < 6 * ((ours.var() + theirs.var()) / 20).sqrt()
+    pyro.clear_param_store()
+
+
+def test_automatic_guides_that_cannot_be_are_refused_in_words():
+    model = cases.plain()
+    with pytest.raises(
+        lfm.DeclarationError, match="AutoNormal cannot serve z, which each row has for itself"
+    ):
+        lfm.fit(model, cases.rows_of(model), lfm.SVI(AutoNormal(model), steps=1), progress=False)
+    with pytest.raises(lfm.DeclarationError, match="no further latent that all rows share"):
+        lfm.Guide(model, z=lfm.Gaussian(), shared=AutoNormal)
+    model = cases.bayesian_factors()
+    for wrong in (AutoNormal(model), 3, lambda model: None):
+        with pytest.raises(lfm.DeclarationError, match="shared must be a class of pyro.infer.autoguide"):
+            lfm.Guide(model, z=lfm.Gaussian(), shared=wrong)

@@ -7,6 +7,7 @@ from math import e, pi
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from torch.distributions import (
     Gamma,
     Independent,
@@ -91,6 +92,8 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     if isinstance(q, Pinned):
         found = kl_closed_form(q.law, p)
         return None if found is None else torch.where(q.known, -p.log_prob(q.value), found)
+    if isinstance(q, Delta):
+        return None  # the formula that Pyro registers leaves its log_density out
     for moments in (gaussian_moments, _log_moments):
         gaussian_q, gaussian_p = moments(q), moments(p)
         if gaussian_q is not None and gaussian_p is not None:

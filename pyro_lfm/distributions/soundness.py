@@ -6,6 +6,7 @@ from math import log, pi
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 
 from pyro_lfm.distributions.supports import entrywise, from_reals
 
@@ -41,6 +42,8 @@ def law_faults(law: Any) -> list[str]:
         return [f"log_prob must have shape {tuple(law.batch_shape)}; got {tuple(log_prob.shape[1:])}"]
     if not bool(log_prob.isfinite().all()):
         return ["log_prob of its own draws is not finite"]
+    if isinstance(law, Delta):
+        return []  # a point, or a function of other draws, whose log_density is none of its own
     if support.is_discrete:
         return _frequency_faults(draws, log_prob, len(law.event_shape))
     carry = from_reals(support)

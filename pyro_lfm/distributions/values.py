@@ -1,4 +1,4 @@
-"""The values of discrete laws that have few."""
+"""What is a law, and the values of discrete ones that have few."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import itertools
 from typing import Any
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+
+
+def is_law(value: Any) -> bool:
+    """Whether it is a distribution that Pyro can sample from; those of torch.distributions alone are not."""
+    return isinstance(value, TorchDistributionMixin)
 
 
 def all_values(law: Any, most: int = 256) -> torch.Tensor | None:

@@ -1,9 +1,9 @@
 """Factors: conditional distributions p(value | parents), the one kind of part that models and guides are made of."""
 
 from pyro_lfm.factors.covariate import Covariate
-from pyro_lfm.factors.factor import Factor, Prior, is_law
+from pyro_lfm.factors.factor import Factor, Prior
 from pyro_lfm.factors.groups import PerGroup
 from pyro_lfm.factors.named import Factors
 from pyro_lfm.factors.words import source_words
 
-__all__ = ["Covariate", "Factor", "Factors", "PerGroup", "Prior", "is_law", "source_words"]
+__all__ = ["Covariate", "Factor", "Factors", "PerGroup", "Prior", "source_words"]

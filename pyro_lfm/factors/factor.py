@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 from torch.func import functional_call
 
@@ -27,11 +26,6 @@ from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.words import source_words
 from pyro_lfm.variables import Code, Variable
-
-
-def is_law(value: Any) -> bool:
-    """Whether it is a distribution that Pyro can sample from; those of torch.distributions alone are not."""
-    return isinstance(value, TorchDistributionMixin)
 
 
 class Factor(nn.Module):
@@ -252,11 +246,8 @@ class Factor(nn.Module):
         context = self.context(parents)
         raw = {name: part(context, index) for name, part in self.parts.items()}
         if "network" in raw:
-            trunk = raw.pop("network")
-            if isinstance(self.parts["network"], Table):
-                raw.update(shapes.split_flat(trunk, self._heads))
-            else:
-                raw.update(shapes.split_heads(trunk, self._heads))
+            split = shapes.split_flat if isinstance(self.parts["network"], Table) else shapes.split_heads
+            raw.update(split(raw.pop("network"), self._heads))
         natural = {name: self.natural(name, value) for name, value in raw.items()}
         by_name = dict(zip(self._parents, parents, strict=True))
         for parameter, parent in self.named.items():
@@ -280,7 +271,11 @@ class Factor(nn.Module):
 
     @property
     def tables(self) -> list[Table]:
-        return [part for part in self.parts.values() if isinstance(part, Table)]
+        return [part for part in self.parts.modules() if isinstance(part, Table)]
+
+    def part_shape(self, name: str) -> torch.Size:
+        """The shape of what a part gives for each row."""
+        return shapes.trunk_shape(self._heads) if name == "network" else self.raw_shape(name)
 
     def coded(self, code: Code) -> Factor:
         """The same declaration, whose values networks read by this code."""

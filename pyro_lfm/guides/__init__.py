@@ -3,5 +3,6 @@
 from pyro_lfm.guides.exact import ExactPosterior, FactorisedPosterior
 from pyro_lfm.guides.guide import Guide
 from pyro_lfm.guides.program import AnyGuide, PyroGuide, as_guide
+from pyro_lfm.guides.refined import Refined
 
-__all__ = ["AnyGuide", "ExactPosterior", "FactorisedPosterior", "Guide", "PyroGuide", "as_guide"]
+__all__ = ["AnyGuide", "ExactPosterior", "FactorisedPosterior", "Guide", "PyroGuide", "Refined", "as_guide"]

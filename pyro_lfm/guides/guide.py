@@ -22,8 +22,9 @@ from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors
 from pyro_lfm.families import Gaussian
+from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.message import Priors
-from pyro_lfm.guides.program import AnyGuide
+from pyro_lfm.guides.program import AnyGuide, PyroGuide
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import in_order
@@ -39,17 +40,19 @@ class Guide(AnyGuide):
     every observed variable. A family over the reals is carried onto a constrained latent's support by
     ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
     may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
-    in ``Guide(model, z=..., **{"x.weight": ...})``.
+    in ``Guide(model, z=..., **{"x.weight": ...})``; to give all that rows share one joint law, use ``shared``.
 
     Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
     Args:
-    model: the model; it is looked into, not kept.
-    factors: latent name=factor, the event size left out.
+        model: the model; it is looked into, not kept.
+        shared: a class of ``pyro.infer.autoguide`` such as ``AutoMultivariateNormal``, or a function model -> AutoGuide,
+            for all latents without a factor that rows share, jointly.
+        factors: latent name=factor, the event size left out.
 
     Raises:
-    DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
-    ShapeError: a network whose sizes do not fit.
+        DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
+        ShapeError: a network whose sizes do not fit.
 
     >>> from pyro_lfm.families import Gaussian
     >>> from pyro_lfm.model import Model
@@ -61,22 +64,31 @@ class Guide(AnyGuide):
     torch.Size([3, 2])
     """
 
-    def __init__(self, model: Any, **factors: Factor):
+    def __init__(self, model: Any, *, shared: Any = None, **factors: Factor):
         super().__init__()
+        if isinstance(shared, Factor):  # of a latent that is called so
+            factors, shared = {"shared": shared, **factors}, None
         sites = as_model(model).sites
+        # What the joint law serves.
+        self.jointly = [n for n, v in sites.latents.items() if shared and not v.per_row and n not in factors]
         for name, variable in sites.latents.items():
             point = as_model(model).point(name)
-            if point is not None and name not in factors:
+            if point is not None and name not in (*factors, *self.jointly):
                 factors[name] = _of_parameter(variable, point)
-        self._check(sites.latents, sites.observed, factors)
+        self._check(
+            {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
+        )
         self.observed = dict(sites.observed)
         self.latents = {name: sites.latents[name] for name in sites.latents}
-        given = {name: self._given(name, factors[name]) for name in self.latents}
+        given = {n: () if n in self.jointly else self._given(n, factors[n]) for n in self.latents}
         self.given = given
-        self.priors = Priors(as_model(model), [name for name in self.latents if factors[name].times_prior])
+        self.priors = Priors(
+            as_model(model), [name for name, factor in factors.items() if factor.times_prior]
+        )
         # What the law of each latent reads: its factor's parents, and those of the prior that a message multiplies.
         self.wiring = {n: tuple(dict.fromkeys((*g, *self.priors.reads.get(n, ())))) for n, g in given.items()}
-        self.order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
+        order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
+        self.order = [name for name in order if name not in self.jointly]
         self.factors = Factors()
         # Which factors are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
@@ -94,6 +106,10 @@ class Guide(AnyGuide):
                 )
             self.carried[name] = self._is_carried(name, parents)
         promote(self)
+        if shared is not None:
+            self.joint = PyroGuide(joint_guide(shared, as_model(model), self.jointly))
+            with isolated(Stream(0)):
+                self.joint.settle(prototype(as_model(model)))
         self.to(as_model(model).dtype)
         for name in self.priors:
             self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
@@ -195,6 +211,9 @@ class Guide(AnyGuide):
         strict = [self.given[name] for name in self.order if not self.factors[name].reads_masks]
         return set(itertools.chain.from_iterable(strict)) & set(self.observed)
 
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        return self.joint.known_marginals(batch) if self.jointly else {}
+
     def latent_descendants(self, name: str) -> set[str] | None:
         found: set[str] = set()
         for other in self.order:
@@ -243,7 +262,7 @@ class Guide(AnyGuide):
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
-        values: dict[str, torch.Tensor] = {}
+        values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
         shared = [name for name in self.order if not self.latents[name].per_row]
         for name in shared:
             values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))

@@ -10,6 +10,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.mixture import mixture_over_draws
+from pyro_lfm.guides.automatic import is_automatic
 from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.runtime import Stream, isolated
 
@@ -44,5 +45,7 @@ def marginals(
 
 def _reads_latents(guide: AnyGuide, name: str, latents: list[str]) -> bool:
     parents = guide.latent_parents(name)
+    if is_automatic(getattr(guide, "program", None)) or name in getattr(guide, "jointly", ()):
+        return True
     # Of a program all that is known is the order: only the first latent surely reads none.
     return name != latents[0] if parents is None else bool(parents & set(latents))

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.guides.automatic import automatic_laws, check_shared, is_automatic
 from pyro_lfm.programs import HandWritten, Program
 
 
@@ -57,7 +58,23 @@ class PyroGuide(HandWritten, AnyGuide):
     ...             pyro.sample("z", dist.Normal(self.net(batch["x"]), 0.1).to_event(1))
     >>> len(list(Point().parameters()))
     2
+
+    One of Pyro's automatic guides, such as ``AutoMultivariateNormal(model)``, serves latents that all rows share; its
+    parameters are made when it first meets data. With latents of rows too see ``shared`` of ``Guide``.
     """
+
+    def settle(self, batch: Batch) -> None:
+        super().settle(batch)
+        check_shared(getattr(self, "program", None))
+
+    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+        return automatic_laws(getattr(self, "program", None))
+
+    def describe(self) -> str:
+        program = getattr(self, "program", None)
+        return (
+            f"pyro.infer.autoguide.{type(program).__name__}" if is_automatic(program) else super().describe()
+        )
 
 
 def as_guide(guide: Any) -> AnyGuide:

@@ -12,10 +12,11 @@ from pyro_lfm.closed_form.form import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError
-from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.imputation import Imputation, impute
 from pyro_lfm.inference.reconstruction import reconstruct
+from pyro_lfm.inference.refinement import refine
 from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel
@@ -122,19 +123,23 @@ class Fit:
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
     def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
-        """The rows as one batch, and the guide that serves them: of ``PerRow`` tables, a copy optimised for these rows."""
+        """The rows as one batch, and the guide that serves them: a copy that is optimised for them where it is
+        ``Refined`` or has ``PerRow`` tables.
+        """
         table = self._table if data is None else table_for(self.model, data, self.guide.needs)
         index = torch.arange(len(table))
         device = self.model.device
         batch = Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
-        if data is None:
-            return batch, self.guide
-        if self.model.tables:
+        if data is not None and self.model.tables:
             raise DataError(
                 "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "
                 "out, for the rows that were fitted"
             )
-        return batch, fit_rows(self.model, self.guide, batch) if self.guide.tables else self.guide
+        if isinstance(self.guide, Refined):
+            return batch, refine(self.model, self.guide, batch)
+        if data is None or not self.guide.tables:
+            return batch, self.guide
+        return batch, fit_rows(self.model, self.guide, batch)
 
     def _draws(self, batch: Batch, guide: AnyGuide, draws: int, seed: int) -> dict[str, torch.Tensor]:
         found: dict[str, list[torch.Tensor]] = {name: [] for name in self.model.latents}

@@ -42,22 +42,29 @@ def fit_rows(
         table.resize(batch.total)
         if start is not None:
             table.rows.data = start[k].clone()
-    with torch.enable_grad():
-        _optimise(model, guide, batch, steps, seed)
+    rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps))
+    climb(model, guide, batch, rates, seed, "PerRow(learning_rate=...)")
     return guide
 
 
-def _optimise(model: AnyModel, guide: AnyGuide, batch: Batch, steps: int, seed: int) -> None:
+def climb(
+    model: AnyModel, guide: AnyGuide, batch: Batch, rates: torch.Tensor, seed: int, option: str
+) -> None:
+    """Steps of row-wise Adam for the guide's tables, whatever the caller's gradient mode.
+
+    Args:
+        rates: what multiplies the learning rate at each step.
+        option: the argument that sets the learning rate, in words.
+    """
     engine = Eager(Setup(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device), batch.total))
-    rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps))
     # Near the exact posterior this gradient has no noise.
     objective = ELBO(particles=2, gradient="sticking-the-landing")
-    with closing(engine), engine.session():
+    with torch.enable_grad(), closing(engine), engine.session():
         for rate in rates.tolist():
             try:
                 engine.step_on(batch, objective, rate, "guide")
             except NotFinite:
                 raise TrainingError(
                     "the bound of rows not seen in training is not finite while their own parameters are optimised: a "
-                    "lower PerRow(learning_rate=...), or scaled data"
+                    f"lower {option}, or scaled data"
                 ) from None

@@ -49,6 +49,8 @@ def with_values(trace: Any, change: Callable[[dict[str, Any]], Tensor]) -> Any:
     changed = trace.copy()
     for name, site in latent_sites(trace).items():
         changed.nodes[name] = {**site, "value": change(site)}
+        for drawn in site.get("auxiliary", ()):
+            changed.nodes[drawn["name"]] = {**drawn, "value": change(drawn)}
     return changed
 
 
@@ -140,7 +142,10 @@ class Run:
     def log_q(self, name: str, laws: Sites | None = None) -> Tensor:
         """Args: laws: the guide's sites to take it from, such as those of ``held``."""
         site = (self.q if laws is None else laws)[name]
-        return self.rows.reduce(site["fn"].log_prob(site["value"]), self.q[name])
+        term = self.rows.reduce(site["fn"].log_prob(site["value"]), self.q[name])
+        for drawn in site.get("auxiliary", ()):
+            term = term + self.rows.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
+        return term
 
     # The guide once more, at the same draws ----------------------------------------------------------------
 
@@ -165,6 +170,10 @@ class Run:
         seen = with_values(
             self.traces[1], lambda site: site["value"].detach() if site["name"] in known else site["value"]
         )
+        for name, site in self.q.items():
+            for drawn in site.get("auxiliary", ()):
+                value = drawn["value"].detach() if name in known else drawn["value"]
+                seen.nodes[drawn["name"]] = {**drawn, "value": value}
         with poutine.block(hide_types=["param"]), _HeldParameters():
             return self._again(call, seen)
 

@@ -1,0 +1,105 @@
+"""Pyro's automatic guides (``pyro.infer.autoguide``) for latents that all rows share: what they are, as distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoGuide, AutoGuideList, AutoNormal
+from torch.distributions import Transform, biject_to
+from torch.distributions.transforms import ReshapeTransform
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.kl import gaussian_moments
+from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.supports import is_real
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.model import AnyModel
+
+
+def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -> AutoGuide:
+    """The automatic guide of some latents of a model.
+
+    Args:
+        make: a class of ``pyro.infer.autoguide``, or a function model -> AutoGuide.
+    """
+    if not names:
+        raise DeclarationError("shared= is given, but the model has no further latent that all rows share")
+    guide = (
+        None
+        if isinstance(make, AutoGuide) or not callable(make)
+        else make(poutine.block(model, expose=names))
+    )
+    if not isinstance(guide, AutoGuide):
+        raise DeclarationError(
+            "shared must be a class of pyro.infer.autoguide such as AutoMultivariateNormal, or a function model -> "
+            f"AutoGuide; got {make!r}"
+        )
+    return guide
+
+
+def prototype(model: AnyModel) -> Batch:
+    """Two rows that the model draws, on which an automatic guide makes its parameters."""
+    rows = model.sample(2, seed=0)
+    return Batch({name: rows[name] for name in model.observed})
+
+
+def is_automatic(guide: Any) -> bool:
+    """Whether it is one of Pyro's automatic guides."""
+    return isinstance(guide, AutoGuide)
+
+
+def check_shared(guide: Any) -> None:
+    """An automatic guide has parameters for each row of a batch: it cannot serve latents of rows."""
+    if not is_automatic(guide) or guide.prototype_trace is None:
+        return
+    sites = dict(guide.prototype_trace.iter_stochastic_nodes())
+    for name, site in sites.items():
+        if any(frame.name == "rows" for frame in site["cond_indep_stack"]):
+            raise DeclarationError(
+                f"{type(guide).__name__} cannot serve {name}, which each row has for itself: use lfm.Guide(model, "
+                f"{name}=lfm.Gaussian(network=...), shared={type(guide).__name__}) for the latents that rows share"
+            )
+
+
+def automatic_laws(guide: Any) -> dict[str, Any]:
+    """The law of each latent by itself, where the automatic guide is a Gaussian before latents are constrained."""
+    if isinstance(guide, AutoGuideList):
+        return {name: law for part in guide for name, law in automatic_laws(part).items()}
+    if not isinstance(guide, AutoGuide) or guide.prototype_trace is None:
+        return {}
+    sites = dict(guide.prototype_trace.iter_stochastic_nodes())
+    if isinstance(guide, AutoDelta):
+        return {n: dist.Delta(v, event_dim=sites[n]["fn"].event_dim) for n, v in guide.median().items()}
+    if isinstance(guide, AutoNormal):
+        found = {}
+        for name, site in sites.items():
+            loc, scale = guide._get_loc_and_scale(name)
+            found[name] = _onto(dist.Normal(loc, scale).to_event(loc.dim()), site["fn"].support, [])
+        return found
+    moments = gaussian_moments(guide.get_posterior()) if isinstance(guide, AutoContinuous) else None
+    if moments is None:
+        return {}
+    found, start = {}, 0
+    for name, site in sites.items():
+        shape = guide._unconstrained_shapes[name]
+        part = slice(start, start := start + shape.numel())
+        if moments.tril is None:
+            flat = dist.Normal(moments.loc[part], moments.scale[part]).to_event(1)  # type: ignore[index]
+        else:
+            # Rows of L make the covariance of these entries whatever stands in them: Σ_kk = L_k L_kᵀ.
+            rows = moments.tril[part]
+            flat = dist.MultivariateNormal(moments.loc[part], rows @ rows.mT, validate_args=False)
+        reshape = [] if len(shape) == 1 else [ReshapeTransform(torch.Size((shape.numel(),)), shape)]
+        found[name] = _onto(flat, site["fn"].support, reshape)
+    return found
+
+
+def _onto(law: Any, support: Any, reshape: list[Transform]) -> Any:
+    """A Gaussian carried onto the support of its latent, by the maps that Pyro's guides take."""
+    if is_real(support):
+        return Pushforward(law, reshape) if reshape else law
+    return Pushforward(law, [*reshape, biject_to(support)], onto=support)
