@@ -12,7 +12,8 @@ from pyro_lfm import shapes
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.program import AnyGuide, Guide
+from pyro_lfm.guides.guide import Guide
+from pyro_lfm.guides.program import AnyGuide
 
 
 class Refined(AnyGuide):
