@@ -170,8 +170,8 @@ def table(results: dict[str, list[dict]], args: argparse.Namespace) -> str:
             cells.append(f"{values.mean():.{digits}f}{spread}" if len(values) else "–")
         lines.append(" | ".join(cells))
     notes = [
-        f"{SERIES} series of {ROWS} times, two factors, noise of standard deviation {NOISE:g}: on average no method can miss by "
-        f"less; the stretch from {GAP[0]:g} to {GAP[1]:g} and a tenth of the other entries are hidden.",
+        f"{SERIES} series of {ROWS} times, two factors, noise of standard deviation {NOISE:g}: on average no method can "
+        f"miss by less; the stretch from {GAP[0]:g} to {GAP[1]:g} and a tenth of the other entries are hidden.",
         f"Root mean square error; log density in nats per entry; means over {args.seeds} simulated data sets, ± one "
         f"standard error. {args.steps} steps of 50 rows.",
     ]
