@@ -119,7 +119,7 @@ def _zuko_flows() -> Any:
         raise ImportError("flows of zuko need zuko: pip install 'pyro_lfm[flows]'") from error
     finally:
         pyro.settings.set(validate_distributions_torch=validated)
-        law.arg_constraints = constraints
+        law.arg_constraints = constraints  # type: ignore[method-assign]
 
 
 class Flow(Factor):
@@ -177,7 +177,8 @@ class Flow(Factor):
         super().__init__(event, sources, given=given, network=network)
         self.context_size = whole("context_size", context_size)
         self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
-        self._flow = (flow,)
+        # In a tuple, as the sources: it is a declaration, and no part of this module.
+        self._flow: tuple[Callable[[int, int], Any]] = (flow,)
 
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size((self.context_size,)) if parameter == "context" else self.shape
@@ -216,6 +217,7 @@ def _checked(name: str, made: Any) -> Any:
         raise DeclarationError(
             f"{name}: flow must give a flow of zuko, which has a transform and a base; it gave {type(made).__name__}"
         )
-    if not is_real(made.base(None).support):
+    base: Any = made.base
+    if not is_real(base(None).support):
         raise DeclarationError(f"{name}: flow must be one over the reals; {type(made).__name__} is not")
     return made
