@@ -118,7 +118,7 @@ def measure_correlated(args) -> dict:
     found = {}
     for name, factor in guides_of_correlated().items():
         objective = lfm.ELBO(gradient="sticking-the-landing", particles=2)
-        fit, seconds = fit_one(model, factor, x, objective, args, steps=2000, rate=0.03)
+        fit, seconds = fit_one(model, factor, x, objective, args, steps=800, rate=0.05)
         torch.manual_seed(args.seed)
         with torch.no_grad():
             draws = lfm.ELBO(particles=200, kl="monte-carlo").bound(model, fit.guide, lfm.Batch(x)).per_row
@@ -157,7 +157,7 @@ def measure_two_modes(args) -> tuple[dict, dict[str, lfm.Fit]]:
     apart = x[:, 0] > 1.5  # rows whose modes are apart
     for name, factor in guides_of_two_modes().items():
         objective = lfm.ELBO(particles=8, kl_weight=falling)
-        fits[name], seconds = fit_one(model, factor, x, objective, args, steps=3000, rate=0.01)
+        fits[name], seconds = fit_one(model, factor, x, objective, args, steps=2000, rate=0.01)
         log_q = densities(fits[name].posterior(x), len(x))
         q = log_q.exp()
         gaps = exact - torch.where(q > 0, q * (joint - log_q), 0.0).sum(0) * step
