@@ -26,7 +26,7 @@ import torch
 import pyro_lfm as lfm
 from pyro_lfm import plots
 
-LATENT, FEATURES, ROWS = 6, 10, 200
+LATENT, FEATURES, ROWS = 4, 8, 100
 VARIANCE = 0.16  # of x given z, in the model of two modes
 SHOWN = (0.4, 1.5, 3.0)  # the rows in the picture
 LEAST, MOST, POINTS = -4.0, 4.0, 2001  # the grid of the integrals
@@ -45,7 +45,7 @@ class Square(torch.nn.Module):
 def correlated(seed: int) -> tuple[lfm.Model, torch.Tensor, float]:
     """A model with its parameters held, rows drawn from it, and the gap of the best mean-field guide."""
     options = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
-    weight = torch.randn(FEATURES, LATENT, **options) + 2 * torch.randn(FEATURES, 1, **options)
+    weight = torch.randn(FEATURES, LATENT, **options) + torch.randn(FEATURES, 1, **options)
     noise = 0.3 + torch.rand(FEATURES, **options)
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(0.0))
     x = lfm.Gaussian(FEATURES, mean=mean, covariance=lfm.Diagonal(lfm.Fixed(noise)))
@@ -118,7 +118,7 @@ def measure_correlated(args) -> dict:
     found = {}
     for name, factor in guides_of_correlated().items():
         objective = lfm.ELBO(gradient="sticking-the-landing", particles=2)
-        fit, seconds = fit_one(model, factor, x, objective, args, steps=800, rate=0.05)
+        fit, seconds = fit_one(model, factor, x, objective, args, steps=1500, rate=0.03)
         torch.manual_seed(args.seed)
         with torch.no_grad():
             draws = lfm.ELBO(particles=200, kl="monte-carlo").bound(model, fit.guide, lfm.Batch(x)).per_row
@@ -157,7 +157,7 @@ def measure_two_modes(args) -> tuple[dict, dict[str, lfm.Fit]]:
     apart = x[:, 0] > 1.5  # rows whose modes are apart
     for name, factor in guides_of_two_modes().items():
         objective = lfm.ELBO(particles=8, kl_weight=falling)
-        fits[name], seconds = fit_one(model, factor, x, objective, args, steps=2000, rate=0.01)
+        fits[name], seconds = fit_one(model, factor, x, objective, args, steps=1500, rate=0.01)
         log_q = densities(fits[name].posterior(x), len(x))
         q = log_q.exp()
         gaps = exact - torch.where(q > 0, q * (joint - log_q), 0.0).sum(0) * step
