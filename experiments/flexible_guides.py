@@ -33,10 +33,7 @@ LEAST, MOST, POINTS = -4.0, 4.0, 2001  # the grid of the integrals
 
 
 class Square(torch.nn.Module):
-    """z ↦ z²; made like any network, from the sizes."""
-
-    def __init__(self, in_size: int, out_size: int):
-        super().__init__()
+    """z ↦ z², without parameters: a module is a source as it is."""
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return z.square()
@@ -56,7 +53,7 @@ def correlated(seed: int) -> tuple[lfm.Model, torch.Tensor, float]:
 
 
 def two_modes() -> tuple[lfm.Model, torch.Tensor]:
-    x = lfm.Gaussian(1, mean=Square, covariance=lfm.Isotropic(lfm.Fixed(VARIANCE)))
+    x = lfm.Gaussian(1, mean=Square(), covariance=lfm.Isotropic(lfm.Fixed(VARIANCE)))
     model = lfm.Model(z=lfm.StandardNormal(1), x=x).double()
     return model, torch.linspace(0.0, 4.0, 100, dtype=torch.float64)[:, None]
 
