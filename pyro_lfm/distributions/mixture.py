@@ -10,6 +10,7 @@ import torch
 from pyro.distributions.score_parts import ScoreParts
 
 from pyro_lfm.distributions.pairwise import log_prob_of_each
+from pyro_lfm.distributions.pushforward import Pushforward, drawn_moments
 
 
 class GaussianMixture(dist.MixtureSameFamily):
@@ -98,11 +99,18 @@ class DrawMixture(dist.TorchDistribution):
 
     @property
     def mean(self) -> torch.Tensor:
-        return self.law.mean.mean(0)
+        return drawn_moments(self.law, 1)[0] if self._is_drawn else self.law.mean.mean(0)
 
     @property
     def variance(self) -> torch.Tensor:
+        if self._is_drawn:
+            return drawn_moments(self.law, 1)[1]
         return self.law.variance.mean(0) + self.law.mean.var(0, correction=0)
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the moments of its parts are averages over draws, of which each part needs only a few."""
+        return isinstance(self.law, Pushforward) and not self.law.is_reshape
 
 
 def mixture_over_draws(law: Any) -> Any:

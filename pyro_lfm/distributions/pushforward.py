@@ -76,17 +76,8 @@ class Pushforward(dist.TransformedDistribution):
     def _moment(self, name: str) -> torch.Tensor:
         if self.is_reshape:
             return self.transforms[0](getattr(self.base_dist, name))
-        # In blocks: laws of many rows need not be held 4,000 times.
-        size = max(1, self.batch_shape.numel() * self.event_shape.numel())
-        block = min(_DRAWS, max(1, _BLOCK // size))
-        with Stream(0), torch.no_grad():
-            centre = self.sample()
-            total = squares = torch.zeros_like(centre)
-            for start in range(0, _DRAWS, block):
-                apart = self.sample(torch.Size((min(block, _DRAWS - start),))) - centre
-                total, squares = total + apart.sum(0), squares + apart.square().sum(0)
-        mean = total / _DRAWS
-        return centre + mean if name == "mean" else (squares / _DRAWS - mean.square()) * _DRAWS / (_DRAWS - 1)
+        mean, variance = drawn_moments(self)
+        return mean if name == "mean" else variance
 
     @property
     def mean(self) -> torch.Tensor:
@@ -95,3 +86,23 @@ class Pushforward(dist.TransformedDistribution):
     @property
     def variance(self) -> torch.Tensor:
         return self._moment("variance")
+
+
+def drawn_moments(law: Any, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of a law from 4,000 draws of a fixed seed, in blocks: laws of many rows are not held at once.
+
+    Args:
+        pooled: how many dimensions of its batch, from the left, are draws themselves and averaged over too.
+    """
+    copies, dims = law.batch_shape[:pooled].numel(), tuple(range(pooled + 1))
+    draws = -(-_DRAWS // copies)
+    block = min(draws, max(1, _BLOCK // max(1, law.batch_shape.numel() * law.event_shape.numel())))
+    with Stream(0), torch.no_grad():
+        centre = law.sample((1,)).mean(dims)
+        total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
+        for start in range(0, draws, block):
+            apart = law.sample((min(block, draws - start),)) - centre
+            total, squares = total + apart.sum(dims), squares + apart.square().sum(dims)
+    count = draws * copies
+    mean = total / count
+    return centre + mean, (squares / count - mean.square()) * count / (count - 1)
