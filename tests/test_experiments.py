@@ -116,6 +116,17 @@ def check_scaling(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"scaling"}
 
 
+def check_refinement(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == ["mean-field", "full covariance"]
+    assert all(math.isfinite(number) for number in numbers(results))
+    for guide in results.values():
+        proposed, refined = guide["bounds"].values()
+        assert refined["mean"] > proposed["mean"], "steps on the bound lowered it"
+        assert refined["mean"] < guide["log_p"], "a bound above what it bounds"
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
@@ -123,6 +134,7 @@ RUNS = {
     "benchmark_training": [([], check_training)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "refine_posteriors": [([], check_refinement)],
 }
 
 
