@@ -171,6 +171,17 @@ def check_clusters(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"clusters", "clusters_map"}
 
 
+def check_refinement(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == ["mean-field", "full covariance"]
+    assert all(math.isfinite(number) for number in numbers(results))
+    for guide in results.values():
+        proposed, refined = guide["bounds"].values()
+        assert refined["mean"] > proposed["mean"], "steps on the bound lowered it"
+        assert refined["mean"] < guide["log_p"], "a bound above what it bounds"
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 def check_series(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
@@ -195,6 +206,7 @@ RUNS = {
     "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
     "time_series": [([], check_series)],
+    "refine_posteriors": [([], check_refinement)],
 }
 
 

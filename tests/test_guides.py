@@ -353,7 +353,6 @@ def test_guides_of_every_structure_can_be_refined(name):
     batch, refined = fit.batch_of(rows)
     found = [lfm.ELBO(particles=300).bound(model, q, batch).per_row.mean() for q in (guide.proposal, refined)]
     assert found[1] > found[0]
-    lfm.testing.check_guide(guide, model)
     assert "refined for each row by 30 steps" in lfm.describe(model, guide)
 
 
@@ -431,10 +430,9 @@ def test_automatic_guides_reach_the_evidence_or_miss_it_by_what_mean_field_must(
 
 
 @pytest.mark.parametrize("objective", cases.OBJECTIVES)
-@pytest.mark.parametrize("kind", [AutoMultivariateNormal, AutoNormal])
-def test_a_joint_law_of_what_rows_share_serves_every_objective(kind, objective):
+def test_a_joint_law_of_what_rows_share_serves_every_objective(objective):
     model = cases.bayesian_factors()
-    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=kind)
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)), shared=AutoMultivariateNormal)
     before = [parameter.detach().clone() for parameter in guide.parameters()]
     svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
     if objective in cases.REFUSALS and "bayesian-factors" in cases.REFUSALS[objective]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pyro.distributions as dist
@@ -28,11 +29,8 @@ def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -
     """
     if not names:
         raise DeclarationError("shared= is given, but the model has no further latent that all rows share")
-    guide = (
-        None
-        if isinstance(make, AutoGuide) or not callable(make)
-        else make(poutine.block(model, expose=names))
-    )
+    a_maker = callable(make) and not isinstance(make, AutoGuide)
+    guide = make(poutine.block(model, expose=names)) if a_maker else None
     if not isinstance(guide, AutoGuide):
         raise DeclarationError(
             "shared must be a class of pyro.infer.autoguide such as AutoMultivariateNormal, or a function model -> "
@@ -77,7 +75,7 @@ def automatic_laws(guide: Any) -> dict[str, Any]:
     if isinstance(guide, AutoNormal):
         found = {}
         for name, site in sites.items():
-            loc, scale = guide._get_loc_and_scale(name)
+            loc, scale = attrgetter(name)(guide.locs), attrgetter(name)(guide.scales)
             found[name] = _onto(dist.Normal(loc, scale).to_event(loc.dim()), site["fn"].support, [])
         return found
     moments = gaussian_moments(guide.get_posterior()) if isinstance(guide, AutoContinuous) else None
@@ -85,7 +83,7 @@ def automatic_laws(guide: Any) -> dict[str, Any]:
         return {}
     found, start = {}, 0
     for name, site in sites.items():
-        shape = guide._unconstrained_shapes[name]
+        shape = biject_to(site["fn"].support).inv(site["value"]).shape
         part = slice(start, start := start + shape.numel())
         if moments.tril is None:
             flat = dist.Normal(moments.loc[part], moments.scale[part]).to_event(1)  # type: ignore[index]
@@ -93,7 +91,9 @@ def automatic_laws(guide: Any) -> dict[str, Any]:
             # Rows of L make the covariance of these entries whatever stands in them: Σ_kk = L_k L_kᵀ.
             rows = moments.tril[part]
             flat = dist.MultivariateNormal(moments.loc[part], rows @ rows.mT, validate_args=False)
-        reshape = [] if len(shape) == 1 else [ReshapeTransform(torch.Size((shape.numel(),)), shape)]
+        reshape: list[Transform] = (
+            [] if len(shape) == 1 else [ReshapeTransform(torch.Size((shape.numel(),)), shape)]
+        )
         found[name] = _onto(flat, site["fn"].support, reshape)
     return found
 
