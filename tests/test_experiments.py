@@ -116,6 +116,25 @@ def check_scaling(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"scaling"}
 
 
+def check_imputation(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    assert "proline" in printed and "count (integers" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    (kinds,) = results["tables"]["wine"]["kinds"]
+    assert kinds.keys() == {
+        "binary",
+        "categorical",
+        "continuous",
+        "count",
+        "ordinal",
+        "positive",
+        "all numbers",
+    }
+    for name, found in kinds.items():
+        assert found["error"] < found["baseline"], f"{name}: worse than the mean or the commonest value"
+    assert 0.8 < kinds["all numbers"]["covered"] < 0.99
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
@@ -123,6 +142,7 @@ RUNS = {
     "benchmark_training": [([], check_training)],
     "compare_guides": [([], check_comparison), (["--seeds", "2", "--latent", "3"], check_comparison)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "impute_tables": [([], check_imputation)],
 }
 
 

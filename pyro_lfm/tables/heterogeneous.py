@@ -113,8 +113,8 @@ def heterogeneous(
     learned, one for each column. Guides read numbers on a common scale and see which entries are missing.
 
     Args:
-        frame: (N rows); NaN, None and NA mean missing. Names that are no Python names are written with _, and the name z
-            gets one, as far as factors are concerned; ``print`` shows both.
+        frame: (N rows); NaN, None and NA mean missing. A factor whose column has no Python name, or a reserved
+            one or z, is called as near to it as can be; ``print`` shows both names.
         kinds: {column: kind}, or a factor of one entry, which reads the column in its own units (labels as codes 0, 1, ...).
         network: of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default: with weights that are inferred and not
             only learned, the intervals of few rows are honest. ``MLP(32)`` and the like bend, and overfit few rows.
@@ -188,7 +188,7 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
     named: dict[str, list[Column]] = {}
     for key, members in gathered.items():
         name = re.sub(r"\W", "_", str(members[0].name if len(members) == 1 else key))
-        name = f"_{name}" if not name or name[0].isdigit() else name
+        name = name if name[:1].isalpha() else f"column_{name.strip('_')}"
         # The latent that everyone calls z must find its name free.
         while name in RESERVED or name in named or name == "z" or not name.isidentifier():
             name += "_"
