@@ -42,7 +42,7 @@ def test_kinds_are_read_off_dtypes_and_values(gaps):
     assert {name: type(factor).__name__ for name, factor in table.factors.items()} == {
         "continuous": "Gaussian",
         "income": "LogNormal",
-        "visits": "NegativeBinomial",
+        "visits": "MeanNegativeBinomial",
         "member": "Bernoulli",
         "colour_of_eyes": "Categorical",
         "grade": "OrderedLogistic",

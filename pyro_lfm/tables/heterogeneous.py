@@ -102,8 +102,8 @@ def heterogeneous(
     - binary, two values: ``Bernoulli``;
     - categorical, labels: ``Categorical``;
     - ordinal, an ordered category or up to 10 different whole numbers: ``OrderedLogistic``;
-    - count, whole numbers from 0 with a variance of at least their mean: ``NegativeBinomial``, of which a Poisson is the
-      limit; whether counts are overdispersed *given z* cannot be told from the column alone;
+    - count, whole numbers from 0 with a variance of at least their mean: a negative binomial law of their mean, of which
+      a Poisson is the limit; whether counts are overdispersed *given z* cannot be told from the column alone;
     - positive, numbers above 0 that a log-normal fits better than a Gaussian does: ``LogNormal``, in units of the
       geometric mean;
     - continuous, all other numbers: ``Gaussian``, on the scale of mean 0 and variance 1.
@@ -130,7 +130,7 @@ def heterogeneous(
     >>> frame = pd.DataFrame({"age": [21, 34, None, 50, 81, 19, 44, 62, 28, 37, 55, 70], "sex": ["f", "m"] * 6})
     >>> table = heterogeneous(frame)
     >>> print(table)
-    age  count (integers 19..81), in age: NegativeBinomial
+    age  count (integers 19..81), in age: MeanNegativeBinomial
     sex  binary (two values: f, m), in sex: Bernoulli
     other kinds: lfm.heterogeneous(frame, kinds={'age': "continuous"}), or a factor in its place
     >>> table.decode(table.data).equals(frame)
