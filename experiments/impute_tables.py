@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--factors", type=int, default=4)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--engine", default="eager")
     parser.add_argument("--quick", action="store_true", help="wine alone, one seed, few steps")
     settings = parser.parse_args()
     if settings.quick:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,7 +53,11 @@ def _same(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-_TRANSFORMS = {None: _same, "log": torch.log, "log1p": torch.log1p}
+_TRANSFORMS: dict[str | None, Callable[[torch.Tensor], torch.Tensor]] = {
+    None: _same,
+    "log": torch.log,
+    "log1p": torch.log1p,
+}
 
 
 @dataclass(frozen=True)

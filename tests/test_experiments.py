@@ -182,6 +182,25 @@ def check_refinement(out, printed):
         assert refined["mean"] < guide["log_p"], "a bound above what it bounds"
 
 
+def check_imputation(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    assert "proline" in printed and "count (integers" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    (kinds,) = results["tables"]["wine"]["kinds"]
+    assert kinds.keys() == {
+        "binary",
+        "categorical",
+        "continuous",
+        "count",
+        "ordinal",
+        "positive",
+        "all numbers",
+    }
+    for name, found in kinds.items():
+        assert found["error"] < found["baseline"], f"{name}: worse than the mean or the commonest value"
+    assert 0.8 < kinds["all numbers"]["covered"] < 0.99
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 def check_series(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
@@ -207,6 +226,7 @@ RUNS = {
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
     "time_series": [([], check_series)],
     "refine_posteriors": [([], check_refinement)],
+    "impute_tables": [([], check_imputation)],
 }
 
 

@@ -111,8 +111,8 @@ def missing_part(law: Any, value: torch.Tensor, mask: torch.Tensor, name: str) -
 
         return completed(law.mean), completed(law.sample())
     if isinstance(law, Pushforward) and law.is_reshape:
-        flat = (tensor.flatten(tensor.dim() - events) for tensor in (value, mask))
-        mean, draw = missing_part(law.base_dist, *flat, name)
+        start = value.dim() - events
+        mean, draw = missing_part(law.base_dist, value.flatten(start), mask.flatten(start), name)
         return mean.reshape(draw.shape[:-1] + law.event_shape), draw.reshape(value.shape)
     if isinstance(law, torch.distributions.MixtureSameFamily):
         within = law.component_distribution

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.distributions import constraints
 
 from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.sources import Fixed, Learned
@@ -52,12 +53,27 @@ def _positive(columns: list[Column], rows: np.ndarray, network: Any, min_scale: 
     return LogNormal(len(columns), loc=network, scale=scale, min_scale=least).coded(_code(rows, "log"))
 
 
+class MeanNegativeBinomial(NegativeBinomial):
+    """A negative binomial law whose logits are ln(μ / exposure), so that its mean stays while r is learned, on a log scale.
+
+    From the r of a whole column to that of one given z it can be a factor of a thousand: one of softplus goes there by
+    steps of the learning rate. Beyond r = 10⁴ ln Γ is too coarse in single precision, and the law is near a Poisson.
+    """
+
+    constraints = {**NegativeBinomial.constraints, "total_count": constraints.positive}
+
+    def distribution(
+        self, total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None = None
+    ) -> Any:
+        r = total_count.clamp(1e-4, 1e4)
+        return super().distribution(r, logits - r.log(), exposure)
+
+
 def _count(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
     mean, variance = np.nanmean(rows, 0), np.nanvar(rows, 0)
-    # By moments, where a network that gives 0 has the mean of the column.
-    r = np.clip(mean**2 / np.maximum(variance - mean, 1e-6), 0.1, 100.0)
-    start, exposure = (torch.tensor(value, dtype=torch.get_default_dtype()) for value in (r, mean / r))
-    factor = NegativeBinomial(
+    r = np.clip(mean**2 / np.maximum(variance - mean, 1e-6), 0.1, 100.0)  # by moments
+    start, exposure = (torch.tensor(value, dtype=torch.get_default_dtype()) for value in (r, mean))
+    factor = MeanNegativeBinomial(
         len(columns), total_count=Learned(start), logits=network, exposure=Fixed(exposure)
     )
     return factor.coded(_code(rows, "log1p"))

@@ -102,8 +102,8 @@ def heterogeneous(
     - binary, two values: ``Bernoulli``;
     - categorical, labels: ``Categorical``;
     - ordinal, an ordered category or up to 10 different whole numbers: ``OrderedLogistic``;
-    - count, whole numbers from 0 with a variance of at least their mean: ``NegativeBinomial``, of which a Poisson is the
-      limit; whether counts are overdispersed *given z* cannot be told from the column alone;
+    - count, whole numbers from 0 with a variance of at least their mean: a negative binomial law of their mean, of which
+      a Poisson is the limit; whether counts are overdispersed *given z* cannot be told from the column alone;
     - positive, numbers above 0 that a log-normal fits better than a Gaussian does: ``LogNormal``, in units of the
       geometric mean;
     - continuous, all other numbers: ``Gaussian``, on the scale of mean 0 and variance 1.
@@ -113,8 +113,8 @@ def heterogeneous(
     learned, one for each column. Guides read numbers on a common scale and see which entries are missing.
 
     Args:
-        frame: (N rows); NaN, None and NA mean missing. Names that are no Python names are written with _, and the name z
-            gets one, as far as factors are concerned; ``print`` shows both.
+        frame: (N rows); NaN, None and NA mean missing. A factor whose column has no Python name, or a reserved
+            one or z, is called as near to it as can be; ``print`` shows both names.
         kinds: {column: kind}, or a factor of one entry, which reads the column in its own units (labels as codes 0, 1, ...).
         network: of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default: with weights that are inferred and not
             only learned, the intervals of few rows are honest. ``MLP(32)`` and the like bend, and overfit few rows.
@@ -130,7 +130,7 @@ def heterogeneous(
     >>> frame = pd.DataFrame({"age": [21, 34, None, 50, 81, 19, 44, 62, 28, 37, 55, 70], "sex": ["f", "m"] * 6})
     >>> table = heterogeneous(frame)
     >>> print(table)
-    age  count (integers 19..81), in age: NegativeBinomial
+    age  count (integers 19..81), in age: MeanNegativeBinomial
     sex  binary (two values: f, m), in sex: Bernoulli
     other kinds: lfm.heterogeneous(frame, kinds={'age': "continuous"}), or a factor in its place
     >>> table.decode(table.data).equals(frame)
@@ -188,7 +188,7 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
     named: dict[str, list[Column]] = {}
     for key, members in gathered.items():
         name = re.sub(r"\W", "_", str(members[0].name if len(members) == 1 else key))
-        name = f"_{name}" if not name or name[0].isdigit() else name
+        name = name if name[:1].isalpha() else f"column_{name.strip('_')}"
         # The latent that everyone calls z must find its name free.
         while name in RESERVED or name in named or name == "z" or not name.isidentifier():
             name += "_"
