@@ -67,7 +67,7 @@ def run(whole: pd.DataFrame, seed: int, settings: argparse.Namespace) -> pd.Data
     frame = whole.mask(pd.DataFrame(gone, index=whole.index, columns=whole.columns))
     table = lfm.heterogeneous(frame)
     torch.manual_seed(seed)
-    model = lfm.Model(z=lfm.StandardNormal(settings.factors), **table.factors)
+    model = lfm.Model(z=lfm.StandardNormal(settings.factors), **table)
     guide = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(64)))
     svi = lfm.SVI(
         guide,

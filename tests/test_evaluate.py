@@ -126,7 +126,7 @@ def test_what_a_law_refuses_is_told_by_a_compiled_evaluation_too(monkeypatch):
     fit = lfm.fit(model, torch.randn(10, 2), lfm.SVI(guide, epochs=1), seed=0, progress=False)
     monkeypatch.setattr(tracing, "native", lambda graph, inputs: graph)
     monkeypatch.setattr(evaluation, "COMPILING", -1.0)
-    blocks = evaluation.Blocks(model, guide, fit.batch_of()[0], ["x"], 5, 0)
+    blocks = evaluation.Blocks(model, guide, fit.batch_of()[0], 5, 0)
     weigh = lfm.ImportanceWeightedELBO(3)
     evaluated = evaluation.Evaluation(blocks, lambda batch: weigh.log_weights(model, guide, batch))
     with blocks.running():

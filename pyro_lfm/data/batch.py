@@ -89,9 +89,10 @@ class Batch:
         """The rows of a name, missing entries filled with zero; None when the model generates it."""
         return self._read(name)[0]
 
-    def holds(self, name: str) -> bool:
-        """Whether the batch has rows under this very name, as a bare tensor never has."""
-        return isinstance(self._data, Mapping) and name in self._data
+    @property
+    def names(self) -> list[str]:
+        """The names of the rows that it holds; a bare tensor has none."""
+        return list(self._data) if isinstance(self._data, Mapping) else []
 
     def mask(self, name: str) -> torch.Tensor | None:
         """True where an entry was observed, in the shape of ``batch[name]``; None where nothing is missing."""

@@ -70,7 +70,7 @@ def log_likelihood(fit: Fit, data: Any = None, draws: int = 1000, seed: int = 0)
     draws = whole("draws", draws, least=2)
     batch, guide = fit.batch_of(data)
     model = fit.model
-    blocks = Blocks(model, guide, batch, [n for n in model.sites.all if batch.holds(n)], _ROWS, seed)
+    blocks = Blocks(model, guide, batch, _ROWS, seed)
     width = sum(variable.shape.numel() for variable in model.sites.all.values())
     most = max(1, min(draws, _NUMBERS // (blocks.size * width)))
     counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)

@@ -245,7 +245,7 @@ class Guide(AnyGuide):
         elif self.carried[name]:
             support = plain(self.latents[name].support)
             law = Pushforward(law, [from_reals(support)], onto=support)
-        return _pinned(law, name, batch) if batch.holds(name) else law
+        return _pinned(law, name, batch) if name in batch.names else law
 
     def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it.

@@ -127,7 +127,7 @@ def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
         pieces = found.split([shape.numel() for _, shape in each], 1)
         return [p.reshape(-1, *shape)[missing[n][rows]] for (n, shape), p in zip(each, pieces, strict=True)]
 
-    blocks = Blocks(model, guide, batch, list(model.observed), _ROWS, seed)
+    blocks = Blocks(model, guide, batch, _ROWS, seed)
     evaluation = Evaluation(blocks, one_draw, calls=draws)
     means, drawn = [], []
     start = 0

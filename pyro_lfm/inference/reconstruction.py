@@ -34,7 +34,7 @@ def reconstruct(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed
             [mean.expand(part.size, *mean.shape[1:]).reshape(part.size, -1) for mean in means.values()], 1
         )
 
-    blocks = Blocks(model, guide, batch, [n for n in model.sites.all if batch.holds(n)], _ROWS, seed)
+    blocks = Blocks(model, guide, batch, _ROWS, seed)
     evaluation = Evaluation(blocks, one_draw, calls=draws)
     with blocks.running():
         found: list[Any] = [sum(evaluation(block) for _ in range(draws)) / draws for block in blocks]

@@ -26,7 +26,7 @@ def refine(model: AnyModel, guide: Refined, batch: Batch, seed: int = 0) -> AnyG
     offsets = [table.rows for table in opened.tables]
     if not guide.steps:
         return opened
-    blocks = Blocks(model, opened, batch, list(model.observed), _ROWS, seed)
+    blocks = Blocks(model, opened, batch, _ROWS, seed)
     for rows, index in blocks:
         part = blocks.setup.batch(rows, index)
         before = _bound(model, opened, part, seed + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,14 @@ from pyro_lfm.tables.groups import factor_of
 from pyro_lfm.tables.kinds import of_kind, own, recognise
 
 
-@dataclass(frozen=True)
-class Heterogeneous:
+@dataclass(frozen=True, eq=False, repr=False)
+class Heterogeneous(Mapping[str, Factor]):
     """What ``heterogeneous`` made of a table: factors for a model, their data, and the way back.
 
+    It is itself a mapping of the factors, to be declared as in ``Model(z=StandardNormal(4), **table)``.
+
     Attributes:
-        factors: {name: factor}, to be declared as in ``Model(z=StandardNormal(4), **table.factors)``.
+        factors: {name: factor}.
         data: {name: rows (N, D), of labels (N,)}, as the factors need them, NaN where an entry is missing.
         columns: of the table, with their kinds and why, in its order.
         groups: {name: names of the columns that a factor is of}, in the order of its entries.
@@ -36,6 +38,15 @@ class Heterogeneous:
     data: Mapping[str, torch.Tensor]
     columns: tuple[Column, ...]
     groups: Mapping[str, tuple[Any, ...]]
+
+    def __getitem__(self, name: str) -> Factor:
+        return self.factors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.factors)
+
+    def __len__(self) -> int:
+        return len(self.factors)
 
     def encode(self, frame: Any) -> dict[str, torch.Tensor]:
         """The rows of another frame with these columns, by the scales and codes of the first; other columns are left out.
@@ -75,7 +86,7 @@ class Heterogeneous:
         frame = pd.DataFrame({c.name: c.decode(found[c.name]) for c in self.columns if c.name in found})
         return frame if index is None else frame.set_index(pd.Index(index))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         factor = {column: name for name, of in self.groups.items() for column in of}
         width = max(len(str(column.name)) for column in self.columns)
         lines = [

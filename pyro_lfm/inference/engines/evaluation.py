@@ -26,18 +26,16 @@ class Blocks:
 
     Args:
         model, guide: what is to be run on them.
-        batch: all the rows.
-        names: of the observed variables.
+        batch: all the rows, by name.
         size: rows per block, shrunk to the rows there are.
         seed: of the noise.
     """
 
-    def __init__(self, model: Program, guide: Program, batch: Batch, names: list[str], size: int, seed: int):
-        seen = [name for name in names if batch[name] is not None]
-        self.rows = {name: batch.with_gaps(name) for name in seen}
+    def __init__(self, model: Program, guide: Program, batch: Batch, size: int, seed: int):
+        self.rows = {name: batch.with_gaps(name) for name in batch.names}
         self.index, self.size = batch.index, min(size, batch.size)
         stream = Stream(seed, model.device)
-        missing = {name: batch.mask(name) is not None for name in seen}
+        missing = {name: batch.mask(name) is not None for name in batch.names}
         self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
 
     def __iter__(self) -> Iterator[Block]:
