@@ -110,6 +110,9 @@ def missing_part(law: Any, value: torch.Tensor, mask: torch.Tensor, name: str) -
             return start + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
 
         return completed(law.mean), completed(law.sample())
+    if isinstance(law, Multinomial):
+        rest = law.left(value, mask)
+        return rest.mean, rest.sample()
     if isinstance(law, Pushforward) and law.is_reshape:
         start = value.dim() - events
         mean, draw = missing_part(law.base_dist, value.flatten(start), mask.flatten(start), name)

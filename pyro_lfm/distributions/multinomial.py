@@ -81,6 +81,11 @@ class Multinomial(dist.TorchDistribution):
         """The law of the counts that were observed."""
         return Multinomial(self.total_count, self.logits, self.total, observed)
 
+    def left(self, value: torch.Tensor, observed: torch.Tensor) -> Multinomial:
+        """The law of the counts that were not observed, given those that were; 0 in the place of these."""
+        total = (self.total_count - (value * observed).sum(-1)).clamp_min(0.0)
+        return Multinomial(total, self.logits.masked_fill(observed, torch.finfo(self.logits.dtype).min))
+
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         logits, never = self.logits, torch.finfo(self.logits.dtype).min
         if self.observed is not None:

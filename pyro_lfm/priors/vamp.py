@@ -124,4 +124,8 @@ def _within(value: torch.Tensor, variable: Variable) -> torch.Tensor:
     if isinstance(support, type(constraints.boolean)):
         return value.clamp(0.0, 1.0)
     low, high = (getattr(support, f"{side}_bound", None) for side in ("lower", "upper"))
-    return value if low is None and high is None or variable.categories else value.clamp(low, high)
+    if variable.categories is not None:
+        return value
+    # One at a time: a bound may be a number or a tensor.
+    value = value if low is None else value.clamp_min(low)
+    return value if high is None else value.clamp_max(high)
