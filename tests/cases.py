@@ -288,8 +288,8 @@ REFUSALS = {
         "latent-mixture": "c.probs",
         "shared-scale": "scale",
     },
-    "total-correlation": {"gamma-dirichlet": "r is Pushforward"},
-    "penalised-importance": {"gamma-dirichlet": "r is Pushforward"},
+    "total-correlation": {"gamma-dirichlet": "w is Pushforward"},
+    "penalised-importance": {"gamma-dirichlet": "w is Pushforward"},
 }
 
 

@@ -37,6 +37,23 @@ def test_total_correlation_is_its_formula(covariance, total):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+def test_total_correlation_does_not_see_a_bend_of_each_entry():
+    """A positive latent, whose guide is carried by exp, has the total correlation of its logarithm."""
+    _, plain, x = encoder(lfm.Full())
+    likelihood = lfm.Gaussian(4, mean=lfm.MLP(6))
+    positive = lfm.Model(z=lfm.LogNormal(FACTORS), x=likelihood).double()
+    carried = lfm.Guide(positive, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(6))).double()
+    carried.load_state_dict(plain.state_dict())
+    real = lfm.Model(z=lfm.StandardNormal(FACTORS), x=likelihood).double()
+    found = []
+    for model, guide in ((real, plain), (positive, carried)):
+        torch.manual_seed(1)
+        run = lfm.ELBO().run(model, guide, (lfm.Batch(x),), {})
+        found.append(float(lfm.TotalCorrelation().of(run, ["z"])))
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
+    assert abs(found[0]) > 0.1
+
+
 def discrepancy(mean, variance, bandwidth):
     """MMD² of N(m, vI) and N(0, I): E k(a, b) = (h² / (h² + τ²))^(K/2) exp(−|μ|² / 2(h² + τ²)), a − b ~ N(μ, τ²I)."""
 

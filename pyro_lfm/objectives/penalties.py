@@ -12,9 +12,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 from torch.distributions import Independent, Normal
+from torch.distributions.transforms import IndependentTransform
 
 from pyro_lfm.bounds import Bound
 from pyro_lfm.distributions.kl import gaussian_moments
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
 from pyro_lfm.objectives.run import Run, law_name
@@ -80,7 +82,7 @@ class TotalCorrelation(Penalty):
     Args:
         weight: λ ≥ 0, or a schedule.
         latents: see ``Penalty``; each is penalised for itself. Each needs the law of every entry given a row: a Gaussian
-            with any covariance, or independent entries.
+            with any covariance, or independent entries, either of them carried onto a support entry by entry.
 
     Raises:
         DeclarationError: a latent of another kind, at its first use.
@@ -106,13 +108,29 @@ class TotalCorrelation(Penalty):
     @staticmethod
     def _of_one(run: Run, name: str) -> Tensor:
         site = run.q[name]
-        law, value, event = site["fn"], site["value"], site["fn"].event_dim
+        law, value = _before_bending(site["fn"], site["value"])
+        event = law.event_dim
         # Row i in front, where rows j stand one value for all of them: log q(zᵢ | xⱼ), (rows i, ..., rows j).
         across = value.movedim(-1 - event, 0).unsqueeze(-1 - event)
         log_count = math.log(run.rows.size * run.rows.total)
         joint = law.log_prob(across).logsumexp(-1) - log_count
         each = _entries(law, across, name).logsumexp(-2) - log_count
         return joint.mean() - each.sum(-1).mean()
+
+
+def _before_bending(law: Any, value: Tensor) -> tuple[Any, Tensor]:
+    """A law and its draws before they were carried onto a support entry by entry, which leaves the penalty as it is."""
+    while isinstance(law, Pushforward) and all(map(_entrywise, law.transforms)):
+        for transform in reversed(law.transforms):
+            value = transform.inv(value)
+        law = law.base_dist
+    return law, value
+
+
+def _entrywise(transform: Any) -> bool:
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    return transform.domain.event_dim == 0 and transform.codomain.event_dim == 0
 
 
 def _entries(law: Any, value: Tensor, name: str) -> Tensor:
