@@ -33,10 +33,18 @@ class GaussianMixture(dist.MixtureSameFamily):
     # Of draws that carry some gradients: what they lack is in ``score_parts``, in Pyro's terms.
     partly_reparametrized = True
 
+    def _joint(self, value: torch.Tensor) -> torch.Tensor:
+        """log p(c, value), (..., C)."""
+        parts = self.component_distribution
+        each = parts.log_prob(self._pad(value)) if self.batch_shape else log_prob_of_each(parts, value)
+        return each + self.mixture_distribution.logits
+
     def _shares(self, value: torch.Tensor) -> torch.Tensor:
         """p(c | value), (..., C)."""
-        each = self.component_distribution.log_prob(self._pad(value))
-        return (each + self.mixture_distribution.logits).softmax(-1)
+        return self._joint(value).softmax(-1)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return self._joint(value).logsumexp(-1)
 
     def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
         value = self.sample(torch.Size(sample_shape))
