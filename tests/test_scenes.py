@@ -12,7 +12,7 @@ SHAPES = ("square", "ellipse", "heart")
 # The least and the most of each attribute, and the box (u from, u to, v from, v to) that alone may change, -1 to 1.
 REGIONS = {
     "hair_length": ((0, 1), (-0.85, 0.85, -0.3, 1)),
-    "hair_colour": ((0, 1), (-0.9, 0.9, -0.95, 0.75)),
+    "hair_colour": ((0, 1), (-0.9, 0.9, -0.95, 1)),
     "eye_colour": ((0, 1), (-0.4, 0.4, -0.1, 0.25)),
     "skin_tone": ((0, 1), (-0.75, 0.75, -0.55, 1)),
     "mouth": ((-1, 1), (-0.3, 0.3, 0.3, 0.75)),
@@ -139,7 +139,7 @@ def test_a_heart_stands_on_its_tip():
 def test_a_shape_is_named_or_indexed():
     by_name = torch.cat([lfm.data.draw_sprites(shape) for shape in SHAPES])
     assert torch.equal(lfm.data.draw_sprites(torch.arange(3)), by_name)
-    assert (by_name[0] - by_name[1]).abs().max() == 1 and (by_name[1] - by_name[2]).abs().max() == 1
+    assert by_name.diff(dim=0).abs().amax(1).min() > 0.9
 
 
 # Faces -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ ATTRIBUTES: Spec = {
 }
 
 # Palettes from 0 to 1, straight between the colours named.
-_HAIR = torch.tensor([[0.13, 0.11, 0.14], [0.38, 0.22, 0.13], [0.70, 0.31, 0.14], [0.95, 0.77, 0.42]])
+_HAIR = torch.tensor([[0.13, 0.11, 0.14], [0.38, 0.22, 0.13], [0.70, 0.31, 0.14], [0.94, 0.77, 0.48]])
 _EYES = torch.tensor([[0.38, 0.20, 0.08], [0.33, 0.58, 0.28], [0.20, 0.50, 0.88]])
 _SKIN = torch.tensor([[0.42, 0.27, 0.19], [0.66, 0.45, 0.32], [0.87, 0.66, 0.51], [0.98, 0.84, 0.74]])
 _WALL = ((0.90, 0.94, 0.97), (0.76, 0.85, 0.92))  # above and below
@@ -39,7 +39,7 @@ def faces(n: int = 10_000, seed: int = 0, size: int = 32) -> Scenes:
 
     >>> data = faces(n=100)
     >>> data, data.x.shape, data.labels["glasses"][data.factors["glasses"][0]]
-    (Scenes(shape=(3, 32, 32), name='faces'), torch.Size([100, 3072]), 'with')
+    (Scenes(shape=(3, 32, 32), name='faces'), torch.Size([100, 3072]), 'without')
     """
     factors = draw_factors(ATTRIBUTES, n, seed)
     return Scenes(paint(_face, factors, size), factors, (3, size, size), "faces", {"glasses": GLASSES})

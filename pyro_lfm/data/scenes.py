@@ -10,7 +10,7 @@ from pyro_lfm.data.datasets import parts
 from pyro_lfm.errors import DataError, ShapeError
 
 Spec = Mapping[str, tuple[float, float] | tuple[str, ...]]  # the ends of a range, or the names of values
-_BLOCK = 2**17  # pixels that are painted at once: what a layer needs stays in the cache
+_BLOCK = 2**16  # pixels that are painted at once: what a layer needs stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
