@@ -204,6 +204,13 @@ def test_hair_grows_steadily_and_faces_widen():
     assert ((~bluish).sum(1).diff() > 0).all()
 
 
+def test_glasses_are_a_name_an_index_or_a_truth():
+    for worn in (1, 1.0, True, torch.tensor([True])):
+        assert torch.equal(lfm.data.draw_faces(glasses=worn), lfm.data.draw_faces(glasses="with"))
+    both = lfm.data.draw_faces(glasses=torch.tensor([0.0, 1.0]))
+    assert torch.equal(both[:1], lfm.data.draw_faces(glasses="without"))
+
+
 def test_pictures_are_shown_in_colour():
     plots = pytest.importorskip("pyro_lfm.plots")
     data = lfm.data.faces(n=4)
@@ -233,6 +240,8 @@ def test_bad_counts_and_sizes(name):
         ("sprites", {"shape": "circle"}, lfm.DataError, "shape must be one of 'square', 'ellipse', 'heart'"),
         ("sprites", {"shape": 3}, lfm.DataError, "shape must be one of.*from 3 to 3"),
         ("sprites", {"shape": 0.5}, lfm.DataError, "shape must be one of.*float"),
+        ("sprites", {"shape": math.nan}, lfm.DataError, "shape must be one of.*float"),
+        ("sprites", {"shape": 1j}, lfm.DataError, "shape must be one of.*complex"),
         ("sprites", {"scale": 0.0}, lfm.DataError, "scale must be from 0.01 to 2"),
         ("sprites", {"rotation": math.nan}, lfm.DataError, "rotation must be"),
         ("sprites", {"rotation": math.inf}, lfm.DataError, "rotation must be"),

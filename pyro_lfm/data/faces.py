@@ -95,8 +95,9 @@ class _Painting:
         self.wash(fill(distance, self.pixel) * opacity, colour)
 
     def wash(self, cover: Tensor, colour: Tensor | tuple[float, ...]) -> None:
-        paint = _rgb(colour) if isinstance(colour, tuple) else colour
-        self.rgb = torch.lerp(self.rgb, paint, cover[:, None])
+        """A colour laid on as thickly as `cover` (rows, H, W) says, from 0 to 1."""
+        tint = _rgb(colour) if isinstance(colour, tuple) else colour
+        self.rgb = torch.lerp(self.rgb, tint, cover[:, None])
 
 
 def _face(
@@ -143,7 +144,7 @@ def _face(
 
     for side in (-1, 1):
         spot = ((u - side * 0.34) / 0.13) ** 2 + ((v - 0.33) / 0.09) ** 2
-        picture.wash(0.30 * torch.exp(-spot), _BLUSH)
+        picture.wash(0.30 * torch.exp(-spot) * fill(outline, picture.pixel), _BLUSH)
         x, y = u - side * _EYE_APART, v - _EYE_DOWN
         picture.add(ellipse(x, y, 0.145, 0.115), _WHITE)
         picture.add(disc(x, y, 0.100), iris)

@@ -84,10 +84,8 @@ def read_factors(spec: Spec, values: Mapping[str, float | str | Tensor]) -> dict
             column = torch.as_tensor(given)
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"{name} must be {expected}, one or a row of them; got {given!r}") from error
-        if names and column.dtype.is_floating_point and (column == column.round()).all():
-            column = column.long()
-        if column.dtype == torch.bool:
-            column = column.long()
+        if names and not column.is_complex() and (column == column.long()).all():
+            column = column.long()  # also where it came as true and false, or as floating-point numbers
         if column.is_complex() or (names and column.dtype.is_floating_point):
             raise DataError(f"{name} must be {expected}; got {column.dtype}")
         if column.ndim > 1 or not column.numel():

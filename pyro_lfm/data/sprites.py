@@ -18,7 +18,7 @@ DRAWN: Spec = {
     "x": (0.3, 0.7),
     "y": (0.3, 0.7),
 }
-ADMITTED: Spec = DRAWN | {"scale": (0.01, 2), "rotation": (-math.inf, math.inf), "x": (-1, 2), "y": (-1, 2)}
+ADMITTED: Spec = {**DRAWN, "scale": (0.01, 2), "rotation": (-math.inf, math.inf), "x": (-1, 2), "y": (-1, 2)}
 
 # Every shape has area 1 and its centre of mass at the origin. The heart is a square of side h stood on its corner, with half
 # a disc of diameter h on each of its upper sides: area h² (1 + π / 4).
