@@ -30,7 +30,7 @@ _EYE_APART, _EYE_DOWN = 0.23, 0.06  # where the eyes are
 def faces(n: int = 10_000, seed: int = 0, size: int = 32) -> Scenes:
     """Coloured pictures of one cartoon face each, drawn from seven attributes that are uniform and independent.
 
-    From 0 to 1: `hair_length` (above the ears to below the shoulders), `hair_colour` (black, brown, red, fair), `eye_colour`
+    From 0 to 1: `hair_length` (above the ears to over the shoulders), `hair_colour` (black, brown, red, fair), `eye_colour`
     (brown, green, blue), `skin_tone` (dark to light), `face_width`; `mouth` is its curvature, from -1 (a frown) to
     1 (a smile); `glasses` are 0 (without) or 1 (with). Nothing else varies. Size 32 or 64 is what they were drawn for.
     The pictures depend on `seed` alone, the first rows not on n.
