@@ -2,17 +2,25 @@
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.datasets import Labelled, digits, fashion_mnist, from_torchvision, import_torchvision
+from pyro_lfm.data.faces import draw_faces, faces
 from pyro_lfm.data.readers import Table, read
+from pyro_lfm.data.scenes import Scenes
+from pyro_lfm.data.sprites import draw_sprites, sprites
 from pyro_lfm.data.validation import validate
 
 __all__ = [
     "Batch",
     "Labelled",
+    "Scenes",
     "Table",
     "digits",
+    "draw_faces",
+    "draw_sprites",
+    "faces",
     "fashion_mnist",
     "from_torchvision",
     "import_torchvision",
     "read",
+    "sprites",
     "validate",
 ]

@@ -52,17 +52,22 @@ class Labelled:
         >>> len(train), len(test)
         (1348, 449)
         """
-        count = round(test * len(self))
-        if not 0 < count < len(self):
-            raise DataError(
-                f"test must be a fraction that leaves rows on both sides; got {test}, that is {count} of {len(self)} rows"
-            )
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        train, held_out = order[count:], order[:count]
+        train, held_out = parts(len(self), test, seed)
         return (
             Labelled(self.x[train], self.y[train], self.shape, self.name),
             Labelled(self.x[held_out], self.y[held_out], self.shape, self.name),
         )
+
+
+def parts(rows: int, test: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The indices of a random split: rows to train on, and a fraction `test` of them to test on."""
+    count = round(test * rows)
+    if not 0 < count < rows:
+        raise DataError(
+            f"test must be a fraction that leaves rows on both sides; got {test}, that is {count} of {rows} rows"
+        )
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    return order[count:], order[:count]
 
 
 def digits() -> Labelled:

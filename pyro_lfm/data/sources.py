@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyro_lfm.data.datasets import Labelled
+from pyro_lfm.data.scenes import Scenes
 from pyro_lfm.errors import DataError, ShapeError
 
 KINDS = "a NumPy array, tensor, DataFrame, sparse matrix, list of rows or torch Dataset"
@@ -32,7 +33,7 @@ class Source:
 
 def open_source(data: Any, names: Sequence[str]) -> Source:
     """The source behind `data`, which must serve every one of `names`."""
-    if isinstance(data, Labelled):
+    if isinstance(data, Labelled | Scenes):
         data = data.x
     if isinstance(data, DataLoader):
         raise DataError(
