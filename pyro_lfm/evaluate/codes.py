@@ -112,8 +112,8 @@ def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
     >>> round(mutual_information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0])), 4)
     0.6931
     """
-    joint = np.zeros((first.max() + 1, second.max() + 1))
-    np.add.at(joint, (first, second), 1 / len(first))
+    shape = first.max() + 1, second.max() + 1
+    joint = np.bincount(first * shape[1] + second, minlength=shape[0] * shape[1]).reshape(shape) / len(first)
     apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     seen = joint > 0
     return max(0.0, float((joint[seen] * np.log(joint[seen] / apart[seen])).sum()))

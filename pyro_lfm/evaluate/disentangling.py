@@ -14,6 +14,9 @@ from pyro_lfm.evaluate.held_factor import held_factor
 from pyro_lfm.evaluate.importance import DCI, boosted
 from pyro_lfm.shapes import whole
 
+# Orders of the rows that show what information chance gives, and how many deviations above it are more than chance.
+_PERMUTATIONS, _DEVIATIONS = 50, 6.0
+
 
 @dataclass(frozen=True, eq=False)
 class Disentanglement:
@@ -61,19 +64,21 @@ def disentanglement(
 
     - ``mig`` = 1/F Σⱼ (I(zᵢ₁; vⱼ) - I(zᵢ₂; vⱼ)) / H(vⱼ), i₁ and i₂ the codes that know most of vⱼ (Chen et al., 2018).
     - ``modularity``, the mean over codes of 1 - Σ_{j ≠ j*} I(zᵢ; vⱼ)² / ((F - 1) I(zᵢ; v_{j*})²), j* the factor that zᵢ
-      knows most of (Ridgeway and Mozer, 2018). Only ratios count, so that noise may score well above 0; a code that
-      knows nothing is left out.
+      knows most of (Ridgeway and Mozer, 2018). As only ratios count, and estimates from rows are above 0 where there is
+      nothing to know, more so for factors of many values, I is taken here less its mean over permutations of the rows,
+      and a code that does not stand out from those for any factor is left out; 0 if none does.
     - ``sap``, the mean over factors of the gap of the two largest scores of one code: R² of a line for a continuous
       factor, for a discrete one of V values the balanced accuracy of V intervals of the code (Kumar et al., 2018).
       As published, chance is not taken off: with a discrete factor it is at most about 1 - 1/V.
     - ``dci``, with importances from gradient boosted trees (Eastwood and Williams, 2018); see ``dci``.
     - ``factor_vae``, ``beta_vae``: the factor that a group of rows shares is told from the code that varies least in it,
       by vote (Kim and Mnih, 2018), or from the mean distances of pairs, linearly (Higgins et al., 2017). Groups are
-      taken from the rows given, up to 64 that share a value (a bin, of a continuous factor). Both are 1/F by chance.
+      taken from the rows given, up to 64 that share a value (a bin, of a continuous factor), from half of the rows to
+      learn and from the others to score. Both are 1/F by chance.
 
     Information is estimated from codes in ``bins`` equally wide bins, as is usual since Locatello et al. (2019): it does
     not change with the order, sign or linear scale of codes, but does with a nonlinear one. SAP and DCI learn from
-    three quarters of the rows and are scored on the rest. The time goes into the trees, in proportion to the rows.
+    three quarters of the rows and are scored on the rest (R² of SAP on all). The time goes into the trees, in proportion to the rows.
 
     Args:
         codes: posterior means, (N, K) with K ≥ 2, or a ``Fit``.
@@ -101,7 +106,7 @@ def disentanglement(
     if rows < 40:
         raise DataError(f"codes must have at least 40 rows for such scores to mean anything; got {rows}")
     levels = [binned(column, bins) for column in z.T]
-    information = np.array([[mutual_information(code, factor.levels) for factor in known] for code in levels])
+    information = _information(levels, known)
     entropy = np.array([mutual_information(factor.levels, factor.levels) for factor in known])
     order = np.random.default_rng(seed).permutation(rows)
     train, test = order[rows // 4 :], order[: rows // 4]
@@ -110,7 +115,7 @@ def disentanglement(
     factor_vae, beta_vae = held_factor(z, known, seed)
     return Disentanglement(
         mig=float((_gap(information) / entropy).mean()),
-        modularity=_modularity(information),
+        modularity=_modularity(information, levels, known, seed),
         sap=float(_gap(separability).mean()),
         factor_vae=factor_vae,
         beta_vae=beta_vae,
@@ -138,11 +143,20 @@ def _gap(scores: np.ndarray) -> np.ndarray:
     return first - second
 
 
-def _modularity(information: np.ndarray) -> float:
-    """1 - the squared information on all factors but the best, relative to the best; codes that know nothing aside."""
-    squares = np.square(information[information.max(1) > 1e-12])
-    if not len(squares):
+def _information(levels: list[np.ndarray], known: list[Known]) -> np.ndarray:
+    return np.array([[mutual_information(code, factor.levels) for factor in known] for code in levels])
+
+
+def _modularity(information: np.ndarray, levels: list[np.ndarray], known: list[Known], seed: int) -> float:
+    """1 - the squared information on all factors but the best, relative to the best, less what chance gives."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(levels[0])) for _ in range(_PERMUTATIONS)]
+    chance = np.stack([_information([code[order] for code in levels], known) for order in orders])
+    excess = information - chance.mean(0)
+    informed = (excess > _DEVIATIONS * chance.std(0) + 1e-12).any(1)
+    if not informed.any():
         return 0.0
+    squares = np.square(excess[informed].clip(0))
     best = squares.max(1)
     others = max(1, squares.shape[1] - 1)
     return float((1 - (squares.sum(1) - best) / (others * best)).mean())

@@ -90,6 +90,7 @@ def boosted(codes: np.ndarray, factors: list[Known], train: np.ndarray, test: np
             random_state=seed
         )
         trees.fit(codes[train], factor.values[train])
-        columns.append(trees.feature_importances_)
+        # Gains of splits that change nothing are 0 but for rounding.
+        columns.append(trees.feature_importances_.clip(0))
         scores.append(trees.score(codes[test], factor.values[test]))
     return dci(np.stack(columns, 1), informativeness=float(np.mean(scores)))
