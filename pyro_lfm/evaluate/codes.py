@@ -12,6 +12,9 @@ import torch
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.inference.result import Fit
 
+# Rows to each label of a discrete factor, on average: with fewer there is nothing to learn.
+_FEWEST = 10
+
 
 @dataclass(frozen=True, eq=False)
 class Known:
@@ -77,6 +80,11 @@ def _known(name: str, values: np.ndarray, rows: int, bins: int) -> Known:
     if len(distinct) < 2:
         raise DataError(f"factor {name} must vary; got one value in all rows: leave the factor out")
     if values.dtype.kind != "f" or len(distinct) <= bins:
+        if len(distinct) * _FEWEST > rows:
+            raise DataError(
+                f"factor {name} must have at least {_FEWEST} rows to a label on average; got {len(distinct)} labels in "
+                f"{rows} rows: give floats of more values than there are bins if it is continuous"
+            )
         return Known(name, labels, labels, True)
     values = values.astype(np.float64)
     return Known(name, values, binned(values, bins), False)

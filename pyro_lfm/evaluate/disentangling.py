@@ -78,12 +78,13 @@ def disentanglement(
 
     Information is estimated from codes in ``bins`` equally wide bins, as is usual since Locatello et al. (2019): it does
     not change with the order, sign or linear scale of codes, but does with a nonlinear one. SAP and DCI learn from
-    three quarters of the rows and are scored on the rest (R² of SAP on all). The time goes into the trees, in proportion to the rows.
+    three quarters of the rows and are scored on the rest (R² of SAP on all). The time goes into the trees, in proportion
+    to the rows.
 
     Args:
         codes: posterior means, (N, K) with K ≥ 2, or a ``Fit``.
         factors: {name: (N,)} or (N, F). Discrete are labels of any kind, integers, and floats of at most ``bins``
-            values; other floats are continuous.
+            values; other floats are continuous. Labels have ten rows each on average, or more.
         data: rows as given to ``fit``, where ``codes`` is a ``Fit``; left out, those that were fitted.
         bins: B ≥ 2.
 
