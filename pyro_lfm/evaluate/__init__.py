@@ -1,5 +1,20 @@
-"""What can be said of a fitted model, each number with its error."""
+"""What can be said of a fitted model, each number with its error or its yardstick."""
 
+from pyro_lfm.evaluate.alignment import Alignment, align
+from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
+from pyro_lfm.evaluate.importance import DCI, dci
+from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 
-__all__ = ["LogLikelihood", "log_likelihood"]
+__all__ = [
+    "DCI",
+    "Alignment",
+    "Disentanglement",
+    "FewLabels",
+    "LogLikelihood",
+    "align",
+    "dci",
+    "disentanglement",
+    "few_labels",
+    "log_likelihood",
+]

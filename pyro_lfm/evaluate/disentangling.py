@@ -1,0 +1,179 @@
+"""How far each code of a representation stands for one known factor, by the measures in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.evaluate.codes import Known, binned, codes_of, factors_of, mutual_information
+from pyro_lfm.evaluate.held_factor import held_factor
+from pyro_lfm.evaluate.importance import DCI, boosted
+from pyro_lfm.shapes import whole
+
+# Orders of the rows that show what information chance gives, and how many deviations above it are more than chance.
+_PERMUTATIONS, _DEVIATIONS = 50, 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Disentanglement:
+    """Scores, the larger the better, and the matrices behind them; print it for a table.
+
+    Attributes:
+        mig, modularity, sap, factor_vae, beta_vae: see ``disentanglement``.
+        dci: with ``disentanglement``, ``completeness``, ``informativeness`` and the matrix ``importance``.
+        mutual_information: I(zᵢ; vⱼ) in nats, (K, F).
+        separability: the scores that SAP compares, (K, F).
+        entropy: H(vⱼ) in nats, (F,).
+        factors: their names.
+    """
+
+    mig: float
+    modularity: float
+    sap: float
+    factor_vae: float
+    beta_vae: float
+    dci: DCI
+    mutual_information: torch.Tensor
+    separability: torch.Tensor
+    entropy: torch.Tensor
+    factors: tuple[str, ...]
+
+    def __str__(self) -> str:
+        chance = 1 / len(self.factors)
+        lines = [
+            ("MIG", self.mig, "gap of the two codes that know most of a factor"),
+            ("DCI disentanglement", self.dci.disentanglement, "codes that matter to one factor"),
+            ("DCI completeness", self.dci.completeness, "factors predicted of one code"),
+            ("DCI informativeness", self.dci.informativeness, "factors predicted of all codes"),
+            ("SAP", self.sap, "gap of the two codes that predict a factor best"),
+            ("modularity", self.modularity, "codes that know of one factor"),
+            ("FactorVAE", self.factor_vae, f"held factor found; by chance {chance:.2f}"),
+            ("β-VAE", self.beta_vae, f"held factor found; by chance {chance:.2f}"),
+        ]
+        return "\n".join(f"{name:<20} {score:6.3f}  {words}" for name, score, words in lines)
+
+
+def disentanglement(
+    codes: Any, factors: Any, *, data: Any = None, seed: int = 0, bins: int = 20
+) -> Disentanglement:
+    """Scores of codes z against the factors v that the data were made of.
+
+    - ``mig`` = 1/F Σⱼ (I(zᵢ₁; vⱼ) - I(zᵢ₂; vⱼ)) / H(vⱼ), i₁ and i₂ the codes that know most of vⱼ (Chen et al., 2018).
+    - ``modularity``, the mean over codes of 1 - Σ_{j ≠ j*} I(zᵢ; vⱼ)² / ((F - 1) I(zᵢ; v_{j*})²), j* the factor that zᵢ
+      knows most of (Ridgeway and Mozer, 2018). As only ratios count, and estimates from rows are above 0 where there is
+      nothing to know, more so for factors of many values, I is taken here less its mean over permutations of the rows,
+      and a code that does not stand out from those for any factor is left out; 0 if none does.
+    - ``sap``, the mean over factors of the gap of the two largest scores of one code: R² of a line for a continuous
+      factor, for a discrete one of V values the balanced accuracy of V intervals of the code (Kumar et al., 2018).
+      As published, chance is not taken off: with a discrete factor it is at most about 1 - 1/V.
+    - ``dci``, with importances from gradient boosted trees (Eastwood and Williams, 2018); see ``dci``.
+    - ``factor_vae``, ``beta_vae``: the factor that a group of rows shares is told from the code that varies least in it,
+      by vote (Kim and Mnih, 2018), or from the mean distances of pairs, linearly (Higgins et al., 2017). Groups are
+      taken from the rows given, up to 64 that share a value (a bin, of a continuous factor), from half of the rows to
+      learn and from the others to score. Both are 1/F by chance.
+
+    Information is estimated from codes in ``bins`` equally wide bins, as is usual since Locatello et al. (2019): it does
+    not change with the order, sign or linear scale of codes, but does with a nonlinear one. SAP and DCI learn from
+    three quarters of the rows and are scored on the rest (R² of SAP on all). The time goes into the trees, in proportion
+    to the rows.
+
+    Args:
+        codes: posterior means, (N, K) with K ≥ 2, or a ``Fit``.
+        factors: {name: (N,)} or (N, F). Discrete are labels of any kind, integers, and floats of at most ``bins``
+            values; other floats are continuous. Labels have ten rows each on average, or more.
+        data: rows as given to ``fit``, where ``codes`` is a ``Fit``; left out, those that were fitted.
+        bins: B ≥ 2.
+
+    Raises:
+        DeclarationError: a ``Fit`` of several latents; ``data`` next to a tensor.
+        ShapeError: shapes other than those above.
+        DataError: entries that are not finite, a factor that does not vary, too few rows.
+
+    >>> factors = torch.randint(3, (600, 2), generator=torch.Generator().manual_seed(0))
+    >>> found = disentanglement(factors.flip(1) * -2.0, {"shape": factors[:, 0], "size": factors[:, 1]})
+    >>> found.mig > 0.95, found.mutual_information.argmax(0).tolist()
+    (True, [1, 0])
+    """
+    bins, seed = whole("bins", bins, least=2), whole("seed", seed, least=0)
+    z = codes_of("codes", codes, data)
+    rows, width = z.shape
+    if width < 2:
+        raise ShapeError("codes must have at least two columns, as scores compare codes; got one")
+    known = factors_of(factors, rows, bins)
+    if rows < 40:
+        raise DataError(f"codes must have at least 40 rows for such scores to mean anything; got {rows}")
+    levels = [binned(column, bins) for column in z.T]
+    information = _information(levels, known)
+    entropy = np.array([mutual_information(factor.levels, factor.levels) for factor in known])
+    order = np.random.default_rng(seed).permutation(rows)
+    train, test = order[rows // 4 :], order[: rows // 4]
+    _learnable(known, train, test)
+    separability = np.array([[_separability(c, f, train, test) for f in known] for c in z.T])
+    factor_vae, beta_vae = held_factor(z, known, seed)
+    return Disentanglement(
+        mig=float((_gap(information) / entropy).mean()),
+        modularity=_modularity(information, levels, known, seed),
+        sap=float(_gap(separability).mean()),
+        factor_vae=factor_vae,
+        beta_vae=beta_vae,
+        dci=boosted(z, known, train, test, seed),
+        mutual_information=torch.from_numpy(information),
+        separability=torch.from_numpy(separability),
+        entropy=torch.from_numpy(entropy),
+        factors=tuple(factor.name for factor in known),
+    )
+
+
+def _learnable(known: list[Known], train: np.ndarray, test: np.ndarray) -> None:
+    for factor in known:
+        for part in (train, test):
+            if len(np.unique(factor.values[part])) < 2:
+                raise DataError(
+                    f"factor {factor.name} must vary among the rows learned from and among those scored, three quarters "
+                    "and one quarter at random; got one value in a part: give more rows"
+                )
+
+
+def _gap(scores: np.ndarray) -> np.ndarray:
+    """The largest less the second of each column."""
+    second, first = np.sort(scores, axis=0)[-2:]
+    return first - second
+
+
+def _information(levels: list[np.ndarray], known: list[Known]) -> np.ndarray:
+    return np.array([[mutual_information(code, factor.levels) for factor in known] for code in levels])
+
+
+def _modularity(information: np.ndarray, levels: list[np.ndarray], known: list[Known], seed: int) -> float:
+    """1 - the squared information on all factors but the best, relative to the best, less what chance gives."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(levels[0])) for _ in range(_PERMUTATIONS)]
+    chance = np.stack([_information([code[order] for code in levels], known) for order in orders])
+    excess = information - chance.mean(0)
+    informed = (excess > _DEVIATIONS * chance.std(0) + 1e-12).any(1)
+    if not informed.any():
+        return 0.0
+    squares = np.square(excess[informed].clip(0))
+    best = squares.max(1)
+    others = max(1, squares.shape[1] - 1)
+    return float((1 - (squares.sum(1) - best) / (others * best)).mean())
+
+
+def _separability(code: np.ndarray, factor: Known, train: np.ndarray, test: np.ndarray) -> float:
+    """How well one code predicts a factor: R² of a line, or the balanced accuracy of intervals."""
+    if not factor.discrete:
+        spread = code.std() * factor.values.std()
+        constant = spread <= 1e-12 * max(1.0, np.abs(code).max()) * factor.values.std()
+        return 0.0 if constant else float(np.corrcoef(code, factor.values)[0, 1] ** 2)
+    from sklearn.tree import DecisionTreeClassifier
+
+    labels = factor.values
+    tree = DecisionTreeClassifier(
+        max_leaf_nodes=len(np.unique(labels)), class_weight="balanced", random_state=0
+    )
+    right = tree.fit(code[train, None], labels[train]).predict(code[test, None]) == labels[test]
+    return float(np.mean([right[labels[test] == label].mean() for label in np.unique(labels[test])]))

@@ -1,0 +1,64 @@
+"""Scores that tell, from rows that share the value of one factor, which factor it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyro_lfm.errors import DataError
+from pyro_lfm.evaluate.codes import Known, standardised
+
+# Rows of a group, the fewest that a value must have, and groups to learn from and as many to be scored on.
+_GROUP, _FEWEST, _GROUPS = 64, 10, 800
+
+
+def held_factor(codes: np.ndarray, factors: list[Known], seed: int) -> tuple[float, float]:
+    """The FactorVAE score and the β-VAE score, each an accuracy on rows that were not learned from.
+
+    Groups are rows of the data that share a value, or a bin, of factor k, drawn without repetition, of one half of the
+    rows to learn and of the other to score. FactorVAE (Kim and Mnih, 2018): the code whose variance within the group
+    is least, relative to its variance in all rows, votes for k. β-VAE (Higgins et al., 2017): a linear classifier sees
+    the mean |zᵢ - zᵢ'| over pairs of the group. Codes are standardised, constant ones left out. By chance both are 1 / F.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    codes = standardised(codes)
+    codes = codes[:, codes.any(0)]
+    if not codes.size or len(factors) == 1:
+        return 1 / len(factors), 1 / len(factors)
+    rng = np.random.default_rng(seed)
+    learn, score = np.array_split(rng.permutation(len(codes)), 2)
+    held, least, differences = _groups(codes, factors, learn, rng)
+    classifier = LogisticRegression(C=100.0, max_iter=1000).fit(differences, held)
+    votes = np.zeros((codes.shape[1], len(factors)))
+    np.add.at(votes, (least, held), 1)
+    held, least, differences = _groups(codes, factors, score, rng)
+    return float((votes.argmax(1)[least] == held).mean()), float(classifier.score(differences, held))
+
+
+def _groups(
+    codes: np.ndarray, factors: list[Known], rows: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each group the factor that is held, the code that varies least, and the mean distance of pairs."""
+    values = [_shared(factor, rows) for factor in factors]
+    held = rng.integers(len(factors), size=_GROUPS)
+    least, differences = np.empty(_GROUPS, dtype=int), np.empty((_GROUPS, codes.shape[1]))
+    for group, factor in enumerate(held):
+        sharing = values[factor][rng.integers(len(values[factor]))]
+        members = codes[rng.choice(sharing, min(_GROUP, len(sharing)), replace=False)]
+        least[group] = members.var(0).argmin()
+        half = len(members) // 2
+        differences[group] = np.abs(members[:half] - members[half : 2 * half]).mean(0)
+    return held, least, differences
+
+
+def _shared(factor: Known, rows: np.ndarray) -> list[np.ndarray]:
+    """The rows of each value of a factor that has enough of them."""
+    levels = factor.levels[rows]
+    parts = [rows[levels == level] for level in np.unique(levels)]
+    enough = [part for part in parts if len(part) >= _FEWEST]
+    if not enough:
+        raise DataError(
+            f"factor {factor.name} must have a value that at least {_FEWEST} rows of each half share; "
+            f"got at most {max(map(len, parts))}: give more rows"
+        )
+    return enough
