@@ -132,3 +132,29 @@ def test_what_cannot_be_refined_is_refused_by_name():
         lfm.evaluate.gaps((model, guide), data, draws=10)
     with pytest.raises(lfm.DataError, match="holds no rows"):
         lfm.evaluate.gaps((model, guide))
+
+
+def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
+    """Two views, and only the encoder's bound made native code: tables of rows are read in eager."""
+    from pyro_lfm.inference.engines import evaluation, tracing
+
+    torch.manual_seed(0)
+    model = cases.two_views()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    data = cases.rows_of(model)
+    eager = lfm.evaluate.gaps((model, guide), data, steps=20, draws=50)
+    monkeypatch.setattr(evaluation, "COMPILING", -1.0)
+    made = []
+    native = tracing.native
+    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    compiled = lfm.evaluate.gaps((model, guide), data, steps=20, draws=50)
+    assert made and torch.allclose(eager.amortization, compiled.amortization, atol=1e-4)
+    assert (eager.amortization > -1e-4).all()
+
+
+def test_a_latent_that_rows_share_is_refused_by_name():
+    torch.manual_seed(0)
+    model = cases.SharedScale()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"])
+    with pytest.raises(lfm.DeclarationError, match="scale is shared by all rows"):
+        lfm.evaluate.gaps((model, guide), cases.rows_of(model), steps=2)

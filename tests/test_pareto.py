@@ -49,6 +49,7 @@ def test_columns_together_are_what_the_formulas_give_for_each(draws, spread):
     assert torch.allclose(pareto_k(log_weights[:, 0]), pareto_k(log_weights)[0], rtol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 @pytest.mark.parametrize("draws", [50, 1000, 20_000])
 def test_arviz_agrees(draws):
     with warnings.catch_warnings():
