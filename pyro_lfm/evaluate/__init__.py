@@ -2,19 +2,25 @@
 
 from pyro_lfm.evaluate.alignment import Alignment, align
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
+from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
+from pyro_lfm.evaluate.pareto import pareto_k, smoothed
 
 __all__ = [
     "DCI",
     "Alignment",
     "Disentanglement",
     "FewLabels",
+    "Gaps",
     "LogLikelihood",
     "align",
     "dci",
     "disentanglement",
     "few_labels",
+    "gaps",
     "log_likelihood",
+    "pareto_k",
+    "smoothed",
 ]

@@ -1,37 +1,52 @@
-"""log p(x) of rows by importance sampling from the guide."""
+"""log p(x) of rows, by importance sampling from the guide or, where there is one, by the closed form."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
+from pyro_lfm.closed_form import recognise
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.evaluate.pareto import k_of_largest, tail_size, threshold
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides.program import as_guide
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.objectives import ImportanceWeightedELBO
+from pyro_lfm.inference.tables import table_for
+from pyro_lfm.model import AnyModel, as_model
+from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO
 from pyro_lfm.shapes import whole
 
 # Rows taken together, and numbers that the likelihood of a block of draws may have.
 _ROWS, _NUMBERS = 256, 2**22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogLikelihood:
-    """Estimates of log p(x), in nats; on average they lie below it, the less the more draws.
+    """log p(x), in nats: exact, or estimates which on average lie below it, the less the more draws.
 
     Attributes:
         per_row: of each row, (N,).
-        standard_error: of each row's, (N,), by the delta method.
-        effective_sample_size: (Σw)² / Σw² of each row, (N,): how many draws from the posterior the draws are worth.
-        draws: S.
+        standard_error: of each row's, (N,), by the delta method; 0 where exact.
+        effective_sample_size: (Σw)² / Σw² of each row, (N,): how many draws from the posterior the draws are worth; ∞
+            where exact.
+        pareto_k: k̂ of each row, (N,): how heavy the tail of its weights is (see ``pareto_k``), which tells whether its
+            standard error can be believed; −∞ where exact.
+        observed: D, how many entries of each row were observed, (N,).
+        draws: S; 0 where exact.
     """
 
-    per_row: torch.Tensor
-    standard_error: torch.Tensor
-    effective_sample_size: torch.Tensor
+    per_row: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    pareto_k: Tensor
+    observed: Tensor
     draws: int
 
     @property
@@ -44,21 +59,68 @@ class LogLikelihood:
         """The standard error of the mean that comes from the draws, not from the choice of the rows."""
         return float(self.standard_error.square().sum().sqrt() / len(self.standard_error))
 
+    @property
+    def bits_per_dimension(self) -> Tensor:
+        """−log p(x) / (D ln 2) of each row, (N,), D its observed entries: the smaller the better; NaN where D = 0.
 
-def log_likelihood(fit: Fit, data: Any = None, draws: int = 1000, seed: int = 0) -> LogLikelihood:
-    """log p(x) ≈ log 1/S Σₛ p(x, zₛ) / q(zₛ | x), zₛ ~ q(z | x), of each row.
+        Of counts, labels and other discrete data the length of a code for them. Of densities it depends on the units:
+        data multiplied by c have log₂ c more bits per dimension, and it may be negative.
+        """
+        return -self.per_row / (self.observed * math.log(2))
+
+    @property
+    def unreliable(self) -> Tensor:
+        """True for the rows whose k̂ exceeds min(1 − 1/log₁₀ S, 0.7), (N,)."""
+        limit = threshold(self.draws) if self.draws else math.inf
+        return self.pareto_k > limit
+
+    @property
+    def verdict(self) -> str:
+        """What k̂ says of the estimates, in a sentence."""
+        if not self.draws:
+            return "Exact, from the closed form."
+        if tail_size(self.draws) < 5:
+            return f"{self.draws} draws are too few for k̂ to tell whether the errors can be believed: take 100 or more."
+        rows, bad, limit = len(self.per_row), int(self.unreliable.sum()), threshold(self.draws)
+        if not bad:
+            return (
+                f"No k̂ of {rows} rows exceeds {limit:.2f}: the estimates and their errors can be relied on."
+            )
+        return (
+            f"k̂ exceeds {limit:.2f} in {bad} of {rows} rows (largest {float(self.pareto_k.max()):.2f}): a few draws carry "
+            "their estimates, which lie too low by more than the errors say; more draws, or a guide nearer the posterior, "
+            "such as lfm.Refined(guide), help."
+        )
+
+    def __repr__(self) -> str:
+        how = f"{self.draws} draws" if self.draws else "exact"
+        error = f" ± {self.mean_error:.2g}" if self.draws else ""
+        return f"LogLikelihood({len(self.per_row)} rows, {how}: {self.mean:.6g}{error} nats per row). {self.verdict}"
+
+
+def log_likelihood(
+    fit: Fit | tuple[Any, Any],
+    data: Any = None,
+    draws: int = 1000,
+    seed: int = 0,
+    method: Literal["importance", "exact"] = "importance",
+) -> LogLikelihood:
+    """log p(x) ≈ log 1/S Σₛ p(x, zₛ) / q(zₛ | x), zₛ ~ q(z | x), of the observed entries of each row.
 
     The draws are taken in blocks, so that memory does not grow with them; where there are many, the block is compiled.
 
     Args:
-        fit: what was fitted.
-        data: rows as given to ``fit``; left out, those that were fitted.
+        fit: what was fitted, or a pair (model, guide).
+        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
         draws: S ≥ 2.
+        method: "exact" takes the closed form, without draws, of a model that has one (see ``lfm.EM``).
 
     Raises:
-        DeclarationError: a latent is shared by all rows.
+        DeclarationError: a latent is shared by all rows; method="exact" of a model without a closed form.
+        DataError: no data with a pair.
 
-    Source: Burda, Grosse and Salakhutdinov (2016), equation 8; Kong (1992) for the effective sample size.
+    Source: Burda, Grosse and Salakhutdinov (2016), equation 8; Kong (1992) for the effective sample size; Vehtari,
+    Simpson, Gelman, Yao and Gabry (2024) for k̂ and its threshold.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal, fit
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -68,8 +130,46 @@ def log_likelihood(fit: Fit, data: Any = None, draws: int = 1000, seed: int = 0)
     torch.Size([3])
     """
     draws = whole("draws", draws, least=2)
-    batch, guide = fit.batch_of(data)
-    model = fit.model
+    if method not in ("importance", "exact"):
+        raise DeclarationError(f'method must be "importance" or "exact"; got {method!r}')
+    done = fitted(fit, data)
+    if method == "exact":
+        return exact(done, data)
+    batch, guide = done.batch_of(data)
+    return importance(done.model, guide, batch, draws, seed)
+
+
+def fitted(fit: Any, data: Any) -> Fit:
+    """A fit as it is; a pair (model, guide) as a fit of the rows given with it."""
+    if isinstance(fit, Fit):
+        return fit
+    if not isinstance(fit, tuple) or len(fit) != 2:
+        raise DeclarationError(
+            f"what is evaluated must be a Fit, as lfm.fit gives it, or a pair (model, guide); got {type(fit).__name__}"
+        )
+    model, guide = as_model(fit[0]), as_guide(fit[1])
+    if data is None:
+        raise DataError("a pair (model, guide) holds no rows: give data, or the Fit in place of the pair")
+    table = table_for(model, data, guide.needs)
+    index = torch.zeros(1, dtype=torch.long)
+    first = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
+    model.settle(first)
+    guide.settle(first)
+    guide.meet(model)
+    return Fit(model, guide, table, ELBO())
+
+
+def exact(done: Fit, data: Any) -> LogLikelihood:
+    """log p(x) by the closed form."""
+    recognise(done.model, 'method="exact"', 'method="importance" estimates log p(x) of any declaration')
+    found = done.log_likelihood(data).to(done.model.device)
+    none = torch.zeros_like(found)
+    observed = _observed(done.model, done.rows_of(data))
+    return LogLikelihood(found, none, none + torch.inf, none - torch.inf, observed, 0)
+
+
+def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> LogLikelihood:
+    """log p(x) from draws of a guide that serves the batch as it is."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
     width = sum(variable.shape.numel() for variable in model.sites.all.values())
     most = max(1, min(draws, _NUMBERS // (blocks.size * width)))
@@ -83,17 +183,34 @@ def log_likelihood(fit: Fit, data: Any = None, draws: int = 1000, seed: int = 0)
         )
         for count in set(counts)
     }
-    found = []
+    tail = tail_size(draws) + 1
+    found, tails = [], []
     with blocks.running():
         for block in blocks:
             # Logarithms of the sums, so far, of the weights and of their squares.
             first = second = torch.full(block[1].shape, -torch.inf, dtype=torch.float64, device=model.device)
+            top = first.new_empty(0, *first.shape)
             for count in counts:
                 log_w = weights[count](block).double()
                 first = torch.logaddexp(first, log_w.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
+                # Of all draws only those are kept that may be among the largest.
+                top = torch.cat([top, log_w])
+                top = top.topk(min(tail, len(top)), 0).values
+            tails.append(k_of_largest(top))
             found.append(torch.stack([first, second]))
     first, second = torch.cat(found, 1)
     # Var[log w̄] ≈ Var[w] / (S E[w]²)
     variance = ((second - 2 * first).exp() - 1 / draws).clamp_min(0) * draws / (draws - 1)
-    return LogLikelihood(first - math.log(draws), variance.sqrt(), (2 * first - second).exp(), draws)
+    worth = (2 * first - second).exp()
+    k = torch.cat(tails)
+    return LogLikelihood(first - math.log(draws), variance.sqrt(), worth, k, _observed(model, batch), draws)
+
+
+def _observed(model: AnyModel, batch: Batch) -> Tensor:
+    """How many entries of each row were observed, (N,); covariates are none of them."""
+    counts = torch.zeros(batch.size, dtype=torch.float64, device=model.device)
+    for name in model.observed:
+        if name not in model.covariates:
+            counts += (~batch.with_gaps(name).isnan()).reshape(batch.size, -1).sum(1)
+    return counts

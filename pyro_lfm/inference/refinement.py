@@ -14,12 +14,16 @@ from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.runtime import Stream, isolated
 
-# Rows taken together, and the draws by which the bounds before and after are compared.
+# Rows taken together, and the draws, at a time, by which the bounds before and after are compared.
 _ROWS, _DRAWS = 1024, 16
 
 
-def refine(model: AnyModel, guide: Refined, batch: Batch, seed: int = 0) -> AnyGuide:
-    """The proposal with offsets found for the rows of a batch; model and guide are left as they are."""
+def refine(model: AnyModel, guide: Refined, batch: Batch, seed: int = 0, compared: int = 1) -> AnyGuide:
+    """The proposal with offsets found for the rows of a batch; model and guide are left as they are.
+
+    Args:
+        compared: how many times 16 draws tell whether a row's bound has risen.
+    """
     model, opened = copy.deepcopy(model).eval(), guide.opened(batch.total).eval()
     for parameter in (*model.parameters(), *opened.parameters()):
         parameter.requires_grad_(False)
@@ -29,20 +33,22 @@ def refine(model: AnyModel, guide: Refined, batch: Batch, seed: int = 0) -> AnyG
     blocks = Blocks(model, opened, batch, _ROWS, seed)
     for rows, index in blocks:
         part = blocks.setup.batch(rows, index)
-        before = _bound(model, opened, part, seed + 1)
+        before = _bound(model, opened, part, seed + 1, compared)
         for offset in offsets:
             offset.requires_grad_(True)
         rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, guide.steps + 1)[:-1])
         climb(model, opened, part, rates, seed, "Refined(learning_rate=...)")
         for offset in offsets:
             offset.requires_grad_(False)
-        worse = ~(_bound(model, opened, part, seed + 1) >= before)
+        worse = ~(_bound(model, opened, part, seed + 1, compared) >= before)
         for offset in offsets:
             offset[index[worse]] = 0.0
     return opened
 
 
-def _bound(model: AnyModel, guide: AnyGuide, batch: Batch, seed: int) -> torch.Tensor:
+def _bound(model: AnyModel, guide: AnyGuide, batch: Batch, seed: int, times: int) -> torch.Tensor:
     """The bound of each row, (B,), by the same noise whenever it is called."""
     with isolated(Stream(seed, model.device), model.device), torch.no_grad():
-        return ELBO(particles=_DRAWS).bound(model, guide, batch).per_row
+        objective = ELBO(particles=_DRAWS)
+        bounds = [objective.bound(model, guide, batch).per_row for _ in range(times)]
+    return torch.stack(bounds).mean(0)

@@ -122,14 +122,18 @@ class Fit:
         table = self._table if data is None else table_for(self.model, data)
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
+    def rows_of(self, data: Any = None) -> Batch:
+        """The rows as one batch."""
+        table = self._table if data is None else table_for(self.model, data, self.guide.needs)
+        index = torch.arange(len(table))
+        device = self.model.device
+        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+
     def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
         """The rows as one batch, and the guide that serves them: a copy that is optimised for them where it is
         ``Refined`` or has ``PerRow`` tables.
         """
-        table = self._table if data is None else table_for(self.model, data, self.guide.needs)
-        index = torch.arange(len(table))
-        device = self.model.device
-        batch = Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+        batch = self.rows_of(data)
         if data is not None and self.model.tables:
             raise DataError(
                 "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "

@@ -1,0 +1,185 @@
+"""What a bound is short of log p(x): how much of it the family of the guide costs, and how much the encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.closed_form import recognise
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.evaluate.likelihood import LogLikelihood, exact, fitted, importance
+from pyro_lfm.guides import AnyGuide, Guide, Refined
+from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
+from pyro_lfm.inference.refinement import refine
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.model import AnyModel
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.shapes import whole
+
+# Rows taken together; estimates of a bound, at least, from which its error is known; numbers that one may have.
+_ROWS, _CALLS, _NUMBERS = 256, 25, 2**22
+# Times 16 draws by which a row keeps the encoder's proposal, where the steps have not raised its bound.
+_COMPARED = 50
+
+
+@dataclass(frozen=True, repr=False)
+class Gaps:
+    """log p(x) − L[q] of each row and its two parts, in nats, with their standard errors from the draws, all (N,).
+
+    Attributes:
+        log_likelihood: log p(x), exact or by importance sampling from q*.
+        best_bound: L[q*], the bound of the guide's family optimised for the row alone. bound: L[q], the encoder's.
+        best_bound_error, bound_error: their standard errors.
+        approximation: log p(x) − L[q*] = KL(q* ‖ p(z | x)), what the family costs. approximation_error: its error.
+        amortization: L[q*] − L[q], what the encoder costs. amortization_error: its error; both bounds have the same noise.
+        total, total_error: of their sum, log p(x) − L[q].
+        steps: of the optimisation of q*. draws: of z for each bound.
+    """
+
+    log_likelihood: LogLikelihood
+    best_bound: Tensor
+    best_bound_error: Tensor
+    bound: Tensor
+    bound_error: Tensor
+    amortization_error: Tensor
+    steps: int
+    draws: int
+
+    @property
+    def approximation(self) -> Tensor:
+        return self.log_likelihood.per_row - self.best_bound
+
+    @property
+    def approximation_error(self) -> Tensor:
+        return torch.hypot(self.log_likelihood.standard_error, self.best_bound_error)
+
+    @property
+    def amortization(self) -> Tensor:
+        return self.best_bound - self.bound
+
+    @property
+    def total(self) -> Tensor:
+        return self.log_likelihood.per_row - self.bound
+
+    @property
+    def total_error(self) -> Tensor:
+        return torch.hypot(self.log_likelihood.standard_error, self.bound_error)
+
+    def __repr__(self) -> str:
+        log_p = self.log_likelihood
+        how = f"importance sampling, {log_p.draws} draws" if log_p.draws else "exact"
+        lines = {
+            f"log p(x)            {how}": (log_p.per_row, log_p.standard_error),
+            f"L[q*]               {self.steps} steps for each row": (self.best_bound, self.best_bound_error),
+            "L[q]                the guide": (self.bound, self.bound_error),
+            "approximation gap   log p(x) - L[q*]": (self.approximation, self.approximation_error),
+            "amortization gap    L[q*] - L[q]": (self.amortization, self.amortization_error),
+            "both                log p(x) - L[q]": (self.total, self.total_error),
+        }
+        wide = max(map(len, lines))
+        head = f"Gaps: nats per row, means over {len(self.bound)} rows ± standard errors from the draws"
+        body = [
+            f"  {words:<{wide}}  {float(value.mean()):>10.4f} ± {_of_mean(error):.4f}"
+            for words, (value, error) in lines.items()
+        ]
+        return "\n".join([head, *body] + [f"  {log_p.verdict}"] * bool(log_p.draws))
+
+
+def gaps(
+    fit: Fit | tuple[Any, Any],
+    data: Any = None,
+    draws: int = 1000,
+    steps: int = 500,
+    learning_rate: float = 0.1,
+    seed: int = 0,
+) -> Gaps:
+    """Why the bound of a guide lies below log p(x), row by row: its family, or the encoder.
+
+        log p(x) − L[q] = (log p(x) − L[q*]) + (L[q*] − L[q])
+                          approximation gap    amortization gap
+
+    q* is of the guide's family, its parameters optimised for the row alone from where the encoder put them (see
+    ``Refined``). The bounds are ELBOs, with log q by Monte Carlo, which has no variance where q is exact; both are
+    estimated with the same noise, so that the error of their difference is small. log p(x) is exact for models with a
+    closed form, and else an importance estimate from q*, which lies below it on average: the approximation gap too then,
+    and the verdict of k̂ in the repr tells how far it can be believed. Where ``steps`` are too few, L[q*] is too low, the
+    approximation gap too large and the amortization gap too small by as much: take twice as many, and see.
+
+    Args:
+        fit: what was fitted, or a pair (model, guide); the guide a ``Guide`` made of factors with sources. Of a
+            ``Refined`` the proposal is looked at.
+        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
+        draws: of z for each bound and each row, S ≥ 50, and for an estimate of log p(x).
+        steps, learning_rate: of Adam for q*, as of ``Refined``.
+
+    Raises:
+        DeclarationError: another guide, or one with tables of rows; a latent shared by all rows.
+        DataError: no data with a pair.
+
+    Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
+
+    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
+    >>> guide = Guide(model, z=Gaussian(mean=Linear()))  # as it starts
+    >>> found = gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
+    >>> torch.allclose(found.approximation + found.amortization, found.total)
+    True
+    """
+    draws = whole("draws", draws, least=2 * _CALLS)
+    done = fitted(fit, data)
+    model = done.model
+    guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
+    if not isinstance(guide, Guide):
+        raise DeclarationError(
+            "lfm.evaluate.gaps needs a lfm.Guide, whose family can be optimised for each row; got "
+            f"{type(guide).__name__}"
+        )
+    batch, refined = done.rows_of(data), Refined(guide, steps, learning_rate)
+    best = refine(model, refined, batch, seed, compared=_COMPARED)
+    if _has_closed_form(model) and not any(name in model.latents for name in batch.names):
+        log_p = exact(done, data)
+    else:
+        log_p = importance(model, best, batch, draws, seed + 1)
+    (high, taken), (low, _) = (_bounds(model, each, batch, draws, seed) for each in (best, guide))
+    _, paired = _mean(high - low)
+    return Gaps(log_p, *_mean(high), *_mean(low), paired, refined.steps, taken)
+
+
+def _has_closed_form(model: Any) -> bool:
+    try:
+        recognise(model)
+    except DeclarationError:
+        return False
+    return True
+
+
+def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> tuple[Tensor, int]:
+    """Estimates of the ELBO of each row, (estimates, N), by the same noise whatever the guide; and draws in all."""
+    blocks = Blocks(model, guide, batch, _ROWS, seed)
+    width = sum(variable.shape.numel() for variable in model.sites.all.values())
+    particles = max(1, min(draws // _CALLS, _NUMBERS // (blocks.size * width)))
+    calls = -(-draws // particles)
+    objective = ELBO(particles, kl="monte-carlo")
+    bound = Evaluation(blocks, partial(_per_row, objective, model, guide), draws=particles, calls=calls)
+    with blocks.running():
+        found = [torch.stack([bound(block) for _ in range(calls)]).double() for block in blocks]
+    return torch.cat(found, 1), calls * particles
+
+
+def _per_row(objective: ELBO, model: AnyModel, guide: AnyGuide, batch: Batch) -> Tensor:
+    return objective.bound(model, guide, batch).per_row
+
+
+def _mean(estimates: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row's estimates (estimates, N) the mean and its standard error."""
+    return estimates.mean(0), estimates.std(0) / len(estimates) ** 0.5
+
+
+def _of_mean(errors: Tensor) -> float:
+    """The error of the mean over rows, whose draws are independent."""
+    return float(errors.square().sum().sqrt() / len(errors))
