@@ -25,7 +25,7 @@ test: .venv/ready
 	$(PY) -m mypy
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
-# Apart from the tests: tracing every line of torch and Pyro more than doubles their time.
+# Apart from the tests, which tracing every line of torch and Pyro slows down.
 coverage: .venv/ready
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov=pyro_lfm --cov-report=term
 

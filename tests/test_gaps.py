@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.linear import gap
+from pyro_lfm.inference.engines import evaluation
 from pyro_lfm.inference.tables import table_for
 
 # lfm.evaluate.gaps is the function.
@@ -104,7 +105,7 @@ def test_rows_in_blocks_and_a_guide_that_is_refined_already(monkeypatch):
     other = lfm.evaluate.gaps((model, guide), data, steps=50, draws=50)
     assert torch.equal(one.amortization, other.amortization)
     monkeypatch.setattr(MODULE, "_ROWS", 5)
-    monkeypatch.setattr(MODULE, "_NUMBERS", 5 * 8 * 4)
+    monkeypatch.setattr(evaluation, "_NUMBERS", 5 * 8 * 4)
     parts = lfm.evaluate.gaps((model, guide), data, steps=300, draws=200)
     known = gap(recognise(model).read(), data)
     assert ((parts.approximation - known).abs() < 0.02 + 6 * parts.approximation_error).all()

@@ -8,6 +8,7 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm.evaluate import likelihood, pareto, pareto_k, smoothed
+from pyro_lfm.inference.engines import evaluation
 
 
 def by_the_formulas(log_weights):
@@ -130,7 +131,7 @@ def test_k_is_kept_while_draws_stream(monkeypatch):
             return seen[-1][1]
 
     monkeypatch.setattr(likelihood, "Evaluation", Recorded)
-    monkeypatch.setattr(likelihood, "_NUMBERS", 5 * 3 * 7)
+    monkeypatch.setattr(evaluation, "_NUMBERS", 5 * 3 * 7)
     monkeypatch.setattr(likelihood, "_ROWS", 5)
     model, guide = narrow(0.8)
     found = lfm.evaluate.log_likelihood((model, guide), torch.randn(12, 2), draws=300)

@@ -78,8 +78,8 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
 
     For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ]. For a Gaussian N(μ, s²) carried
     to (0, ∞) by exp, against Gamma(a, b): ln Γ(a) − a ln b − aμ + b exp(μ + s²/2) − ½ ln(2πe s²), entry by entry. For two
-    laws carried by the same map: that of the laws before it. Where a value is known: −log p of it, of which that of
-    the point that q is has been left out, as the bound on log p(x, value) has it.
+    laws carried by the same map: that of the laws before it. Of a value that is known (``Pinned``): −log p of
+    it, as the bound on log p(x, value) has it.
 
     Args:
         q, p: distributions over the same event; their batch shapes broadcast.

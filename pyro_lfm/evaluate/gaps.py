@@ -21,8 +21,8 @@ from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.shapes import whole
 
-# Rows taken together; estimates of a bound, at least, from which its error is known; numbers that one may have.
-_ROWS, _CALLS, _NUMBERS = 256, 25, 2**22
+# Rows taken together; estimates of a bound, at least, from which its error is known.
+_ROWS, _CALLS = 256, 25
 # Times 16 draws by which a row keeps the encoder's proposal, where the steps have not raised its bound.
 _COMPARED = 50
 
@@ -161,8 +161,7 @@ def _has_closed_form(model: Any) -> bool:
 def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> tuple[Tensor, int]:
     """Estimates of the ELBO of each row, (estimates, N), by the same noise whatever the guide; and draws in all."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
-    width = sum(variable.shape.numel() for variable in model.sites.all.values())
-    particles = max(1, min(draws // _CALLS, _NUMBERS // (blocks.size * width)))
+    particles = blocks.draws_at_once(draws // _CALLS)
     calls = -(-draws // particles)
     objective = ELBO(particles, kl="monte-carlo")
     bound = Evaluation(blocks, partial(_per_row, objective, model, guide), draws=particles, calls=calls)

@@ -23,8 +23,8 @@ from pyro_lfm.model import AnyModel, as_model
 from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO
 from pyro_lfm.shapes import whole
 
-# Rows taken together, and numbers that the likelihood of a block of draws may have.
-_ROWS, _NUMBERS = 256, 2**22
+# Rows taken together.
+_ROWS = 256
 
 
 @dataclass(frozen=True, repr=False)
@@ -171,8 +171,7 @@ def exact(done: Fit, data: Any) -> LogLikelihood:
 def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> LogLikelihood:
     """log p(x) from draws of a guide that serves the batch as it is."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
-    width = sum(variable.shape.numel() for variable in model.sites.all.values())
-    most = max(1, min(draws, _NUMBERS // (blocks.size * width)))
+    most = blocks.draws_at_once(draws)
     counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
     weights = {
         count: Evaluation(

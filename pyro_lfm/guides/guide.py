@@ -239,9 +239,9 @@ class Guide(AnyGuide):
         else:
             law = factor.at([value for value, _ in read], batch.index)
         if name in self.priors:
-            values = {parent: value for parent, (value, _) in seen.items()}
+            of_prior = {parent: value for parent, (value, _) in seen.items()}
             observed = [parent for parent in self.given[name] if parent in self.observed]
-            law = self.priors.times(name, law, values, batch, observed)
+            law = self.priors.times(name, law, of_prior, batch, observed)
         elif self.carried[name]:
             support = plain(self.latents[name].support)
             law = Pushforward(law, [from_reals(support)], onto=support)

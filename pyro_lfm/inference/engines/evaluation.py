@@ -13,8 +13,12 @@ from pyro_lfm.inference.engines.choice import COMPILING, saving
 from pyro_lfm.inference.engines.compiled import LOG
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.recorded import rewound
+from pyro_lfm.model import AnyModel
 from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
+
+# Numbers that the draws of a block, taken together, may have.
+_NUMBERS = 2**22
 
 Block = tuple[dict[str, torch.Tensor], torch.Tensor]
 
@@ -31,7 +35,8 @@ class Blocks:
         seed: of the noise.
     """
 
-    def __init__(self, model: Program, guide: Program, batch: Batch, size: int, seed: int):
+    def __init__(self, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int):
+        self.width = sum(variable.shape.numel() for variable in model.sites.all.values())
         self.rows = {name: batch.with_gaps(name) for name in batch.names}
         self.index, self.size = batch.index, min(size, batch.size)
         stream = Stream(seed, model.device)
@@ -42,6 +47,10 @@ class Blocks:
         for start in range(0, len(self.index), self.size):
             part = slice(start, start + self.size)
             yield {name: value[part] for name, value in self.rows.items()}, self.index[part]
+
+    def draws_at_once(self, most: int) -> int:
+        """How many draws of a block, of at most so many, may be held together: memory does not grow with them."""
+        return max(1, min(most, _NUMBERS // (self.size * self.width)))
 
     @contextmanager
     def running(self) -> Iterator[None]:
