@@ -136,6 +136,7 @@ def compare(
     runner = Runner(
         starts=starts,
         table=table,
+        data=data,
         test=test,
         metrics=chosen,
         draws=draws,

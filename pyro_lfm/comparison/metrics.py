@@ -107,11 +107,18 @@ def read_metrics(metrics: Any) -> dict[str, Metric]:
 
 
 def measure(
-    done: Fit, given: Any, metrics: Mapping[str, Metric], draws: int, seed: int, seconds: float
+    done: Fit,
+    given: Any,
+    fitted: Any,
+    metrics: Mapping[str, Metric],
+    draws: int,
+    seed: int,
+    seconds: float,
 ) -> Measured:
     """All metrics of a fit on test rows; None means those that were fitted.
 
     Args:
+        fitted: those, as the user gave them.
         seconds: that the fit took.
     """
     began = time.perf_counter()
@@ -135,7 +142,9 @@ def measure(
     for name, metric in metrics.items():
         if metric.function is not None:
             with Stream(seed, device):
-                found[name] = _number(name, metric.function(done, given), batch.size)
+                found[name] = _number(
+                    name, metric.function(done, fitted if given is None else given), batch.size
+                )
     wanted = {name: found.get(name, nan) for name in metrics}
     rows = {name: value.double().cpu() for name, value in wanted.items() if isinstance(value, Tensor)}
     values = {name: float(rows[name].mean()) if name in rows else value for name, value in wanted.items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_lfm.comparison.estimates import Estimate, Rank, estimate, ranks
+from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
 from pyro_lfm.comparison.metrics import Metric
 from pyro_lfm.comparison.tables import as_latex, as_markdown, as_text, cells, frame
 from pyro_lfm.errors import DeclarationError
@@ -135,7 +135,7 @@ class Comparison:
             return f"{best} is the only way that was measured."
         behind = [way for way, _ in order[1:] if way not in alike]
         parts = [
-            f"{way} by {abs(d.mean):.3g} ± {d.error:.2g}"
+            f"{way} by {abs(d.mean):.{decimals([d.error])}f} ± {d.error:.{decimals([d.error])}f}"
             for way, d in ((way, self.difference(name, best, way)) for way in behind)
         ]
         words = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"

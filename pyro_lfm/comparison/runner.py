@@ -33,7 +33,7 @@ class Runner:
     """Fits and measures, unless a folder has it already.
 
     Args:
-        starts: of the fits. table: rows to fit. test: as given by the user.
+        starts: of the fits. table: rows to fit. data, test: rows to fit and to measure on, as given by the user.
         metrics: what is measured, with draws of z per row.
         options: of every ``fit``.
         digests: of all rows, by what they are for.
@@ -41,6 +41,7 @@ class Runner:
 
     starts: Starts
     table: Table
+    data: Any
     test: Any
     metrics: dict[str, Metric]
     draws: int
@@ -88,7 +89,7 @@ class Runner:
         try:
             done = fit(model, self.table, inference, seed=seed, **options)
             seconds = sum(record["seconds"] for record in done.history)
-            found = measure(done, self.test, self.metrics, self.draws, seed + _NOISE, seconds)
+            found = measure(done, self.test, self.data, self.metrics, self.draws, seed + _NOISE, seconds)
         except TrainingError as error:
             empty: dict[str, Any] = {"rows": {}, "values": {}, "notes": [], "history": [], "state": {}}
             return {**empty, "identity": made_of, "failed": str(error)}, None

@@ -151,7 +151,8 @@ def _with_error(found: Estimate, error: float, places: int, signed: bool = False
 
 
 def _number(value: float, places: int, signed: bool = False) -> str:
-    return _NONE if isnan(value) else f"{value:{'+' if signed else ''},.{places}f}".replace("-", "−")
+    rounded = round(value, places) + 0.0  # no minus before a zero
+    return _NONE if isnan(value) else f"{rounded:{'+' if signed else ''},.{places}f}".replace("-", "−")
 
 
 def _bold(table: Cells, k: int, mark: Any) -> list[str]:

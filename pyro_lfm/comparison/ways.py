@@ -92,7 +92,10 @@ def read_model(model: Any) -> Any:
 
 
 def is_function(value: Any) -> bool:
-    return callable(value) and not isinstance(value, nn.Module | type)
+    """Whether it makes what is compared: a function, or a class of models or guides."""
+    if isinstance(value, type):
+        return issubclass(value, nn.Module) and not issubclass(value, Factor)
+    return callable(value) and not isinstance(value, nn.Module)
 
 
 def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:
