@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.supports import from_reals
+from pyro_lfm.distributions.supports import from_reals, is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import Block, Blocks, Evaluation
@@ -109,9 +110,9 @@ class Path:
         values, at, jacobian = {}, 0, u.new_zeros(u.shape[:2])
         for name, (carry, shape) in self._layout.items():
             rows = 1 + self._plates(name, shape)
-            inner = carry.inverse_shape(shape)
-            size = inner[1:rows].numel() * inner[rows + 1 :].numel()
-            part = u[..., at : at + size].reshape(*u.shape[:2], *inner[1:rows], *inner[rows + 1 :])
+            plates, event = self._inner(name)
+            size = plates.numel() * event.numel()
+            part = u[..., at : at + size].reshape(*u.shape[:2], *plates, *event)
             part = part.movedim(1, rows)
             values[name] = carry(part)
             change = carry.log_abs_det_jacobian(part, values[name]).movedim(rows, 1)
@@ -119,9 +120,25 @@ class Path:
             at += size
         return values, jacobian
 
+    def _inner(self, name: str) -> tuple[torch.Size, torch.Size]:
+        """The shapes of the plates between draws and rows, and of an event, in unconstrained space."""
+        carry, shape = self._layout[name]
+        inner, rows = torch.Size(carry.inverse_shape(shape)), 1 + self._plates(name, shape)
+        return inner[1:rows], inner[rows + 1 :]
+
     def _plates(self, name: str, shape: torch.Size) -> int:
         """How many dimensions stand between those of the draws and of the rows."""
         return len(shape) - 2 - len(self.model.latents[name].shape)
+
+    def within(self, u: Tensor) -> Tensor:
+        """Whether points, (S, B, K), are where the maps onto supports neither overflow nor underflow, (S, B)."""
+        limit = 0.5 * math.log(torch.finfo(u.dtype).max)
+        sizes = [self._inner(name)[0].numel() * self._inner(name)[1].numel() for name in self._layout]
+        limits = [
+            u.new_full((size,), torch.inf if is_real(carry.codomain) else limit)
+            for size, (carry, _) in zip(sizes, self._layout.values(), strict=True)
+        ]
+        return (u.abs() < torch.cat(limits)).all(-1)
 
     # Densities --------------------------------------------------------------------------------------------
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from pyro_lfm.evaluate.annealing.path import Path, Points
 from pyro_lfm.inference.engines.evaluation import Block
 
+# Whitened, a chain that is further from where it started than this has diverged.
+_FAR = 100.0
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -56,7 +59,7 @@ def transition(
         root: A of each row, (B, K, K): momenta are standard in the space of A⁻¹ u.
 
     Returns:
-        The points after it, and how probable it was that each was left, (S, B).
+        The points after it, and how probable it was that each was gone to, (S, B).
     """
     root = root.to(start.u.dtype)
     now, gradient = path.at(block, start.u, beta)
@@ -65,14 +68,18 @@ def transition(
     length = length.unsqueeze(-1)
     energy = now.log_density(beta).double() - 0.5 * momentum.double().square().sum(-1)
     momentum = momentum + 0.5 * length * _whitened(root, gradient)
-    moved = now
+    moved, way = now, torch.zeros_like(momentum)
+    lost = torch.zeros_like(now.log_q, dtype=torch.bool)
     for leap in range(leaps):
-        u = moved.u + length * torch.einsum("bkl,sbl->sbk", root, momentum)
-        moved, gradient = path.at(block, u, beta)
+        way = way + length * momentum
+        u = now.u + torch.einsum("bkl,sbl->sbk", root, way)
+        # A chain that flies off would show the laws numbers that they refuse: it stays where it was.
+        lost = lost | ~(way.abs() < _FAR).all(-1) | ~path.within(u)
+        moved, gradient = path.at(block, torch.where(lost.unsqueeze(-1), now.u, u), beta)
         momentum = momentum + (0.5 if leap == leaps - 1 else 1.0) * length * _whitened(root, gradient)
     after = moved.log_density(beta).double() - 0.5 * momentum.double().square().sum(-1)
     # A point where the density cannot be computed is never gone to.
-    chance = (after - energy).nan_to_num(nan=-torch.inf).clamp_max(0.0).exp()
+    chance = (after - energy).nan_to_num(nan=-torch.inf).clamp_max(0.0).exp().masked_fill(lost, 0.0)
     return moved.where(torch.rand_like(chance) < chance, now), chance
 
 
