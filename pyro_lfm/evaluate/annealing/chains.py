@@ -78,10 +78,10 @@ def anneal(
     blocks = Blocks(model, guide, batch, rows, seed)
     rounds = -(-draws // chains)
     moves = annealing.temperatures * (annealing.leaps + 1)
-    path = Path(model, guide, blocks, chains, moves * rounds * (1 if latents is None else 2))
     forward, backward, distance = [], [], []
     at = 0
     with blocks.running():
+        path = Path(model, guide, blocks, chains, moves * rounds * (1 if latents is None else 2))
         for block in blocks:
             schedule = find_schedule(path, block, annealing.temperatures, annealing.leaps)
             distance.append(schedule.distance)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -181,7 +180,7 @@ class _AtValues(ImportanceWeightedELBO):
     values: dict[str, Tensor] | None = None
 
     def at_values(self, values: dict[str, Tensor]) -> _AtValues:
-        now = copy.copy(self)
+        now = cast(_AtValues, self.weighted({}))
         now.values = values
         return now
 
