@@ -71,6 +71,19 @@ def test_simulated_rows_are_sandwiched(factors, temperatures):
     assert abs(found.gap) < 0.005 and f"between {low:.4f} and {high:.4f}" in repr(found)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", ["importance", "annealed"])
+def test_an_exact_guide_leaves_the_error_of_rounding(method, dtype):
+    torch.manual_seed(0)
+    model = lfm.Model(z=lfm.StandardNormal(3), x=lfm.Gaussian(20, mean=lfm.Linear())).to(dtype)
+    pair = model, lfm.ExactPosterior(model)
+    x = model.sample(10, seed=0)["x"]
+    exact = lfm.evaluate.log_likelihood(pair, x, method="exact").per_row
+    found = lfm.evaluate.log_likelihood(pair, x, draws=200, method=method, annealing=Annealing(5))
+    assert ((found.per_row - exact).abs() < 4 * found.standard_error).all()
+    assert found.standard_error.max() < 200 * torch.finfo(dtype).eps + 1e-8
+
+
 def test_the_mean_weight_is_unbiased_whatever_the_temperatures():
     """E[w] = p(x) with two temperatures too; 5 errors of 20,000 chains of one row."""
     fit, x = linear(5, 2, 4)

@@ -26,6 +26,8 @@ from pyro_lfm.shapes import whole
 
 # Rows taken together.
 _ROWS = 256
+# By how many roundings a sum of log densities is taken to be off.
+_ROUNDINGS = 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +36,7 @@ class LogLikelihood:
 
     Attributes:
         per_row: of each row, (N,).
-        standard_error: of each row's, (N,), by the delta method; 0 where exact.
+        standard_error: of each row's, (N,), by the delta method, with four roundings of log p(x); 0 where exact.
         effective_sample_size: (Σw)² / Σw² of each row, (N,): how many draws from the posterior the draws are worth; ∞
             where exact.
         pareto_k: k̂ of each row, (N,): how heavy the tail of its weights is (see ``pareto_k``), which tells whether its
@@ -227,7 +229,7 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
             tails.append(k_of_largest(top))
             found.append(torch.stack([first, second]))
     first, second = torch.cat(found, 1)
-    return _of_sums(first, second, torch.cat(tails), _observed(model, batch), draws)
+    return _of_sums(first, second, torch.cat(tails), _observed(model, batch), draws, model.dtype)
 
 
 def annealed(
@@ -235,23 +237,31 @@ def annealed(
 ) -> LogLikelihood:
     """log p(x) by chains from the guide to the posterior."""
     log_w = anneal(model, guide, batch, draws, annealing, seed).forward
-    return of_weights(log_w, _observed(model, batch), annealing.temperatures)
+    return of_weights(log_w, _observed(model, batch), model.dtype, annealing.temperatures)
 
 
-def of_weights(log_w: Tensor, observed: Tensor, temperatures: int) -> LogLikelihood:
-    """The mean of weights w, whose logarithms are given, (S, N)."""
+def of_weights(log_w: Tensor, observed: Tensor, dtype: torch.dtype, temperatures: int) -> LogLikelihood:
+    """The mean of weights w, whose logarithms are given, (S, N), computed in a dtype."""
     first, second = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
-    return _of_sums(first, second, pareto_k(log_w), observed, len(log_w), temperatures)
+    return _of_sums(first, second, pareto_k(log_w), observed, len(log_w), dtype, temperatures)
 
 
 def _of_sums(
-    first: Tensor, second: Tensor, k: Tensor, observed: Tensor, draws: int, temperatures: int = 1
+    first: Tensor,
+    second: Tensor,
+    k: Tensor,
+    observed: Tensor,
+    draws: int,
+    dtype: torch.dtype,
+    temperatures: int = 1,
 ) -> LogLikelihood:
     """Of each row, given the logarithms of the sums of its S weights and of their squares."""
+    found = first - math.log(draws)
     # Var[log w̄] ≈ Var[w] / (S E[w]²)
     variance = ((second - 2 * first).exp() - 1 / draws).clamp_min(0) * draws / (draws - 1)
-    worth = (2 * first - second).exp()
-    return LogLikelihood(first - math.log(draws), variance.sqrt(), worth, k, observed, draws, temperatures)
+    # Where the guide is exact only rounding is left.
+    error = torch.hypot(variance.sqrt(), _ROUNDINGS * torch.finfo(dtype).eps * found.abs())
+    return LogLikelihood(found, error, (2 * first - second).exp(), k, observed, draws, temperatures)
 
 
 def _observed(model: AnyModel, batch: Batch) -> Tensor:

@@ -129,8 +129,8 @@ def sandwich(
     latents = {name: drawn[name] for name in model.latents}
     weights = anneal(model, guide, batch, draws, annealing, seed + 1, latents)
     observed = torch.zeros(rows)
-    low = of_weights(weights.forward, observed, annealing.temperatures)
-    high = of_weights(-weights.backward, observed, annealing.temperatures)  # type: ignore[operator]
+    low = of_weights(weights.forward, observed, model.dtype, annealing.temperatures)
+    high = of_weights(-weights.backward, observed, model.dtype, annealing.temperatures)  # type: ignore[operator]
     return Sandwich(
         low.per_row, low.standard_error, -high.per_row, high.standard_error,
         data, latents, low.draws, annealing.temperatures,
