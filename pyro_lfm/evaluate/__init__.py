@@ -1,20 +1,24 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
 from pyro_lfm.evaluate.alignment import Alignment, align
+from pyro_lfm.evaluate.annealing import Annealing
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 
 __all__ = [
     "DCI",
     "Alignment",
+    "Annealing",
     "Disentanglement",
     "FewLabels",
     "Gaps",
     "LogLikelihood",
+    "Sandwich",
     "align",
     "dci",
     "disentanglement",
@@ -22,5 +26,6 @@ __all__ = [
     "gaps",
     "log_likelihood",
     "pareto_k",
+    "sandwich",
     "smoothed",
 ]
