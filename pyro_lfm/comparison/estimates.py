@@ -59,8 +59,10 @@ class Rank:
         return f"{self.best}" if self.best == self.worst else f"{self.best}–{self.worst}"
 
 
-def estimate(values: Tensor) -> Estimate:
+def estimate(values: Tensor, least: float = 0.0) -> Estimate:
     """Of values (seeds, N) of rows, or (seeds,) of whole fits; NaN is a fit that failed, or a row without a value.
+
+    Errors that are known are at least ``least``.
 
     >>> import torch
     >>> found = estimate(torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
@@ -74,7 +76,8 @@ def estimate(values: Tensor) -> Estimate:
     if not values.numel():
         return Estimate(nan)
     over_rows, over_seeds = values.mean(0), values.mean(1)
-    return Estimate(float(values.mean()), _error(over_rows) if of_rows else nan, _error(over_seeds))
+    errors = [_error(over_rows) if of_rows else nan, _error(over_seeds)]
+    return Estimate(float(values.mean()), *(nan if isnan(error) else max(error, least) for error in errors))
 
 
 def ranks(

@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
@@ -51,8 +52,13 @@ class Comparison:
         return estimate(self._values(metric, way))
 
     def difference(self, metric: str, way: str, other: str | None = None) -> Estimate:
-        """Way less other (by default the baseline), paired by row and by seed."""
-        return estimate(self._values(metric, way) - self._values(metric, other or self.baseline))
+        """Way less other (by default the baseline), paired by row and by seed.
+
+        No error is smaller than what arithmetic in float32 may be off by, so that ways which do the same are not ranked.
+        """
+        one, two = self._values(metric, way), self._values(metric, other or self.baseline)
+        off = float(torch.finfo(torch.float32).eps * (one.abs() + two.abs()).nanmean())
+        return estimate(one - two, least=off)
 
     @property
     def estimates(self) -> dict[str, dict[str, Estimate]]:

@@ -127,6 +127,11 @@ def frame(comparison: Comparison) -> Any:
     return pandas.DataFrame(columns, index=index)
 
 
+def signed(value: float, error: float) -> str:
+    """A difference with its sign, to as many decimals as its error allows."""
+    return _number(value, decimals([error]), signed=True)
+
+
 def _plain_column(found: Any) -> list[str]:
     """Means, to as many decimals as their errors over rows allow; counts and seconds in four figures."""
     found = list(found)
