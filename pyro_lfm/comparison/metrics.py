@@ -52,7 +52,7 @@ class Metric:
             raise DeclarationError(f"a metric must be a function (fit, data); got {self.function!r}")
 
 
-# What is measured unless metrics= says otherwise. Those of rows are in nats per row, but for two.
+# What is measured unless metrics= says otherwise; which of these are in nats per row.
 STANDARD: dict[str, Metric] = {
     "bound": Metric(None),
     "reconstruction": Metric(None),
@@ -66,6 +66,7 @@ STANDARD: dict[str, Metric] = {
     "infer_seconds": Metric(None, "lower"),
     "guide_parameters": Metric(None, None),
 }
+NATS = {"bound", "reconstruction", "kl", "log_likelihood", "gap", "training_bound"}
 _OF_LIKELIHOOD = {"log_likelihood", "gap", "bits_per_dimension", "unreliable"}
 
 

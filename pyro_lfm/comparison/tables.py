@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from pyro_lfm.comparison.estimates import Estimate, decimals
-from pyro_lfm.comparison.metrics import STANDARD, names_of
+from pyro_lfm.comparison.metrics import NATS, STANDARD, names_of
 
 if TYPE_CHECKING:
     from pyro_lfm.comparison.result import Comparison
@@ -29,12 +29,13 @@ def cells(comparison: Comparison) -> Cells:
     """The table in words: the first metric and those of one's own with errors and paired differences."""
     head, columns = ["way"], [list(comparison.ways)]
     ranks, many = comparison.ranks, len(comparison.seeds) > 1
+    first = 2
     for k, (name, title) in enumerate(zip(comparison.metrics, names_of([*comparison.metrics]), strict=True)):
         found = {way: comparison.estimate(name, way) for way in comparison.ways}
         judged = k == 0 or name not in STANDARD
         head.append(title)
         if not judged:
-            columns.append(_plain_column(found.values()))
+            columns.append(_plain_column(found.values(), first if name in NATS else None))
             continue
         places = decimals(
             [e.error_over_rows for e in found.values()] + [e.error_over_seeds for e in found.values()]
@@ -43,21 +44,23 @@ def cells(comparison: Comparison) -> Cells:
         if many:
             head.append("± over seeds")
             columns.append([_number(e.error_over_seeds, places) for e in found.values()])
+        first = places if k == 0 else first
         if len(comparison.ways) > 1:
             differences = {way: comparison.difference(name, way) for way in comparison.ways}
-            exact = decimals([d.error for d in differences.values()])
             head.append(f"over {comparison.baseline}")
             columns.append(
                 [
-                    _NONE if way == comparison.baseline else _with_error(d, d.error, exact, signed=True)
+                    _NONE
+                    if way == comparison.baseline
+                    else _with_error(d, d.error, decimals([d.error]), signed=True)
                     for way, d in differences.items()
                 ]
             )
         if name in ranks and len(comparison.ways) > 1:
             head.append("rank")
             columns.append([str(ranks[name].get(way, _NONE)) for way in comparison.ways])
-    first = ranks.get(next(iter(comparison.metrics)), {})
-    best = [way in first and first[way].place == 1 for way in comparison.ways]
+    judged_by = ranks.get(next(iter(comparison.metrics)), {})
+    best = [way in judged_by and judged_by[way].place == 1 for way in comparison.ways]
     lines = [list(line) for line in zip(*columns, strict=True)]
     for line, way in zip(lines, comparison.ways, strict=True):
         if len(comparison.failed.get(way, ())) == len(comparison.seeds):
@@ -132,14 +135,13 @@ def signed(value: float, error: float) -> str:
     return _number(value, decimals([error]), signed=True)
 
 
-def _plain_column(found: Any) -> list[str]:
-    """Means, to as many decimals as their errors over rows allow; counts and seconds in four figures."""
+def _plain_column(found: Iterable[Estimate], places: int | None) -> list[str]:
+    """Means alone: to as many decimals as their errors over rows allow, else to ``places``, else in three figures."""
     found = list(found)
     errors = [e.error_over_rows for e in found]
     if any(error > 0 for error in errors):
         places = decimals(errors)
-        return [_number(e.mean, places) for e in found]
-    return [_figures(e.mean) for e in found]
+    return [_figures(e.mean) if places is None else _number(e.mean, places) for e in found]
 
 
 def _figures(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_lfm.comparison import Comparison, Estimate
+from pyro_lfm.comparison.metrics import NATS
 from pyro_lfm.comparison.tables import signed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.plots.curves import end_labels
@@ -59,15 +60,16 @@ def differences(comparison: Comparison, metric: str | None = None, *, title: str
             )
         error = "" if np.isnan(found.error) else f" ± {_figures(found.error)}"
         number = f"{signed(found.mean, found.error)}{error}"
-        place_of_words = {"xycoords": ("axes fraction", "data"), "va": "center"}
-        ax.annotate(number + "  ", (1.02, place), fontsize=9.5, color=INK, **place_of_words)
+        ax.annotate(
+            number + "  ", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9.5, color=INK
+        )  # fmt: skip
     ax.axvline(0, color=QUIET, linewidth=1.0, zorder=0)
     ax.set_xlim(low, high)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_yticks(range(len(shown)), list(shown))
     ax.tick_params(axis="y", labelsize=10, labelcolor=INK)
     ax.grid(axis="x", color=FAINT, linewidth=0.6)
-    nats = ", nats per row" if name in _NATS else ""
+    nats = ", nats per row" if name in NATS else ""
     ax.set_xlabel(f"{name.replace('_', ' ')} over {comparison.baseline}{nats}", color=QUIET)
     better = comparison.metrics[name].better
     words = {"higher": "right is better", "lower": "left is better", None: None}[better]
@@ -115,9 +117,6 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
         ax.set_position((start / width, 0.15, 3.3 / width, 0.72))
     set_title(left, title)
     return figure
-
-
-_NATS = {"bound", "reconstruction", "kl", "log_likelihood", "gap", "training_bound"}
 
 
 def _climb(history: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
