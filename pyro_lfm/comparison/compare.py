@@ -56,8 +56,9 @@ def compare(
     lfm.Model(...)``, is declared once more for each seed. So it is with guides that come with weights. Those that are
     declared here, from factors or by functions, draw theirs with the seed, so that encoders of one shape start alike.
 
-    **The budget.** Ways by ``lfm.SVI`` must have the same steps of the same number of rows. ``lfm.EM``,
-    ``lfm.VariationalEM`` and ``lfm.VariationalBayes`` stop where they converge; their seconds are in the table.
+    **The budget.** Ways by ``lfm.SVI`` must have the same steps of the same number of rows; particles do not count.
+    ``lfm.EM``, ``lfm.VariationalEM`` and ``lfm.VariationalBayes`` stop where they converge. What each cost in seconds,
+    compilation included, is in the table.
 
     **The measures**, in nats per row of ``test`` where not said otherwise, averaged over the draws: bound
     L = E_q[log p(x, z) − log q(z | x)], reconstruction E_q[log p(x | z)], kl = reconstruction − bound, log_likelihood
@@ -132,6 +133,7 @@ def compare(
     inferences = {name: inference for name, (_, inference) in ready.items()}
     if equal_budgets:
         check_budgets(inferences, len(table))
+    notes = [_of_rows(len(table), test is not None, numbers), *_of_budgets(inferences, len(table))]
     kept = None if folder is None else Folder(folder)
     runner = Runner(
         starts=starts,
@@ -144,10 +146,10 @@ def compare(
         folder=kept,
         digests={} if kept is None else digests_of(first, fitted=table, test=test, validation=validation),
     )
+    del ready, inferences, first
     for seed in numbers:
         for name in ways:
             runner.run(name, seed)
-    notes = [_of_rows(len(table), test is not None, numbers), *_of_budgets(inferences, len(table))]
     return runner.result(tuple(ways), numbers, baseline, notes)
 
 
@@ -163,16 +165,24 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
 def _of_rows(rows: int, held_out: bool, seeds: tuple[int, ...]) -> str:
     measured = "measured on rows held out" if held_out else "measured on the same rows, none held out"
     means = f", means over {len(seeds)} seeds" if len(seeds) > 1 else ""
+    seeded = ""
+    if len(seeds) > 1:
+        # A standard deviation from S normal numbers has a relative error of about 1/√(2(S − 1)).
+        rough = f"; from {len(seeds)} seeds the latter is itself uncertain by {100 / (2 * len(seeds) - 2) ** 0.5:.0f}%"
+        seeded = f", and over seeds besides{rough if len(seeds) < 10 else ''}"
     return (
         f"Nats per row where not said otherwise; {rows:,} rows fitted, {measured}{means}. ± is one standard error over "
-        "those rows; of differences it is paired by row"
-        + (", and over seeds besides." if len(seeds) > 1 else ".")
+        f"those rows; of differences it is paired by row{seeded}."
     )
 
 
 def _of_budgets(inferences: Mapping[str, Inference], rows: int) -> list[str]:
     budgets = {name: budget(way, rows) for name, way in inferences.items() if isinstance(way, SVI)}
-    words = {name: f"{steps:,} steps of {size:,} rows" for name, (steps, size) in budgets.items()}
-    if len(set(budgets.values())) > 1:
+    patient = {name for name, way in inferences.items() if isinstance(way, SVI) and way.patience}
+    words = {
+        name: f"{'at most ' * (name in patient)}{steps:,} steps of {size:,} rows"
+        for name, (steps, size) in budgets.items()
+    }
+    if len(set(words.values())) > 1:
         return [f"Unequal budgets: {'; '.join(f'{name}, {word}' for name, word in words.items())}."]
     return [f"Every way by SVI had {next(iter(words.values()))}."] if words else []

@@ -56,6 +56,8 @@ def _walk(found: dict[str, str], path: str, value: Any, seen: dict[int, str]) ->
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _walk(found, f"{path}.{key}", entry, seen)
+    elif isinstance(value, set | frozenset):
+        found[path] = str(sorted(map(repr, value)))
     elif isinstance(value, list | tuple):
         for k, entry in enumerate(value):
             _walk(found, f"{path}.{k}", entry, seen)
@@ -91,6 +93,8 @@ def _of_tensor(value: Tensor) -> str:
 def _of_code(code: CodeType) -> str:
     digest = hashlib.sha256(code.co_code)
     for constant in code.co_consts:
-        digest.update((_of_code(constant) if isinstance(constant, CodeType) else repr(constant)).encode())
+        # The order of a set is another in every process.
+        words = sorted(map(repr, constant)) if isinstance(constant, frozenset) else repr(constant)
+        digest.update((_of_code(constant) if isinstance(constant, CodeType) else str(words)).encode())
     digest.update(repr(code.co_names).encode())
     return digest.hexdigest()[:16]

@@ -30,7 +30,8 @@ class Comparison:
         metrics: {name: Metric}. The first is the one that ways are judged by.
         rows: {metric: {way: (seeds, N)}}, of each test row; NaN where a fit failed. Metrics of whole fits have none.
         values: {metric: {way: (seeds,)}}, of each fit; of metrics of rows, the mean over them.
-        fits: {way: Fit} of the first seed; further ones would cost memory in proportion.
+        fits: {way: Fit} of the first seed; further ones would cost memory in proportion. Of ``lfm.VariationalBayes`` a
+            folder keeps the numbers alone.
         histories: {way: {seed: history}}, as ``fit.history``.
         failed: {way: {seed: what stopped the fit}}.
         notes: what a reader of the table must know, in sentences.
