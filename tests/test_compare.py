@@ -173,6 +173,22 @@ def test_nothing_that_was_given_is_changed():
     assert torch.equal(found.rows["bound"]["guide"], found.rows["bound"]["svi"])
 
 
+def test_what_functions_hold_is_not_trained_either():
+    model, x = small()
+    network = torch.nn.Linear(4, 4)
+    held = lfm.Guide(model, z=lfm.Gaussian(network=network))
+    before = state_of(model, held, network)
+    ways = {
+        "held": lambda model: held,
+        "module": lambda model: lfm.Guide(model, z=lfm.Gaussian(network=network)),
+        "looking": lambda model: lfm.SVI(lfm.ExactPosterior(model), epochs=2),
+    }
+    found = lfm.compare(lambda: model, x, ways, **QUICK)
+    assert same(before, state_of(model, held, network))
+    looking = found.fits["looking"]
+    assert looking.guide.model is looking.model and abs(found.estimate("gap", "looking").mean) < 1e-4
+
+
 @pytest.mark.parametrize("declared", ["given", "function"])
 def test_all_ways_of_a_seed_start_from_the_same_weights(declared):
     model, x = small()

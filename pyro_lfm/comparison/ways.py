@@ -43,18 +43,19 @@ class Starts:
 
     def at(self, name: str, seed: int) -> tuple[AnyModel, Inference]:
         """The model and the inference of a way, of their own, before the first step."""
-        # In one copy, so that a guide that looks at the model looks at its copy.
-        model, given = copy.deepcopy((self.model, self.ways[name]))
-        anew = seed != self.first
+        model, given, anew = self.model, self.ways[name], seed != self.first
         if is_function(model):
             with Stream(seed):
                 model = model()
-        model = as_model(model)
+        # In one copy, so that a guide that looks at the model looks at its copy.
+        model, given = copy.deepcopy((as_model(model), given))
         if anew and not is_function(self.model):
             model = _redrawn_model(model, seed)
         if is_function(given):
             with Stream(seed):
                 given = given(model)
+            # A function may hand out what it holds.
+            model, given = copy.deepcopy((model, given))
             anew = False
         if isinstance(given, Factor):
             given = {_only_latent(model, name): given}
