@@ -247,6 +247,33 @@ def test_what_a_declaration_gives_a_value_is_not_drawn_anew():
     assert same([*before.values()], state_of(guide))
 
 
+CASES = {
+    **{f"prior {name}": lambda name=name: cases.one_latent(prior=name) for name in cases.PRIORS},
+    **{
+        f"likelihood {name}": lambda name=name: cases.one_latent(likelihood=name)
+        for name in cases.LIKELIHOODS
+    },
+    **cases.MODELS,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_declaration_can_be_declared_once_more(name):
+    model = CASES[name]()
+    if not isinstance(model, lfm.Model):
+        pytest.skip("a program by hand says nothing of how its weights are drawn")
+    before, rng = state_of(model), torch.get_rng_state()
+    one, again, other = model.redrawn(1), model.redrawn(1), model.redrawn(2)
+    assert same(state_of(one), state_of(again)) and same(before, state_of(model))
+    assert torch.equal(rng, torch.get_rng_state())
+    assert {n: v.shape for n, v in other.state_dict().items()} == {
+        n: v.shape for n, v in model.state_dict().items()
+    }
+    assert [n for n, p in model.named_parameters()] == [n for n, p in other.named_parameters()]
+    networks = [n for n, p in model.named_parameters() if n.endswith("0.weight")]
+    assert all(not torch.equal(one.state_dict()[n], other.state_dict()[n]) for n in networks)
+
+
 def test_budgets_must_be_equal_or_said_to_differ():
     model, x = small()
     ways = {

@@ -54,7 +54,8 @@ def compare(
     **The start.** For each seed all ways start from the same weights of the model. The first seed starts from the weights
     that it has, further ones from weights drawn anew (see ``Model.redrawn``); a model that is a function, ``lambda:
     lfm.Model(...)``, is declared once more for each seed. So it is with guides that come with weights. Those that are
-    declared here, from factors or by functions, draw theirs with the seed, so that encoders of one shape start alike.
+    declared here, from factors or by functions, draw theirs with the seed, so that encoders of one shape start alike. What
+    ``pyro.param`` statements of a program declare starts the same for all seeds.
 
     **The budget.** Ways by ``lfm.SVI`` must have the same steps of the same number of rows; particles do not count.
     ``lfm.EM``, ``lfm.VariationalEM`` and ``lfm.VariationalBayes`` stop where they converge. What each cost in seconds,
@@ -87,6 +88,7 @@ def compare(
         validation, callbacks, device: of every fit, see ``fit``.
         folder: where each fit is kept when it is done. Called again with the same arguments, an interrupted comparison goes
             on where it stopped, in the middle of a fit too, with the same result; further ways and seeds may be added.
+            Callbacks are not looked at.
         progress: whether to say which fit is going on, with a bar for it.
 
     Raises:

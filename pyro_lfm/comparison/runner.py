@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 from dataclasses import dataclass, field
 from math import nan
@@ -98,7 +99,7 @@ class Runner:
             "rows": found.rows,
             "values": found.values,
             "notes": list(found.notes),
-            "history": done.history,
+            "history": [{name: _plain(value) for name, value in entry.items()} for entry in done.history],
             "state": state_of(done) if self.folder is not None else {},
             "failed": None,
         }
@@ -157,6 +158,11 @@ class Runner:
             note if set(by) == measured else f"{', '.join(w for w in ways if w in by)}: {note}"
             for note, by in said.items()
         ]
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python's own, as files without code hold it: callbacks may have added NumPy's."""
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
 
 
 def digests_of(model: AnyModel, **given: Any) -> dict[str, str]:
