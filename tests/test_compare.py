@@ -347,7 +347,7 @@ def test_the_table_as_a_frame_markdown_and_latex(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pyro_lfm\[data\]"):
         _ = found.table
-    assert found.markdown() and found.latex()
+    assert found._repr_markdown_() == found.markdown() and found.latex()
 
 
 class Interrupted(Exception):

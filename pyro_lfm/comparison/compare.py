@@ -87,8 +87,8 @@ def compare(
         draws: of z per test row, S ≥ 2, for bounds and weights.
         validation, callbacks, device: of every fit, see ``fit``.
         folder: where each fit is kept when it is done. Called again with the same arguments, an interrupted comparison goes
-            on where it stopped, in the middle of a fit too, with the same result; further ways and seeds may be added.
-            Callbacks are not looked at.
+            on where it stopped, in the middle of a fit too, with the same result (but for rounding, where the step of a fit
+            that was interrupted is compiled); further ways and seeds may be added. Callbacks are not looked at.
         progress: whether to say which fit is going on, with a bar for it.
 
     Raises:

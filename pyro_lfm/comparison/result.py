@@ -170,6 +170,10 @@ class Comparison:
     def __repr__(self) -> str:
         return as_text(cells(self), self.remarks)
 
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return self.markdown()
+
 
 def _plain(value: Any) -> Any:
     """As JSON knows it."""
