@@ -90,6 +90,8 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
     Raises:
         DeclarationError: no way was fitted.
     """
+    from matplotlib.ticker import LogFormatter
+
     seed = comparison.seeds[0]
     every = {way: _climb(comparison.histories[way].get(seed, [])) for way in comparison.ways}
     shades = dict(zip(comparison.ways, colours(comparison.ways), strict=True))
@@ -108,9 +110,14 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
             ax.plot(x, y, color=shades[way], linewidth=1.7)
             ax.plot(x[-1:], y[-1:], "o", color=shades[way], markersize=4)
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         ax.set_xlabel(words, color=QUIET)
         ax.grid(axis="y", color=FAINT, linewidth=0.6)
     left.set_ylim(*_levels([(curves[0], curves[2]) for curves in found.values()]))
+    for ax, k in ((left, 0), (right, 1)):
+        visible = [curves[k][curves[2] >= left.get_ylim()[0]] for curves in found.values()]
+        ax.set_xlim(left=0.85 * min(float(x.min()) for x in visible if len(x)))
     left.set_ylabel("nats per row", color=QUIET)
     end_labels(right, [(float(curves[2][-1]), way, shades[way]) for way, curves in found.items()])
     for ax, start in ((left, 0.75), (right, 4.35)):
@@ -135,7 +142,7 @@ def _levels(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     ends = _nearest([top - float(y[-1]) for _, y in found])
     near = [(x, y) for x, y in found if top - y[-1] <= ends]
     early = min(float(y[x >= min(0.2 * x[-1], x[-1])].min()) for x, y in near)
-    low = max(early, top - 3 * ends) if ends > 0 else early
+    low = max(early, top - 8 * ends) if ends > 0 else early
     margin = 0.08 * (top - low) or 1.0
     return low - margin, top + margin
 
