@@ -1,6 +1,7 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
 from pyro_lfm.evaluate.alignment import Alignment, align
+from pyro_lfm.evaluate.decomposition import Decomposition, decompose
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
@@ -11,11 +12,13 @@ from pyro_lfm.evaluate.pareto import pareto_k, smoothed
 __all__ = [
     "DCI",
     "Alignment",
+    "Decomposition",
     "Disentanglement",
     "FewLabels",
     "Gaps",
     "LogLikelihood",
     "align",
+    "decompose",
     "dci",
     "disentanglement",
     "few_labels",

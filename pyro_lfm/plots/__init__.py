@@ -11,11 +11,13 @@ from pyro_lfm.plots.densities import densities
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
 from pyro_lfm.plots.inference import decomposition, loadings, posterior_ellipses
 from pyro_lfm.plots.maps import latent_map
+from pyro_lfm.plots.rates import decomposed
 from pyro_lfm.plots.style import colours
 
 __all__ = [
     "bounds",
     "colours",
+    "decomposed",
     "decomposition",
     "densities",
     "factor_walk",
