@@ -3,8 +3,10 @@
 from pyro_lfm.evaluate.alignment import Alignment, align
 from pyro_lfm.evaluate.decomposition import Decomposition, decompose
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
+from pyro_lfm.evaluate.explained import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
+from pyro_lfm.evaluate.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
@@ -16,14 +18,18 @@ __all__ = [
     "Disentanglement",
     "FewLabels",
     "Gaps",
+    "Loadings",
     "LogLikelihood",
+    "VarianceExplained",
     "align",
     "decompose",
     "dci",
     "disentanglement",
     "few_labels",
     "gaps",
+    "loadings",
     "log_likelihood",
     "pareto_k",
     "smoothed",
+    "variance_explained",
 ]

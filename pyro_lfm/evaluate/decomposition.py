@@ -146,6 +146,7 @@ def decompose(
     units; Alemi et al. (2018), "Fixing a broken ELBO", and Huang et al. (2020) for the curve; Poole et al. (2019), equation
     13, for the upper bound.
 
+    >>> import torch
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
     >>> guide = Guide(model, z=Gaussian(mean=Linear()))

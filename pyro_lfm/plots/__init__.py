@@ -8,6 +8,7 @@ long as the guides come in the same order.
 
 from pyro_lfm.plots.curves import bounds
 from pyro_lfm.plots.densities import densities
+from pyro_lfm.plots.explained import variance_explained
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
 from pyro_lfm.plots.inference import decomposition, loadings, posterior_ellipses
 from pyro_lfm.plots.maps import latent_map
@@ -27,4 +28,5 @@ __all__ = [
     "posterior_ellipses",
     "prior_draws",
     "reconstructions",
+    "variance_explained",
 ]
