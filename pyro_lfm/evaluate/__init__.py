@@ -6,10 +6,12 @@ from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.explained import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
+from pyro_lfm.evaluate.imputing import ImputationScores, imputation
 from pyro_lfm.evaluate.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.scores import LabelScores, NumberScores
 
 __all__ = [
     "DCI",
@@ -18,8 +20,11 @@ __all__ = [
     "Disentanglement",
     "FewLabels",
     "Gaps",
+    "ImputationScores",
+    "LabelScores",
     "Loadings",
     "LogLikelihood",
+    "NumberScores",
     "VarianceExplained",
     "align",
     "decompose",
@@ -27,6 +32,7 @@ __all__ = [
     "disentanglement",
     "few_labels",
     "gaps",
+    "imputation",
     "loadings",
     "log_likelihood",
     "pareto_k",

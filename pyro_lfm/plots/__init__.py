@@ -6,6 +6,7 @@ global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per 
 long as the guides come in the same order.
 """
 
+from pyro_lfm.plots.coverage import coverage
 from pyro_lfm.plots.curves import bounds
 from pyro_lfm.plots.densities import densities
 from pyro_lfm.plots.explained import variance_explained
@@ -18,6 +19,7 @@ from pyro_lfm.plots.style import colours
 __all__ = [
     "bounds",
     "colours",
+    "coverage",
     "decomposed",
     "decomposition",
     "densities",
