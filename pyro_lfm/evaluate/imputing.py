@@ -107,7 +107,8 @@ def imputation(
 
     Entries are hidden completely at random, each by itself; what is missing from a reason needs a mask of its kind. The
     model must not have learned from what is hidden, or it flatters: give rows that were not fitted, or fit with the entries
-    of ``mask`` missing, and give the complete rows here. Baselines are made of the entries of ``data`` that are left.
+    of ``mask`` missing, and give the complete rows here. Baselines are made of the entries of ``data`` that are left;
+    a column of which none is left has none, and counts in ``rmse`` and coverage alone.
 
     Of labels with C values the probabilities are means over the draws of z; of 0 and 1 they are the shares of the draws of
     x, half a draw added to both, so that no log score is infinite.

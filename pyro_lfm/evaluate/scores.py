@@ -122,7 +122,7 @@ def number_scores(
         len(value),
         rmse,
         rmse_error,
-        float(base.square().mean().sqrt()),
+        float(base.square().nanmean().sqrt()),
         standardised,
         standardised_error,
         float((base / unit).square().nanmean().sqrt()),

@@ -1,5 +1,5 @@
 """Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps,
-densities.
+densities, the nats of each latent entry, variance explained, coverage.
 
 Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
 global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as

@@ -63,7 +63,11 @@ def variance_explained(found: VarianceExplained, *, title: str | None = "Varianc
         for k in range(len(factors)):
             for v in range(len(views)):
                 colour = "white" if shown[k, v] > 0.6 * top else INK
-                words = "–" if np.isnan(alone[g, k, v]) else f"{alone[g, k, v]:.1f}".replace("-", "−")
+                words = (
+                    "–"
+                    if np.isnan(alone[g, k, v])
+                    else f"{alone[g, k, v]:.1f}".replace("-0.0", "0.0").replace("-", "−")
+                )
                 ax.text(v, k, words, color=colour, fontsize=8, ha="center", va="center")
         ax.set_xticks(places, views, color=INK, fontsize=9, rotation=90 if turned else 0)
         ax.spines[:].set_visible(False)
