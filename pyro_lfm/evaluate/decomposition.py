@@ -12,15 +12,16 @@ from torch import Tensor
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.aggregate import Aggregate
 from pyro_lfm.evaluate.likelihood import fitted
+from pyro_lfm.evaluate.proposals import tempered_points
 from pyro_lfm.evaluate.rate_distortion import RateDistortion, joined
-from pyro_lfm.evaluate.sums import BoundTerms, paired_draws, tempered_points
+from pyro_lfm.evaluate.sums import BoundTerms, paired_draws
 from pyro_lfm.evaluate.terms import Term
 from pyro_lfm.evaluate.units import Units, means_of
 from pyro_lfm.inference.engines.evaluation import Blocks
 from pyro_lfm.shapes import number, whole
 
-# Rows taken together.
-_ROWS = 256
+# Rows taken together; numbers of their draws.
+_ROWS, _NUMBERS = 256, 2**22
 _BETAS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 # Nats below which a latent says nothing.
 _NOTHING = 0.01
@@ -127,8 +128,9 @@ def decompose(
     has a further part, ``Units.rest``. An entry is active where the variance over rows of E_q[zₖ | x] exceeds ``active``.
 
     The curve is that of the fixed prior and decoder: p_β(z | x) ∝ p(z) p(x | z)^β has the smallest rate R = KL(· ‖ p(z)) for
-    its distortion D = −E[log p(x | z)]. It is estimated by importance sampling from q and the prior, half the draws each,
-    whose bias, of order one over the effective draws, is not in the errors; points whose k̂ is too large are marked.
+    its distortion D = −E[log p(x | z)]. It is estimated by importance sampling from a mixture of q, the prior and,
+    where latents can be carried to the reals, t laws fitted to each row's weights; its bias, of order one over the effective
+    draws, is not in the errors. Points whose k̂ is too large are marked: there more draws help.
 
     Args:
         fit: what was fitted, or a pair (model, guide).
@@ -178,8 +180,11 @@ def decompose(
         bound, reconstruction, kl, rate = terms.found()
         aggregate = Aggregate(blocks, guide, names)
         near, log_ratio = paired_draws(blocks, aggregate, pairs)
-        points = [tempered_points(blocks, block, draws, betas) for block in blocks]
         centre = means_of(blocks, guide, names)
+    width = sum(model.latents[name].shape.numel() for name in names)
+    parts = Blocks(model, guide, batch, max(1, min(_ROWS, _NUMBERS // (draws * width))), seed + 1)
+    with parts.running():
+        points = [tempered_points(parts, block, draws, betas) for block in parts]
     information, other, upper = _surgery(near, log_ratio, rate)
     units = {
         name: Units.of(

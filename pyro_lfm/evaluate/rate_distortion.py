@@ -77,7 +77,7 @@ def tempered(log_likelihood: Tensor, log_weights: Tensor, beta: float) -> Point:
 
     Args:
         log_likelihood: log p(x | z) of each draw and row, (S, B).
-        log_weights: log p(z) less the log density from which the draws were taken, (S, B).
+        log_weights: log p(z) less the log density from which the draws were taken, a mixture with p(z) in it, (S, B).
     """
     draws = len(log_likelihood)
     log_w = log_weights + (beta * log_likelihood if beta else 0.0)
@@ -87,13 +87,15 @@ def tempered(log_likelihood: Tensor, log_weights: Tensor, beta: float) -> Point:
     off = share * (log_likelihood - mean)
     rate_off = beta * off - (share - 1 / draws)
     top = log_w.topk(min(tail_size(draws) + 1, draws), 0).values
+    # For β = 0 weights are bounded: the prior is one of the proposals.
+    k = k_of_largest(top) if beta else torch.full_like(mean, -torch.inf)
     return Point(
         beta * mean - log_z,
         rate_off.square().sum(0).sqrt(),
         -mean,
         off.square().sum(0).sqrt(),
         share.square().sum(0).reciprocal(),
-        k_of_largest(top),
+        k,
     )
 
 

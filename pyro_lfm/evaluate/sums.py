@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.entries import Entries, entries_of
 from pyro_lfm.evaluate.aggregate import Aggregate
-from pyro_lfm.evaluate.rate_distortion import Point, tempered
 from pyro_lfm.evaluate.terms import Term
 from pyro_lfm.inference.engines.evaluation import Block, Blocks, Evaluation
 from pyro_lfm.objectives import ELBO
@@ -143,34 +139,3 @@ def paired_draws(blocks: Blocks, aggregate: Aggregate, pairs: int) -> tuple[tupl
         start += count
     near, without, log_ratio = torch.cat(found, -1)
     return (near, without), log_ratio
-
-
-def tempered_points(blocks: Blocks, block: Block, draws: int, betas: Sequence[float]) -> list[Point]:
-    """The points of the rate-distortion curve for the rows of a block, from draws of q and as many of the prior."""
-    setup, half = blocks.setup, -(-draws // 2)
-    particles = blocks.draws_at_once(half)
-    objective = ELBO(particles, enumerate="never")
-    batch, layers = setup.batch(*block), []
-    for _ in range(-(-half // particles)):
-        run = objective.run(setup.model, setup.guide, (batch,), {})
-        layers += [_densities(run), _densities(_of_prior(run))]
-    likelihood, log_p, log_q = torch.cat(layers, 1)
-    log_w = log_p - torch.logaddexp(log_p, log_q) + math.log(2)
-    return [tempered(likelihood.clamp_min(-1e30), log_w, beta) for beta in betas]
-
-
-def _of_prior(run: Run) -> Run:
-    """The programs once more, at draws of the prior."""
-    with run.draws():
-        p: Any = poutine.trace(run.model).get_trace(*run.args, **run.kwargs)
-    with run.draws():
-        q: Any = poutine.trace(poutine.replay(run.guide, trace=p)).get_trace(*run.args, **run.kwargs)
-    return Run.of(
-        run.model, run.guide, run.args, run.kwargs, run.layout, run.draws, (q, p), run.rows.particles
-    )
-
-
-def _densities(run: Run) -> Tensor:
-    """log p(x | z), log p(z) and log q(z | x) of each draw and row, (3, S, B)."""
-    parts = [run.log_likelihood(), [run.log_p(n) for n in run.p], [run.log_q(n) for n in run.p]]
-    return torch.cat([run.rows.add_up(part) for part in parts]).double()
