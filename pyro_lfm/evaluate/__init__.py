@@ -1,6 +1,7 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
 from pyro_lfm.evaluate.alignment import Alignment, align
+from pyro_lfm.evaluate.annealing import Annealing
 from pyro_lfm.evaluate.decomposition import Decomposition, decompose
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.explained import VarianceExplained, variance_explained
@@ -11,11 +12,13 @@ from pyro_lfm.evaluate.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 from pyro_lfm.evaluate.scores import LabelScores, NumberScores
 
 __all__ = [
     "DCI",
     "Alignment",
+    "Annealing",
     "Decomposition",
     "Disentanglement",
     "FewLabels",
@@ -25,10 +28,11 @@ __all__ = [
     "Loadings",
     "LogLikelihood",
     "NumberScores",
+    "Sandwich",
     "VarianceExplained",
     "align",
-    "decompose",
     "dci",
+    "decompose",
     "disentanglement",
     "few_labels",
     "gaps",
@@ -36,6 +40,7 @@ __all__ = [
     "loadings",
     "log_likelihood",
     "pareto_k",
+    "sandwich",
     "smoothed",
     "variance_explained",
 ]
