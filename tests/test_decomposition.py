@@ -12,7 +12,7 @@ from torch.distributions import Gamma, kl_divergence
 import pyro_lfm as lfm
 from pyro_lfm.distributions.entries import entries_of
 from pyro_lfm.evaluate import aggregate, decomposition
-from pyro_lfm.inference.engines import evaluation
+from pyro_lfm.inference.engines import evaluation, tracing
 from pyro_lfm.plots import decomposed
 
 # Two factors that matter, one that the data hardly know.
@@ -43,7 +43,7 @@ def test_of_a_linear_gaussian_model_all_parts_are_known():
     """At 5 standard errors of the draws, some 20 figures: a false alarm in 80,000 runs. Rows: N = 1500 of the model
     itself, so that q(z) is close to p(z) and I to ½ log |M|, at 4 standard errors of the rows."""
     model, guide, x = linear(1500)
-    found = lfm.evaluate.decompose((model, guide), x, draws=400, pairs=4)
+    found = lfm.evaluate.decompose((model, guide), x, draws=400, pairs=4, betas=())
     rate, distortion, covariance, mean = tempered(x, 1.0)
     assert torch.allclose(found.rate.per_row, rate) and found.rate.draws_error < 1e-7
     off = found.reconstruction.mean + distortion.mean()
@@ -162,14 +162,29 @@ def test_blocks_of_rows_and_draws_give_the_same(monkeypatch):
     again = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=4)
     assert torch.equal(one.information.per_row, again.information.per_row)
     monkeypatch.setattr(decomposition, "_ROWS", 20)
-    monkeypatch.setattr(evaluation, "_NUMBERS", 20 * 7 * 8)
-    monkeypatch.setattr(aggregate, "_NUMBERS", 7 * 20 * 3)
+    monkeypatch.setattr(evaluation, "NUMBERS", 20 * 7 * 8)
+    monkeypatch.setattr(aggregate, "NUMBERS", 7 * 20 * 3)
     parts = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=4)
     assert torch.allclose(one.rate.per_row, parts.rate.per_row)
     for name in ("bound", "information", "aggregate", "information_upper"):
         a, b = getattr(one, name), getattr(parts, name)
         assert abs(a.mean - b.mean) < 6 * math.hypot(a.draws_error, b.draws_error), name
     assert parts.draws >= 100 and len(parts.curve.rate[0].per_row) == 70
+
+
+def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
+    torch.manual_seed(0)
+    model = cases.plain()
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"])
+    data = cases.rows_of(model)
+    eager = lfm.evaluate.decompose((model, guide), data, draws=50, betas=())
+    monkeypatch.setattr(evaluation, "COMPILING", -1.0)
+    made = []
+    native = tracing.native
+    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    compiled = lfm.evaluate.decompose((model, guide), data, draws=50, betas=())
+    assert made and torch.allclose(eager.bound.per_row, compiled.bound.per_row, atol=1e-4)
+    assert torch.allclose(eager.latents["z"].kl, compiled.latents["z"].kl, atol=1e-4)
 
 
 def test_the_global_random_state_is_left_alone():
@@ -200,7 +215,7 @@ def adds_up(found):
     assert found.reconstruction.mean - found.rate.mean == pytest.approx(found.bound.mean, abs=1e-5)
     assert sum(term.mean for term in found.kl.values()) == pytest.approx(found.rate.mean, abs=1e-5)
     assert found.information.mean <= math.log(len(found.bound.per_row)) + 5 * found.information.draws_error
-    assert "nan" not in repr(found.curve) and found.verdict
+    assert "nan" not in repr(found.curve) and "nan" not in found.verdict
 
 
 @pytest.mark.parametrize("prior", ["learned-full-gaussian", "laplace", "gamma", "dirichlet", "vamp", "flow"])
@@ -315,3 +330,5 @@ def test_the_picture_has_a_bar_for_each_entry_and_the_guides_point():
     assert [text.get_text() for text in bars.get_legend().get_texts()] == ["active, 2", "not active, 1"]
     at = [line.get_xdata()[0] for line in curve.lines if line.get_label() == "the guide"]
     assert at == [pytest.approx(found.rate.mean)]
+    without = lfm.evaluate.decompose((model, guide), x, draws=20, pairs=2, betas=())
+    assert without.curve is None and len(decomposed(without).axes) == 1

@@ -12,6 +12,7 @@ from pyro_lfm.evaluate.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.rate_distortion import RateDistortion
 from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 from pyro_lfm.evaluate.scores import LabelScores, NumberScores
 
@@ -28,6 +29,7 @@ __all__ = [
     "Loadings",
     "LogLikelihood",
     "NumberScores",
+    "RateDistortion",
     "Sandwich",
     "VarianceExplained",
     "align",

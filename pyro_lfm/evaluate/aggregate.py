@@ -16,10 +16,10 @@ from pyro_lfm.distributions.kl import gaussian_moments
 from pyro_lfm.distributions.pairwise import log_prob_of_each
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.engines.evaluation import Block, Blocks
+from pyro_lfm.inference.engines.evaluation import NUMBERS, Block, Blocks
 
-# Numbers of a block of pairs, and rows of a guide that is run on every pair.
-_NUMBERS, _PAIRS = 2**22, 2**14
+# Rows of a guide that is run on every pair of a draw and a row.
+_PAIRS = 2**14
 
 
 class Aggregate:
@@ -78,7 +78,7 @@ class Aggregate:
     def _parts(self, values: dict[str, Tensor], block: Block) -> list[dict[str, Tensor]]:
         """The points, so many at a time that their pairs with the rows of a block are few enough."""
         points, rows = len(next(iter(values.values()))), len(block[1])
-        most = max(1, (_NUMBERS // self.blocks.width if self.apart else _PAIRS) // rows)
+        most = max(1, (NUMBERS // self.blocks.width if self.apart else _PAIRS) // rows)
         return [{n: v[i : i + most] for n, v in values.items()} for i in range(0, points, most)]
 
     def _pairs(self, values: dict[str, Tensor], laws: dict[str, Any], block: Block) -> Tensor:

@@ -15,7 +15,7 @@ from pyro_lfm.inference.engines.evaluation import Blocks
 from pyro_lfm.shapes import whole
 
 # Rows and numbers taken together.
-_ROWS, _NUMBERS = 256, 2**23
+_ROWS, _NUMBERS = 256, 2**21
 
 
 @dataclass(frozen=True, eq=False, repr=False)

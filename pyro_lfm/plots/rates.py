@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_lfm.evaluate import Decomposition
+from pyro_lfm.evaluate import Decomposition, RateDistortion
 from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def decomposed(found: Decomposition, *, title: str | None = "Where the nats go")
     """The KL of each latent entry, largest first, and the rate-distortion curve of the decoder with the guide's point.
 
     Active entries are blue, others grey; a latent whose entries have no KL of their own is one bar. Points of the curve
-    whose importance weights cannot be believed are hollow, and the line between them dotted.
+    whose importance weights cannot be believed are hollow, and the line between them dotted; without a curve there are the
+    bars alone.
 
     Args:
         found: as ``lfm.evaluate.decompose`` gives it; of more than 60 entries the first are drawn.
@@ -36,10 +37,15 @@ def decomposed(found: Decomposition, *, title: str | None = "Where the nats go")
     ['KL, nats per row', 'distortion −E[log p(x | z)], nats per row']
     """
     bars = sorted(_bars(found), key=lambda bar: -bar[1])[:_MOST]
-    figure = new_figure(5.2 + max(3.6, 0.9 + 0.24 * len(bars)), 4.0)
-    left, right = figure.subplots(1, 2, width_ratios=[max(3.6, 0.9 + 0.24 * len(bars)), 4.6])
-    _draw_bars(left, bars)
-    _draw_curve(right, found)
+    width = max(3.6, 0.9 + 0.24 * len(bars))
+    if found.curve is None:
+        figure = new_figure(0.6 + width, 4.0)
+        _draw_bars(figure.subplots(), bars)
+    else:
+        figure = new_figure(5.2 + width, 4.0)
+        left, right = figure.subplots(1, 2, width_ratios=[width, 4.6])
+        _draw_bars(left, bars)
+        _draw_curve(right, found.curve)
     if title:
         figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
     return figure
@@ -83,9 +89,8 @@ def _draw_bars(ax: Axes, bars: list[tuple[str, float, float, bool]]) -> None:
     ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
 
 
-def _draw_curve(ax: Axes, found: Decomposition) -> None:
+def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
     _plain(ax)
-    curve = found.curve
     rate, distortion = (np.array([term.mean for term in part]) for part in (curve.rate, curve.distortion))
     good = as_array(curve.reliable)
     for i in range(len(rate) - 1):
