@@ -190,6 +190,8 @@ def test_every_likelihood(name):
         return
     found = lfm.evaluate.variance_explained((model, guide), cases.rows_of(model))
     assert found.alone["x"].shape == (1, cases.K) and found.total["x"].max() <= 1
+    size = model.observed["x"].categories or model.observed["x"].shape.numel()
+    assert lfm.evaluate.loadings((model, guide), cases.rows_of(model)).mean.shape == (size, cases.K)
 
 
 def test_labels_that_follow_a_factor_are_explained():

@@ -115,7 +115,7 @@ class _Means(Messenger):
         if bool(mean.isnan().all()):
             raise DeclarationError(f"{self.asked} needs the mean of {name}; {type(base).__name__} has none")
         self.found[name] = mean
-        self.events[name] = mean.shape[
-            mean.dim() - len(law.event_shape) - isinstance(base, torch.distributions.Categorical) :
-        ]
+        # Of a label a probability for each category; of levels, as of numbers, one mean.
+        events = len(law.event_shape) + isinstance(law, torch.distributions.Categorical)
+        self.events[name] = mean.shape[mean.dim() - events :]
         msg["value"], msg["done"] = torch.zeros(law.batch_shape + law.event_shape).to(mean), True

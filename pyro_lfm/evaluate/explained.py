@@ -140,7 +140,7 @@ def _groups(groups: Any, rows: int) -> tuple[np.ndarray, tuple[Any, ...]]:
 
 
 def _values(x: Tensor, columns: int) -> Tensor:
-    """Rows (B, D) in double precision, NaN where missing; a label, a level as 0 and 1 of each value that it may have."""
+    """Rows (B, D) in double precision, NaN where missing; a label as 0 and 1 of each value that it may have."""
     flat = x.reshape(len(x), -1).double()
     levels = columns // flat.shape[1]
     if levels == 1:

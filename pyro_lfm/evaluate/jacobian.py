@@ -55,7 +55,7 @@ class Loadings:
     def __repr__(self) -> str:
         strength = (self.rms * self.scale).square().sum(0).sqrt()
         wide = max(6, *map(len, self.factors))
-        lines = [f"Loadings: {len(self.mean)} entries by {len(self.factors)} factors"]
+        lines = [f"Loadings: D = {len(self.mean)}, K = {len(self.factors)}"]
         lines.append(
             f"  {'factor':>{wide}} {'strength':>10} {'scale':>8} {'bending':>8}  largest loadings (standardised)"
         )
