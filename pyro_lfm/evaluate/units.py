@@ -89,8 +89,8 @@ class Units:
             return f"{words}; {silent} {carry} under {_NOTHING} nats: collapsed onto the prior."
         loud = int((self.kl[~self.active] >= _NOTHING).sum())
         if loud:
-            others = "the others cost" if loud == count - active else f"{loud} of the others cost"
-            return f"{words}; {others} nats, and by their means tell next to nothing of the rows."
+            which = "the rest" if loud == count - active else f"{loud} of the rest"
+            return f"{words}; {which} cost{'s' * (loud == 1)} nats, with means that hardly differ from row to row."
         return f"{words}; none has collapsed."
 
     def report(self, name: str) -> list[str]:
