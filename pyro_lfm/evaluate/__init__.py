@@ -2,30 +2,47 @@
 
 from pyro_lfm.evaluate.alignment import Alignment, align
 from pyro_lfm.evaluate.annealing import Annealing
+from pyro_lfm.evaluate.decomposition import Decomposition, decompose
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
+from pyro_lfm.evaluate.explained import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
+from pyro_lfm.evaluate.imputing import ImputationScores, imputation
+from pyro_lfm.evaluate.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.rate_distortion import RateDistortion
 from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
+from pyro_lfm.evaluate.scores import LabelScores, NumberScores
 
 __all__ = [
     "DCI",
     "Alignment",
     "Annealing",
+    "Decomposition",
     "Disentanglement",
     "FewLabels",
     "Gaps",
+    "ImputationScores",
+    "LabelScores",
+    "Loadings",
     "LogLikelihood",
+    "NumberScores",
+    "RateDistortion",
     "Sandwich",
+    "VarianceExplained",
     "align",
     "dci",
+    "decompose",
     "disentanglement",
     "few_labels",
     "gaps",
+    "imputation",
+    "loadings",
     "log_likelihood",
     "pareto_k",
     "sandwich",
     "smoothed",
+    "variance_explained",
 ]
