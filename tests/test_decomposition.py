@@ -11,7 +11,7 @@ from torch.distributions import Gamma, kl_divergence
 
 import pyro_lfm as lfm
 from pyro_lfm.distributions.entries import entries_of
-from pyro_lfm.evaluate import aggregate, decomposition
+from pyro_lfm.evaluate.parts import aggregate, decomposition
 from pyro_lfm.inference.engines import evaluation, tracing
 from pyro_lfm.plots import decomposed
 

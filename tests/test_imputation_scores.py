@@ -9,8 +9,8 @@ from torch.distributions import Normal
 
 import pyro_lfm as lfm
 from pyro_lfm import plots
-from pyro_lfm.evaluate import imputing
-from pyro_lfm.evaluate.scores import fair_crps
+from pyro_lfm.evaluate.imputed import imputing
+from pyro_lfm.evaluate.imputed.scores import fair_crps
 
 
 def known(rows, seed=0, spread=1.0):

@@ -8,8 +8,8 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm import plots
-from pyro_lfm.evaluate import explained, jacobian
-from pyro_lfm.evaluate.decoder import Decoder
+from pyro_lfm.evaluate.decoding import explained, jacobian
+from pyro_lfm.evaluate.decoding.decoder import Decoder
 
 
 def linear(rows, weight, noise=1.0, seed=0):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.evaluate.pareto import k_of_largest, tail_size, threshold
-from pyro_lfm.evaluate.terms import Term
+from pyro_lfm.evaluate.parts.terms import Term
 
 # A point of the curve counts where k̂ can be believed in all but this share of the rows.
 _TOLERATED = 0.1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pyro_lfm.evaluate.decoder import Decoder
+from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.likelihood import fitted
 from pyro_lfm.inference.engines.evaluation import Blocks
 from pyro_lfm.shapes import whole

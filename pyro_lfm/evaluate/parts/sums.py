@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.entries import Entries, entries_of
-from pyro_lfm.evaluate.aggregate import Aggregate
-from pyro_lfm.evaluate.terms import Term
+from pyro_lfm.evaluate.parts.aggregate import Aggregate
+from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.inference.engines.evaluation import Block, Blocks, Evaluation
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.objectives.run import Run

@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.distributions.supports import from_reals
-from pyro_lfm.evaluate.rate_distortion import Point, tempered
+from pyro_lfm.evaluate.parts.rate_distortion import Point, tempered
 from pyro_lfm.inference.engines.evaluation import Block, Blocks
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.objectives.run import Run, with_values

@@ -12,8 +12,15 @@ from torch.distributions import constraints
 
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.evaluate.imputed.scores import (
+    Hidden,
+    LabelScores,
+    NumberScores,
+    fair_crps,
+    label_scores,
+    number_scores,
+)
 from pyro_lfm.evaluate.likelihood import fitted
-from pyro_lfm.evaluate.scores import Hidden, LabelScores, NumberScores, fair_crps, label_scores, number_scores
 from pyro_lfm.inference.imputation import Imputation
 from pyro_lfm.shapes import number, whole
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.evaluate.codes import as_array
-from pyro_lfm.evaluate.decoder import Decoder
+from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.likelihood import fitted
+from pyro_lfm.evaluate.representation.codes import as_array
 from pyro_lfm.inference.engines.evaluation import Blocks
 
 # Rows taken together.

@@ -10,13 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.evaluate.aggregate import Aggregate
 from pyro_lfm.evaluate.likelihood import fitted
-from pyro_lfm.evaluate.proposals import tempered_points
-from pyro_lfm.evaluate.rate_distortion import RateDistortion, joined
-from pyro_lfm.evaluate.sums import BoundTerms, paired_draws
-from pyro_lfm.evaluate.terms import Term
-from pyro_lfm.evaluate.units import Units, means_of
+from pyro_lfm.evaluate.parts.aggregate import Aggregate
+from pyro_lfm.evaluate.parts.proposals import tempered_points
+from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion, joined
+from pyro_lfm.evaluate.parts.sums import BoundTerms, paired_draws
+from pyro_lfm.evaluate.parts.terms import Term
+from pyro_lfm.evaluate.parts.units import Units, means_of
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Blocks
 from pyro_lfm.shapes import number, whole
 
