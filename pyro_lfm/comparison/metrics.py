@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form import recognise
+from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.likelihood import exact, importance
@@ -217,7 +217,7 @@ def _likelihood(
     if tail_size(draws) < 5:
         notes.append(f"{draws} draws are too few for k̂.")
         del found["unreliable"]
-    if _has_closed_form(done.model) and not any(name in done.model.latents for name in batch.names):
+    if is_recognised(done.model) and not any(name in done.model.latents for name in batch.names):
         weighted = exact(done, given)
         notes.append("log p(x) is exact, by the closed form.")
     else:
@@ -226,14 +226,6 @@ def _likelihood(
         )
     bits: Any = weighted.bits_per_dimension
     return {**found, "log_likelihood": weighted.per_row, "bits_per_dimension": bits}
-
-
-def _has_closed_form(model: AnyModel) -> bool:
-    try:
-        recognise(model)
-    except DeclarationError:
-        return False
-    return True
 
 
 def names_of(metrics: Sequence[str]) -> list[str]:
