@@ -5,17 +5,15 @@
 
 The model is p(z) = N(0, I), p(x | z) = N(μ(z), diag σ²(z)) with μ and σ networks of z. Every guide is Gaussian; they
 differ in its covariance, and the last one in that it has no network: each row has a mean and a covariance of its own.
-All start from the same weights of the model, and of the encoder's hidden layers, and get the same epochs.
+All start from the same weights of the model, and of the encoder's hidden layers, and get the same epochs: `lfm.compare`.
 
-Writes table.md, results.json and pictures into the folder named by --out.
+Writes table.md, table.tex, results.json and pictures into the folder named by --out.
 """
 
 import argparse
-import copy
 import json
 import math
 import platform
-import time
 import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -28,6 +26,10 @@ from pyro_lfm import plots
 
 CLOTHES = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
 DRAWS = 100  # of z per held-out row, for the bound and for log p(x) by importance weighting
+METRICS = [
+    "bound", "reconstruction", "kl", "log_likelihood", "gap", "unreliable", "training_bound", "guide_parameters",
+    "fit_seconds", "infer_seconds",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,124 +105,43 @@ def cosine(done: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * done)
 
 
-def fit_one(initial: lfm.Model, factor: lfm.Gaussian, train, test, setting: Setting, seed: int) -> lfm.Fit:
-    """Fits a copy of the model with one guide; the held-out bound goes into the history a few times on the way."""
-    torch.manual_seed(seed)
-    guide = lfm.Guide(initial, z=factor)  # a guide looks into the model but does not keep it
-    moments = {round(setting.epochs * i / setting.watch) for i in range(1, setting.watch)} - {setting.epochs}
-
-    def watch(record, fit):
-        if record["epoch"] in moments:
-            record["validation_bound"] = float(fit.bound(test.x, draws=4).mean())
-
-    budget = {"epochs": setting.epochs, "batch_size": setting.batch_size, "learning_rate": 2e-3}
-    way = lfm.SVI(guide, objective=objective(), schedule=cosine, **budget)
-    return lfm.fit(copy.deepcopy(initial), train.x, way, seed=seed, callbacks=[watch])
-
-
-def score(fit: lfm.Fit, x: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor, float]:
-    """Of each row: the bound, its two parts, log p(x) by importance weighting and the gap; x̂; seconds for q."""
-    began = time.perf_counter()
-    q = fit.posterior(x)  # rows of their own are optimised here, with the model held
-    seconds = time.perf_counter() - began
-    torch.manual_seed(0)
-    prior, likelihood = fit.model.factors["z"](), fit.model.factors["x"]
-    weights, fits, images = [], [], torch.zeros_like(x)
-    with torch.no_grad():
-        for _ in range(DRAWS):
-            z = q.sample()
-            law = likelihood(z)
-            fits.append(law.log_prob(x))
-            weights.append(fits[-1] + prior.log_prob(z) - q.log_prob(z))
-            images += law.mean / DRAWS
-    log_w, reconstruction = torch.stack(weights), torch.stack(fits).mean(0)
-    bound, log_p = log_w.mean(0), log_w.logsumexp(0) - math.log(DRAWS)
-    rows = {"bound": bound, "reconstruction": reconstruction, "kl": reconstruction - bound, "log_p": log_p}
-    return {**rows, "gap": log_p - bound}, images, seconds
-
-
-def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
-    return float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def figures(
-    fit: lfm.Fit, rows: dict[str, torch.Tensor], first: torch.Tensor, seconds: float
-) -> dict[str, float]:
-    """One seed's numbers, nats per row; `first` are the bounds of the first guide with the same seed."""
-    found = {"training_bound": fit.history[-1]["bound"]}
-    for name, values in {**rows, "over_first": rows["bound"] - first}.items():
-        found[f"test_{name}"], found[f"test_{name}_error"] = mean_and_error(values)
-    found |= {"fit_seconds": sum(record["seconds"] for record in fit.history), "test_seconds": seconds}
-    found["model_parameters"] = sum(p.numel() for p in fit.model.parameters())
-    found["guide_parameters"] = sum(p.numel() for p in fit.guide.parameters())
-    return found
-
-
-def summary(seeds: list[dict]) -> dict[str, float]:
-    """Means over seeds, and the standard error of the bound over seeds."""
-    names = [name for name in seeds[0] if name not in ("seed", "history")]
-    means = {name: sum(s[name] for s in seeds) / len(seeds) for name in names}
-    means["test_bound_error_over_seeds"] = mean_and_error(torch.tensor([s["test_bound"] for s in seeds]))[1]
-    return means
-
-
-def table(results: dict[str, dict], args: argparse.Namespace, setting: Setting, train, test) -> str:
-    many = args.seeds > 1
-    head = ["guide", "held-out bound"] + ["± seeds"] * many + ["over mean-field", "reconstruction", "KL"]
-    head += ["log p(x) est.", "gap", "training bound", "numbers in q", "fit", "infer"]
-    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
-    best = max(results, key=lambda name: results[name]["summary"]["test_bound"])
-    for i, (name, result) in enumerate(results.items()):
-        s = result["summary"]
-        bound = f"{s['test_bound']:.2f} ± {s['test_bound_error']:.2f}"
-        cells = [name, f"**{bound}**" if name == best else bound]
-        cells += [f"{s['test_bound_error_over_seeds']:.2f}"] * many
-        cells += [f"{s['test_over_first']:+.2f} ± {s['test_over_first_error']:.2f}" if i else "–"]
-        cells += [f"{s[key]:.2f}" for key in ("test_reconstruction", "test_kl", "test_log_p", "test_gap")]
-        cells += [f"{s['training_bound']:.2f}", f"{s['guide_parameters']:,.0f}"]
-        cells += [f"{s['fit_seconds']:.1f} s", f"{s['test_seconds']:.2f} s"]
-        lines.append(" | ".join(cells))
-    text = [f"# Four guides for one model of {args.data}", "", *(f"| {line} |" for line in lines), ""]
-    return "\n".join(text + notes(results, args, setting, train, test)) + "\n"
-
-
-def notes(results: dict[str, dict], args, setting: Setting, train, test) -> list[str]:
-    row, full = results["per-row"]["summary"], results["full-covariance"]["summary"]
-    seeds = f", means over {args.seeds} seeds" if args.seeds > 1 else ""
+def notes(found: lfm.Comparison, setting: Setting) -> list[str]:
+    """What a reader of the table must know beside what the comparison says itself."""
     lines = [
-        f"Nats per row, higher is better (KL and gap: lower); {len(train):,} rows to learn from, {len(test):,} held out, "
-        f"the same for every guide; ± one standard error over the held-out rows{seeds}. The difference to mean-field is "
-        "paired by row.",
-        f"{setting.latent} factors, {setting.epochs} epochs in batches of {setting.batch_size}; the model's "
-        f"{full['model_parameters']:,.0f} parameters start at the same values for every guide.",
+        f"{setting.latent} factors, {setting.epochs} epochs in batches of {setting.batch_size}; the model's weights and "
+        "those of the encoders' hidden layers start at the same values for every guide.",
         "The bound is of densities of pixels in [0, 1] whose standard deviation is at least "
         f"{setting.min_scale:g}, which pixels that are always blank reach.",
-        f"log p(x) is estimated by importance weighting with {DRAWS} draws from q and errs on the low side. The gap "
-        "between it and the bound is what q loses on the model that was trained with it.",
+        "The gap between log p(x) and the bound is what q loses on the model that was trained with it.",
         "infer: seconds to find q for the held-out rows. Without an encoder each row is optimised, the model held.",
     ]
-    if row["training_bound"] < full["training_bound"]:
+    if not {"per-row", "full-covariance"} <= found.failed.keys() ^ set(found.ways):
+        return lines
+    row, full = (found.estimate("training_bound", way).mean for way in ("per-row", "full-covariance"))
+    if row < full:
         lines.append(
             f"per-row updates q(z | x) of a row only when it sees that row, {setting.epochs} times in all, where an "
             "encoder learns from every row for every other. Its q lagged behind the model (training bound "
-            f"{row['training_bound']:.1f} against {full['training_bound']:.1f}), and the model is the poorer for it: "
-            "its bound is what this budget allows. Its gap, after the held-out rows had an optimisation of their own, is "
-            "what a Gaussian q can reach."
+            f"{row:.1f} against {full:.1f}), and the model is the poorer for it: its bound is what this budget allows. Its "
+            "gap, after the held-out rows had an optimisation of their own, is what a Gaussian q can reach."
         )
-    return [f"- {line}" for line in lines]
+    return lines
 
 
-def pictures(fits: dict[str, lfm.Fit], images: dict[str, torch.Tensor], train, test, out: Path) -> None:
+def pictures(found: lfm.Comparison, train, test, out: Path) -> None:
     shape, rows = test.shape, slice(2000)
     some = [int((test.y == c).nonzero()[0]) for c in test.y.unique()]
-    shown = {name: pictured[some] for name, pictured in images.items()}
-    draws, means, made = {}, {}, {}
-    for name, fit in fits.items():
+    shown, draws, means, histories, made = {}, {}, {}, {}, {}
+    for name, fit in found.fits.items():
+        shown[name] = fit.reconstruct(test.x[some], draws=DRAWS)
         draws[name] = fit.model.factors["x"](fit.model.sample(24, seed=3)["z"]).mean
         means[name] = fit.posterior().mean[rows]
+        last = {**fit.history[-1], "validation_bound": float(found.values["bound"][name][0])}
+        histories[name] = [*fit.history[:-1], last]
         walk = {"start": means[name][0], "title": f"A walk along each factor, {name}"}
         made[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, **walk)
-    made["bounds"] = plots.bounds({name: fit.history for name, fit in fits.items()})
+    made["bounds"] = plots.bounds(histories)
+    made["differences"], made["climbs"] = plots.differences(found), plots.climbs(found)
     made["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
     made["prior_draws"] = plots.prior_draws(draws, shape=shape, title="E[x | z] for z drawn from the prior")
     names = CLOTHES if test.name == "fashion_mnist" else None
@@ -235,40 +156,45 @@ def compare(args: argparse.Namespace, setting: Setting) -> None:
     train, test = load(args.data, args.folder, setting)
     pixels, size = train.x.shape[1], " × ".join(map(str, train.shape[1:]))
     print(f"{args.data}: {len(train):,} pictures of {size} pixels, {len(test):,} more held out\n")
-    factors = declare_guides(setting)
+    guides = declare_guides(setting)
     shown = declare_model(pixels, setting)
-    print(lfm.describe(shown, lfm.Guide(shown, z=factors["full-covariance"]), objective()))
-    print(f"\nFour guides, one start, {setting.epochs} epochs each")
-    results: dict[str, dict] = {name: {"seeds": []} for name in factors}
-    fits, images = {}, {}  # of the first seed, for the pictures
-    for seed in range(args.seeds):
-        torch.manual_seed(seed)
-        initial = declare_model(pixels, setting)
-        first = None
-        for name, factor in factors.items():
-            print(f"\n{name}" + (f", seed {seed}" if args.seeds > 1 else ""), flush=True)
-            fit = fit_one(initial, factor, train, test, setting, seed)
-            rows, pictured, seconds = score(fit, test.x)
-            first = rows["bound"] if first is None else first
-            found = figures(fit, rows, first, seconds)
-            fit.history[-1]["validation_bound"] = found["test_bound"]
-            history = [{k: v if math.isfinite(v) else None for k, v in r.items()} for r in fit.history]
-            results[name]["seeds"].append({"seed": seed, **found, "history": history})
-            print("  held-out bound {test_bound:.2f} ± {test_bound_error:.2f} nats per row".format(**found))
-            if seed == 0:
-                fits[name], images[name] = fit, pictured
-    for result in results.values():
-        result["summary"] = summary(result["seeds"])
-    text = table(results, args, setting, train, test)
+    print(lfm.describe(shown, lfm.Guide(shown, z=guides["full-covariance"]), objective()))
+    print(f"\nFour guides, one start, {setting.epochs} epochs each", flush=True)
+    moments = {round(setting.epochs * i / setting.watch) for i in range(1, setting.watch)} - {setting.epochs}
+
+    def watch(record, fit):
+        """The held-out bound goes into the history a few times on the way."""
+        if record["epoch"] in moments:
+            record["validation_bound"] = float(fit.bound(test.x, draws=4).mean())
+
+    found = lfm.compare(
+        lambda: declare_model(pixels, setting),
+        train.x,
+        guides,
+        test=test.x,
+        seeds=args.seeds,
+        metrics=METRICS,
+        draws=DRAWS,
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        learning_rate=2e-3,
+        objective=objective(),
+        schedule=cosine,
+        callbacks=[watch],
+        folder=out / "fits" if args.resume else None,
+    )
+    more = "\n".join(f"- {line}" for line in notes(found, setting))
+    text = f"# Four guides for one model of {args.data}\n\n{found.markdown()}\n{more}\n"
     (out / "table.md").write_text(text, encoding="utf-8")
+    (out / "table.tex").write_text(found.latex() + "\n", encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
     record = {
         "settings": {**vars(args), **vars(setting), "train_rows": len(train), "test_rows": len(test)},
         "versions": {**packages, "python": platform.python_version()},
-        "guides": results,
+        **found.record(),
     }
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    pictures(fits, images, train, test, out)
+    pictures(found, train, test, out)
     print(f"\n{text}\nThe table, every number and the pictures are in {out}/")
 
 
@@ -282,6 +208,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, each a start of its own")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep every fit in OUT/fits, and go on from there"
+    )
     parser.add_argument("--quick", action="store_true", help="few rows, two epochs: to see that all works")
     parser.add_argument("--out", help="folder of the results; runs/DATA by default")
     args = parser.parse_args()

@@ -1,6 +1,7 @@
 """Deep latent factor models, declared in a few lines and fitted by variational inference on Pyro."""
 
 from pyro_lfm import data, evaluate, plots, schedules, testing
+from pyro_lfm.comparison import Comparison, Metric, compare
 from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
@@ -88,6 +89,7 @@ __all__ = [
     "Binomial",
     "Categorical",
     "Code",
+    "Comparison",
     "CompilationWarning",
     "ContinuousBernoulli",
     "Convolutional",
@@ -128,6 +130,7 @@ __all__ = [
     "Lookup",
     "LowRank",
     "MaximumMeanDiscrepancy",
+    "Metric",
     "MixtureOfGaussians",
     "Model",
     "Multinomial",
@@ -165,6 +168,7 @@ __all__ = [
     "ZeroInflatedPoisson",
     "Zuko",
     "clipped",
+    "compare",
     "data",
     "describe",
     "evaluate",

@@ -16,7 +16,7 @@ from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.distributions.parameter_priors import Drawn
 from pyro_lfm.distributions.values import is_law, summable
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.factors import Covariate, Factor, Factors
+from pyro_lfm.factors import Covariate, Factor, Factors, undrawn
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import HandWritten, Program, check_names, in_order
 from pyro_lfm.runtime import Stream, isolated
@@ -169,6 +169,8 @@ class Model(AnyModel):
                 raise DeclarationError(
                     f"{name}: {type(factor).__name__} is for guides: it has no law of its own"
                 )
+        # In a dict, which nn.Module does not look into: what was declared, to declare it once more.
+        self._declaration = dict(factors)
         given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
@@ -186,6 +188,24 @@ class Model(AnyModel):
         self._sites = discover(self, self._observed)
         for name, variable in self._sites.observed.items():
             self._sites.observed[name] = replace(variable, code=self.factors[name].code)
+
+    def redrawn(self, seed: int) -> Model:
+        """The same declaration once more, with weights that start anew: random ones drawn with the seed.
+
+        What the declaration gives a value starts at that value; modules that were given as sources are copied and
+        ``reset_parameters`` called, where they have it. This model is left as it is.
+
+        >>> from pyro_lfm.families import Gaussian
+        >>> from pyro_lfm.networks import MLP
+        >>> from pyro_lfm.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+        >>> one, same = model.redrawn(1), model.redrawn(1)
+        >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+        True
+        """
+        with Stream(seed):
+            made = type(self)(**undrawn(self._declaration))
+        return made.to(dtype=self.dtype, device=self.device)
 
     @property
     def row_latents(self) -> list[str]:

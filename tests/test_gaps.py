@@ -91,7 +91,7 @@ def test_where_no_closed_form_is_known_log_p_is_estimated_from_the_refined_guide
     """The same linear model, its closed form kept from view: the same gaps within the errors of both."""
     model, guide, data = linear(lfm.Diagonal())
     exact = lfm.evaluate.gaps((model, guide), data, steps=200)
-    monkeypatch.setattr(MODULE, "_has_closed_form", lambda model: False)
+    monkeypatch.setattr(MODULE, "is_recognised", lambda model: False)
     found = lfm.evaluate.gaps((model, guide), data, steps=200)
     assert found.log_likelihood.draws == 1000 and (found.log_likelihood.standard_error > 0).all()
     off = (found.approximation - exact.approximation).abs()

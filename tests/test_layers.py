@@ -16,7 +16,7 @@ LAYERS = {
     "guides": 4,
     "bounds": 5, "summation": 5, "objectives": 5, "optimizers": 5,
     "describe": 6, "inference": 6,
-    "evaluate": 7, "testing": 7,
+    "evaluate": 7, "comparison": 7, "testing": 7,
     "plots": 8, "cli": 9,
 }  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -40,6 +40,49 @@ def fitted():
     return lfm.fit(model, torch.ones(20, 16), lfm.SVI(guide, steps=2), seed=0, progress=False)
 
 
+@pytest.fixture(scope="module")
+def compared():
+    """A comparison of four ways, one of which failed, whose differences are made up: small, large, far too large."""
+    torch.manual_seed(0)
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    ways = {name: lfm.EM(iterations=3) for name in ("base", "near", "far", "failed")}
+    found = lfm.compare(model, torch.randn(30, 3), ways, seeds=2, metrics=["bound", "gap"], progress=False)
+    for name, shift in (("near", 0.5), ("far", -400.0), ("failed", math.nan)):
+        found.rows["bound"][name] += shift + 0.3 * torch.randn(2, 30)
+        found.values["bound"][name] += shift
+    return found
+
+
+def test_differences_show_which_way_they_point_and_name_what_lies_far_off(compared):
+    figure = plots.differences(compared)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["near", "far"]
+    low, high = ax.get_xlim()
+    assert -400 < low < 0 < 0.5 < high < 3, "what lies far off presses the others to nothing"
+    words = [text.get_text().strip() for text in ax.texts]
+    assert [word.split(".")[0] for word in words if "±" in word] == ["+0", "−399"]
+    assert "right is better" in ax.get_title(loc="left") and "over base, nats per row" in ax.get_xlabel()
+    assert "left is better" in plots.differences(compared, "gap").axes[0].get_title(loc="left")
+    assert pixels(figure).std() > 5
+    with pytest.raises(lfm.DeclarationError, match="metrics are bound, gap"):
+        plots.differences(compared, "speed")
+
+
+def test_climbs_hold_the_ends_of_all_ways_and_leave_out_what_lies_far_below(compared):
+    figure = plots.climbs(compared)
+    left, right = figure.axes
+    assert [left.get_xlabel(), right.get_xlabel()] == ["epoch", "seconds of training"]
+    assert {text.get_text().split()[0] for text in right.texts} == {"base", "near", "far", "failed"}
+    assert pixels(figure).std() > 5
+
+
+def test_a_comparison_of_one_way_has_no_differences():
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    found = lfm.compare(model, torch.randn(30, 3), {"EM": lfm.EM()}, metrics="bound", progress=False)
+    with pytest.raises(lfm.DeclarationError, match="no way was measured beside the baseline EM"):
+        plots.differences(found)
+
+
 FIGURES = {
     "bounds": lambda fit: plots.bounds({"a": history(0.0), "b": history(1.0)}),
     "long names": lambda fit: plots.bounds({"full-covariance": history(700.0), "per-row": history(-100.0)}),

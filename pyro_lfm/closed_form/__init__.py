@@ -2,6 +2,6 @@
 
 from pyro_lfm.closed_form.form import Ascent, ClosedForm
 from pyro_lfm.closed_form.linear import LinearForm
-from pyro_lfm.closed_form.recognise import recognise
+from pyro_lfm.closed_form.recognise import is_recognised, recognise
 
-__all__ = ["Ascent", "ClosedForm", "LinearForm", "recognise"]
+__all__ = ["Ascent", "ClosedForm", "LinearForm", "is_recognised", "recognise"]

@@ -66,3 +66,12 @@ def _form(model: Any) -> ClosedForm:
             "mixture needs a vector"
         )
     return MixtureForm(model, labels[0], observed, others[0] if others else None)
+
+
+def is_recognised(model: Any) -> bool:
+    """Whether the posterior and log p(x) of a model are closed form."""
+    try:
+        recognise(model)
+    except DeclarationError:
+        return False
+    return True

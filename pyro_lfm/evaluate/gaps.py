@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form import recognise
+from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.likelihood import LogLikelihood, exact, fitted, importance
@@ -151,21 +151,13 @@ def gaps(
     best = refine(model, refined, batch, seed, compared=_COMPARED)
     if log_likelihood is not None:
         log_p = log_likelihood
-    elif _has_closed_form(model) and not any(name in model.latents for name in batch.names):
+    elif is_recognised(model) and not any(name in model.latents for name in batch.names):
         log_p = exact(done, data)
     else:
         log_p = importance(model, best, batch, draws, seed + 1)
     (high, taken), (low, _) = (_bounds(model, each, batch, draws, seed) for each in (best, guide))
     _, paired = _mean(high - low)
     return Gaps(log_p, *_mean(high), *_mean(low), paired, refined.steps, taken)
-
-
-def _has_closed_form(model: Any) -> bool:
-    try:
-        recognise(model)
-    except DeclarationError:
-        return False
-    return True
 
 
 def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> tuple[Tensor, int]:

@@ -140,6 +140,12 @@ class Factor(nn.Module):
         return dict(self._declared[0])
 
     @property
+    def declared_sources(self) -> list[Any]:
+        """All the sources that were declared, the trunk among them."""
+        sources, trunk = self._declared
+        return [*sources.values(), trunk]
+
+    @property
     def reads(self) -> bool:
         """Whether its law depends on parents: some source is a network, or it has a forward of its own."""
         sources, trunk = self._declared
@@ -285,8 +291,7 @@ class Factor(nn.Module):
 
     def copy(self) -> Factor:
         """A factor of its own from this declaration; networks given as modules stay the very same."""
-        sources, trunk = self._declared
-        kept = {id(m): m for m in (*sources.values(), trunk) if isinstance(m, nn.Module)}
+        kept = {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)}
         return copy.deepcopy(self, kept)  # type: ignore[arg-type]
 
     def describe(self) -> str:

@@ -20,7 +20,7 @@ from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors
+from pyro_lfm.factors import Factor, Factors, undrawn
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.message import Priors
@@ -68,6 +68,8 @@ class Guide(AnyGuide):
         super().__init__()
         if isinstance(shared, Factor):  # of a latent that is called so
             factors, shared = {"shared": shared, **factors}, None
+        # In a tuple, which nn.Module does not look into: what was declared, to declare it once more.
+        self._declaration = (shared, dict(factors))
         sites = as_model(model).sites
         # What the joint law serves.
         self.jointly = [n for n, v in sites.latents.items() if shared and not v.per_row and n not in factors]
@@ -199,6 +201,13 @@ class Guide(AnyGuide):
                 )
             parents = [self.observed[parent] for parent in self.given[name]]
             model.factors[name].meet(self.factors[name], parents, partial(model.sample, seed=0))
+
+    def redrawn(self, model: Any, seed: int) -> Guide:
+        """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
+        shared, factors = self._declaration
+        with Stream(seed):
+            made = Guide(model, shared=copy(shared), **undrawn(factors))
+        return made.to(device=self.device)
 
     @property
     def summable(self) -> bool:

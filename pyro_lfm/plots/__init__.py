@@ -1,11 +1,12 @@
 """Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps,
-densities, the nats of each latent entry, variance explained, coverage.
+densities, the nats of each latent entry, variance explained, coverage; and of comparisons: paired differences, climbs.
 
 Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
 global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as
 long as the guides come in the same order.
 """
 
+from pyro_lfm.plots.comparison import climbs, differences
 from pyro_lfm.plots.coverage import coverage
 from pyro_lfm.plots.curves import bounds
 from pyro_lfm.plots.densities import densities
@@ -18,11 +19,13 @@ from pyro_lfm.plots.style import colours
 
 __all__ = [
     "bounds",
+    "climbs",
     "colours",
     "coverage",
     "decomposed",
     "decomposition",
     "densities",
+    "differences",
     "factor_walk",
     "gallery",
     "latent_map",

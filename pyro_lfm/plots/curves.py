@@ -62,7 +62,7 @@ def bounds(
     ax.set_ylim(*_readable(seen))
     epochs = np.concatenate([x for curves in seen for x, _ in curves])
     ax.set_xlim(epochs.min(), max(epochs.max(), epochs.min() + 1))
-    _end_labels(ax, ends)
+    end_labels(ax, ends)
     ax.set_xlabel("epoch", color=QUIET)
     ax.set_ylabel("nats per row", color=QUIET)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
@@ -109,7 +109,7 @@ def _readable(guides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> tupl
     return bottom - margin, top + margin
 
 
-def _end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Names at the lines' ends, pushed apart where they would overlap."""
     low, high = ax.get_ylim()
     gap = 0.062

@@ -1,0 +1,184 @@
+"""What a comparison gives back: every number by row and seed, what follows from them, and tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
+from pyro_lfm.comparison.metrics import Metric
+from pyro_lfm.comparison.tables import as_latex, as_markdown, as_text, cells, frame
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.inference.result import Fit
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Comparison:
+    """One model fitted in several ways, and what was measured of each; print it for a table.
+
+    Attributes:
+        ways, seeds: in the order in which they were given.
+        baseline: the way from which differences are taken.
+        metrics: {name: Metric}. The first is the one that ways are judged by.
+        rows: {metric: {way: (seeds, N)}}, of each test row; NaN where a fit failed. Metrics of whole fits have none.
+        values: {metric: {way: (seeds,)}}, of each fit; of metrics of rows, the mean over them.
+        fits: {way: Fit} of the first seed; further ones would cost memory in proportion. Of ``lfm.VariationalBayes`` a
+            folder keeps the numbers alone.
+        histories: {way: {seed: history}}, as ``fit.history``.
+        failed: {way: {seed: what stopped the fit}}.
+        notes: what a reader of the table must know, in sentences.
+    """
+
+    ways: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    metrics: dict[str, Metric]
+    rows: dict[str, dict[str, Tensor]]
+    values: dict[str, dict[str, Tensor]]
+    fits: dict[str, Fit]
+    histories: dict[str, dict[int, list[dict[str, Any]]]]
+    failed: dict[str, dict[int, str]]
+    notes: tuple[str, ...]
+
+    def estimate(self, metric: str, way: str) -> Estimate:
+        """A metric's mean over rows and seeds, with both errors."""
+        return estimate(self._values(metric, way))
+
+    def difference(self, metric: str, way: str, other: str | None = None) -> Estimate:
+        """Way less other (by default the baseline), paired by row and by seed.
+
+        No error is smaller than what arithmetic in float32 may be off by, so that ways which do the same are not ranked.
+        """
+        one, two = self._values(metric, way), self._values(metric, other or self.baseline)
+        off = float(torch.finfo(torch.float32).eps * (one.abs() + two.abs()).nanmean())
+        return estimate(one - two, least=off)
+
+    @property
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """{metric: {way: mean with errors}}."""
+        return {metric: {way: self.estimate(metric, way) for way in self.ways} for metric in self.metrics}
+
+    @property
+    def differences(self) -> dict[str, dict[str, Estimate]]:
+        """{metric: {way: way less baseline}}, paired by row and by seed, of all ways but the baseline."""
+        others = [way for way in self.ways if way != self.baseline]
+        return {metric: {way: self.difference(metric, way) for way in others} for metric in self.metrics}
+
+    @property
+    def ranks(self) -> dict[str, dict[str, Rank]]:
+        """{metric: {way: rank}} of the metrics for which a way can be better; ways that failed have none."""
+        found = {}
+        for name, metric in self.metrics.items():
+            if metric.better is not None:
+                means = {way: self.estimate(name, way).mean for way in self.ways}
+                found[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
+        return found
+
+    @property
+    def table(self) -> Any:
+        """A pandas DataFrame: one line per way; a column per metric, ``_error_over_rows`` and ``_error_over_seeds``
+        where there are, ``_difference`` and ``_difference_error`` where there are errors, and ``_rank``.
+
+        Raises:
+            ImportError: without pandas; ``markdown`` and ``latex`` do without.
+        """
+        return frame(self)
+
+    def markdown(self) -> str:
+        """The table and its notes in Markdown."""
+        return as_markdown(cells(self), self.remarks)
+
+    def latex(self) -> str:
+        """The table as a LaTeX tabular, with the rules of the package booktabs; the notes are comments."""
+        return as_latex(cells(self), self.remarks)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes table.md, table.tex and results.json, with every number of every seed, into a folder."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "table.md").write_text(self.markdown() + "\n", encoding="utf-8")
+        (place / "table.tex").write_text(self.latex() + "\n", encoding="utf-8")
+        text = json.dumps(self.record(), indent=1, allow_nan=False)
+        (place / "results.json").write_text(text, encoding="utf-8")
+
+    def record(self) -> dict[str, Any]:
+        """Every number of every fit, but for those of single rows, as JSON knows it: None where there is none."""
+        ways = {}
+        for way in self.ways:
+            found = {metric: _plain(vars(self.estimate(metric, way))) for metric in self.metrics}
+            differences = {metric: _plain(vars(self.difference(metric, way))) for metric in self.metrics}
+            seeds = [
+                {
+                    "seed": seed,
+                    **{metric: _plain(float(self.values[metric][way][k])) for metric in self.metrics},
+                    "history": _plain(self.histories[way].get(seed, [])),
+                    "failed": self.failed.get(way, {}).get(seed),
+                }
+                for k, seed in enumerate(self.seeds)
+            ]
+            ways[way] = {"estimates": found, f"over {self.baseline}": differences, "seeds": seeds}
+        return {"baseline": self.baseline, "ways": ways, "notes": list(self.remarks)}
+
+    @property
+    def verdict(self) -> str:
+        """Which way is best by the first metric, and which cannot be told apart from it, in a sentence or two."""
+        name, metric = next(iter(self.metrics.items()))
+        if metric.better is None:
+            return f"Of {name} none is better; see the differences."
+        order = sorted(self.ranks[name].items(), key=lambda item: item[1].place)
+        if not order:
+            return "All ways failed."
+        best = order[0][0]
+        alike = [way for way, _ in order[1:] if not self.difference(name, best, way).clear]
+        if len(order) == 1:
+            return f"{best} is the only way that was measured."
+        behind = [way for way, _ in order[1:] if way not in alike]
+        parts = [
+            f"{way} by {abs(d.mean):.{decimals([d.error])}f} ± {d.error:.{decimals([d.error])}f}"
+            for way, d in ((way, self.difference(name, best, way)) for way in behind)
+        ]
+        words = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
+        words += f", not to be told apart from {', '.join(alike)}." if alike else "."
+        return words + " One seed tells nothing of other starts." * (len(self.seeds) == 1)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, what failed, and the verdict."""
+        failed = [
+            f"{way}, seed {seed}, failed: {words}"
+            for way, seeds in self.failed.items()
+            for seed, words in seeds.items()
+        ]
+        return (*self.notes, *failed, self.verdict)
+
+    def _values(self, metric: str, way: str) -> Tensor:
+        if metric not in self.metrics or way not in self.ways:
+            raise DeclarationError(
+                f"metrics are {', '.join(self.metrics)}, ways are {', '.join(self.ways)}; got {metric!r}, {way!r}"
+            )
+        of_rows = self.rows.get(metric, {})
+        return of_rows[way] if way in of_rows else self.values[metric][way]
+
+    def __repr__(self) -> str:
+        return as_text(cells(self), self.remarks)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return self.markdown()
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,183 @@
+"""The table of a comparison: as text, Markdown, LaTeX and a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from pyro_lfm.comparison.estimates import Estimate, decimals
+from pyro_lfm.comparison.metrics import NATS, STANDARD, names_of
+
+if TYPE_CHECKING:
+    from pyro_lfm.comparison.result import Comparison
+
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table in words: its head, its lines, and the lines whose first number is the best."""
+
+    head: list[str]
+    lines: list[list[str]]
+    best: list[bool]
+
+
+def cells(comparison: Comparison) -> Cells:
+    """The table in words: the first metric and those of one's own with errors and paired differences."""
+    head, columns = ["way"], [list(comparison.ways)]
+    ranks, many = comparison.ranks, len(comparison.seeds) > 1
+    first = 2
+    for k, (name, title) in enumerate(zip(comparison.metrics, names_of([*comparison.metrics]), strict=True)):
+        found = {way: comparison.estimate(name, way) for way in comparison.ways}
+        judged = k == 0 or name not in STANDARD
+        head.append(title)
+        if not judged:
+            columns.append(_plain_column(found.values(), first if name in NATS else None))
+            continue
+        places = decimals(
+            [e.error_over_rows for e in found.values()] + [e.error_over_seeds for e in found.values()]
+        )
+        columns.append([_with_error(e, e.error_over_rows, places) for e in found.values()])
+        if many:
+            head.append("± over seeds")
+            columns.append([_number(e.error_over_seeds, places) for e in found.values()])
+        first = places if k == 0 else first
+        if len(comparison.ways) > 1:
+            differences = {way: comparison.difference(name, way) for way in comparison.ways}
+            head.append(f"over {comparison.baseline}")
+            columns.append(
+                [
+                    _NONE
+                    if way == comparison.baseline
+                    else _with_error(d, d.error, decimals([d.error]), signed=True)
+                    for way, d in differences.items()
+                ]
+            )
+        if name in ranks and len(comparison.ways) > 1:
+            head.append("rank")
+            columns.append([str(ranks[name].get(way, _NONE)) for way in comparison.ways])
+    judged_by = ranks.get(next(iter(comparison.metrics)), {})
+    best = [way in judged_by and judged_by[way].place == 1 for way in comparison.ways]
+    lines = [list(line) for line in zip(*columns, strict=True)]
+    for line, way in zip(lines, comparison.ways, strict=True):
+        if len(comparison.failed.get(way, ())) == len(comparison.seeds):
+            line[1] = "failed"
+    return Cells(head, lines, best)
+
+
+def as_text(table: Cells, notes: Sequence[str]) -> str:
+    """Columns side by side, notes below."""
+    every = [table.head, *table.lines]
+    widths = [max(len(line[k]) for line in every) for k in range(len(table.head))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in every
+    ]
+    return "\n".join([*text, *(f"- {note}" for note in notes)])
+
+
+def as_markdown(table: Cells, notes: Sequence[str]) -> str:
+    """A pipe table, the best in bold, notes as a list."""
+    lines = [_bold(table, k, lambda cell: f"**{cell}**") for k in range(len(table.lines))]
+    every = [table.head, ["---"] + ["---:"] * (len(table.head) - 1), *lines]
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in every]
+    return "\n".join([*text, "", *(f"- {note}" for note in notes)])
+
+
+def as_latex(table: Cells, notes: Sequence[str]) -> str:
+    """A tabular with the rules of booktabs, the best in bold, notes as comments."""
+    escaped = Cells(_escaped(table.head), [_escaped(line) for line in table.lines], table.best)
+    lines = [_bold(escaped, k, lambda cell: f"\\textbf{{{cell}}}") for k in range(len(table.lines))]
+    body = [" & ".join(line) + r" \\" for line in lines]
+    comments = [f"% {' '.join(note.split())}" for note in notes]
+    start = rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}"
+    head = " & ".join(escaped.head) + r" \\"
+    return "\n".join(
+        [*comments, start, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    )
+
+
+def frame(comparison: Comparison) -> Any:
+    """A DataFrame of numbers, one line per way."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "comparison.table needs pandas: pip install 'pyro_lfm[data]'; markdown() and latex() do without"
+        ) from error
+    columns: dict[str, list[Any]] = {}
+    ranks = comparison.ranks
+    for name in comparison.metrics:
+        found = [comparison.estimate(name, way) for way in comparison.ways]
+        differences = [comparison.difference(name, way) for way in comparison.ways]
+        columns[name] = [e.mean for e in found]
+        for part in ("error_over_rows", "error_over_seeds"):
+            if any(not isnan(getattr(e, part)) for e in found):
+                columns[f"{name}_{part}"] = [getattr(e, part) for e in found]
+        if any(not isnan(d.error) for d in differences):
+            columns[f"{name}_difference"] = [d.mean for d in differences]
+            columns[f"{name}_difference_error"] = [d.error for d in differences]
+        if name in ranks:
+            places = [ranks[name].get(way) for way in comparison.ways]
+            columns[f"{name}_rank"] = [float("nan") if place is None else place.place for place in places]
+    index = pandas.Index(comparison.ways, name="way")
+    return pandas.DataFrame(columns, index=index)
+
+
+def signed(value: float, error: float) -> str:
+    """A difference with its sign, to as many decimals as its error allows."""
+    return _number(value, decimals([error]), signed=True)
+
+
+def _plain_column(found: Iterable[Estimate], places: int | None) -> list[str]:
+    """Means alone: to as many decimals as their errors over rows allow, else to ``places``, else in three figures."""
+    found = list(found)
+    errors = [e.error_over_rows for e in found]
+    if any(error > 0 for error in errors):
+        places = decimals(errors)
+    return [_figures(e.mean) if places is None else _number(e.mean, places) for e in found]
+
+
+def _figures(value: float) -> str:
+    if isnan(value):
+        return _NONE
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _with_error(found: Estimate, error: float, places: int, signed: bool = False) -> str:
+    number = _number(found.mean, places, signed)
+    return number if isnan(error) else f"{number} ± {error:.{places}f}"
+
+
+def _number(value: float, places: int, signed: bool = False) -> str:
+    rounded = round(value, places) + 0.0  # no minus before a zero
+    return _NONE if isnan(value) else f"{rounded:{'+' if signed else ''},.{places}f}".replace("-", "−")
+
+
+def _bold(table: Cells, k: int, mark: Any) -> list[str]:
+    line = list(table.lines[k])
+    if table.best[k]:
+        line[1] = mark(line[1])
+    return line
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", "+": "$+$",
+}  # fmt: skip
+
+
+def _escaped(line: list[str]) -> list[str]:
+    signs = {"k̂": r"$\hat{k}$", "log p(x)": r"$\log p(x)$"}
+    found = ["".join(_LATEX.get(sign, sign) for sign in cell) for cell in line]
+    for sign, formula in signs.items():
+        found = [cell.replace(sign, formula) for cell in found]
+    return found
