@@ -1,6 +1,6 @@
 """Why is the bound of a variational autoencoder loose: because of the family of its guide, or of its encoder?
 
-    python experiments/inference_gaps.py --epochs 100
+    python experiments/inference_gaps.py
 
 The protocol of Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", at a smaller scale:
 Fashion-MNIST thresholded at 0.5, 50 factors with a standard normal prior, a Bernoulli likelihood, encoder and decoder of
@@ -107,7 +107,7 @@ def table(results: dict[str, dict], args: argparse.Namespace) -> str:
     names = ["log p(x)", "L[q*]", "L[q]", "approximation", "amortization"]
     lines = ["| guide | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for guide, found in results.items():
-        cells = [f"{found[name][0]:.2f} ± {found[name][1]:.2f}" for name in names]
+        cells = [f"{found[name][0]:.2f} ± {found[name][1]:.3f}" for name in names]
         lines.append(f"| {guide} | " + " | ".join(cells) + " |")
     star = PUBLISHED["log p(x)"] - PUBLISHED["approximation"]
     cells = [f"{PUBLISHED.get(name, star):.2f}" for name in names]
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--guides", nargs="+", choices=["mean-field", "full"], default=["mean-field"])
     parser.add_argument("--latent", type=int, default=50)
     parser.add_argument("--hidden", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--rows", type=int, default=1000, help="of which the gaps are measured")
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=1000, help="of Adam for the q* of a row")
