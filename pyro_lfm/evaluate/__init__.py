@@ -1,6 +1,22 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
 from pyro_lfm.evaluate.alignment import Alignment, align
+from pyro_lfm.evaluate.calibration import (
+    Coverage,
+    Diagnosis,
+    PredictiveCheck,
+    SimulationBasedCalibration,
+    TwoSample,
+    Uniformity,
+    VariationalCalibration,
+    classifier_two_sample,
+    diagnose,
+    expected_coverage,
+    predictive_check,
+    simulation_based_calibration,
+    tarp,
+    vsbc,
+)
 from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.gaps import Gaps, gaps
 from pyro_lfm.evaluate.importance import DCI, dci
@@ -11,16 +27,30 @@ from pyro_lfm.evaluate.pareto import pareto_k, smoothed
 __all__ = [
     "DCI",
     "Alignment",
+    "Coverage",
+    "Diagnosis",
     "Disentanglement",
     "FewLabels",
     "Gaps",
     "LogLikelihood",
+    "PredictiveCheck",
+    "SimulationBasedCalibration",
+    "TwoSample",
+    "Uniformity",
+    "VariationalCalibration",
     "align",
+    "classifier_two_sample",
     "dci",
+    "diagnose",
     "disentanglement",
+    "expected_coverage",
     "few_labels",
     "gaps",
     "log_likelihood",
     "pareto_k",
+    "predictive_check",
+    "simulation_based_calibration",
     "smoothed",
+    "tarp",
+    "vsbc",
 ]
