@@ -1,11 +1,20 @@
 """Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps,
-densities.
+densities, calibration.
 
 Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
 global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as
 long as the guides come in the same order.
 """
 
+from pyro_lfm.plots.calibration import (
+    coverage,
+    diagnosis,
+    pareto,
+    predictive,
+    ranks,
+    symmetry,
+    two_sample,
+)
 from pyro_lfm.plots.curves import bounds
 from pyro_lfm.plots.densities import densities
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
@@ -16,13 +25,20 @@ from pyro_lfm.plots.style import colours
 __all__ = [
     "bounds",
     "colours",
+    "coverage",
     "decomposition",
     "densities",
+    "diagnosis",
     "factor_walk",
     "gallery",
     "latent_map",
     "loadings",
+    "pareto",
     "posterior_ellipses",
+    "predictive",
     "prior_draws",
+    "ranks",
     "reconstructions",
+    "symmetry",
+    "two_sample",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.evaluate.calibration.coverage import Coverage, expected_coverage, tarp
-from pyro_lfm.evaluate.calibration.exchange import LEVEL
+from pyro_lfm.evaluate.calibration.exchange import LEVEL, seeds
 from pyro_lfm.evaluate.calibration.predictive import PredictiveCheck, predictive_check
 from pyro_lfm.evaluate.calibration.ranks import (
     SimulationBasedCalibration,
@@ -147,21 +147,22 @@ def diagnose(
     done = fitted(fit, data)
     check_rows_apart(done.model)
     batch, guide = done.batch_of(data)
-    made = simulate(done, batch, rows, draws, seed)
+    parts = seeds(seed, 8)
+    made = simulate(done, batch, rows, draws, parts[0])
     quantities = {
         "log q(z | x)": (made.log_q_truth, made.log_q_draws),
         "log p(x, z)": (made.log_p_truth, made.log_p_draws),
     }
     truth = torch.cat([made.truth, made.log_q_truth[:, None], made.log_p_truth[:, None]], 1)
     drawn = torch.cat([made.draws, made.log_q_draws[..., None], made.log_p_draws[..., None]], 2)
-    names, statistics = statistics_of(done.model, guide, batch, replicates, seed + 2)
+    names, statistics = statistics_of(done.model, guide, batch, replicates, parts[1])
     return Diagnosis(
-        pareto=importance(done.model, guide, batch, weights, seed + 3),
-        sbc=simulation_based_calibration(made.truth, made.draws, made.names, quantities, seed),
-        vsbc=vsbc(made.truth, made.draws, made.names, seed + 1),
-        coverage=expected_coverage(made.log_q_truth, made.log_q_draws, seed + 2),
-        tarp=tarp(made.truth, made.draws, seed=seed + 3),
-        two_sample=classifier_two_sample(truth, drawn, made.x, seed + 4),
+        pareto=importance(done.model, guide, batch, weights, parts[2]),
+        sbc=simulation_based_calibration(made.truth, made.draws, made.names, quantities, parts[3]),
+        vsbc=vsbc(made.truth, made.draws, made.names, parts[4]),
+        coverage=expected_coverage(made.log_q_truth, made.log_q_draws, parts[5]),
+        tarp=tarp(made.truth, made.draws, seed=parts[6]),
+        two_sample=classifier_two_sample(truth, drawn, made.x, parts[7]),
         predictive=predictive_check(statistics[0], statistics[1:], names),
         rows=rows,
         draws=draws,

@@ -9,12 +9,25 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.shapes import whole
 
 # Times that truth and draws change places: p-values are multiples of 1/1000.
 EXCHANGES = 999
 # Level of the bands that pictures show.
 LEVEL = 0.05
 _FEWEST_ROWS, _FEWEST_DRAWS = 20, 9
+# Goes into every seed, so that data which were made with the same seed have no noise in common with a test.
+_OWN = 0x5BC
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Noise of a test."""
+    return np.random.default_rng([whole("seed", seed, least=0), _OWN])
+
+
+def seeds(seed: int, count: int) -> list[int]:
+    """Seeds of several parts of a test."""
+    return [int(n) for n in generator(seed).integers(2**62, size=count)]
 
 
 def members_of(truth: Any, draws: Any, names: tuple[str, str] = ("truth", "draws")) -> np.ndarray:
@@ -48,8 +61,8 @@ def ranks_of(members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Equal values, as labels have, are put in random order.
 
-    >>> ranks_of(np.array([3.0, 1.0, 2.0]).reshape(3, 1, 1), np.random.default_rng(0)).ravel()
-    array([2, 0, 1])
+    >>> ranks_of(np.array([3.0, 1.0, 2.0]).reshape(3, 1, 1), np.random.default_rng(0)).ravel().tolist()
+    [2, 0, 1]
     """
     order = rng.permuted(np.tile(np.arange(len(members))[:, None], members.shape[1]), axis=0)
     found = np.empty(members.shape, dtype=np.int32)

@@ -87,7 +87,7 @@ def predictive_check(observed: Any, replicated: Any, names: Sequence[str] | None
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> print(predictive_check([4.0], torch.randn(199, 1, generator=generator), names=["spread"]).verdict)
-    The data differ from their replicates (p ≤ 0.005): the data vary more (+4.0 deviations).
+    The data differ from their replicates (p ≤ 0.005): the data vary more (+4.2 deviations).
     """
     first, others = torch.as_tensor(observed).double().cpu(), torch.as_tensor(replicated).double().cpu()
     if first.dim() != 1 or others.dim() != 2 or others.shape[1:] != first.shape or not len(first):
@@ -101,7 +101,7 @@ def predictive_check(observed: Any, replicated: Any, names: Sequence[str] | None
     every = torch.cat([first[None], others]).numpy()
     if not np.isfinite(every).all():
         raise DataError("observed and replicated must be finite; got NaN or infinite statistics")
-    # Distances from the median in ranks of data and replicates alike, ties broken by distances in deviations.
+    # Means and deviations of data and replicates alike, so that the data stand among them on equal terms.
     scale = every.std(0)
     off = np.abs(every - every.mean(0)) / np.where(scale > 0, scale, 1.0)
     top = off.max(1)

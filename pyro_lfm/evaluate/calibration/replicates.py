@@ -48,7 +48,9 @@ def statistics_of(
     generator = torch.Generator().manual_seed(seed)
     turn = None
     if wide > _COLUMNS:
-        turn = torch.linalg.qr(torch.randn(wide, _COLUMNS, generator=generator)).Q.to(model.device, model.dtype)
+        turn = torch.linalg.qr(torch.randn(wide, _COLUMNS, generator=generator)).Q.to(
+            model.device, model.dtype
+        )
     sums: dict[str, Any] = {}
     with blocks.running():
         for rows, index in blocks:

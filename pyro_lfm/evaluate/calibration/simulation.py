@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.evaluate.calibration.exchange import seeds
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
@@ -66,7 +67,8 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
     """
     model = done.model
     check_rows_apart(model)
-    truth, data = _rows(model, given, rows, seed)
+    chosen, made, drawn = seeds(seed, 3)
+    truth, data = _rows(model, given, rows, chosen, made)
     batch, guide = done.batch_of(data)
     objective = ELBO(kl="monte-carlo", enumerate="never")
 
@@ -84,7 +86,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
         terms = [torch.as_tensor(term).expand(1, 1, part.size)[0, 0] for term in (log_q, log_p)]
         return torch.cat([latents.double(), *(term.double().unsqueeze(1) for term in terms)], 1)
 
-    blocks = Blocks(model, guide, batch, _ROWS, seed + 1)
+    blocks = Blocks(model, guide, batch, _ROWS, drawn)
     evaluation = Evaluation(blocks, one, calls=draws)
     found = []
     with blocks.running():
@@ -106,8 +108,8 @@ def check_rows_apart(model: AnyModel) -> None:
     shared = [name for name, latent in model.latents.items() if not latent.per_row]
     if shared:
         raise DeclarationError(
-            f"lfm.evaluate.diagnose needs rows that are independent draws of the model; {', '.join(shared)} is a latent "
-            "that all rows share: hold it at a value, as lfm.Fixed or as a parameter without a prior"
+            f"lfm.evaluate.diagnose needs rows that are independent given the parameters; all rows share the latent "
+            f"{', '.join(shared)}: hold it at a value, by lfm.Fixed or by a parameter without a prior"
         )
 
 
@@ -139,13 +141,15 @@ def _names(model: AnyModel) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rows(model: AnyModel, given: Batch, rows: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _rows(
+    model: AnyModel, given: Batch, rows: int, chosen: int, made: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """z* by name, and x by name with entries missing."""
-    with Stream(seed):
+    with Stream(chosen):
         like = torch.randint(given.size, (rows,)).to(model.device)
     known = {name: given[name][like] for name in model.covariates}
     with evaluating(model):
-        drawn = model.sample(rows, seed=seed, given=known)
+        drawn = model.sample(rows, seed=made, given=known)
     data = {}
     for name in model.observed:
         mask = given.mask(name)

@@ -14,6 +14,7 @@ from pyro_lfm.evaluate.calibration.exchange import (
     LEVEL,
     corrected,
     exchanged,
+    generator,
     members_of,
     ranks_of,
     said,
@@ -86,7 +87,7 @@ def classifier_two_sample(truth: Any, draws: Any, x: Any = None, seed: int = 0) 
     >>> found.p_value, found.accuracy > 0.6
     (0.001, True)
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     members = members_of(truth, draws)
     rows = members.shape[1]
     if rows < 40:
@@ -106,6 +107,7 @@ class _Features:
     """What the classifier sees of a member of each row."""
 
     def __init__(self, members: np.ndarray, context: np.ndarray, rng: np.random.Generator):
+        members = _finite(members)
         centre, scale = members.mean(0), members.std(0)
         self.residual = (members - centre) / np.where(scale > 0, scale, 1.0)
         spread = centre.std(0)
@@ -121,6 +123,14 @@ class _Features:
         pairs = r[:, self.pairs[:, 0]] * r[:, self.pairs[:, 1]]
         mixed = r[:, self.mixed[:, 0]] * c[:, self.mixed[:, 1]]
         return np.concatenate([r, r * r, pairs, mixed], 1)
+
+
+def _finite(members: np.ndarray) -> np.ndarray:
+    """Infinite values, as log q(z* | x) where q has no mass, as far beyond the others of their column as these reach."""
+    seen = np.isfinite(members)
+    low = np.where(seen, members, np.inf).min((0, 1))
+    high = np.where(seen, members, -np.inf).max((0, 1))
+    return np.clip(members, low - (high - low), high + (high - low))
 
 
 def _some(pairs: list[tuple[int, int]], rng: np.random.Generator) -> np.ndarray:
