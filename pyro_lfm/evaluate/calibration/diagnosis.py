@@ -80,6 +80,9 @@ class Diagnosis:
         """What all tests say, in a sentence."""
         found = self.flagged()
         guide = [name for name in found if name != "predictive"]
+        alone = [name for name, p in self.p_values.items() if p <= LEVEL]
+        if not found and alone:
+            return f"No test rejects when all are taken together; alone {', '.join(alone)} would: more rows can tell."
         if not found:
             return "No test rejects: the draws of the guide look like the posterior's, the data like the model's."
         if not guide:
@@ -127,7 +130,7 @@ def diagnose(
         fit: what was fitted, or a pair (model, guide), declared or written by hand.
         data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
         rows: N ≥ 40 rows to simulate. draws: L ≥ 9 from q for each.
-        replicates: R ≥ 19 of the given rows.
+        replicates: R ≥ 19 of the given rows; fewer than 119 cannot reject alone where all tests are taken together.
         weights: S ≥ 2 importance weights for k̂ of each given row.
 
     Raises:
