@@ -45,7 +45,7 @@ def test_blocks_of_draws_and_rows_of_any_number_add_up(monkeypatch):
 
     fit = linear(1)
     exact = fit.log_likelihood()
-    monkeypatch.setattr(evaluation, "_NUMBERS", 5 * 9 * 7)  # 7 draws at a time
+    monkeypatch.setattr(evaluation, "NUMBERS", 5 * 9 * 7)  # 7 draws at a time
     monkeypatch.setattr(likelihood, "_ROWS", 5)
     found = lfm.evaluate.log_likelihood(fit, draws=1000, seed=0)
     assert ((found.per_row - exact) / found.standard_error).abs().max() < 5

@@ -105,7 +105,7 @@ def test_rows_in_blocks_and_a_guide_that_is_refined_already(monkeypatch):
     other = lfm.evaluate.gaps((model, guide), data, steps=50, draws=50)
     assert torch.equal(one.amortization, other.amortization)
     monkeypatch.setattr(MODULE, "_ROWS", 5)
-    monkeypatch.setattr(evaluation, "_NUMBERS", 5 * 8 * 4)
+    monkeypatch.setattr(evaluation, "NUMBERS", 5 * 8 * 4)
     parts = lfm.evaluate.gaps((model, guide), data, steps=300, draws=200)
     known = gap(recognise(model).read(), data)
     assert ((parts.approximation - known).abs() < 0.02 + 6 * parts.approximation_error).all()

@@ -131,7 +131,7 @@ def test_k_is_kept_while_draws_stream(monkeypatch):
             return seen[-1][1]
 
     monkeypatch.setattr(likelihood, "Evaluation", Recorded)
-    monkeypatch.setattr(evaluation, "_NUMBERS", 5 * 3 * 7)
+    monkeypatch.setattr(evaluation, "NUMBERS", 5 * 3 * 7)
     monkeypatch.setattr(likelihood, "_ROWS", 5)
     model, guide = narrow(0.8)
     found = lfm.evaluate.log_likelihood((model, guide), torch.randn(12, 2), draws=300)
@@ -232,5 +232,5 @@ def test_what_has_no_closed_form_says_so():
     pair = model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
     with pytest.raises(lfm.DeclarationError, match='method="exact" cannot serve.*x.mean is MLP.*importance'):
         lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="exact")
-    with pytest.raises(lfm.DeclarationError, match='method must be "importance" or "exact"'):
+    with pytest.raises(lfm.DeclarationError, match='method must be "importance", "annealed" or "exact"'):
         lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="annealed")

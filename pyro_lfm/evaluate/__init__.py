@@ -1,6 +1,7 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
 from pyro_lfm.evaluate.alignment import Alignment, align
+from pyro_lfm.evaluate.annealing import Annealing
 from pyro_lfm.evaluate.calibration import (
     Coverage,
     Diagnosis,
@@ -23,10 +24,12 @@ from pyro_lfm.evaluate.importance import DCI, dci
 from pyro_lfm.evaluate.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 
 __all__ = [
     "DCI",
     "Alignment",
+    "Annealing",
     "Coverage",
     "Diagnosis",
     "Disentanglement",
@@ -34,6 +37,7 @@ __all__ = [
     "Gaps",
     "LogLikelihood",
     "PredictiveCheck",
+    "Sandwich",
     "SimulationBasedCalibration",
     "TwoSample",
     "Uniformity",
@@ -49,6 +53,7 @@ __all__ = [
     "log_likelihood",
     "pareto_k",
     "predictive_check",
+    "sandwich",
     "simulation_based_calibration",
     "smoothed",
     "tarp",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.likelihood import LogLikelihood, exact, fitted, importance
 from pyro_lfm.guides import AnyGuide, Guide, Refined
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
@@ -73,6 +73,8 @@ class Gaps:
     def __repr__(self) -> str:
         log_p = self.log_likelihood
         how = f"importance sampling, {log_p.draws} draws" if log_p.draws else "exact"
+        if log_p.temperatures > 1:
+            how = f"annealed, {log_p.draws} chains, {log_p.temperatures} temperatures"
         lines = {
             f"log p(x)            {how}": (log_p.per_row, log_p.standard_error),
             f"L[q*]               {self.steps} steps for each row": (self.best_bound, self.best_bound_error),
@@ -97,6 +99,7 @@ def gaps(
     steps: int = 500,
     learning_rate: float = 0.1,
     seed: int = 0,
+    log_likelihood: LogLikelihood | None = None,
 ) -> Gaps:
     """Why the bound of a guide lies below log p(x), row by row: its family, or the encoder.
 
@@ -116,10 +119,11 @@ def gaps(
         data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
         draws: of z for each bound and each row, S ≥ 50, and for an estimate of log p(x).
         steps, learning_rate: of Adam for q*, as of ``Refined``.
+        log_likelihood: of the same rows, where a better estimate is at hand, such as one by annealing.
 
     Raises:
         DeclarationError: another guide, or one with tables of rows; a latent shared by all rows.
-        DataError: no data with a pair.
+        DataError: no data with a pair. ShapeError: a log_likelihood of another number of rows.
 
     Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
 
@@ -140,8 +144,14 @@ def gaps(
             f"{type(guide).__name__}"
         )
     batch, refined = done.rows_of(data), Refined(guide, steps, learning_rate)
+    if log_likelihood is not None and len(log_likelihood.per_row) != batch.size:
+        raise ShapeError(
+            f"log_likelihood must be of the same {batch.size} rows; got {len(log_likelihood.per_row)}"
+        )
     best = refine(model, refined, batch, seed, compared=_COMPARED)
-    if _has_closed_form(model) and not any(name in model.latents for name in batch.names):
+    if log_likelihood is not None:
+        log_p = log_likelihood
+    elif _has_closed_form(model) and not any(name in model.latents for name in batch.names):
         log_p = exact(done, data)
     else:
         log_p = importance(model, best, batch, draws, seed + 1)

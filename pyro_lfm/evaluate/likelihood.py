@@ -1,4 +1,4 @@
-"""log p(x) of rows, by importance sampling from the guide or, where there is one, by the closed form."""
+"""log p(x) of rows: by importance sampling from the guide, by annealing, or by the closed form where there is one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.evaluate.pareto import k_of_largest, tail_size, threshold
+from pyro_lfm.evaluate.annealing import Annealing, anneal
+from pyro_lfm.evaluate.pareto import k_of_largest, pareto_k, tail_size, threshold
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.program import as_guide
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
@@ -25,6 +26,8 @@ from pyro_lfm.shapes import whole
 
 # Rows taken together.
 _ROWS = 256
+# By how many roundings a sum of log densities is taken to be off.
+_ROUNDINGS = 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,13 +36,14 @@ class LogLikelihood:
 
     Attributes:
         per_row: of each row, (N,).
-        standard_error: of each row's, (N,), by the delta method; 0 where exact.
+        standard_error: of each row's, (N,), by the delta method, with four roundings of log p(x); 0 where exact.
         effective_sample_size: (Σw)² / Σw² of each row, (N,): how many draws from the posterior the draws are worth; ∞
             where exact.
         pareto_k: k̂ of each row, (N,): how heavy the tail of its weights is (see ``pareto_k``), which tells whether its
             standard error can be believed; −∞ where exact.
         observed: D, how many entries of each row were observed, (N,).
         draws: S; 0 where exact.
+        temperatures: T of annealing; 1 for draws from the guide as it is.
     """
 
     per_row: Tensor
@@ -48,6 +52,7 @@ class LogLikelihood:
     pareto_k: Tensor
     observed: Tensor
     draws: int
+    temperatures: int = 1
 
     @property
     def mean(self) -> float:
@@ -86,14 +91,16 @@ class LogLikelihood:
             return (
                 f"No k̂ of {rows} rows exceeds {limit:.2f}: the estimates and their errors can be relied on."
             )
+        remedy = 'method="annealed"' if self.temperatures == 1 else "more temperatures"
         return (
             f"k̂ exceeds {limit:.2f} in {bad} of {rows} rows (largest {float(self.pareto_k.max()):.2f}): a few draws carry "
-            "their estimates, which lie too low by more than the errors say; more draws, or a guide nearer the posterior, "
-            "such as lfm.Refined(guide), help."
+            f"their estimates, which lie too low by more than the errors say; more draws, {remedy}, or a guide nearer the "
+            "posterior, such as lfm.Refined(guide), help."
         )
 
     def __repr__(self) -> str:
         how = f"{self.draws} draws" if self.draws else "exact"
+        how += f", {self.temperatures} temperatures" * (self.temperatures > 1)
         error = f" ± {self.mean_error:.2g}" if self.draws else ""
         return f"LogLikelihood({len(self.per_row)} rows, {how}: {self.mean:.6g}{error} nats per row). {self.verdict}"
 
@@ -101,26 +108,37 @@ class LogLikelihood:
 def log_likelihood(
     fit: Fit | tuple[Any, Any],
     data: Any = None,
-    draws: int = 1000,
+    draws: int | None = None,
     seed: int = 0,
-    method: Literal["importance", "exact"] = "importance",
+    method: Literal["importance", "annealed", "exact"] = "importance",
+    annealing: Annealing | None = None,
 ) -> LogLikelihood:
-    """log p(x) ≈ log 1/S Σₛ p(x, zₛ) / q(zₛ | x), zₛ ~ q(z | x), of the observed entries of each row.
+    """log p(x) ≈ log 1/S Σₛ wₛ of the observed entries of each row, E[w] = p(x): below it on average, by about Var[w]/2S.
+
+    "importance" takes w = p(x, z) / q(z | x), z ~ q(z | x). "annealed" leads each draw from the guide to the posterior by
+    Hamiltonian Monte Carlo along f_β(z) ∝ q(z | x)^(1−β) p(x, z)^β, with 0 = β₀ < … < β_T = 1, and takes
+
+        log w = Σₜ (βₜ − βₜ₋₁) log [p(x, zₜ₋₁) / q(zₜ₋₁ | x)],
+
+    whose variance falls like 1/T where the chains mix: for rows whose posterior the guide misses (k̂ tells), at some
+    hundred times the cost of a draw. Temperatures, step lengths and the metric are found for each row by chains of their
+    own and then held, so that E[w] = p(x) stays true. "exact" takes the closed form of a model that has one.
 
     The draws are taken in blocks, so that memory does not grow with them; where there are many, the block is compiled.
 
     Args:
         fit: what was fitted, or a pair (model, guide).
         data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
-        draws: S ≥ 2.
-        method: "exact" takes the closed form, without draws, of a model that has one (see ``lfm.EM``).
+        draws: S ≥ 2; by default 1000, annealed 100. Annealed they come in rounds of at least 32 and at most 256 chains.
+        annealing: temperatures and leapfrog steps of "annealed".
 
     Raises:
-        DeclarationError: a latent is shared by all rows; method="exact" of a model without a closed form.
+        DeclarationError: a latent is shared by all rows; method="exact" of a model without a closed form;
+            method="annealed" of a latent that is neither summed out nor on a support that the reals are carried onto.
         DataError: no data with a pair.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; Kong (1992) for the effective sample size; Vehtari,
-    Simpson, Gelman, Yao and Gabry (2024) for k̂ and its threshold.
+    Simpson, Gelman, Yao and Gabry (2024) for k̂ and its threshold; Neal (2001), equation 11, Neal (2011) for annealing.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal, fit
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -128,26 +146,38 @@ def log_likelihood(
     >>> done = fit(model, torch.randn(50, 4), svi, seed=0, progress=False)
     >>> log_likelihood(done, torch.zeros(3, 4), draws=100).per_row.shape
     torch.Size([3])
+    >>> log_likelihood(done, torch.zeros(3, 4), method="annealed", annealing=Annealing(temperatures=10)).draws
+    100
     """
-    draws = whole("draws", draws, least=2)
-    if method not in ("importance", "exact"):
-        raise DeclarationError(f'method must be "importance" or "exact"; got {method!r}')
+    if method not in ("importance", "annealed", "exact"):
+        raise DeclarationError(f'method must be "importance", "annealed" or "exact"; got {method!r}')
+    draws = whole("draws", {"annealed": 100}.get(method, 1000) if draws is None else draws, least=2)
     done = fitted(fit, data)
     if method == "exact":
         return exact(done, data)
     batch, guide = done.batch_of(data)
+    if method == "annealed":
+        return annealed(done.model, guide, batch, draws, annealing or Annealing(), seed)
     return importance(done.model, guide, batch, draws, seed)
 
 
-def fitted(fit: Any, data: Any) -> Fit:
-    """A fit as it is; a pair (model, guide) as a fit of the rows given with it."""
+def model_of(fit: Any) -> AnyModel:
+    """The model of a fit or of a pair (model, guide)."""
     if isinstance(fit, Fit):
-        return fit
+        return fit.model
     if not isinstance(fit, tuple) or len(fit) != 2:
         raise DeclarationError(
             f"what is evaluated must be a Fit, as lfm.fit gives it, or a pair (model, guide); got {type(fit).__name__}"
         )
-    model, guide = as_model(fit[0]), as_guide(fit[1])
+    return as_model(fit[0])
+
+
+def fitted(fit: Any, data: Any) -> Fit:
+    """A fit as it is; a pair (model, guide) as a fit of the rows given with it."""
+    model = model_of(fit)
+    if isinstance(fit, Fit):
+        return fit
+    guide = as_guide(fit[1])
     if data is None:
         raise DataError("a pair (model, guide) holds no rows: give data, or the Fit in place of the pair")
     table = table_for(model, data, guide.needs)
@@ -199,11 +229,39 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
             tails.append(k_of_largest(top))
             found.append(torch.stack([first, second]))
     first, second = torch.cat(found, 1)
+    return _of_sums(first, second, torch.cat(tails), _observed(model, batch), draws, model.dtype)
+
+
+def annealed(
+    model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, annealing: Annealing, seed: int
+) -> LogLikelihood:
+    """log p(x) by chains from the guide to the posterior."""
+    log_w = anneal(model, guide, batch, draws, annealing, seed).forward
+    return of_weights(log_w, _observed(model, batch), model.dtype, annealing.temperatures)
+
+
+def of_weights(log_w: Tensor, observed: Tensor, dtype: torch.dtype, temperatures: int) -> LogLikelihood:
+    """The mean of weights w, whose logarithms are given, (S, N), computed in a dtype."""
+    first, second = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+    return _of_sums(first, second, pareto_k(log_w), observed, len(log_w), dtype, temperatures)
+
+
+def _of_sums(
+    first: Tensor,
+    second: Tensor,
+    k: Tensor,
+    observed: Tensor,
+    draws: int,
+    dtype: torch.dtype,
+    temperatures: int = 1,
+) -> LogLikelihood:
+    """Of each row, given the logarithms of the sums of its S weights and of their squares."""
+    found = first - math.log(draws)
     # Var[log w̄] ≈ Var[w] / (S E[w]²)
     variance = ((second - 2 * first).exp() - 1 / draws).clamp_min(0) * draws / (draws - 1)
-    worth = (2 * first - second).exp()
-    k = torch.cat(tails)
-    return LogLikelihood(first - math.log(draws), variance.sqrt(), worth, k, _observed(model, batch), draws)
+    # Where the guide is exact only rounding is left.
+    error = torch.hypot(variance.sqrt(), _ROUNDINGS * torch.finfo(dtype).eps * found.abs())
+    return LogLikelihood(found, error, (2 * first - second).exp(), k, observed, draws, temperatures)
 
 
 def _observed(model: AnyModel, batch: Batch) -> Tensor:

@@ -18,7 +18,7 @@ from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
 
 # Numbers that the draws of a block, taken together, may have.
-_NUMBERS = 2**22
+NUMBERS = 2**22
 
 Block = tuple[dict[str, torch.Tensor], torch.Tensor]
 
@@ -50,7 +50,7 @@ class Blocks:
 
     def draws_at_once(self, most: int) -> int:
         """How many draws of a block, of at most so many, may be held together: memory does not grow with them."""
-        return max(1, min(most, _NUMBERS // (self.size * self.width)))
+        return max(1, min(most, NUMBERS // (self.size * self.width)))
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -65,14 +65,12 @@ class Evaluation:
 
     Args:
         blocks: what it is called on.
-        function: of a batch, a tensor.
+        function: of a batch, and of further tensors, a tensor.
         draws: how many the function takes of each row.
         calls: how often it is called on every block.
     """
 
-    def __init__(
-        self, blocks: Blocks, function: Callable[[Batch], torch.Tensor], draws: int = 1, calls: int = 1
-    ):
+    def __init__(self, blocks: Blocks, function: Callable[..., torch.Tensor], draws: int = 1, calls: int = 1):
         self.setup, self.function, self.size = blocks.setup, function, blocks.size
         # A step's operations are three times those of an evaluation.
         shorter = saving(self.setup, blocks.size * draws // 3)
@@ -80,9 +78,9 @@ class Evaluation:
         self.wanted = pays and tracing.untested() is None
         self.native: tracing.Function | None = None
 
-    def __call__(self, block: Block) -> torch.Tensor:
+    def __call__(self, block: Block, *further: torch.Tensor) -> torch.Tensor:
         rows, index = block
-        inputs = [*rows.values(), index]
+        inputs = [*rows.values(), index, *further]
         if self.wanted:
             self.wanted = False
             self._build([*rows], inputs)
@@ -91,12 +89,13 @@ class Evaluation:
             if not bool(found.isnan().any()):
                 return found
             # Where a law refuses something, the programs say what.
-        return self.function(self.setup.batch(rows, index))
+        return self.function(self.setup.batch(rows, index), *further)
 
     def _build(self, names: list[str], inputs: list[torch.Tensor]) -> None:
         def python(*arguments: torch.Tensor) -> list[torch.Tensor]:
             rows = dict(zip(names, arguments, strict=False))
-            return [self.function(self.setup.batch(rows, arguments[-1]))]
+            index, *further = arguments[len(names) :]
+            return [self.function(self.setup.batch(rows, index), *further)]
 
         try:
             with rewound(self.setup):
