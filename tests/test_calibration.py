@@ -1,6 +1,7 @@
 """Tests of a guide and its model: how often they cry wolf, what they see, and what they are blind to by design."""
 
 import importlib
+from types import SimpleNamespace
 
 import cases
 import numpy as np
@@ -419,6 +420,23 @@ def test_what_cannot_be_served_is_refused_in_words():
         )
 
 
+def test_several_tests_are_corrected_for_one_after_the_other():
+    """Holm: 0.05/6, 0.05/5, and 0.05/4 = 0.0125 < 0.0126."""
+    p = {"sbc": 0.009, "vsbc": 0.5, "coverage": 0.001, "tarp": 0.0126, "two_sample": 0.6, "predictive": 0.7}
+    stubs = {name: SimpleNamespace(p_value=value, verdict=name) for name, value in p.items()}
+    found = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **stubs)
+    assert found.flagged() == ("coverage", "sbc") and found.p_value == pytest.approx(0.006)
+    assert found.flagged(0.005) == () and found.verdict.startswith(
+        "The guide is not the posterior: coverage, sbc"
+    )
+    for level in (0.0, 1.0, "a"):
+        with pytest.raises(lfm.DeclarationError, match="level must be"):
+            found.flagged(level)
+    mild = {name: SimpleNamespace(p_value=0.04 if name == "sbc" else 0.5, verdict="") for name in p}
+    words = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **mild).verdict
+    assert words == "No test rejects when all are taken together; alone sbc would: more rows can tell."
+
+
 # Pictures -------------------------------------------------------------------------------------------------
 
 
@@ -441,5 +459,3 @@ def test_pictures_of_each_test_and_of_all():
     assert labels == ["z[0]", "z[1]", "z[2]", "log q(z | x)", "log p(x, z)"]
     with pytest.raises(lfm.DeclarationError, match="this picture is of a Coverage.*got TwoSample"):
         plots.coverage(found.two_sample)
-    with pytest.raises(lfm.DeclarationError, match="level"):
-        found.flagged(0.0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.calibration.coverage import Coverage, expected_coverage, tarp
 from pyro_lfm.evaluate.calibration.exchange import LEVEL, seeds
 from pyro_lfm.evaluate.calibration.predictive import PredictiveCheck, predictive_check
@@ -68,6 +69,8 @@ class Diagnosis:
             DeclarationError: a level that is not between 0 and 1.
         """
         level = number("level", level, least=0.0, above=True)
+        if level >= 1:
+            raise DeclarationError(f"level must be a probability below 1; got {level!r}")
         found: list[str] = []
         for name, p in sorted(self.p_values.items(), key=lambda pair: pair[1]):
             if p * (len(_TESTS) - len(found)) > level:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -52,7 +53,7 @@ class Held(Messenger):
         super().__init__()
         self.values = values
 
-    def _pyro_sample(self, msg) -> None:
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if msg["name"] in self.values and not msg["is_observed"]:
             msg["value"] = self.values[msg["name"]]
 

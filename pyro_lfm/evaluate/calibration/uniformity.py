@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from pyro_lfm.evaluate.calibration.exchange import EXCHANGES, corrected, exchang
 
 # Ranks that fewer rows than this are expected to lie beyond say little, and their law is skew.
 _BEYOND = 10
+# Exchanges that are counted together.
+_TOGETHER = 50
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -75,7 +78,7 @@ class Uniformity:
         """√(5 N) mean (6u² − 6u + 1), (C,): about N(0, 1) where exact, positive for draws that lie too close together."""
         return self._moment(lambda u: 5**0.5 * (6 * u * u - 6 * u + 1))
 
-    def _moment(self, polynomial) -> torch.Tensor:
+    def _moment(self, polynomial: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         u = (torch.arange(self.draws + 1).double() + 0.5) / (self.draws + 1)
         return (self.counts * polynomial(u)).sum(1) / self.rows**0.5
 
@@ -86,9 +89,11 @@ def uniformity(names: tuple[str, ...], ranks: np.ndarray, rng: np.random.Generat
     size, rows = ranks.shape[:2]
     statistic = np.empty(counts.shape[:2])
     u, seen = _levels(size), _looked_at(size, rows)
-    for b in range(1 + EXCHANGES):
-        shares = counts[b].cumsum(1)[:, :-1] / rows
-        statistic[b] = (np.abs(shares - u) / np.sqrt(u * (1 - u) / rows))[:, seen].max(1)
+    error = np.sqrt(u * (1 - u) / rows)
+    for start in range(0, 1 + EXCHANGES, _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        shares = counts[part].cumsum(2)[:, :, :-1] / rows
+        statistic[part] = (np.abs(shares - u) / error)[:, :, seen].max(2)
     p, limit = corrected(statistic)
     return Uniformity(names, tensor(counts[0]), tensor(statistic[0]), tensor(p), limit)
 
