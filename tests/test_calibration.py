@@ -290,6 +290,14 @@ def test_predictive_p_values_are_uniform_under_the_model():
     assert 3 <= sum(value <= 0.2 for value in p) <= 23
 
 
+def test_data_that_differ_where_all_replicates_are_alike():
+    found = lfm.evaluate.predictive_check([3.0, 1.0], torch.ones(99, 2), names=["zeros", "other"])
+    assert found.p_value == 0.01 and found.p_values[1] == 1
+    assert "more zeros (all replicates are alike)" in found.verdict
+    assert found.standardised[0].tolist() == [float("inf"), 0.0]
+    assert len(plots.predictive(found).axes) == 1
+
+
 def test_missing_entries_are_missing_in_simulated_rows_and_replicates_too():
     model = linear()
     x = model.sample(300, seed=0)["x"].clone()

@@ -205,8 +205,9 @@ def _predictive(ax: Axes, found: PredictiveCheck) -> None:
         ax.plot(np.clip(observed[k], -edge, edge), j, "o", color=colour, markersize=6, zorder=3)
         if abs(observed[k]) > edge:
             side = "right" if observed[k] > 0 else "left"
+            words = f"{observed[k]:+.0f}".replace("-", "−").replace("inf", "∞")
             ax.text(
-                math.copysign(0.94 * edge, observed[k]), j + 0.12, f"{observed[k]:+.0f}".replace("-", "−"),
+                math.copysign(0.94 * edge, observed[k]), j + 0.12, words,
                 ha=side, va="bottom", color=colour, fontsize=8,
             )  # fmt: skip
     ax.set_yticks(range(len(found.names)), list(reversed(found.names)), color=INK, fontsize=8.5)

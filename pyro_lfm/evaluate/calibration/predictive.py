@@ -38,10 +38,15 @@ class PredictiveCheck:
 
     @property
     def standardised(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """T less its mean over its deviation among the replicates: of the data (J,), of the replicates (R, J)."""
+        """T less its mean over its deviation among the replicates: of the data (J,), of the replicates (R, J).
+
+        Infinite for data that differ from replicates which are all alike.
+        """
         centre, scale = self.replicated.mean(0), self.replicated.std(0)
-        scale = scale.where(scale > 0, 1.0)
-        return (self.observed - centre) / scale, (self.replicated - centre) / scale
+        alike = (self.replicated == self.replicated[0]).all(0)
+        centre, scale = self.replicated[0].where(alike, centre), scale.where(~alike, 1.0)
+        off = (self.observed - centre) / scale
+        return off.where(~alike | (off == 0), off.sign() * torch.inf), (self.replicated - centre) / scale
 
     @property
     def verdict(self) -> str:
@@ -62,7 +67,10 @@ class PredictiveCheck:
     def _said(self, j: int, off: float) -> str:
         name = self.names[j]
         low, high = STATISTICS.get(name, (f"{name} is lower", f"{name} is higher"))
-        return f"{high if off > 0 else low} ({off:+.1f} deviations)".replace("-", "−")
+        size = (
+            f"{off:+.1f} deviations".replace("-", "−") if abs(off) < torch.inf else "all replicates are alike"
+        )
+        return f"{high if off > 0 else low} ({size})"
 
     def __repr__(self) -> str:
         return f"PredictiveCheck({len(self.names)} statistics, {len(self.replicated)} replicates). {self.verdict}"
