@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FINE, _WRONG = GUIDES[0], GUIDES[4]
-_BACKED = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
 # Curves that have colours and names of their own.
 _NAMED = 6
 
@@ -156,9 +155,8 @@ def _pareto(ax: Axes, found: LogLikelihood) -> None:
     for value, words in ((limit, f"{limit:.2f}: not to be relied on"), (1.0, "1: no mean")):
         if math.isfinite(value):
             ax.axhline(value, color=QUIET, linewidth=0.8, linestyle=(0, (4, 2)))
-            ax.text(0.01, value + 0.015, words, color=QUIET, fontsize=8, va="bottom", zorder=4).set_bbox(
-                _BACKED
-            )
+            # Rows far to the right lie above a line that any of them crosses.
+            ax.text(0.99, value - 0.02, words, color=QUIET, fontsize=8, ha="right", va="top")
     if not np.isfinite(k).all():
         ends = [
             w
