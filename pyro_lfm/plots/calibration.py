@@ -150,13 +150,17 @@ def _pareto(ax: Axes, found: LogLikelihood) -> None:
     # An exact posterior has k̂ = −∞, too few weights ∞: at the edges.
     low, high = -0.35, max(1.15, float(k[np.isfinite(k)].max(initial=0.0)) + 0.1)
     limit = threshold(found.draws) if found.draws else math.inf
-    shown, place = k.clip(low, high), (np.arange(len(k)) + 0.5) / len(k)
-    ax.scatter(place, shown, s=7, linewidth=0, color=np.where(k > limit, _WRONG, _FINE).tolist())
-    for value, words in ((limit, f"{limit:.2f}: not to be relied on"), (1.0, "1: no mean")):
+    shown, across = k.clip(low, high), (np.arange(len(k)) + 0.5) / len(k)
+    ax.scatter(across, shown, s=7, linewidth=0, color=np.where(k > limit, _WRONG, _FINE).tolist())
+    # Rows rise from left to right: above a line there is room on the left, below it on the right.
+    marks: list[tuple[float, str, dict[str, Any]]] = [
+        (1.0, "1: no mean", {"x": 0.01, "va": "bottom"}),
+        (limit, f"{limit:.2f}: not to be relied on", {"x": 0.99, "va": "top", "ha": "right"}),
+    ]
+    for value, words, place in marks:
         if math.isfinite(value):
             ax.axhline(value, color=QUIET, linewidth=0.8, linestyle=(0, (4, 2)))
-            # Rows far to the right lie above a line that any of them crosses.
-            ax.text(0.99, value - 0.02, words, color=QUIET, fontsize=8, ha="right", va="top")
+            ax.text(y=value, s=words, color=QUIET, fontsize=8, **place)
     if not np.isfinite(k).all():
         ends = [
             w
