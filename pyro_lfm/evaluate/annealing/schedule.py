@@ -13,9 +13,9 @@ from pyro_lfm.evaluate.annealing.transitions import Metric, covariance, transiti
 from pyro_lfm.inference.engines.evaluation import Block
 
 # Standard deviation of the increments of log w between two knots, in nats: of a first walk, and of the one that counts.
-_STRIDES = (1.0, 0.5)
+_STRIDES = (2.0, 1.0)
 # No more knots than this; transitions at every knot, and rounds of them at the posterior.
-_KNOTS, _TRANSITIONS, _ROUNDS = 200, 3, 4
+_KNOTS, _TRANSITIONS, _ROUNDS = 200, 2, 3
 # How fast steps follow the acceptance that is wanted.
 _RATE, _WANTED = 0.4, 0.8
 _QUARTER = 0.5 * math.pi
