@@ -57,7 +57,9 @@ def test_reported_errors_are_right():
 
 
 @pytest.mark.parametrize(
-    "factors, covariance, temperatures", [(2, lfm.Diagonal, 60), (10, lfm.Full, 60)], ids=["mean-field", "full"]
+    "factors, covariance, temperatures",
+    [(2, lfm.Diagonal, 60), (10, lfm.Full, 60)],
+    ids=["mean-field", "full"],
 )
 def test_simulated_rows_are_sandwiched(factors, covariance, temperatures):
     """Intervals of three errors around the estimates are narrower than 0.01 nats, and the truth lies between.

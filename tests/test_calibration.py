@@ -445,6 +445,42 @@ def test_several_tests_are_corrected_for_one_after_the_other():
     assert words == "No test rejects when all are taken together; alone sbc would: more rows can tell."
 
 
+class Auxiliary(lfm.PyroGuide):
+    """z is a function of another draw."""
+
+    def forward(self, batch):
+        with batch.plate():
+            a = pyro.sample(
+                "a", dist.Normal(torch.zeros(3).double(), 1.0).to_event(1), infer={"is_auxiliary": True}
+            )
+            pyro.sample("z", dist.Delta(a, event_dim=1))
+
+
+class Plates(lfm.PyroModel):
+    """Three latents of a row in a plate of their own."""
+
+    def forward(self, batch):
+        with batch.plate():
+            with pyro.plate("three", 3, dim=-2):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample(
+                "x", dist.Normal(z.sum(-2, keepdim=False).unsqueeze(-1), 1.0).to_event(1), obs=batch["x"]
+            )
+
+
+def test_guides_without_a_density_and_further_plates_are_refused_in_words():
+    model = linear()
+    with pytest.raises(lfm.DeclarationError, match="Auxiliary draws auxiliary variables"):
+        lfm.evaluate.diagnose((model, Auxiliary()), model.sample(50, seed=0)["x"])
+
+    def guide(batch):
+        with batch.plate(), pyro.plate("three", 3, dim=-2):
+            pyro.sample("z", dist.Normal(torch.zeros(3, 1), 1.0))
+
+    with pytest.raises(lfm.DeclarationError, match="z must have shape .1000,., a value for each row"):
+        lfm.evaluate.diagnose((Plates(), guide), torch.randn(50, 1))
+
+
 # Pictures -------------------------------------------------------------------------------------------------
 
 

@@ -137,8 +137,8 @@ def diagnose(
         weights: S ≥ 2 importance weights for k̂ of each given row.
 
     Raises:
-        DeclarationError: a latent is shared by all rows; a guide with auxiliary draws; a model with tables of rows.
-        DataError: no data with a pair.
+        DeclarationError: a latent is shared by all rows, or stands in a further plate; a guide with auxiliary draws.
+        DataError: no data with a pair; a model with tables of rows.
 
     Source: those named by each test, and Vehtari et al. (2024) for k̂.
 

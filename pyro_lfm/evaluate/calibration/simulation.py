@@ -64,7 +64,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
     Each simulated row takes its covariates, and the places of its missing entries, from a given row chosen at random.
 
     Raises:
-        DeclarationError: a latent is shared by all rows; a guide with auxiliary draws.
+        DeclarationError: a latent is shared by all rows, or stands in a further plate; a guide with auxiliary draws.
     """
     model = done.model
     check_rows_apart(model)
@@ -151,6 +151,12 @@ def _rows(
     known = {name: given[name][like] for name in model.covariates}
     with evaluating(model):
         drawn = model.sample(rows, seed=made, given=known)
+    for name, variable in model.sites.all.items():
+        if drawn[name].shape != (rows, *variable.shape):
+            raise DeclarationError(
+                f"{name} must have shape {(rows, *variable.shape)}, a value for each row; the model draws "
+                f"{tuple(drawn[name].shape)}: declare the dimensions of further plates as its event, by .to_event"
+            )
     data = {}
     for name in model.observed:
         mask = given.mask(name)
