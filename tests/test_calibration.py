@@ -97,6 +97,19 @@ def test_correlations_that_are_missed_show_in_joint_quantities_alone():
     assert lfm.evaluate.classifier_two_sample(rows.truth, rows.draws).p_value <= 0.001
 
 
+def test_truths_where_q_has_no_mass():
+    """q is uniform over two deviations about the mean: log q(z*) is −∞ in a third of the rows."""
+    rng = np.random.default_rng(0)
+    truth, draws = rng.normal(size=400), rng.uniform(-1, 1, size=(49, 400))
+    log_q = [np.where(np.abs(z) < 1, -np.log(2), -np.inf) for z in (truth, draws)]
+    found = lfm.evaluate.expected_coverage(*log_q)
+    assert "overconfident" in found.verdict and found.coverage[0, -1] < 0.75
+    columns = [np.stack(pair, -1) for pair in zip((truth, draws), log_q, strict=True)]
+    assert lfm.evaluate.classifier_two_sample(*columns).p_value == 0.001
+    sums = REPLICATES._sums(torch.randn(9, 4, 5), torch.full((9, 4), -torch.inf), None)
+    assert sums["likelihood"].isfinite().all()
+
+
 def test_a_curve_leaves_its_band_where_the_test_rejects():
     for seed in range(30):
         found = lfm.evaluate.simulation_based_calibration(

@@ -106,7 +106,8 @@ def _sums(members: Tensor, log_p: Tensor, turn: Tensor | None) -> dict[str, Tens
     turned = e if turn is None else e @ turn
     excess = (square - 1).masked_fill(~(seen & (spread > 0)), 0.0)
     found = {
-        "likelihood": log_p.sum(1),
+        # Where the data cannot have come from z, log p is −∞: a number, to be averaged and compared.
+        "likelihood": log_p.clamp(-1e12, 1e12).sum(1),
         "level": e.sum(1),
         "excess": excess.sum(1),
         "cube": (square * e).sum((1, 2)),
