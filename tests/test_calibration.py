@@ -506,7 +506,7 @@ def test_pictures_of_each_test_and_of_all():
     for draw, part in [
         (plots.ranks, found.sbc),
         (plots.symmetry, found.vsbc),
-        (plots.coverage, found.tarp),
+        (plots.expected_coverage, found.tarp),
         (plots.pareto, found.pareto),
         (plots.two_sample, found.two_sample),
         (plots.predictive, found.predictive),
@@ -515,4 +515,4 @@ def test_pictures_of_each_test_and_of_all():
     labels = [label.get_text() for label in plots.ranks(found.sbc).axes[0].get_legend().get_texts()]
     assert labels == ["z[0]", "z[1]", "z[2]", "log q(z | x)", "log p(x, z)"]
     with pytest.raises(lfm.DeclarationError, match="this picture is of a Coverage.*got TwoSample"):
-        plots.coverage(found.two_sample)
+        plots.expected_coverage(found.two_sample)

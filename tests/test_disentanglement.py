@@ -144,7 +144,7 @@ def test_constant_codes_change_nothing_and_alone_score_nothing(ideal):
 
 def test_information_of_discrete_columns_is_the_closed_form():
     """b = a with probability 1 - e, else the other value: I = ln 2 - H(e), of counts that hold it exactly."""
-    from pyro_lfm.evaluate.codes import mutual_information
+    from pyro_lfm.evaluate.representation.codes import mutual_information
 
     first = np.repeat([0, 1], 100)
     second = np.concatenate([np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [10, 90])])

@@ -1,6 +1,5 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
-from pyro_lfm.evaluate.alignment import Alignment, align
 from pyro_lfm.evaluate.annealing import Annealing
 from pyro_lfm.evaluate.calibration import (
     Coverage,
@@ -18,12 +17,19 @@ from pyro_lfm.evaluate.calibration import (
     tarp,
     vsbc,
 )
-from pyro_lfm.evaluate.disentangling import Disentanglement, disentanglement
+from pyro_lfm.evaluate.decoding.explained import VarianceExplained, variance_explained
+from pyro_lfm.evaluate.decoding.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.gaps import Gaps, gaps
-from pyro_lfm.evaluate.importance import DCI, dci
-from pyro_lfm.evaluate.labels import FewLabels, few_labels
+from pyro_lfm.evaluate.imputed.imputing import ImputationScores, imputation
+from pyro_lfm.evaluate.imputed.scores import LabelScores, NumberScores
 from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.pareto import pareto_k, smoothed
+from pyro_lfm.evaluate.parts.decomposition import Decomposition, decompose
+from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion
+from pyro_lfm.evaluate.representation.alignment import Alignment, align
+from pyro_lfm.evaluate.representation.disentangling import Disentanglement, disentanglement
+from pyro_lfm.evaluate.representation.importance import DCI, dci
+from pyro_lfm.evaluate.representation.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 
 __all__ = [
@@ -31,25 +37,35 @@ __all__ = [
     "Alignment",
     "Annealing",
     "Coverage",
+    "Decomposition",
     "Diagnosis",
     "Disentanglement",
     "FewLabels",
     "Gaps",
+    "ImputationScores",
+    "LabelScores",
+    "Loadings",
     "LogLikelihood",
+    "NumberScores",
     "PredictiveCheck",
+    "RateDistortion",
     "Sandwich",
     "SimulationBasedCalibration",
     "TwoSample",
     "Uniformity",
+    "VarianceExplained",
     "VariationalCalibration",
     "align",
     "classifier_two_sample",
     "dci",
+    "decompose",
     "diagnose",
     "disentanglement",
     "expected_coverage",
     "few_labels",
     "gaps",
+    "imputation",
+    "loadings",
     "log_likelihood",
     "pareto_k",
     "predictive_check",
@@ -57,5 +73,6 @@ __all__ = [
     "simulation_based_calibration",
     "smoothed",
     "tarp",
+    "variance_explained",
     "vsbc",
 ]

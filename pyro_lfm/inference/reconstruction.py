@@ -27,7 +27,7 @@ def reconstruct(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed
         # Without other data, so that the likelihood is that of whole rows; drawn x is not looked at.
         known = {name: part[name] for name in model.covariates}
         p: Any = poutine.trace(program).get_trace(Batch(known, index=part.index, total=part.total))
-        means = {name: _expectation(p.nodes[name]["fn"]) for name in names}
+        means = {name: expectation(p.nodes[name]["fn"]) for name in names}
         shapes.update({name: mean.shape[1:] for name, mean in means.items()})
         # A law that hangs on nothing of a row has one mean for all.
         return torch.cat(
@@ -42,5 +42,6 @@ def reconstruct(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed
     return {name: piece.reshape(-1, *shapes[name]) for name, piece in zip(names, pieces, strict=True)}
 
 
-def _expectation(law: Any) -> torch.Tensor:
+def expectation(law: Any) -> torch.Tensor:
+    """The mean of a law; of categories the probability of each."""
     return law.probs if isinstance(law, torch.distributions.Categorical) else law.mean

@@ -52,7 +52,7 @@ def symmetry(found: VariationalCalibration, *, title: str | None = "Is q centred
     return _single(_symmetry, _is(found, VariationalCalibration), title)
 
 
-def coverage(found: Coverage, *, title: str | None = "Coverage") -> Figure:
+def expected_coverage(found: Coverage, *, title: str | None = "Coverage") -> Figure:
     """The share of truths that regions hold against the share of q that they hold: below the diagonal overconfident."""
     return _single(_coverage, _is(found, Coverage), title, (4.6, 4.4))
 

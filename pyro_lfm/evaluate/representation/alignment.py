@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.evaluate.codes import codes_of, standardised
+from pyro_lfm.evaluate.representation.codes import codes_of, standardised
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
-from pyro_lfm.evaluate.codes import Known, binned, codes_of, factors_of, mutual_information
-from pyro_lfm.evaluate.held_factor import held_factor
-from pyro_lfm.evaluate.importance import DCI, boosted
+from pyro_lfm.evaluate.representation.codes import Known, binned, codes_of, factors_of, mutual_information
+from pyro_lfm.evaluate.representation.held_factor import held_factor
+from pyro_lfm.evaluate.representation.importance import DCI, boosted
 from pyro_lfm.shapes import whole
 
 # Orders of the rows that show what information chance gives, and how many deviations above it are more than chance.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyro_lfm.errors import DataError
-from pyro_lfm.evaluate.codes import Known, standardised
+from pyro_lfm.evaluate.representation.codes import Known, standardised
 
 # Rows of a group, the fewest that a value must have, and groups to learn from and as many to be scored on.
 _GROUP, _FEWEST, _GROUPS = 64, 10, 800

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.evaluate.codes import as_array, codes_of
+from pyro_lfm.evaluate.representation.codes import as_array, codes_of
 from pyro_lfm.shapes import whole
 
 # Inverse strengths of the penalty; of those that do equally well, the first.

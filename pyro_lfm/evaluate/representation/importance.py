@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
-from pyro_lfm.evaluate.codes import Known, as_array
+from pyro_lfm.evaluate.representation.codes import Known, as_array
 
 
 @dataclass(frozen=True, eq=False)

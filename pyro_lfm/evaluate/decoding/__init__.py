@@ -1,0 +1,1 @@
+"""What a decoder does with its factors."""

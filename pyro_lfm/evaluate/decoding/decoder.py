@@ -1,0 +1,121 @@
+"""The likelihood's mean as a function of the latents: what a decoder is, of any model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides.posterior import marginals
+from pyro_lfm.inference.reconstruction import expectation
+from pyro_lfm.model import AnyModel
+
+
+class Decoder:
+    """E[x | z] of the modelled variables of a model, a row at a time: (B, D) by name, events flat.
+
+    Args:
+        model: any.
+        asked: who asks, in words.
+
+    Attributes:
+        observed: the variables that it gives. factors: the latents of a row with real entries, and how many each has.
+        discrete: latents of a row without.
+    """
+
+    def __init__(self, model: AnyModel, asked: str):
+        self.model, self.asked = model, asked
+        self.observed = [name for name in model.observed if name not in model.covariates]
+        rows = {name: latent for name, latent in model.latents.items() if latent.per_row}
+        self.discrete = [name for name, latent in rows.items() if latent.support.is_discrete]
+        self.factors = {n: latent.shape.numel() for n, latent in rows.items() if n not in self.discrete}
+        if not self.factors:
+            raise DeclarationError(
+                f"{asked} looks at factors that a row has for itself and that take real values; this model has none: its "
+                f"latents are {', '.join(model.latents)}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Of the K entries of all factors side by side, as in pictures: z_1, z_2, ..."""
+        return [f"{n}_{k + 1}" if size > 1 else n for n, size in self.factors.items() for k in range(size)]
+
+    def __call__(self, flat: Tensor, others: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Args: flat: the factors' entries side by side, (B, K). others: the values of all other latents."""
+        pieces = flat.split([*self.factors.values()], 1)
+        shapes = (self.model.latents[name].shape for name in self.factors)
+        values = {
+            name: piece.reshape(len(flat), *shape)
+            for name, piece, shape in zip(self.factors, pieces, shapes, strict=True)
+        }
+        program = poutine.condition(self.model, data={**others, **values})
+        known = {name: batch[name] for name in self.model.covariates}
+        with _Means(self.observed, self.asked) as means:
+            program(Batch(known, index=batch.index, total=batch.total))
+        found = {}
+        for name, mean in means.found.items():
+            whole = mean.dim() - len(means.events[name])
+            rows = mean.expand(*mean.shape[: whole - 1], len(flat), *mean.shape[whole:]) if whole else mean
+            found[name] = (rows if whole else rows.expand(len(flat), *rows.shape)).reshape(len(flat), -1)
+        return found
+
+    def means(self, guide: AnyGuide, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """E_q[z | x] and Var_q[z | x] of the factors side by side, (B, K) each, and the means of all other latents."""
+        if self.discrete:
+            raise DeclarationError(
+                f"{self.asked} puts latents at their posterior means, which are no values of {', '.join(self.discrete)}"
+            )
+        laws = marginals(guide, batch, list(self.model.latents))
+        moments = [
+            [getattr(laws[name], moment).reshape(batch.size, -1) for name in self.factors]
+            for moment in ("mean", "variance")
+        ]
+        others = {name: law.mean for name, law in laws.items() if name not in self.factors}
+        mean, variance = (torch.cat(parts, 1) for parts in moments)
+        if not bool(mean.isfinite().all()):
+            raise DeclarationError(
+                f"{self.asked} needs posterior means; the guide's laws have none, or not finite ones"
+            )
+        return mean, variance, others
+
+    def draw(self, guide: AnyGuide, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """One joint draw of all latents: the factors side by side, (B, K), and the others."""
+        trace: Any = poutine.trace(guide).get_trace(batch)
+        values = {name: trace.nodes[name]["value"] for name in self.model.latents}
+        flat = torch.cat([values.pop(name).reshape(batch.size, -1) for name in self.factors], 1)
+        return flat, values
+
+
+class _Means(Messenger):
+    """Runs a model for the means of its observed variables, which are not drawn."""
+
+    def __init__(self, names: list[str], asked: str):
+        super().__init__()
+        self.names, self.asked = names, asked
+        self.found: dict[str, Tensor] = {}
+        self.events: dict[str, torch.Size] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name, law = msg["name"], msg["fn"]
+        if name not in self.names:
+            return
+        base = law
+        while isinstance(base, torch.distributions.Independent):
+            base = base.base_dist
+        if isinstance(base, Pushforward) and not base.is_reshape:
+            raise DeclarationError(f"{self.asked} needs the mean of {name} in closed form; its law has none")
+        mean = expectation(law)
+        if bool(mean.isnan().all()):
+            raise DeclarationError(f"{self.asked} needs the mean of {name}; {type(base).__name__} has none")
+        self.found[name] = mean
+        # Of a label a probability for each category; of levels, as of numbers, one mean.
+        events = len(law.event_shape) + isinstance(law, torch.distributions.Categorical)
+        self.events[name] = mean.shape[mean.dim() - events :]
+        msg["value"], msg["done"] = torch.zeros(law.batch_shape + law.event_shape).to(mean), True

@@ -1,0 +1,170 @@
+"""Loadings of any decoder: how E[x | z] follows each factor, averaged over the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.likelihood import fitted
+from pyro_lfm.inference.engines.evaluation import Blocks
+from pyro_lfm.shapes import whole
+
+# Rows and numbers taken together.
+_ROWS, _NUMBERS = 256, 2**21
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Loadings:
+    """∂E[x_d | z] / ∂z_k over the rows, for one observed variable: D entries, or categories of a label, and K factors.
+
+    Attributes:
+        mean: of each derivative over the rows, (D, K), in units of x per unit of z: W of a linear decoder.
+        mean_error: its standard error from the choice of rows (and the draws, where there are such), (D, K).
+        rms: the root of the mean square of each derivative, (D, K), which derivatives of both signs do not cancel in.
+        rms_error: its standard error.
+        scale: the standard deviation of each factor over the rows, the spread of q(z | x) included, (K,).
+        factors: the names of the K factors.
+        per_row: each row's, (N, D, K), where they were asked for.
+    """
+
+    mean: Tensor
+    mean_error: Tensor
+    rms: Tensor
+    rms_error: Tensor
+    scale: Tensor
+    factors: tuple[str, ...]
+    per_row: Tensor | None = None
+
+    @property
+    def standardised(self) -> Tensor:
+        """By how much E[x_d | z] rises where a factor rises by a standard deviation: mean × scale, (D, K)."""
+        return self.mean * self.scale
+
+    @property
+    def bending(self) -> Tensor:
+        """1 − Σ_d mean² / Σ_d rms² of each factor, (K,): 0 where its effect is the same in all rows, as of a linear decoder,
+        and 1 where its signs cancel; NaN of a factor without effect.
+        """
+        return 1 - self.mean.square().sum(0) / self.rms.square().sum(0)
+
+    def __repr__(self) -> str:
+        strength = (self.rms * self.scale).square().sum(0).sqrt()
+        wide = max(6, *map(len, self.factors))
+        lines = [f"Loadings: D = {len(self.mean)}, K = {len(self.factors)}"]
+        lines.append(
+            f"  {'factor':>{wide}} {'strength':>10} {'scale':>8} {'bending':>8}  largest loadings (standardised)"
+        )
+        for k in strength.argsort(descending=True).tolist():
+            column = self.standardised[:, k]
+            top = column.abs().argsort(descending=True)[:3].tolist()
+            largest = ", ".join(f"{d + 1}: {float(column[d]):+.3g}" for d in top)
+            lines.append(
+                f"  {self.factors[k]:>{wide}} {float(strength[k]):>10.4g} {float(self.scale[k]):>8.3g} "
+                f"{float(self.bending[k]):>8.3f}  {largest}"
+            )
+        return "\n".join(lines)
+
+
+def loadings(
+    fit: Any, data: Any = None, draws: int | None = None, per_row: bool = False, seed: int = 0
+) -> Loadings | dict[str, Loadings]:
+    """The Jacobian of the decoder, J = ∂E[x | z] / ∂z, over some rows: mean and root mean square, with their errors.
+
+    Of a linear decoder it is W, in all rows. Of others it is taken at the posterior mean of each row, or averaged over draws
+    of q(z | x). All other latents are held, those of other layers too: what a factor does by way of another is not counted.
+    Parameters with priors are at their posterior means (or drawn). K forward derivatives for each block of rows, whatever D.
+
+    Args:
+        fit: what was fitted, or a pair (model, guide).
+        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
+        draws: S ≥ 1, of q(z | x) for each row; None for the posterior means. Models with labels as latents need draws.
+        per_row: whether to keep the Jacobian of each row, N × D × K numbers.
+
+    Returns:
+        Loadings, or {observed: Loadings} for a model of several observed factors. The K factors are the entries of all
+        latents of a row side by side, in the order of ``model.latents``.
+
+    Raises:
+        DeclarationError: no latent of a row takes real values, some do not and ``draws`` is None, or a likelihood without a
+            mean in closed form. DataError: no data with a pair.
+
+    >>> from pyro_lfm import Fixed, Gaussian, Guide, Linear, Model, StandardNormal
+    >>> weight = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]])
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(3, mean=Linear(weight=Fixed(weight))))
+    >>> guide = Guide(model, z=Gaussian(mean=Linear()))
+    >>> torch.equal(loadings((model, guide), torch.randn(10, 3)).mean, weight)
+    True
+    """
+    count = 0 if draws is None else whole("draws", draws)
+    done = fitted(fit, data)
+    batch, guide = done.batch_of(data)
+    model, decoder = done.model, Decoder(done.model, "lfm.evaluate.loadings")
+    size = sum(model.observed[name].code_shape.numel() for name in decoder.observed)
+    factors = len(decoder.names)
+    blocks = Blocks(model, guide, batch, min(_ROWS, max(1, _NUMBERS // (size * factors))), seed)
+    sums: dict[str, Any] = dict.fromkeys(decoder.observed, 0.0)
+    kept: dict[str, list[Tensor]] = {name: [] for name in decoder.observed}
+    moments: Any = 0.0
+    with blocks.running():
+        for block in blocks:
+            part = blocks.setup.batch(*block)
+            first: dict[str, Any] = dict.fromkeys(decoder.observed, 0.0)
+            second = dict(first)
+            for _ in range(max(1, count)):
+                if count:
+                    at, others = decoder.draw(guide, part)
+                    spread = torch.zeros_like(at)
+                else:
+                    at, spread, others = decoder.means(guide, part)
+                moments = moments + torch.stack([at.double(), at.double().square() + spread]).sum(1) / max(
+                    1, count
+                )
+                for name, each in _jacobian(decoder, at, others, part).items():
+                    first[name] = first[name] + each / max(1, count)
+                    second[name] = second[name] + each.square() / max(1, count)
+            for name in decoder.observed:
+                m, q = first[name].double(), second[name].double()
+                sums[name] = sums[name] + torch.stack([m, m.square(), q, q.square()]).sum(1)
+                if per_row:
+                    kept[name].append(first[name])
+    mean, square = moments / batch.size
+    scale = (square - mean.square()).clamp_min(0).sqrt().to(model.dtype)
+    found = {
+        name: _loadings(
+            total, batch.size, scale, tuple(decoder.names), torch.cat(kept[name]) if per_row else None
+        )
+        for name, total in sums.items()
+    }
+    return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
+    """(B, D, K) of each observed variable: a row's mean depends on its own latents alone, so that all rows go together."""
+    columns: dict[str, list[Tensor]] = {name: [] for name in decoder.observed}
+    for k in range(at.shape[1]):
+        direction = torch.zeros_like(at)
+        direction[:, k] = 1.0
+        with forward_ad.dual_level():
+            for name, mean in decoder(forward_ad.make_dual(at, direction), others, batch).items():
+                value, tangent = forward_ad.unpack_dual(mean)
+                columns[name].append(torch.zeros_like(value) if tangent is None else tangent)
+    return {name: torch.stack(parts, -1) for name, parts in columns.items()}
+
+
+def _loadings(
+    sums: Tensor, rows: int, scale: Tensor, factors: tuple[str, ...], per_row: Tensor | None
+) -> Loadings:
+    """From the sums over rows of J, J², and of the mean square of the draws and its square."""
+    mean, square, power, fourth = sums / rows
+    free = rows - 1 if rows > 1 else torch.nan
+    mean_error = ((square - mean.square()).clamp_min(0) / free).sqrt()
+    rms = power.sqrt()
+    power_error = ((fourth - power.square()).clamp_min(0) / free).sqrt()
+    rms_error = torch.where(rms > 0, power_error / (2 * rms), power_error)
+    mean, mean_error, rms, rms_error = (part.to(scale.dtype) for part in (mean, mean_error, rms, rms_error))
+    return Loadings(mean, mean_error, rms, rms_error, scale, factors, per_row)

@@ -1,0 +1,1 @@
+"""How well hidden entries are filled in."""

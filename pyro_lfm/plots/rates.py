@@ -1,0 +1,131 @@
+"""Where the nats of a bound go: the KL of each latent entry, and the rate they are bought at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_lfm.evaluate import Decomposition, RateDistortion
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ACTIVE, _SILENT, _GUIDE = GUIDES[0], "#b5b5b5", GUIDES[4]
+# Bars that can still be told apart.
+_MOST = 60
+
+
+def decomposed(found: Decomposition, *, title: str | None = "Where the nats go") -> Figure:
+    """The KL of each latent entry, largest first, and the rate-distortion curve of the decoder with the guide's point.
+
+    Active entries are blue, others grey; a latent whose entries have no KL of their own is one bar. Points of the curve
+    whose importance weights cannot be believed are hollow, and the line between them dotted; without a curve there are the
+    bars alone.
+
+    Args:
+        found: as ``lfm.evaluate.decompose`` gives it; of more than 60 entries the first are drawn.
+
+    >>> import torch
+    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
+    >>> from pyro_lfm.evaluate import decompose
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
+    >>> parts = decompose((model, Guide(model, z=Gaussian(mean=Linear()))), torch.randn(20, 4), draws=50)
+    >>> [axes.get_ylabel() for axes in decomposed(parts).axes]
+    ['KL, nats per row', 'distortion −E[log p(x | z)], nats per row']
+    """
+    bars = sorted(_bars(found), key=lambda bar: -bar[1])[:_MOST]
+    width = max(3.6, 0.9 + 0.24 * len(bars))
+    if found.curve is None:
+        figure = new_figure(0.6 + width, 4.0)
+        _draw_bars(figure.subplots(), bars)
+    else:
+        figure = new_figure(5.2 + width, 4.0)
+        left, right = figure.subplots(1, 2, width_ratios=[width, 4.6])
+        _draw_bars(left, bars)
+        _draw_curve(right, found.curve)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+    return figure
+
+
+def _bars(found: Decomposition) -> list[tuple[str, float, float, bool]]:
+    """Name, nats, their error over rows, and whether it is active, of every entry of every latent."""
+    bars = []
+    for name, units in found.latents.items():
+        if units.kl is None:
+            term = found.kl[name]
+            active = True if units.active is None else bool(units.active.any())
+            bars.append((name, term.mean, term.rows_error, active))
+            continue
+        errors = units.kl if units.kl_rows_error is None else units.kl_rows_error
+        for k, (nats, error) in enumerate(zip(units.kl.tolist(), errors.tolist(), strict=True)):
+            if units.active is None:
+                bars.append((name, nats, error, True))
+            else:
+                bars.append((f"${name}_{{{k + 1}}}$", nats, error, bool(units.active[k])))
+    return bars
+
+
+def _draw_bars(ax: Axes, bars: list[tuple[str, float, float, bool]]) -> None:
+    from matplotlib.patches import Patch
+
+    _plain(ax)
+    names, nats, errors, active = zip(*bars, strict=True)
+    places = np.arange(len(bars))
+    shades = [_ACTIVE if each else _SILENT for each in active]
+    ax.bar(places, nats, width=0.72, color=shades)
+    ax.errorbar(places, nats, yerr=np.nan_to_num(errors), fmt="none", ecolor=INK, elinewidth=0.8, capsize=0)
+    turned = 90 if max(map(len, names)) > 9 and len(names) > 6 else 0
+    ax.set_xticks(places, names, color=INK, fontsize=8.5 if len(names) < 25 else 7, rotation=turned)
+    ax.set_xlim(-0.7, max(len(bars), 4) - 0.3)
+    ax.set_ylabel("KL, nats per row", color=QUIET)
+    ax.grid(axis="y", color=FAINT, linewidth=0.6)
+    count = sum(active)
+    keys = [(_ACTIVE, f"active, {count}"), (_SILENT, f"not active, {len(bars) - count}")]
+    handles = [Patch(color=shade, label=words) for shade, words in keys]
+    ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
+
+
+def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
+    _plain(ax)
+    rate, distortion = (np.array([term.mean for term in part]) for part in (curve.rate, curve.distortion))
+    good = as_array(curve.reliable)
+    for i in range(len(rate) - 1):
+        style = "-" if good[i] and good[i + 1] else (0, (1, 1.5))
+        ax.plot(rate[i : i + 2], distortion[i : i + 2], color=_ACTIVE, linewidth=1.5, linestyle=style)
+    ax.plot(rate[good], distortion[good], "o", color=_ACTIVE, markersize=4, label="fixed decoder, best q")
+    if not good.all():
+        ax.plot(
+            rate[~good], distortion[~good], "o", color=_ACTIVE, markerfacecolor="white", markersize=4.5,
+            label="too few effective draws",
+        )  # fmt: skip
+    at = tuple(term.mean for term in curve.guide)
+    ax.plot(*at, "D", color=_GUIDE, markersize=6, label="the guide", zorder=5)
+    places = [part / max(float(np.ptp(part)), 1e-9) for part in (rate, distortion)]
+    taken: list[int] = []
+    # Names of points that lie too close to be told apart are left out, that of β = 1 last.
+    for i in sorted(range(len(rate)), key=lambda i: abs(np.log(max(curve.betas[i], 1e-9)))):
+        room = (
+            abs(places[0][i] - places[0][j]) > 0.2 or abs(places[1][i] - places[1][j]) > 0.06 for j in taken
+        )
+        if curve.betas[i] and all(room):
+            ax.annotate(
+                f"β = {curve.betas[i]:g}", (rate[i], distortion[i]), xytext=(5, 5), textcoords="offset points",
+                color=QUIET, fontsize=7.5,
+            )  # fmt: skip
+            taken.append(i)
+    ax.margins(x=0.11, y=0.09)
+    ax.set_xlabel("rate KL(q ‖ p), nats per row", color=QUIET)
+    ax.set_ylabel("distortion −E[log p(x | z)], nats per row", color=QUIET)
+    ax.grid(color=FAINT, linewidth=0.6)
+    ax.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
+
+
+def _plain(ax: Any) -> None:
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(FAINT)
+    ax.tick_params(colors=QUIET, labelsize=8.5, length=0)
+    ax.set_axisbelow(True)
