@@ -200,6 +200,19 @@ def check_imputation(out, printed):
     assert 0.8 < kinds["all numbers"]["covered"] < 0.99
 
 
+def check_calibration(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    found = results["cases"]
+    assert list(found)[:4] == ["exact", "shrunk by 20%", "shifted by 0.3", "mean-field"] and len(found) == 7
+    assert found["mean-field"]["rejected"]["sbc"] == found["mean-field"]["repeats"] == 1
+    assert found["exact"]["all together"] == 0 and found["a factor more"]["all together"] == 1
+    assert "Diagnosis: 400 simulated rows" in results["digits"]["report"]
+    names = {"exact", "shrunk_by_20_", "shifted_by_0_3", "mean_field", "heavy_tails", "variance___1_3"}
+    assert {path.stem for path in out.glob("*.png")} == {*names, "a_factor_more", "digits"}
+
+
 # Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
 def check_series(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
@@ -217,6 +230,7 @@ RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
+    "calibration": [([], check_calibration)],
     "clustering": [([], check_clusters)],
     "compare_guides": [
         ([], check_comparison),

@@ -1,11 +1,21 @@
 """Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps,
-densities, the nats of each latent entry, variance explained, coverage; and of comparisons: paired differences, climbs.
+densities, the nats of each latent entry, variance explained, coverage, calibration; of comparisons: paired differences,
+climbs.
 
 Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
 global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as
 long as the guides come in the same order.
 """
 
+from pyro_lfm.plots.calibration import (
+    diagnosis,
+    expected_coverage,
+    pareto,
+    predictive,
+    ranks,
+    symmetry,
+    two_sample,
+)
 from pyro_lfm.plots.comparison import climbs, differences
 from pyro_lfm.plots.coverage import coverage
 from pyro_lfm.plots.curves import bounds
@@ -26,12 +36,19 @@ __all__ = [
     "decomposition",
     "densities",
     "differences",
+    "diagnosis",
+    "expected_coverage",
     "factor_walk",
     "gallery",
     "latent_map",
     "loadings",
+    "pareto",
     "posterior_ellipses",
+    "predictive",
     "prior_draws",
+    "ranks",
     "reconstructions",
+    "symmetry",
+    "two_sample",
     "variance_explained",
 ]

@@ -1,0 +1,208 @@
+"""Ranks of the truth among posterior draws: simulation-based calibration, and the symmetry of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyro_lfm.evaluate.calibration.exchange import (
+    LEVEL,
+    column_names,
+    corrected,
+    exchanged,
+    generator,
+    members_of,
+    ranks_of,
+    said,
+    tensor,
+)
+from pyro_lfm.evaluate.calibration.uniformity import Uniformity, uniformity
+
+# Columns that a verdict names.
+_NAMED = 3
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SimulationBasedCalibration:
+    """Ranks of every latent, and of quantities of all of them, and whether they are uniform.
+
+    Attributes:
+        ranks: by column, the coordinates first, with their test.
+        coordinates: K, how many columns are coordinates; the others are quantities of all of them.
+    """
+
+    ranks: Uniformity
+    coordinates: int
+
+    @property
+    def p_value(self) -> float:
+        return self.ranks.p_value
+
+    @property
+    def verdict(self) -> str:
+        found, p = self.ranks, self.p_value
+        if p > LEVEL:
+            return f"The ranks of {_some(found.names)} look uniform ({said(p)})."
+        worst = sorted(
+            (int(k) for k in (found.p_values <= LEVEL).nonzero()), key=lambda k: -float(found.statistic[k])
+        )
+        named = "; ".join(
+            f"{found.names[k]}: {_fault(found, k, k < self.coordinates)}" for k in worst[:_NAMED]
+        )
+        more = f"; and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
+        return f"Ranks are not uniform ({said(p)}). {named}{more}."
+
+    def __repr__(self) -> str:
+        return f"SimulationBasedCalibration({_size(self.ranks.counts)}). {self.verdict}"
+
+
+def simulation_based_calibration(
+    truth: Any,
+    draws: Any,
+    names: Sequence[str] | None = None,
+    quantities: Mapping[str, tuple[Any, Any]] | None = None,
+    seed: int = 0,
+) -> SimulationBasedCalibration:
+    """Are ranks of the truth among draws from q(z | x) uniform, as they are if q is the posterior?
+
+    z* ~ p(z), x ~ p(x | z*), z₁ … z_L ~ q(z | x): if q(z | x) = p(z | x), the rank #{l : f(z_l, x) < f(z*, x)} is uniform on
+    0 … L for every f. Taken for f are the coordinates, and the given quantities: with log p(x, z) or log q(z | x) among
+    them ranks also see what no coordinate shows alone, such as correlations that are missed, or data that are ignored.
+
+    The test looks at the largest standardised distance of the ranks' distribution function from uniform, over ranks
+    and columns. Its null is exact: under the exact posterior truth and draws are exchangeable within a row, so that
+    the statistic is compared with that of a random member of each row in place of the truth. Equal values, as labels have,
+    are put in random order.
+
+    Args:
+        truth: z*, (N, K), of N simulated rows that are independent.
+        draws: (L, N, K), independent; L ≥ 9, N ≥ 20.
+        names: of the K coordinates.
+        quantities: {name: (of the truth (N,), of the draws (L, N))}, f(z, x) beyond the coordinates.
+
+    Raises:
+        ShapeError, DataError: shapes that do not fit, too few rows or draws, NaN.
+
+    Source: Talts, Betancourt, Simpson, Vehtari and Gelman (2018); Modrák, Moon, Kim, Bürkner, Huurre, Faltejsková, Gelman
+    and Vehtari (2023) for quantities of the data; Säilynoja, Bürkner and Vehtari (2022) for bands of distribution functions.
+
+    >>> rng = np.random.default_rng(0)
+    >>> mean = rng.normal(size=(200, 1))
+    >>> found = simulation_based_calibration(mean + rng.normal(size=(200, 1)), mean + 0.5 * rng.normal(size=(99, 200, 1)))
+    >>> print(found.verdict)
+    Ranks are not uniform (p ≤ 0.001). z[0]: draws lie too close together.
+    """
+    rng = generator(seed)
+    members = members_of(truth, draws)
+    columns = column_names(names, members.shape[2])
+    more = [
+        members_of(*pair, (f"quantities[{name!r}] of the truth", "of the draws"))
+        for name, pair in (quantities or {}).items()
+    ]
+    ranks = np.concatenate([ranks_of(each, rng) for each in [members, *more]], 2)
+    found = uniformity((*columns, *(quantities or ())), ranks, rng)
+    return SimulationBasedCalibration(found, len(columns))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class VariationalCalibration:
+    """p_k = Pr(z_k < z*_k | q) of each coordinate, and whether it is symmetric about 1/2.
+
+    Attributes:
+        names: of the coordinates.
+        counts: rows by rank of the truth, (K, L + 1); p is the rank over L.
+        statistic: √N max_p |F_k(p) + F_k((1 − p)⁻) − 1|, (K,), F_k the distribution function of p_k.
+        p_values: of each coordinate, corrected for there being K, (K,).
+        limit: a statistic above it rejects at 5%.
+    """
+
+    names: tuple[str, ...]
+    counts: torch.Tensor
+    statistic: torch.Tensor
+    p_values: torch.Tensor
+    limit: float
+
+    @property
+    def p_value(self) -> float:
+        """Of all coordinates together."""
+        return float(self.p_values.min())
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Of p, (K,): above 1/2 where draws lie too low."""
+        ranks = torch.arange(self.counts.shape[1]).double()
+        return (self.counts * ranks).sum(1) / self.counts.sum(1) / (self.counts.shape[1] - 1)
+
+    @property
+    def verdict(self) -> str:
+        p = self.p_value
+        if p > LEVEL:
+            return (
+                f"No bias is seen in {_some(self.names)} ({said(p)}); how wide q is this test does not ask."
+            )
+        worst = sorted(
+            (int(k) for k in (self.p_values <= LEVEL).nonzero()), key=lambda k: -float(self.statistic[k])
+        )
+        named = "; ".join(
+            f"draws of {self.names[k]} lie too {'low' if self.mean[k] > 0.5 else 'high'} (mean p {float(self.mean[k]):.2f})"
+            for k in worst[:_NAMED]
+        )
+        more = f"; and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
+        return f"q is biased ({said(p)}): {named}{more}."
+
+    def __repr__(self) -> str:
+        return f"VariationalCalibration({_size(self.counts)}). {self.verdict}"
+
+
+def vsbc(truth: Any, draws: Any, names: Sequence[str] | None = None, seed: int = 0) -> VariationalCalibration:
+    """Is q(z | x) biased? Symmetry of the marginal calibration probabilities p_k = Pr(z_k < z*_k | q) about 1/2.
+
+    A q that is too narrow or too wide, but centred, has symmetric p: this test sees bias and is blind to spread, by design.
+    The statistic is the Kolmogorov-Smirnov distance of p from 1 − p, the null that of ``simulation_based_calibration``.
+
+    Args:
+        truth, draws, names: as of ``simulation_based_calibration``.
+
+    Raises:
+        ShapeError, DataError: as there.
+
+    Source: Yao, Vehtari, Simpson and Gelman (2018), "Yes, but did it work?: Evaluating variational inference".
+
+    >>> rng = np.random.default_rng(0)
+    >>> mean = rng.normal(size=(200, 1))
+    >>> found = vsbc(mean + rng.normal(size=(200, 1)), mean - 0.5 + rng.normal(size=(99, 200, 1)))
+    >>> print(found.verdict)
+    q is biased (p ≤ 0.001): draws of z[0] lie too low (mean p 0.61).
+    """
+    rng = generator(seed)
+    members = members_of(truth, draws)
+    counts = exchanged(ranks_of(members, rng), rng)
+    halved = (counts - counts[:, :, ::-1]).cumsum(2)
+    statistic = np.abs(halved).max(2) / members.shape[1] ** 0.5
+    p, limit = corrected(statistic)
+    columns = column_names(names, members.shape[2])
+    return VariationalCalibration(columns, tensor(counts[0]), tensor(statistic[0]), tensor(p), limit)
+
+
+def _fault(found: Uniformity, k: int, coordinate: bool) -> str:
+    """How the ranks of a column differ from uniform ones, in words."""
+    bias, spread = float(found.bias[k]), float(found.spread[k])
+    if max(abs(bias), abs(spread)) < 2:
+        return "of another shape"
+    if not coordinate and abs(bias) >= 2:
+        return f"{'higher' if bias > 0 else 'lower'} at the truth than at draws"
+    if abs(bias) > abs(spread):
+        return f"draws lie too {'low' if bias > 0 else 'high'}"
+    return f"draws lie too {'close together' if spread > 0 else 'far apart'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 6 else f"{names[0]} … {names[-1]} ({len(names)} columns)"
+
+
+def _size(counts: torch.Tensor) -> str:
+    return f"{len(counts)} columns, {int(counts[0].sum())} rows, {counts.shape[1] - 1} draws"

@@ -1,0 +1,140 @@
+"""Rows as the model makes them anew from what the guide says of each, and how they differ from the rows that are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_lfm.bounds import Rows, inside
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.evaluate.calibration.simulation import columns
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.inference.engines.evaluation import Blocks
+from pyro_lfm.model import AnyModel
+
+# Numbers of all replicates of some rows that are held together; columns among which correlations are looked at.
+_NUMBERS, _COLUMNS = 2**23, 64
+
+# What is looked at, with what is said where data have too little of it, and too much.
+STATISTICS = {
+    "log p(x | z)": ("the data are less likely given z", "the data are more likely given z"),
+    "level": ("the data lie lower", "the data lie higher"),
+    "spread": ("the data vary less", "the data vary more"),
+    "skewness": ("the data are skewed to the left", "the data are skewed to the right"),
+    "tails": ("the data have lighter tails", "the data have heavier tails"),
+    "means of columns": ("means of columns fit better", "means of some columns are off"),
+    "variances of columns": ("variances of columns fit better", "variances of some columns are off"),
+    "spread of rows": ("rows are more alike in spread", "some rows vary more than others"),
+    "correlations": ("columns are less correlated", "columns are correlated beyond what z explains"),
+    "zeros": ("the data have fewer zeros", "the data have more zeros"),
+}
+
+
+def statistics_of(
+    model: AnyModel, guide: AnyGuide, batch: Batch, replicates: int, seed: int
+) -> tuple[list[str], Tensor]:
+    """Names, and the statistics of the data and of replicates of them, (1 + R, J): one draw of z for each row.
+
+    They are of residuals e = (x − m) / s, with m and s the mean and deviation of each entry over data and replicates
+    alike, so that no law need have moments, and the data stand among the replicates on equal terms.
+    """
+    modelled = [name for name in model.observed if name not in model.covariates]
+    wide = sum((model.observed[n].categories or model.observed[n].shape.numel()) for n in modelled)
+    size = max(1, min(1024, _NUMBERS // ((1 + replicates) * wide)))
+    blocks = Blocks(model, guide, batch, size, seed)
+    generator = torch.Generator().manual_seed(seed)
+    turn = None
+    if wide > _COLUMNS:
+        turn = torch.linalg.qr(torch.randn(wide, _COLUMNS, generator=generator)).Q.to(
+            model.device, model.dtype
+        )
+    sums: dict[str, Any] = {}
+    with blocks.running():
+        for rows, index in blocks:
+            members, log_p = _members(model, guide, blocks.setup.batch(rows, index), modelled, replicates)
+            for name, value in _sums(members, log_p, turn).items():
+                sums[name] = sums.get(name, 0) + value
+    found = _statistics(sums, batch.size)
+    return list(found), torch.stack(list(found.values()), 1).double().cpu()
+
+
+def _members(
+    model: AnyModel, guide: AnyGuide, part: Batch, modelled: list[str], replicates: int
+) -> tuple[Tensor, Tensor]:
+    """The rows and their replicates, (1 + R, B, D), NaN where missing; and log p(x | z) of each, (1 + R, B)."""
+    q: Any = poutine.trace(guide).get_trace(part)
+    program = poutine.condition(model, data={name: q.nodes[name]["value"] for name in model.latents})
+    known = {name: part[name] for name in model.covariates}
+    masks = {name: part.mask(name) for name in modelled}
+    gaps = any(mask is not None for mask in masks.values())
+    p: Any
+    found, log_p = [], []
+    for member in range(1 + replicates):
+        values = {name: part[name] for name in modelled}
+        if member:
+            p = poutine.trace(program).get_trace(Batch(known, index=part.index, total=part.total))
+            values = {name: p.nodes[name]["value"].expand(values[name].shape) for name in modelled}
+        for name, mask in masks.items():
+            if mask is not None:
+                values[name] = values[name].to(model.dtype).masked_fill(~mask, torch.nan)
+        if not member or gaps:
+            again = Batch({**known, **values}, index=part.index, total=part.total)
+            p = poutine.trace(program).get_trace(again)
+        log_p.append(_log_likelihood([p.nodes[name] for name in modelled], part))
+        found.append(columns(model, values))
+    return torch.stack(found), torch.stack(log_p)
+
+
+def _log_likelihood(sites: list[dict[str, Any]], part: Batch) -> Tensor:
+    """The sites' terms of each row, (B,), in float64."""
+    frames = [frame for site in sites for frame in site["cond_indep_stack"]]
+    rows = Rows(part.size, part.total, max([-f.dim for f in frames if f.dim is not None], default=1), 1)
+    terms = [rows.reduce(site["fn"].log_prob(site["value"]), site) for site in sites if inside(site)]
+    return rows.add_up(term.double() for term in terms)[0, 0]
+
+
+def _sums(members: Tensor, log_p: Tensor, turn: Tensor | None) -> dict[str, Tensor]:
+    """Sums over rows, of each replicate, and over columns where nothing is said of single ones."""
+    seen = ~members[0].isnan()
+    x = members.where(seen, 0.0)
+    spread = x.std(0, correction=0)
+    e = (x - x.mean(0)).div_(spread.where(spread > 0, 1.0)).masked_fill_(~seen, 0.0)
+    square = e.square()
+    turned = e if turn is None else e @ turn
+    excess = (square - 1).masked_fill(~(seen & (spread > 0)), 0.0)
+    found = {
+        # Where the data cannot have come from z, log p is −∞: a number, to be averaged and compared.
+        "likelihood": log_p.clamp(-1e12, 1e12).sum(1),
+        "level": e.sum(1),
+        "excess": excess.sum(1),
+        "cube": (square * e).sum((1, 2)),
+        "fourth": square.square().sum((1, 2)),
+        "rows": excess.sum(2).square().sum(1),
+        "products": turned.transpose(1, 2) @ turned,
+        "zeros": ((x == 0) & seen).sum((1, 2)),
+    }
+    return {name: value.double() for name, value in found.items()}
+
+
+def _statistics(sums: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+    products = sums["products"] / rows
+    between = products.square().sum((1, 2)) - products.diagonal(dim1=1, dim2=2).square().sum(1)
+    found = {
+        "log p(x | z)": sums["likelihood"],
+        "level": sums["level"].sum(1),
+        "spread": sums["excess"].sum(1),
+        "skewness": sums["cube"],
+        "tails": sums["fourth"],
+        "means of columns": sums["level"].square().sum(1),
+        "variances of columns": sums["excess"].square().sum(1),
+        "spread of rows": sums["rows"],
+        "correlations": between,
+        "zeros": sums["zeros"],
+    }
+    # What is the same in data and all replicates says nothing.
+    return {
+        n: value for n, value in found.items() if float(value.std()) > 1e-9 * (1 + float(value.abs().max()))
+    }

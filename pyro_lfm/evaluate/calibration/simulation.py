@@ -1,0 +1,167 @@
+"""Rows that a model makes, their latents known, and what a guide draws for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.model import AnyModel
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs import evaluating
+from pyro_lfm.runtime import Stream
+
+# Rows taken together.
+_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """z*, x ~ p(z, x) and z₁ … z_L ~ q(z | x), all latents side by side, a label as one column for each category.
+
+    Attributes:
+        names: of the K columns of latents.
+        truth: z*, (N, K). draws: (L, N, K).
+        log_q_truth: log q(z* | x), (N,), nats. log_q_draws: (L, N).
+        log_p_truth: log p(x, z*), (N,), nats. log_p_draws: (L, N).
+        x: what was observed, (N, D), NaN where missing, a label as one column for each category.
+    """
+
+    names: tuple[str, ...]
+    truth: Tensor
+    draws: Tensor
+    log_q_truth: Tensor
+    log_q_draws: Tensor
+    log_p_truth: Tensor
+    log_p_draws: Tensor
+    x: Tensor
+
+
+class Held(Messenger):
+    """Latents have given values, in guide and model, and count as drawn."""
+
+    def __init__(self, values: Mapping[str, Tensor]):
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"] = self.values[msg["name"]]
+
+
+def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simulation:
+    """Rows as the model makes them, with covariates and missing entries as rows that are given have them.
+
+    Each simulated row takes its covariates, and the places of its missing entries, from a given row chosen at random.
+
+    Raises:
+        DeclarationError: a latent is shared by all rows, or stands in a further plate; a guide with auxiliary draws.
+    """
+    model = done.model
+    check_rows_apart(model)
+    chosen, made, drawn = seeds(seed, 3)
+    truth, data = _rows(model, given, rows, chosen, made)
+    batch, guide = done.batch_of(data)
+    objective = ELBO(kl="monte-carlo", enumerate="never")
+
+    def one(part: Batch) -> Tensor:
+        """Latents, log q and log p(x, z) of each row, (B, K + 2)."""
+        run = objective.run(model, guide, (part,), {})
+        if any(site.get("auxiliary") for site in run.q.values()):
+            raise DeclarationError(
+                f"{guide.describe()} draws auxiliary variables, so that log q of a given z is not known: declare the "
+                "guide with lfm.Guide, or write its law as a distribution"
+            )
+        latents = columns(model, {name: run.q[name]["value"] for name in model.latents})
+        log_q = sum(run.log_q(name) for name in run.q)
+        log_p = sum([*run.log_likelihood(), *(run.log_p(name) for name in run.p)])
+        terms = [torch.as_tensor(term).expand(1, 1, part.size)[0, 0] for term in (log_q, log_p)]
+        return torch.cat([latents.double(), *(term.double().unsqueeze(1) for term in terms)], 1)
+
+    blocks = Blocks(model, guide, batch, _ROWS, drawn)
+    evaluation = Evaluation(blocks, one, calls=draws)
+    found = []
+    with blocks.running():
+        for block in blocks:
+            with Held({name: value[block[1]] for name, value in truth.items()}):
+                first = one(blocks.setup.batch(*block))
+            found.append(torch.stack([first, *(evaluation(block) for _ in range(draws))]))
+    every = torch.cat(found, 1).cpu()
+    if bool(every.isnan().any()):
+        raise DataError("log q(z | x) or log p(x, z) is NaN for rows that the model itself made")
+    latents, log_q, log_p = every[..., :-2], every[..., -2], every[..., -1]
+    x = columns(model, {n: batch.with_gaps(n) for n in model.observed if n not in model.covariates})
+    return Simulation(
+        _names(model), latents[0], latents[1:], log_q[0], log_q[1:], log_p[0], log_p[1:], x.double().cpu()
+    )
+
+
+def check_rows_apart(model: AnyModel) -> None:
+    shared = [name for name, latent in model.latents.items() if not latent.per_row]
+    if shared:
+        raise DeclarationError(
+            f"lfm.evaluate.diagnose needs rows that are independent given the parameters; all rows share the latent "
+            f"{', '.join(shared)}: hold it at a value, by lfm.Fixed or by a parameter without a prior"
+        )
+
+
+def columns(model: AnyModel, values: Mapping[str, Tensor]) -> Tensor:
+    """Variables side by side, (B, K): numbers as they are, a label as one column for each category."""
+    return torch.cat([_plain(model, name, value) for name, value in values.items()], 1)
+
+
+def _plain(model: AnyModel, name: str, value: Tensor) -> Tensor:
+    categories = model.sites.all[name].categories
+    if categories is None:
+        return value.reshape(len(value), -1).to(model.dtype)
+    coded = (value.unsqueeze(-1) == torch.arange(categories, device=value.device)).to(model.dtype)
+    return coded.masked_fill(value.isnan().unsqueeze(-1), torch.nan)
+
+
+def _names(model: AnyModel) -> tuple[str, ...]:
+    found: list[str] = []
+    for name, latent in model.latents.items():
+        if latent.categories is not None:
+            found += [f"{name} = {c}" for c in range(latent.categories)]
+        elif not latent.shape:
+            found.append(name)
+        else:
+            places = torch.cartesian_prod(*(torch.arange(n) for n in latent.shape)).reshape(
+                -1, len(latent.shape)
+            )
+            found += [f"{name}[{', '.join(map(str, place))}]" for place in places.tolist()]
+    return tuple(found)
+
+
+def _rows(
+    model: AnyModel, given: Batch, rows: int, chosen: int, made: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """z* by name, and x by name with entries missing."""
+    with Stream(chosen):
+        like = torch.randint(given.size, (rows,)).to(model.device)
+    known = {name: given[name][like] for name in model.covariates}
+    with evaluating(model):
+        drawn = model.sample(rows, seed=made, given=known)
+    for name, variable in model.sites.all.items():
+        if drawn[name].shape != (rows, *variable.shape):
+            raise DeclarationError(
+                f"{name} must have shape {(rows, *variable.shape)}, a value for each row; the model draws "
+                f"{tuple(drawn[name].shape)}: declare the dimensions of further plates as its event, by .to_event"
+            )
+    data = {}
+    for name in model.observed:
+        mask = given.mask(name)
+        data[name] = drawn[name]
+        if mask is not None and name not in known:
+            value = drawn[name].to(model.dtype)
+            data[name] = value.masked_fill(~mask[like], torch.nan)
+    return {name: drawn[name] for name in model.latents}, data

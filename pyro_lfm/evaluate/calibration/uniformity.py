@@ -1,0 +1,107 @@
+"""Whether ranks of the truth among its draws are uniform, as they are under the exact posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pyro_lfm.evaluate.calibration.exchange import EXCHANGES, corrected, exchanged, tensor
+
+# Ranks that fewer rows than this are expected to lie beyond say little, and their law is skew.
+_BEYOND = 10
+# Exchanges that are counted together.
+_TOGETHER = 50
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Uniformity:
+    """Ranks of the truth among L draws in N rows, for each of C columns, and whether they are uniform on 0 … L.
+
+    T_c = max_r |F_c(r) − u_r| / √(u_r (1 − u_r) / N), u_r = (r + 1)/(L + 1), F_c the share of rows with rank at most r.
+
+    Attributes:
+        names: of the columns.
+        counts: rows by rank, (C, L + 1).
+        statistic: T, (C,).
+        p_values: of each column, corrected for there being C, (C,).
+        limit: T_c above it rejects at 5%: half the width of a band, in standard deviations, that all curves F_c − u
+            together stay within in 95% of data sets under the exact posterior.
+    """
+
+    names: tuple[str, ...]
+    counts: torch.Tensor
+    statistic: torch.Tensor
+    p_values: torch.Tensor
+    limit: float
+
+    @property
+    def p_value(self) -> float:
+        """Of all columns together."""
+        return float(self.p_values.min())
+
+    @property
+    def rows(self) -> int:
+        return int(self.counts[0].sum())
+
+    @property
+    def draws(self) -> int:
+        return self.counts.shape[1] - 1
+
+    @property
+    def levels(self) -> torch.Tensor:
+        """u, (L,)."""
+        return tensor(_levels(self.draws + 1))
+
+    @property
+    def shares(self) -> torch.Tensor:
+        """F, (C, L)."""
+        return self.counts.double().cumsum(1)[:, :-1] / self.rows
+
+    @property
+    def band(self) -> torch.Tensor:
+        """How far F may be from u, (L,): infinite at the ends, where the test does not look."""
+        u = self.levels
+        width = self.limit * (u * (1 - u) / self.rows).sqrt()
+        return width.where(tensor(_looked_at(self.draws + 1, self.rows)), torch.inf)
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """√(12 N) (ū − 1/2), (C,), u the ranks put into (0, 1): about N(0, 1) where exact, positive for draws that lie too
+        low."""
+        return self._moment(lambda u: 12**0.5 * (u - 0.5))
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """√(5 N) mean (6u² − 6u + 1), (C,): about N(0, 1) where exact, positive for draws that lie too close together."""
+        return self._moment(lambda u: 5**0.5 * (6 * u * u - 6 * u + 1))
+
+    def _moment(self, polynomial: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        u = (torch.arange(self.draws + 1).double() + 0.5) / (self.draws + 1)
+        return (self.counts * polynomial(u)).sum(1) / self.rows**0.5
+
+
+def uniformity(names: tuple[str, ...], ranks: np.ndarray, rng: np.random.Generator) -> Uniformity:
+    """Args: ranks: of all members, (1 + L, N, C), as ``ranks_of`` gives them."""
+    counts = exchanged(ranks, rng)
+    size, rows = ranks.shape[:2]
+    statistic = np.empty(counts.shape[:2])
+    u, seen = _levels(size), _looked_at(size, rows)
+    error = np.sqrt(u * (1 - u) / rows)
+    for start in range(0, 1 + EXCHANGES, _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        shares = counts[part].cumsum(2)[:, :, :-1] / rows
+        statistic[part] = (np.abs(shares - u) / error)[:, :, seen].max(2)
+    p, limit = corrected(statistic)
+    return Uniformity(names, tensor(counts[0]), tensor(statistic[0]), tensor(p), limit)
+
+
+def _levels(size: int) -> np.ndarray:
+    return np.arange(1, size) / size
+
+
+def _looked_at(size: int, rows: int) -> np.ndarray:
+    u = _levels(size)
+    return rows * np.minimum(u, 1 - u) >= min(_BEYOND, 0.4 * rows)
