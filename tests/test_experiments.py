@@ -51,6 +51,20 @@ def check_comparison(out, printed):
     assert {path.stem for path in out.glob("*.png")} == expected
 
 
+def check_gaps(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "recalled, not verified" in table
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    found = results["guides"]["mean-field"]
+    total = found["log p(x)"][0] - found["L[q]"][0]
+    assert total == pytest.approx(found["approximation"][0] + found["amortization"][0], abs=1e-3)
+    assert found["log p(x)"][0] == max(found["importance"][0], found["annealed"][0])
+    assert found["L[q]"][0] < found["L[q*]"][0] < found["log p(x)"][0]
+    between = found["simulated rows"]
+    assert between["width"] > between["upper"][0] - between["lower"][0]
+
+
 METHODS = ["closed form", "EM", "variational EM", "SVI, full covariance", "SVI, mean field"]
 
 
@@ -240,6 +254,7 @@ RUNS = {
     "few_labels": [([], check_few_labels)],
     "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "inference_gaps": [([], check_gaps)],
     "time_series": [([], check_series)],
     "refine_posteriors": [([], check_refinement)],
     "impute_tables": [([], check_imputation)],
