@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,18 @@ class HeldDraws(Messenger):
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         if not msg["is_observed"]:
             msg["value"] = msg["value"].detach()
+
+
+class AtValues(Messenger):
+    """Latents have given values, in guide and model, and count as drawn."""
+
+    def __init__(self, values: Mapping[str, Tensor]):
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"] = self.values[msg["name"]]
 
 
 class _HeldParameters(Messenger):

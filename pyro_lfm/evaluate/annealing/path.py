@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
@@ -18,6 +17,7 @@ from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import Block, Blocks, Evaluation
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ImportanceWeightedELBO
+from pyro_lfm.objectives.run import AtValues
 from pyro_lfm.objectives.weighted import Terms
 from pyro_lfm.summation import Plan
 
@@ -55,7 +55,7 @@ class Path:
 
     def __init__(self, model: AnyModel, guide: AnyGuide, blocks: Blocks, chains: int, calls: int):
         self.model, self.guide, self.blocks, self.chains = model, guide, blocks, chains
-        self._weights = _AtValues(chains)
+        self._weights = _WeightsAt(chains)
         # An evaluation here has a gradient with it.
         self._evaluation = Evaluation(blocks, self._evaluate, draws=3 * chains, calls=calls)
         self._layout = self._lay_out()
@@ -174,30 +174,18 @@ class Path:
         return torch.cat([log_q.unsqueeze(-1), log_w.unsqueeze(-1), gradient], -1).detach()
 
 
-class _AtValues(ImportanceWeightedELBO):
+class _WeightsAt(ImportanceWeightedELBO):
     """Importance weights of given values instead of draws."""
 
     values: dict[str, Tensor] | None = None
 
-    def at_values(self, values: dict[str, Tensor]) -> _AtValues:
-        now = cast(_AtValues, self.weighted({}))
+    def at_values(self, values: dict[str, Tensor]) -> _WeightsAt:
+        now = cast(_WeightsAt, self.weighted({}))
         now.values = values
         return now
 
     def _draws(self, layout: Plan) -> ExitStack:
         stack = super()._draws(layout)
         if self.values is not None:
-            stack.enter_context(_Given(self.values))
+            stack.enter_context(AtValues(self.values))
         return stack
-
-
-class _Given(Messenger):
-    """Latents have given values."""
-
-    def __init__(self, values: dict[str, Tensor]):
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"], msg["done"] = self.values[msg["name"]], True

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
@@ -17,6 +15,7 @@ from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
+from pyro_lfm.objectives.run import AtValues
 from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream
 
@@ -44,18 +43,6 @@ class Simulation:
     log_p_truth: Tensor
     log_p_draws: Tensor
     x: Tensor
-
-
-class Held(Messenger):
-    """Latents have given values, in guide and model, and count as drawn."""
-
-    def __init__(self, values: Mapping[str, Tensor]):
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"] = self.values[msg["name"]]
 
 
 def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simulation:
@@ -92,7 +79,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
     found = []
     with blocks.running():
         for block in blocks:
-            with Held({name: value[block[1]] for name, value in truth.items()}):
+            with AtValues({name: value[block[1]] for name, value in truth.items()}):
                 first = one(blocks.setup.batch(*block))
             found.append(torch.stack([first, *(evaluation(block) for _ in range(draws))]))
     every = torch.cat(found, 1).cpu()

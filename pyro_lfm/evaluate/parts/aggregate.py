@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from pyro_lfm.bounds import latent_sites
-from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.kl import gaussian_moments
 from pyro_lfm.distributions.pairwise import log_prob_of_each
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Block, Blocks
+from pyro_lfm.objectives.run import AtValues
 
 # Rows of a guide that is run on every pair of a draw and a row.
 _PAIRS = 2**14
@@ -90,25 +90,10 @@ class Aggregate:
         repeated = {name: value.repeat(points, *(1,) * (value.dim() - 1)) for name, value in rows.items()}
         batch = self.blocks.setup.batch(repeated, index.repeat(points))
         given = {name: value.repeat_interleave(count, 0) for name, value in values.items()}
-        sites = latent_sites(poutine.trace(_Given(self.guide, given)).get_trace(batch))
+        with AtValues(given):
+            sites = latent_sites(poutine.trace(self.guide).get_trace(batch))
         found = [sites[name]["fn"].log_prob(sites[name]["value"]) for name in self.latents]
         return torch.stack([each.double() for each in found]).sum(0).reshape(points, count)
-
-
-class _Given:
-    """A guide whose draws are set, and still count as draws."""
-
-    def __init__(self, guide: AnyGuide, values: dict[str, Tensor]):
-        self.guide, self.values = guide, values
-
-    def __call__(self, batch: Batch) -> Any:
-        trace: Any = poutine.Trace()
-        for name, value in self.values.items():
-            trace.add_node(
-                name, name=name, type="sample", value=value, is_observed=False, infer={}, fn=None,
-                cond_indep_stack=(), args=(), kwargs={},
-            )  # fmt: skip
-        return poutine.replay(self.guide, trace=trace)(batch)
 
 
 def _reads_rows_alone(guide: AnyGuide, name: str, latents: list[str]) -> bool:
