@@ -90,7 +90,7 @@ class Sandwich:
 def sandwich(
     fit: Fit | tuple[Any, Any],
     rows: int = 100,
-    draws: int = 200,
+    draws: int = 256,
     seed: int = 0,
     annealing: Annealing | None = None,
     given: Mapping[str, Tensor] | None = None,
