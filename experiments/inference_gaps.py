@@ -97,6 +97,7 @@ def measure(fit: lfm.Fit, x: torch.Tensor, args: argparse.Namespace) -> dict:
             "upper": mean(between.upper, between.upper_error),
             "gap": (between.gap, between.gap_error),
             "width": between.width,
+            "interval": between.interval,
         },
         "seconds": seconds,
         "rows": {"approximation": gaps.approximation.tolist(), "amortization": gaps.amortization.tolist()},
@@ -122,9 +123,9 @@ def table(results: dict[str, dict], args: argparse.Namespace) -> str:
         notes.append(
             f"{guide}: log p(x) by importance sampling, {args.draws:,} draws, {found['importance'][0]:.2f} (k above its "
             f"limit in {bad} rows), by annealing, {args.chains} chains and {args.temperatures} temperatures, "
-            f"{found['annealed'][0]:.2f}. {args.simulated} simulated rows, the same annealing: between "
-            f"{between['lower'][0]:.2f} and {between['upper'][0]:.2f} (apart {between['gap'][0]:.3f} ± "
-            f"{between['gap'][1]:.3f})."
+            f"{found['annealed'][0]:.2f}. {args.simulated} simulated rows, the same annealing: their mean log p(x) lies "
+            f"between {between['interval'][0]:.2f} and {between['interval'][1]:.2f} (bounds apart by "
+            f"{between['gap'][0]:.3f} ± {between['gap'][1]:.3f})."
         )
     return "\n".join(lines + notes)
 
@@ -132,11 +133,14 @@ def table(results: dict[str, dict], args: argparse.Namespace) -> str:
 def picture(results: dict[str, dict]) -> Figure:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
+    every = [value for found in results.values() for rows in found["rows"].values() for value in rows]
+    bins = torch.linspace(min(every), max(every), 61).tolist()
     for ax, (guide, found) in zip(axes, results.items(), strict=True):
-        for name, colour in (("approximation", "#3b6fb6"), ("amortization", "#d1782f")):
-            ax.hist(found["rows"][name], bins=30, alpha=0.6, color=colour, label=f"{name} gap")
-        ax.set_title(guide)
+        for name, colour in (("approximation", "#0072b2"), ("amortization", "#d55e00")):
+            ax.hist(found["rows"][name], bins=bins, alpha=0.6, color=colour, label=f"{name} gap")
+        ax.set_title(f"Where the nats are lost, row by row: {guide} guide", loc="left")
         ax.set_xlabel("nats")
+        ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("rows")
     axes[0].legend(frameon=False)
     return figure
