@@ -233,4 +233,4 @@ def test_what_has_no_closed_form_says_so():
     with pytest.raises(lfm.DeclarationError, match='method="exact" cannot serve.*x.mean is MLP.*importance'):
         lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="exact")
     with pytest.raises(lfm.DeclarationError, match='method must be "importance", "annealed" or "exact"'):
-        lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="annealed")
+        lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="guess")
