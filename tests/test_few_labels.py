@@ -84,3 +84,32 @@ def test_bad_input_is_refused_by_name(given, error, words):
     good = {"representations": {"z": (CODES, CODES)}, "labels": LABELS, "test_labels": LABELS, "counts": (4,)}
     with pytest.raises(error, match=words):
         few_labels(**{**good, **given})
+
+
+def test_the_rivals_of_a_fit_are_the_data_and_what_scikit_learn_makes_of_them():
+    from sklearn.decomposition import PCA
+
+    digits = lfm.data.digits()
+    train, test = digits.split(test=0.3, seed=0)
+    model = lfm.Model(z=lfm.StandardNormal(6), x=lfm.Gaussian(64, mean=lfm.Linear()))
+    fit = lfm.fit(model, train.x, lfm.EM(iterations=50), seed=0, progress=False)
+    found = lfm.evaluate.representations(fit, train.x, test.x)
+    assert list(found) == ["data", "PCA", "FA", "factors"]
+    expected = PCA(6, random_state=0).fit(train.x.double().numpy()).transform(test.x.double().numpy())
+    assert torch.allclose(found["PCA"][1], torch.as_tensor(expected))
+    assert torch.allclose(found["factors"][1].float(), fit.posterior(test.x).mean.float(), atol=1e-5)
+    scores = lfm.evaluate.few_labels(found, train.y, test.y, counts=(100,), seeds=2).mean
+    assert all(float(score) > 0.6 for score in scores.values())
+    # Factor analysis by EM spans what factor analysis of scikit-learn spans.
+    assert abs(float(scores["FA"] - scores["factors"])) < 0.1
+
+
+def test_rivals_need_whole_rows_of_one_variable():
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    rows = torch.randn(30, 4)
+    fit = lfm.fit(model, rows, lfm.EM(iterations=5), seed=0, progress=False)
+    rows[0, 1] = torch.nan
+    with pytest.raises(lfm.DataError, match="train has missing entries"):
+        lfm.evaluate.representations(fit, rows, rows[1:])
+    with pytest.raises(lfm.DataError, match="components must be at most 4"):
+        lfm.evaluate.representations(fit, rows[1:], rows[1:], components=5)

@@ -30,6 +30,7 @@ from pyro_lfm.evaluate.representation.alignment import Alignment, align
 from pyro_lfm.evaluate.representation.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.representation.importance import DCI, dci
 from pyro_lfm.evaluate.representation.labels import FewLabels, few_labels
+from pyro_lfm.evaluate.representation.rivals import representations
 from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "log_likelihood",
     "pareto_k",
     "predictive_check",
+    "representations",
     "sandwich",
     "simulation_based_calibration",
     "smoothed",
