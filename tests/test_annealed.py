@@ -166,6 +166,25 @@ def test_several_latents_and_missing_entries_are_served():
     assert abs(float(annealed.per_row[3])) < 5 * float(annealed.standard_error[3]) + 1e-3, "p of nothing is 1"
 
 
+@pytest.mark.parametrize("guide", [name for name in cases.GUIDES if not name.startswith("per-row")])
+def test_every_guide_is_a_start(guide):
+    """Intervals of three errors of 6 rows, each way: they overlap but for one run in 100 with fresh seeds."""
+    torch.manual_seed(0)
+    model = cases.plain()
+    pair = model, cases.guide_for(model, cases.GUIDES[guide])
+    found = lfm.evaluate.sandwich(pair, rows=6, draws=32, annealing=Annealing(20))
+    assert found.per_row.isfinite().all() and (found.per_row[:, 0] < found.per_row[:, 1]).all()
+
+
+@pytest.mark.parametrize("prior", cases.PRIORS)
+def test_every_prior_is_annealed(prior):
+    torch.manual_seed(0)
+    model = cases.one_latent(prior)
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"])
+    found = lfm.evaluate.sandwich((model, guide), rows=6, draws=32, annealing=Annealing(20))
+    assert found.per_row.isfinite().all() and (found.per_row[:, 0] < found.per_row[:, 1]).all()
+
+
 def test_hand_written_programs_and_summed_latents_are_sandwiched():
     torch.manual_seed(0)
     model = cases.GammaDirichlet()
