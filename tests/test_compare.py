@@ -1,6 +1,7 @@
 """lfm.compare: truths of linear Gaussian models, isolation, equal terms, resumption, tables."""
 
 import copy
+import functools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import cases
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -591,9 +593,76 @@ def test_what_is_said_of_one_way_alone_bears_its_name():
     assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only way" in many.verdict
 
 
+CODE = {
+    "a method": "class Of:\n    def forward(self):\n        return V\nof = Of()",
+    "a method of a base": "class A:\n    def f(self):\n        return V\nclass B(A):\n    pass\nof = B()",
+    "a method of a module": "class Of(nn.Module):\n    def forward(self, x):\n        return V * x\nof = Of()",
+    "a prior": "class Of(lfm.Prior):\n    def forward(self):\n        return dist.Normal(0.0, V)\nof = Of(2)",
+    "a property": "class Of:\n    @property\n    def rate(self):\n        return V\nof = Of()",
+    "a static method": "class Of:\n    @staticmethod\n    def f():\n        return V\nof = Of()",
+    "a value of a class": "class Of:\n    rate = V\nof = Of()",
+    "a class": "class Of:\n    rate = V\nof = Of",
+    "a helper": "def helper():\n    return V\ndef of():\n    return helper()",
+    "another helper": "def a():\n    return V\ndef b():\n    return a() + of()\ndef of():\n    return [b() for _ in [1]]",
+    "a global": "rate = V\nof = lambda: rate",
+    "a class that is called": "class A:\n    rate = V\nof = lambda: A().rate",
+    "a partial": "of = functools.partial(print, end=V)",
+    "a partial of": "of = functools.partial(lambda: V)",
+    "a cache": "@functools.lru_cache\ndef of():\n    return V",
+    "a keyword": "def of(*, rate=V):\n    return rate",
+    "a private attribute": "class Of:\n    def __init__(self, rate):\n        self._rate = rate\nof = Of(V)",
+    "a private one of a module": "class Of(nn.Module):\n    pass\nof = Of()\nof._rate = V",
+    "a slot": "class Of:\n    __slots__ = ('rate', '__dict__')\nof = Of()\nof.rate = V",
+    "an entry of a set": "class Of:\n    rate = V\nof = {Of, 3}",
+    "a range": "of = range(V)",
+    "an array": "of = np.array(['a', str(V)], dtype=object)",
+    "closures": "def make(rate):\n    return lambda: rate\nof = [make(1), make(V)]",
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_edited_code_and_what_code_reads_is_noticed(name):
+    def found(value):
+        here = {
+            "__name__": "mine",
+            "lfm": lfm,
+            "dist": dist,
+            "nn": torch.nn,
+            "functools": functools,
+            "np": np,
+        }
+        exec(CODE[name].replace("V", str(value)), here)
+        return identity(of=here["of"])
+
+    assert found(1) == found(1) != found(2)
+
+
+def test_edited_code_is_refused_by_a_folder(tmp_path):
+    model, x = small()
+    scores = []
+    for value in (1.0, 2.0):
+        here: dict = {"__name__": "mine"}
+        exec(f"def helper():\n    return {value}\ndef score(fit, data):\n    return helper()", here)
+        scores.append({"score": here["score"]})
+    ways = {"em": lfm.EM(iterations=1)}
+    for _ in range(2):
+        found = lfm.compare(model, x, ways, metrics=scores[0], folder=tmp_path, progress=False)
+        assert found.values["score"]["em"].tolist() == [1.0]
+    with pytest.raises(lfm.DeclarationError, match=r"metrics.score.function.reads.helper was"):
+        lfm.compare(model, x, ways, metrics=scores[1], folder=tmp_path, progress=False)
+
+
+def test_tensors_of_any_layout_are_known_by_their_values():
+    one = torch.ones(1).expand(1).as_strided((1,), (0,))
+    assert one.stride() == (0,) and identity(of=one) == identity(of=torch.ones(1))
+    assert identity(of=torch.eye(2).to_sparse()) == identity(of=torch.eye(2))
+    assert identity(of=torch.tensor([1j]).conj()) == identity(of=torch.tensor([complex(0, -1)]))
+
+
 def test_arguments_are_known_in_another_process():
-    """The order of a set's entries, and what counters count, differ between processes."""
+    """The order of a set's entries, addresses, and what counters count, differ between processes."""
     script = """
+import functools
 import torch
 import pyro_lfm as lfm
 from pyro_lfm.comparison.identity import identity
@@ -601,10 +670,24 @@ torch.manual_seed(0)
 model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
 guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
 svi = lfm.SVI(guide, schedule=lambda done: done in {"a", "b", "c", "d"} or {"e", "f", "g"})
-found = identity(model=model, inference=svi, of={"x", "y", "z"})
+class Prior(lfm.Prior):
+    known = {"a", "b", "c"}
+    def __init__(self):
+        super().__init__(2)
+        self._keep, self._same = object(), self
+    def forward(self):
+        return helper(self._keep)
+class Slots:
+    __slots__ = ("a",)
+slots = Slots()
+slots.a = {Prior, Slots, ("u", "v")}
+def helper(value, *, by=functools.partial(max, slots)):
+    return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else torch.nn.Module()
+prior, values = Prior(), {slots: object(), Prior: (1, 2)}
+found = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
 print(found)
 """
-    here: dict = {}
+    here: dict = {"__name__": "__main__"}
     exec(script, here)
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
