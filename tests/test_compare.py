@@ -478,6 +478,74 @@ def test_a_way_that_fails_does_not_stop_the_others(tmp_path):
         json.dumps(found.record(), allow_nan=False)
 
 
+def made(metric="score", **rows):
+    """A comparison of made values (seeds, N) of ways."""
+    tables = {way: torch.as_tensor(values, dtype=torch.float64) for way, values in rows.items()}
+    seeds = tuple(range(len(next(iter(tables.values())))))
+    return lfm.Comparison(
+        ways=tuple(rows),
+        seeds=seeds,
+        baseline=next(iter(rows)),
+        metrics={metric: lfm.Metric(None)},
+        rows={metric: tables},
+        values={metric: {way: table.mean(1) for way, table in tables.items()}},
+        fits={},
+        histories={way: {} for way in rows},
+        failed={},
+        notes=(),
+    )
+
+
+def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
+    """A beats nobody: where it has values B is better, though B's mean is lower by what B did elsewhere."""
+    noise, nan = 0.01 * torch.randn(3, 2, 20, generator=torch.Generator().manual_seed(0)), math.nan
+    by_row = made(
+        A=torch.cat([10 + noise[0], torch.full((2, 20), nan)], 1),
+        B=torch.cat([11 + noise[1], noise[2]], 1),
+    )
+    by_seed = made(A=[[10.0, 10.1], [nan, nan]], B=[[11.0, 11.2], [0.0, 0.1]])
+    for found in (by_row, by_seed):
+        assert found.estimate("score", "A").mean > found.estimate("score", "B").mean
+        assert found.difference("score", "B").mean > 0.9
+        assert [found.ranks["score"][way].place for way in "AB"] == [2, 1]
+        assert "B is best; clearly better than A by 1." in found.verdict
+        assert "**" in next(line for line in found.markdown().splitlines() if line.startswith("| B"))
+        assert "Not all ways have score of the same rows and seeds" in repr(found)
+    # Each pair has other rows in common, and each way is beaten in one of them.
+    circle = made(
+        A=[[1.0, 1.1, 0, 0.1, nan, nan]], B=[[0, 0.2, nan, nan, 1, 1.3]], C=[[nan, nan, 1, 1.2, 0, 0.1]]
+    )
+    assert {rank.place for rank in circle.ranks["score"].values()} == {1}
+    assert "no way is best" in circle.verdict and "contradict" in circle.verdict
+    # Nothing in common: the means give the places, and nothing is clear.
+    nothing = made(A=[[1.0, 1.1, nan, nan]], B=[[nan, nan, 0, 0.2]])
+    assert str(nothing.ranks["score"]["A"]) == "1–2" and "not to be told apart from B" in nothing.verdict
+
+
+@pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
+def test_a_bound_that_is_not_finite_counts_as_failed_in_words(value, tmp_path):
+    found = made(
+        "bound", good=[[1.0, 2.0], [1.5, 2.5]], bad=[[value, 0.0], [value, value]], part=[[0, 1], [value, 1]]
+    )
+    assert "bad" not in found.ranks["bound"] and found.ranks["bound"]["good"].place == 1
+    assert math.isnan(found.difference("bound", "bad").mean) and found.estimate("bound", "part").mean == 0.5
+    assert "| bad | not finite |" in found.markdown() and "bad, seed 1: bound is not finite" in repr(found)
+    assert "good is best" in found.verdict and found.infinite["part"] == {1: ["bound"]}
+    found.save(tmp_path)
+    assert found.table.shape[0] == 3 and found.latex()
+    labels = lfm.plots.differences(found).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["part"]
+    alone = made("bound", bad=[[value, value]], good=[[1.0, 2.0]])
+    assert alone.verdict == "good is the only way that was measured by bound."
+    with pytest.raises(lfm.DeclarationError, match="the baseline bad has no bound"):
+        lfm.plots.differences(alone)
+
+
+def test_that_no_way_failed_but_none_has_a_number_is_said():
+    found = made(A=[[math.nan, math.nan]])
+    assert found.verdict == "No way has a number for score, by which they are judged."
+
+
 class Counts(lfm.PyroModel):
     def __init__(self):
         super().__init__()

@@ -43,6 +43,8 @@ def differences(comparison: Comparison, metric: str | None = None, *, title: str
     name = next(iter(comparison.metrics)) if metric is None else metric
     every = {way: comparison.difference(name, way) for way in comparison.ways}
     shown = {way: d for way, d in every.items() if way != comparison.baseline and np.isfinite(d.mean)}
+    if not np.isfinite(comparison.estimate(name, comparison.baseline).mean):
+        raise DeclarationError(f"the baseline {comparison.baseline} has no {name} to take differences from")
     if not shown:
         raise DeclarationError(f"no way was measured beside the baseline {comparison.baseline}")
     low, high = _reach(list(shown.values()))
