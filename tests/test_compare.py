@@ -541,6 +541,24 @@ def test_a_bound_that_is_not_finite_counts_as_failed_in_words(value, tmp_path):
         lfm.plots.differences(alone)
 
 
+def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
+    found = made(**{"$\\foo$": [[1.0, 2.0]], "a$_b": [[1.5, 2.6]], "c": [[1.0, 1.1]]})
+    for seconds in ([0.002], [0.0015, 0.0002], [1.3, 0.9, 1.1], [0.01] + [3.0] * 30, [1e-3] + [50.0] * 300):
+        history = [{"epoch": k + 1, "seconds": s, "bound": -1.0 / (k + 1)} for k, s in enumerate(seconds)]
+        for way, slower in zip(found.ways, (1.0, 1.05, 1.3), strict=True):
+            found.histories[way][0] = [{**entry, "seconds": slower * entry["seconds"]} for entry in history]
+        figure = lfm.plots.climbs(found)
+        figure.savefig(tmp_path / "climbs.png")
+        for ax in figure.axes:
+            (low, high), labels = ax.get_xlim(), ax.get_xticklabels()
+            words = [label.get_text() for label in labels if low <= label.get_position()[0] <= high]
+            assert 1 <= len(words) <= 6 and len(set(words)) == len(words), words
+            assert not ax.get_xticklabels(minor=True)
+    pictured = lfm.plots.differences(found)
+    pictured.savefig(tmp_path / "differences.png")
+    assert pictured.axes[0].get_xlabel() == "score over \\$\\foo\\$"
+
+
 def test_that_no_way_failed_but_none_has_a_number_is_said():
     found = made(A=[[math.nan, math.nan]])
     assert found.verdict == "No way has a number for score, by which they are judged."
@@ -780,6 +798,23 @@ print(found)
         ({"metrics": []}, "at least one metric"),
         ({"metrics": {"bound": lambda fit, rows: 0.0}}, "standard one"),
         ({"metrics": {"mine": 3}}, "must be a function"),
+        ({"metrics": 3}, "metrics must be names"),
+        ({"metrics": {"mine": lambda fit, rows: 1j}}, "metric 'mine' must give real numbers"),
+        ({"metrics": {"mine\n": lambda fit, rows: 1.0}}, "name of a metric must be one line"),
+        ({"ways": {"a\nb": lfm.EM()}}, "name of a way must be one line"),
+        ({"ways": {"a": torch.nn.Linear(2, 2)}}, "way 'a' must be a factor or"),
+        ({"ways": {"a": lambda: lfm.EM()}}, "does not take it"),
+        ({"ways": {"a": Encoder}}, "does not take it"),
+        ({"ways": {"a": lfm.PyroGuide}}, "does not take it"),
+        (
+            {"ways": {"a": lambda batch: batch.plate()}},
+            "way 'a'.*function of a batch is given as lfm.PyroGuide",
+        ),
+        ({"baseline": ["a"]}, "baseline must be one of a"),
+        ({"seeds": [2**70]}, "seeds must be below"),
+        ({"folder": 3}, "folder must be a path; got 3"),
+        ({"folder": __file__}, "folder must name a folder.*test_compare.py is a file"),
+        ({"folder": Path(__file__) / "under"}, "test_compare.py is a file"),
         ({"draws": 1}, "draws must be an int of at least 2"),
         ({"epochs": 2, "steps": 3}, "epochs or steps"),
         ({"model": 3}, "PyroModel takes a module or function"),
@@ -792,6 +827,9 @@ def test_mistakes_are_told_in_words(arguments, words):
         lfm.compare(**options)
     with pytest.raises(lfm.DeclarationError, match="better must be"):
         lfm.Metric(len, better="larger")
+    for picture in (lfm.plots.differences, lfm.plots.climbs):
+        with pytest.raises(lfm.DeclarationError, match="comparison must be what lfm.compare gives; got 3"):
+            picture(3)
 
 
 def test_what_is_asked_of_a_comparison_by_another_name_is_refused(truth):
