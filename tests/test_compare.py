@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import json
 import math
 import os
@@ -541,11 +542,14 @@ def test_a_bound_that_is_not_finite_counts_as_failed_in_words(value, tmp_path):
         lfm.plots.differences(alone)
 
 
+SECONDS = [0.002], [0.0015, 0.0002], [1.3, 0.9, 1.1], [0.01] + [3.0] * 30, [1e-3] + [50.0] * 300
+
+
 def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
     found = made(**{"$\\foo$": [[1.0, 2.0]], "a$_b": [[1.5, 2.6]], "c": [[1.0, 1.1]]})
-    for seconds in ([0.002], [0.0015, 0.0002], [1.3, 0.9, 1.1], [0.01] + [3.0] * 30, [1e-3] + [50.0] * 300):
+    for slowest, seconds in itertools.product((1.3, 40.0, 3000.0), SECONDS):
         history = [{"epoch": k + 1, "seconds": s, "bound": -1.0 / (k + 1)} for k, s in enumerate(seconds)]
-        for way, slower in zip(found.ways, (1.0, 1.05, 1.3), strict=True):
+        for way, slower in zip(found.ways, (1.0, 1.05, slowest), strict=True):
             found.histories[way][0] = [{**entry, "seconds": slower * entry["seconds"]} for entry in history]
         figure = lfm.plots.climbs(found)
         figure.savefig(tmp_path / "climbs.png")
@@ -687,6 +691,8 @@ CODE = {
     "a property": "class Of:\n    @property\n    def rate(self):\n        return V\nof = Of()",
     "a static method": "class Of:\n    @staticmethod\n    def f():\n        return V\nof = Of()",
     "a value of a class": "class Of:\n    rate = V\nof = Of()",
+    "a method of a dict": "class Of(dict):\n    def f(self):\n        return V\nof = Of(a=1)",
+    "nothing in a list": "of = [[], {}][V - 1]",
     "a class": "class Of:\n    rate = V\nof = Of",
     "a helper": "def helper():\n    return V\ndef of():\n    return helper()",
     "another helper": "def a():\n    return V\ndef b():\n    return a() + of()\ndef of():\n    return [b() for _ in [1]]",
@@ -749,6 +755,7 @@ def test_arguments_are_known_in_another_process():
     """The order of a set's entries, addresses, and what counters count, differ between processes."""
     script = """
 import functools
+import logging
 import torch
 import pyro_lfm as lfm
 from pyro_lfm.comparison.identity import identity
@@ -765,11 +772,16 @@ class Prior(lfm.Prior):
         return helper(self._keep)
 class Slots:
     __slots__ = ("a",)
-slots = Slots()
+class Loud(dict):
+    def louder(self):
+        return 2
+log, slots = logging.getLogger("loud"), Slots()
+linear = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+fit = lfm.fit(linear, torch.eye(3), lfm.EM(iterations=1), seed=0, progress=False)
 slots.a = {Prior, Slots, ("u", "v")}
 def helper(value, *, by=functools.partial(max, slots)):
-    return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else torch.nn.Module()
-prior, values = Prior(), {slots: object(), Prior: (1, 2)}
+    return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else (log, fit, loud)
+prior, loud, values = Prior(), Loud(), {slots: object(), Prior: (1, 2)}
 found = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
 print(found)
 """

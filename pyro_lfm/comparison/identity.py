@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from pyro_lfm.comparison.code import attributes, holds, is_library, of_code, reads, written
 from pyro_lfm.data.readers import Table
+from pyro_lfm.inference.result import Fit
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 # What was met, by its id: where, and itself, as the id of what is gone is given to something else.
@@ -59,6 +61,12 @@ def _walk(found: dict[str, str], path: str, value: Any, seen: _Seen) -> None:
     if isinstance(value, ModuleType):
         found[path] = f"module {value.__name__}"
         return
+    if isinstance(value, logging.Logger):
+        found[path] = f"logger {value.name}"
+        return
+    if isinstance(value, Mapping | tuple | list) and not value:
+        found[path] = f"empty {type(value).__qualname__}"
+        return
     if isinstance(value, tuple):  # two that are equal may be one, or not, as Python likes
         for k, entry in enumerate(value):
             _walk(found, f"{path}.{k}", entry, seen)
@@ -67,6 +75,8 @@ def _walk(found: dict[str, str], path: str, value: Any, seen: _Seen) -> None:
         found[path] = f"as {seen[id(value)][0]}"
         return
     seen[id(value)] = (path, value)
+    if isinstance(value, Mapping | list) and not is_library(type(value)):
+        _walk(found, f"{path}.class", type(value), seen)
     if isinstance(value, Mapping):
         for k, (key, entry) in enumerate(value.items()):
             plain = isinstance(key, _PLAIN)
@@ -118,6 +128,8 @@ def _walk_object(found: dict[str, str], path: str, value: Any, seen: _Seen) -> N
     kind = type(value)
     found[path] = kind.__qualname__
     held = attributes(value)
+    if isinstance(value, Fit):
+        held.pop("history")  # with seconds, which are others every time
     if not is_library(kind):
         _walk(found, f"{path}.class", kind, seen)
     elif not held:
