@@ -48,7 +48,11 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
         per_row = any(frame.name == "rows" for frame in frames)
         is_observed = name in batch.asked or name in known_observed
-        support = of_any_rows(site["fn"].support) if is_observed else site["fn"].support
+        support = site["fn"].support
+        if (
+            is_observed and not known_observed
+        ):  # a factor that is declared says itself what its support hangs on
+            support = of_any_rows(support)
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
         (observed if is_observed else latents)[name] = variable
     if not latents and not known_observed:
