@@ -105,3 +105,17 @@ def check_parents(name: str, values: Sequence[torch.Tensor], shapes: dict[str, t
         if value.shape[value.dim() - len(shape) :] != shape:
             wanted = ", ".join(["..."] + [str(n) for n in shape])
             raise ShapeError(f"{parent} must have shape ({wanted}); got {tuple(value.shape)}")
+
+
+def several(name: str, values: Any) -> list[Any]:
+    """The values of a list, tuple, tensor or array, in order.
+
+    >>> several("counts", (1, 2))
+    [1, 2]
+    """
+    if isinstance(values, str | bytes | dict | set):
+        raise DeclarationError(f"{name} must be a list; got {values!r}")
+    try:
+        return list(values)
+    except TypeError:
+        raise DeclarationError(f"{name} must be a list, such as [{values!r}]; got {values!r}") from None

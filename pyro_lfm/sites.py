@@ -9,6 +9,7 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.supports import of_any_rows
 from pyro_lfm.distributions.values import may_be_summed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.programs import Program, evaluating
@@ -34,7 +35,8 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
     batch.index = batch.index.to(model.device)
     with evaluating(model), isolated(Stream(0), model.device), torch.no_grad():
         trace: Any = poutine.trace(model).get_trace(batch)
-    latents, observed = {}, {}
+    latents: dict[str, Variable] = {}
+    observed: dict[str, Variable] = {}
     for name, site in trace.nodes.items():
         if (
             site["type"] != "sample"
@@ -45,11 +47,14 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         frames = site["cond_indep_stack"]
         shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
         per_row = any(frame.name == "rows" for frame in frames)
-        variable = Variable(name, shape, site["fn"].support, per_row, may_be_summed(site["infer"]))
-        if name in batch.asked or name in known_observed:
-            observed[name] = variable
-        else:
-            latents[name] = variable
+        is_observed = name in batch.asked or name in known_observed
+        support = site["fn"].support
+        if (
+            is_observed and not known_observed
+        ):  # a factor that is declared says itself what its support hangs on
+            support = of_any_rows(support)
+        variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
+        (observed if is_observed else latents)[name] = variable
     if not latents and not known_observed:
         raise DeclarationError("the program has no latent variable: every sample statement is observed")
     if not observed:

@@ -243,5 +243,13 @@ def test_what_cannot_be_annealed_is_refused_by_name():
         lfm.evaluate.log_likelihood((plain, guide), data, method="annealed")
     with pytest.raises(lfm.DeclarationError, match="temperatures must be a positive int; got 0"):
         Annealing(temperatures=0)
+    with pytest.raises(lfm.DeclarationError, match="annealing must be lfm.evaluate.Annealing.*got int"):
+        lfm.evaluate.sandwich((plain, guide), rows=2, annealing=5)
+    with pytest.raises(lfm.DeclarationError, match="given must be"):
+        lfm.evaluate.sandwich((plain, guide), rows=2, given=torch.zeros(2))
+    with pytest.raises(lfm.DeclarationError, match="seed must be"):
+        lfm.evaluate.log_likelihood((plain, guide), torch.zeros(3, cases.D), seed="a")
+    with torch.inference_mode(), pytest.raises(lfm.DeclarationError, match="inference_mode"):
+        lfm.evaluate.sandwich((plain, guide), rows=2)
     with pytest.raises(lfm.DeclarationError, match="must be a Fit, .* got Model"):
         lfm.evaluate.sandwich(plain)

@@ -516,3 +516,46 @@ def test_pictures_of_each_test_and_of_all():
     assert labels == ["z[0]", "z[1]", "z[2]", "log q(z | x)", "log p(x, z)"]
     with pytest.raises(lfm.DeclarationError, match="this picture is of a Coverage.*got TwoSample"):
         plots.expected_coverage(found.two_sample)
+
+
+def test_a_guide_without_mass_where_the_truth_lies_is_flagged():
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear())).double()
+
+    class Box(lfm.PyroGuide):
+        def forward(self, batch):
+            with batch.plate():
+                edge = torch.ones(batch.size, 2).double()
+                pyro.sample("z", dist.Uniform(-edge, edge).to_event(1))
+
+    found = lfm.evaluate.diagnose(
+        (model, Box()), model.sample(50, seed=0)["x"], rows=100, draws=19, replicates=39
+    )
+    assert "coverage" in found.flagged()
+
+
+def test_one_infinite_draw_hides_nothing():
+    rng = torch.Generator().manual_seed(0)
+    mean, noise = torch.randn(300, 2, generator=rng), torch.randn(40, 300, 2, generator=rng)
+    truth, draws = mean + torch.randn(300, 2, generator=rng), mean + 0.5 * noise
+    draws[3, 7, 0] = torch.inf
+    assert lfm.evaluate.tarp(truth, draws).p_value < 0.01
+    assert lfm.evaluate.classifier_two_sample(truth, 1e200 * draws.double()).p_value < 0.01
+
+
+def test_arguments_that_do_not_fit_are_named():
+    truth, draws = torch.randn(50, 2), torch.randn(20, 50, 2)
+    sbc = lfm.evaluate.simulation_based_calibration
+    with pytest.raises(
+        lfm.ShapeError, match=r"quantities\['a'\] must be of the same N=50 rows and L=20 draws"
+    ):
+        sbc(truth, draws, quantities={"a": (torch.randn(40), torch.randn(20, 40))})
+    with pytest.raises(lfm.DataError, match="quantities must be"):
+        sbc(truth, draws, quantities=[truth])
+    with pytest.raises(lfm.DataError, match="names must be a list of 2 names"):
+        sbc(truth, draws, names=3)
+    with pytest.raises(lfm.ShapeError, match="truth and draws must have shapes"):
+        lfm.evaluate.vsbc(truth[:, :0], draws[:, :, :0])
+    with pytest.raises(lfm.ShapeError, match="x must be"):
+        lfm.evaluate.classifier_two_sample(truth, draws, x="x")
+    with pytest.raises(lfm.ShapeError, match="observed must be a tensor"):
+        lfm.evaluate.predictive_check("a", "b")

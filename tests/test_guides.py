@@ -505,3 +505,10 @@ def test_automatic_guides_that_cannot_be_are_refused_in_words():
     for wrong in (AutoNormal(model), 3, lambda model: None):
         with pytest.raises(lfm.DeclarationError, match="shared must be a class of pyro.infer.autoguide"):
             lfm.Guide(model, z=lfm.Gaussian(), shared=wrong)
+
+
+def test_a_discrete_guide_of_a_real_latent_is_refused():
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    for factor in (lfm.Bernoulli(), lfm.Poisson()):
+        with pytest.raises(lfm.DeclarationError, match="z takes real values; its guide must have a density"):
+            lfm.Guide(model, z=factor)

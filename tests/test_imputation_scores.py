@@ -201,3 +201,34 @@ def test_the_picture_has_the_coverage_of_each_variable():
     guide = cases.guide_for(label, cases.GUIDES["gaussian-diagonal"])
     with pytest.raises(lfm.ShapeError, match="no intervals: x"):
         plots.coverage(lfm.evaluate.imputation((label, guide), cases.rows_of(label), share=0.5, draws=20))
+
+
+def test_whole_rows_and_whole_blocks_may_be_hidden(monkeypatch):
+    """Scores do not hang on where blocks fall, and labels of all rows may be asked for."""
+    torch.manual_seed(0)
+    model = lfm.Model(
+        z=lfm.StandardNormal(1),
+        x=lfm.Gaussian(3, mean=lfm.Linear()),
+        y=lfm.Categorical(3, logits=lfm.MLP(4), given="z"),
+    )
+    pair = model, lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), given="x"))
+    drawn = model.sample(40, seed=0)
+    data = {"x": drawn["x"], "y": drawn["y"]}
+    mask = {"x": torch.zeros(40, 3, dtype=torch.bool), "y": torch.zeros(40, dtype=torch.bool)}
+    mask["x"][:20] = mask["y"][:20] = True
+    monkeypatch.setattr(imputing, "_ROWS", 10)
+    found = lfm.evaluate.imputation(pair, data, mask=mask, draws=50)
+    assert found.variables["x"].entries == 60 and found.variables["y"].entries == 20
+    every = lfm.evaluate.imputation(pair, data, mask={"y": torch.ones(40, dtype=torch.bool)}, draws=50)
+    assert every.variables["y"].entries == 40
+
+
+def test_lists_are_lists():
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    pair = model, lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    with pytest.raises(lfm.DeclarationError, match=r"levels must be a list, such as \[0.5\]"):
+        lfm.evaluate.imputation(pair, torch.randn(9, 3), levels=0.5)
+    with pytest.raises(lfm.DeclarationError, match="mask of x must be a tensor or an array of bool"):
+        lfm.evaluate.imputation(pair, torch.randn(9, 3), mask="abc")
+    with pytest.raises(lfm.DeclarationError, match="betas must be a list"):
+        lfm.evaluate.decompose(pair, torch.randn(9, 3), betas=1.0)

@@ -223,3 +223,11 @@ def test_the_heat_map_has_a_row_for_each_factor_and_a_column_for_each_view():
     assert [ax.get_title(loc="left") for ax in axes[:2]] == ["0", "1"]
     assert maps[0].images[0].get_array().shape == (3, 2)
     assert [label.get_text() for label in maps[0].get_xticklabels()] == ["x", "y"]
+
+
+@pytest.mark.parametrize("rows", [3, 15, 40, 101])
+def test_what_does_not_vary_is_not_explained(rows):
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    pair = model, lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    alike = torch.randn(1, 3).expand(rows, 3)
+    assert lfm.evaluate.variance_explained(pair, alike).total["x"].isnan().all()

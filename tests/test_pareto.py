@@ -234,3 +234,11 @@ def test_what_has_no_closed_form_says_so():
         lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="exact")
     with pytest.raises(lfm.DeclarationError, match='method must be "importance", "annealed" or "exact"'):
         lfm.evaluate.log_likelihood(pair, torch.zeros(3, 2), method="guess")
+
+
+def test_weights_that_are_none_are_refused():
+    for bad in ("abc", None, [[1.0], [1.0, 2.0]]):
+        with pytest.raises(lfm.ShapeError, match="log_weights must be a tensor or an array"):
+            pareto_k(bad)
+    with pytest.raises(lfm.DataError, match="log_weights must be real"):
+        pareto_k(torch.ones(10, dtype=torch.complex64))

@@ -1,5 +1,7 @@
 """Programs by hand: PyroModules, PyroParam, PyroSample, pyro.param and pyro.module, under every engine."""
 
+import math
+
 import cases
 import pyro
 import pyro.distributions as dist
@@ -332,3 +334,23 @@ def test_shared_latents_may_read_shared_latents():
     guide = lfm.Guide(model, w=lfm.Gaussian(), t=lfm.Gaussian(network=lfm.MLP(4), given="w"))
     found = lfm.fit(model, torch.randn(12, 2), lfm.SVI(guide, epochs=2), progress=False)
     assert torch.tensor(found.history[-1]["bound"]).isfinite()
+
+
+def test_supports_that_rows_give_their_shape_are_those_of_any_rows():
+    """Binomial and Uniform hold their bounds as tensors of the rows at hand."""
+
+    class Counts(lfm.PyroModel):
+        def forward(self, batch):
+            with batch.plate():
+                p = pyro.sample("p", dist.Beta(torch.tensor(2.0), torch.tensor(3.0)))
+                pyro.sample("x", dist.Binomial(10, p), obs=batch["x"])
+                pyro.sample("y", dist.Uniform(0 * p - 1, 1 + p), obs=batch["y"])
+
+    model = Counts()
+    drawn = model.sample(50, seed=0)
+    rows = {"x": drawn["x"], "y": drawn["y"]}
+    guide = lfm.Guide(model, p=lfm.Gaussian(network=lfm.MLP(4), given="x"))
+    fit = lfm.fit(model, rows, lfm.SVI(guide, epochs=1), seed=0, progress=False)
+    assert math.isfinite(fit.history[-1]["bound"])
+    with pytest.raises(lfm.DataError, match="x"):
+        lfm.fit(model, {**rows, "x": rows["x"] + 0.5}, lfm.SVI(guide, epochs=1), seed=0, progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -48,6 +49,29 @@ def plain(support: Any) -> Any:
     while hasattr(support, "base_constraint") and not isinstance(support, constraints.independent):
         support = support.base_constraint
     return support
+
+
+def of_any_rows(support: Any) -> Any:
+    """A support, found of some rows, for others: bounds that all its rows share as one number, else a support that depends.
+
+    >>> import torch, pyro.distributions as dist
+    >>> of_any_rows(dist.Binomial(10, torch.tensor([0.2, 0.5])).support)
+    IntegerInterval(lower_bound=0, upper_bound=10.0)
+    >>> torch.distributions.constraints.is_dependent(of_any_rows(dist.Uniform(torch.zeros(2), torch.rand(2)).support))
+    True
+    """
+    if isinstance(support, constraints.independent):
+        inner = of_any_rows(support.base_constraint)
+        return constraints.independent(inner, support.reinterpreted_batch_ndims)
+    bounds = {name: value for name, value in vars(support).items() if isinstance(value, torch.Tensor)}
+    if not bounds:
+        return support
+    if any(bool((value != value.flatten()[0]).any()) for value in bounds.values()):
+        return constraints.dependent(is_discrete=support.is_discrete, event_dim=support.event_dim)
+    shared = copy.copy(support)
+    for name, value in bounds.items():
+        setattr(shared, name, value.flatten()[0].item())
+    return shared
 
 
 def entrywise(support: Any) -> Any:

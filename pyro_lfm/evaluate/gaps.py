@@ -144,6 +144,11 @@ def gaps(
             f"{type(guide).__name__}"
         )
     batch, refined = done.rows_of(data), Refined(guide, steps, learning_rate)
+    if log_likelihood is not None and not isinstance(log_likelihood, LogLikelihood):
+        raise DeclarationError(
+            "log_likelihood must be what lfm.evaluate.log_likelihood gives of the same rows; got "
+            f"{type(log_likelihood).__name__}"
+        )
     if log_likelihood is not None and len(log_likelihood.per_row) != batch.size:
         raise ShapeError(
             f"log_likelihood must be of the same {batch.size} rows; got {len(log_likelihood.per_row)}"

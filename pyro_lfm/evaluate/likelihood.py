@@ -40,7 +40,8 @@ class LogLikelihood:
         effective_sample_size: (Σw)² / Σw² of each row, (N,): how many draws from the posterior the draws are worth; ∞
             where exact.
         pareto_k: k̂ of each row, (N,): how heavy the tail of its weights is (see ``pareto_k``), which tells whether its
-            standard error can be believed; −∞ where exact.
+            standard error can be believed; −∞ where exact. It sees what draws have reached: a mode of the posterior that
+            none did shows neither in k̂ nor in the error.
         observed: D, how many entries of each row were observed, (N,).
         draws: S; 0 where exact.
         temperatures: T of annealing; 1 for draws from the guide as it is.
@@ -89,7 +90,8 @@ class LogLikelihood:
         rows, bad, limit = len(self.per_row), int(self.unreliable.sum()), threshold(self.draws)
         if not bad:
             return (
-                f"No k̂ of {rows} rows exceeds {limit:.2f}: the estimates and their errors can be relied on."
+                f"No k̂ of {rows} rows exceeds {limit:.2f}: nothing in the weights speaks against the estimates and their "
+                "errors."
             )
         remedy = 'method="annealed"' if self.temperatures == 1 else "more temperatures"
         return (
@@ -157,7 +159,9 @@ def log_likelihood(
         return exact(done, data)
     batch, guide = done.batch_of(data)
     if method == "annealed":
-        return annealed(done.model, guide, batch, draws, annealing or Annealing(), seed)
+        return annealed(
+            done.model, guide, batch, draws, Annealing() if annealing is None else annealing, seed
+        )
     return importance(done.model, guide, batch, draws, seed)
 
 

@@ -120,7 +120,12 @@ def k_of_largest(top: Tensor) -> Tensor:
 
 def _columns(log_weights: Any) -> tuple[Tensor, torch.Size]:
     """(S, N) in float64, and the shape of what is found for each column."""
-    given = torch.as_tensor(log_weights).detach()
+    try:
+        given = torch.as_tensor(log_weights).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"log_weights must be a tensor or an array of numbers; {error}") from None
+    if given.is_complex():
+        raise DataError(f"log_weights must be real; got {given.dtype}")
     if given.dim() not in (1, 2) or len(given) < 2:
         raise ShapeError(
             f"log_weights must have shape (S,) or (S, N) with S ≥ 2 draws; got {tuple(given.shape)}"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.annealing import Annealing, anneal
 from pyro_lfm.evaluate.likelihood import fitted, model_of, of_weights
 from pyro_lfm.inference.result import Fit
@@ -25,7 +26,7 @@ class Sandwich:
     Attributes:
         lower, upper: of each row, (N,): in expectation below and above log p(x).
         lower_error, upper_error: their standard errors from the chains, (N,). Chains of a row that come back start at
-            one exact draw; where they do not forget it, upper_error is too small, which ``gap_error`` is not.
+            one exact draw; where they do not forget it, upper_error is too small.
         data: the rows, {observed: (N, *event)}. latents: what they were simulated from.
         draws, temperatures: S chains each way, T.
     """
@@ -75,9 +76,9 @@ class Sandwich:
     def verdict(self) -> str:
         low, high = self.interval
         return (
-            f"The mean of log p(x) over {len(self.lower)} simulated rows lies between {low:.4f} and {high:.4f} nats: what "
-            f"{self.draws} chains with {self.temperatures} temperatures say of rows like these is off by at most "
-            f"{high - low:.2g} on average."
+            f"The mean of log p(x) over {len(self.lower)} simulated rows lies between {low:.4f} and {high:.4f} nats, by "
+            f"three errors each way, as far as {self.draws} chains with {self.temperatures} temperatures reach all of the "
+            "posterior."
         )
 
     def __repr__(self) -> str:
@@ -100,11 +101,14 @@ def sandwich(
     Rows are simulated, z ~ p(z), x ~ p(x | z), so that z is a draw from p(z | x). Chains from the guide give weights with
     E[w] = p(x), of which log 1/S Σ w lies below log p(x) in expectation; chains from z back to the guide give weights with
     E[1/w] = 1/p(x), of which −log 1/S Σ 1/w lies above it (bidirectional Monte Carlo). It speaks of rows that look like
-    the model's own; of others, as of real data, it is a hint.
+    the model's own; of others, as of real data, it is a hint. Between modes of the posterior that are far apart no chain
+    goes: the bounds of a row then differ only if it was made from a mode that the guide misses, so that a rare one needs
+    many rows to show.
 
     Args:
         fit: what was fitted, or a pair (model, guide).
         rows: N, how many are simulated. draws: S, chains each way for each row (see ``log_likelihood``).
+        annealing: by default 200 temperatures.
         given: values of covariates, (N, *event) by name, as for ``model.sample``.
 
     Raises:
@@ -121,8 +125,10 @@ def sandwich(
     (torch.Size([5, 2]), True)
     """
     rows, draws = whole("rows", rows), whole("draws", draws, least=2)
-    annealing = annealing or Annealing()
+    annealing = Annealing(temperatures=200) if annealing is None else annealing
     model = model_of(fit)
+    if given is not None and not isinstance(given, Mapping):
+        raise DeclarationError(f"given must be {{covariate: (N, *event)}}; got {type(given).__name__}")
     drawn = model.sample(rows, seed=seed, given=given)
     data = {name: drawn[name] for name in model.observed}
     batch, guide = fitted(fit, data).batch_of(data)

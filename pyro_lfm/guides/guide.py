@@ -184,6 +184,11 @@ class Guide(AnyGuide):
             raise ShapeError(
                 f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(law.event_shape)}"
             )
+        if law.support.is_discrete and not variable.support.is_discrete:
+            raise DeclarationError(
+                f"{name} takes real values; its guide must have a density, such as Gaussian: {type(factor).__name__} puts "
+                "all its mass on a few of them"
+            )
         if variable.support.is_discrete and not law.support.is_discrete:
             raise DeclarationError(
                 f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"

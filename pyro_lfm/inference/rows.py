@@ -8,7 +8,7 @@ from contextlib import closing
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import TrainingError
+from pyro_lfm.errors import DeclarationError, TrainingError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Setup
@@ -56,6 +56,10 @@ def climb(
         rates: what multiplies the learning rate at each step.
         option: the argument that sets the learning rate, in words.
     """
+    if torch.is_inference_mode_enabled():
+        raise DeclarationError(
+            "optimising rows needs gradients, which torch.inference_mode() rules out: call outside, or under torch.no_grad()"
+        )
     engine = Eager(Setup(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device), batch.total))
     # Near the exact posterior this gradient has no noise.
     objective = ELBO(particles=2, gradient="sticking-the-landing")

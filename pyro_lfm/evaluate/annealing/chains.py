@@ -66,6 +66,14 @@ def anneal(
         latents: an exact draw from the posterior of each row, (N, *event) by name, as simulated rows have: chains from
             there back to the guide too.
     """
+    if not isinstance(annealing, Annealing):
+        raise DeclarationError(
+            f"annealing must be lfm.evaluate.Annealing(temperatures, leaps); got {type(annealing).__name__}"
+        )
+    if torch.is_inference_mode_enabled():
+        raise DeclarationError(
+            "annealing needs gradients, which torch.inference_mode() rules out: call it outside, or under torch.no_grad()"
+        )
     if known := [name for name in batch.names if name in model.latents]:
         raise DeclarationError(
             f'method="annealed" moves latents, and the data hold values of {", ".join(known)}: take method="importance"'

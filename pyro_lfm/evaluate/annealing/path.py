@@ -75,7 +75,7 @@ class Path:
             if carry is None:
                 raise DeclarationError(
                     f'method="annealed" moves latents through the reals, which {name} on {site["fn"].support} is not: '
-                    'sum it out (enumerate="auto" does, where the guide allows), or take method="importance"'
+                    'take method="importance", or have it summed out, by infer={"enumerate": "parallel"} in model and guide'
                 )
             if "auxiliary" in site:
                 raise DeclarationError(

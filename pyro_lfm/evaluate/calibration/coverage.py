@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyro_lfm.evaluate.calibration.exchange import LEVEL, generator, members_of, ranks_of, said
+from pyro_lfm.evaluate.calibration.exchange import LEVEL, finite, generator, members_of, ranks_of, said
 from pyro_lfm.evaluate.calibration.uniformity import Uniformity, uniformity
 from pyro_lfm.shapes import whole
 
@@ -115,7 +115,7 @@ def tarp(truth: Any, draws: Any, references: int = 10, seed: int = 0) -> Coverag
     """
     references = whole("references", references)
     rng = generator(seed)
-    members = members_of(truth, draws)
+    members = finite(members_of(truth, draws))
     # Means and deviations of truth and draws alike: what knew the truth apart would undo the exchange.
     scale = members.std((0, 1))
     members = (members - members.mean((0, 1))) / np.where(scale > 0, scale, 1.0)

@@ -37,10 +37,10 @@ def members_of(truth: Any, draws: Any, names: tuple[str, str] = ("truth", "draws
         truth: (N, C), or (N,) for C = 1. draws: (L, N, C), or (L, N).
         names: of the arguments, for the errors.
     """
-    first, others = (_array(name, value) for name, value in zip(names, (truth, draws), strict=True))
+    first, others = (array_of(name, value) for name, value in zip(names, (truth, draws), strict=True))
     if first.ndim == 1 and others.ndim == 2:
         first, others = first[:, None], others[:, :, None]
-    if first.ndim != 2 or others.ndim != 3 or others.shape[1:] != first.shape:
+    if first.ndim != 2 or others.ndim != 3 or others.shape[1:] != first.shape or not first.shape[1]:
         raise ShapeError(
             f"{names[0]} and {names[1]} must have shapes (N, K) and (L, N, K), or (N,) and (L, N); got "
             f"{np.shape(truth)} and {np.shape(draws)}"
@@ -54,6 +54,21 @@ def members_of(truth: Any, draws: Any, names: tuple[str, str] = ("truth", "draws
     if np.isnan(found).any():
         raise DataError(f"{names[0]} and {names[1]} must be numbers; got NaN")
     return found
+
+
+def finite(members: np.ndarray) -> np.ndarray:
+    """Members of each column in units of their largest size, infinite ones as far beyond the others as these reach.
+
+    Infinite is log q(z* | x) where q has no mass. What is done treats truth and draws alike.
+    """
+    seen = np.isfinite(members)
+    size = np.where(seen, np.abs(members), 0.0).max((0, 1))
+    members = members / np.where(size > 0, size, 1.0)
+    low = np.where(seen, members, np.inf).min((0, 1))
+    high = np.where(seen, members, -np.inf).max((0, 1))
+    some = np.isfinite(low)
+    low, high = np.where(some, low, 0.0), np.where(some, high, 0.0)
+    return np.clip(members, low - (high - low) - 1.0, high + (high - low) + 1.0)
 
 
 def ranks_of(members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -106,7 +121,9 @@ def corrected(statistic: np.ndarray) -> tuple[np.ndarray, float]:
 
 def column_names(names: Sequence[str] | None, columns: int) -> tuple[str, ...]:
     """Names of the K columns."""
-    found = tuple(names) if names is not None else tuple(f"z[{k}]" for k in range(columns))
+    if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
+        raise DataError(f"names must be a list of {columns} names; got {names!r}")
+    found = tuple(map(str, names)) if names is not None else tuple(f"z[{k}]" for k in range(columns))
     if len(found) != columns:
         raise ShapeError(f"names must hold one name for each of the K={columns} columns; got {len(found)}")
     return found
@@ -121,7 +138,7 @@ def said(p: float) -> str:
     return f"p = {p:.3f}" if p > 1.5 / (1 + EXCHANGES) else f"p ≤ {1 / (1 + EXCHANGES):g}"
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def array_of(name: str, value: Any) -> np.ndarray:
     try:
         found = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
         return found.astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
-from pyro_lfm.evaluate.calibration.exchange import LEVEL, column_names, tensor
+from pyro_lfm.evaluate.calibration.exchange import LEVEL, array_of, column_names, tensor
 from pyro_lfm.evaluate.calibration.replicates import STATISTICS
 
 _NAMED = 3
@@ -97,7 +97,10 @@ def predictive_check(observed: Any, replicated: Any, names: Sequence[str] | None
     >>> print(predictive_check([4.0], torch.randn(199, 1, generator=generator), names=["spread"]).verdict)
     The data differ from their replicates (p ≤ 0.005): the data vary more (+4.2 deviations).
     """
-    first, others = torch.as_tensor(observed).double().cpu(), torch.as_tensor(replicated).double().cpu()
+    first, others = (
+        torch.as_tensor(array_of(name, value))
+        for name, value in (("observed", observed), ("replicated", replicated))
+    )
     if first.dim() != 1 or others.dim() != 2 or others.shape[1:] != first.shape or not len(first):
         raise ShapeError(
             f"observed and replicated must have shapes (J,) and (R, J); got {tuple(first.shape)} and {tuple(others.shape)}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyro_lfm.errors import DataError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import (
     LEVEL,
     column_names,
@@ -99,13 +100,32 @@ def simulation_based_calibration(
     rng = generator(seed)
     members = members_of(truth, draws)
     columns = column_names(names, members.shape[2])
-    more = [
-        members_of(*pair, (f"quantities[{name!r}] of the truth", "of the draws"))
-        for name, pair in (quantities or {}).items()
-    ]
+    more = [_quantity(name, pair, members) for name, pair in _named(quantities).items()]
     ranks = np.concatenate([ranks_of(each, rng) for each in [members, *more]], 2)
     found = uniformity((*columns, *(quantities or ())), ranks, rng)
     return SimulationBasedCalibration(found, len(columns))
+
+
+def _named(quantities: Any) -> Mapping[str, Any]:
+    if quantities is not None and not isinstance(quantities, Mapping):
+        raise DataError(
+            f"quantities must be {{name: (of the truth, of the draws)}}; got {type(quantities).__name__}"
+        )
+    return quantities or {}
+
+
+def _quantity(name: str, pair: Any, members: np.ndarray) -> np.ndarray:
+    """A quantity of all members, (1 + L, N, 1)."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise DataError(f"quantities[{name!r}] must be a pair (of the truth (N,), of the draws (L, N))")
+    truth, draws = pair
+    found = members_of(truth, draws, (f"quantities[{name!r}] of the truth", "of the draws"))
+    if found.shape != (*members.shape[:2], 1):
+        raise ShapeError(
+            f"quantities[{name!r}] must be of the same N={members.shape[1]} rows and L={len(members) - 1} draws, one number "
+            f"each; got {found.shape[1]} rows, {len(found) - 1} draws, {found.shape[2]} numbers"
+        )
+    return found
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -15,7 +15,7 @@ from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.objectives.run import AtValues
+from pyro_lfm.objectives.run import AtValues, Run
 from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream
 
@@ -69,7 +69,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
                 "guide with lfm.Guide, or write its law as a distribution"
             )
         latents = columns(model, {name: run.q[name]["value"] for name in model.latents})
-        log_q = sum(run.log_q(name) for name in run.q)
+        log_q = sum(_log_q(run, name) for name in run.q)
         log_p = sum([*run.log_likelihood(), *(run.log_p(name) for name in run.p)])
         terms = [torch.as_tensor(term).expand(1, 1, part.size)[0, 0] for term in (log_q, log_p)]
         return torch.cat([latents.double(), *(term.double().unsqueeze(1) for term in terms)], 1)
@@ -90,6 +90,19 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
     return Simulation(
         _names(model), latents[0], latents[1:], log_q[0], log_q[1:], log_p[0], log_p[1:], x.double().cpu()
     )
+
+
+def _log_q(run: Run, name: str) -> Tensor:
+    """log q of a latent, −∞ where its law has no mass: some laws refuse to be asked there."""
+    try:
+        return run.log_q(name)
+    except ValueError:
+        site = run.q[name]
+        law, value = site["fn"], site["value"]
+        inside = law.support.check(value)
+        events = (1,) * law.event_dim
+        safe = torch.where(inside.reshape(*inside.shape, *events), value, law.sample())
+        return run.rows.reduce(law.log_prob(safe).masked_fill(~inside, -torch.inf), site)
 
 
 def check_rows_apart(model: AnyModel) -> None:

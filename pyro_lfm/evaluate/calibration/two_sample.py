@@ -12,8 +12,10 @@ import torch
 from pyro_lfm.errors import DataError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import (
     LEVEL,
+    array_of,
     corrected,
     exchanged,
+    finite,
     generator,
     members_of,
     ranks_of,
@@ -107,7 +109,7 @@ class _Features:
     """What the classifier sees of a member of each row."""
 
     def __init__(self, members: np.ndarray, context: np.ndarray, rng: np.random.Generator):
-        members = _finite(members)
+        members = finite(members)
         centre, scale = members.mean(0), members.std(0)
         self.residual = (members - centre) / np.where(scale > 0, scale, 1.0)
         spread = centre.std(0)
@@ -125,14 +127,6 @@ class _Features:
         return np.concatenate([r, r * r, pairs, mixed], 1)
 
 
-def _finite(members: np.ndarray) -> np.ndarray:
-    """Infinite values, as log q(z* | x) where q has no mass, as far beyond the others of their column as these reach."""
-    seen = np.isfinite(members)
-    low = np.where(seen, members, np.inf).min((0, 1))
-    high = np.where(seen, members, -np.inf).max((0, 1))
-    return np.clip(members, low - (high - low), high + (high - low))
-
-
 def _some(pairs: list[tuple[int, int]], rng: np.random.Generator) -> np.ndarray:
     every = np.array(pairs, dtype=int).reshape(-1, 2)
     return every[np.sort(rng.permutation(len(every))[:_PRODUCTS])]
@@ -142,8 +136,8 @@ def _context(x: Any, rows: int) -> np.ndarray:
     """Scores of the first principal components of x, each of deviation 1."""
     if x is None:
         return np.zeros((rows, 0))
-    found = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
-    if found.ndim != 2 or len(found) != rows:
+    found = array_of("x", x)
+    if found.ndim != 2 or len(found) != rows or not found.size:
         raise ShapeError(f"x must have shape (N, D) with the N={rows} rows of truth; got {found.shape}")
     seen = np.isfinite(found)
     count = seen.sum(0).clip(1)

@@ -73,6 +73,12 @@ class Decoder:
                 f"{self.asked} puts latents at their posterior means, which are no values of {', '.join(self.discrete)}"
             )
         laws = marginals(guide, batch, list(self.model.latents))
+        for name in self.factors:
+            if laws[name].batch_shape[-1:] != (batch.size,) or len(laws[name].batch_shape) > 1:
+                raise DeclarationError(
+                    f"{self.asked} needs one law for a row of each latent: {name} stands in a plate within that over rows; "
+                    "declare its entries as one event, by .to_event"
+                )
         moments = [
             [getattr(laws[name], moment).reshape(batch.size, -1) for name in self.factors]
             for moment in ("mean", "variance")

@@ -17,6 +17,8 @@ from pyro_lfm.inference.engines.evaluation import Blocks
 
 # Rows taken together.
 _ROWS = 1024
+# Of a value, how far from the mean it may lie and count as equal to it, in double precision.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -171,6 +173,10 @@ class _Sums:
         for key, value in keys if place == 0 else keys[:1]:
             total, count = self.means[key]
             apart = (value - (total / count.clamp_min(1))[own]).where(seen, x.new_zeros(()))
+            # What does not vary is left with the rounding of its mean, which is not to be explained.
+            apart = (
+                apart.where(apart.abs() > _ROUNDING * value.abs(), x.new_zeros(())) if key[1] < 0 else apart
+            )
             self.left.setdefault(key, []).append(apart.square().sum(1))
         if place == 0:
             self.own[name].append(own)

@@ -22,7 +22,7 @@ from pyro_lfm.evaluate.imputed.scores import (
 )
 from pyro_lfm.evaluate.likelihood import fitted
 from pyro_lfm.inference.imputation import Imputation
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import number, several, whole
 
 # Rows, and numbers drawn, that are held together.
 _ROWS, _NUMBERS = 1024, 2**23
@@ -146,7 +146,7 @@ def imputation(
     True
     """
     draws = whole("draws", draws, least=20)
-    sure = tuple(number("levels", level, least=0.0, above=True) for level in levels)
+    sure = tuple(number("levels", level, least=0.0, above=True) for level in several("levels", levels))
     if not sure or max(sure) >= 1:
         raise DeclarationError(f"levels must be probabilities below 1; got {tuple(levels)}")
     done = fitted(fit, data)
@@ -158,17 +158,24 @@ def imputation(
     size = max(1, min(_ROWS, _NUMBERS // (draws * width)))
     said: dict[str, list[dict[str, Tensor]]] = {name: [] for name in modelled}
     for start in range(0, batch.size, size):
-        part = slice(start, start + size)
+        part = torch.arange(start, min(start + size, batch.size))
         if not any(bool(each[part].any()) for each in hide.values()):
             continue
-        given = {
-            n: _without(value[part], hide[n][part]) if n in hide else value[part] for n, value in rows.items()
-        }
+        hidden = {name: each[part] for name, each in hide.items()}
+        if unknown := [
+            name for name in hide if not bool((rows[name][part] == rows[name][part])[~hidden[name]].any())
+        ]:
+            # Data without one known entry are no data: rows that are known go along, and nothing is asked of them.
+            more = torch.stack([_known_row(rows[name]) for name in unknown])
+            part = torch.cat([part, more])
+            hidden = {n: torch.cat([each, torch.zeros_like(hide[n][more])]) for n, each in hidden.items()}
+        known = {name: value[part] for name, value in rows.items()}
+        given = {n: _without(value, hidden[n]) if n in hide else value for n, value in known.items()}
         found = done.impute(given, draws, seed + start)
         for name in hide:
-            if bool(hide[name][part].any()):
+            if bool(hidden[name].any()):
                 binary = isinstance(entrywise(done.model.observed[name].support), type(constraints.boolean))
-                said[name].append(_said(found, name, rows[name][part], hide[name][part], sure, binary))
+                said[name].append(_said(found, name, known[name], hidden[name], sure, binary))
     variables = {
         name: _scores(rows[name], hide[name], _joined(said[name]), sure) for name in modelled if said[name]
     }
@@ -199,7 +206,12 @@ def _hidden(
         for name, each in mask.items():
             if name not in modelled:
                 raise DeclarationError(f"mask names observed variables: {', '.join(modelled)}; got {name!r}")
-            asked[name] = torch.as_tensor(each, dtype=torch.bool).to(rows[name].device)
+            try:
+                asked[name] = torch.as_tensor(each, dtype=torch.bool).to(rows[name].device)
+            except (TypeError, ValueError, RuntimeError):
+                raise DeclarationError(
+                    f"mask of {name} must be a tensor or an array of bool; got {type(each).__name__}"
+                ) from None
             if asked[name].shape != rows[name].shape:
                 raise ShapeError(
                     f"mask of {name} must have shape {tuple(rows[name].shape)}; got {tuple(asked[name].shape)}"
@@ -208,6 +220,11 @@ def _hidden(
     if not any(bool(each.any()) for each in hide.values()):
         raise DataError("no known entry is hidden: give a larger share, or a mask of entries that data hold")
     return hide
+
+
+def _known_row(value: Tensor) -> Tensor:
+    """The number of the first row with a known entry."""
+    return (value == value).reshape(len(value), -1).any(1).int().argmax().cpu()
 
 
 def _without(value: Tensor, hide: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pyro_lfm.evaluate.parts.sums import BoundTerms, paired_draws
 from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.evaluate.parts.units import Units, means_of
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Blocks
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import number, several, whole
 
 # Rows taken together.
 _ROWS = 256
@@ -157,7 +157,7 @@ def decompose(
     True
     """
     draws, pairs = whole("draws", draws, least=2), whole("pairs", pairs, least=2)
-    betas = tuple(number("betas", beta, least=0.0) for beta in betas)
+    betas = tuple(number("betas", beta, least=0.0) for beta in several("betas", betas))
     active = number("active", active, least=0.0)
     done = fitted(fit, data)
     batch, guide = done.batch_of(data)

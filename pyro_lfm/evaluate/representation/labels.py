@@ -11,7 +11,7 @@ import torch
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.evaluate.representation.codes import as_array, codes_of
-from pyro_lfm.shapes import whole
+from pyro_lfm.shapes import several, whole
 
 # Inverse strengths of the penalty; of those that do equally well, the first.
 _STRENGTHS, _FOLDS = (1.0, 0.1, 10.0, 0.01, 100.0), 5
@@ -88,7 +88,7 @@ def few_labels(
         raise DataError("labels must be of at least two classes; got one")
     if strangers := sorted(set(asked.tolist()) - set(classes.tolist())):
         raise DataError(f"test_labels must be among labels; got {strangers[:5]} besides")
-    numbers = tuple(whole("counts", count, least=len(classes)) for count in counts)
+    numbers = tuple(whole("counts", count, least=len(classes)) for count in several("counts", counts))
     if not numbers:
         raise DeclarationError("counts must hold at least one number of labels; got none")
     members = [np.flatnonzero(of_row == label) for label in range(len(classes))]

@@ -16,6 +16,7 @@ from pyro_lfm.inference.engines.recorded import rewound
 from pyro_lfm.model import AnyModel
 from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.shapes import whole
 
 # Numbers that the draws of a block, taken together, may have.
 NUMBERS = 2**22
@@ -39,7 +40,7 @@ class Blocks:
         self.width = sum(variable.shape.numel() for variable in model.sites.all.values())
         self.rows = {name: batch.with_gaps(name) for name in batch.names}
         self.index, self.size = batch.index, min(size, batch.size)
-        stream = Stream(seed, model.device)
+        stream = Stream(whole("seed", seed, least=0), model.device)
         missing = {name: batch.mask(name) is not None for name in batch.names}
         self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
 
