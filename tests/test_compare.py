@@ -1,6 +1,8 @@
 """lfm.compare: truths of linear Gaussian models, isolation, equal terms, resumption, tables."""
 
 import copy
+import functools
+import itertools
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import sys
 from pathlib import Path
 
 import cases
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -476,6 +479,95 @@ def test_a_way_that_fails_does_not_stop_the_others(tmp_path):
         json.dumps(found.record(), allow_nan=False)
 
 
+def made(metric="score", **rows):
+    """A comparison of made values (seeds, N) of ways."""
+    tables = {way: torch.as_tensor(values, dtype=torch.float64) for way, values in rows.items()}
+    seeds = tuple(range(len(next(iter(tables.values())))))
+    return lfm.Comparison(
+        ways=tuple(rows),
+        seeds=seeds,
+        baseline=next(iter(rows)),
+        metrics={metric: lfm.Metric(None)},
+        rows={metric: tables},
+        values={metric: {way: table.mean(1) for way, table in tables.items()}},
+        fits={},
+        histories={way: {} for way in rows},
+        failed={},
+        notes=(),
+    )
+
+
+def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
+    """A beats nobody: where it has values B is better, though B's mean is lower by what B did elsewhere."""
+    noise, nan = 0.01 * torch.randn(3, 2, 20, generator=torch.Generator().manual_seed(0)), math.nan
+    by_row = made(
+        A=torch.cat([10 + noise[0], torch.full((2, 20), nan)], 1),
+        B=torch.cat([11 + noise[1], noise[2]], 1),
+    )
+    by_seed = made(A=[[10.0, 10.1], [nan, nan]], B=[[11.0, 11.2], [0.0, 0.1]])
+    for found in (by_row, by_seed):
+        assert found.estimate("score", "A").mean > found.estimate("score", "B").mean
+        assert found.difference("score", "B").mean > 0.9
+        assert [found.ranks["score"][way].place for way in "AB"] == [2, 1]
+        assert "B is best; clearly better than A by 1." in found.verdict
+        assert "**" in next(line for line in found.markdown().splitlines() if line.startswith("| B"))
+        assert "Not all ways have score of the same rows and seeds" in repr(found)
+    # Each pair has other rows in common, and each way is beaten in one of them.
+    circle = made(
+        A=[[1.0, 1.1, 0, 0.1, nan, nan]], B=[[0, 0.2, nan, nan, 1, 1.3]], C=[[nan, nan, 1, 1.2, 0, 0.1]]
+    )
+    assert {rank.place for rank in circle.ranks["score"].values()} == {1}
+    assert "no way is best" in circle.verdict and "contradict" in circle.verdict
+    # Nothing in common: the means give the places, and nothing is clear.
+    nothing = made(A=[[1.0, 1.1, nan, nan]], B=[[nan, nan, 0, 0.2]])
+    assert str(nothing.ranks["score"]["A"]) == "1–2" and "not to be told apart from B" in nothing.verdict
+
+
+@pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
+def test_a_bound_that_is_not_finite_counts_as_failed_in_words(value, tmp_path):
+    found = made(
+        "bound", good=[[1.0, 2.0], [1.5, 2.5]], bad=[[value, 0.0], [value, value]], part=[[0, 1], [value, 1]]
+    )
+    assert "bad" not in found.ranks["bound"] and found.ranks["bound"]["good"].place == 1
+    assert math.isnan(found.difference("bound", "bad").mean) and found.estimate("bound", "part").mean == 0.5
+    assert "| bad | not finite |" in found.markdown() and "bad, seed 1: bound is not finite" in repr(found)
+    assert "good is best" in found.verdict and found.infinite["part"] == {1: ["bound"]}
+    found.save(tmp_path)
+    assert found.table.shape[0] == 3 and found.latex()
+    labels = lfm.plots.differences(found).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["part"]
+    alone = made("bound", bad=[[value, value]], good=[[1.0, 2.0]])
+    assert alone.verdict == "good is the only way that was measured by bound."
+    with pytest.raises(lfm.DeclarationError, match="the baseline bad has no bound"):
+        lfm.plots.differences(alone)
+
+
+SECONDS = [0.002], [0.0015, 0.0002], [1.3, 0.9, 1.1], [0.01] + [3.0] * 30, [1e-3] + [50.0] * 300
+
+
+def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
+    found = made(**{"$\\foo$": [[1.0, 2.0]], "a$_b": [[1.5, 2.6]], "c": [[1.0, 1.1]]})
+    for slowest, seconds in itertools.product((1.3, 40.0, 3000.0), SECONDS):
+        history = [{"epoch": k + 1, "seconds": s, "bound": -1.0 / (k + 1)} for k, s in enumerate(seconds)]
+        for way, slower in zip(found.ways, (1.0, 1.05, slowest), strict=True):
+            found.histories[way][0] = [{**entry, "seconds": slower * entry["seconds"]} for entry in history]
+        figure = lfm.plots.climbs(found)
+        figure.savefig(tmp_path / "climbs.png")
+        for ax in figure.axes:
+            (low, high), labels = ax.get_xlim(), ax.get_xticklabels()
+            words = [label.get_text() for label in labels if low <= label.get_position()[0] <= high]
+            assert 1 <= len(words) <= 6 and len(set(words)) == len(words), words
+            assert not ax.get_xticklabels(minor=True)
+    pictured = lfm.plots.differences(found)
+    pictured.savefig(tmp_path / "differences.png")
+    assert pictured.axes[0].get_xlabel() == "score over \\$\\foo\\$"
+
+
+def test_that_no_way_failed_but_none_has_a_number_is_said():
+    found = made(A=[[math.nan, math.nan]])
+    assert found.verdict == "No way has a number for score, by which they are judged."
+
+
 class Counts(lfm.PyroModel):
     def __init__(self):
         super().__init__()
@@ -591,9 +683,79 @@ def test_what_is_said_of_one_way_alone_bears_its_name():
     assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only way" in many.verdict
 
 
+CODE = {
+    "a method": "class Of:\n    def forward(self):\n        return V\nof = Of()",
+    "a method of a base": "class A:\n    def f(self):\n        return V\nclass B(A):\n    pass\nof = B()",
+    "a method of a module": "class Of(nn.Module):\n    def forward(self, x):\n        return V * x\nof = Of()",
+    "a prior": "class Of(lfm.Prior):\n    def forward(self):\n        return dist.Normal(0.0, V)\nof = Of(2)",
+    "a property": "class Of:\n    @property\n    def rate(self):\n        return V\nof = Of()",
+    "a static method": "class Of:\n    @staticmethod\n    def f():\n        return V\nof = Of()",
+    "a value of a class": "class Of:\n    rate = V\nof = Of()",
+    "a method of a dict": "class Of(dict):\n    def f(self):\n        return V\nof = Of(a=1)",
+    "nothing in a list": "of = [[], {}][V - 1]",
+    "a class": "class Of:\n    rate = V\nof = Of",
+    "a helper": "def helper():\n    return V\ndef of():\n    return helper()",
+    "another helper": "def a():\n    return V\ndef b():\n    return a() + of()\ndef of():\n    return [b() for _ in [1]]",
+    "a global": "rate = V\nof = lambda: rate",
+    "a class that is called": "class A:\n    rate = V\nof = lambda: A().rate",
+    "a partial": "of = functools.partial(print, end=V)",
+    "a partial of": "of = functools.partial(lambda: V)",
+    "a cache": "@functools.lru_cache\ndef of():\n    return V",
+    "a keyword": "def of(*, rate=V):\n    return rate",
+    "a private attribute": "class Of:\n    def __init__(self, rate):\n        self._rate = rate\nof = Of(V)",
+    "a private one of a module": "class Of(nn.Module):\n    pass\nof = Of()\nof._rate = V",
+    "a slot": "class Of:\n    __slots__ = ('rate', '__dict__')\nof = Of()\nof.rate = V",
+    "an entry of a set": "class Of:\n    rate = V\nof = {Of, 3}",
+    "a range": "of = range(V)",
+    "an array": "of = np.array(['a', str(V)], dtype=object)",
+    "closures": "def make(rate):\n    return lambda: rate\nof = [make(1), make(V)]",
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_edited_code_and_what_code_reads_is_noticed(name):
+    def found(value):
+        here = {
+            "__name__": "mine",
+            "lfm": lfm,
+            "dist": dist,
+            "nn": torch.nn,
+            "functools": functools,
+            "np": np,
+        }
+        exec(CODE[name].replace("V", str(value)), here)
+        return identity(of=here["of"])
+
+    assert found(1) == found(1) != found(2)
+
+
+def test_edited_code_is_refused_by_a_folder(tmp_path):
+    model, x = small()
+    scores = []
+    for value in (1.0, 2.0):
+        here: dict = {"__name__": "mine"}
+        exec(f"def helper():\n    return {value}\ndef score(fit, data):\n    return helper()", here)
+        scores.append({"score": here["score"]})
+    ways = {"em": lfm.EM(iterations=1)}
+    for _ in range(2):
+        found = lfm.compare(model, x, ways, metrics=scores[0], folder=tmp_path, progress=False)
+        assert found.values["score"]["em"].tolist() == [1.0]
+    with pytest.raises(lfm.DeclarationError, match=r"metrics.score.function.reads.helper was"):
+        lfm.compare(model, x, ways, metrics=scores[1], folder=tmp_path, progress=False)
+
+
+def test_tensors_of_any_layout_are_known_by_their_values():
+    one = torch.ones(1).expand(1).as_strided((1,), (0,))
+    assert one.stride() == (0,) and identity(of=one) == identity(of=torch.ones(1))
+    assert identity(of=torch.eye(2).to_sparse()) == identity(of=torch.eye(2))
+    assert identity(of=torch.tensor([1j]).conj()) == identity(of=torch.tensor([complex(0, -1)]))
+
+
 def test_arguments_are_known_in_another_process():
-    """The order of a set's entries, and what counters count, differ between processes."""
+    """The order of a set's entries, addresses, and what counters count, differ between processes."""
     script = """
+import functools
+import logging
 import torch
 import pyro_lfm as lfm
 from pyro_lfm.comparison.identity import identity
@@ -601,10 +763,29 @@ torch.manual_seed(0)
 model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
 guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
 svi = lfm.SVI(guide, schedule=lambda done: done in {"a", "b", "c", "d"} or {"e", "f", "g"})
-found = identity(model=model, inference=svi, of={"x", "y", "z"})
+class Prior(lfm.Prior):
+    known = {"a", "b", "c"}
+    def __init__(self):
+        super().__init__(2)
+        self._keep, self._same = object(), self
+    def forward(self):
+        return helper(self._keep)
+class Slots:
+    __slots__ = ("a",)
+class Loud(dict):
+    def louder(self):
+        return 2
+log, slots = logging.getLogger("loud"), Slots()
+linear = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+fit = lfm.fit(linear, torch.eye(3), lfm.EM(iterations=1), seed=0, progress=False)
+slots.a = {Prior, Slots, ("u", "v")}
+def helper(value, *, by=functools.partial(max, slots)):
+    return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else (log, fit, loud)
+prior, loud, values = Prior(), Loud(), {slots: object(), Prior: (1, 2)}
+found = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
 print(found)
 """
-    here: dict = {}
+    here: dict = {"__name__": "__main__"}
     exec(script, here)
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
@@ -629,6 +810,23 @@ print(found)
         ({"metrics": []}, "at least one metric"),
         ({"metrics": {"bound": lambda fit, rows: 0.0}}, "standard one"),
         ({"metrics": {"mine": 3}}, "must be a function"),
+        ({"metrics": 3}, "metrics must be names"),
+        ({"metrics": {"mine": lambda fit, rows: 1j}}, "metric 'mine' must give real numbers"),
+        ({"metrics": {"mine\n": lambda fit, rows: 1.0}}, "name of a metric must be one line"),
+        ({"ways": {"a\nb": lfm.EM()}}, "name of a way must be one line"),
+        ({"ways": {"a": torch.nn.Linear(2, 2)}}, "way 'a' must be a factor or"),
+        ({"ways": {"a": lambda: lfm.EM()}}, "does not take it"),
+        ({"ways": {"a": Encoder}}, "does not take it"),
+        ({"ways": {"a": lfm.PyroGuide}}, "does not take it"),
+        (
+            {"ways": {"a": lambda batch: batch.plate()}},
+            "way 'a'.*function of a batch is given as lfm.PyroGuide",
+        ),
+        ({"baseline": ["a"]}, "baseline must be one of a"),
+        ({"seeds": [2**70]}, "seeds must be below"),
+        ({"folder": 3}, "folder must be a path; got 3"),
+        ({"folder": __file__}, "folder must name a folder.*test_compare.py is a file"),
+        ({"folder": Path(__file__) / "under"}, "test_compare.py is a file"),
         ({"draws": 1}, "draws must be an int of at least 2"),
         ({"epochs": 2, "steps": 3}, "epochs or steps"),
         ({"model": 3}, "PyroModel takes a module or function"),
@@ -641,6 +839,9 @@ def test_mistakes_are_told_in_words(arguments, words):
         lfm.compare(**options)
     with pytest.raises(lfm.DeclarationError, match="better must be"):
         lfm.Metric(len, better="larger")
+    for picture in (lfm.plots.differences, lfm.plots.climbs):
+        with pytest.raises(lfm.DeclarationError, match="comparison must be what lfm.compare gives; got 3"):
+            picture(3)
 
 
 def test_what_is_asked_of_a_comparison_by_another_name_is_refused(truth):

@@ -111,9 +111,10 @@ def compare(
     """
     model, ways, chosen = read_model(model), read_ways(ways), read_metrics(metrics)
     numbers = _seeds(seeds)
+    kept = None if folder is None else Folder(folder)
     draws = whole("draws", draws, least=2)
     baseline = next(iter(ways)) if baseline is None else baseline
-    if baseline not in ways:
+    if not isinstance(baseline, str) or baseline not in ways:
         raise DeclarationError(f"baseline must be one of {', '.join(ways)}; got {baseline!r}")
 
     def svi(guide: Any) -> SVI:
@@ -136,7 +137,6 @@ def compare(
     if equal_budgets:
         check_budgets(inferences, len(table))
     notes = [_of_rows(len(table), test is not None, numbers), *_of_budgets(inferences, len(table))]
-    kept = None if folder is None else Folder(folder)
     runner = Runner(
         starts=starts,
         table=table,
@@ -159,6 +159,8 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     if not isinstance(seeds, Sequence) or isinstance(seeds, str):
         return tuple(range(whole("seeds", seeds)))
     found = tuple(whole("seeds", seed, least=0) for seed in seeds)
+    if max(found, default=0) >= 2**62:
+        raise DeclarationError(f"seeds must be below 2**62; got {max(found)}")
     if not found or len(set(found)) < len(found):
         raise DeclarationError(f"seeds must be how many, or which, all different; got {seeds!r}")
     return found

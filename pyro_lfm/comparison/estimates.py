@@ -46,7 +46,7 @@ class Rank:
     """The place of a way, 1 the best.
 
     Attributes:
-        place: by the means alone.
+        place: by the means of the paired differences, clear or not: over the rows and seeds that two ways have in common.
         best, worst: between which it lies by clear differences (see ``Estimate.clear``); two places of a pair that cannot
             be told apart are both possible.
     """
@@ -83,7 +83,8 @@ def estimate(values: Tensor, least: float = 0.0) -> Estimate:
 def ranks(
     means: dict[str, float], difference: Callable[[str, str], Estimate], higher: bool
 ) -> dict[str, Rank]:
-    """Places by mean, and by which differences are clear; ways without a mean have none.
+    """Places by how many ways lie ahead in paired differences, and by which of these are clear; ways without a mean have
+    none.
 
     Args:
         means: {way: mean}.
@@ -91,13 +92,20 @@ def ranks(
     """
     sign = 1 if higher else -1
     known = [way for way, mean in means.items() if not isnan(mean)]
+    pairs = {way: {other: difference(way, other) for other in known if other != way} for way in known}
+
+    def lead(way: str, other: str) -> float:
+        mean = pairs[way][other].mean
+        # Where two ways have nothing in common their means decide, and nothing is clear.
+        return sign * (means[way] - means[other] if isnan(mean) else mean)
+
+    lost = {way: sum(lead(way, other) < 0 for other in pairs[way]) for way in known}
     found = {}
     for way in known:
-        ahead = [other for other in known if sign * (means[other] - means[way]) > 0]
-        differences = {other: difference(way, other) for other in known if other != way}
-        beaten = [d for d in differences.values() if d.clear and sign * d.mean > 0]
-        beaten_by = [d for d in differences.values() if d.clear and sign * d.mean < 0]
-        found[way] = Rank(1 + len(ahead), 1 + len(beaten_by), len(known) - len(beaten))
+        beaten = [d for d in pairs[way].values() if d.clear and sign * d.mean > 0]
+        beaten_by = [d for d in pairs[way].values() if d.clear and sign * d.mean < 0]
+        place = 1 + sum(lost[other] < lost[way] for other in known)
+        found[way] = Rank(place, 1 + len(beaten_by), len(known) - len(beaten))
     return found
 
 

@@ -21,7 +21,12 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
+        if not isinstance(path, str | os.PathLike):
+            raise DeclarationError(f"folder must be a path; got {path!r}")
         self.path = Path(path)
+        for part in (self.path, *self.path.parents):
+            if part.exists() and not part.is_dir():
+                raise DeclarationError(f"folder must name a folder, new or old; {part} is a file")
 
     def _stem(self, way: str, seed: int) -> str:
         # Names that differ in signs alone have digests of their own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import nan
@@ -88,6 +88,10 @@ def read_metrics(metrics: Any) -> dict[str, Metric]:
     """The metrics that are asked for, by name; all the standard ones where none are named."""
     if metrics is None:
         return dict(STANDARD)
+    if not isinstance(metrics, Iterable):
+        raise DeclarationError(
+            f"metrics must be names, {{name: function (fit, data)}}, or a list; got {metrics!r}"
+        )
     found: dict[str, Metric] = {}
     for part in [metrics] if isinstance(metrics, str | Mapping) else metrics:
         if isinstance(part, str) and part in STANDARD:
@@ -96,7 +100,8 @@ def read_metrics(metrics: Any) -> dict[str, Metric]:
             for name, metric in part.items():
                 if name in STANDARD:
                     raise DeclarationError(f"metric {name!r} is a standard one: choose another name")
-                found[str(name)] = metric if isinstance(metric, Metric) else Metric(metric)
+                check_name("metric", name)
+                found[name] = metric if isinstance(metric, Metric) else Metric(metric)
         else:
             raise DeclarationError(
                 f"metrics must be names among {', '.join(STANDARD)}, or {{name: function (fit, data)}}, or a list of "
@@ -152,12 +157,22 @@ def measure(
     return Measured(rows, values, tuple(notes))
 
 
+def check_name(what: str, name: Any) -> None:
+    """A name that a line of a table can hold."""
+    if not isinstance(name, str) or not name.strip():
+        raise DeclarationError(f"the name of a {what} must be a str; got {name!r}")
+    if name.splitlines() != [name]:
+        raise DeclarationError(f"the name of a {what} must be one line; got {name!r}")
+
+
 def _number(name: str, value: Any, rows: int) -> Any:
     """What a metric gave: a float, or a tensor (N,) off the graph."""
     try:
         found = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DeclarationError(f"metric {name!r} must give a number or a tensor ({rows},); {error}") from None
+    if found.is_complex():
+        raise DeclarationError(f"metric {name!r} must give real numbers; got {found.dtype}")
     if found.dim() == 0:
         return float(found)
     if found.shape != (rows,):

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
-from pyro_lfm.comparison.metrics import Metric
+from pyro_lfm.comparison.metrics import NATS, Metric
 from pyro_lfm.comparison.tables import as_latex, as_markdown, as_text, cells, frame
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.result import Fit
@@ -49,7 +49,7 @@ class Comparison:
     notes: tuple[str, ...]
 
     def estimate(self, metric: str, way: str) -> Estimate:
-        """A metric's mean over rows and seeds, with both errors."""
+        """A metric's mean over rows and seeds, with both errors; fits of which it is not finite count as failed."""
         return estimate(self._values(metric, way))
 
     def difference(self, metric: str, way: str, other: str | None = None) -> Estimate:
@@ -133,21 +133,41 @@ class Comparison:
         name, metric = next(iter(self.metrics.items()))
         if metric.better is None:
             return f"Of {name} none is better; see the differences."
-        order = sorted(self.ranks[name].items(), key=lambda item: item[1].place)
+        ranks = self.ranks[name]
+        order = sorted(ranks, key=lambda way: ranks[way].place)
         if not order:
-            return "All ways failed."
-        best = order[0][0]
-        alike = [way for way, _ in order[1:] if not self.difference(name, best, way).clear]
-        if len(order) == 1:
-            return f"{best} is the only way that was measured."
-        behind = [way for way, _ in order[1:] if way not in alike]
+            failed = all(len(self.failed.get(way, ())) == len(self.seeds) for way in self.ways)
+            return (
+                "All ways failed." if failed else f"No way has a number for {name}, by which they are judged."
+            )
+        best, *others = order
+        if not others:
+            return f"{best} is the only way that was measured{'' if len(self.ways) == 1 else f' by {name}'}."
+        differences = {way: self.difference(name, best, way) for way in others}
+        if ranks[best].best > 1:
+            return (
+                f"By {name} no way is best: over what each pair has in common, pairs contradict one another."
+            )
         parts = [
             f"{way} by {abs(d.mean):.{decimals([d.error])}f} ± {d.error:.{decimals([d.error])}f}"
-            for way, d in ((way, self.difference(name, best, way)) for way in behind)
+            for way, d in differences.items()
+            if d.clear
         ]
+        alike = [way for way, d in differences.items() if not d.clear]
         words = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
         words += f", not to be told apart from {', '.join(alike)}." if alike else "."
         return words + " One seed tells nothing of other starts." * (len(self.seeds) == 1)
+
+    @property
+    def infinite(self) -> dict[str, dict[int, list[str]]]:
+        """{way: {seed: metrics that are not finite}} of fits that did not fail; by these metrics they count as failed."""
+        found: dict[str, dict[int, list[str]]] = {}
+        for way in self.ways:
+            for k, seed in enumerate(self.seeds):
+                names = [name for name in self.metrics if bool(self._infinite(name, way)[k])]
+                if names and seed not in self.failed.get(way, {}):
+                    found.setdefault(way, {})[seed] = names
+        return found
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -157,15 +177,40 @@ class Comparison:
             for way, seeds in self.failed.items()
             for seed, words in seeds.items()
         ]
-        return (*self.notes, *failed, self.verdict)
+        infinite = [
+            f"{way}, seed {seed}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} not finite: this counts as failed."
+            for way, seeds in self.infinite.items()
+            for seed, names in seeds.items()
+        ]
+        name = next(iter(self.metrics))
+        known = [~self._values(name, way).isnan() for way in self.ways]
+        apart = any(one.any() and two.any() and not one.equal(two) for one in known for two in known)
+        common = [
+            f"Not all ways have {name} of the same rows and seeds: differences and ranks are over those that two ways have "
+            "in common, and may differ from those of the means."
+        ]
+        return (*self.notes, *failed, *infinite, *common * apart, self.verdict)
 
     def _values(self, metric: str, way: str) -> Tensor:
         if metric not in self.metrics or way not in self.ways:
             raise DeclarationError(
                 f"metrics are {', '.join(self.metrics)}, ways are {', '.join(self.ways)}; got {metric!r}, {way!r}"
             )
+        values = self._given(metric, way).clone()
+        values[self._infinite(metric, way)] = nan
+        return values
+
+    def _given(self, metric: str, way: str) -> Tensor:
         of_rows = self.rows.get(metric, {})
         return of_rows[way] if way in of_rows else self.values[metric][way]
+
+    def _infinite(self, metric: str, way: str) -> Tensor:
+        """Which fits have an infinite value, or NaN in nats of rows; a metric of one's own may leave rows out by NaN."""
+        values = self._given(metric, way)
+        found = values.isinf()
+        if values.dim() == 2 and metric in NATS:
+            found = ~values.isfinite()
+        return found.reshape(len(values), -1).any(1)
 
     def __repr__(self) -> str:
         return as_text(cells(self), self.remarks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import sys
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from math import nan
 from typing import Any
 
@@ -51,6 +52,11 @@ class Runner:
     digests: dict[str, str]
     records: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
+    metrics_made_of: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Once, as a metric may count its calls.
+        self.metrics_made_of = {} if self.folder is None else identity(metrics=self.metrics)
 
     def run(self, name: str, seed: int) -> None:
         """One way from one seed."""
@@ -70,13 +76,9 @@ class Runner:
             self.fits[name] = done
 
     def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
-        return identity(
-            model=model,
-            inference=inference,
-            metrics=self.metrics,
-            draws=self.draws,
-            **{f"{what}_rows": words for what, words in self.digests.items()},
-        )
+        rest = {f"{what}_rows": words for what, words in self.digests.items()}
+        given = identity(model=model, inference=inference, draws=self.draws, **rest)
+        return {**given, **self.metrics_made_of, "version": _version()}
 
     def _fit(
         self, name: str, seed: int, model: AnyModel, inference: Inference, made_of: dict[str, str]
@@ -158,6 +160,14 @@ class Runner:
             note if set(by) == measured else f"{', '.join(w for w in ways if w in by)}: {note}"
             for note, by in said.items()
         ]
+
+
+def _version() -> str:
+    """Of the library, whose own code is not looked at."""
+    try:
+        return version("pyro_lfm")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _plain(value: Any) -> Any:

@@ -29,18 +29,23 @@ def cells(comparison: Comparison) -> Cells:
     """The table in words: the first metric and those of one's own with errors and paired differences."""
     head, columns = ["way"], [list(comparison.ways)]
     ranks, many = comparison.ranks, len(comparison.seeds) > 1
+    infinite = {
+        (way, m) for way, seeds in comparison.infinite.items() for names in seeds.values() for m in names
+    }
     first = 2
     for k, (name, title) in enumerate(zip(comparison.metrics, names_of([*comparison.metrics]), strict=True)):
         found = {way: comparison.estimate(name, way) for way in comparison.ways}
         judged = k == 0 or name not in STANDARD
         head.append(title)
         if not judged:
-            columns.append(_plain_column(found.values(), first if name in NATS else None))
+            means = _plain_column(found.values(), first if name in NATS else None)
+            columns.append(_in_words(means, found, [way for way, m in infinite if m == name]))
             continue
         places = decimals(
             [e.error_over_rows for e in found.values()] + [e.error_over_seeds for e in found.values()]
         )
-        columns.append([_with_error(e, e.error_over_rows, places) for e in found.values()])
+        means = [_with_error(e, e.error_over_rows, places) for e in found.values()]
+        columns.append(_in_words(means, found, [way for way, m in infinite if m == name]))
         if many:
             head.append("± over seeds")
             columns.append([_number(e.error_over_seeds, places) for e in found.values()])
@@ -142,6 +147,14 @@ def _plain_column(found: Iterable[Estimate], places: int | None) -> list[str]:
     if any(error > 0 for error in errors):
         places = decimals(errors)
     return [_figures(e.mean) if places is None else _number(e.mean, places) for e in found]
+
+
+def _in_words(means: list[str], found: dict[str, Estimate], infinite: Iterable[str]) -> list[str]:
+    """Means, but for those that are none as they are not finite."""
+    return [
+        "not finite" if way in infinite and isnan(e.mean) else mean
+        for mean, (way, e) in zip(means, found.items(), strict=True)
+    ]
 
 
 def _figures(value: float) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import nn
 
+from pyro_lfm.comparison.metrics import check_name
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
-from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
+from pyro_lfm.guides import AnyGuide, Guide, PyroGuide, Refined, as_guide
 from pyro_lfm.inference import SVI
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.model import AnyModel, Model, as_model
@@ -23,6 +24,7 @@ _KINDS = (
     "a factor or {latent: factor}, a guide, an inference such as lfm.SVI(guide) or lfm.EM(), or a function of the model "
     "that gives a guide or an inference"
 )
+_OF_A_BATCH = "A guide that is a function of a batch is given as lfm.PyroGuide(function)"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Starts:
             model = _redrawn_model(model, seed)
         if is_function(given):
             with Stream(seed):
-                given = given(model)
+                given = _called(given, model, name)
             # A function may hand out what it holds.
             model, given = copy.deepcopy((model, given))
             anew = False
@@ -74,14 +76,19 @@ def read_ways(ways: Any) -> dict[str, Any]:
     if not isinstance(ways, Mapping) or not ways:
         raise DeclarationError(f"ways must be {{name: way}}, with at least one; got {ways!r}")
     for name, way in ways.items():
-        if not isinstance(name, str) or not name.strip():
-            raise DeclarationError(f"the name of a way must be a str; got {name!r}")
+        check_name("way", name)
         if isinstance(way, Mapping):
             known = bool(way) and all(isinstance(factor, Factor) for factor in way.values())
         else:
-            known = isinstance(way, nn.Module | Inference) or is_function(way)
+            of_torch = isinstance(way, nn.Module) and type(way).__module__.startswith("torch.")
+            known = (isinstance(way, nn.Module | Inference) and not of_torch) or is_function(way)
         if not known:
             raise DeclarationError(f"way {name!r} must be {_KINDS}; got {way!r}")
+        if is_function(way) and not _takes_the_model(way):
+            raise DeclarationError(
+                f"way {name!r} must be a function of the model, as in {{{name!r}: lambda model: ...}}; "
+                f"{way!r} does not take it"
+            )
     return dict(ways)
 
 
@@ -116,6 +123,27 @@ def budget(svi: SVI, rows: int) -> tuple[int, int]:
     return svi.steps or (svi.epochs or 0) * ceil(rows / size), size
 
 
+def _called(function: Callable[[AnyModel], Any], model: AnyModel, name: str) -> Any:
+    try:
+        return function(model)
+    except (AttributeError, TypeError) as error:
+        raise DeclarationError(
+            f"way {name!r}: its function of the model stopped with {type(error).__name__}: {error}. {_OF_A_BATCH}"
+        ) from error
+
+
+def _takes_the_model(function: Any) -> bool:
+    if isinstance(function, type) and getattr(function, "__init__", None) is PyroGuide.__init__:
+        return False
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # no signature is known
+        pass
+    return True
+
+
 def _takes_arguments(function: Any) -> bool:
     needed = inspect.signature(function).parameters.values()
     return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in needed)
@@ -134,8 +162,7 @@ def _only_latent(model: AnyModel, name: str) -> str:
 def _guide(given: Any, name: str) -> AnyGuide:
     if not isinstance(given, nn.Module):
         raise DeclarationError(
-            f"way {name!r}: its function must give a guide or an inference; got {given!r}. A guide that is a function of a "
-            "batch is given as lfm.PyroGuide(function)"
+            f"way {name!r}: its function must give a guide or an inference; got {given!r}. {_OF_A_BATCH}"
         )
     return as_guide(given)
 

@@ -12,7 +12,7 @@ from pyro_lfm.comparison.metrics import NATS
 from pyro_lfm.comparison.tables import signed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.plots.curves import end_labels
-from pyro_lfm.plots.style import FAINT, INK, QUIET, colours, new_figure, plain_axes, set_title
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_words, colours, new_figure, plain_axes, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +40,12 @@ def differences(comparison: Comparison, metric: str | None = None, *, title: str
     >>> differences(found).axes[0].get_xlabel()
     'bound over EM, nats per row'
     """
+    _check(comparison)
     name = next(iter(comparison.metrics)) if metric is None else metric
     every = {way: comparison.difference(name, way) for way in comparison.ways}
     shown = {way: d for way, d in every.items() if way != comparison.baseline and np.isfinite(d.mean)}
+    if not np.isfinite(comparison.estimate(name, comparison.baseline).mean):
+        raise DeclarationError(f"the baseline {comparison.baseline} has no {name} to take differences from")
     if not shown:
         raise DeclarationError(f"no way was measured beside the baseline {comparison.baseline}")
     low, high = _reach(list(shown.values()))
@@ -66,21 +69,23 @@ def differences(comparison: Comparison, metric: str | None = None, *, title: str
     ax.axvline(0, color=QUIET, linewidth=1.0, zorder=0)
     ax.set_xlim(low, high)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_yticks(range(len(shown)), list(shown))
+    ax.set_yticks(range(len(shown)), [as_words(way) for way in shown])
     ax.tick_params(axis="y", labelsize=10, labelcolor=INK)
     ax.grid(axis="x", color=FAINT, linewidth=0.6)
     nats = ", nats per row" if name in NATS else ""
-    ax.set_xlabel(f"{name.replace('_', ' ')} over {comparison.baseline}{nats}", color=QUIET)
+    words = f"{name.replace('_', ' ')} over {comparison.baseline}{nats}"
+    ax.set_xlabel(as_words(words), color=QUIET)
     better = comparison.metrics[name].better
-    words = {"higher": "right is better", "lower": "left is better", None: None}[better]
-    set_title(ax, title if title is not None else f"Paired differences{f': {words}' if words else ''}")
+    side = {"higher": ": right is better", "lower": ": left is better", None: ""}[better]
+    set_title(ax, title if title is not None else f"Paired differences{side}")
     return figure
 
 
 def climbs(comparison: Comparison, *, title: str | None = "Training bound by epoch and by second") -> Figure:
     """The training bound of each way by epoch (of EM, iteration) and by seconds of training, of the first seed.
 
-    Both horizontal axes are logarithmic: an exact inference may be done before the first epoch of another is. The vertical
+    A horizontal axis that spans more than a factor of ten is logarithmic: an exact inference may be done before the first
+    epoch of another is. The vertical
     axis shows where the ways differ: what lies far below runs out of the picture, with an arrow at its name. It is the
     bound without weights, whatever weights of the KL the objective had.
 
@@ -90,8 +95,7 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
     Raises:
         DeclarationError: no way was fitted.
     """
-    from matplotlib.ticker import LogFormatter
-
+    _check(comparison)
     seed = comparison.seeds[0]
     every = {way: _climb(comparison.histories[way].get(seed, [])) for way in comparison.ways}
     shades = dict(zip(comparison.ways, colours(comparison.ways), strict=True))
@@ -109,21 +113,42 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
             x, y = curves[k], curves[2]
             ax.plot(x, y, color=shades[way], linewidth=1.7)
             ax.plot(x[-1:], y[-1:], "o", color=shades[way], markersize=4)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         ax.set_xlabel(words, color=QUIET)
         ax.grid(axis="y", color=FAINT, linewidth=0.6)
     left.set_ylim(*_levels([(curves[0], curves[2]) for curves in found.values()]))
     for ax, k in ((left, 0), (right, 1)):
         visible = [curves[k][curves[2] >= left.get_ylim()[0]] for curves in found.values()]
-        ax.set_xlim(left=0.85 * min(float(x.min()) for x in visible if len(x)))
+        least = min(float(x.min()) for x in visible if len(x))
+        _across(ax, least, max(float(curves[k].max()) for curves in found.values()))
     left.set_ylabel("nats per row", color=QUIET)
     end_labels(right, [(float(curves[2][-1]), way, shades[way]) for way, curves in found.items()])
     for ax, start in ((left, 0.75), (right, 4.35)):
         ax.set_position((start / width, 0.15, 3.3 / width, 0.72))
     set_title(left, title)
     return figure
+
+
+def _check(comparison: Any) -> None:
+    if not isinstance(comparison, Comparison):
+        raise DeclarationError(f"comparison must be what lfm.compare gives; got {comparison!r}")
+
+
+def _across(ax: Axes, least: float, most: float) -> None:
+    """Limits and few ticks of a horizontal axis: logarithmic beyond a factor of ten."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if most > 10 * least:
+        ax.set_xscale("log")
+        decades = np.log10(most / least)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if decades < 3 else (1.0,), numticks=8))
+        ax.set_xlim(least / 10 ** (0.04 * decades), most * 10 ** (0.04 * decades))
+    else:
+        room = 0.05 * (most - least) or 0.5 * most
+        epochs = ax.get_xlabel() == "epoch"
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=epochs, min_n_ticks=1))
+        ax.set_xlim(least - room, most + room)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def _climb(history: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots.style import FAINT, QUIET, colours, new_figure, plain_axes, set_title
+from pyro_lfm.plots.style import FAINT, QUIET, as_words, colours, new_figure, plain_axes, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,5 +124,5 @@ def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         places[i] = min(places[i], limit)
         limit = places[i] - gap
     for place, (value, name, colour) in zip(places, ordered, strict=True):
-        words = f"{name}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
+        words = f"{as_words(name)}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
         ax.annotate(words, (1.015, place), xycoords="axes fraction", color=colour, fontsize=10, va="center")

@@ -49,6 +49,15 @@ def plain_axes(figure: Figure) -> Axes:
     return ax
 
 
+def as_words(name: str) -> str:
+    """A name as it stands, whose dollar signs enclose no formula.
+
+    >>> as_words("$5")
+    '\\\\$5'
+    """
+    return name.replace("$", r"\$")
+
+
 def set_title(ax: Axes, title: str | None) -> None:
     if title:
         ax.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
