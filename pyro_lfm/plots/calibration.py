@@ -19,7 +19,7 @@ from pyro_lfm.evaluate import (
     VariationalCalibration,
 )
 from pyro_lfm.evaluate.pareto import threshold
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -212,7 +212,9 @@ def _predictive(ax: Axes, found: PredictiveCheck) -> None:
                 math.copysign(0.94 * edge, observed[k]), j + 0.12, words,
                 ha=side, va="bottom", color=colour, fontsize=8,
             )  # fmt: skip
-    ax.set_yticks(range(len(found.names)), list(reversed(found.names)), color=INK, fontsize=8.5)
+    ax.set_yticks(
+        range(len(found.names)), [as_words(name) for name in reversed(found.names)], color=INK, fontsize=8.5
+    )
     ax.set_xlim(-1.06 * edge, 1.06 * edge)
     ax.set_ylim(-0.6, len(found.names) - 0.4)
     ax.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
@@ -287,7 +289,7 @@ def _lines(
         if k not in named:
             ax.plot(x, curve, color=_WRONG if wrong[k] else QUIET, linewidth=0.7, alpha=0.5)
     for k in sorted(named):
-        ax.plot(x, curves[k], color=colour[k], linewidth=1.5, label=names[k])
+        ax.plot(x, curves[k], color=colour[k], linewidth=1.5, label=as_words(names[k]))
     if named:
         ax.legend(
             frameon=False,
@@ -302,4 +304,4 @@ def _lines(
 def _folded(words: str, width: int) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(words, width))
+    return "\n".join(textwrap.wrap(as_words(words), width))
