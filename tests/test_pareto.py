@@ -125,12 +125,12 @@ def test_k_is_kept_while_draws_stream(monkeypatch):
     """Blocks of 7 draws and 5 rows, against all weights at once."""
     seen = []
 
-    class Recorded(likelihood.Evaluation):
+    class Recorded(evaluation.Evaluation):
         def __call__(self, block):
             seen.append((block[1], super().__call__(block)))
             return seen[-1][1]
 
-    monkeypatch.setattr(likelihood, "Evaluation", Recorded)
+    monkeypatch.setattr(evaluation, "Evaluation", Recorded)
     monkeypatch.setattr(evaluation, "NUMBERS", 5 * 3 * 7)
     monkeypatch.setattr(likelihood, "_ROWS", 5)
     model, guide = narrow(0.8)

@@ -18,7 +18,7 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.likelihood import exact, importance
 from pyro_lfm.evaluate.pareto import tail_size
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
+from pyro_lfm.inference.engines.evaluation import Blocks, in_parts
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
@@ -191,20 +191,12 @@ def _of_guide(done: Fit) -> int:
 def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> dict[str, Tensor]:
     """L, E_q[log p(x | z)] and KL(q ‖ p) of each row, means over draws; log q by Monte Carlo."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
-    most = blocks.draws_at_once(draws)
-    counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
-    terms = {
-        count: Evaluation(
-            blocks,
-            partial(_terms, ELBO(count, kl="monte-carlo"), model, guide),
-            draws=count,
-            calls=counts.count(count),
-        )
-        for count in set(counts)
-    }
+    parts = in_parts(
+        blocks, draws, lambda count: partial(_terms, ELBO(count, kl="monte-carlo"), model, guide)
+    )
     with blocks.running():
         found = torch.cat(
-            [sum(terms[n](block).double() * (n / draws) for n in counts) for block in blocks],  # type: ignore[misc]
+            [sum(part(block).double() * (part.draws / draws) for part in parts) for block in blocks],  # type: ignore[misc]
             1,
         )
     bound, reconstruction = found

@@ -17,7 +17,7 @@ from pyro_lfm.evaluate.annealing import Annealing, anneal
 from pyro_lfm.evaluate.pareto import k_of_largest, pareto_k, tail_size, threshold
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.program import as_guide
-from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
+from pyro_lfm.inference.engines.evaluation import Blocks, in_parts
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel, as_model
@@ -205,17 +205,9 @@ def exact(done: Fit, data: Any) -> LogLikelihood:
 def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> LogLikelihood:
     """log p(x) from draws of a guide that serves the batch as it is."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
-    most = blocks.draws_at_once(draws)
-    counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
-    weights = {
-        count: Evaluation(
-            blocks,
-            partial(ImportanceWeightedELBO(count).log_weights, model, guide),
-            draws=count,
-            calls=counts.count(count),
-        )
-        for count in set(counts)
-    }
+    weights = in_parts(
+        blocks, draws, lambda count: partial(ImportanceWeightedELBO(count).log_weights, model, guide)
+    )
     tail = tail_size(draws) + 1
     found, tails = [], []
     with blocks.running():
@@ -223,8 +215,8 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
             # Logarithms of the sums, so far, of the weights and of their squares.
             first = second = torch.full(block[1].shape, -torch.inf, dtype=torch.float64, device=model.device)
             top = first.new_empty(0, *first.shape)
-            for count in counts:
-                log_w = weights[count](block).double()
+            for part in weights:
+                log_w = part(block).double()
                 first = torch.logaddexp(first, log_w.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
                 # Of all draws only those are kept that may be among the largest.
@@ -240,7 +232,7 @@ def annealed(
     model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, annealing: Annealing, seed: int
 ) -> LogLikelihood:
     """log p(x) by chains from the guide to the posterior."""
-    log_w = anneal(model, guide, batch, draws, annealing, seed).forward
+    log_w, _ = anneal(model, guide, batch, draws, annealing, seed)
     return of_weights(log_w, _observed(model, batch), model.dtype, annealing.temperatures)
 
 

@@ -133,10 +133,10 @@ def sandwich(
     data = {name: drawn[name] for name in model.observed}
     batch, guide = fitted(fit, data).batch_of(data)
     latents = {name: drawn[name] for name in model.latents}
-    weights = anneal(model, guide, batch, draws, annealing, seed + 1, latents)
+    ahead, back = anneal(model, guide, batch, draws, annealing, seed + 1, latents)
     observed = torch.zeros(rows)
-    low = of_weights(weights.forward, observed, model.dtype, annealing.temperatures)
-    high = of_weights(-weights.backward, observed, model.dtype, annealing.temperatures)  # type: ignore[operator]
+    low = of_weights(ahead, observed, model.dtype, annealing.temperatures)
+    high = of_weights(-back, observed, model.dtype, annealing.temperatures)  # type: ignore[operator]
     return Sandwich(
         low.per_row, low.standard_error, -high.per_row, high.standard_error,
         data, latents, low.draws, annealing.temperatures,

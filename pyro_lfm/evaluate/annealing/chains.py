@@ -13,7 +13,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.annealing.path import Path, Points
 from pyro_lfm.evaluate.annealing.schedule import Schedule, find_schedule
 from pyro_lfm.evaluate.annealing.transitions import transition
-from pyro_lfm.inference.engines.evaluation import NUMBERS, Block, Blocks
+from pyro_lfm.inference.engines.evaluation import Block, Blocks
 from pyro_lfm.model import AnyModel
 from pyro_lfm.shapes import whole
 
@@ -41,15 +41,6 @@ class Annealing:
         whole("leaps", self.leaps)
 
 
-@dataclass(frozen=True)
-class Weights:
-    """log w of chains, (S, N): of those from the guide, and, where rows' latents are known, of those from there."""
-
-    forward: Tensor
-    backward: Tensor | None
-    distance: Tensor
-
-
 def anneal(
     model: AnyModel,
     guide: Any,
@@ -58,13 +49,16 @@ def anneal(
     annealing: Annealing,
     seed: int,
     latents: dict[str, Tensor] | None = None,
-) -> Weights:
+) -> tuple[Tensor, Tensor | None]:
     """Runs chains for every row of a batch, block by block.
 
     Args:
         draws: S, rounded up to a multiple of the chains that stand side by side.
         latents: an exact draw from the posterior of each row, (N, *event) by name, as simulated rows have: chains from
             there back to the guide too.
+
+    Returns:
+        log w of the chains from the guide, (S, N), and of those from the latents.
     """
     if not isinstance(annealing, Annealing):
         raise DeclarationError(
@@ -79,20 +73,15 @@ def anneal(
             f'method="annealed" moves latents, and the data hold values of {", ".join(known)}: take method="importance"'
         )
     chains = min(max(draws, _FEWEST), _MOST)
-    width = sum(variable.shape.numel() for variable in model.sites.all.values())
-    rows = max(1, min(_ROWS, NUMBERS // (chains * width)))
-    # Blocks of one size, where that goes: a smaller last one is not compiled.
-    rows = -(-batch.size // -(-batch.size // rows))
-    blocks = Blocks(model, guide, batch, rows, seed)
+    blocks = Blocks.holding(model, guide, batch, _ROWS, seed, chains)
     rounds = -(-draws // chains)
     moves = annealing.temperatures * (annealing.leaps + 1)
-    forward, backward, distance = [], [], []
+    forward, backward = [], []
     at = 0
     with blocks.running():
         path = Path(model, guide, blocks, chains, moves * rounds * (1 if latents is None else 2))
         for block in blocks:
             schedule = find_schedule(path, block, annealing.temperatures, annealing.leaps)
-            distance.append(schedule.distance)
             here = slice(at, at + len(block[1]))
             at = here.stop
             forward.append(torch.cat([_ahead(path, block, schedule, annealing.leaps) for _ in range(rounds)]))
@@ -100,7 +89,7 @@ def anneal(
                 start = path.from_values({name: value[here] for name, value in latents.items()})
                 back = [_back(path, block, schedule, annealing.leaps, start) for _ in range(rounds)]
                 backward.append(torch.cat(back))
-    return Weights(torch.cat(forward, 1), torch.cat(backward, 1) if backward else None, torch.cat(distance))
+    return torch.cat(forward, 1), torch.cat(backward, 1) if backward else None
 
 
 def _ahead(path: Path, block: Block, schedule: Schedule, leaps: int) -> Tensor:

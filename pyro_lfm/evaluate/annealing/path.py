@@ -59,6 +59,12 @@ class Path:
         # An evaluation here has a gradient with it.
         self._evaluation = Evaluation(blocks, self._evaluate, draws=3 * chains, calls=calls)
         self._layout = self._lay_out()
+        limit = 0.5 * math.log(torch.finfo(model.dtype).max)
+        sizes = [torch.Size(plates + event).numel() for plates, event in map(self._inner, self._layout)]
+        limits = [torch.inf if is_real(carry.codomain) else limit for carry, _ in self._layout.values()]
+        self._limits = torch.tensor(limits, device=model.device).repeat_interleave(
+            torch.tensor(sizes, device=model.device)
+        )
 
     def _lay_out(self) -> dict[str, tuple[Any, torch.Size]]:
         """Of each latent that is drawn the map from the reals and the shape of its values in the first block."""
@@ -131,13 +137,7 @@ class Path:
 
     def within(self, u: Tensor) -> Tensor:
         """Whether points, (S, B, K), are where the maps onto supports neither overflow nor underflow, (S, B)."""
-        limit = 0.5 * math.log(torch.finfo(u.dtype).max)
-        sizes = [self._inner(name)[0].numel() * self._inner(name)[1].numel() for name in self._layout]
-        limits = [
-            u.new_full((size,), torch.inf if is_real(carry.codomain) else limit)
-            for size, (carry, _) in zip(sizes, self._layout.values(), strict=True)
-        ]
-        return (u.abs() < torch.cat(limits)).all(-1)
+        return (u.abs() < self._limits).all(-1)
 
     # Densities --------------------------------------------------------------------------------------------
 

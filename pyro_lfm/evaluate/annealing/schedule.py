@@ -29,13 +29,11 @@ class Schedule:
         beta: 0 = β₀ < … < β_T = 1 of each row, (T + 1, B).
         step: of transitions at each, (T + 1, B).
         metric: of the rows.
-        distance: Λ of each row, (B,): with T temperatures log w has a variance of about Λ² / T where chains mix.
     """
 
     beta: Tensor
     step: Tensor
     metric: Metric
-    distance: Tensor
 
 
 def find_schedule(path: Path, block: Block, temperatures: int, leaps: int) -> Schedule:
@@ -54,7 +52,7 @@ def find_schedule(path: Path, block: Block, temperatures: int, leaps: int) -> Sc
     knots, distance, sizes = torch.stack(walk.betas), torch.stack(walk.distances), torch.stack(walk.steps)
     wanted = torch.linspace(0, 1, temperatures + 1, dtype=knots.dtype, device=knots.device).unsqueeze(1)
     beta, step = (_interpolated(wanted, distance, values) for values in (knots, sizes))
-    return Schedule(beta, step, walk.metric, distance[-1])
+    return Schedule(beta, step, walk.metric)
 
 
 class _Walk:
@@ -64,7 +62,7 @@ class _Walk:
         self.path, self.block, self.leaps = path, block, leaps
         u = path.draw(block)
         if metric is None:
-            metric = Metric(covariance(u), covariance(u))
+            metric = Metric.of(covariance(u))
         self.metric = metric
         self.beta = torch.zeros(u.shape[1], dtype=torch.float64, device=u.device)
         # The step that dimension alone asks for.
@@ -85,7 +83,7 @@ class _Walk:
             self.distances.append(self.distances[-1] + change * spread)
             self._stay(_TRANSITIONS)
         for _ in range(_ROUNDS):
-            self.metric = Metric(self.metric.guide, covariance(self.points.u))
+            self.metric = self.metric.with_posterior(covariance(self.points.u))
             self._move(_TRANSITIONS)
         self.steps[-1] = self.step
 

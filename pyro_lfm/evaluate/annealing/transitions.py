@@ -16,7 +16,7 @@ _FAR = 100.0
 
 @dataclass(frozen=True)
 class Metric:
-    """Covariances of a row's points under the guide and under the posterior, (B, K, K), and those between.
+    """Precision matrices of a row's points under the guide and under the posterior, (B, K, K), and those between.
 
     Between two Gaussians the path goes through Gaussians whose precision matrices lie on the line between theirs.
     """
@@ -24,12 +24,23 @@ class Metric:
     guide: Tensor
     posterior: Tensor
 
+    @classmethod
+    def of(cls, covariance: Tensor) -> Metric:
+        """As long as nothing is known of the posterior: the guide's covariance for both."""
+        found = _inverse(covariance)
+        return cls(found, found)
+
+    def with_posterior(self, covariance: Tensor) -> Metric:
+        return Metric(self.guide, _inverse(covariance))
+
     def root(self, beta: Tensor) -> Tensor:
         """The Cholesky factor of the covariance at β of each row, (B, K, K)."""
         beta = beta.reshape(-1, 1, 1).to(self.guide.dtype)
-        precision = (1 - beta) * torch.cholesky_inverse(torch.linalg.cholesky(self.guide))
-        precision = precision + beta * torch.cholesky_inverse(torch.linalg.cholesky(self.posterior))
-        return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(precision)))
+        return torch.linalg.cholesky(_inverse((1 - beta) * self.guide + beta * self.posterior))
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
 
 def covariance(u: Tensor) -> Tensor:

@@ -49,6 +49,17 @@ class Blocks:
             part = slice(start, start + self.size)
             yield {name: value[part] for name, value in self.rows.items()}, self.index[part]
 
+    @classmethod
+    def holding(
+        cls, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int, draws: int
+    ) -> Blocks:
+        """Blocks of at most ``size`` rows, so few that so many draws of each may be held together; all of one size, where
+        that goes, as a smaller last one is not compiled.
+        """
+        width = sum(variable.shape.numel() for variable in model.sites.all.values())
+        count = -(-batch.size // max(1, min(size, NUMBERS // (draws * width))))
+        return cls(model, guide, batch, -(-batch.size // count), seed)
+
     def draws_at_once(self, most: int) -> int:
         """How many draws of a block, of at most so many, may be held together: memory does not grow with them."""
         return max(1, min(most, NUMBERS // (self.size * self.width)))
@@ -72,7 +83,7 @@ class Evaluation:
     """
 
     def __init__(self, blocks: Blocks, function: Callable[..., torch.Tensor], draws: int = 1, calls: int = 1):
-        self.setup, self.function, self.size = blocks.setup, function, blocks.size
+        self.setup, self.function, self.size, self.draws = blocks.setup, function, blocks.size, draws
         # A step's operations are three times those of an evaluation.
         shorter = saving(self.setup, blocks.size * draws // 3)
         pays = calls * (len(blocks.index) // blocks.size) * shorter > COMPILING
@@ -112,3 +123,17 @@ class Evaluation:
             self.native = native
         except tracing.NotRecordable as error:
             LOG.info("evaluation in eager: %s", error)
+
+
+def in_parts(
+    blocks: Blocks, draws: int, function: Callable[[int], Callable[..., torch.Tensor]]
+) -> list[Evaluation]:
+    """Evaluations that together take so many draws of each row, one after the other, each as many as may be held.
+
+    Args:
+        function: of how many draws a part takes, what is evaluated.
+    """
+    most = blocks.draws_at_once(draws)
+    counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
+    made = {n: Evaluation(blocks, function(n), draws=n, calls=counts.count(n)) for n in set(counts)}
+    return [made[n] for n in counts]
