@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # Two threads, or two processes of one: more cost time at these sizes, and the figures in the README are of two.
 RUN := OMP_NUM_THREADS=2 $(PY)
 
-.PHONY: demo test coverage fashion format clean
+.PHONY: demo test slow coverage fashion format clean
 
 # torch comes first, and pinned: on its own, pip would take the newest build that some dependency admits.
 .venv/ready: pyproject.toml constraints.txt
@@ -24,6 +24,10 @@ test: .venv/ready
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+# What takes too long for every change.
+slow: .venv/ready
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slow
 
 # Apart from the tests, which tracing every line of torch and Pyro slows down.
 coverage: .venv/ready
