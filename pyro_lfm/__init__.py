@@ -18,10 +18,12 @@ from pyro_lfm.distributions.parameter_priors import (
 )
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import (
+    CheckpointError,
     CompilationWarning,
     DataError,
     DeclarationError,
     ScaleFloorWarning,
+    ScheduleWarning,
     ShapeError,
     TrainingError,
 )
@@ -88,6 +90,7 @@ __all__ = [
     "BetaFactor",
     "Binomial",
     "Categorical",
+    "CheckpointError",
     "Code",
     "Comparison",
     "CompilationWarning",
@@ -154,6 +157,7 @@ __all__ = [
     "RenyiELBO",
     "ReweightedWakeSleep",
     "ScaleFloorWarning",
+    "ScheduleWarning",
     "ShapeError",
     "SquaredExponential",
     "StandardNormal",

@@ -13,8 +13,29 @@ class DataError(ValueError):
     """The data cannot be used with the declared model."""
 
 
+class CheckpointError(DeclarationError, DataError):
+    """A checkpoint was made of other arguments or other rows than those at hand."""
+
+
 class TrainingError(RuntimeError):
-    """A fit stopped because its loss or a gradient was no longer finite; the last good weights are back."""
+    """A fit stopped in a step; the last good weights are back.
+
+    A loss or a gradient was no longer finite, a distribution refused its parameters, or a network raised an error, which is
+    then the cause (``__cause__``).
+
+    Attributes:
+        epoch, rows: where, as far as it is known; the rows are those of the batch.
+        factor, parameter: whose, or None.
+    """
+
+    epoch: int | None = None
+    rows: list[int] | None = None
+    factor: str | None = None
+    parameter: str | None = None
+
+
+class ScheduleWarning(UserWarning):
+    """``patience`` cannot count before the objective's schedules have ended."""
 
 
 class ScaleFloorWarning(UserWarning):

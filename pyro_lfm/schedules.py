@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import math
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import number, whole
+
+
+def value_at(name: str, schedule: Callable[[float], Any], fraction: float) -> float:
+    """What a schedule gives at a moment of the training: a number that is not negative.
+
+    Args:
+        name: the argument that it is, for the error.
+
+    Raises:
+        DeclarationError: it gives something else, or raises.
+
+    >>> value_at("kl_weight", lambda done: 1 - 2 * done, 0.75)
+    Traceback (most recent call last):
+    pyro_lfm.errors.DeclarationError: kl_weight is a schedule, which must give a finite number >= 0 at every fraction of the
+    training; at 0.75 it gave -0.5
+    """
+    wanted = f"{name} is a schedule, which must give a finite number >= 0 at every fraction of the training"
+    try:
+        given = schedule(fraction)
+    except Exception as error:  # whatever a user's function may raise
+        raise DeclarationError(
+            f"{wanted}; at {fraction:g} it raised {type(error).__name__}: {error}"
+        ) from error
+    # One number of torch's or NumPy's is a number too.
+    value = given.item() if getattr(given, "shape", None) == () else given
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or value < 0:
+        raise DeclarationError(f"{wanted}; at {fraction:g} it gave {given!r}")
+    return float(value)
 
 
 @dataclass(frozen=True)

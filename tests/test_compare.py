@@ -21,7 +21,7 @@ import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.linear import gap
 from pyro_lfm.comparison.estimates import Estimate, decimals, estimate, ranks
-from pyro_lfm.comparison.identity import identity
+from pyro_lfm.identity import identity
 
 QUICK = {"progress": False, "epochs": 2, "draws": 30}
 
@@ -758,7 +758,7 @@ import functools
 import logging
 import torch
 import pyro_lfm as lfm
-from pyro_lfm.comparison.identity import identity
+from pyro_lfm.identity import identity
 torch.manual_seed(0)
 model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
 guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.identity import differences
+from pyro_lfm.storage import read, write
 
 
 class Folder:
@@ -47,13 +47,11 @@ class Folder:
         path = self.path / f"{self._stem(way, seed)}.pt"
         if not path.exists():
             return None
-        try:
-            found = torch.load(path, weights_only=True)
-            kept = found["identity"]
-        except Exception as error:  # torch names no type for "not one of my files"
-            raise DataError(f"{path} cannot be read: {error}; remove it to fit this way again") from error
-        differ = [name for name in {**kept, **identity} if kept.get(name) != identity.get(name)]
-        if differ:
+        found = read(path, "comparison", remedy := "remove it to fit this way again")
+        if "identity" not in found:
+            raise DataError(f"{path} cannot be read: it is no file of a comparison; {remedy}")
+        kept = found["identity"]
+        if differ := differences(kept, identity):
             name = differ[0]
             more = f", and {len(differ) - 1} more" * (len(differ) > 1)
             raise DeclarationError(
@@ -65,9 +63,5 @@ class Folder:
 
     def save(self, way: str, seed: int, record: dict[str, Any]) -> None:
         """Keeps a fit that is done; its checkpoint has served."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        place = self.path / f"{self._stem(way, seed)}.pt"
-        beside = place.with_name(place.name + ".part")
-        torch.save(record, beside)
-        os.replace(beside, place)
+        write(self.path / f"{self._stem(way, seed)}.pt", record, "comparison")
         self.checkpoint(way, seed, record["identity"]).unlink(missing_ok=True)

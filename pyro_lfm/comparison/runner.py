@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numbers
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from math import nan
 from typing import Any
 
@@ -14,17 +12,20 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_lfm.comparison.folder import Folder
-from pyro_lfm.comparison.identity import identity, of_rows
 from pyro_lfm.comparison.metrics import Metric, measure
 from pyro_lfm.comparison.result import Comparison
 from pyro_lfm.comparison.revival import revived, state_of
 from pyro_lfm.comparison.ways import Starts
+from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import TrainingError
+from pyro_lfm.identity import identity
+from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.model import AnyModel
+from pyro_lfm.storage import plain
 
 # From the seed of a fit to that of the noise by which it is measured.
 _NOISE = 2**20
@@ -78,7 +79,7 @@ class Runner:
     def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
         rest = {f"{what}_rows": words for what, words in self.digests.items()}
         given = identity(model=model, inference=inference, draws=self.draws, **rest)
-        return {**given, **self.metrics_made_of, "version": _version()}
+        return {**given, **self.metrics_made_of, "version": library_version()}
 
     def _fit(
         self, name: str, seed: int, model: AnyModel, inference: Inference, made_of: dict[str, str]
@@ -101,7 +102,7 @@ class Runner:
             "rows": found.rows,
             "values": found.values,
             "notes": list(found.notes),
-            "history": [{name: _plain(value) for name, value in entry.items()} for entry in done.history],
+            "history": [plain(entry, f"history[{k}]") for k, entry in enumerate(done.history)],
             "state": state_of(done) if self.folder is not None else {},
             "failed": None,
         }
@@ -160,19 +161,6 @@ class Runner:
             note if set(by) == measured else f"{', '.join(w for w in ways if w in by)}: {note}"
             for note, by in said.items()
         ]
-
-
-def _version() -> str:
-    """Of the library, whose own code is not looked at."""
-    try:
-        return version("pyro_lfm")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _plain(value: Any) -> Any:
-    """A number as Python's own, as files without code hold it: callbacks may have added NumPy's."""
-    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
 
 
 def digests_of(model: AnyModel, **given: Any) -> dict[str, str]:

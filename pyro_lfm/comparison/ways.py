@@ -6,7 +6,6 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from torch import nn
@@ -119,8 +118,8 @@ def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:
 
 def budget(svi: SVI, rows: int) -> tuple[int, int]:
     """Steps, and rows in each."""
-    size = min(svi.batch_size, rows)
-    return svi.steps or (svi.epochs or 0) * ceil(rows / size), size
+    size, _, steps = svi.budget(rows)
+    return steps, size
 
 
 def _called(function: Callable[[AnyModel], Any], model: AnyModel, name: str) -> Any:

@@ -22,6 +22,7 @@ class Feed:
         size: rows per batch; the last batch of an epoch holds what is left.
         dtype, device: of the tensors.
         generator: of the order, a random stream of its own.
+        drop_last: whether the rows that do not fill a last batch are left out, others in every epoch.
 
     >>> from pyro_lfm.data.readers import read
     >>> feed = Feed(read([[1.0], [2.0], [3.0]], ["x"]), 2, torch.float32, "cpu", torch.Generator().manual_seed(0))
@@ -36,8 +37,9 @@ class Feed:
         dtype: torch.dtype,
         device: torch.device | str,
         generator: torch.Generator,
+        drop_last: bool = False,
     ):
-        self.table, self.size, self.generator = table, size, generator
+        self.table, self.size, self.generator, self.drop_last = table, size, generator, drop_last
         self.device = torch.device(device)
         row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
         self.batches = max(1, min(_BLOCK_BYTES // max(1, row * size), len(table) // size))
@@ -52,6 +54,8 @@ class Feed:
     def epoch(self) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """Row numbers (B,) on the device, and the rows by name, each (B, *event)."""
         order = torch.randperm(len(self.table), generator=self.generator)
+        if self.drop_last:
+            order = order[: len(order) // self.size * self.size]
         for block in order.split(self.batches * self.size):
             whole = len(block) // self.size
             self.table.gather(block, {name: memory[: len(block)] for name, memory in self._memory.items()})

@@ -1,5 +1,6 @@
 """Reads any kind of data as a table of named rows."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,17 @@ class Table:
 
     def __len__(self) -> int:
         return self._sources[0].length
+
+    @property
+    def by_item(self) -> bool:
+        """Whether some rows are items of a torch ``Dataset``, which may cost much to read, or be others every time."""
+        return any(source.by_item for source in self._sources)
+
+    def absent(self) -> "Table":
+        """What is known of the rows, without the rows: to fetch some is an error that says so."""
+        table = copy.copy(self)
+        table._sources = tuple(source.absent() for source in self._sources)
+        return table
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {tuple(shape)}" for name, shape in self.shapes.items())

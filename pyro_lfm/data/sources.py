@@ -22,13 +22,43 @@ Fetch = Callable[[Tensor], Tensor]
 class Source:
     """Rows that stay where they are: `rows(index)` fetches those asked for, by name, in order.
 
-    Where the rows lie in memory that torch can read as it is (a file mapped into it too), `whole` is that tensor.
+    Where the rows lie in memory that torch can read as it is (a file mapped into it too), `whole` is that tensor. `by_item`
+    says that they are items of a torch Dataset. A source can be pickled wherever what it reads can.
     """
 
     length: int
     shapes: Mapping[str, torch.Size]
     rows: Callable[[Tensor], dict[str, Tensor]]
     whole: Tensor | None = None
+    by_item: bool = False
+
+    def absent(self) -> "Source":
+        """What is known of the rows, without the rows."""
+        return Source(self.length, self.shapes, _Absent(tuple(self.shapes)))
+
+
+@dataclass(frozen=True)
+class _Absent:
+    """Rows that are not at hand."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, index: Tensor) -> dict[str, Tensor]:
+        raise DataError(
+            f"the rows of {', '.join(self.names)} that were fitted are not here: a fit is pickled without them. Give data=, "
+            "or set fit.keep_rows = True before it is pickled"
+        )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """The rows of one name."""
+
+    name: str
+    fetch: Fetch
+
+    def __call__(self, index: Tensor) -> dict[str, Tensor]:
+        return {self.name: self.fetch(index)}
 
 
 def open_source(data: Any, names: Sequence[str]) -> Source:
@@ -61,7 +91,7 @@ def open_source(data: Any, names: Sequence[str]) -> Source:
         raise DataError(
             f"{name} must have at least one entry per row; got shape {tuple(shape)}: its rows are empty"
         )
-    return Source(shape[0], {name: shape[1:]}, lambda index: {name: fetch(index)}, _in_memory(data))
+    return Source(shape[0], {name: shape[1:]}, _Named(name, fetch), _in_memory(data))
 
 
 def _in_memory(data: Any) -> Tensor | None:
@@ -93,7 +123,15 @@ def _rows_of(data: Any, name: str) -> tuple[torch.Size, Fetch]:
 
 def _array(array: np.ndarray, name: str) -> tuple[torch.Size, Fetch]:
     _check_numeric(array.dtype, name)
-    return torch.Size(array.shape), lambda index: _from_numpy(array[index.numpy()])
+    return torch.Size(array.shape), _OfArray(array)
+
+
+@dataclass(frozen=True, eq=False)
+class _OfArray:
+    array: np.ndarray
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return _from_numpy(self.array[index.numpy()])
 
 
 def _listed(data: Any, name: str) -> np.ndarray:
@@ -110,8 +148,15 @@ def _tensor(tensor: Tensor, name: str) -> tuple[torch.Size, Fetch]:
     if tensor.layout != torch.strided or tensor.is_nested:
         raise DataError(f"{name} must be a dense tensor; got layout {tensor.layout}: give {name}.to_dense()")
     _check_numeric(tensor.dtype, name)
-    tensor = tensor.detach()
-    return tensor.shape, lambda index: tensor[index.to(tensor.device)]
+    return tensor.shape, _OfTensor(tensor.detach())
+
+
+@dataclass(frozen=True, eq=False)
+class _OfTensor:
+    tensor: Tensor
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return self.tensor[index.to(self.tensor.device)]
 
 
 def _pandas(frame: Any, name: str) -> tuple[torch.Size, Fetch]:
@@ -126,19 +171,29 @@ def _pandas(frame: Any, name: str) -> tuple[torch.Size, Fetch]:
                 f"{name} must hold numbers; got dtype {dtype} in column {column!r}: drop the column, convert it "
                 "with pandas.to_numeric, or encode it with pandas.get_dummies"
             )
+    return torch.Size(frame.shape), _OfFrame(frame)
 
-    def fetch(index: Tensor) -> Tensor:
-        return _from_numpy(frame.iloc[index.numpy()].to_numpy(dtype=np.float64, na_value=np.nan))
 
-    return torch.Size(frame.shape), fetch
+@dataclass(frozen=True, eq=False)
+class _OfFrame:
+    frame: Any
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return _from_numpy(self.frame.iloc[index.numpy()].to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _sparse(matrix: Any, name: str) -> tuple[torch.Size, Fetch]:
     _check_numeric(matrix.dtype, name)
-    matrix = (
-        matrix.tocsr()
-    )  # the one sparse layout whose rows are cheap to fetch; no copy if it has it already
-    return torch.Size(matrix.shape), lambda index: _from_numpy(matrix[index.numpy()].toarray())
+    # The one sparse layout whose rows are cheap to fetch; no copy if it has it already.
+    return torch.Size(matrix.shape), _OfSparse(matrix.tocsr())
+
+
+@dataclass(frozen=True, eq=False)
+class _OfSparse:
+    matrix: Any
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return _from_numpy(self.matrix[index.numpy()].toarray())
 
 
 def _dataset(dataset: Dataset, names: Sequence[str]) -> Source:
@@ -151,23 +206,30 @@ def _dataset(dataset: Dataset, names: Sequence[str]) -> Source:
     if length == 0:
         raise DataError(f"{', '.join(names)} must have at least one row; got an empty {_kind(dataset)}")
     shapes = {name: row.shape for name, row in _item(dataset, 0, names).items()}
+    return Source(length, shapes, _Items(dataset, shapes), by_item=True)
 
-    def rows(index: Tensor) -> dict[str, Tensor]:
-        items = [(i, _item(dataset, i, names)) for i in index.tolist()]
+
+@dataclass(frozen=True, eq=False)
+class _Items:
+    """The items of a Dataset by name."""
+
+    dataset: Any
+    shapes: dict[str, torch.Size]
+
+    def __call__(self, index: Tensor) -> dict[str, Tensor]:
+        items = [(i, _item(self.dataset, i, list(self.shapes))) for i in index.tolist()]
         for i, item in items:
             for name, row in item.items():
-                if row.shape != shapes[name]:
+                if row.shape != self.shapes[name]:
                     raise ShapeError(
-                        f"{name} must have rows of one shape, {tuple(shapes[name])} as in row 0; got "
+                        f"{name} must have rows of one shape, {tuple(self.shapes[name])} as in row 0; got "
                         f"{tuple(row.shape)} in row {i}: resize or crop in the Dataset's transform"
                     )
         # An empty index still owes its caller rows of the right shape, which torch.stack cannot give.
         return {
             name: torch.stack([item[name] for _, item in items]) if items else torch.empty(0, *shape)
-            for name, shape in shapes.items()
+            for name, shape in self.shapes.items()
         }
-
-    return Source(length, shapes, rows)
 
 
 def _item(dataset: Any, i: int, names: Sequence[str]) -> dict[str, Tensor]:

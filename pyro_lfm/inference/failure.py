@@ -1,14 +1,19 @@
-"""What happens when a loss stops being finite: it is said where, and the last good weights come back."""
+"""Why a step failed, in words: what came, where, and the remedies that fit. The last good weights come back."""
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro import poutine
+from torch import nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import TrainingError
+from pyro_lfm.identity.code import is_library_module
 from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
@@ -22,64 +27,114 @@ class NotFinite(ArithmeticError):
         self.parameter, self.index = parameter, index
 
 
-def failure(
-    model: Program,
-    guide: Program,
-    batch: Batch,
-    epoch: int,
-    good: Snapshot,
-    parameter: torch.nn.Parameter | None,
-    refusal: str | None = None,
-) -> TrainingError:
-    """The error that says where it happened; the weights at the start of the epoch are restored.
+@dataclass(frozen=True)
+class Scene:
+    """Where a step failed.
 
-    Args:
-        parameter: whose gradient is not finite, where that is known.
-        refusal: what a law said that would not take its parameters.
+    Attributes:
+        model, guide: as they are after it.
+        batch: the rows of the step. of: how many rows there are.
+        epoch: its number. good: the weights at its start, which come back.
+        during: what was done, in words.
     """
+
+    model: Program
+    guide: Program
+    batch: Batch
+    epoch: int
+    good: Snapshot
+    during: str = "epoch"
+
+    @property
+    def programs(self) -> dict[str, Program]:
+        return {"model": self.model, "guide": self.guide}
+
+    def broken_parameter(self) -> str | None:
+        """A parameter that is itself not finite."""
+        for kind, program in self.programs.items():
+            for name, parameter in program.named_parameters():
+                if not bool(parameter.isfinite().all()):
+                    return f"{kind}.{name}"
+        return None
+
+    def error(
+        self,
+        happened: str,
+        remedies: list[str],
+        factor: str | None,
+        parameter: str | None = None,
+        place: str | None = None,
+    ) -> TrainingError:
+        """The error, once the good weights are back."""
+        try:
+            self.good.restore()
+            restored = f"the weights from before epoch {self.epoch} are restored"
+        except RuntimeError:  # a GPU that has failed takes no more orders
+            restored = "the weights are lost, as the device takes no more orders"
+        rows = self.batch.index.tolist() if self.batch.index.device.type == "cpu" else []
+        shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+        words = [f"{happened} in {self.during} {self.epoch}"]
+        words += [f"factor {factor}"] * (factor is not None) + [f"parameter {parameter}"] * (
+            parameter is not None
+        )
+        words += [place] * (place is not None) + [f"on the batch of rows [{shown}]"]
+        end = f". Remedies: {', '.join(remedies)}" if remedies else ""
+        error = TrainingError(f"{', '.join(words)}; {restored}{end}")
+        error.epoch, error.factor, error.parameter, error.rows = self.epoch, factor, parameter, rows
+        return error
+
+
+def not_finite(scene: Scene, parameter: nn.Parameter | None) -> TrainingError:
+    """Of a loss, or of the gradient of ``parameter``, that is not finite."""
     what = "loss" if parameter is None else "gradient"
-    name = _name(parameter, model, guide) or _suspect(model, guide)
-    factor = _factor_of(name) if name else None
-    if not all(bool(p.isfinite().all()) for p in (*model.parameters(), *guide.parameters())):
+    name = scene.broken_parameter()
+    if name is not None:
         # The step was taken (pyro.infer.SVI takes it unasked): broken weights would blame the first site.
-        good.restore()
-    factor = _blown_site(model, guide, batch) or factor
-    good.restore()
-    rows = batch.index.tolist()
-    shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-    happened = (
-        f"the {what} is not finite"
-        if refusal is None
-        else f"a law refuses its parameters ({refusal.splitlines()[0]})"
-    )
-    error = TrainingError(
-        f"{happened} in epoch {epoch}, factor {factor or 'unknown'}, parameter {name or 'unknown'}, "
-        f"on the batch of rows [{shown}]; the weights from before epoch {epoch} are restored. Remedies: a lower "
-        "learning_rate, a larger min_scale, scaled data"
-    )
-    error.epoch, error.factor, error.parameter, error.rows = epoch, factor, name, rows  # type: ignore[attr-defined]
-    return error
+        scene.good.restore()
+    name = _name(parameter, scene) or name
+    factor = _blown_site(scene) or (_factor_of(name) if name else None)
+    return scene.error(f"the {what} is not finite", _numerical(scene, factor), factor, name)
 
 
-def _name(parameter: torch.nn.Parameter | None, model: Program, guide: Program) -> str | None:
-    for kind, program in (("model", model), ("guide", guide)):
+def raised(scene: Scene, error: Exception) -> TrainingError:
+    """Of an exception: a distribution that refuses its parameters, or anything that a network raises."""
+    kind, module, place = _where(scene, error)
+    factor = _factor_of(kind) if kind else None
+    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if _is_refusal(error):
+        happened = f"a distribution refuses its parameters ({first})"
+        return scene.error(happened, _of_refusal(scene, error, factor), factor, scene.broken_parameter(), place)
+    whose = f"{module} raised " if module else ""
+    happened = f"{whose}{type(error).__name__}{': ' * bool(first)}{first}"
+    return scene.error(happened, _of_raised(scene, error), factor, None, place)
+
+
+# Where -------------------------------------------------------------------------------------------------------
+
+
+def _where(scene: Scene, error: BaseException) -> tuple[str | None, str | None, str | None]:
+    """The deepest module of the programs that was running, its class, and the deepest line that the user wrote."""
+    names = {
+        id(module): f"{kind}.{path}"
+        for kind, program in scene.programs.items()
+        for path, module in program.named_modules()
+    }
+    path = module = place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        running = frame.f_locals.get("self")
+        if isinstance(running, nn.Module) and id(running) in names:
+            path, module = names[id(running)], type(running).__name__
+        if not is_library_module(frame.f_globals.get("__name__")):
+            place = f"at line {line} of {frame.f_code.co_filename}"
+    return path, module, place
+
+
+def _name(parameter: nn.Parameter | None, scene: Scene) -> str | None:
+    for kind, program in scene.programs.items():
         for name, candidate in program.named_parameters():
             if candidate is parameter:
                 return f"{kind}.{name}"
     return None
-
-
-def _suspect(model: Program, guide: Program) -> str | None:
-    """Where only the loss is known to be broken: a parameter that is itself not finite, else the largest."""
-    named = [(f"model.{n}", p) for n, p in model.named_parameters()]
-    named += [(f"guide.{n}", p) for n, p in guide.named_parameters()]
-    broken = [name for name, p in named if not bool(p.isfinite().all())]
-    if broken:
-        return broken[0]
-    largest = max(
-        named, key=lambda pair: float(pair[1].detach().abs().max()) if pair[1].numel() else 0.0, default=None
-    )
-    return largest[0] if largest else None
 
 
 def _factor_of(name: str) -> str | None:
@@ -87,18 +142,18 @@ def _factor_of(name: str) -> str | None:
     return parts[2].replace("$", ".") if len(parts) > 2 and parts[1] == "factors" else None
 
 
-def _blown_site(model: Program, guide: Program, batch: Batch) -> str | None:
+def _blown_site(scene: Scene) -> str | None:
     """The first sample statement, the guide's before the model's, with a value or log-probability not finite."""
     try:
-        with isolated(None, model.device), torch.no_grad():
-            q = poutine.trace(guide).get_trace(batch)
-            p = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
-    except (ValueError, RuntimeError):  # a law that validates its arguments stops at the first NaN
+        with isolated(None, scene.model.device), torch.no_grad():
+            q = poutine.trace(scene.guide).get_trace(scene.batch)
+            p = poutine.trace(poutine.replay(scene.model, trace=q)).get_trace(scene.batch)
+            for trace in (q, p):
+                for name, site in trace.nodes.items():
+                    if site["type"] == "sample" and _broken(site):
+                        return name
+    except Exception:  # a distribution that validates its arguments stops at the first NaN
         return None
-    for trace in (q, p):
-        for name, site in trace.nodes.items():
-            if site["type"] == "sample" and _broken(site):
-                return name
     return None
 
 
@@ -107,3 +162,59 @@ def _broken(site: Any) -> bool:
     if not isinstance(value, torch.Tensor) or site["fn"].__class__.__name__ == "_Subsample":
         return False
     return not (bool(value.isfinite().all()) and bool(site["fn"].log_prob(value).isfinite().all()))
+
+
+# Remedies that fit -------------------------------------------------------------------------------------------
+
+
+def _numerical(scene: Scene, factor: str | None) -> list[str]:
+    """Of numbers that have run away."""
+    scale = ["a larger min_scale"] if _has_scale(scene, factor) else []
+    return ["a lower learning_rate", *scale, "scaled data"]
+
+
+def _has_scale(scene: Scene, factor: str | None) -> bool:
+    """Whether a factor (any, where none is known) has a scale with a floor that the user may set."""
+    for program in scene.programs.values():
+        for name, part in getattr(program, "factors", {}).items():
+            holder = getattr(part, "covariance", part)
+            if factor in (None, name.replace("$", ".")) and hasattr(holder, "min_scale"):
+                return True
+    return False
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the parameters of a distribution lie outside what it takes."""
+    if isinstance(error, torch.linalg.LinAlgError):
+        return True
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
+    return isinstance(error, ValueError) and ".distributions" in f".{module}"
+
+
+def _of_refusal(scene: Scene, error: Exception, factor: str | None) -> list[str]:
+    values: Mapping[str, Any] = {}
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        values = frame.f_locals
+    value = values.get("value")
+    finite = isinstance(value, torch.Tensor) and bool(value.isfinite().all())
+    declared = any(factor in getattr(program, "factors", {}) for program in scene.programs.values())
+    if finite and not declared:
+        return ["values mapped onto what the distribution takes, as exp and softplus do"]
+    return _numerical(scene, factor)
+
+
+def _of_raised(scene: Scene, error: Exception) -> list[str]:
+    words = str(error)
+    if "more than 1 value per channel" in words and scene.batch.size == 1 < scene.batch.total:
+        return [
+            "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller",
+            "another batch_size",
+        ]
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in words:
+        return ["a smaller batch_size", "fewer particles"]
+    if "same device" in words:
+        return ["tensors that a program uses held as buffers, which move with it"]
+    if "CUDA error" in words or "device-side assert" in words:
+        return ['device="cpu", where the error names its cause']
+    return []

@@ -11,9 +11,10 @@ import torch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.surroundings import check_processes, training
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
-from pyro_lfm.model import as_model
+from pyro_lfm.model import AnyModel, as_model
 from pyro_lfm.shapes import whole
 
 
@@ -63,8 +64,28 @@ def fit(
         )
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
-    seed = int(torch.randint(2**31, ())) if seed is None else whole("seed", seed, least=0)
+    check_processes()
+    keep = None if checkpoint is None else Checkpoint(checkpoint)
+    seed = _seed(seed, keep)
     place = _device(device)
+    # An inference has programs of its own: the guide.
+    programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
+    with training(programs):
+        return inference.run(_task(model, data, inference, validation, seed, callbacks, progress, place, keep))
+
+
+def _task(
+    model: AnyModel,
+    data: Any,
+    inference: Inference,
+    validation: Any,
+    seed: int,
+    callbacks: Any,
+    progress: bool,
+    place: torch.device,
+    keep: Checkpoint | None,
+) -> Task:
+    """The rows, read and checked."""
     table = table_for(model, data)
     if (
         known := [name for name in table.names if name in model.latents]
@@ -74,8 +95,15 @@ def fit(
             "fit with lfm.SVI and a lfm.Guide, or leave it out"
         )
     held_out = None if validation is None else table_for(model, validation)
-    keep = None if checkpoint is None else Checkpoint(checkpoint)
-    return inference.run(Task(model, table, held_out, seed, callbacks, progress, place, keep))
+    return Task(model, table, held_out, seed, callbacks, progress, place, keep)
+
+
+def _seed(given: int | None, checkpoint: Checkpoint | None) -> int:
+    """The seed as it is given; else that of the fit that goes on, or one drawn from torch."""
+    if given is not None:
+        return whole("seed", given, least=0)
+    kept = None if checkpoint is None else checkpoint.seed()
+    return int(torch.randint(2**31, ())) if kept is None else kept
 
 
 def _device(device: Any) -> torch.device:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import closing
 from itertools import islice
-from math import ceil, nan
+from math import nan
 from typing import Any
 
 import torch
@@ -14,19 +15,24 @@ from tqdm.auto import tqdm
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError, ScheduleWarning, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
-from pyro_lfm.inference.failure import NotFinite, failure
+from pyro_lfm.inference.failure import NotFinite, Scene, not_finite, raised
 from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.resuming import Resuming
 from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.snapshots import Best, Snapshot
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import Objective
+from pyro_lfm.optimizers import maker
 from pyro_lfm.runtime import Stream
+from pyro_lfm.schedules import value_at
 
 # Seconds between two looks at the progress bar, for which a GPU must be waited.
 _SHOW_EVERY = 0.1
+# How far a weight may be from its end, relative to its largest value, to have reached it.
+_REACHED = 1e-3
 
 
 class Loop:
@@ -40,174 +46,192 @@ class Loop:
     def __init__(self, svi: Any, task: Task, result: Fit):
         self.svi, self.task, self.result = svi, task, result
         self.model, self.guide = result.model, result.guide
-        self.table, self.validation, self.checkpoint = task.table, task.validation, task.checkpoint
+        self.table, self.validation = task.table, task.validation
         self.seed, self.history = task.seed, result.history
-        self.batch_size = min(svi.batch_size, len(self.table))
-        self.per_epoch = ceil(len(self.table) / self.batch_size)
-        self.total_steps = svi.steps or (svi.epochs or 0) * self.per_epoch
+        self.batch_size, self.per_epoch, self.total_steps = svi.budget(len(self.table))
         self.shuffle = torch.Generator().manual_seed(self.seed)
+        self.stream = Stream(self.seed, self.model.device)
+        self.best = Best(self.model, self.guide)
         self.held_out_tables: list[torch.Tensor] | None = None
+        self.step = self.epoch = 0
 
     def _rows_in(self, steps: int) -> int:
         """How many rows so many steps go through."""
         epochs, rest = divmod(steps, self.per_epoch)
-        return epochs * len(self.table) + rest * self.batch_size
+        size = self.per_epoch * self.batch_size
+        return epochs * (size if self.svi.drop_last else len(self.table)) + rest * self.batch_size
 
     def batch(self, table: Table, index: torch.Tensor) -> Batch:
         device = self.model.device
         return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
 
+    @property
+    def scheduled(self) -> dict[str, Any]:
+        """The objective's weights that are schedules, by name."""
+        weights = self.svi.objective.weights if isinstance(self.svi.objective, Objective) else {}
+        return {name: weight for name, weight in weights.items() if callable(weight)}
+
     def run(self) -> None:
         self.model.train()
         self.guide.train()
         device = self.model.device
+        resuming = None if self.task.checkpoint is None else Resuming(self, self.task.checkpoint)
+        if resuming:
+            resuming.restore()
+        svi = self.svi
+        optimizer = maker(svi.optimizer)
         setup = Setup(
             self.model,
             self.guide,
-            self.svi.optimizer,
-            self.svi.learning_rate,
-            Stream(self.seed, device),
+            optimizer,
+            svi.learning_rate,
+            self.stream,
             len(self.table),
             self.table.has_missing,
         )
-        engine = choose(self.svi.chosen_engine, setup, self.total_steps, self.batch_size)
-        objective = self.svi.objective
-        weights = objective.weights.values() if isinstance(objective, Objective) else ()
-        scheduled = self.svi.schedule or self.svi.alternate or any(map(callable, weights))
+        engine = choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
         # What no schedule changes is not asked for at every step.
-        self.constant = None if scheduled else self._moment(0)
-        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle)
-        best = Best(self.model, self.guide)
+        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        counts_from = self._counts_from() if svi.patience else 1
         with closing(engine):
-            step, epoch = 0, 0
-            if self.checkpoint and (saved := self.checkpoint.load(self.model, self.guide)):
-                step, epoch = self._resume(saved, engine, best)
+            if resuming:
+                resuming.restore_engine(engine)
             bar = tqdm(
                 total=self._rows_in(self.total_steps),
                 unit="row",
                 disable=not self.task.progress,
-                initial=self._rows_in(step),
+                initial=self._rows_in(self.step),
             )
             with bar:
-                while step < self.total_steps and not best.exhausted(self.svi.patience):
-                    epoch += 1
-                    record, step = self._epoch(engine, epoch, step, bar)
+                while self.step < self.total_steps and not self.best.exhausted(svi.patience):
+                    self.epoch += 1
+                    record = self._epoch(engine, bar)
                     self.history.append(record)
                     stopped = self.task.report(record, self.result)
                     if self.task.callbacks:
                         engine.suspect()
-                    if self.svi.patience:
-                        best.see(record)
-                    if self.checkpoint:
-                        self.checkpoint.save(self._state(engine, step, epoch, best))
+                    if svi.patience and self.epoch >= counts_from:
+                        self.best.see(record)
+                    if resuming:
+                        resuming.save(engine)
                     if stopped:
                         break
-        if self.svi.patience:
-            best.restore()
+        if svi.patience:
+            self.best.restore()
 
-    def _epoch(self, engine: Engine, epoch: int, step: int, bar: Any) -> tuple[dict[str, Any], int]:
-        began, rows, last = time.perf_counter(), 0, min(step + self.per_epoch, self.total_steps)
+    def _epoch(self, engine: Engine, bar: Any) -> dict[str, Any]:
+        began, rows = time.perf_counter(), 0
+        last = min(self.step + self.per_epoch, self.total_steps)
         good = Snapshot(self.model, self.guide)
         sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
-        batches = islice(self.feed.epoch(), last - step)
-        while step < last:
+        batches = islice(self.feed.epoch(), last - self.step)
+        while self.step < last:
             index, results, sizes = None, [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
                     for index, values in batches:
-                        results.append(engine.step(values, index, *(self.constant or self._moment(step))))
+                        results.append(engine.step(values, index, *(self.constant or self._moment(self.step))))
                         sizes.append(len(index))
-                        step += 1
+                        self.step += 1
                         if time.perf_counter() - shown > _SHOW_EVERY:
                             break
-            except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:
-                worded = self._failure(error, index, step, epoch, good)
-                if worded is error:
-                    raise
-                raise worded from (None if isinstance(error, NotFinite) else error)
+            except Exception as error:  # whatever a program may raise
+                self._fail(error, index, good)
             # Many at a time: one by one their sums would cost as much as a small step's optimizer.
             sums += sums.new_tensor(sizes) @ torch.stack(results).to(sums)
             rows += sum(sizes)
             bar.update(sum(sizes))
             if not bar.disable:
-                bar.set_postfix_str(f"epoch {epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False)
+                bar.set_postfix_str(
+                    f"epoch {self.epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False
+                )
         bound, reconstruction, kl = (sums / rows).tolist()
-        record = {
-            "epoch": epoch,
-            "step": step,
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
             "bound": bound,
             "reconstruction": reconstruction,
             "kl": kl,
-            "validation_bound": self._validate() if self.validation is not None else nan,
+            "validation_bound": nan if self.validation is None else self._validate(good),
             "seconds": time.perf_counter() - began,
         }
-        return record, step
 
     def _moment(self, step: int) -> tuple[Any, float, str]:
         """Objective, factor of the learning rates, and what is moved, at a step."""
         objective, rate, part = self.svi.objective, 1.0, "both"
-        fraction = step / max(1, self.total_steps - 1)
+        fraction = self._fraction(step)
         if isinstance(objective, Objective):
             objective = objective.at(fraction)
         if self.svi.schedule:
-            rate = self.svi.schedule(fraction)
+            rate = value_at("schedule", self.svi.schedule, fraction)
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part
 
-    def _failure(
-        self, error: Exception, index: torch.Tensor | None, step: int, epoch: int, good: Snapshot
-    ) -> Exception:
-        """What is raised for an error in a step: the weights from before the epoch come back."""
-        if index is None:  # the feed failed: no step was taken
-            return error
-        if isinstance(error, NotFinite):
-            batch = self.batch(self.table, (index if error.index is None else error.index).cpu())
-            return failure(self.model, self.guide, batch, epoch, good, error.parameter)
-        # A law refuses its parameters: a declaration that cannot work fails in the first step already.
-        if step == 0 or isinstance(error, DeclarationError | DataError):
-            good.restore()
-            return error
-        batch = self.batch(self.table, index.cpu())
-        return failure(self.model, self.guide, batch, epoch, good, None, str(error))
+    def _fraction(self, step: int) -> float:
+        return step / max(1, self.total_steps - 1)
 
-    def _validate(self) -> float:
+    def _counts_from(self) -> int:
+        """The first epoch for which patience counts: throughout it, and from then on, the objective is the last one.
+
+        Bounds of objectives that differ cannot be compared.
+        """
+        epochs = -(-self.total_steps // self.per_epoch)
+        first = 1
+        for name, weight in self.scheduled.items():
+            steps = sorted({*range(0, self.total_steps, self.per_epoch), self.total_steps - 1})
+            values = [value_at(name, weight, self._fraction(step)) for step in steps]
+            near = _REACHED * max(map(abs, values))
+            apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
+            first = max(first, apart[-1] + 2 if apart else 1)
+        if first > epochs:
+            warnings.warn(
+                f"patience counts once {', '.join(self.scheduled)} has reached its end value, which it never does before the "
+                "training ends: let the schedule end sooner, as lfm.schedules.linear(until=0.5) does",
+                ScheduleWarning,
+                stacklevel=2,
+            )
+        return first
+
+    def _fail(self, error: Exception, index: torch.Tensor | None, good: Snapshot) -> None:
+        """Raises what a step has come to, in words: the weights from before the epoch come back."""
+        if index is None:  # the feed failed: no step was taken
+            raise error
+        if isinstance(error, DeclarationError | DataError | TrainingError):
+            good.restore()
+            raise error
+        if isinstance(error, NotFinite):
+            index = index if error.index is None else error.index
+        scene = Scene(self.model, self.guide, self.batch(self.table, index.cpu()), self.epoch, good)
+        if isinstance(error, NotFinite):
+            raise not_finite(scene, error.parameter) from None
+        raise raised(scene, error) from error
+
+    def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
         assert self.validation is not None
-        if self.guide.tables:
-            whole = self.batch(self.validation, torch.arange(len(self.validation)))
-            # The tables found after the last epoch are near those to be found now.
-            known = self.held_out_tables
-            guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
-            self.held_out_tables = [table.rows.detach() for table in guide.tables]
-            stream = Stream(self.seed + 1, self.model.device)
-            return evaluate(self.model, guide, self.svi.objective, whole, stream)[0]
+        batch = self.batch(self.validation, torch.arange(min(self.batch_size, len(self.validation))))
         stream, total = Stream(self.seed + 1, self.model.device), 0.0
-        for index in self.validation.blocks(self.batch_size):
-            batch = self.batch(self.validation, index)
-            total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream)[0]
+        try:
+            if self.guide.tables:
+                return self._validate_tables(stream)
+            for index in self.validation.blocks(self.batch_size):
+                batch = self.batch(self.validation, index)
+                total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream)[0]
+        except (DeclarationError, DataError, TrainingError):
+            raise
+        except Exception as error:  # whatever a program may raise
+            scene = Scene(self.model, self.guide, batch, self.epoch, good, "the validation after epoch")
+            raise raised(scene, error) from error
         return total / len(self.validation)
 
-    def _state(self, engine: Engine, step: int, epoch: int, best: Best) -> dict[str, Any]:
-        return {
-            "best": best.state(),
-            "model": self.model.state_dict(),
-            "guide": self.guide.state_dict(),
-            "engine": engine.state(),
-            "stream": engine.setup.stream.state,
-            "shuffle": self.shuffle.get_state(),
-            "step": step,
-            "epoch": epoch,
-            "history": self.history,
-        }
-
-    def _resume(self, saved: dict[str, Any], engine: Engine, best: Best) -> tuple[int, int]:
-        best.load(saved["best"])
-        self.model.load_state_dict(saved["model"])
-        self.guide.load_state_dict(saved["guide"])
-        engine.load(saved["engine"])
-        engine.setup.stream.state = saved["stream"]
-        self.shuffle.set_state(saved["shuffle"])
-        self.history.extend(saved["history"])
-        return saved["step"], saved["epoch"]
+    def _validate_tables(self, stream: Stream) -> float:
+        assert self.validation is not None
+        whole = self.batch(self.validation, torch.arange(len(self.validation)))
+        # The tables found after the last epoch are near those to be found now.
+        known = self.held_out_tables
+        guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
+        self.held_out_tables = [table.rows.detach() for table in guide.tables]
+        return evaluate(self.model, guide, self.svi.objective, whole, stream)[0]

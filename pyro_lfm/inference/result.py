@@ -40,6 +40,9 @@ class Fit:
             validation data), all in nats per row, and seconds; for others see ``EM``.
     """
 
+    # Of which seconds are a part, others every time.
+    not_identity = ("history",)
+
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
         self.model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from math import inf, isnan
 from typing import Any
+
+import torch
 
 from pyro_lfm.programs import Program
 
@@ -14,13 +17,18 @@ class Snapshot:
     def __init__(self, *programs: Program):
         self.programs = programs
         self.states = [
-            {name: value.detach().clone() for name, value in program.state_dict().items()}
+            {name: _copy(value) for name, value in program.state_dict().items()}
             for program in programs
         ]
 
     def restore(self) -> None:
         for program, state in zip(self.programs, self.states, strict=True):
             program.load_state_dict(state, strict=False)
+
+
+def _copy(value: Any) -> Any:
+    """Of a tensor, or of what a module adds to its state by ``get_extra_state``."""
+    return value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
 
 
 class Best:

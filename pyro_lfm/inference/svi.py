@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
+from math import ceil
 from typing import Any, Literal
 
 import pyro.infer
@@ -23,6 +24,7 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
+from pyro_lfm.optimizers import check_optimizer
 from pyro_lfm.programs import Program, evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import number, whole
@@ -37,11 +39,18 @@ class SVI(Inference):
         objective: ``lfm.ELBO(...)``, any other ``lfm.Objective``, or any ``pyro.infer.ELBO``.
         epochs, steps: how long, in passes over the data or in optimisation steps; one of the two.
         batch_size: rows per step; shrunk to the data where it is larger.
-        optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer``.
+        optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
+            a step (LBFGS does not).
         learning_rate: for everything but tables of rows, which have their own (see ``PerRow``).
-        schedule: a function of the fraction of the training done, 0 to 1, that multiplies every learning rate.
+        drop_last: whether the last batch of an epoch is left out where it is smaller than the others, as batch
+            normalisation asks of one row; the rows are others in every epoch.
+        schedule: a function of the fraction of the training done, 0 to 1, that multiplies every learning rate by a
+            number that is not negative.
         patience: stop when the validation bound (the training bound where there are no validation data) has not
-            risen for this many epochs, and keep the best weights.
+            risen for this many epochs, and keep the best weights. While a weight of the objective follows a schedule,
+            bounds of different epochs are not those of one objective: only epochs are counted, and can be the best,
+            from the one on in which every such schedule stands at its end value. ``schedule``, of the learning rate,
+            changes no objective and delays nothing.
         alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default jointly.
         engine: "compiled" records the step once and makes it native code, which takes some seconds and is then several
             times faster for small networks; "eager" runs the programs at every step; "pyro" is ``pyro.infer.SVI``,
@@ -61,6 +70,7 @@ class SVI(Inference):
     epochs: int | None = None
     steps: int | None = None
     batch_size: int = 128
+    drop_last: bool = False
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     learning_rate: float = 1e-3
     schedule: Callable[[float], float] | None = None
@@ -83,14 +93,11 @@ class SVI(Inference):
             if getattr(self, name) is not None:
                 setattr(self, name, whole(name, getattr(self, name)))
         self.learning_rate = number("learning_rate", self.learning_rate, least=0.0, above=True)
-        for name in ("optimizer", "schedule"):
-            if not callable(getattr(self, name)) and not (name == "schedule" and self.schedule is None):
-                wanted = (
-                    "(parameters, lr=) -> torch.optim.Optimizer"
-                    if name == "optimizer"
-                    else "of the fraction done"
-                )
-                raise DeclarationError(f"{name} must be a function {wanted}; got {getattr(self, name)!r}")
+        if not isinstance(self.drop_last, bool):
+            raise DeclarationError(f"drop_last must be True or False; got {self.drop_last!r}")
+        check_optimizer(self.optimizer)
+        if self.schedule is not None and not callable(self.schedule):
+            raise DeclarationError(f"schedule must be a function of the fraction done; got {self.schedule!r}")
         self._check_engine()
 
     def _check_engine(self) -> None:
@@ -106,6 +113,12 @@ class SVI(Inference):
         self.chosen_engine = "pyro" if whole_steps else self.engine
         if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
+
+    def budget(self, rows: int) -> tuple[int, int, int]:
+        """Rows of a batch, steps of an epoch, and steps of the whole fit, where there are so many rows."""
+        size = min(self.batch_size, rows)
+        per_epoch = rows // size if self.drop_last else ceil(rows / size)
+        return size, per_epoch, self.steps or (self.epochs or 0) * per_epoch
 
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""

@@ -19,6 +19,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.run import Run
+from pyro_lfm.schedules import value_at
 from pyro_lfm.shapes import number, whole
 from pyro_lfm.summation import Plan, SumOut, plan
 
@@ -59,6 +60,9 @@ class Objective(PyroELBO, ABC):
         enumerate: "auto" sums discrete latents out where it can; "never" draws them.
     """
 
+    # What it remembers of the last step is no part of what it is.
+    not_identity = ("last",)
+
     def __init__(self, particles: int, enumerate: Literal["auto", "never"]):
         particles = whole("particles", particles)
         if enumerate not in ("auto", "never"):
@@ -96,7 +100,7 @@ class Objective(PyroELBO, ABC):
         schedules = {name: value for name, value in self.weights.items() if callable(value)}
         if not schedules:
             return self
-        return self.weighted({n: number(n, value(fraction), least=0.0) for n, value in schedules.items()})
+        return self.weighted({n: value_at(n, schedule, fraction) for n, schedule in schedules.items()})
 
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers of programs and of the last step belongs to this process.

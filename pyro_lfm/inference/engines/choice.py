@@ -33,19 +33,22 @@ def saving(setup: Setup, batch_size: int) -> float:
     return HANDLERS + FUSED * 6 * weights * batch_size / OPERATIONS
 
 
-def choose(name: str, setup: Setup, total_steps: int, batch_size: int) -> Engine:
+def choose(
+    name: str, setup: Setup, total_steps: int, batch_size: int, drop_last: bool = False
+) -> Engine:
     """The engine of a fit.
 
     Args:
         name: "auto", "compiled", "eager" or "pyro".
         total_steps: how many steps are to be done at most.
-        batch_size: rows of all batches but the last of an epoch.
+        batch_size: rows of all batches but the last of an epoch, which is left out with ``drop_last``.
     """
     if name == "pyro":
         return Pyro(setup)
     if name == "eager":
         return Eager(setup)
     full, rest = divmod(setup.total, batch_size)
+    rest = 0 if drop_last else rest
     epochs, further = divmod(total_steps, full + (rest > 0))
     # How many steps there are of each size.
     steps = {batch_size: epochs * full + min(further, full)}

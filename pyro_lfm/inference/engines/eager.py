@@ -9,6 +9,7 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, told, trainable
+from pyro_lfm.inference.optimizer_states import names_of, states, take_up
 from pyro_lfm.inference.row_adam import RowAdam
 from pyro_lfm.runtime import uncached_autocast
 
@@ -85,11 +86,11 @@ class Eager(Engine):
                 group["lr"] = start * rate
 
     def state(self) -> dict[str, Any]:
-        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        return states(self.optimizers, names_of(self.setup.programs))
 
     def load(self, state: dict[str, Any]) -> None:
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        take_up(self.optimizers, names_of(self.setup.programs), state)
+        for optimizer in self.optimizers:
             for parameter, held in optimizer.state.items():
                 held.update({n: laid_out_as(v, parameter) for n, v in held.items() if n != "step"})
         self._rate = float("nan")  # theirs is that of the moment at which they were saved

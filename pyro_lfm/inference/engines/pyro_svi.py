@@ -11,6 +11,7 @@ import torch
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, told, trainable
+from pyro_lfm.inference.optimizer_states import names_of, states, take_up
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
 
@@ -46,9 +47,7 @@ class Pyro(Engine):
         inner = self.optimizer.optim_objs
         for parameter in self.parameters.values():
             if parameter.requires_grad and parameter not in inner:
-                # Made here as PyroOptim would on the first gradient, so that the first step has its rate too.
-                inner[parameter] = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
-                self.optimizer.grad_clip[parameter] = None
+                self._make(parameter)  # now, so that the first step has its rate too
             for group in inner[parameter].param_groups if parameter in inner else ():
                 group["lr"] = self._rates[id(parameter)] * rate
         loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
@@ -59,14 +58,19 @@ class Pyro(Engine):
     def state(self) -> dict[str, Any]:
         # By the names in the programs: those in the store belong to this instance alone.
         inner = self.optimizer.optim_objs
-        return {"optimizers": {n: inner[p].state_dict() for n, p in self.parameters.items() if p in inner}}
+        made = [inner[p] for p in self.parameters.values() if p in inner]
+        return states(made, names_of(self.setup.programs))
 
     def load(self, state: dict[str, Any]) -> None:
-        for name, saved in state["optimizers"].items():
-            parameter = self.parameters[name]
-            made = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
-            made.load_state_dict(saved)
-            self.optimizer.optim_objs[parameter], self.optimizer.grad_clip[parameter] = made, None
+        for parameter in self.parameters.values():
+            if parameter.requires_grad:
+                self._make(parameter)
+        take_up([*self.optimizer.optim_objs.values()], names_of(self.setup.programs), state)
+
+    def _make(self, parameter: torch.nn.Parameter) -> None:
+        """The optimizer of a parameter, as PyroOptim would make it on the first gradient."""
+        made = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
+        self.optimizer.optim_objs[parameter], self.optimizer.grad_clip[parameter] = made, None
 
     def close(self) -> None:
         store = pyro.get_param_store()

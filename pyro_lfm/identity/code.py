@@ -22,11 +22,14 @@ _OF_MODULES = frozenset(vars(nn.Module()))
 def is_library(value: type | FunctionType) -> bool:
     """Whether a class or a function is of an installed package, known by its name, not written by the user."""
     name = value.__module__ if isinstance(value, type) else value.__globals__.get("__name__")
-    if (
-        name == "__main__"
-        or not isinstance(name, str)
-        or (name == "builtins" and isinstance(value, FunctionType))
-    ):
+    if name == "builtins" and isinstance(value, FunctionType):
+        return False
+    return is_library_module(name)
+
+
+def is_library_module(name: Any) -> bool:
+    """Whether a module of this name is of an installed package or of Python itself."""
+    if name == "__main__" or not isinstance(name, str):
         return False
     top = name.partition(".")[0]
     file = getattr(sys.modules.get(name), "__file__", None) or ""
