@@ -41,6 +41,10 @@ class Table:
         """Whether some rows are items of a torch ``Dataset``, which may cost much to read, or be others every time."""
         return any(source.by_item for source in self._sources)
 
+    @property
+    def is_absent(self) -> bool:
+        return any(source.is_absent for source in self._sources)
+
     def absent(self) -> "Table":
         """What is known of the rows, without the rows: to fetch some is an error that says so."""
         table = copy.copy(self)

@@ -36,6 +36,10 @@ class Source:
         """What is known of the rows, without the rows."""
         return Source(self.length, self.shapes, _Absent(tuple(self.shapes)))
 
+    @property
+    def is_absent(self) -> bool:
+        return isinstance(self.rows, _Absent)
+
 
 @dataclass(frozen=True)
 class _Absent:

@@ -24,6 +24,7 @@ from pyro_lfm.distributions.sources import (
 )
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors.findable import findable
 from pyro_lfm.factors.words import source_words
 from pyro_lfm.variables import Code, Variable
 
@@ -293,6 +294,17 @@ class Factor(nn.Module):
         """A factor of its own from this declaration; networks given as modules stay the very same."""
         kept = {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)}
         return copy.deepcopy(self, kept)  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        sources, trunk = self._declared
+        kept = {name: findable(source) for name, source in sources.items()}, findable(trunk)
+        return {**self.__dict__, "_declared": kept}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Factor:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def describe(self) -> str:
         """The law in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""

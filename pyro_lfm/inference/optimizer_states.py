@@ -23,9 +23,16 @@ def names_of(programs: Sequence[Program]) -> dict[int, str]:
     return found
 
 
-def states(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]) -> dict[str, Any]:
-    """What is kept of some optimizers."""
+def states(
+    optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str], gradients: str
+) -> dict[str, Any]:
+    """What is kept of some optimizers.
+
+    Args:
+        gradients: of what the gradients are that they see, in words. Moments of others are of other size.
+    """
     return {
+        "gradients": gradients,
         "optimizers": [
             {"names": _moved(optimizer, names), "state": optimizer.state_dict()} for optimizer in optimizers
         ]
@@ -33,13 +40,22 @@ def states(optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]
 
 
 def take_up(
-    optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str], saved: Mapping[str, Any]
+    optimizers: Sequence[torch.optim.Optimizer],
+    names: Mapping[int, str],
+    gradients: str,
+    saved: Mapping[str, Any],
 ) -> None:
-    """Gives optimizers the states that were kept, of the same ones or of others that move the same parameters.
+    """Gives optimizers the states that were kept, of the same parameters, in whatever order they stand.
 
     Raises:
-        CheckpointError: a state that is no parameter's own, or of another kind of optimizer.
+        CheckpointError: the states are those of other gradients.
     """
+    if saved["gradients"] != gradients:
+        raise CheckpointError(
+            f"the fit that the checkpoint keeps was begun by an engine whose optimizers see {saved['gradients']}; those of this "
+            f"engine see {gradients}, so that their moments differ in size: go on with the engine with which it was begun"
+            ' ("auto", "compiled" and "eager" can take each other\'s place, "pyro" cannot)'
+        )
     kept = saved["optimizers"]
     if [entry["names"] for entry in kept] == [_moved(optimizer, names) for optimizer in optimizers]:
         for optimizer, entry in zip(optimizers, kept, strict=True):
@@ -54,7 +70,6 @@ def take_up(
                 continue
             state, options = by_name[name]
             if state:
-                _check_kind(optimizer, name, options, here)
                 here["state"][k] = state
         for group in here["param_groups"]:
             options = next((by_name[moved[k]][1] for k in group["params"] if moved[k] in by_name), {})
@@ -74,15 +89,3 @@ def _by_name(entry: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[s
         for group in state["param_groups"]
         for k in group["params"]
     }
-
-
-def _check_kind(
-    optimizer: torch.optim.Optimizer, name: str, options: Mapping[str, Any], here: Mapping[str, Any]
-) -> None:
-    """The state is one of this kind of optimizer: its groups have the same options."""
-    group = here["param_groups"][0]
-    if options.keys() - _OWN - {"initial_lr"} != group.keys() - _OWN - {"initial_lr"}:
-        raise CheckpointError(
-            f"the checkpoint's engine moved {name} by another optimizer than {type(optimizer).__name__}, as engines do with "
-            "PerRow tables: go on with the engine with which the fit was begun"
-        )

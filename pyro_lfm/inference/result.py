@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -10,11 +11,13 @@ from pyro import poutine
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.form import Blocks
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.imputation import Imputation, impute
+from pyro_lfm.inference.picklable import check_picklable
 from pyro_lfm.inference.reconstruction import reconstruct
 from pyro_lfm.inference.refinement import refine
 from pyro_lfm.inference.rows import fit_rows
@@ -38,6 +41,12 @@ class Fit:
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
             validation data), all in nats per row, and seconds; for others see ``EM``.
+        keep_rows: whether a pickle of it holds the rows that were fitted. By default it does not: data= must then be given.
+
+    It keeps the rows that were fitted where they are, and no copy: when they have been changed, what needs them is a
+    DataError (see ``pyro_lfm.data.digests.RowsSeen`` for how much of large data is looked at). It can be copied, pickled and
+    stored by joblib where the classes and functions that the user wrote for model and guide stand at the top of a module.
+    Schedules and callbacks are no part of it. A copy (``copy.deepcopy``) looks at the same rows.
     """
 
     # Of which seconds are a part, others every time.
@@ -46,7 +55,42 @@ class Fit:
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
         self.model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []
-        self._table, self._objective = table, objective
+        self.keep_rows = False
+        self._rows, self._objective = table, objective
+        self._seen = RowsSeen(table)
+
+    @property
+    def _table(self) -> Table:
+        """The rows that were fitted, as long as they are still those."""
+        if not self._seen.are_those_of(self._rows):
+            raise DataError(
+                f"the rows of {', '.join(self._rows.names)} were changed after they were fitted, and a fit keeps no copy of "
+                "them: give data=, or fit a copy of the rows, such as X.copy()"
+            )
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        objective = self._objective
+        state = {
+            **self.__dict__,
+            "_rows": self._rows if self.keep_rows else self._rows.absent(),
+            # Schedules are over, and often functions without a name.
+            "_objective": objective.at_end() if isinstance(objective, Objective) else objective,
+        }
+        check_picklable(state)
+        return state
+
+    def __copy__(self) -> Fit:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        memo[id(self._rows)] = self._rows
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def posterior(self, data: Any = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.

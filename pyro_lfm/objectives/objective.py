@@ -102,9 +102,17 @@ class Objective(PyroELBO, ABC):
             return self
         return self.weighted({n: value_at(n, schedule, fraction) for n, schedule in schedules.items()})
 
+    def at_end(self) -> Objective:
+        """A copy of this objective at the end of the training, without any schedule: what a fit keeps."""
+        return copy.copy(self.at(1.0))
+
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers of programs and of the last step belongs to this process.
-        return {**self.__dict__, "_plans": WeakKeyDictionary(), "last": None}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_plans", "last")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._plans, self.last = WeakKeyDictionary(), None
 
     # The bound ----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -260,6 +261,13 @@ class Penalised(Objective):
         now: Any = super().weighted({})
         now._weights = {name: weights.get(name, value) for name, value in self._weights.items()}
         now.objective = self.objective.weighted({n: w for n, w in weights.items() if n not in self._weights})
+        return now
+
+    def at_end(self) -> Penalised:
+        now: Any = super().at_end()
+        now.penalties = {name: copy.copy(penalty) for name, penalty in self.penalties.items()}
+        for name, penalty in now.penalties.items():
+            penalty.weight = now._weights[f"{name}.weight"]
         return now
 
     def plan(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Plan:

@@ -16,6 +16,9 @@ from pyro_lfm.runtime import uncached_autocast
 # Those that have one kernel for the whole step; the numbers are the same but for rounding.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 
+# What its optimizers see.
+_GRADIENTS = "gradients of the loss per row"
+
 
 class Eager(Engine):
     """Runs the programs at every step."""
@@ -86,10 +89,10 @@ class Eager(Engine):
                 group["lr"] = start * rate
 
     def state(self) -> dict[str, Any]:
-        return states(self.optimizers, names_of(self.setup.programs))
+        return states(self.optimizers, names_of(self.setup.programs), _GRADIENTS)
 
     def load(self, state: dict[str, Any]) -> None:
-        take_up(self.optimizers, names_of(self.setup.programs), state)
+        take_up(self.optimizers, names_of(self.setup.programs), _GRADIENTS, state)
         for optimizer in self.optimizers:
             for parameter, held in optimizer.state.items():
                 held.update({n: laid_out_as(v, parameter) for n, v in held.items() if n != "step"})

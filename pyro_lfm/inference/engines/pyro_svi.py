@@ -15,6 +15,9 @@ from pyro_lfm.inference.optimizer_states import names_of, states, take_up
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
 
+# What its optimizers see.
+_GRADIENTS = "gradients of the loss of all rows"
+
 
 class Pyro(Engine):
     """Hands every step to Pyro."""
@@ -59,13 +62,13 @@ class Pyro(Engine):
         # By the names in the programs: those in the store belong to this instance alone.
         inner = self.optimizer.optim_objs
         made = [inner[p] for p in self.parameters.values() if p in inner]
-        return states(made, names_of(self.setup.programs))
+        return states(made, names_of(self.setup.programs), _GRADIENTS)
 
     def load(self, state: dict[str, Any]) -> None:
         for parameter in self.parameters.values():
             if parameter.requires_grad:
                 self._make(parameter)
-        take_up([*self.optimizer.optim_objs.values()], names_of(self.setup.programs), state)
+        take_up([*self.optimizer.optim_objs.values()], names_of(self.setup.programs), _GRADIENTS, state)
 
     def _make(self, parameter: torch.nn.Parameter) -> None:
         """The optimizer of a parameter, as PyroOptim would make it on the first gradient."""

@@ -1,0 +1,197 @@
+"""A fit that is interrupted and taken up again is, bit for bit, the fit that was not: 3 epochs and 3 more are 6."""
+
+import cases
+import numpy as np
+import pyro
+import pytest
+import torch
+from torch import nn
+
+import pyro_lfm as lfm
+
+ROWS = 30
+
+
+def plain(family="gaussian-full"):
+    model = cases.plain()
+    return model, cases.guide_for(model, cases.GUIDES[family])
+
+
+def vamp():
+    model = lfm.Model(z=lfm.VampPrior(2, components=3), x=lfm.Gaussian(cases.D, mean=lfm.MLP(5)))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+def shared():
+    model = lfm.Model(
+        z=lfm.StandardNormal(2),
+        x=lfm.Gaussian(cases.D, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma())),
+    )
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+def batch_norm():
+    def network(inputs, outputs):
+        return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, outputs))
+
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(cases.D, mean=network))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=network))
+
+
+def labels():
+    model = lfm.Model(c=lfm.Categorical(3), x=lfm.Gaussian(cases.D, mean=lfm.MLP(5), given="c"))
+    return model, lfm.Guide(model, c=lfm.Categorical(logits=lfm.MLP(5)))
+
+
+class Program(lfm.PyroModel):
+    """A model by hand with a parameter by ``pyro.param``."""
+
+    def forward(self, batch):
+        weight = pyro.param("weight", torch.ones(2, cases.D))
+        with batch.plate():
+            z = pyro.sample("z", pyro.distributions.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", pyro.distributions.Normal(z @ weight, 1.0).to_event(1), obs=batch["x"])
+
+
+def by_hand():
+    model = Program()
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+class Averaged(lfm.ELBO):
+    """An objective that remembers: it takes off what the bound was on average."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = {"average": 0.0}
+
+    def state_dict(self):
+        return dict(self.memory)
+
+    def load_state_dict(self, state):
+        self.memory = dict(state)
+
+    def estimate(self, run):
+        from dataclasses import replace
+
+        bound = super().estimate(run)
+        average = self.memory["average"] = 0.9 * self.memory["average"] + 0.1 * float(bound.per_row.mean())
+        return replace(bound, objective=bound.objective * (1.0 + 0.01 * average))
+
+
+def frozen():
+    model, guide = plain()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model, guide
+
+
+def decay(done):
+    return np.float32(1.0 - 0.5 * done)
+
+
+CASES = {
+    "plain": (plain, {}),
+    "validation": (plain, {"validation": True}),
+    "rows of their own, validated": (lambda: plain("per-row"), {"validation": True}),
+    "rows of their own, patience": (lambda: plain("per-row"), {"validation": True, "patience": 2}),
+    "patience": (plain, {"patience": 2, "learning_rate": 0.1}),
+    "alternate": (plain, {"alternate": 2}),
+    "schedule": (plain, {"schedule": decay}),
+    "weights": (plain, {"objective": lfm.ELBO(kl_weight=lfm.schedules.linear())}),
+    "clipped": (plain, {"optimizer": lfm.clipped(torch.optim.Adam, 0.5)}),
+    "RAdam": (plain, {"optimizer": torch.optim.RAdam}),
+    "NAdam": (plain, {"optimizer": torch.optim.NAdam}),
+    "Adafactor": (plain, {"optimizer": torch.optim.Adafactor}),
+    "AMSGrad": (plain, {"optimizer": lambda p, lr: torch.optim.Adam(p, lr=lr, amsgrad=True)}),
+    "momentum": (plain, {"optimizer": lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)}),
+    "drop_last": (plain, {"drop_last": True}),
+    "steps": (plain, {"steps": True}),
+    "vamp": (vamp, {}),
+    "shared": (shared, {}),
+    "batch norm": (batch_norm, {"drop_last": True}),
+    "labels": (labels, {}),
+    "score functions": (labels, {"objective": lfm.ELBO(particles=3, enumerate="never")}),
+    "by hand": (by_hand, {}),
+    "wake-sleep": (plain, {"objective": lfm.ReweightedWakeSleep(3)}),
+    "penalised": (plain, {"objective": lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(2.0))}),
+    "memory": (plain, {"objective": Averaged}),
+    "frozen": (frozen, {}),
+    "pyro": (plain, {"engine": "pyro"}),
+    "pyro, shared": (shared, {"engine": "pyro"}),
+    "pyro, rows": (lambda: plain("per-row"), {"engine": "pyro"}),
+    "Trace_ELBO": (plain, {"objective": pyro.infer.Trace_ELBO(num_particles=2), "engine": "pyro"}),
+}
+
+
+def run(make, path, epochs=6, stop=None, validation=False, steps=False, callbacks=(), **options):
+    torch.manual_seed(0)
+    model, guide = make()
+    data = cases.rows_of(model, ROWS + 9)["x"]
+    if isinstance(options.get("objective"), type):
+        options["objective"] = options["objective"]()
+    length = {"steps": 4 * epochs} if steps else {"epochs": epochs}
+    svi = lfm.SVI(guide, batch_size=8, **{"engine": "eager", **length, **options})
+    last = [lambda record, fit: record["epoch"] == stop] if stop else []
+    done = lfm.fit(
+        model,
+        data[:ROWS],
+        svi,
+        validation=data[ROWS:] if validation else None,
+        seed=1,
+        callbacks=[*callbacks, *last],
+        checkpoint=path,
+        progress=False,
+    )
+    state = {**model.state_dict(prefix="model."), **guide.state_dict(prefix="guide.")}
+    records = [{k: v for k, v in record.items() if k != "seconds"} for record in done.history]
+    return {name: value.clone() for name, value in state.items()}, repr(records)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_three_epochs_and_three_more_are_six(tmp_path, name):
+    make, options = CASES[name]
+    whole, history = run(make, None, **options)
+    scheduled = {"schedule", "objective"} & options.keys()
+    # Longer than before where that is the same fit; else interrupted.
+    first = {"stop": 3} if scheduled else {"epochs": 3}
+    run(make, tmp_path / "state", **first, **options)
+    resumed, again = run(make, tmp_path / "state", **options)
+    assert again == history
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+@pytest.mark.parametrize(("first", "then"), [("eager", "auto"), ("auto", "eager")])
+def test_a_fit_goes_on_under_another_engine(tmp_path, first, then):
+    whole, _ = run(plain, None)
+    run(plain, tmp_path / "state", epochs=3, engine=first)
+    resumed, _ = run(plain, tmp_path / "state", engine=then)
+    assert all(torch.allclose(whole[name], resumed[name], atol=1e-6) for name in whole)
+
+
+@pytest.mark.parametrize(("first", "then"), [("eager", "pyro"), ("pyro", "eager"), ("pyro", "auto")])
+@pytest.mark.parametrize("guide", ["gaussian-full", "per-row"])
+def test_what_engines_cannot_take_over_from_each_other_is_refused(tmp_path, first, then, guide):
+    """Pyro's moments are those of the loss of all rows, N² times as large: taken over, they would be wrong in silence."""
+    run(lambda: plain(guide), tmp_path / "state", epochs=1, engine=first)
+    with pytest.raises(lfm.CheckpointError, match="go on with the engine"):
+        run(lambda: plain(guide), tmp_path / "state", epochs=2, engine=then)
+    run(lambda: plain(guide), tmp_path / "state", epochs=2, engine=first)
+
+
+def test_a_fit_that_patience_ended_goes_on_with_more_of_it(tmp_path):
+    options = {"learning_rate": 0.3, "validation": True}
+    whole, history = run(plain, None, epochs=20, patience=4, **options)
+    run(plain, tmp_path / "state", epochs=20, patience=1, **options)
+    resumed, again = run(plain, tmp_path / "state", epochs=20, patience=4, **options)
+    assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_an_objective_whose_state_is_not_kept_is_refused_at_the_first_epoch(tmp_path):
+    class Forgetful(Averaged):
+        state_dict = load_state_dict = None
+
+    with pytest.raises(lfm.DeclarationError, match=r"objective.memory.average.*state_dict"):
+        run(plain, tmp_path / "state", objective=Forgetful)
+    assert not (tmp_path / "state").exists()
+    run(plain, None, epochs=1, objective=Forgetful)
