@@ -88,6 +88,9 @@ class Runner:
         options = dict(self.options)
         if self.folder is not None and isinstance(inference, SVI):
             options["checkpoint"] = self.folder.checkpoint(name, seed, made_of)
+        if self.folder is not None and options["callbacks"]:
+            # What they add to a record is looked at before the fit has gone on for long.
+            options["callbacks"] = [*options["callbacks"], _check_record]
         if options["progress"]:
             tqdm.write(f"{name}, seed {seed}", file=sys.stderr)
         try:
@@ -161,6 +164,10 @@ class Runner:
             note if set(by) == measured else f"{', '.join(w for w in ways if w in by)}: {note}"
             for note, by in said.items()
         ]
+
+
+def _check_record(record: dict[str, Any], done: Fit) -> None:
+    plain(record, "the record of an epoch")
 
 
 def digests_of(model: AnyModel, **given: Any) -> dict[str, str]:

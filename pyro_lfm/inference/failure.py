@@ -100,13 +100,18 @@ def raised(scene: Scene, error: Exception) -> TrainingError:
     """Of an exception: a distribution that refuses its parameters, or anything that a network raises."""
     kind, module, place = _where(scene, error)
     factor = _factor_of(kind) if kind else None
-    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    # Pyro appends the shapes of the trace so far.
+    words = str(error).partition("Trace Shapes:")[0].strip().splitlines()
+    first = words[0] if words else ""
     if _is_refusal(error):
         happened = f"a distribution refuses its parameters ({first})"
-        return scene.error(happened, _of_refusal(scene, error, factor), factor, scene.broken_parameter(), place)
+        remedies = _of_refusal(scene, error, factor)
+        return scene.error(happened, remedies, factor, scene.broken_parameter(), place)
     whose = f"{module} raised " if module else ""
     happened = f"{whose}{type(error).__name__}{': ' * bool(first)}{first}"
-    return scene.error(happened, _of_raised(scene, error), factor, None, place)
+    worded = scene.error(happened, _of_raised(scene, error), factor, None, place)
+    worded.__cause__ = error
+    return worded
 
 
 # Where -------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ from pyro_lfm.schedules import value_at
 _SHOW_EVERY = 0.1
 # How far a weight may be from its end, relative to its largest value, to have reached it.
 _REACHED = 1e-3
+# Moments at which a schedule is asked beforehand, less one.
+_PROBES = 20
 
 
 class Loop:
@@ -79,6 +81,7 @@ class Loop:
         if resuming:
             resuming.restore()
         svi = self.svi
+        self._probe()
         optimizer = maker(svi.optimizer)
         setup = Setup(
             self.model,
@@ -170,6 +173,13 @@ class Loop:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part
 
+    def _probe(self) -> None:
+        """Asks every schedule for some moments of the training, before anything is trained."""
+        rate = {"schedule": self.svi.schedule} if self.svi.schedule else {}
+        for name, schedule in {**rate, **self.scheduled}.items():
+            for moment in range(_PROBES + 1):
+                value_at(name, schedule, moment / _PROBES)
+
     def _fraction(self, step: int) -> float:
         return step / max(1, self.total_steps - 1)
 
@@ -186,10 +196,11 @@ class Loop:
             near = _REACHED * max(map(abs, values))
             apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
             first = max(first, apart[-1] + 2 if apart else 1)
-        if first > epochs:
+        if first > 1 and first + self.svi.patience > epochs:
             warnings.warn(
-                f"patience counts once {', '.join(self.scheduled)} has reached its end value, which it never does before the "
-                "training ends: let the schedule end sooner, as lfm.schedules.linear(until=0.5) does",
+                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached its "
+                f"end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
+                "lfm.schedules.linear(until=0.5) does",
                 ScheduleWarning,
                 stacklevel=2,
             )
@@ -207,7 +218,8 @@ class Loop:
         scene = Scene(self.model, self.guide, self.batch(self.table, index.cpu()), self.epoch, good)
         if isinstance(error, NotFinite):
             raise not_finite(scene, error.parameter) from None
-        raise raised(scene, error) from error
+        worded = raised(scene, error)
+        raise worded from worded.__cause__
 
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
@@ -224,7 +236,8 @@ class Loop:
             raise
         except Exception as error:  # whatever a program may raise
             scene = Scene(self.model, self.guide, batch, self.epoch, good, "the validation after epoch")
-            raise raised(scene, error) from error
+            worded = raised(scene, error)
+            raise worded from worded.__cause__
         return total / len(self.validation)
 
     def _validate_tables(self, stream: Stream) -> float:
