@@ -109,7 +109,9 @@ def write(path: Path, state: Mapping[str, Any], what: str) -> None:
         torch.save(made, beside)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{what} cannot be written to {path}: {error}; what was there before stays") from error
+        raise DataError(
+            f"{what} cannot be written to {path}: {error}; what was there before stays"
+        ) from error
     finally:
         if beside.exists():
             beside.unlink()

@@ -19,7 +19,8 @@ def declared(scale=0.5, activation="relu", min_scale=0.1, latents=2):
     torch.manual_seed(0)
     covariance = lfm.Isotropic(lfm.Fixed(scale), min_scale=min_scale)
     model = lfm.Model(
-        z=lfm.StandardNormal(latents), x=lfm.Gaussian(4, mean=lfm.MLP(5, activation=activation), covariance=covariance)
+        z=lfm.StandardNormal(latents),
+        x=lfm.Gaussian(4, mean=lfm.MLP(5, activation=activation), covariance=covariance),
     )
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
 
@@ -97,14 +98,20 @@ def changed(rows, value):
         ({"schedule": scaled(1.0)}, "schedule was None"),
         ({"patience": 3}, "patience was not there, now it is 3 .*best weights"),
         ({"epochs": 1}, "longer fit: it has done 2 epochs"),
-        ({"optimizer": torch.optim.SGD}, "optimizer was torch.optim.adam.Adam, now it is torch.optim.sgd.SGD"),
+        (
+            {"optimizer": torch.optim.SGD},
+            "optimizer was torch.optim.adam.Adam, now it is torch.optim.sgd.SGD",
+        ),
         ({"optimizer": partial(torch.optim.Adam, betas=(0.8, 0.9))}, "optimizer was"),
         ({"optimizer": lfm.clipped(torch.optim.Adam, 1.0)}, "optimizer was"),
         ({"objective": lfm.ELBO(particles=2)}, "objective.num_particles was 1, now it is 2"),
         ({"objective": lfm.ELBO(kl_weight=0.5)}, "objective.kl_weight was 1.0, now it is 0.5"),
         ({"objective": lfm.ELBO(free_bits=0.5)}, "objective.free_bits"),
         ({"objective": lfm.ELBO(gradient="sticking-the-landing")}, "objective.gradient"),
-        ({"objective": lfm.ImportanceWeightedELBO(1)}, "objective was ELBO, now it is ImportanceWeightedELBO"),
+        (
+            {"objective": lfm.ImportanceWeightedELBO(1)},
+            "objective was ELBO, now it is ImportanceWeightedELBO",
+        ),
         ({"objective": lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(2.0))}, "objective was ELBO"),
         ({"make": partial(declared, scale=0.6)}, "model.factors.x.parts.covariance.value was"),
         ({"make": partial(declared, activation="tanh")}, "model.factors.x.*was ReLU, now it is Tanh"),
@@ -187,7 +194,10 @@ def test_what_may_change_may_change(tmp_path):
     path = tmp_path / "state"
     run(path, seed=None)
     calls = []
-    assert len(run(path, epochs=3, seed=None, data=X.numpy(), callbacks=[lambda r, f: calls.append(r)]).history) == 3
+    assert (
+        len(run(path, epochs=3, seed=None, data=X.numpy(), callbacks=[lambda r, f: calls.append(r)]).history)
+        == 3
+    )
     assert len(calls) == 1
     assert len(run(path, epochs=4, seed=None, engine="auto").history) == 4
     assert len(run(path, epochs=None, steps=15, seed=None, data={"x": X.double()}).history) == 5
@@ -261,7 +271,15 @@ def test_whatever_a_callback_adds_is_read_back_plain(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), lambda: 1, np.array([object()]), np.datetime64("2020-01-01"), nn.Linear(1, 1), {(): {1: object}}]
+    "value",
+    [
+        object(),
+        lambda: 1,
+        np.array([object()]),
+        np.datetime64("2020-01-01"),
+        nn.Linear(1, 1),
+        {(): {1: object}},
+    ],
 )
 def test_what_cannot_be_kept_is_refused_and_the_last_good_file_stays(tmp_path, value):
     run(tmp_path / "state", epochs=1)

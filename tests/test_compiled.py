@@ -362,7 +362,7 @@ def test_what_a_law_refuses_is_refused_by_a_compiled_step_in_the_same_words(repl
         model = Negative()
         guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
         svi = lfm.SVI(guide, epochs=50, batch_size=5, learning_rate=0.02, engine=engine)
-        with pytest.raises(lfm.TrainingError, match="a law refuses its parameters") as caught:
+        with pytest.raises(lfm.TrainingError, match="a distribution refuses its parameters") as caught:
             lfm.fit(model, torch.zeros(20, 2), svi, seed=0, progress=False)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]

@@ -25,7 +25,9 @@ def vamp():
 def shared():
     model = lfm.Model(
         z=lfm.StandardNormal(2),
-        x=lfm.Gaussian(cases.D, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma())),
+        x=lfm.Gaussian(
+            cases.D, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma())
+        ),
     )
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
 

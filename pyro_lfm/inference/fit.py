@@ -71,7 +71,9 @@ def fit(
     # An inference has programs of its own: the guide.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with training(programs):
-        return inference.run(_task(model, data, inference, validation, seed, callbacks, progress, place, keep))
+        return inference.run(
+            _task(model, data, inference, validation, seed, callbacks, progress, place, keep)
+        )
 
 
 def _task(

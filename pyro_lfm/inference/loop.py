@@ -135,7 +135,9 @@ class Loop:
                 with engine.session():
                     shown = time.perf_counter()
                     for index, values in batches:
-                        results.append(engine.step(values, index, *(self.constant or self._moment(self.step))))
+                        results.append(
+                            engine.step(values, index, *(self.constant or self._moment(self.step)))
+                        )
                         sizes.append(len(index))
                         self.step += 1
                         if time.perf_counter() - shown > _SHOW_EVERY:

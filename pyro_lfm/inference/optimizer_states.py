@@ -35,7 +35,7 @@ def states(
         "gradients": gradients,
         "optimizers": [
             {"names": _moved(optimizer, names), "state": optimizer.state_dict()} for optimizer in optimizers
-        ]
+        ],
     }
 
 

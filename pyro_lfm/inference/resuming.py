@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.checkpoint import Checkpoint, Journal, stateful
@@ -34,6 +36,7 @@ class Resuming:
             "validation": None if loop.validation is None else of_rows(loop.validation),
             "seed": loop.seed,
             "batch_size": loop.batch_size,
+            "autocast": torch.is_autocast_enabled(loop.model.device.type),
             **options,
             "version": library_version(),
         }

@@ -17,8 +17,7 @@ class Snapshot:
     def __init__(self, *programs: Program):
         self.programs = programs
         self.states = [
-            {name: _copy(value) for name, value in program.state_dict().items()}
-            for program in programs
+            {name: _copy(value) for name, value in program.state_dict().items()} for program in programs
         ]
 
     def restore(self) -> None:

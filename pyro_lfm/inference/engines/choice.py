@@ -33,9 +33,7 @@ def saving(setup: Setup, batch_size: int) -> float:
     return HANDLERS + FUSED * 6 * weights * batch_size / OPERATIONS
 
 
-def choose(
-    name: str, setup: Setup, total_steps: int, batch_size: int, drop_last: bool = False
-) -> Engine:
+def choose(name: str, setup: Setup, total_steps: int, batch_size: int, drop_last: bool = False) -> Engine:
     """The engine of a fit.
 
     Args:
