@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -17,8 +15,9 @@ from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.networks import floating
+from pyro_lfm.probes import probing
 from pyro_lfm.pyro_modules import LocalParams, adopt
-from pyro_lfm.runtime import Stream, in_isolation, isolated
+from pyro_lfm.runtime import in_isolation, isolated
 
 _NUMBERS = itertools.count()
 # What a batch, a plate or a keyword is called, and what nn.ModuleDict, which holds the factors, has of its own.
@@ -27,17 +26,12 @@ RESERVED = frozenset(
 )
 
 
-@contextmanager
-def evaluating(*programs: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, running statistics held) for a while, whatever the mode was before."""
-    modes = [(module, module.training) for program in programs for module in program.modules()]
-    try:
-        for program in programs:
-            program.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def view(module: Any, **parts: nn.Module) -> Any:
+    """A module with the very same parameters, buffers and parts as another, but for the parts that are named."""
+    twin = object.__new__(type(module))
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__["_modules"] = {**module._modules, **parts}
+    return twin
 
 
 def _forget(name: str) -> None:
@@ -143,12 +137,8 @@ class HandWritten(Program):
         super().settle(batch)
         if not self._settled:
             self._settled = True
-            with (
-                isolated(Stream(0, self.device), self.device),
-                torch.no_grad(),
-                evaluating(self),
-                pyro.poutine.block(),
-            ):
+            device = self.device
+            with isolated(device=device), probing(self, device=device), pyro.poutine.block():
                 self(batch)
 
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:

@@ -60,7 +60,7 @@ class Factor(nn.Module):
 
     # Where a parameter must lie; the reals where it is not named.
     constraints: Mapping[str, Any] = {}
-    # Whether it is a prior made of the guide's law of the same latent, which it is handed by ``meet``.
+    # Whether it is a prior made of the guide's distribution of the same latent: see ``PriorOfGuide``.
     reads_guide = False
     # Whether a guide multiplies it with the model's prior of the same latent.
     times_prior = False

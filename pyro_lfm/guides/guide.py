@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from copy import copy
-from functools import partial
 from typing import Any
 
 import pyro
@@ -20,14 +20,15 @@ from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, undrawn
+from pyro_lfm.factors import Encoder, Factor, Factors, undrawn
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide, PyroGuide
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
-from pyro_lfm.programs import in_order
+from pyro_lfm.probes import probing
+from pyro_lfm.programs import in_order, view
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import with_named
@@ -107,15 +108,16 @@ class Guide(AnyGuide):
                     f"{name}: the parameters of a guide are learned; a prior belongs into the model"
                 )
             self.carried[name] = self._is_carried(name, parents)
-        promote(self)
+        promote(self.factors)
+        self.factors.to(as_model(model).dtype)
         if shared is not None:
             self.joint = PyroGuide(joint_guide(shared, as_model(model), self.jointly))
-            with isolated(Stream(0)):
+            with isolated():
                 self.joint.settle(prototype(as_model(model)))
-        self.to(as_model(model).dtype)
+            self.joint.to(as_model(model).dtype)
         for name in self.priors:
             self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
-        self.meet(as_model(model))
+        self.check_serves(as_model(model))
 
     @staticmethod
     def _check(latents: dict[str, Variable], observed: dict[str, Variable], factors: dict[str, Any]) -> None:
@@ -171,7 +173,7 @@ class Guide(AnyGuide):
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
         """Whether a factor lives on the reals and its latent does not, from one law on zeros."""
         factor, variable = self.factors[name], self.latents[name]
-        with isolated(Stream(0)), torch.no_grad():
+        with isolated(), probing(factor):
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)
@@ -196,16 +198,26 @@ class Guide(AnyGuide):
         self._infer[name] = summable(law) if variable.summable else {}
         return carried
 
-    def meet(self, model: Any) -> None:
-        self.priors.meet(model)
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        return {
+            name: Encoder(self.factors[name], tuple(self.observed[parent] for parent in self.given[name]))
+            for name in self.order
+            if set(self.given[name]) <= self.observed.keys()
+        }
+
+    def with_priors_of(self, model: Any) -> Guide:
+        priors = self.priors.with_priors_of(model)
+        return self if priors is self.priors else view(self, priors=priors)
+
+    def check_serves(self, model: Any) -> None:
         for name in getattr(model, "made_of_guide", ()):
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
                     f"the prior of {name} is made of its guide, which must read observed variables alone; it reads "
                     f"{', '.join(read)}"
                 )
-            parents = [self.observed[parent] for parent in self.given[name]]
-            model.factors[name].meet(self.factors[name], parents, partial(model.sample, seed=0))
+            model.factors[name].check(self.encoders.get(name))
 
     def redrawn(self, model: Any, seed: int) -> Guide:
         """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
@@ -278,11 +290,14 @@ class Guide(AnyGuide):
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
         shared = [name for name in self.order if not self.latents[name].per_row]
+        # A model that replays this run makes its priors of these factors.
+        lent = {name: {"encoder": encoder} for name, encoder in self.encoders.items()}
         for name in shared:
             values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
+                infer = {**self._infer[name], **lent.get(name, {})}
+                values[name] = pyro.sample(name, self.law(name, values, batch), infer=infer)
         return values
 
 

@@ -21,7 +21,7 @@ from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO, Objective
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
@@ -41,9 +41,14 @@ class Fit:
     """
 
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
-        self.model, self.guide = model, guide
+        self._model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []
         self._table, self._objective = table, objective
+
+    @property
+    def model(self) -> AnyModel:
+        """The model that was fitted; a view of it where it has since been bound to the guide of another fit."""
+        return self._model.bound_to(self.guide)
 
     def posterior(self, data: Any = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
