@@ -22,6 +22,7 @@ from pyro_lfm.errors import (
     DataError,
     DeclarationError,
     ScaleFloorWarning,
+    SeedWarning,
     ShapeError,
     TrainingError,
 )
@@ -154,6 +155,7 @@ __all__ = [
     "RenyiELBO",
     "ReweightedWakeSleep",
     "ScaleFloorWarning",
+    "SeedWarning",
     "ShapeError",
     "SquaredExponential",
     "StandardNormal",

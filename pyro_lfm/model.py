@@ -16,11 +16,11 @@ from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.distributions.parameter_priors import Drawn
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide, undrawn
+from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide, redraw, undrawn
+from pyro_lfm.first_weights import drawing
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import check_names, in_order, view
 from pyro_lfm.pyro_model import AnyModel, PyroModel, as_model
-from pyro_lfm.runtime import Stream
 from pyro_lfm.shapes import check_rows
 from pyro_lfm.sites import Sites, discover, law_on_zeros
 from pyro_lfm.variables import Variable
@@ -91,6 +91,7 @@ class Model(AnyModel):
         trial._sites = self._sites
         for name in self.made_of_guide:
             self.factors[name].complete(self._sites.observed, partial(trial.sample, seed=0))
+        self.remember_first_weights()
 
     def redrawn(self, seed: int) -> Model:
         """The same declaration once more, with weights that start anew: random ones drawn with the seed.
@@ -106,9 +107,32 @@ class Model(AnyModel):
         >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
         True
         """
-        with Stream(seed):
-            made = type(self)(**undrawn(self._declaration))
+        with drawing(seed, "model"):
+            made = self._declared_anew(undrawn(self._declaration))
         return made.to(dtype=self.dtype, device=self.device)
+
+    def _declared_anew(self, factors: Mapping[str, Factor]) -> Model:
+        made = object.__new__(type(self))
+        # Not by a subclass's own __init__, which may take other arguments.
+        Model.__init__(made, **factors)
+        return made
+
+    def draw_first_weights(self, seed: int) -> None:
+        """Draws its first weights from a seed, where they are still those of its declaration.
+
+        In place: whoever holds the parameters holds the new ones. What the declaration gives a value stays as it is, and
+        so do modules that were given as sources and parameters that have been frozen.
+
+        >>> from pyro_lfm.families import Gaussian
+        >>> from pyro_lfm.networks import MLP
+        >>> from pyro_lfm.priors import StandardNormal
+        >>> one, other = (Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8))) for _ in range(2))
+        >>> one.draw_first_weights(0), other.draw_first_weights(0)
+        (None, None)
+        >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+        True
+        """
+        redraw(self, self._declaration, self._declared_anew, seed, "model")
 
     @property
     def row_latents(self) -> list[str]:

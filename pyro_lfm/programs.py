@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.first_weights import Held, digest_of, tensors
 from pyro_lfm.networks import floating
 from pyro_lfm.probes import probing
 from pyro_lfm.pyro_modules import LocalParams, adopt
@@ -52,6 +54,31 @@ class Program(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._rename()
+        # Of the weights that the declaration gave it; None of a program whose weights the library did not draw.
+        self._first_weights: str | None = None
+
+    def own_tensors(self) -> Iterator[Held]:
+        """Its parameters and buffers, but for those that belong to another program."""
+        return tensors(self)
+
+    def remember_first_weights(self) -> None:
+        self._first_weights = digest_of(self.own_tensors())
+
+    @property
+    def is_as_declared(self) -> bool:
+        """Whether its weights are those of its declaration: it was neither trained nor loaded nor assigned to since.
+
+        Of a program by hand that is never known.
+        """
+        return self._first_weights is not None and self._first_weights == digest_of(self.own_tensors())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # Another floating type or device is no other weight, also where it rounds.
+        as_declared = self.is_as_declared
+        moved = super()._apply(fn, recurse)
+        if as_declared:
+            self.remember_first_weights()
+        return moved
 
     def _rename(self) -> None:
         self._store_name = f"pyro_lfm_{type(self).__name__}_{next(_NUMBERS)}"

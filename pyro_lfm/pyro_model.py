@@ -53,6 +53,12 @@ class AnyModel(Program):
         """The latents whose values data may hold, in some rows or all."""
         return []
 
+    def draw_first_weights(self, seed: int) -> None:
+        """Draws its first weights from a seed, where they are still those of its declaration.
+
+        Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
+        """
+
     def with_stand_ins(self) -> AnyModel:
         """This model with stand-ins for the priors that it would need a guide for: to look at shapes and rows of it."""
         return self

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "pyro_lfm"
 LAYERS = {
     "errors": 0, "shapes": 0, "schedules": 0, "networks": 0, "runtime": 0, "probes": 0, "pyro_modules": 0,
     "data": 1, "distributions": 1,
-    "exact": 2, "programs": 2, "variables": 2, "factors": 2, "families": 2, "priors": 2, "wiring": 2,
+    "exact": 2, "first_weights": 2, "programs": 2, "variables": 2, "factors": 2, "families": 2, "priors": 2, "wiring": 2,
     "sites": 2, "tables": 2,
     "pyro_model": 3, "model": 3, "closed_form": 3,
     "guides": 4,

@@ -5,7 +5,7 @@ from pyro_lfm.factors.factor import Factor, Prior
 from pyro_lfm.factors.groups import PerGroup
 from pyro_lfm.factors.named import Factors
 from pyro_lfm.factors.of_guide import Encoder, PriorOfGuide
-from pyro_lfm.factors.undrawn import undrawn
+from pyro_lfm.factors.undrawn import redraw, undrawn
 from pyro_lfm.factors.words import source_words
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PerGroup",
     "Prior",
     "PriorOfGuide",
+    "redraw",
     "source_words",
     "undrawn",
 ]

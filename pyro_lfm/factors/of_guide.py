@@ -35,8 +35,6 @@ class PriorOfGuide(Prior):
     parameters exist once the model is declared, and neither state nor gradients hang on which guide there is.
     """
 
-    reads_guide = True
-
     def __init__(self, event: int | Sequence[int] | None = None):
         super().__init__(event)
         # In a tuple, which nn.Module does not look into: the guide's weights stay the guide's.

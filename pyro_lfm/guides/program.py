@@ -38,6 +38,12 @@ class AnyGuide(Program):
         """What it lends to priors that are made of a guide, such as ``VampPrior``: its factors that read rows alone."""
         return {}
 
+    def draw_first_weights(self, model: Any, seed: int) -> None:
+        """Draws its first weights from a seed, for a model, where they are still those of its declaration.
+
+        Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
+        """
+
     def with_priors_of(self, model: Any) -> AnyGuide:
         """This guide for a model: it is the same but where it is made of the model's priors (``GaussianMessage``).
 

@@ -88,6 +88,16 @@ class Refined(AnyGuide):
     def encoders(self) -> Mapping[str, Encoder]:
         return self.proposal.encoders
 
+    @property
+    def is_as_declared(self) -> bool:
+        return self.proposal.is_as_declared
+
+    def remember_first_weights(self) -> None:
+        self.proposal.remember_first_weights()
+
+    def draw_first_weights(self, model: Any, seed: int) -> None:
+        self.proposal.draw_first_weights(model, seed)
+
     def check_serves(self, model: Any) -> None:
         self.proposal.check_serves(model)
 

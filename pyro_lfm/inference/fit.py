@@ -11,6 +11,7 @@ import torch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.model import as_model
@@ -29,17 +30,22 @@ def fit(
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Fit:
-    """Fits a model to data.
+    """Fits a model to data, in place: it trains the very model and guide that it is given.
+
+    A model, or guide, that is as it was declared starts from weights drawn from ``seed``, so that a program with one seed
+    repeats. One that was trained, loaded or assigned to goes on from where it is: a second fit of one model is a
+    continuation, and EM and SVI can take turns. To start afresh, declare anew or fit ``copy.deepcopy(model)``.
 
     Args:
-        model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch; trained in place.
+        model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
             these by name; a bare one means the model's only observed factor. NaN means missing. A declared model's
             latents may be among the names, where they are known in some rows, such as labels.
         inference: how, as in ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
         validation: more rows of the same kind, whose bound is measured after every epoch.
-        seed: of all noise and shuffling; by default one drawn from torch. Weights start where the declaration
-            put them: set ``torch.manual_seed`` before it.
+        seed: of first weights, all noise and shuffling; by default one drawn from torch. What the declaration gives a
+            value (``Learned(init)``, ``Fixed``) is not drawn, nor are modules given as sources, parameters that were
+            frozen, and programs by hand: their weights are the user's.
         callbacks: each is called as ``callback(record, fit)`` after every epoch; one that returns True stops.
         progress: whether to show a progress bar.
         device: "auto" is a GPU where there is one.
@@ -75,7 +81,19 @@ def fit(
         )
     held_out = None if validation is None else table_for(model, validation)
     keep = None if checkpoint is None else Checkpoint(checkpoint)
-    return inference.run(Task(model, table, held_out, seed, callbacks, progress, place, keep))
+    task = Task(model, table, held_out, seed, callbacks, progress, place, keep)
+    given = [Snapshot(part) for part in inference.trains(model) if part.is_as_declared]
+    inference.draw_first_weights(model, seed)
+    try:
+        return inference.run(task)
+    except BaseException:
+        # Nothing was learned: what was declared stays as it was declared.
+        for snapshot in given:
+            (part,) = snapshot.programs
+            if part.is_as_declared:
+                snapshot.restore()
+                part.remember_first_weights()
+        raise
 
 
 def _device(device: Any) -> torch.device:

@@ -108,6 +108,13 @@ class SVI(Inference):
         if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
 
+    def trains(self, model: AnyModel) -> list[Program]:
+        return [model, self.guide]
+
+    def draw_first_weights(self, model: AnyModel, seed: int) -> None:
+        super().draw_first_weights(model, seed)
+        self.guide.draw_first_weights(model, seed)
+
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""
         model, guide = task.model, self.guide
