@@ -24,6 +24,7 @@ from pyro_lfm.errors import (
     DeclarationError,
     ScaleFloorWarning,
     ScheduleWarning,
+    SeedWarning,
     ShapeError,
     TrainingError,
 )
@@ -158,6 +159,7 @@ __all__ = [
     "ReweightedWakeSleep",
     "ScaleFloorWarning",
     "ScheduleWarning",
+    "SeedWarning",
     "ShapeError",
     "SquaredExponential",
     "StandardNormal",

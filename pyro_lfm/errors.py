@@ -44,3 +44,7 @@ class ScaleFloorWarning(UserWarning):
 
 class CompilationWarning(UserWarning):
     """A step that was to be compiled cannot be, and is done in eager: slower, with the same numbers."""
+
+
+class SeedWarning(UserWarning):
+    """First weights cannot be drawn from the seed of a fit, which then does not repeat by its seed alone."""

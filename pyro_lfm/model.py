@@ -1,137 +1,32 @@
-"""Models: named factors wired into one Pyro program, or a Pyro program written by hand."""
+"""Models: named factors wired into one Pyro program."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.distributions.parameter_priors import Drawn
-from pyro_lfm.distributions.values import is_law, summable
-from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.factors import Covariate, Factor, Factors, undrawn
+from pyro_lfm.distributions.values import summable
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide, redraw, undrawn
+from pyro_lfm.first_weights import drawing
 from pyro_lfm.networks import promote
-from pyro_lfm.programs import HandWritten, Program, check_names, in_order
-from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.programs import check_names, in_order, view
+from pyro_lfm.pyro_model import AnyModel, PyroModel, as_model
 from pyro_lfm.shapes import check_rows
-from pyro_lfm.sites import Sites, discover
+from pyro_lfm.sites import Sites, discover, law_on_zeros
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import law_of, reads_of, wire
 
-
-class AnyModel(Program):
-    """What declared and hand-written models have in common: they can be looked into and sampled from."""
-
-    @property
-    def sites(self) -> Sites:
-        raise NotImplementedError
-
-    @property
-    def latents(self) -> dict[str, Variable]:
-        """The latent variables by name, in the order in which the model draws them."""
-        return self.sites.latents
-
-    @property
-    def observed(self) -> dict[str, Variable]:
-        """The observed variables by name."""
-        return self.sites.observed
-
-    def latent_parents(self, name: str) -> set[str] | None:
-        """The latents that the prior of a latent reads; None where that is not declared."""
-        return None
-
-    def point(self, name: str) -> torch.Tensor | None:
-        """The value of a parameter with a prior, where guides start; None for all other latents."""
-        return None
-
-    @property
-    def covariates(self) -> list[str]:
-        """The observed variables that are not modelled."""
-        return []
-
-    @property
-    def may_be_known(self) -> list[str]:
-        """The latents whose values data may hold, in some rows or all."""
-        return []
-
-    def sample(
-        self, n: int, seed: int | None = None, given: Mapping[str, torch.Tensor] | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Rows drawn from the model.
-
-        Args:
-            n: how many rows.
-            seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
-                from torch.
-            given: {name: (n, *event)}, values to be set: of covariates (one left out has the value that its declaration
-                says) and of a row's latents, such as attributes. What a latent depends on is drawn as ever.
-
-        Returns:
-            {name: (n, *event)} for every latent and observed variable.
-        """
-        latents = [name for name, latent in self.latents.items() if latent.per_row]
-        for name in given or ():
-            if name not in (*self.covariates, *latents):
-                known = ", ".join([*self.covariates, *latents])
-                raise DeclarationError(f"given= names covariates and latents of a row: {known}; got {name!r}")
-        values = {
-            name: torch.as_tensor(v, dtype=self.dtype).to(self.device) for name, v in (given or {}).items()
-        }
-        batch = Batch(values, size=n)
-        if len(batch) != n:
-            raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
-        for name, value in values.items():
-            check_rows(name, value, self.sites.all[name].shape)
-        batch.index = batch.index.to(self.device)
-        with isolated(Stream(seed, self.device), self.device), torch.no_grad():
-            program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})
-            trace: Any = poutine.trace(program).get_trace(batch)
-        return {name: trace.nodes[name]["value"] for name in self.sites.all}
-
-
-class PyroModel(HandWritten, AnyModel):
-    """A Pyro program over one batch of rows: subclass it and write ``forward(self, batch)``, or wrap one.
-
-    Sample statements of row variables stand inside ``with batch.plate():``. ``batch["x"]`` is None when the
-    model generates; the names that the program asks its batch for are its observed ones.
-
-    Args:
-        program: an ``nn.Module``, a ``PyroModule`` or a function of a batch to be wrapped; none when subclassed.
-
-    >>> import pyro, pyro.distributions as dist
-    >>> class Scale(PyroModel):
-    ...     def forward(self, batch):
-    ...         with batch.plate():
-    ...             r = pyro.sample("r", dist.Gamma(2.0, 1.0))
-    ...             pyro.sample("x", dist.Normal(torch.zeros(3), r.unsqueeze(-1)).to_event(1), obs=batch["x"])
-    >>> list(Scale().latents), Scale().sample(4, seed=0)["x"].shape
-    (['r'], torch.Size([4, 3]))
-    """
-
-    @property
-    def sites(self) -> Sites:
-        if self.__dict__.get("_sites") is None:
-            try:
-                self.__dict__["_sites"] = discover(self)
-            except AttributeError as error:  # nn.Module would take it for a missing property
-                raise DeclarationError(f"{type(self).__name__} cannot generate two rows: {error}") from error
-        return self.__dict__["_sites"]
-
-
-def as_model(model: Any) -> AnyModel:
-    """A model as it is; any other module, wrapped."""
-    if isinstance(model, AnyModel):
-        return model
-    if isinstance(model, Program):
-        raise DeclarationError(f"expected a model; got the guide {type(model).__name__}")
-    return PyroModel(model)
+__all__ = ["AnyModel", "Model", "PyroModel", "as_model"]
 
 
 class Model(AnyModel):
@@ -181,13 +76,22 @@ class Model(AnyModel):
         for name in self.order:
             factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
             self.factors[name] = factor
-            variables[name] = self._variable(name, factor, [variables[parent] for parent in given[name]])
+            law = law_on_zeros(name, factor, [variables[parent] for parent in given[name]])
+            self._infer[name] = {} if name in self._observed else summable(law)
+            sums = bool(self._infer[name])
+            variables[name] = Variable(name, factor.shape, law.support, summable=sums, code=factor.code)
         # In the order of declaration, which is how people read it.
         self.given = {name: given[name] for name in factors}
         promote(self)
-        self._sites = discover(self, self._observed)
+        # Tried out with stand-ins where a prior has to wait for its guide.
+        trial = self.with_stand_ins()
+        self._sites = discover(trial, self._observed)
         for name, variable in self._sites.observed.items():
             self._sites.observed[name] = replace(variable, code=self.factors[name].code)
+        trial._sites = self._sites
+        for name in self.made_of_guide:
+            self.factors[name].complete(self._sites.observed, partial(trial.sample, seed=0))
+        self.remember_first_weights()
 
     def redrawn(self, seed: int) -> Model:
         """The same declaration once more, with weights that start anew: random ones drawn with the seed.
@@ -203,9 +107,32 @@ class Model(AnyModel):
         >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
         True
         """
-        with Stream(seed):
-            made = type(self)(**undrawn(self._declaration))
+        with drawing(seed, "model"):
+            made = self._declared_anew(undrawn(self._declaration))
         return made.to(dtype=self.dtype, device=self.device)
+
+    def _declared_anew(self, factors: Mapping[str, Factor]) -> Model:
+        made = object.__new__(type(self))
+        # Not by a subclass's own __init__, which may take other arguments.
+        Model.__init__(made, **factors)
+        return made
+
+    def draw_first_weights(self, seed: int) -> None:
+        """Draws its first weights from a seed, where they are still those of its declaration.
+
+        In place: whoever holds the parameters holds the new ones. What the declaration gives a value stays as it is, and
+        so do modules that were given as sources and parameters that have been frozen.
+
+        >>> from pyro_lfm.families import Gaussian
+        >>> from pyro_lfm.networks import MLP
+        >>> from pyro_lfm.priors import StandardNormal
+        >>> one, other = (Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8))) for _ in range(2))
+        >>> one.draw_first_weights(0), other.draw_first_weights(0)
+        (None, None)
+        >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+        True
+        """
+        redraw(self, self._declaration, self._declared_anew, seed, "model")
 
     @property
     def row_latents(self) -> list[str]:
@@ -221,33 +148,6 @@ class Model(AnyModel):
         """The parameters that have priors, by the names of their latents, in the order in which they are drawn."""
         return {f"{n}.{p}": drawn for n in self.order for p, drawn in self.factors[n].drawn.items()}
 
-    def _variable(self, name: str, factor: Factor, parents: list[Variable]) -> Variable:
-        """The support of a factor, and whether its law has the event it declares, from a trial."""
-        with isolated(Stream(0)), torch.no_grad():
-            zeros = [torch.zeros(2, *parent.shape) for parent in parents]
-            try:
-                law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
-            except DeclarationError as error:
-                raise type(error)(f"{name}: {error}") from None
-        if not is_law(law):
-            raise DeclarationError(
-                f"{name}: a factor must return a distribution of pyro.distributions; got {type(law).__module__}."
-                f"{type(law).__name__}"
-            )
-        if law.event_shape != factor.shape:
-            raise ShapeError(
-                f"{name} declares event shape {tuple(factor.shape)} but its distribution has "
-                f"{tuple(law.event_shape)}: use .to_event(1) on independent entries"
-            )
-        rows = (2,) if parents or factor.tables else ()
-        if tuple(law.batch_shape) not in ((), rows):
-            raise ShapeError(
-                f"{name}: the law of {'2 rows' if rows else 'a factor without parents'} must have batch shape {rows}; "
-                f"got {tuple(law.batch_shape)}"
-            )
-        self._infer[name] = {} if name in self._observed else summable(law)
-        return Variable(name, factor.shape, law.support, summable=bool(self._infer[name]), code=factor.code)
-
     @property
     def sites(self) -> Sites:
         return self._sites
@@ -258,8 +158,42 @@ class Model(AnyModel):
 
     @property
     def made_of_guide(self) -> list[str]:
-        """The latents whose priors are made of the guide's law."""
-        return [name for name in self.order if self.factors[name].reads_guide]
+        """The latents whose priors are made of the guide's distribution."""
+        return [name for name in self.order if isinstance(self.factors[name], PriorOfGuide)]
+
+    def _with(self, factors: Mapping[str, Factor]) -> Model:
+        """This model with other factors in some places, sharing the rest; itself where there are none."""
+        if not factors:
+            return self
+        every = view(self.factors)
+        for name, factor in factors.items():
+            every[name] = factor
+        return view(self, factors=every)
+
+    def bound_to(self, guide: Any) -> Model:
+        return self._with(self._priors_of(guide)) if self.made_of_guide else self
+
+    def _priors_of(self, guide: Any) -> dict[str, PriorOfGuide]:
+        """Views of the priors that are made of a guide's factors and not bound to those yet."""
+        found: dict[str, PriorOfGuide] = {}
+        encoders: Mapping[str, Encoder] = guide.encoders
+        for name in self.made_of_guide:
+            prior, encoder = self.factors[name], encoders.get(name)
+            # A guide that refines another's proposal lends nothing: the prior stays that of the other.
+            if (encoder is None or encoder.factor.tables) and prior.encoder is not None:
+                continue
+            prior.check(encoder)
+            if not prior.is_bound(encoder):
+                found[name] = view(prior)
+                found[name].bind(encoder)
+        return found
+
+    def bind(self, guide: Any) -> None:
+        for name in self._priors_of(guide) if self.made_of_guide else ():
+            self.factors[name].bind(guide.encoders[name])
+
+    def with_stand_ins(self) -> Model:
+        return self._with({name: self.factors[name].stand_in() for name in self.made_of_guide})
 
     def point(self, name: str) -> torch.Tensor | None:
         return self.drawn[name].value if name in self.drawn else None

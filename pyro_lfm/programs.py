@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -16,9 +15,11 @@ from torch import nn
 from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.first_weights import Held, digest_of, tensors
 from pyro_lfm.networks import floating
+from pyro_lfm.probes import probing
 from pyro_lfm.pyro_modules import LocalParams, adopt
-from pyro_lfm.runtime import Stream, in_isolation, isolated
+from pyro_lfm.runtime import in_isolation, isolated
 
 _NUMBERS = itertools.count()
 # What a batch, a plate or a keyword is called, and what nn.ModuleDict, which holds the factors, has of its own.
@@ -27,17 +28,12 @@ RESERVED = frozenset(
 )
 
 
-@contextmanager
-def evaluating(*programs: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, running statistics held) for a while, whatever the mode was before."""
-    modes = [(module, module.training) for program in programs for module in program.modules()]
-    try:
-        for program in programs:
-            program.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def view(module: Any, **parts: nn.Module) -> Any:
+    """A module with the very same parameters, buffers and parts as another, but for the parts that are named."""
+    twin = object.__new__(type(module))
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__["_modules"] = {**module._modules, **parts}
+    return twin
 
 
 def _forget(name: str) -> None:
@@ -58,6 +54,31 @@ class Program(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._rename()
+        # Of the weights that the declaration gave it; None of a program whose weights the library did not draw.
+        self._first_weights: str | None = None
+
+    def own_tensors(self) -> Iterator[Held]:
+        """Its parameters and buffers, but for those that belong to another program."""
+        return tensors(self)
+
+    def remember_first_weights(self) -> None:
+        self._first_weights = digest_of(self.own_tensors())
+
+    @property
+    def is_as_declared(self) -> bool:
+        """Whether its weights are those of its declaration: it was neither trained nor loaded nor assigned to since.
+
+        Of a program by hand that is never known.
+        """
+        return self._first_weights is not None and self._first_weights == digest_of(self.own_tensors())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # Another floating type or device is no other weight, also where it rounds.
+        as_declared = self.is_as_declared
+        moved = super()._apply(fn, recurse)
+        if as_declared:
+            self.remember_first_weights()
+        return moved
 
     def _rename(self) -> None:
         self._store_name = f"pyro_lfm_{type(self).__name__}_{next(_NUMBERS)}"
@@ -143,12 +164,8 @@ class HandWritten(Program):
         super().settle(batch)
         if not self._settled:
             self._settled = True
-            with (
-                isolated(Stream(0, self.device), self.device),
-                torch.no_grad(),
-                evaluating(self),
-                pyro.poutine.block(),
-            ):
+            device = self.device
+            with isolated(device=device), probing(self, device=device), pyro.poutine.block():
                 self(batch)
 
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:

@@ -14,6 +14,8 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from pyro.nn.module import PyroModule, _Context
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 
 
 class _Private(_Context):
@@ -50,6 +52,14 @@ def adopt(program: torch.nn.Module) -> _Context:
         module._pyro_name = f"automatic.{place}".removesuffix(".") if automatic else place
         module._pyro_context = context
     return context
+
+
+def replayed(name: str) -> dict[str, Any] | None:
+    """The site of a name in the trace that is replayed here and now: of the innermost ``poutine.replay`` that has one."""
+    for handler in reversed(_PYRO_STACK):
+        if isinstance(handler, ReplayMessenger) and handler.trace is not None and name in handler.trace.nodes:
+            return handler.trace.nodes[name]
+    return None
 
 
 class LocalParams(Messenger):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 
 from pyro_lfm.bounds import inside, latent_sites
 from pyro_lfm.distributions.values import all_values, may_be_summed
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import probing
 
 _MOST = 256  # joint values of all latents that are summed out
 
@@ -53,18 +52,14 @@ class SumOut(Messenger):
 
 
 def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool, shared: bool = True) -> Plan:
-    """Runs the programs once, in evaluation mode and without a trace in the random state, and looks at their sites.
+    """Runs the programs once, so that nothing of it remains, and looks at their sites.
 
     A latent is summed out where the guide's statement says that it may be, it stands in no plate but that of the
     rows, and the joint values of all such latents are few; without ``shared`` only one that stands in that plate.
     """
     modules = [part for part in (model, guide) if isinstance(part, torch.nn.Module)]
-    devices = {p.device for module in modules for p in module.parameters() if p.is_cuda}
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices))
-        stack.enter_context(poutine.block())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(evaluating(*modules))
+    device = next((p.device for module in modules for p in module.parameters()), "cpu")
+    with poutine.block(), probing(*modules, device=device):
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
     frames = [f for t in (q, p) for s in t.nodes.values() for f in s.get("cond_indep_stack", ())]

@@ -11,11 +11,13 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.soundness import law_faults
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.distributions.values import is_law
-from pyro_lfm.factors import Factor, Prior
+from pyro_lfm.factors import Encoder, Factor, Prior, PriorOfGuide
+from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import as_guide
 from pyro_lfm.model import as_model
+from pyro_lfm.networks import MLP
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
 
@@ -101,8 +103,9 @@ def check_guide(guide: Any, model: Any, seed: int = 0) -> None:
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
     >>> check_guide(Guide(model, z=Gaussian(network=MLP(8))), model)
     """
-    model, guide = as_model(model), copy.deepcopy(as_guide(guide))
-    rows = model.sample(_ROWS, seed=seed)
+    # In one copy, so that a guide that looks at the model looks at its copy; neither is run itself.
+    model, guide = copy.deepcopy((as_model(model), as_guide(guide)))
+    rows = model.with_stand_ins().sample(_ROWS, seed=seed)
     batch = Batch({name: rows[name] for name in model.observed}, total=2 * _ROWS)
     faults = _left_behind(guide)
     try:
@@ -162,11 +165,14 @@ def _trainable(part: torch.nn.Module) -> list[tuple[str, Any]]:
 
 def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[str]:
     try:
-        built = factor.copy().build("x", parents)
-        for table in built.tables:
-            table.resize(_ROWS)
-        faults = _left_behind(built)
         with isolated(Stream(seed)):
+            # With networks of its own: those that were given as modules are run and change their type below.
+            built = copy.deepcopy(factor).copy().build("x", parents)
+            if isinstance(built, PriorOfGuide):
+                _bind(built)
+            for table in built.tables:
+                table.resize(_ROWS)
+            faults = _left_behind(built)
             values = [_values(parent) for parent in parents]
             law = built.at(values, torch.arange(_ROWS))
             rows = (_ROWS,) if values or built.tables else ()
@@ -179,6 +185,14 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
             return faults + _dtype_faults(built, values)
     except Exception as error:  # whatever a part of one's own may raise
         return [_failed(error)]
+
+
+def _bind(prior: PriorOfGuide) -> None:
+    """Makes a prior that is made of a guide that of a small encoder."""
+    observed = prior.trial_variables()
+    prior.complete(observed, lambda n: {name: torch.randn(n, *v.shape) for name, v in observed.items()})
+    encoder = Gaussian(prior.shape, network=MLP(8)).build(prior.latent_name, list(observed.values()))
+    prior.bind(Encoder(encoder, tuple(observed.values())))
 
 
 def _values(parent: Variable) -> torch.Tensor:
@@ -230,6 +244,8 @@ def _row_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
 
 def _dtype_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
     def kind(dtype: torch.dtype) -> torch.dtype:
+        if isinstance(factor, PriorOfGuide) and factor.encoder is not None:
+            factor.encoder.factor.to(dtype)
         law = factor.to(dtype).at([value.to(dtype) for value in values], torch.arange(_ROWS))
         return law.log_prob(law.sample()).dtype
 

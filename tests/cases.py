@@ -475,5 +475,6 @@ COVARIATES = {
 def rows_of(model, n=N, seed=0):
     """Data drawn from the model itself."""
     given = {name: COVARIATES[name](n) for name in model.covariates if name in COVARIATES}
-    drawn = model.sample(n, seed=seed, given=given)
+    # A prior that is made of a guide cannot be drawn from before there is one.
+    drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name] for name in model.observed}

@@ -117,6 +117,8 @@ def test_a_broken_checkpoint_is_an_error_in_words(tmp_path):
 
 def test_alternate_moves_the_guide_k_times_and_then_the_model():
     model, guide, data = prepared()
+    # Once trained they go on from where they are.
+    lfm.fit(model, data, lfm.SVI(guide, steps=1), seed=0, progress=False)
     moved = []
     before = {"model": weights(model), "guide": weights(guide)}
 
@@ -134,6 +136,7 @@ def test_alternate_moves_the_guide_k_times_and_then_the_model():
 
 def test_a_schedule_multiplies_the_learning_rate():
     model, guide, data = prepared()
+    lfm.fit(model, data, lfm.SVI(guide, steps=1), seed=0, progress=False)
     before = weights(model, guide)
     svi = lfm.SVI(guide, steps=3, schedule=lambda fraction: 0.0)
     lfm.fit(model, data, svi, seed=0, progress=False)

@@ -276,7 +276,7 @@ def gaps(views, rows, law):
 
 
 def test_refined_to_the_end_a_full_guide_is_exact_and_a_diagonal_one_pays_what_mean_field_must():
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     for covariance in (lfm.Full(), lfm.Diagonal()):
         views, rows, fit = untrained(
             lfm.Gaussian(covariance=covariance, network=lfm.MLP(6)), steps=300, learning_rate=0.2
@@ -351,7 +351,10 @@ def test_guides_of_every_structure_can_be_refined(name):
         assert law.batch_shape == ((cases.N,) if model.latents[latent].per_row else ())
         assert law.log_prob(law.sample()).isfinite().all()
     batch, refined = fit.batch_of(rows)
-    found = [lfm.ELBO(particles=300).bound(model, q, batch).per_row.mean() for q in (guide.proposal, refined)]
+    found = []
+    for q in (guide.proposal, refined):
+        torch.manual_seed(0)  # the same noise: of heavy tails 300 draws alone tell little
+        found.append(lfm.ELBO(particles=300).bound(model, q, batch).per_row.mean())
     assert found[1] > found[0]
     assert "refined for each row by 30 steps" in lfm.describe(model, guide)
 

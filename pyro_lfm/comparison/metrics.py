@@ -22,7 +22,7 @@ from pyro_lfm.inference.engines.evaluation import Blocks, in_parts
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
 # Rows taken together, as for log p(x): bounds and weights then have the same noise.

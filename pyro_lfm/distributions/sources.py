@@ -19,6 +19,7 @@ from pyro_lfm.distributions.horseshoe import Horseshoe
 from pyro_lfm.distributions.parameter_priors import ARD, Drawn, Normal, Stochastic
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.networks import Applied, floating, promote
+from pyro_lfm.probes import probing
 from pyro_lfm.shapes import number, whole
 
 
@@ -289,15 +290,11 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
         raise DeclarationError(f"{what}: the factory must return an nn.Module; got {type(module).__name__}")
     promote(module)
     weight = next(iter(floating(module)), torch.empty(0))
-    modes = {child: child.training for child in module.modules()}
     try:
-        with torch.no_grad():
-            trial = module.eval()(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
+        with probing(module, device=weight.device):
+            trial = module(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ShapeError(f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {error}") from error
-    finally:
-        for child, mode in modes.items():
-            child.training = mode
     if not isinstance(trial, torch.Tensor):
         raise DeclarationError(f"{what} must give a tensor; got {type(trial).__name__}")
     if trial.shape[:1] != (2,) or trial.numel() != 2 * prod(out_shape):

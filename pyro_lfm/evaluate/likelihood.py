@@ -173,7 +173,7 @@ def model_of(fit: Any) -> AnyModel:
         raise DeclarationError(
             f"what is evaluated must be a Fit, as lfm.fit gives it, or a pair (model, guide); got {type(fit).__name__}"
         )
-    return as_model(fit[0])
+    return as_model(fit[0]).bound_to(as_guide(fit[1]))
 
 
 def fitted(fit: Any, data: Any) -> Fit:
@@ -189,7 +189,7 @@ def fitted(fit: Any, data: Any) -> Fit:
     first = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     model.settle(first)
     guide.settle(first)
-    guide.meet(model)
+    guide = guide.with_priors_of(model)
     return Fit(model, guide, table, ELBO())
 
 

@@ -59,12 +59,8 @@ class Factor(nn.Module):
     tensor([2., 2., 2.])
     """
 
-    # Where a parameter must lie; the reals where it is not named.
-    constraints: Mapping[str, Any] = {}
-    # Whether it is a prior made of the guide's law of the same latent, which it is handed by ``meet``.
-    reads_guide = False
-    # Whether a guide multiplies it with the model's prior of the same latent.
-    times_prior = False
+    constraints: Mapping[str, Any] = {}  # where a parameter must lie; the reals where it is not named
+    times_prior = False  # whether a guide multiplies it with the model's prior of the same latent
     # Whether it is a latent even where it reads others and nothing names it; whether it follows from what it reads.
     latent = computed = False
     # Whether forward takes ``masks=``, where each parent was observed or None, and does without one that was not.
@@ -305,6 +301,10 @@ class Factor(nn.Module):
         memo[id(self)] = made
         made.__setstate__(copy.deepcopy(self.__dict__, memo))
         return made
+
+    def redrawn(self) -> Factor:
+        """The declaration with what its constructor drew at random drawn anew."""
+        return self
 
     def describe(self) -> str:
         """The law in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""

@@ -41,7 +41,7 @@ def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -
 
 def prototype(model: AnyModel) -> Batch:
     """Two rows that the model draws, on which an automatic guide makes its parameters."""
-    rows = model.sample(2, seed=0)
+    rows = model.with_stand_ins().sample(2, seed=0)
     return Batch({name: rows[name] for name in model.observed})
 
 

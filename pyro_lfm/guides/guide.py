@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import partial
 from typing import Any
@@ -12,23 +13,21 @@ import torch
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.covariances import Diagonal
-from pyro_lfm.distributions.masking import filled
-from pyro_lfm.distributions.pinned import Pinned
 from pyro_lfm.distributions.pushforward import Pushforward
-from pyro_lfm.distributions.sources import Learned
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Factors, undrawn
-from pyro_lfm.families import Gaussian
+from pyro_lfm.factors import Encoder, Factor, Factors, redraw, undrawn
+from pyro_lfm.first_weights import Held, drawing
 from pyro_lfm.guides.automatic import joint_guide, prototype
+from pyro_lfm.guides.defaults import of_parameter, pinned
 from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide, PyroGuide
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
-from pyro_lfm.programs import in_order
-from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.probes import probing
+from pyro_lfm.programs import in_order, view
+from pyro_lfm.runtime import isolated
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import with_named
 
@@ -76,7 +75,7 @@ class Guide(AnyGuide):
         for name, variable in sites.latents.items():
             point = as_model(model).point(name)
             if point is not None and name not in (*factors, *self.jointly):
-                factors[name] = _of_parameter(variable, point)
+                factors[name] = of_parameter(variable, point)
         self._check(
             {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
         )
@@ -107,15 +106,17 @@ class Guide(AnyGuide):
                     f"{name}: the parameters of a guide are learned; a prior belongs into the model"
                 )
             self.carried[name] = self._is_carried(name, parents)
-        promote(self)
+        promote(self.factors)
+        self.factors.to(as_model(model).dtype)
         if shared is not None:
             self.joint = PyroGuide(joint_guide(shared, as_model(model), self.jointly))
-            with isolated(Stream(0)):
+            with isolated():
                 self.joint.settle(prototype(as_model(model)))
-        self.to(as_model(model).dtype)
+            self.joint.to(as_model(model).dtype)
         for name in self.priors:
             self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
-        self.meet(as_model(model))
+        self.check_serves(as_model(model))
+        self.remember_first_weights()
 
     @staticmethod
     def _check(latents: dict[str, Variable], observed: dict[str, Variable], factors: dict[str, Any]) -> None:
@@ -171,7 +172,7 @@ class Guide(AnyGuide):
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
         """Whether a factor lives on the reals and its latent does not, from one law on zeros."""
         factor, variable = self.factors[name], self.latents[name]
-        with isolated(Stream(0)), torch.no_grad():
+        with isolated(), probing(factor):
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)
@@ -196,23 +197,44 @@ class Guide(AnyGuide):
         self._infer[name] = summable(law) if variable.summable else {}
         return carried
 
-    def meet(self, model: Any) -> None:
-        self.priors.meet(model)
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        return {
+            name: Encoder(self.factors[name], tuple(self.observed[parent] for parent in self.given[name]))
+            for name in self.order
+            if set(self.given[name]) <= self.observed.keys()
+        }
+
+    def with_priors_of(self, model: Any) -> Guide:
+        priors = self.priors.with_priors_of(model)
+        return self if priors is self.priors else view(self, priors=priors)
+
+    def check_serves(self, model: Any) -> None:
         for name in getattr(model, "made_of_guide", ()):
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
                     f"the prior of {name} is made of its guide, which must read observed variables alone; it reads "
                     f"{', '.join(read)}"
                 )
-            parents = [self.observed[parent] for parent in self.given[name]]
-            model.factors[name].meet(self.factors[name], parents, partial(model.sample, seed=0))
+            model.factors[name].check(self.encoders.get(name))
 
     def redrawn(self, model: Any, seed: int) -> Guide:
         """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
-        shared, factors = self._declaration
-        with Stream(seed):
-            made = Guide(model, shared=copy(shared), **undrawn(factors))
+        with drawing(seed, "guide"):
+            made = self._declared_anew(model, undrawn(self._declaration[1]))
         return made.to(device=self.device)
+
+    def _declared_anew(self, model: Any, factors: Mapping[str, Factor]) -> Guide:
+        made = object.__new__(type(self))
+        Guide.__init__(made, model, shared=copy(self._declaration[0]), **factors)
+        return made
+
+    def draw_first_weights(self, model: Any, seed: int) -> None:
+        redraw(self, self._declaration[1], partial(self._declared_anew, model), seed, "guide")
+
+    def own_tensors(self) -> Iterator[Held]:
+        # Priors that messages multiply are the model's.
+        return (held for held in super().own_tensors() if not held[0].startswith("priors."))
 
     @property
     def summable(self) -> bool:
@@ -259,7 +281,7 @@ class Guide(AnyGuide):
         elif self.carried[name]:
             support = plain(self.latents[name].support)
             law = Pushforward(law, [from_reals(support)], onto=support)
-        return _pinned(law, name, batch) if name in batch.names else law
+        return pinned(law, name, batch) if name in batch.names else law
 
     def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it.
@@ -278,25 +300,12 @@ class Guide(AnyGuide):
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
         shared = [name for name in self.order if not self.latents[name].per_row]
+        # A model that replays this run makes its priors of these factors.
+        lent = {name: {"encoder": encoder} for name, encoder in self.encoders.items()}
         for name in shared:
             values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
+                infer = {**self._infer[name], **lent.get(name, {})}
+                values[name] = pyro.sample(name, self.law(name, values, batch), infer=infer)
         return values
-
-
-def _of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
-    """q of a parameter with a prior: a learned Gaussian in its unconstrained space, narrow around its point."""
-    carry = from_reals(variable.support)
-    mean = point if carry is None else carry.inv(point)
-    return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
-
-
-def _pinned(law: Any, name: str, batch: Batch) -> Any:
-    """A law with the values that the data hold of its latent in their place."""
-    value, mask = batch[name], batch.mask(name)
-    rows = value.shape[: value.dim() - len(law.event_shape)]
-    if mask is None:
-        return Pinned(law, value, torch.ones(rows, dtype=torch.bool, device=value.device))
-    return Pinned(law, filled(value, mask, law.support), mask.reshape(*rows, -1).all(-1))

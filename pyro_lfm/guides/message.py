@@ -12,7 +12,9 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.product import product
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factors
-from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.probes import probing
+from pyro_lfm.programs import view
+from pyro_lfm.runtime import isolated
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import law_of
 
@@ -55,11 +57,16 @@ class Priors(nn.Module):
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
-    def meet(self, model: Any) -> None:
-        """Takes the priors of this model: those held so far may be copies."""
-        for name in self.factors if hasattr(model, "factors") else ():
-            if self.factors[name] is not model.factors[name]:
-                self.factors[name] = model.factors[name]
+    def with_priors_of(self, model: Any) -> Priors:
+        """These priors as they are in a model; itself where they are that model's already."""
+        held = getattr(model, "factors", {})
+        other = {n: held[n] for n, factor in self.factors.items() if n in held and held[n] is not factor}
+        if not other:
+            return self
+        factors = view(self.factors)
+        for name, factor in other.items():
+            factors[name] = factor
+        return view(self, factors=factors)
 
     def times(
         self, name: str, message: Any, read: Mapping[str, torch.Tensor], batch: Batch, observed: Iterable[str]
@@ -81,7 +88,7 @@ class Priors(nn.Module):
     def check(self, name: str, known: Mapping[str, Variable], dtype: torch.dtype) -> None:
         """Whether the prior is one that a message can multiply, from its law on zeros."""
         zeros = {p: torch.zeros(*(2,) * v.per_row, *v.shape, dtype=dtype) for p, v in known.items()}
-        with isolated(Stream(0)), torch.no_grad():
+        with isolated(), probing(self):
             law = self._law(name, zeros, torch.zeros(2, dtype=torch.long))
             try:
                 product(law, law)

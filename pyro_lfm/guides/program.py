@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Encoder
 from pyro_lfm.guides.automatic import automatic_laws, check_shared, is_automatic
+from pyro_lfm.model import AnyModel
 from pyro_lfm.programs import HandWritten, Program
 
 
@@ -30,13 +33,37 @@ class AnyGuide(Program):
         """The law of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
         return {}
 
-    def meet(self, model: Any) -> None:
-        """Hands the priors that are made of the guide, such as ``VampPrior``, the law that they are made of."""
-        if names := getattr(model, "made_of_guide", ()):
-            raise DeclarationError(
-                f"the prior of {', '.join(names)} is made of the guide's factor of the same name, which "
-                f"{type(self).__name__} does not have: declare the guide with lfm.Guide"
-            )
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        """What it lends to priors that are made of a guide, such as ``VampPrior``: its factors that read rows alone."""
+        return {}
+
+    def draw_first_weights(self, model: Any, seed: int) -> None:
+        """Draws its first weights from a seed, for a model, where they are still those of its declaration.
+
+        Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
+        """
+
+    def with_priors_of(self, model: Any) -> AnyGuide:
+        """This guide for a model: it is the same but where it is made of the model's priors (``GaussianMessage``).
+
+        Those are then of this very model. All parameters beside them are shared.
+        """
+        return self
+
+    def check_serves(self, model: Any) -> None:
+        """Whether the priors of a model that are made of its guide can be made of this one.
+
+        Raises:
+            DeclarationError: they cannot.
+        """
+        for name in getattr(model, "made_of_guide", ()):
+            if not self.encoders:
+                raise DeclarationError(
+                    f"the prior of {name} is made of the guide's factor of the same name, which {type(self).__name__} "
+                    "does not have: declare the guide with lfm.Guide"
+                )
+            model.factors[name].check(self.encoders.get(name))
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -75,6 +102,18 @@ class PyroGuide(HandWritten, AnyGuide):
         return (
             f"pyro.infer.autoguide.{type(program).__name__}" if is_automatic(program) else super().describe()
         )
+
+
+def together(model: Any, guide: Any) -> tuple[Any, Any]:
+    """A model and a guide as they are with each other: priors made of the guide, messages that multiply priors.
+
+    Neither is changed: where one is bound to another partner, what comes back is a view of it that shares its parameters.
+    """
+    if isinstance(guide, AnyGuide):
+        guide = guide.with_priors_of(model)
+        if isinstance(model, AnyModel):
+            model = model.bound_to(guide)
+    return model, guide
 
 
 def as_guide(guide: Any) -> AnyGuide:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from pyro_lfm import shapes
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Encoder
 from pyro_lfm.guides.guide import Guide
 from pyro_lfm.guides.program import AnyGuide
+from pyro_lfm.programs import view
 
 
 class Refined(AnyGuide):
@@ -76,6 +79,27 @@ class Refined(AnyGuide):
                     part, factor.part_shape(parameter), rows, self.learning_rate
                 )
         return guide.to(device=self.device, dtype=self.dtype)
+
+    def with_priors_of(self, model: Any) -> Refined:
+        proposal = self.proposal.with_priors_of(model)
+        return self if proposal is self.proposal else view(self, proposal=proposal)
+
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        return self.proposal.encoders
+
+    @property
+    def is_as_declared(self) -> bool:
+        return self.proposal.is_as_declared
+
+    def remember_first_weights(self) -> None:
+        self.proposal.remember_first_weights()
+
+    def draw_first_weights(self, model: Any, seed: int) -> None:
+        self.proposal.draw_first_weights(model, seed)
+
+    def check_serves(self, model: Any) -> None:
+        self.proposal.check_serves(model)
 
     @property
     def summable(self) -> bool:

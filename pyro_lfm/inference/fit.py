@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.inference.surroundings import check_processes, training
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
@@ -30,17 +32,22 @@ def fit(
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Fit:
-    """Fits a model to data.
+    """Fits a model to data, in place: it trains the very model and guide that it is given.
+
+    A model, or guide, that is as it was declared starts from weights drawn from ``seed``, so that a program with one seed
+    repeats. One that was trained, loaded or assigned to goes on from where it is: a second fit of one model is a
+    continuation, and EM and SVI can take turns. To start afresh, declare anew or fit ``copy.deepcopy(model)``.
 
     Args:
-        model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch; trained in place.
+        model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
             these by name; a bare one means the model's only observed factor. NaN means missing. A declared model's
             latents may be among the names, where they are known in some rows, such as labels.
         inference: how, as in ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
         validation: more rows of the same kind, whose bound is measured after every epoch.
-        seed: of all noise and shuffling; by default one drawn from torch. Weights start where the declaration
-            put them: set ``torch.manual_seed`` before it.
+        seed: of first weights, all noise and shuffling; by default one drawn from torch. What the declaration gives a
+            value (``Learned(init)``, ``Fixed``) is not drawn, nor are modules given as sources, parameters that were
+            frozen, and programs by hand: their weights are the user's.
         callbacks: each is called as ``callback(record, fit)`` after every epoch; one that returns True stops.
         progress: whether to show a progress bar.
         device: "auto" is a GPU where there is one.
@@ -71,9 +78,9 @@ def fit(
     # An inference has programs of its own: the guide.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with training(programs):
-        return inference.run(
-            _task(model, data, inference, validation, seed, callbacks, progress, place, keep)
-        )
+        task = _task(model, data, inference, validation, seed, callbacks, progress, place, keep)
+        with _first_weights(inference, model, seed):
+            return inference.run(task)
 
 
 def _task(
@@ -98,6 +105,22 @@ def _task(
         )
     held_out = None if validation is None else table_for(model, validation)
     return Task(model, table, held_out, seed, callbacks, progress, place, keep)
+
+
+@contextmanager
+def _first_weights(inference: Inference, model: AnyModel, seed: int) -> Iterator[None]:
+    """Draws the first weights; where nothing was learned, what was declared stays as it was declared."""
+    as_declared = [Snapshot(part) for part in inference.trains(model) if part.is_as_declared]
+    inference.draw_first_weights(model, seed)
+    try:
+        yield
+    except BaseException:
+        for snapshot in as_declared:
+            (part,) = snapshot.programs
+            if part.is_as_declared:
+                snapshot.restore()
+                part.remember_first_weights()
+        raise
 
 
 def _seed(given: int | None, checkpoint: Checkpoint | None) -> int:

@@ -24,7 +24,7 @@ from pyro_lfm.inference.rows import fit_rows
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO, Objective
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
@@ -53,7 +53,7 @@ class Fit:
     not_identity = ("history",)
 
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
-        self.model, self.guide = model, guide
+        self._model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []
         self.keep_rows = False
         self._rows, self._objective = table, objective
@@ -91,6 +91,11 @@ class Fit:
         memo[id(self._rows)] = self._rows
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
+
+    @property
+    def model(self) -> AnyModel:
+        """The model that was fitted; a view of it where it has since been bound to the guide of another fit."""
+        return self._model.bound_to(self.guide)
 
     def posterior(self, data: Any = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.

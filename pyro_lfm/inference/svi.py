@@ -25,8 +25,9 @@ from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.optimizers import check_optimizer
-from pyro_lfm.programs import Program, evaluating
-from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.probes import probing
+from pyro_lfm.programs import Program
+from pyro_lfm.runtime import isolated
 from pyro_lfm.shapes import number, whole
 
 
@@ -120,6 +121,13 @@ class SVI(Inference):
         per_epoch = rows // size if self.drop_last else ceil(rows / size)
         return size, per_epoch, self.steps or (self.epochs or 0) * per_epoch
 
+    def trains(self, model: AnyModel) -> list[Program]:
+        return [model, self.guide]
+
+    def draw_first_weights(self, model: AnyModel, seed: int) -> None:
+        super().draw_first_weights(model, seed)
+        self.guide.draw_first_weights(model, seed)
+
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""
         model, guide = task.model, self.guide
@@ -135,7 +143,7 @@ class SVI(Inference):
         _size_tables(len(task.table), model, guide)
         model.to(task.device)
         guide.to(task.device)
-        _meet(model, guide, task.table)
+        guide = _meet(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
         loop = Loop(self, task, result)
         try:
@@ -143,6 +151,7 @@ class SVI(Inference):
         finally:
             model.eval()
             guide.eval()
+        model.bind(guide)
         put_points(model, guide, task.table)
         warn_of_floors(result)
         return result
@@ -160,16 +169,20 @@ def _size_tables(rows: int, *programs: Program) -> None:
             table.resize(rows)
 
 
-def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> None:
-    """One trial on the first row: parameters declared in programs are made, and the guide draws what it should."""
+def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
+    """One trial on the first row: parameters declared in programs are made, and the guide draws what it should.
+
+    Returns the guide as it is with this very model.
+    """
     index = torch.zeros(1, dtype=torch.long)
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     model.settle(batch)
     guide.settle(batch)
-    guide.meet(model)
+    guide.check_serves(model)
+    guide = guide.with_priors_of(model)
     if isinstance(guide, Guide):
-        return
-    with evaluating(guide), isolated(Stream(0, guide.device), guide.device), torch.no_grad():
+        return guide
+    with isolated(device=guide.device), probing(guide, device=guide.device):
         sites = latent_sites(poutine.trace(guide).get_trace(batch))
     if sites.keys() != model.latents.keys():
         raise DeclarationError(
@@ -181,3 +194,4 @@ def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> None:
             raise DeclarationError(
                 f"the guide must draw {name} {where} `with batch.plate():`, as the model does"
             )
+    return guide

@@ -13,6 +13,7 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
+from pyro_lfm.programs import Program
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Inference(ABC):
 
     # Whether it can make use of values of latents among the data.
     takes_known_latents = False
+
+    def trains(self, model: AnyModel) -> list[Program]:
+        """The programs whose parameters it changes."""
+        return [model]
+
+    def draw_first_weights(self, model: AnyModel, seed: int) -> None:
+        """Draws the weights that training starts from, of what has not been changed since its declaration."""
+        model.draw_first_weights(seed)
 
     @abstractmethod
     def run(self, task: Task) -> Fit:

@@ -18,6 +18,7 @@ from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.guides.program import together
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.schedules import value_at
 from pyro_lfm.shapes import number, whole
@@ -131,8 +132,7 @@ class Objective(PyroELBO, ABC):
 
     def run(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Run:
         """The programs at new draws."""
-        if hasattr(guide, "meet"):
-            guide.meet(model)
+        model, guide = together(model, guide)
         layout = self.plan(model, guide, args, kwargs)
         traces = self.traces(model, guide, args, kwargs, layout)
         draws = partial(self._draws, layout)

@@ -48,16 +48,27 @@ class FlowPrior(Prior):
             raise DeclarationError(
                 "a coupling flow needs dim of at least 2; got 1: give flow=pyro.distributions.transforms.spline"
             )
-        made = [flow(dim) for _ in range(whole("layers", layers))]
+        # In a tuple: a flow that is a module itself is no part of this one.
+        self._flow = (flow, whole("layers", layers))
+        self.layers = self._drawn()
+        self.register_buffer("loc", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def _drawn(self) -> nn.ModuleList:
+        flow, layers = self._flow
+        made = [flow(self.dim) for _ in range(layers)]
         for layer in made:
             if not isinstance(layer, TransformModule) or not self._inverts(layer):
                 raise DeclarationError(
                     "flow must be a function K -> invertible TransformModule, such as "
                     f"pyro.distributions.transforms.spline_coupling; it gave {type(layer).__name__}"
                 )
-        self.layers = nn.ModuleList(made)
-        self.register_buffer("loc", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
+        return nn.ModuleList(made)
+
+    def redrawn(self) -> FlowPrior:
+        drawn = self.copy()
+        drawn.layers = self._drawn()
+        return drawn
 
     def _inverts(self, layer: TransformModule) -> bool:
         try:

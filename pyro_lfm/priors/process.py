@@ -16,6 +16,7 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
 from pyro_lfm.networks import promote
 from pyro_lfm.priors.kernels import SquaredExponential
+from pyro_lfm.probes import probing
 from pyro_lfm.shapes import join, number, whole
 from pyro_lfm.variables import Variable
 
@@ -110,7 +111,7 @@ class GaussianProcess(Factor):
         promote(self)
         points = self.points.value
         try:
-            with torch.no_grad():
+            with probing(self.kernel):
                 full, diagonal = _dense(self.kernel(points, points)), _dense(self.kernel(points, diag=True))
         except (TypeError, RuntimeError, NotImplementedError) as error:
             raise DeclarationError(f"kernel: {ways}; {type(self.kernel).__name__} failed: {error}") from error

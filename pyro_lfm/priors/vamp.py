@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import nn
 from torch.distributions import constraints
@@ -13,42 +12,44 @@ from torch.distributions import constraints
 from pyro_lfm.distributions.mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Prior
+from pyro_lfm.factors import Encoder, Factor, PriorOfGuide
+from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 
 
-class VampPrior(Prior):
-    """p(z) = 1/C Σ_c q(z | u_c): the guide's own law, averaged over C learned pseudo-inputs u_c.
+class VampPrior(PriorOfGuide):
+    """p(z) = 1/C Σ_c q(z | u_c): the guide's own distribution, averaged over C learned pseudo-inputs u_c.
 
     Among all priors the one that raises the ELBO most is the aggregate of the posterior, 1/N Σₙ q(z | xₙ); this is its
-    affordable form. A ``Guide`` that is declared for the model hands its factor of this latent to the prior, and so does
-    every run of the two together: the prior looks at it and does not own it, so that its weights stay the guide's. Until
-    a guide has been declared, p(z) is N(0, I). Its KL is Monte Carlo.
+    affordable form. Its KL is Monte Carlo. The pseudo-inputs are parameters of the model, there from its declaration on.
+    The guide is that of the run: of a fit, of an objective, of plain ``pyro.infer.SVI``. ``fit.model`` is bound to the
+    guide of its fit, and ``model.bound_to(guide)`` is the model with any guide. Declaring a guide binds nothing.
 
     Args:
         dim: K.
         components: C; the more the better, and the slower: every step encodes them all.
-        pseudo_inputs: where u starts: C rows of data, (C, *event), or {name: rows} where the guide reads several observed
-            variables; by default rows that the model generates before it has been trained. Rows of the data are better.
-            Entries stay in the range of the variable; labels, which have no gradient, stay where they start.
+        pseudo_inputs: where u starts: C rows of the model's only observed variable, (C, *event), or {name: rows} of
+            those that the guide reads; by default rows of all observed variables, drawn from the model before it has
+            been trained, with N(0, I) for p(z). Rows of the data are better. Entries stay in the range of the variable;
+            labels, which have no gradient, stay where they start.
 
     Raises:
-        DeclarationError: at a guide whose law of this latent cannot be had for such rows: it is ``PerRow``, reads other
-            latents or nothing at all, or is written by hand. ShapeError: pseudo-inputs of another shape than the data.
+        DeclarationError: at a model that is bound to no guide, when its prior is asked for; at a guide whose distribution of
+            this latent cannot be had for such rows: it is ``PerRow``, reads other latents, nothing at all or a variable
+            without pseudo-inputs, or is written by hand. ShapeError: pseudo-inputs of another shape than the data.
 
     Source: Tomczak and Welling (2018), "VAE with a VampPrior", equation 9.
 
     >>> from pyro_lfm import Bernoulli, Gaussian, Guide, MLP, Model
     >>> model = Model(z=VampPrior(2, components=5), x=Bernoulli(8, logits=MLP(16)))
     >>> guide = Guide(model, z=Gaussian(network=MLP(16)))
-    >>> model.factors["z"]().law.batch_shape, model.factors["z"]().log_prob(torch.zeros(3, 2)).shape
+    >>> prior = model.bound_to(guide).factors["z"]()
+    >>> prior.law.batch_shape, prior.log_prob(torch.zeros(3, 2)).shape
     (torch.Size([5]), torch.Size([3]))
     """
 
     loc: torch.Tensor
-    scale: torch.Tensor
-    reads_guide = True
 
     def __init__(self, dim: int, components: int | None = None, pseudo_inputs: Any = None):
         super().__init__(whole("dim of VampPrior", dim))
@@ -63,56 +64,72 @@ class VampPrior(Prior):
             raise ShapeError(
                 f"pseudo_inputs must have {self.components} rows, one per component; got {length}"
             )
+        # Says where it stands and in which type before there are pseudo-inputs.
         self.register_buffer("loc", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
         self.pseudo_inputs = nn.ParameterDict()
-        # In a tuple, which nn.Module does not look into: the encoder stays the guide's.
-        self._encoder: tuple[Factor, Sequence[Variable]] | None = None
 
-    def meet(self, encoder: Factor, parents: Sequence[Variable], rows: Any) -> None:
-        if self._encoder is not None and self._encoder[0] is encoder:
-            return
-        if not parents or encoder.tables:
-            raise DeclarationError(
-                "a VampPrior needs a guide that computes the law of its latent from observed rows, as "
-                f"lfm.Gaussian(network=lfm.MLP(200)) does; this one is {encoder.describe()}"
-            )
-        if {p.name for p in parents} != set(self.pseudo_inputs):
-            self.pseudo_inputs = nn.ParameterDict()
-            for parent in parents:
-                start = self._start(parent, len(parents), rows)
-                self.pseudo_inputs[parent.name] = nn.Parameter(
-                    start.clone(), requires_grad=parent.categories is None
+    def stand_in(self) -> Factor:
+        return StandardNormal(self.dim).build(self.latent_name, []).to(self.loc)
+
+    def complete(
+        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, torch.Tensor]]
+    ) -> None:
+        for name, start in self._first_rows(observed, rows).items():
+            start = torch.as_tensor(start, dtype=self.loc.dtype, device=self.loc.device)
+            expected = (self.components, *observed[name].shape)
+            if start.shape != expected:
+                raise ShapeError(f"pseudo_inputs of {name} must be {expected}; got {tuple(start.shape)}")
+            if not bool(start.isfinite().all()):
+                raise DeclarationError(
+                    f"pseudo_inputs of {name} must be finite: take rows without missing entries"
                 )
-        self._encoder = encoder, tuple(parents)
+            trained = observed[name].categories is None
+            self.pseudo_inputs[name] = nn.Parameter(start.clone(), requires_grad=trained)
 
-    def _start(self, parent: Variable, parents: int, rows: Any) -> torch.Tensor:
-        """The rows (C, *event) of a variable from which its pseudo-inputs start."""
-        starts = self._starts
-        if isinstance(starts, Mapping) and parent.name not in starts:
-            raise DeclarationError(f"pseudo_inputs must have rows of {parent.name}, which the guide reads")
-        if starts is None:
-            found = rows(self.components)[parent.name]
-        elif isinstance(starts, Mapping) or parents == 1:
-            found = starts[parent.name] if isinstance(starts, Mapping) else starts
-        else:
-            raise DeclarationError("the guide reads several variables: give pseudo_inputs as {name: rows}")
-        found = torch.as_tensor(found, dtype=self.loc.dtype, device=self.loc.device)
-        if found.shape != (self.components, *parent.shape):
-            expected = (self.components, *parent.shape)
-            raise ShapeError(f"pseudo_inputs of {parent.name} must be {expected}; got {tuple(found.shape)}")
-        if not bool(found.isfinite().all()):
+    def _first_rows(
+        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, torch.Tensor]]
+    ) -> Mapping[str, Any]:
+        """The rows (C, *event) of each variable from which its pseudo-inputs start."""
+        if self._starts is None:
+            drawn = rows(self.components)
+            return {name: drawn[name] for name in observed}
+        names = ", ".join(observed)
+        if not isinstance(self._starts, Mapping):
+            if len(observed) > 1:
+                raise DeclarationError(
+                    f"the model observes {names}: give pseudo_inputs as {{name: rows}}, of those that the guide reads"
+                )
+            return dict.fromkeys(observed, self._starts)
+        if unknown := [name for name in self._starts if name not in observed]:
             raise DeclarationError(
-                f"pseudo_inputs of {parent.name} must be finite: take rows without missing entries"
+                f"pseudo_inputs must have rows of {names}, which the model observes; got {', '.join(map(str, unknown))}"
             )
-        return found
+        return self._starts
 
-    def forward(self) -> Any:
-        if self._encoder is None:
-            return dist.Normal(self.loc, self.scale, validate_args=False).to_event(1)
-        encoder, parents = self._encoder
-        values = [_within(self.pseudo_inputs[parent.name], parent) for parent in parents]
-        return DrawMixture(encoder.at(values, torch.arange(self.components, device=self.loc.device)))
+    def trial_variables(self) -> Mapping[str, Variable]:
+        starts = self._starts if isinstance(self._starts, Mapping) else {"x": self._starts}
+        shapes = {n: (3,) if s is None else torch.as_tensor(s).shape[1:] for n, s in starts.items()}
+        return {
+            n: Variable(n, torch.Size(s), constraints.independent(constraints.real, len(s)))
+            for n, s in shapes.items()
+        }
+
+    def check(self, encoder: Encoder | None) -> None:
+        if encoder is None or not encoder.parents or encoder.factor.tables:
+            this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
+            raise DeclarationError(
+                f"{self.latent_name}: a VampPrior needs a guide that computes the law of its latent from observed rows "
+                f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
+            )
+        if absent := [p.name for p in encoder.parents if p.name not in self.pseudo_inputs]:
+            raise DeclarationError(
+                f"{self.latent_name}: pseudo_inputs must have rows of {', '.join(absent)}, which the guide reads; they are "
+                f"of {', '.join(self.pseudo_inputs)}"
+            )
+
+    def of(self, encoder: Encoder) -> Any:
+        rows = {p.name: _within(self.pseudo_inputs[p.name], p) for p in encoder.parents}
+        return DrawMixture(encoder(rows, torch.arange(self.components, device=self.loc.device)))
 
     def describe(self) -> str:
         return f"VampPrior({self.components} pseudo-inputs)"

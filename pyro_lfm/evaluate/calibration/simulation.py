@@ -16,7 +16,7 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.objectives.run import AtValues, Run
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream
 
 # Rows taken together.

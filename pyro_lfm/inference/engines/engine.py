@@ -13,7 +13,8 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.objectives import Objective
-from pyro_lfm.programs import Program, evaluating
+from pyro_lfm.probes import evaluating
+from pyro_lfm.programs import Program
 from pyro_lfm.runtime import Stream, flushing, isolated
 
 

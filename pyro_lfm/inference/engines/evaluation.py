@@ -14,7 +14,8 @@ from pyro_lfm.inference.engines.compiled import LOG
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.recorded import rewound
 from pyro_lfm.model import AnyModel
-from pyro_lfm.programs import Program, evaluating
+from pyro_lfm.probes import evaluating
+from pyro_lfm.programs import Program
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
