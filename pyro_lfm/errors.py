@@ -23,3 +23,11 @@ class ScaleFloorWarning(UserWarning):
 
 class CompilationWarning(UserWarning):
     """A step that was to be compiled cannot be, and is done in eager: slower, with the same numbers."""
+
+
+class PrecisionWarning(UserWarning):
+    """Data hold digits that the floating type of the model does not."""
+
+
+class DataScaleWarning(UserWarning):
+    """Data lie far from where the model, or the rows that it was fitted to, lie."""

@@ -73,7 +73,7 @@ def fit(
             f"{type(inference).__name__} makes no use of known values of a latent; the data hold {', '.join(known)}: "
             "fit with lfm.SVI and a lfm.Guide, or leave it out"
         )
-    held_out = None if validation is None else table_for(model, validation)
+    held_out = None if validation is None else table_for(model, validation, fitted=table.schema)
     keep = None if checkpoint is None else Checkpoint(checkpoint)
     return inference.run(Task(model, table, held_out, seed, callbacks, progress, place, keep))
 

@@ -11,6 +11,7 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.form import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
+from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
@@ -38,12 +39,15 @@ class Fit:
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
             validation data), all in nats per row, and seconds; for others see ``EM``.
+        schema: what the fitted rows were, by name: names of columns, labels, whether they are a covariate, scale. Rows that
+            are given with names are put in that order; bare arrays are taken by position.
     """
 
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
         self.model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []
         self._table, self._objective = table, objective
+        self.schema: Schema = table.schema
 
     def posterior(self, data: Any = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
@@ -66,7 +70,8 @@ class Fit:
     def reconstruct(self, data: Any = None, draws: int = 16, seed: int = 0) -> Any:
         """E[x̂ | x]: the mean of the likelihood, averaged over draws of the latents from q(z | x).
 
-        Missing entries are filled in. Of a categorical variable it is the probability of each category.
+        Missing entries are filled in by E[x_missing | x_observed, z], which looks at the row's other entries where the
+        likelihood is joint, as ``impute`` does. Of a categorical variable it is the probability of each category.
 
         Returns:
             A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
@@ -97,8 +102,9 @@ class Fit:
         >>> found.values["x"].isnan().any(), found.draws["x"].shape
         (tensor(False), torch.Size([200, 40, 2]))
         """
-        batch, guide = self.batch_of(data)
-        return impute(self.model, guide, batch, whole("draws", draws), seed)
+        table = self._open(data, self.guide.needs)
+        batch, guide = self._served(table, fitted=data is None)
+        return impute(self.model, guide, batch, whole("draws", draws), seed, table)
 
     def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
         """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
@@ -119,29 +125,39 @@ class Fit:
             DeclarationError: the model has no closed form; the message names the factor that stops it.
         """
         form = recognise(self.model, "fit.log_likelihood", "fit.bound(...) bounds it from below")
-        table = self._table if data is None else table_for(self.model, data)
+        table = self._open(data, set(self.model.observed))
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
     def rows_of(self, data: Any = None) -> Batch:
         """The rows as one batch."""
-        table = self._table if data is None else table_for(self.model, data, self.guide.needs)
-        index = torch.arange(len(table))
-        device = self.model.device
-        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+        return self._batch(self._open(data, self.guide.needs))
 
     def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
         """The rows as one batch, and the guide that serves them: a copy that is optimised for them where it is
         ``Refined`` or has ``PerRow`` tables.
         """
-        batch = self.rows_of(data)
-        if data is not None and self.model.tables:
+        return self._served(self._open(data, self.guide.needs), fitted=data is None)
+
+    def _open(self, data: Any, needs: set[str] | None) -> Table:
+        """The rows through the boundary: those that were fitted, or others of their kind."""
+        if data is None:
+            return self._table
+        return table_for(self.model, data, needs, self.schema, may_be_empty=True)
+
+    def _batch(self, table: Table) -> Batch:
+        index, device = torch.arange(len(table)), self.model.device
+        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+
+    def _served(self, table: Table, fitted: bool) -> tuple[Batch, AnyGuide]:
+        batch = self._batch(table)
+        if not fitted and self.model.tables:
             raise DataError(
                 "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "
                 "out, for the rows that were fitted"
             )
         if isinstance(self.guide, Refined):
             return batch, refine(self.model, self.guide, batch)
-        if data is None or not self.guide.tables:
+        if fitted or not self.guide.tables:
             return batch, self.guide
         return batch, fit_rows(self.model, self.guide, batch)
 
