@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError, first_line
 
 
 class Folder:
@@ -51,7 +51,9 @@ class Folder:
             found = torch.load(path, weights_only=True)
             kept = found["identity"]
         except Exception as error:  # torch names no type for "not one of my files"
-            raise DataError(f"{path} cannot be read: {error}; remove it to fit this way again") from error
+            raise DataError(
+                f"{path} cannot be read ({first_line(error)}): remove it to fit this way again"
+            ) from None
         differ = [name for name in {**kept, **identity} if kept.get(name) != identity.get(name)]
         if differ:
             name = differ[0]

@@ -45,8 +45,9 @@ def labels_of(values: Sequence[Any]) -> Labels:
 
 
 def _is_missing(value: Any) -> bool:
-    # NaN, NaT and pandas' NA are not equal to themselves.
-    return value is None or not (value == value) is True
+    # NaN and NaT are not equal to themselves; whether pandas' NA is, it does not say.
+    same = value == value
+    return value is None or not isinstance(same, bool | np.bool_) or not same
 
 
 def encode(

@@ -3,8 +3,18 @@
 from pyro_lfm.factors.covariate import Covariate
 from pyro_lfm.factors.factor import Factor, Prior
 from pyro_lfm.factors.groups import PerGroup
-from pyro_lfm.factors.named import Factors
+from pyro_lfm.factors.named import Factors, key_of, name_of
 from pyro_lfm.factors.undrawn import undrawn
 from pyro_lfm.factors.words import source_words
 
-__all__ = ["Covariate", "Factor", "Factors", "PerGroup", "Prior", "source_words", "undrawn"]
+__all__ = [
+    "Covariate",
+    "Factor",
+    "Factors",
+    "PerGroup",
+    "Prior",
+    "key_of",
+    "name_of",
+    "source_words",
+    "undrawn",
+]

@@ -64,7 +64,7 @@ class Guide(AnyGuide):
     torch.Size([3, 2])
     """
 
-    def __init__(self, model: Any, *, shared: Any = None, **factors: Factor):
+    def __init__(self, model: Any, /, *, shared: Any = None, **factors: Factor):
         super().__init__()
         if isinstance(shared, Factor):  # of a latent that is called so
             factors, shared = {"shared": shared, **factors}, None
@@ -211,7 +211,9 @@ class Guide(AnyGuide):
         """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
         shared, factors = self._declaration
         with Stream(seed):
-            made = Guide(model, shared=copy(shared), **undrawn(factors))
+            # Left out where it is None: a latent may be called so.
+            joint = {} if shared is None else {"shared": copy(shared)}
+            made = Guide(model, **joint, **undrawn(factors))
         return made.to(device=self.device)
 
     @property

@@ -1,4 +1,4 @@
-"""Rows that lie where the floating type, the fitted rows or the model's start are too coarse or too far: one sentence each."""
+"""Rows that the floating type is too coarse for, or that lie far from the fitted rows or the model's start: it is said."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import TrainingError
+from pyro_lfm.factors import name_of
 from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
@@ -84,7 +85,7 @@ def _suspect(model: Program, guide: Program) -> str | None:
 
 def _factor_of(name: str) -> str | None:
     parts = name.split(".")
-    return parts[2].replace("$", ".") if len(parts) > 2 and parts[1] == "factors" else None
+    return name_of(parts[2]) if len(parts) > 2 and parts[1] == "factors" else None
 
 
 def _blown_site(model: Program, guide: Program, batch: Batch) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.tables import table_for
@@ -86,6 +86,6 @@ def _device(device: Any) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise DeclarationError(
-            f'device must be "auto" or one that torch has here; got {device!r}: {error}'
-        ) from error
+            f'device must be "auto" or one that torch has here; got {device!r}: {first_line(error)}'
+        ) from None
     return found

@@ -13,7 +13,7 @@ from torch.distributions import constraints
 from pyro_lfm.distributions.mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, Prior
+from pyro_lfm.factors import Factor, Prior, key_of
 from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 
@@ -77,11 +77,11 @@ class VampPrior(Prior):
                 "a VampPrior needs a guide that computes the law of its latent from observed rows, as "
                 f"lfm.Gaussian(network=lfm.MLP(200)) does; this one is {encoder.describe()}"
             )
-        if {p.name for p in parents} != set(self.pseudo_inputs):
+        if {key_of(p.name) for p in parents} != set(self.pseudo_inputs):
             self.pseudo_inputs = nn.ParameterDict()
             for parent in parents:
                 start = self._start(parent, len(parents), rows)
-                self.pseudo_inputs[parent.name] = nn.Parameter(
+                self.pseudo_inputs[key_of(parent.name)] = nn.Parameter(
                     start.clone(), requires_grad=parent.categories is None
                 )
         self._encoder = encoder, tuple(parents)
@@ -111,7 +111,7 @@ class VampPrior(Prior):
         if self._encoder is None:
             return dist.Normal(self.loc, self.scale, validate_args=False).to_event(1)
         encoder, parents = self._encoder
-        values = [_within(self.pseudo_inputs[parent.name], parent) for parent in parents]
+        values = [_within(self.pseudo_inputs[key_of(parent.name)], parent) for parent in parents]
         return DrawMixture(encoder.at(values, torch.arange(self.components, device=self.loc.device)))
 
     def describe(self) -> str:
