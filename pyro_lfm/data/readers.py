@@ -152,6 +152,7 @@ def read(data: Any, names: Sequence[str], schema: Schema | None = None) -> Table
     if len({source.length for source in sources}) > 1:
         lengths = ", ".join(f"{name}: {source.length}" for name, source in zip(names, sources, strict=True))
         raise DataError(f"data must have as many rows under every name; got {lengths}")
+    _check_row_labels(names, sources)
     table = Table(sources, names)
     if isinstance(data, NamedRows):
         table.frame = data.frame
@@ -159,6 +160,18 @@ def read(data: Any, names: Sequence[str], schema: Schema | None = None) -> Table
             if name in table.schema:
                 table.schema[name] = replace(table.schema[name], names=columns)
     return table
+
+
+def _check_row_labels(names: Sequence[str], sources: Sequence[Source]) -> None:
+    """Refuses rows of pandas that have the same labels in another order: what stands side by side is not one row."""
+    labelled = [(n, s.row_labels) for n, s in zip(names, sources, strict=True) if s.row_labels is not None]
+    for name, labels in labelled[1:]:
+        first, index = labelled[0]
+        if not labels.equals(index) and labels.is_unique and index.is_unique and index.isin(labels).all():
+            raise DataError(
+                f"data must have its rows in one order; {name} has the row labels of {first} in another: give "
+                f"{name}.loc[{first}.index], or arrays, as .to_numpy() makes, where rows belong together by position"
+            )
 
 
 def _in_order(table: Table, schema: Schema) -> Table:
