@@ -84,8 +84,8 @@ def encode(
     unknown = [labels.values[code] for code in used if labels.values[code] not in codes]
     if unknown:
         raise DataError(
-            f"{name} must have labels that were fitted, {_shown(fitted)}; unknown: {_shown(unknown)}: write them as "
-            "missing (None), or fit rows that have them"
+            f"{name} must have labels that were fitted, {_shown(fitted)}; unknown: {_shown(unknown)}: join them with "
+            "others, leave these rows out, or fit rows that have them"
         )
     return _place(labels, codes), fitted
 

@@ -129,7 +129,7 @@ class _Scan:
         self.name, self.constraint, self.largest = name, constraint, largest
         self.observed = self.missing = False
         self.infinite, self.outside = _Fault(columns), _Fault(columns)
-        self.moments = Moments()
+        self.moments, self.covariate = Moments(), columns.covariate
 
     def add(self, given: Tensor, start: int) -> None:
         """Rows as they came."""
@@ -157,7 +157,7 @@ class _Scan:
             raise DataError(
                 f"{self.name} must be finite in {str(dtype).removeprefix('torch.')}; got {self.infinite.count} infinite "
                 f"or too large values, the first {_number(self.infinite.value)} at {self.infinite.place}: "
-                "write missing values as nan, or rescale it"
+                f"{'fill them in' if self.covariate else 'write missing values as nan'}, or rescale it"
             )
         if self.outside.count:
             support = self.constraint
