@@ -86,7 +86,8 @@ def warn_of_distance(name: str, table: Table, support: Any, fitted: Columns | No
 def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     """Says so where the likelihood, before any training, lies so far from the data that training will not get there.
 
-    r = (x − E[x | z]) / σ at a draw of z from the guide, of likelihoods over the reals.
+    r = (x − E[x | z]) / σ of likelihoods over the reals, at a draw of z from the guide, which knows the rows where model and
+    guide were trained before, or from the prior, whichever is nearer.
     """
     if not isinstance(model, Model):
         return
@@ -121,21 +122,21 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
 
 def _residual(model: Model, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
     """The root mean square of r, and of σ; None where the programs do not say."""
+    x, nearest = batch.with_gaps(name), None
     try:
         with evaluating(model, guide), isolated(Stream(0, model.device), model.device), torch.no_grad():
             q: Any = poutine.trace(guide).get_trace(batch)
-            p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
-            law = p.nodes[name]["fn"]
-            mean, variance = law.mean, law.variance
+            for program in (poutine.replay(model, trace=q), model):
+                p: Any = poutine.trace(program).get_trace(batch)
+                mean, variance = p.nodes[name]["fn"].mean, p.nodes[name]["fn"].variance
+                if mean.shape[-1:] != x.shape[-1:] or not bool((variance.isfinite() & (variance > 0)).all()):
+                    return None
+                residual = float(((x - mean) / variance.sqrt()).square().nanmean().sqrt())
+                if nearest is None or not nearest[0] <= residual:
+                    nearest = residual, float(variance.mean().sqrt())
     except Exception:  # whatever a program has to say against its rows it will say when it is trained
         return None
-    x = batch.with_gaps(name)
-    if not (
-        bool(variance.isfinite().all()) and bool((variance > 0).all()) and mean.shape[-1:] == x.shape[-1:]
-    ):
-        return None
-    residual = float(((x - mean) / variance.sqrt()).square().nanmean().sqrt())
-    return residual, float(variance.mean().sqrt())
+    return nearest
 
 
 def _rms(values: Tensor) -> float:
