@@ -1,7 +1,27 @@
 """The exceptions of the library. Each message names the argument, what was expected, what came, the remedy."""
 
+# What Pyro puts behind the words of every error that passes through a trace.
+_DUMP = "\nTrace Shapes:"
 
-class DeclarationError(ValueError):
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line.
+
+    >>> first_line(ValueError("bad shape" + chr(10) + "Trace Shapes: ..."))
+    'bad shape'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+class _Plain(Exception):
+    """An error that says its own words alone, whatever handlers it passes through."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(message.partition(_DUMP)[0])
+
+
+class DeclarationError(_Plain, ValueError):
     """A model, a guide or an inference is declared in a way that cannot work."""
 
 
@@ -9,7 +29,7 @@ class ShapeError(DeclarationError):
     """A tensor or the output of a network has the wrong shape."""
 
 
-class DataError(ValueError):
+class DataError(_Plain, ValueError):
     """The data cannot be used with the declared model."""
 
 
@@ -17,7 +37,7 @@ class CheckpointError(DeclarationError, DataError):
     """A checkpoint was made of other arguments or other rows than those at hand."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(_Plain, RuntimeError):
     """A fit stopped in a step; the last good weights are back.
 
     A loss or a gradient was no longer finite, a distribution refused its parameters, or a network raised an error, which is
@@ -48,3 +68,11 @@ class CompilationWarning(UserWarning):
 
 class SeedWarning(UserWarning):
     """First weights cannot be drawn from the seed of a fit, which then does not repeat by its seed alone."""
+
+
+class PrecisionWarning(UserWarning):
+    """Data hold digits that the floating type of the model does not."""
+
+
+class DataScaleWarning(UserWarning):
+    """Data lie far from where the model, or the rows that it was fitted to, lie."""

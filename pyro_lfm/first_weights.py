@@ -77,7 +77,7 @@ def digest_of(held: Iterable[Held]) -> str:
         if numbers.is_floating_point():
             numbers = numbers.double()
         found.update(f"{name} {tuple(numbers.shape)} ".encode())
-        found.update(numbers.contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(numbers.numpy().tobytes())
     return found.hexdigest()
 
 

@@ -38,7 +38,8 @@ class Model(AnyModel):
     the rows and shared by them.
 
     Args:
-        factors: name=factor. Each is copied: the model's own are in ``model.factors``.
+        factors: name=factor, any name that is a Python identifier but for ``rows`` and ``particles``, which are plates. Each
+            is copied: the model's own are in ``model.factors``.
 
     Raises:
         DeclarationError: an unknown name in ``given``, a cycle, a reserved name, no latent or no observed factor,
@@ -53,7 +54,7 @@ class Model(AnyModel):
     {'z': (3, 2), 'x': (3, 5)}
     """
 
-    def __init__(self, **factors: Factor):
+    def __init__(self, /, **factors: Factor):
         super().__init__()
         check_names(factors, "factor")
         for name, factor in factors.items():

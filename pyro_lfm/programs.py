@@ -22,10 +22,8 @@ from pyro_lfm.pyro_modules import LocalParams, adopt
 from pyro_lfm.runtime import in_isolation, isolated
 
 _NUMBERS = itertools.count()
-# What a batch, a plate or a keyword is called, and what nn.ModuleDict, which holds the factors, has of its own.
-RESERVED = frozenset(
-    {"batch", "rows", "particles", "index", "size", "total", "self", "model", *dir(nn.ModuleDict())}
-)
+# The names of plates, which stand beside the variables in a trace.
+RESERVED = frozenset({"rows", "particles"})
 
 
 def view(module: Any, **parts: nn.Module) -> Any:
@@ -182,7 +180,10 @@ class HandWritten(Program):
 def check_names(names: Any, what: str) -> None:
     for name in names:
         if name in RESERVED or not name.isidentifier() or name.startswith("_"):
-            raise DeclarationError(f"{what} name {name!r} is reserved or not usable; choose another")
+            raise DeclarationError(
+                f"{what} name {name!r} is reserved or not usable: {' and '.join(sorted(RESERVED))} are names of plates, and "
+                "a name is a Python identifier that does not start with an underscore; choose another"
+            )
 
 
 def in_order(parents: dict[str, tuple[str, ...]]) -> list[str]:

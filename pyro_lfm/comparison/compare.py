@@ -133,6 +133,8 @@ def compare(
     ready = {name: starts.at(name, numbers[0]) for name in ways}
     first = ready[baseline][0]
     table = table_for(first, data)
+    if test is not None:
+        table_for(first, test, set(), table.schema)
     inferences = {name: inference for name, (_, inference) in ready.items()}
     if equal_budgets:
         check_budgets(inferences, len(table))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.errors import DataError, ShapeError, first_line
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 CACHE = Path("~/.cache/pyro_lfm")
@@ -134,8 +134,8 @@ def from_torchvision(dataset: Any, limit: int | None = None) -> Labelled:
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"{name} must give pairs of an image and an integer label; item {i} is a {type(item).__name__} "
-                f"that is none ({error}): choose the target, or wrap the data set"
-            ) from error
+                f"that is none ({first_line(error)}): choose the target, or wrap the data set"
+            ) from None
         images.append(_image(image, f"item {i} of {name}"))
         if images[-1].shape != images[0].shape:
             raise ShapeError(
@@ -199,10 +199,10 @@ def _read_idx(path: Path, dims: int) -> Tensor:
         raise DataError(f"{path} is missing: name the folder that has it")
     try:
         raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error):
         raise DataError(
             f"{path} must be a whole gzip file; it is cut short or broken: fetch it again"
-        ) from error
+        ) from None
     magic = bytes((0, 0, 8, dims))
     if raw[:4] != magic or len(raw) < 4 + 4 * dims:
         raise DataError(
@@ -225,7 +225,7 @@ def _download_fashion_mnist(train: bool) -> tuple[Tensor, Tensor]:
         found = torchvision.datasets.FashionMNIST(folder, train=train, download=True)
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"Fashion-MNIST could not be downloaded into {folder} ({error}): install Debian's package "
+            f"Fashion-MNIST could not be downloaded into {folder} ({first_line(error)}): install Debian's package "
             "dataset-fashion-mnist, or name the folder that has its .gz files"
-        ) from error
+        ) from None
     return found.data, found.targets

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.sources import Source, open_source
+from pyro_lfm.data.schema import Columns, Scale, Schema
+from pyro_lfm.data.sources import Source, in_order, open_source
 from pyro_lfm.errors import DataError
 
 
@@ -15,7 +17,9 @@ class Table:
     """Named blocks of rows, all of N rows, kept as they came: only the rows asked for are ever fetched.
 
     Made by `read`. `names` are in the order of the model; `shapes[name]` is the shape of one row as it came.
-    `validate` fills `event_shapes[name]`, the shape in which `take` gives a row, and `has_missing[name]`.
+    `validate` fills `event_shapes[name]`, the shape in which `take` gives a row, `has_missing[name]`, and the scale of
+    its columns. `schema[name]` says what columns and labels are called; `frame` is what the rows were made of, where
+    they come from a table of mixed columns.
 
     >>> table = read({"x": [[1, 2], [3, 4], [5, 6]], "y": [0, 1, 1]}, ["x", "y"])
     >>> len(table), table.names, table.shapes["x"]
@@ -28,10 +32,14 @@ class Table:
     def __init__(self, sources: Sequence[Source], names: Sequence[str]):
         self._sources = tuple(sources)
         self.names = tuple(names)
-        found = {name: shape for source in sources for name, shape in source.shapes.items()}
-        self.shapes: dict[str, torch.Size] = {name: found[name] for name in names}
+        shapes = {name: shape for source in sources for name, shape in source.shapes.items()}
+        columns = {name: each for source in sources for name, each in source.columns.items()}
+        self.shapes: dict[str, torch.Size] = {name: shapes[name] for name in names}
         self.event_shapes: dict[str, torch.Size] = dict(self.shapes)
         self.has_missing: dict[str, bool] = {}
+        self.schema: dict[str, Columns] = {name: columns[name] for name in names}
+        self.scales: dict[str, Scale] = {}
+        self.frame: Any = None
 
     def __len__(self) -> int:
         return self._sources[0].length
@@ -56,11 +64,15 @@ class Table:
         return f"Table({len(self)} rows of {shapes})"
 
     def take(
-        self, index: Tensor, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        index: Tensor,
+        dtype: torch.dtype | None = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> dict[str, Tensor]:
         """The rows at `index`, a LongTensor (B,), of every name, each (B, *event shape), cast to `dtype`.
 
-        A missing entry is NaN. Indices may repeat and need no order. Raises IndexError for one beyond the rows.
+        With None they have the type that holds the numbers as they came: int64 for whole numbers without gaps. A missing
+        entry is NaN. Indices may repeat and need no order. Raises IndexError for one beyond the rows.
 
         >>> read([7, 8, 9], ["n"]).take(torch.tensor([1, 1]), dtype=torch.float64)
         {'n': tensor([8., 8.], dtype=torch.float64)}
@@ -102,13 +114,34 @@ class Table:
             yield torch.arange(start, min(start + size, len(self)))
 
 
-def read(data: Any, names: Sequence[str]) -> Table:
+class NamedRows(dict[str, Tensor]):
+    """Rows by name that were made of a frame, which is kept with them, so that its cells come back as they were.
+
+    Args:
+        rows: by name. frame: what they were made of.
+        columns: {name: the names of the frame's columns that its entries are}.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, Tensor],
+        frame: Any,
+        columns: Mapping[str, tuple[Any, ...]] | None = None,
+    ):
+        super().__init__(rows)
+        self.frame, self.columns = frame, dict(columns or {})
+
+
+def read(data: Any, names: Sequence[str], schema: Schema | None = None) -> Table:
     """The data as a table of the observed `names`.
 
-    `data` is a NumPy array (a memory map too), tensor, pandas DataFrame or Series, scipy sparse matrix, list
-    of rows or map-style torch Dataset, rows first: (N, ...); or a dict of any of these by name. A bare array
-    stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (what
+    `data` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series, AnnData,
+    scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); or a dict of any of these by name. A
+    bare array stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (what
     follows them, such as a label, is ignored), or a dict by name. A table passes through.
+
+    Columns that have names are put in the order of the `schema`, which is that of an earlier table; columns without names
+    are taken by position. Of a label strings and pandas categories are read as its codes, in the schema's order too.
 
     Values are taken as they are: the pixels of a PIL image or a uint8 array are 0 to 255. NaN, pandas' NA and
     NumPy's mask mean missing. A sparse matrix in another layout than CSR is converted to CSR once.
@@ -127,15 +160,49 @@ def read(data: Any, names: Sequence[str]) -> Table:
         raise DataError("the model must observe at least one factor to read data; it observes none")
     if isinstance(data, Table):
         _check_names(data.names, names)
-        return data
+        return data if schema is None else _in_order(data, schema)
     if not isinstance(data, Mapping):
-        return Table([open_source(data, names)], names)
+        return Table([open_source(data, names, schema)], names)
     _check_names(tuple(data), names)
-    sources = [open_source(data[name], [name]) for name in names]
+    sources = [open_source(data[name], [name], schema) for name in names]
     if len({source.length for source in sources}) > 1:
         lengths = ", ".join(f"{name}: {source.length}" for name, source in zip(names, sources, strict=True))
         raise DataError(f"data must have as many rows under every name; got {lengths}")
-    return Table(sources, names)
+    _check_row_labels(names, sources)
+    table = Table(sources, names)
+    if isinstance(data, NamedRows):
+        table.frame = data.frame
+        for name, columns in data.columns.items():
+            if name in table.schema:
+                table.schema[name] = replace(table.schema[name], names=columns)
+    return table
+
+
+def _check_row_labels(names: Sequence[str], sources: Sequence[Source]) -> None:
+    """Refuses rows of pandas that have the same labels in another order: what stands side by side is not one row."""
+    labelled = [(n, s.row_labels) for n, s in zip(names, sources, strict=True) if s.row_labels is not None]
+    for name, labels in labelled[1:]:
+        first, index = labelled[0]
+        if not labels.equals(index) and labels.is_unique and index.is_unique and index.isin(labels).all():
+            raise DataError(
+                f"data must have its rows in one order; {name} has the row labels of {first} in another: give "
+                f"{name}.loc[{first}.index], or arrays, as .to_numpy() makes, where rows belong together by position"
+            )
+
+
+def _in_order(table: Table, schema: Schema) -> Table:
+    """A table with its columns in the order of a schema."""
+    sources = []
+    for source in table._sources:
+        name = next(iter(source.shapes))
+        names, fitted = table.schema[name].names, schema[name].names if name in schema else None
+        known = names is not None and fitted is not None
+        sources.append(in_order(source, name, names, fitted) if known else source)  # type: ignore[arg-type]
+    if all(new is old for new, old in zip(sources, table._sources, strict=True)):
+        return table
+    made = Table(sources, table.names)
+    made.frame = table.frame
+    return made
 
 
 def _check_names(given: Sequence[Any], expected: Sequence[str]) -> None:

@@ -82,8 +82,8 @@ def read_factors(spec: Spec, values: Mapping[str, float | str | Tensor]) -> dict
         )
         try:
             column = torch.as_tensor(given)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"{name} must be {expected}, one or a row of them; got {given!r}") from error
+        except (TypeError, ValueError, RuntimeError):
+            raise DataError(f"{name} must be {expected}, one or a row of them; got {given!r}") from None
         if names and not column.is_complex() and (column == column.long()).all():
             column = column.long()  # also where it came as true and false, or as floating-point numbers
         if column.is_complex() or (names and column.dtype.is_floating_point):

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.data.scale import Moments
+from pyro_lfm.data.schema import Columns
 from pyro_lfm.errors import DataError, ShapeError
 
 # What a support asks of an entry, and what to do with data outside it.
@@ -42,16 +45,18 @@ def validate(
     expected: Mapping[str, tuple[Sequence[int], Constraint]],
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    *,
+    may_be_empty: bool = False,
 ) -> None:
     """Check every row against the event shape and the support of its name, and note what is missing.
 
     A column may come as (N,) or (N, 1) where the event shape is () or (1,). NaN means missing: the entry is
     not checked, and neither is a row with one where the support is of whole rows, such as a simplex.
-    Records `table.event_shapes` and `table.has_missing`. `dtype` is the one that rows will be taken in,
+    Records `table.event_shapes`, `table.has_missing` and `table.scales`. `dtype` is the one that rows will be taken in,
     `device` the one where the supports' bounds live.
 
     Raises `ShapeError` for rows of another shape; `DataError` for infinite values (or beyond the range of
-    `dtype`), values outside the support, and data without a single observed entry.
+    `dtype`), values outside the support, and, unless they `may_be_empty`, data without a single observed entry.
 
     >>> from pyro_lfm.data.readers import read
     >>> table = read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
@@ -68,18 +73,19 @@ def validate(
     table.event_shapes.update(event_shapes)
 
     scans = {
-        name: _Scan(name, constraint, torch.finfo(dtype).max) for name, (_, constraint) in expected.items()
+        name: _Scan(name, constraint, torch.finfo(dtype).max, table.schema[name])
+        for name, (_, constraint) in expected.items()
     }
     # Small enough blocks that images of any size are scanned in a few tens of megabytes.
     widest = max(math.prod(shape) for shape in event_shapes.values())
     for index in table.blocks(max(1, min(4096, 2**19 // widest))):
-        # float64, so that rounding moves no value across a bound and no row off the simplex.
-        rows = table.take(index, torch.float64, device)
+        rows = table.take(index, None, device)
         for name, scan in scans.items():
             scan.add(rows[name], int(index[0]))
     for scan in scans.values():
         scan.raise_faults(dtype)
-    if not any(scan.observed for scan in scans.values()):
+    table.scales.update({name: scan.moments.scale for name, scan in scans.items()})
+    if not may_be_empty and not any(scan.observed for scan in scans.values()):
         raise DataError(f"{', '.join(scans)} must have an observed entry; every value is missing (NaN)")
     table.has_missing.update({name: scan.missing for name, scan in scans.items()})
 
@@ -88,6 +94,7 @@ def validate(
 class _Fault:
     """How many places are at fault, and the first of them."""
 
+    columns: Columns
     count: int = 0
     place: str = ""
     value: Any = None
@@ -97,10 +104,13 @@ class _Fault:
         count = int(bad.sum())
         if count and not self.count:
             row, *entry = torch.nonzero(bad)[0].tolist()
-            self.value = rows[(row, *entry)].tolist()
+            self.value = _as_given(rows[(row, *entry)])
             self.place = f"row {start + row}"
-            if len(entry) == 1 and bad.shape[1] > 1:
-                self.place += f", column {entry[0]}"
+            names = self.columns.names
+            if len(entry) == 1 and (bad.shape[1] > 1 or names is not None):
+                self.place += f", column {self.columns.place(entry[0])}"
+            elif not entry and rows.dim() == 1 and names is not None:
+                self.place += f", column {self.columns.place(0)}"
             elif len(entry) > 1:
                 self.place += f", entry {tuple(entry)}"
         self.count += count
@@ -113,36 +123,41 @@ class _Fault:
 class _Scan:
     """What the blocks of one name have shown so far."""
 
-    def __init__(self, name: str, constraint: Constraint, largest: float):
+    def __init__(self, name: str, constraint: Constraint, largest: float, columns: Columns):
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint  # entry by entry: missing ones are excluded one by one
         self.name, self.constraint, self.largest = name, constraint, largest
         self.observed = self.missing = False
-        self.infinite, self.outside = _Fault(), _Fault()
+        self.infinite, self.outside = _Fault(columns), _Fault(columns)
+        self.moments, self.covariate = Moments(), columns.covariate
 
-    def add(self, rows: Tensor, start: int) -> None:
+    def add(self, given: Tensor, start: int) -> None:
+        """Rows as they came."""
+        self.moments.add(given)
+        # float64, so that rounding moves no value across a bound and no row off the simplex.
+        rows = given.double()
         nan = rows.isnan()
         self.missing |= bool(nan.any())
         self.observed |= not bool(nan.all())
-        self.infinite.add(rows.abs() > self.largest, rows, start)
+        self.infinite.add(rows.abs() > self.largest, given, start)
         if constraints.is_dependent(self.constraint):
             return  # the support is known only once its parents are
         if self.constraint.event_dim == 0:
-            self.outside.add(~self.constraint.check(rows) & ~nan, rows, start)
+            self.outside.add(~self.constraint.check(rows) & ~nan, given, start)
         else:
             complete = ~nan.flatten(1).any(1)
             if complete.any():
                 valid = self.constraint.check(rows[complete])
                 bad = valid.new_zeros(len(rows), *valid.shape[1:])
                 bad[complete] = ~valid
-                self.outside.add(bad, rows, start)
+                self.outside.add(bad, given, start)
 
     def raise_faults(self, dtype: torch.dtype) -> None:
         if self.infinite.count:
             raise DataError(
                 f"{self.name} must be finite in {str(dtype).removeprefix('torch.')}; got {self.infinite.count} infinite "
                 f"or too large values, the first {_number(self.infinite.value)} at {self.infinite.place}: "
-                "write missing values as nan, or rescale it"
+                f"{'fill them in' if self.covariate else 'write missing values as nan'}, or rescale it"
             )
         if self.outside.count:
             support = self.constraint
@@ -177,6 +192,13 @@ def _check_shape(name: str, length: int, shape: torch.Size, event_shape: torch.S
     raise ShapeError(
         f"{name} must have shape (N,{' ' * bool(wanted)}{wanted}); got {(length, *shape)}{remedy}"
     )
+
+
+def _as_given(value: Tensor) -> Any:
+    """Numbers as Python's, those of single precision in as few digits as tell them apart."""
+    if value.dtype == torch.float32:
+        return np.array(value.cpu().numpy().astype(str)).astype(float).tolist()
+    return value.tolist()
 
 
 def _number(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log, pi
 from typing import Any
 
@@ -89,8 +90,10 @@ def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
     return law.mask(_whole(mask.flatten(mask.dim() - events), name))
 
 
-def missing_part(law: Any, value: torch.Tensor, mask: torch.Tensor, name: str) -> tuple[Any, torch.Tensor]:
-    """Of the entries that are missing, given those of the same row that are there: the mean, and one draw.
+def missing_part(
+    law: Any, value: torch.Tensor, mask: torch.Tensor, name: str
+) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+    """Of the entries that are missing, given those of the same row that are there: the mean, and how to draw them.
 
     Both have the shape of ``value`` (B, *event), and mean nothing where ``mask`` is True. Of labels and levels the mean
     is the probability of each, a further dimension at the end. Given what was observed a Gaussian is drawn as x̃ + Σ_mo
@@ -109,32 +112,44 @@ def missing_part(law: Any, value: torch.Tensor, mask: torch.Tensor, name: str) -
             residual = ((value - start) * keep).unsqueeze(-1)
             return start + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
 
-        return completed(law.mean), completed(law.sample())
+        return completed(law.mean), lambda: completed(law.sample())
     if isinstance(law, Multinomial):
         rest = law.left(value, mask)
-        return rest.mean, rest.sample()
+        return rest.mean, rest.sample
     if isinstance(law, Pushforward) and law.is_reshape:
         start = value.dim() - events
         mean, draw = missing_part(law.base_dist, value.flatten(start), mask.flatten(start), name)
-        return mean.reshape(draw.shape[:-1] + law.event_shape), draw.reshape(value.shape)
+        return mean.reshape(mean.shape[:-1] + law.event_shape), lambda: draw().reshape(value.shape)
     if isinstance(law, torch.distributions.MixtureSameFamily):
-        within = law.component_distribution
-        values, masks = (tensor.unsqueeze(-events - 1) for tensor in (value, mask))
-        log_prob = observed_part(within, masks, name).log_prob(values)
-        which = dist.Categorical(logits=law.mixture_distribution.logits + log_prob)
-        shape = torch.broadcast_shapes(values.shape, log_prob.shape + law.event_shape)
-        mean, draw = missing_part(within, values.expand(shape), masks.expand(shape), name)
-        place = log_prob.dim() - 1
-        weights = which.probs.reshape(*which.probs.shape, *(1,) * events)
-        chosen = which.sample().reshape(*log_prob.shape[:-1], 1, *(1,) * events)
-        draw = draw.gather(place, chosen.expand(*log_prob.shape[:-1], 1, *law.event_shape)).squeeze(place)
-        return (weights * mean).sum(place), draw
+        return _missing_of_mixture(law, value, mask, name)
     base = law
     while isinstance(base, torch.distributions.Independent):
         base = base.base_dist
     if base.event_shape:
         _whole(mask.flatten(mask.dim() - events), name)
-    return (base.probs if isinstance(base, torch.distributions.Categorical) else law.mean), law.sample()
+    return (base.probs if isinstance(base, torch.distributions.Categorical) else law.mean), law.sample
+
+
+def _missing_of_mixture(
+    law: Any, value: torch.Tensor, mask: torch.Tensor, name: str
+) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+    """What a row's other entries say of its component, and so of what is missing."""
+    events, within = len(law.event_shape), law.component_distribution
+    values, masks = (tensor.unsqueeze(-events - 1) for tensor in (value, mask))
+    log_prob = observed_part(within, masks, name).log_prob(values)
+    which = dist.Categorical(logits=law.mixture_distribution.logits + log_prob)
+    shape = torch.broadcast_shapes(values.shape, log_prob.shape + law.event_shape)
+    mean, draw = missing_part(within, values.expand(shape), masks.expand(shape), name)
+    place = log_prob.dim() - 1
+    weights = which.probs.reshape(*which.probs.shape, *(1,) * events)
+
+    def drawn() -> torch.Tensor:
+        every = draw()
+        chosen = which.sample().reshape(*log_prob.shape[:-1], 1, *(1,) * events)
+        chosen = chosen.expand(*log_prob.shape[:-1], 1, *law.event_shape)
+        return every.expand(shape).gather(place, chosen).squeeze(place)
+
+    return (weights * mean).sum(place), drawn
 
 
 def filled(value: torch.Tensor, mask: torch.Tensor | None, support: Any) -> torch.Tensor:

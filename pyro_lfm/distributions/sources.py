@@ -17,7 +17,7 @@ from torch.nn.functional import embedding
 
 from pyro_lfm.distributions.horseshoe import Horseshoe
 from pyro_lfm.distributions.parameter_priors import ARD, Drawn, Normal, Stochastic
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.networks import Applied, floating, promote
 from pyro_lfm.probes import probing
 from pyro_lfm.shapes import number, whole
@@ -29,8 +29,8 @@ def _as_float(value: Any) -> torch.Tensor:
         return value.detach().clone()
     try:
         return torch.as_tensor(value, dtype=torch.get_default_dtype()).clone()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DeclarationError(f"a value must be a number, array or tensor; got {value!r}") from error
+    except (TypeError, ValueError, RuntimeError):
+        raise DeclarationError(f"a value must be a number, array or tensor; got {value!r}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,8 +279,8 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
             module = source(in_shape[0], prod(out_shape))
         except TypeError as error:
             raise DeclarationError(
-                f"{what} must be a factory (in_size, out_size) -> module: {error}"
-            ) from error
+                f"{what} must be a factory (in_size, out_size) -> module: {first_line(error)}"
+            ) from None
     else:
         raise DeclarationError(
             f"{what} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed or PerRow; "
@@ -294,7 +294,9 @@ def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, wha
         with probing(module, device=weight.device):
             trial = module(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ShapeError(f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {error}") from error
+        raise ShapeError(
+            f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {first_line(error)}"
+        ) from None
     if not isinstance(trial, torch.Tensor):
         raise DeclarationError(f"{what} must give a tensor; got {type(trial).__name__}")
     if trial.shape[:1] != (2,) or trial.numel() != 2 * prod(out_shape):

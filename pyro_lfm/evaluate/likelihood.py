@@ -72,7 +72,9 @@ class LogLikelihood:
         Of counts, labels and other discrete data the length of a code for them. Of densities it depends on the units:
         data multiplied by c have log₂ c more bits per dimension, and it may be negative.
         """
-        return -self.per_row / (self.observed * math.log(2))
+        bits = -self.per_row / (self.observed * math.log(2))
+        # Estimates of log 1 are not quite 0.
+        return bits.masked_fill(self.observed == 0, math.nan)
 
     @property
     def unreliable(self) -> Tensor:

@@ -3,7 +3,7 @@
 from pyro_lfm.factors.covariate import Covariate
 from pyro_lfm.factors.factor import Factor, Prior
 from pyro_lfm.factors.groups import PerGroup
-from pyro_lfm.factors.named import Factors
+from pyro_lfm.factors.named import Factors, key_of, name_of
 from pyro_lfm.factors.of_guide import Encoder, PriorOfGuide
 from pyro_lfm.factors.undrawn import redraw, undrawn
 from pyro_lfm.factors.words import source_words
@@ -16,6 +16,8 @@ __all__ = [
     "PerGroup",
     "Prior",
     "PriorOfGuide",
+    "key_of",
+    "name_of",
     "redraw",
     "source_words",
     "undrawn",

@@ -41,10 +41,10 @@ class Covariate(Factor):
         super().__init__(event)
         try:
             start = torch.as_tensor(value, dtype=torch.get_default_dtype()).expand(self.shape).clone()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError):
             raise DeclarationError(
                 f"value of a Covariate must be a number or of shape {tuple(self.shape)}; got {value!r}"
-            ) from error
+            ) from None
         if not isinstance(support, constraints.Constraint) or support.event_dim:
             raise DeclarationError(
                 f"support of a Covariate must be a constraint of one entry such as constraints.positive; got {support!r}"

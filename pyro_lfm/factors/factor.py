@@ -25,6 +25,7 @@ from pyro_lfm.distributions.sources import (
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.findable import findable
+from pyro_lfm.factors.named import Factors
 from pyro_lfm.factors.words import source_words
 from pyro_lfm.variables import Code, Variable
 
@@ -84,7 +85,7 @@ class Factor(nn.Module):
         self.parts = nn.ModuleDict()
         # How networks read its values, and how its own read those of its parents.
         self.code: Code | None = None
-        self.codes = nn.ModuleDict()
+        self.codes = Factors()
 
     # What a family may say of itself -----------------------------------------------------------------
 

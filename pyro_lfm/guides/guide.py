@@ -63,7 +63,7 @@ class Guide(AnyGuide):
     torch.Size([3, 2])
     """
 
-    def __init__(self, model: Any, *, shared: Any = None, **factors: Factor):
+    def __init__(self, model: Any, /, *, shared: Any = None, **factors: Factor):
         super().__init__()
         if isinstance(shared, Factor):  # of a latent that is called so
             factors, shared = {"shared": shared, **factors}, None
@@ -226,7 +226,10 @@ class Guide(AnyGuide):
 
     def _declared_anew(self, model: Any, factors: Mapping[str, Factor]) -> Guide:
         made = object.__new__(type(self))
-        Guide.__init__(made, model, shared=copy(self._declaration[0]), **factors)
+        shared = self._declaration[0]
+        # Left out where it is None: a latent may be called so.
+        joint = {} if shared is None else {"shared": copy(shared)}
+        Guide.__init__(made, model, **joint, **factors)
         return made
 
     def draw_first_weights(self, model: Any, seed: int) -> None:

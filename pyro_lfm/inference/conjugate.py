@@ -16,6 +16,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.bayesian_linear import LinearPrior
 from pyro_lfm.exact.conjugate_components import ConjugateComponents, NormalGammas, NormalWisharts
 from pyro_lfm.exact.conjugate_probabilities import Betas
+from pyro_lfm.factors import key_of
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian
 from pyro_lfm.model import AnyModel, Model
 from pyro_lfm.priors import StandardNormal
@@ -66,7 +67,7 @@ def one_latent_one_observed(model: AnyModel) -> tuple[str, str]:
     if isinstance(factor, Categorical) and "probs" not in factor.drawn:
         refuse(latent, "its weights have no prior")
     if trainable:
-        where = observed if any(f"factors.{observed}." in name for name in trainable) else latent
+        where = observed if any(f"factors.{key_of(observed)}." in name for name in trainable) else latent
         words = ", ".join(name.split(".parts.")[-1] for name in trainable)
         refuse(where, f"it has parameters without a prior ({words})")
     return latent, observed

@@ -13,6 +13,7 @@ from torch import nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import TrainingError
+from pyro_lfm.factors import name_of
 from pyro_lfm.identity.code import is_library_module
 from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.programs import Program
@@ -144,7 +145,7 @@ def _name(parameter: nn.Parameter | None, scene: Scene) -> str | None:
 
 def _factor_of(name: str) -> str | None:
     parts = name.split(".")
-    return parts[2].replace("$", ".") if len(parts) > 2 and parts[1] == "factors" else None
+    return name_of(parts[2]) if len(parts) > 2 and parts[1] == "factors" else None
 
 
 def _blown_site(scene: Scene) -> str | None:

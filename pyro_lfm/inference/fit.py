@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.snapshots import Snapshot
@@ -103,7 +103,7 @@ def _task(
             f"{type(inference).__name__} makes no use of known values of a latent; the data hold {', '.join(known)}: "
             "fit with lfm.SVI and a lfm.Guide, or leave it out"
         )
-    held_out = None if validation is None else table_for(model, validation)
+    held_out = None if validation is None else table_for(model, validation, fitted=table.schema)
     return Task(model, table, held_out, seed, callbacks, progress, place, keep)
 
 
@@ -139,6 +139,6 @@ def _device(device: Any) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise DeclarationError(
-            f'device must be "auto" or one that torch has here; got {device!r}: {error}'
-        ) from error
+            f'device must be "auto" or one that torch has here; got {device!r}: {first_line(error)}'
+        ) from None
     return found

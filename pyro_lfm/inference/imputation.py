@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.masking import filled, missing_part
+from pyro_lfm.data.readers import NamedRows, Table
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
+from pyro_lfm.inference.filling import Filling
 from pyro_lfm.model import AnyModel
 from pyro_lfm.shapes import number
 
@@ -28,7 +28,8 @@ class Imputation:
     """Rows with their missing entries filled in, and how sure that is.
 
     Attributes:
-        values: {observed: (N, *event)}: observed entries as they came. A missing number is its posterior predictive
+        values: {observed: (N, *event)}: observed entries as they came, bit for bit, in the type of the rows, whatever that
+            of the model. A missing number is its posterior predictive
             mean, or the median of the draws where its law has none; a missing label, level or 0 or 1 the most probable.
         missing: {observed: (N, *event)}, True where an entry was missing.
         drawn: {observed: (S, M)}: draws of its M missing entries from the posterior predictive law, observation noise
@@ -71,7 +72,10 @@ class Imputation:
         level = number("level", level, least=0.0, above=True)
         if level >= 1:
             raise DeclarationError(f"level must be a probability below 1; got {level!r}")
-        ends: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] = ({}, {})
+        frame = getattr(self.values, "frame", None)
+        ends: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] = (
+            ({}, {}) if frame is None else (NamedRows({}, frame), NamedRows({}, frame))
+        )
         for name, drawn in self.drawn.items():
             if name in self.probabilities and self.values[name].dim() == 1:
                 continue
@@ -83,32 +87,15 @@ class Imputation:
         return ends
 
 
-class _Filling(Messenger):
-    """Runs a model on rows whose missing entries are drawn where they are met, and keeps what was drawn."""
+def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int, table: Table) -> Imputation:
+    """Draws of the missing entries of each modelled variable, compiled where there is much to do.
 
-    def __init__(self, batch: Batch, names: list[str]):
-        super().__init__()
-        self.batch, self.names = batch, names
-        self.found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def _pyro_sample(self, msg: Any) -> None:
-        name, law = msg["name"], msg["fn"]
-        if name not in self.names:
-            return
-        value, mask = self.batch[name], self.batch.mask(name)
-        if mask is not None:
-            mean, draw = missing_part(law, filled(value, mask, law.support), mask, name)
-            value = value.where(mask, draw.to(value.dtype))
-            # A law that hangs on nothing of a row has one mean for all.
-            self.found[name] = mean.expand(len(value), *mean.shape[1:]), value
-        msg["value"], msg["done"] = value, True
-
-
-def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> Imputation:
-    """Draws of the missing entries of each modelled variable, compiled where there is much to do."""
+    Args:
+        table: the rows of the batch as they came, which their observed entries are taken from.
+    """
     names = [name for name in model.observed if name not in model.covariates]
     masks = {name: batch.mask(name) for name in names}
-    missing = {n: batch[n] != batch[n] if mask is None else ~mask for n, mask in masks.items()}
+    missing = {n: torch.zeros_like(batch[n], dtype=torch.bool) if m is None else ~m for n, m in masks.items()}
     gaps = [name for name in names if bool(missing[name].any())]
     shapes: dict[str, list[torch.Size]] = {}
 
@@ -116,15 +103,15 @@ def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
         q: Any = poutine.trace(guide).get_trace(part)
         program = poutine.condition(model, data={name: q.nodes[name]["value"] for name in model.latents})
         known = {name: part[name] for name in model.covariates}
-        with _Filling(part, gaps) as filling:
+        with Filling(part, names) as filling:
             program(Batch(known, index=part.index, total=part.total))
-        shapes.update({name: [each.shape[1:] for each in filling.found[name]] for name in gaps})
-        return torch.cat([each.reshape(part.size, -1) for name in gaps for each in filling.found[name]], 1)
+        shapes.update({name: [each.shape[1:] for each in filling.gaps[name]] for name in gaps})
+        return torch.cat([each.reshape(part.size, -1) for name in gaps for each in filling.gaps[name]], 1)
 
-    def entries(found: torch.Tensor, rows: slice) -> list[torch.Tensor]:
+    def entries(numbers: torch.Tensor, rows: slice) -> list[torch.Tensor]:
         """Of the missing entries of each variable, the mean and the draw, one after the other."""
         each = [(name, shape) for name in gaps for shape in shapes[name]]
-        pieces = found.split([shape.numel() for _, shape in each], 1)
+        pieces = numbers.split([shape.numel() for _, shape in each], 1)
         return [p.reshape(-1, *shape)[missing[n][rows]] for (n, shape), p in zip(each, pieces, strict=True)]
 
     blocks = Blocks(model, guide, batch, _ROWS, seed)
@@ -134,14 +121,16 @@ def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
     with blocks.running():
         for block in blocks if gaps else ():
             rows = slice(start, start := start + len(block[1]))
-            found = [entries(evaluation(block), rows) for _ in range(draws)]
-            both = [torch.stack(each) for each in zip(*found, strict=True)]
+            both = [
+                torch.stack(e)
+                for e in zip(*[entries(evaluation(block), rows) for _ in range(draws)], strict=True)
+            ]
             means.append([each.mean(0) for each in both[::2]])
             drawn.append(both[1::2])
-    filled_in = {name: batch[name].clone() for name in names}
     none = {name: batch[name].new_zeros(draws, 0) for name in names}
     every = dict(zip(gaps, (torch.cat(each, 1) for each in zip(*drawn, strict=True)), strict=True))
-    probabilities = {}
+    rows_given = table.take(torch.arange(len(table)), None, model.device)
+    values, probabilities = {name: rows_given[name].clone() for name in names}, {}
     for name, mean in zip(gaps, (torch.cat(each) for each in zip(*means, strict=True)), strict=True):
         if mean.dim() > 1:
             probabilities[name], mean = mean, mean.argmax(-1)
@@ -149,5 +138,8 @@ def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
             mean = mean.round()
         else:
             mean = mean.where(mean.isfinite(), every[name].median(0).values)
-        filled_in[name][missing[name]] = mean.to(filled_in[name].dtype)
-    return Imputation(filled_in, missing, {**none, **every}, probabilities)
+        # In the wider type of the two, in which the entries that were observed are what they were.
+        values[name] = values[name].to(torch.promote_types(values[name].dtype, batch[name].dtype))
+        values[name][missing[name]] = mean.to(values[name].dtype)
+    whole: dict[str, torch.Tensor] = values if table.frame is None else NamedRows(values, table.frame)
+    return Imputation(whole, missing, {**none, **every}, probabilities)

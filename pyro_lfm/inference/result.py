@@ -13,6 +13,7 @@ from pyro_lfm.closed_form.form import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import Table
+from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
@@ -47,6 +48,8 @@ class Fit:
     DataError (see ``pyro_lfm.data.digests.RowsSeen`` for how much of large data is looked at). It can be copied, pickled and
     stored by joblib where the classes and functions that the user wrote for model and guide stand at the top of a module.
     Schedules and callbacks are no part of it. A copy (``copy.deepcopy``) looks at the same rows.
+        schema: what the fitted rows were, by name: names of columns, labels, whether they are a covariate, scale. Rows that
+            are given with names are put in that order; bare arrays are taken by position.
     """
 
     # Of which seconds are a part, others every time.
@@ -58,6 +61,7 @@ class Fit:
         self.keep_rows = False
         self._rows, self._objective = table, objective
         self._seen = RowsSeen(table)
+        self.schema: Schema = table.schema
 
     @property
     def _table(self) -> Table:
@@ -118,7 +122,8 @@ class Fit:
     def reconstruct(self, data: Any = None, draws: int = 16, seed: int = 0) -> Any:
         """E[x̂ | x]: the mean of the likelihood, averaged over draws of the latents from q(z | x).
 
-        Missing entries are filled in. Of a categorical variable it is the probability of each category.
+        Missing entries are filled in by E[x_missing | x_observed, z], which looks at the row's other entries where the
+        likelihood is joint, as ``impute`` does. Of a categorical variable it is the probability of each category.
 
         Returns:
             A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
@@ -149,8 +154,9 @@ class Fit:
         >>> found.values["x"].isnan().any(), found.draws["x"].shape
         (tensor(False), torch.Size([200, 40, 2]))
         """
-        batch, guide = self.batch_of(data)
-        return impute(self.model, guide, batch, whole("draws", draws), seed)
+        table = self._open(data, self.guide.needs)
+        batch, guide = self._served(table, fitted=data is None)
+        return impute(self.model, guide, batch, whole("draws", draws), seed, table)
 
     def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
         """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
@@ -171,29 +177,39 @@ class Fit:
             DeclarationError: the model has no closed form; the message names the factor that stops it.
         """
         form = recognise(self.model, "fit.log_likelihood", "fit.bound(...) bounds it from below")
-        table = self._table if data is None else table_for(self.model, data)
+        table = self._open(data, set(self.model.observed))
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
     def rows_of(self, data: Any = None) -> Batch:
         """The rows as one batch."""
-        table = self._table if data is None else table_for(self.model, data, self.guide.needs)
-        index = torch.arange(len(table))
-        device = self.model.device
-        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+        return self._batch(self._open(data, self.guide.needs))
 
     def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
         """The rows as one batch, and the guide that serves them: a copy that is optimised for them where it is
         ``Refined`` or has ``PerRow`` tables.
         """
-        batch = self.rows_of(data)
-        if data is not None and self.model.tables:
+        return self._served(self._open(data, self.guide.needs), fitted=data is None)
+
+    def _open(self, data: Any, needs: set[str] | None) -> Table:
+        """The rows through the boundary: those that were fitted, or others of their kind."""
+        if data is None:
+            return self._table
+        return table_for(self.model, data, needs, self.schema, may_be_empty=True)
+
+    def _batch(self, table: Table) -> Batch:
+        index, device = torch.arange(len(table)), self.model.device
+        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+
+    def _served(self, table: Table, fitted: bool) -> tuple[Batch, AnyGuide]:
+        batch = self._batch(table)
+        if not fitted and self.model.tables:
             raise DataError(
                 "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "
                 "out, for the rows that were fitted"
             )
         if isinstance(self.guide, Refined):
             return batch, refine(self.model, self.guide, batch)
-        if data is None or not self.guide.tables:
+        if fitted or not self.guide.tables:
             return batch, self.guide
         return batch, fit_rows(self.model, self.guide, batch)
 

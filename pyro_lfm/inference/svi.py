@@ -16,6 +16,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
+from pyro_lfm.inference.distance import warn_of_start
 from pyro_lfm.inference.engines.choice import ENGINES
 from pyro_lfm.inference.floors import warn_of_floors
 from pyro_lfm.inference.loop import Loop
@@ -144,6 +145,7 @@ class SVI(Inference):
         model.to(task.device)
         guide.to(task.device)
         guide = _meet(model, guide, task.table)
+        warn_of_start(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
         loop = Loop(self, task, result)
         try:

@@ -1,60 +1,88 @@
-"""Data of any kind as a table that fits what a model observes."""
+"""The boundary that all rows pass, in training and after it: rows that fit what a model observes, or an error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.distributions import constraints
 
-from pyro_lfm.data.readers import Table, read
+from pyro_lfm.data.readers import NamedRows, Table, read
+from pyro_lfm.data.schema import Columns, Schema
 from pyro_lfm.data.validation import validate
+from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError
-from pyro_lfm.model import AnyModel, PyroModel
+from pyro_lfm.inference.distance import warn_of_distance, warn_of_rounding
+from pyro_lfm.inference.missing import check_missing
+from pyro_lfm.model import AnyModel
+from pyro_lfm.variables import Variable
 
 
-def table_for(model: AnyModel, data: Any, needs: set[str] | None = None) -> Table:
+def table_for(
+    model: AnyModel,
+    data: Any,
+    needs: set[str] | None = None,
+    fitted: Schema | None = None,
+    *,
+    may_be_empty: bool | None = None,
+) -> Table:
     """The rows of ``data`` under the model's observed names, scanned once for shapes, supports and missing entries.
 
     A declared model's latents of a row may be among them, where they are known in some rows.
 
     Args:
         needs: the variables that must be there; the others may be left out and then count as missing. None: all.
+        fitted: what the rows of the fit were: columns and labels that have names are put in their order.
+        may_be_empty: whether rows without a single observed entry will do; by default those that come after a fit.
+
+    Raises:
+        DataError, ShapeError: rows that the model cannot have made, or not the columns that were fitted.
     """
-    found = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
-    known = [name for name in model.may_be_known if name in found]
+    given = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
+    known = [name for name in model.may_be_known if name in given]
     if isinstance(data, Mapping) and data and set(data) <= {*model.observed, *known}:
         data = _with_absent(model, data, set(model.observed) if needs is None else needs)
-    table = read(data, [*model.observed, *known])
-    variables = {name: model.sites.all[name] for name in table.names}
-    validate(table, {n: (v.shape, v.support) for n, v in variables.items()}, model.dtype)
-    for name, missing in table.has_missing.items():
-        if missing and isinstance(model, PyroModel) and name not in model.sites.masked:
-            raise DataError(
-                f"{name} has missing entries (NaN), but the program never asks for batch.mask({name!r}): mask its "
-                "likelihood, or fill the entries in"
-            )
-        if missing and name in known:
-            _check_whole(table, name)
+    names = [*model.observed, *known]
+    variables = {name: model.sites.all[name] for name in names}
+    covariates = set(model.covariates)
+    expected = {
+        name: (fitted or {}).get(name) or _columns(variable, name in covariates)
+        for name, variable in variables.items()
+    }
+    table = read(data, names, expected)
+    validate(
+        table,
+        {n: (v.shape, v.support) for n, v in variables.items()},
+        model.dtype,
+        may_be_empty=needs is not None if may_be_empty is None else may_be_empty,
+    )
+    check_missing(model, table, known)
+    for name, variable in variables.items():
+        warn_of_rounding(name, table, variable.support, model.dtype)
+        if fitted is not None:
+            warn_of_distance(name, table, variable.support, fitted.get(name))
+        scale = expected[name].scale or table.scales[name]
+        table.schema[name] = replace(table.schema[name], covariate=name in covariates, scale=scale)
     return table
 
 
-def _check_whole(table: Table, name: str) -> None:
-    """A latent is known of a row, or it is not: a part of it is not used."""
-    for index in table.blocks():
-        gaps = table.take(index)[name].isnan().reshape(len(index), -1)
-        if len(rows := (gaps.any(1) & ~gaps.all(1)).nonzero()):
-            raise DataError(
-                f"{name} is a latent, which may be known (all its entries) or not (all NaN) in a row; row "
-                f"{int(index[rows[0]])} has some of them: declare its entries as latents of their own"
-            )
+def _columns(variable: Variable, covariate: bool) -> Columns:
+    """What is known of the rows of a variable before any are read."""
+    support = entrywise(variable.support)
+    if isinstance(support, type(constraints.integer_interval(0, 1))) and variable.shape in ((), (1,)):
+        lower, upper = (torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound))
+        if lower.numel() == upper.numel() == 1 and int(lower) == 0:
+            return Columns(categories=int(upper) + 1, ordered=bool(variable.shape), covariate=covariate)
+    return Columns(covariate=covariate)
 
 
-def _with_absent(model: AnyModel, data: Mapping[str, Any], needs: set[str]) -> dict[str, Any]:
+def _with_absent(model: AnyModel, data: Mapping[str, Any], needs: set[str]) -> Mapping[str, Any]:
     """The data with the variables that are left out, all entries missing."""
     absent = [name for name in model.observed if name not in data]
     if not absent:
-        return dict(data)
+        return data
     required = [name for name in absent if name in needs or name in model.covariates]
     if required:
         raise DataError(
@@ -62,6 +90,8 @@ def _with_absent(model: AnyModel, data: Mapping[str, Any], needs: set[str]) -> d
             f"{', '.join(required)}. Only what a guide can do without may be left out, after the fit: see "
             "lfm.ProductOfExperts"
         )
-    rows = len(read(dict(data), list(data)))
+    rows = len(read({name: next(iter(data.values())) for name in list(data)[:1]}, list(data)[:1]))
     gaps = {n: torch.full((), torch.nan).expand(rows, *model.observed[n].shape) for n in absent}
+    if isinstance(data, NamedRows):
+        return NamedRows({**data, **gaps}, data.frame, data.columns)
     return {**data, **gaps}

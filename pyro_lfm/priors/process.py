@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_lfm.distributions.parameter_priors import Drawn, Normal
 from pyro_lfm.distributions.sources import Constant, Fixed, Learned, flat_rows
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.factors import Factor
 from pyro_lfm.networks import promote
 from pyro_lfm.priors.kernels import SquaredExponential
@@ -114,7 +114,9 @@ class GaussianProcess(Factor):
             with probing(self.kernel):
                 full, diagonal = _dense(self.kernel(points, points)), _dense(self.kernel(points, diag=True))
         except (TypeError, RuntimeError, NotImplementedError) as error:
-            raise DeclarationError(f"kernel: {ways}; {type(self.kernel).__name__} failed: {error}") from error
+            raise DeclarationError(
+                f"kernel: {ways}; {type(self.kernel).__name__} failed: {first_line(error)}"
+            ) from None
         size = len(points)
         of = "(M, M) or (K, M, M)"
         if full.shape[-2:] != (size, size) or diagonal.shape[-1:] != (size,):

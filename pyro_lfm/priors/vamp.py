@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from pyro_lfm.distributions.mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Encoder, Factor, PriorOfGuide
+from pyro_lfm.factors import Encoder, Factor, PriorOfGuide, key_of, name_of
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
@@ -84,7 +84,7 @@ class VampPrior(PriorOfGuide):
                     f"pseudo_inputs of {name} must be finite: take rows without missing entries"
                 )
             trained = observed[name].categories is None
-            self.pseudo_inputs[name] = nn.Parameter(start.clone(), requires_grad=trained)
+            self.pseudo_inputs[key_of(name)] = nn.Parameter(start.clone(), requires_grad=trained)
 
     def _first_rows(
         self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, torch.Tensor]]
@@ -121,14 +121,14 @@ class VampPrior(PriorOfGuide):
                 f"{self.latent_name}: a VampPrior needs a guide that computes the law of its latent from observed rows "
                 f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
             )
-        if absent := [p.name for p in encoder.parents if p.name not in self.pseudo_inputs]:
+        if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:
             raise DeclarationError(
                 f"{self.latent_name}: pseudo_inputs must have rows of {', '.join(absent)}, which the guide reads; they are "
-                f"of {', '.join(self.pseudo_inputs)}"
+                f"of {', '.join(map(name_of, self.pseudo_inputs))}"
             )
 
     def of(self, encoder: Encoder) -> Any:
-        rows = {p.name: _within(self.pseudo_inputs[p.name], p) for p in encoder.parents}
+        rows = {p.name: _within(self.pseudo_inputs[key_of(p.name)], p) for p in encoder.parents}
         return DrawMixture(encoder(rows, torch.arange(self.components, device=self.loc.device)))
 
     def describe(self) -> str:

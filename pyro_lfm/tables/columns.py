@@ -34,9 +34,15 @@ class Column:
     whole: bool = False
 
     def encode(self, series: Any) -> np.ndarray:
-        """Values (N,) as floats, missing ones NaN."""
+        """Values (N,) as floats, missing ones NaN.
+
+        Raises:
+            DataError: a value that has no code, or that the column's kind cannot have.
+        """
         if self.levels is None:
-            return (numbers(series) - self.loc) / self.scale
+            values = numbers(series)
+            self._check(values, series)
+            return (values - self.loc) / self.scale
         missing = series.isna().to_numpy()
         codes = self.levels.get_indexer(series.astype(object))
         unknown = ~missing & (codes < 0)
@@ -47,6 +53,32 @@ class Column:
                 "table did not have when it was read have no code, write them as missing or read a table that has them"
             )
         return np.where(missing, np.nan, codes.astype(float))
+
+    def _check(self, values: np.ndarray, series: Any) -> None:
+        """Numbers that the kind can have, in the user's own units."""
+        asks, outside = {
+            "positive": ("be above 0", values <= 0),
+            "count": ("be whole numbers of at least 0", (values < 0) | (values != np.round(values))),
+        }.get(self.kind, ("", np.zeros(len(values), dtype=bool)))
+        # NaN is unequal to itself, and missing.
+        outside &= ~np.isnan(values)
+        if outside.any():
+            row = int(outside.argmax())
+            more = f" (and {int(outside.sum()) - 1} more)" if outside.sum() > 1 else ""
+            raise DataError(
+                f"column {self.name!r} must {asks}, as it was when the table was read ({self.kind}); got "
+                f"{series.iloc[row]} in row {row}{more}: write it as missing (None), or read a table in which the column is "
+                f'kinds={{{self.name!r}: "continuous"}}'
+            )
+
+    def restored(self, decoded: Any, values: np.ndarray, series: Any) -> Any:
+        """Decoded values with the cells of a column in their place wherever they have their codes: bit for bit.
+
+        Args:
+            values: (N,), that were decoded. series: the column as it came, of as many rows.
+        """
+        kept = self.encode(series).astype(values.dtype) == values
+        return decoded.where(~kept, series.set_axis(decoded.index))
 
     def decode(self, values: np.ndarray) -> Any:
         """The column in the user's units and labels, of encoded values (N,)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.distributions.parameter_priors import Normal
 from pyro_lfm.distributions.sources import Linear
 from pyro_lfm.errors import DataError, DeclarationError
@@ -18,7 +19,7 @@ from pyro_lfm.programs import RESERVED
 from pyro_lfm.shapes import number
 from pyro_lfm.tables.columns import Column
 from pyro_lfm.tables.groups import factor_of
-from pyro_lfm.tables.kinds import of_kind, own, recognise
+from pyro_lfm.tables.kinds import KINDS, of_kind, own, recognise
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,15 +30,18 @@ class Heterogeneous(Mapping[str, Factor]):
 
     Attributes:
         factors: {name: factor}.
-        data: {name: rows (N, D), of labels (N,)}, as the factors need them, NaN where an entry is missing.
+        data: {name: rows (N, D), of labels (N,)}, as the factors need them, NaN where an entry is missing; with the frame,
+            whose cells ``decode`` gives back as they were.
         columns: of the table, with their kinds and why, in its order.
         groups: {name: names of the columns that a factor is of}, in the order of its entries.
+        example: {column: another kind that it could have}, for ``kinds=``.
     """
 
     factors: Mapping[str, Factor]
     data: Mapping[str, torch.Tensor]
     columns: tuple[Column, ...]
     groups: Mapping[str, tuple[Any, ...]]
+    example: Mapping[Any, str]
 
     def __getitem__(self, name: str) -> Factor:
         return self.factors[name]
@@ -52,7 +56,7 @@ class Heterogeneous(Mapping[str, Factor]):
         """The rows of another frame with these columns, by the scales and codes of the first; other columns are left out.
 
         Raises:
-            DataError: a column is lacking, or has a value that has no code.
+            DataError: a column is lacking, or has a value that has no code or that its kind cannot have.
         """
         _check_frame(frame)
         lacking = [str(column.name) for column in self.columns if column.name not in frame.columns]
@@ -60,31 +64,40 @@ class Heterogeneous(Mapping[str, Factor]):
             raise DataError(
                 f"frame must have the columns of the table; {', '.join(lacking)} are lacking: add what is not known as nan"
             )
-        found = {column.name: column.encode(frame[column.name]) for column in self.columns}
-        return {name: _rows(self.factors[name], [found[n] for n in of]) for name, of in self.groups.items()}
+        encoded = {column.name: column.encode(frame[column.name]) for column in self.columns}
+        rows = {name: _rows(self.factors[name], [encoded[n] for n in of]) for name, of in self.groups.items()}
+        return NamedRows(rows, _kept(frame, self.columns), self.groups)
 
-    def decode(self, values: Mapping[str, torch.Tensor], index: Any = None) -> Any:
+    def decode(self, values: Mapping[str, torch.Tensor], index: Any = None, like: Any = None) -> Any:
         """A DataFrame in the units, labels and dtypes of the table, of rows by factor as in ``data``.
 
         It takes ``fit.impute(...).values``, either end of an interval, ``model.sample(n)``; the columns of a factor that
-        is not among them are left out.
+        is not among them are left out. Cells that were observed come back bit for bit.
 
         Args:
             index: of the frame, as in ``frame.index``; by default 0 to N − 1.
+            like: the frame that the rows are of, whose observed cells come back as they are; by default the one that
+                ``data``, what ``encode`` gave, or what ``fit.impute`` made of them, was read from.
         """
         import pandas as pd
 
+        frame = getattr(values, "frame", None) if like is None else like
         found = {}
         for name, of in self.groups.items():
             if name in values:
-                rows = torch.as_tensor(values[name]).double().cpu().numpy()
+                rows = torch.as_tensor(values[name]).detach().cpu().numpy()
                 if rows.size != len(rows) * len(of):
                     raise DataError(
                         f"{name} must have shape (N, {len(of)}); got {rows.shape}: decode one draw at a time"
                     )
                 found.update(dict(zip(of, rows.reshape(len(rows), -1).T, strict=True)))
-        frame = pd.DataFrame({c.name: c.decode(found[c.name]) for c in self.columns if c.name in found})
-        return frame if index is None else frame.set_index(pd.Index(index))
+        decoded = {c.name: c.decode(found[c.name].astype(float)) for c in self.columns if c.name in found}
+        for column in self.columns if frame is not None else ():
+            if column.name in found and len(frame) == len(found[column.name]):
+                cells = frame[column.name]
+                decoded[column.name] = column.restored(decoded[column.name], found[column.name], cells)
+        made = pd.DataFrame(decoded)
+        return made if index is None else made.set_index(pd.Index(index))
 
     def __repr__(self) -> str:
         factor = {column: name for name, of in self.groups.items() for column in of}
@@ -94,8 +107,10 @@ class Heterogeneous(Mapping[str, Factor]):
             f"{type(self.factors[factor[column.name]]).__name__}"
             for column in self.columns
         ]
-        name = self.columns[0].name
-        remedy = f'other kinds: lfm.heterogeneous(frame, kinds={{{name!r}: "continuous"}}), or a factor in its place'
+        ((name, kind),) = self.example.items()
+        remedy = (
+            f'other kinds: lfm.heterogeneous(frame, kinds={{{name!r}: "{kind}"}}), or a factor in its place'
+        )
         return "\n".join([*lines, remedy])
 
 
@@ -171,7 +186,27 @@ def heterogeneous(
         factors[name] = factor_of(members, rows, network, min_scale, factor)
         groups[name] = tuple(column.name for column in members)
         data[name] = _rows(factors[name], list(rows.T))
-    return Heterogeneous(factors, data, tuple(columns), groups)
+    rows_of_frame = NamedRows(data, _kept(frame, columns), groups)
+    return Heterogeneous(factors, rows_of_frame, tuple(columns), groups, _example(frame, columns))
+
+
+def _kept(frame: Any, columns: Iterable[Column]) -> Any:
+    """The cells of some columns, whatever becomes of the frame."""
+    return frame[[column.name for column in columns]].copy()
+
+
+def _example(frame: Any, columns: Sequence[Column]) -> dict[Any, str]:
+    """A column and another kind that it could have; where there is none, one and its own kind."""
+    known = [column for column in columns if column.kind in KINDS] or columns
+    for column in known:
+        for kind in KINDS:
+            if kind != column.kind:
+                try:
+                    of_kind(frame[column.name], kind)
+                except DataError:
+                    continue
+                return {column.name: kind}
+    return {known[0].name: known[0].kind if known[0].kind in KINDS else "continuous"}
 
 
 def _check_frame(frame: Any) -> None:
@@ -208,5 +243,10 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
 
 
 def _rows(factor: Factor, columns: list[np.ndarray]) -> torch.Tensor:
-    rows = torch.as_tensor(np.stack(columns, 1), dtype=torch.get_default_dtype())
+    exact = torch.as_tensor(np.stack(columns, 1))
+    rows = exact.to(torch.get_default_dtype())
+    # Counts that the type would round stay as they are.
+    whole = bool((exact == exact.round())[~exact.isnan()].all())
+    if whole and not torch.equal(rows.double().nan_to_num(), exact.nan_to_num()):
+        rows = exact
     return rows if factor.shape else rows[:, 0]

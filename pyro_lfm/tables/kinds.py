@@ -24,7 +24,9 @@ def recognise(series: Any) -> Column:
         raise _fault(
             series,
             f"times (dtype {series.dtype})",
-            "give numbers, such as the days since a date, or leave it out",
+            "give the days since the first, as (t - t.min()) / numpy.timedelta64(1, 'D') does"
+            if types.is_datetime64_any_dtype(series)
+            else "give numbers of days, as t / numpy.timedelta64(1, 'D') does",
         )
     if types.is_complex_dtype(series):
         raise _fault(series, "complex numbers", "give real and imaginary part as two columns")
@@ -115,7 +117,9 @@ def _positive(series: Any, why: str) -> Column:
     x = numbers(series)
     if not np.nanmin(x) > 0:
         raise _fault(
-            series, f"{np.nanmin(x):.4g}, and positive numbers are above 0", "continuous can have any number"
+            series,
+            f"{np.nanmin(x):.4g}, and positive numbers are above 0",
+            f'kinds={{{series.name!r}: "continuous"}} takes any',
         )
     present = x[~np.isnan(x)]
     # In units of the geometric mean.
@@ -134,7 +138,9 @@ def _count(series: Any, why: str) -> Column:
     present = x[~np.isnan(x)]
     if not ((present == present.round()).all() and present.min() >= 0):
         raise _fault(
-            series, "numbers that are no whole numbers of at least 0", 'kinds="continuous" takes any'
+            series,
+            "numbers that are no whole numbers of at least 0",
+            f'kinds={{{series.name!r}: "continuous"}} takes any',
         )
     return Column(series.name, "count", why, series.dtype, whole=True)
 

@@ -14,7 +14,7 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.inference.reconstruction import expectation
+from pyro_lfm.inference.filling import expectation
 from pyro_lfm.model import AnyModel
 
 

@@ -1,0 +1,54 @@
+"""Where the numbers of each column lie, gathered block by block."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.data.schema import Scale
+
+
+class Moments:
+    """Mean, spread and largest absolute value of D columns, of what was observed.
+
+    Whole numbers are taken as differences from the first row, so that those that a float does not hold keep their spread.
+
+    >>> moments = Moments()
+    >>> moments.add(torch.tensor([[1.0, float("nan")], [3.0, 5.0]]))
+    >>> moments.scale.mean, moments.scale.spread
+    (tensor([2., 5.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
+    """
+
+    def __init__(self) -> None:
+        self.count: Tensor | None = None
+
+    def add(self, rows: Tensor) -> None:
+        """More rows (B, ...), NaN where missing, in the type in which they came."""
+        rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
+        if self.count is None:
+            whole = not rows.is_floating_point() and rows.dtype != torch.bool
+            self.first = rows[:1].to(torch.int64) if whole else rows.new_zeros(1, rows.shape[1]).double()
+            self.count = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+            self.mean, self.squares = torch.zeros_like(self.count), torch.zeros_like(self.count)
+            self.largest = torch.zeros_like(self.count)
+        values = ((rows - self.first) if not self.first.is_floating_point() else rows).double()
+        seen = values.isfinite()
+        fresh = seen.sum(0).double()
+        mean = torch.where(seen, values, 0.0).sum(0) / fresh.clamp_min(1)
+        inner = torch.where(seen, values - mean, 0.0).square().sum(0)
+        total = (self.count + fresh).clamp_min(1)
+        shift = torch.where(fresh > 0, mean - self.mean, 0.0)
+        # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
+        self.squares = self.squares + inner + shift.square() * self.count * fresh / total
+        self.mean = self.mean + shift * fresh / total
+        self.count = self.count + fresh
+        top = torch.where(rows.isnan(), rows.new_zeros(()), rows).double().abs().amax(0)
+        self.largest = torch.maximum(self.largest, top)
+
+    @property
+    def scale(self) -> Scale:
+        assert self.count is not None
+        none = self.count == 0
+        spread = (self.squares / self.count.clamp_min(1)).sqrt().masked_fill(none, torch.nan)
+        mean = (self.mean + self.first[0].double()).masked_fill(none, torch.nan)
+        return Scale(mean.cpu(), spread.cpu(), self.largest.cpu())
