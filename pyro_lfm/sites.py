@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.supports import of_any_rows
+from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.supports import entrywise, from_reals, of_any_rows
 from pyro_lfm.distributions.values import may_be_summed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.programs import Program, evaluating
@@ -20,8 +23,16 @@ from pyro_lfm.variables import Variable
 class Sites:
     """The variables of a model by name."""
 
-    def __init__(self, latents: dict[str, Variable], observed: dict[str, Variable], masked: set[str]):
+    def __init__(
+        self,
+        latents: dict[str, Variable],
+        observed: dict[str, Variable],
+        masked: set[str],
+        counted: frozenset[str] = frozenset(),
+    ):
         self.latents, self.observed = latents, observed
+        # The latents whose statements are masked or scaled, so that not every row counts, or not once.
+        self.counted = counted
         # The names whose masks the program asks for, and so can do without.
         self.masked = masked
 
@@ -61,4 +72,48 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         raise DeclarationError(
             "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
         )
-    return Sites(latents, observed, batch.asked_masks)
+    counted = {n for n in latents if not Counting.of(trace.nodes[n]).is_plain}
+    return Sites(latents, observed, batch.asked_masks, frozenset(counted))
+
+
+class AtOrigin(Messenger):
+    """Latents without a draw: at the image of zero on the reals, a discrete one at its least value.
+
+    What does not hang on their values, such as which rows a program masks, is so seen without randomness.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device):
+        super().__init__()
+        self.dtype, self.device = dtype, device
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        law: Any = msg["fn"]
+        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
+            return
+        shape = torch.Size(law.batch_shape + law.event_shape)
+        if law.support.is_discrete:
+            least = getattr(entrywise(law.support), "lower_bound", 0)
+            value = torch.zeros(shape, dtype=self.dtype, device=self.device) + least
+        elif (carry := from_reals(law.support)) is not None:
+            inner = torch.Size(carry.inverse_shape(shape))
+            value = carry(torch.zeros(inner, dtype=self.dtype, device=self.device))
+        else:
+            return
+        if bool(torch.as_tensor(law.support.check(value)).all()):
+            msg["value"] = value
+
+
+def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, Counting]:
+    """Which rows of some latents a model counts, and how often: by its masks and scales, for the rows of a batch."""
+    with evaluating(model), torch.no_grad(), poutine.block(), AtOrigin(model.dtype, model.device):
+        trace: Any = poutine.trace(model).get_trace(batch)
+    share = batch.size / batch.total
+    return {
+        name: Counting.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
+        for name in names
+    }
+
+
+def is_of_rows(site: dict[str, Any]) -> bool:
+    """Whether a statement stands inside the plate over rows."""
+    return any(frame.name == "rows" for frame in site["cond_indep_stack"])

@@ -34,7 +34,9 @@ def labelled(which):
     """Three classes whose posterior the guide has exactly, so that every bound is log p(x, y) or log p(x)."""
     model = lfm.Model(
         y=lfm.Categorical(3, logits=lfm.Fixed(PRIOR.log())),
-        x=lfm.Gaussian(1, mean=lfm.Lookup(lfm.Fixed(MEANS[:, None])), covariance=lfm.Isotropic(lfm.Fixed(1.0)), given="y"),
+        x=lfm.Gaussian(
+            1, mean=lfm.Lookup(lfm.Fixed(MEANS[:, None])), covariance=lfm.Isotropic(lfm.Fixed(1.0)), given="y"
+        ),
     ).double()
     encoder = ByBayes()
     guide = lfm.Guide(model, y=lfm.Categorical(logits=encoder)).double()
@@ -66,7 +68,9 @@ def test_bounds_with_known_labels_are_those_of_the_joint(objective, which):
     with torch.no_grad():
         encoder.shift += torch.tensor([1.0, -1.0, 0.5])
     moved = OBJECTIVES[objective]().bound(model, guide, lfm.Batch(data)).per_row
-    assert torch.allclose(moved[known], exact[known], atol=1e-9), "a point has no gap, wherever its encoder looks"
+    assert torch.allclose(moved[known], exact[known], atol=1e-9), (
+        "a point has no gap, wherever its encoder looks"
+    )
     assert (moved[~known] <= exact[~known] + (1e-6 if "drawn" not in objective else 5.0)).all()
 
 
@@ -89,7 +93,12 @@ def test_the_classes_that_labels_name_are_learned_by_every_bound():
     torch.manual_seed(0)
     y = torch.arange(200) % 2
     x = (4.0 * y - 2.0)[:, None] + torch.randn(200, 1)
-    for objective in (lfm.ImportanceWeightedELBO(5), lfm.RenyiELBO(0.5), lfm.ReweightedWakeSleep(5), lfm.ELBO()):
+    for objective in (
+        lfm.ImportanceWeightedELBO(5),
+        lfm.RenyiELBO(0.5),
+        lfm.ReweightedWakeSleep(5),
+        lfm.ELBO(),
+    ):
         start = lfm.Learned(torch.tensor([[1.0], [-1.0]]))
         model = lfm.Model(y=lfm.Categorical(2), x=lfm.Gaussian(1, mean=lfm.Lookup(start), given="y"))
         guide = lfm.Guide(model, y=lfm.Categorical(logits=lfm.Linear()))
@@ -114,7 +123,9 @@ def test_known_continuous_values_have_no_gap_either():
     z = torch.tensor([[0.3], [torch.nan], [-1.0], [torch.nan], [2.0]]).double()
     known = ~z.isnan()[:, 0]
     alone = dist.Normal(0.0, math.sqrt(2)).log_prob(X)[:, 0]
-    joint = (dist.Normal(0.0, 1.0).log_prob(z.nan_to_num()) + dist.Normal(z.nan_to_num(), 1.0).log_prob(X))[:, 0]
+    joint = (dist.Normal(0.0, 1.0).log_prob(z.nan_to_num()) + dist.Normal(z.nan_to_num(), 1.0).log_prob(X))[
+        :, 0
+    ]
     exact = torch.where(known, joint, alone)
     data = {"x": X, "z": z}
     for objective in (*OBJECTIVES.values(), lambda: lfm.ELBO(kl="monte-carlo")):
@@ -139,7 +150,12 @@ def test_a_guide_by_hand_that_is_a_point_in_some_rows_is_taken_at_its_word():
     joint = dist.Normal(MEANS.double(), 1.0).log_prob(X) + PRIOR.double().log()
     exact = joint.masked_fill(sure == 0, -torch.inf).logsumexp(1)
     point = (sure == 1).any(1)
-    for objective in (lfm.ImportanceWeightedELBO(3), lfm.RenyiELBO(0.5, 3), lfm.RenyiELBO(3.0, 3), lfm.ELBO()):
+    for objective in (
+        lfm.ImportanceWeightedELBO(3),
+        lfm.RenyiELBO(0.5, 3),
+        lfm.RenyiELBO(3.0, 3),
+        lfm.ELBO(),
+    ):
         found = objective.bound(model, guide, lfm.Batch({"x": X})).per_row
         assert torch.allclose(found[point], exact[point], atol=1e-6), objective
     assert torch.allclose(

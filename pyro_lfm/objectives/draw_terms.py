@@ -13,7 +13,7 @@ from pyro_lfm.bounds import Rows, inside
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.distributions.values import has_mass
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.counting import Counting, same_scale
+from pyro_lfm.distributions.counting import Counting, same_scale
 
 Sites = dict[str, dict[str, Any]]
 
@@ -118,7 +118,11 @@ class DrawTerms:
         Raises:
             DeclarationError: they are scaled differently.
         """
-        inner = {n: s["scale"] * (self.rows.size / self.rows.total) for n, s in (self.p | self.observed).items() if inside(s)}
+        inner = {
+            n: s["scale"] * (self.rows.size / self.rows.total)
+            for n, s in (self.p | self.observed).items()
+            if inside(s)
+        }
         first = next(iter(inner.values()), 1.0)
         for name, scale in inner.items():
             if not same_scale(first, scale) or (isinstance(scale, Tensor) and scale.dim() > 1):

@@ -126,4 +126,3 @@ class ELBO(Objective):
             f"ELBO(particles={self.particles}, kl={self.kl!r}, kl_weight={self.kl_weight!r}, "
             f"free_bits={self.free_bits}, gradient={self.gradient!r}, enumerate={self.enumerate!r})"
         )
-

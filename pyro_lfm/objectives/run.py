@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from pyro_lfm.bounds import Rows, inside, latent_sites, obstacle
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.counting import Counting
+from pyro_lfm.distributions.counting import Counting
 from pyro_lfm.objectives.draw_terms import DrawTerms, Sites
 from pyro_lfm.objectives.handlers import HeldParameters, with_values
 from pyro_lfm.summation import Plan

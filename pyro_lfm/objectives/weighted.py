@@ -63,10 +63,7 @@ class Terms:
                 log_w = log_w + log_c - run.rows.add_up([self.log_q[name] for name in run.layout.values])
             log_w = log_w.where(log_c > -torch.inf, log_w.new_full((), -torch.inf))
         # What weighs a row weighs its bound, and stays outside the logarithm.
-        if self.is_plain:
-            return log_w
-        scale = torch.as_tensor(self.scale)
-        return log_w / scale.where(scale > 0, scale.new_ones(()))
+        return log_w if self.is_plain else log_w / self.scale
 
     @property
     def is_plain(self) -> bool:

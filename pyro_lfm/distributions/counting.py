@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
-from pyro_lfm.distributions.masking import observed_part
+from pyro_lfm.distributions.masking import MarginalGaussian, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.pyro_modules import mask_of
 
@@ -36,11 +36,21 @@ class Counting:
     def of(cls, site: dict[str, Any]) -> Counting:
         law, within = _unmasked(site["fn"])
         events = len(law.event_shape)
-        rows = [mask.reshape(mask.shape[: mask.dim() - events]) for mask in within if _is_of_rows(mask, events)]
+        rows = [mask[(..., *(0,) * min(events, mask.dim()))] for mask in within if _is_of_rows(mask, events)]
         entries = [mask for mask in within if not _is_of_rows(mask, events)]
         if site["mask"] is not None and site["mask"] is not True:
             rows.append(torch.as_tensor(site["mask"]))
         return cls(law, site["scale"], _both(rows), _both(entries))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every row counts once."""
+        plain = isinstance(self.scale, float | int) and math.isclose(self.scale, 1.0)
+        return plain and self.mask is None and self.entries is None
+
+    def times(self, share: float) -> Counting:
+        """Counted so many times as often."""
+        return replace(self, scale=self.scale * share)
 
     def counts_as(self, other: Counting) -> bool:
         """Whether the same rows and entries count, and as often. It looks at values only where there are tensors."""
@@ -85,6 +95,8 @@ class Counting:
 
 def _unmasked(law: Any) -> tuple[Any, list[Tensor]]:
     """A distribution without the masks within, and these over batch and event."""
+    if isinstance(law, MarginalGaussian):
+        return law.law, [law.observed]
     if isinstance(law, MaskedDistribution):
         inner, masks = _unmasked(law.base_dist)
         mask = torch.as_tensor(mask_of(law))
@@ -99,8 +111,9 @@ def _unmasked(law: Any) -> tuple[Any, list[Tensor]]:
 
 
 def _is_of_rows(mask: Tensor, events: int) -> bool:
-    """Whether a mask over batch and event treats all entries of an event alike, by its shape."""
-    return mask.dim() < events or mask.shape[mask.dim() - events :].numel() == 1
+    """Whether a mask over batch and event treats all entries of an event alike: it was expanded along them."""
+    inner = range(max(0, mask.dim() - events), mask.dim())
+    return all(mask.shape[dim] == 1 or mask.stride(dim) == 0 for dim in inner)
 
 
 def _both(masks: list[Tensor]) -> Tensor | None:
