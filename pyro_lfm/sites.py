@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.extent import Extent, beyond_draws
 from pyro_lfm.distributions.supports import entrywise, from_reals, of_any_rows
 from pyro_lfm.distributions.values import may_be_summed
 from pyro_lfm.errors import DeclarationError
@@ -65,7 +67,12 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         ):  # a factor that is declared says itself what its support hangs on
             support = of_any_rows(support)
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
-        (observed if is_observed else latents)[name] = variable
+        if is_observed:
+            observed[name] = variable
+        else:
+            latents[name] = replace(
+                variable, extent=Extent.of_law(site["fn"]), fault=_fault(site["fn"], model)
+            )
     if not latents and not known_observed:
         raise DeclarationError("the program has no latent variable: every sample statement is observed")
     if not observed:
@@ -74,6 +81,11 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         )
     counted = {n for n in latents if not Counting.of(trace.nodes[n]).is_plain}
     return Sites(latents, observed, batch.asked_masks, frozenset(counted))
+
+
+def _fault(law: Any, model: Program) -> str | None:
+    with isolated(Stream(0), model.device):
+        return beyond_draws(law)
 
 
 class AtOrigin(Messenger):

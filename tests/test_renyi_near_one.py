@@ -19,7 +19,7 @@ def exact(log_w, log_c, alpha):
     log_w, log_c = ([[Decimal(float(v)) for v in row] for row in table] for table in (log_w.T, log_c.T))
     for w, c in zip(log_w, log_c, strict=True):
         mass = sum(q.exp() for q in c)
-        total += sum((q.exp() / mass) * (rest * (l - q)).exp() for l, q in zip(w, c, strict=True)) / len(
+        total += sum((q.exp() / mass) * (rest * (v - q)).exp() for v, q in zip(w, c, strict=True)) / len(
             log_w
         )
     return float(total.ln() / rest)

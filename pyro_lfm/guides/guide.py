@@ -27,6 +27,7 @@ from pyro_lfm.families import Gaussian
 from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide, PyroGuide
+from pyro_lfm.guides.support import check_support
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.programs import in_order
@@ -190,15 +191,7 @@ class Guide(AnyGuide):
             raise ShapeError(
                 f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(law.event_shape)}"
             )
-        if law.support.is_discrete and not variable.support.is_discrete:
-            raise DeclarationError(
-                f"{name} takes real values; its guide must have a density, such as Gaussian: {type(factor).__name__} puts "
-                "all its mass on a few of them"
-            )
-        if variable.support.is_discrete and not law.support.is_discrete:
-            raise DeclarationError(
-                f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
-            )
+        check_support(name, type(factor).__name__, law, variable, carried)
         self._infer[name] = summable(law) if variable.summable else {}
         return carried
 

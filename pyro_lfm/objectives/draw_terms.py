@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.bounds import Rows, inside
+from pyro_lfm.distributions.counting import Counting, same_scale
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.distributions.values import has_mass
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.distributions.counting import Counting, same_scale
 
 Sites = dict[str, dict[str, Any]]
 
@@ -80,8 +80,8 @@ class DrawTerms:
             )
         if "auxiliary" in self.q[name] and not guide.counts_as(model):
             raise DeclarationError(
-                f"{name} is masked or scaled in the model, and its guide draws it jointly with others, so that its own log q "
-                "is not known: give it a factor of its own in lfm.Guide"
+                f"{name} is masked or scaled in the model, and its guide draws it jointly with others, so that its own "
+                "log q is not known: give it a factor of its own in lfm.Guide"
             )
         return model
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pyro_lfm.bounds import Rows, inside, latent_sites, obstacle
-from pyro_lfm.errors import DeclarationError
 from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.draw_terms import DrawTerms, Sites
 from pyro_lfm.objectives.handlers import HeldParameters, with_values
 from pyro_lfm.summation import Plan
@@ -194,8 +194,8 @@ class Run:
         """
         if self.layout.values and not summed_out:
             raise DeclarationError(
-                f"{', '.join(self.layout.values)} is summed out, so that terms must be weighted by q: use run.reconstruction(), "
-                'run.kl(name) and run.expectation(term), which do so, or enumerate="never" of the objective'
+                f"{', '.join(self.layout.values)} is summed out, so that terms must be weighted by q: use "
+                'run.reconstruction(), run.kl(name) and run.expectation(term), which do so, or enumerate="never"'
             )
         if self.scored and not scored:
             raise DeclarationError(

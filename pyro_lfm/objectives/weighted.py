@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pyro_lfm.bounds import Bound, inside
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.draw_terms import Sites
 from pyro_lfm.objectives.handlers import RowDraws, with_values
+from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.run import Run
 
 GRADIENTS = ("reparametrized", "sticking-the-landing", "doubly-reparametrized")
