@@ -61,8 +61,13 @@ class Rows:
 
     def reduce(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
         """A site's term: its mean over rows is the site's part of the bound per row."""
-        term = self._laid_out(scale_and_mask(value, site["scale"], site["mask"]), site)
-        return term * (self.size / self.total) if inside(site) else term / self.total
+        return self.scaled(scale_and_mask(value, mask=site["mask"]), site)
+
+    def scaled(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
+        """The same of a value that is masked already."""
+        share = self.size / self.total if inside(site) else 1 / self.total
+        # In this order numbers cancel before they meet the tensor: N/B · B/N is one.
+        return self._laid_out(value * (site["scale"] * share), site)
 
     def plain(self, value: torch.Tensor, site: dict[str, Any]) -> torch.Tensor:
         """A site's log q of the batch as it is, without the scale by which the batch stands for all rows."""
@@ -88,7 +93,10 @@ class Rows:
     def expect(self, term: torch.Tensor) -> torch.Tensor:
         """Σ_c q(c) term(c): (values or 1, draws, rows) to (draws, rows)."""
         weights = self.weights
-        return term.squeeze(0) if weights is None else (weights * term).sum(0)
+        if weights is None:
+            return term.squeeze(0)
+        # What q gives no mass counts for nothing, were its term infinite.
+        return (weights * term.where(weights > 0, term.new_zeros(()))).sum(0)
 
 
 def inside(site: dict[str, Any]) -> bool:

@@ -94,3 +94,8 @@ class LocalParams(Messenger):
             with torch.no_grad():
                 params[key] = torch.nn.Parameter(transform.inv(value.detach()).clone())
         return transform(params[key])
+
+
+def mask_of(masked: Any) -> Any:
+    """The mask of a ``MaskedDistribution``: a bool, or a tensor of its batch shape."""
+    return masked._mask

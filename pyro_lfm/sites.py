@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.supports import of_any_rows
+from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.extent import Extent, beyond_draws
+from pyro_lfm.distributions.supports import entrywise, from_reals, of_any_rows
 from pyro_lfm.distributions.values import is_law, may_be_summed
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, PriorOfGuide
-from pyro_lfm.probes import probing
+from pyro_lfm.probes import evaluating, probing
 from pyro_lfm.programs import Program
-from pyro_lfm.runtime import isolated
+from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.variables import Variable
 
 
 class Sites:
     """The variables of a model by name."""
 
-    def __init__(self, latents: dict[str, Variable], observed: dict[str, Variable], masked: set[str]):
+    def __init__(
+        self,
+        latents: dict[str, Variable],
+        observed: dict[str, Variable],
+        masked: set[str],
+        counted: frozenset[str] = frozenset(),
+    ):
         self.latents, self.observed = latents, observed
+        # The latents whose statements are masked or scaled, so that not every row counts, or not once.
+        self.counted = counted
         # The names whose masks the program asks for, and so can do without.
         self.masked = masked
 
@@ -57,14 +69,20 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         ):  # a factor that is declared says itself what its support hangs on
             support = of_any_rows(support)
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
-        (observed if is_observed else latents)[name] = variable
+        if is_observed:
+            observed[name] = variable
+        else:
+            latents[name] = replace(
+                variable, extent=Extent.of_law(site["fn"]), fault=_fault(site["fn"], model)
+            )
     if not latents and not known_observed:
         raise DeclarationError("the program has no latent variable: every sample statement is observed")
     if not observed:
         raise DeclarationError(
             "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
         )
-    return Sites(latents, observed, batch.asked_masks)
+    counted = {n for n in latents if not Counting.of(trace.nodes[n]).is_plain}
+    return Sites(latents, observed, batch.asked_masks, frozenset(counted))
 
 
 def law_on_zeros(name: str, factor: Factor, parents: Sequence[Variable]) -> Any:
@@ -97,3 +115,51 @@ def law_on_zeros(name: str, factor: Factor, parents: Sequence[Variable]) -> Any:
             f"got {tuple(law.batch_shape)}"
         )
     return law
+
+
+def _fault(law: Any, model: Program) -> str | None:
+    with isolated(Stream(0), model.device):
+        return beyond_draws(law)
+
+
+class AtOrigin(Messenger):
+    """Latents without a draw: at the image of zero on the reals, a discrete one at its least value.
+
+    What does not hang on their values, such as which rows a program masks, is so seen without randomness.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device):
+        super().__init__()
+        self.dtype, self.device = dtype, device
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        law: Any = msg["fn"]
+        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
+            return
+        shape = torch.Size(law.batch_shape + law.event_shape)
+        if law.support.is_discrete:
+            least = getattr(entrywise(law.support), "lower_bound", 0)
+            value = torch.zeros(shape, dtype=self.dtype, device=self.device) + least
+        elif (carry := from_reals(law.support)) is not None:
+            inner = torch.Size(carry.inverse_shape(shape))
+            value = carry(torch.zeros(inner, dtype=self.dtype, device=self.device))
+        else:
+            return
+        if bool(torch.as_tensor(law.support.check(value)).all()):
+            msg["value"] = value
+
+
+def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, Counting]:
+    """Which rows of some latents a model counts, and how often: by its masks and scales, for the rows of a batch."""
+    with evaluating(model), torch.no_grad(), poutine.block(), AtOrigin(model.dtype, model.device):
+        trace: Any = poutine.trace(model).get_trace(batch)
+    share = batch.size / batch.total
+    return {
+        name: Counting.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
+        for name in names
+    }
+
+
+def is_of_rows(site: dict[str, Any]) -> bool:
+    """Whether a statement stands inside the plate over rows."""
+    return any(frame.name == "rows" for frame in site["cond_indep_stack"])

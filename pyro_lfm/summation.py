@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 
 from pyro_lfm.bounds import inside, latent_sites
+from pyro_lfm.distributions.extent import Extent, apart, beyond_draws
 from pyro_lfm.distributions.values import all_values, may_be_summed
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import probing
 
 _MOST = 256  # joint values of all latents that are summed out
@@ -62,6 +65,8 @@ def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool, shared: 
     with poutine.block(), probing(*modules, device=device):
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
+        if not getattr(guide, "follows_model", False):
+            _check_supports(latent_sites(q), latent_sites(p))
     frames = [f for t in (q, p) for s in t.nodes.values() for f in s.get("cond_indep_stack", ())]
     nesting = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
     values: dict[str, torch.Tensor] = {}
@@ -76,3 +81,32 @@ def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool, shared: 
             values[name] = found.to(site["value"].dtype)
             joint *= len(found)
     return Plan(nesting, values)
+
+
+def _check_supports(q: dict[str, dict[str, Any]], p: dict[str, dict[str, Any]]) -> None:
+    """Whether a guide that was written by hand draws what the model gives mass; declared ones are looked at when declared.
+
+    Raises:
+        DeclarationError: it draws more, or the prior has another support than it declares.
+    """
+    for name in q.keys() & p.keys():
+        ours, theirs = q[name]["fn"], p[name]["fn"]
+        if inside(q[name]) != inside(p[name]):
+            place = "inside" if inside(p[name]) else "outside"
+            raise DeclarationError(
+                f"the guide must draw {name} {place} `with batch.plate():`, as the model does"
+            )
+        if isinstance(ours, Delta):  # a point, or a function of other draws
+            wider = not bool(torch.as_tensor(theirs.support.check(q[name]["value"])).all())
+            narrower, own, latent = True, "values", str(theirs.support)
+        else:
+            wider, narrower, own, latent = apart(ours, theirs.support, Extent.of_law(theirs))
+        if wider:
+            raise DeclarationError(
+                f"{name}: the guide draws it from {type(ours).__name__}, which takes {own}, the model's prior takes {latent}: a "
+                "guide must not draw what the prior gives no mass; carry its distribution onto the support by biject_to, or "
+                "declare the guide with lfm.Guide, which does so"
+            )
+        fault = None if narrower else beyond_draws(theirs)
+        if fault is not None and beyond_draws(ours) is None:
+            raise DeclarationError(f"{name}: its prior has not the support that the guide covers: {fault}")

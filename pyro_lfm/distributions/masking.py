@@ -39,11 +39,18 @@ class MarginalGaussian(dist.TorchDistribution):
     def variance(self) -> torch.Tensor:
         return self.law.variance
 
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return self.law.has_rsample
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> MarginalGaussian:
         return MarginalGaussian(self.law.expand(batch_shape), self.observed)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         return self.law.expand(self.batch_shape).sample(sample_shape)
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        return self.law.expand(self.batch_shape).rsample(sample_shape)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         keep = self.observed.to(value.dtype)

@@ -19,6 +19,9 @@ class Compositions(Constraint):
     def __init__(self, total: torch.Tensor | None = None):
         self.total = total
 
+    def __repr__(self) -> str:
+        return "Compositions()" if self.total is None else f"Compositions(total={float(self.total):g})"
+
     @property
     def words(self) -> tuple[str, str]:
         """What it asks of data, and the remedy."""

@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.score_parts import ScoreParts
+
+from pyro_lfm.distributions.values import has_mass
 
 # log 0, but so that a probability of zero times it is zero.
 _NEVER = -1e4
@@ -47,6 +50,28 @@ class Pinned(dist.TorchDistribution):
     def enumerate_support(self, expand: bool = True) -> torch.Tensor:
         return self.law.enumerate_support(expand)
 
+    @property
+    def partly_reparametrized(self) -> bool:
+        """Whether its draws carry the gradients of some parameters only, as those of ``law``."""
+        return getattr(self.law, "partly_reparametrized", False)
+
+    def score_parts(self, value: torch.Tensor) -> ScoreParts:
+        parts = self.law.score_parts(value)
+        # A known value is no draw: it has no score.
+        score, entropy = (
+            torch.where(self.known, torch.zeros_like(part), part)
+            for part in map(torch.as_tensor, (parts.score_function, parts.entropy_term))
+        )
+        return ScoreParts(self.log_prob(value), score, entropy)
+
+    def has_mass(self, value: torch.Tensor) -> torch.Tensor:
+        """Where a discrete law gives a value a probability above zero; in known rows that is the known value alone."""
+        return torch.where(self.known, self._is_known(value), has_mass(self.law, value))
+
+    def _is_known(self, value: torch.Tensor) -> torch.Tensor:
+        same = value == self.value.to(value.dtype)
+        return same.flatten(-len(self.event_shape)).all(-1) if self.event_shape else same
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Pinned:
         return Pinned(self.law.expand(batch_shape), self.value, self.known)
 
@@ -61,10 +86,7 @@ class Pinned(dist.TorchDistribution):
         return self._put(self.law.rsample(sample_shape))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        same = value == self.value.to(value.dtype)
-        if self.event_shape:
-            same = same.flatten(-len(self.event_shape)).all(-1)
-        point = torch.where(same, 0.0, _NEVER)
+        point = torch.where(self._is_known(value), 0.0, _NEVER)
         found = self.law.log_prob(value)
         return torch.where(self.known, point.to(found.dtype), found)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pyro.distributions import Delta
 
+from pyro_lfm.distributions.extent import beyond_draws
 from pyro_lfm.distributions.supports import entrywise, from_reals
 
 _DRAWS = 8000
@@ -44,6 +45,8 @@ def law_faults(law: Any) -> list[str]:
         return ["log_prob of its own draws is not finite"]
     if isinstance(law, Delta):
         return []  # a point, or a function of other draws, whose log_density is none of its own
+    if (fault := beyond_draws(law)) is not None:
+        return [fault]
     if support.is_discrete:
         return _frequency_faults(draws, log_prob, len(law.event_shape))
     carry = from_reals(support)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -40,6 +41,39 @@ def all_values(law: Any, most: int = 256) -> torch.Tensor | None:
         return each
     rows = [torch.stack(row) for row in itertools.product(each, repeat=entries)]
     return torch.stack(rows).reshape(-1, *law.event_shape)
+
+
+def has_mass(law: Any, value: torch.Tensor) -> torch.Tensor:
+    """Where a discrete law gives a value a probability above zero, (..., batch).
+
+    torch takes the logarithm of a probability that is given as 0 to be that of the smallest number by which 1 can grow,
+    so that log_prob cannot tell it from one that is small.
+
+    >>> import pyro.distributions as dist
+    >>> law = dist.Categorical(torch.tensor([0.5, 0.5, 0.0]))
+    >>> law.log_prob(torch.tensor(2)).isfinite(), has_mass(law, torch.tensor([0, 1, 2]))
+    (tensor(True), tensor([ True,  True, False]))
+    """
+    own = getattr(law, "has_mass", None)
+    if own is not None:
+        return own(value)
+    base, events = law, 0
+    while isinstance(base, torch.distributions.Independent):
+        events, base = events + base.reinterpreted_batch_ndims, base.base_dist
+    log_prob = base.log_prob(value)
+    mass = log_prob > -torch.inf
+    probs = getattr(base, "probs", None)
+    if probs is not None:
+        if isinstance(base, torch.distributions.Categorical):
+            shape = torch.broadcast_shapes(value.shape, base.batch_shape)
+            index = value.long().expand(shape).unsqueeze(-1)
+            none = probs.expand(*shape, probs.shape[-1]).gather(-1, index).squeeze(-1) == 0
+        else:  # of a number of successes: none where each fails surely, all where each succeeds surely
+            trials = getattr(base, "total_count", torch.ones_like(probs))
+            none = ((probs == 0) & (value > 0)) | ((probs == 1) & (value < trials))
+        # What a logit makes vanish in floating point is small all the same, and its logarithm far below this one.
+        mass = mass & ~(none & (log_prob > 2 * math.log(torch.finfo(probs.dtype).eps)))
+    return mass.flatten(-events).all(-1) if events else mass
 
 
 def summable(law: Any) -> Any:

@@ -89,6 +89,10 @@ class _Shares(Factor):
     """What laws on the simplex have in common: K ≥ 2 shares, of which K − 1 are free."""
 
     def adopt(self, variable: Variable) -> None:
+        if not variable.shape:
+            raise ShapeError(
+                f"a {type(self).__name__} guide gives shares, and {variable.name} is a single value"
+            )
         *rest, free = variable.shape
         self.event_shape = torch.Size((*rest, free + 1))
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.counting import Counting
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
@@ -23,11 +25,13 @@ from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.defaults import of_parameter, pinned
 from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide, PyroGuide
+from pyro_lfm.guides.support import check_support
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.probes import probing
 from pyro_lfm.programs import in_order, view
 from pyro_lfm.runtime import isolated
+from pyro_lfm.sites import countings
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import with_named
 
@@ -44,7 +48,8 @@ class Guide(AnyGuide):
     Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
     Args:
-        model: the model; it is looked into, not kept.
+        model: the model; it is looked into, not kept, unless its program masks or scales latents: then those rows of q count
+            that count in the model, which the program says of each batch.
         shared: a class of ``pyro.infer.autoguide`` such as ``AutoMultivariateNormal``, or a function model -> AutoGuide,
             for all latents without a factor that rows share, jointly.
         factors: latent name=factor, the event size left out.
@@ -80,6 +85,8 @@ class Guide(AnyGuide):
             {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
         )
         self.observed = dict(sites.observed)
+        # Of a model that masks or scales latents its program, which says what; in a tuple, where nn.Module does not look.
+        self._counted = (as_model(model), tuple(sites.counted)) if sites.counted else None
         self.latents = {name: sites.latents[name] for name in sites.latents}
         given = {n: () if n in self.jointly else self._given(n, factors[n]) for n in self.latents}
         self.given = given
@@ -185,15 +192,7 @@ class Guide(AnyGuide):
             raise ShapeError(
                 f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(law.event_shape)}"
             )
-        if law.support.is_discrete and not variable.support.is_discrete:
-            raise DeclarationError(
-                f"{name} takes real values; its guide must have a density, such as Gaussian: {type(factor).__name__} puts "
-                "all its mass on a few of them"
-            )
-        if variable.support.is_discrete and not law.support.is_discrete:
-            raise DeclarationError(
-                f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
-            )
+        check_support(name, type(factor).__name__, law, variable, carried)
         self._infer[name] = summable(law) if variable.summable else {}
         return carried
 
@@ -302,13 +301,28 @@ class Guide(AnyGuide):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
+        counted = countings(self._counted[0], batch, self._counted[1]) if self._counted else {}
         shared = [name for name in self.order if not self.latents[name].per_row]
-        # A model that replays this run makes its priors of these factors.
-        lent = {name: {"encoder": encoder} for name, encoder in self.encoders.items()}
         for name in shared:
-            values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
+            values[name] = self._sample(name, values, batch, counted.get(name))
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                infer = {**self._infer[name], **lent.get(name, {})}
-                values[name] = pyro.sample(name, self.law(name, values, batch), infer=infer)
+                values[name] = self._sample(name, values, batch, counted.get(name))
         return values
+
+    def _sample(
+        self, name: str, values: dict[str, torch.Tensor], batch: Batch, counting: Counting | None
+    ) -> torch.Tensor:
+        """The sample statement of a latent, of which the rows count that count in the model."""
+        law, infer = self.law(name, values, batch), copy(self._infer[name])
+        if name in self.encoders:
+            # A model that replays this run makes its prior of this factor.
+            infer["encoder"] = self.encoders[name]
+        if counting is None:
+            return pyro.sample(name, law, infer=infer)
+        law = counting.with_law(law, name).law
+        with (
+            poutine.mask(mask=True if counting.mask is None else counting.mask),
+            poutine.scale(scale=counting.scale),
+        ):
+            return pyro.sample(name, law, infer=infer)

@@ -16,6 +16,9 @@ from pyro_lfm.programs import HandWritten, Program
 class AnyGuide(Program):
     """What declared and hand-written guides have in common."""
 
+    # Whether its rows count as the model's do, so that scales and masks of the model's statements are its own.
+    follows_model = True
+
     def latent_descendants(self, name: str) -> set[str] | None:
         """The latents drawn with knowledge of a latent; None where that is not declared."""
         return None
@@ -88,7 +91,12 @@ class PyroGuide(HandWritten, AnyGuide):
 
     One of Pyro's automatic guides, such as ``AutoMultivariateNormal(model)``, serves latents that all rows share; its
     parameters are made when it first meets data. With latents of rows too see ``shared`` of ``Guide``.
+
+    Where the model masks or scales a latent, by ``poutine.mask``, ``poutine.scale`` or ``.mask(...)`` of its distribution,
+    the guide's statement must stand under the same handlers: an objective refuses it otherwise.
     """
+
+    follows_model = False
 
     def settle(self, batch: Batch) -> None:
         super().settle(batch)

@@ -9,7 +9,7 @@ import torch
 from pyro_lfm.bounds import Bound, inside
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
-from pyro_lfm.objectives.run import Run, law_name
+from pyro_lfm.objectives.run import Run
 from pyro_lfm.shapes import number
 
 
@@ -76,24 +76,7 @@ class ELBO(Objective):
         return {"kl_weight": self.kl_weight}
 
     def estimate(self, run: Run) -> Bound:
-        rows, held = run.rows, run.q
-        closed: dict[str, torch.Tensor] = {}
-        if self.gradient == "sticking-the-landing":
-            held = run.held()
-        elif self.kl != "monte-carlo":
-            closed = self._closed_forms(run)
-        reconstruction = rows.add_up(run.log_likelihood())
-        kls = {}
-        for name in run.p:
-            term = closed[name] if name in closed else run.log_q(name, held) - run.log_p(name)
-            kls[name] = rows.add_up([term])
-        return self._bound(run, reconstruction, kls)
-
-    def _bound(self, run: Run, reconstruction_of: torch.Tensor, kls_of: dict[str, torch.Tensor]) -> Bound:
-        """The terms of each value of what is summed out, weighted and put together."""
-        rows = run.rows
-        reconstruction = rows.expect(reconstruction_of)
-        kls = {name: rows.expect(kl) for name, kl in kls_of.items()}
+        reconstruction, kls = run.reconstruction(), self._kls(run)
         penalty = {name: kl.mean() for name, kl in kls.items()}
         for name in penalty if self.free_bits else ():
             # What all rows share costs each of them next to nothing, and would never be pressed.
@@ -101,34 +84,17 @@ class ELBO(Objective):
                 penalty[name] = penalty[name].clamp_min(self.free_bits)
         weight: Any = self.kl_weight
         objective = reconstruction.mean() - weight * sum(penalty.values())
-        if run.scored:
-            # ∇E_q[f] = E_q[∇f + f ∇log q]: a row's own f for a row's latent, the sum of all for a shared one.
-            cost = (reconstruction_of - weight * sum(kls_of.values())).detach()
-            if (weights := rows.weights) is not None:
-                cost = weights.detach() * cost
-            for name in run.scored:
-                part = _centred(cost) if inside(run.q[name]) else _centred(cost.mean(-1, keepdim=True))
-                surrogate = (part * run.score(name)).sum(0).mean()
-                objective = objective + surrogate - surrogate.detach()
-        seen = reconstruction.mean(0).detach()
-        costs = {name: kl.mean(0).detach() for name, kl in kls.items()}
-        return Bound(objective, seen - torch.stack([*costs.values()]).sum(0), seen, costs, rows.total)
+        seen = reconstruction.detach()
+        costs = {name: kl.detach() for name, kl in kls.items()}
+        per_row = seen - torch.stack([*costs.values()]).sum(0)
+        return Bound(objective, per_row, seen, costs, run.rows.total)
 
-    def _closed_forms(self, run: Run) -> dict[str, torch.Tensor]:
-        found = {}
-        for name in run.p:
-            if name in run.layout.values:  # exact as it is: all values, each with its log q − log p
-                continue
-            value = run.closed_form(name)
-            if value is not None:
-                found[name] = value
-            elif self.kl == "analytic":
-                reason = run.obstacle(name)
-                raise DeclarationError(
-                    f'kl="analytic": KL(q({name}) ‖ p({name})) of {law_name(run.q[name])} against '
-                    f'{law_name(run.p[name])} has no closed form{f" here: {reason}" if reason else ""}; use kl="auto"'
-                )
-        return found
+    def _kls(self, run: Run) -> dict[str, torch.Tensor]:
+        """KL(q ‖ p) of each latent, of each row, (B,)."""
+        if self.gradient != "sticking-the-landing":
+            return {name: run.kl(name, self.kl) for name in run.p}
+        terms, held = run.by_draw(summed_out=True, scored=True), run.held()
+        return {name: run.expectation(terms.log_q(name, held) - terms.log_p(name)) for name in run.p}
 
     def describe(self, names: Names, run: Run) -> list[str]:
         beta = (
@@ -160,10 +126,3 @@ class ELBO(Objective):
             f"ELBO(particles={self.particles}, kl={self.kl!r}, kl_weight={self.kl_weight!r}, "
             f"free_bits={self.free_bits}, gradient={self.gradient!r}, enumerate={self.enumerate!r})"
         )
-
-
-def _centred(cost: torch.Tensor) -> torch.Tensor:
-    """Less the mean of the others, (values, draws, rows): unbiased, as theirs does not depend on a draw's own value."""
-    dim = 1 if cost.shape[1] > 1 else 2
-    count = cost.shape[dim]
-    return cost if count == 1 else (cost - cost.mean(dim, keepdim=True)) * (count / (count - 1))

@@ -70,7 +70,7 @@ class Objective(PyroELBO, ABC):
             raise DeclarationError(f'enumerate must be "auto" or "never"; got {enumerate!r}')
         super().__init__(num_particles=particles, vectorize_particles=particles > 1)
         self.particles, self.enumerate = particles, enumerate
-        self._plans: WeakKeyDictionary[Any, Plan] = WeakKeyDictionary()
+        self._plans: WeakKeyDictionary[Any, WeakKeyDictionary[Any, Plan]] = WeakKeyDictionary()
         self.last: Bound | None = None
 
     @abstractmethod
@@ -175,10 +175,10 @@ class Objective(PyroELBO, ABC):
         """Where draws stand, left of all plates, and which latents are summed out."""
         if self.particles == 1 and not getattr(guide, "summable", True):
             return Plan()
-        if guide not in self._plans:
-            sum_out = self.enumerate == "auto"
-            self._plans[guide] = plan(model, guide, args, kwargs, sum_out, self._sums_shared)
-        return self._plans[guide]
+        plans = self._plans.setdefault(guide, WeakKeyDictionary())
+        if model not in plans:
+            plans[model] = plan(model, guide, args, kwargs, self.enumerate == "auto", self._sums_shared)
+        return plans[model]
 
     # Under plain Pyro: totals over the data, signs of a loss --------------------------------------------
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.handlers import HeldDraws
 from pyro_lfm.objectives.objective import Names
-from pyro_lfm.objectives.run import HeldDraws, Run
+from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, tilted
 from pyro_lfm.summation import Plan
 
@@ -59,8 +61,9 @@ class ReweightedWakeSleep(Weighted):
         self._check(run)
         terms = Terms.of(run, run.q)
         held = {name: log_q.detach() for name, log_q in terms.log_q.items()}
-        wake = Terms(terms.likelihood, terms.outside, terms.log_p, held)
+        wake = replace(terms, log_q=held)
         value, share = tilted(wake.log_weights(run), run.rows.log_weights, 0.0)
+        value = terms.weighted(value)
         bound = self._gather(run, wake, value)
         follow = run.rows.add_up(terms.log_q.values())
         objective = bound.objective + gradient_alone((share * follow).sum((0, 1)).mean())

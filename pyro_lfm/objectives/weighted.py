@@ -12,8 +12,10 @@ from torch import Tensor
 
 from pyro_lfm.bounds import Bound, inside
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.draw_terms import Sites
+from pyro_lfm.objectives.handlers import RowDraws, with_values
 from pyro_lfm.objectives.objective import Names, Objective
-from pyro_lfm.objectives.run import RowDraws, Run, Sites, with_values
+from pyro_lfm.objectives.run import Run
 
 GRADIENTS = ("reparametrized", "sticking-the-landing", "doubly-reparametrized")
 
@@ -25,46 +27,85 @@ class Terms:
     Attributes:
         likelihood: of each observed site of the rows; outside: of those outside the plate, divided by N.
         log_p, log_q: of each latent; of a shared one divided by N.
+        scale: of all statements of a row, beyond the plate's: weights of whole rows. It is in all terms.
     """
 
     likelihood: list[Tensor]
     outside: list[Tensor]
     log_p: dict[str, Tensor]
     log_q: dict[str, Tensor]
+    scale: float | Tensor
 
     @classmethod
     def of(cls, run: Run, laws: Sites) -> Terms:
         """Args: laws: the guide's sites from which log q is taken."""
+        terms = run.by_draw(summed_out=True, scored=True)
         return cls(
-            run.log_likelihood(inside),
-            run.log_likelihood(lambda site: not inside(site)),
-            {name: run.log_p(name) for name in run.p},
-            {name: run.log_q(name, laws) for name in run.p},
+            terms.log_likelihood(inside),
+            terms.log_likelihood(lambda site: not inside(site)),
+            {name: terms.log_p(name) for name in run.p},
+            {name: terms.log_q(name, laws) for name in run.p},
+            terms.own_scale(),
         )
 
     def log_weights(self, run: Run) -> Tensor:
-        """log [p(x, c, z) / q(z | c, x)] of each value c of what is summed out and each draw z of a row."""
+        """log [p(x, c, z) / q(z | c, x)] of each value c of what is summed out and each draw z of a row.
+
+        It is −∞ where q gives c no mass, as where another value of c is known: there q(c) does not cancel. Nor does it in
+        rows where a mask takes c out of the bound, which keeps q(c) as the probability of the value alone.
+        """
         row = [*run.drawn, *run.layout.values]
         above = [*self.likelihood, *(self.log_p[name] for name in row)]
-        return run.rows.add_up([*above, *(-self.log_q[name] for name in run.drawn)])
+        log_w = run.rows.add_up([*above, *(-self.log_q[name] for name in run.drawn)])
+        log_c = run.rows.log_weights
+        if log_c is not None:
+            if any(run.by_draw(True, True).counting(name).mask is not None for name in run.layout.values):
+                log_w = log_w + log_c - run.rows.add_up([self.log_q[name] for name in run.layout.values])
+            log_w = log_w.where(log_c > -torch.inf, log_w.new_full((), -torch.inf))
+        # What weighs a row weighs its bound, and stays outside the logarithm.
+        return log_w if self.is_plain else log_w / self.scale
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing scales the rows."""
+        return isinstance(self.scale, float) and math.isclose(self.scale, 1.0)
+
+    def weighted(self, value: Tensor) -> Tensor:
+        """A number for each row, times what the row weighs."""
+        return value if self.is_plain else value * self.scale
 
 
 def tilted(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
     """1/(1 − α) log 1/S Σₛ Σ_c q(c) [w_cs / q(c)]^(1−α) of each row, and the share of each term, a constant.
+
+    It is computed about the mean m of the logarithms, m + 1/(1 − α) log(1 + Σ q (e^((1−α)(l − m)) − 1)), which near α = 1
+    has all of its digits.
 
     Args:
         log_w: log [p(x, c, z) / q(z | c, x)], (values or 1, S, rows).
         log_c: log q(c), or None where nothing is summed out.
     """
     draws = log_w.shape[1]
+    if alpha == 0:
+        total = log_w.logsumexp((0, 1))
+        return total - math.log(draws), (log_w - total).exp().detach()
+    measure = torch.full_like(log_w, 1 / draws) if log_c is None else (log_c.exp() / draws).expand_as(log_w)
+    # What q gives no mass has no ratio, and no share.
+    log_r = log_w if log_c is None else (log_w - log_c).where(measure > 0, log_w.new_zeros(()))
     if alpha == 1:
-        share = torch.full_like(log_w, 1 / draws) if log_c is None else log_c.exp() / draws
-        return (share * (log_w if log_c is None else log_w - log_c)).sum((0, 1)), share.detach()
-    exponent = (1 - alpha) * log_w
-    if alpha and log_c is not None:
-        exponent = exponent + alpha * log_c
-    total = exponent.logsumexp((0, 1))
-    return (total - math.log(draws)) / (1 - alpha), (exponent - total).exp().detach()
+        return (measure * log_r).sum((0, 1)), measure.detach()
+    rest = 1 - alpha
+    finite = log_r.detach().nan_to_num(neginf=0.0, posinf=0.0)
+    centre = (measure.detach() * finite).sum((0, 1))
+    bent = rest * (log_r - centre)
+    # Far from the centre exp overflows, and log Σ exp has digits enough.
+    near = (bent.detach().abs().where(measure > 0, bent.new_zeros(())).amax((0, 1)) < 1).expand_as(bent)
+    small = (measure * torch.expm1(bent.where(near, bent.new_zeros(())))).sum((0, 1)).log1p()
+    log_measure = measure.clamp_min(torch.finfo(measure.dtype).tiny).log()
+    terms = (log_measure + bent).where(measure > 0, bent.new_full((), -torch.inf))
+    large = terms.where(~near, log_measure).logsumexp((0, 1))
+    total = torch.where(near[0, 0], small, large)
+    return centre + total / rest, (terms - total).exp().detach()
 
 
 class Weighted(Objective):
@@ -80,6 +121,7 @@ class Weighted(Objective):
         terms = Terms.of(run, self._laws(run))
         log_c = run.rows.log_weights
         value, share = tilted(terms.log_weights(run), log_c, self.alpha)
+        value = terms.weighted(value)
         if self.gradient == "doubly-reparametrized" and self.particles > 1:
             _pass_through_draws(run, share.sum(0))
         bound = self._gather(run, terms, value)
@@ -87,7 +129,8 @@ class Weighted(Objective):
         if log_c is not None and self.alpha == 0:
             # q(c | ·) has dropped out of the weights: it follows the posterior of c at the draws.
             fresh = run.at_held_draws()
-            follow = run.rows.add_up([run.log_q(name, fresh) for name in run.layout.values])
+            held = run.by_draw(summed_out=True, scored=True)
+            follow = run.rows.add_up([held.log_q(name, fresh) for name in run.layout.values])
             objective = objective + gradient_alone((share * follow).sum((0, 1)).mean())
         return Bound(objective, bound.per_row, bound.reconstruction, bound.kl, bound.total)
 
@@ -102,7 +145,13 @@ class Weighted(Objective):
             raise DeclarationError(
                 f"{', '.join(run.shared)} is shared by all rows: a row has no importance weights of its own"
             )
-        return Terms.of(run, run.q).log_weights(run).logsumexp(0)
+        terms = Terms.of(run, run.q)
+        if not terms.is_plain:
+            raise DeclarationError(
+                "the statements of a row are scaled, so that their product is no density of the row: log p(x) is known "
+                "without poutine.scale"
+            )
+        return terms.log_weights(run).logsumexp(0)
 
     def _laws(self, run: Run) -> Sites:
         """The guide's laws from which the weights' log q is taken."""
@@ -121,7 +170,7 @@ class Weighted(Objective):
             if closed is not None:
                 kls[name] = closed
             elif self.gradient == "doubly-reparametrized":
-                kls[name] = run.log_q(name) - terms.log_p[name]
+                kls[name] = run.by_draw(summed_out=True, scored=True).log_q(name) - terms.log_p[name]
         for term in [*terms.outside, *(-kls[name] for name in run.shared)]:
             value = value + rows.add_up([term]).mean((0, 1))
         seen = rows.expect(rows.add_up([*terms.likelihood, *terms.outside])).mean(0).detach()
@@ -178,9 +227,9 @@ def gradient_alone(term: Tensor) -> Tensor:
 
 def _scores(run: Run, value: Tensor, whole: Tensor) -> Tensor:
     """∇E_q[f] = E_q[∇f + f ∇log q]: zero with the second gradient, a row's own f for a row's latent."""
-    found = torch.zeros_like(whole)
+    found, terms = torch.zeros_like(whole), run.by_draw(summed_out=True, scored=True)
     for name in run.scored:
-        score = run.score(name)
+        score = terms.score(name)
         part = (value * score.sum((0, 1))).mean() if inside(run.q[name]) else whole * score.sum()
         found = found + gradient_alone(part)
     return found

@@ -17,7 +17,7 @@ from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import Block, Blocks, Evaluation
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ImportanceWeightedELBO
-from pyro_lfm.objectives.run import AtValues
+from pyro_lfm.objectives.handlers import AtValues
 from pyro_lfm.objectives.weighted import Terms
 from pyro_lfm.summation import Plan
 
@@ -88,7 +88,8 @@ class Path:
                     f'method="annealed" needs log q of any value of {name}; this guide knows that of its own draws alone'
                 )
             found[name] = carry, site["value"].shape
-        if any(run.log_q(name).shape[0] > 1 for name in run.drawn):
+        terms = run.by_draw(summed_out=True, scored=True)
+        if any(terms.log_q(name).shape[0] > 1 for name in run.drawn):
             raise DeclarationError(
                 f'method="annealed": the guide draws {", ".join(run.drawn)} knowing {", ".join(run.layout.values)}, which '
                 'is summed out: take method="importance"'

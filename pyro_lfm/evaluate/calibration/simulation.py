@@ -15,7 +15,8 @@ from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.objectives.run import AtValues, Run
+from pyro_lfm.objectives.handlers import AtValues
+from pyro_lfm.objectives.run import Run
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream
 
@@ -70,7 +71,8 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
             )
         latents = columns(model, {name: run.q[name]["value"] for name in model.latents})
         log_q = sum(_log_q(run, name) for name in run.q)
-        log_p = sum([*run.log_likelihood(), *(run.log_p(name) for name in run.p)])
+        terms_of = run.by_draw(scored=True)
+        log_p = sum([*terms_of.log_likelihood(), *(terms_of.log_p(name) for name in run.p)])
         terms = [torch.as_tensor(term).expand(1, 1, part.size)[0, 0] for term in (log_q, log_p)]
         return torch.cat([latents.double(), *(term.double().unsqueeze(1) for term in terms)], 1)
 
@@ -95,7 +97,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
 def _log_q(run: Run, name: str) -> Tensor:
     """log q of a latent, −∞ where its law has no mass: some laws refuse to be asked there."""
     try:
-        return run.log_q(name)
+        return run.by_draw(scored=True).log_q(name)
     except ValueError:
         site = run.q[name]
         law, value = site["fn"], site["value"]

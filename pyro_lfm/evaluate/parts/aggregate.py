@@ -16,7 +16,7 @@ from pyro_lfm.distributions.pairwise import log_prob_of_each
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Block, Blocks
-from pyro_lfm.objectives.run import AtValues
+from pyro_lfm.objectives.handlers import AtValues
 
 # Rows of a guide that is run on every pair of a draw and a row.
 _PAIRS = 2**14

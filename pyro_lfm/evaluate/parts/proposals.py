@@ -15,7 +15,8 @@ from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.evaluate.parts.rate_distortion import Point, tempered
 from pyro_lfm.inference.engines.evaluation import Block, Blocks
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.objectives.run import Run, with_values
+from pyro_lfm.objectives.handlers import with_values
+from pyro_lfm.objectives.run import Run
 
 # Of eight parts of the draws two are the guide's, one the prior's, five those of laws fitted at as many β, in three rounds.
 _GUIDE, _PRIOR, _FITTED, _ROUNDS = 2, 1, 5, 3
@@ -157,7 +158,8 @@ class _Rows:
         """Of a run log p(x | z), log p(z), log q(z | x) and log |dz / du|, (4, S, B), and u, the latents carried to the
         reals side by side, (S, B, K).
         """
-        parts = [run.log_likelihood(), [run.log_p(n) for n in run.p], [run.log_q(n) for n in run.p]]
+        terms = run.by_draw(scored=True)
+        parts = [terms.log_likelihood(), [terms.log_p(n) for n in run.p], [terms.log_q(n) for n in run.p]]
         densities = [run.rows.add_up(part)[0].double() for part in parts]
         volume, flat = torch.zeros_like(densities[0]), []
         for name, carry in (self.carries or {}).items():

@@ -42,10 +42,11 @@ class BoundTerms:
         """Reconstruction, the KL of each latent and of each of its entries: (features, S, B)."""
         setup = self.blocks.setup
         run = self.objective.run(setup.model, setup.guide, (batch,), {})
-        layers = [run.rows.add_up(run.log_likelihood())]
+        terms = run.by_draw(scored=True)
+        layers = [run.rows.add_up(terms.log_likelihood())]
         for name in run.p:
             closed = run.closed_form(name)
-            term = run.log_q(name) - run.log_p(name) if closed is None else closed
+            term = terms.log_q(name) - terms.log_p(name) if closed is None else closed
             layers.append(run.rows.add_up([term]))
             found = _entries(run, name)
             self.how[name], self.sizes[name] = _words(run, name, found), 0
@@ -128,7 +129,8 @@ def paired_draws(blocks: Blocks, aggregate: Aggregate, pairs: int) -> tuple[tupl
     for block in blocks:
         run = objective.run(setup.model, setup.guide, (setup.batch(*block),), {})
         count = len(block[1])
-        log_p = run.rows.add_up([run.log_p(name) for name in run.p])[0].double()
+        terms = run.by_draw(scored=True)
+        log_p = run.rows.add_up([terms.log_p(name) for name in run.p])[0].double()
         values = {}
         for name, site in run.q.items():
             events = site["value"].shape[site["value"].dim() - site["fn"].event_dim :]

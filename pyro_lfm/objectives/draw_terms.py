@@ -1,0 +1,133 @@
+"""The terms of a bound for each value of what is summed out, each draw and each row, before any expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.bounds import Rows, inside
+from pyro_lfm.distributions.counting import Counting, same_scale
+from pyro_lfm.distributions.kl import kl_closed_form
+from pyro_lfm.distributions.values import has_mass
+from pyro_lfm.errors import DeclarationError
+
+Sites = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, repr=False)
+class DrawTerms:
+    """The terms of one run, each (values or 1, draws or 1, rows or 1).
+
+    Who adds them up weighs the values of what is summed out by q, and knows that draws without a reparametrization carry
+    no gradient: ``Run.expectation`` does both.
+
+    Attributes:
+        q, p: the statements of the latents in guide and model.
+        observed: the observed statements by name.
+        rows: the plate over rows, and how terms are laid out.
+        follows: whether the guide is the library's own, whose rows count as those of its model.
+    """
+
+    q: Sites
+    p: Sites
+    observed: Sites
+    rows: Rows
+    follows: bool
+
+    def log_likelihood(self, which: Callable[[dict[str, Any]], bool] = lambda _: True) -> list[Tensor]:
+        """The term of each observed site."""
+        return [self.log_observed(name) for name, site in self.observed.items() if which(site)]
+
+    def log_observed(self, name: str) -> Tensor:
+        """log p of an observed variable given the latents."""
+        site = self.observed[name]
+        return self.rows.reduce(site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"]), site)
+
+    def log_p(self, name: str) -> Tensor:
+        site = self.p[name]
+        return self.rows.reduce(site["fn"].log_prob(site["value"]), site)
+
+    def log_q(self, name: str, laws: Sites | None = None) -> Tensor:
+        """log q of a latent, of the rows and entries of which log p counts, and as often.
+
+        Args:
+            laws: the guide's statements to take it from, such as those of ``Run.held``.
+        """
+        site = (self.q if laws is None else laws)[name]
+        counting = self.counting(name)
+        value = counting.with_law(Counting.of(site).law, name).log_prob(site["value"])
+        term = self.rows.scaled(value, self.p[name])
+        for drawn in site.get("auxiliary", ()):
+            term = term + self.rows.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
+        return term
+
+    def counting(self, name: str) -> Counting:
+        """Which rows and entries of a latent count, as the model says.
+
+        Raises:
+            DeclarationError: a guide that was written by hand says otherwise.
+        """
+        model, guide = Counting.of(self.p[name]), Counting.of(self.q[name])
+        if not self.follows and not guide.counts_as(model):
+            raise DeclarationError(
+                f"{name} counts otherwise in the guide ({guide.words()}) than in the model ({model.words()}), so that log q "
+                "and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the guide's "
+                "statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
+            )
+        if "auxiliary" in self.q[name] and not guide.counts_as(model):
+            raise DeclarationError(
+                f"{name} is masked or scaled in the model, and its guide draws it jointly with others, so that its own "
+                "log q is not known: give it a factor of its own in lfm.Guide"
+            )
+        return model
+
+    def log_values(self, names: list[str]) -> Tensor:
+        """log q of the joint value of latents that are summed out, −∞ where q gives it no mass."""
+        total: Any = 0.0
+        for name in names:
+            law, value = Counting.of(self.q[name]).law, self.q[name]["value"]
+            log_q = law.log_prob(value)
+            log_q = log_q.where(has_mass(law, value), log_q.new_full((), -torch.inf))
+            total = total + self.rows.plain(log_q, self.q[name])
+        return torch.as_tensor(total)
+
+    def score(self, name: str) -> Tensor:
+        """What the cost is multiplied by in the gradient of a latent without a reparametrization: log q, of every row."""
+        site = self.q[name]
+        return self.rows.plain(Counting.of(site).law.score_parts(site["value"]).score_function, site)
+
+    def closed_form(self, name: str) -> Tensor | None:
+        """KL(q ‖ p) of a latent where a closed form is known."""
+        counting = self.counting(name)
+        if counting.entries is not None or "auxiliary" in self.q[name]:
+            return None
+        value = kl_closed_form(Counting.of(self.q[name]).law, counting.law)
+        if value is None:
+            return None
+        if counting.mask is not None:
+            value = value.where(counting.mask.to(value.device), value.new_zeros(()))
+        return self.rows.scaled(value, self.p[name])
+
+    def own_scale(self) -> float | Tensor:
+        """What all statements of a row are scaled by beyond the plate over rows, a number or (B,).
+
+        Raises:
+            DeclarationError: they are scaled differently.
+        """
+        inner = {
+            n: s["scale"] * (self.rows.size / self.rows.total)
+            for n, s in (self.p | self.observed).items()
+            if inside(s)
+        }
+        first = next(iter(inner.values()), 1.0)
+        for name, scale in inner.items():
+            if not same_scale(first, scale) or (isinstance(scale, Tensor) and scale.dim() > 1):
+                raise DeclarationError(
+                    f"a bound made of importance weights weighs whole rows; {name} is scaled otherwise than the other "
+                    "statements of a row: put one poutine.scale around all of them, or use lfm.ELBO()"
+                )
+        return first
