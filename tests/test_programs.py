@@ -344,7 +344,7 @@ def test_supports_that_rows_give_their_shape_are_those_of_any_rows():
             with batch.plate():
                 p = pyro.sample("p", dist.Beta(torch.tensor(2.0), torch.tensor(3.0)))
                 pyro.sample("x", dist.Binomial(10, p), obs=batch["x"])
-                pyro.sample("y", dist.Uniform(0 * p - 1, 1 + p), obs=batch["y"])
+                pyro.sample("y", dist.Uniform(0 * p - 1, 0 * p + 2), obs=batch["y"])
 
     model = Counts()
     drawn = model.sample(50, seed=0)

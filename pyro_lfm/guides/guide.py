@@ -303,21 +303,27 @@ class Guide(AnyGuide):
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
         counted = countings(self._counted[0], batch, self._counted[1]) if self._counted else {}
         shared = [name for name in self.order if not self.latents[name].per_row]
+        encoders = self.encoders
         for name in shared:
-            values[name] = self._sample(name, values, batch, counted.get(name))
+            values[name] = self._sample(name, values, batch, counted.get(name), None)
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                values[name] = self._sample(name, values, batch, counted.get(name))
+                values[name] = self._sample(name, values, batch, counted.get(name), encoders.get(name))
         return values
 
     def _sample(
-        self, name: str, values: dict[str, torch.Tensor], batch: Batch, counting: Counting | None
+        self,
+        name: str,
+        values: dict[str, torch.Tensor],
+        batch: Batch,
+        counting: Counting | None,
+        encoder: Encoder | None,
     ) -> torch.Tensor:
-        """The sample statement of a latent, of which the rows count that count in the model."""
-        law, infer = self.law(name, values, batch), copy(self._infer[name])
-        if name in self.encoders:
-            # A model that replays this run makes its prior of this factor.
-            infer["encoder"] = self.encoders[name]
+        """The sample statement of a latent, of which the rows count that count in the model.
+
+        A model that replays the run makes its prior of the encoder, where it is made of one.
+        """
+        law, infer = self.law(name, values, batch), {**self._infer[name], "encoder": encoder}
         if counting is None:
             return pyro.sample(name, law, infer=infer)
         law = counting.with_law(law, name).law
