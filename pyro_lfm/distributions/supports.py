@@ -16,6 +16,7 @@ from torch.distributions.transforms import (
 )
 
 from pyro_lfm.distributions.positive_definite import PackedToPositiveDefinite
+from pyro_lfm.distributions.support_maps import Exp, Interval, Sigmoid, StickBreaking
 
 
 class Above(constraints.greater_than):
@@ -97,19 +98,41 @@ def is_positive(support: Any) -> bool:
 
 
 def from_reals(support: Any) -> Any:
-    """The bijection of the reals onto a support; None where none is known."""
+    """The bijection of the reals onto a support; None where none is known.
+
+    That of ``biject_to``, but for half-lines, intervals, shares and matrices, whose values stay inside their support.
+    """
     support = plain(support)
-    if isinstance(support, constraints.independent) and support.event_dim > 2:
+    if isinstance(support, constraints.independent):
         inner = from_reals(support.base_constraint)
-        if isinstance(inner, PackedToPositiveDefinite):
-            return IndependentTransform(inner, support.reinterpreted_batch_ndims)
+        if inner is None:
+            return None
+        return IndependentTransform(inner, support.reinterpreted_batch_ndims)
     if isinstance(support, type(constraints.positive_definite)):
         return (
             PackedToPositiveDefinite()
         )  # torch's own starts from whole matrices, half of which do not count
     if isinstance(support, Above):
         return onto(support)
+    if isinstance(support, constraints.greater_than | constraints.greater_than_eq):
+        return Exp() if _is(support.lower_bound, 0) else _beyond(support.lower_bound, 1.0)
+    if isinstance(support, constraints.less_than):
+        return _beyond(support.upper_bound, -1.0)
+    if isinstance(support, constraints.interval | constraints.half_open_interval):
+        unit = _is(support.lower_bound, 0) and _is(support.upper_bound, 1)
+        return Sigmoid() if unit else Interval(support.lower_bound, support.upper_bound)
+    if isinstance(support, type(constraints.simplex)):
+        return StickBreaking()
     try:
         return biject_to(support)
     except NotImplementedError:
         return None
+
+
+def _is(bound: Any, number: int) -> bool:
+    return isinstance(bound, int | float) and bound == number
+
+
+def _beyond(bound: Any, sign: float) -> Transform:
+    """bound ± e^y."""
+    return ComposeTransform([Exp(), AffineTransform(bound, sign)])

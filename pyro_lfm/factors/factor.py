@@ -13,6 +13,7 @@ from torch.func import functional_call
 from pyro_lfm import shapes
 from pyro_lfm.distributions.lookup import Lookup, lookup
 from pyro_lfm.distributions.parameter_priors import Drawn, Stochastic
+from pyro_lfm.distributions.sound import sound
 from pyro_lfm.distributions.sources import (
     Fixed,
     Learned,
@@ -24,7 +25,7 @@ from pyro_lfm.distributions.sources import (
 )
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors.words import source_words
+from pyro_lfm.factors.words import parent_names, source_words
 from pyro_lfm.variables import Code, Variable
 
 
@@ -79,7 +80,7 @@ class Factor(nn.Module):
     ):
         super().__init__()
         self.event_shape = None if event is None else shapes.event_shape(event)
-        self.given = None if given is None else _names(given)
+        self.given = None if given is None else parent_names(given)
         # In containers that nn.Module does not look into: they are declarations, not yet parts.
         self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
         self._parents: dict[str, Variable] = {}
@@ -247,6 +248,10 @@ class Factor(nn.Module):
             return shapes.join(codes, [p.code_shape for p in self._read.values()])
         return codes[0] if codes else None
 
+    def __call__(self, *parents: Any, **options: Any) -> Any:
+        # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
+        return sound(super().__call__(*parents, **options))
+
     def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
         """The law of the value given its parents, batch shape (...), event shape ``event_shape``."""
         context = self.context(parents)
@@ -302,15 +307,6 @@ class Factor(nn.Module):
 
     def extra_repr(self) -> str:
         return f"event={None if self.event_shape is None else tuple(self.event_shape)}, given={self.given}"
-
-
-def _names(given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else given
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise DeclarationError(f'given must be a name or a tuple of names, as in given="z"; got {given!r}')
-    if len(set(names)) < len(names):
-        raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
-    return tuple(names)
 
 
 class Prior(Factor):

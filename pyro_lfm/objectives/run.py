@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from pyro_lfm.bounds import Rows, inside, latent_sites, obstacle
 from pyro_lfm.distributions.kl import kl_closed_form
+from pyro_lfm.distributions.logs import changed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.summation import Plan
 
@@ -29,12 +30,17 @@ class RowDraws(pyro.plate):
             super()._process_message(msg)
 
 
+def _held(draw: Tensor) -> Tensor:
+    """A draw as a constant, with what it carries."""
+    return changed(draw, Tensor.detach)
+
+
 class HeldDraws(Messenger):
     """Draws count as constants, for whatever reads them too."""
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         if not msg["is_observed"]:
-            msg["value"] = msg["value"].detach()
+            msg["value"] = _held(msg["value"])
 
 
 class AtValues(Messenger):
@@ -180,18 +186,18 @@ class Run:
 
         known = set(constant or ())
         seen = with_values(
-            self.traces[1], lambda site: site["value"].detach() if site["name"] in known else site["value"]
+            self.traces[1], lambda site: _held(site["value"]) if site["name"] in known else site["value"]
         )
         for name, site in self.q.items():
             for drawn in site.get("auxiliary", ()):
-                value = drawn["value"].detach() if name in known else drawn["value"]
+                value = _held(drawn["value"]) if name in known else drawn["value"]
                 seen.nodes[drawn["name"]] = {**drawn, "value": value}
         with poutine.block(hide_types=["param"]), _HeldParameters():
             return self._again(call, seen)
 
     def at_held_draws(self) -> Sites:
         """The guide's laws with the draws held; gradients flow to its parameters alone, and through no draw."""
-        return self._again(self.guide, with_values(self.traces[0], lambda site: site["value"].detach()))
+        return self._again(self.guide, with_values(self.traces[0], lambda site: _held(site["value"])))
 
     def _again(self, guide: Any, trace: Any) -> Sites:
         with self.draws():
