@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.supports import of_any_rows
+from pyro_lfm.distributions.supports import of_any_rows, of_one_row
 from pyro_lfm.distributions.values import may_be_summed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.programs import Program, evaluating
@@ -53,6 +53,8 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
             is_observed and not known_observed
         ):  # a factor that is declared says itself what its support hangs on
             support = of_any_rows(support)
+        elif per_row and not is_observed:
+            support = of_one_row(support, len(shape))
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
         (observed if is_observed else latents)[name] = variable
     if not latents and not known_observed:

@@ -7,8 +7,8 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions.score_parts import ScoreParts
-from torch.distributions import Transform
 from pyro.distributions.util import sum_rightmost
+from torch.distributions import Transform
 from torch.distributions.transforms import IndependentTransform, ReshapeTransform
 
 from pyro_lfm.distributions.logs import logs_of, mark

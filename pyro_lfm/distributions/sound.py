@@ -16,6 +16,7 @@ from pyro.poutine.messenger import Messenger
 
 from pyro_lfm.distributions import counts, gamma, heavy_tails
 from pyro_lfm.distributions.continuous_bernoulli import ContinuousBernoulli
+from pyro_lfm.distributions.kumaraswamy import Kumaraswamy
 from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
 
@@ -82,6 +83,9 @@ _EQUALS: dict[type, Callable[[Any], Any]] = {
     dist.Gamma: lambda d: gamma.Gamma(d.concentration, d.rate, d._validate_args),
     dist.Beta: lambda d: gamma.Beta(d.concentration1, d.concentration0, d._validate_args),
     dist.Dirichlet: lambda d: gamma.Dirichlet(d.concentration, d._validate_args),
+    dist.Kumaraswamy: lambda d: Kumaraswamy(
+        d.concentration1, d.concentration0, validate_args=d._validate_args
+    ),
     dist.HalfCauchy: lambda d: heavy_tails.HalfCauchy(d.scale, d._validate_args),
     dist.LogNormal: lambda d: heavy_tails.LogNormal(d.loc, d.scale, d._validate_args),
     dist.StudentT: lambda d: heavy_tails.StudentT(d.df, d.loc, d.scale, d._validate_args),

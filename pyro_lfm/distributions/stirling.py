@@ -66,7 +66,7 @@ def deviance(x: Tensor, gap: Tensor, log_ratio: Tensor) -> Tensor:
     Args:
         x: at least 0.
         gap: m − x, which the caller knows with more digits than m.
-        log_ratio: ln(m / x), which counts where m is far below x; anything where x is 0.
+        log_ratio: ln(m / x), which counts where m is far from x; anything where x is 0.
 
     >>> x, m = torch.tensor([0.0, 1e7, 3.0]), torch.tensor([2.0, 1e7 + 1, 1e-30])
     >>> deviance(x, m - x, m.log() - x.log())
@@ -81,7 +81,8 @@ def deviance(x: Tensor, gap: Tensor, log_ratio: Tensor) -> Tensor:
     for power in (13, 11, 9, 7, 5, 3):
         series = series * square + 2 / power
     close = near * v - v * square * series
-    # Where m is below a half of x, 1 + u has lost digits that the logarithms have.
-    logarithm = torch.where(u < -0.5, log_ratio, u.clamp_min(-0.5).log1p())
+    # Far below x, 1 + u has lost digits that the logarithms have; far above, u overflows.
+    far = (u < -0.5) | (u > 1e3)
+    logarithm = torch.where(far, log_ratio, u.clamp(-0.5, 1e3).log1p())
     apart = gap - x * torch.where(zero, torch.zeros_like(u), logarithm)
     return torch.where((u.abs() < 0.1) & ~zero, x * close, apart)

@@ -75,6 +75,28 @@ def of_any_rows(support: Any) -> Any:
     return shared
 
 
+def of_one_row(support: Any, events: int) -> Any:
+    """A support, found of several rows, for rows of any number, where its bounds are the same for each.
+
+    Args:
+        events: the dimensions of one value.
+
+    >>> import torch, pyro.distributions as dist
+    >>> of_one_row(dist.Pareto(torch.ones(2, 3), 1.0).to_event(1).support, 1).base_constraint.lower_bound
+    tensor([1., 1., 1.])
+    """
+    if isinstance(support, constraints.independent):
+        inner = of_one_row(support.base_constraint, events)
+        return constraints.independent(inner, support.reinterpreted_batch_ndims)
+    shared = copy.copy(support)
+    for name, value in vars(support).items():
+        if isinstance(value, torch.Tensor) and value.dim() > events:
+            rows = value.flatten(0, value.dim() - events - 1)
+            if bool((rows == rows[0]).all()):
+                setattr(shared, name, rows[0])
+    return shared
+
+
 def entrywise(support: Any) -> Any:
     """The support of one entry, where that of an event is the same for each."""
     support = plain(support)
