@@ -20,12 +20,12 @@ from pyro_lfm.distributions.sources import (
     PerRow,
     Table,
     constant,
-    network,
     reads_parents,
 )
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.words import parent_names, source_words
+from pyro_lfm.networks import network
 from pyro_lfm.variables import Code, Variable
 
 
@@ -228,7 +228,9 @@ class Factor(nn.Module):
             return source.build(self.start(parameter))
         if source is None or isinstance(source, Learned | Fixed):
             return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
-        return network(source, [p.code_shape for p in self._read.values()], shape, what)
+        return network(
+            source, [p.code_shape for p in self._read.values()], shape, what, event=self.event_shape
+        )
 
     def _trunk(self, what: str, source: Any, heads: dict[str, torch.Size]) -> nn.Module:
         if isinstance(source, PerRow):
@@ -236,8 +238,8 @@ class Factor(nn.Module):
             return Table(start, source.rows, source.learning_rate)
         if isinstance(source, Learned | Fixed):
             raise DeclarationError(f"{what} must be a network or PerRow; got {type(source).__name__}")
-        in_shapes = [p.code_shape for p in self._read.values()]
-        return network(source, in_shapes, shapes.trunk_shape(heads), what)
+        in_shapes, each = [p.code_shape for p in self._read.values()], list(heads.values())
+        return network(source, in_shapes, shapes.trunk_shape(heads), what, heads=each, event=self.event_shape)
 
     def context(self, values: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """The parents' values as what the networks read."""
