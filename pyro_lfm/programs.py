@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.data.batch import Batch, as_batch
+from pyro_lfm.distributions.sound import SoundDistributions
 from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.first_weights import Held, digest_of, tensors
@@ -168,7 +169,12 @@ class HandWritten(Program):
 
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
         # Innermost of all handlers: what the program does with parameters is its own affair.
-        with pyro.settings.context(module_local_params=True), LocalParams(self), adopt(self):
+        with (
+            pyro.settings.context(module_local_params=True),
+            LocalParams(self),
+            adopt(self),
+            SoundDistributions(),
+        ):
             return super()._run(batch, *args, **kwargs)
 
     def forward(self, batch: Batch) -> Any:

@@ -14,7 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.counting import Counting
 from pyro_lfm.distributions.extent import Extent, beyond_draws
-from pyro_lfm.distributions.supports import entrywise, from_reals, of_any_rows
+from pyro_lfm.distributions.supports import entrywise, from_reals, of_any_rows, of_one_row
 from pyro_lfm.distributions.values import is_law, may_be_summed
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, PriorOfGuide
@@ -68,6 +68,8 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
             is_observed and not known_observed
         ):  # a factor that is declared says itself what its support hangs on
             support = of_any_rows(support)
+        elif per_row and not is_observed:
+            support = of_one_row(support, len(shape))
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
         if is_observed:
             observed[name] = variable

@@ -149,7 +149,7 @@ class LowRank(Covariance):
 
     Scaled by σ, the low-rank part shrinks with the variances: a guide that sharpens keeps its correlations.
 
-    >>> law = LowRank(1, min_scale=0.0).distribution(torch.zeros(3), torch.ones(6), torch.Size((3,)))
+    >>> law = LowRank(1, min_scale=0.0).distribution(torch.zeros(3), torch.ones(3, 2), torch.Size((3,)))
     >>> float(law.covariance_matrix[0, 1] / law.covariance_matrix[0, 0])
     0.5
     """
@@ -159,18 +159,19 @@ class LowRank(Covariance):
         self.min_scale = number("min_scale", min_scale, least=0.0)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
-        return torch.Size((prod(event) * (self.rank + 1),))
+        # Of each entry its scale and its row of V.
+        return torch.Size((*event, self.rank + 1))
 
     def start(self, event: torch.Size) -> torch.Tensor:
         # W = 0 is a saddle that no gradient leaves, so W starts at small random numbers.
-        dim = prod(event)
-        return torch.cat([torch.full((dim,), _UNIT), 0.1 * torch.randn(dim * self.rank)])
+        return torch.cat([torch.full((*event, 1), _UNIT), 0.1 * torch.randn(*event, self.rank)], -1)
 
     def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
-        scale = self.scale(raw[..., :dim])
-        factor = scale.unsqueeze(-1) * raw[..., dim:].reshape(*raw.shape[:-1], dim, self.rank)
+        raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
+        scale = self.scale(raw[..., 0])
+        factor = scale.unsqueeze(-1) * raw[..., 1:]
         return shaped(
             dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
         )

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_lfm.distributions.heavy_tails import HalfCauchy
 from pyro_lfm.shapes import number
 
 
@@ -32,10 +33,10 @@ class Horseshoe:
         number("scale of Horseshoe", self.scale, least=0.0, above=True)
 
     def shrinkage(self, like: Tensor) -> Any:
-        return dist.HalfCauchy(torch.full_like(like, self.scale)).to_event(1)
+        return HalfCauchy(torch.full_like(like, self.scale)).to_event(1)
 
     def local(self, like: Tensor) -> Any:
-        return dist.HalfCauchy(torch.ones_like(like)).to_event(2)
+        return HalfCauchy(torch.ones_like(like)).to_event(2)
 
     def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor) -> Any:
         scale = shrinkage.unsqueeze(-2) * local

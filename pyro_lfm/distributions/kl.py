@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import e, pi
 from typing import Any
 
 import torch
@@ -25,8 +24,10 @@ from torch.distributions.transforms import (
     IndependentTransform,
 )
 
+from pyro_lfm.distributions.kl_families import kl_of_family
 from pyro_lfm.distributions.pinned import Pinned
-from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.pushforward import Pushforward, alike
+from pyro_lfm.distributions.stirling import deviance, stirling_error
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
         gaussian_q, gaussian_p = moments(q), moments(p)
         if gaussian_q is not None and gaussian_p is not None:
             return _kl_gaussian(gaussian_q, gaussian_p)
-    if isinstance(q, Pushforward) and isinstance(p, Pushforward) and q.transforms == p.transforms:
+    if isinstance(q, Pushforward) and isinstance(p, Pushforward) and alike(q.transforms, p.transforms):
         return kl_closed_form(q.base_dist, p.base_dist)
-    for known in (_kl_log_normal, _kl_wishart):
+    for known in (_kl_log_normal, _kl_wishart, kl_of_family):
         found = known(q, p)
         if found is not None:
             return found
@@ -148,8 +149,10 @@ def _kl_log_normal(q: Any, p: Any) -> torch.Tensor | None:
     if not (_is_exp(q.transforms[0]) and isinstance(normal, Normal) and isinstance(gamma, Gamma)):
         return None
     mu, variance, a, b = normal.loc, normal.scale.square(), gamma.concentration, gamma.rate
-    kl = a.lgamma() - a * b.log() - a * mu + b * (mu + variance / 2).exp()
-    kl = kl - 0.5 * (2 * pi * e * variance).log()
+    log_ratio = mu + variance / 2 + b.log() - a.log()  # of the expected b z to a
+    spread = a * variance
+    kl = deviance(a, a * torch.expm1(log_ratio), log_ratio) + stirling_error(a)
+    kl = kl + 0.5 * (spread - 1 - spread.log())
     return kl.sum(list(range(-len(q.event_shape), 0))) if q.event_shape else kl
 
 

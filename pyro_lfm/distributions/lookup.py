@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from pyro_lfm.distributions.parameter_priors import Beta, Drawn, Normal, Stochastic
-from pyro_lfm.distributions.sources import Fixed, Learned, flat_rows, network
+from pyro_lfm.distributions.sources import Fixed, Learned, flat_rows
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.networks import network
 
 
 @dataclass(frozen=True, eq=False)

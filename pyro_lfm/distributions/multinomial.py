@@ -9,6 +9,13 @@ import torch
 from torch.distributions.constraints import Constraint
 from torch.nn.functional import log_softmax
 
+from pyro_lfm.distributions.counts import log_factorial_error
+from pyro_lfm.distributions.draws import binomial_draw
+from pyro_lfm.distributions.stirling import deviance, wide
+
+# Up to so many draws a row they are made one by one.
+_FEW = 1000
+
 
 class Compositions(Constraint):
     """Counts (..., D) of at least 0 that sum to ``total``; to any total where that is None."""
@@ -90,29 +97,48 @@ class Multinomial(dist.TorchDistribution):
         return Multinomial(total, self.logits.masked_fill(observed, torch.finfo(self.logits.dtype).min))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        kind = torch.promote_types(self.logits.dtype, value.dtype)
         logits, never = self.logits, torch.finfo(self.logits.dtype).min
+        n, value = wide(self.total_count), wide(value)
         if self.observed is not None:
             value = value * self.observed
-            unseen = (self.total_count - value.sum(-1)).unsqueeze(-1)
+            unseen = (n - value.sum(-1)).unsqueeze(-1)
             value = torch.cat([value, unseen.expand(*value.shape[:-1], 1)], -1)
             together = logits.masked_fill(self.observed, never).logsumexp(-1, keepdim=True)
-            logits = torch.cat([logits, together.expand(*logits.shape[:-1], 1)], -1)
+            # The kinds that were not observed stand together at the end, and no more in their places.
+            apart = logits.masked_fill(~self.observed, never)
+            logits = torch.cat([apart, together.expand(*apart.shape[:-1], 1)], -1)
         # A kind that cannot come costs nothing where it did not come: 0 · ln 0 is 0.
         logits = logits.clamp_min(never)
-        impossible = (value < 0) | ((value > 0) & (logits <= never))
-        ways = (self.total_count + 1).lgamma() - (value.clamp_min(0.0) + 1).lgamma().sum(-1)
-        found = ways + (value * logits).sum(-1)
-        return found.masked_fill(impossible.any(-1) | (value.sum(-1) != self.total_count), -torch.inf)
+        impossible = ((value < 0) | ((value > 0) & (logits <= never))).any(-1) | (value.sum(-1) != n)
+        log_p, count = log_softmax(wide(logits), -1), value.clamp_min(0.0)
+        each = n.unsqueeze(-1)
+        log_ratio = each.clamp_min(1.0).log() + log_p - torch.where(count > 0, count, 1.0).log()
+        fits = deviance(count, each * log_p.exp() - count, log_ratio) + log_factorial_error(count)
+        return (log_factorial_error(n) - fits.sum(-1)).masked_fill(impossible, -torch.inf).to(kind)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        shape = (*sample_shape, *self.batch_shape)
         with torch.no_grad():
-            # As many draws as the longest row has; those beyond a row's own total do not count.
             most = int(self.total_count.max())
+            if most > max(_FEW, 4 * self.event_shape[0]):
+                return self._one_kind_after_another(shape)
+            # As many draws as the longest row has; those beyond a row's own total do not count.
             each = dist.Categorical(logits=self.logits).sample((most, *sample_shape)).movedim(0, -1)
             place = torch.arange(most, device=each.device)
             counted = (place < self.total_count.unsqueeze(-1)).to(self.logits.dtype).expand(each.shape)
-            counts = counted.new_zeros(*sample_shape, *self.batch_shape, *self.event_shape)
+            counts = counted.new_zeros(*shape, *self.event_shape)
             return counts.scatter_add(-1, each, counted)
+
+    def _one_kind_after_another(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Each kind's count is binomial out of what those before it have left."""
+        logits = wide(self.logits).clamp_min(-1e30)
+        later = logits.flip(-1).logcumsumexp(-1).flip(-1)
+        rest, counts = wide(self.total_count).expand(shape), []
+        for k in range(self.event_shape[0] - 1):
+            counts.append(binomial_draw(rest, (logits[..., k] - later[..., k + 1]).expand(shape)))
+            rest = rest - counts[-1]
+        return torch.stack([*counts, rest], -1).to(self.logits.dtype)
 
     @property
     def mean(self) -> torch.Tensor:

@@ -18,6 +18,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_lfm.distributions import gamma
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError, ShapeError
 
@@ -167,7 +168,7 @@ class Gamma:
         _positive(self, "shape", "rate")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Gamma(_like(self, "shape", like), _like(self, "rate", like)).to_event(like.dim())
+        return gamma.Gamma(_like(self, "shape", like), _like(self, "rate", like)).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Beta:
         _positive(self, "ones", "zeros")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Beta(_like(self, "ones", like), _like(self, "zeros", like)).to_event(like.dim())
+        return gamma.Beta(_like(self, "ones", like), _like(self, "zeros", like)).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class Dirichlet:
         _positive(self, "concentration")
 
     def law(self, like: Tensor) -> Any:
-        return dist.Dirichlet(_like(self, "concentration", like))
+        return gamma.Dirichlet(_like(self, "concentration", like))
 
 
 @dataclass(frozen=True)

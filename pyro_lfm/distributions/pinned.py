@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.score_parts import ScoreParts
 
+from pyro_lfm.distributions.logs import log_complement_of, log_of, logs_of, mark
 from pyro_lfm.distributions.values import has_mass
 
 # log 0, but so that a probability of zero times it is zero.
@@ -77,7 +78,13 @@ class Pinned(dist.TorchDistribution):
 
     def _put(self, drawn: torch.Tensor) -> torch.Tensor:
         """What is known in place of what is drawn, (..., B, *event)."""
-        return torch.where(_wide(self.known, len(self.event_shape)), self.value.to(drawn.dtype), drawn)
+        known, value = _wide(self.known, len(self.event_shape)), self.value.to(drawn.dtype)
+        new, carried = torch.where(known, value, drawn), logs_of(drawn)
+        if carried.log is not None:
+            mark(new, log=torch.where(known, log_of(value), carried.log))
+        if carried.complement is not None:
+            mark(new, complement=torch.where(known, log_complement_of(value), carried.complement))
+        return new
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         return self._put(self.law.sample(sample_shape))

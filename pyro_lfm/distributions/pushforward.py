@@ -7,9 +7,11 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions.score_parts import ScoreParts
+from pyro.distributions.util import sum_rightmost
 from torch.distributions import Transform
-from torch.distributions.transforms import ReshapeTransform
+from torch.distributions.transforms import IndependentTransform, ReshapeTransform
 
+from pyro_lfm.distributions.logs import logs_of, mark
 from pyro_lfm.runtime import Stream
 
 _DRAWS = 4000
@@ -48,6 +50,38 @@ class Pushforward(dist.TransformedDistribution):
     def support(self) -> Any:
         return super().support if self.onto is None else self.onto
 
+    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+        with torch.no_grad():
+            return self._carried(self.base_dist.sample(torch.Size(sample_shape)))
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        return self._carried(self.base_dist.rsample(torch.Size(sample_shape)))
+
+    def _carried(self, free: torch.Tensor) -> torch.Tensor:
+        value = free
+        for transform in self.transforms:
+            value = transform(value)
+        # The way back would lose what floating point cannot say of the value.
+        return (
+            value if value is free or self.is_reshape else mark(value, free=free, transforms=self.transforms)
+        )
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        known = logs_of(value)
+        if known.free is None or not alike(known.transforms, self.transforms):
+            return super().log_prob(value)
+        points = [known.free]
+        for transform in self.transforms[:-1]:
+            points.append(transform(points[-1]))
+        points.append(value)
+        events, log_prob = len(self.event_shape), 0.0
+        for transform, x, y in zip(reversed(self.transforms), points[-2::-1], points[:0:-1], strict=True):
+            dims = events - transform.codomain.event_dim
+            events += transform.domain.event_dim - transform.codomain.event_dim
+            log_prob = log_prob - sum_rightmost(transform.log_abs_det_jacobian(x, y), dims)
+        base = self.base_dist.log_prob(known.free)
+        return log_prob + sum_rightmost(base, events - len(self.base_dist.event_shape))
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         new = self._get_checked_instance(Pushforward, _instance)
         new.onto = self.onto
@@ -61,9 +95,12 @@ class Pushforward(dist.TransformedDistribution):
     def score_parts(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
         if not self.partly_reparametrized:
             return super().score_parts(x, *args, **kwargs)
-        y = x
-        for transform in reversed(self.transforms):
-            y = transform.inv(y)
+        known = logs_of(x)
+        y = known.free if known.free is not None and alike(known.transforms, self.transforms) else None
+        if y is None:
+            y = x
+            for transform in reversed(self.transforms):
+                y = transform.inv(y)
         return self.base_dist.score_parts(y)._replace(
             log_prob=self.log_prob(x), entropy_term=self.log_prob(x)
         )
@@ -86,6 +123,18 @@ class Pushforward(dist.TransformedDistribution):
     @property
     def variance(self) -> torch.Tensor:
         return self._moment("variance")
+
+
+def alike(these: list[Transform], those: list[Transform]) -> bool:
+    """Whether two chains of transforms are the same map; torch holds ``IndependentTransform``s for different."""
+    return len(these) == len(those) and all(map(_same, these, those))
+
+
+def _same(one: Transform, other: Transform) -> bool:
+    if isinstance(one, IndependentTransform) and isinstance(other, IndependentTransform):
+        same = one.reinterpreted_batch_ndims == other.reinterpreted_batch_ndims
+        return same and _same(one.base_transform, other.base_transform)
+    return one == other
 
 
 def drawn_moments(law: Any, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

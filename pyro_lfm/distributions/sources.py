@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -17,9 +16,7 @@ from torch.nn.functional import embedding
 
 from pyro_lfm.distributions.horseshoe import Horseshoe
 from pyro_lfm.distributions.parameter_priors import ARD, Drawn, Normal, Stochastic
-from pyro_lfm.errors import DeclarationError, ShapeError, first_line
-from pyro_lfm.networks import Applied, floating, promote
-from pyro_lfm.probes import probing
+from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.shapes import number, whole
 
 
@@ -260,47 +257,3 @@ def constant(
     if not bool(torch.isfinite(raw).all()):
         raise DeclarationError(f"{what} must be finite and within its support; got {value}")
     return Constant(raw, isinstance(source, Learned))
-
-
-def network(source: Any, in_shapes: list[torch.Size], out_shape: torch.Size, what: str) -> Applied:
-    """The module of a network source: built from its factory, and its sizes checked by a trial on zeros."""
-    if not in_shapes:
-        raise DeclarationError(f"{what} is a network but its factor has no parents: name them with given=")
-    # One parent is handed over in its own shape, several side by side.
-    in_shape = in_shapes[0] if len(in_shapes) == 1 else torch.Size((sum(prod(s) for s in in_shapes),))
-    event_ndim = len(in_shape)
-    if isinstance(source, nn.Module):
-        module = source
-    elif hasattr(source, "build"):
-        module = source.build(tuple(in_shape), tuple(out_shape))
-    elif callable(source):
-        in_shape = torch.Size((prod(in_shape),))
-        try:
-            module = source(in_shape[0], prod(out_shape))
-        except TypeError as error:
-            raise DeclarationError(
-                f"{what} must be a factory (in_size, out_size) -> module: {first_line(error)}"
-            ) from None
-    else:
-        raise DeclarationError(
-            f"{what} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed or PerRow; "
-            f"got {type(source).__name__}"
-        )
-    if not isinstance(module, nn.Module):
-        raise DeclarationError(f"{what}: the factory must return an nn.Module; got {type(module).__name__}")
-    promote(module)
-    weight = next(iter(floating(module)), torch.empty(0))
-    try:
-        with probing(module, device=weight.device):
-            trial = module(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ShapeError(
-            f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {first_line(error)}"
-        ) from None
-    if not isinstance(trial, torch.Tensor):
-        raise DeclarationError(f"{what} must give a tensor; got {type(trial).__name__}")
-    if trial.shape[:1] != (2,) or trial.numel() != 2 * prod(out_shape):
-        raise ShapeError(
-            f"{what} must give {prod(out_shape)} numbers per row; got {tuple(trial.shape)} for 2 rows"
-        )
-    return Applied(module, event_ndim, in_shape, out_shape)

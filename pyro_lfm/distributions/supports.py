@@ -16,6 +16,7 @@ from torch.distributions.transforms import (
 )
 
 from pyro_lfm.distributions.positive_definite import PackedToPositiveDefinite
+from pyro_lfm.distributions.support_maps import Exp, Interval, Sigmoid, StickBreaking
 
 
 class Above(constraints.greater_than):
@@ -74,6 +75,28 @@ def of_any_rows(support: Any) -> Any:
     return shared
 
 
+def of_one_row(support: Any, events: int) -> Any:
+    """A support, found of several rows, for rows of any number, where its bounds are the same for each.
+
+    Args:
+        events: the dimensions of one value.
+
+    >>> import torch, pyro.distributions as dist
+    >>> of_one_row(dist.Pareto(torch.ones(2, 3), 1.0).to_event(1).support, 1).base_constraint.lower_bound
+    tensor([1., 1., 1.])
+    """
+    if isinstance(support, constraints.independent):
+        inner = of_one_row(support.base_constraint, events)
+        return constraints.independent(inner, support.reinterpreted_batch_ndims)
+    shared = copy.copy(support)
+    for name, value in vars(support).items():
+        if isinstance(value, torch.Tensor) and value.dim() > events:
+            rows = value.flatten(0, value.dim() - events - 1)
+            if bool((rows == rows[0]).all()):
+                setattr(shared, name, rows[0])
+    return shared
+
+
 def entrywise(support: Any) -> Any:
     """The support of one entry, where that of an event is the same for each."""
     support = plain(support)
@@ -97,19 +120,41 @@ def is_positive(support: Any) -> bool:
 
 
 def from_reals(support: Any) -> Any:
-    """The bijection of the reals onto a support; None where none is known."""
+    """The bijection of the reals onto a support; None where none is known.
+
+    That of ``biject_to``, but for half-lines, intervals, shares and matrices, whose values stay inside their support.
+    """
     support = plain(support)
-    if isinstance(support, constraints.independent) and support.event_dim > 2:
+    if isinstance(support, constraints.independent):
         inner = from_reals(support.base_constraint)
-        if isinstance(inner, PackedToPositiveDefinite):
-            return IndependentTransform(inner, support.reinterpreted_batch_ndims)
+        if inner is None:
+            return None
+        return IndependentTransform(inner, support.reinterpreted_batch_ndims)
     if isinstance(support, type(constraints.positive_definite)):
         return (
             PackedToPositiveDefinite()
         )  # torch's own starts from whole matrices, half of which do not count
     if isinstance(support, Above):
         return onto(support)
+    if isinstance(support, constraints.greater_than | constraints.greater_than_eq):
+        return Exp() if _is(support.lower_bound, 0) else _beyond(support.lower_bound, 1.0)
+    if isinstance(support, constraints.less_than):
+        return _beyond(support.upper_bound, -1.0)
+    if isinstance(support, constraints.interval | constraints.half_open_interval):
+        unit = _is(support.lower_bound, 0) and _is(support.upper_bound, 1)
+        return Sigmoid() if unit else Interval(support.lower_bound, support.upper_bound)
+    if isinstance(support, type(constraints.simplex)):
+        return StickBreaking()
     try:
         return biject_to(support)
     except NotImplementedError:
         return None
+
+
+def _is(bound: Any, number: int) -> bool:
+    return isinstance(bound, int | float) and bound == number
+
+
+def _beyond(bound: Any, sign: float) -> Transform:
+    """bound ± e^y."""
+    return ComposeTransform([Exp(), AffineTransform(bound, sign)])

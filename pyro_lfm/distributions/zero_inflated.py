@@ -47,5 +47,5 @@ class ZeroInflated(dist.TorchDistribution):
 
     @property
     def variance(self) -> torch.Tensor:
-        second = self.base_dist.variance + self.base_dist.mean.square()
-        return torch.sigmoid(-self.gate_logits) * second - self.mean.square()
+        counted, extra = torch.sigmoid(-self.gate_logits), torch.sigmoid(self.gate_logits)
+        return counted * (self.base_dist.variance + extra * self.base_dist.mean.square())

@@ -13,20 +13,21 @@ from torch.func import functional_call
 from pyro_lfm import shapes
 from pyro_lfm.distributions.lookup import Lookup, lookup
 from pyro_lfm.distributions.parameter_priors import Drawn, Stochastic
+from pyro_lfm.distributions.sound import sound
 from pyro_lfm.distributions.sources import (
     Fixed,
     Learned,
     PerRow,
     Table,
     constant,
-    network,
     reads_parents,
 )
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.findable import findable
 from pyro_lfm.factors.named import Factors
-from pyro_lfm.factors.words import source_words
+from pyro_lfm.factors.words import parent_names, source_words
+from pyro_lfm.networks import network
 from pyro_lfm.variables import Code, Variable
 
 
@@ -77,7 +78,7 @@ class Factor(nn.Module):
     ):
         super().__init__()
         self.event_shape = None if event is None else shapes.event_shape(event)
-        self.given = None if given is None else _names(given)
+        self.given = None if given is None else parent_names(given)
         # In containers that nn.Module does not look into: they are declarations, not yet parts.
         self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
         self._parents: dict[str, Variable] = {}
@@ -225,7 +226,9 @@ class Factor(nn.Module):
             return source.build(self.start(parameter))
         if source is None or isinstance(source, Learned | Fixed):
             return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
-        return network(source, [p.code_shape for p in self._read.values()], shape, what)
+        return network(
+            source, [p.code_shape for p in self._read.values()], shape, what, event=self.event_shape
+        )
 
     def _trunk(self, what: str, source: Any, heads: dict[str, torch.Size]) -> nn.Module:
         if isinstance(source, PerRow):
@@ -233,8 +236,8 @@ class Factor(nn.Module):
             return Table(start, source.rows, source.learning_rate)
         if isinstance(source, Learned | Fixed):
             raise DeclarationError(f"{what} must be a network or PerRow; got {type(source).__name__}")
-        in_shapes = [p.code_shape for p in self._read.values()]
-        return network(source, in_shapes, shapes.trunk_shape(heads), what)
+        in_shapes, each = [p.code_shape for p in self._read.values()], list(heads.values())
+        return network(source, in_shapes, shapes.trunk_shape(heads), what, heads=each, event=self.event_shape)
 
     def context(self, values: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """The parents' values as what the networks read."""
@@ -244,6 +247,10 @@ class Factor(nn.Module):
         if len(codes) > 1:
             return shapes.join(codes, [p.code_shape for p in self._read.values()])
         return codes[0] if codes else None
+
+    def __call__(self, *parents: Any, **options: Any) -> Any:
+        # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
+        return sound(super().__call__(*parents, **options))
 
     def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
         """The law of the value given its parents, batch shape (...), event shape ``event_shape``."""
@@ -315,15 +322,6 @@ class Factor(nn.Module):
 
     def extra_repr(self) -> str:
         return f"event={None if self.event_shape is None else tuple(self.event_shape)}, given={self.given}"
-
-
-def _names(given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else given
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise DeclarationError(f'given must be a name or a tuple of names, as in given="z"; got {given!r}')
-    if len(set(names)) < len(names):
-        raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
-    return tuple(names)
 
 
 class Prior(Factor):

@@ -1,4 +1,4 @@
-"""Sources in the words of a formula."""
+"""What a declaration says in words: sources as a formula shows them, and the names of parents."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from pyro_lfm.distributions.sources import KINDS, Fixed, Learned, PerRow
+from pyro_lfm.errors import DeclarationError
 
 
 def source_words(source: Any, trunk: Any) -> str:
@@ -19,3 +20,13 @@ def source_words(source: Any, trunk: Any) -> str:
         return source
     name = type(source).__name__ if isinstance(source, nn.Module) else getattr(source, "__name__", None)
     return name or repr(source).split(" at 0x")[0]
+
+
+def parent_names(given: Any) -> tuple[str, ...]:
+    """The names in ``given=``, as a tuple."""
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise DeclarationError(f'given must be a name or a tuple of names, as in given="z"; got {given!r}')
+    if len(set(names)) < len(names):
+        raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
+    return tuple(names)

@@ -6,12 +6,13 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
-from torch.distributions.transforms import StickBreakingTransform
 
+from pyro_lfm.distributions import gamma
+from pyro_lfm.distributions.continuous_bernoulli import ContinuousBernoulli as Continuous
 from pyro_lfm.distributions.covariances import Covariance, Diagonal
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.support_maps import StickBreaking
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, source_words
@@ -49,8 +50,8 @@ class BetaFactor(Factor):
         super().__init__(event, sources, given=given, network=network)
 
     def distribution(self, concentration1: torch.Tensor, concentration0: torch.Tensor) -> Any:
-        law = dist.Beta(concentration1, concentration0, validate_args=False)
-        return law.to_event(len(self.shape))
+        beta = gamma.Beta(concentration1, concentration0, validate_args=False)
+        return beta.to_event(len(self.shape))
 
 
 class ContinuousBernoulli(Factor):
@@ -81,8 +82,7 @@ class ContinuousBernoulli(Factor):
         super().__init__(event, {"logits": logits}, given=given, network=network)
 
     def distribution(self, logits: torch.Tensor) -> Any:
-        law = dist.ContinuousBernoulli(logits=logits, validate_args=False)
-        return law.to_event(len(self.shape))
+        return Continuous(logits).to_event(len(self.shape))
 
 
 class _Shares(Factor):
@@ -132,7 +132,7 @@ class DirichletFactor(_Shares):
         super().__init__(event, {"concentration": concentration}, given=given, network=network)
 
     def distribution(self, concentration: torch.Tensor) -> Any:
-        return dist.Dirichlet(concentration, validate_args=False)
+        return gamma.Dirichlet(concentration, validate_args=False)
 
 
 class LogisticNormal(_Shares):
@@ -188,7 +188,7 @@ class LogisticNormal(_Shares):
 
     def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
         gaussian = self.covariance.distribution(mean, covariance, self._free)
-        return Pushforward(gaussian, [StickBreakingTransform()])
+        return Pushforward(gaussian, [StickBreaking()])
 
     def describe(self) -> str:
         sources, trunk = self._declared

@@ -12,6 +12,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions import counts
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
 from pyro_lfm.factors import Factor
@@ -27,13 +28,12 @@ def _with_exposure(sources: dict[str, Any], exposure: Any) -> dict[str, Any]:
 def _poisson(rate: torch.Tensor, exposure: torch.Tensor | None) -> Any:
     rate = rate if exposure is None else rate * exposure
     # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
-    return dist.Poisson(rate.clamp_min(torch.finfo(rate.dtype).tiny), validate_args=False)
+    return counts.Poisson(rate.clamp_min(torch.finfo(rate.dtype).tiny), validate_args=False)
 
 
 def _negative_binomial(total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None) -> Any:
     logits = logits if exposure is None else logits + exposure.log()
-    total_count, logits = torch.broadcast_tensors(total_count, logits)
-    return dist.NegativeBinomial(total_count, logits=logits, validate_args=False)
+    return counts.NegativeBinomial(total_count, logits)
 
 
 class Poisson(Factor):

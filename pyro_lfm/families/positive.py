@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions import gamma, heavy_tails
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.shapes import number
@@ -43,7 +43,7 @@ class GammaFactor(Factor):
         super().__init__(event, sources, given=given, network=network)
 
     def distribution(self, concentration: torch.Tensor, rate: torch.Tensor) -> Any:
-        return dist.Gamma(concentration, rate, validate_args=False).to_event(len(self.shape))
+        return gamma.Gamma(concentration, rate, validate_args=False).to_event(len(self.shape))
 
 
 class LogNormal(Factor):
@@ -75,4 +75,4 @@ class LogNormal(Factor):
 
     def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
         loc, scale = torch.broadcast_tensors(loc, scale)
-        return dist.LogNormal(loc, scale, validate_args=False).to_event(len(self.shape))
+        return heavy_tails.LogNormal(loc, scale, validate_args=False).to_event(len(self.shape))

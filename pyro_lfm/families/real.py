@@ -11,6 +11,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from pyro_lfm.distributions import heavy_tails
 from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
@@ -90,7 +91,7 @@ class StudentT(Factor):
 
     def distribution(self, df: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
         df, loc, scale = torch.broadcast_tensors(df, loc, scale)
-        return dist.StudentT(df, loc, scale, validate_args=False).to_event(len(self.shape))
+        return heavy_tails.StudentT(df, loc, scale, validate_args=False).to_event(len(self.shape))
 
 
 class MixtureOfGaussians(Factor):

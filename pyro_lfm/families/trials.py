@@ -8,13 +8,13 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_lfm.distributions import multinomial
+from pyro_lfm.distributions import counts, multinomial
 from pyro_lfm.distributions.sources import Fixed
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
 
 
-class _Trials(dist.Binomial):
+class _Trials(counts.Binomial):
     """A binomial law; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
 
     most: torch.Tensor | None = None

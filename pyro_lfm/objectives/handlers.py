@@ -10,6 +10,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_lfm.bounds import inside, latent_sites
+from pyro_lfm.distributions.logs import changed
 
 
 class RowDraws(pyro.plate):
@@ -20,12 +21,17 @@ class RowDraws(pyro.plate):
             super()._process_message(msg)
 
 
+def held_draw(draw: Tensor) -> Tensor:
+    """A draw as a constant, with the logarithms that it carries."""
+    return changed(draw, Tensor.detach)
+
+
 class HeldDraws(Messenger):
     """Draws count as constants, for whatever reads them too."""
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         if not msg["is_observed"]:
-            msg["value"] = msg["value"].detach()
+            msg["value"] = held_draw(msg["value"])
 
 
 class AtValues(Messenger):
@@ -49,9 +55,9 @@ class HeldParameters(Messenger):
 
 def with_values(trace: Any, change: Callable[[dict[str, Any]], Tensor]) -> Any:
     """A trace whose latents have other values, to be replayed."""
-    changed = trace.copy()
+    copied = trace.copy()
     for name, site in latent_sites(trace).items():
-        changed.nodes[name] = {**site, "value": change(site)}
+        copied.nodes[name] = {**site, "value": change(site)}
         for drawn in site.get("auxiliary", ()):
-            changed.nodes[drawn["name"]] = {**drawn, "value": change(drawn)}
-    return changed
+            copied.nodes[drawn["name"]] = {**drawn, "value": change(drawn)}
+    return copied

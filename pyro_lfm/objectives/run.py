@@ -16,7 +16,7 @@ from pyro_lfm.bounds import Rows, inside, latent_sites, obstacle
 from pyro_lfm.distributions.counting import Counting
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.draw_terms import DrawTerms, Sites
-from pyro_lfm.objectives.handlers import HeldParameters, with_values
+from pyro_lfm.objectives.handlers import HeldParameters, held_draw, with_values
 from pyro_lfm.summation import Plan
 
 HowKL = Literal["auto", "analytic", "monte-carlo"]
@@ -238,18 +238,18 @@ class Run:
 
         known = set(constant or ())
         seen = with_values(
-            self.traces[1], lambda site: site["value"].detach() if site["name"] in known else site["value"]
+            self.traces[1], lambda site: held_draw(site["value"]) if site["name"] in known else site["value"]
         )
         for name, site in self.q.items():
             for drawn in site.get("auxiliary", ()):
-                value = drawn["value"].detach() if name in known else drawn["value"]
+                value = held_draw(drawn["value"]) if name in known else drawn["value"]
                 seen.nodes[drawn["name"]] = {**drawn, "value": value}
         with poutine.block(hide_types=["param"]), HeldParameters():
             return self._again(call, seen)
 
     def at_held_draws(self) -> Sites:
         """The guide's laws with the draws held; gradients flow to its parameters alone, and through no draw."""
-        return self._again(self.guide, with_values(self.traces[0], lambda site: site["value"].detach()))
+        return self._again(self.guide, with_values(self.traces[0], lambda site: held_draw(site["value"])))
 
     def _again(self, guide: Any, trace: Any) -> Sites:
         with self.draws():

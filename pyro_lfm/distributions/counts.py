@@ -1,0 +1,168 @@
+"""Counts whose log probabilities are right at every size: see ``stirling``.
+
+Counts below 0, or above the number of trials, have probability 0. Torch's own take the place of none of these: their
+log_prob subtracts numbers of size x ln x.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn.functional import logsigmoid
+
+from pyro_lfm.distributions.draws import binomial_draw, log_gamma_draw, poisson_draw
+from pyro_lfm.distributions.stirling import HALF_LOG_2PI, deviance, stirling_error, wide
+
+
+def _positive(value: Tensor) -> tuple[Tensor, Tensor]:
+    """A count where it is above 0, 1 where not; and where it is."""
+    above = value > 0
+    return torch.where(above, value, torch.ones_like(value)), above
+
+
+def log_factorial_error(count: Tensor) -> Tensor:
+    """ln x! − (x ln x − x) of counts x; 0 of 0."""
+    x, above = _positive(count)
+    return torch.where(above, stirling_error(x) + HALF_LOG_2PI + 0.5 * x.log(), torch.zeros_like(x))
+
+
+def odds_gap(successes: Tensor, failures: Tensor, logits: Tensor) -> Tensor:
+    """σ(−l) successes − σ(l) failures, which may nearly cancel, in the type of ``successes``."""
+    up = wide(logits) > 0
+    smaller = torch.where(up, -wide(logits), wide(logits)).exp()
+    s, f = wide(successes), wide(failures)
+    return (torch.where(up, smaller * s - f, s - smaller * f) / (1 + smaller)).to(logits.dtype)
+
+
+class Poisson(dist.Poisson):
+    """p(x) = λ^x e^(−λ) / x!.
+
+    >>> Poisson(torch.tensor(1e7)).log_prob(torch.tensor(1e7))
+    tensor(-8.9780)
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        x, _ = _positive(value)
+        count = value.clamp_min(0.0)
+        log_prob = -deviance(count, self.rate - count, self.rate.log() - x.log()) - log_factorial_error(count)
+        return log_prob.masked_fill(value < 0, -torch.inf)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return poisson_draw(self.rate.expand(self._extended_shape(torch.Size(sample_shape))))
+
+
+class NegativeBinomial(dist.TorchDistribution):
+    """p(x) = Γ(x + r) / (Γ(r) x!) σ(logits)^x σ(−logits)^r, of mean μ = r exp(logits) and variance μ + μ² / r.
+
+    Args:
+        total_count: r > 0, of any size: the limit r → ∞ at one mean is a Poisson.
+        logits: ln(μ / r).
+        log_mean: ln μ in their place: at r = 10⁸ logits of single precision have lost the digits by which r matters.
+
+    >>> NegativeBinomial(torch.tensor(1e7), log_mean=torch.tensor(5.0).log()).log_prob(torch.tensor(5.0))
+    tensor(-1.7403)
+    """
+
+    arg_constraints = {"total_count": constraints.positive, "logits": constraints.real}
+    support = constraints.nonnegative_integer
+
+    def __init__(
+        self,
+        total_count: Tensor,
+        logits: Tensor | None = None,
+        *,
+        log_mean: Tensor | None = None,
+        validate_args: bool | None = False,
+    ):
+        if (logits is None) == (log_mean is None):
+            raise ValueError("a NegativeBinomial takes either logits or log_mean")
+        given = logits if log_mean is None else log_mean
+        self.total_count, given = torch.broadcast_tensors(total_count, given)
+        self._by_mean, self._given = log_mean is not None, given
+        super().__init__(given.shape, validate_args=validate_args)
+
+    @property
+    def logits(self) -> Tensor:
+        return (wide(self._given) - wide(self.total_count).log() if self._by_mean else self._given).to(
+            self._given.dtype
+        )
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> NegativeBinomial:
+        name = "log_mean" if self._by_mean else "logits"
+        given = {name: self._given.expand(batch_shape)}
+        return NegativeBinomial(
+            self.total_count.expand(batch_shape), **given, validate_args=self._validate_args
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        kind = torch.promote_types(self._given.dtype, value.dtype)
+        r, logits = wide(self.total_count), wide(self._given)
+        if self._by_mean:
+            logits = logits - r.log()
+        count = wide(value).clamp_min(0.0)
+        x, above = _positive(count)
+        log_n, log_r = (r + x).log(), r.log()
+        # r and x against their expectations out of r + x; the one falls short by what the other exceeds.
+        gap = odds_gap(count, r, logits)
+        fits = deviance(r, gap, log_n - log_r + logsigmoid(-logits))
+        fits = fits + deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
+        errors = stirling_error(r + x) - stirling_error(r) - stirling_error(x)
+        # ½ ln(r / (r + x)), where one of them may be next to nothing beside the other.
+        share = torch.where(x < r, -torch.log1p(x / torch.maximum(r, x)), log_r - log_n)
+        some = errors - fits + 0.5 * (share - x.log()) - HALF_LOG_2PI
+        log_prob = torch.where(above, some, r * logsigmoid(-logits))
+        return log_prob.masked_fill(value < 0, -torch.inf).to(kind)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        with torch.no_grad():
+            r = wide(self.total_count).expand(shape)
+            log_scale = wide(self._given) - r.log() if self._by_mean else wide(self._given)
+            return poisson_draw((log_gamma_draw(r) + log_scale).exp()).to(self._given.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._given.exp() if self._by_mean else self.total_count * self._given.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean * (1 + self.mean / self.total_count)
+
+
+class Binomial(dist.Binomial):
+    """p(x) = n! / (x! (n − x)!) σ(logits)^x σ(−logits)^(n − x).
+
+    >>> Binomial(torch.tensor(1e8), logits=torch.tensor(0.0)).log_prob(torch.tensor(5e7))
+    tensor(-9.4361)
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        kind = torch.promote_types(self.logits.dtype, value.dtype)
+        n, logits, count = wide(self.total_count), wide(self.logits), wide(value)
+        outside = (count < 0) | (count > n)
+        count = torch.minimum(count.clamp_min(0.0), n)
+        rest = n - count
+        (x, some), (y, not_all) = _positive(count), _positive(rest)
+        gap = odds_gap(count, rest, logits)
+        log_n = n.clamp_min(1.0).log()
+        fits = deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
+        fits = fits + deviance(y, gap, log_n - y.log() + logsigmoid(-logits))
+        errors = stirling_error(n.clamp_min(1.0)) - stirling_error(x) - stirling_error(y)
+        between = errors - fits + 0.5 * (log_n - x.log() - y.log()) - HALF_LOG_2PI
+        edge = n * torch.where(some, logsigmoid(logits), logsigmoid(-logits))
+        log_prob = torch.where(some & not_all, between, edge)
+        return log_prob.masked_fill(outside, -torch.inf).to(kind)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return binomial_draw(self.total_count.expand(shape), self.logits.expand(shape))

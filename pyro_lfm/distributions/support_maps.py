@@ -1,0 +1,122 @@
+"""The reals carried onto half-lines, intervals and the simplex, inside them in every precision.
+
+The maps are those of ``biject_to``. Their values stay inside the open support, however far the point on the reals is, and
+carry their logarithms (``logs``), so that densities and slopes are those of the point itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.transforms import ExpTransform, SigmoidTransform, StickBreakingTransform, Transform
+from torch.nn.functional import logsigmoid, pad
+
+from pyro_lfm.distributions.logs import below_one, log_complement_of, log_of, within
+
+
+class Exp(ExpTransform):
+    """y ↦ e^y, onto the positive numbers.
+
+    >>> Exp()(torch.tensor([-200.0, 200.0]))
+    tensor([1.1755e-38, 3.4028e+38])
+    """
+
+    def _call(self, x: Tensor) -> Tensor:
+        return within(x)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return log_of(y)
+
+
+class Sigmoid(SigmoidTransform):
+    """y ↦ 1 / (1 + e^(−y)), onto the numbers between 0 and 1."""
+
+    def _call(self, x: Tensor) -> Tensor:
+        return within(logsigmoid(x), logsigmoid(-x), below_one(x.dtype))
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return log_of(y) - log_complement_of(y)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return logsigmoid(x) + logsigmoid(-x)
+
+
+class Interval(Transform):
+    """y ↦ low + (high − low) / (1 + e^(−y)), between two numbers that it never reaches.
+
+    >>> Interval(1.0, 3.0)(torch.tensor([-200.0, 0.0, 200.0]))
+    tensor([1.0000, 2.0000, 3.0000])
+    """
+
+    domain = constraints.real
+    bijective = True
+    sign = 1
+
+    def __init__(self, low: Any, high: Any):
+        super().__init__()
+        self.low, self.high = low, high
+
+    @property
+    def codomain(self) -> Any:
+        return constraints.interval(self.low, self.high)
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Interval)
+        return same and all(
+            bool((torch.as_tensor(mine) == torch.as_tensor(its)).all())
+            for mine, its in ((self.low, other.low), (self.high, other.high))  # type: ignore[attr-defined]
+        )
+
+    __hash__ = Transform.__hash__
+
+    def _ends(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(
+            torch.as_tensor(end, dtype=like.dtype, device=like.device) for end in (self.low, self.high)
+        )  # type: ignore[return-value]
+
+    def _call(self, x: Tensor) -> Tensor:
+        low, high = self._ends(x)
+        # From the nearer end, so that it has digits there.
+        value = torch.where(x < 0, low + (high - low) * x.sigmoid(), high - (high - low) * (-x).sigmoid())
+        return torch.minimum(torch.maximum(value, low.nextafter(high)), high.nextafter(low))
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        low, high = self._ends(y)
+        y = torch.minimum(torch.maximum(y, low.nextafter(high)), high.nextafter(low))
+        return (y - low).log() - (high - y).log()
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        low, high = self._ends(x)
+        return logsigmoid(x) + logsigmoid(-x) + (high - low).log()
+
+
+class StickBreaking(StickBreakingTransform):
+    """y (..., K − 1) ↦ K shares: of what the shares before it have left, the k-th takes σ(y_k − ln(K − k)).
+
+    >>> shares = StickBreaking()(torch.tensor([-300.0, 0.0]))
+    >>> shares, log_of(shares)
+    (tensor([1.1755e-38, 5.0000e-01, 5.0000e-01]), tensor([-300.6931,   -0.6931,   -0.6931]))
+    """
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return x - torch.arange(x.shape[-1], 0, -1, dtype=x.dtype, device=x.device).log()
+
+    def _logs(self, x: Tensor) -> Tensor:
+        logits = self._logits(x)
+        left = logsigmoid(-logits).cumsum(-1)
+        return pad(logsigmoid(logits), [0, 1]) + pad(left, [1, 0])
+
+    def _call(self, x: Tensor) -> Tensor:
+        return within(self._logs(x), most=1.0)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        log = log_of(y)
+        later = log.flip(-1).logcumsumexp(-1).flip(-1)[..., 1:]
+        logits = log[..., :-1] - later
+        return logits + torch.arange(logits.shape[-1], 0, -1, dtype=y.dtype, device=y.device).log()
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return (self._logs(x)[..., :-1] + logsigmoid(-self._logits(x))).sum(-1)

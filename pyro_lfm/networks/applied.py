@@ -1,0 +1,118 @@
+"""A network as a part of a factor: built for its parents, in one floating type, applied to any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_lfm.errors import DeclarationError, ShapeError, first_line
+from pyro_lfm.probes import probing
+
+
+def floating(module: nn.Module) -> list[torch.Tensor]:
+    """The floating parameters and buffers of a module."""
+    return [tensor for tensor in chain(module.parameters(), module.buffers()) if tensor.is_floating_point()]
+
+
+def promote(module: nn.Module) -> None:
+    """One floating type throughout: the widest of what was given."""
+    kinds = {tensor.dtype for tensor in floating(module)}
+    if len(kinds) > 1:
+        module.to(max(kinds, key=lambda kind: torch.finfo(kind).bits))
+
+
+class Applied(nn.Module):
+    """A network over any batch shape: draws and rows are flattened to one batch dimension and put back.
+
+    Maps (..., *event) to (..., *out_shape), in the network's own floating type; the network reads each event in
+    ``in_shape``. A network that ``broadcasts``, (..., in) to (..., out), is handed all dimensions.
+    """
+
+    def __init__(self, network: nn.Module, event_ndim: int, in_shape: torch.Size, out_shape: torch.Size):
+        super().__init__()
+        self.network, self.event_ndim = network, event_ndim
+        self.in_shape, self.out_shape = in_shape, out_shape
+
+    def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        weight = next(chain(self.network.parameters(), self.network.buffers()), context)
+        batch = context.shape[: context.dim() - self.event_ndim]
+        if getattr(self.network, "broadcasts", False):
+            output = self.network(
+                context.reshape(*batch, *self.in_shape).flatten(len(batch)).to(weight.dtype)
+            )
+            return output.reshape(*output.shape[:-1], *self.out_shape)
+        flat = context.reshape(-1, *self.in_shape)
+        return self.network(flat.to(weight.dtype)).reshape(*batch, *self.out_shape)
+
+
+def network(
+    source: Any,
+    in_shapes: list[torch.Size],
+    out_shape: torch.Size,
+    what: str,
+    *,
+    heads: Sequence[torch.Size] = (),
+    event: torch.Size | None = None,
+) -> Applied:
+    """The module of a network source: built from its factory, and its sizes checked by a trial on zeros.
+
+    Args:
+        heads: the shapes of the parameters that ``out_shape`` holds, if several; event: that of the factor's values.
+    """
+    if not in_shapes:
+        raise DeclarationError(f"{what} is a network but its factor has no parents: name them with given=")
+    # One parent is handed over in its own shape, several side by side.
+    joined = torch.Size((sum(prod(s) for s in in_shapes),))
+    context = in_shapes[0] if len(in_shapes) == 1 else joined
+    in_shape = context
+    if isinstance(source, nn.Module):
+        module: Any = source
+    elif hasattr(source, "assemble"):
+        in_shape = joined
+        try:
+            module = source.assemble(in_shapes, heads or [out_shape], event)
+        except DeclarationError as error:
+            raise DeclarationError(f"{what}: {error}") from None
+    elif hasattr(source, "build"):
+        module = source.build(tuple(in_shape), tuple(out_shape))
+    elif callable(source):
+        in_shape = joined
+        try:
+            module = source(joined[0], prod(out_shape))
+        except TypeError as error:
+            raise DeclarationError(
+                f"{what} must be a factory (in_size, out_size) -> module: {first_line(error)}"
+            ) from None
+    else:
+        raise DeclarationError(
+            f"{what} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed or PerRow; "
+            f"got {type(source).__name__}"
+        )
+    if not isinstance(module, nn.Module):
+        raise DeclarationError(f"{what}: the factory must return an nn.Module; got {type(module).__name__}")
+    promote(module)
+    _try(module, in_shape, out_shape, what)
+    return Applied(module, len(context), in_shape, out_shape)
+
+
+def _try(module: nn.Module, in_shape: torch.Size, out_shape: torch.Size, what: str) -> None:
+    """Whether a module takes two rows of zeros, and gives as many numbers as it must."""
+    weight = next(iter(floating(module)), torch.empty(0))
+    try:
+        with probing(module, device=weight.device):
+            trial = module(torch.zeros(2, *in_shape, dtype=weight.dtype, device=weight.device))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ShapeError(
+            f"{what} must take inputs of shape {tuple(in_shape)}; it failed: {first_line(error)}"
+        ) from None
+    if not isinstance(trial, torch.Tensor):
+        raise DeclarationError(f"{what} must give a tensor; got {type(trial).__name__}")
+    if trial.shape[:1] != (2,) or trial.numel() != 2 * prod(out_shape):
+        raise ShapeError(
+            f"{what} must give {prod(out_shape)} numbers per row; got {tuple(trial.shape)} for 2 rows"
+        )

@@ -1,0 +1,57 @@
+"""Networks of numbers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.shapes import number, whole
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def activation_of(name: str) -> type[nn.Module]:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise DeclarationError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
+    return ACTIVATIONS[name]
+
+
+class MLP:
+    """A multilayer perceptron (B, in) -> (B, out): hidden layers of the given widths, a linear output.
+
+    Args:
+        hidden: widths of the hidden layers; none at all gives one linear layer.
+        activation: ``relu``, ``tanh``, ``elu``, ``silu``, ``gelu``, ``softplus``, ``sigmoid``, ``leaky_relu``.
+        dropout: probability that a hidden unit is dropped while training.
+
+    >>> MLP(16, 16, activation="tanh")(2, 3)(torch.zeros(5, 2)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, *hidden: int, activation: str = "relu", dropout: float = 0.0):
+        self.hidden = tuple(whole("hidden widths of an MLP", width) for width in hidden)
+        self.activation, self.dropout = activation, number("dropout", dropout, least=0.0)
+        if self.dropout >= 1:
+            raise DeclarationError(f"dropout must be a probability below 1; got {dropout!r}")
+        self._unit = activation_of(activation)
+
+    def __call__(self, in_size: int, out_size: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        for width in self.hidden:
+            layers += [nn.Linear(in_size, width), self._unit()]
+            if self.dropout:
+                layers.append(nn.Dropout(self.dropout))
+            in_size = width
+        return nn.Sequential(*layers, nn.Linear(in_size, out_size))
+
+    def __repr__(self) -> str:
+        return f"MLP({', '.join(map(str, self.hidden))})"
