@@ -249,8 +249,11 @@ class _Rotation:
             plain, line=line, covariance=covariance, relevance=_relevance(line, covariance, plain.prior)
         )
 
-    def forget(self) -> None:
+    def accepted(self) -> None:
         """A rotation does not depend on earlier ones."""
+
+    def refused(self) -> None:
+        """Nor does it here."""
 
 
 def _move(q: BayesianLinear, change: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch.distributions.transforms import StickBreakingTransform
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.floors import Floor
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, source_words
@@ -168,6 +169,11 @@ class LogisticNormal(_Shares):
         # The source stands among the sources; kept here too it would be copied with the declaration.
         self.covariance = covariance
         self.covariance.source = None
+        # In the space before it is carried, which has no unit: a number, by default 1e-3.
+        self.floors = {"covariance": Floor(1e-3 if covariance.min_scale is None else covariance.min_scale)}
+
+    def floor_shape(self, parameter: str) -> torch.Size:
+        return self.covariance.floor_shape(self._free)
 
     @property
     def _free(self) -> torch.Size:
@@ -180,10 +186,15 @@ class LogisticNormal(_Shares):
         return torch.zeros(self._free) if parameter == "mean" else self.covariance.start(self._free)
 
     def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        return value if parameter == "mean" else self.covariance.to_raw(value, self._free)
+        if parameter == "mean":
+            return value
+        return self.covariance.to_raw(value, self._free, self.floor(parameter))
+
+    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return raw
 
     def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
-        gaussian = self.covariance.distribution(mean, covariance, self._free)
+        gaussian = self.covariance.distribution(mean, covariance, self._free, self.floor("covariance"))
         return Pushforward(gaussian, [StickBreakingTransform()])
 
     def describe(self) -> str:

@@ -13,6 +13,7 @@ from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
+from pyro_lfm.inference.units import measure
 from pyro_lfm.model import as_model
 from pyro_lfm.shapes import whole
 
@@ -73,6 +74,7 @@ def fit(
             f"{type(inference).__name__} makes no use of known values of a latent; the data hold {', '.join(known)}: "
             "fit with lfm.SVI and a lfm.Guide, or leave it out"
         )
+    measure(model, table)
     held_out = None if validation is None else table_for(model, validation)
     keep = None if checkpoint is None else Checkpoint(checkpoint)
     return inference.run(Task(model, table, held_out, seed, callbacks, progress, place, keep))

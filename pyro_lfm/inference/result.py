@@ -38,11 +38,17 @@ class Fit:
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
             validation data), all in nats per row, and seconds; for others see ``EM``.
+        converged: whether going on would gain nothing: True or False of exact inference, whose bound says so; None of
+            ``SVI``, whose bound is noisy.
+        ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
+            row, best first.
     """
 
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
         self.model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []
+        self.converged: bool | None = None
+        self.ends: list[float] = []
         self._table, self._objective = table, objective
 
     def posterior(self, data: Any = None) -> Any:
