@@ -6,21 +6,16 @@ from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
 from pyro_lfm.distributions.horseshoe import Horseshoe
+from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
 from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.parameter_priors import (
-    ARD,
-    Beta,
-    Dirichlet,
-    Gamma,
-    Normal,
-    NormalGamma,
-    NormalWishart,
-)
+from pyro_lfm.distributions.parameter_priors import ARD, Beta, Dirichlet, Gamma, Normal
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import (
     CompilationWarning,
+    ConvergenceWarning,
     DataError,
     DeclarationError,
+    PriorWarning,
     ScaleFloorWarning,
     ShapeError,
     TrainingError,
@@ -91,6 +86,7 @@ __all__ = [
     "Code",
     "Comparison",
     "CompilationWarning",
+    "ConvergenceWarning",
     "ContinuousBernoulli",
     "Convolutional",
     "Covariance",
@@ -153,6 +149,7 @@ __all__ = [
     "Refined",
     "RenyiELBO",
     "ReweightedWakeSleep",
+    "PriorWarning",
     "ScaleFloorWarning",
     "ShapeError",
     "SquaredExponential",

@@ -24,8 +24,8 @@ from pyro_lfm.priors import StandardNormal
 
 # EM iterations of a race between starts, and the gain of one, nats per row, below which a start has arrived.
 _ROUNDS, _TRIAL = (10, 20, 40), 1e-7
-# Each start is the better of two after so many: most peaks are found from few of the starts.
-_GLANCE = (5,)
+# Each start is the best of some seedings after so many: most peaks are reached from few of them.
+_SEEDINGS, _GLANCE = 4, (5,)
 _ROUNDS_OF_K_MEANS = 10
 # A weight of 0 has no logit: this one is as good.
 _TINY = 1e-30
@@ -67,8 +67,8 @@ class MixtureForm(ClosedForm):
         return blocks
 
     def start(self, rows: Iterable[Tensor], seed: int, restarts: int) -> Won[Mixture]:
-        """The best of several starts from clusters of the data, each the better of two. A component that narrows onto its
-        floor has a likelihood without bound, which is no maximum: such a start counts only if there are no others."""
+        """The best of several starts from clusters of the data, each the best of several seedings. A component that narrows
+        onto its floor has a likelihood without bound: no maximum, so that such a start counts only if all do."""
         floored = self.components.floor is not None
 
         def advance(start: Mixture, iterations: int) -> Reached[Mixture]:
@@ -77,7 +77,7 @@ class MixtureForm(ClosedForm):
             return Reached(end, history[-1].bound, floored and history[-1].at_floor > 0, converged)
 
         def best_of(number: int) -> Mixture:
-            seedings = [self._drawn(rows, seed, 2 * number + which) for which in (0, 1)]
+            seedings = [self._drawn(rows, seed, _SEEDINGS * number + which) for which in range(_SEEDINGS)]
             return race(seedings, advance, _GLANCE).state
 
         return race(map(best_of, range(restarts)), advance, _ROUNDS)

@@ -13,7 +13,6 @@ from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.exact.latents import Latents, Lines, infer
 from pyro_lfm.exact.rows import Rows
 
-
 # The smallest standard deviation: one for all columns, or one for each, (D,).
 Floor = float | Tensor
 

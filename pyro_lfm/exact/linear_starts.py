@@ -1,4 +1,4 @@
-"""Where EM of a linear Gaussian model starts where no closed form or Newton step says where: principal components, and draws."""
+"""Where EM of a linear Gaussian model starts that has no maximum in closed form: principal components, and draws."""
 
 from __future__ import annotations
 

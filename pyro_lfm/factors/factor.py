@@ -24,7 +24,7 @@ from pyro_lfm.distributions.sources import (
     reads_parents,
 )
 from pyro_lfm.distributions.supports import onto
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.measured import Measured
 from pyro_lfm.factors.named import check_named
 from pyro_lfm.factors.words import source_words
@@ -123,14 +123,6 @@ class Factor(Measured):
         self.event_shape = variable.shape
 
     # What the library asks of it ---------------------------------------------------------------------
-
-    @property
-    def shape(self) -> torch.Size:
-        if self.event_shape is None:
-            raise DeclarationError(
-                f"{type(self).__name__} needs its event size, as in {type(self).__name__}(8)"
-            )
-        return self.event_shape
 
     @property
     def dim(self) -> int:

@@ -1,4 +1,4 @@
-"""What a factor takes from the data that are fitted: the spread of each column, as the unit of its default floors and priors."""
+"""What a factor takes from the data that are fitted: each column's spread, the unit of its default floors and priors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pyro_lfm.distributions.floors import Floor, natural_scale, raw_scale
 from pyro_lfm.distributions.lookup import Lookup, LookupTable
 from pyro_lfm.distributions.parameter_priors import Drawn
 from pyro_lfm.distributions.sources import Constant, Fixed, Learned, Table
+from pyro_lfm.errors import DeclarationError
 
 
 class Measured(nn.Module):
@@ -26,10 +27,19 @@ class Measured(nn.Module):
     # The parameters that are locations or spreads in the units of the variable: their priors may be in those units.
     in_units: tuple[str, ...] = ()
     parts: nn.ModuleDict
+    event_shape: torch.Size | None
+
+    @property
+    def shape(self) -> torch.Size:
+        if self.event_shape is None:
+            raise DeclarationError(
+                f"{type(self).__name__} needs its event size, as in {type(self).__name__}(8)"
+            )
+        return self.event_shape
 
     def floor_shape(self, parameter: str) -> torch.Size:
         """The shape of the floor of a parameter, one that ``floors`` names."""
-        return self.shape  # type: ignore[return-value]
+        return self.shape
 
     def unit(self, parameter: str, units: torch.Tensor) -> torch.Tensor:
         """The unit of a parameter, ``floor_shape``, from those of the variable's entries."""

@@ -11,8 +11,8 @@ import torch
 from torch.distributions.transforms import StickBreakingTransform
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal
-from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.floors import Floor
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, source_words

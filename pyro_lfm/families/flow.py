@@ -14,12 +14,12 @@ from torch import nn
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
 from pyro_lfm.distributions.bijections import Autoregressive, Chain, LazyFlow, Through
-from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.floors import Floor, least_scale
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above, is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full
+from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
 from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.parameter_priors import NormalGamma, NormalWishart, Stochastic
+from pyro_lfm.distributions.parameter_priors import Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
 

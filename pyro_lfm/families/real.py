@@ -11,12 +11,12 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.floors import Floor, least_scale
+from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.networks import Applied
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 
 
