@@ -6,24 +6,19 @@ from pyro_lfm.data import Batch
 from pyro_lfm.describe import describe
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic, LowRank
 from pyro_lfm.distributions.horseshoe import Horseshoe
+from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
 from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.parameter_priors import (
-    ARD,
-    Beta,
-    Dirichlet,
-    Gamma,
-    Normal,
-    NormalGamma,
-    NormalWishart,
-)
+from pyro_lfm.distributions.parameter_priors import ARD, Beta, Dirichlet, Gamma, Normal
 from pyro_lfm.distributions.sources import Fixed, Learned, Linear, PerRow
 from pyro_lfm.errors import (
     CheckpointError,
     CompilationWarning,
+    ConvergenceWarning,
     DataError,
     DataScaleWarning,
     DeclarationError,
     PrecisionWarning,
+    PriorWarning,
     ScaleFloorWarning,
     ScheduleWarning,
     SeedWarning,
@@ -97,6 +92,7 @@ __all__ = [
     "Code",
     "Comparison",
     "CompilationWarning",
+    "ConvergenceWarning",
     "ContinuousBernoulli",
     "Convolutional",
     "Covariance",
@@ -161,6 +157,7 @@ __all__ = [
     "Refined",
     "RenyiELBO",
     "ReweightedWakeSleep",
+    "PriorWarning",
     "ScaleFloorWarning",
     "ScheduleWarning",
     "SeedWarning",

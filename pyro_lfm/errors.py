@@ -62,6 +62,14 @@ class ScaleFloorWarning(UserWarning):
     """A fitted standard deviation sits on its floor ``min_scale``: the likelihood wants to grow without bound."""
 
 
+class ConvergenceWarning(UserWarning):
+    """A fit stopped before it converged: more iterations would raise its bound."""
+
+
+class PriorWarning(UserWarning):
+    """A prior in the units of the data decides what the data should: its numbers do not fit their scale."""
+
+
 class CompilationWarning(UserWarning):
     """A step that was to be compiled cannot be, and is done in eager: slower, with the same numbers."""
 

@@ -48,8 +48,8 @@ class DeclaredComponents(ABC):
         """Puts components into the model; what is fixed stays."""
 
     @abstractmethod
-    def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
-        """A mixture made from clusters of the data."""
+    def start(self, rows: Iterable[Tensor], classes: int, seed: int, rounds: int) -> Mixture:
+        """A mixture made from clusters of the data, after so many rounds of k-means."""
 
     def keep(self, found: Components) -> Components:
         """The components found, with those parameters that are fixed as they are."""
@@ -77,7 +77,7 @@ class GaussianComponents(DeclaredComponents):
         if means is None or not (per_class or means.fixed):
             raise obstacle(name, factor, "mean", "Lookup()")
         spread = Spread.of(name, factor, tables=True)
-        if not spread.slot.fixed and not spread.covariance.min_scale:
+        if not spread.slot.fixed and spread.covariance.min_scale == 0:
             raise Obstacle(
                 f"{name}.covariance has min_scale=0, and the likelihood of a mixture grows without bound as a "
                 "component narrows: a closed form needs min_scale > 0"
@@ -100,8 +100,8 @@ class GaussianComponents(DeclaredComponents):
     def read(self) -> Components:
         means = self.means.read().reshape(self.classes if self.per_class else 1, -1).expand(self.classes, -1)
         if self.spread.full:
-            return FullGaussians(means, self.spread.scale_tril(), self.spread.min_scale)
-        return DiagonalGaussians(means, self.spread.variance(), self.spread.min_scale)
+            return FullGaussians(means, self.spread.scale_tril(), self.spread.floor())
+        return DiagonalGaussians(means, self.spread.variance(), self.spread.floor())
 
     def write(self, components: Any) -> None:
         self.means.write(components.means)
@@ -112,11 +112,17 @@ class GaussianComponents(DeclaredComponents):
         else:
             self.spread.write_variance(components.variance)
 
-    def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
+    def start(self, rows: Iterable[Tensor], classes: int, seed: int, rounds: int) -> Mixture:
         kind = "full" if self.spread.full else "isotropic" if self.spread.isotropic else "diagonal"
         shared = self.spread.copies == 1
         return start_gaussians(
-            rows, classes, seed=seed, covariance=kind, shared=shared, min_scale=self.spread.min_scale
+            rows,
+            classes,
+            seed=seed,
+            rounds=rounds,
+            covariance=kind,
+            shared=shared,
+            min_scale=self.spread.floor(),
         )
 
 
@@ -145,8 +151,8 @@ class BernoulliComponents(DeclaredComponents):
     def write(self, components: Any) -> None:
         self.logits.write(components.logits)
 
-    def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
-        return start_bernoullis(rows, classes, seed=seed)
+    def start(self, rows: Iterable[Tensor], classes: int, seed: int, rounds: int) -> Mixture:
+        return start_bernoullis(rows, classes, seed=seed, rounds=rounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,7 @@ class FactorComponents(DeclaredComponents):
             raise Obstacle(
                 f"{name}.covariance is Full: a closed form of a mixture of factor analysers needs Isotropic or Diagonal"
             )
-        if not spread.slot.fixed and not spread.covariance.min_scale:
+        if not spread.slot.fixed and spread.covariance.min_scale == 0:
             raise Obstacle(f"{name}.covariance has min_scale=0: a closed form needs min_scale > 0")
         found = [line for line in lines if line]
         if not found[0].weight.fixed and len({id(line.weight.tensor) for line in found}) < len(found):
@@ -193,7 +199,7 @@ class FactorComponents(DeclaredComponents):
     def read(self) -> Components:
         loadings = torch.stack([line.weight.read() for line in self.lines])
         means = torch.stack([line.bias.read() for line in self.lines])
-        return FactorAnalysers(loadings, means, self.spread.variance(), self.spread.min_scale)
+        return FactorAnalysers(loadings, means, self.spread.variance(), self.spread.floor())
 
     def write(self, components: Any) -> None:
         for line, loadings, mean in zip(self.lines, components.loadings, components.means, strict=True):
@@ -202,15 +208,16 @@ class FactorComponents(DeclaredComponents):
         if not self.spread.slot.fixed:
             self.spread.write_variance(components.noise)
 
-    def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
+    def start(self, rows: Iterable[Tensor], classes: int, seed: int, rounds: int) -> Mixture:
         return start_factors(
             rows,
             classes,
             self.lines[0].weight.tensor.shape[1],
             seed=seed,
+            rounds=rounds,
             isotropic=self.spread.isotropic,
             shared=self.spread.copies == 1,
-            min_scale=self.spread.min_scale,
+            min_scale=self.spread.floor(),
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_lfm.data.readers import Table
 from pyro_lfm.exact.history import Step
+from pyro_lfm.exact.race import Won
 
 # Parameters as a dataclass of ``exact``, and the steps of one iteration; True ends the run.
 Watch = Callable[[Any, tuple[Step, ...]], bool]
@@ -42,9 +43,10 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Ascent:
-    """Where a climb ended: the parameters, and in words what sits on a floor, if anything does."""
+    """Where a climb ended: the parameters, whether it converged, and in words what sits on a floor, if anything does."""
 
     parameters: Any
+    converged: bool
     floored: str | None
 
 
@@ -77,8 +79,9 @@ class ClosedForm(ABC):
         """The data as ``start`` and ``climb`` take them."""
 
     @abstractmethod
-    def start(self, rows: Any, seed: int, restarts: int) -> Any:
-        """Parameters made from the data, those that are fixed as they are."""
+    def start(self, rows: Any, seed: int, restarts: int) -> Won[Any]:
+        """Parameters made from the data, those that are fixed as they are: the best of ``restarts`` starts, unless a
+        closed form gives the maximum, and what all of them reached, nats per row."""
 
     @abstractmethod
     def climb(

@@ -15,15 +15,19 @@ from pyro_lfm.closed_form.form import Ascent, ClosedForm, Law, Watch
 from pyro_lfm.closed_form.parts import LinearMap, Obstacle, Slot, Spread, constant, obstacle
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.exact.em import em
-from pyro_lfm.exact.factor_analysis import factor_analysis
-from pyro_lfm.exact.linear_gaussian import LinearGaussian, principal
+from pyro_lfm.exact.factor_analysis import factor_analyses
+from pyro_lfm.exact.linear_gaussian import Floor, LinearGaussian, noise_floor, principal
+from pyro_lfm.exact.linear_starts import linear_starts
+from pyro_lfm.exact.race import Reached, Won, race
 from pyro_lfm.exact.rows import Rows
 from pyro_lfm.exact.variational_em import variational_em
 from pyro_lfm.families import Gaussian
 from pyro_lfm.priors import StandardNormal
 
-# Newton's method for factor analysis costs O(K D³) a step: up to so many columns it is the quicker start.
-_NEWTON = 300
+# Newton's method for factor analysis costs O(K D³) a step: up to so many columns it is the quicker way.
+_NEWTON = 100
+# EM iterations of a race between starts, and the gain of one, nats per row, below which a start has arrived.
+_ROUNDS, _TRIAL = (10, 20, 40), 1e-9
 
 
 class LinearForm(ClosedForm):
@@ -72,27 +76,48 @@ class LinearForm(ClosedForm):
     def rows(self, blocks: Iterable[Tensor]) -> Rows:
         return Rows(lambda: iter(blocks))
 
-    def start(self, rows: Rows, seed: int, restarts: int) -> LinearGaussian:
-        """Principal components, which are the maximum itself for free isotropic noise and complete data, or Newton
-        steps in diagonal noise."""
-        now, floor = self.read(), self.spread.min_scale
-        latent = now.weight.shape[1]
-        if now.structure == "diagonal" and not self.fixed and rows.dim <= _NEWTON:
-            found = factor_analysis(rows, latent, min_scale=floor)
-        else:
-            isotropic = now.structure != "diagonal"
-            found = principal(rows, latent, "isotropic" if isotropic else "diagonal", min_scale=floor)
-        # Found for z ~ N(0, I): with S = L Lᵀ, W L⁻¹ does for z ~ N(m, S) what W does there.
+    def start(self, rows: Rows, seed: int, restarts: int) -> Won[LinearGaussian]:
+        """The maximum itself for free isotropic noise and complete data, the best of several maxima that Newton steps
+        reach for diagonal noise, and elsewhere the best of several starts of EM."""
+        now, floor = self.read(), self.spread.floor()
+        latent, isotropic = now.weight.shape[1], now.structure != "diagonal"
+        complete = not rows.has_missing
+        if complete and not isotropic and not self.fixed and rows.dim <= _NEWTON:
+            won = factor_analyses(rows, latent, restarts=restarts, seed=seed, min_scale=floor)
+            return Won(self._placed(now, won.state), won.ends)
+        if "weight" in self.fixed:
+            return self._won([self._with_weight(now, rows, floor)], rows, floor)
+        noise = "isotropic" if isotropic else "diagonal"
+        if complete and isotropic and not self.fixed - {"bias"}:
+            return self._won(
+                [self._placed(now, principal(rows, latent, noise, min_scale=floor))], rows, floor
+            )
+        drawn = linear_starts(rows, latent, noise, restarts=restarts, seed=seed, min_scale=floor)
+        return self._won((self._placed(now, start) for start in drawn), rows, floor)
+
+    def _won(self, starts: Iterable[LinearGaussian], rows: Rows, floor: Floor) -> Won[LinearGaussian]:
+        def advance(start: LinearGaussian, iterations: int) -> Reached[LinearGaussian]:
+            end, history = em(
+                rows, start, fixed=self.fixed, min_scale=floor, iterations=iterations, tolerance=_TRIAL
+            )
+            return Reached(end, history.log_likelihood[-1], converged=history.converged)
+
+        return race(starts, advance, _ROUNDS)
+
+    def _placed(self, now: LinearGaussian, start: LinearGaussian) -> LinearGaussian:
+        """A start for z ~ N(0, I), for the model's own prior: with S = L Lᵀ, W L⁻¹ does there what W does here."""
         mean, covariance = now.prior
         root = torch.linalg.cholesky(covariance)
-        weight = torch.linalg.solve_triangular(root, found.weight, upper=False, left=False)
-        noise = found.noise
-        if "weight" in self.fixed:
-            weight = now.weight
-            # From above: EM is slow to raise a noise that starts near zero.
-            whole = rows.variance.clamp_min(floor**2)
-            noise = whole if now.structure == "diagonal" else whole.mean()
-        values = {"weight": weight, "bias": found.bias - weight @ mean, "noise": noise}
+        weight = torch.linalg.solve_triangular(root, start.weight, upper=False, left=False)
+        return self._free(now, weight=weight, bias=start.bias - weight @ mean, noise=start.noise)
+
+    def _with_weight(self, now: LinearGaussian, rows: Rows, floor: Floor) -> LinearGaussian:
+        """A start for given loadings. Noise from above: EM is slow to raise one that starts near zero."""
+        noise = torch.maximum(rows.variance, noise_floor(rows, floor, "diagonal"))
+        noise = noise if now.structure == "diagonal" else noise.mean()
+        return self._free(now, bias=rows.mean - now.weight @ now.prior[0], noise=noise)
+
+    def _free(self, now: LinearGaussian, **values: Tensor) -> LinearGaussian:
         return replace(now, **{name: value for name, value in values.items() if name not in self.fixed})
 
     def climb(
@@ -111,7 +136,7 @@ class LinearForm(ClosedForm):
             rows,
             start,
             fixed=self.fixed,
-            min_scale=self.spread.min_scale,
+            min_scale=self.spread.floor(),
             iterations=iterations,
             tolerance=tolerance,
             accelerate=accelerate,
@@ -119,7 +144,7 @@ class LinearForm(ClosedForm):
         )
         columns = ", ".join(map(str, history.floored[:8])) + ", ..." * (len(history.floored) > 8)
         words = f"the noise of column{'s' * (len(history.floored) > 1)} {columns} of {self.observed}"
-        return Ascent(found, words if history.floored else None)
+        return Ascent(found, history.converged, words if history.floored else None)
 
     def laws(self, x: Tensor) -> dict[str, Law]:
         law = self.marginals(x)[self.latent]

@@ -18,11 +18,17 @@ from pyro_lfm.exact.ascent import Iteration
 from pyro_lfm.exact.history import Step
 from pyro_lfm.exact.mixture import Mixture, fit_mixture
 from pyro_lfm.exact.mixture_of_factors import FactorAnalysers
+from pyro_lfm.exact.race import Reached, Won, race
 from pyro_lfm.families import Categorical
 from pyro_lfm.priors import StandardNormal
 
-# From each start EM goes so far before the best is chosen. A weight of 0 has no logit: this one is as good.
-_TRIAL, _TINY = 20, 1e-30
+# EM iterations of a race between starts, and the gain of one, nats per row, below which a start has arrived.
+_ROUNDS, _TRIAL = (10, 20, 40), 1e-7
+# Each start is the best of some seedings after so many: most peaks are reached from few of them.
+_SEEDINGS, _GLANCE = 4, (5,)
+_ROUNDS_OF_K_MEANS = 10
+# A weight of 0 has no logit: this one is as good.
+_TINY = 1e-30
 
 
 class MixtureForm(ClosedForm):
@@ -60,17 +66,29 @@ class MixtureForm(ClosedForm):
     def rows(self, blocks: Iterable[Tensor]) -> Iterable[Tensor]:
         return blocks
 
-    def start(self, rows: Iterable[Tensor], seed: int, restarts: int) -> Mixture:
-        """Clusters by k-means from several seeds; the best after a few iterations of EM."""
-        starts = []
-        for number in range(restarts):
-            found = self.components.start(rows, self.classes, seed + number)
-            weights = self.read().weights if "weights" in self.fixed else found.weights
-            starts.append(Mixture(weights, self.components.keep(found.components)))
-        if restarts == 1:
-            return starts[0]
-        trials = [self._em(rows, start, iterations=_TRIAL, tolerance=0.0) for start in starts]
-        return max(trials, key=lambda trial: trial[1][-1].bound)[0]
+    def start(self, rows: Iterable[Tensor], seed: int, restarts: int) -> Won[Mixture]:
+        """The best of several starts from clusters of the data, each the best of several seedings. A component that narrows
+        onto its floor has a likelihood without bound: no maximum, so that such a start counts only if all do."""
+        floored = self.components.floor is not None
+
+        def advance(start: Mixture, iterations: int) -> Reached[Mixture]:
+            end, history = self._em(rows, start, iterations=iterations, tolerance=_TRIAL)
+            converged = has_converged(history, _TRIAL)
+            return Reached(end, history[-1].bound, floored and history[-1].at_floor > 0, converged)
+
+        def best_of(number: int) -> Mixture:
+            seedings = [self._drawn(rows, seed, _SEEDINGS * number + which) for which in range(_SEEDINGS)]
+            return race(seedings, advance, _GLANCE).state
+
+        return race(map(best_of, range(restarts)), advance, _ROUNDS)
+
+    def _drawn(self, rows: Iterable[Tensor], seed: int, number: int) -> Mixture:
+        """Every other start takes seeds as they are drawn: rounds of k-means bring most of them to the same clusters."""
+        drawn = self.components.start(
+            rows, self.classes, seed + number, 0 if number % 2 else _ROUNDS_OF_K_MEANS
+        )
+        weights = self.read().weights if "weights" in self.fixed else drawn.weights
+        return Mixture(weights, self.components.keep(drawn.components))
 
     def climb(
         self,
@@ -88,7 +106,9 @@ class MixtureForm(ClosedForm):
         found, history = self._em(rows, start, iterations=iterations, tolerance=tolerance, watch=see)
         number = history[-1].at_floor
         words = f"{number} of the {self.components.floor} of {self.observed}"
-        return Ascent(found, words if number and self.components.floor else None)
+        return Ascent(
+            found, has_converged(history, tolerance), words if number and self.components.floor else None
+        )
 
     def _em(self, rows: Iterable[Tensor], start: Mixture, **options: Any) -> tuple[Mixture, list[Iteration]]:
         with warnings.catch_warnings():
@@ -129,6 +149,11 @@ class MixtureForm(ClosedForm):
         assert isinstance(mixture.components, FactorAnalysers)
         mean, covariance = mixture.components.posterior(x)
         return self.place(mean), self.place(torch.linalg.cholesky(covariance))
+
+
+def has_converged(history: list[Iteration], tolerance: float) -> bool:
+    """Whether the last iteration gained less than ``tolerance`` nats per row."""
+    return len(history) > 1 and history[-1].bound - history[-2].bound < tolerance
 
 
 def steps(record: Iteration) -> tuple[Step, ...]:

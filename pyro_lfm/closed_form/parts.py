@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full, Isotropic
+from pyro_lfm.distributions.floors import raw_scale
 from pyro_lfm.distributions.lookup import LookupTable
 from pyro_lfm.distributions.sources import Affine, Constant
 from pyro_lfm.factors import source_words
@@ -85,7 +86,7 @@ class LinearMap:
 class Spread:
     """The covariance of a Gaussian over D entries, one for all rows or one per category: C or 1 copies."""
 
-    covariance: Covariance
+    factor: Any
     slot: Slot
     copies: int
 
@@ -101,7 +102,11 @@ class Spread:
             raise Obstacle(
                 f"{name}.covariance is {factor.covariance!r}: a closed form needs Isotropic, Diagonal or Full"
             )
-        return cls(factor.covariance, slot, len(slot.tensor) if isinstance(part, LookupTable) else 1)
+        return cls(factor, slot, len(slot.tensor) if isinstance(part, LookupTable) else 1)
+
+    @property
+    def covariance(self) -> Covariance:
+        return self.factor.covariance
 
     @property
     def full(self) -> bool:
@@ -111,33 +116,37 @@ class Spread:
     def isotropic(self) -> bool:
         return isinstance(self.covariance, Isotropic)
 
-    @property
-    def min_scale(self) -> float:
-        """The floor of standard deviations; where none is declared, one far below any data."""
-        return self.covariance.min_scale or 1e-100
+    def floor(self) -> Tensor:
+        """The floor of standard deviations, () isotropic or (D,); where there is none, one far below any data."""
+        return self._floor().clamp_min(1e-100)
+
+    def _floor(self) -> Tensor:
+        floor = self.factor.floor("covariance").detach().to(device="cpu", dtype=torch.float64)
+        return floor.reshape(()) if self.isotropic else floor.flatten()
 
     def variance(self) -> Tensor:
         """(C or 1, D or 1), isotropic or diagonal."""
-        return self.covariance.scale(self._raw()).square()
+        return self.covariance.scale(self._raw(), self._floor()).square()
 
     def scale_tril(self) -> Tensor:
         """The Cholesky factors (C or 1, D, D), full."""
-        raw = self._raw()
-        dim = round(((8 * raw.shape[1] + 1) ** 0.5 - 1) / 2)
-        return self.covariance.distribution(torch.zeros(dim).double(), raw, torch.Size((dim,))).scale_tril
+        floor = self._floor()
+        location = torch.zeros_like(floor)
+        return self.covariance.distribution(location, self._raw(), location.shape, floor).scale_tril
 
     def write_variance(self, value: Tensor) -> None:
         """From the shape that ``variance`` has."""
-        self.slot.write(self.covariance.unscale(self._above(value.sqrt())))
+        self.slot.write(raw_scale(self._above(value.sqrt()), self._floor()))
 
     def write_scale_tril(self, value: Tensor) -> None:
         """From the shape that ``scale_tril`` has."""
-        assert isinstance(self.covariance, Full)
+        covariance, floor = self.covariance, self._floor()
+        assert isinstance(covariance, Full)
         raised = [one + (self._above(one.diagonal()) - one.diagonal()).diag() for one in value]
-        self.slot.write(torch.stack([self.covariance.tril_to_raw(one) for one in raised]))
+        self.slot.write(torch.stack([covariance.tril_to_raw(one, floor) for one in raised]))
 
     def _raw(self) -> Tensor:
         return self.slot.read().reshape(self.copies, -1)
 
     def _above(self, scale: Tensor) -> Tensor:
-        return scale.clamp_min(self.min_scale * (1 + _ABOVE))
+        return torch.maximum(scale, self.floor() * (1 + _ABOVE))

@@ -1,7 +1,7 @@
 """Covariance structures of a Gaussian, the same for priors, likelihoods and guides.
 
-Every standard deviation is ``min_scale + softplus(raw)``. The floor is needed: a Gaussian likelihood with
-free variance is unbounded above (Mattei and Frellsen, 2018, section 3).
+Every standard deviation is ``floor + softplus(raw)``. The floor is needed: a Gaussian likelihood with free variance is
+unbounded above (Mattei and Frellsen, 2018, section 3). The factor holds it, in a buffer: see ``Floor``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch.distributions.transforms import ReshapeTransform
-from torch.nn.functional import softplus
 
+from pyro_lfm.distributions.floors import Floor, least_scale, natural_scale, raw_scale
 from pyro_lfm.distributions.parameter_priors import Gamma, Stochastic
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import whole
 
 _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
 
@@ -29,13 +29,14 @@ class Covariance(ABC):
     Args:
         source: where the raw numbers come from: a network, ``Learned``, ``Fixed``, ``PerRow``; by default a
             head of the factor's ``network=``, or a learned constant.
-        min_scale: the smallest standard deviation, in the units of the variable.
+        min_scale: the smallest standard deviation, in the units of the variable. By default 1e-3 of a latent, and of an
+            observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
         prior: ``Gamma``, of the precisions 1 / σ² (Isotropic, Diagonal): they are then drawn by the model, without a
             floor, and there is no source.
     """
 
     source: Any
-    min_scale: float
+    min_scale: float | None
     # Whether the raw numbers are precisions, drawn from a prior.
     drawn = False
 
@@ -56,12 +57,27 @@ class Covariance(ABC):
     def raw_shape(self, event: torch.Size) -> torch.Size:
         """The shape of the raw numbers."""
 
+    @property
+    def floor(self) -> Floor | None:
+        """The floor as declared; precisions that are drawn from a prior have none."""
+        return None if self.drawn else Floor(self.min_scale)
+
+    def floor_shape(self, event: torch.Size) -> torch.Size:
+        """One floor for each entry of the event, in a row."""
+        return torch.Size((prod(event),))
+
+    def unit(self, units: torch.Tensor) -> torch.Tensor:
+        """The units of the standard deviations, ``floor_shape``, from those of the entries, of the shape of the event."""
+        return units.flatten()
+
     @abstractmethod
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
         """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
 
     @abstractmethod
-    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
         """The raw numbers of a natural value: variances (Isotropic, Diagonal) or the matrix (Full)."""
 
     def start(self, event: torch.Size) -> torch.Tensor:
@@ -70,19 +86,13 @@ class Covariance(ABC):
             return torch.ones(self.raw_shape(event))
         return torch.full(self.raw_shape(event), _UNIT)
 
-    def scale(self, raw: torch.Tensor) -> torch.Tensor:
-        """Standard deviations (or the diagonal of L) from raw numbers."""
-        return raw.rsqrt() if self.drawn else self.min_scale + softplus(raw)
+    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        """The raw numbers of the standard deviations among all, (..., *floor_shape), a view."""
+        return raw
 
-    def unscale(self, scale: torch.Tensor) -> torch.Tensor:
-        """The raw numbers of standard deviations: the inverse of ``scale``."""
-        if not bool((scale > self.min_scale).all()):
-            raise DeclarationError(
-                f"standard deviations must be above min_scale={self.min_scale:g}; got {float(scale.min()):g}: "
-                "give larger variances or lower min_scale"
-            )
-        excess = scale - self.min_scale
-        return excess + torch.log(-torch.expm1(-excess))
+    def scale(self, raw: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """Standard deviations (or the diagonal of L) from raw numbers."""
+        return raw.rsqrt() if self.drawn else natural_scale(raw, floor)
 
     def __repr__(self) -> str:
         return type(self).__name__
@@ -96,45 +106,62 @@ def _independent(loc: torch.Tensor, scale: torch.Tensor, event: torch.Size) -> A
 class Isotropic(Covariance):
     """Σ = σ² I.
 
-    >>> Isotropic().distribution(torch.zeros(3), torch.zeros(1), torch.Size((3,))).variance.unique().numel()
+    >>> Isotropic().distribution(torch.zeros(3), torch.zeros(1), torch.Size((3,)), torch.zeros(1)).variance.unique().numel()
     1
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float = 1e-3, prior: Gamma | None = None):
-        self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
+    def __init__(self, source: Any = None, *, min_scale: float | None = None, prior: Gamma | None = None):
+        self.source, self.min_scale = source, least_scale(min_scale)
         self._take(prior)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return torch.Size((1,) * len(event))
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
-        return _independent(loc, self.scale(raw), event)
+    def floor_shape(self, event: torch.Size) -> torch.Size:
+        return self.raw_shape(event)
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def unit(self, units: torch.Tensor) -> torch.Tensor:
+        return units.min().reshape(self.raw_shape(units.shape))
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        return _independent(loc, self.scale(raw, floor), event)
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
         if value.numel() != 1:
             raise ShapeError(f"the variance of Isotropic must be one number; got shape {tuple(value.shape)}")
-        return self.unscale(value.reshape(self.raw_shape(event)).sqrt())
+        return raw_scale(value.reshape(self.raw_shape(event)).sqrt(), floor)
 
 
 class Diagonal(Covariance):
     """Σ = diag(σ²).
 
-    >>> Diagonal(min_scale=0.5).distribution(torch.zeros(2), torch.full((2,), -50.0), torch.Size((2,))).stddev
+    >>> floor = torch.full((2,), 0.5)
+    >>> Diagonal().distribution(torch.zeros(2), torch.full((2,), -50.0), torch.Size((2,)), floor).stddev
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float = 1e-3, prior: Gamma | None = None):
-        self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
+    def __init__(self, source: Any = None, *, min_scale: float | None = None, prior: Gamma | None = None):
+        self.source, self.min_scale = source, least_scale(min_scale)
         self._take(prior)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return event
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
-        return _independent(loc, self.scale(raw), event)
+    def floor_shape(self, event: torch.Size) -> torch.Size:
+        return event
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
-        return self.unscale(value.sqrt())
+    def unit(self, units: torch.Tensor) -> torch.Tensor:
+        return units
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        return _independent(loc, self.scale(raw, floor), event)
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+        return raw_scale(value.sqrt(), floor)
 
 
 def shaped(law: Any, event: torch.Size) -> Any:
@@ -149,14 +176,14 @@ class LowRank(Covariance):
 
     Scaled by σ, the low-rank part shrinks with the variances: a guide that sharpens keeps its correlations.
 
-    >>> law = LowRank(1, min_scale=0.0).distribution(torch.zeros(3), torch.ones(3, 2), torch.Size((3,)))
+    >>> law = LowRank(1).distribution(torch.zeros(3), torch.ones(3, 2), torch.Size((3,)), torch.zeros(3))
     >>> float(law.covariance_matrix[0, 1] / law.covariance_matrix[0, 0])
     0.5
     """
 
-    def __init__(self, rank: int, source: Any = None, *, min_scale: float = 1e-3):
+    def __init__(self, rank: int, source: Any = None, *, min_scale: float | None = None):
         self.rank, self.source = whole("rank of LowRank", rank), source
-        self.min_scale = number("min_scale", min_scale, least=0.0)
+        self.min_scale = least_scale(min_scale)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         # Of each entry its scale and its row of V.
@@ -166,17 +193,22 @@ class LowRank(Covariance):
         # W = 0 is a saddle that no gradient leaves, so W starts at small random numbers.
         return torch.cat([torch.full((*event, 1), _UNIT), 0.1 * torch.randn(*event, self.rank)], -1)
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        return raw.flatten(raw.dim() - len(event) - 1, -2)[..., 0]
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
-        scale = self.scale(raw[..., 0])
+        scale = self.scale(raw[..., 0], floor)
         factor = scale.unsqueeze(-1) * raw[..., 1:]
         return shaped(
             dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
         )
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
         raise DeclarationError("LowRank takes no Fixed or initial value: use Full with the matrix")
 
     def __repr__(self) -> str:
@@ -189,17 +221,20 @@ class Full(Covariance):
     Scaled by s, the entries below the diagonal shrink with the variances: a guide that sharpens keeps its
     correlations, where free entries would have to shrink one by one.
 
-    >>> law = Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,)))
+    >>> law = Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,)), torch.zeros(2))
     >>> float(law.scale_tril[1, 0] / law.scale_tril[1, 1])
     3.0
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float = 1e-3):
-        self.source, self.min_scale = source, number("min_scale", min_scale, least=0.0)
+    def __init__(self, source: Any = None, *, min_scale: float | None = None):
+        self.source, self.min_scale = source, least_scale(min_scale)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         dim = prod(event)
         return torch.Size((dim, dim) if self.drawn else (dim * (dim + 1) // 2,))
+
+    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        return raw[..., : prod(event)]
 
     def start(self, event: torch.Size) -> torch.Tensor:
         dim = prod(event)
@@ -207,7 +242,9 @@ class Full(Covariance):
             return torch.eye(dim)
         return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
 
-    def distribution(self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size) -> Any:
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         if self.drawn:
@@ -215,20 +252,20 @@ class Full(Covariance):
         row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
         unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
         unit[..., row, column] = raw[..., dim:]
-        tril = self.scale(raw[..., :dim]).unsqueeze(-1) * unit
+        tril = self.scale(raw[..., :dim], floor).unsqueeze(-1) * unit
         return shaped(dist.MultivariateNormal(flat, scale_tril=tril, validate_args=False), event)
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
         dim = prod(event)
         if value.shape != (dim, dim):
             raise ShapeError(f"covariance must have shape ({dim}, {dim}); got {tuple(value.shape)}")
         tril, failed = torch.linalg.cholesky_ex(value)
         if bool(failed) or not torch.allclose(value, value.mT):
             raise DeclarationError("covariance must be a symmetric positive definite matrix")
-        return self.tril_to_raw(tril)
+        return self.tril_to_raw(tril, floor)
 
-    def tril_to_raw(self, tril: torch.Tensor) -> torch.Tensor:
+    def tril_to_raw(self, tril: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
         """The raw numbers of a Cholesky factor L (D, D), which has twice the digits of Σ."""
         row, column = torch.tril_indices(len(tril), len(tril), -1)
         unit = tril / tril.diagonal().unsqueeze(-1)
-        return torch.cat([self.unscale(tril.diagonal()), unit[row, column]])
+        return torch.cat([raw_scale(tril.diagonal(), floor), unit[row, column]])

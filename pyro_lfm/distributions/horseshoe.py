@@ -18,7 +18,7 @@ class Horseshoe:
     """The horseshoe: w_dk ~ N(0, (τ λ_dk)²), λ_dk ~ HalfCauchy(1), τ ~ HalfCauchy(scale), for ``Linear(prior=...)``.
 
     Most weights are drawn towards zero, and a few are left as they are: loadings that can be read. ``scale`` is that of the
-    weights which are not, in units of the data per unit of the factor.
+    weights which are not, in units of the data per unit of the factor; by default it is the spread of each column.
 
     Source: Carvalho, Polson and Scott (2010), "The horseshoe estimator for sparse signals".
 
@@ -27,17 +27,20 @@ class Horseshoe:
             [3., 4.]])
     """
 
-    scale: float = 1.0
+    scale: float | None = None
+    relative = True
 
     def __post_init__(self) -> None:
-        number("scale of Horseshoe", self.scale, least=0.0, above=True)
+        if self.scale is not None:
+            number("scale of Horseshoe", self.scale, least=0.0, above=True)
 
-    def shrinkage(self, like: Tensor) -> Any:
-        return HalfCauchy(torch.full_like(like, self.scale)).to_event(1)
+    def shrinkage(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+        return HalfCauchy(torch.full_like(like, 1.0 if self.scale is None else self.scale)).to_event(1)
 
-    def local(self, like: Tensor) -> Any:
+    def local(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
         return HalfCauchy(torch.ones_like(like)).to_event(2)
 
-    def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor) -> Any:
+    def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0) -> Any:
         scale = shrinkage.unsqueeze(-2) * local
+        scale = scale * unit if self.scale is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)

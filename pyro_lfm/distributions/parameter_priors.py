@@ -4,7 +4,9 @@ A parameter with a prior is no longer a θ: it is a latent of the model, shared 
 ``Linear(prior=ARD())`` in a factor ``x`` gives the model the latents ``x.relevance``, ``x.weight`` and ``x.bias``.
 
 Each says in ``law(like, ...)`` what the law of a parameter of the shape of ``like`` is; parameters that it depends on
-follow, and may have draws to the left.
+follow, and may have draws to the left. Numbers that the user gives are in the units of the data. A hyperparameter left at
+None has its default in units of each column's spread in the data that are fitted: such priors have ``relative`` and take
+``unit=``, which broadcasts to the parameter.
 """
 
 from __future__ import annotations
@@ -13,17 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from pyro_lfm.distributions import gamma
-from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError, ShapeError
 
 
-def _like(prior: Any, name: str, like: Tensor) -> Tensor:
+def like_parameter(prior: Any, name: str, like: Tensor) -> Tensor:
     """A hyperparameter in the shape, type and place of a parameter."""
     value = torch.as_tensor(getattr(prior, name), dtype=like.dtype, device=like.device)
     try:
@@ -34,8 +34,17 @@ def _like(prior: Any, name: str, like: Tensor) -> Tensor:
         ) from None
 
 
-def _positive(prior: Any, *names: str) -> None:
+def or_default(prior: Any, name: str, like: Tensor, default: Tensor | float) -> Tensor:
+    """A hyperparameter, or where it is left at None its default, in the shape, type and place of a parameter."""
+    if getattr(prior, name) is not None:
+        return like_parameter(prior, name, like)
+    return torch.as_tensor(default, dtype=like.dtype, device=like.device).expand(like.shape)
+
+
+def check_positive(prior: Any, *names: str) -> None:
     for name in names:
+        if getattr(prior, name) is None:
+            continue
         value = torch.as_tensor(getattr(prior, name), dtype=torch.float64)
         if not bool((value > 0).all() and value.isfinite().all()):
             raise DeclarationError(
@@ -57,9 +66,11 @@ class Drawn(torch.nn.Module):
         reads: names of the parameters that its prior depends on.
         to_raw: from the natural value to what the factor computes with.
         used: whether the factor computes with it, or only other priors read it.
+        of_rows: whether its rows, and not its last entries, belong to the entries of the variable: as those of W.
     """
 
     value: Tensor
+    unit: Tensor
 
     def __init__(
         self,
@@ -69,10 +80,27 @@ class Drawn(torch.nn.Module):
         reads: tuple[str, ...] = (),
         to_raw: Callable[[Tensor], Tensor] = _same,
         used: bool = True,
+        of_rows: bool = False,
     ):
         super().__init__()
         self.name, self.law, self.reads, self.to_raw, self.used = name, law, reads, to_raw, used
+        self.of_rows = of_rows
         self.register_buffer("value", value.detach().clone())
+        self.register_buffer("unit", torch.ones((), dtype=value.dtype))
+
+    def measure(self, unit: Tensor) -> None:
+        """Takes the units of the entries of the data that it is about."""
+        unit = unit.to(self.unit)
+        if self.of_rows:
+            unit = unit.flatten().unsqueeze(-1)
+        elif self.value.dim() < unit.dim():
+            unit = unit.flatten()
+        self.unit = unit
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if prefix + "unit" in state_dict:
+            self.unit = torch.empty_like(state_dict[prefix + "unit"]).to(self.unit)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
     def declared(self) -> Any:
@@ -81,7 +109,10 @@ class Drawn(torch.nn.Module):
 
     def prior(self, values: dict[str, Tensor]) -> Any:
         """The prior, given the parameters that it reads, by name."""
-        return self.law(self.value, *(values[name] for name in self.reads))
+        read = (values[name] for name in self.reads)
+        if getattr(getattr(self.law, "__self__", None), "relative", False):
+            return self.law(self.value, *read, unit=self.unit)
+        return self.law(self.value, *read)
 
     def forward(self, context: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         return self.to_raw(self.value)
@@ -110,26 +141,36 @@ class Stochastic:
 class Normal:
     """w ~ N(mean, scale²), each entry for itself: for the weights or the bias of a ``Linear``.
 
+    Args:
+        mean, scale: in the units of the data (a weight: per unit of the factor). By default the scale is ``spread``
+            times the spread of each column.
+
     >>> Normal(scale=2.0).law(torch.zeros(4, 3)).event_shape
     torch.Size([4, 3])
     """
 
     mean: Any = 0.0
-    scale: Any = 1.0
+    scale: Any = None
+    spread: float = 1.0
+    relative = True
 
     def __post_init__(self) -> None:
-        _positive(self, "scale")
+        check_positive(self, "scale", "spread")
 
-    def law(self, like: Tensor) -> Any:
-        return dist.Normal(_like(self, "mean", like), _like(self, "scale", like)).to_event(like.dim())
+    def law(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+        scale = or_default(self, "scale", like, self.spread * unit)
+        return dist.Normal(like_parameter(self, "mean", like), scale).to_event(like.dim())
 
 
 @dataclass(frozen=True)
 class ARD:
     """Automatic relevance determination: w_dk ~ N(0, 1 / α_k), α_k ~ Gamma(shape, rate), for ``Linear(prior=...)``.
 
-    A factor k that explains nothing has its α_k grow until its weights vanish. The defaults are broad for data
-    whose columns have a scale near one.
+    A factor k that explains nothing has its α_k grow until its weights vanish.
+
+    Args:
+        shape, rate: of α. Where the rate is left at None it is 1e-3 and weights are in units of each column's spread:
+            w_dk ~ N(0, spread_d² / α_k), a broad prior whatever the units of the data.
 
     Source: Bishop (1999), "Bayesian PCA".
 
@@ -138,16 +179,18 @@ class ARD:
     """
 
     shape: float = 1e-3
-    rate: float = 1e-3
+    rate: float | None = None
+    relative = True
 
     def __post_init__(self) -> None:
-        _positive(self, "shape", "rate")
+        check_positive(self, "shape", "rate")
 
-    def relevance(self, like: Tensor) -> Any:
+    def relevance(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
         return Gamma(self.shape, self.rate).law(like)
 
-    def weight(self, like: Tensor, relevance: Tensor) -> Any:
+    def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> Any:
         scale = relevance.rsqrt().unsqueeze(-2).expand(*relevance.shape[:-1], *like.shape)
+        scale = scale * unit if self.rate is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)
 
 
@@ -157,18 +200,24 @@ class Gamma:
 
     The precision is τ = 1 / σ², in inverse squared units of the data, one for all entries or one for each.
 
+    Args:
+        shape: without unit. rate: in squared units of the data, by default 1e-3 spread², so that the prior is broad
+            whatever the units of the data.
+
     >>> Gamma(2.0, 4.0).law(torch.ones(3)).mean
     tensor([0.5000, 0.5000, 0.5000])
     """
 
     shape: Any = 1e-3
-    rate: Any = 1e-3
+    rate: Any = None
+    relative = True
 
     def __post_init__(self) -> None:
-        _positive(self, "shape", "rate")
+        check_positive(self, "shape", "rate")
 
-    def law(self, like: Tensor) -> Any:
-        return gamma.Gamma(_like(self, "shape", like), _like(self, "rate", like)).to_event(like.dim())
+    def law(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+        rate = or_default(self, "rate", like, 1e-3 * unit**2)
+        return gamma.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -183,10 +232,11 @@ class Beta:
     zeros: Any = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "ones", "zeros")
+        check_positive(self, "ones", "zeros")
 
     def law(self, like: Tensor) -> Any:
-        return gamma.Beta(_like(self, "ones", like), _like(self, "zeros", like)).to_event(like.dim())
+        ones, zeros = like_parameter(self, "ones", like), like_parameter(self, "zeros", like)
+        return gamma.Beta(ones, zeros).to_event(like.dim())
 
 
 @dataclass(frozen=True)
@@ -202,101 +252,7 @@ class Dirichlet:
     concentration: Any = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "concentration")
+        check_positive(self, "concentration")
 
     def law(self, like: Tensor) -> Any:
-        return gamma.Dirichlet(_like(self, "concentration", like))
-
-
-@dataclass(frozen=True)
-class NormalGamma:
-    """λ_d ~ Gamma(shape, rate), μ_d | λ_d ~ N(mean, 1 / (count λ_d)): of a Gaussian with ``Diagonal`` covariance.
-
-    Args:
-        mean: m, in the units of the data, a number or one per entry.
-        count: how many rows the prior mean is worth.
-        shape, rate: of the precisions λ = 1 / σ².
-
-    Source: Bishop (2006), section 2.3.6.
-
-    >>> NormalGamma(count=4.0).location(torch.zeros(2), torch.tensor([1.0, 0.25])).variance
-    tensor([0.2500, 1.0000])
-    """
-
-    mean: Any = 0.0
-    count: float = 1.0
-    shape: Any = 1.0
-    rate: Any = 1.0
-
-    def __post_init__(self) -> None:
-        _positive(self, "count", "shape", "rate")
-
-    def precision(self, like: Tensor) -> Any:
-        return Gamma(self.shape, self.rate).law(like)
-
-    def location(self, like: Tensor, precision: Tensor) -> Any:
-        scale = (self.count * precision).rsqrt()
-        return dist.Normal(_like(self, "mean", like).expand(scale.shape), scale).to_event(like.dim())
-
-
-def _positive_definite(value: Tensor) -> bool:
-    # By NumPy: to a compiled step it would be one of the values that it may not look at, but it is declared.
-    return bool(np.linalg.eigvalsh(value.detach().cpu().numpy())[0] > 0)
-
-
-@dataclass(frozen=True)
-class NormalWishart:
-    """Λ ~ Wishart(ν), E[Λ]⁻¹ = covariance, μ | Λ ~ N(mean, (count Λ)⁻¹): of a Gaussian with ``Full`` covariance.
-
-    Args:
-        mean: m, in the units of the data, a number or (D,).
-        count: how many rows the prior mean is worth.
-        degrees: ν > D − 1, how many rows the prior covariance is worth; D + 2 by default.
-        covariance: a variance for all entries, variances (D,), or a matrix (D, D).
-
-    Source: Bishop (2006), section 2.3.6.
-
-    >>> NormalWishart(covariance=2.0).precision(torch.eye(3)).mean.diagonal()
-    tensor([0.5000, 0.5000, 0.5000])
-    """
-
-    mean: Any = 0.0
-    count: float = 1.0
-    degrees: float | None = None
-    covariance: Any = 1.0
-
-    def __post_init__(self) -> None:
-        _positive(self, "count")
-
-    def degrees_for(self, dim: int) -> float:
-        degrees = dim + 2.0 if self.degrees is None else float(self.degrees)
-        if not degrees > dim - 1:
-            raise DeclarationError(
-                f"degrees of NormalWishart must be above D − 1 = {dim - 1}; got {self.degrees!r}"
-            )
-        return degrees
-
-    def matrix(self, like: Tensor) -> Tensor:
-        """E[Λ]⁻¹, (D, D), for a ``like`` (..., D, D)."""
-        dim = like.shape[-1]
-        value = torch.as_tensor(self.covariance, dtype=like.dtype, device=like.device)
-        if value.dim() < 2:
-            value = torch.diag(_like(self, "covariance", like[..., 0].reshape(-1, dim)[0]))
-        if value.shape != (dim, dim) or not _positive_definite(value):
-            raise DeclarationError(
-                f"covariance of NormalWishart must be a positive definite ({dim}, {dim}) matrix, its diagonal or a "
-                f"variance; got {self.covariance!r}"
-            )
-        return value
-
-    def precision(self, like: Tensor) -> Any:
-        degrees = self.degrees_for(like.shape[-1])
-        # torch names a Wishart by its scale matrix V, E[Λ] = ν V.
-        precision = torch.linalg.inv(self.matrix(like)) / degrees
-        law = Wishart(like.new_tensor(degrees), covariance_matrix=precision, validate_args=False)
-        return law.expand(like.shape[:-2]).to_event(like.dim() - 2)
-
-    def location(self, like: Tensor, precision: Tensor) -> Any:
-        mean = _like(self, "mean", like)
-        law = dist.MultivariateNormal(mean, precision_matrix=self.count * precision, validate_args=False)
-        return law.to_event(like.dim() - 1)
+        return gamma.Dirichlet(like_parameter(self, "concentration", like))

@@ -88,7 +88,7 @@ class Linear:
     Args:
         weight, bias: W and b, learned by default. The bias may be a prior, ``Normal``.
         prior: of W, ``ARD``, ``Horseshoe`` or ``Normal``: W is then drawn by the model, and so is b, by default
-            from N(0, 1000).
+            from N(0, 1000 spread²).
 
     >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
     tensor([[2., 2., 2.]])
@@ -127,15 +127,15 @@ class Linear:
         weight, bias = self._part("weight", self.weight, start), self.bias
         if isinstance(self.prior, ARD):
             before = [Drawn("relevance", torch.ones(in_size), self.prior.relevance, used=False)]
-            weight = Drawn("weight", start, self.prior.weight, ("relevance",))
+            weight = Drawn("weight", start, self.prior.weight, ("relevance",), of_rows=True)
         elif isinstance(self.prior, Horseshoe):
             before = [
                 Drawn("shrinkage", torch.ones(1), self.prior.shrinkage, used=False),
                 Drawn("local", torch.ones_like(start), self.prior.local, used=False),
             ]
-            weight = Drawn("weight", start, self.prior.weight, ("shrinkage", "local"))
+            weight = Drawn("weight", start, self.prior.weight, ("shrinkage", "local"), of_rows=True)
         elif self.prior is not None:
-            weight = Drawn("weight", start, self.prior.law)
+            weight = Drawn("weight", start, self.prior.law, of_rows=True)
         if bias is None and self.prior is not None:
             bias = BROAD
         return Affine(weight, self._part("bias", bias, torch.zeros(out_size)), before)
@@ -147,7 +147,7 @@ class Linear:
 
 
 # The prior of a bias where only the weights are given one.
-BROAD = Normal(0.0, 1000**0.5)
+BROAD = Normal(spread=1000**0.5)
 KINDS: dict[type, str] = {Learned: "learned", Fixed: "fixed", PerRow: "one per row"}
 
 

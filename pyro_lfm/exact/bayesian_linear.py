@@ -17,6 +17,9 @@ from pyro_lfm.exact.latents import Lines, Moments, expect, infer
 from pyro_lfm.exact.linear_gaussian import LinearGaussian, Posterior, check_rows
 from pyro_lfm.exact.rows import Piece, Rows
 
+# A factor whose energy is no more is nothing; a gain of so many nats more than a prior can outweigh needs no trial.
+_NOTHING, _SURE = 1e-8, 50.0
+
 
 class GammaLaw(NamedTuple):
     """Gamma distributions with density ∝ x^(shape − 1) e^(−rate·x); shape and rate: (...)."""
@@ -39,27 +42,34 @@ class GammaLaw(NamedTuple):
         return (kl + self.shape * (prior.rate / self.rate - 1)).sum()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearPrior:
     """Priors of the parameters of x = W z + b + ε, ε ~ N(0, diag(1/τ)), z ~ N(0, I).
 
-    w_dk ~ N(0, 1/α_k), α_k ~ Gamma(relevance), b_d ~ N(bias_mean, 1/bias_precision), τ ~ Gamma(noise). Gammas are
-    (shape, rate). The defaults are broad for data whose columns have a scale near one.
+    w_dk ~ N(0, scale_d² / α_k), α_k ~ Gamma(relevance), b_d ~ N(bias_mean, 1/bias_precision), τ ~ Gamma(noise). Gammas are
+    (shape, rate). The defaults are broad for data whose columns have a scale near one. What belongs to a column, all but
+    relevance and shapes, is one number or (D,).
     """
 
     relevance: tuple[float, float] = (1e-3, 1e-3)
-    noise: tuple[float, float] = (1e-3, 1e-3)
-    bias_mean: float = 0.0
-    bias_precision: float = 1e-3
+    noise: tuple[float, float | Tensor] = (1e-3, 1e-3)
+    bias_mean: float | Tensor = 0.0
+    bias_precision: float | Tensor = 1e-3
+    scale: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("relevance", min(self.relevance)),
-            ("noise", min(self.noise)),
-            ("bias_precision", self.bias_precision),
-        ):
-            if not value > 0:
-                raise DeclarationError(f"{name} must be > 0; got {getattr(self, name)}")
+        for name in ("relevance", "noise", "bias_precision", "scale"):
+            value = getattr(self, name)
+            parts = value if isinstance(value, tuple) else (value,)
+            if not all(bool((torch.as_tensor(part) > 0).all()) for part in parts):
+                raise DeclarationError(f"{name} must be > 0; got {value}")
+
+    def precision(self, relevance: Tensor) -> Tensor:
+        """Of (W, b) given α, (D or 1, K + 1)."""
+        scale, bias = (torch.as_tensor(v, dtype=torch.float64) for v in (self.scale, self.bias_precision))
+        weight, bias = relevance / scale.square().reshape(-1, 1), bias.reshape(-1, 1)
+        columns = max(len(weight), len(bias))
+        return torch.cat([weight.expand(columns, -1), bias.expand(columns, -1)], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +77,15 @@ class BayesianLinear:
     """The posterior q(W, b) q(α) q(τ), with q(W, b) = ∏_d N((w_d, b_d); line_d, covariance_d).
 
     line: (D, K + 1), mean of (W, b). covariance: (D or 1, K + 1, K + 1); one matrix if all columns share it.
-    relevance: q(α), K Gammas. noise: q(τ), one Gamma (isotropic, shape ()) or D of them. prior: what was assumed.
+    relevance: q(α), K Gammas. noise: q(τ), one Gamma (isotropic, shape ()) or D of them. needed: (), how many factors the
+    data ask for, see ``needed_factors``; K until that is known. prior: what was assumed.
     """
 
     line: Tensor
     covariance: Tensor
     relevance: GammaLaw
     noise: GammaLaw
+    needed: Tensor
     prior: LinearPrior
 
     def expected(self) -> LinearGaussian:
@@ -90,10 +102,27 @@ class BayesianLinear:
         """Σ_d E[τ_d] E[w_dk]² of each factor, (K,): its variance in units of the noise, summed over columns."""
         return (self.noise.mean.expand(len(self.line)).unsqueeze(1) * self.line[:, :-1].square()).sum(0)
 
-    def rank(self, threshold: float = 1e-2) -> int:
-        """How many factors have an energy above ``threshold`` times the largest; relevance has switched off the rest."""
-        energy = self.energy()
-        return int((energy > threshold * energy.max()).sum()) if bool(energy.max() > 0) else 0
+    def rank(self) -> int:
+        """How many factors the data ask for: a model with one fewer has a lower bound. See ``needed_factors``."""
+        return int(self.needed)
+
+    def without(self, factors: Tensor) -> BayesianLinear:
+        """The same with some factors, a mask (K,), switched off: their weights have mean zero and no covariance with others."""
+        off = torch.cat([factors, torch.zeros(1, dtype=torch.bool)])
+        line = self.line.masked_fill(off, 0.0)
+        apart = (off.unsqueeze(1) | off) & ~torch.eye(len(off), dtype=torch.bool)
+        covariance = self.covariance.masked_fill(apart, 0.0)
+        return replace(
+            self, line=line, covariance=covariance, relevance=_relevance(line, covariance, self.prior)
+        )
+
+    def of(self, factors: Tensor) -> BayesianLinear:
+        """The model that has only some of the factors, a mask (K,)."""
+        kept = torch.cat([factors, torch.ones(1, dtype=torch.bool)])
+        line, covariance = self.line[:, kept], self.covariance[:, kept][:, :, kept]
+        relevance = GammaLaw(self.relevance.shape[factors], self.relevance.rate[factors])
+        needed = factors.sum().double()
+        return replace(self, line=line, covariance=covariance, relevance=relevance, needed=needed)
 
     def lines(self) -> Lines:
         """The expectations that the E step needs."""
@@ -116,6 +145,7 @@ def variational_bayes(
     iterations: int = 2000,
     tolerance: float = 1e-9,
     rotate: bool = True,
+    prune: bool = True,
 ) -> tuple[BayesianLinear, History]:
     """Bayesian factor analysis or PCA by coordinate ascent in q(Z) q(W, b) q(α) q(τ) (Bishop, 1999).
 
@@ -127,6 +157,9 @@ def variational_bayes(
     q(Z) and q(W) change only slowly along rotations of the factors. With ``rotate`` each iteration also tries the
     rotation and shift of the factors that make E[Σ z zᵀ]/N = I and E[WᵀW] diagonal, which is the best one under a
     flat prior on α (Luttinen and Ilin, 2010), and keeps it if the bound gains.
+
+    Ascent is local, and may leave a factor that the bound is better without. With ``prune`` such factors are switched off
+    in the end (``pruned``).
 
     Args:
         rows: the data; the prior is in their units, so standardise the columns or choose it.
@@ -159,18 +192,92 @@ def variational_bayes(
         raise DeclarationError("the prior of z must be standard in variational Bayes; W takes up its scale")
     pieces = None if rows.has_missing else list(rows.pieces())
     problem = _Problem(lambda: rows.pieces() if pieces is None else pieces, prior.bias_mean - rows.mean)
-    state, history = climb(
-        problem,
-        _start(rows, start, prior),
-        _Rotation() if rotate else None,
-        rows=rows.count,
-        iterations=iterations,
-        tolerance=tolerance,
-        likelihood=False,
-    )
+
+    def ascend(state: BayesianLinear) -> tuple[BayesianLinear, History]:
+        return climb(
+            problem,
+            state,
+            _Rotation() if rotate else None,
+            rows=rows.count,
+            iterations=iterations,
+            tolerance=tolerance,
+            likelihood=False,
+        )
+
+    state, history = ascend(_start(rows, start, prior))
+    if prune:
+        state, history = pruned(state, history, ascend, rows.count, tolerance)
+        state = replace(state, needed=needed_factors(state, ascend, rows.count, tolerance))
     line = state.line.clone()
     line[:, -1] += rows.mean
     return replace(state, line=line), history
+
+
+Ascend = Callable[[BayesianLinear], tuple[BayesianLinear, History]]
+
+
+def pruned(
+    state: BayesianLinear, history: History, ascend: Ascend, rows: int, tolerance: float
+) -> tuple[BayesianLinear, History]:
+    """Switches off the factors that the bound is at least as high without: first what is nothing, then one by one, weakest
+    first. The bound is compared after an ascent without the factor; one that is kept is recorded as one iteration.
+
+    Args:
+        state, history: where an ascent ended. ascend: one from another state. rows: N. tolerance: nats per row.
+    """
+    energy = state.energy()
+    faint = energy <= _NOTHING
+    if bool(faint.any()):
+        state, history = _attempt(state, history, faint, faint, ascend, tolerance)
+    doubtful = _doubtful(state, rows) & ~faint
+    off = faint
+    for factor in energy.argsort()[doubtful[energy.argsort()]]:
+        one = torch.zeros_like(faint)
+        one[factor] = True
+        after, longer = _attempt(state, history, one, off | one, ascend, tolerance)
+        if after is not state:
+            state, history, off = after, longer, off | one
+    return state, history
+
+
+def needed_factors(state: BayesianLinear, ascend: Ascend, rows: int, tolerance: float) -> Tensor:
+    """How many factors the data ask for, (): as long as the model without the weakest has a bound as high, it is left out.
+
+    A factor that is switched off still costs the bound what its prior and posterior differ by, so that this asks more of
+    a factor than ``pruned`` does.
+    """
+    state = state.of(state.energy() > _NOTHING)
+    state, history = ascend(state)
+    while len(energy := state.energy()):
+        weakest = energy == energy.min()
+        if not bool(_doubtful(state, rows)[weakest].any()):
+            break
+        after, climbed = ascend(state.of(~weakest))
+        if climbed.steps[-1].bound < history.steps[-1].bound - tolerance:
+            break
+        state, history = after, climbed
+    return state.energy().new_tensor(float(len(state.energy())))
+
+
+def _doubtful(state: BayesianLinear, rows: int) -> Tensor:
+    """Whether a factor, (K,), explains so little that its prior may outweigh it: the others need no trial."""
+    energy = state.energy()
+    gain = 0.5 * rows * (energy - energy.log1p())
+    return gain < len(state.line) * log(rows + 1.0) + _SURE
+
+
+def _attempt(
+    state: BayesianLinear, history: History, less: Tensor, off: Tensor, ascend: Ascend, tolerance: float
+) -> tuple[BayesianLinear, History]:
+    """Without the factors ``less``, and with nothing left of all that are ``off``, if the bound is no lower for it."""
+    after, climbed = ascend(state.without(less))
+    last, best = climbed.steps[-1], history.steps[-1]
+    if last.bound < best.bound - tolerance:
+        return state, history
+    step = last._replace(iteration=best.iteration + 1, bound=max(last.bound, best.bound))
+    return after.without(off), replace(
+        history, steps=(*history.steps, step._replace(step="M"), step), converged=climbed.converged
+    )
 
 
 def _start(rows: Rows, start: LinearGaussian, prior: LinearPrior) -> BayesianLinear:
@@ -180,13 +287,15 @@ def _start(rows: Rows, start: LinearGaussian, prior: LinearPrior) -> BayesianLin
     covariance = torch.diag_embed((start.noise / rows.count).reshape(-1, 1).expand(-1, line.shape[1]))
     shape = prior.noise[0] + 0.5 * (rows.observed if start.noise.dim() else rows.observed.sum())
     noise = GammaLaw(shape, shape * start.noise)
-    return BayesianLinear(line, covariance, _relevance(line, covariance, prior), noise, prior)
+    needed = torch.tensor(float(line.shape[1] - 1), dtype=torch.float64)
+    return BayesianLinear(line, covariance, _relevance(line, covariance, prior), noise, needed, prior)
 
 
 def _relevance(line: Tensor, covariance: Tensor, prior: LinearPrior) -> GammaLaw:
     """The best q(α) for q(W): Gamma(a + D/2, b + ½ E[Σ_d w_dk²])."""
     dim = len(line)
-    square = line.square().sum(0) + covariance.diagonal(dim1=1, dim2=2).expand(dim, -1).sum(0)
+    square = line.square() + covariance.diagonal(dim1=1, dim2=2)
+    square = (square / torch.as_tensor(prior.scale, dtype=torch.float64).square().reshape(-1, 1)).sum(0)
     shape = torch.full_like(square[:-1], prior.relevance[0] + 0.5 * dim)
     return GammaLaw(shape, prior.relevance[1] + 0.5 * square[:-1])
 
@@ -218,16 +327,19 @@ class _Problem:
         moments, prior = found.moments, q.prior
         away = q.line.clone()
         away[:, -1] -= self.center
-        scale = torch.cat([q.relevance.mean, torch.tensor([prior.bias_precision], dtype=torch.float64)])
+        scale = prior.precision(q.relevance.mean)
         tau = q.noise.mean.reshape(-1, 1)
-        tril = torch.linalg.cholesky(torch.diag(scale) + tau.unsqueeze(2) * moments.latent)
+        tril = torch.linalg.cholesky(torch.diag_embed(scale) + tau.unsqueeze(2) * moments.latent)
         covariance = torch.cholesky_inverse(tril)
         step = covariance @ (tau * moments.cross - away * scale).unsqueeze(2)
         line = q.line + step.squeeze(2)
         error = moments.residual(line) + (moments.latent * covariance).sum((1, 2))
         isotropic = q.noise.shape.dim() == 0
-        noise = GammaLaw(q.noise.shape, prior.noise[1] + 0.5 * (error.sum() if isotropic else error))
-        return BayesianLinear(line, covariance, _relevance(line, covariance, prior), noise, prior)
+        rate = torch.as_tensor(prior.noise[1], dtype=torch.float64)
+        noise = GammaLaw(q.noise.shape, rate + 0.5 * (error.sum() if isotropic else error))
+        return replace(
+            q, line=line, covariance=covariance, relevance=_relevance(line, covariance, prior), noise=noise
+        )
 
 
 class _Rotation:
@@ -241,7 +353,10 @@ class _Rotation:
         change = torch.eye(width, dtype=torch.float64)
         change[:-1, :-1], change[-1, :-1] = root.mT, mean
         line, covariance = _move(plain, change)
-        energy = line.mT @ line + covariance.expand(len(line), -1, -1).sum(0)
+        inverse = torch.as_tensor(plain.prior.scale, dtype=torch.float64).square().reshape(-1, 1).reciprocal()
+        inverse = inverse.expand(len(line), 1)
+        energy = line.mT @ (inverse * line)
+        energy = energy + (inverse.unsqueeze(2) * covariance.expand(len(line), -1, -1)).sum(0)
         change = torch.eye(width, dtype=torch.float64)
         change[:-1, :-1] = torch.linalg.eigh(energy[:-1, :-1]).eigenvectors.flip(1).mT
         line, covariance = _move(replace(plain, line=line, covariance=covariance), change)
@@ -249,8 +364,11 @@ class _Rotation:
             plain, line=line, covariance=covariance, relevance=_relevance(line, covariance, plain.prior)
         )
 
-    def forget(self) -> None:
+    def accepted(self) -> None:
         """A rotation does not depend on earlier ones."""
+
+    def refused(self) -> None:
+        """Nor does it here."""
 
 
 def _move(q: BayesianLinear, change: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,10 +382,13 @@ def _divergence(q: BayesianLinear, center: Tensor) -> float:
     prior = q.prior
     away = q.line.clone()
     away[:, -1] -= center
-    precision = torch.cat([q.relevance.mean, torch.tensor([prior.bias_precision], dtype=torch.float64)])
-    square = (q.covariance.diagonal(dim1=1, dim2=2) + away.square()).sum(0)
+    precision = prior.precision(q.relevance.mean)
+    square = q.covariance.diagonal(dim1=1, dim2=2) + away.square()
     log_det = torch.linalg.slogdet(q.covariance).logabsdet.expand(dim).sum()
-    mean_log = q.relevance.mean_log.sum() + log(prior.bias_precision)
-    lines = 0.5 * ((precision * square).sum() - dim * width - dim * mean_log - log_det)
-    laws = [GammaLaw(*torch.tensor(law, dtype=torch.float64)) for law in (prior.relevance, prior.noise)]
+    mean_log = prior.precision(q.relevance.mean_log.exp()).log().expand(dim, -1).sum()
+    lines = 0.5 * ((precision * square).sum() - dim * width - mean_log - log_det)
+    laws = [
+        GammaLaw(*(torch.as_tensor(value, dtype=torch.float64) for value in law))
+        for law in (prior.relevance, prior.noise)
+    ]
     return float(lines + q.relevance.divergence(laws[0]) + q.noise.divergence(laws[1]))

@@ -9,7 +9,7 @@ from pyro_lfm.errors import TrainingError
 from pyro_lfm.exact.history import History, Step
 
 State = TypeVar("State")
-# Three small gains in a row: Anderson acceleration may pause for one or two iterations before it leaps on.
+# Three small gains in a row: the plain M step may stand for one or two iterations before a leap goes on.
 PATIENCE = 3
 
 
@@ -30,7 +30,9 @@ class Leap(Protocol[State]):
 
     def propose(self, state: State, plain: State, found: Any, /) -> State | None: ...
 
-    def forget(self) -> None: ...
+    def accepted(self) -> None: ...
+
+    def refused(self) -> None: ...
 
 
 def climb(
@@ -71,9 +73,9 @@ def climb(
         there = leap.propose(state, plain, found) if leap else None
         after: Any = None if there is None else problem.expect(there)
         accelerated = there is not None and after.bound_at(there) >= guaranteed
+        if leap and there is not None:
+            (leap.accepted if accelerated else leap.refused)()
         if there is None or not accelerated:
-            if leap and there is not None:
-                leap.forget()
             there, after = plain, problem.expect(plain)
         reached = after.bound_at(there)
         record(iteration, "M", found.bound_at(there), reached + after.gap, accelerated)

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.exact.acceleration import Anderson
 from pyro_lfm.exact.climb import Problem, climb
 from pyro_lfm.exact.full_noise import FullNoise
 from pyro_lfm.exact.history import History, Step
 from pyro_lfm.exact.latents import Moments, expect
-from pyro_lfm.exact.linear_gaussian import LinearGaussian, noise_floor
+from pyro_lfm.exact.linear_gaussian import Floor, LinearGaussian, noise_floor
 from pyro_lfm.exact.m_step import free_step
+from pyro_lfm.exact.quasi_newton import QuasiNewton
 from pyro_lfm.exact.rows import Piece, Rows
 
 PARAMETERS = ("weight", "bias", "noise")
+# How many steps of the ascent tell of its curvature; after how many useless guesses in a row they are dropped.
+_MEMORY, _FAILURES = 15, 5
 Watch = Callable[[LinearGaussian, tuple[Step, ...]], bool]
 
 
@@ -28,7 +30,7 @@ def em(
     start: LinearGaussian,
     *,
     fixed: Collection[str] = (),
-    min_scale: float = 1e-3,
+    min_scale: Floor = 1e-3,
     iterations: int = 5000,
     tolerance: float = 1e-11,
     accelerate: bool = True,
@@ -38,7 +40,7 @@ def em(
 
     E step: q(z) = p(z | x_observed), so L = ln p(x). M step: W, b and Ψ maximise E_q[ln p(x_observed, z)] in closed
     form, so ln p(x) = L + KL never falls. Plain EM is slow near the maximum; with ``accelerate`` each M step may go
-    on to the point that Anderson acceleration guesses, if ln p there is at least the bound that the plain M step
+    on to the point that a quasi-Newton step guesses, if ln p there is at least the bound that the plain M step
     guarantees; otherwise the plain M step stands. So the log-likelihood never falls either way.
 
     Rounding: with missing entries ln |I + WᵀΨ⁻¹W| loses the digits of the largest signal to noise ratio, so where the
@@ -47,14 +49,15 @@ def em(
     Complete data are read once by ``Rows`` and an iteration costs O(D²K). With missing entries an iteration reads all
     blocks, O(N D K²), and the marginal likelihood of the observed entries is exact: nothing is imputed.
     The start matters as in any EM: ``principal`` gives the maximum itself for isotropic noise and complete data.
-    EM stalls where a diagonal noise variance tends to zero (a Heywood case): start there from ``factor_analysis``.
+    Plain EM stalls where a diagonal noise variance tends to zero (a Heywood case), the accelerated one does not.
 
     Args:
         rows: the data.
         start: where the parameters start; its prior of z is kept, and its noise decides the structure: isotropic or
             diagonal, or full, which must be fixed.
         fixed: which of "weight", "bias", "noise" keep their value.
-        min_scale: smallest noise standard deviation, > 0, units of x: a likelihood with free noise is unbounded.
+        min_scale: smallest noise standard deviation, > 0, units of x, one number or one per column: a likelihood with
+            free noise is unbounded.
             Fixed noise is not touched. Float64 resolves no noise below 1e-6 of a column's standard deviation: that
             is a floor too (``noise_floor``).
         iterations: the most iterations.
@@ -93,7 +96,7 @@ def maximise(
     rows: Rows,
     start: LinearGaussian,
     fixed: Collection[str],
-    min_scale: float,
+    min_scale: Floor,
     *,
     iterations: int,
     tolerance: float,
@@ -122,7 +125,8 @@ def maximise(
         raise DeclarationError("variational EM serves isotropic and diagonal noise; got full: use em")
     else:
         problem = FullNoise(rows, free)
-    leap = _Anderson(free, rows.variance.sqrt().clamp(min=min_scale), floor) if accelerate else None
+    scale = torch.maximum(rows.variance, floor).sqrt()
+    leap = _Ascent(free, scale, floor, rows.count) if accelerate else None
     model, history = climb(
         problem,
         model,
@@ -150,6 +154,12 @@ class _Found:
     def bound_at(self, model: LinearGaussian) -> float:
         return self.moments.bound(model.lines())
 
+    def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """∂ ln p of all rows in (W, b), (D, K + 1), and in the noise variances, at the model of the E step."""
+        moments, noise = self.moments, model.noise.expand(len(model.bias))
+        of_noise = 0.5 * (moments.square / noise - moments.observed) / noise
+        return moments.cross / noise.unsqueeze(1), of_noise if model.noise.dim() else of_noise.sum()
+
 
 @dataclass(frozen=True)
 class _Problem:
@@ -175,31 +185,62 @@ class _Problem:
         return replace(model, weight=line[:, :-1], bias=line[:, -1], noise=noise)
 
 
-class _Anderson:
-    """Anderson acceleration of the free parameters in units of the columns, noise by its logarithm."""
+class _Ascent:
+    """Quasi-Newton ascent of ln p in the free parameters, in units of the columns.
 
-    def __init__(self, free: Collection[str], scale: Tensor, floor: Tensor):
-        self.free, self.scale, self.floor = free, scale, floor
-        self.guess = Anderson()
+    At the E step's q the gradient of the bound is that of ln p (Fisher's identity). Noise goes by its standard
+    deviation: where a variance tends to zero ln p is smooth and even in that, so that a maximum there is one like any
+    other, which EM only approaches like 1 / iterations (a Heywood case).
+    """
+
+    def __init__(self, free: Collection[str], scale: Tensor, floor: Tensor, rows: int):
+        self.free, self.scale, self.floor, self.rows = free, scale, floor, rows
+        self.failures = 0
+        self.forget()
 
     def propose(self, model: LinearGaussian, plain: LinearGaussian, found: Any) -> LinearGaussian | None:
         if not self.free:
             return None
-        guess = self.guess(self._pack(model), self._pack(plain))
+        point, slope = self._pack(model), self._slope(model, found)
+        guess = self.guess(point, slope / self.rows)
         if guess is None or not bool(guess.isfinite().all()):
             return None
         return self._unpack(guess, plain)
 
+    def accepted(self) -> None:
+        self.failures = 0
+
+    def refused(self) -> None:
+        """What was learned of the curvature holds, unless it fails again and again."""
+        self.failures += 1
+        if self.failures == _FAILURES:
+            self.forget()
+
     def forget(self) -> None:
-        self.guess.forget()
+        self.guess, self.failures = QuasiNewton(_MEMORY), 0
+
+    def _noise_scale(self, noise: Tensor) -> Tensor:
+        """The unit of its standard deviation."""
+        return self.scale if noise.dim() else self.scale.square().mean().sqrt()
 
     def _pack(self, model: LinearGaussian) -> Tensor:
         parts = {
-            "weight": (model.weight / self.scale.unsqueeze(1)).flatten(),
-            "bias": model.bias / self.scale,
-            "noise": model.noise.log().flatten(),
+            "weight": lambda: (model.weight / self.scale.unsqueeze(1)).flatten(),
+            "bias": lambda: model.bias / self.scale,
+            "noise": lambda: (model.noise.sqrt() / self._noise_scale(model.noise)).flatten(),
         }
-        return torch.cat([parts[name] for name in self.free])
+        return torch.cat([parts[name]() for name in self.free])
+
+    def _slope(self, model: LinearGaussian, found: Any) -> Tensor:
+        """∂ ln p of all rows in the same units."""
+        line, noise = found.slope(model)
+        line = line * self.scale.unsqueeze(1)
+        parts = {
+            "weight": lambda: line[:, :-1].flatten(),
+            "bias": lambda: line[:, -1],
+            "noise": lambda: (2 * model.noise.sqrt() * self._noise_scale(model.noise) * noise).flatten(),
+        }
+        return torch.cat([parts[name]() for name in self.free])
 
     def _unpack(self, vector: Tensor, like: LinearGaussian) -> LinearGaussian:
         model = like
@@ -207,7 +248,7 @@ class _Anderson:
             value = getattr(like, name)
             part, vector = vector[: value.numel()].reshape(value.shape), vector[value.numel() :]
             if name == "noise":
-                part = torch.maximum(part.clamp(max=100.0).exp(), self.floor)
+                part = torch.maximum((part * self._noise_scale(value)).square(), self.floor)
             else:
                 part = part * (self.scale.unsqueeze(1) if name == "weight" else self.scale)
             model = replace(model, **{name: part})

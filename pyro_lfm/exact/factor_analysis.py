@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import log, pi
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_lfm.exact.linear_gaussian import LinearGaussian, noise_floor
+from pyro_lfm.exact.linear_gaussian import Floor, LinearGaussian, noise_floor
+from pyro_lfm.exact.race import Reached, Won, race
 from pyro_lfm.exact.rows import Rows
 
 # The likelihood has several maxima. Long Newton steps and short EM steps from the same start often end in different
 # ones; the better is kept.
 WARM_UP = 20
+# Newton steps of a race between starts.
+_ROUNDS = (8, 16, 200)
 
 
 class _Profile(NamedTuple):
@@ -53,17 +58,19 @@ def _profile(factor: Tensor, noise: Tensor, latent_dim: int) -> _Profile:
 
 
 def factor_analysis(
-    rows: Rows, latent_dim: int, *, min_scale: float = 1e-3, iterations: int = 200, tolerance: float = 1e-12
+    rows: Rows, latent_dim: int, *, min_scale: Floor = 1e-3, iterations: int = 200, tolerance: float = 1e-12
 ) -> LinearGaussian:
     """A maximum of the factor analysis likelihood, x = W z + b + ε with ε ~ N(0, diag(ψ)), subject to √ψ ≥ min_scale.
 
     For given ψ the best W is Ψ^½ U₁ (Λ₁ − I)^½, from the K largest eigenvalues of Ψ^-½ C Ψ^-½ = U Λ Uᵀ, so only ψ is
     searched, by Newton steps in ln ψ with the exact Hessian, at most as far as the cost falls. Unlike EM this does not
     stall where a noise variance runs into its floor (a Heywood case). With missing entries C is the covariance of
-    the data filled with the column means: a start for ``em``.
+    the data filled with the column means: a start for ``em``. The likelihood has several maxima: see
+    ``factor_analyses``.
 
     Args:
-        rows: the data. latent_dim: K ≥ 1. min_scale: smallest noise standard deviation, > 0, units of x.
+        rows: the data. latent_dim: K ≥ 1. min_scale: smallest noise standard deviation, > 0, units of x, one
+            number or one per column.
         iterations: the most Newton steps, O(K D³) each: beyond a few hundred columns ``em`` from ``principal``,
             O(K D²) an iteration, is quicker. tolerance: stop when a step gains less, nats per row.
 
@@ -78,47 +85,124 @@ def factor_analysis(
     >>> factor_analysis(Rows.of(x), 1).noise.round(decimals=2)
     tensor([1.1200, 0.9200, 1.0800, 1.0400], dtype=torch.float64)
     """
-    floor = noise_floor(rows, min_scale, "diagonal")
-    factor = rows.factor() / rows.count**0.5
-    scale = torch.maximum(rows.variance, floor).sqrt()
-    lowest = (floor / scale.square()).log()
-    factor = factor / scale
-    start = torch.zeros(rows.dim, dtype=torch.float64)
-    warm = start
-    for _ in range(WARM_UP):
-        warm = torch.maximum(_profile(factor, warm.exp(), latent_dim).em_step(), lowest)
-    found = [_newton(factor, x, lowest, latent_dim, iterations, tolerance) for x in (start, warm)]
-    here, now = min(found, key=lambda pair: float(pair[1].cost))
-    noise = here.exp()
-    weight = torch.zeros(rows.dim, latent_dim, dtype=torch.float64)
-    weight[:, : now.kept] = now.vectors[:, : now.kept] * (now.values[: now.kept] - 1).sqrt()
-    weight = weight * (noise.sqrt() * scale).unsqueeze(1)
-    return LinearGaussian(weight, rows.mean, torch.maximum(noise * scale.square(), floor))
+    search = _Search.of(rows, latent_dim, min_scale)
+    ends = [_newton(search, search.at(noise), iterations, tolerance) for noise in search.principal()]
+    return search.model(min(ends, key=lambda end: float(end.profile.cost)))
 
 
-def _newton(
-    factor: Tensor, here: Tensor, lowest: Tensor, latent_dim: int, iterations: int, tolerance: float
-) -> tuple[Tensor, _Profile]:
-    """Descends in ln ψ from ``here``, (D,), staying above ``lowest``."""
-    now = _profile(factor, here.exp(), latent_dim)
+def factor_analyses(
+    rows: Rows,
+    latent_dim: int,
+    *,
+    restarts: int,
+    seed: int,
+    min_scale: Floor = 1e-3,
+    tolerance: float = 1e-12,
+) -> Won[LinearGaussian]:
+    """The best maximum that Newton steps reach from several starts, and the log-likelihoods of all, nats per row.
+
+    The first start is that of ``factor_analysis``, from principal components; the others have noise variances drawn
+    uniformly between none and all of each column's variance. All take a few steps, and the better ones go on (``race``).
+
+    Args:
+        rows, latent_dim, min_scale, tolerance: as for ``factor_analysis``.
+        restarts: how many starts, ≥ 1. seed: of the draws.
+
+    >>> g = torch.Generator().manual_seed(0)
+    >>> rows = Rows.of(torch.randn(50, 1, generator=g) @ torch.ones(1, 4) + torch.randn(50, 4, generator=g))
+    >>> len(factor_analyses(rows, 1, restarts=3, seed=0).ends)
+    3
+    """
+    search = _Search.of(rows, latent_dim, min_scale)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand(restarts - 1, rows.dim, generator=generator, dtype=torch.float64)
+    first = min(
+        (search.at(noise) for noise in search.principal()), key=lambda point: float(point.profile.cost)
+    )
+    starts = [first, *(search.at(noise.clamp(min=1e-3).log()) for noise in drawn)]
+
+    def advance(point: _Point, iterations: int) -> Reached[_Point]:
+        end = _newton(search, point, iterations, tolerance)
+        return Reached(end, search.log_likelihood(end), converged=end.converged)
+
+    won = race(starts, advance, _ROUNDS)
+    return Won(search.model(won.state), won.ends)
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Logarithms of the noise (D,), and what is known there."""
+
+    noise: Tensor
+    profile: _Profile
+    converged: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Factor analysis of columns brought to variance one.
+
+    factor: (R, D), FᵀF = the correlations. scale: (D,), of the columns. mean: (D,). lowest: (D,), the floor of ln ψ.
+    """
+
+    factor: Tensor
+    scale: Tensor
+    mean: Tensor
+    lowest: Tensor
+    latent_dim: int
+
+    @classmethod
+    def of(cls, rows: Rows, latent_dim: int, min_scale: Floor) -> _Search:
+        floor = noise_floor(rows, min_scale, "diagonal")
+        scale = torch.maximum(rows.variance, floor).sqrt()
+        factor = rows.factor() / rows.count**0.5 / scale
+        return cls(factor, scale, rows.mean, (floor / scale.square()).log(), latent_dim)
+
+    def at(self, noise: Tensor) -> _Point:
+        noise = torch.maximum(noise, self.lowest)
+        return _Point(noise, _profile(self.factor, noise.exp(), self.latent_dim))
+
+    def principal(self) -> list[Tensor]:
+        """Equal noise, whose best W are principal components, and where short EM steps lead from there."""
+        start = torch.zeros_like(self.scale)
+        warm = start
+        for _ in range(WARM_UP):
+            warm = torch.maximum(self.at(warm).profile.em_step(), self.lowest)
+        return [start, warm]
+
+    def log_likelihood(self, point: _Point) -> float:
+        """Nats per row."""
+        return float(-0.5 * len(self.scale) * log(2 * pi) - self.scale.log().sum() - point.profile.cost)
+
+    def model(self, point: _Point) -> LinearGaussian:
+        noise, best = point.noise.exp(), point.profile
+        weight = torch.zeros(len(noise), self.latent_dim, dtype=torch.float64)
+        weight[:, : best.kept] = best.vectors[:, : best.kept] * (best.values[: best.kept] - 1).sqrt()
+        weight = weight * (noise.sqrt() * self.scale).unsqueeze(1)
+        floor = self.lowest.exp() * self.scale.square()
+        return LinearGaussian(weight, self.mean, torch.maximum(noise * self.scale.square(), floor))
+
+
+def _newton(search: _Search, start: _Point, iterations: int, tolerance: float) -> _Point:
+    """Descends in ln ψ from a point, staying above the floor."""
+    here, now, lowest = start.noise, start.profile, search.lowest
     for _ in range(iterations):
         free = (here > lowest) | (now.gradient < 0)
         if not bool(free.any()):
-            break
+            return _Point(here, now, True)
         curvature, axes = torch.linalg.eigh(now.hessian()[free][:, free])
         slope = axes.mT @ now.gradient[free]
         # Saddles are left downhill, and no variance moves by more than a factor e⁴ in one step.
-        move = -(axes @ (slope / curvature.abs().clamp(min=1e-6)))
+        move = -(axes @ (slope / curvature.abs().clamp(min=1e-11)))
         direction = torch.zeros_like(here)
         direction[free] = move / (move.abs().max() / 4).clamp(min=1.0)
         step, gain = 1.0, 0.0
         while step > 1e-6 and gain <= 0:
-            there = torch.maximum(here + step * direction, lowest)
-            after = _profile(factor, there.exp(), latent_dim)
-            gain = float(now.cost - after.cost)
+            there = search.at(here + step * direction)
+            gain = float(now.cost - there.profile.cost)
             step /= 2
         if gain > 0:
-            here, now = there, after
+            here, now = there.noise, there.profile
         if gain < tolerance:
-            break
-    return here, now
+            return _Point(here, now, True)
+    return _Point(here, now)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.algebra import inverse, raised, rotated, smallest_scale, square_root
 from pyro_lfm.exact.ascent import Statistics, Summary, float64
-from pyro_lfm.exact.gaussians import check_scale, patterns
+from pyro_lfm.exact.gaussians import Floor, check_scale, patterns
 from pyro_lfm.exact.mixture import EMPTY, Components
 
 
@@ -40,14 +40,14 @@ class FullGaussians(Components):
     A row with missing entries has the marginal density of the observed ones; in the M step, the mean and covariance
     of the missing given the observed stand in for them. Rows with the same entries missing are worked on together.
 
-    The floor is on the scale in every direction: Σ ⪰ min_scale² I. With scatter matrix S, the M step's
-    −½ [ln|Σ| + tr Σ⁻¹S] is largest there at S with its eigenvalues raised to min_scale².
+    The floor is on the scale in every direction, Σ ⪰ diag(min_scale²). With scatter matrix S, in units of the floors of
+    the columns, the M step's −½ [ln|Σ| + tr Σ⁻¹S] is largest there at S with its eigenvalues raised to 1.
 
     Args:
         means: μ (C, D), in the units of the data.
         scale_tril: L (C or 1, D, D), the Cholesky factor of Σ: lower triangular, diagonal above 0. It keeps twice
             the digits that Σ keeps where the scales of the directions differ much.
-        min_scale: the smallest standard deviation that a fit may reach in any direction.
+        min_scale: the smallest standard deviation that a fit may reach in any direction, one or one per column (D,).
 
     Raises:
         ShapeError: shapes that do not fit. DeclarationError: L is no Cholesky factor, or the floor not above 0.
@@ -62,7 +62,7 @@ class FullGaussians(Components):
 
     means: Tensor
     scale_tril: Tensor
-    min_scale: float = 1e-3
+    min_scale: Floor = 1e-3
     names: ClassVar[tuple[str, ...]] = ("means", "covariance")
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ class FullGaussians(Components):
             counts = counts[:, None, None].sum_to_size(len(tril), 1, 1)
             alive, identity = counts > EMPTY, torch.eye(self.size[1], dtype=tril.dtype)
             factor = square_root(torch.where(alive, scatter / counts.clamp_min(EMPTY), identity))
-            tril = torch.where(alive, raised(tril @ factor, self.min_scale), tril)
+            tril = torch.where(alive, self._raised(tril @ factor), tril)
         return FullGaussians(means, tril, self.min_scale)
 
     def expected_log_density(self, statistics: Statistics, at: Components) -> Tensor:
@@ -173,11 +173,19 @@ class FullGaussians(Components):
         return torch.where(x.isnan(), expected, x)
 
     def above_floor(self) -> FullGaussians:
-        return replace(self, scale_tril=raised(self.scale_tril, self.min_scale))
+        return replace(self, scale_tril=self._raised(self.scale_tril))
 
     def at_floor(self) -> int:
         """How many directions have their scale on the floor, among the principal axes of all covariances."""
-        floor = self.min_scale * (1 + 1e-6)
-        if smallest_scale(self.scale_tril) > floor:
+        tril, floor = self.scale_tril / self._floor, 1 + 1e-6
+        if smallest_scale(tril) > floor:
             return 0
-        return int((torch.linalg.svdvals(self.scale_tril) <= floor).sum())
+        return int((torch.linalg.svdvals(tril) <= floor).sum())
+
+    @property
+    def _floor(self) -> Tensor:
+        """(D or 1, 1)."""
+        return torch.as_tensor(self.min_scale, dtype=torch.float64).reshape(-1, 1)
+
+    def _raised(self, factor: Tensor) -> Tensor:
+        return raised(factor / self._floor, 1.0) * self._floor

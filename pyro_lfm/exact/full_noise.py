@@ -39,6 +39,10 @@ class FullMoments:
         cost = cost + _gaussian_cost(covariance, _about(self.total, mean), self.rows)
         return self.entropy - 0.5 * float(cost)
 
+    def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """∂ ln p of all rows in (W, b), (D, K + 1), at the model of the E step; the noise is fixed."""
+        return torch.linalg.solve(model.noise, self.cross), torch.zeros(())
+
 
 @dataclass(frozen=True)
 class FullNoise:

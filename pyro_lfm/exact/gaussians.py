@@ -19,9 +19,13 @@ from pyro_lfm.exact.mixture import EMPTY, Components
 _EXPANDABLE = 1e4
 
 
-def check_scale(min_scale: float) -> None:
-    """A floor of scales is a number above 0."""
-    if not min_scale > 0:
+# The smallest standard deviation: one for all columns, or one for each, (D,).
+Floor = float | Tensor
+
+
+def check_scale(min_scale: Floor) -> None:
+    """Floors of scales are numbers above 0."""
+    if not bool((torch.as_tensor(min_scale) > 0).all()):
         raise DeclarationError(f"min_scale must be a number > 0; got {min_scale!r}")
 
 
@@ -37,7 +41,7 @@ def check_variance(name: str, variance: Tensor, classes: int, dim: int) -> Tenso
     return variance
 
 
-def pooled_variance(variance: Tensor, scatter: Tensor, counts: Tensor, min_scale: float) -> Tensor:
+def pooled_variance(variance: Tensor, scatter: Tensor, counts: Tensor, min_scale: Floor) -> Tensor:
     """argmax of −½ Σ [n ln v + s / v] over v ≥ min_scale² of the shape of ``variance``; where n = 0, as it was.
 
     The function rises up to its peak s / n and falls from there on, so a peak below the floor is moved to it.
@@ -72,7 +76,7 @@ class DiagonalGaussians(Components):
     Args:
         means: μ (C, D), in the units of the data.
         variance: v (C or 1, D or 1), in squared units.
-        min_scale: the smallest standard deviation that a fit may reach.
+        min_scale: the smallest standard deviation that a fit may reach: one, or one per column (D,) where v has D.
 
     Raises:
         ShapeError: shapes that do not fit. DeclarationError: a variance or a floor not above 0.
@@ -84,7 +88,7 @@ class DiagonalGaussians(Components):
 
     means: Tensor
     variance: Tensor
-    min_scale: float = 1e-3
+    min_scale: Floor = 1e-3
     names: ClassVar[tuple[str, ...]] = ("means", "covariance")
 
     def __post_init__(self) -> None:

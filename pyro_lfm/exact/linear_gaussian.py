@@ -13,6 +13,9 @@ from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.exact.latents import Latents, Lines, infer
 from pyro_lfm.exact.rows import Rows
 
+# The smallest standard deviation: one for all columns, or one for each, (D,).
+Floor = float | Tensor
+
 
 class Posterior(NamedTuple):
     """p(z | x) = N(mean, covariance) of each row. mean: (N, K). covariance: (N, K, K)."""
@@ -209,7 +212,7 @@ def check_rows(x: Tensor, dim: int) -> Tensor:
 
 
 def principal(
-    rows: Rows, latent_dim: int, noise: str = "isotropic", *, min_scale: float = 1e-3
+    rows: Rows, latent_dim: int, noise: str = "isotropic", *, min_scale: Floor = 1e-3
 ) -> LinearGaussian:
     """The closed-form maximum of probabilistic PCA, or a start for factor analysis.
 
@@ -250,19 +253,22 @@ def principal(
     return LinearGaussian(weight, rows.mean, torch.maximum(variance * scale.square(), floor))
 
 
-def noise_floor(rows: Rows, min_scale: float, structure: str) -> Tensor:
+def noise_floor(rows: Rows, min_scale: Floor, structure: str) -> Tensor:
     """The smallest noise variance, () or (D,): ``min_scale``², or what float64 resolves of the data if that is more.
 
     That is 1e-12 of a column's variance, for isotropic noise of the largest variance.
 
     Raises DeclarationError if min_scale ≤ 0.
     """
-    if not min_scale > 0:
+    least = torch.as_tensor(min_scale, dtype=torch.float64)
+    if not bool((least > 0).all()):
         raise DeclarationError(
-            f"min_scale must be > 0, as the likelihood grows without bound as noise vanishes; got {min_scale!r}"
+            f"min_scale must be > 0, as the likelihood grows without bound as noise vanishes; got {float(least.min())!r}"
         )
-    variance = rows.variance.max() if structure == "isotropic" else rows.variance
-    return (1e-12 * variance).clamp(min=min_scale**2)
+    variance = rows.variance
+    if structure == "isotropic":
+        variance, least = variance.max(), least.min()
+    return torch.maximum(1e-12 * variance, least.square())
 
 
 def _ones(block: Tensor) -> Tensor:

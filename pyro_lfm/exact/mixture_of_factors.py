@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_lfm.exact.algebra import triangular
 from pyro_lfm.exact.ascent import Statistics, float64, pieces
 from pyro_lfm.exact.gaussians import (
+    Floor,
     check_scale,
     check_variance,
     gaussian_expectation,
@@ -36,7 +37,8 @@ class FactorAnalysers(Components):
         loadings: W (C, D, K), in the units of the data.
         means: μ (C, D), in the units of the data.
         noise: ψ (C or 1, D or 1), variances; one row is shared by all classes, one column by all entries.
-        min_scale: the smallest standard deviation of the noise that a fit may reach.
+        min_scale: the smallest standard deviation of the noise that a fit may reach: one, or one per column (D,) where
+            ψ has D.
 
     Raises:
         ShapeError: shapes that do not fit. DeclarationError: a variance or a floor not above 0.
@@ -52,7 +54,7 @@ class FactorAnalysers(Components):
     loadings: Tensor
     means: Tensor
     noise: Tensor
-    min_scale: float = 1e-3
+    min_scale: Floor = 1e-3
     names: ClassVar[tuple[str, ...]] = ("loadings", "means", "noise")
 
     def __post_init__(self) -> None:

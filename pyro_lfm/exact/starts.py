@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.exact.bernoullis import Bernoullis
 from pyro_lfm.exact.full_gaussians import FullGaussians
-from pyro_lfm.exact.gaussians import DiagonalGaussians
+from pyro_lfm.exact.gaussians import DiagonalGaussians, Floor
 from pyro_lfm.exact.mixture import Mixture
 from pyro_lfm.exact.mixture_of_factors import FactorAnalysers
 
@@ -27,18 +27,21 @@ class Clusters:
     variance: Tensor
 
 
-def clusters(rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10) -> Clusters:
+def clusters(
+    rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10, standardise: bool = True
+) -> Clusters:
     """k-means of at most 10,000 rows drawn at random in one pass over all.
 
     The first centre is a random row; each further one a row drawn with probability proportional to its squared
     distance to the nearest centre so far. A missing entry stands at its column's mean; a column without any
-    entry at 0, with variance 1. Distances are in the units of the data: standardise columns whose units differ.
+    entry at 0, with variance 1. Distances are in units of each column's standard deviation, so that the clusters do not
+    hang on the units of the columns, or with ``standardise=False`` in those of the data.
 
     Args:
         rows: blocks x (B, D), NaN = missing.
         classes: C ≥ 1; where there are fewer distinct rows, centres coincide.
         seed: of the draws.
-        rounds: of k-means.
+        rounds: of k-means; with 0 the centres are rows.
 
     Raises:
         DeclarationError: C < 1. DataError: no rows, or infinite entries. ShapeError: blocks of other shapes.
@@ -56,6 +59,10 @@ def clusters(rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 1
     observed = ~x.isnan()
     mean = x.nansum(0) / observed.sum(0).clamp_min(1)
     x = torch.where(observed, x, mean)
+    scale = x.std(0, correction=0) if standardise else torch.ones_like(x[0])
+    # A constant column adds nothing to a distance.
+    scale = torch.where(scale > 0, scale, 1.0)
+    x = x / scale
     centres = x[torch.randint(len(x), (1,), generator=generator)]
     nearest = (x - centres[0]).square().sum(-1)
     for _ in range(classes - 1):
@@ -71,10 +78,10 @@ def clusters(rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 1
         centres = torch.where(counts > 0, member.T @ x / counts.clamp_min(1), centres)
         label = _labels(x, centres)
     counts = torch.bincount(label, minlength=classes)
-    squares = torch.where(observed, (x - centres[label]).square(), 0.0).sum(0)
+    squares = torch.where(observed, (x - centres[label]).square(), 0.0).sum(0) * scale.square()
     variance = torch.where(observed.any(0), squares / observed.sum(0).clamp_min(1), 1.0)
     # One row more in each class, so that none starts without weight.
-    return Clusters((counts + 1) / (counts + 1).sum(), centres, variance)
+    return Clusters((counts + 1) / (counts + 1).sum(), centres * scale, variance)
 
 
 def _labels(x: Tensor, centres: Tensor) -> Tensor:
@@ -105,24 +112,25 @@ def start_gaussians(
     classes: int,
     *,
     seed: int,
+    rounds: int = 10,
     covariance: str = "full",
     shared: bool = False,
-    min_scale: float = 1e-3,
+    min_scale: Floor = 1e-3,
 ) -> Mixture:
     """A mixture of Gaussians to start from: clusters, each with the variance within all of them.
 
     Args:
-        rows, classes, seed: as for ``clusters``.
+        rows, classes, seed, rounds: as for ``clusters``.
         covariance: "isotropic", "diagonal" or "full".
         shared: one covariance for all components.
-        min_scale: the floor of the standard deviations.
+        min_scale: the floor of the standard deviations, one or one per column (D,).
 
     >>> start_gaussians([torch.randn(9, 3)], 2, seed=0, covariance="isotropic", shared=True).components.variance.shape
     torch.Size([1, 1])
     """
-    found = clusters(rows, classes, seed=seed)
+    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=covariance != "isotropic")
     copies = 1 if shared else classes
-    variance = found.variance.clamp_min(min_scale**2)
+    variance = torch.maximum(found.variance, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
     if covariance == "full":
         scales = variance.sqrt().diag().repeat(copies, 1, 1)
         return Mixture(found.weights, FullGaussians(found.means, scales, min_scale))
@@ -133,13 +141,15 @@ def start_gaussians(
     return Mixture(found.weights, DiagonalGaussians(found.means, variance.repeat(copies, 1), min_scale))
 
 
-def start_bernoullis(rows: Iterable[Tensor], classes: int, *, seed: int, min_prob: float = 1e-6) -> Mixture:
+def start_bernoullis(
+    rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10, min_prob: float = 1e-6
+) -> Mixture:
     """A mixture of Bernoullis to start from: the means of clusters, drawn a quarter of the way to ½.
 
     >>> start_bernoullis([torch.eye(4)], 2, seed=0).size
     (2, 4)
     """
-    found = clusters(rows, classes, seed=seed)
+    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=False)
     return Mixture(found.weights, Bernoullis(0.75 * found.means + 0.125, min_prob))
 
 
@@ -149,9 +159,10 @@ def start_factors(
     latent: int,
     *,
     seed: int,
+    rounds: int = 10,
     isotropic: bool = False,
     shared: bool = False,
-    min_scale: float = 1e-3,
+    min_scale: Floor = 1e-3,
 ) -> Mixture:
     """A mixture of factor analysers to start from: clusters, half of the variance within them put into random loadings.
 
@@ -160,11 +171,11 @@ def start_factors(
     """
     if latent < 1:
         raise DeclarationError(f"a factor analyser needs at least one factor; got {latent}")
-    found = clusters(rows, classes, seed=seed)
+    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=not isotropic)
     generator = torch.Generator().manual_seed(seed)
     shape = (classes, found.means.shape[1], latent)
     draws = torch.randn(shape, generator=generator, dtype=torch.float64)
-    half = (found.variance / 2).clamp_min(min_scale**2)
+    half = torch.maximum(found.variance / 2, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
     noise = (half.mean(0, keepdim=True) if isotropic else half).repeat(1 if shared else classes, 1)
     loadings = draws * (half / latent).sqrt()[:, None]
     return Mixture(found.weights, FactorAnalysers(loadings, found.means, noise, min_scale))

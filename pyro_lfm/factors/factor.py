@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from pyro_lfm import shapes
+from pyro_lfm.distributions.floors import natural_scale, raw_scale
 from pyro_lfm.distributions.lookup import Lookup, lookup
 from pyro_lfm.distributions.parameter_priors import Drawn, Stochastic
 from pyro_lfm.distributions.sound import sound
@@ -22,16 +23,17 @@ from pyro_lfm.distributions.sources import (
     constant,
     reads_parents,
 )
-from pyro_lfm.distributions.supports import is_positive, onto
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.distributions.supports import onto
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.findable import findable
-from pyro_lfm.factors.named import Factors
+from pyro_lfm.factors.measured import Measured
+from pyro_lfm.factors.named import Factors, check_named
 from pyro_lfm.factors.words import parent_names, source_words
 from pyro_lfm.networks import network
 from pyro_lfm.variables import Code, Variable
 
 
-class Factor(nn.Module):
+class Factor(Measured):
     """A distribution family whose parameters come from sources: ``factor(*parents) -> Distribution``.
 
     A family is a subclass that names its parameters and writes ``distribution``; it then works with every
@@ -104,10 +106,14 @@ class Factor(nn.Module):
 
     def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
         """The raw form of a natural value, as given to Fixed or Learned."""
+        if parameter in self.floors:
+            return raw_scale(value, self.floor(parameter))
         return onto(self.constraints[parameter]).inv(value) if parameter in self.constraints else value
 
     def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
         """The natural form of a raw value."""
+        if parameter in self.floors:
+            return natural_scale(raw, self.floor(parameter))
         return onto(self.constraints[parameter])(raw) if parameter in self.constraints else raw
 
     def adopt(self, variable: Variable) -> None:
@@ -115,14 +121,6 @@ class Factor(nn.Module):
         self.event_shape = variable.shape
 
     # What the library asks of it ---------------------------------------------------------------------
-
-    @property
-    def shape(self) -> torch.Size:
-        if self.event_shape is None:
-            raise DeclarationError(
-                f"{type(self).__name__} needs its event size, as in {type(self).__name__}(8)"
-            )
-        return self.event_shape
 
     @property
     def dim(self) -> int:
@@ -165,10 +163,16 @@ class Factor(nn.Module):
             {name: parent.code for name, parent in self._read.items() if parent.code is not None}
         )
         sources, trunk = self._declared
+        self.lay_floors(sources)
         heads = {p: self.raw_shape(p) for p, source in sources.items() if source is None}
         for parameter, source in sources.items():
             if isinstance(source, str):
-                self._check_named(f"{name}.{parameter}", parameter, self._parents[source])
+                check_named(
+                    f"{name}.{parameter}",
+                    self._parents[source],
+                    self.raw_shape(parameter),
+                    self.constraints.get(parameter),
+                )
             elif source is not None or trunk is None:
                 self.parts[parameter] = self._part(f"{name}.{parameter}", parameter, source)
         if trunk is not None:
@@ -178,24 +182,9 @@ class Factor(nn.Module):
                 )
             self.parts["network"] = self._trunk(f"{name}.network", trunk, heads)
             self._heads = heads
+        self.settle_floors()
         self._find_drawn(name)
         return self
-
-    def _check_named(self, what: str, parameter: str, parent: Variable) -> None:
-        if parent.shape not in (torch.Size(), self.raw_shape(parameter)):
-            raise ShapeError(
-                f"{what} is {parent.name}, whose shape must be () or {tuple(self.raw_shape(parameter))}; got "
-                f"{tuple(parent.shape)}"
-            )
-        bounds = self.constraints.get(parameter)
-        if bounds is None or not is_positive(bounds):
-            return
-        kind = "positive_integer" if bounds.is_discrete else "positive"
-        if not is_positive(parent.support) or (bounds.is_discrete and not parent.support.is_discrete):
-            raise DeclarationError(
-                f"{what} must be {kind}, which {parent.name} need not be: declare "
-                f"{parent.name}=lfm.Covariate(support=constraints.{kind})"
-            )
 
     def _find_drawn(self, name: str) -> None:
         """Where the parameters that have priors stand, so that draws can be put in their place."""
@@ -252,13 +241,20 @@ class Factor(nn.Module):
         # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
         return sound(super().__call__(*parents, **options))
 
-    def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
-        """The law of the value given its parents, batch shape (...), event shape ``event_shape``."""
+    def raw(
+        self, parents: Sequence[torch.Tensor], index: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The raw parameters, by name, each (..., *raw_shape)."""
         context = self.context(parents)
         raw = {name: part(context, index) for name, part in self.parts.items()}
         if "network" in raw:
             split = shapes.split_flat if isinstance(self.parts["network"], Table) else shapes.split_heads
             raw.update(split(raw.pop("network"), self._heads))
+        return raw
+
+    def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
+        """The law of the value given its parents, batch shape (...), event shape ``event_shape``."""
+        raw = self.raw(parents, index)
         natural = {name: self.natural(name, value) for name, value in raw.items()}
         by_name = dict(zip(self._parents, parents, strict=True))
         for parameter, parent in self.named.items():

@@ -1,11 +1,16 @@
-"""Factors by name, whatever the name."""
+"""Factors by name, whatever the name, and parameters that are the very value of a named factor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
+
+from pyro_lfm.distributions.supports import is_positive
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.variables import Variable
 
 # What the containers of torch have of their own, so that no module or parameter in them may be called so.
 _TAKEN = frozenset({*dir(nn.ModuleDict()), *dir(nn.ParameterDict())})
@@ -57,3 +62,19 @@ class Factors(nn.ModuleDict):
 
     def items(self) -> Any:
         return [(name, self[name]) for name in self]
+
+
+def check_named(what: str, parent: Variable, shape: torch.Size, bounds: Any) -> None:
+    """A parent whose value is a parameter of this shape and within these bounds (a constraint, or None) must fit it."""
+    if parent.shape not in (torch.Size(), shape):
+        raise ShapeError(
+            f"{what} is {parent.name}, whose shape must be () or {tuple(shape)}; got {tuple(parent.shape)}"
+        )
+    if bounds is None or not is_positive(bounds):
+        return
+    kind = "positive_integer" if bounds.is_discrete else "positive"
+    if not is_positive(parent.support) or (bounds.is_discrete and not parent.support.is_discrete):
+        raise DeclarationError(
+            f"{what} must be {kind}, which {parent.name} need not be: declare "
+            f"{parent.name}=lfm.Covariate(support=constraints.{kind})"
+        )

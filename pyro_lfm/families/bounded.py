@@ -11,6 +11,7 @@ import torch
 from pyro_lfm.distributions import gamma
 from pyro_lfm.distributions.continuous_bernoulli import ContinuousBernoulli as Continuous
 from pyro_lfm.distributions.covariances import Covariance, Diagonal
+from pyro_lfm.distributions.floors import Floor
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.support_maps import StickBreaking
 from pyro_lfm.distributions.supports import Above
@@ -172,6 +173,14 @@ class LogisticNormal(_Shares):
         # The source stands among the sources; kept here too it would be copied with the declaration.
         self.covariance = covariance
         self.covariance.source = None
+        # In the space before it is carried, which has no unit: a number, by default 1e-3.
+        self.floors = {"covariance": Floor(1e-3 if covariance.min_scale is None else covariance.min_scale)}
+
+    def floor_shape(self, parameter: str) -> torch.Size:
+        return self.covariance.floor_shape(self._free)
+
+    def scale_numbers(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return self.covariance.scale_numbers(raw, self._free)
 
     @property
     def _free(self) -> torch.Size:
@@ -184,10 +193,15 @@ class LogisticNormal(_Shares):
         return torch.zeros(self._free) if parameter == "mean" else self.covariance.start(self._free)
 
     def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        return value if parameter == "mean" else self.covariance.to_raw(value, self._free)
+        if parameter == "mean":
+            return value
+        return self.covariance.to_raw(value, self._free, self.floor(parameter))
+
+    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return raw
 
     def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
-        gaussian = self.covariance.distribution(mean, covariance, self._free)
+        gaussian = self.covariance.distribution(mean, covariance, self._free, self.floor("covariance"))
         return Pushforward(gaussian, [StickBreaking()])
 
     def describe(self) -> str:

@@ -14,11 +14,12 @@ from torch import nn
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
 from pyro_lfm.distributions.bijections import Autoregressive, Chain, LazyFlow, Through
+from pyro_lfm.distributions.floors import Floor, least_scale
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above, is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 
 
@@ -139,7 +140,8 @@ class Flow(Factor):
         context: source of what T reads. By default a head of ``network``; without one T reads nothing.
         context_size: H, how many numbers that is.
         given, network: see ``Factor``.
-        min_scale: the smallest scale, in the units of the variable.
+        min_scale: the smallest scale, in the units of the variable; by default 1e-3 of a latent, and 1e-3 of each
+            column's spread in the data of an observed variable.
 
     Raises:
         DeclarationError: ``flow`` gives no flow over the reals.
@@ -164,7 +166,7 @@ class Flow(Factor):
         given: str | Sequence[str] | None = None,
         network: Any = None,
         context_size: int = 16,
-        min_scale: float = 1e-3,
+        min_scale: float | None = None,
     ):
         flow = InverseAutoregressive() if flow is None else flow
         if not callable(flow):
@@ -177,7 +179,8 @@ class Flow(Factor):
             sources["context"] = context
         super().__init__(event, sources, given=given, network=network)
         self.context_size = whole("context_size", context_size)
-        self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
+        self.constraints = {"scale": Above(0.0)}
+        self.floors = {"scale": Floor(least_scale(min_scale))}
         # In a tuple, as the sources: it is a declaration, and no part of this module.
         self._flow: tuple[Callable[[int, int], Any]] = (flow,)
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full
+from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
 from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.parameter_priors import NormalGamma, NormalWishart, Stochastic
+from pyro_lfm.distributions.parameter_priors import Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
 
@@ -53,6 +54,18 @@ class Gaussian(Factor):
         # The source stands among the sources; kept here too it would be copied with the declaration.
         self.covariance = covariance
         self.covariance.source = None
+        self.floors = {"covariance": covariance.floor} if covariance.floor else {}
+
+    in_units = ("mean", "covariance")
+
+    def floor_shape(self, parameter: str) -> torch.Size:
+        return self.covariance.floor_shape(self.shape)
+
+    def scale_numbers(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return self.covariance.scale_numbers(raw, self.shape)
+
+    def unit(self, parameter: str, units: torch.Tensor) -> torch.Tensor:
+        return units if parameter == "mean" else self.covariance.unit(units)
 
     def raw_shape(self, parameter: str) -> torch.Size:
         return self.shape if parameter == "mean" else self.covariance.raw_shape(self.shape)
@@ -61,10 +74,16 @@ class Gaussian(Factor):
         return torch.zeros(self.shape) if parameter == "mean" else self.covariance.start(self.shape)
 
     def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        return value if parameter == "mean" else self.covariance.to_raw(value, self.shape)
+        if parameter == "mean":
+            return value
+        return self.covariance.to_raw(value, self.shape, self.floor(parameter))
+
+    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return raw
 
     def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
-        return self.covariance.distribution(mean, covariance, self.shape)
+        floor = self.floor("covariance") if self.floors else mean.new_zeros(())
+        return self.covariance.distribution(mean, covariance, self.shape, floor)
 
     def describe(self) -> str:
         sources, trunk = self._declared

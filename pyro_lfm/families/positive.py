@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.distributions import gamma, heavy_tails
+from pyro_lfm.distributions.floors import Floor
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.shapes import number
@@ -28,7 +29,8 @@ class GammaFactor(Factor):
     tensor([3., 3.])
     """
 
-    constraints = {"concentration": Above(1e-4), "rate": Above(1e-4)}
+    constraints = {"concentration": Above(1e-4), "rate": Above(0.0)}
+    floors = {"rate": Floor(None, share=1e-4, power=-1)}
 
     def __init__(
         self,

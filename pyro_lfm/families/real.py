@@ -12,11 +12,12 @@ import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions import heavy_tails
+from pyro_lfm.distributions.floors import Floor, least_scale
 from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.networks import Applied
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.shapes import whole
 from pyro_lfm.variables import Variable
 
 
@@ -28,7 +29,8 @@ class Laplace(Factor):
     Args:
         event: size D, or a shape.
         loc, scale: sources of the median, and of the mean absolute deviation from it.
-        min_scale: the smallest scale, in the units of the variable.
+        min_scale: the smallest scale, in the units of the variable; by default 1e-3
+            of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
     >>> from pyro_lfm.distributions.sources import Fixed
@@ -44,10 +46,13 @@ class Laplace(Factor):
         *,
         given: str | Sequence[str] | None = None,
         network: Any = None,
-        min_scale: float = 1e-3,
+        min_scale: float | None = None,
     ):
         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
-        self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
+        self.constraints = {"scale": Above(0.0)}
+        self.floors = {"scale": Floor(least_scale(min_scale))}
+
+    in_units = ("loc",)
 
     def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
         return dist.Laplace(loc, scale, validate_args=False).to_event(len(self.shape))
@@ -62,7 +67,8 @@ class StudentT(Factor):
     Args:
         event: size D, or a shape.
         df, loc, scale: sources; learned degrees of freedom start near 4.
-        min_scale: the smallest scale, in the units of the variable.
+        min_scale: the smallest scale, in the units of the variable; by default 1e-3
+            of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
     Source: Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution".
@@ -81,10 +87,11 @@ class StudentT(Factor):
         *,
         given: str | Sequence[str] | None = None,
         network: Any = None,
-        min_scale: float = 1e-3,
+        min_scale: float | None = None,
     ):
         super().__init__(event, {"df": df, "loc": loc, "scale": scale}, given=given, network=network)
-        self.constraints = {"df": Above(1.0), "scale": Above(number("min_scale", min_scale, least=0.0))}
+        self.constraints = {"df": Above(1.0), "scale": Above(0.0)}
+        self.floors = {"scale": Floor(least_scale(min_scale))}
 
     def start(self, parameter: str) -> torch.Tensor:
         return torch.full(self.shape, 3.0 if parameter == "df" else 0.0)
@@ -106,7 +113,8 @@ class MixtureOfGaussians(Factor):
         components: how many, C.
         logits: source of C numbers. loc, scale: sources of C × D; the means start apart, at random, those of a network
             by constants that are added to what it gives.
-        min_scale: the smallest standard deviation, in the units of the variable.
+        min_scale: the smallest standard deviation, in the units of the variable; by default 1e-3
+            of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
     Source: Dilokthanakul et al. (2016), "Deep unsupervised clustering with Gaussian mixture VAEs"; Bishop (1994),
@@ -130,12 +138,13 @@ class MixtureOfGaussians(Factor):
         *,
         given: str | Sequence[str] | None = None,
         network: Any = None,
-        min_scale: float = 1e-3,
+        min_scale: float | None = None,
     ):
         sources = {"logits": logits, "loc": loc, "scale": scale}
         super().__init__(event, sources, given=given, network=network)
         self.components = whole("components", components)
-        self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
+        self.constraints = {"scale": Above(0.0)}
+        self.floors = {"scale": Floor(least_scale(min_scale))}
 
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size((self.components, *(() if parameter == "logits" else self.shape)))

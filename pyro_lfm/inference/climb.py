@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 
 from pyro_lfm.closed_form import Ascent, ClosedForm
 from pyro_lfm.closed_form.form import Blocks
-from pyro_lfm.errors import DeclarationError, ScaleFloorWarning
+from pyro_lfm.errors import ConvergenceWarning, DeclarationError, ScaleFloorWarning
 from pyro_lfm.exact.history import Step
 from pyro_lfm.guides import AnyGuide
+from pyro_lfm.inference.floors import floor_remedy
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import ELBO
@@ -48,20 +49,33 @@ def climb(
     task.model.to(task.device)
     result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
     rows = form.rows(Blocks(task.table, form.observed))
-    first = form.read() if start == "model" else form.start(rows, task.seed, restarts)
+    if start == "model":
+        first, ends = form.read(), ()
+    else:
+        won = form.start(rows, task.seed, restarts)
+        first, ends = won.state, won.ends[1:]
     with tqdm(total=iterations, unit="iteration", disable=not task.progress) as bar:
         journal = _Journal(task, form, result, bound, bar)
         found = ascend(rows, first, watch=journal)
     form.write(found.parameters)
     task.model.eval()
+    result.converged = found.converged
+    result.ends = sorted([result.history[-1]["log_likelihood"], *ends], reverse=True)
     if found.floored:
-        warnings.warn(
-            f"on the floor min_scale: {found.floored}. The likelihood would grow without bound below it, so it says "
-            "little: drop constant columns, take fewer factors or classes, or raise min_scale to the noise that you know",
-            ScaleFloorWarning,
-            stacklevel=4,
-        )
+        warnings.warn(f"{found.floored}. {floor_remedy()}", ScaleFloorWarning, stacklevel=4)
+    if not found.converged and not journal.stopped:
+        warn_of_iterations(iterations, stacklevel=5)
     return result
+
+
+def warn_of_iterations(iterations: int, stacklevel: int) -> None:
+    """Says that a fit used up its iterations."""
+    warnings.warn(
+        f"not converged after iterations={iterations}: the bound still gains more than tolerance= in an iteration. Give "
+        'more iterations, or go on with start="model"; fit.converged says so too',
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
 
 
 class _Journal:
@@ -71,6 +85,7 @@ class _Journal:
         self.task, self.form, self.result, self.bound, self.bar = task, form, result, bound, bar
         self.held_out = None if task.validation is None else Blocks(task.validation, form.observed)
         self.began = time.perf_counter()
+        self.stopped = False
 
     def __call__(self, parameters: Any, steps: tuple[Step, ...]) -> bool:
         now = time.perf_counter()
@@ -97,6 +112,6 @@ class _Journal:
             self.began = time.perf_counter()
             return False
         self.form.write(parameters)
-        stopped = self.task.report(record, self.result)
+        self.stopped = self.task.report(record, self.result)
         self.began = time.perf_counter()
-        return stopped
+        return self.stopped

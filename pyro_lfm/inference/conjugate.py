@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pyro_lfm.data.readers import Table
 from pyro_lfm.distributions.covariances import Diagonal
-from pyro_lfm.distributions.parameter_priors import ARD, Beta, Dirichlet, NormalGamma, NormalWishart
-from pyro_lfm.distributions.sources import BROAD, Linear
+from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
+from pyro_lfm.distributions.parameter_priors import ARD, Beta, Dirichlet
+from pyro_lfm.distributions.sources import Linear
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.bayesian_linear import LinearPrior
 from pyro_lfm.exact.conjugate_components import ConjugateComponents, NormalGammas, NormalWisharts
@@ -83,13 +84,15 @@ def linear_prior(model: Model, name: str) -> LinearPrior:
         refuse(name, f"the weights of its mean have no ARD prior but {source.prior!r}")
     if "bias" not in factor.drawn or "precision" not in factor.drawn:
         refuse(name, "its bias and its noise need priors")
-    bias: Any = source.bias or BROAD
-    noise = factor.drawn["precision"].declared
+    drawn = factor.drawn
+    bias, noise, ard = drawn["bias"], drawn["precision"], source.prior
+    law = noise.prior({})
     return LinearPrior(
-        relevance=(source.prior.shape, source.prior.rate),
-        noise=(_number(name, noise.shape), _number(name, noise.rate)),
-        bias_mean=_number(name, bias.mean),
-        bias_precision=_number(name, bias.scale) ** -2,
+        relevance=(ard.shape, 1e-3 if ard.rate is None else ard.rate),
+        noise=(_number(name, law.base_dist.concentration), _float64(law.base_dist.rate)),
+        bias_mean=_float64(bias.prior({}).base_dist.loc),
+        bias_precision=_float64(bias.prior({}).base_dist.scale) ** -2,
+        scale=_float64(drawn["weight"].unit).flatten() if ard.rate is None else 1.0,
     )
 
 
@@ -112,10 +115,12 @@ def component_prior(model: Model, name: str) -> ConjugateComponents:
     if "mean" not in factor.drawn or factor.drawn["mean"].value.dim() < 2:
         refuse(name, "its mean is the same for each category")
     means, counts = _row(prior.mean, dim), torch.tensor(prior.count, dtype=torch.float64)
+    unit = first.unit.detach().cpu().double()
     if isinstance(prior, NormalGamma):
-        return NormalGammas(means, counts, _row(prior.shape, dim), _row(prior.rate, dim))
+        rate = unit**2 if prior.rate is None else prior.rate
+        return NormalGammas(means, counts, _row(prior.shape, dim), _row(rate, dim))
     degrees = prior.degrees_for(dim)
-    tril = torch.linalg.cholesky(degrees * prior.matrix(torch.zeros(dim, dim, dtype=torch.float64)))
+    tril = torch.linalg.cholesky(degrees * prior.matrix(torch.zeros(dim, dim, dtype=torch.float64), unit))
     return NormalWisharts(means, counts, torch.tensor(degrees, dtype=torch.float64), tril[None])
 
 
@@ -126,10 +131,16 @@ def concentration(model: Model, name: str) -> Tensor:
     return torch.as_tensor(prior.concentration, dtype=torch.float64).expand(part.value.shape)
 
 
-def _number(name: str, value: Any) -> float:
-    if torch.as_tensor(value).numel() != 1:
-        refuse(name, "its priors must be the same for all columns")
-    return float(value)
+def _number(name: str, value: Tensor) -> float:
+    if bool((value != value.flatten()[0]).any()):
+        refuse(name, "the shape of its priors must be the same for all columns")
+    return float(value.flatten()[0])
+
+
+def _float64(value: Tensor) -> Tensor:
+    """One number where all are the same, else (D,)."""
+    value = value.detach().cpu().double().flatten()
+    return value[0] if bool((value == value[0]).all()) else value
 
 
 def _row(value: Any, dim: int) -> Tensor:

@@ -40,15 +40,20 @@ class EM(Inference):
 
     ``fit.history`` has two records per iteration, step "M" and step "E": iteration, epoch (the same number),
     log_likelihood = bound + kl, nats per row, validation_bound (NaN without validation rows) and seconds.
+    ``fit.ends`` holds the log-likelihoods that the starts reached, nats per row, best first: one that fell behind counts
+    with what it had reached. ``fit.converged`` is False, and a ``ConvergenceWarning`` says so, where the iterations
+    were used up.
 
     Args:
         iterations: the most M steps.
         tolerance: stop when iterations gain less, nats per row.
-        start: "data": parameters made from the data, by principal components, Newton steps (factor analysis) or
-            k-means++ with the fit's seed; "model": the model's own, to go on from where it is. What is declared
+        start: "data": parameters made from the data, by principal components, Newton steps (factor analysis), draws or
+            k-means++; "model": the model's own, to go on from where it is. What is declared
             ``Fixed`` stays either way.
-        restarts: of a mixture: so many starts from the data; the best after 20 iterations goes on.
-        accelerate: linear models: go beyond the M step (Anderson acceleration) wherever log p(x) is the higher for it.
+        restarts: so many starts from the data, of which some are drawn with the fit's seed: log p(x) has several
+            maxima. All take a few iterations, the better half of them goes on, and so forth. Where the maximum is
+            known in closed form there is one.
+        accelerate: linear models: go beyond the M step (by quasi-Newton steps) wherever log p(x) is the higher for it.
 
     Raises:
         DeclarationError: an argument out of range; or, when it runs, a model that it cannot serve: the message names
@@ -68,7 +73,7 @@ class EM(Inference):
     iterations: int = 2000
     tolerance: float = 1e-11
     start: Literal["data", "model"] = "data"
-    restarts: int = 4
+    restarts: int = 10
     accelerate: bool = True
 
     def __post_init__(self) -> None:

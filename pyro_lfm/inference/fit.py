@@ -16,6 +16,7 @@ from pyro_lfm.inference.snapshots import Snapshot
 from pyro_lfm.inference.surroundings import check_processes, training
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
+from pyro_lfm.inference.units import measure
 from pyro_lfm.model import AnyModel, as_model
 from pyro_lfm.shapes import whole
 
@@ -79,7 +80,7 @@ def fit(
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with training(programs):
         task = _task(model, data, inference, validation, seed, callbacks, progress, place, keep)
-        with _first_weights(inference, model, seed):
+        with _first_weights(inference, model, task):
             return inference.run(task)
 
 
@@ -108,10 +109,13 @@ def _task(
 
 
 @contextmanager
-def _first_weights(inference: Inference, model: AnyModel, seed: int) -> Iterator[None]:
-    """Draws the first weights; where nothing was learned, what was declared stays as it was declared."""
+def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterator[None]:
+    """Draws the first weights, in the units of the data; where nothing was learned, what was declared stays as it was declared."""
     as_declared = [Snapshot(part) for part in inference.trains(model) if part.is_as_declared]
-    inference.draw_first_weights(model, seed)
+    inference.draw_first_weights(model, task.seed)
+    measure(model, task.table)
+    for snapshot in as_declared:
+        snapshot.programs[0].remember_first_weights()
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""A likelihood on its noise floor is told so."""
+"""What sits on its floor is said, with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,79 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import ScaleFloorWarning
-from pyro_lfm.families import Gaussian
+from pyro_lfm.errors import PriorWarning, ScaleFloorWarning
+from pyro_lfm.exact.bayesian_linear import BayesianLinear
+from pyro_lfm.exact.rows import Rows
+from pyro_lfm.factors import Factor
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import Model
 from pyro_lfm.runtime import Stream, isolated
 
+_NEAR = 1.05
+# The share of a prior in a posterior beyond which the prior decides.
+_OUTWEIGHS = 0.1
+
+
+def floor_remedy() -> str:
+    """The rest of the sentence about what sits on a floor.
+
+    >>> "lower min_scale" in floor_remedy()
+    True
+    """
+    return (
+        "Its floor decides it, not the data: they want it smaller. If their noise may be so small, lower min_scale= (a "
+        "number in the units of the data; by default a thousandth of each column's spread). If a column is constant or "
+        "follows from others, where the likelihood grows without bound, drop it, or take fewer factors or classes"
+    )
+
+
+def warn_of_prior(name: str, posterior: BayesianLinear, rows: Rows) -> None:
+    """Says so where the prior of the noise holds it up, and not the residuals."""
+    prior = torch.as_tensor(posterior.prior.noise[1], dtype=torch.float64)
+    errors = posterior.noise.rate - prior
+    share = float((prior / posterior.noise.rate).max())
+    if share > _OUTWEIGHS:
+        size = float((rows.variance * rows.observed).sum() / rows.observed.sum()) ** 0.5
+        warnings.warn(
+            f"{name}: the prior of the noise decides it, not the data: of its posterior rate {share:.0%} is the prior's "
+            f"rate={float(prior.max()):g}, and the data, whose columns have a spread near {size:.3g}, give only "
+            f"{float(errors.min()):.3g}. Leave the rate out, as in lfm.Gamma(), which is then in units of that spread, or "
+            f"give one far below {float(errors.min()):.3g}",
+            PriorWarning,
+            stacklevel=6,
+        )
+
 
 def warn_of_floors(result: Fit) -> None:
-    """Says so where an observed Gaussian's standard deviation has run down to its floor."""
-    if not isinstance(result.model, Model):
+    """Says so where a scale of an observed factor has run down to its floor."""
+    model = result.model
+    if not isinstance(model, Model) or not any(model.factors[name].floors for name in model.observed):
         return
     index = torch.arange(min(256, len(result._table)))
-    data = result._table.take(index, result.model.dtype, result.model.device)
-    batch = Batch(data, index.to(result.model.device), len(result._table))
-    with isolated(Stream(0, result.model.device), result.model.device), torch.no_grad():
+    data = result._table.take(index, model.dtype, model.device)
+    batch = Batch(data, index.to(model.device), len(result._table))
+    with isolated(Stream(0, model.device), model.device), torch.no_grad():
         q = poutine.trace(result.guide).get_trace(batch)
-        p: Any = poutine.trace(poutine.replay(result.model, trace=q)).get_trace(batch)
-    for name in result.model.observed:
-        factor = result.model.factors[name]
-        if isinstance(factor, Gaussian):
-            law = p.nodes[name]["fn"]
-            law = getattr(law, "law", law)
-            smallest, floor = float(law.variance.min().sqrt()), factor.covariance.min_scale
-            if smallest < 1.05 * floor:
-                warnings.warn(
-                    f"{name}: a standard deviation is {smallest:.3g}, on its floor min_scale={floor:g}; the bound "
-                    "would grow without end below it, so it says little: raise min_scale to the noise that you know",
-                    ScaleFloorWarning,
-                    stacklevel=3,
-                )
+        p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
+        for name in model.observed:
+            parents = [p.nodes[parent]["value"] for parent in model.given[name]]
+            for words in _on_floors(model.factors[name], parents, batch.index):
+                warnings.warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning, stacklevel=3)
+
+
+def _on_floors(factor: Factor, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:
+    """What sits on its floor, in words, of each parameter that does."""
+    found = []
+    for parameter, scale in factor.floored(parents, index).items():
+        floor = factor.floor(parameter)
+        low = scale < _NEAR * floor
+        if factor.floors[parameter].power > 0 and bool(low.any()):
+            word = "a standard deviation" if parameter == "covariance" else parameter
+            columns = low.reshape(-1, floor.numel()).any(0).nonzero().flatten().tolist()
+            where = ", ".join(map(str, columns[:8])) + ", ..." * (len(columns) > 8)
+            smallest, least = float(scale[low].min()), float(floor.expand_as(scale)[low].min())
+            found.append(
+                f"{word} is {smallest:.3g}, on its floor min_scale={least:.3g}"
+                + f" (column{'s' * (len(columns) > 1)} {where})" * (floor.numel() > 1)
+            )
+    return found

@@ -42,14 +42,18 @@ class Fit:
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
             validation data), all in nats per row, and seconds; for others see ``EM``.
+        converged: whether going on would gain nothing: True or False of exact inference, whose bound says so; None of
+            ``SVI``, whose bound is noisy.
+        ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
+            row, best first.
         keep_rows: whether a pickle of it holds the rows that were fitted. By default it does not: data= must then be given.
+        schema: what the fitted rows were, by name: names of columns, labels, whether they are a covariate, scale. Rows that
+            are given with names are put in that order; bare arrays are taken by position.
 
     It keeps the rows that were fitted where they are, and no copy: when they have been changed, what needs them is a
     DataError (see ``pyro_lfm.data.digests.RowsSeen`` for how much of large data is looked at). It can be copied, pickled and
     stored by joblib where the classes and functions that the user wrote for model and guide stand at the top of a module.
     Schedules and callbacks are no part of it. A copy (``copy.deepcopy``) looks at the same rows.
-        schema: what the fitted rows were, by name: names of columns, labels, whether they are a covariate, scale. Rows that
-            are given with names are put in that order; bare arrays are taken by position.
     """
 
     # Of which seconds are a part, others every time.
@@ -58,6 +62,8 @@ class Fit:
     def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
         self._model, self.guide = model, guide
         self.history: list[dict[str, Any]] = []
+        self.converged: bool | None = None
+        self.ends: list[float] = []
         self.keep_rows = False
         self._rows, self._objective = table, objective
         self._seen = RowsSeen(table)

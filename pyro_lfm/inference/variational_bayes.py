@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from math import nan
 from typing import Any
 
+from pyro_lfm.closed_form.mixtures import has_converged
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.bayesian_linear import variational_bayes
 from pyro_lfm.exact.bayesian_mixture import fit_bayesian_mixture
@@ -15,6 +16,7 @@ from pyro_lfm.exact.rows import Rows
 from pyro_lfm.exact.starts import start_bernoullis, start_gaussians
 from pyro_lfm.families import Bernoulli
 from pyro_lfm.guides.conjugate import ConjugateGuide, LinearPosterior, MixturePosterior
+from pyro_lfm.inference.climb import warn_of_iterations
 from pyro_lfm.inference.conjugate import (
     Blocks,
     component_prior,
@@ -23,6 +25,7 @@ from pyro_lfm.inference.conjugate import (
     linear_prior,
     one_latent_one_observed,
 )
+from pyro_lfm.inference.floors import warn_of_prior
 from pyro_lfm.inference.points import put_points
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Inference, Task
@@ -41,7 +44,7 @@ class BayesianFit(Fit):
 
     @property
     def rank(self) -> int:
-        """How many factors are at work: those whose energy Σ_d E[τ_d] E[w_dk]² is above 1% of the largest.
+        """How many factors the data ask for: the model with one fewer has a lower bound.
 
         Raises:
             DeclarationError: for a mixture.
@@ -58,7 +61,9 @@ class VariationalBayes(Inference):
     It raises L = E_q[ln p(x, latents, parameters) − ln q] ≤ ln p(x), which never falls, and has no step size, no
     noise, and no θ: every parameter must have a prior. It serves Bayesian factor analysis and PCA, with as many
     factors as automatic relevance determination finds, and Bayesian mixtures of Gaussians and of Bernoullis. Missing
-    entries are integrated out. Priors are in the units of the data: standardise the columns, or choose them.
+    entries are integrated out. The numbers of a prior that the user gives are in the units of the data. Those left out are in units of each
+    column's spread, so that no answer hangs on the units; where the number of a noise prior outweighs the data, a
+    ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations were used up.
 
     Validation data are not looked at, and there is no checkpoint. For mixtures the seed decides where it starts.
 
@@ -100,13 +105,16 @@ class VariationalBayes(Inference):
             raise DeclarationError("lfm.VariationalBayes keeps no checkpoint: leave checkpoint= out")
         began = time.perf_counter()
         find = self._linear if isinstance(task.model.factors[latent], StandardNormal) else self._mixture
-        guide, bounds = find(task, latent, observed)
+        guide, bounds, converged = find(task, latent, observed)
         seconds = (time.perf_counter() - began) / len(bounds)
         task.model.to(task.device)
         guide.to(task.device)
         put_points(task.model, guide, task.table)
         task.model.eval()
         result = BayesianFit(task.model, guide.eval(), task.table, ELBO())
+        result.converged, result.ends = converged, [bounds[-1]]
+        if not converged:
+            warn_of_iterations(self.iterations, stacklevel=4)
         for iteration, bound in enumerate(bounds):
             record = _record(iteration, bound, seconds)
             result.history.append(record)
@@ -114,19 +122,21 @@ class VariationalBayes(Inference):
                 break
         return result
 
-    def _linear(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float]]:
+    def _linear(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float], bool]:
         model: Any = task.model
         prior = linear_prior(model, observed)
         blocks = Blocks(task.table, observed)
         rows = Rows(lambda: iter(blocks))
         noise = "isotropic" if is_isotropic(model, observed) else "diagonal"
-        start = principal(rows, model.factors[latent].dim, noise)
+        # Where it starts has no floor but that of float64.
+        start = principal(rows, model.factors[latent].dim, noise, min_scale=1e-100)
         found, history = variational_bayes(
             rows, start, prior, iterations=self.iterations, tolerance=self.tolerance
         )
-        return LinearPosterior(model, found), history.bound
+        warn_of_prior(observed, found, rows)
+        return LinearPosterior(model, found), history.bound, history.converged
 
-    def _mixture(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float]]:
+    def _mixture(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float], bool]:
         model: Any = task.model
         prior = component_prior(model, observed)
         blocks = Blocks(task.table, observed)
@@ -144,7 +154,8 @@ class VariationalBayes(Inference):
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
-        return MixturePosterior(model, found), [iteration.bound for iteration in history]
+        converged = has_converged(history, self.tolerance)
+        return MixturePosterior(model, found), [iteration.bound for iteration in history], converged
 
 
 def _record(iteration: int, bound: float, seconds: float) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class VariationalEM(Inference):
     ``FactorisedPosterior(model)``; the history is that of ``EM``, with kl the gap after each E step.
 
     Args:
-        iterations, tolerance, start, accelerate: as for ``EM``. What starts "data" is where EM starts, whose W
+        iterations, tolerance, start, restarts, accelerate: as for ``EM``. What starts "data" is where EM starts, whose W
             has columns that are orthogonal already in units of the noise: "model" shows the climb.
 
     Raises:
@@ -49,10 +49,12 @@ class VariationalEM(Inference):
     iterations: int = 2000
     tolerance: float = 1e-11
     start: Literal["data", "model"] = "data"
+    restarts: int = 10
     accelerate: bool = True
 
     def __post_init__(self) -> None:
         whole("iterations", self.iterations, least=0)
+        whole("restarts", self.restarts)
         number("tolerance", self.tolerance, least=0.0)
         check_start(self.start)
 
@@ -69,7 +71,7 @@ class VariationalEM(Inference):
             form,
             FactorisedPosterior(task.model),
             start=self.start,
-            restarts=1,
+            restarts=self.restarts,
             iterations=self.iterations,
             bound=lambda parameters, x: parameters.log_likelihood(x) - gap(parameters, x),
             ascend=partial(
