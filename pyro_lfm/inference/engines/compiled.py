@@ -197,7 +197,7 @@ class Compiled(Engine):
         """A loss is not finite: either the step before broke a parameter, or eager can say what is wrong."""
         if (broken := self._broken()) is not None:
             raise NotFinite(broken, self._index)
-        self.eager.gradients(self.setup.batch(rows, index), objective, self.eager.trained(part))
+        self.eager.gradients(self.setup.batch(rows, index), objective, part)
         raise NotFinite(None)
 
     def state(self) -> dict[str, Any]:

@@ -63,11 +63,10 @@ class Eager(Engine):
         Args:
             during: entered for the time in which the programs run.
         """
-        parameters = self.trained(part)
         with during or nullcontext():
-            loss, gradients = self.gradients(batch, objective, parameters)
-        check(loss, zip(parameters, gradients, strict=True))
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+            loss, gradients = self.gradients(batch, objective, part)
+        check(loss, gradients)
+        for parameter, gradient in gradients:
             parameter.grad = gradient
         self.set_rate(rate)
         for optimizer in self.optimizers:
@@ -76,13 +75,14 @@ class Eager(Engine):
         return told(objective, loss, batch.total)
 
     def gradients(
-        self, batch: Batch, objective: Any, parameters: list[Any]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
-        """The loss over all rows, and the gradients of the loss per row."""
+        self, batch: Batch, objective: Any, part: str
+    ) -> tuple[torch.Tensor, list[tuple[torch.nn.Parameter, torch.Tensor | None]]]:
+        """The loss over all rows, and of each parameter that is trained the gradient of the loss per row."""
         loss = self.loss(batch, objective)
+        parameters = self.trained(part)
         # Per row, so that a step does not depend on how many rows there are.
         gradients = gradients_of(loss / batch.total, parameters)
-        return loss, tuple(laid_out_as(g, p) for g, p in zip(gradients, parameters, strict=True))
+        return loss, [(p, laid_out_as(g, p)) for p, g in zip(parameters, gradients, strict=True)]
 
     def loss(self, batch: Batch, objective: Any) -> torch.Tensor:
         """The loss over all rows."""

@@ -18,7 +18,7 @@ from pyro_lfm.inference.engines import tracing
 # Methods that give numbers, memory or text, by name: not all of them reach the dispatcher.
 _VALUES = frozenset(
     "item tolist numpy __array__ __float__ __int__ __bool__ __index__ __complex__ __repr__ __format__ data_ptr "
-    "storage untyped_storage _typed_storage __dlpack__ __contains__".split()
+    "storage untyped_storage _typed_storage __dlpack__ __contains__ __deepcopy__ __reduce_ex__".split()
 )
 # Functions that make tensors of lists, in which a tensor is read as a number.
 _OF_LISTS = frozenset("tensor as_tensor asarray new_tensor new scalar_tensor sparse_coo_tensor".split())
@@ -86,8 +86,10 @@ class _Operations(tracing.DispatchMode):
         exits, everything = self.exits, (arguments, options)
         if any(isinstance(value, torch.Generator) for value in (*arguments, *options.values())):
             exits.leave("it draws from a torch.Generator of its own")
-        if tracing.gives_value(function) and exits.varies(everything):
-            exits.leave(_VALUE)
+        if tracing.gives_value(function):
+            if exits.varies(everything):
+                exits.leave(_VALUE)
+            return tracing.unrecorded(function, arguments, options)
         if tracing.shape_by_value(function, arguments) and exits.varies(everything):
             exits.leave(_SHAPE)
         results = function(*arguments, **options)

@@ -88,6 +88,7 @@ class Heap:
         self.tensors = Tensors()
         self._hooks: list[tuple[str, dict[Any, Any]]] = []
         self._seen: dict[int, Any] = {}
+        self._classes: set[type] = set()
         self._bytes = self._entries = 0
         self._queue: deque[tuple[str, Any]] = deque(roots.items())
         for place, held in places:
@@ -207,9 +208,9 @@ class Heap:
 
     def _class(self, path: str, kind: type) -> None:
         for base in kind.__mro__:
-            if is_library(base.__module__) or id(base) in self._seen:
+            if is_library(base.__module__) or base in self._classes:
                 continue
-            self._seen[id(base)] = base
+            self._classes.add(base)
             names = {
                 name
                 for name in vars(base)
@@ -226,17 +227,18 @@ class Heap:
         self.places.append(Names(module.__name__, held, names, whole=False))
         of_library = is_library(module.__name__)
         for name in names:
-            if not of_library or isinstance(held[name], types.ModuleType | types.BuiltinFunctionType):
+            if not of_library or isinstance(held[name], types.ModuleType):
                 self._queue.append((f"{module.__name__}.{name}", held[name]))
 
     def _function(self, path: str, function: types.FunctionType) -> None:
+        if attributes := vars(function):
+            self._names(path, attributes, function)
         if id(function.__code__) not in self.codes:
             return
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self._value(f"{path}.{name}", functools.partial(getattr, function, name), function, name)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             self._queue.append((f"{function.__qualname__}.{name}", cell))
-        self._names(path, vars(function), function)
 
     def _builtin(self, path: str, function: types.BuiltinFunctionType) -> None:
         if is_outside(function):
@@ -322,6 +324,7 @@ _VISITS: tuple[tuple[Any, _Visit], ...] = (
     (_GENERATORS, Heap._generator),
     (types.MethodType | functools.partial | property | staticmethod | classmethod, Heap._parts),
     (functools.cached_property | type(functools.lru_cache(len)), Heap._parts),
+    (threading.local, Heap._attributes),
     (weakref.ref, lambda heap, path, value: heap._queue.append((path, value()))),
     (contextvars.ContextVar, Heap._variable),
     (types.MappingProxyType, lambda heap, path, value: heap._names(path, value)),

@@ -19,16 +19,17 @@ import torch
 from pyro_lfm.inference.engines import tracing
 
 # Code of these packages is read by its authors alone: what its functions hold as globals does not change.
-_LIBRARIES = {"torch", "pyro", "pyro_lfm", "numpy", "opt_einsum", *sys.stdlib_module_names} - {"__main__"}
+_OWN = {"torch", "pyro", "pyro_lfm", "numpy", "opt_einsum"}
+_LIBRARIES = _OWN | sys.stdlib_module_names - {"__main__"}
 # Functions whose result no value in memory decides.
 _FROM_OUTSIDE = frozenset(
     [
         *(f for name, f in vars(time).items() if callable(f) and not isinstance(f, type) and name != "sleep"),
-        *(os.urandom, os.stat, os.listdir, os.scandir, os.open, os.read, os.write, os.getcwd, open, io.open_code, input),
+        *(os.stat, os.listdir, os.scandir, os.getcwd, os.write, input),
         *(datetime.now, datetime.utcnow, datetime.today, date.today),
         *tracing.OUTSIDE,
     ]
-)
+) | (_WHOEVER := frozenset([os.urandom, os.open, os.read, open, io.open_code]))
 _MODULES_OUTSIDE = {"subprocess", "socket", "secrets", "tempfile", "urllib", "http", "multiprocessing"}
 _SEEDING = {"manual_seed", "seed", "set_state"}
 # Names by which code may reach an attribute that is not written out in it.
@@ -143,21 +144,22 @@ def _outside(function: Any, frame: FrameType) -> str | None:
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__name__", "")
     if isinstance(owner, torch.Generator) and name in _SEEDING:
-        if _caller(frame) == "pyro_lfm":
+        if _caller(frame, ("torch",)) == "pyro_lfm":
             return None
         return f"it seeds random numbers ({name}){_place(frame)}"
-    if is_outside(function):
+    # The libraries look at clocks and paths for their own sake.
+    if is_outside(function) and (function in _WHOEVER or _caller(frame, ()) not in _OWN):
         return f"it reads what is outside the program ({name}){_place(frame)}"
     if function is print or isinstance(owner, io.IOBase):
         return f"it writes or reads a file or the screen ({name}){_place(frame)}"
     return None
 
 
-def _caller(frame: FrameType | None) -> str:
-    """The package, torch and the standard library apart, that a call comes from."""
+def _caller(frame: FrameType | None, without: tuple[str, ...]) -> str:
+    """The package that a call comes from, but for the standard library and some others."""
     while frame is not None:
         top = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if top != "torch" and top not in sys.stdlib_module_names:
+        if top not in without and (top not in sys.stdlib_module_names or top == "__main__"):
             return top
         frame = frame.f_back
     return ""

@@ -79,12 +79,13 @@ class Step:
             raise tracing.NotRecordable("it reads a tensor that the run before it left")
         form = [tracing.form(graph, external), self.used]
         self.recordings += 1
+        self.external = external
+        self.refresh()
         if form != self._form:
             self.rebuilt += self._form is not None
             if self.rebuilt > _REBUILDS or self.recordings > _RECORDINGS:
                 raise tracing.NotRecordable(f"{self.changed} changes again and again")
-            self.external, self._form = external, form
-            self.refresh()
+            self._form = form
             with self.watched.trial():
                 self._native = tracing.native(graph, [*inputs, *self.known])
         # Who are moved by a kernel of the optimizer's; tables have their own.

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.nn.modules import module as modules
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
@@ -72,6 +72,12 @@ def is_literal(operation: Any) -> bool:
 
 def changes_arguments(operation: Any) -> bool:
     return bool(operation._schema.is_mutable)
+
+
+def unrecorded(operation: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+    """What an operation gives, of which the graph is to know nothing."""
+    with disable_proxy_modes_tracing():
+        return operation(*arguments, **options)
 
 
 def gives_value(operation: Any) -> bool:
@@ -202,7 +208,7 @@ def form(graph: torch.fx.GraphModule, external: Sequence[torch.Tensor]) -> list[
     literals = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
     return [
         str(graph.code),
-        [(id(t), t.dtype, t.device, t.shape, t.stride()) for t in external],
+        [(t.dtype, t.device, t.shape, t.stride()) for t in external],
         [(value.dtype, str(value.tolist())) for value in literals],
     ]
 
