@@ -101,7 +101,6 @@ def fitted(engine, case):
     model = Model(net)
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
 
-
     def changing(record, fit):
         case.change(net, record["epoch"])
 
@@ -233,7 +232,9 @@ def test_the_case_of_the_issue_a_scale_that_a_buffer_gives():
         return lfm.fit(model, ROWS, svi, seed=0, callbacks=[raise_it], progress=False)
 
     eager = run("eager")
-    with pytest.warns(lfm.CompilationWarning, match=r"depends on the value of a tensor in test_graph_inputs.py, line"):
+    with pytest.warns(
+        lfm.CompilationWarning, match=r"depends on the value of a tensor in test_graph_inputs.py, line"
+    ):
         compiled = run("compiled")
     assert [r["bound"] for r in compiled.history] == pytest.approx([r["bound"] for r in eager.history])
 
@@ -585,7 +586,10 @@ def reading_a_file(net, x):
 
 OUTSIDE = {
     "clock": (lambda net, x: 1.0 + 0 * time.time(), "reads what is outside the program (time) in test_graph"),
-    "date": (lambda net, x: 1.0 + 0 * datetime.datetime.now().year, "reads what is outside the program (now)"),
+    "date": (
+        lambda net, x: 1.0 + 0 * datetime.datetime.now().year,
+        "reads what is outside the program (now)",
+    ),
     "file": (reading_a_file, "outside the program"),
     "entropy": (lambda net, x: 1.0 + 0 * len(os.urandom(3)), "outside the program (urandom)"),
     "uuid": (lambda net, x: 1.0 + 0 * uuid.uuid4().int, "outside the program"),
@@ -602,8 +606,14 @@ def test_what_no_memory_holds_is_left_to_eager(name, replay):
 
 
 def test_a_gradient_or_a_version_that_is_read_is_left_to_eager(replay):
-    checked(lambda: Case(lambda net, x: 1.0 if net.gate.grad is None else 2.0, reason="it reads grad of a tensor"))
-    checked(lambda: Case(lambda net, x: 1.0 + net.beta._version / 9, raised, reason="it reads version of a tensor"))
+    checked(
+        lambda: Case(lambda net, x: 1.0 if net.gate.grad is None else 2.0, reason="it reads grad of a tensor")
+    )
+    checked(
+        lambda: Case(
+            lambda net, x: 1.0 + net.beta._version / 9, raised, reason="it reads version of a tensor"
+        )
+    )
 
 
 def test_what_the_program_does_not_read_may_change_at_will(replay):
@@ -622,7 +632,9 @@ def test_what_changes_again_and_again_is_left_to_eager(replay):
 def test_what_changes_without_a_change_of_the_graph_is_not_compiled_anew(replay):
     made = []
     tracing.native = lambda graph, inputs: made.append(graph) or graph
-    case = dict(read=lambda net, x: 1.0 if net.plain < 9 else 2.0, change=setting("plain", lambda epoch: 1 + epoch))
+    case = dict(
+        read=lambda net, x: 1.0 if net.plain < 9 else 2.0, change=setting("plain", lambda epoch: 1 + epoch)
+    )
     checked(lambda: Case(**case))
     assert len(made) == 1
 

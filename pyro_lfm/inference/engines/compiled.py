@@ -39,8 +39,8 @@ _WIDE = 32
 _CHOICES = 4
 
 
-# Rows, part, and which parameters are trained.
-Key = tuple[int, str, tuple[bool, ...]]
+# Rows, part, and the number of the choice of trained parameters.
+Key = tuple[int, str, int]
 
 
 class Compiled(Engine):
@@ -60,7 +60,9 @@ class Compiled(Engine):
         self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
         self._weights: list[Any] = []
         self.steps: dict[Key, Step | None] = {}
-        self._trained = tuple(p.requires_grad for p in self.eager.parts["both"])
+        # The choices of trained parameters so far, numbered, and the present one.
+        self._choices: dict[tuple[bool, ...], int] = {}
+        self._choice = self._number_of_choice()
         self.kernels: dict[tuple[int, ...], Any] = {}
         self.number = 0
         self._index: torch.Tensor | None = None
@@ -81,7 +83,7 @@ class Compiled(Engine):
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
     ) -> torch.Tensor:
         self.number += 1
-        key = len(index), part, self._trained
+        key = len(index), part, self._choice
         if self.number <= self.after or key[0] not in self.sizes or self.steps.get(key, True) is None:
             return self.eager.step(rows, index, objective, rate, part)
         weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
@@ -110,12 +112,16 @@ class Compiled(Engine):
         """Whether what the programs read, which parameters are trained, or their memory have changed."""
         self._suspect, self._looked = False, time.monotonic()
         self.kernels.clear()
-        self._trained = tuple(p.requires_grad for p in self.eager.parts["both"])
-        for (_, _, trained), step in self.steps.items():
-            if step is None or trained != self._trained or not step.watched.settled:
+        self._choice = self._number_of_choice()
+        for (_, _, choice), step in self.steps.items():
+            if step is None or choice != self._choice or not step.watched.settled:
                 continue
             if not step.suspect() and step.recorded:
                 step.refresh()
+
+    def _number_of_choice(self) -> int:
+        trained = tuple(parameter.requires_grad for parameter in self.eager.parts["both"])
+        return self._choices.setdefault(trained, len(self._choices))
 
     def _step(self, key: Key, rows: dict[str, torch.Tensor], objective: Any, part: str) -> Step | None:
         """The step of a key; None where there are too many."""

@@ -121,9 +121,7 @@ class Eager(Engine):
             table.sparse = sparse
 
 
-def gradients_of(
-    loss: torch.Tensor, parameters: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor | None, ...]:
+def gradients_of(loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
     """The gradients of a loss, None for what it does not depend on."""
     if not parameters or not loss.requires_grad:
         return (None,) * len(parameters)

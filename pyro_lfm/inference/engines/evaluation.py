@@ -95,21 +95,31 @@ class Evaluation:
     def __call__(self, block: Block, *further: torch.Tensor) -> torch.Tensor:
         rows, index = block
         inputs = [*rows.values(), index, *further]
-        if self.wanted and not self.watched.settled:
-            with self.watched.run(self.function):
-                value = self.function(self.setup.batch(rows, index), *further)
-            if self.watched.reason is not None:
-                self._give_up(self.watched.reason)
-            return value
         if self.wanted:
-            self.wanted = False
-            self._build([*rows], inputs)
+            return self._first([*rows], inputs)
         if self.native is not None and len(index) == self.size:
             value = self.native(*inputs, *self.external)[0]
             if not bool(value.isnan().any()):
                 return value
             # Where a law refuses something, the programs say what.
         return self.function(self.setup.batch(rows, index), *further)
+
+    def _first(self, names: list[str], inputs: list[torch.Tensor]) -> torch.Tensor:
+        """The value by the programs, which are watched, and native code for the next time."""
+
+        def run() -> torch.Tensor:
+            rows, (index, *further) = dict(zip(names, inputs, strict=False)), inputs[len(names) :]
+            return self.function(self.setup.batch(rows, index), *further)
+
+        with self.watched.run(self.function):
+            value = run()
+        self.watched.confirm(run, inputs)
+        if self.watched.reason is not None:
+            self._give_up(self.watched.reason)
+        elif self.watched.settled:
+            self.wanted = False
+            self._build(names, inputs)
+        return value
 
     def _build(self, names: list[str], inputs: list[torch.Tensor]) -> None:
         def python(*arguments: torch.Tensor) -> list[torch.Tensor]:

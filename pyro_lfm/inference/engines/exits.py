@@ -117,11 +117,20 @@ class _Functions(TorchFunctionMode):
             if self.exits.varies(arguments[:1]):
                 self.exits.leave(_VALUE)
         elif name in _OF_LISTS:
-            lists = [v for v in (*arguments[name.startswith("new") :], *options.values()) if isinstance(v, list | tuple)]
+            lists = [
+                v
+                for v in (*arguments[name.startswith("new") :], *options.values())
+                if isinstance(v, list | tuple)
+            ]
             if self.exits.varies(lists):
                 self.exits.leave(f"{_VALUE}, which is made an entry of another")
-        elif name == "__get__" and (asked := getattr(getattr(function, "__self__", None), "__name__", "")) in _CHANGING:
-            self.exits.leave(f"it reads {asked.removeprefix('_')} of a tensor, which differs from step to step")
+        elif (
+            name == "__get__"
+            and (asked := getattr(getattr(function, "__self__", None), "__name__", "")) in _CHANGING
+        ):
+            self.exits.leave(
+                f"it reads {asked.removeprefix('_')} of a tensor, which differs from step to step"
+            )
         return function(*arguments, **options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.reads import Asked
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device)
 _ABSENT = object()
@@ -67,7 +68,7 @@ class Names(Place):
 
     Args:
         held: the mapping itself.
-        names: those that count; None for all.
+        asked: which of them count.
         whole: whether all of it may be put back, and not only the names that count.
         owner: the class of the object whose attributes these are.
     """
@@ -76,18 +77,18 @@ class Names(Place):
         self,
         path: str,
         held: Any,
-        names: Collection[str] | None,
+        asked: Asked,
         whole: bool = True,
         owner: type | None = None,
     ):
-        self.path, self.held, self.names, self.whole, self.owner = path, held, names, whole, owner
+        self.path, self.held, self.asked, self.whole, self.owner = path, held, asked, whole, owner
         self.volatile: set[str] = set()
         self.saved = self.read()
 
     def read(self) -> dict[str, Any]:
-        if self.whole or self.names is None:
+        if self.whole:
             return dict(self.held)
-        return {name: self.held[name] for name in self.names if name in self.held}
+        return {name: value for name, value in self.held.items() if self.asked.counts(name, value)}
 
     def write(self, content: dict[str, Any]) -> None:
         now = self.read()
@@ -107,9 +108,9 @@ class Names(Place):
         return [
             name
             for name in {**then, **now}
-            if (self.names is None or name in self.names)
-            and name not in self.volatile
+            if name not in self.volatile
             and not same(now.get(name, _ABSENT), then.get(name, _ABSENT))
+            and self.asked.counts(name, now.get(name), then.get(name))
         ]
 
     def difference(self) -> str | None:
@@ -119,12 +120,9 @@ class Names(Place):
 class OfClass(Names):
     """What stands in a class that the user wrote."""
 
-    def __init__(self, path: str, kind: type, names: Collection[str] | None):
+    def __init__(self, path: str, kind: type, asked: Asked):
         self.kind = kind
-        super().__init__(path, vars(kind), names, whole=False)
-
-    def read(self) -> dict[str, Any]:
-        return {n: v for n, v in vars(self.kind).items() if self.names is None or n in self.names}
+        super().__init__(path, vars(kind), asked, whole=False)
 
     def write(self, content: dict[str, Any]) -> None:
         now = self.read()

@@ -9,7 +9,7 @@ import torch
 
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager, gradients_of, laid_out_as
-from pyro_lfm.inference.engines.engine import Setup, told
+from pyro_lfm.inference.engines.engine import told
 from pyro_lfm.inference.engines.exits import record
 from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.objectives import Objective

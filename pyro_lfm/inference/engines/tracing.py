@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
 import sys
 import threading
 import traceback
@@ -20,12 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.nn.modules import module as modules
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
-from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode  # noqa: F401
 
 # From (included) to (excluded).
 TESTED = {"torch": ("2.13", "2.14"), "pyro-ppl": ("1.9", "1.10")}
@@ -140,29 +138,11 @@ def record(
         # What laws would have refused makes the loss NaN, which is looked at.
         return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
 
-    before = others_random()
     try:
         graph = make_fx(recorded)(*inputs)
     except Exception as error:
         raise NotRecordable(_reason(error)) from error
-    if _differ(others_random(), before):
-        raise NotRecordable("it draws from Python's or NumPy's random numbers")
     return graph, _lift(graph)
-
-
-def others_random() -> tuple[Any, Any]:
-    """The state of the random numbers that are not torch's: Python's and NumPy's."""
-    return random.getstate(), np.random.get_state(legacy=True)
-
-
-def restore_others_random(state: tuple[Any, Any]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-
-
-def _differ(first: tuple[Any, Any], second: tuple[Any, Any]) -> bool:
-    numpy = any(not np.array_equal(a, b) for a, b in zip(first[1], second[1], strict=True))
-    return first[0] != second[0] or numpy
 
 
 @contextmanager

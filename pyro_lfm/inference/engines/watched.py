@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.heap import Heap
 from pyro_lfm.inference.engines.places import Names, Place, State, Value
-from pyro_lfm.inference.engines.reads import Reads
+from pyro_lfm.inference.engines.reads import Asked, Reads
 from pyro_lfm.objectives import Objective
 
 # After so many runs of which each ran code that those before it had not, programs are not expected to settle.
@@ -35,7 +37,8 @@ class Watched:
 
     def __init__(self, setup: Setup, objective: Any = None):
         self.setup, self.objective = setup, objective
-        self.settled, self.reason = False, None
+        self.settled = False
+        self.reason: str | None = None
         self._reads, self._runs = Reads(), 0
         self._heap: Heap | None = None
         self._passing: set[int] = set()
@@ -66,16 +69,25 @@ class Watched:
         """Whether one of these is what a run left for itself, and the next one would leave another."""
         return any(id(tensor) in self._passing for tensor in tensors)
 
-    @contextmanager
-    def trial(self, inputs: Sequence[torch.Tensor] = ()) -> Iterator[None]:
+    def confirm(self, again: Callable[[], Any], inputs: Sequence[torch.Tensor] = ()) -> None:
+        """Runs the programs again, in place of runs that count, if all that they reach can be put back after it."""
+        while not self.settled and self.reason is None and (heap := self._reach()).can_be_put_back:
+            with self._kept(heap, inputs), self.run(self.objective):
+                again()
+
+    def trial(self, inputs: Sequence[torch.Tensor] = ()) -> AbstractContextManager[None]:
         """Puts back random states and all that the programs can reach, as if what is done had not been."""
         assert self._heap is not None
+        return self._kept(self._heap, inputs)
+
+    @contextmanager
+    def _kept(self, heap: Heap, inputs: Sequence[torch.Tensor]) -> Iterator[None]:
         device = self.setup.model.device
         before = [value.clone() for value in inputs]
         random = torch.get_rng_state()
         random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         try:
-            with self._heap.preserved():
+            with heap.preserved():
                 yield
         finally:
             torch.set_rng_state(random)
@@ -92,15 +104,20 @@ class Watched:
         roots |= {f"{f.__module__}.{f.__qualname__} {k}": f for k, f in enumerate(reads.functions)}
         kind = setup.model.device.type
         settings = Value("settings", lambda: tracing.settings(kind), None)
-        drawn = State("Python's or NumPy's random numbers", tracing.others_random, tracing.restore_others_random)
+        drawn = State("Python's or NumPy's random numbers", _others_random, _restore_others_random)
         objective = Value("objective", lambda: _held(self.objective), None)
-        places: list[tuple[Place, dict[str, Any]]] = [(settings, {}), (drawn, {}), (objective, objective.saved)]
+        places: list[tuple[Place, dict[str, Any]]] = [
+            (settings, {}),
+            (drawn, {}),
+            (objective, objective.saved),
+        ]
         for namespace, names in reads.modules.values():
-            module = Names(str(namespace.get("__name__")), namespace, names, whole=False)
+            module = Names(str(namespace.get("__name__")), namespace, Asked(names), whole=False)
             places.append((module, {f"{module.path}.{name}": value for name, value in module.saved.items()}))
-        if reads.names is None or reads.names & _ENVIRONMENT:
+        if reads.names is None or (reads.names | reads.methods) & _ENVIRONMENT:
             places.append((Value("os.environ", lambda: dict(os.environ), None), {}))
-        return Heap(roots, reads.names, reads.written, {*reads.codes}, places)
+        asked = Asked(reads.names, reads.methods, reads.near)
+        return Heap(roots, asked, reads.written, {*reads.codes}, places)
 
 
 def _held(objective: Any, path: str = "objective") -> dict[str, Any]:
@@ -120,3 +137,13 @@ def _held(objective: Any, path: str = "objective") -> dict[str, Any]:
         else:
             held[f"{path}.{name}"] = value
     return held
+
+
+def _others_random() -> tuple[Any, Any]:
+    """The state of the random numbers that are not torch's: Python's and NumPy's."""
+    return random.getstate(), np.random.get_state(legacy=True)
+
+
+def _restore_others_random(state: tuple[Any, Any]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
