@@ -86,6 +86,12 @@ class Case:
     options: dict = dataclasses.field(default_factory=dict)
 
 
+def table(cases, quick):
+    """The names of cases for a test, those that are not quick marked as slow."""
+    assert set(quick.split()) <= set(cases)
+    return [name if name in quick.split() else pytest.param(name, marks=pytest.mark.slow) for name in cases]
+
+
 @pytest.fixture
 def replay(monkeypatch):
     """The recorded graph as it is, without the seconds that native code takes to be made."""
@@ -193,7 +199,9 @@ def attempted(net):
         return 1.0
 
 
-@pytest.mark.parametrize("name", LEAVING)
+@pytest.mark.parametrize(
+    "name", table(LEAVING, "item-of-a-buffer tolist numpy math equal entry-of-a-list entry-of-Tensor caught")
+)
 def test_a_value_of_a_buffer_that_leaves_the_graph_leaves_it_to_eager(name, replay):
     checked(lambda: Case(LEAVING[name], raised, reason="depends on the value of a tensor"))
 
@@ -209,7 +217,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", table(SHAPES, "mask repeat"))
 def test_a_shape_that_a_value_decides_is_left_to_eager(name, replay):
     change = lambda net, epoch: net.sizes.copy_(torch.tensor([1.0, 3.0, epoch % 2]))  # noqa: E731
     checked(lambda: Case(SHAPES[name], change, reason="the shapes of its tensors depend on the values"))
@@ -253,7 +261,7 @@ FOLLOWED = {
 }
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("name", table(FOLLOWED, "buffer constants"))
 def test_what_stays_in_the_graph_is_followed(name, replay):
     checked(lambda: Case(FOLLOWED[name], raised))
 
@@ -381,14 +389,20 @@ IN_MEMORY = {
     "set": of(set, lambda net, x: 1.0 + len(net.thing), lambda t, v: v > 1 and t.add(v)),
     "deque": of(lambda: collections.deque([1.0]), lambda net, x: net.thing[0], lambda t, v: t.__setitem__(0, v)),
     "array-array": of(lambda: array.array("d", [1.0]), lambda net, x: net.thing[0], lambda t, v: t.__setitem__(0, v)),
-    "bytearray": of(lambda: bytearray(b"\x01"), lambda net, x: float(net.thing[0]), lambda t, v: t.__setitem__(0, int(2 * v) - 1)),
+    "bytearray": of(
+        lambda: bytearray(b"\x01"), lambda net, x: float(net.thing[0]), lambda t, v: t.__setitem__(0, int(2 * v) - 1)
+    ),
     "defaultdict": of(
         lambda: collections.defaultdict(lambda: 1.0, b=1.0), lambda net, x: net.thing["b"], lambda t, v: t.update(b=v)
     ),
     "fraction": dict(
         read=lambda net, x: float(net.plain), change=setting("plain", lambda epoch: Fraction(level(epoch)))
     ),
-    "partial": of(lambda: functools.partial(lambda t: t[0], [1.0]), lambda net, x: net.thing(), lambda t, v: t.args[0].__setitem__(0, v)),
+    "partial": of(
+        lambda: functools.partial(lambda t: t[0], [1.0]),
+        lambda net, x: net.thing(),
+        lambda t, v: t.args[0].__setitem__(0, v),
+    ),
     "weak-reference": of(
         Slotted, lambda net, x: weakref.ref(net.thing)().beta, put("beta")
     ),
@@ -477,7 +491,7 @@ def as_before():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("name", IN_MEMORY)
+@pytest.mark.parametrize("name", table(IN_MEMORY, "namespace array closure class small"))
 def test_what_a_callback_changes_in_memory_is_followed(name, replay, as_before):
     def make():
         os.environ.pop("BETA_OF_A_TEST", None)
@@ -494,7 +508,6 @@ def test_what_a_callback_changes_in_memory_is_followed(name, replay, as_before):
 
 # State that a run changes ---------------------------------------------------------------------------------
 
-GENERATOR = np.random.default_rng(0)
 COUNT = [0]
 
 
@@ -513,22 +526,35 @@ def counted_globally(net, x):
     return 1 + COUNT[0] / 100
 
 
-def appended(net, x):
-    net.thing.append(len(net.thing))
-    return 1.0
-
-
 def remembered(net, x):
     net.last = x.detach()
     return 1.0
+
+
+def repr_of_state(generator):
+    return generator.get_state().sum()
 
 
 def generated():
     yield from itertools.count(1)
 
 
-def thing(make, read, reason, hidden=lambda net: None):
-    return dict(prepare=lambda net: setattr(net, "thing", make()), read=read, reason=reason, hidden=hidden)
+def of_thing(make, read, reason="it changes model.net.thing", hidden=lambda thing: thing):
+    """A case of state that the net holds as ``thing``."""
+    return dict(
+        prepare=lambda net: setattr(net, "thing", make()),
+        read=lambda net, x: read(net.thing),
+        reason=reason,
+        hidden=lambda net: hidden(net.thing),
+    )
+
+
+def drawn(make, draw):
+    return of_thing(make, lambda thing: 1 + draw(thing), "it draws from model.net.thing", draw)
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 STATE = {
@@ -537,43 +563,80 @@ STATE = {
         read=counted_without_use, reason="it changes model.net.plain", hidden=lambda net: net.plain
     ),
     "global-counter": dict(
-        prepare=lambda net: COUNT.__setitem__(0, 0), read=counted_globally,
-        reason="it changes test_graph_inputs.COUNT", hidden=lambda net: COUNT,
+        prepare=lambda net: COUNT.__setitem__(0, 0),
+        read=counted_globally,
+        reason="it changes test_graph_inputs.COUNT",
+        hidden=lambda net: COUNT,
     ),
-    "list": thing(list, appended, "it changes model.net.thing", lambda net: net.thing),
-    "dict": thing(dict, lambda net, x: net.thing.update({len(net.thing): 0}) or 1.0, "it changes model.net.thing", lambda net: net.thing),
-    "array": thing(lambda: np.zeros(2), lambda net, x: net.thing.__iadd__(1).sum() / 99, "it changes model.net.thing", lambda net: net.thing),
-    "remembered-draw": dict(read=remembered, reason="it changes model.net.last", hidden=lambda net: net.last.sum()),
-    "numpy-generator": thing(lambda: np.random.default_rng(0), lambda net, x: 1 + net.thing.random(), "it draws from model.net.thing",
-        lambda net: net.thing.random()),
-    "numpy-old-generator": thing(lambda: np.random.RandomState(0), lambda net, x: 1 + net.thing.rand(), "it draws from model.net.thing",
-        lambda net: net.thing.rand()),
-    "bound-method-of-a-generator": thing(lambda: np.random.default_rng(0).random, lambda net, x: 1 + net.thing(), "it draws from model.net.thing",
-        lambda net: net.thing()),
-    "python-generator": thing(lambda: random.Random(0), lambda net, x: 1 + net.thing.random(), "it draws from model.net.thing",
-        lambda net: net.thing.random()),
-    "torch-generator": thing(lambda: torch.Generator().manual_seed(0), lambda net, x: torch.randn((), generator=net.thing),
-        "it draws from model.net.thing", lambda net: torch.rand(2, generator=net.thing)),
+    "list": of_thing(list, lambda thing: thing.append(len(thing)) or 1.0),
+    "dict": of_thing(dict, lambda thing: thing.update({len(thing): 0}) or 1.0),
+    "set": of_thing(set, lambda thing: thing.add(len(thing)) or 1.0),
+    "deque": of_thing(collections.deque, lambda thing: thing.append(0) or 1.0),
+    "namespace": of_thing(
+        lambda: types.SimpleNamespace(n=0), lambda thing: setattr(thing, "n", thing.n + 1) or 1.0
+    ),
+    "array": of_thing(lambda: np.zeros(2), lambda thing: thing.__iadd__(1).sum() / 99),
+    "remembered-draw": dict(
+        read=remembered, reason="it changes model.net.last", hidden=lambda net: net.last.sum()
+    ),
+    "numpy-generator": drawn(lambda: np.random.default_rng(0), lambda g: g.random()),
+    "numpy-old-generator": drawn(lambda: np.random.RandomState(0), lambda g: g.rand()),
+    "numpy-bits": drawn(lambda: np.random.PCG64(0), lambda g: g.random_raw() / 2**64),
+    "bound-method-of-a-generator": drawn(lambda: np.random.default_rng(0).random, lambda draw: draw()),
+    "python-generator": drawn(lambda: random.Random(0), lambda g: g.random()),
+    "torch-generator": drawn(seeded, lambda g: torch.randn((), generator=g)),
+    "torch-generator-in-place": drawn(seeded, lambda g: torch.empty(()).normal_(generator=g)),
     "torch-generator-made-anew": dict(
-        read=lambda net, x: torch.randn((), generator=torch.Generator().manual_seed(0)), reason="it seeds random numbers"),
-    "torch-generator-in-place": thing(lambda: torch.Generator().manual_seed(0), lambda net, x: torch.empty(()).normal_(generator=net.thing),
-        "it draws from model.net.thing", lambda net: torch.rand(2, generator=net.thing)),
-    "python-random": dict(read=lambda net, x: 1 + random.random(), reason="Python's or NumPy's random numbers", hidden=lambda net: random.random()),
-    "numpy-random": dict(read=lambda net, x: 1 + np.random.random(), reason="Python's or NumPy's random numbers", hidden=lambda net: np.random.random()),
-    "seeded": dict(read=lambda net, x: torch.manual_seed(3) and torch.rand(()), reason="it seeds random numbers"),
-    "iterator": thing(lambda: iter([k / 9 for k in range(99)]), lambda net, x: next(net.thing), "it changes model.net.thing", lambda net: next(net.thing)),
-    "count": thing(lambda: itertools.count(1), lambda net, x: 1 / next(net.thing), "it changes model.net.thing", lambda net: next(net.thing)),
-    "generator": thing(generated, lambda net, x: 1 / next(net.thing), "model.net.thing is a generator, which cannot be watched",
-        lambda net: next(net.thing)),
+        read=lambda net, x: torch.randn((), generator=seeded()), reason="it seeds random numbers"
+    ),
+    "torch-generator-cloned": of_thing(
+        seeded,
+        lambda g: torch.randn((), generator=g.clone_state()),
+        "a torch.Generator of its own",
+        repr_of_state,
+    ),
+    "python-random": dict(
+        read=lambda net, x: 1 + random.random(),
+        reason="Python's or NumPy's random numbers",
+        hidden=lambda net: random.random(),
+    ),
+    "numpy-random": dict(
+        read=lambda net, x: 1 + np.random.random(),
+        reason="Python's or NumPy's random numbers",
+        hidden=lambda net: np.random.random(),
+    ),
+    "seeded": dict(
+        read=lambda net, x: torch.manual_seed(3) and torch.rand(()), reason="it seeds random numbers"
+    ),
+    "iterator": of_thing(lambda: iter([k / 9 for k in range(99)]), next, hidden=next),
+    "count": of_thing(lambda: itertools.count(1), lambda thing: 1 / next(thing), hidden=next),
+    "generator": of_thing(
+        generated,
+        lambda thing: 1 / next(thing),
+        "model.net.thing is a generator, which cannot be watched",
+        next,
+    ),
     "hook-that-counts": dict(
-        prepare=lambda net: net.linear.register_forward_hook(lambda m, i, o: setattr(m, "runs", getattr(m, "runs", 0) + 1)),
-        reason="it changes model.net.linear.runs", hidden=lambda net: net.linear.runs),
+        prepare=lambda net: net.linear.register_forward_hook(
+            lambda m, i, o: setattr(m, "runs", getattr(m, "runs", 0) + 1)
+        ),
+        reason="it changes model.net.linear.runs",
+        hidden=lambda net: net.linear.runs,
+    ),
     "frozen-by-the-program": dict(
-        read=lambda net, x: net.gate.requires_grad_(not net.gate.requires_grad) and 1.0, reason="it changes model.net.gate"),
-}  # fmt: skip
+        read=lambda net, x: net.gate.requires_grad_(not net.gate.requires_grad) is not None and 1.0,
+        reason="it changes model.net.gate",
+    ),
+}
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize(
+    "name",
+    table(
+        STATE,
+        "counter global-counter remembered-draw numpy-generator torch-generator iterator generator list",
+    ),
+)
 def test_a_program_with_state_is_not_run_for_trial(name, replay):
     """Its hidden state afterwards is that of eager, as it ran as often."""
     checked(lambda: Case(**STATE[name]))
@@ -599,7 +662,7 @@ OUTSIDE = {
 }
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("name", table(OUTSIDE, "clock file print"))
 def test_what_no_memory_holds_is_left_to_eager(name, replay):
     read, reason = OUTSIDE[name]
     checked(lambda: Case(read, reason=reason))
@@ -667,6 +730,82 @@ FREEZING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FREEZING)
+@pytest.mark.parametrize("name", table(FREEZING, "held-and-released"))
 def test_freezing_and_unfreezing_by_a_callback(name, replay):
     checked(lambda: Case(**FREEZING[name]))
+
+
+@pytest.mark.parametrize("engine", ["eager", "pyro", "compiled"])
+def test_what_is_held_rests_and_what_is_released_moves(engine, replay):
+    """Between every two epochs: the weights of the net are held in epochs 3 and 4, its gate until epoch 4."""
+    moved = []
+
+    def change(net, epoch):
+        now = {n: p.detach().clone() for n, p in net.named_parameters()}
+        if change.before:
+            moved.append({n for n, p in now.items() if not torch.equal(p, change.before[n])})
+        change.before = now
+        held(net, epoch)
+
+    change.before = {}
+    prepare = lambda net: net.gate.requires_grad_(False)  # noqa: E731
+    _, said, _ = fitted(engine, Case(prepare=prepare, change=change))
+    weights = {"linear.weight", "linear.bias"}
+    assert moved == [weights, set(), set(), {*weights, "gate"}, {*weights, "gate"}] and not said
+
+
+def with_table(engine, change, epochs=4):
+    torch.manual_seed(0)
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.PerRow()))
+    callbacks = [lambda record, fit: change(fit.guide, record["epoch"])]
+    svi = lfm.SVI(guide, epochs=epochs, batch_size=5, engine=engine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", lfm.CompilationWarning)
+        return lfm.fit(model, ROWS, svi, seed=0, callbacks=callbacks, progress=False)
+
+
+def test_the_rows_of_a_table_are_held_and_released(replay):
+    """By both engines alike, from before the fit on too."""
+    seen = {"eager": [], "compiled": []}
+
+    def change(engine, guide, epoch):
+        (table,) = guide.tables
+        seen[engine].append(table.rows.detach().clone())
+        table.rows.requires_grad_(epoch not in (1, 2))
+
+    fits = {engine: with_table(engine, functools.partial(change, engine)) for engine in seen}
+    for rows in seen.values():
+        assert torch.equal(rows[0], rows[1]) and torch.equal(rows[1], rows[2])
+        assert not torch.equal(rows[2], rows[3])
+    assert torch.allclose(seen["eager"][-1], seen["compiled"][-1], atol=1e-6)
+    assert fits["eager"].history[-1]["bound"] == pytest.approx(
+        fits["compiled"].history[-1]["bound"], rel=1e-5
+    )
+
+
+def test_a_fit_that_can_move_nothing_is_refused_still():
+    with pytest.raises(lfm.DeclarationError, match="depends on no trainable parameter"):
+        net = Net()
+        model = Model(net).requires_grad_(False)
+        guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))).requires_grad_(False)
+        lfm.fit(model, ROWS, lfm.SVI(guide, epochs=1, engine="eager"), progress=False)
+
+
+# The other ways to a compiled step -------------------------------------------------------------------------
+
+
+def test_auto_follows_and_falls_back_without_a_warning(replay, monkeypatch):
+    monkeypatch.setattr(choice, "COMPILING", 0.0)
+    for case in (STATE["numpy-generator"], dict(read=LEAVING["math"], change=raised)):
+        assert not agree(lambda case=case: Case(**case), engine="auto")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [IN_MEMORY["namespace"], FREEZING["held-and-released"], dict(read=FOLLOWED["buffer"], change=raised)],
+    ids=["namespace", "freezing", "buffer"],
+)
+def test_native_code_follows_as_the_graph_does(case):
+    checked(lambda: Case(**case))

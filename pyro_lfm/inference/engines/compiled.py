@@ -181,7 +181,7 @@ class Compiled(Engine):
             if k < count:
                 step.parameters[k].grad = gradient
             else:
-                rows = step.tables[k - count].rows
+                rows = step.learned[k - count].rows
                 rows.grad = torch.sparse_coo_tensor(index[None], gradient, rows.shape, check_invariants=False)
         for optimizer in self.eager.optimizers:
             optimizer.step()

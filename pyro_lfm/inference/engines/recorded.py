@@ -32,7 +32,9 @@ class Step:
     def __init__(self, eager: Eager, names: Sequence[str], objective: Any, part: str):
         self.eager, self.setup, self.names, self.objective = eager, eager.setup, names, objective
         trained = eager.trained(part)
-        self.tables = [t for t in eager.tables if any(t.rows is p for p in trained)]
+        # Of every table the rows of the batch are inputs; those of some are trained.
+        self.tables = eager.tables
+        self.learned = [t for t in eager.tables if any(t.rows is p for p in trained)]
         rows = {id(table.rows) for table in eager.tables}
         self.parameters = [p for p in trained if id(p) not in rows]
         self.watched = Watched(eager.setup, objective)
@@ -50,9 +52,9 @@ class Step:
         if isinstance(objective, Objective):
             # As tensors, so that a weight that changes is followed.
             objective = objective.weighted(dict(zip(objective.weights, weights, strict=False)))
-        leaves = [rows.detach().requires_grad_() for rows in gathered]
-        for table, leaf in zip(self.tables, leaves, strict=True):
-            table.gathered = leaf
+        for table, rows in zip(self.tables, gathered, strict=True):
+            table.gathered = rows.detach().requires_grad_(table in self.learned)
+        leaves: list[Any] = [table.gathered for table in self.learned]
         try:
             loss = self.eager.loss(batch, objective)
             wanted = [*self.parameters, *leaves]
@@ -89,7 +91,7 @@ class Step:
             with self.watched.trial():
                 self._native = tracing.native(graph, [*inputs, *self.known])
         # Who are moved by a kernel of the optimizer's; tables have their own.
-        self.moved = () if self.tables else tuple(id(self.parameters[k]) for k in self.used)
+        self.moved = () if self.learned else tuple(id(self.parameters[k]) for k in self.used)
 
     def suspect(self) -> bool:
         """Whether something that the programs read has changed, so that a run must be watched anew."""
