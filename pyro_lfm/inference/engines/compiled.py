@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
+from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import CompilationWarning
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
-from pyro_lfm.inference.engines.fingerprint import changed
 from pyro_lfm.inference.engines.recorded import Step
 from pyro_lfm.inference.failure import NotFinite
 from pyro_lfm.objectives import Objective
@@ -35,8 +35,12 @@ _LOOK_SECONDS = 0.1
 _LOOK_EVERY = 50
 # Channels from which a convolution is faster with channels last.
 _WIDE = 32
-# How often the programs' plain values may change before it is cheaper to stay with eager.
-_REBUILDS = 2
+# How many choices of trained parameters have native code of their own.
+_CHOICES = 4
+
+
+# Rows, part, and the number of the choice of trained parameters.
+Key = tuple[int, str, int]
 
 
 class Compiled(Engine):
@@ -55,7 +59,10 @@ class Compiled(Engine):
         self.eager = Eager(setup)
         self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
         self._weights: list[Any] = []
-        self.steps: dict[tuple[int, str], Step | None] = {}
+        self.steps: dict[Key, Step | None] = {}
+        # The choices of trained parameters so far, numbered, and the present one.
+        self._choices: dict[tuple[bool, ...], int] = {}
+        self._choice = self._number_of_choice()
         self.kernels: dict[tuple[int, ...], Any] = {}
         self.number = 0
         self._index: torch.Tensor | None = None
@@ -76,14 +83,16 @@ class Compiled(Engine):
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
     ) -> torch.Tensor:
         self.number += 1
-        key = len(index), part
+        key = len(index), part, self._choice
         if self.number <= self.after or key[0] not in self.sizes or self.steps.get(key, True) is None:
             return self.eager.step(rows, index, objective, rate, part)
         weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
         if weights != self._weights:
             self._weights = weights
             self.weights = self.weights.new_tensor(weights)
-        step = self.steps.get(key) or Step(self.eager, [*rows], objective, part)
+        step = self._step(key, rows, objective, part)
+        if step is None or not step.watched.settled:
+            return self._watch(key, step, self.setup.batch(rows, index), objective, rate, part)
         gathered = [table.rows.detach().index_select(0, index) for table in step.tables]
         inputs = [*rows.values(), index, self.weights, *gathered]
         if not self._ready(key, step, inputs, objective):
@@ -100,41 +109,61 @@ class Compiled(Engine):
         self._suspect = True
 
     def _look_again(self) -> None:
-        """Whether the programs' plain values or the parameters' memory have changed."""
+        """Whether what the programs read, which parameters are trained, or their memory have changed."""
         self._suspect, self._looked = False, time.monotonic()
         self.kernels.clear()
-        for step in filter(None, self.steps.values()):
-            step.refresh()
-            if changed(step.seen, step.fingerprint()):
-                step.compared_at = -_COMPARE_EVERY
+        self._choice = self._number_of_choice()
+        for (_, _, choice), step in self.steps.items():
+            if step is None or choice != self._choice or not step.watched.settled:
+                continue
+            if not step.suspect() and step.recorded:
+                step.refresh()
 
-    def _ready(self, key: tuple[int, str], step: Step, inputs: list[torch.Tensor], objective: Any) -> bool:
+    def _number_of_choice(self) -> int:
+        trained = tuple(parameter.requires_grad for parameter in self.eager.parts["both"])
+        return self._choices.setdefault(trained, len(self._choices))
+
+    def _step(self, key: Key, rows: dict[str, torch.Tensor], objective: Any, part: str) -> Step | None:
+        """The step of a key; None where there are too many."""
+        if key not in self.steps:
+            if sum(other[:2] == key[:2] for other in self.steps) >= _CHOICES:
+                self._give_up(key, "requires_grad of its parameters changes again and again")
+                return None
+            self.steps[key] = Step(self.eager, [*rows], objective, part)
+        return self.steps[key]
+
+    def _watch(
+        self, key: Key, step: Step | None, batch: Batch, objective: Any, rate: float, part: str
+    ) -> torch.Tensor:
+        """A step in eager, to see what the programs read."""
+        if step is None:
+            return self.eager.step_on(batch, objective, rate, part)
+        parts = self.eager.step_on(batch, objective, rate, part, step.watched.run(objective))
+        if step.watched.reason is not None:
+            self._give_up(key, step.watched.reason)
+        return parts
+
+    def _ready(self, key: Key, step: Step, inputs: list[torch.Tensor], objective: Any) -> bool:
         """Whether the native code can be used for this step: builds it, and compares it when it is time to."""
-        new = key not in self.steps
-        if not new and self.number - step.compared_at < _COMPARE_EVERY:
+        if step.recorded and self.number - step.compared_at < _COMPARE_EVERY:
             return True
-        step.objective = objective
+        new, step.objective = not step.recorded, objective
         try:
             if new:
                 step.build(inputs)
-                self.steps[key] = step
-            reason = step.difference(inputs)
-            if reason and (path := changed(step.seen, step.fingerprint())):
-                step.rebuilt += 1
-                if step.rebuilt > _REBUILDS:
-                    raise tracing.NotRecordable(f"{step.named(path)} changes again and again; {reason}")
-                step.build(inputs)
-                reason = step.difference(inputs)
-            if reason:
+            if reason := step.difference(inputs):
                 raise tracing.NotRecordable(reason)
         except tracing.NotRecordable as error:
-            self.steps[key] = None
-            self._say(f"the step cannot be compiled and is done in eager: {error}")
+            self._give_up(key, str(error))
             return False
         # Twice at the beginning, then at intervals.
         step.compared_at = self.number - (_COMPARE_EVERY - 1 if new else 0)
-        step.seen = step.fingerprint()
+        step.recorded = True
         return True
+
+    def _give_up(self, key: Key, reason: str) -> None:
+        self.steps[key] = None
+        self._say(f"the step cannot be compiled and is done in eager: {reason}")
 
     def _say(self, message: str) -> None:
         LOG.info(message)
@@ -152,7 +181,7 @@ class Compiled(Engine):
             if k < count:
                 step.parameters[k].grad = gradient
             else:
-                rows = step.tables[k - count].rows
+                rows = step.learned[k - count].rows
                 rows.grad = torch.sparse_coo_tensor(index[None], gradient, rows.shape, check_invariants=False)
         for optimizer in self.eager.optimizers:
             optimizer.step()
@@ -174,7 +203,7 @@ class Compiled(Engine):
         """A loss is not finite: either the step before broke a parameter, or eager can say what is wrong."""
         if (broken := self._broken()) is not None:
             raise NotFinite(broken, self._index)
-        self.eager.gradients(self.setup.batch(rows, index), objective, self.eager.parts[part])
+        self.eager.gradients(self.setup.batch(rows, index), objective, part)
         raise NotFinite(None)
 
     def state(self) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.engine import Engine, Setup, check, told, trainable
+from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
 from pyro_lfm.inference.optimizer_states import names_of, states, take_up
 from pyro_lfm.inference.row_adam import RowAdam
 from pyro_lfm.runtime import uncached_autocast
@@ -21,15 +23,19 @@ _GRADIENTS = "gradients of the loss per row"
 
 
 class Eager(Engine):
-    """Runs the programs at every step."""
+    """Runs the programs at every step.
+
+    Every parameter has an optimizer, whether it is trained or held: which are trained is asked at every step.
+    """
 
     def __init__(self, setup: Setup):
         self.setup = setup
-        theta, phi = trainable(*setup.programs)
-        tables = [table for program in setup.programs for table in program.tables if table.rows.requires_grad]
+        theta, phi = parameters_of(*setup.programs)
+        tables = [table for program in setup.programs for table in program.tables]
         rows = set(id(table.rows) for table in tables)
         self.parts = {"model": theta, "guide": phi, "both": [*theta, *phi]}
         self.tables = tables
+        self._trains = bool(self.trained("both"))
         dense = [p for p in self.parts["both"] if id(p) not in rows]
         self.optimizers: list[torch.optim.Optimizer] = []
         if dense:
@@ -48,12 +54,23 @@ class Eager(Engine):
     ) -> torch.Tensor:
         return self.step_on(self.setup.batch(rows, index), objective, rate, part)
 
-    def step_on(self, batch: Batch, objective: Any, rate: float, part: str) -> torch.Tensor:
-        """``step`` on a batch that is made already."""
-        parameters = self.parts[part]
-        loss, gradients = self.gradients(batch, objective, parameters)
-        check(loss, zip(parameters, gradients, strict=True))
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+    def step_on(
+        self,
+        batch: Batch,
+        objective: Any,
+        rate: float,
+        part: str,
+        during: AbstractContextManager[Any] | None = None,
+    ) -> torch.Tensor:
+        """``step`` on a batch that is made already.
+
+        Args:
+            during: entered for the time in which the programs run.
+        """
+        with during or nullcontext():
+            loss, gradients = self.gradients(batch, objective, part)
+        check(loss, gradients)
+        for parameter, gradient in gradients:
             parameter.grad = gradient
         self.set_rate(rate)
         for optimizer in self.optimizers:
@@ -62,22 +79,27 @@ class Eager(Engine):
         return told(objective, loss, batch.total)
 
     def gradients(
-        self, batch: Batch, objective: Any, parameters: list[Any]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
-        """The loss over all rows, and the gradients of the loss per row."""
-        loss = self.loss(self.setup, batch, objective)
+        self, batch: Batch, objective: Any, part: str
+    ) -> tuple[torch.Tensor, list[tuple[torch.nn.Parameter, torch.Tensor | None]]]:
+        """The loss over all rows, and of each parameter that is trained the gradient of the loss per row."""
+        loss = self.loss(batch, objective)
+        parameters = self.trained(part)
         # Per row, so that a step does not depend on how many rows there are.
-        found = torch.autograd.grad(loss / batch.total, parameters, allow_unused=True)
-        return loss, tuple(laid_out_as(g, p) for g, p in zip(found, parameters, strict=True))
+        gradients = gradients_of(loss / batch.total, parameters)
+        return loss, [(p, laid_out_as(g, p)) for p, g in zip(parameters, gradients, strict=True)]
 
-    @staticmethod
-    def loss(setup: Setup, batch: Batch, objective: Any) -> torch.Tensor:
+    def loss(self, batch: Batch, objective: Any) -> torch.Tensor:
         """The loss over all rows."""
-        with uncached_autocast(setup.model.device):
-            loss = objective.differentiable_loss(*setup.programs, batch)
-        if not loss.requires_grad:
+        with uncached_autocast(self.setup.model.device):
+            loss = objective.differentiable_loss(*self.setup.programs, batch)
+        # What a callback holds altogether may rest; a fit that could never move anything is a mistake.
+        if not loss.requires_grad and (not self._trains or self.trained("both")):
             raise DeclarationError("the bound depends on no trainable parameter: there is nothing to fit")
         return loss
+
+    def trained(self, part: str) -> list[torch.nn.Parameter]:
+        """The parameters that are not held just now."""
+        return [parameter for parameter in self.parts[part] if parameter.requires_grad]
 
     def set_rate(self, rate: float) -> None:
         """Multiplies the learning rates that the optimizers were made with."""
@@ -101,6 +123,13 @@ class Eager(Engine):
     def close(self) -> None:
         for table, sparse in zip(self.tables, self._sparse, strict=True):
             table.sparse = sparse
+
+
+def gradients_of(loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+    """The gradients of a loss, None for what it does not depend on."""
+    if not parameters or not loss.requires_grad:
+        return (None,) * len(parameters)
+    return torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
 def laid_out_as(value: Any, parameter: torch.Tensor) -> Any:

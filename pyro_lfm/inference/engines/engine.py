@@ -102,11 +102,13 @@ def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
     return torch.stack([last.per_row.mean(), last.reconstruction.mean(), kl])
 
 
-def trainable(model: Program, guide: Program) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
-    """θ and φ; what both programs hold counts as θ."""
-    theta = [p for p in model.parameters() if p.requires_grad]
-    held = set(map(id, theta))
-    return theta, [p for p in guide.parameters() if p.requires_grad and id(p) not in held]
+def parameters_of(
+    model: Program, guide: Program
+) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """θ and φ, those that are held just now included; what both programs have counts as θ."""
+    theta = [p for p in model.parameters() if p.is_floating_point()]
+    shared = set(map(id, theta))
+    return theta, [p for p in guide.parameters() if p.is_floating_point() and id(p) not in shared]
 
 
 def check(loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]) -> None:

@@ -12,7 +12,8 @@ from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.choice import COMPILING, saving
 from pyro_lfm.inference.engines.compiled import LOG
 from pyro_lfm.inference.engines.engine import Setup
-from pyro_lfm.inference.engines.recorded import rewound
+from pyro_lfm.inference.engines.exits import record
+from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.model import AnyModel
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs import Program
@@ -89,20 +90,37 @@ class Evaluation:
         shorter = saving(self.setup, blocks.size * draws // 3)
         pays = calls * (len(blocks.index) // blocks.size) * shorter > COMPILING
         self.wanted = pays and tracing.untested() is None
+        self.watched = Watched(self.setup, function)
         self.native: tracing.Function | None = None
 
     def __call__(self, block: Block, *further: torch.Tensor) -> torch.Tensor:
         rows, index = block
         inputs = [*rows.values(), index, *further]
         if self.wanted:
-            self.wanted = False
-            self._build([*rows], inputs)
+            return self._first([*rows], inputs)
         if self.native is not None and len(index) == self.size:
-            found = self.native(*inputs, *self.external)[0]
-            if not bool(found.isnan().any()):
-                return found
+            value = self.native(*inputs, *self.external)[0]
+            if not bool(value.isnan().any()):
+                return value
             # Where a law refuses something, the programs say what.
         return self.function(self.setup.batch(rows, index), *further)
+
+    def _first(self, names: list[str], inputs: list[torch.Tensor]) -> torch.Tensor:
+        """The value by the programs, which are watched, and native code for the next time."""
+
+        def run() -> torch.Tensor:
+            rows, (index, *further) = dict(zip(names, inputs, strict=False)), inputs[len(names) :]
+            return self.function(self.setup.batch(rows, index), *further)
+
+        with self.watched.run(self.function):
+            value = run()
+        self.watched.confirm(run, inputs)
+        if self.watched.reason is not None:
+            self._give_up(self.watched.reason)
+        elif self.watched.settled:
+            self.wanted = False
+            self._build(names, inputs)
+        return value
 
     def _build(self, names: list[str], inputs: list[torch.Tensor]) -> None:
         def python(*arguments: torch.Tensor) -> list[torch.Tensor]:
@@ -110,20 +128,28 @@ class Evaluation:
             index, *further = arguments[len(names) :]
             return [self.function(self.setup.batch(rows, index), *further)]
 
+        trial = self.watched.trial
         try:
-            with rewound(self.setup):
+            with trial(inputs):
                 expected = python(*inputs)[0]
-            with rewound(self.setup):
-                graph, external = tracing.record(python, [value.flip(0) for value in inputs])
+            with trial():
+                graph, external = record(python, [value.flip(0) for value in inputs])
+            if self.watched.left_behind(external):
+                raise tracing.NotRecordable("it reads a tensor that the run before it left")
             self.external = [value.detach() for value in external]
-            native = tracing.native(graph, [*inputs, *self.external])
-            with rewound(self.setup):
-                found = native(*inputs, *self.external)[0]
-            if not torch.allclose(found, expected, rtol=1e-4, atol=1e-3, equal_nan=True):
+            with trial():
+                native = tracing.native(graph, [*inputs, *self.external])
+            with trial(inputs):
+                value = native(*inputs, *self.external)[0]
+            if not torch.allclose(value, expected, rtol=1e-4, atol=1e-3, equal_nan=True):
                 raise tracing.NotRecordable("native code gives other values")
             self.native = native
         except tracing.NotRecordable as error:
-            LOG.info("evaluation in eager: %s", error)
+            self._give_up(str(error))
+
+    def _give_up(self, reason: str) -> None:
+        self.wanted = False
+        LOG.info("evaluation in eager: %s", reason)
 
 
 def in_parts(

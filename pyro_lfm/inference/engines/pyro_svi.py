@@ -10,7 +10,7 @@ import pyro
 import torch
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.engine import Engine, Setup, check, told, trainable
+from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
 from pyro_lfm.inference.optimizer_states import names_of, states, take_up
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
@@ -54,7 +54,7 @@ class Pyro(Engine):
             for group in inner[parameter].param_groups if parameter in inner else ():
                 group["lr"] = self._rates[id(parameter)] * rate
         loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
-        theta, phi = trainable(*self.setup.programs)
+        theta, phi = parameters_of(*self.setup.programs)
         check(loss, zip([*theta, *phi], [*theta, *phi], strict=True))
         return told(objective, loss, self.setup.total)
 

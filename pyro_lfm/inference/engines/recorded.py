@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.eager import Eager, laid_out_as
-from pyro_lfm.inference.engines.engine import Setup, told
-from pyro_lfm.inference.engines.fingerprint import Held, changes, fingerprint, is_plain, plain_values
+from pyro_lfm.inference.engines.eager import Eager, gradients_of, laid_out_as
+from pyro_lfm.inference.engines.engine import told
+from pyro_lfm.inference.engines.exits import record
+from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.objectives import Objective
 
 # How far a loss may be off, relative to itself, and a gradient, relative to the largest.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-4}
+# How often native code is made anew because something has changed, before it is cheaper to stay with eager.
+_REBUILDS = 2
+# The same of recordings, which cost less.
+_RECORDINGS = 10
 
 
 class Step:
@@ -26,13 +30,19 @@ class Step:
     """
 
     def __init__(self, eager: Eager, names: Sequence[str], objective: Any, part: str):
-        self.setup, self.names, self.objective = eager.setup, names, objective
-        self.tables = [t for t in eager.tables if any(t.rows is p for p in eager.parts[part])]
+        self.eager, self.setup, self.names, self.objective = eager, eager.setup, names, objective
+        trained = eager.trained(part)
+        # Of every table the rows of the batch are inputs; those of some are trained.
+        self.tables = eager.tables
+        self.learned = [t for t in eager.tables if any(t.rows is p for p in trained)]
         rows = {id(table.rows) for table in eager.tables}
-        self.parameters = [p for p in eager.parts[part] if id(p) not in rows]
-        self.compared_at = 0
-        self.rebuilt = 0
-        self.volatile: set[str] = set()
+        self.parameters = [p for p in trained if id(p) not in rows]
+        self.watched = Watched(eager.setup, objective)
+        # Whether the graph that there is native code of is that of the programs as they are now.
+        self.recorded = False
+        self.changed = ""
+        self.compared_at = self.rebuilt = self.recordings = 0
+        self._form: list[Any] | None = None
 
     def python(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """The step by running the programs."""
@@ -42,13 +52,13 @@ class Step:
         if isinstance(objective, Objective):
             # As tensors, so that a weight that changes is followed.
             objective = objective.weighted(dict(zip(objective.weights, weights, strict=False)))
-        leaves = [rows.detach().requires_grad_() for rows in gathered]
-        for table, leaf in zip(self.tables, leaves, strict=True):
-            table.gathered = leaf
+        for table, rows in zip(self.tables, gathered, strict=True):
+            table.gathered = rows.detach().requires_grad_(table in self.learned)
+        leaves: list[Any] = [table.gathered for table in self.learned]
         try:
-            loss = Eager.loss(self.setup, batch, objective)
+            loss = self.eager.loss(batch, objective)
             wanted = [*self.parameters, *leaves]
-            found = torch.autograd.grad(loss / batch.total, wanted, allow_unused=True)
+            found = gradients_of(loss / batch.total, wanted)
         finally:
             for table in self.tables:
                 table.gathered = None
@@ -57,59 +67,37 @@ class Step:
         return [(loss / batch.total).detach(), told(objective, loss, batch.total), *gradients]
 
     def build(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Makes the native code.
+        """Records the programs, and makes native code of the graph unless it is the one that there is code of.
 
         Raises:
-            NotRecordable: the programs cannot be recorded.
+            NotRecordable: the programs cannot be recorded, or change again and again.
         """
-        self._settle(inputs)
         # In another order than the batch at hand: what hangs on values is found by the comparison on that.
         trial = [*(value.flip(0) for value in inputs[: len(self.names) + 1]), inputs[len(self.names) + 1]]
         trial += [rows.flip(0) for rows in inputs[len(self.names) + 2 :]]
-        with rewound(self.setup):
-            graph, self.external = tracing.record(self.python, trial)
+        with self.watched.trial():
+            graph, external = record(self.python, trial)
+        if self.watched.left_behind(external):
+            raise tracing.NotRecordable("it reads a tensor that the run before it left")
+        form = [tracing.form(graph, external), self.used]
+        self.recordings += 1
+        self.external = external
         self.refresh()
-        with rewound(self.setup):
-            self._native = tracing.native(graph, [*inputs, *self.known])
-        self.seen = self.fingerprint()
+        if form != self._form:
+            self.rebuilt += self._form is not None
+            if self.rebuilt > _REBUILDS or self.recordings > _RECORDINGS:
+                raise tracing.NotRecordable(f"{self.changed} changes again and again")
+            self._form = form
+            with self.watched.trial():
+                self._native = tracing.native(graph, [*inputs, *self.known])
         # Who are moved by a kernel of the optimizer's; tables have their own.
-        self.moved = () if self.tables else tuple(id(self.parameters[k]) for k in self.used)
+        self.moved = () if self.learned else tuple(id(self.parameters[k]) for k in self.used)
 
-    def _settle(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Runs the programs, so that what they make at their first run is made; none may change itself at each run.
-
-        A tensor that is another after each run, such as one that is kept for a later part of the same run, is not
-        looked at: were it read by the next run, native code would give other numbers.
-        """
-        found: list[str] = []
-        for _ in range(2):
-            with rewound(self.setup):
-                before = self.fingerprint()
-                self.python(*inputs)
-                after = self.fingerprint()
-            found = changes(before, after)
-            kept = {path for path in found if isinstance(after.get(path), Held)}
-            self.volatile |= kept
-            found = [path for path in found if path not in kept]
-            if not found:
-                return
-        raise tracing.NotRecordable(f"it changes {self.named(found[0])} whenever it runs")
-
-    def fingerprint(self) -> dict[str, Any]:
-        inner = [part for part in vars(self.objective).values() if isinstance(part, Objective)]
-        found = fingerprint(*self.setup.programs, self.objective, *inner)
-        # Weights are inputs, and may change; ``volatile`` is what every run makes anew.
-        inputs = self.objective.weights if isinstance(self.objective, Objective) else ()
-        for path in list(found):
-            number, _, name = path.partition(".")
-            weight = number not in "01" and name.removeprefix("_weights.") in inputs
-            if weight or path in self.volatile:
-                del found[path]
-        return {**found, "autocast": torch.is_autocast_enabled(self.setup.model.device.type)}
-
-    def named(self, path: str | None) -> str:
-        kind, _, rest = (path or "").partition(".")
-        return f"{('model', 'guide')[int(kind)]}.{rest}" if kind in ("0", "1") else str(path)
+    def suspect(self) -> bool:
+        """Whether something that the programs read has changed, so that a run must be watched anew."""
+        if (changed := self.watched.difference()) is not None:
+            self.changed, self.recorded, self.watched.settled = changed, False, False
+        return changed is not None
 
     def refresh(self) -> None:
         """Looks at the tensors that it reads anew: a parameter may have other memory than before."""
@@ -121,10 +109,10 @@ class Step:
 
     def difference(self, inputs: Sequence[torch.Tensor]) -> str | None:
         """How native code and programs differ on the same noise, in words; None where they agree."""
-        with rewound(self.setup):
+        with self.watched.trial(inputs):
             expected = self.python(*inputs)
         try:
-            with rewound(self.setup):
+            with self.watched.trial(inputs):
                 found = self(inputs)
         except Exception as error:  # whatever generated code may raise
             return f"its native code fails: {str(error).splitlines()[:1]}"
@@ -145,25 +133,3 @@ class Step:
             if one.numel() and not float((one - other).abs().max()) <= tolerance * largest:
                 return "its gradients are others compiled than in eager"
         return None
-
-
-@contextmanager
-def rewound(setup: Setup) -> Iterator[None]:
-    """Puts random states, the programs' buffers and their plain values back, as if what was done had not been."""
-    device = setup.model.device
-    buffers = [(b, b.clone()) for program in setup.programs for b in program.buffers()]
-    values = plain_values(*setup.programs)
-    others = tracing.others_random()
-    random = torch.get_rng_state()
-    random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        torch.set_rng_state(random)
-        if random_there is not None:
-            torch.cuda.set_rng_state(random_there, device)
-        tracing.restore_others_random(others)
-        for buffer, value in buffers:
-            buffer.copy_(value)
-        for attributes, before in values:
-            attributes.update({n: v for n, v in before.items() if is_plain(attributes.get(n))})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
 import sys
 import threading
 import traceback
@@ -20,10 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.nn.modules import module as modules
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode  # noqa: F401
 
 # From (included) to (excluded).
 TESTED = {"torch": ("2.13", "2.14"), "pyro-ppl": ("1.9", "1.10")}
@@ -43,6 +43,78 @@ def untested() -> str | None:
         if not numbers[0] <= numbers[1] < numbers[2]:
             return f"compiled steps were tested with {package} from {first} to before {end}; this is {found}"
     return None
+
+
+# What can be asked of torch ------------------------------------------------------------------------------
+
+# Functions made in C by which a tensor's memory leaves without a word.
+OUTSIDE = (torch._C._to_dlpack,)
+
+
+def memory(tensor: torch.Tensor) -> int | None:
+    """What two tensors that share their memory have in common; None where it is not known."""
+    with torch._C.DisableTorchFunction():
+        if tensor.layout is not torch.strided:
+            return None
+        return tensor.untyped_storage()._cdata
+
+
+def is_random(operation: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in operation.tags
+
+
+def is_literal(operation: Any) -> bool:
+    """Whether an operation takes up a tensor that was written out as numbers."""
+    return operation in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)
+
+
+def changes_arguments(operation: Any) -> bool:
+    return bool(operation._schema.is_mutable)
+
+
+def unrecorded(operation: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+    """What an operation gives, of which the graph is to know nothing."""
+    with disable_proxy_modes_tracing():
+        return operation(*arguments, **options)
+
+
+def gives_value(operation: Any) -> bool:
+    """Whether an operation gives a number to Python."""
+    return torch.Tag.data_dependent_output in operation.tags
+
+
+def shape_by_value(operation: Any, arguments: Sequence[Any]) -> bool:
+    """Whether the shape of what an operation gives depends on a tensor's values."""
+    if torch.Tag.dynamic_output_shape not in operation.tags:
+        return False
+    if operation is not torch.ops.aten.index.Tensor:
+        return True
+    masks = (torch.bool, torch.uint8)
+    return any(index is not None and index.dtype in masks for index in arguments[1])
+
+
+def tensor_state(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What else than its values makes a tensor another for a graph."""
+    hooks = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
+    hooked = [tuple(map(id, h.values())) if h else None for h in hooks]
+    return tensor.requires_grad, tensor.dtype, tensor.shape, *hooked
+
+
+def settings(kind: str) -> dict[str, Any]:
+    """What the process has set, on which operations on a kind of device hang."""
+    everywhere = (
+        *(modules._global_forward_hooks, modules._global_forward_pre_hooks),
+        *(modules._global_backward_hooks, modules._global_backward_pre_hooks),
+    )
+    return {
+        "torch.get_default_dtype": torch.get_default_dtype(),
+        "torch.autocast": (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)),
+        "torch.is_grad_enabled": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "torch.use_deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch.get_float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "validation of distributions": torch.distributions.Distribution._validate_args,
+        "hooks of all modules": [tuple(map(id, hooks.values())) for hooks in everywhere],
+    }
 
 
 # Recording ----------------------------------------------------------------------------------------------
@@ -66,29 +138,11 @@ def record(
         # What laws would have refused makes the loss NaN, which is looked at.
         return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
 
-    before = others_random()
     try:
         graph = make_fx(recorded)(*inputs)
     except Exception as error:
         raise NotRecordable(_reason(error)) from error
-    if _differ(others_random(), before):
-        raise NotRecordable("it draws from Python's or NumPy's random numbers")
     return graph, _lift(graph)
-
-
-def others_random() -> tuple[Any, Any]:
-    """The state of the random numbers that are not torch's: Python's and NumPy's."""
-    return random.getstate(), np.random.get_state(legacy=True)
-
-
-def restore_others_random(state: tuple[Any, Any]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-
-
-def _differ(first: tuple[Any, Any], second: tuple[Any, Any]) -> bool:
-    numpy = any(not np.array_equal(a, b) for a, b in zip(first[1], second[1], strict=True))
-    return first[0] != second[0] or numpy
 
 
 @contextmanager
@@ -127,6 +181,16 @@ def _without_values() -> Iterator[list[torch.Tensor]]:
     finally:
         for module, name, original in reversed(patches):
             setattr(module, name, original)
+
+
+def form(graph: torch.fx.GraphModule, external: Sequence[torch.Tensor]) -> list[Any]:
+    """What a graph computes and of what: two graphs with one form do the same."""
+    literals = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
+    return [
+        str(graph.code),
+        [(t.dtype, t.device, t.shape, t.stride()) for t in external],
+        [(value.dtype, str(value.tolist())) for value in literals],
+    ]
 
 
 def _lift(graph: torch.fx.GraphModule) -> list[torch.Tensor]:

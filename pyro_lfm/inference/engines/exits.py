@@ -1,0 +1,164 @@
+"""Where a tensor's value leaves the graph while a program is recorded: what it decides outside is not recorded.
+
+A parameter or a buffer counts as an input of the program does. Only what is made of nothing but constants of the
+program's text may be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from pyro_lfm.inference.engines import tracing
+
+# Methods that give numbers, memory or text, by name: not all of them reach the dispatcher.
+_VALUES = frozenset(
+    "item tolist numpy __array__ __float__ __int__ __bool__ __index__ __complex__ __repr__ __format__ data_ptr "
+    "storage untyped_storage _typed_storage __dlpack__ __contains__ __deepcopy__ __reduce_ex__".split()
+)
+# Functions that make tensors of lists, in which a tensor is read as a number.
+_OF_LISTS = frozenset("tensor as_tensor asarray new_tensor new scalar_tensor sparse_coo_tensor".split())
+# Attributes of a tensor that differ from step to step.
+_CHANGING = frozenset(["grad", "_grad", "_version"])
+
+_VALUE = "what it does depends on the value of a tensor"
+_SHAPE = "the shapes of its tensors depend on the values of a tensor"
+
+
+class Exits:
+    """The time of a recording. ``reason`` is the first exit, in words.
+
+    Raises:
+        NotRecordable: within, where a value leaves.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        # The memory of tensors that are made of nothing but constants, and the tensors that hold it.
+        self._constant: dict[int, torch.Tensor] = {}
+
+    def __enter__(self) -> Exits:
+        self._stack = ExitStack()
+        self._stack.enter_context(_Operations(self))
+        self._stack.enter_context(_Functions(self))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+        self._constant.clear()
+
+    def leave(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        raise tracing.NotRecordable(reason)
+
+    def varies(self, values: Any) -> bool:
+        """Whether there is a tensor among these that is not made of constants alone."""
+        return any(tracing.memory(tensor) not in self._constant for tensor in _tensors(values))
+
+    def made(self, function: Any, arguments: Any, results: Any) -> None:
+        """Takes down whether what an operation gave, or changed, is made of constants alone."""
+        constant = not self.varies(arguments) and not tracing.is_random(function)
+        touched = [results, arguments] if tracing.changes_arguments(function) and not constant else results
+        for tensor in _tensors(touched):
+            if (where := tracing.memory(tensor)) is None:
+                continue
+            if constant or tracing.is_literal(function):
+                self._constant[where] = tensor
+            else:
+                self._constant.pop(where, None)
+
+
+class _Operations(tracing.DispatchMode):
+    """Sees every operation on tensors, those of the backward pass too."""
+
+    def __init__(self, exits: Exits):
+        super().__init__()
+        self.exits = exits
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        exits, everything = self.exits, (arguments, options)
+        if any(isinstance(value, torch.Generator) for value in (*arguments, *options.values())):
+            exits.leave("it draws from a torch.Generator of its own")
+        if tracing.gives_value(function):
+            if exits.varies(everything):
+                exits.leave(_VALUE)
+            return tracing.unrecorded(function, arguments, options)
+        if tracing.shape_by_value(function, arguments) and exits.varies(everything):
+            exits.leave(_SHAPE)
+        results = function(*arguments, **options)
+        exits.made(function, everything, results)
+        return results
+
+
+class _Functions(TorchFunctionMode):
+    """Sees what Python asks of tensors, which partly does not come to an operation."""
+
+    def __init__(self, exits: Exits):
+        super().__init__()
+        self.exits = exits
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        arguments: Sequence[Any] = (),
+        options: dict[str, Any] | None = None,
+    ) -> Any:
+        options = options or {}
+        name = getattr(function, "__name__", "")
+        if name in _VALUES:
+            if self.exits.varies(arguments[:1]):
+                self.exits.leave(_VALUE)
+        elif name in _OF_LISTS:
+            lists = [
+                v
+                for v in (*arguments[name.startswith("new") :], *options.values())
+                if isinstance(v, list | tuple)
+            ]
+            if self.exits.varies(lists):
+                self.exits.leave(f"{_VALUE}, which is made an entry of another")
+        elif (
+            name == "__get__"
+            and (asked := getattr(getattr(function, "__self__", None), "__name__", "")) in _CHANGING
+        ):
+            self.exits.leave(
+                f"it reads {asked.removeprefix('_')} of a tensor, which differs from step to step"
+            )
+        return function(*arguments, **options)
+
+
+def record(
+    function: tracing.Function, inputs: Sequence[torch.Tensor]
+) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
+    """``tracing.record`` of a function in which no value leaves the graph.
+
+    Raises:
+        NotRecordable: one does, or the function cannot be recorded for another reason.
+    """
+    exits = Exits()
+
+    def watched(*arguments: torch.Tensor) -> Sequence[torch.Tensor]:
+        with exits:
+            return function(*arguments)
+
+    graph, external = tracing.record(watched, inputs)
+    if exits.reason is not None:  # what was raised was caught by the program
+        raise tracing.NotRecordable(exits.reason)
+    return graph, external
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, dict):
+        yield from _tensors([*values.values()])
+    elif isinstance(values, Iterable) and isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)

@@ -1,0 +1,307 @@
+"""The walk through memory that finds the places of a ``Heap``: from object to object, each by its kind.
+
+It follows attributes whose names stand in code that ran, and what functions that ran close over.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import random
+import re
+import threading
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import date, time, timedelta, tzinfo
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import torch
+from torch import nn
+
+from pyro_lfm.inference.engines.places import (
+    PLAIN,
+    Array,
+    Items,
+    Names,
+    OfClass,
+    Pickled,
+    Place,
+    State,
+    Tensors,
+    Unknown,
+    Value,
+)
+from pyro_lfm.inference.engines.reads import ALL, Asked, is_library, is_outside
+
+# Values that are what they are. A lock is free whenever somebody looks.
+_CONSTANT = (
+    *PLAIN,
+    *(torch.layout, torch.memory_format, torch.Size, np.dtype, range, slice, type(...), type(NotImplemented)),
+    *(types.CodeType, types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType),
+    *(types.MemberDescriptorType, types.ClassMethodDescriptorType, types.MethodWrapperType, types.GenericAlias),
+    *(re.Pattern, PurePath, Decimal, Fraction, UUID, Enum, date, time, timedelta, tzinfo),
+    *(type(threading.Lock()), type(threading.RLock())),
+)  # fmt: skip
+# Bytes of arrays, and entries of containers, that are looked at again and again.
+_MOST_BYTES = 2**24
+_MOST_ENTRIES = 10**6
+# What every module has of its own: parameters, buffers, modules, hooks.
+_OF_MODULES = {name for name, value in vars(nn.Module()).items() if isinstance(value, dict)}
+_CHILDREN = ("_parameters", "_buffers", "_modules")
+_OF_CLASSES = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "_abc_impl"}
+
+
+class Walk:
+    """Goes from some roots to every object that code can reach.
+
+    Args:
+        roots: {path: object}.
+        asked: which attributes are followed.
+        written: the names of attributes of Python's modules that are followed.
+        codes: the ids of the code of functions whose closures and defaults are followed.
+
+    Attributes:
+        places: what was found.
+        hooks: the hooks of modules that have none.
+
+    Raises:
+        Unknown: there is something that cannot be watched.
+    """
+
+    def __init__(self, roots: dict[str, Any], asked: Asked, written: Collection[str], codes: Collection[int]):
+        self._asked, self._asked_of = asked, dict[type, Asked]()
+        self.codes, self.written = codes, written
+        self.tensors = Tensors()
+        self.places: list[Place] = [self.tensors]
+        self.hooks: list[tuple[str, dict[Any, Any]]] = []
+        self._seen: dict[int, Any] = {}
+        self._classes: set[type] = set()
+        self._bytes = self._entries = 0
+        self._queue: deque[tuple[str, Any]] = deque(roots.items())
+
+    def go(self) -> None:
+        while self._queue:
+            self._visit(*self._queue.popleft())
+
+    def _visit(self, path: str, value: Any) -> None:
+        if id(value) in self._seen or (isinstance(value, _CONSTANT) and not hasattr(value, "__dict__")):
+            return
+        # Held, so that no id is given to something else.
+        self._seen[id(value)] = value
+        for kinds, visit in _VISITS:
+            if isinstance(value, kinds):
+                visit(self, path, value)
+                return
+        self._object(path, value)
+
+    def _names(self, path: str, held: Any, owner: Any = None) -> None:
+        """The attributes of an object, or with no owner the entries of a dict."""
+        asked = ALL if owner is None else self._of(type(owner))
+        self._count(path, len(held))
+        self.places.append(Names(path, held, asked, owner=None if owner is None else type(owner)))
+        for name, value in held.items():
+            if asked.counts(name, value):
+                self._queue.append((f"{path}.{name}", value))
+
+    def _of(self, kind: type) -> Asked:
+        if kind not in self._asked_of:
+            # What a module's own machinery reads.
+            own = ("training", *_OF_MODULES) if issubclass(kind, nn.Module) else ()
+            self._asked_of[kind] = self._asked.of(kind, own)
+        return self._asked_of[kind]
+
+    def _module(self, path: str, module: nn.Module) -> None:
+        attributes, asked = vars(module), self._of(type(module))
+        self.places.append(Names(path, attributes, asked, owner=type(module)))
+        for name, value in attributes.items():
+            if name in _CHILDREN:
+                self._names(path, value)
+            elif name not in _OF_MODULES:
+                if asked.counts(name, value):
+                    self._queue.append((f"{path}.{name}", value))
+            elif value:
+                self._names(f"{path}.{name}", value)
+            else:
+                self.hooks.append((f"{path}.{name}", value))
+        self._class(path, type(module))
+
+    def _object(self, path: str, value: Any) -> None:
+        """An object of any other kind: by its attributes, or by what pickle says of it."""
+        if not isinstance(value, _CONSTANT) and not _is_open(type(value)):
+            self.places.append(Pickled(path, value))
+        self._attributes(path, value)
+
+    def _attributes(self, path: str, value: Any) -> None:
+        kind = type(value)
+        if isinstance(attributes := getattr(value, "__dict__", None), dict):
+            self._names(path, attributes, value)
+        for name in _slots(kind):
+            if self._of(kind).counts(name, getattr(value, name, None)):
+                self._value(f"{path}.{name}", functools.partial(getattr, value, name, None), value, name)
+        self._class(path, kind)
+
+    def _value(self, path: str, get: Callable[[], Any], owner: Any, name: str) -> None:
+        self.places.append(Value(path, get, functools.partial(_put, owner, name)))
+        self._queue.append((path, get()))
+
+    def _class(self, path: str, kind: type) -> None:
+        for base in kind.__mro__:
+            if is_library(base.__module__) or base in self._classes:
+                continue
+            self._classes.add(base)
+            names = {
+                name
+                for name, value in vars(base).items()
+                if name not in _OF_CLASSES and (name.startswith("__") or self._of(kind).counts(name, value))
+            }
+            self.places.append(OfClass(base.__qualname__, base, Asked(names)))
+            self._queue.extend((f"{base.__qualname__}.{name}", vars(base)[name]) for name in names)
+
+    def _python_module(self, path: str, module: types.ModuleType) -> None:
+        held = vars(module)
+        # Only what code by hand asks modules for; of a library's module, whether it is still the same.
+        names = set(self.written) & held.keys()
+        self.places.append(Names(module.__name__, held, Asked(names), whole=False))
+        of_library = is_library(module.__name__)
+        for name in names:
+            if not of_library or isinstance(held[name], types.ModuleType):
+                self._queue.append((f"{module.__name__}.{name}", held[name]))
+
+    def _function(self, path: str, function: types.FunctionType) -> None:
+        if attributes := vars(function):
+            self._names(path, attributes, function)
+        if id(function.__code__) not in self.codes:
+            return
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            self._value(f"{path}.{name}", functools.partial(getattr, function, name), function, name)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            self._queue.append((f"{function.__qualname__}.{name}", cell))
+
+    def _builtin(self, path: str, function: types.BuiltinFunctionType) -> None:
+        if is_outside(function):
+            raise Unknown(f"{path} is {function.__name__}, which reads what is outside the program")
+        if not isinstance(function.__self__, types.ModuleType):
+            self._queue.append((path, function.__self__))
+
+    def _cell(self, path: str, cell: types.CellType) -> None:
+        self._value(path, functools.partial(_content, cell), cell, "cell_contents")
+
+    def _array(self, path: str, value: np.ndarray) -> None:
+        self._bytes += value.nbytes
+        if self._bytes > _MOST_BYTES:
+            raise Unknown(f"{path} is an array of {value.nbytes} bytes: too large to be watched")
+        self.places.append(Array(path, value))
+
+    def _generator(self, path: str, value: Any) -> None:
+        if isinstance(value, random.SystemRandom):
+            raise Unknown(f"{path} draws random numbers that no seed decides")
+        self.places.append(
+            State(path, *_STATES[next(kind for kind in _STATES if isinstance(value, kind))](value))
+        )
+
+    def _items(self, path: str, value: Any) -> None:
+        self._count(path, len(value))
+        self.places.append(Items(path, value))
+        self._entries_of(path, value)
+        self._attributes(path, value)
+
+    def _entries_of(self, path: str, value: Iterable[Any]) -> None:
+        self._queue.extend((f"{path}.{k}", entry) for k, entry in enumerate(value))
+
+    def _dict(self, path: str, value: dict[Any, Any]) -> None:
+        self._names(path, value)
+        self._attributes(path, value)
+
+    def _tensor(self, path: str, value: torch.Tensor) -> None:
+        self.tensors.add(path, value)
+        if attributes := vars(value):
+            self._names(path, attributes, value)
+
+    def _variable(self, path: str, value: contextvars.ContextVar[Any]) -> None:
+        self.places.append(Value(path, functools.partial(value.get, None), value.set))
+        self._queue.append((path, value.get(None)))
+
+    def _parts(self, path: str, value: Any) -> None:
+        """What is made of others once for all, such as a bound method."""
+        names = ("__self__", "__func__", "func", "args", "keywords", "fget", "__wrapped__")
+        self._queue.extend((path, part) for name in names if (part := getattr(value, name, None)) is not None)
+
+    def _count(self, path: str, entries: int) -> None:
+        self._entries += entries
+        if self._entries > _MOST_ENTRIES:
+            raise Unknown(f"{path} holds {entries} entries: too many to be watched")
+
+
+_Visit = Callable[[Walk, str, Any], None]
+_GENERATORS = (
+    torch.Generator,
+    random.Random,
+    np.random.Generator,
+    np.random.BitGenerator,
+    np.random.RandomState,
+)
+# How each kind of generator gives its state, and takes it.
+_STATES: dict[type, Callable[[Any], tuple[Callable[[], Any], Callable[[Any], Any]]]] = {
+    torch.Generator: lambda g: (g.get_state, g.set_state),
+    random.Random: lambda g: (g.getstate, g.setstate),
+    np.random.RandomState: lambda g: (g.get_state, g.set_state),
+    np.random.Generator: lambda g: _STATES[np.random.BitGenerator](g.bit_generator),
+    np.random.BitGenerator: lambda g: (lambda: g.state, functools.partial(setattr, g, "state")),
+}
+_VISITS: tuple[tuple[Any, _Visit], ...] = (
+    (torch.Tensor, Walk._tensor),
+    (nn.Module, Walk._module),
+    (dict, Walk._dict),
+    (types.FunctionType, Walk._function),
+    (list | deque | set | bytearray, Walk._items),
+    (tuple | frozenset, Walk._entries_of),
+    (type, lambda walk, path, value: walk._class(path, value)),
+    (types.ModuleType, Walk._python_module),
+    (types.BuiltinFunctionType, Walk._builtin),
+    (types.CellType, Walk._cell),
+    (np.ndarray, Walk._array),
+    (_GENERATORS, Walk._generator),
+    (types.MethodType | functools.partial | property | staticmethod | classmethod, Walk._parts),
+    (functools.cached_property | type(functools.lru_cache(len)), Walk._parts),
+    (threading.local, Walk._attributes),
+    (weakref.ref, lambda walk, path, value: walk._queue.append((path, value()))),
+    (contextvars.ContextVar, Walk._variable),
+    (types.MappingProxyType, lambda walk, path, value: walk._names(path, value)),
+)
+
+
+def _slots(kind: type) -> Iterator[str]:
+    """The names of an object's slots, private ones as Python mangles them."""
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            if name not in ("__dict__", "__weakref__"):
+                private = name.startswith("__") and not name.endswith("__")
+                yield f"_{base.__name__.lstrip('_')}{name}" if private else name
+
+
+def _is_open(kind: type) -> bool:
+    """Whether all that an object holds is in its attributes and slots, and nothing in memory that only C knows."""
+    pointer = tuple.__itemsize__
+    places = sum(map(bool, (kind.__dictoffset__ > 0, kind.__weakrefoffset__ > 0)))  # type: ignore[attr-defined]
+    places += sum(1 for _ in _slots(kind))
+    return not kind.__itemsize__ and kind.__basicsize__ <= object.__basicsize__ + pointer * places
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return None
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    object.__setattr__(owner, name, value)
