@@ -148,7 +148,8 @@ def parameters(c: Configuration) -> int:
 def data(c: Configuration, notes: dict[str, str]) -> np.ndarray:
     """As many rows as an epoch has, of Fashion-MNIST or the digits, over again where these are too few."""
     try:
-        x = (lfm.data.fashion_mnist() if c.columns == MEDIUM.columns else lfm.data.digits()).x.numpy()
+        pictures = lfm.data.fashion_mnist() if c.columns == MEDIUM.columns else lfm.data.digits()
+        x = pictures.x.numpy()
     except lfm.DataError as error:
         notes["Fashion-MNIST"] = f"noise stands in for it: {error}"
         x = np.random.default_rng(0).random((10_000, c.columns), np.float32)

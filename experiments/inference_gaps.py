@@ -27,10 +27,10 @@ import pyro_lfm as lfm
 PUBLISHED = {"log p(x)": -97.47, "L[q]": -104.75, "approximation": 3.06, "amortization": 4.22}
 
 
-def declare(args: argparse.Namespace, covariance: lfm.Covariance) -> tuple[lfm.Model, lfm.Guide]:
+def declare(args: argparse.Namespace, covariance: lfm.Covariance, pixels: int) -> tuple[lfm.Model, lfm.Guide]:
     torch.manual_seed(args.seed)
     hidden = lfm.MLP(args.hidden, args.hidden, activation="elu")
-    model = lfm.Model(z=lfm.StandardNormal(args.latent), x=lfm.Bernoulli(784, logits=hidden))
+    model = lfm.Model(z=lfm.StandardNormal(args.latent), x=lfm.Bernoulli(pixels, logits=hidden))
     return model, lfm.Guide(model, z=lfm.Gaussian(covariance=covariance, network=hidden))
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=100, help="rows that are sandwiched")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="few rows, small networks: to see that all works"
+        "--quick", action="store_true", help="digits, few rows, small networks: to see that all works"
     )
     parser.add_argument("--out", default="runs/inference_gaps", help="folder of the results")
     args = parser.parse_args()
@@ -171,13 +171,14 @@ def main() -> None:
         args.draws, args.steps, args.temperatures, args.simulated = 200, 20, 10, 10
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    x = (lfm.data.fashion_mnist(args.folder).x[: args.train_rows] > 0.5).float()
+    pictures = lfm.data.digits() if args.quick else lfm.data.fashion_mnist(args.folder)
+    x = (pictures.x[: args.train_rows] > 0.5).float()
     picked = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: args.rows]
     covariances = {"mean-field": lfm.Diagonal(), "full": lfm.Full()}
     results = {}
     for name in args.guides:
         began = time.perf_counter()
-        model, guide = declare(args, covariances[name])
+        model, guide = declare(args, covariances[name], x.shape[1])
         fit = train(model, guide, x, args)
         print(f"{name}: trained in {time.perf_counter() - began:.0f} s\n", flush=True)
         results[name] = measure(fit, x[picked], args)

@@ -249,6 +249,7 @@ RUNS = {
     "compare_guides": [
         ([], check_comparison),
         (["--seeds", "2", "--latent", "3", "--resume"], check_comparison),
+        (["--data", "fashion-mnist"], check_comparison),
     ],
     "compare_priors": [([], check_priors)],
     "few_labels": [([], check_few_labels)],
