@@ -52,7 +52,8 @@ def network(family=lfm.Gaussian, **options):
 def of(model, **kinds):
     """A model with a guide: Gaussian for what is not named."""
     chosen = {
-        n: kinds.get(n) or (network() if latent.per_row else lfm.Gaussian()) for n, latent in model.latents.items()
+        n: kinds.get(n) or (network() if latent.per_row else lfm.Gaussian())
+        for n, latent in model.latents.items()
     }
     return model, lfm.Guide(model, **chosen)
 
@@ -64,14 +65,18 @@ def mixture(covariance=lfm.Diagonal):
 
 def labelled():
     model = lfm.Model(
-        y=lfm.Categorical(CLASSES), z=lfm.StandardNormal(2), x=lfm.Gaussian(D, mean=lfm.MLP(6), given=("y", "z"))
+        y=lfm.Categorical(CLASSES),
+        z=lfm.StandardNormal(2),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6), given=("y", "z")),
     )
     return of(model, y=lfm.Categorical(logits=lfm.MLP(6), given="x"), z=network(given=("x", "y")))
 
 
 def conditional():
     model = lfm.Model(
-        dose=lfm.Covariate(2), z=lfm.StandardNormal(2), x=lfm.Gaussian(D, mean=lfm.MLP(6), given=("z", "dose"))
+        dose=lfm.Covariate(2),
+        z=lfm.StandardNormal(2),
+        x=lfm.Gaussian(D, mean=lfm.MLP(6), given=("z", "dose")),
     )
     return of(model, z=network(given=("x", "dose")))
 

@@ -16,6 +16,7 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import seeds
 from pyro_lfm.evaluate.likelihood import LogLikelihood, exact, fitted, importance
 from pyro_lfm.evaluate.optimised import optimise
+from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide, Guide, Refined
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
@@ -23,8 +24,8 @@ from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.shapes import whole
 
-# Rows taken together; estimates of a bound, at least, from which its error is known.
-_ROWS, _CALLS = 256, 25
+# Rows taken together; estimates of a bound from which its error is known, and draws for the fewest that tell.
+_ROWS, _CALLS, _FEWEST = 256, 100, 50
 # By how many roundings a bound is taken to be off.
 _ROUNDINGS = 4
 
@@ -120,7 +121,7 @@ def gaps(
     fit: Fit | tuple[Any, Any],
     data: Any = None,
     draws: int = 4000,
-    steps: int = 300,
+    steps: int = 400,
     learning_rate: float = 0.1,
     seed: int = 0,
     log_likelihood: LogLikelihood | None = None,
@@ -160,9 +161,10 @@ def gaps(
     >>> torch.allclose(found.approximation + found.amortization, found.total)
     True
     """
-    draws = whole("draws", draws, least=2 * _CALLS)
+    draws = whole("draws", draws, least=_FEWEST)
     done = fitted(fit, data)
     model = done.model
+    rows_apart(model, "lfm.evaluate.gaps")
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
         raise DeclarationError(
@@ -201,7 +203,7 @@ def gaps(
 def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> tuple[Tensor, int]:
     """Estimates of the ELBO of each row, (estimates, N), by the same noise whatever the guide; and draws in all."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
-    particles = blocks.draws_at_once(draws // _CALLS)
+    particles = blocks.draws_at_once(max(2, draws // _CALLS))
     calls = -(-draws // particles)
     objective = ELBO(particles, kl="monte-carlo")
     bound = Evaluation(blocks, partial(_per_row, objective, model, guide), draws=particles, calls=calls)

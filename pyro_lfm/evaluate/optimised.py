@@ -24,7 +24,7 @@ _FEWEST, _MOST = 2, 32
 # Legs of the optimisation; estimates, of so many draws each, by which bounds are compared.
 _LEGS, _CALLS, _DRAWS = 8, 25, 32
 # By how many standard errors a leg must have raised a bound for another to be worth its while.
-_RISEN = 3.0
+_RISEN = 2.0
 
 
 @dataclass(frozen=True)

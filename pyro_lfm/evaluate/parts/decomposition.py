@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.likelihood import fitted
 from pyro_lfm.evaluate.parts.aggregate import Aggregate
 from pyro_lfm.evaluate.parts.proposals import tempered_points
 from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion, joined
 from pyro_lfm.evaluate.parts.sums import BoundTerms, paired_draws
-from pyro_lfm.evaluate.parts.terms import Term
+from pyro_lfm.evaluate.parts.terms import Term, written
 from pyro_lfm.evaluate.parts.units import Units, means_of
+from pyro_lfm.evaluate.requirements import inferred, rows_apart
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Blocks
 from pyro_lfm.shapes import number, several, whole
 
@@ -57,7 +57,7 @@ class Decomposition:
 
     @property
     def active_units(self) -> int | None:
-        """How many entries of all latents are active; None where no latent has a mean."""
+        """How many entries of all latents are active; None where no latent has a mean, or there is one row."""
         counts = [int(units.active.sum()) for units in self.latents.values() if units.active is not None]
         return sum(counts) if counts else None
 
@@ -97,7 +97,7 @@ class Decomposition:
         head = f"Decomposition: nats per row, {rows} rows, {self.draws} draws each"
         top = f"  {'':<{wide}}  {'mean':>10}  {'draws':>8}  {'rows':>8}"
         body = [
-            f"  {words:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{term.rows_error:>7.4f}"
+            f"  {words:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{written(term.rows_error, '>7.4f')}"
             for words, term in lines.items()
         ]
         units = [line for name, found in self.latents.items() for line in found.report(name)]
@@ -162,15 +162,8 @@ def decompose(
     done = fitted(fit, data)
     batch, guide = done.batch_of(data)
     model = done.model
-    if shared := [name for name, latent in model.latents.items() if not latent.per_row]:
-        raise DeclarationError(
-            f"lfm.evaluate.decompose looks at what each row has for itself; {', '.join(shared)} "
-            f"{'is' if len(shared) == 1 else 'are'} shared by all rows"
-        )
-    if known := [name for name in batch.names if name in model.latents]:
-        raise DataError(
-            f"lfm.evaluate.decompose looks at latents that are inferred; the data hold {', '.join(known)}: leave it out"
-        )
+    rows_apart(model, "lfm.evaluate.decompose")
+    inferred(model, batch, "lfm.evaluate.decompose")
     names = list(model.latents)
     blocks = Blocks(model, guide, batch, _ROWS, seed)
     terms = BoundTerms(blocks, draws)
