@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,10 +151,17 @@ def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: An
         direction = torch.zeros_like(at)
         direction[:, k] = 1.0
         with forward_ad.dual_level():
-            for name, mean in decoder(forward_ad.make_dual(at, direction), others, batch).items():
+            for name, mean in decoder(_dual(at, direction), others, batch).items():
                 value, tangent = forward_ad.unpack_dual(mean)
                 columns[name].append(torch.zeros_like(value) if tangent is None else tangent)
     return {name: torch.stack(parts, -1) for name, parts in columns.items()}
+
+
+def _dual(at: Tensor, direction: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        # The first call of it imports a part of torch that warns of another.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return forward_ad.make_dual(at, direction)
 
 
 def _loadings(
