@@ -24,9 +24,9 @@ Bar = tuple[str, float, float, bool | None]
 def decomposed(found: Decomposition, *, title: str | None = "Where the nats go") -> Figure:
     """The KL of each latent entry, largest first, and the rate-distortion curve of the decoder with the guide's point.
 
-    Active entries are blue, others grey, and all are blue where it is not known of each; a latent whose entries have no KL of their own is one bar. Points of the curve
-    whose importance weights cannot be believed are hollow, and the line between them dotted; without a curve there are the
-    bars alone.
+    Active entries are blue, others grey, and all are blue where it is not known of each; a latent whose entries have no KL
+    of their own is one bar. Points of the curve whose importance weights cannot be believed are hollow, and the line
+    between them dotted; without a curve there are the bars alone.
 
     Args:
         found: as ``lfm.evaluate.decompose`` gives it; of more than 60 entries the first are drawn.
