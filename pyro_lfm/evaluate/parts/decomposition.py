@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from pyro_lfm.evaluate.figures import written
 from pyro_lfm.evaluate.likelihood import fitted
 from pyro_lfm.evaluate.parts.aggregate import Aggregate
 from pyro_lfm.evaluate.parts.proposals import tempered_points
 from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion, joined
 from pyro_lfm.evaluate.parts.sums import BoundTerms, paired_draws
-from pyro_lfm.evaluate.parts.terms import Term, written
+from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.evaluate.parts.units import Units, means_of
 from pyro_lfm.evaluate.requirements import inferred, rows_apart
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Blocks
@@ -36,7 +38,8 @@ class Decomposition:
         kl: KL(q(z | x) ‖ p(z)) of each latent by name, and rate, their sum.
         information: I_q(x; z) = 1/N Σ KL(q(z | xₙ) ‖ q(z)), how much the draws tell which of the N rows they are of; at most
             log N. Of the law that the rows come from it is a lower bound, and the less so the nearer to log N.
-        information_upper: the same, q(z) made of the other rows: an upper bound for the law that the rows come from.
+        information_upper: the same, q(z) made of the other rows: an upper bound for the distribution that the rows come
+            from; ∞ of one row.
         aggregate: KL(q(z) ‖ p(z)) of q(z) = 1/N Σ q(z | xₙ).
         latents: of each latent by name its entries: nats, variances of posterior means, which are active.
         curve: rate and distortion; None where no β was asked for.
@@ -213,5 +216,7 @@ def _surgery(near: tuple[Tensor, Tensor], log_ratio: Tensor, rate: Term) -> tupl
     information = Term(rest.mean(0) + c * rate.per_row, (noise + c**2 * variance).sqrt())
     other = Term((1 - c) * rate.per_row - rest.mean(0), (noise + (1 - c) ** 2 * variance).sqrt())
     upper = information.per_row + (without - a).mean(0)
+    if len(upper) == 1:
+        return information, other, Term(torch.full_like(upper, torch.inf), torch.zeros_like(upper))
     upper_noise = (without - c * log_ratio).var(0) / len(rest)
     return information, other, Term(upper, (upper_noise + c**2 * variance).sqrt())

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.evaluate.parts.terms import Term, spread, written
+from pyro_lfm.evaluate.figures import spread, written
+from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.engines.evaluation import Blocks
