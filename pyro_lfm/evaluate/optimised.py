@@ -25,6 +25,8 @@ _FEWEST, _MOST = 2, 32
 _LEGS, _CALLS, _DRAWS = 8, 25, 32
 # By how many standard errors a leg must have raised a bound for another to be worth its while.
 _RISEN = 2.0
+# The largest share of its rise that a leg is taken to leave to the next.
+_SLOWEST = 0.9
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def optimise(model: AnyModel, guide: Refined, blocks: Blocks, seed: int) -> Opti
 
         E[max L − L(λ̄)] = E[L(λ̄) − ½ L(λ₁) − ½ L(λ₂)],    λ̄ = ½ (λ₁ + λ₂)
 
-    So that is ``left``, with what the second leg has gained on the first where they have not arrived. Of the two ends, the
-    middle and the proposal each row keeps the one whose bound is highest, by noise that is used for nothing else.
+    So that is ``left``; where they have not arrived, with what is still to come at the pace at which legs gain less. Of the
+    two ends, the middle and the proposal each row keeps the one whose bound is highest, by noise that is used for nothing
+    else.
 
     Args:
         guide: ``steps`` are those of a leg; with 0 the proposal stays, and nothing is said of what is left.
@@ -77,6 +80,7 @@ class _Search:
     def rows(self, places: Tensor, left: Tensor) -> None:
         """Writes what is found for the rows at these places into the guide's tables, and what is left."""
         self._leg(places, 0)
+        before = torch.full(left.shape, torch.inf, dtype=left.dtype, device=left.device)
         for leg in range(1, _LEGS):
             first = self._values(places)
             self._leg(places, leg)
@@ -86,16 +90,20 @@ class _Search:
             ends = [first, last, middle, proposal]
             bounds = torch.stack([self._bounds(places, each) for each in ends])
             rise, gain = bounds[1] - bounds[0], bounds[2] - (bounds[0] + bounds[1]) / 2
-            left[places] = gain.mean(0).clamp_min(0) + rise.mean(0).clamp_min(0)
+            risen = rise.mean(0).clamp_min(0)
+            # Rises that fall by a factor ρ a leg have ρ / (1 − ρ) times the last still before them.
+            ratio = (risen / before[places]).nan_to_num(nan=0.0).clamp_max(_SLOWEST)
+            left[places] = gain.mean(0).clamp_min(0) + risen * (ratio / (1 - ratio)).clamp_min(1.0)
+            before[places] = risen
             # A bound that is not finite is none.
             best = bounds.mean(1).nan_to_num(nan=-torch.inf).argmax(0)
             for table, values in zip(self.tables, zip(*ends, strict=True), strict=True):
                 table[places] = torch.stack(values)[best, torch.arange(len(places))]
             error = rise.std(0) / _CALLS**0.5
-            risen = rise.mean(0) > _RISEN * error + 2 * gain.mean(0).clamp_min(0)
-            if not bool(risen.any()):
+            open_ = risen > _RISEN * error + 2 * gain.mean(0).clamp_min(0)
+            if not bool(open_.any()):
                 return
-            places = places[risen]
+            places = places[open_]
 
     def _leg(self, places: Tensor, leg: int) -> None:
         batch = self._batch(places)
