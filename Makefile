@@ -16,6 +16,7 @@ RUN := OMP_NUM_THREADS=2 $(PY)
 demo: .venv/ready
 	$(RUN) experiments/compare_guides.py --data digits --out runs/digits
 
+# Fashion-MNIST is read where it is, or fetched from Debian or by torchvision; where neither can be, a sentence says what to do.
 fashion: .venv/ready
 	$(RUN) experiments/compare_guides.py --data fashion-mnist --epochs 10 --out runs/fashion-mnist
 

@@ -36,7 +36,8 @@ from rivals.report import picture, table
 import pyro_lfm as lfm
 
 PYTHAE, BESIDE_PYTHAE = "pythae's trainer", "by hand, beside pythae"
-ENGINES = ("eager", "auto", "compiled")
+EAGER = "lfm, eager engine"
+ENGINES = {EAGER: "eager", "lfm, default engine (auto)": "auto", "lfm, compiled engine": "compiled"}
 WARM_UP = 2  # epochs
 
 MEDIUM = Configuration(784, 400, 20, batch=128)
@@ -110,8 +111,7 @@ def watched_fit(c: Configuration, x: torch.Tensor, turn: Turn, around: bool, pro
     lfm.fit(model, x, way, callbacks=[report], progress=progress, seed=0, device="cpu")
 
 
-EAGER = "lfm, eager engine"
-OURS = {f"lfm, {engine} engine": partial(fit, engine=engine) for engine in ENGINES}
+OURS = {name: partial(fit, engine=engine) for name, engine in ENGINES.items()}
 LOOP = {
     "bound, gradients and Adam": partial(watched_fit, around=False),
     "all around them": partial(watched_fit, around=True),
@@ -148,7 +148,8 @@ def parameters(c: Configuration) -> int:
 def data(c: Configuration, notes: dict[str, str]) -> np.ndarray:
     """As many rows as an epoch has, of Fashion-MNIST or the digits, over again where these are too few."""
     try:
-        x = (lfm.data.fashion_mnist() if c.columns == MEDIUM.columns else lfm.data.digits()).x.numpy()
+        pictures = lfm.data.fashion_mnist() if c.columns == MEDIUM.columns else lfm.data.digits()
+        x = pictures.x.numpy()
     except lfm.DataError as error:
         notes["Fashion-MNIST"] = f"noise stands in for it: {error}"
         x = np.random.default_rng(0).random((10_000, c.columns), np.float32)

@@ -435,7 +435,7 @@ def test_what_cannot_be_served_is_refused_in_words():
     with pytest.raises(lfm.DeclarationError, match="rows must be an int of at least 40"):
         evaluate.diagnose(pair, model.sample(5)["x"], rows=10)
     shared = cases.SharedScale()
-    with pytest.raises(lfm.DeclarationError, match="all rows share the latent scale"):
+    with pytest.raises(lfm.DeclarationError, match="scale is shared by all rows"):
         evaluate.diagnose(
             (shared, cases.guide_for(shared, cases.GUIDES["gaussian-full"])), cases.rows_of(shared)
         )

@@ -186,30 +186,6 @@ def test_broken_files_say_what_is_wrong(folder):
         lfm.data.fashion_mnist(folder)
 
 
-def test_without_debians_files_torchvision_downloads(monkeypatch, tmp_path):
-    from pyro_lfm.data import datasets
-
-    monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "none")
-    monkeypatch.setattr(datasets, "CACHE", tmp_path)
-    torchvision = lfm.data.import_torchvision()
-
-    class Stored:
-        data, targets = torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 2])
-
-        def __init__(self, root, train, download):
-            assert root == tmp_path and download
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", Stored)
-    assert lfm.data.fashion_mnist().x.shape == (3, 784)
-
-    def unreachable(*_, **__):
-        raise RuntimeError("no network")
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", unreachable)
-    with pytest.raises(lfm.DataError, match="could not be downloaded.*dataset-fashion-mnist"):
-        lfm.data.fashion_mnist()
-
-
 def test_any_torchvision_data_set_through_the_adapter():
     torchvision = lfm.data.import_torchvision()
     fake = torchvision.datasets.FakeData(

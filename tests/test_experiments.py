@@ -111,7 +111,11 @@ def check_training(out, printed):
         assert found["by hand, Adam"]["speed"] == 1
         assert {"lfm, eager engine", "by hand, Adam"} <= found.keys()
     most = next(iter(configurations.values()))
-    assert {"pyro.infer.SVI, as in the tutorial", "lfm, auto engine", "matrix products alone"} <= most.keys()
+    assert {
+        "pyro.infer.SVI, as in the tutorial",
+        "lfm, default engine (auto)",
+        "matrix products alone",
+    } <= most.keys()
     assert {"by hand, Adam", "lfm, eager engine"} <= results["first_epoch"]["digits"].keys()
     (loop,) = results["loop"].values()
     assert len(loop) == 3
@@ -249,6 +253,7 @@ RUNS = {
     "compare_guides": [
         ([], check_comparison),
         (["--seeds", "2", "--latent", "3", "--resume"], check_comparison),
+        (["--data", "fashion-mnist"], check_comparison),
     ],
     "compare_priors": [([], check_priors)],
     "few_labels": [([], check_few_labels)],

@@ -93,10 +93,10 @@ def test_where_no_closed_form_is_known_log_p_is_estimated_from_the_refined_guide
     exact = lfm.evaluate.gaps((model, guide), data, steps=200)
     monkeypatch.setattr(MODULE, "is_recognised", lambda model: False)
     found = lfm.evaluate.gaps((model, guide), data, steps=200)
-    assert found.log_likelihood.draws == 1000 and (found.log_likelihood.standard_error > 0).all()
+    assert found.log_likelihood.draws == 4000 and (found.log_likelihood.standard_error > 0).all()
     off = (found.approximation - exact.approximation).abs()
     assert (off < 6 * found.approximation_error).all()
-    assert "importance sampling, 1000 draws" in repr(found) and "k̂" in repr(found)
+    assert "importance sampling, 4000 draws" in repr(found) and "k̂" in repr(found)
 
 
 def test_rows_in_blocks_and_a_guide_that_is_refined_already(monkeypatch):

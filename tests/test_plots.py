@@ -160,8 +160,6 @@ def test_a_map_of_two_factors_is_the_space_itself():
     assert np.allclose(np.sort(shown, axis=0), np.sort(means.numpy(), axis=0))
 
 
-TWO_LATENTS = lfm.Model(a=lfm.StandardNormal(1), b=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.MLP(2)))
-
 REFUSALS = {
     "flat rows without a shape": (lambda fit: plots.gallery(torch.rand(2, 16)), "shape="),
     "rows of another size": (lambda fit: plots.gallery(torch.rand(2, 15), shape=(4, 4)), "16 columns"),
@@ -176,7 +174,7 @@ REFUSALS = {
     "one factor": (lambda fit: plots.latent_map(torch.randn(5, 1), torch.zeros(5)), "K of at least 2"),
     "too few names": (lambda fit: plots.latent_map(torch.randn(5, 2), torch.arange(5), names=["a"]), "names"),
     "a start elsewhere": (lambda fit: plots.factor_walk(fit, shape=(4, 4), start=torch.zeros(2)), "start"),
-    "two latents": (lambda fit: plots.factor_walk(type("Fit", (), {"model": TWO_LATENTS})), "one latent"),
+    "no fit": (lambda fit: plots.factor_walk(fit.model), "of a Fit, as lfm.fit gives it; got Model"),
 }
 
 

@@ -11,8 +11,8 @@ NOTES = [
     "loop by hand with torch.optim.Adam's defaults.",
     "Architectures are columns-hidden-factors: Bernoulli pixels, a diagonal q and one hidden layer each unless said "
     "otherwise; one draw of z per row. With equal parameters and noise the loss by hand equals that of pyro_lfm.",
-    "The auto engine compiles only where a whole fit is long enough to gain by it: its speed is that of one of the "
-    "other two, and depends on the number of rounds.",
+    "The default engine compiles, after the first epoch, only where the rest of a fit is long enough to gain by it: its "
+    "speed is that of one of the other two. The fits raced here are as short as their rounds.",
     "The matrix products are those of linear layers: forward, to the weights, and to the input where it is not data.",
     "Ratios depend on the machine; other work beside blurs them.",
 ]
@@ -68,12 +68,12 @@ def picture(results: dict, names: Iterable[str], ours: Iterable[str]):
         for i, found in enumerate(run[configuration] for run in runs.values()):
             height, alpha = 0.8 / len(runs), 1 - 0.5 * i
             for place, name in enumerate(names):
+                y, words = place + (i + 0.5) * height - 0.4, "–"
                 if name in found:
-                    speed, y = found[name]["speed"], place + (i + 0.5) * height - 0.4
-                    colour = mine if name in ours else others
+                    speed, colour = found[name]["speed"], mine if name in ours else others
                     ax.barh(y, speed - 1, left=1, height=0.9 * height, color=colour, alpha=alpha)
-                    beside = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center"}
-                    ax.text(1.02, y, f"{speed:.2f}", **beside)
+                    words = f"{speed:.2f}"
+                ax.text(1.02, y, words, transform=ax.get_yaxis_transform(), fontsize=7, va="center")
             if LIMIT in found:
                 ax.axvline(found[LIMIT]["speed"], color=limit, alpha=alpha)
         ax.axvline(1, color="black", linewidth=0.8)
@@ -90,9 +90,16 @@ def picture(results: dict, names: Iterable[str], ours: Iterable[str]):
     panels[0].set_xticks([], minor=True)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    keys = [Patch(color=mine, label="pyro_lfm"), Patch(color=others, label="others")]
-    keys.append(Line2D([], [], color=limit, label=LIMIT))
-    keys += [Patch(color="black", alpha=1 - 0.5 * i, label=f"threads: {n}") for i, n in enumerate(runs)]
+    # Of what is drawn, and of nothing else.
+    sides = {"pyro_lfm": (mine, True), "others": (others, False)}
+    keys = [
+        Patch(color=c, label=who) for who, (c, own) in sides.items() if any((n in ours) is own for n in names)
+    ]
+    if any(LIMIT in found for found in everything):
+        keys.append(Line2D([], [], color=limit, label=LIMIT))
+    keys.append(Line2D([], [], color="black", linewidth=0.8, label=BY_HAND))
+    if len(runs) > 1:
+        keys += [Patch(color=others, alpha=1 - 0.5 * i, label=f"threads: {n}") for i, n in enumerate(runs)]
     style = {"loc": "outside upper left", "alignment": "left", "frameon": False, "fontsize": 8}
     figure.legend(handles=keys, ncols=len(keys), title=f"Speed of a step; {BY_HAND} = 1", **style)
     return figure

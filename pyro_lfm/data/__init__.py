@@ -1,8 +1,9 @@
 """Batches, readers for data of any kind, and the data sets that ship or are found."""
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.data.datasets import Labelled, digits, fashion_mnist, from_torchvision, import_torchvision
+from pyro_lfm.data.datasets import Labelled, digits, from_torchvision, import_torchvision
 from pyro_lfm.data.faces import draw_faces, faces
+from pyro_lfm.data.fashion import fashion_mnist
 from pyro_lfm.data.readers import Table, read
 from pyro_lfm.data.scenes import Scenes
 from pyro_lfm.data.sprites import draw_sprites, sprites

@@ -1,11 +1,7 @@
-"""Labelled images that ship with scikit-learn, lie on the machine, or come from torchvision."""
+"""Labelled images: those that ship with scikit-learn, and any data set of torchvision."""
 
-import gzip
-import math
 import sys
-import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,9 +10,6 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DataError, ShapeError, first_line
-
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
-CACHE = Path("~/.cache/pyro_lfm")
 
 _MISSING_OPERATOR = "operator torchvision::nms does not exist"
 _operators: torch.library.Library | None = None  # the operators are gone when their Library is
@@ -82,31 +75,6 @@ def digits() -> Labelled:
     return Labelled(
         torch.from_numpy(images / 16).float(), torch.from_numpy(labels).long(), (1, 8, 8), "digits"
     )
-
-
-def fashion_mnist(folder: str | Path | None = None, train: bool = True) -> Labelled:
-    """Fashion-MNIST (Xiao et al., 2017): 60000 (`train`) or 10000 pictures of clothes, 28 × 28; labels 0 to 9.
-
-    Read from the four .gz files in IDX format in `folder`; where no folder is named, from those that Debian's package
-    dataset-fashion-mnist installs; else downloaded by torchvision, once, into ~/.cache/pyro_lfm.
-    Raises `DataError` for a file that is missing or broken, and for a download that fails.
-
-    >>> fashion_mnist("no/such/folder")
-    Traceback (most recent call last):
-    pyro_lfm.errors.DataError: no/such/folder/train-images-idx3-ubyte.gz is missing: name the folder that has it
-    """
-    if folder is None and not DEBIAN.is_dir():
-        images, labels = _download_fashion_mnist(train)
-    else:
-        part = Path(folder or DEBIAN) / ("train" if train else "t10k")
-        images = _read_idx(part.with_name(part.name + "-images-idx3-ubyte.gz"), 3)
-        labels = _read_idx(part.with_name(part.name + "-labels-idx1-ubyte.gz"), 1)
-        if len(images) != len(labels):
-            raise DataError(
-                f"{part.parent} must have a label per image; got {len(images)} images and {len(labels)} labels: "
-                "the files are not of one set"
-            )
-    return Labelled(images.flatten(1) / 255, labels.long(), (1, *images.shape[1:]), "fashion_mnist")
 
 
 def from_torchvision(dataset: Any, limit: int | None = None) -> Labelled:
@@ -191,41 +159,3 @@ def _image(image: Any, where: str) -> Tensor:
             "of the transform"
         )
     return scaled
-
-
-def _read_idx(path: Path, dims: int) -> Tensor:
-    """The bytes of an IDX file: a magic number 0, 0, 8 (unsigned bytes), dims; the sizes; then the entries."""
-    if not path.is_file():
-        raise DataError(f"{path} is missing: name the folder that has it")
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error):
-        raise DataError(
-            f"{path} must be a whole gzip file; it is cut short or broken: fetch it again"
-        ) from None
-    magic = bytes((0, 0, 8, dims))
-    if raw[:4] != magic or len(raw) < 4 + 4 * dims:
-        raise DataError(
-            f"{path} must start with the IDX magic number {magic.hex()} and {dims} sizes; got {raw[:4].hex()} and "
-            f"{len(raw)} bytes in all: it is another file, fetch it again"
-        )
-    shape = np.frombuffer(raw, ">i4", dims, offset=4).tolist()
-    entries = np.frombuffer(raw, np.uint8, offset=4 + 4 * dims)
-    if len(entries) != math.prod(shape):
-        raise DataError(
-            f"{path} must hold {math.prod(shape)} entries, {shape}; got {len(entries)}: fetch it again"
-        )
-    return torch.from_numpy(entries.reshape(shape).copy())
-
-
-def _download_fashion_mnist(train: bool) -> tuple[Tensor, Tensor]:
-    torchvision = import_torchvision()
-    folder = CACHE.expanduser()
-    try:
-        found = torchvision.datasets.FashionMNIST(folder, train=train, download=True)
-    except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"Fashion-MNIST could not be downloaded into {folder} ({first_line(error)}): install Debian's package "
-            "dataset-fashion-mnist, or name the folder that has its .gz files"
-        ) from None
-    return found.data, found.targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,19 +13,21 @@ from torch import Tensor
 from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.evaluate.calibration.exchange import seeds
 from pyro_lfm.evaluate.likelihood import LogLikelihood, exact, fitted, importance
+from pyro_lfm.evaluate.optimised import optimise
+from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide, Guide, Refined
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
-from pyro_lfm.inference.refinement import refine
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.shapes import whole
 
-# Rows taken together; estimates of a bound, at least, from which its error is known.
-_ROWS, _CALLS = 256, 25
-# Times 16 draws by which a row keeps the encoder's proposal, where the steps have not raised its bound.
-_COMPARED = 50
+# Rows taken together; estimates of a bound from which its error is known, and draws for the fewest that tell.
+_ROWS, _CALLS, _FEWEST = 256, 100, 50
+# By how many roundings a bound is taken to be off.
+_ROUNDINGS = 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,11 +37,12 @@ class Gaps:
     Attributes:
         log_likelihood: log p(x), exact or by importance sampling from q*.
         best_bound: L[q*], the bound of the guide's family optimised for the row alone. bound: L[q], the encoder's.
-        best_bound_error, bound_error: their standard errors.
+        best_bound_error, bound_error: their standard errors, the first with what the optimisation has ``left``.
+        left: by how much the best q of the family may have a higher bound than the q* that was found.
         approximation: log p(x) − L[q*] = KL(q* ‖ p(z | x)), what the family costs. approximation_error: its error.
         amortization: L[q*] − L[q], what the encoder costs. amortization_error: its error; both bounds have the same noise.
         total, total_error: of their sum, log p(x) − L[q].
-        steps: of the optimisation of q*. draws: of z for each bound.
+        steps: of each leg of the optimisation of q*. draws: of z for each bound.
     """
 
     log_likelihood: LogLikelihood
@@ -47,6 +51,7 @@ class Gaps:
     bound: Tensor
     bound_error: Tensor
     amortization_error: Tensor
+    left: Tensor
     steps: int
     draws: int
 
@@ -70,24 +75,44 @@ class Gaps:
     def total_error(self) -> Tensor:
         return torch.hypot(self.log_likelihood.standard_error, self.bound_error)
 
+    @property
+    def means(self) -> dict[str, tuple[float, float]]:
+        """Of each figure the mean over the rows and its error: what is left of the optimisation does not fall with N."""
+        log_p = self.log_likelihood
+        figures = {
+            "log p(x)": (log_p.per_row, log_p.standard_error, False),
+            "L[q*]": (self.best_bound, self.best_bound_error, True),
+            "L[q]": (self.bound, self.bound_error, False),
+            "approximation": (self.approximation, self.approximation_error, True),
+            "amortization": (self.amortization, self.amortization_error, True),
+            "total": (self.total, self.total_error, False),
+        }
+        left = float(self.left.mean())
+        found = {}
+        for name, (value, error, optimised) in figures.items():
+            square = error.square() - optimised * self.left.square()
+            noise = float(square.clamp_min(0).sum().sqrt() / len(error))
+            found[name] = float(value.mean()), math.hypot(noise, optimised * left)
+        return found
+
     def __repr__(self) -> str:
         log_p = self.log_likelihood
         how = f"importance sampling, {log_p.draws} draws" if log_p.draws else "exact"
         if log_p.temperatures > 1:
             how = f"annealed, {log_p.draws} chains, {log_p.temperatures} temperatures"
-        lines = {
-            f"log p(x)            {how}": (log_p.per_row, log_p.standard_error),
-            f"L[q*]               {self.steps} steps for each row": (self.best_bound, self.best_bound_error),
-            "L[q]                the guide": (self.bound, self.bound_error),
-            "approximation gap   log p(x) - L[q*]": (self.approximation, self.approximation_error),
-            "amortization gap    L[q*] - L[q]": (self.amortization, self.amortization_error),
-            "both                log p(x) - L[q]": (self.total, self.total_error),
+        words = {
+            "log p(x)": f"log p(x)            {how}",
+            "L[q*]": f"L[q*]               {self.steps} steps a leg for each row",
+            "L[q]": "L[q]                the guide",
+            "approximation": "approximation gap   log p(x) - L[q*]",
+            "amortization": "amortization gap    L[q*] - L[q]",
+            "total": "both                log p(x) - L[q]",
         }
-        wide = max(map(len, lines))
-        head = f"Gaps: nats per row, means over {len(self.bound)} rows ± standard errors from the draws"
+        wide = max(map(len, words.values()))
+        head = f"Gaps: nats per row, means over {len(self.bound)} rows ± errors from the draws and the optimisation"
         body = [
-            f"  {words:<{wide}}  {float(value.mean()):>10.4f} ± {_of_mean(error):.4f}"
-            for words, (value, error) in lines.items()
+            f"  {words[name]:<{wide}}  {mean:>10.4f} ± {error:.4f}"
+            for name, (mean, error) in self.means.items()
         ]
         return "\n".join([head, *body] + [f"  {log_p.verdict}"] * bool(log_p.draws))
 
@@ -95,8 +120,8 @@ class Gaps:
 def gaps(
     fit: Fit | tuple[Any, Any],
     data: Any = None,
-    draws: int = 1000,
-    steps: int = 500,
+    draws: int = 4000,
+    steps: int = 400,
     learning_rate: float = 0.1,
     seed: int = 0,
     log_likelihood: LogLikelihood | None = None,
@@ -110,15 +135,17 @@ def gaps(
     ``Refined``). The bounds are ELBOs, with log q by Monte Carlo, which has no variance where q is exact; both are
     estimated with the same noise, so that the error of their difference is small. log p(x) is exact for models with a
     closed form, and else an importance estimate from q*, which lies below it on average: the approximation gap too then,
-    and the verdict of k̂ in the repr tells how far it can be believed. Where ``steps`` are too few, L[q*] is too low, the
-    approximation gap too large and the amortization gap too small by as much: take twice as many, and see.
+    and the verdict of k̂ in the repr tells how far it can be believed. A row is optimised in legs until its bound rises no
+    more, at most eight; what q* still lacks by the last two of them (``left``) is in the errors of L[q*] and of both gaps.
+    It is an estimate from one optimum: of a higher one that no leg came near it knows nothing.
 
     Args:
         fit: what was fitted, or a pair (model, guide); the guide a ``Guide`` made of factors with sources. Of a
             ``Refined`` the proposal is looked at.
         data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
         draws: of z for each bound and each row, S ≥ 50, and for an estimate of log p(x).
-        steps, learning_rate: of Adam for q*, as of ``Refined``.
+        steps, learning_rate: of Adam for q*, of each leg; with 0 steps q* is the guide's own q, and nothing is said of what
+            is left.
         log_likelihood: of the same rows, where a better estimate is at hand, such as one by annealing.
 
     Raises:
@@ -134,9 +161,10 @@ def gaps(
     >>> torch.allclose(found.approximation + found.amortization, found.total)
     True
     """
-    draws = whole("draws", draws, least=2 * _CALLS)
+    draws = whole("draws", draws, least=_FEWEST)
     done = fitted(fit, data)
     model = done.model
+    rows_apart(model, "lfm.evaluate.gaps")
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
         raise DeclarationError(
@@ -153,22 +181,29 @@ def gaps(
         raise ShapeError(
             f"log_likelihood must be of the same {batch.size} rows; got {len(log_likelihood.per_row)}"
         )
-    best = refine(model, refined, batch, seed, compared=_COMPARED)
+    search, weights, noise = seeds(seed, 3)
+    found = optimise(model, refined, Blocks(model, guide, batch, _ROWS, search), search)
+    best = found.guide
     if log_likelihood is not None:
         log_p = log_likelihood
     elif is_recognised(model) and not any(name in model.latents for name in batch.names):
         log_p = exact(done, data)
     else:
-        log_p = importance(model, best, batch, draws, seed + 1)
-    (high, taken), (low, _) = (_bounds(model, each, batch, draws, seed) for each in (best, guide))
-    _, paired = _mean(high - low)
-    return Gaps(log_p, *_mean(high), *_mean(low), paired, refined.steps, taken)
+        log_p = importance(model, best, batch, draws, weights)
+    (high, taken), (low, _) = (_bounds(model, each, batch, draws, noise) for each in (best, guide))
+    rounding = _ROUNDINGS * torch.finfo(model.dtype).eps * low.mean(0).abs()
+    (upper, upper_error), (bound, error), (_, paired) = (
+        (each.mean(0), torch.hypot(each.std(0) / len(each) ** 0.5, rounding))
+        for each in (high, low, high - low)
+    )
+    upper_error, paired = torch.hypot(upper_error, found.left), torch.hypot(paired, found.left)
+    return Gaps(log_p, upper, upper_error, bound, error, paired, found.left, refined.steps, taken)
 
 
 def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> tuple[Tensor, int]:
     """Estimates of the ELBO of each row, (estimates, N), by the same noise whatever the guide; and draws in all."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
-    particles = blocks.draws_at_once(draws // _CALLS)
+    particles = blocks.draws_at_once(max(2, draws // _CALLS))
     calls = -(-draws // particles)
     objective = ELBO(particles, kl="monte-carlo")
     bound = Evaluation(blocks, partial(_per_row, objective, model, guide), draws=particles, calls=calls)
@@ -179,13 +214,3 @@ def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: in
 
 def _per_row(objective: ELBO, model: AnyModel, guide: AnyGuide, batch: Batch) -> Tensor:
     return objective.bound(model, guide, batch).per_row
-
-
-def _mean(estimates: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row's estimates (estimates, N) the mean and its standard error."""
-    return estimates.mean(0), estimates.std(0) / len(estimates) ** 0.5
-
-
-def _of_mean(errors: Tensor) -> float:
-    """The error of the mean over rows, whose draws are independent."""
-    return float(errors.square().sum().sqrt() / len(errors))

@@ -15,6 +15,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.annealing import Annealing, anneal
 from pyro_lfm.evaluate.pareto import k_of_largest, pareto_k, tail_size, threshold
+from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.program import as_guide
 from pyro_lfm.inference.engines.evaluation import Blocks, in_parts
@@ -159,6 +160,7 @@ def log_likelihood(
     done = fitted(fit, data)
     if method == "exact":
         return exact(done, data)
+    rows_apart(done.model, "lfm.evaluate.log_likelihood")
     batch, guide = done.batch_of(data)
     if method == "annealed":
         return annealed(

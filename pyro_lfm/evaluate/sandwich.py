@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.annealing import Annealing, anneal
 from pyro_lfm.evaluate.likelihood import fitted, model_of, of_weights
+from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import whole
 
@@ -127,6 +128,7 @@ def sandwich(
     rows, draws = whole("rows", rows), whole("draws", draws, least=2)
     annealing = Annealing(temperatures=200) if annealing is None else annealing
     model = model_of(fit)
+    rows_apart(model, "lfm.evaluate.sandwich")
     if given is not None and not isinstance(given, Mapping):
         raise DeclarationError(f"given must be {{covariate: (N, *event)}}; got {type(given).__name__}")
     drawn = model.sample(rows, seed=seed, given=given)

@@ -48,13 +48,20 @@ def fit_rows(
 
 
 def climb(
-    model: AnyModel, guide: AnyGuide, batch: Batch, rates: torch.Tensor, seed: int, option: str
+    model: AnyModel,
+    guide: AnyGuide,
+    batch: Batch,
+    rates: torch.Tensor,
+    seed: int,
+    option: str,
+    particles: int = 2,
 ) -> None:
     """Steps of row-wise Adam for the guide's tables, whatever the caller's gradient mode.
 
     Args:
         rates: what multiplies the learning rate at each step.
         option: the argument that sets the learning rate, in words.
+        particles: draws of a step for each row.
     """
     if torch.is_inference_mode_enabled():
         raise DeclarationError(
@@ -62,7 +69,7 @@ def climb(
         )
     engine = Eager(Setup(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device), batch.total))
     # Near the exact posterior this gradient has no noise.
-    objective = ELBO(particles=2, gradient="sticking-the-landing")
+    objective = ELBO(particles=particles, gradient="sticking-the-landing")
     with torch.enable_grad(), closing(engine), engine.session():
         for rate in rates.tolist():
             try:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate import (
     Coverage,
     Diagnosis,
@@ -19,7 +18,7 @@ from pyro_lfm.evaluate import (
     VariationalCalibration,
 )
 from pyro_lfm.evaluate.pareto import threshold
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words, new_figure
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words, new_figure, of_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,32 +43,34 @@ def ranks(
     >>> ranks(found).axes[0].get_xlabel()
     'rank of the truth, as a share'
     """
-    return _single(_ranks, _is(found, SimulationBasedCalibration), title)
+    return _single(
+        _ranks, of_kind(found, SimulationBasedCalibration, "lfm.evaluate.simulation_based_calibration"), title
+    )
 
 
 def symmetry(found: VariationalCalibration, *, title: str | None = "Is q centred on the truth?") -> Figure:
     """F(p) + F(1 − p) − 1 of each coordinate's p = Pr(z < z*), 0 where p is symmetric; below 0 draws lie too low."""
-    return _single(_symmetry, _is(found, VariationalCalibration), title)
+    return _single(_symmetry, of_kind(found, VariationalCalibration, "lfm.evaluate.vsbc"), title)
 
 
 def expected_coverage(found: Coverage, *, title: str | None = "Coverage") -> Figure:
     """The share of truths that regions hold against the share of q that they hold: below the diagonal overconfident."""
-    return _single(_coverage, _is(found, Coverage), title, (4.6, 4.4))
+    return _single(_coverage, of_kind(found, Coverage, "lfm.evaluate.expected_coverage"), title, (4.6, 4.4))
 
 
 def pareto(found: LogLikelihood, *, title: str | None = "k̂ of each row") -> Figure:
     """k̂ of the rows in order, with the limit above which importance weights are not to be relied on."""
-    return _single(_pareto, _is(found, LogLikelihood), title)
+    return _single(_pareto, of_kind(found, LogLikelihood, "lfm.evaluate.log_likelihood"), title)
 
 
 def two_sample(found: TwoSample, *, title: str | None = "What a classifier tells apart") -> Figure:
     """Rows by the rank of the truth among draws by the classifier's score: flat where it cannot tell them apart."""
-    return _single(_two_sample, _is(found, TwoSample), title)
+    return _single(_two_sample, of_kind(found, TwoSample, "lfm.evaluate.classifier_two_sample"), title)
 
 
 def predictive(found: PredictiveCheck, *, title: str | None = "The data among their replicates") -> Figure:
     """Each statistic of the data, a dot, over those of the replicates, in deviations of these."""
-    size = (6.6, 1.2 + 0.32 * len(_is(found, PredictiveCheck).names))
+    size = (6.6, 1.2 + 0.32 * len(of_kind(found, PredictiveCheck, "lfm.evaluate.predictive_check").names))
     return _single(_predictive, found, title, size)
 
 
@@ -79,7 +80,7 @@ def diagnosis(found: Diagnosis, *, title: str | None = None) -> Figure:
     Args:
         title: above all; by default the verdict.
     """
-    flagged = _is(found, Diagnosis).flagged()
+    flagged = of_kind(found, Diagnosis, "lfm.evaluate.diagnose").flagged()
     figure = new_figure(14.5, 7.4)
     grid = figure.subplots(2, 4).ravel()
     panels: dict[str, tuple[Any, str]] = {
@@ -246,14 +247,6 @@ def _single(draw: Any, found: Any, title: str | None, size: tuple[float, float] 
     if title:
         _head(ax, title, INK, 12)
     return figure
-
-
-def _is(found: Any, kind: type) -> Any:
-    if not isinstance(found, kind):
-        raise DeclarationError(
-            f"this picture is of a {kind.__name__}, as lfm.evaluate gives it; got {type(found).__name__}"
-        )
-    return found
 
 
 def _plain(ax: Axes) -> None:

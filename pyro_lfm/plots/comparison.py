@@ -12,7 +12,17 @@ from pyro_lfm.comparison.metrics import NATS
 from pyro_lfm.comparison.tables import signed
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.plots.curves import end_labels
-from pyro_lfm.plots.style import FAINT, INK, QUIET, as_words, colours, new_figure, plain_axes, set_title
+from pyro_lfm.plots.style import (
+    FAINT,
+    INK,
+    QUIET,
+    as_words,
+    colours,
+    new_figure,
+    of_kind,
+    plain_axes,
+    set_title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +50,7 @@ def differences(comparison: Comparison, metric: str | None = None, *, title: str
     >>> differences(found).axes[0].get_xlabel()
     'bound over EM, nats per row'
     """
-    _check(comparison)
+    comparison = of_kind(comparison, Comparison, "lfm.compare")
     name = next(iter(comparison.metrics)) if metric is None else metric
     every = {way: comparison.difference(name, way) for way in comparison.ways}
     shown = {way: d for way, d in every.items() if way != comparison.baseline and np.isfinite(d.mean)}
@@ -95,7 +105,7 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
     Raises:
         DeclarationError: no way was fitted.
     """
-    _check(comparison)
+    comparison = of_kind(comparison, Comparison, "lfm.compare")
     seed = comparison.seeds[0]
     every = {way: _climb(comparison.histories[way].get(seed, [])) for way in comparison.ways}
     shades = dict(zip(comparison.ways, colours(comparison.ways), strict=True))
@@ -126,11 +136,6 @@ def climbs(comparison: Comparison, *, title: str | None = "Training bound by epo
         ax.set_position((start / width, 0.15, 3.3 / width, 0.72))
     set_title(left, title)
     return figure
-
-
-def _check(comparison: Any) -> None:
-    if not isinstance(comparison, Comparison):
-        raise DeclarationError(f"comparison must be what lfm.compare gives; got {comparison!r}")
 
 
 def _across(ax: Axes, least: float, most: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate import ImputationScores, NumberScores
-from pyro_lfm.plots.style import FAINT, INK, QUIET, as_array, colours, new_figure
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_array, colours, new_figure, of_kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +31,7 @@ def coverage(
     >>> coverage(scores).axes[0].get_xlabel()
     'level of the interval, %'
     """
+    found = of_kind(found, ImputationScores, "lfm.evaluate.imputation")
     numbers = {n: s for n, s in found.variables.items() if isinstance(s, NumberScores)}
     if not numbers:
         raise ShapeError(

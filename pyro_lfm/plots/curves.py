@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_lfm.comparison import Comparison
 from pyro_lfm.errors import ShapeError
+from pyro_lfm.inference.result import Fit
 from pyro_lfm.plots.style import FAINT, QUIET, as_words, colours, new_figure, plain_axes, set_title
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def bounds(
-    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    histories: Fit | Comparison | Sequence[Mapping[str, Any]] | Mapping[str, Any],
     *,
     validation: str = "held out",
     title: str | None = "Evidence bound by epoch",
@@ -28,20 +31,19 @@ def bounds(
     a guide that is far below all others; its name then stands at the bottom with an arrow.
 
     Args:
-        histories: guide -> its history, as ``fit.history``: records with epoch, bound and validation_bound (NaN
-            or None where it was not measured).
+        histories: a ``Fit``, its ``fit.history``, {guide: either}, or what ``lfm.compare`` gives, of which the first seed is
+            drawn. Records have epoch, bound and validation_bound (NaN or None where it was not measured).
         validation: what the dashed lines are called.
 
     >>> record = {"epoch": 1, "bound": -3.0, "validation_bound": float("nan")}
     >>> bounds({"mean-field": [record]}).axes[0].get_ylabel()
     'nats per row'
     """
-    if not histories or not all(histories.values()):
-        raise ShapeError("histories must map each guide to at least one record, as in {'full': fit.history}")
+    named = histories_of(histories, "bound")
     figure = new_figure(8.0, 4.2, layout=None)
     ax = plain_axes(figure)
     ends, seen = [], []
-    for (name, history), colour in zip(histories.items(), colours(histories), strict=True):
+    for (name, history), colour in zip(named.items(), colours(named), strict=True):
         training = _curve(history, "bound")
         held_out = _curve(history, "validation_bound")
         marker = "o" if len(training[0]) < 2 else None
@@ -66,7 +68,7 @@ def bounds(
     ax.set_xlabel("epoch", color=QUIET)
     ax.set_ylabel("nats per row", color=QUIET)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
-    dashed = any(len(_curve(history, "validation_bound")[0]) for history in histories.values())
+    dashed = any(len(_curve(history, "validation_bound")[0]) for history in named.values())
     if dashed:
         ax.plot([], [], color=QUIET, linewidth=1.8, label="training")
         ax.plot([], [], color=QUIET, linewidth=1.4, linestyle=(0, (4, 2)), label=validation)
@@ -74,17 +76,53 @@ def bounds(
     set_title(ax, title)
     # Margins set by hand: the names at the right are outside of what a layout engine reckons with.
     numbers = ax.yaxis.get_major_formatter().format_ticks(list(ax.get_yticks()))
-    left, right = 0.5 + 0.075 * max(map(len, numbers)), 0.3 + 0.075 * (max(map(len, histories)) + 8)
+    left, right = 0.5 + 0.075 * max(map(len, numbers)), 0.3 + 0.075 * (max(map(len, named)) + 8)
     width, height = 6.0 + left + right, 4.2
     figure.set_size_inches(width, height)
     ax.set_position((left / width, 0.6 / height, 6.0 / width, (height - 1.05) / height))
     return figure
 
 
+def histories_of(histories: Any, *keys: str) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """Histories by name: of a fit, of several, of a comparison, or as they are.
+
+    Args:
+        keys: what a record must have besides its epoch.
+
+    Raises:
+        ShapeError: something else; no record; records without a finite number under one of the keys.
+    """
+    if isinstance(histories, Comparison):
+        seed = histories.seeds[0]
+        histories = {way: found[seed] for way, found in histories.histories.items() if found.get(seed)}
+    named = histories if isinstance(histories, Mapping) else {"": histories}
+    found = {str(n): each.history if isinstance(each, Fit) else each for n, each in named.items()}
+    for name, records in found.items():
+        whole = isinstance(records, Sequence) and all(isinstance(record, Mapping) for record in records)
+        if not whole or not records:
+            got = "no record" if whole else type(records).__name__
+            raise ShapeError(
+                "histories must be a Fit, a fit.history of at least one record, or {name: either}; got "
+                f"{got}{f' for {name}' * bool(name)}"
+            )
+        for key in ("epoch", *keys):
+            if not any(_is_number(record.get(key)) for record in records):
+                raise ShapeError(
+                    f"the history{f' of {name}' * bool(name)} must have records with {key}, a finite number; it has "
+                    f"{', '.join(map(str, records[0])) or 'nothing'}"
+                )
+    if not found:
+        raise ShapeError("histories must hold at least one record; got none")
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
 def _curve(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and values, where there are any."""
-    pairs = [(record["epoch"], record[key]) for record in history if record.get(key) is not None]
-    pairs = [(epoch, value) for epoch, value in pairs if math.isfinite(value)]
+    pairs = [(record["epoch"], record[key]) for record in history if _is_number(record.get(key))]
     table = np.array(pairs, dtype=float).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots.style import FAINT, INK, QUIET, as_array, colours, new_figure
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, colours, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +37,12 @@ def densities(
     >>> len(densities(grid, {"Gaussian": normal}, exact=normal).axes)
     1
     """
-    grid, heights = as_array(points), {name: as_array(value) for name, value in laws.items()}
-    known = None if exact is None else as_array(exact)
+    grid, named = (
+        as_numbers("points", points, "torch.linspace(-3, 3, 100)"),
+        by_name("laws", laws, "{'full': density}"),
+    )
+    heights = {name: as_numbers(name, value, "law.log_prob(points).exp()") for name, value in named.items()}
+    known = None if exact is None else as_numbers("exact", exact, "law.log_prob(points).exp()")
     shapes = {array.shape for array in [*heights.values(), *([] if known is None else [known])]}
     if len(shapes) != 1 or next(iter(shapes))[:1] != grid.shape or len(next(iter(shapes))) != 2:
         raise ShapeError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.evaluate import VarianceExplained
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, symbol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ def variance_explained(found: VarianceExplained, *, title: str | None = "Varianc
     >>> len(variance_explained(parts).axes)  # bars, the map, its scale
     3
     """
+    found = of_kind(found, VarianceExplained, "lfm.evaluate.variance_explained")
     views, factors, groups = list(found.total), list(found.factors), len(found.groups)
     alone = np.stack([100 * as_array(found.alone[name]) for name in views], 2)  # groups, factors, views
     total = np.stack([100 * as_array(found.total[name]) for name in views], 1)
@@ -72,7 +73,7 @@ def variance_explained(found: VarianceExplained, *, title: str | None = "Varianc
         ax.set_xticks(places, views, color=INK, fontsize=9, rotation=90 if turned else 0)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-    grid[1, 0].set_yticks(range(len(factors)), [_symbol(name) for name in factors], color=INK, fontsize=9)
+    grid[1, 0].set_yticks(range(len(factors)), [symbol(name) for name in factors], color=INK, fontsize=9)
     grid[0, 0].set_ylabel("all, %", color=QUIET, fontsize=9)
     bar = figure.colorbar(picture, ax=grid[1], fraction=0.05, pad=0.02)
     bar.outline.set_visible(False)
@@ -81,9 +82,3 @@ def variance_explained(found: VarianceExplained, *, title: str | None = "Varianc
     if title:
         figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
     return figure
-
-
-def _symbol(name: str) -> str:
-    """z_12 as mathematics; other names as they are."""
-    stem, _, number = name.rpartition("_")
-    return f"${stem}_{{{number}}}$" if number.isdigit() and stem.isalpha() else name

@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.model import AnyModel
 from pyro_lfm.plots.mosaic import gutter, mosaic, pictures_of
-from pyro_lfm.plots.style import INK, QUIET, colours
+from pyro_lfm.plots.style import INK, QUIET, by_name, colours, of_kind, symbol
+from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.shapes import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +58,7 @@ def prior_draws(
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['mean-field', 'full']
     """
-    named = draws if isinstance(draws, Mapping) else {"": draws}
+    named = draws if isinstance(draws, Mapping) and draws else {"": draws}
     blocks = {name: pictures_of(images, shape, name or "draws") for name, images in named.items()}
     return mosaic(blocks, columns, title, colours(blocks))
 
@@ -77,6 +81,7 @@ def reconstructions(
     ['original', 'full']
     """
     blocks = {"original": pictures_of(originals, shape, "originals")}
+    by_guide = by_name("by_guide", by_guide, "{'full': fit.reconstruct(rows)}")
     for name, images in by_guide.items():
         blocks[name] = pictures_of(images, shape, name)
         if len(blocks[name]) != len(blocks["original"]):
@@ -103,11 +108,16 @@ def factor_walk(
     factors that the model does not use.
 
     Args:
-        fit: a ``Fit`` of a model with one latent, a vector, and one observed variable.
+        fit: a ``Fit`` of a model with one modelled variable, whose rows have latents with real entries and no labels. What
+            all rows share is at its posterior mean, covariates as they are declared.
         shape: (H, W) or (C, H, W) of one picture, where the rows are flat.
-        start: (K,) where the walks cross, such as the posterior mean of a row; by default the prior's mean.
+        start: (K,) where the walks cross, such as the posterior mean of a row; by default the prior's mean. K are the
+            entries of all latents of a row side by side.
         steps, reach: how many pictures, from −reach to +reach standard deviations of the prior around its mean.
         factors: show only so many.
+
+    Raises:
+        DeclarationError: a model of another kind. ShapeError: a start, or pictures, of another shape.
 
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Bernoulli(16, logits=lfm.MLP(8)))
@@ -116,35 +126,27 @@ def factor_walk(
     >>> sorted(label.get_text() for label in factor_walk(fit, shape=(4, 4), steps=5).axes[0].get_yticklabels())
     ['$z_{1}$', '$z_{2}$']
     """
-    model = fit.model
-    if len(model.latents) != 1 or len(model.observed) != 1:
+    fit = of_kind(fit, Fit, "lfm.fit")
+    decoder = Decoder(fit.model, "lfm.plots.factor_walk")
+    if len(decoder.observed) != 1:
         raise DeclarationError(
-            "factor_walk needs a model with one latent and one observed variable; this one has "
-            f"{', '.join(model.latents)} and {', '.join(model.observed)}"
+            f"factor_walk needs a model of one modelled variable; this one has {', '.join(decoder.observed)}"
         )
-    (name,), (seen,) = model.latents, model.observed
-    prior = model.sample(2000, seed=0)[name]
-    if prior.dim() != 2:
-        raise ShapeError(f"{name} must be a vector of factors; its event shape is {tuple(prior.shape[1:])}")
-    centre, spread = prior.mean(0), prior.std(0)
-    origin = centre if start is None else torch.as_tensor(start).to(prior)
+    steps = whole("steps", steps, least=2)
+    centre, spread = _prior_moments(fit.model, decoder)
+    origin = centre if start is None else torch.as_tensor(start).to(centre)
     if origin.shape != centre.shape:
         raise ShapeError(f"start must have shape {tuple(centre.shape)}; got {tuple(origin.shape)}")
-    offsets = torch.linspace(-reach, reach, steps).to(prior)
+    offsets = torch.linspace(-reach, reach, steps).to(centre)
     walks = origin.repeat(len(centre), steps, 1)
     for k in range(len(centre)):
         walks[k, :, k] = centre[k] + offsets * spread[k]
-    batch = Batch(size=len(centre) * steps)
-    batch.index = batch.index.to(model.device)
-    with isolated(Stream(0, model.device), model.device), torch.no_grad():
-        program = poutine.condition(model, data={name: walks.flatten(0, 1)})
-        trace: Any = poutine.trace(program).get_trace(batch)
-    means = trace.nodes[seen]["fn"].mean
+    means = _decoded(fit, decoder, walks.flatten(0, 1))
     effect = means.reshape(len(centre), steps, -1).std(1).square().mean(1).sqrt()
     order = effect.argsort(descending=True)[:factors].tolist()
-    pictures = pictures_of(means, shape, seen)
+    pictures = pictures_of(means, shape, decoder.observed[0])
     pictures = pictures.reshape(len(centre), steps, *pictures.shape[1:])
-    blocks = {f"$z_{{{k + 1}}}$": pictures[k] for k in order}
+    blocks = {symbol(decoder.names[k]): pictures[k] for k in order}
     figure = mosaic(blocks, steps, title, [INK] * len(blocks), gap=0.0, label_width=0.3, bottom=0.5)
     ax, pitch = figure.axes[0], pictures.shape[3] + gutter(pictures)
     ticks = sorted({0, steps // 2, steps - 1})
@@ -153,3 +155,30 @@ def factor_walk(
     ax.set_xticklabels(words, color=QUIET, fontsize=9)
     ax.set_xlabel("standard deviations of the prior", color=QUIET, fontsize=9)
     return figure
+
+
+def _prior_moments(model: AnyModel, decoder: Decoder) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each factor under the model, (K,) each."""
+    drawn = model.sample(2000, seed=0)
+    flat = torch.cat([drawn[name].reshape(2000, -1) for name in decoder.factors], 1)
+    return flat.mean(0), flat.std(0)
+
+
+def _decoded(fit: Fit, decoder: Decoder, flat: torch.Tensor) -> torch.Tensor:
+    """E[x | z] at factors (B, K), (B, *event): what all rows share is at its posterior mean, covariates as declared."""
+    model = fit.model
+    if decoder.discrete:
+        raise DeclarationError(
+            f"factor_walk holds the other latents at their means, which are no values of {', '.join(decoder.discrete)}"
+        )
+    others = {}
+    if shared := [name for name, latent in model.latents.items() if not latent.per_row]:
+        posterior = fit.posterior()
+        others = {name: posterior[name].mean for name in shared}
+    batch = Batch(size=len(flat))
+    batch.index = batch.index.to(model.device)
+    (name,) = decoder.observed
+    with evaluating(model), isolated(Stream(0, model.device), model.device), torch.no_grad():
+        means = decoder(flat, others, batch)[name]
+    shape = model.observed[name].shape
+    return means.reshape(len(flat), *shape) if shape.numel() == means.shape[1] and shape else means

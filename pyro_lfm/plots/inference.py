@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pyro_lfm.comparison import Comparison
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots.style import FAINT, INK, QUIET, as_array, colours, new_figure
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.plots.curves import histories_of
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_array, as_numbers, by_name, colours, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +23,7 @@ _LIKELIHOOD, _BOUND, _GAP = INK, "#0072B2", "#E69F00"
 
 
 def decomposition(
-    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    histories: Fit | Comparison | Sequence[Mapping[str, Any]] | Mapping[str, Any],
     *,
     maximum: float | None = None,
     title: str | None = "log p(x) = L + KL(q ‖ p(z | x)) on the way up",
@@ -32,17 +35,17 @@ def decomposition(
     run out of the picture.
 
     Args:
-        histories: method -> records with epoch, log_likelihood and bound, nats per row, and step ("M" or "E") where
-            there are two a epoch.
+        histories: as for ``bounds``; records have epoch, log_likelihood and bound, nats per row, and step ("M" or "E")
+            where there are two an epoch. ``EM`` and ``VariationalEM`` make such; for others a callback may add
+            ``log_likelihood`` to the record.
         maximum: the largest log p there is, drawn as a line.
 
     >>> records = [{"epoch": i, "log_likelihood": -2.0 / (i + 1), "bound": -3.0 / (i + 1)} for i in range(4)]
     >>> [axes.get_title(loc="left") for axes in decomposition({"SVI": records}).axes]
     ['SVI']
     """
-    if not histories or not all(histories.values()):
-        raise ShapeError("histories must map each method to at least one record, as in {'EM': fit.history}")
-    paths = {name: _path(history) for name, history in histories.items()}
+    named = histories_of(histories, "log_likelihood", "bound")
+    paths = {name: _path(history) for name, history in named.items()}
     top = max(float(likelihood.max()) for _, likelihood, _ in paths.values())
     top = top if maximum is None else max(top, maximum)
     figure = new_figure(1.2 + 2.5 * len(paths), 3.5)
@@ -59,10 +62,10 @@ def decomposition(
         ax.set_xticks([n + 1 for n in ticks], [str(n) for n in ticks])
         ax.minorticks_off()
         ax.set_title(name, color=INK, fontsize=10.5, loc="left")
-        ax.set_xlabel("iteration" if "step" in histories[name][-1] else "epoch", color=QUIET, fontsize=9)
+        ax.set_xlabel("iteration" if "step" in named[name][-1] else "epoch", color=QUIET, fontsize=9)
         ax.grid(axis="y", color=FAINT, linewidth=0.6)
         last = likelihood[-1] - bound[-1]
-        _name_steps(ax, histories[name], x, bound)
+        _name_steps(ax, named[name], x, bound)
         ax.text(
             0.97, 0.04, f"log p {_signed(likelihood[-1])}\nKL {last if last > 1e-9 else 0:.2g}", transform=ax.transAxes,
             ha="right", va="bottom", fontsize=8.5, color=QUIET, linespacing=1.5,
@@ -96,9 +99,12 @@ def posterior_ellipses(
     """
     from matplotlib.patches import Ellipse
 
+    posteriors = by_name("posteriors", posteriors, "{'full': (fit.posterior(rows), exact.posterior(rows))}")
     for name, pair in posteriors.items():
-        if any(len(law.batch_shape) != 1 or law.event_shape != (2,) for law in pair):
-            raise ShapeError(f"{name} must be two laws of batch shape (R,) and event shape (2,)")
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(_is_planar, pair)):
+            raise ShapeError(
+                f"{name} must be two Gaussian distributions of batch shape (R,) and event shape (2,)"
+            )
     figure = new_figure(0.6 + 2.6 * len(posteriors), 3.3)
     grid = figure.subplots(1, len(posteriors), squeeze=False)[0]
     for ax, (name, (q, p)) in zip(grid, posteriors.items(), strict=True):
@@ -151,7 +157,10 @@ def loadings(
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['a', 'b', 'c', 'd']
     """
-    arrays = {name: as_array(value) for name, value in weights.items()}
+    named = by_name("weights", weights, "{'EM': W}, W of shape (D, K)")
+    arrays = {
+        name: as_numbers(name, value, "lfm.evaluate.loadings(fit).mean") for name, value in named.items()
+    }
     sizes = {array.shape for array in arrays.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise ShapeError(f"weights must have one shape (D, K) for all methods; got {sorted(sizes)}")
@@ -194,6 +203,14 @@ def loadings(
     bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
     _heading(figure, title)
     return figure
+
+
+def _is_planar(law: Any) -> bool:
+    return (
+        isinstance(law, torch.distributions.Distribution)
+        and len(law.batch_shape) == 1
+        and law.event_shape == (2,)
+    )
 
 
 # Parts ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots.style import CLASSES, FAINT, INK, QUIET, as_array, colours, new_figure
+from pyro_lfm.plots.style import CLASSES, FAINT, INK, QUIET, as_numbers, colours, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +37,11 @@ def latent_map(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['ant', 'bee', 'cat']
     """
-    named = means if isinstance(means, Mapping) else {"": means}
-    classes = as_array(labels).astype(int)
+    named = means if isinstance(means, Mapping) and means else {"": means}
+    classes = as_numbers("labels", labels, "data.y")
+    if classes.ndim != 1 or (classes != np.floor(classes)).any() or (classes < 0).any():
+        raise ShapeError(f"labels must be whole numbers from 0, one for each row; got shape {classes.shape}")
+    classes = classes.astype(int)
     if names is not None and classes.max() >= len(names):
         raise ShapeError(f"names must name {classes.max() + 1} classes; got {len(names)}")
     columns = min(2, len(named))
@@ -46,7 +49,9 @@ def latent_map(
     figure = new_figure(4.2 * columns, 4.2 * rows + 0.3)
     shades = colours(named)
     for place, (name, values) in enumerate(named.items()):
-        points, share = _plane(as_array(values), name or "means")
+        points, share = _plane(
+            as_numbers(name or "means", values, "fit.posterior(data).mean"), name or "means"
+        )
         if len(points) != len(classes):
             raise ShapeError(f"labels must have shape ({len(points)},), one per row; got {classes.shape}")
         ax = figure.add_subplot(rows, columns, place + 1)

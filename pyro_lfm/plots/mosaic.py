@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots.style import as_array, new_figure, set_title
+from pyro_lfm.plots.style import as_numbers, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ _GUTTER = 0.12  # between the pictures of a mosaic, as a fraction of a picture's
 
 def pictures_of(images: Any, shape: Sequence[int] | None, what: str) -> np.ndarray:
     """(N, H, W, 3) in [0, 1], with ink dark on white for pictures of one channel."""
-    array = as_array(images).astype(float)
+    array = as_numbers(what, images, "rows (N, D) of pixels").astype(float)
     if array.ndim == 2:
         if shape is None:
             raise ShapeError(

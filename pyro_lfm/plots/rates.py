@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_lfm.evaluate import Decomposition, RateDistortion
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,13 +17,16 @@ _ACTIVE, _SILENT, _GUIDE = GUIDES[0], "#b5b5b5", GUIDES[4]
 # Bars that can still be told apart.
 _MOST = 60
 
+# Name, nats, their error over rows, and whether it is active, None where that is not known.
+Bar = tuple[str, float, float, bool | None]
+
 
 def decomposed(found: Decomposition, *, title: str | None = "Where the nats go") -> Figure:
     """The KL of each latent entry, largest first, and the rate-distortion curve of the decoder with the guide's point.
 
-    Active entries are blue, others grey; a latent whose entries have no KL of their own is one bar. Points of the curve
-    whose importance weights cannot be believed are hollow, and the line between them dotted; without a curve there are the
-    bars alone.
+    Active entries are blue, others grey, and all are blue where it is not known of each; a latent whose entries have no KL
+    of their own is one bar. Points of the curve whose importance weights cannot be believed are hollow, and the line
+    between them dotted; without a curve there are the bars alone.
 
     Args:
         found: as ``lfm.evaluate.decompose`` gives it; of more than 60 entries the first are drawn.
@@ -36,6 +39,7 @@ def decomposed(found: Decomposition, *, title: str | None = "Where the nats go")
     >>> [axes.get_ylabel() for axes in decomposed(parts).axes]
     ['KL, nats per row', 'distortion −E[log p(x | z)], nats per row']
     """
+    found = of_kind(found, Decomposition, "lfm.evaluate.decompose")
     bars = sorted(_bars(found), key=lambda bar: -bar[1])[:_MOST]
     width = max(3.6, 0.9 + 0.24 * len(bars))
     if found.curve is None:
@@ -51,31 +55,31 @@ def decomposed(found: Decomposition, *, title: str | None = "Where the nats go")
     return figure
 
 
-def _bars(found: Decomposition) -> list[tuple[str, float, float, bool]]:
-    """Name, nats, their error over rows, and whether it is active, of every entry of every latent."""
-    bars = []
+def _bars(found: Decomposition) -> list[Bar]:
+    """Of every entry of every latent."""
+    bars: list[Bar] = []
     for name, units in found.latents.items():
         if units.kl is None:
             term = found.kl[name]
-            active = True if units.active is None else bool(units.active.any())
+            active = None if units.active is None else bool(units.active.any())
             bars.append((name, term.mean, term.rows_error, active))
             continue
         errors = units.kl if units.kl_rows_error is None else units.kl_rows_error
         for k, (nats, error) in enumerate(zip(units.kl.tolist(), errors.tolist(), strict=True)):
             if units.active is None:
-                bars.append((name, nats, error, True))
+                bars.append((name if len(units.kl) == 1 else symbol(f"{name}_{k + 1}"), nats, error, None))
             else:
-                bars.append((f"${name}_{{{k + 1}}}$", nats, error, bool(units.active[k])))
+                bars.append((symbol(f"{name}_{k + 1}"), nats, error, bool(units.active[k])))
     return bars
 
 
-def _draw_bars(ax: Axes, bars: list[tuple[str, float, float, bool]]) -> None:
+def _draw_bars(ax: Axes, bars: list[Bar]) -> None:
     from matplotlib.patches import Patch
 
     _plain(ax)
     names, nats, errors, active = zip(*bars, strict=True)
     places = np.arange(len(bars))
-    shades = [_ACTIVE if each else _SILENT for each in active]
+    shades = [_SILENT if each is False else _ACTIVE for each in active]
     ax.bar(places, nats, width=0.72, color=shades)
     ax.errorbar(places, nats, yerr=np.nan_to_num(errors), fmt="none", ecolor=INK, elinewidth=0.8, capsize=0)
     turned = 90 if max(map(len, names)) > 9 and len(names) > 6 else 0
@@ -83,6 +87,8 @@ def _draw_bars(ax: Axes, bars: list[tuple[str, float, float, bool]]) -> None:
     ax.set_xlim(-0.7, max(len(bars), 4) - 0.3)
     ax.set_ylabel("KL, nats per row", color=QUIET)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
+    if None in active:  # of labels, or of one row, there is nothing to say
+        return
     count = sum(active)
     keys = [(_ACTIVE, f"active, {count}"), (_SILENT, f"not active, {len(bars) - count}")]
     handles = [Patch(color=shade, label=words) for shade, words in keys]

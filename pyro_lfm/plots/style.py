@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+
+from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +60,16 @@ def as_words(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def symbol(name: str) -> str:
+    """z_12 as mathematics; other names as they are.
+
+    >>> symbol("z_12"), symbol("dose")
+    ('$z_{12}$', 'dose')
+    """
+    stem, _, number = name.rpartition("_")
+    return f"${stem}_{{{number}}}$" if number.isdigit() and stem.isalpha() else as_words(name)
+
+
 def set_title(ax: Axes, title: str | None) -> None:
     if title:
         ax.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
@@ -65,3 +77,51 @@ def set_title(ax: Axes, title: str | None) -> None:
 
 def as_array(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def as_numbers(name: str, value: Any, example: str) -> np.ndarray:
+    """An array of finite numbers.
+
+    Args:
+        name: of the argument. example: what it might be, for the error.
+
+    Raises:
+        ShapeError: no array. DataError: entries that are no numbers, or not finite.
+    """
+    try:
+        array = as_array(value)
+        whole = array.ndim > 0 and array.dtype != object
+    except (TypeError, ValueError, RuntimeError):
+        whole = False
+    if not whole:
+        raise ShapeError(
+            f"{name} must be a tensor or an array of numbers, such as {example}; got {type(value).__name__}"
+        )
+    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        raise DataError(f"{name} must hold finite numbers; got {array.dtype}, or NaN or infinite entries")
+    return array
+
+
+def of_kind(found: Any, kind: type, function: str) -> Any:
+    """What a function gives back, as it is.
+
+    Raises:
+        DeclarationError: anything else.
+    """
+    if not isinstance(found, kind):
+        raise DeclarationError(
+            f"this picture is of a {kind.__name__}, as {function} gives it; got {type(found).__name__}"
+        )
+    return found
+
+
+def by_name(name: str, value: Any, example: str) -> Mapping[str, Any]:
+    """A mapping that has entries, its keys as text.
+
+    Raises:
+        ShapeError: anything else.
+    """
+    if not isinstance(value, Mapping) or not value:
+        got = "none" if isinstance(value, Mapping) else type(value).__name__
+        raise ShapeError(f"{name} must map names to what is drawn, as in {example}; got {got}")
+    return {str(key): entry for key, entry in value.items()}

@@ -18,9 +18,10 @@ from pyro_lfm.evaluate.calibration.ranks import (
     vsbc,
 )
 from pyro_lfm.evaluate.calibration.replicates import statistics_of
-from pyro_lfm.evaluate.calibration.simulation import check_rows_apart, simulate
+from pyro_lfm.evaluate.calibration.simulation import simulate
 from pyro_lfm.evaluate.calibration.two_sample import TwoSample, classifier_two_sample
 from pyro_lfm.evaluate.likelihood import LogLikelihood, fitted, importance
+from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import number, whole
 
@@ -151,7 +152,7 @@ def diagnose(
     rows, draws = whole("rows", rows, least=40), whole("draws", draws, least=9)
     replicates, weights = whole("replicates", replicates, least=19), whole("weights", weights, least=2)
     done = fitted(fit, data)
-    check_rows_apart(done.model)
+    rows_apart(done.model, "lfm.evaluate.diagnose")
     batch, guide = done.batch_of(data)
     parts = seeds(seed, 8)
     made = simulate(done, batch, rows, draws, parts[0])

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
@@ -55,7 +56,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
         DeclarationError: a latent is shared by all rows, or stands in a further plate; a guide with auxiliary draws.
     """
     model = done.model
-    check_rows_apart(model)
+    rows_apart(model, "lfm.evaluate.diagnose")
     chosen, made, drawn = seeds(seed, 3)
     truth, data = _rows(model, given, rows, chosen, made)
     batch, guide = done.batch_of(data)
@@ -105,15 +106,6 @@ def _log_q(run: Run, name: str) -> Tensor:
         events = (1,) * law.event_dim
         safe = torch.where(inside.reshape(*inside.shape, *events), value, law.sample())
         return run.rows.reduce(law.log_prob(safe).masked_fill(~inside, -torch.inf), site)
-
-
-def check_rows_apart(model: AnyModel) -> None:
-    shared = [name for name, latent in model.latents.items() if not latent.per_row]
-    if shared:
-        raise DeclarationError(
-            f"lfm.evaluate.diagnose needs rows that are independent given the parameters; all rows share the latent "
-            f"{', '.join(shared)}: hold it at a value, by lfm.Fixed or by a parameter without a prior"
-        )
 
 
 def columns(model: AnyModel, values: Mapping[str, Tensor]) -> Tensor:

@@ -56,7 +56,7 @@ class Decoder:
             for name, piece, shape in zip(self.factors, pieces, shapes, strict=True)
         }
         program = poutine.condition(self.model, data={**others, **values})
-        known = {name: batch[name] for name in self.model.covariates}
+        known = {name: batch[name] for name in self.model.covariates if batch[name] is not None}
         with _Means(self.observed, self.asked) as means:
             program(Batch(known, index=batch.index, total=batch.total))
         found = {}

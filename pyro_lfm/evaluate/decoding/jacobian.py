@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.figures import written
 from pyro_lfm.evaluate.likelihood import fitted
 from pyro_lfm.inference.engines.evaluation import Blocks
 from pyro_lfm.shapes import whole
@@ -24,7 +26,8 @@ class Loadings:
 
     Attributes:
         mean: of each derivative over the rows, (D, K), in units of x per unit of z: W of a linear decoder.
-        mean_error: its standard error from the choice of rows (and the draws, where there are such), (D, K).
+        mean_error: its standard error from the choice of rows (and the draws, where there are such), (D, K); NaN of
+            one row.
         rms: the root of the mean square of each derivative, (D, K), which derivatives of both signs do not cancel in.
         rms_error: its standard error.
         scale: the standard deviation of each factor over the rows, the spread of q(z | x) included, (K,).
@@ -65,7 +68,7 @@ class Loadings:
             largest = ", ".join(f"{d + 1}: {float(column[d]):+.3g}" for d in top)
             lines.append(
                 f"  {self.factors[k]:>{wide}} {float(strength[k]):>10.4g} {float(self.scale[k]):>8.3g} "
-                f"{float(self.bending[k]):>8.3f}  {largest}"
+                f"{written(float(self.bending[k]), '>8.3f')}  {largest}"
             )
         return "\n".join(lines)
 
@@ -150,10 +153,17 @@ def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: An
         direction = torch.zeros_like(at)
         direction[:, k] = 1.0
         with forward_ad.dual_level():
-            for name, mean in decoder(forward_ad.make_dual(at, direction), others, batch).items():
+            for name, mean in decoder(_dual(at, direction), others, batch).items():
                 value, tangent = forward_ad.unpack_dual(mean)
                 columns[name].append(torch.zeros_like(value) if tangent is None else tangent)
     return {name: torch.stack(parts, -1) for name, parts in columns.items()}
+
+
+def _dual(at: Tensor, direction: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        # The first call of it imports a part of torch that warns of another.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return forward_ad.make_dual(at, direction)
 
 
 def _loadings(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.evaluate.figures import written
 from pyro_lfm.evaluate.likelihood import fitted
 from pyro_lfm.evaluate.parts.aggregate import Aggregate
 from pyro_lfm.evaluate.parts.proposals import tempered_points
@@ -17,6 +18,7 @@ from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion, joined
 from pyro_lfm.evaluate.parts.sums import BoundTerms, paired_draws
 from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.evaluate.parts.units import Units, means_of
+from pyro_lfm.evaluate.requirements import inferred, rows_apart
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Blocks
 from pyro_lfm.shapes import number, several, whole
 
@@ -36,7 +38,8 @@ class Decomposition:
         kl: KL(q(z | x) ‖ p(z)) of each latent by name, and rate, their sum.
         information: I_q(x; z) = 1/N Σ KL(q(z | xₙ) ‖ q(z)), how much the draws tell which of the N rows they are of; at most
             log N. Of the law that the rows come from it is a lower bound, and the less so the nearer to log N.
-        information_upper: the same, q(z) made of the other rows: an upper bound for the law that the rows come from.
+        information_upper: the same, q(z) made of the other rows: an upper bound for the distribution that the rows come
+            from; ∞ of one row.
         aggregate: KL(q(z) ‖ p(z)) of q(z) = 1/N Σ q(z | xₙ).
         latents: of each latent by name its entries: nats, variances of posterior means, which are active.
         curve: rate and distortion; None where no β was asked for.
@@ -57,7 +60,7 @@ class Decomposition:
 
     @property
     def active_units(self) -> int | None:
-        """How many entries of all latents are active; None where no latent has a mean."""
+        """How many entries of all latents are active; None where no latent has a mean, or there is one row."""
         counts = [int(units.active.sum()) for units in self.latents.values() if units.active is not None]
         return sum(counts) if counts else None
 
@@ -97,7 +100,7 @@ class Decomposition:
         head = f"Decomposition: nats per row, {rows} rows, {self.draws} draws each"
         top = f"  {'':<{wide}}  {'mean':>10}  {'draws':>8}  {'rows':>8}"
         body = [
-            f"  {words:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{term.rows_error:>7.4f}"
+            f"  {words:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{written(term.rows_error, '>7.4f')}"
             for words, term in lines.items()
         ]
         units = [line for name, found in self.latents.items() for line in found.report(name)]
@@ -162,15 +165,8 @@ def decompose(
     done = fitted(fit, data)
     batch, guide = done.batch_of(data)
     model = done.model
-    if shared := [name for name, latent in model.latents.items() if not latent.per_row]:
-        raise DeclarationError(
-            f"lfm.evaluate.decompose looks at what each row has for itself; {', '.join(shared)} "
-            f"{'is' if len(shared) == 1 else 'are'} shared by all rows"
-        )
-    if known := [name for name in batch.names if name in model.latents]:
-        raise DataError(
-            f"lfm.evaluate.decompose looks at latents that are inferred; the data hold {', '.join(known)}: leave it out"
-        )
+    rows_apart(model, "lfm.evaluate.decompose")
+    inferred(model, batch, "lfm.evaluate.decompose")
     names = list(model.latents)
     blocks = Blocks(model, guide, batch, _ROWS, seed)
     terms = BoundTerms(blocks, draws)
@@ -220,5 +216,7 @@ def _surgery(near: tuple[Tensor, Tensor], log_ratio: Tensor, rate: Term) -> tupl
     information = Term(rest.mean(0) + c * rate.per_row, (noise + c**2 * variance).sqrt())
     other = Term((1 - c) * rate.per_row - rest.mean(0), (noise + (1 - c) ** 2 * variance).sqrt())
     upper = information.per_row + (without - a).mean(0)
+    if len(upper) == 1:
+        return information, other, Term(torch.full_like(upper, torch.inf), torch.zeros_like(upper))
     upper_noise = (without - c * log_ratio).var(0) / len(rest)
     return information, other, Term(upper, (upper_noise + c**2 * variance).sqrt())

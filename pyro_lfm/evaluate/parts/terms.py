@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pyro_lfm.evaluate.figures import spread, written
+
 
 @dataclass(frozen=True, repr=False)
 class Term:
@@ -32,9 +34,8 @@ class Term:
     @property
     def rows_error(self) -> float:
         """The standard error of the mean over other rows of the same kind, the draws' included; NaN of a single row."""
-        return float(self.per_row.std() / len(self.per_row) ** 0.5)
+        return float(spread(self.per_row) / len(self.per_row) ** 0.5)
 
     def __repr__(self) -> str:
-        return (
-            f"{self.mean:.4f} ± {self.draws_error:.4f} from the draws, ± {self.rows_error:.4f} from the rows"
-        )
+        rows = written(self.rows_error, ".4f")
+        return f"{self.mean:.4f} ± {self.draws_error:.4f} from the draws, ± {rows} from the rows"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_lfm.evaluate.figures import spread, written
 from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
@@ -28,7 +29,7 @@ class Units:
             where those of p are independent; 0 where all are.
         variance: of E_q[zₖ | x] over the rows, (K,), and its standard error from the rows; None of labels, NaN of one
             row.
-        active: variance > threshold, (K,); None of labels.
+        active: variance > threshold, (K,); None of labels, and of one row.
         threshold: the variance above which an entry is active.
         how: how the KL is computed, in words.
     """
@@ -48,19 +49,20 @@ class Units:
         cls, entries: Term | None, apart: bool, whole: Term, means: Tensor | None, threshold: float, how: str
     ) -> Units:
         """Args: entries: the KL of each row and entry, (N, K); apart: whether they add up. means: E_q[z | x], (N, K)."""
-        kl = error = rows = rest = variance = spread = active = None
+        kl = error = rows = rest = variance = around = active = None
         if entries is not None:
             count = len(entries.per_row)
             kl = entries.per_row.mean(0)
             error = entries.standard_error.square().sum(0).sqrt() / count
-            rows = entries.per_row.std(0) / count**0.5
+            rows = spread(entries.per_row) / count**0.5
             rest = 0.0 if apart else whole.mean - float(kl.sum())
         if means is not None:
             off = means - means.mean(0)
-            variance = means.var(0)
-            spread = ((off**4).mean(0) - (off**2).mean(0) ** 2).clamp_min(0).sqrt() / len(means) ** 0.5
-            active = variance > threshold
-        return cls(kl, error, rows, rest, variance, spread, active, threshold, how)
+            variance = spread(means).square()
+            around = ((off**4).mean(0) - (off**2).mean(0) ** 2).clamp_min(0).sqrt() / len(means) ** 0.5
+            around = around.where(~variance.isnan(), variance)
+            active = variance > threshold if len(means) > 1 else None
+        return cls(kl, error, rows, rest, variance, around, active, threshold, how)
 
     def collapsed(self, kl: float) -> bool:
         """Whether no entry says anything; kl: of the whole latent."""
@@ -111,7 +113,8 @@ class Units:
         for k in order[:_LINES]:
             kl, kl_error, variance, variance_error = (float(column[k]) for column in columns)
             mark = "active" if self.active is not None and bool(self.active[k]) else ""
-            numbers = f"{kl:>9.4f} ±{kl_error:>8.4f} {variance:>11.4f} ±{variance_error:>8.4f}"
+            numbers = f"{written(kl, '>9.4f')} ±{written(kl_error, '>8.4f')} {written(variance, '>11.4f')} "
+            numbers += f"±{written(variance_error, '>8.4f')}"
             lines.append(f"  {names[k]:>{wide}} {numbers}  {mark}".rstrip())
         if count > _LINES:
             lines.append(f"  ... {count - _LINES} more")

@@ -54,11 +54,13 @@ def align(codes_a: Any, codes_b: Any, data: Any = None) -> Alignment:
     codes do not have mean 0: |r| of noise is about √(2 / πN), and the matching takes the largest.
 
     Args:
-        codes_a, codes_b: (N, K_a) and (N, K_b), of the same rows; or each a ``Fit``, whose posterior means are taken.
+        codes_a, codes_b: (N, K_a) and (N, K_b), of the same rows; or each a ``Fit``, whose posterior means
+            are taken, of all latents of a row side by side; of a label the probability of each category.
         data: rows as given to ``fit``, where both are fits; left out, those that each was fitted to.
 
     Raises:
         ShapeError: not a matrix each, with the same number of rows, at least two.
+        DeclarationError: a ``Fit`` whose rows have no latents, or whose posterior has no means.
 
     Source: Kuhn (1955) for the matching; Hyvärinen and Morioka (2016) for its use as mean correlation coefficient.
 

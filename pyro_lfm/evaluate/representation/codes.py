@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.evaluate.latents import codes_of_fit
 from pyro_lfm.inference.result import Fit
 
 # Rows to each label of a discrete factor, on average: with fewer there is nothing to learn.
@@ -32,15 +33,9 @@ class Known:
 
 
 def codes_of(name: str, codes: Any, data: Any = None) -> np.ndarray:
-    """Codes (N, K): posterior means of a fit, or as given."""
+    """Codes (N, K): what a fit says of its latents, or as given."""
     if isinstance(codes, Fit):
-        found = codes.posterior(data)
-        if isinstance(found, dict):
-            raise DeclarationError(
-                f"{name} must be a Fit of one latent; got one of {', '.join(found)}: give the codes of one of them, "
-                "fit.posterior(data)['name'].mean"
-            )
-        codes = found.mean.flatten(1)
+        codes = codes_of_fit(name, codes, data)
     elif data is not None:
         raise DeclarationError(f"data are read where {name} is a Fit; got {type(codes).__name__} and data")
     array = as_array(name, codes)
@@ -93,7 +88,10 @@ def _known(name: str, values: np.ndarray, rows: int, bins: int) -> Known:
 def as_array(name: str, values: Any) -> np.ndarray:
     """A tensor, array or list as an array."""
     try:
-        return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+        found = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+        if found.ndim == 0:
+            raise TypeError("it has no rows")
+        return found
     except (TypeError, ValueError) as error:
         raise ShapeError(
             f"{name} must be a tensor or an array; got {type(values).__name__}: {error}"

@@ -82,14 +82,14 @@ def disentanglement(
     to the rows.
 
     Args:
-        codes: posterior means, (N, K) with K ≥ 2, or a ``Fit``.
+        codes: posterior means, (N, K) with K ≥ 2, or a ``Fit``, of whose rows all latents count, labels by probabilities.
         factors: {name: (N,)} or (N, F). Discrete are labels of any kind, integers, and floats of at most ``bins``
             values; other floats are continuous. Labels have ten rows each on average, or more.
         data: rows as given to ``fit``, where ``codes`` is a ``Fit``; left out, those that were fitted.
         bins: B ≥ 2.
 
     Raises:
-        DeclarationError: a ``Fit`` of several latents; ``data`` next to a tensor.
+        DeclarationError: a ``Fit`` whose rows have no latents, or whose posterior has no means; ``data`` next to a tensor.
         ShapeError: shapes other than those above.
         DataError: entries that are not finite, a factor that does not vary, too few rows.
 

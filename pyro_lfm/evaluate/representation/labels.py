@@ -81,7 +81,7 @@ def few_labels(
     [1.0, 1.0]
     """
     seeds = whole("seeds", seeds, least=2)
-    known, asked = as_array("labels", labels), as_array("test_labels", test_labels)
+    known, asked = _labels("labels", labels), _labels("test_labels", test_labels)
     read = _read(representations, known, asked)
     classes, of_row = np.unique(known, return_inverse=True)
     if len(classes) < 2:
@@ -106,6 +106,17 @@ def few_labels(
                 right = _predictions(train[chosen], known[chosen], test) == asked
                 accuracy[name][seed, column] = float(right.mean())
     return FewLabels(numbers, accuracy)
+
+
+def _labels(name: str, labels: Any) -> np.ndarray:
+    """Labels that are known in all rows."""
+    found = as_array(name, labels)
+    missing = sum(label is None or label != label for label in found.ravel().tolist())
+    if missing:
+        raise DataError(
+            f"{name} must be known in all rows; got {missing} that are missing: leave those rows out"
+        )
+    return found
 
 
 def _read(

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyro_lfm.errors import DataError, ShapeError
-from pyro_lfm.evaluate.representation.codes import as_array, codes_of
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.evaluate.calibration.simulation import columns
+from pyro_lfm.evaluate.representation.codes import codes_of
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import whole
 
@@ -22,12 +23,13 @@ def representations(
     analysis (scikit-learn, its default algorithm), both learned of the train rows. "factors": posterior means of the fit.
 
     Args:
-        fit: of one latent.
-        train, test: (N, ...) and (M, ...), rows of its only observed variable, without missing entries.
-        components: of PCA and FA; by default as many as the fit has factors, at most as there are columns or rows.
+        fit: any whose rows have latents.
+        train, test: N ≥ 3 and M rows as given to ``fit``, without missing entries. What is modelled counts as data, a label
+            as 0 and 1 of each category; covariates do not.
+        components: of PCA and FA; by default as many as the fit has factors, at most as there are columns, or N − 2.
 
     Raises:
-        ShapeError, DataError, DeclarationError: rows or a fit that do not fit the above.
+        DataError, DeclarationError: rows or a fit that do not fit the above.
 
     >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
     >>> model = Model(z=StandardNormal(2), x=Gaussian(6, mean=Linear()))
@@ -38,13 +40,16 @@ def representations(
     """
     from sklearn.decomposition import PCA, FactorAnalysis
 
+    if not isinstance(fit, Fit):
+        raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     factors = codes_of("fit", fit, train), codes_of("fit", fit, test)
-    rows = _rows("train", train), _rows("test", test)
-    if rows[0].shape[1] != rows[1].shape[1]:
-        raise ShapeError(
-            f"train and test must have the same columns; got {rows[0].shape[1]} and {rows[1].shape[1]}"
+    rows = _rows("train", fit, train), _rows("test", fit, test)
+    # Of fewer, as many components leave nothing over: factor analysis has no noise then.
+    most = min(len(rows[0]) - 2, rows[0].shape[1])
+    if most < 1:
+        raise DataError(
+            f"train must have at least 3 rows for PCA and factor analysis to learn from; got {len(rows[0])}"
         )
-    most = min(rows[0].shape)
     count = min(factors[0].shape[1], most) if components is None else whole("components", components)
     if count > most:
         raise DataError(f"components must be at most {most}, as train is {rows[0].shape}; got {count}")
@@ -56,12 +61,11 @@ def representations(
     return {name: (torch.as_tensor(a), torch.as_tensor(b)) for name, (a, b) in found.items()}
 
 
-def _rows(name: str, rows: Any) -> np.ndarray:
-    """Rows (N, D)."""
-    array = as_array(name, rows)
-    if array.ndim < 2 or not array.size:
-        raise ShapeError(f"{name} must have shape (N, ...), a row per observation; got {array.shape}")
-    array = array.reshape(len(array), -1).astype(np.float64)
+def _rows(name: str, fit: Fit, rows: Any) -> np.ndarray:
+    """Rows (N, D) of all modelled variables side by side."""
+    batch, model = fit.rows_of(rows), fit.model
+    modelled = [each for each in model.observed if each in batch.names and each not in model.covariates]
+    array = columns(model, {each: batch.with_gaps(each) for each in modelled}).double().cpu().numpy()
     if not np.isfinite(array).all():
         raise DataError(
             f"{name} has missing entries, which PCA and factor analysis do not know: fill them in (fit.impute), or give "
