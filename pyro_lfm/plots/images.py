@@ -15,7 +15,7 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import AnyModel
 from pyro_lfm.plots.mosaic import gutter, mosaic, pictures_of
 from pyro_lfm.plots.style import INK, QUIET, by_name, colours, of_kind, symbol
-from pyro_lfm.programs import evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
