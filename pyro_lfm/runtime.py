@@ -3,6 +3,9 @@
 Pyro keeps one stack of handlers and one parameter store for the whole process, and torch one random
 stream. Whatever this library runs through Pyro goes through ``isolated()``: a lock (threads that fit side
 by side take turns), parameters that stay in their modules, and a random stream of its own.
+
+torch's default stream on the CPU is one for all threads, and Pyro draws from it: a thread that draws from it outside of
+``isolated()``, while another is inside, takes numbers from the other's stream. Such a thread needs a generator of its own.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ def plain(value: Any, where: str) -> Any:
         return entries if isinstance(value, list) else tuple(entries)
     if isinstance(value, set | frozenset):
         return {plain(entry, where) for entry in value}
+    kind: Any
     for kind in _SCALARS[1:]:  # a subclass, such as an enumeration's member
         if isinstance(value, kind):
             return str.__str__(value) if kind is str else kind(value)
@@ -88,8 +89,8 @@ def _key(key: Any, where: str) -> Any:
 
 def _refused(where: str, value: Any) -> DeclarationError:
     return DeclarationError(
-        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of the library's cannot hold: "
-        "make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
+        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of the library's cannot "
+        "hold: make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
     )
 
 

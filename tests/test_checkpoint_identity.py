@@ -238,7 +238,7 @@ def test_rows_that_are_never_the_same_are_not_compared(tmp_path):
 # What is written ---------------------------------------------------------------------------------------------
 
 
-class Colour(str, enum.Enum):
+class Colour(enum.StrEnum):
     RED = "red"
 
 
@@ -309,6 +309,32 @@ def test_a_comparison_is_read_back_whatever_callbacks_add(tmp_path):
             folder=tmp_path / "other",
         )
     assert len(calls) == 1  # said at the first iteration, not after the last
+
+
+class Failing(nn.Module):
+    """A network that runs out of memory in training, as long as it does."""
+
+    full = True
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        if self.training and len(x) == 16 and Failing.full:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.layer(x)
+
+
+def test_a_comparison_does_not_believe_done_what_an_error_has_stopped(tmp_path, monkeypatch):
+    model, _ = declared()
+    # Known by its name, so that the switch is no part of what it is.
+    monkeypatch.setattr(Failing, "__module__", "torch")
+    ways = {"one": lfm.Gaussian(network=Failing)}
+    options = {"epochs": 1, "batch_size": 16, "progress": False, "draws": 5, "folder": tmp_path}
+    assert "out of memory" in lfm.compare(model, X, ways, **options).failed["one"][0]
+    Failing.full = False
+    assert not lfm.compare(model, X, ways, **options).failed
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])

@@ -88,6 +88,40 @@ def frozen():
     return model, guide
 
 
+class Coins(lfm.PyroModel):
+    """Coins of two kinds, with an average of the weights that is no part of the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(cases.D))
+        self.register_buffer("average", torch.zeros(cases.D), persistent=False)
+
+    def forward(self, batch):
+        with batch.plate():
+            c = pyro.sample("c", pyro.distributions.Bernoulli(torch.tensor(0.3)))
+            if self.training:
+                self.average.mul_(0.9).add_(0.1 * self.weight.detach())
+            mean = c[:, None] * self.weight + self.average
+            pyro.sample("x", pyro.distributions.Normal(mean, 1.0).to_event(1), obs=batch["x"])
+
+
+class CoinsGuide(lfm.PyroGuide):
+    """A guide with Pyro's average as a baseline, which Pyro keeps in its store."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Linear(cases.D, 1)
+
+    def forward(self, batch):
+        with batch.plate():
+            law = pyro.distributions.Bernoulli(logits=self.network(batch["x"])[:, 0])
+            pyro.sample("c", law, infer={"baseline": {"use_decaying_avg_baseline": True}})
+
+
+def coins():
+    return Coins(), CoinsGuide()
+
+
 def decay(done):
     return np.float32(1.0 - 0.5 * done)
 
@@ -119,6 +153,11 @@ CASES = {
     "penalised": (plain, {"objective": lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(2.0))}),
     "memory": (plain, {"objective": Averaged}),
     "frozen": (frozen, {}),
+    "buffers that are no state": (coins, {"objective": lfm.ELBO(enumerate="never")}),
+    "baselines": (
+        coins,
+        {"objective": pyro.infer.TraceGraph_ELBO(), "engine": "pyro", "drop_last": True},
+    ),
     "pyro": (plain, {"engine": "pyro"}),
     "pyro, shared": (shared, {"engine": "pyro"}),
     "pyro, rows": (lambda: plain("per-row"), {"engine": "pyro"}),

@@ -14,18 +14,17 @@ from pyro_lfm.errors import DeclarationError
 class LeftOut:
     """A function that a pickle has left out: what it made is there, and it can make nothing more.
 
-    >>> LeftOut("<lambda>")(2, 3)
+    >>> LeftOut("<lambda>")(2, 3)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pyro_lfm.errors.DeclarationError: the network cannot be declared anew: its function <lambda> was left out when this was
-    pickled; define it at the top of a module
+    pyro_lfm.errors.DeclarationError: the network cannot be declared anew: its function <lambda> was left out ...
     """
 
     name: str
 
     def __call__(self, *sizes: Any) -> Any:
         raise DeclarationError(
-            f"the network cannot be declared anew: its function {self.name} was left out when this was pickled; define it at "
-            "the top of a module"
+            f"the network cannot be declared anew: its function {self.name} was left out when this was pickled; define it "
+            "at the top of a module"
         )
 
 

@@ -74,10 +74,10 @@ class Scene:
         rows = self.batch.index.tolist() if self.batch.index.device.type == "cpu" else []
         shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         words = [f"{happened} in {self.during} {self.epoch}"]
-        words += [f"factor {factor}"] * (factor is not None) + [f"parameter {parameter}"] * (
-            parameter is not None
-        )
-        words += [place] * (place is not None) + [f"on the batch of rows [{shown}]"]
+        words += [] if factor is None else [f"factor {factor}"]
+        words += [] if parameter is None else [f"parameter {parameter}"]
+        words += [] if place is None else [place]
+        words += [f"on the batch of rows [{shown}]"] * bool(rows)
         end = f". Remedies: {', '.join(remedies)}" if remedies else ""
         error = TrainingError(f"{', '.join(words)}; {restored}{end}")
         error.epoch, error.factor, error.parameter, error.rows = self.epoch, factor, parameter, rows

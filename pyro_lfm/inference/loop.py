@@ -200,8 +200,8 @@ class Loop:
             first = max(first, apart[-1] + 2 if apart else 1)
         if first > 1 and first + self.svi.patience > epochs:
             warnings.warn(
-                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached its "
-                f"end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
+                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
+                f"its end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
                 "lfm.schedules.linear(until=0.5) does",
                 ScheduleWarning,
                 stacklevel=2,
