@@ -25,6 +25,12 @@ def declared(scale=0.5, activation="relu", min_scale=0.1, latents=2):
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
 
 
+def starting(value):
+    torch.manual_seed(0)
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear(bias=lfm.Learned(value))))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
 def with_wide_guide():
     model, _ = declared()
     return model, lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(5)))
@@ -129,6 +135,13 @@ def test_another_fit_is_refused_with_the_difference_named(tmp_path, other, words
         run(path, **other)
     assert isinstance(caught.value, lfm.DeclarationError) and str(path) in str(caught.value)
     assert path.read_bytes() == before
+
+
+def test_where_parameters_are_declared_to_start_belongs_to_the_declaration(tmp_path):
+    run(tmp_path / "state", partial(starting, 0.0))
+    with pytest.raises(lfm.CheckpointError, match=r"declared.model.x.0.bias.init was 0.0, now it is 1.0"):
+        run(tmp_path / "state", partial(starting, 1.0))
+    run(tmp_path / "state", partial(starting, 0.0), epochs=3)
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "objective", "schedule", "seed"])

@@ -24,12 +24,12 @@ from pyro_lfm.distributions.sources import (
 )
 from pyro_lfm.distributions.supports import is_positive, onto
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors.findable import findable
+from pyro_lfm.factors.findable import Declaration
 from pyro_lfm.factors.words import source_words
 from pyro_lfm.variables import Code, Variable
 
 
-class Factor(nn.Module):
+class Factor(Declaration):
     """A distribution family whose parameters come from sources: ``factor(*parents) -> Distribution``.
 
     A family is a subclass that names its parameters and writes ``distribution``; it then works with every
@@ -82,7 +82,7 @@ class Factor(nn.Module):
         self.event_shape = None if event is None else shapes.event_shape(event)
         self.given = None if given is None else _names(given)
         # In containers that nn.Module does not look into: they are declarations, not yet parts.
-        self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
+        self._declared = (dict(sources or {}), network)
         self._parents: dict[str, Variable] = {}
         self._places: dict[str, str] = {}
         self.parts = nn.ModuleDict()
@@ -292,19 +292,7 @@ class Factor(nn.Module):
 
     def copy(self) -> Factor:
         """A factor of its own from this declaration; networks given as modules stay the very same."""
-        kept = {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)}
-        return copy.deepcopy(self, kept)  # type: ignore[arg-type]
-
-    def __getstate__(self) -> dict[str, Any]:
-        sources, trunk = self._declared
-        kept = {name: findable(source) for name, source in sources.items()}, findable(trunk)
-        return {**self.__dict__, "_declared": kept}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Factor:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        made.__setstate__(copy.deepcopy(self.__dict__, memo))
-        return made
+        return copy.deepcopy(self, {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)})  # type: ignore[arg-type]
 
     def describe(self) -> str:
         """The law in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""

@@ -76,28 +76,13 @@ class Loop:
     def run(self) -> None:
         self.model.train()
         self.guide.train()
-        device = self.model.device
-        resuming = None if self.task.checkpoint is None else Resuming(self, self.task.checkpoint)
-        if resuming:
-            resuming.restore()
-        svi = self.svi
+        svi, resuming = self.svi, None
         self._probe()
-        optimizer = maker(svi.optimizer)
-        setup = Setup(
-            self.model,
-            self.guide,
-            optimizer,
-            svi.learning_rate,
-            self.stream,
-            len(self.table),
-            self.table.has_missing,
-        )
-        engine = choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
-        # What no schedule changes is not asked for at every step.
-        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
-        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        if self.task.checkpoint is not None:
+            resuming = Resuming(self, self.task.checkpoint)
+            resuming.restore()
         counts_from = self._counts_from() if svi.patience else 1
-        with closing(engine):
+        with closing(self._engine()) as engine:
             if resuming:
                 resuming.restore_engine(engine)
             bar = tqdm(
@@ -122,6 +107,23 @@ class Loop:
                         break
         if svi.patience:
             self.best.restore()
+
+    def _engine(self) -> Engine:
+        """The engine, and what feeds it."""
+        svi, device = self.svi, self.model.device
+        setup = Setup(
+            self.model,
+            self.guide,
+            maker(svi.optimizer),
+            svi.learning_rate,
+            self.stream,
+            len(self.table),
+            self.table.has_missing,
+        )
+        # What no schedule changes is not asked for at every step.
+        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
 
     def _epoch(self, engine: Engine, bar: Any) -> dict[str, Any]:
         began, rows = time.perf_counter(), 0

@@ -41,7 +41,14 @@ class Resuming:
             **options,
             "version": library_version(),
         }
-        self.journal = Journal(fixed, {"model": loop.model, "guide": loop.guide, "objective": svi.objective})
+        parts = {
+            "model": loop.model,
+            "guide": loop.guide,
+            "objective": svi.objective,
+            # Where parameters start, which the programs no longer hold.
+            "declared": {"model": _declared(loop.model), "guide": _declared(loop.guide)},
+        }
+        self.journal = Journal(fixed, parts)
         self.saved = checkpoint.load()
         if self.saved is not None:
             self._check(self.saved)
@@ -123,6 +130,12 @@ class Resuming:
                 "history": loop.history,
             }
         )
+
+
+def _declared(program: Program) -> dict[str, list[Any]]:
+    """The sources of each factor as they were declared."""
+    factors = getattr(program, "factors", {})
+    return {name: factor.declared_sources for name, factor in factors.items()}
 
 
 def _not_in_state(program: Program) -> dict[str, torch.Tensor]:
