@@ -267,7 +267,7 @@ def test_a_change_of_one_entry_is_noticed_by_everything_that_reads_the_rows(tmp_
     change(rows)
     asked = [fit.log_likelihood, fit.posterior, fit.reconstruct, fit.impute, fit.bound, fit.sample_posterior]
     for ask in [*asked, copy.deepcopy(fit).bound, lambda: lfm.evaluate.log_likelihood(fit, draws=5)]:
-        with pytest.raises(lfm.DataError, match="rows of x were changed after they were fitted.*give data="):
+        with pytest.raises(lfm.DataError, match="rows of x have changed since the fit began.*give data="):
             ask()
     assert torch.isfinite(fit.log_likelihood(X)).all()
     assert pickle.loads(pickle.dumps(fit)).posterior(X).mean.shape == (30, 1)

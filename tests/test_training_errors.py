@@ -477,3 +477,25 @@ def test_a_thread_that_takes_turns_disturbs_no_fit_and_keeps_its_own_numbers():
     thread.join()
     assert [record["bound"] for record in done.history] == expected
     assert len(set(drawn)) == 20
+
+
+def test_rows_may_be_changed_by_a_callback_while_they_are_fitted():
+    """Such as noise that is drawn anew: what was fitted is then no longer there to be asked for."""
+    rows = X.clone()
+    done = run(data=rows, callbacks=[lambda record, fit: rows.add_(0.1 * torch.randn(33, 4)) is None])
+    assert len(done.history) == 2
+    with pytest.raises(lfm.DataError, match="have changed since the fit began"):
+        done.posterior()
+
+
+def test_a_device_that_answers_no_more_hides_no_error(monkeypatch):
+    """As after an assertion on a GPU: neither rows nor weights can be fetched, and what came first is said."""
+    from pyro_lfm.inference.snapshots import Snapshot
+
+    def dead(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Snapshot, "restore", dead)
+    monkeypatch.setattr("pyro_lfm.inference.loop.Loop.batch", dead)
+    with pytest.raises(lfm.TrainingError, match="KeyError: 'first' in epoch 1.*the weights are lost"):
+        run(model=broken_program(KeyError("first")))

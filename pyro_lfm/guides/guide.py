@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from copy import copy
+from copy import copy, deepcopy
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, Factors, undrawn
+from pyro_lfm.factors.findable import findable
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.message import Priors
@@ -213,6 +214,16 @@ class Guide(AnyGuide):
         with Stream(seed):
             made = Guide(model, shared=copy(shared), **undrawn(factors))
         return made.to(device=self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        shared, factors = self._declaration
+        return {**super().__getstate__(), "_declaration": (findable(shared), factors)}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Guide:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(deepcopy(super().__getstate__(), memo))
+        return made
 
     @property
     def summable(self) -> bool:

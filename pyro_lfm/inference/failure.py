@@ -33,14 +33,16 @@ class Scene:
 
     Attributes:
         model, guide: as they are after it.
-        batch: the rows of the step. of: how many rows there are.
+        rows: the numbers of the rows of the step. batch: the rows; None where they cannot be fetched, as from a device that
+            has failed.
         epoch: its number. good: the weights at its start, which come back.
         during: what was done, in words.
     """
 
     model: Program
     guide: Program
-    batch: Batch
+    rows: list[int]
+    batch: Batch | None
     epoch: int
     good: Snapshot
     during: str = "epoch"
@@ -71,7 +73,7 @@ class Scene:
             restored = f"the weights from before epoch {self.epoch} are restored"
         except RuntimeError:  # a GPU that has failed takes no more orders
             restored = "the weights are lost, as the device takes no more orders"
-        rows = self.batch.index.tolist() if self.batch.index.device.type == "cpu" else []
+        rows = self.rows
         shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         words = [f"{happened} in {self.during} {self.epoch}"]
         words += [] if factor is None else [f"factor {factor}"]
@@ -211,7 +213,11 @@ def _of_refusal(scene: Scene, error: Exception, factor: str | None) -> list[str]
 
 def _of_raised(scene: Scene, error: Exception) -> list[str]:
     words = str(error)
-    if "more than 1 value per channel" in words and scene.batch.size == 1 < scene.batch.total:
+    if (
+        "more than 1 value per channel" in words
+        and scene.batch is not None
+        and scene.batch.size < scene.batch.total
+    ):
         return [
             "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller",
             "another batch_size",

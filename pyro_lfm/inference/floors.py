@@ -20,9 +20,9 @@ def warn_of_floors(result: Fit) -> None:
     """Says so where an observed Gaussian's standard deviation has run down to its floor."""
     if not isinstance(result.model, Model):
         return
-    index = torch.arange(min(256, len(result._table)))
-    data = result._table.take(index, result.model.dtype, result.model.device)
-    batch = Batch(data, index.to(result.model.device), len(result._table))
+    index = torch.arange(min(256, len(result._rows)))
+    data = result._rows.take(index, result.model.dtype, result.model.device)
+    batch = Batch(data, index.to(result.model.device), len(result._rows))
     with isolated(Stream(0, result.model.device), result.model.device), torch.no_grad():
         q = poutine.trace(result.guide).get_trace(batch)
         p: Any = poutine.trace(poutine.replay(result.model, trace=q)).get_trace(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from math import nan
 from typing import Any
@@ -219,16 +219,25 @@ class Loop:
             raise error
         if isinstance(error, NotFinite):
             index = index if error.index is None else error.index
-        scene = Scene(self.model, self.guide, self.batch(self.table, index.cpu()), self.epoch, good)
+        scene = self._scene(self.table, index, good, "epoch")
         if isinstance(error, NotFinite):
             raise not_finite(scene, error.parameter) from None
         worded = raised(scene, error)
         raise worded from worded.__cause__
 
+    def _scene(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> Scene:
+        """Where a step failed, as far as the device still answers."""
+        rows: list[int] = []
+        batch = None
+        with suppress(RuntimeError):
+            rows = index.tolist()
+            batch = self.batch(table, index.cpu())
+        return Scene(self.model, self.guide, rows, batch, self.epoch, good, during)
+
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
         assert self.validation is not None
-        batch = self.batch(self.validation, torch.arange(min(self.batch_size, len(self.validation))))
+        index = torch.arange(len(self.validation))
         stream, total = Stream(self.seed + 1, self.model.device), 0.0
         try:
             if self.guide.tables:
@@ -239,7 +248,7 @@ class Loop:
         except (DeclarationError, DataError, TrainingError):
             raise
         except Exception as error:  # whatever a program may raise
-            scene = Scene(self.model, self.guide, batch, self.epoch, good, "the validation after epoch")
+            scene = self._scene(self.validation, index, good, "the validation after epoch")
             worded = raised(scene, error)
             raise worded from worded.__cause__
         return total / len(self.validation)
