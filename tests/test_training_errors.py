@@ -57,6 +57,13 @@ def test_a_batch_of_one_row_under_batch_normalisation_has_its_own_remedy(engine)
     assert [record["step"] for record in done.history] == [2, 4]
 
 
+@pytest.mark.parametrize(("rows", "remedies"), [(X, "a larger batch_size"), (X[:1], None)])
+def test_where_every_batch_has_one_row_none_can_be_left_out(rows, remedies):
+    with pytest.raises(lfm.TrainingError, match="BatchNorm1d") as caught:
+        run(encoder=normalised, data=rows, batch_size=1)
+    assert str(caught.value).partition("Remedies: ")[2] == (remedies or "")
+
+
 class Breaking(nn.Module):
     """A network that raises in training, after some runs."""
 

@@ -35,6 +35,7 @@ class Scene:
         model, guide: as they are after it.
         rows: the numbers of the rows of the step. batch: the rows; None where they cannot be fetched, as from a device that
             has failed.
+        batch_size, total: rows of a full batch, and of the data.
         epoch: its number. good: the weights at its start, which come back.
         during: what was done, in words.
     """
@@ -43,6 +44,8 @@ class Scene:
     guide: Program
     rows: list[int]
     batch: Batch | None
+    batch_size: int
+    total: int
     epoch: int
     good: Snapshot
     during: str = "epoch"
@@ -213,15 +216,11 @@ def _of_refusal(scene: Scene, error: Exception, factor: str | None) -> list[str]
 
 def _of_raised(scene: Scene, error: Exception) -> list[str]:
     words = str(error)
-    if (
-        "more than 1 value per channel" in words
-        and scene.batch is not None
-        and scene.batch.size < scene.batch.total
-    ):
-        return [
-            "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller",
-            "another batch_size",
-        ]
+    if "more than 1 value per channel" in words and len(scene.rows) == 1:
+        left_over = (
+            "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller"
+        )
+        return [left_over] * (scene.batch_size > 1) + ["a larger batch_size"] * (scene.total > 1)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in words:
         return ["a smaller batch_size", "fewer particles"]
     if "same device" in words:

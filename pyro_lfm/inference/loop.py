@@ -232,7 +232,8 @@ class Loop:
         with suppress(RuntimeError):
             rows = index.tolist()
             batch = self.batch(table, index.cpu())
-        return Scene(self.model, self.guide, rows, batch, self.epoch, good, during)
+        size, total = self.batch_size, len(table)
+        return Scene(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
 
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
