@@ -486,6 +486,45 @@ def test_a_thread_that_takes_turns_disturbs_no_fit_and_keeps_its_own_numbers():
     assert len(set(drawn)) == 20
 
 
+def test_a_thread_that_takes_numbers_out_of_the_fits_stream_is_noticed():
+    """False alarm and miss: none seen; a draw that never stops falls into some backward pass of 90 steps."""
+    stop = threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            torch.rand(())
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        with pytest.warns(lfm.RandomStreamWarning, match="torch.Generator of its own") as caught:
+            run(epochs=30)
+    finally:
+        stop.set()
+        thread.join()
+    assert len([w for w in caught if w.category is lfm.RandomStreamWarning]) == 1
+
+
+def test_threads_with_generators_of_their_own_are_no_disturbance():
+    stop, generator = threading.Event(), torch.Generator().manual_seed(0)
+
+    def draw():
+        while not stop.is_set():
+            torch.rand((), generator=generator)
+
+    expected = [record["bound"] for record in run(epochs=10).history]
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", lfm.RandomStreamWarning)
+            found = [record["bound"] for record in run(epochs=10).history]
+    finally:
+        stop.set()
+        thread.join()
+    assert found == expected
+
+
 def test_rows_may_be_changed_by_a_callback_while_they_are_fitted():
     """Such as noise that is drawn anew: what was fitted is then no longer there to be asked for."""
     rows = X.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from contextlib import closing, suppress
@@ -10,12 +11,19 @@ from math import nan
 from typing import Any
 
 import torch
+from tqdm import TMonitor
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DataError, DeclarationError, ScheduleWarning, TrainingError
+from pyro_lfm.errors import (
+    DataError,
+    DeclarationError,
+    RandomStreamWarning,
+    ScheduleWarning,
+    TrainingError,
+)
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.failure import NotFinite, Scene, not_finite, raised
@@ -56,6 +64,7 @@ class Loop:
         self.best = Best(self.model, self.guide)
         self.held_out_tables: list[torch.Tensor] | None = None
         self.step = self.epoch = 0
+        self.warned = False
 
     def _rows_in(self, steps: int) -> int:
         """How many rows so many steps go through."""
@@ -95,6 +104,7 @@ class Loop:
                 while self.step < self.total_steps and not self.best.exhausted(svi.patience):
                     self.epoch += 1
                     record = self._epoch(engine, bar)
+                    self._warn_of_threads()
                     self.history.append(record)
                     stopped = self.task.report(record, self.result)
                     if self.task.callbacks:
@@ -176,6 +186,19 @@ class Loop:
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part
+
+    def _warn_of_threads(self) -> None:
+        """Says, once, that another thread has drawn from the fit's random stream, where that was noticed."""
+        others = [t for t in threading.enumerate() if t is not threading.current_thread()]
+        if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
+            self.warned = True
+            warnings.warn(
+                "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: "
+                "its seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
+                "pyro_lfm.runtime.isolated()",
+                RandomStreamWarning,
+                stacklevel=2,
+            )
 
     def _probe(self) -> None:
         """Asks every schedule for some moments of the training, before anything is trained."""

@@ -67,7 +67,8 @@ class Eager(Engine):
         """The loss over all rows, and the gradients of the loss per row."""
         loss = self.loss(self.setup, batch, objective)
         # Per row, so that a step does not depend on how many rows there are.
-        found = torch.autograd.grad(loss / batch.total, parameters, allow_unused=True)
+        with self.setup.stream.watched():
+            found = torch.autograd.grad(loss / batch.total, parameters, allow_unused=True)
         return loss, tuple(laid_out_as(g, p) for g, p in zip(found, parameters, strict=True))
 
     @staticmethod
