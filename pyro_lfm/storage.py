@@ -131,6 +131,8 @@ def read(path: Path, what: str, remedy: str) -> dict[str, Any]:
         raise DataError(f"{what} {path} must be a file; it is a folder: {remedy}")
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise DataError(f"{what} {path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch names no type for "not one of my files"
         size = path.stat().st_size
         raise DataError(

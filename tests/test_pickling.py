@@ -202,6 +202,7 @@ def test_a_record_that_cannot_be_pickled_is_named_too():
         pickle.dumps(fit)
 
 
+@pytest.mark.slow
 def test_a_fit_is_read_in_another_process(tmp_path):
     fit = linear(lfm.EM(iterations=3))
     (tmp_path / "fit").write_bytes(pickle.dumps(fit))

@@ -132,7 +132,7 @@ CASES = {
     "plain": (plain, {}),
     "validation": (plain, {"validation": True}),
     "rows of their own, validated": (lambda: plain("per-row"), {"validation": True}),
-    "rows of their own, patience": (lambda: plain("per-row"), {"validation": True, "patience": 2}),
+    "rows of their own, patience": (lambda: plain("per-row"), {"patience": 2}),
     "patience": (plain, {"patience": 2, "learning_rate": 0.1}),
     "alternate": (plain, {"alternate": 2}),
     "schedule": (plain, {"schedule": decay}),
@@ -191,7 +191,13 @@ def run(make, path, epochs=6, stop=None, validation=False, steps=False, callback
     return {name: value.clone() for name, value in state.items()}, repr(records)
 
 
-@pytest.mark.parametrize("name", CASES)
+# Members of kinds that others stand for.
+FURTHER = {"NAdam", "Adafactor", "AMSGrad", "pyro, shared", "pyro, rows", "penalised", "score functions"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in FURTHER)) for name in CASES]
+)
 def test_three_epochs_and_three_more_are_six(tmp_path, name):
     make, options = CASES[name]
     whole, history = run(make, None, **options)
