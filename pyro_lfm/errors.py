@@ -54,6 +54,10 @@ class TrainingError(_Plain, RuntimeError):
     parameter: str | None = None
 
 
+class RandomStreamWarning(UserWarning):
+    """Another thread has drawn from torch's random stream while a step of a fit was drawing from it."""
+
+
 class ScheduleWarning(UserWarning):
     """``patience`` cannot count before the objective's schedules have ended."""
 

@@ -52,16 +52,16 @@ def check_optimizer(optimizer: Any) -> None:
         DeclarationError: it makes no optimizer, is one already, or its steps evaluate the loss again and again.
     """
     if isinstance(optimizer, torch.optim.Optimizer):
-        kind = type(optimizer).__name__
+        name = type(optimizer).__name__
         raise DeclarationError(
-            f"optimizer must be {_WANTED}; got one that is made already, of other parameters: give torch.optim.{kind}, or "
-            f"functools.partial(torch.optim.{kind}, ...) for its options"
+            f"optimizer must be {_WANTED}; got one that is made already, of other parameters: give torch.optim.{name}, or "
+            f"functools.partial(torch.optim.{name}, ...) for its options"
         )
     if type(optimizer).__module__.startswith("pyro."):
         raise DeclarationError(f"optimizer must be {_WANTED}; got Pyro's {type(optimizer).__name__}")
     if not callable(optimizer):
         raise DeclarationError(f"optimizer must be {_WANTED}; got {optimizer!r}")
-    kind = optimizer
+    kind: Any = optimizer
     while isinstance(kind, partial):
         kind = kind.func
     if isinstance(kind, type):
@@ -73,10 +73,9 @@ def check_optimizer(optimizer: Any) -> None:
 def maker(optimizer: Callable[..., Any]) -> Callable[..., torch.optim.Optimizer]:
     """The function that makes an optimizer of some parameters, with what goes wrong in words.
 
-    >>> maker(lambda parameters, lr: None)([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> maker(lambda parameters, lr: None)([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pyro_lfm.errors.DeclarationError: optimizer must be a class such as torch.optim.Adam, or a function (parameters, lr=) ->
-    torch.optim.Optimizer; it gave None
+    pyro_lfm.errors.DeclarationError: optimizer must be a class such as torch.optim.Adam, ... it gave None
     """
 
     def make(parameters: Iterable[Any], lr: float) -> torch.optim.Optimizer:
@@ -102,8 +101,8 @@ def _check_step(kind: type[torch.optim.Optimizer]) -> None:
     parameters = list(inspect.signature(kind.step).parameters.values())
     if any(p.name == "closure" and p.default is p.empty for p in parameters[1:]):
         raise DeclarationError(
-            f"optimizer: {kind.__name__} evaluates the loss several times in a step, and compares what it gets; the loss of a "
-            "minibatch is another at every evaluation. Use torch.optim.Adam or another that takes one gradient in a step"
+            f"optimizer: {kind.__name__} evaluates the loss several times in a step, and compares what it gets; the loss of "
+            "a minibatch is another at every evaluation. Use torch.optim.Adam or another that takes one gradient in a step"
         )
 
 

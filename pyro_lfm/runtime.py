@@ -3,6 +3,10 @@
 Pyro keeps one stack of handlers and one parameter store for the whole process, and torch one random
 stream. Whatever this library runs through Pyro goes through ``isolated()``: a lock (threads that fit side
 by side take turns), parameters that stay in their modules, and a random stream of its own.
+
+torch's default stream on the CPU is one for all threads, and Pyro draws from it: a thread that draws from it outside of
+``isolated()``, while another is inside, takes numbers from the other's stream. Such a thread needs a generator of its own.
+It is noticed where it happens while the work inside draws nothing itself (``Stream.watched``).
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ class Stream:
         seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.seed, self.device = seed, torch.device(device)
         self.state = torch.Generator().manual_seed(seed).get_state()
+        # Whether somebody else has drawn from it.
+        self.disturbed = False
         self.device_state: torch.Tensor | None = None
         if self.device.type == "cuda":
             self.device_state = torch.Generator(self.device).manual_seed(seed).get_state()
@@ -50,6 +56,14 @@ class Stream:
         if self.device_state is not None:
             self.device_state = torch.cuda.get_rng_state(self.device)
             torch.cuda.set_rng_state(self._device_outer, self.device)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Some work that draws nothing: if torch's stream on the CPU moves meanwhile, another thread has drawn from it."""
+        before = torch.get_rng_state()
+        yield
+        if not torch.equal(before, torch.get_rng_state()):
+            self.disturbed = True
 
 
 def in_isolation() -> bool:

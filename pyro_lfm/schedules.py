@@ -21,10 +21,11 @@ def value_at(name: str, schedule: Callable[[float], Any], fraction: float) -> fl
     Raises:
         DeclarationError: it gives something else, or raises.
 
-    >>> value_at("kl_weight", lambda done: 1 - 2 * done, 0.75)
+    >>> value_at("kl_weight", lambda done: 1 - 2 * done, 0.25)
+    0.5
+    >>> value_at("kl_weight", lambda done: 1 - 2 * done, 0.75)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pyro_lfm.errors.DeclarationError: kl_weight is a schedule, which must give a finite number >= 0 at every fraction of the
-    training; at 0.75 it gave -0.5
+    pyro_lfm.errors.DeclarationError: kl_weight is a schedule, ... at 0.75 it gave -0.5
     """
     wanted = f"{name} is a schedule, which must give a finite number >= 0 at every fraction of the training"
     try:

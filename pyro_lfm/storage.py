@@ -44,6 +44,7 @@ def plain(value: Any, where: str) -> Any:
         return entries if isinstance(value, list) else tuple(entries)
     if isinstance(value, set | frozenset):
         return {plain(entry, where) for entry in value}
+    kind: Any
     for kind in _SCALARS[1:]:  # a subclass, such as an enumeration's member
         if isinstance(value, kind):
             return str.__str__(value) if kind is str else kind(value)
@@ -88,8 +89,8 @@ def _key(key: Any, where: str) -> Any:
 
 def _refused(where: str, value: Any) -> DeclarationError:
     return DeclarationError(
-        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of the library's cannot hold: "
-        "make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
+        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of the library's cannot "
+        "hold: make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
     )
 
 
@@ -130,6 +131,8 @@ def read(path: Path, what: str, remedy: str) -> dict[str, Any]:
         raise DataError(f"{what} {path} must be a file; it is a folder: {remedy}")
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise DataError(f"{what} {path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch names no type for "not one of my files"
         size = path.stat().st_size
         raise DataError(

@@ -25,6 +25,12 @@ def declared(scale=0.5, activation="relu", min_scale=0.1, latents=2):
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
 
 
+def starting(value):
+    torch.manual_seed(0)
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear(bias=lfm.Learned(value))))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
 def with_wide_guide():
     model, _ = declared()
     return model, lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(5)))
@@ -129,6 +135,13 @@ def test_another_fit_is_refused_with_the_difference_named(tmp_path, other, words
         run(path, **other)
     assert isinstance(caught.value, lfm.DeclarationError) and str(path) in str(caught.value)
     assert path.read_bytes() == before
+
+
+def test_where_parameters_are_declared_to_start_belongs_to_the_declaration(tmp_path):
+    run(tmp_path / "state", partial(starting, 0.0))
+    with pytest.raises(lfm.CheckpointError, match=r"declared.model.x.0.bias.init was 0.0, now it is 1.0"):
+        run(tmp_path / "state", partial(starting, 1.0))
+    run(tmp_path / "state", partial(starting, 0.0), epochs=3)
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "objective", "schedule", "seed"])
@@ -238,7 +251,7 @@ def test_rows_that_are_never_the_same_are_not_compared(tmp_path):
 # What is written ---------------------------------------------------------------------------------------------
 
 
-class Colour(str, enum.Enum):
+class Colour(enum.StrEnum):
     RED = "red"
 
 
@@ -309,6 +322,32 @@ def test_a_comparison_is_read_back_whatever_callbacks_add(tmp_path):
             folder=tmp_path / "other",
         )
     assert len(calls) == 1  # said at the first iteration, not after the last
+
+
+class Failing(nn.Module):
+    """A network that runs out of memory in training, as long as it does."""
+
+    full = True
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        if self.training and len(x) == 16 and Failing.full:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.layer(x)
+
+
+def test_a_comparison_does_not_believe_done_what_an_error_has_stopped(tmp_path, monkeypatch):
+    model, _ = declared()
+    # Known by its name, so that the switch is no part of what it is.
+    monkeypatch.setattr(Failing, "__module__", "torch")
+    ways = {"one": lfm.Gaussian(network=Failing)}
+    options = {"epochs": 1, "batch_size": 16, "progress": False, "draws": 5, "folder": tmp_path}
+    assert "out of memory" in lfm.compare(model, X, ways, **options).failed["one"][0]
+    Failing.full = False
+    assert not lfm.compare(model, X, ways, **options).failed
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])

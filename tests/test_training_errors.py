@@ -57,6 +57,13 @@ def test_a_batch_of_one_row_under_batch_normalisation_has_its_own_remedy(engine)
     assert [record["step"] for record in done.history] == [2, 4]
 
 
+@pytest.mark.parametrize(("rows", "remedies"), [(X, "a larger batch_size"), (X[:1], None)])
+def test_where_every_batch_has_one_row_none_can_be_left_out(rows, remedies):
+    with pytest.raises(lfm.TrainingError, match="BatchNorm1d") as caught:
+        run(encoder=normalised, data=rows, batch_size=1)
+    assert str(caught.value).partition("Remedies: ")[2] == (remedies or "")
+
+
 class Breaking(nn.Module):
     """A network that raises in training, after some runs."""
 
@@ -333,9 +340,9 @@ def test_exact_inference_and_tables_of_rows_too(mode):
         z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear(prior=lfm.ARD()), covariance=noise)
     )
     with mode():
-        assert math.isfinite(lfm.fit(linear, X, lfm.EM(), progress=False).history[-1]["bound"])
+        assert math.isfinite(lfm.fit(linear, X, lfm.EM(iterations=5), progress=False).history[-1]["bound"])
         assert math.isfinite(
-            lfm.fit(bayesian, X, lfm.VariationalBayes(), progress=False).history[-1]["bound"]
+            lfm.fit(bayesian, X, lfm.VariationalBayes(iterations=5), progress=False).history[-1]["bound"]
         )
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(5)))
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow()))
@@ -477,3 +484,64 @@ def test_a_thread_that_takes_turns_disturbs_no_fit_and_keeps_its_own_numbers():
     thread.join()
     assert [record["bound"] for record in done.history] == expected
     assert len(set(drawn)) == 20
+
+
+def test_a_thread_that_takes_numbers_out_of_the_fits_stream_is_noticed():
+    """False alarm and miss: none seen; a draw that never stops falls into some backward pass of 90 steps."""
+    stop = threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            torch.rand(())
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        with pytest.warns(lfm.RandomStreamWarning, match="torch.Generator of its own") as caught:
+            run(epochs=30)
+    finally:
+        stop.set()
+        thread.join()
+    assert len([w for w in caught if w.category is lfm.RandomStreamWarning]) == 1
+
+
+def test_threads_with_generators_of_their_own_are_no_disturbance():
+    stop, generator = threading.Event(), torch.Generator().manual_seed(0)
+
+    def draw():
+        while not stop.is_set():
+            torch.rand((), generator=generator)
+
+    expected = [record["bound"] for record in run(epochs=10).history]
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", lfm.RandomStreamWarning)
+            found = [record["bound"] for record in run(epochs=10).history]
+    finally:
+        stop.set()
+        thread.join()
+    assert found == expected
+
+
+def test_rows_may_be_changed_by_a_callback_while_they_are_fitted():
+    """Such as noise that is drawn anew: what was fitted is then no longer there to be asked for."""
+    rows = X.clone()
+    done = run(data=rows, callbacks=[lambda record, fit: rows.add_(0.1 * torch.randn(33, 4)) is None])
+    assert len(done.history) == 2
+    with pytest.raises(lfm.DataError, match="have changed since the fit began"):
+        done.posterior()
+
+
+def test_a_device_that_answers_no_more_hides_no_error(monkeypatch):
+    """As after an assertion on a GPU: neither rows nor weights can be fetched, and what came first is said."""
+    from pyro_lfm.inference.snapshots import Snapshot
+
+    def dead(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Snapshot, "restore", dead)
+    monkeypatch.setattr("pyro_lfm.inference.loop.Loop.batch", dead)
+    with pytest.raises(lfm.TrainingError, match="KeyError: 'first' in epoch 1.*the weights are lost"):
+        run(model=broken_program(KeyError("first")))

@@ -68,7 +68,8 @@ class Runner:
             record = self.folder.load(name, seed, made_of)
         if record is None:
             record, done = self._fit(name, seed, model, inference, made_of)
-            if self.folder is not None:
+            # What a network or the machine raised may not come again: such a fit is not done.
+            if not record.pop("raised", False) and self.folder is not None:
                 self.folder.save(name, seed, record)
         elif seed == self.starts.first and record["failed"] is None:
             done = revived(model, inference, self.table, record["history"], record["state"])
@@ -77,7 +78,7 @@ class Runner:
             self.fits[name] = done
 
     def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
-        rest = {f"{what}_rows": words for what, words in self.digests.items()}
+        rest: dict[str, Any] = {f"{what}_rows": words for what, words in self.digests.items()}
         given = identity(model=model, inference=inference, draws=self.draws, **rest)
         return {**given, **self.metrics_made_of, "version": library_version()}
 
@@ -99,7 +100,8 @@ class Runner:
             found = measure(done, self.test, self.data, self.metrics, self.draws, seed + _NOISE, seconds)
         except TrainingError as error:
             empty: dict[str, Any] = {"rows": {}, "values": {}, "notes": [], "history": [], "state": {}}
-            return {**empty, "identity": made_of, "failed": str(error)}, None
+            raised = error.__cause__ is not None
+            return {**empty, "identity": made_of, "failed": str(error), "raised": raised}, None
         record = {
             "identity": made_of,
             "rows": found.rows,

@@ -25,7 +25,7 @@ from pyro_lfm.distributions.sources import (
 )
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors.findable import findable
+from pyro_lfm.factors.findable import Declaration
 from pyro_lfm.factors.measured import Measured
 from pyro_lfm.factors.named import Factors, check_named
 from pyro_lfm.factors.words import parent_names, source_words
@@ -33,7 +33,7 @@ from pyro_lfm.networks import network
 from pyro_lfm.variables import Code, Variable
 
 
-class Factor(Measured):
+class Factor(Declaration, Measured):
     """A distribution family whose parameters come from sources: ``factor(*parents) -> Distribution``.
 
     A family is a subclass that names its parameters and writes ``distribution``; it then works with every
@@ -82,7 +82,7 @@ class Factor(Measured):
         self.event_shape = None if event is None else shapes.event_shape(event)
         self.given = None if given is None else parent_names(given)
         # In containers that nn.Module does not look into: they are declarations, not yet parts.
-        self._declared: tuple[dict[str, Any], Any] = (dict(sources or {}), network)
+        self._declared = (dict(sources or {}), network)
         self._parents: dict[str, Variable] = {}
         self._places: dict[str, str] = {}
         self.parts = nn.ModuleDict()
@@ -292,19 +292,7 @@ class Factor(Measured):
 
     def copy(self) -> Factor:
         """A factor of its own from this declaration; networks given as modules stay the very same."""
-        kept = {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)}
-        return copy.deepcopy(self, kept)  # type: ignore[arg-type]
-
-    def __getstate__(self) -> dict[str, Any]:
-        sources, trunk = self._declared
-        kept = {name: findable(source) for name, source in sources.items()}, findable(trunk)
-        return {**self.__dict__, "_declared": kept}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Factor:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        made.__setstate__(copy.deepcopy(self.__dict__, memo))
-        return made
+        return copy.deepcopy(self, {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)})  # type: ignore[arg-type]
 
     def redrawn(self) -> Factor:
         """The declaration with what its constructor drew at random drawn anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from copy import copy
+from copy import copy, deepcopy
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Encoder, Factor, Factors, redraw, undrawn
+from pyro_lfm.factors.findable import findable
 from pyro_lfm.first_weights import Held, drawing
 from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.defaults import of_parameter, pinned
@@ -237,6 +238,16 @@ class Guide(AnyGuide):
     def own_tensors(self) -> Iterator[Held]:
         # Priors that messages multiply are the model's.
         return (held for held in super().own_tensors() if not held[0].startswith("priors."))
+
+    def __getstate__(self) -> dict[str, Any]:
+        shared, factors = self._declaration
+        return {**super().__getstate__(), "_declaration": (findable(shared), factors)}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Guide:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(deepcopy(super().__getstate__(), memo))
+        return made
 
     @property
     def summable(self) -> bool:

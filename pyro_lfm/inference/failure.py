@@ -34,14 +34,19 @@ class Scene:
 
     Attributes:
         model, guide: as they are after it.
-        batch: the rows of the step. of: how many rows there are.
+        rows: the numbers of the rows of the step. batch: the rows; None where they cannot be fetched, as from a device that
+            has failed.
+        batch_size, total: rows of a full batch, and of the data.
         epoch: its number. good: the weights at its start, which come back.
         during: what was done, in words.
     """
 
     model: Program
     guide: Program
-    batch: Batch
+    rows: list[int]
+    batch: Batch | None
+    batch_size: int
+    total: int
     epoch: int
     good: Snapshot
     during: str = "epoch"
@@ -72,13 +77,13 @@ class Scene:
             restored = f"the weights from before epoch {self.epoch} are restored"
         except RuntimeError:  # a GPU that has failed takes no more orders
             restored = "the weights are lost, as the device takes no more orders"
-        rows = self.batch.index.tolist() if self.batch.index.device.type == "cpu" else []
+        rows = self.rows
         shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         words = [f"{happened} in {self.during} {self.epoch}"]
-        words += [f"factor {factor}"] * (factor is not None) + [f"parameter {parameter}"] * (
-            parameter is not None
-        )
-        words += [place] * (place is not None) + [f"on the batch of rows [{shown}]"]
+        words += [] if factor is None else [f"factor {factor}"]
+        words += [] if parameter is None else [f"parameter {parameter}"]
+        words += [] if place is None else [place]
+        words += [f"on the batch of rows [{shown}]"] * bool(rows)
         end = f". Remedies: {', '.join(remedies)}" if remedies else ""
         error = TrainingError(f"{', '.join(words)}; {restored}{end}")
         error.epoch, error.factor, error.parameter, error.rows = self.epoch, factor, parameter, rows
@@ -212,11 +217,11 @@ def _of_refusal(scene: Scene, error: Exception, factor: str | None) -> list[str]
 
 def _of_raised(scene: Scene, error: Exception) -> list[str]:
     words = str(error)
-    if "more than 1 value per channel" in words and scene.batch.size == 1 < scene.batch.total:
-        return [
-            "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller",
-            "another batch_size",
-        ]
+    if "more than 1 value per channel" in words and len(scene.rows) == 1:
+        left_over = (
+            "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller"
+        )
+        return [left_over] * (scene.batch_size > 1) + ["a larger batch_size"] * (scene.total > 1)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in words:
         return ["a smaller batch_size", "fewer particles"]
     if "same device" in words:

@@ -52,11 +52,21 @@ def fit(
         callbacks: each is called as ``callback(record, fit)`` after every epoch; one that returns True stops.
         progress: whether to show a progress bar.
         device: "auto" is a GPU where there is one.
-        checkpoint: a file in which the state is kept after each epoch, and from which an interrupted fit goes on.
+        checkpoint: a file in which the state is kept after each epoch, and from which an interrupted fit goes on, bit for
+            bit as if it had not been. It belongs to these data, this declaration and these options. What may change from
+            call to call is epochs or steps (to more, where nothing follows a schedule), the amount of patience, callbacks,
+            progress, device, the container of the data, and the engine, "pyro" excepted. The seed is that of the file
+            where none is given; so are the weights.
+
+    It trains in the calling process alone, and in any gradient mode. While a step runs, torch's one random stream for
+    draws on the CPU is the fit's: another thread that draws meanwhile uses a ``torch.Generator`` of its own, or takes turns
+    by ``with pyro_lfm.runtime.isolated():``, or it disturbs the fit.
 
     Raises:
+        CheckpointError: a checkpoint of another fit; the message names the first difference.
         DataError, ShapeError: data that do not fit the model. DeclarationError: a guide that does not fit it.
-        TrainingError: a loss or gradient that is not finite; the last good weights are restored.
+        TrainingError: a loss or gradient that is not finite, or an error that a network raised, which is its cause; the
+            last good weights are restored.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))

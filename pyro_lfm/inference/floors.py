@@ -57,9 +57,9 @@ def warn_of_floors(result: Fit) -> None:
     model = result.model
     if not isinstance(model, Model) or not any(model.factors[name].floors for name in model.observed):
         return
-    index = torch.arange(min(256, len(result._table)))
-    data = result._table.take(index, model.dtype, model.device)
-    batch = Batch(data, index.to(model.device), len(result._table))
+    index = torch.arange(min(256, len(result._rows)))
+    data = result._rows.take(index, model.dtype, model.device)
+    batch = Batch(data, index.to(model.device), len(result._rows))
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
         q = poutine.trace(result.guide).get_trace(batch)
         p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)

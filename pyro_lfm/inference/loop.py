@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from math import nan
 from typing import Any
 
 import torch
+from tqdm import TMonitor
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DataError, DeclarationError, ScheduleWarning, TrainingError
+from pyro_lfm.errors import (
+    DataError,
+    DeclarationError,
+    RandomStreamWarning,
+    ScheduleWarning,
+    TrainingError,
+)
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.failure import NotFinite, Scene, not_finite, raised
@@ -56,6 +64,7 @@ class Loop:
         self.best = Best(self.model, self.guide)
         self.held_out_tables: list[torch.Tensor] | None = None
         self.step = self.epoch = 0
+        self.warned = False
 
     def _rows_in(self, steps: int) -> int:
         """How many rows so many steps go through."""
@@ -76,28 +85,13 @@ class Loop:
     def run(self) -> None:
         self.model.train()
         self.guide.train()
-        device = self.model.device
-        resuming = None if self.task.checkpoint is None else Resuming(self, self.task.checkpoint)
-        if resuming:
-            resuming.restore()
-        svi = self.svi
+        svi, resuming = self.svi, None
         self._probe()
-        optimizer = maker(svi.optimizer)
-        setup = Setup(
-            self.model,
-            self.guide,
-            optimizer,
-            svi.learning_rate,
-            self.stream,
-            len(self.table),
-            self.table.has_missing,
-        )
-        engine = choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
-        # What no schedule changes is not asked for at every step.
-        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
-        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        if self.task.checkpoint is not None:
+            resuming = Resuming(self, self.task.checkpoint)
+            resuming.restore()
         counts_from = self._counts_from() if svi.patience else 1
-        with closing(engine):
+        with closing(self._engine()) as engine:
             if resuming:
                 resuming.restore_engine(engine)
             bar = tqdm(
@@ -110,6 +104,7 @@ class Loop:
                 while self.step < self.total_steps and not self.best.exhausted(svi.patience):
                     self.epoch += 1
                     record = self._epoch(engine, bar)
+                    self._warn_of_threads()
                     self.history.append(record)
                     stopped = self.task.report(record, self.result)
                     if self.task.callbacks:
@@ -122,6 +117,23 @@ class Loop:
                         break
         if svi.patience:
             self.best.restore()
+
+    def _engine(self) -> Engine:
+        """The engine, and what feeds it."""
+        svi, device = self.svi, self.model.device
+        setup = Setup(
+            self.model,
+            self.guide,
+            maker(svi.optimizer),
+            svi.learning_rate,
+            self.stream,
+            len(self.table),
+            self.table.has_missing,
+        )
+        # What no schedule changes is not asked for at every step.
+        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
 
     def _epoch(self, engine: Engine, bar: Any) -> dict[str, Any]:
         began, rows = time.perf_counter(), 0
@@ -175,6 +187,19 @@ class Loop:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part
 
+    def _warn_of_threads(self) -> None:
+        """Says, once, that another thread has drawn from the fit's random stream, where that was noticed."""
+        others = [t for t in threading.enumerate() if t is not threading.current_thread()]
+        if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
+            self.warned = True
+            warnings.warn(
+                "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: "
+                "its seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
+                "pyro_lfm.runtime.isolated()",
+                RandomStreamWarning,
+                stacklevel=2,
+            )
+
     def _probe(self) -> None:
         """Asks every schedule for some moments of the training, before anything is trained."""
         rate = {"schedule": self.svi.schedule} if self.svi.schedule else {}
@@ -200,8 +225,8 @@ class Loop:
             first = max(first, apart[-1] + 2 if apart else 1)
         if first > 1 and first + self.svi.patience > epochs:
             warnings.warn(
-                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached its "
-                f"end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
+                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
+                f"its end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
                 "lfm.schedules.linear(until=0.5) does",
                 ScheduleWarning,
                 stacklevel=2,
@@ -217,16 +242,26 @@ class Loop:
             raise error
         if isinstance(error, NotFinite):
             index = index if error.index is None else error.index
-        scene = Scene(self.model, self.guide, self.batch(self.table, index.cpu()), self.epoch, good)
+        scene = self._scene(self.table, index, good, "epoch")
         if isinstance(error, NotFinite):
             raise not_finite(scene, error.parameter) from None
         worded = raised(scene, error)
         raise worded from worded.__cause__
 
+    def _scene(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> Scene:
+        """Where a step failed, as far as the device still answers."""
+        rows: list[int] = []
+        batch = None
+        with suppress(RuntimeError):
+            rows = index.tolist()
+            batch = self.batch(table, index.cpu())
+        size, total = self.batch_size, len(table)
+        return Scene(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
+
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
         assert self.validation is not None
-        batch = self.batch(self.validation, torch.arange(min(self.batch_size, len(self.validation))))
+        index = torch.arange(len(self.validation))
         stream, total = Stream(self.seed + 1, self.model.device), 0.0
         try:
             if self.guide.tables:
@@ -237,7 +272,7 @@ class Loop:
         except (DeclarationError, DataError, TrainingError):
             raise
         except Exception as error:  # whatever a program may raise
-            scene = Scene(self.model, self.guide, batch, self.epoch, good, "the validation after epoch")
+            scene = self._scene(self.validation, index, good, "the validation after epoch")
             worded = raised(scene, error)
             raise worded from worded.__cause__
         return total / len(self.validation)

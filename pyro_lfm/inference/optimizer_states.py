@@ -52,9 +52,9 @@ def take_up(
     """
     if saved["gradients"] != gradients:
         raise CheckpointError(
-            f"the fit that the checkpoint keeps was begun by an engine whose optimizers see {saved['gradients']}; those of this "
-            f"engine see {gradients}, so that their moments differ in size: go on with the engine with which it was begun"
-            ' ("auto", "compiled" and "eager" can take each other\'s place, "pyro" cannot)'
+            f"the fit that the checkpoint keeps was begun by an engine whose optimizers see {saved['gradients']}; those "
+            f"of this engine see {gradients}, so that their moments differ in size: go on with the engine with which it was "
+            'begun ("auto", "compiled" and "eager" can take each other\'s place, "pyro" cannot)'
         )
     kept = saved["optimizers"]
     if [entry["names"] for entry in kept] == [_moved(optimizer, names) for optimizer in optimizers]:

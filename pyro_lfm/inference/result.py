@@ -74,7 +74,7 @@ class Fit:
         """The rows that were fitted, as long as they are still those."""
         if not self._seen.are_those_of(self._rows):
             raise DataError(
-                f"the rows of {', '.join(self._rows.names)} were changed after they were fitted, and a fit keeps no copy of "
+                f"the rows of {', '.join(self._rows.names)} have changed since the fit began, and a fit keeps no copy of "
                 "them: give data=, or fit a copy of the rows, such as X.copy()"
             )
         return self._rows

@@ -10,6 +10,7 @@ from pyro_lfm.data.digests import of_rows
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.checkpoint import Checkpoint, Journal, stateful
 from pyro_lfm.inference.engines.engine import Engine
+from pyro_lfm.programs import Program
 
 # The arguments of lfm.SVI that must be the same when a fit is taken up again.
 _SAME = ("objective", "optimizer", "learning_rate", "schedule", "drop_last", "alternate")
@@ -40,7 +41,14 @@ class Resuming:
             **options,
             "version": library_version(),
         }
-        self.journal = Journal(fixed, {"model": loop.model, "guide": loop.guide, "objective": svi.objective})
+        parts = {
+            "model": loop.model,
+            "guide": loop.guide,
+            "objective": svi.objective,
+            # Where parameters start, which the programs no longer hold.
+            "declared": {"model": _declared(loop.model), "guide": _declared(loop.guide)},
+        }
+        self.journal = Journal(fixed, parts)
         self.saved = checkpoint.load()
         if self.saved is not None:
             self._check(self.saved)
@@ -54,8 +62,8 @@ class Resuming:
         self.checkpoint.check(saved, made_of)
         if saved["step"] > loop.total_steps:
             raise self.checkpoint.refused(
-                f"a longer fit: it has done {saved['epoch']} epochs ({saved['step']} steps), now {loop.total_steps} steps are "
-                "asked for"
+                f"a longer fit: it has done {saved['epoch']} epochs ({saved['step']} steps), now {loop.total_steps} steps "
+                "are asked for"
             )
         # What the training changed before is no difference afterwards either.
         self.journal.moved = set(saved["moved"])
@@ -70,6 +78,9 @@ class Resuming:
         for kind, program in (("model", loop.model), ("guide", loop.guide)):
             for name, parameter in program.named_parameters():
                 parameter.requires_grad_(name not in saved["frozen"][kind])
+            for name, value in saved["unsaved_buffers"][kind].items():
+                owner, _, own = name.rpartition(".")
+                setattr(program.get_submodule(owner), own, value.to(loop.model.device))
         for path, part in stateful(loop.svi.objective, "objective").items():
             if path in saved["objective"]:
                 part.load_state_dict(saved["objective"][path])
@@ -104,6 +115,7 @@ class Resuming:
                     kind: [n for n, p in program.named_parameters() if not p.requires_grad]
                     for kind, program in programs.items()
                 },
+                "unsaved_buffers": {kind: _not_in_state(program) for kind, program in programs.items()},
                 "objective": {
                     path: part.state_dict()
                     for path, part in stateful(loop.svi.objective, "objective").items()
@@ -118,3 +130,15 @@ class Resuming:
                 "history": loop.history,
             }
         )
+
+
+def _declared(program: Program) -> dict[str, list[Any]]:
+    """The sources of each factor as they were declared."""
+    factors = getattr(program, "factors", {})
+    return {name: factor.declared_sources for name, factor in factors.items()}
+
+
+def _not_in_state(program: Program) -> dict[str, torch.Tensor]:
+    """The buffers that a module leaves out of its state, which training may move all the same."""
+    held = program.state_dict()
+    return {name: buffer for name, buffer in program.named_buffers() if name not in held}

@@ -23,9 +23,9 @@ def check_processes() -> None:
         size = int(given) if given.isdigit() else 1
     if size > 1:
         raise DeclarationError(
-            f"fit was started in {size} processes, as by torchrun, and cannot share its work among them yet: each would train "
-            "a model of its own, on all rows. Run it in one process; where separate fits are wanted, start them without "
-            "torchrun"
+            f"fit was started in {size} processes, as by torchrun, and cannot share its work among them yet: each would "
+            "train a model of its own, on all rows. Run it in one process; where separate fits are wanted, start them "
+            "without torchrun"
         )
 
 

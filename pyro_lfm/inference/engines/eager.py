@@ -85,7 +85,8 @@ class Eager(Engine):
         loss = self.loss(batch, objective)
         parameters = self.trained(part)
         # Per row, so that a step does not depend on how many rows there are.
-        gradients = gradients_of(loss / batch.total, parameters)
+        with self.setup.stream.watched():
+            gradients = gradients_of(loss / batch.total, parameters)
         return loss, [(p, laid_out_as(g, p)) for p, g in zip(parameters, gradients, strict=True)]
 
     def loss(self, batch: Batch, objective: Any) -> torch.Tensor:

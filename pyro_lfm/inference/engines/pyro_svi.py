@@ -8,6 +8,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.ops.provenance import detach_provenance
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
@@ -62,12 +63,22 @@ class Pyro(Engine):
         # By the names in the programs: those in the store belong to this instance alone.
         inner = self.optimizer.optim_objs
         made = [inner[p] for p in self.parameters.values() if p in inner]
-        return states(made, names_of(self.setup.programs), _GRADIENTS)
+        return {**states(made, names_of(self.setup.programs), _GRADIENTS), "store": self._others()}
+
+    def _others(self) -> dict[str, torch.Tensor]:
+        """What the objective keeps in Pyro's store beside the programs' parameters, such as averages for baselines."""
+        store = pyro.get_param_store()
+        owned = {store.param_name(parameter) for parameter in self.parameters.values()}
+        return {
+            name: detach_provenance(store[name]).detach() for name in set(store.keys()) - self._before - owned
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         for parameter in self.parameters.values():
             if parameter.requires_grad:
                 self._make(parameter)
+        for name, value in state.get("store", {}).items():
+            pyro.get_param_store()[name] = value.to(self.setup.model.device)
         take_up([*self.optimizer.optim_objs.values()], names_of(self.setup.programs), _GRADIENTS, state)
 
     def _make(self, parameter: torch.nn.Parameter) -> None:
