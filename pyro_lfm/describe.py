@@ -107,8 +107,8 @@ def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
 
 def _run(model: AnyModel, guide: AnyGuide, objective: Objective) -> Run:
     """The programs at two rows drawn from the model."""
-    rows = model.with_stand_ins().sample(2, seed=0)
-    data = {name: rows[name] for name in model.observed}
-    batch = Batch(data, torch.zeros(2, dtype=torch.long, device=model.device))
     with isolated(device=model.device), probing(model, guide, device=model.device):
+        rows = model.with_stand_ins().sample(2, seed=0)
+        data = {name: rows[name] for name in model.observed}
+        batch = Batch(data, torch.zeros(2, dtype=torch.long, device=model.device))
         return objective.run(model, guide, (batch,), {})

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.distributions.sources import Table
-from pyro_lfm.runtime import Stream
+from pyro_lfm.runtime import Stream, others_random_kept
 
 # The name of a tensor, the module that holds it, and itself.
 Held = tuple[str, nn.Module, torch.Tensor]
@@ -36,15 +36,10 @@ def drawing(seed: int, what: str) -> Iterator[None]:
     """
     digest = hashlib.blake2b(f"{what} {seed}".encode(), digest_size=7).digest()
     number = int.from_bytes(digest, "big")
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(number)
-    np.random.seed(number % 2**32)
-    try:
-        with Stream(number):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+    with Stream(number), others_random_kept():
+        random.seed(number)
+        np.random.seed(number % 2**32)
+        yield
 
 
 def tensors(module: nn.Module, prefix: str = "") -> Iterator[Held]:
@@ -77,7 +72,7 @@ def digest_of(held: Iterable[Held]) -> str:
         if numbers.is_floating_point():
             numbers = numbers.double()
         found.update(f"{name} {tuple(numbers.shape)} ".encode())
-        found.update(numbers.contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(numbers.numpy().tobytes())
     return found.hexdigest()
 
 

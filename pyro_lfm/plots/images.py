@@ -13,6 +13,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.plots.mosaic import gutter, mosaic, pictures_of
 from pyro_lfm.plots.style import INK, QUIET, colours
+from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def factor_walk(
         walks[k, :, k] = centre[k] + offsets * spread[k]
     batch = Batch(size=len(centre) * steps)
     batch.index = batch.index.to(model.device)
-    with isolated(Stream(0, model.device), model.device), torch.no_grad():
+    with evaluating(model), isolated(Stream(0, model.device), model.device), torch.no_grad():
         program = poutine.condition(model, data={name: walks.flatten(0, 1)})
         trace: Any = poutine.trace(program).get_trace(batch)
     means = trace.nodes[seen]["fn"].mean
