@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.distributions.sources import Table
-from pyro_lfm.runtime import Stream, others_random_kept
+from pyro_lfm.runtime import Stream, isolated, others_random_kept
 
 # The name of a tensor, the module that holds it, and itself.
 Held = tuple[str, nn.Module, torch.Tensor]
@@ -36,7 +36,7 @@ def drawing(seed: int, what: str) -> Iterator[None]:
     """
     digest = hashlib.blake2b(f"{what} {seed}".encode(), digest_size=7).digest()
     number = int.from_bytes(digest, "big")
-    with Stream(number), others_random_kept():
+    with isolated(Stream(number)), others_random_kept():
         random.seed(number)
         np.random.seed(number % 2**32)
         yield

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_lfm.runtime import Stream, others_random_kept
+from pyro_lfm.runtime import Stream, isolated, others_random_kept
 
 # What nn.Module has of its own; parameters and buffers are looked at by themselves.
 _OWN = frozenset(vars(nn.Module())) - {"training"}
@@ -59,7 +59,7 @@ def probing(*parts: Any, device: torch.device | str = "cpu") -> Iterator[None]:
     seen: dict[int, Any] = {}
     attributes = [undo for module in modules for undo in _kept(module, seen)]
     try:
-        with evaluating(*modules), Stream(0, device), others_random_kept(), torch.no_grad():
+        with isolated(Stream(0, device), device), evaluating(*modules), others_random_kept(), torch.no_grad():
             yield
     finally:
         for undo in tensors:

@@ -16,7 +16,6 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, PriorOfGuide
 from pyro_lfm.probes import probing
 from pyro_lfm.programs import Program
-from pyro_lfm.runtime import isolated
 from pyro_lfm.variables import Variable
 
 
@@ -36,7 +35,7 @@ class Sites:
 def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
     batch = Batch(size=2)
     batch.index = batch.index.to(model.device)
-    with isolated(device=model.device), probing(model):
+    with probing(model, device=model.device):
         trace: Any = poutine.trace(model).get_trace(batch)
     latents: dict[str, Variable] = {}
     observed: dict[str, Variable] = {}
@@ -74,7 +73,7 @@ def law_on_zeros(name: str, factor: Factor, parents: Sequence[Variable]) -> Any:
         DeclarationError: it is none of Pyro's. ShapeError: it has not the event that the factor declares.
     """
     factor = factor.stand_in() if isinstance(factor, PriorOfGuide) else factor
-    with isolated(), probing(factor):
+    with probing(factor):
         zeros = [torch.zeros(2, *parent.shape) for parent in parents]
         try:
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))

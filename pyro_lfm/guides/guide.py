@@ -172,7 +172,7 @@ class Guide(AnyGuide):
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
         """Whether a factor lives on the reals and its latent does not, from one law on zeros."""
         factor, variable = self.factors[name], self.latents[name]
-        with isolated(), probing(factor):
+        with probing(factor):
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)

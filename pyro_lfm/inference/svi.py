@@ -25,7 +25,6 @@ from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.probes import probing
 from pyro_lfm.programs import Program
-from pyro_lfm.runtime import isolated
 from pyro_lfm.shapes import number, whole
 
 
@@ -169,7 +168,7 @@ def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
     guide = guide.with_priors_of(model)
     if isinstance(guide, Guide):
         return guide
-    with isolated(device=guide.device), probing(guide, device=guide.device):
+    with probing(guide, device=guide.device):
         sites = latent_sites(poutine.trace(guide).get_trace(batch))
     if sites.keys() != model.latents.keys():
         raise DeclarationError(
