@@ -63,7 +63,7 @@ def digest_of(held: Iterable[Held]) -> str:
     for name, owner, value in held:
         if not isinstance(value, nn.Parameter) and type(owner).__module__.startswith("torch."):
             continue
-        if isinstance(value, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(value):
             continue
         numbers = value.detach().cpu()
         if isinstance(owner, Table) and value is owner.rows:

@@ -72,7 +72,7 @@ def probing(*parts: Any, device: torch.device | str = "cpu") -> Iterator[None]:
 def _values(module: nn.Module) -> list[torch.Tensor]:
     """Parameters, which some layers change when they run (``Embedding(max_norm=1.0)``), and buffers."""
     every = chain(module.parameters(), module.buffers())
-    return [value for value in every if not isinstance(value, nn.parameter.UninitializedTensorMixin)]
+    return [value for value in every if not nn.parameter.is_lazy(value)]
 
 
 def _structure(modules: list[nn.Module]) -> list[Any]:

@@ -56,8 +56,8 @@ def adopt(program: torch.nn.Module) -> _Context:
     return context
 
 
-def replayed(name: str) -> dict[str, Any] | None:
-    """The site of a name in the trace that is replayed here and now: of the innermost ``poutine.replay`` that has one."""
+def replayed(name: str) -> Any:
+    """The site of a name in the trace that is replayed here and now, of the innermost ``poutine.replay``; None elsewhere."""
     with unless_busy() as mine:
         for handler in reversed(_PYRO_STACK) if mine else ():
             if isinstance(handler, ReplayMessenger) and handler.trace is not None:

@@ -306,6 +306,6 @@ class Guide(AnyGuide):
             values[name] = pyro.sample(name, self.law(name, values, batch), infer=copy(self._infer[name]))
         with batch.plate():
             for name in itertools.filterfalse(shared.__contains__, self.order):
-                infer = {**self._infer[name], **lent.get(name, {})}
+                infer: Any = {**self._infer[name], **lent.get(name, {})}
                 values[name] = pyro.sample(name, self.law(name, values, batch), infer=infer)
         return values
