@@ -226,7 +226,9 @@ class Guide(AnyGuide):
 
     def _declared_anew(self, model: Any, factors: Mapping[str, Factor]) -> Guide:
         made = object.__new__(type(self))
-        Guide.__init__(made, model, shared=copy(self._declaration[0]), **factors)
+        # A latent may be called "shared".
+        jointly = {} if "shared" in factors else {"shared": copy(self._declaration[0])}
+        Guide.__init__(made, model, **jointly, **factors)
         return made
 
     def draw_first_weights(self, model: Any, seed: int) -> None:

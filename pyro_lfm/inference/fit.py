@@ -87,12 +87,12 @@ def fit(
     try:
         return inference.run(task)
     except BaseException:
-        # Nothing was learned: what was declared stays as it was declared.
-        for snapshot in given:
-            (part,) = snapshot.programs
-            if part.is_as_declared:
-                snapshot.restore()
-                part.remember_first_weights()
+        # Where nothing was learned, what was declared stays as it was declared.
+        unchanged = [snapshot for snapshot in given if snapshot.programs[0].is_as_declared]
+        for snapshot in unchanged:
+            snapshot.restore()
+        for snapshot in unchanged:
+            snapshot.programs[0].remember_first_weights()
         raise
 
 

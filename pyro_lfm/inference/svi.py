@@ -111,8 +111,12 @@ class SVI(Inference):
         return [model, self.guide]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
+        # Asked before: the guide may hold a module that reads the model.
+        as_declared = self.guide.is_as_declared
         super().draw_first_weights(model, seed)
-        self.guide.draw_first_weights(model, seed)
+        if as_declared:
+            self.guide.remember_first_weights()
+            self.guide.draw_first_weights(model, seed)
 
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""
