@@ -434,3 +434,44 @@ def test_a_program_by_hand_keeps_the_weights_of_its_author():
     before = weights(model)
     lfm.fit(model, ROWS, lfm.SVI(guide_of(model), steps=1, learning_rate=1e-12), seed=0, progress=False)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(before, weights(model), strict=True))
+
+
+def test_a_guide_that_reads_its_model_is_drawn_from_the_seed_too():
+    """The module that looks at the model is the user's; the network beside it is not."""
+
+    class ByModel(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, z):
+            return self.model.factors["x"](z).mean[:, :2]
+
+    found = []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        model = lfm.Model(
+            c=lfm.Categorical(2),
+            z=lfm.StandardNormal(2),
+            x=lfm.Gaussian(4, mean=lfm.MLP(5), given=("z",)),
+            y=lfm.Gaussian(2, mean=lfm.Lookup(), given="c"),
+        )
+        guide = lfm.Guide(
+            model, z=lfm.Gaussian(network=lfm.MLP(5)), c=lfm.Categorical(logits=ByModel(model), given="z")
+        )
+        data = {"x": ROWS, "y": ROWS[:, :2]}
+        fit = lfm.fit(model, data, lfm.SVI(guide, steps=3), seed=0, progress=False)
+        found.append([record["bound"] for record in fit.history])
+    assert found[0] == found[1]
+
+
+def test_a_latent_called_shared_is_declared_once_more():
+    def declared():
+        model = lfm.Model(shared=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(5)))
+        return model, lfm.Guide(model, shared=lfm.Gaussian(network=lfm.MLP(5)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bounds(*declared()) == bounds(*declared())
+    model, guide = declared()
+    assert isinstance(guide.redrawn(model, 1), lfm.Guide)
