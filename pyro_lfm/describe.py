@@ -11,7 +11,6 @@ from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
 from pyro_lfm.model import AnyModel, Model, as_model
 from pyro_lfm.objectives import ELBO, Names, Objective, Run
 from pyro_lfm.probes import probing
-from pyro_lfm.runtime import isolated
 
 
 def describe(model: Any, guide: Any = None, objective: Any = None) -> str:
@@ -107,8 +106,8 @@ def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
 
 def _run(model: AnyModel, guide: AnyGuide, objective: Objective) -> Run:
     """The programs at two rows drawn from the model."""
-    rows = model.with_stand_ins().sample(2, seed=0)
-    data = {name: rows[name] for name in model.observed}
-    batch = Batch(data, torch.zeros(2, dtype=torch.long, device=model.device))
-    with isolated(device=model.device), probing(model, guide, device=model.device):
+    with probing(model, guide, device=model.device):
+        rows = model.with_stand_ins().sample(2, seed=0)
+        data = {name: rows[name] for name in model.observed}
+        batch = Batch(data, torch.zeros(2, dtype=torch.long, device=model.device))
         return objective.run(model, guide, (batch,), {})

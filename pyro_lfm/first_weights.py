@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.distributions.sources import Table
-from pyro_lfm.runtime import Stream
+from pyro_lfm.runtime import Stream, isolated, others_random_kept
 
 # The name of a tensor, the module that holds it, and itself.
 Held = tuple[str, nn.Module, torch.Tensor]
@@ -36,15 +36,10 @@ def drawing(seed: int, what: str) -> Iterator[None]:
     """
     digest = hashlib.blake2b(f"{what} {seed}".encode(), digest_size=7).digest()
     number = int.from_bytes(digest, "big")
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(number)
-    np.random.seed(number % 2**32)
-    try:
-        with Stream(number):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+    with isolated(Stream(number)), others_random_kept():
+        random.seed(number)
+        np.random.seed(number % 2**32)
+        yield
 
 
 def tensors(module: nn.Module, prefix: str = "") -> Iterator[Held]:
@@ -68,7 +63,7 @@ def digest_of(held: Iterable[Held]) -> str:
     for name, owner, value in held:
         if not isinstance(value, nn.Parameter) and type(owner).__module__.startswith("torch."):
             continue
-        if isinstance(value, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(value):
             continue
         numbers = value.detach().cpu()
         if isinstance(owner, Table) and value is owner.rows:

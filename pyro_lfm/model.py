@@ -19,6 +19,7 @@ from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide, redraw, undrawn
 from pyro_lfm.first_weights import drawing
 from pyro_lfm.networks import promote
+from pyro_lfm.probes import probing
 from pyro_lfm.programs import check_names, in_order, view
 from pyro_lfm.pyro_model import AnyModel, PyroModel, as_model
 from pyro_lfm.shapes import check_rows
@@ -90,8 +91,9 @@ class Model(AnyModel):
         for name, variable in self._sites.observed.items():
             self._sites.observed[name] = replace(variable, code=self.factors[name].code)
         trial._sites = self._sites
-        for name in self.made_of_guide:
-            self.factors[name].complete(self._sites.observed, partial(trial.sample, seed=0))
+        with probing(trial):
+            for name in self.made_of_guide:
+                self.factors[name].complete(self._sites.observed, partial(trial.sample, seed=0))
         self.remember_first_weights()
 
     def redrawn(self, seed: int) -> Model:
@@ -188,6 +190,10 @@ class Model(AnyModel):
                 found[name] = view(prior)
                 found[name].bind(encoder)
         return found
+
+    def check_bound(self) -> None:
+        for name in self.made_of_guide:
+            self.factors[name].found()
 
     def bind(self, guide: Any) -> None:
         for name in self._priors_of(guide) if self.made_of_guide else ():

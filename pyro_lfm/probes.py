@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_lfm.runtime import Stream
+from pyro_lfm.runtime import Stream, isolated, others_random_kept
 
 # What nn.Module has of its own; parameters and buffers are looked at by themselves.
 _OWN = frozenset(vars(nn.Module())) - {"training"}
@@ -58,13 +58,10 @@ def probing(*parts: Any, device: torch.device | str = "cpu") -> Iterator[None]:
     tensors = [_tensor(value) for module in modules for value in _values(module)]
     seen: dict[int, Any] = {}
     attributes = [undo for module in modules for undo in _kept(module, seen)]
-    python, numpy = random.getstate(), np.random.get_state()
     try:
-        with evaluating(*modules), Stream(0, device), torch.no_grad():
+        with isolated(Stream(0, device), device), evaluating(*modules), others_random_kept(), torch.no_grad():
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
         for undo in tensors:
             undo()
         if _structure(modules) == structure:
@@ -75,7 +72,7 @@ def probing(*parts: Any, device: torch.device | str = "cpu") -> Iterator[None]:
 def _values(module: nn.Module) -> list[torch.Tensor]:
     """Parameters, which some layers change when they run (``Embedding(max_norm=1.0)``), and buffers."""
     every = chain(module.parameters(), module.buffers())
-    return [value for value in every if not isinstance(value, nn.parameter.UninitializedTensorMixin)]
+    return [value for value in every if not nn.parameter.is_lazy(value)]
 
 
 def _structure(modules: list[nn.Module]) -> list[Any]:

@@ -20,7 +20,7 @@ from pyro_lfm.first_weights import Held, digest_of, tensors
 from pyro_lfm.networks import floating
 from pyro_lfm.probes import probing
 from pyro_lfm.pyro_modules import LocalParams, adopt
-from pyro_lfm.runtime import in_isolation, isolated
+from pyro_lfm.runtime import in_isolation
 
 _NUMBERS = itertools.count()
 # The names of plates, which stand beside the variables in a trace.
@@ -164,7 +164,7 @@ class HandWritten(Program):
         if not self._settled:
             self._settled = True
             device = self.device
-            with isolated(device=device), probing(self, device=device), pyro.poutine.block():
+            with probing(self, device=device), pyro.poutine.block():
                 self(batch)
 
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:

@@ -65,6 +65,9 @@ class AnyModel(Program):
         """This model with stand-ins for the priors that it would need a guide for: to look at shapes and rows of it."""
         return self
 
+    def check_bound(self) -> None:
+        """Raises DeclarationError where a prior has to be made of a guide, and there is none."""
+
     def bind(self, guide: Any) -> None:
         """Binds the model itself to the guide of a fit, from now on; see ``bound_to``."""
 
@@ -101,6 +104,7 @@ class AnyModel(Program):
             DeclarationError, ShapeError, DataError: given= names another variable, has another shape, missing entries, or
                 values outside the support.
         """
+        self.check_bound()
         latents = [name for name, latent in self.latents.items() if latent.per_row]
         for name in given or ():
             if name not in (*self.covariates, *latents):

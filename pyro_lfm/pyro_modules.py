@@ -17,6 +17,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 
+from pyro_lfm.runtime import unless_busy
+
 
 class _Private(_Context):
     """The context of a call of PyroModules that leaves the store alone, where Pyro's own swaps all of it."""
@@ -54,11 +56,13 @@ def adopt(program: torch.nn.Module) -> _Context:
     return context
 
 
-def replayed(name: str) -> dict[str, Any] | None:
-    """The site of a name in the trace that is replayed here and now: of the innermost ``poutine.replay`` that has one."""
-    for handler in reversed(_PYRO_STACK):
-        if isinstance(handler, ReplayMessenger) and handler.trace is not None and name in handler.trace.nodes:
-            return handler.trace.nodes[name]
+def replayed(name: str) -> Any:
+    """The site of a name in the trace that is replayed here and now, of the innermost ``poutine.replay``; None elsewhere."""
+    with unless_busy() as mine:
+        for handler in reversed(_PYRO_STACK) if mine else ():
+            if isinstance(handler, ReplayMessenger) and handler.trace is not None:
+                if name in handler.trace.nodes:
+                    return handler.trace.nodes[name]
     return None
 
 

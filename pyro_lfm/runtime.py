@@ -11,11 +11,13 @@ It is noticed where it happens while the work inside draws nothing itself (``Str
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
 _LOCK = threading.RLock()
@@ -66,6 +68,17 @@ class Stream:
             self.disturbed = True
 
 
+@contextmanager
+def others_random_kept() -> Iterator[None]:
+    """Random numbers that are not torch's, Python's and NumPy's: afterwards their states are those of before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
 def in_isolation() -> bool:
     """Whether this thread is inside ``isolated()``: programs then leave the parameter store alone."""
     return getattr(_LOCAL, "isolated", False)
@@ -88,6 +101,17 @@ def isolated(
             yield
         finally:
             _LOCAL.isolated = outer
+
+
+@contextmanager
+def unless_busy() -> Iterator[bool]:
+    """Whether Pyro's process-wide state is this thread's: no other thread is inside ``isolated()`` meanwhile."""
+    mine = _LOCK.acquire(blocking=False)
+    try:
+        yield mine
+    finally:
+        if mine:
+            _LOCK.release()
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Sites:
 def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
     batch = Batch(size=2)
     batch.index = batch.index.to(model.device)
-    with isolated(device=model.device), probing(model):
+    with probing(model, device=model.device):
         trace: Any = poutine.trace(model).get_trace(batch)
     latents: dict[str, Variable] = {}
     observed: dict[str, Variable] = {}
@@ -94,7 +94,7 @@ def law_on_zeros(name: str, factor: Factor, parents: Sequence[Variable]) -> Any:
         DeclarationError: it is none of Pyro's. ShapeError: it has not the event that the factor declares.
     """
     factor = factor.stand_in() if isinstance(factor, PriorOfGuide) else factor
-    with isolated(), probing(factor):
+    with probing(factor):
         zeros = [torch.zeros(2, *parent.shape) for parent in parents]
         try:
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))

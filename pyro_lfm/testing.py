@@ -14,11 +14,12 @@ from pyro_lfm.distributions.values import is_law
 from pyro_lfm.factors import Encoder, Factor, Prior, PriorOfGuide
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import as_guide
+from pyro_lfm.guides.program import together
 from pyro_lfm.model import as_model
 from pyro_lfm.networks import MLP
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.probes import evaluating
-from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.runtime import Stream, isolated, others_random_kept
 from pyro_lfm.variables import Variable
 
 _ROWS = 5
@@ -105,17 +106,9 @@ def check_guide(guide: Any, model: Any, seed: int = 0) -> None:
     """
     # In one copy, so that a guide that looks at the model looks at its copy; neither is run itself.
     model, guide = copy.deepcopy((as_model(model), as_guide(guide)))
-    rows = model.with_stand_ins().sample(_ROWS, seed=seed)
-    batch = Batch({name: rows[name] for name in model.observed}, total=2 * _ROWS)
-    faults = _left_behind(guide)
-    try:
-        faults += _site_faults(guide, model, batch, seed)
-        if not faults:
-            for particles in (1, 3):
-                faults += _bound_faults(guide, model, batch, particles, seed)
-    except Exception as error:  # whatever a part of one's own may raise
-        faults.append(_failed(error))
-    _raise(guide, faults)
+    model, guide = together(model, guide)
+    with others_random_kept():
+        _raise(guide, _guide_faults(guide, model, seed))
 
 
 def _raise(part: Any, faults: list[str]) -> None:
@@ -165,7 +158,7 @@ def _trainable(part: torch.nn.Module) -> list[tuple[str, Any]]:
 
 def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[str]:
     try:
-        with isolated(Stream(seed)):
+        with isolated(Stream(seed)), others_random_kept():
             # With networks of its own: those that were given as modules are run and change their type below.
             built = copy.deepcopy(factor).copy().build("x", parents)
             if isinstance(built, PriorOfGuide):
@@ -261,6 +254,20 @@ def _dtype_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
 
 
 # Guides --------------------------------------------------------------------------------------------------
+
+
+def _guide_faults(guide: Any, model: Any, seed: int) -> list[str]:
+    rows = model.with_stand_ins().sample(_ROWS, seed=seed)
+    batch = Batch({name: rows[name] for name in model.observed}, total=2 * _ROWS)
+    faults = _left_behind(guide)
+    try:
+        faults += _site_faults(guide, model, batch, seed)
+        if not faults:
+            for particles in (1, 3):
+                faults += _bound_faults(guide, model, batch, particles, seed)
+    except Exception as error:  # whatever a part of one's own may raise
+        faults.append(_failed(error))
+    return faults
 
 
 def _site_faults(guide: Any, model: Any, batch: Batch, seed: int) -> list[str]:

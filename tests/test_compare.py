@@ -228,7 +228,12 @@ def test_encoders_of_one_shape_start_alike_and_weights_of_guides_are_drawn_anew_
     one = lfm.compare(model, x, ways, **slow)
     hidden = {way: next(iter(done.guide.parameters())) for way, done in one.fits.items()}
     assert torch.allclose(hidden["mean-field"], hidden["full"], atol=1e-9)
-    assert torch.allclose(hidden["given"], next(given.parameters()), atol=1e-9)
+    # One that is as it was declared starts as those do; one that was changed, from where it is.
+    assert torch.allclose(hidden["given"], hidden["full"], atol=1e-9)
+    with torch.no_grad():
+        next(given.parameters()).mul_(2.0)
+    moved = lfm.compare(model, x, {"given": given}, **slow).fits["given"].guide
+    assert torch.allclose(next(moved.parameters()), next(given.parameters()), atol=1e-9)
     two = lfm.compare(model, x, ways, seeds=(7, 8), **slow)
     for way in ways:
         assert not torch.allclose(*two.rows["bound"][way])
@@ -447,8 +452,11 @@ def test_a_folder_of_another_comparison_is_refused_in_words(tmp_path):
         with pytest.raises(lfm.DeclarationError, match=word) as error:
             lfm.compare(model, given, ways, folder=tmp_path, **{**QUICK, **options})
         assert "another folder" in str(error.value)
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        next(changed.parameters()).add_(1.0)
     with pytest.raises(lfm.DeclarationError, match=r"model.factors.*manual_seed"):
-        lfm.compare(model.redrawn(5), x, ways, folder=tmp_path, **QUICK)
+        lfm.compare(changed, x, ways, folder=tmp_path, **QUICK)
     next(tmp_path.glob("full*seed-0.pt")).write_bytes(b"no file of ours")
     with pytest.raises(lfm.DataError, match="(?s)cannot be read.*remove it"):
         lfm.compare(model, x, ways, folder=tmp_path, **QUICK)

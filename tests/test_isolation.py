@@ -151,7 +151,7 @@ def test_engines_agree_step_by_step():
 
 
 def test_threads_that_fit_side_by_side_give_what_they_give_alone():
-    # Weights start from torch's process-wide stream, so the models are made before the threads start.
+    # The rows are drawn from models whose weights are of torch's process-wide stream: made before the threads start.
     def prepared(k):
         torch.manual_seed(k)
         model = cases.plain()

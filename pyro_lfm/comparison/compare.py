@@ -51,10 +51,10 @@ def compare(
     Nothing that is given is trained or changed: neither models, guides and inferences, nor torch's random state, nor Pyro's
     parameter store.
 
-    **The start.** For each seed all ways start from the same weights of the model. The first seed starts from the weights
-    that it has, further ones from weights drawn anew (see ``Model.redrawn``); a model that is a function, ``lambda:
-    lfm.Model(...)``, is declared once more for each seed. So it is with guides that come with weights. Those that are
-    declared here, from factors or by functions, draw theirs with the seed, so that encoders of one shape start alike. What
+    **The start.** For each seed all ways start from the same weights of the model, those that ``fit`` with this seed starts
+    from: drawn from the seed, where the model is as it was declared. The first seed of a model that was trained starts
+    from where it is, further ones from weights drawn anew (see ``Model.redrawn``); a model that is a function, ``lambda:
+    lfm.Model(...)``, is declared once more for each seed. So it is with guides, and encoders of one shape start alike. What
     ``pyro.param`` statements of a program declare starts the same for all seeds.
 
     **The budget.** Ways by ``lfm.SVI`` must have the same steps of the same number of rows; particles do not count.

@@ -85,7 +85,12 @@ class PriorOfGuide(Prior):
         """Makes it that of a guide from now on, as a fit does with the model that it has trained."""
         self._bound = () if encoder is None else (encoder,)
 
-    def forward(self) -> Any:
+    def found(self) -> Encoder:
+        """The encoder of here and now.
+
+        Raises:
+            DeclarationError: there is none, or one that the prior cannot be made of.
+        """
         encoder = self.encoder
         if encoder is None:
             name, kind = self.latent_name, type(self).__name__
@@ -94,4 +99,7 @@ class PriorOfGuide(Prior):
                 "fit.model.sample(16), or bind it, as in model.bound_to(guide).sample(16)"
             )
         self.check(encoder)
-        return self.of(encoder)
+        return encoder
+
+    def forward(self) -> Any:
+        return self.of(self.found())

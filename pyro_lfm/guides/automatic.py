@@ -19,6 +19,7 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.model import AnyModel
+from pyro_lfm.probes import probing
 
 
 def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -> AutoGuide:
@@ -30,7 +31,7 @@ def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -
     if not names:
         raise DeclarationError("shared= is given, but the model has no further latent that all rows share")
     a_maker = callable(make) and not isinstance(make, AutoGuide)
-    guide = make(poutine.block(model, expose=names)) if a_maker else None
+    guide = make(poutine.block(model.with_stand_ins(), expose=names)) if a_maker else None
     if not isinstance(guide, AutoGuide):
         raise DeclarationError(
             "shared must be a class of pyro.infer.autoguide such as AutoMultivariateNormal, or a function model -> "
@@ -41,7 +42,8 @@ def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -
 
 def prototype(model: AnyModel) -> Batch:
     """Two rows that the model draws, on which an automatic guide makes its parameters."""
-    rows = model.with_stand_ins().sample(2, seed=0)
+    with probing(model):
+        rows = model.with_stand_ins().sample(2, seed=0)
     return Batch({name: rows[name] for name in model.observed})
 
 

@@ -180,7 +180,7 @@ class Guide(AnyGuide):
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
         """Whether a factor lives on the reals and its latent does not, from one law on zeros."""
         factor, variable = self.factors[name], self.latents[name]
-        with isolated(), probing(factor):
+        with probing(factor):
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
             law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)
@@ -226,10 +226,9 @@ class Guide(AnyGuide):
 
     def _declared_anew(self, model: Any, factors: Mapping[str, Factor]) -> Guide:
         made = object.__new__(type(self))
-        shared = self._declaration[0]
-        # Left out where it is None: a latent may be called so.
-        joint = {} if shared is None else {"shared": copy(shared)}
-        Guide.__init__(made, model, **joint, **factors)
+        # A latent may be called "shared".
+        jointly = {} if "shared" in factors else {"shared": copy(self._declaration[0])}
+        Guide.__init__(made, model, **jointly, **factors)
         return made
 
     def draw_first_weights(self, model: Any, seed: int) -> None:

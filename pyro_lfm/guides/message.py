@@ -14,7 +14,6 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factors
 from pyro_lfm.probes import probing
 from pyro_lfm.programs import view
-from pyro_lfm.runtime import isolated
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import law_of
 
@@ -88,7 +87,7 @@ class Priors(nn.Module):
     def check(self, name: str, known: Mapping[str, Variable], dtype: torch.dtype) -> None:
         """Whether the prior is one that a message can multiply, from its law on zeros."""
         zeros = {p: torch.zeros(*(2,) * v.per_row, *v.shape, dtype=dtype) for p, v in known.items()}
-        with isolated(), probing(self):
+        with probing(self):
             law = self._law(name, zeros, torch.zeros(2, dtype=torch.long))
             try:
                 product(law, law)

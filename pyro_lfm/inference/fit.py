@@ -120,20 +120,21 @@ def _task(
 
 @contextmanager
 def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterator[None]:
-    """Draws the first weights, in the units of the data; where nothing was learned, what was declared stays as it was declared."""
+    """Draws the first weights. Where nothing was learned, what was declared stays as it was declared."""
     as_declared = [Snapshot(part) for part in inference.trains(model) if part.is_as_declared]
     inference.draw_first_weights(model, task.seed)
+    # The units of the data are no change of what was declared.
     measure(model, task.table)
     for snapshot in as_declared:
         snapshot.programs[0].remember_first_weights()
     try:
         yield
     except BaseException:
-        for snapshot in as_declared:
-            (part,) = snapshot.programs
-            if part.is_as_declared:
-                snapshot.restore()
-                part.remember_first_weights()
+        unchanged = [snapshot for snapshot in as_declared if snapshot.programs[0].is_as_declared]
+        for snapshot in unchanged:
+            snapshot.restore()
+        for snapshot in unchanged:
+            snapshot.programs[0].remember_first_weights()
         raise
 
 

@@ -28,7 +28,6 @@ from pyro_lfm.objectives import ELBO
 from pyro_lfm.optimizers import check_optimizer
 from pyro_lfm.probes import probing
 from pyro_lfm.programs import Program
-from pyro_lfm.runtime import isolated
 from pyro_lfm.shapes import number, whole
 
 
@@ -126,8 +125,12 @@ class SVI(Inference):
         return [model, self.guide]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
+        # Asked before: the guide may hold a module that reads the model.
+        as_declared = self.guide.is_as_declared
         super().draw_first_weights(model, seed)
-        self.guide.draw_first_weights(model, seed)
+        if as_declared:
+            self.guide.remember_first_weights()
+            self.guide.draw_first_weights(model, seed)
 
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""
@@ -184,7 +187,7 @@ def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
     guide = guide.with_priors_of(model)
     if isinstance(guide, Guide):
         return guide
-    with isolated(device=guide.device), probing(guide, device=guide.device):
+    with probing(guide, device=guide.device):
         sites = latent_sites(poutine.trace(guide).get_trace(batch))
     if sites.keys() != model.latents.keys():
         raise DeclarationError(

@@ -66,7 +66,7 @@ class FlowPrior(Prior):
         return nn.ModuleList(made)
 
     def redrawn(self) -> FlowPrior:
-        drawn = self.copy()
+        drawn: Any = self.copy()
         drawn.layers = self._drawn()
         return drawn
 
