@@ -1,7 +1,9 @@
 """The exceptions of the library. Each message names the argument, what was expected, what came, the remedy."""
 
+import re
+
 # What Pyro puts behind the words of every error that passes through a trace.
-_DUMP = "\nTrace Shapes:"
+_DUMP = re.compile(r"\n\s*Trace Shapes:")
 
 
 def first_line(error: BaseException) -> str:
@@ -18,7 +20,7 @@ class _Plain(Exception):
     """An error that says its own words alone, whatever handlers it passes through."""
 
     def __init__(self, message: str = ""):
-        super().__init__(message.partition(_DUMP)[0])
+        super().__init__(_DUMP.split(message, maxsplit=1)[0])
 
 
 class DeclarationError(_Plain, ValueError):

@@ -99,9 +99,13 @@ class AnyModel(Program):
             for name, value in values.items():
                 check_rows(name, value, self.sites.all[name].shape)
                 if bool(value.isnan().any()):
-                    raise DataError(f"given= sets {name}, which cannot have missing entries (NaN): leave {name} out")
+                    raise DataError(
+                        f"given= sets {name}, which cannot have missing entries (NaN): leave {name} out"
+                    )
             known = {name: self.sites.all[name] for name in values}
-            validate(table, {name: (v.shape, v.support) for name, v in known.items()}, self.dtype, self.device)
+            validate(
+                table, {name: (v.shape, v.support) for name, v in known.items()}, self.dtype, self.device
+            )
         batch.index = batch.index.to(self.device)
         with isolated(Stream(seed, self.device), self.device), torch.no_grad():
             program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})

@@ -1,4 +1,4 @@
-"""What a fit refuses, everything after it refuses in the same words; a row without an entry has the prior as its posterior."""
+"""What a fit refuses everything refuses after it, in the same words; the posterior of a row without an entry is the prior."""
 
 import warnings
 
@@ -242,7 +242,9 @@ def test_a_row_without_an_entry_has_the_prior_as_its_posterior(way, count):
             torch.testing.assert_close(posterior.probs, prior.probs.expand(count, -1), atol=1e-6, rtol=0)
         else:
             torch.testing.assert_close(posterior.mean, prior.mean.expand(count, -1), atol=1e-6, rtol=0)
-            torch.testing.assert_close(posterior.variance, prior.variance.expand(count, -1), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                posterior.variance, prior.variance.expand(count, -1), atol=1e-5, rtol=0
+            )
     assert fit.log_likelihood(empty).abs().max() < 1e-12
     assert fit.bound(empty).abs().max() < 1e-5
     for method in ("exact", "importance"):

@@ -66,7 +66,12 @@ CONTAINERS = {
     "dates": renamed(pd.date_range("2020", periods=4)),
     "nullable": renamed(SHORT).convert_dtypes(),
 }
-WRAPPED = {"records": records, "polars": FakePolars, "AnnData": FakeAnnData, "by name": lambda frame: {"x": frame}}
+WRAPPED = {
+    "records": records,
+    "polars": FakePolars,
+    "AnnData": FakeAnnData,
+    "by name": lambda frame: {"x": frame},
+}
 
 
 @pytest.mark.parametrize("kind", [*CONTAINERS, *WRAPPED])
@@ -106,7 +111,10 @@ def test_containers_of_one_fit_may_differ():
 def test_columns_that_are_missing_unknown_or_twice_there_are_listed(change, words):
     fit, rows = em(renamed(SHORT)), change(renamed(SHORT))
     asked = [fit.posterior, fit.log_likelihood, fit.reconstruct, fit.impute, fit.bound, fit.sample_posterior]
-    asked += [lambda rows: lfm.evaluate.variance_explained(fit, rows), lambda rows: lfm.evaluate.log_likelihood(fit, rows)]
+    asked += [
+        lambda rows: lfm.evaluate.variance_explained(fit, rows),
+        lambda rows: lfm.evaluate.log_likelihood(fit, rows),
+    ]
     for ask in asked:
         with pytest.raises(lfm.DataError, match=words):
             ask(rows)
@@ -213,7 +221,9 @@ def labelled(labels, other, **options):
     model = lfm.Model(z=lfm.StandardNormal(1), c=label, x=x)
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
     rows = torch.arange(60.0).reshape(30, 2).sin()
-    fit = lfm.fit(model, {"x": rows, "c": labels}, lfm.SVI(guide, epochs=1), seed=0, progress=False, **options)
+    fit = lfm.fit(
+        model, {"x": rows, "c": labels}, lfm.SVI(guide, epochs=1), seed=0, progress=False, **options
+    )
     return fit, fit.bound({"x": rows, "c": other})
 
 

@@ -50,7 +50,9 @@ def test_observed_entries_of_an_imputation_have_all_their_bits(dtype, container)
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32, np.uint64])
 def test_whole_numbers_keep_all_digits_that_their_type_has(dtype):
-    top = 2**60 + 1 if dtype in (np.int64, np.uint64) else np.iinfo(np.int32).max if dtype == np.int32 else 200
+    top = (
+        2**60 + 1 if dtype in (np.int64, np.uint64) else np.iinfo(np.int32).max if dtype == np.int32 else 200
+    )
     counts = np.array([[top, 3], [5, 7], [8, 9]]).astype(dtype)
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Poisson(2, rate=lfm.MLP(4)))
     with warnings.catch_warnings():
@@ -77,10 +79,14 @@ def table_of_everything(n=40):
             "member": z > 0,
             "flag": pd.array(z > 0.3, dtype="boolean"),
             "eyes": rng.choice(["blue", "brown", "green"], n),
-            "grade": pd.Categorical(rng.choice(["low", "high", "mid"], n), ["low", "mid", "high"], ordered=True),
+            "grade": pd.Categorical(
+                rng.choice(["low", "high", "mid"], n), ["low", "mid", "high"], ordered=True
+            ),
         }
     )
-    for row, column in enumerate(["weight", "offset", "income", "nullable", "single", "flag", "eyes", "grade"]):
+    for row, column in enumerate(
+        ["weight", "offset", "income", "nullable", "single", "flag", "eyes", "grade"]
+    ):
         frame.loc[row, column] = None
     return frame
 
@@ -126,12 +132,16 @@ def test_holes_are_filled_by_what_the_rows_other_entries_say():
     expected = torch.tensor([[0.0, 1.9], [-0.95, 0.0], [0.0, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(fit.reconstruct(rows), expected, atol=1e-5, rtol=0)
     filled = fit.impute(rows).values["x"].float()
-    torch.testing.assert_close(filled[:3], torch.tensor([[2.0, 1.9], [-0.95, -1.0], [0.0, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        filled[:3], torch.tensor([[2.0, 1.9], [-0.95, -1.0], [0.0, 0.0]]), atol=1e-5, rtol=0
+    )
 
 
 STILL = {"weight": lfm.Fixed(torch.zeros(3, 1))}
 JOINT = {
-    "full": lambda: lfm.Gaussian(3, mean=lfm.Linear(**STILL), covariance=lfm.Full(lfm.Fixed(0.5 + torch.eye(3)))),
+    "full": lambda: lfm.Gaussian(
+        3, mean=lfm.Linear(**STILL), covariance=lfm.Full(lfm.Fixed(0.5 + torch.eye(3)))
+    ),
     "low rank": lambda: lfm.Gaussian(3, mean=lfm.Linear(**STILL), covariance=lfm.LowRank(1)),
     "picture": lambda: lfm.Gaussian((1, 1, 3), mean=lfm.Linear(**STILL), covariance=lfm.Full()),
     "multinomial": lambda: lfm.Multinomial(3, total_count=9, logits=lfm.Linear(**STILL)),
@@ -165,7 +175,9 @@ def test_reconstruct_and_impute_fill_alike(kind):
 
 
 @pytest.mark.parametrize("way", ["em", "svi"])
-@pytest.mark.parametrize(("spread", "middle", "lost"), [(1.0, 1e8, True), (1e-6, 1.0, True), (1.0, 100.0, False)])
+@pytest.mark.parametrize(
+    ("spread", "middle", "lost"), [(1.0, 1e8, True), (1e-6, 1.0, True), (1.0, 100.0, False)]
+)
 def test_a_spread_that_single_precision_does_not_hold_is_said_with_the_figure(way, spread, middle, lost):
     rows = middle + spread * np.random.default_rng(0).normal(size=(40, 2))
     frame = pd.DataFrame(rows, columns=["a", "b"])
@@ -247,5 +259,9 @@ def test_rows_in_other_units_than_those_of_the_fit_get_a_sentence():
     assert not messages
     for ask in (fit.posterior, fit.reconstruct, fit.impute, fit.bound):
         _, messages = said(lambda ask=ask: ask(pixels), lfm.DataScaleWarning)
-        assert len(messages) == 1 and "about 137.8 where those lay about 0.54" in messages[0] and "in the units of the fit" in messages[0]
+        assert (
+            len(messages) == 1
+            and "about 137.8 where those lay about 0.54" in messages[0]
+            and "in the units of the fit" in messages[0]
+        )
         assert not said(lambda ask=ask: ask(pixels / 255 + 1), lfm.DataScaleWarning)[1]

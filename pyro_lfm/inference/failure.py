@@ -8,9 +8,12 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.supports import Above, entrywise
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.factors import name_of
+from pyro_lfm.families import Gaussian
 from pyro_lfm.inference.snapshots import Snapshot
+from pyro_lfm.model import Model
 from pyro_lfm.programs import Program
 from pyro_lfm.runtime import isolated
 
@@ -55,11 +58,23 @@ def failure(
     )
     error = TrainingError(
         f"{happened} in epoch {epoch}, factor {factor or 'unknown'}, parameter {name or 'unknown'}, "
-        f"on the batch of rows [{shown}]; the weights from before epoch {epoch} are restored. Remedies: a lower "
-        "learning_rate, a larger min_scale, scaled data"
+        f"on the batch of rows [{shown}]; the weights from before epoch {epoch} are restored. Remedies: "
+        f"{', '.join(_remedies(model, factor))}"
     )
     error.epoch, error.factor, error.parameter, error.rows = epoch, factor, name, rows  # type: ignore[attr-defined]
     return error
+
+
+def _remedies(model: Program, factor: str | None) -> list[str]:
+    """What may help: a floor only where a factor has a scale, scaling only where data are no counts or labels."""
+    if not isinstance(model, Model):
+        return ["a lower learning_rate", "scaled data"]
+    asked = [model.factors[factor]] if factor in model.factors else list(model.factors.values())
+    floors = any(
+        isinstance(each, Gaussian) or isinstance(each.constraints.get("scale"), Above) for each in asked
+    )
+    real = any(not entrywise(variable.support).is_discrete for variable in model.observed.values())
+    return ["a lower learning_rate", *["a larger min_scale"] * floors, *["scaled data"] * real]
 
 
 def _name(parameter: torch.nn.Parameter | None, model: Program, guide: Program) -> str | None:
