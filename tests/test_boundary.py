@@ -1,4 +1,4 @@
-"""What a fit refuses everything refuses after it, in the same words; the posterior of a row without an entry is the prior."""
+"""What a fit refuses everything refuses after it, in the same words; a row without an entry has the prior as posterior."""
 
 import warnings
 

@@ -30,7 +30,7 @@ class Source:
     """Rows that stay where they are: `rows(index)` fetches those asked for, by name, in order.
 
     Where the rows lie in memory that torch can read as it is (a file mapped into it too), `whole` is that tensor.
-    `columns` says what their columns and labels are called, `row_labels` is the index of a pandas container.
+    `columns` says what their columns and labels are called; `container` is the pandas object that holds them, if one does.
     """
 
     length: int
@@ -38,7 +38,7 @@ class Source:
     rows: Callable[[Tensor], dict[str, Tensor]]
     whole: Tensor | None = None
     columns: Schema = field(default_factory=dict)
-    row_labels: Any = None
+    container: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def open_source(data: Any, names: Sequence[str], schema: Schema | None = None) -
         _Named(name, fetch),
         block.whole,
         {name: columns},
-        block.row_labels,
+        block.container,
     )
     return source if block.names is None else in_order(source, name, block.names)
 

@@ -15,7 +15,7 @@ from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise, is_real
 from pyro_lfm.errors import DataScaleWarning, PrecisionWarning
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.model import AnyModel, Model
+from pyro_lfm.model import AnyModel
 from pyro_lfm.programs import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
@@ -89,8 +89,6 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     r = (x − E[x | z]) / σ of likelihoods over the reals, at a draw of z from the guide, which knows the rows where model and
     guide were trained before, or from the prior, whichever is nearer.
     """
-    if not isinstance(model, Model):
-        return
     index = torch.linspace(0, len(table) - 1, min(_ROWS, len(table))).long()
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     for name in model.observed:
@@ -120,7 +118,7 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
             )
 
 
-def _residual(model: Model, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
+def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
     """The root mean square of r, and of σ; None where the programs do not say."""
     x, nearest = batch.with_gaps(name), None
     try:
