@@ -102,10 +102,8 @@ class AnyModel(Program):
                     raise DataError(
                         f"given= sets {name}, which cannot have missing entries (NaN): leave {name} out"
                     )
-            known = {name: self.sites.all[name] for name in values}
-            validate(
-                table, {name: (v.shape, v.support) for name, v in known.items()}, self.dtype, self.device
-            )
+            expected = {name: (self.sites.all[name].shape, self.sites.all[name].support) for name in values}
+            validate(table, expected, self.dtype, self.device)
         batch.index = batch.index.to(self.device)
         with isolated(Stream(seed, self.device), self.device), torch.no_grad():
             program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})

@@ -241,7 +241,7 @@ def from_numpy(rows: np.ndarray) -> Tensor:
     """A tensor of the rows; of whole numbers as int64, where those hold them, else as float64 or as they are."""
     if isinstance(rows, np.ma.MaskedArray):
         rows = np.ma.filled(rows.astype(np.float64), np.nan)
-    dtype = np.dtype(np.float64)
+    dtype: np.dtype[Any] = np.dtype(np.float64)
     if rows.dtype in (np.float32, np.uint8):
         dtype = rows.dtype.newbyteorder("=")
     elif rows.dtype.kind in "iu" and not (

@@ -69,7 +69,9 @@ def _remedies(model: Program, factor: str | None) -> list[str]:
     """What may help: a floor only where a factor has a scale, scaling only where data are no counts or labels."""
     if not isinstance(model, Model):
         return ["a lower learning_rate", "scaled data"]
-    asked = [model.factors[factor]] if factor in model.factors else list(model.factors.values())
+    asked: list[Any] = (
+        [model.factors[factor]] if factor and factor in model.factors else [*model.factors.values()]
+    )
     floors = any(
         isinstance(each, Gaussian) or isinstance(each.constraints.get("scale"), Above) for each in asked
     )
