@@ -199,6 +199,17 @@ def test_a_spread_that_single_precision_does_not_hold_is_said_with_the_figure(wa
     assert not said(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)[1]
 
 
+def test_columns_that_are_constant_lose_nothing():
+    """Their rounded moments are no spread."""
+    generator = np.random.default_rng(0)
+    constant = generator.normal(size=6)
+    for model in (gaussian(12), gaussian(12).double()):
+        rows = np.concatenate([np.tile(constant, (5000, 1)), generator.normal(size=(5000, 6))], 1)
+        rows[:, 2][generator.random(5000) < 0.5] = NAN
+        rows[0] = NAN
+        assert not said(lambda model=model, rows=rows: fitted(model, rows), lfm.PrecisionWarning)[1]
+
+
 def test_in_double_precision_data_far_from_zero_are_served_right():
     rng = np.random.default_rng(0)
     rows = 1e8 + rng.normal(size=(200, 1)) @ rng.normal(size=(1, 4)) + 0.3 * rng.normal(size=(200, 4))
