@@ -11,7 +11,7 @@ from pyro_lfm.data.schema import Scale
 class Moments:
     """Mean, spread and largest absolute value of D columns, of what was observed.
 
-    Numbers are taken as differences from the first of their column, so that a column that is constant has no spread, and whole
+    Numbers are taken as differences from the first of their column, so that a constant column has no spread, and whole
     numbers that a float does not hold keep theirs.
 
     >>> moments = Moments()
