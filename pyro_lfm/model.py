@@ -79,8 +79,7 @@ class AnyModel(Program):
             {name: (n, *event)} for every latent and observed variable.
 
         Raises:
-            DeclarationError, ShapeError, DataError: given= names another variable, has another shape, missing entries, or
-                values outside the support.
+            DeclarationError, ShapeError, DataError: what given= sets is no such variable, or cannot have such values.
         """
         latents = [name for name, latent in self.latents.items() if latent.per_row]
         for name in given or ():
@@ -94,16 +93,11 @@ class AnyModel(Program):
         if len(batch) != n:
             raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
         if values:
-            # By the same boundary as rows to fit: of what is set nothing may be missing or outside its support.
-            table = read(values, list(values))
-            for name, value in values.items():
-                check_rows(name, value, self.sites.all[name].shape)
-                if bool(value.isnan().any()):
-                    raise DataError(
-                        f"given= sets {name}, which cannot have missing entries (NaN): leave {name} out"
-                    )
+            # By the same boundary as rows to fit, and complete.
             expected = {name: (self.sites.all[name].shape, self.sites.all[name].support) for name in values}
-            validate(table, expected, self.dtype, self.device)
+            for name, (shape, _) in expected.items():
+                check_rows(name, values[name], shape)
+            validate(read(values, list(values)), expected, self.dtype, self.device, complete=True)
         batch.index = batch.index.to(self.device)
         with isolated(Stream(seed, self.device), self.device), torch.no_grad():
             program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})
@@ -158,8 +152,7 @@ class Model(AnyModel):
     the rows and shared by them.
 
     Args:
-        factors: name=factor, any name that is a Python identifier but for ``rows`` and ``particles``, which are plates. Each
-            is copied: the model's own are in ``model.factors``.
+        factors: name=factor, but for the names rows and particles. Each is copied: the model's own are in ``model.factors``.
 
     Raises:
         DeclarationError: an unknown name in ``given``, a cycle, a reserved name, no latent or no observed factor,
