@@ -1,7 +1,11 @@
 """The exceptions of the library. Each message names the argument, what was expected, what came, the remedy."""
 
+import re
+import sys
+import warnings
+
 # What Pyro puts behind the words of every error that passes through a trace.
-_DUMP = "\nTrace Shapes:"
+_DUMP = re.compile(r"\n\s*Trace Shapes:")
 
 
 def first_line(error: BaseException) -> str:
@@ -18,7 +22,7 @@ class _Plain(Exception):
     """An error that says its own words alone, whatever handlers it passes through."""
 
     def __init__(self, message: str = ""):
-        super().__init__(message.partition(_DUMP)[0])
+        super().__init__(_DUMP.split(message, maxsplit=1)[0])
 
 
 class DeclarationError(_Plain, ValueError):
@@ -88,3 +92,11 @@ class PrecisionWarning(UserWarning):
 
 class DataScaleWarning(UserWarning):
     """Data lie far from where the model, or the rows that it was fitted to, lie."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """A warning that names the line of the user that led to it, however deep in the library it arises."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "pyro_lfm":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

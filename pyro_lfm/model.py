@@ -27,7 +27,124 @@ from pyro_lfm.sites import Sites, discover, law_on_zeros
 from pyro_lfm.variables import Variable
 from pyro_lfm.wiring import law_of, reads_of, wire
 
+<<<<<<< HEAD
 __all__ = ["AnyModel", "Model", "PyroModel", "as_model"]
+=======
+
+class AnyModel(Program):
+    """What declared and hand-written models have in common: they can be looked into and sampled from."""
+
+    @property
+    def sites(self) -> Sites:
+        raise NotImplementedError
+
+    @property
+    def latents(self) -> dict[str, Variable]:
+        """The latent variables by name, in the order in which the model draws them."""
+        return self.sites.latents
+
+    @property
+    def observed(self) -> dict[str, Variable]:
+        """The observed variables by name."""
+        return self.sites.observed
+
+    def latent_parents(self, name: str) -> set[str] | None:
+        """The latents that the prior of a latent reads; None where that is not declared."""
+        return None
+
+    def point(self, name: str) -> torch.Tensor | None:
+        """The value of a parameter with a prior, where guides start; None for all other latents."""
+        return None
+
+    @property
+    def covariates(self) -> list[str]:
+        """The observed variables that are not modelled."""
+        return []
+
+    @property
+    def may_be_known(self) -> list[str]:
+        """The latents whose values data may hold, in some rows or all."""
+        return []
+
+    def sample(
+        self, n: int, seed: int | None = None, given: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Rows drawn from the model.
+
+        Args:
+            n: how many rows.
+            seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
+                from torch.
+            given: {name: (n, *event)}, values to be set: of covariates (one left out has the value that its declaration
+                says) and of a row's latents, such as attributes. What a latent depends on is drawn as ever.
+
+        Returns:
+            {name: (n, *event)} for every latent and observed variable.
+
+        Raises:
+            DeclarationError, ShapeError, DataError: what given= sets is no such variable, or cannot have such values.
+        """
+        latents = [name for name, latent in self.latents.items() if latent.per_row]
+        for name in given or ():
+            if name not in (*self.covariates, *latents):
+                known = ", ".join([*self.covariates, *latents])
+                raise DeclarationError(f"given= names covariates and latents of a row: {known}; got {name!r}")
+        values = {
+            name: torch.as_tensor(v, dtype=self.dtype).to(self.device) for name, v in (given or {}).items()
+        }
+        batch = Batch(values, size=n)
+        if len(batch) != n:
+            raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
+        if values:
+            # By the same boundary as rows to fit, and complete.
+            expected = {name: (self.sites.all[name].shape, self.sites.all[name].support) for name in values}
+            for name, (shape, _) in expected.items():
+                check_rows(name, values[name], shape)
+            validate(read(values, list(values)), expected, self.dtype, self.device, complete=True)
+        batch.index = batch.index.to(self.device)
+        with isolated(Stream(seed, self.device), self.device), torch.no_grad():
+            program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})
+            trace: Any = poutine.trace(program).get_trace(batch)
+        return {name: trace.nodes[name]["value"] for name in self.sites.all}
+
+
+class PyroModel(HandWritten, AnyModel):
+    """A Pyro program over one batch of rows: subclass it and write ``forward(self, batch)``, or wrap one.
+
+    Sample statements of row variables stand inside ``with batch.plate():``. ``batch["x"]`` is None when the
+    model generates; the names that the program asks its batch for are its observed ones.
+
+    Args:
+        program: an ``nn.Module``, a ``PyroModule`` or a function of a batch to be wrapped; none when subclassed.
+
+    >>> import pyro, pyro.distributions as dist
+    >>> class Scale(PyroModel):
+    ...     def forward(self, batch):
+    ...         with batch.plate():
+    ...             r = pyro.sample("r", dist.Gamma(2.0, 1.0))
+    ...             pyro.sample("x", dist.Normal(torch.zeros(3), r.unsqueeze(-1)).to_event(1), obs=batch["x"])
+    >>> list(Scale().latents), Scale().sample(4, seed=0)["x"].shape
+    (['r'], torch.Size([4, 3]))
+    """
+
+    @property
+    def sites(self) -> Sites:
+        if self.__dict__.get("_sites") is None:
+            try:
+                self.__dict__["_sites"] = discover(self)
+            except AttributeError as error:  # nn.Module would take it for a missing property
+                raise DeclarationError(f"{type(self).__name__} cannot generate two rows: {error}") from error
+        return self.__dict__["_sites"]
+
+
+def as_model(model: Any) -> AnyModel:
+    """A model as it is; any other module, wrapped."""
+    if isinstance(model, AnyModel):
+        return model
+    if isinstance(model, Program):
+        raise DeclarationError(f"expected a model; got the guide {type(model).__name__}")
+    return PyroModel(model)
+>>>>>>> w-data
 
 
 class Model(AnyModel):
@@ -39,8 +156,7 @@ class Model(AnyModel):
     the rows and shared by them.
 
     Args:
-        factors: name=factor, any name that is a Python identifier but for ``rows`` and ``particles``, which are plates. Each
-            is copied: the model's own are in ``model.factors``.
+        factors: name=factor, but for the names rows and particles. Each is copied: the model's own are in ``model.factors``.
 
     Raises:
         DeclarationError: an unknown name in ``given``, a cycle, a reserved name, no latent or no observed factor,

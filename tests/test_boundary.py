@@ -1,4 +1,4 @@
-"""What a fit refuses, everything after it refuses in the same words; a row without an entry has the prior as its posterior."""
+"""What a fit refuses everything refuses after it, in the same words; a row without an entry has the prior as posterior."""
 
 import warnings
 

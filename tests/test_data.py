@@ -94,7 +94,7 @@ def test_a_series_is_a_column():
         (np.zeros((2, 2), complex), "x must hold real numbers; got dtype complex128"),
         (torch.zeros(2, 2, dtype=torch.complex64), "x must hold real numbers"),
         (torch.zeros(2, 2).to_sparse(), "dense tensor"),
-        (pd.DataFrame({"a": ["u", "v"]}), "column 'a'.*get_dummies"),
+        (pd.DataFrame({"a": ["u", "v"]}), r"column 'a'.*lfm\.Categorical\(C\)"),
         (Items(lambda row: {"y": row}), "without x"),
         (Items(lambda row: "row"), "x in row 0 must hold real numbers"),
         (torch.utils.data.ChainDataset([]), "map-style Dataset"),

@@ -199,6 +199,17 @@ def test_a_spread_that_single_precision_does_not_hold_is_said_with_the_figure(wa
     assert not said(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)[1]
 
 
+def test_columns_that_are_constant_lose_nothing():
+    """Their rounded moments are no spread."""
+    generator = np.random.default_rng(0)
+    constant = generator.normal(size=6)
+    for model in (gaussian(12), gaussian(12).double()):
+        rows = np.concatenate([np.tile(constant, (5000, 1)), generator.normal(size=(5000, 6))], 1)
+        rows[:, 2][generator.random(5000) < 0.5] = NAN
+        rows[0] = NAN
+        assert not said(lambda model=model, rows=rows: fitted(model, rows), lfm.PrecisionWarning)[1]
+
+
 def test_in_double_precision_data_far_from_zero_are_served_right():
     rng = np.random.default_rng(0)
     rows = 1e8 + rng.normal(size=(200, 1)) @ rng.normal(size=(1, 4)) + 0.3 * rng.normal(size=(200, 4))
@@ -265,3 +276,42 @@ def test_rows_in_other_units_than_those_of_the_fit_get_a_sentence():
             and "in the units of the fit" in messages[0]
         )
         assert not said(lambda ask=ask: ask(pixels / 255 + 1), lfm.DataScaleWarning)[1]
+
+
+def test_a_frame_comes_back_as_a_frame_its_gaps_filled():
+    frame = pd.DataFrame(
+        {
+            "whole": pd.array([2**60 + 1, None, 5, 6], dtype="Int64"),
+            "decimal": [39.1, 0.1, None, 1 / 3],
+            "single": np.array([0.1, 0.2, 0.3, NAN], dtype=np.float32),
+            "all": [1, 2, 3, 4],
+        },
+        index=list("wxyz"),
+    )
+    labels = pd.Series(pd.Categorical(["b", None, "c", "a"]), index=frame.index, name="letter")
+    flags = pd.DataFrame({"one": pd.array([True, None, False, True], dtype="boolean")}, index=frame.index)
+    model = lfm.Model(
+        z=lfm.StandardNormal(1),
+        x=lfm.Gaussian(4, mean=lfm.Linear()),
+        c=lfm.Categorical(3, logits=lfm.Linear()),
+        f=lfm.Bernoulli(1, logits=lfm.Linear()),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = fitted(model, {"x": frame, "c": labels, "f": flags})
+        turned = {"x": frame[frame.columns[::-1]], "c": labels, "f": flags}
+        for given, found in [
+            ({"x": frame, "c": labels, "f": flags}, fit.impute(draws=3)),
+            (turned, fit.impute(turned, draws=3)),
+        ]:
+            for name, before in given.items():
+                after = found.frames[name]
+                assert type(after) is type(before) and after.index.equals(before.index)
+                pd.testing.assert_frame_equal(
+                    pd.DataFrame(after).where(pd.DataFrame(before).notna()),
+                    pd.DataFrame(before),
+                    check_exact=True,
+                )
+                assert pd.DataFrame(after).notna().all(axis=None)
+                assert pd.DataFrame(after).dtypes.equals(pd.DataFrame(before).dtypes)
+    assert "x" not in fit.impute({"x": frame.to_numpy(dtype=float), "c": labels, "f": flags}, draws=2).frames

@@ -111,8 +111,8 @@ def test_overrides_by_kind_and_by_factor():
 
 def test_names_that_python_or_the_library_cannot_take_are_changed_and_shown():
     frame = pd.DataFrame({"z": list("abc") * 4, "class": list("abd") * 4, "2 b": list("xyz") * 4})
-    table = lfm.heterogeneous(frame.assign(size=list("uvw") * 4, **{"2_b": list("uvw") * 4}))
-    assert list(table.factors) == ["z_", "class", "column_2_b", "size_", "column_2_b_"]
+    table = lfm.heterogeneous(frame.assign(rows=list("uvw") * 4, **{"2_b": list("uvw") * 4}))
+    assert list(table.factors) == ["z_", "class", "column_2_b", "rows_", "column_2_b_"]
     assert "in z_:" in str(table)
     lfm.Model(z=lfm.StandardNormal(1), **table.factors)
 
@@ -123,8 +123,8 @@ def test_names_that_python_or_the_library_cannot_take_are_changed_and_shown():
         ([1.0, 1.0, np.nan], "constant"),
         ([np.nan] * 3, "no value at all"),
         ([1.0, np.inf, 2.0], "infinite"),
-        (pd.date_range("2020-01-01", periods=3), "days since"),
-        (pd.to_timedelta([1, 2, 3]), "days since"),
+        (pd.date_range("2020-01-01", periods=3), "days since the first"),
+        (pd.to_timedelta([1, 2, 3]), "numbers of days"),
         ([1 + 2j, 2j, 3j], "complex"),
         ([[1], [2], [3]], "such as"),
         ([f"id {k}" for k in range(40)], "leave it out if it names rows"),

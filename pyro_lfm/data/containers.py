@@ -31,7 +31,7 @@ class Block:
         names: of the columns, where the container has such.
         labels: of a column that holds no numbers.
         whole: the rows as a tensor of the same memory, where they are such already.
-        row_labels: pandas' index.
+        container: the pandas object that holds them.
     """
 
     shape: torch.Size
@@ -39,7 +39,7 @@ class Block:
     names: tuple[Any, ...] | None = None
     labels: Labels | None = None
     whole: Tensor | None = None
-    row_labels: Any = None
+    container: Any = None
 
 
 def open_block(data: Any, name: str, labelled: bool = False) -> Block:
@@ -184,10 +184,10 @@ def _pandas(frame: Any, name: str, labelled: bool) -> Block:
             labels = Labels(
                 column.cat.codes.to_numpy(np.int64), tuple(column.cat.categories), bool(column.cat.ordered)
             )
-            return Block(torch.Size(frame.shape), None, names, labels, row_labels=frame.index)
+            return Block(torch.Size(frame.shape), None, names, labels, container=frame)
         if types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype):
             labels = labels_of(column.tolist())
-            return Block(torch.Size(frame.shape), None, names, labels, row_labels=frame.index)
+            return Block(torch.Size(frame.shape), None, names, labels, container=frame)
     for column in series:
         if not types.is_numeric_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
             raise DataError(
@@ -198,7 +198,7 @@ def _pandas(frame: Any, name: str, labelled: bool) -> Block:
     whole = whole and not any(str(c.dtype).lower() == "uint64" and c.max() >= 2**63 for c in series)
     single_precision = all(c.dtype == np.float32 for c in series)
     dtype: Any = np.int64 if whole else np.float32 if single_precision else np.float64
-    return Block(torch.Size(frame.shape), _FrameRows(frame, dtype), names, row_labels=frame.index)
+    return Block(torch.Size(frame.shape), _FrameRows(frame, dtype), names, container=frame)
 
 
 def _sparse(matrix: Any, name: str) -> Block:
@@ -241,7 +241,7 @@ def from_numpy(rows: np.ndarray) -> Tensor:
     """A tensor of the rows; of whole numbers as int64, where those hold them, else as float64 or as they are."""
     if isinstance(rows, np.ma.MaskedArray):
         rows = np.ma.filled(rows.astype(np.float64), np.nan)
-    dtype = np.dtype(np.float64)
+    dtype: np.dtype[Any] = np.dtype(np.float64)
     if rows.dtype in (np.float32, np.uint8):
         dtype = rows.dtype.newbyteorder("=")
     elif rows.dtype.kind in "iu" and not (

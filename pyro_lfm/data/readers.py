@@ -40,6 +40,8 @@ class Table:
         self.schema: dict[str, Columns] = {name: columns[name] for name in names}
         self.scales: dict[str, Scale] = {}
         self.frame: Any = None
+        # The pandas objects that hold the rows, of those that came so.
+        self.containers = {n: s.container for s in sources if s.container is not None for n in s.shapes}
 
     def __len__(self) -> int:
         return self._sources[0].length
@@ -180,7 +182,11 @@ def read(data: Any, names: Sequence[str], schema: Schema | None = None) -> Table
 
 def _check_row_labels(names: Sequence[str], sources: Sequence[Source]) -> None:
     """Refuses rows of pandas that have the same labels in another order: what stands side by side is not one row."""
-    labelled = [(n, s.row_labels) for n, s in zip(names, sources, strict=True) if s.row_labels is not None]
+    labelled = [
+        (name, source.container.index)
+        for name, source in zip(names, sources, strict=True)
+        if source.container is not None
+    ]
     for name, labels in labelled[1:]:
         first, index = labelled[0]
         if not labels.equals(index) and labels.is_unique and index.is_unique and index.isin(labels).all():

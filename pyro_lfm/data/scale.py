@@ -11,7 +11,8 @@ from pyro_lfm.data.schema import Scale
 class Moments:
     """Mean, spread and largest absolute value of D columns, of what was observed.
 
-    Whole numbers are taken as differences from the first row, so that those that a float does not hold keep their spread.
+    Numbers are taken as differences from the first of their column, so that a constant column has no spread, and whole
+    numbers that a float does not hold keep theirs.
 
     >>> moments = Moments()
     >>> moments.add(torch.tensor([[1.0, float("nan")], [3.0, 5.0]]))
@@ -25,14 +26,17 @@ class Moments:
     def add(self, rows: Tensor) -> None:
         """More rows (B, ...), NaN where missing, in the type in which they came."""
         rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
+        whole = not rows.is_floating_point()
+        rows = rows.to(torch.int64 if whole else torch.float64)
         if self.count is None:
-            whole = not rows.is_floating_point() and rows.dtype != torch.bool
-            self.first = rows[:1].to(torch.int64) if whole else rows.new_zeros(1, rows.shape[1]).double()
             self.count = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
             self.mean, self.squares = torch.zeros_like(self.count), torch.zeros_like(self.count)
             self.largest = torch.zeros_like(self.count)
-        values = ((rows - self.first) if not self.first.is_floating_point() else rows).double()
-        seen = values.isfinite()
+            self.first = rows.new_zeros(1, rows.shape[1])
+        seen = rows.isfinite()
+        place = seen.int().argmax(0, keepdim=True)
+        self.first = torch.where((self.count == 0) & seen.any(0), rows.gather(0, place), self.first)
+        values = (rows - self.first).double()
         fresh = seen.sum(0).double()
         mean = torch.where(seen, values, 0.0).sum(0) / fresh.clamp_min(1)
         inner = torch.where(seen, values - mean, 0.0).square().sum(0)
@@ -42,7 +46,7 @@ class Moments:
         self.squares = self.squares + inner + shift.square() * self.count * fresh / total
         self.mean = self.mean + shift * fresh / total
         self.count = self.count + fresh
-        top = torch.where(rows.isnan(), rows.new_zeros(()), rows).double().abs().amax(0)
+        top = torch.where(rows == rows, rows, rows.new_zeros(())).double().abs().amax(0)
         self.largest = torch.maximum(self.largest, top)
 
     @property

@@ -31,7 +31,7 @@ class Source:
 
     Where the rows lie in memory that torch can read as it is (a file mapped into it too), `whole` is that tensor.
     `by_item` says that they are items of a torch Dataset. A source can be pickled wherever what it reads can.
-    `columns` says what their columns and labels are called, `row_labels` is the index of a pandas container.
+    `columns` says what their columns and labels are called; `container` is the pandas object that holds them, if one does.
     """
 
     length: int
@@ -39,7 +39,7 @@ class Source:
     rows: Callable[[Tensor], dict[str, Tensor]]
     whole: Tensor | None = None
     columns: Schema = field(default_factory=dict)
-    row_labels: Any = None
+    container: Any = None
     by_item: bool = False
 
     def absent(self) -> Source:
@@ -111,7 +111,7 @@ def open_source(data: Any, names: Sequence[str], schema: Schema | None = None) -
         _Named(name, fetch),
         block.whole,
         {name: columns},
-        block.row_labels,
+        block.container,
     )
     return source if block.names is None else in_order(source, name, block.names)
 

@@ -47,6 +47,7 @@ def validate(
     device: torch.device | str = "cpu",
     *,
     may_be_empty: bool = False,
+    complete: bool = False,
 ) -> None:
     """Check every row against the event shape and the support of its name, and note what is missing.
 
@@ -56,7 +57,8 @@ def validate(
     `device` the one where the supports' bounds live.
 
     Raises `ShapeError` for rows of another shape; `DataError` for infinite values (or beyond the range of
-    `dtype`), values outside the support, and, unless they `may_be_empty`, data without a single observed entry.
+    `dtype`), values outside the support, unless they `may_be_empty`, data without a single observed entry, and where rows
+    must be `complete`, missing ones.
 
     >>> from pyro_lfm.data.readers import read
     >>> table = read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
@@ -84,6 +86,10 @@ def validate(
             scan.add(rows[name], int(index[0]))
     for scan in scans.values():
         scan.raise_faults(dtype)
+    if complete and (gappy := [name for name, scan in scans.items() if scan.missing]):
+        raise DataError(
+            f"{gappy[0]} cannot have missing entries here; got NaN: fill them in, or leave {gappy[0]} out"
+        )
     table.scales.update({name: scan.moments.scale for name, scan in scans.items()})
     if not may_be_empty and not any(scan.observed for scan in scans.values()):
         raise DataError(f"{', '.join(scans)} must have an observed entry; every value is missing (NaN)")

@@ -159,9 +159,7 @@ class Factor(Declaration, Measured):
         self._parents = {parent.name: parent for parent in parents}
         apart = set(self.named.values()) - set(self.given or ())
         self._read = {name: parent for name, parent in self._parents.items() if name not in apart}
-        self.codes.update(
-            {name: parent.code for name, parent in self._read.items() if parent.code is not None}
-        )
+        self.codes.update({n: parent.code for n, parent in self._read.items() if parent.code is not None})
         sources, trunk = self._declared
         self.lay_floors(sources)
         heads = {p: self.raw_shape(p) for p, source in sources.items() if source is None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -13,9 +12,9 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise, is_real
-from pyro_lfm.errors import DataScaleWarning, PrecisionWarning
+from pyro_lfm.errors import DataScaleWarning, PrecisionWarning, warn
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.model import AnyModel, Model
+from pyro_lfm.model import AnyModel
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
@@ -34,23 +33,21 @@ def warn_of_rounding(name: str, table: Table, support: Any, dtype: torch.dtype) 
     if entrywise(support).is_discrete:
         most, entry = (float(value) for value in scale.largest.max(0))
         if most > 2 / info.eps:
-            warnings.warn(
+            warn(
                 f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {words}, which holds "
                 f"them up to {2 / info.eps:.0f}{_remedy(dtype)}",
                 PrecisionWarning,
-                stacklevel=2,
             )
         return
     step = info.eps * scale.largest
     coarse = torch.where(scale.spread > 0, step / scale.spread, 0.0)
     entry = int(coarse.argmax())
     if float(coarse[entry]) > _COARSE:
-        warnings.warn(
+        warn(
             f"{name}: numbers spread by {float(scale.spread[entry]):.3g} about {float(scale.mean[entry]):.6g}"
             f"{_column(columns, entry)}, where {words} tells only steps of {float(step[entry]):.2g} apart, so that what is "
             f"fitted and said of them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
             PrecisionWarning,
-            stacklevel=2,
         )
 
 
@@ -74,12 +71,11 @@ def warn_of_distance(name: str, table: Table, support: Any, fitted: Columns | No
     spread = _rms(then.spread)
     far = _rms(torch.hypot(now.mean - then.mean, now.spread))
     if spread > 0 and far > _FAR * spread:
-        warnings.warn(
+        warn(
             f"{name}: these rows lie {far / spread:.3g} standard deviations from the fitted ones, about "
             f"{_middle(now.mean):.4g} where those lay about {_middle(then.mean):.4g}: give them in the units of the fit, "
             "scaled as its rows were",
             DataScaleWarning,
-            stacklevel=2,
         )
 
 
@@ -89,8 +85,6 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     r = (x − E[x | z]) / σ of likelihoods over the reals, at a draw of z from the guide, which knows the rows where model and
     guide were trained before, or from the prior, whichever is nearer.
     """
-    if not isinstance(model, Model):
-        return
     index = torch.linspace(0, len(table) - 1, min(_ROWS, len(table))).long()
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     for name in model.observed:
@@ -105,22 +99,20 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
         said = f"{name}: its numbers lie about {_middle(scale.mean):.4g} and spread by {spread:.3g}"
         remedy = "scale the data, as (x - x.mean(0)) / x.std(0) does, or start the likelihood where they are"
         if residual > _FAR:
-            warnings.warn(
+            warn(
                 f"{said}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is {deviation:.3g}: "
                 f"{remedy}",
                 DataScaleWarning,
-                stacklevel=3,
             )
         elif 0 < spread < _NEAR * deviation:
-            warnings.warn(
+            warn(
                 f"{said}, {spread / deviation:.2g} of the likelihood's σ at the start, {deviation:.3g}, beside which they "
                 f"are all alike: {remedy}",
                 DataScaleWarning,
-                stacklevel=3,
             )
 
 
-def _residual(model: Model, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
+def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
     """The root mean square of r, and of σ; None where the programs do not say."""
     x, nearest = batch.with_gaps(name), None
     try:

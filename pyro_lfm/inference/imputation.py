@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from pyro import poutine
 from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.frames import refilled
 from pyro_lfm.data.readers import NamedRows, Table
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError
@@ -35,12 +36,15 @@ class Imputation:
         drawn: {observed: (S, M)}: draws of its M missing entries from the posterior predictive law, observation noise
             included, in the order of ``values[name][missing[name]]``.
         probabilities: {observed: (M, levels)} of each label or level of the missing entries, for those that have such.
+        frames: {observed: DataFrame or Series}, of those that came so: dtypes and labels kept, missing cells filled in, all
+            others as they were.
     """
 
     values: dict[str, torch.Tensor]
     missing: dict[str, torch.Tensor]
     drawn: dict[str, torch.Tensor]
     probabilities: dict[str, torch.Tensor]
+    frames: dict[str, Any] = field(default_factory=dict)
 
     @property
     def draws(self) -> dict[str, torch.Tensor]:
@@ -142,4 +146,9 @@ def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
         values[name] = values[name].to(torch.promote_types(values[name].dtype, batch[name].dtype))
         values[name][missing[name]] = mean.to(values[name].dtype)
     whole: dict[str, torch.Tensor] = values if table.frame is None else NamedRows(values, table.frame)
-    return Imputation(whole, missing, {**none, **every}, probabilities)
+    frames = {
+        name: refilled(table.containers[name], table.schema[name], values[name], missing[name])
+        for name in names
+        if name in table.containers
+    }
+    return Imputation(whole, missing, {**none, **every}, probabilities, frames)

@@ -38,7 +38,7 @@ class Heterogeneous(Mapping[str, Factor]):
     """
 
     factors: Mapping[str, Factor]
-    data: Mapping[str, torch.Tensor]
+    data: NamedRows
     columns: tuple[Column, ...]
     groups: Mapping[str, tuple[Any, ...]]
     example: Mapping[Any, str]
@@ -77,11 +77,11 @@ class Heterogeneous(Mapping[str, Factor]):
         Args:
             index: of the frame, as in ``frame.index``; by default 0 to N − 1.
             like: the frame that the rows are of, whose observed cells come back as they are; by default the one that
-                ``data``, what ``encode`` gave, or what ``fit.impute`` made of them, was read from.
+                ``encode`` was given, where the rows are what it gave or what ``fit.impute`` made of them, else the table's.
         """
         import pandas as pd
 
-        frame = getattr(values, "frame", None) if like is None else like
+        frame = getattr(values, "frame", self.data.frame) if like is None else like
         found = {}
         for name, of in self.groups.items():
             if name in values:
