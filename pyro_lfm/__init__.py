@@ -56,11 +56,12 @@ from pyro_lfm.families import (
     Zuko,
 )
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide, Refined
-from pyro_lfm.inference import EM, SVI, Fit, Imputation, VariationalBayes, VariationalEM, fit
+from pyro_lfm.inference import EM, SVI, Fit, Imputation, Inference, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import (
     ELBO,
+    Bound,
     ImportanceWeightedELBO,
     MaximumMeanDiscrepancy,
     Objective,
@@ -68,6 +69,7 @@ from pyro_lfm.objectives import (
     Penalty,
     RenyiELBO,
     ReweightedWakeSleep,
+    Run,
     Supervised,
     TotalCorrelation,
 )
@@ -87,6 +89,7 @@ __all__ = [
     "Beta",
     "BetaFactor",
     "Binomial",
+    "Bound",
     "Categorical",
     "Code",
     "Comparison",
@@ -121,6 +124,7 @@ __all__ = [
     "ImportanceWeightedELBO",
     "InverseAutoregressive",
     "Imputation",
+    "Inference",
     "Isotropic",
     "Laplace",
     "Learned",
@@ -153,6 +157,7 @@ __all__ = [
     "Refined",
     "RenyiELBO",
     "ReweightedWakeSleep",
+    "Run",
     "ScaleFloorWarning",
     "ShapeError",
     "SquaredExponential",

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
@@ -261,6 +261,19 @@ class Penalised(Objective):
         now._weights = {name: weights.get(name, value) for name, value in self._weights.items()}
         now.objective = self.objective.weighted({n: w for n, w in weights.items() if n not in self._weights})
         return now
+
+    def enumerating(self, how: Literal["auto", "never"]) -> Penalised:
+        now: Any = super().enumerating(how)
+        now.objective = self.objective.enumerating(how)
+        return now
+
+    @property
+    def weighs_draws(self) -> bool:  # type: ignore[override]
+        return self.objective.weighs_draws
+
+    @property
+    def leads_guide(self) -> bool:
+        return self.objective.leads_guide
 
     def plan(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Plan:
         return self.objective.plan(model, guide, args, kwargs)
