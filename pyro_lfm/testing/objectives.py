@@ -66,6 +66,8 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
             refusals.append(str(error))
         except Exception as error:  # whatever a part of one's own may raise
             faults.append(f"running it failed: {type(error).__name__}: {str(error).splitlines()[0]}")
+        if faults:
+            break
     if not served and not faults:
         faults = [f"it refuses every model: {refusals[0]}"]
     if faults:
@@ -186,11 +188,9 @@ def _slope_faults(setting: Setting, objective: Objective, where: str) -> list[st
             apart[k].append(along[k] - slopes[k][-1])
         # Where the noise is the same on both sides, two repeats tell as much as many.
         if repeat == 1 and all(
-            abs(a) < _SAME * (1 + abs(s))
-            for k in range(len(ways))
-            for a, s in zip(apart[k], slopes[k], strict=True)
+            abs(a[0] - a[1]) < _SAME * (1 + abs(s[0])) for a, s in zip(apart, slopes, strict=True)
         ):
-            return []
+            break
     faults = [_gradient_fault(a, s, part, where) for a, s, (part, _) in zip(apart, slopes, ways, strict=True)]
     return list(itertools.chain(*faults))[:1]
 
