@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -184,7 +185,7 @@ def _slope_faults(setting: Setting, objective: Objective, where: str) -> list[st
     for repeat in range(_REPEATS):
         along = setting.along(setting.bound(objective, repeat).objective)
         for k, (part, way) in enumerate(ways):
-            slopes[k].append(setting.slope(lambda r=repeat: setting.value(objective, r), part, way))
+            slopes[k].append(setting.slope(partial(setting.value, objective, repeat), part, way))
             apart[k].append(along[k] - slopes[k][-1])
         # Where the noise is the same on both sides, two repeats tell as much as many.
         if repeat == 1 and all(

@@ -77,7 +77,7 @@ class Setting:
         self, function: Callable[[], float], part: str, way: list[Tensor], step: float = _STEP
     ) -> float:
         """The derivative of a function of the parameters along a direction, by central differences."""
-        values = []
+        values: list[float] = []
         for moved in (step, -2 * step, step):
             with torch.no_grad():
                 for parameter, w in zip(self.parts[part], way, strict=True):
@@ -120,7 +120,7 @@ def setting_of(
         guide = Guide(model, **q).double()
         with torch.no_grad():
             for parameter in (*model.parameters(), *guide.parameters()):
-                parameter += 0.3 * torch.randn_like(parameter)
+                parameter.add_(0.3 * torch.randn_like(parameter))
     drawn = model.sample(rows, seed=seed)
     data = {"x": drawn["x"]}
     if known:
