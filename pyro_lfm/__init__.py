@@ -57,11 +57,12 @@ from pyro_lfm.families import (
     Zuko,
 )
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior, Guide, PyroGuide, Refined
-from pyro_lfm.inference import EM, SVI, Fit, Imputation, VariationalBayes, VariationalEM, fit
+from pyro_lfm.inference import EM, SVI, Fit, Imputation, Inference, VariationalBayes, VariationalEM, fit
 from pyro_lfm.model import Model, PyroModel
 from pyro_lfm.networks import MLP, Convolutional
 from pyro_lfm.objectives import (
     ELBO,
+    Bound,
     ImportanceWeightedELBO,
     MaximumMeanDiscrepancy,
     Objective,
@@ -69,6 +70,7 @@ from pyro_lfm.objectives import (
     Penalty,
     RenyiELBO,
     ReweightedWakeSleep,
+    Run,
     Supervised,
     TotalCorrelation,
 )
@@ -88,6 +90,7 @@ __all__ = [
     "Beta",
     "BetaFactor",
     "Binomial",
+    "Bound",
     "Categorical",
     "CheckpointError",
     "Code",
@@ -125,6 +128,7 @@ __all__ = [
     "ImportanceWeightedELBO",
     "InverseAutoregressive",
     "Imputation",
+    "Inference",
     "Isotropic",
     "Laplace",
     "Learned",
@@ -160,6 +164,7 @@ __all__ = [
     "RenyiELBO",
     "ReweightedWakeSleep",
     "PriorWarning",
+    "Run",
     "ScaleFloorWarning",
     "ScheduleWarning",
     "SeedWarning",

@@ -11,7 +11,7 @@ from pyro import poutine
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import read
 from pyro_lfm.data.validation import validate
-from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs import HandWritten, Program
 from pyro_lfm.runtime import Stream, isolated
@@ -101,8 +101,7 @@ class AnyModel(Program):
             {name: (n, *event)} for every latent and observed variable.
 
         Raises:
-            DeclarationError, ShapeError, DataError: given= names another variable, has another shape, missing entries, or
-                values outside the support.
+            DeclarationError, ShapeError, DataError: what given= sets is no such variable, or cannot have such values.
         """
         self.check_bound()
         latents = [name for name, latent in self.latents.items() if latent.per_row]
@@ -116,26 +115,17 @@ class AnyModel(Program):
         batch = Batch(values, size=n)
         if len(batch) != n:
             raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
-        self._check_given(values)
+        if values:
+            # By the same boundary as rows to fit, and complete.
+            expected = {name: (self.sites.all[name].shape, self.sites.all[name].support) for name in values}
+            for name, (shape, _) in expected.items():
+                check_rows(name, values[name], shape)
+            validate(read(values, list(values)), expected, self.dtype, self.device, complete=True)
         batch.index = batch.index.to(self.device)
         with evaluating(self), isolated(Stream(seed, self.device), self.device), torch.no_grad():
             program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})
             trace: Any = poutine.trace(program).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in self.sites.all}
-
-    def _check_given(self, values: Mapping[str, torch.Tensor]) -> None:
-        """By the same boundary as rows to fit: of what is set nothing may be missing or outside its support."""
-        if not values:
-            return
-        table = read(values, list(values))
-        for name, value in values.items():
-            check_rows(name, value, self.sites.all[name].shape)
-            if bool(value.isnan().any()):
-                raise DataError(
-                    f"given= sets {name}, which cannot have missing entries (NaN): leave {name} out"
-                )
-        known = {name: self.sites.all[name] for name in values}
-        validate(table, {name: (v.shape, v.support) for name, v in known.items()}, self.dtype, self.device)
 
 
 class PyroModel(HandWritten, AnyModel):

@@ -134,7 +134,7 @@ class AtOrigin(Messenger):
         super().__init__()
         self.dtype, self.device = dtype, device
 
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_sample(self, msg: Any) -> None:
         law: Any = msg["fn"]
         if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
             return

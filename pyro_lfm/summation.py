@@ -103,9 +103,9 @@ def _check_supports(q: dict[str, dict[str, Any]], p: dict[str, dict[str, Any]]) 
             wider, narrower, own, latent = apart(ours, theirs.support, Extent.of_law(theirs))
         if wider:
             raise DeclarationError(
-                f"{name}: the guide draws it from {type(ours).__name__}, which takes {own}, the model's prior takes {latent}: a "
-                "guide must not draw what the prior gives no mass; carry its distribution onto the support by biject_to, or "
-                "declare the guide with lfm.Guide, which does so"
+                f"{name}: the guide draws it from {type(ours).__name__}, which takes {own}, the model's prior takes "
+                f"{latent}: a guide must not draw what the prior gives no mass; carry its distribution onto the support by "
+                "biject_to, or declare the guide with lfm.Guide, which does so"
             )
         fault = None if narrower else beyond_draws(theirs)
         if fault is not None and beyond_draws(ours) is None:

@@ -36,7 +36,7 @@ class Counting:
     def of(cls, site: dict[str, Any]) -> Counting:
         law, within = _unmasked(site["fn"])
         events = len(law.event_shape)
-        rows = [mask[(..., *(0,) * min(events, mask.dim()))] for mask in within if _is_of_rows(mask, events)]
+        rows = [_of_rows(mask, events) for mask in within if _is_of_rows(mask, events)]
         entries = [mask for mask in within if not _is_of_rows(mask, events)]
         if site["mask"] is not None and site["mask"] is not True:
             rows.append(torch.as_tensor(site["mask"]))
@@ -114,6 +114,12 @@ def _is_of_rows(mask: Tensor, events: int) -> bool:
     """Whether a mask over batch and event treats all entries of an event alike: it was expanded along them."""
     inner = range(max(0, mask.dim() - events), mask.dim())
     return all(mask.shape[dim] == 1 or mask.stride(dim) == 0 for dim in inner)
+
+
+def _of_rows(mask: Tensor, events: int) -> Tensor:
+    for _ in range(min(events, mask.dim())):
+        mask = mask[..., 0]
+    return mask
 
 
 def _both(masks: list[Tensor]) -> Tensor | None:

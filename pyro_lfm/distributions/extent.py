@@ -46,7 +46,7 @@ class Extent:
 
     @classmethod
     def of_law(cls, law: Any) -> Extent | None:
-        """Of a distribution: torch takes the codomain of the last transform for the support, of an affine one all the reals."""
+        """Of a distribution: torch takes the codomain of the last transform for the support, of affine ones all reals."""
         while isinstance(law, Independent):
             law = law.base_dist
         if not isinstance(law, TransformedDistribution) or getattr(law, "onto", None) is not None:
@@ -225,6 +225,6 @@ def _mass(points: Tensor, density: Tensor, discrete: bool) -> Tensor:
 
 def _words(extent: Extent, low: Tensor, high: Tensor, why: str) -> str:
     return (
-        f"it declares {extent.words()} for its support, but its draws lie between {float(low):.4g} and {float(high):.4g}, and "
-        f"{why}: declare the support that it has, as in support = constraints.interval(low, high)"
+        f"it declares {extent.words()} for its support, but its draws lie between {float(low):.4g} and {float(high):.4g}, "
+        f"and {why}: declare the support that it has, as in support = constraints.interval(low, high)"
     )

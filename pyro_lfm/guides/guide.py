@@ -337,8 +337,6 @@ class Guide(AnyGuide):
         if counting is None:
             return pyro.sample(name, law, infer=infer)
         law = counting.with_law(law, name).law
-        with (
-            poutine.mask(mask=True if counting.mask is None else counting.mask),
-            poutine.scale(scale=counting.scale),
-        ):
+        mask: Any = True if counting.mask is None else counting.mask
+        with poutine.mask(mask=mask), poutine.scale(scale=counting.scale):
             return pyro.sample(name, law, infer=infer)

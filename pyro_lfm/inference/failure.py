@@ -181,7 +181,9 @@ def _broken(site: Any) -> bool:
 def _numerical(scene: Scene, factor: str | None) -> list[str]:
     """Of numbers that have run away."""
     scale = ["a larger min_scale"] if _has_scale(scene, factor) else []
-    return ["a lower learning_rate", *scale, "scaled data"]
+    observed = getattr(scene.model, "observed", {}).values()
+    real = any(not entrywise(variable.support).is_discrete for variable in observed)
+    return ["a lower learning_rate", *scale, *["scaled data"] * real]
 
 
 def _has_scale(scene: Scene, factor: str | None) -> bool:
@@ -189,7 +191,7 @@ def _has_scale(scene: Scene, factor: str | None) -> bool:
     for program in scene.programs.values():
         for name, part in getattr(program, "factors", {}).items():
             holder = getattr(part, "covariance", part)
-            if factor in (None, name.replace("$", ".")) and hasattr(holder, "min_scale"):
+            if factor in (None, name) and hasattr(holder, "min_scale"):
                 return True
     return False
 

@@ -54,7 +54,9 @@ class Objective(PyroELBO, ABC):
     """What is maximised over θ and φ, per row, in nats: one estimate of it from one run of guide and model.
 
     Serves ``lfm.SVI`` and, being a ``pyro.infer.ELBO``, plain ``pyro.infer.SVI``. A class of its own writes
-    ``estimate(run)`` and ``describe(names, run)``; what changes over the training it names in ``weights``.
+    ``estimate(run)`` and ``describe(names, run)``; what changes over the training it names in ``weights``. The terms of
+    ``run`` are expectations with all of their gradient, whatever the latents (see ``Run``); ``lfm.testing.check_objective``
+    says whether an objective is right.
 
     Args:
         particles: draws of the latents per row, S ≥ 1, taken together in a dimension left of all plates.
@@ -72,6 +74,15 @@ class Objective(PyroELBO, ABC):
         self.particles, self.enumerate = particles, enumerate
         self._plans: WeakKeyDictionary[Any, WeakKeyDictionary[Any, Plan]] = WeakKeyDictionary()
         self.last: Bound | None = None
+
+    # Whether it is another function of a row's draws than their mean, as of importance weights: then summing a latent out
+    # changes its expectation, and not only its noise.
+    weighs_draws = False
+
+    @property
+    def leads_guide(self) -> bool:
+        """Whether the guide's gradient is another than that of the objective's value, by intent."""
+        return False
 
     @abstractmethod
     def estimate(self, run: Run) -> Bound:
@@ -94,6 +105,12 @@ class Objective(PyroELBO, ABC):
         now._plans = self._plans
         for name, value in weights.items():
             setattr(now, name, value)
+        return now
+
+    def enumerating(self, how: Literal["auto", "never"]) -> Objective:
+        """A copy that sums discrete latents out where it can, or draws them."""
+        now = copy.copy(self)
+        now.enumerate, now._plans = how, WeakKeyDictionary()
         return now
 
     def at(self, fraction: float) -> Objective:

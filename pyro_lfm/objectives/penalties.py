@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
@@ -269,6 +269,19 @@ class Penalised(Objective):
         for name, penalty in now.penalties.items():
             penalty.weight = now._weights[f"{name}.weight"]
         return now
+
+    def enumerating(self, how: Literal["auto", "never"]) -> Penalised:
+        now: Any = super().enumerating(how)
+        now.objective = self.objective.enumerating(how)
+        return now
+
+    @property
+    def weighs_draws(self) -> bool:  # type: ignore[override]
+        return self.objective.weighs_draws
+
+    @property
+    def leads_guide(self) -> bool:
+        return self.objective.leads_guide
 
     def plan(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Plan:
         return self.objective.plan(model, guide, args, kwargs)

@@ -43,6 +43,7 @@ class ReweightedWakeSleep(Weighted):
     """
 
     gradient = "wake-phase"
+    leads_guide = True
 
     def __init__(self, particles: int = 5, enumerate: Literal["auto", "never"] = "auto"):
         super().__init__(particles, enumerate)

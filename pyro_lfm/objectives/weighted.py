@@ -115,6 +115,12 @@ class Weighted(Objective):
     _sums_shared = False
     alpha: float = 0.0
     gradient: str = "reparametrized"
+    weighs_draws = True
+
+    @property
+    def leads_guide(self) -> bool:
+        """q(c | ·) of what is summed out follows the posterior; where log q is held for several draws, it is biased."""
+        return (self.alpha == 0 and self.enumerate == "auto") or self.gradient == "sticking-the-landing"
 
     def estimate(self, run: Run) -> Bound:
         self._check(run)

@@ -1,4 +1,4 @@
-"""Contract checks for parts of one's own: each says in words what is wrong, and returns quietly otherwise."""
+"""Contract checks for priors, factors and guides."""
 
 from __future__ import annotations
 
