@@ -48,10 +48,11 @@ class Poisson(dist.Poisson):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        x, _ = _positive(value)
+        x, above = _positive(value)
         count = value.clamp_min(0.0)
-        log_prob = -deviance(count, self.rate - count, self.rate.log() - x.log()) - log_factorial_error(count)
-        return log_prob.masked_fill(value < 0, -torch.inf)
+        log_rate = self.rate.clamp_min(torch.finfo(self.rate.dtype).tiny).log()
+        log_prob = -deviance(count, self.rate - count, log_rate - x.log()) - log_factorial_error(count)
+        return log_prob.masked_fill((value < 0) | ((self.rate == 0) & above), -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         return poisson_draw(self.rate.expand(self._extended_shape(torch.Size(sample_shape))))

@@ -64,10 +64,12 @@ class Interval(Transform):
         return constraints.interval(self.low, self.high)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Interval)
-        return same and all(
-            bool((torch.as_tensor(mine) == torch.as_tensor(its)).all())
-            for mine, its in ((self.low, other.low), (self.high, other.high))  # type: ignore[attr-defined]
+        # Not by the values of tensors, which a compiled step may not look at.
+        if not isinstance(other, Interval):
+            return False
+        ends = (self.low, other.low), (self.high, other.high)
+        return all(
+            a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b) for a, b in ends
         )
 
     __hash__ = Transform.__hash__
