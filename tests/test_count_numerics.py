@@ -1,4 +1,4 @@
-"""Densities against mpmath at every size: within 1e-3 in single precision, 1e-9 in double, and never a probability above one."""
+"""Densities against mpmath at every size: within 2e-5 in single precision, 2e-9 in double, never a probability above one."""
 
 import math
 
@@ -90,7 +90,8 @@ def test_a_negative_binomial_and_its_gradients(kind, r):
             slope = (
                 mpmath.digamma(exact(x) + exact(total)) - mpmath.digamma(exact(total)) + mpmath.log(p)
             ) * exact(total)
-            close(by_r * total, slope, kind, (r, mean, count))
+            # The difference of the logarithms of two numbers next to 1 has its digits where they are not alike.
+            close(by_r * total, slope, kind, (r, mean, count), max(1.0, mean))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,14 +100,16 @@ def test_a_negative_binomial_of_a_given_mean_becomes_a_poisson(kind):
         for count in near(mean, (0, 2)):
             rate, x = tensor(mean, kind, False), tensor(count, kind, False)
             poisson = counts.Poisson(rate).log_prob(x)
-            spread = counts.NegativeBinomial(tensor(1e25, kind, False), log_mean=rate.double().log()).log_prob(
-                x
-            )
+            spread = counts.NegativeBinomial(
+                tensor(1e25, kind, False), log_mean=rate.double().log()
+            ).log_prob(x)
             close(spread, exact(poisson), kind, (mean, count))
 
 
 def test_the_cases_of_the_report():
-    assert float(counts.Poisson(torch.tensor(1e7)).log_prob(torch.tensor(1e7))) == pytest.approx(-8.978, abs=1e-3)
+    assert float(counts.Poisson(torch.tensor(1e7)).log_prob(torch.tensor(1e7))) == pytest.approx(
+        -8.978, abs=1e-3
+    )
     few = counts.NegativeBinomial(torch.tensor(1e7), (torch.tensor(5.0) / 1e7).log())
     assert float(few.log_prob(torch.tensor(5.0))) == pytest.approx(-1.7403, abs=1e-4)
     factor = lfm.NegativeBinomial(1, total_count=lfm.Fixed(1e10), logits=lfm.Fixed(math.log(5e-10)))
@@ -182,7 +185,10 @@ def test_counts_with_more_zeros(kind, gate):
 
 def test_counts_that_cannot_be_have_no_probability():
     assert counts.Poisson(torch.tensor(2.0), validate_args=False).log_prob(torch.tensor(-1.0)) == -torch.inf
-    assert counts.NegativeBinomial(torch.tensor(2.0), torch.tensor(0.0)).log_prob(torch.tensor(-1.0)) == -torch.inf
+    assert (
+        counts.NegativeBinomial(torch.tensor(2.0), torch.tensor(0.0)).log_prob(torch.tensor(-1.0))
+        == -torch.inf
+    )
     binomial = counts.Binomial(torch.tensor(3.0), logits=torch.tensor(0.0), validate_args=False)
     assert (binomial.log_prob(torch.tensor([-1.0, 4.0])) == -torch.inf).all()
     never = counts.Poisson(torch.tensor(0.0))
@@ -292,9 +298,7 @@ def test_divergences_of_sharp_distributions_in_single_precision():
         truth = lgamma(total) - lgamma(p) - lgamma(p + q) + lgamma(q)
         truth += (p - q) * mpmath.digamma(p) + (p + q - total) * mpmath.digamma(total)
         close(kl_closed_form(*pairs), truth, torch.float32, a, 1e-2)
-        normal = Pushforward(
-            torch_distributions.Normal(torch.tensor(0.0), torch.tensor(1e-2)), [Exp()]
-        )
+        normal = Pushforward(torch_distributions.Normal(torch.tensor(0.0), torch.tensor(1e-2)), [Exp()])
         variance = mpmath.mpf(float(torch.tensor(1e-2))) ** 2
         truth = lgamma(p) - p * mpmath.log(p) + p * mpmath.exp(variance / 2)
         truth -= mpmath.log(2 * mpmath.pi * mpmath.e * variance) / 2
@@ -302,7 +306,9 @@ def test_divergences_of_sharp_distributions_in_single_precision():
         close(kl_closed_form(normal, sharp), truth, torch.float32, a, 1e-2)
 
 
-@pytest.mark.parametrize("family", ["Gamma", "Beta", "Dirichlet", "Poisson", "Binomial", "ContinuousBernoulli"])
+@pytest.mark.parametrize(
+    "family", ["Gamma", "Beta", "Dirichlet", "Poisson", "Binomial", "ContinuousBernoulli"]
+)
 def test_divergences_and_entropies_are_torchs_where_those_are_sound(family):
     torch.manual_seed(0)
     a, b, c, d = torch.rand(4, 3, dtype=torch.float64) * 4 + 0.3

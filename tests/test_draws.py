@@ -137,7 +137,9 @@ def test_negative_binomials_of_any_shape(kind, r):
     by_logits = counts.NegativeBinomial(
         torch.tensor(r, dtype=kind), torch.tensor(mean / r, dtype=torch.float64).log().to(kind)
     )
-    by_mean = counts.NegativeBinomial(torch.tensor(r, dtype=kind), log_mean=torch.tensor(mean, dtype=kind).log())
+    by_mean = counts.NegativeBinomial(
+        torch.tensor(r, dtype=kind), log_mean=torch.tensor(mean, dtype=kind).log()
+    )
     for distribution in (by_logits, by_mean):
         draws = distribution.sample((N,)).double()
         for count in (0.0, 1.0, 4.0):

@@ -15,19 +15,26 @@ from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from pyro_lfm.distributions.draws import binomial_draw, log_gamma_draw, poisson_draw
-from pyro_lfm.distributions.stirling import HALF_LOG_2PI, deviance, stirling_error, wide
+from pyro_lfm.distributions.slopes import sloped
+from pyro_lfm.distributions.stirling import HALF_LOG_2PI, deviance, digamma_error, stirling_error, wide
 
 
-def _positive(value: Tensor) -> tuple[Tensor, Tensor]:
-    """A count where it is above 0, 1 where not; and where it is."""
-    above = value > 0
-    return torch.where(above, value, torch.ones_like(value)), above
+def _positive(count: Tensor) -> tuple[Tensor, Tensor]:
+    """A count of at least 0, 1 in the place of 0; and where it is above 0."""
+    above = count > 0
+    return count + ~above, above
 
 
 def log_factorial_error(count: Tensor) -> Tensor:
     """ln x! − (x ln x − x) of counts x; 0 of 0."""
     x, above = _positive(count)
-    return torch.where(above, stirling_error(x) + HALF_LOG_2PI + 0.5 * x.log(), torch.zeros_like(x))
+    return (stirling_error(x) + HALF_LOG_2PI + 0.5 * x.log()) * above
+
+
+def log_poisson(count: Tensor, mean: Tensor, log_mean: Tensor) -> Tensor:
+    """ln(m^x e^(−m) / x!) of counts x of at least 0."""
+    x, _ = _positive(count)
+    return -deviance(count, mean - count, log_mean - x.log()) - log_factorial_error(count)
 
 
 def odds_gap(successes: Tensor, failures: Tensor, logits: Tensor) -> Tensor:
@@ -36,6 +43,72 @@ def odds_gap(successes: Tensor, failures: Tensor, logits: Tensor) -> Tensor:
     smaller = torch.where(up, -wide(logits), wide(logits)).exp()
     s, f = wide(successes), wide(failures)
     return (torch.where(up, smaller * s - f, s - smaller * f) / (1 + smaller)).to(logits.dtype)
+
+
+def _poisson(count: Tensor, rate: Tensor) -> Tensor:
+    log_rate = rate.clamp_min(torch.finfo(rate.dtype).tiny).log()
+    return log_poisson(count, rate, log_rate).masked_fill((rate == 0) & (count > 0), -torch.inf)
+
+
+def _poisson_slopes(count: Tensor, rate: Tensor) -> Any:
+    def by_rate() -> Tensor:
+        return torch.where(count > 0, (count - rate) / rate, -torch.ones_like(rate))
+
+    return (lambda: rate.log() - (count + 1).digamma()), by_rate
+
+
+def _negative_binomial(count: Tensor, r: Tensor, logits: Tensor) -> Tensor:
+    x, above = _positive(count)
+    log_n, log_r = (r + x).log(), r.log()
+    # r and x against their expectations out of r + x; the one falls short by what the other exceeds.
+    gap = odds_gap(count, r, logits)
+    fits = deviance(r, gap, log_n - log_r + logsigmoid(-logits))
+    fits = fits + deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
+    errors = stirling_error(r + x) - stirling_error(r) - stirling_error(x)
+    # ½ ln(r / (r + x)), where one of them may be next to nothing beside the other.
+    share = torch.where(x < r, -torch.log1p(x / torch.maximum(r, x)), log_r - log_n)
+    some = errors - fits + 0.5 * (share - x.log()) - HALF_LOG_2PI
+    return torch.where(above, some, r * logsigmoid(-logits))
+
+
+def _negative_binomial_slopes(count: Tensor, r: Tensor, logits: Tensor) -> Any:
+    gap = odds_gap(count, r, logits)
+
+    def by_r() -> Tensor:
+        # ψ(r + x) − ψ(r) + ln σ(−l), in which the logarithms nearly cancel where r is large.
+        u, far = gap / r, (r + count).log() - r.log() + logsigmoid(-logits)
+        logarithm = torch.where(u.abs() < 0.5, u.clamp(-0.5, 0.5).log1p(), far)
+        return logarithm + digamma_error(r + count) - digamma_error(r)
+
+    def by_count() -> Tensor:
+        return (r + count).digamma() - (count + 1).digamma() + logsigmoid(logits)
+
+    return by_count, by_r, lambda: gap
+
+
+def _binomial(count: Tensor, n: Tensor, logits: Tensor) -> Tensor:
+    rest = n - count
+    (x, some), (y, not_all) = _positive(count), _positive(rest)
+    gap = odds_gap(count, rest, logits)
+    log_n = n.clamp_min(1.0).log()
+    fits = deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
+    fits = fits + deviance(y, gap, log_n - y.log() + logsigmoid(-logits))
+    errors = stirling_error(n.clamp_min(1.0)) - stirling_error(x) - stirling_error(y)
+    between = errors - fits + 0.5 * (log_n - x.log() - y.log()) - HALF_LOG_2PI
+    edge = n * torch.where(some, logsigmoid(logits), logsigmoid(-logits))
+    return torch.where(some & not_all, between, edge)
+
+
+def _binomial_slopes(count: Tensor, n: Tensor, logits: Tensor) -> Any:
+    rest = n - count
+
+    def by_count() -> Tensor:
+        return (rest + 1).digamma() - (count + 1).digamma() + logits
+
+    def by_n() -> Tensor:
+        return (n + 1).digamma() - (rest + 1).digamma() + logsigmoid(-logits)
+
+    return by_count, by_n, lambda: odds_gap(count, rest, logits)
 
 
 class Poisson(dist.Poisson):
@@ -48,11 +121,8 @@ class Poisson(dist.Poisson):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        x, above = _positive(value)
-        count = value.clamp_min(0.0)
-        log_rate = self.rate.clamp_min(torch.finfo(self.rate.dtype).tiny).log()
-        log_prob = -deviance(count, self.rate - count, log_rate - x.log()) - log_factorial_error(count)
-        return log_prob.masked_fill((value < 0) | ((self.rate == 0) & above), -torch.inf)
+        log_prob = sloped(_poisson, _poisson_slopes, value.clamp_min(0.0), self.rate)
+        return log_prob.masked_fill(value < 0, -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         return poisson_draw(self.rate.expand(self._extended_shape(torch.Size(sample_shape))))
@@ -109,17 +179,7 @@ class NegativeBinomial(dist.TorchDistribution):
         if self._by_mean:
             logits = logits - r.log()
         count = wide(value).clamp_min(0.0)
-        x, above = _positive(count)
-        log_n, log_r = (r + x).log(), r.log()
-        # r and x against their expectations out of r + x; the one falls short by what the other exceeds.
-        gap = odds_gap(count, r, logits)
-        fits = deviance(r, gap, log_n - log_r + logsigmoid(-logits))
-        fits = fits + deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
-        errors = stirling_error(r + x) - stirling_error(r) - stirling_error(x)
-        # ½ ln(r / (r + x)), where one of them may be next to nothing beside the other.
-        share = torch.where(x < r, -torch.log1p(x / torch.maximum(r, x)), log_r - log_n)
-        some = errors - fits + 0.5 * (share - x.log()) - HALF_LOG_2PI
-        log_prob = torch.where(above, some, r * logsigmoid(-logits))
+        log_prob = sloped(_negative_binomial, _negative_binomial_slopes, count, r, logits)
         return log_prob.masked_fill(value < 0, -torch.inf).to(kind)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -152,16 +212,7 @@ class Binomial(dist.Binomial):
         n, logits, count = wide(self.total_count), wide(self.logits), wide(value)
         outside = (count < 0) | (count > n)
         count = torch.minimum(count.clamp_min(0.0), n)
-        rest = n - count
-        (x, some), (y, not_all) = _positive(count), _positive(rest)
-        gap = odds_gap(count, rest, logits)
-        log_n = n.clamp_min(1.0).log()
-        fits = deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
-        fits = fits + deviance(y, gap, log_n - y.log() + logsigmoid(-logits))
-        errors = stirling_error(n.clamp_min(1.0)) - stirling_error(x) - stirling_error(y)
-        between = errors - fits + 0.5 * (log_n - x.log() - y.log()) - HALF_LOG_2PI
-        edge = n * torch.where(some, logsigmoid(logits), logsigmoid(-logits))
-        log_prob = torch.where(some & not_all, between, edge)
+        log_prob = sloped(_binomial, _binomial_slopes, count, n, logits)
         return log_prob.masked_fill(outside, -torch.inf).to(kind)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
