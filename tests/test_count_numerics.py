@@ -90,8 +90,8 @@ def test_a_negative_binomial_and_its_gradients(kind, r):
             slope = (
                 mpmath.digamma(exact(x) + exact(total)) - mpmath.digamma(exact(total)) + mpmath.log(p)
             ) * exact(total)
-            # The difference of the logarithms of two numbers next to 1 has its digits where they are not alike.
-            close(by_r * total, slope, kind, (r, mean, count), max(1.0, mean))
+            # exp(logits) is rounded: what that moves the mean by is no fault of the slope.
+            close(by_r * total, slope, kind, (r, mean, count), max(1.0, 1e-7 * mean))
 
 
 @pytest.mark.parametrize("kind", KINDS)
