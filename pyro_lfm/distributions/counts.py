@@ -200,8 +200,9 @@ class NegativeBinomial(dist.TorchDistribution):
             self._validate_sample(value)
         kind = torch.promote_types(self._given.dtype, value.dtype)
         r, given, count = self.total_count.to(kind), self._given.to(kind), value.to(kind).clamp_min(0.0)
-        parts = (partial(f, by_mean=self._by_mean) for f in (_negative_binomial, _negative_binomial_slopes))
-        log_prob = sloped(*parts, count, r, given)
+        value_of = partial(_negative_binomial, by_mean=self._by_mean)
+        slopes = partial(_negative_binomial_slopes, by_mean=self._by_mean)
+        log_prob = sloped(value_of, slopes, count, r, given)
         return log_prob.masked_fill(value < 0, -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
