@@ -105,7 +105,7 @@ class ContinuousBernoulli(dist.TorchDistribution):
 
     def icdf(self, value: Tensor) -> Tensor:
         up = self.logits > 0
-        distance = self._distance_of(torch.where(up, 1 - value, value))
+        distance = self._distance_of(torch.where(up, 1 - value, value), torch.where(up, value, 1 - value))
         return torch.where(up, 1 - distance, distance)
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -116,16 +116,17 @@ class ContinuousBernoulli(dist.TorchDistribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
-        distance = self._distance_of(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
+        u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
+        distance = self._distance_of(u, 1 - u)
         return torch.where(self.logits > 0, 1 - distance, distance)
 
-    def _distance_of(self, share: Tensor) -> Tensor:
-        """y below which the mass is ``share``: −ln(1 − u (1 − e^(−a))) / a."""
+    def _distance_of(self, share: Tensor, rest: Tensor) -> Tensor:
+        """y below which the mass is ``share``, and above it ``rest``: −ln(1 − u (1 − e^(−a))) / a."""
         a, u = self._size, share
         far = a.clamp_min(0.05)
         taken = -u * torch.expm1(-far)
         # Near the far end what is left is a sum of two small numbers.
-        left = torch.logaddexp(torch.log1p(-u), u.log() - far)
+        left = torch.logaddexp(rest.log(), u.log() - far)
         exact = -torch.where(taken < 0.5, torch.log1p(-taken.clamp_max(0.5)), left) / far
         # Σ_k κ_k (−a)^(k − 1) / k!, κ the cumulants of a Bernoulli of probability u.
         near, w = a.clamp_max(0.05), u * (1 - u)

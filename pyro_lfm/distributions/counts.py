@@ -6,36 +6,133 @@ log_prob subtracts numbers of size x ln x.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import logsigmoid
 
 from pyro_lfm.distributions.draws import binomial_draw, log_gamma_draw, poisson_draw
-from pyro_lfm.distributions.stirling import HALF_LOG_2PI, deviance, stirling_error, wide
+from pyro_lfm.distributions.slopes import sloped
+from pyro_lfm.distributions.stirling import HALF_LOG_2PI, deviance, digamma_error, stirling_error, wide
 
 
-def _positive(value: Tensor) -> tuple[Tensor, Tensor]:
-    """A count where it is above 0, 1 where not; and where it is."""
-    above = value > 0
-    return torch.where(above, value, torch.ones_like(value)), above
+def _positive(count: Tensor) -> tuple[Tensor, Tensor]:
+    """A count of at least 0, 1 in the place of 0; and where it is above 0."""
+    above = count > 0
+    return count + ~above, above
 
 
 def log_factorial_error(count: Tensor) -> Tensor:
     """ln x! − (x ln x − x) of counts x; 0 of 0."""
     x, above = _positive(count)
-    return torch.where(above, stirling_error(x) + HALF_LOG_2PI + 0.5 * x.log(), torch.zeros_like(x))
+    return (stirling_error(x) + HALF_LOG_2PI + 0.5 * x.log()) * above
+
+
+def log_poisson(count: Tensor, mean: Tensor, log_mean: Tensor) -> Tensor:
+    """ln(m^x e^(−m) / x!) of counts x of at least 0."""
+    x, _ = _positive(count)
+    return -deviance(count, mean - count, log_mean - x.log()) - log_factorial_error(count)
 
 
 def odds_gap(successes: Tensor, failures: Tensor, logits: Tensor) -> Tensor:
     """σ(−l) successes − σ(l) failures, which may nearly cancel, in the type of ``successes``."""
-    up = wide(logits) > 0
-    smaller = torch.where(up, -wide(logits), wide(logits)).exp()
+    odds = wide(logits)
+    up = odds > 0
+    smaller = (-odds.abs()).exp()
     s, f = wide(successes), wide(failures)
-    return (torch.where(up, smaller * s - f, s - smaller * f) / (1 + smaller)).to(logits.dtype)
+    return (torch.where(up, smaller * s - f, s - smaller * f) / (1 + smaller)).to(successes.dtype)
+
+
+def _log_sigmoids(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """ln σ(l) and ln σ(−l)."""
+    rest = (-logits.abs()).exp().log1p()
+    return logits.clamp_max(0) - rest, -logits.clamp_min(0) - rest
+
+
+def _poisson(count: Tensor, rate: Tensor) -> Tensor:
+    log_rate = rate.clamp_min(torch.finfo(rate.dtype).tiny).log()
+    return log_poisson(count, rate, log_rate).masked_fill((rate == 0) & (count > 0), -torch.inf)
+
+
+def _poisson_slopes(count: Tensor, rate: Tensor) -> Any:
+    def by_rate() -> Tensor:
+        return torch.where(count > 0, (count - rate) / rate, -torch.ones_like(rate))
+
+    return (lambda: rate.log() - (count + 1).digamma()), by_rate
+
+
+class _Fit:
+    """How counts x and a shape r fit their expectations out of r + x: D(r, r + gap) and D(x, x − gap)."""
+
+    def __init__(self, count: Tensor, r: Tensor, log_odds: Tensor):
+        self.x, self.above = _positive(count)
+        self.gap = odds_gap(count, r, log_odds)
+        self.log_n, self.log_r, self.log_x = (r + self.x).log(), r.log(), self.x.log()
+        self.log_q, self.log_p = _log_sigmoids(log_odds.to(r.dtype))
+        self.of_r = deviance(r, self.gap, self.log_n - self.log_r + self.log_p)
+
+
+def _log_odds(r: Tensor, given: Tensor, by_mean: bool) -> Tensor:
+    return wide(given) - wide(r).log() if by_mean else given
+
+
+def _negative_binomial(count: Tensor, r: Tensor, given: Tensor, by_mean: bool) -> Tensor:
+    fit = _Fit(count, r, _log_odds(r, given, by_mean))
+    x = fit.x
+    fits = fit.of_r + deviance(x, -fit.gap, fit.log_n - fit.log_x + fit.log_q)
+    errors = stirling_error(r + x) - stirling_error(r) - stirling_error(x)
+    # ½ ln(r / (r + x)), where one of them may be next to nothing beside the other.
+    share = torch.where(x < r, -torch.log1p(x / torch.maximum(r, x)), fit.log_r - fit.log_n)
+    some = errors - fits + 0.5 * (share - fit.log_x) - HALF_LOG_2PI
+    return torch.where(fit.above, some, r * fit.log_p)
+
+
+def _negative_binomial_slopes(count: Tensor, r: Tensor, given: Tensor, by_mean: bool) -> Any:
+    log_odds = _log_odds(r, given, by_mean)
+    gap = odds_gap(count, r, log_odds)
+
+    def by_r() -> Tensor:
+        # ψ(r + x) − ψ(r) + ln σ(−l): at one mean what does not cancel of it where r is large, and what the mean moves.
+        log_ratio = (r + count).log() - r.log() + _log_sigmoids(log_odds.to(r.dtype))[1]
+        slope = digamma_error(r + count) - digamma_error(r) - deviance(r, gap, log_ratio) / r
+        return slope if by_mean else slope + gap / r
+
+    def by_count() -> Tensor:
+        return (r + count).digamma() - (count + 1).digamma() + _log_sigmoids(log_odds.to(r.dtype))[0]
+
+    return by_count, by_r, lambda: gap
+
+
+def _trials_gap(count: Tensor, n: Tensor, logits: Tensor) -> Tensor:
+    """Successes less their expectation."""
+    return odds_gap(wide(count), wide(n) - wide(count), logits).to(count.dtype)
+
+
+def _binomial(count: Tensor, n: Tensor, logits: Tensor) -> Tensor:
+    rest = n - count
+    (x, some), (y, not_all) = _positive(count), _positive(rest)
+    gap = _trials_gap(count, n, logits)
+    (log_q, log_p), at_least_one = _log_sigmoids(logits), n.clamp_min(1.0)
+    log_n, log_x, log_y = at_least_one.log(), x.log(), y.log()
+    fits = deviance(x, -gap, log_n - log_x + log_q) + deviance(y, gap, log_n - log_y + log_p)
+    errors = stirling_error(at_least_one) - stirling_error(x) - stirling_error(y)
+    between = errors - fits + 0.5 * (log_n - log_x - log_y) - HALF_LOG_2PI
+    return torch.where(some & not_all, between, n * torch.where(some, log_q, log_p))
+
+
+def _binomial_slopes(count: Tensor, n: Tensor, logits: Tensor) -> Any:
+    rest = n - count
+
+    def by_count() -> Tensor:
+        return (rest + 1).digamma() - (count + 1).digamma() + logits
+
+    def by_n() -> Tensor:
+        return (n + 1).digamma() - (rest + 1).digamma() + _log_sigmoids(logits)[1]
+
+    return by_count, by_n, lambda: _trials_gap(count, n, logits)
 
 
 class Poisson(dist.Poisson):
@@ -48,9 +145,7 @@ class Poisson(dist.Poisson):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        x, _ = _positive(value)
-        count = value.clamp_min(0.0)
-        log_prob = -deviance(count, self.rate - count, self.rate.log() - x.log()) - log_factorial_error(count)
+        log_prob = sloped(_poisson, _poisson_slopes, value.clamp_min(0.0), self.rate)
         return log_prob.masked_fill(value < 0, -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -104,22 +199,11 @@ class NegativeBinomial(dist.TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         kind = torch.promote_types(self._given.dtype, value.dtype)
-        r, logits = wide(self.total_count), wide(self._given)
-        if self._by_mean:
-            logits = logits - r.log()
-        count = wide(value).clamp_min(0.0)
-        x, above = _positive(count)
-        log_n, log_r = (r + x).log(), r.log()
-        # r and x against their expectations out of r + x; the one falls short by what the other exceeds.
-        gap = odds_gap(count, r, logits)
-        fits = deviance(r, gap, log_n - log_r + logsigmoid(-logits))
-        fits = fits + deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
-        errors = stirling_error(r + x) - stirling_error(r) - stirling_error(x)
-        # ½ ln(r / (r + x)), where one of them may be next to nothing beside the other.
-        share = torch.where(x < r, -torch.log1p(x / torch.maximum(r, x)), log_r - log_n)
-        some = errors - fits + 0.5 * (share - x.log()) - HALF_LOG_2PI
-        log_prob = torch.where(above, some, r * logsigmoid(-logits))
-        return log_prob.masked_fill(value < 0, -torch.inf).to(kind)
+        r, given, count = self.total_count.to(kind), self._given.to(kind), value.to(kind).clamp_min(0.0)
+        value_of = partial(_negative_binomial, by_mean=self._by_mean)
+        slopes = partial(_negative_binomial_slopes, by_mean=self._by_mean)
+        log_prob = sloped(value_of, slopes, count, r, given)
+        return log_prob.masked_fill(value < 0, -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
@@ -148,20 +232,11 @@ class Binomial(dist.Binomial):
         if self._validate_args:
             self._validate_sample(value)
         kind = torch.promote_types(self.logits.dtype, value.dtype)
-        n, logits, count = wide(self.total_count), wide(self.logits), wide(value)
+        n, logits, count = self.total_count.to(kind), self.logits.to(kind), value.to(kind)
         outside = (count < 0) | (count > n)
         count = torch.minimum(count.clamp_min(0.0), n)
-        rest = n - count
-        (x, some), (y, not_all) = _positive(count), _positive(rest)
-        gap = odds_gap(count, rest, logits)
-        log_n = n.clamp_min(1.0).log()
-        fits = deviance(x, -gap, log_n - x.log() + logsigmoid(logits))
-        fits = fits + deviance(y, gap, log_n - y.log() + logsigmoid(-logits))
-        errors = stirling_error(n.clamp_min(1.0)) - stirling_error(x) - stirling_error(y)
-        between = errors - fits + 0.5 * (log_n - x.log() - y.log()) - HALF_LOG_2PI
-        edge = n * torch.where(some, logsigmoid(logits), logsigmoid(-logits))
-        log_prob = torch.where(some & not_all, between, edge)
-        return log_prob.masked_fill(outside, -torch.inf).to(kind)
+        log_prob = sloped(_binomial, _binomial_slopes, count, n, logits)
+        return log_prob.masked_fill(outside, -torch.inf)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))

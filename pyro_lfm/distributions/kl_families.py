@@ -28,10 +28,11 @@ def kl_of_family(q: Any, p: Any) -> Tensor | None:
         q = q.base_dist
     while isinstance(p, Independent):
         p = p.base_dist
+    inner = len(q.event_shape)
     for family, formula in _FORMULAS.items():
         if isinstance(q, family) and isinstance(p, family):
             kl = formula(q, p)
-            entries = events - len(q.event_shape)
+            entries = events - inner
             return None if kl is None else kl.sum(list(range(-entries, 0))) if entries else kl
     return None
 

@@ -75,7 +75,8 @@ def within(log: Tensor, complement: Tensor | None = None, most: float | None = N
     """exp(log), at least the smallest normal number and at most ``most``, by default the largest, marked."""
     limits = torch.finfo(log.dtype)
     # Cut before exp, which beyond it is infinite, and has no gradient.
-    value = log.clamp_max(math.log(limits.max) - 1e-5 if most is None else 0.0).exp()
+    highest = 0.0 if most is not None and most <= 1 else math.log(most or limits.max) - 1e-5
+    value = log.clamp_max(highest).exp()
     return mark(value.clamp(limits.tiny, most), log=log, complement=complement)
 
 

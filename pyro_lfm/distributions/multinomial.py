@@ -9,9 +9,10 @@ import torch
 from torch.distributions.constraints import Constraint
 from torch.nn.functional import log_softmax
 
-from pyro_lfm.distributions.counts import log_factorial_error
+from pyro_lfm.distributions.counts import log_factorial_error, log_poisson
 from pyro_lfm.distributions.draws import binomial_draw
-from pyro_lfm.distributions.stirling import deviance, wide
+from pyro_lfm.distributions.slopes import sloped
+from pyro_lfm.distributions.stirling import wide
 
 # Up to so many draws a row they are made one by one.
 _FEW = 1000
@@ -44,6 +45,14 @@ class Compositions(Constraint):
     def check(self, value: torch.Tensor) -> torch.Tensor:
         counts = ((value >= 0) & (value == value.round())).all(-1)
         return counts if self.total is None else counts & (value.sum(-1) == self.total)
+
+
+def _of_kind(count: torch.Tensor, log_mean: torch.Tensor) -> torch.Tensor:
+    return log_poisson(count, log_mean.exp(), log_mean)
+
+
+def _of_kind_slopes(count: torch.Tensor, log_mean: torch.Tensor) -> Any:
+    return (lambda: log_mean - (count + 1).digamma()), (lambda: count - log_mean.exp())
 
 
 class Multinomial(dist.TorchDistribution):
@@ -112,10 +121,12 @@ class Multinomial(dist.TorchDistribution):
         logits = logits.clamp_min(never)
         impossible = ((value < 0) | ((value > 0) & (logits <= never))).any(-1) | (value.sum(-1) != n)
         log_p, count = log_softmax(wide(logits), -1), value.clamp_min(0.0)
-        each = n.unsqueeze(-1)
-        log_ratio = each.clamp_min(1.0).log() + log_p - torch.where(count > 0, count, 1.0).log()
-        fits = deviance(count, each * log_p.exp() - count, log_ratio) + log_factorial_error(count)
-        return (log_factorial_error(n) - fits.sum(-1)).masked_fill(impossible, -torch.inf).to(kind)
+        # Poissons of these means, given their sum.
+        log_mean = n.clamp_min(1.0).log().unsqueeze(-1) + log_p
+        each = sloped(
+            _of_kind, _of_kind_slopes, count, log_mean.masked_fill(n.unsqueeze(-1) == 0, -torch.inf)
+        )
+        return (log_factorial_error(n) + each.sum(-1)).masked_fill(impossible, -torch.inf).to(kind)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         shape = (*sample_shape, *self.batch_shape)

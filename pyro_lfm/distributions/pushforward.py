@@ -9,7 +9,12 @@ import torch
 from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.util import sum_rightmost
 from torch.distributions import Transform
-from torch.distributions.transforms import IndependentTransform, ReshapeTransform
+from torch.distributions.transforms import (
+    AffineTransform,
+    ComposeTransform,
+    IndependentTransform,
+    ReshapeTransform,
+)
 
 from pyro_lfm.distributions.logs import logs_of, mark
 from pyro_lfm.runtime import Stream
@@ -131,10 +136,21 @@ def alike(these: list[Transform], those: list[Transform]) -> bool:
 
 
 def _same(one: Transform, other: Transform) -> bool:
+    if one is other:
+        return True
     if isinstance(one, IndependentTransform) and isinstance(other, IndependentTransform):
         same = one.reinterpreted_batch_ndims == other.reinterpreted_batch_ndims
         return same and _same(one.base_transform, other.base_transform)
-    return one == other
+    if isinstance(one, ComposeTransform) and isinstance(other, ComposeTransform):
+        return alike(one.parts, other.parts)
+    if isinstance(one, AffineTransform) and isinstance(other, AffineTransform):
+        return _one_number(one.loc, other.loc) and _one_number(one.scale, other.scale)
+    return type(one) is type(other) and one == other
+
+
+def _one_number(one: Any, other: Any) -> bool:
+    """Not by the values of tensors, which a compiled step may not look at."""
+    return one is other or (isinstance(one, int | float) and isinstance(other, int | float) and one == other)
 
 
 def drawn_moments(law: Any, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

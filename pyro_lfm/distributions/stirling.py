@@ -20,8 +20,25 @@ from torch import Tensor
 HALF_LOG_2PI = 0.5 * log(2 * pi)
 # B₂ₖ / (2k (2k − 1)) for k = 1, 2, ...: δ(x) = Σ_k cₖ x^(1 − 2k).
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-# From here on the series has all the digits of a double.
+_SLOPE = tuple(-(2 * k - 1) * coefficient for k, coefficient in enumerate(_STIRLING, 1))
+# From here on the series has all the digits of a double; those of single precision by its first terms.
 _LARGE = 10.0
+# 2 / (2k + 1), of the logarithm.
+_ARTANH = (2 / 3, 2 / 5, 2 / 7, 2 / 9, 2 / 11, 2 / 13)
+
+
+def _terms(coefficients: tuple[float, ...], kind: torch.dtype) -> tuple[float, ...]:
+    return coefficients if kind == torch.float64 else coefficients[:3]
+
+
+def _horner(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
+    last, *rest = reversed(_terms(coefficients, square.dtype))
+    total = torch.full_like(square, last)
+    for coefficient in rest:
+        total = torch.addcmul(
+            torch.full((), coefficient, dtype=square.dtype, device=square.device), total, square
+        )
+    return total
 
 
 def wide(value: Tensor) -> Tensor:
@@ -36,10 +53,7 @@ def stirling_error(x: Tensor) -> Tensor:
     tensor([8.1061e-02, 8.3333e-10])
     """
     large = x.clamp_min(_LARGE)
-    square = large.square().reciprocal()
-    series = torch.zeros_like(x)
-    for coefficient in reversed(_STIRLING):
-        series = series * square + coefficient
+    series = _horner(_STIRLING, large.square().reciprocal())
     small = x.clamp_max(_LARGE)
     direct = small.lgamma() - (small - 0.5) * small.log() + small - HALF_LOG_2PI
     return torch.where(x < _LARGE, direct, series / large)
@@ -53,9 +67,7 @@ def digamma_error(x: Tensor) -> Tensor:
     """
     large = x.clamp_min(_LARGE)
     inverse = large.reciprocal()
-    square, series = inverse.square(), torch.zeros_like(x)
-    for k, coefficient in reversed(list(enumerate(_STIRLING, 1))):
-        series = series * square - (2 * k - 1) * coefficient
+    series = _horner(_SLOPE, inverse.square())
     small = x.clamp_max(_LARGE)
     return torch.where(x < _LARGE, small.digamma() - small.log(), inverse * (series * inverse - 0.5))
 
@@ -66,23 +78,21 @@ def deviance(x: Tensor, gap: Tensor, log_ratio: Tensor) -> Tensor:
     Args:
         x: at least 0.
         gap: m − x, which the caller knows with more digits than m.
-        log_ratio: ln(m / x), which counts where m is far from x; anything where x is 0.
+        log_ratio: ln(m / x), which counts where m is far from x; any finite number where x is 0.
 
     >>> x, m = torch.tensor([0.0, 1e7, 3.0]), torch.tensor([2.0, 1e7 + 1, 1e-30])
     >>> deviance(x, m - x, m.log() - x.log())
     tensor([2.0000e+00, 5.0000e-08, 2.0753e+02])
     """
     zero = x == 0
-    u = gap / torch.where(zero, torch.ones_like(x), x)
+    u = gap / (x + zero)
     # ln(1 + u) = 2 artanh v, and u − 2v = uv.
     near = u.clamp(-0.1, 0.1)
     v = near / (2 + near)
-    square, series = v.square(), torch.zeros_like(v)
-    for power in (13, 11, 9, 7, 5, 3):
-        series = series * square + 2 / power
-    close = near * v - v * square * series
+    square = v.square()
+    close = near * v - v * square * _horner(_ARTANH, square)
     # Far below x, 1 + u has lost digits that the logarithms have; far above, u overflows.
     far = (u < -0.5) | (u > 1e3)
     logarithm = torch.where(far, log_ratio, u.clamp(-0.5, 1e3).log1p())
-    apart = gap - x * torch.where(zero, torch.zeros_like(u), logarithm)
+    apart = gap - x * logarithm
     return torch.where((u.abs() < 0.1) & ~zero, x * close, apart)

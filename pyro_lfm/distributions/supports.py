@@ -16,7 +16,7 @@ from torch.distributions.transforms import (
 )
 
 from pyro_lfm.distributions.positive_definite import PackedToPositiveDefinite
-from pyro_lfm.distributions.support_maps import Exp, Interval, Sigmoid, StickBreaking
+from pyro_lfm.distributions.support_maps import Exp, HalfLine, Interval, Sigmoid, StickBreaking
 
 
 class Above(constraints.greater_than):
@@ -137,9 +137,9 @@ def from_reals(support: Any) -> Any:
     if isinstance(support, Above):
         return onto(support)
     if isinstance(support, constraints.greater_than | constraints.greater_than_eq):
-        return Exp() if _is(support.lower_bound, 0) else _beyond(support.lower_bound, 1.0)
+        return Exp() if _is(support.lower_bound, 0) else HalfLine(support.lower_bound, 1)
     if isinstance(support, constraints.less_than):
-        return _beyond(support.upper_bound, -1.0)
+        return HalfLine(support.upper_bound, -1)
     if isinstance(support, constraints.interval | constraints.half_open_interval):
         unit = _is(support.lower_bound, 0) and _is(support.upper_bound, 1)
         return Sigmoid() if unit else Interval(support.lower_bound, support.upper_bound)
@@ -153,8 +153,3 @@ def from_reals(support: Any) -> Any:
 
 def _is(bound: Any, number: int) -> bool:
     return isinstance(bound, int | float) and bound == number
-
-
-def _beyond(bound: Any, sign: float) -> Transform:
-    """bound ± e^y."""
-    return ComposeTransform([Exp(), AffineTransform(bound, sign)])

@@ -33,6 +33,7 @@ class MLP:
         activation: ``relu``, ``tanh``, ``elu``, ``silu``, ``gelu``, ``softplus``, ``sigmoid``, ``leaky_relu``.
         dropout: probability that a hidden unit is dropped while training.
 
+    >>> import torch
     >>> MLP(16, 16, activation="tanh")(2, 3)(torch.zeros(5, 2)).shape
     torch.Size([5, 3])
     """

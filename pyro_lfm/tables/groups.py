@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.distributions import constraints
 
+from pyro_lfm.distributions import counts
 from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.sources import Fixed, Learned
 from pyro_lfm.errors import ShapeError
@@ -54,27 +55,49 @@ def _positive(columns: list[Column], rows: np.ndarray, network: Any, min_scale: 
 
 
 class MeanNegativeBinomial(NegativeBinomial):
-    """A negative binomial law whose logits are ln(μ / exposure), so that its mean stays while r is learned, on a log scale.
+    """A negative binomial distribution of mean exposure · exp(spread · predictor), which stays while r is learned.
 
-    From the r of a whole column to that of one given z it can be a factor of a thousand: one of softplus goes there by
-    steps of the learning rate. Beyond r = 10⁴ ln Γ is too coarse in single precision, and the law is near a Poisson.
+    The predictor, its parameter ``logits``, is in units of the column's own spread, as that of a continuous column is: a
+    weight that is right for counts of 5 would scatter counts of a million, which vary by a thousandth, over the whole range.
+    r is learned on a log scale: from that of a whole column to that of one given z it can be a factor of a thousand, and
+    one of softplus goes there by steps of the learning rate. Of r far above the mean it is a Poisson.
+
+    Args:
+        spread: of each column relative to its mean, (D,). The others: see ``NegativeBinomial``.
     """
 
     constraints = {**NegativeBinomial.constraints, "total_count": constraints.positive}
+    spread: torch.Tensor
+
+    def __init__(self, event: int, spread: torch.Tensor, **sources: Any):
+        super().__init__(event, **sources)
+        self.register_buffer("spread", spread)
+
+    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
+        return raw * self.spread if parameter == "logits" else super().natural(parameter, raw)
+
+    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
+        return value / self.spread if parameter == "logits" else super().to_raw(parameter, value)
 
     def distribution(
         self, total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None = None
     ) -> Any:
-        r = total_count.clamp(1e-4, 1e4)
-        return super().distribution(r, logits - r.log(), exposure)
+        log_mean = logits if exposure is None else logits + exposure.log()
+        # Where exp of a number that is learned neither ends at zero nor overflows.
+        r = total_count.clamp(1e-4, 1e30)
+        return counts.NegativeBinomial(r, log_mean=log_mean).to_event(len(self.shape))
 
 
 def _count(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
     mean, variance = np.nanmean(rows, 0), np.nanvar(rows, 0)
-    r = np.clip(mean**2 / np.maximum(variance - mean, 1e-6), 0.1, 100.0)  # by moments
-    start, exposure = (torch.tensor(value, dtype=torch.get_default_dtype()) for value in (r, mean))
+    # By moments, at most that of a variance 1% above the mean's.
+    r = np.clip(mean**2 / np.maximum(variance - mean, 1e-6), 0.1, 100.0 * np.maximum(mean, 1.0))
+    relative = np.minimum(np.sqrt(variance) / mean, 1.0)
+    start, exposure, spread = (
+        torch.tensor(value, dtype=torch.get_default_dtype()) for value in (r, mean, relative)
+    )
     factor = MeanNegativeBinomial(
-        len(columns), total_count=Learned(start), logits=network, exposure=Fixed(exposure)
+        len(columns), spread, total_count=Learned(start), logits=network, exposure=Fixed(exposure)
     )
     return factor.coded(_code(rows, "log1p"))
 
