@@ -112,7 +112,7 @@ class ELBO(Objective):
                 objective = objective + surrogate - surrogate.detach()
         seen = reconstruction.mean(0).detach()
         costs = {name: kl.mean(0).detach() for name, kl in kls.items()}
-        return Bound(objective, seen - torch.stack([*costs.values()]).sum(0), seen, costs, rows.total)
+        return Bound(objective, seen - sum(costs.values(), torch.zeros_like(seen)), seen, costs, rows.total)
 
     def _closed_forms(self, run: Run) -> dict[str, torch.Tensor]:
         found = {}
