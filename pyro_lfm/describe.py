@@ -34,7 +34,10 @@ def describe(model: Any, guide: Any = None, objective: Any = None) -> str:
     """
     model = as_model(model)
     lines = _model(model)
-    if guide is not None:
+    if not model.latents:
+        observed = ", ".join(name for name in model.observed if name not in model.covariates)
+        lines.append(f"no latents: the bound is log {_conditional('p', observed, model.covariates)} itself")
+    elif guide is not None:
         guide = as_guide(guide)
         objective = ELBO() if objective is None else objective
         lines += _guide(model, guide) + _objective(model, guide, objective)

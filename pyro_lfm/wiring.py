@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Covariate, Factor
+from pyro_lfm.factors import Covariate, Factor, Prior
 from pyro_lfm.programs import in_order
 
 
@@ -37,13 +37,12 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
     known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
     observed = [name for name in factors if name in open_ended or name in leaves or name in known]
     latents = tuple(name for name in factors if name not in observed)
-    if not latents:
-        raise DeclarationError(
-            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
-        )
+    if not named and not any(isinstance(factor, Prior) or factor.latent for factor in factors.values()):
+        # Nothing reads anything: a model without latents, such as a baseline of one Gaussian.
+        observed, latents = list(factors), ()
     if set(observed) <= set(known):
         raise DeclarationError(
-            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP())"
+            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP()), or one alone"
         )
     given = {
         name: with_named(latents if name in open_ended else factor.given or (), factor)

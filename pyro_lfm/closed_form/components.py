@@ -76,13 +76,25 @@ class GaussianComponents(DeclaredComponents):
         per_class = table(part) is not None
         if means is None or not (per_class or means.fixed):
             raise obstacle(name, factor, "mean", "Lookup()")
+        return cls(means, per_class, classes, cls._spread(name, factor))
+
+    @classmethod
+    def alone(cls, name: str, factor: Any) -> GaussianComponents:
+        """``Gaussian(D)``, the only component: mean and covariance learned or fixed."""
+        means = constant(factor.parts["mean"]) if "mean" in factor.parts else None
+        if means is None:
+            raise obstacle(name, factor, "mean", "a learned or Fixed value")
+        return cls(means, False, 1, cls._spread(name, factor))
+
+    @staticmethod
+    def _spread(name: str, factor: Any) -> Spread:
         spread = Spread.of(name, factor, tables=True)
         if not spread.slot.fixed and spread.covariance.min_scale == 0:
             raise Obstacle(
                 f"{name}.covariance has min_scale=0, and the likelihood of a mixture grows without bound as a "
                 "component narrows: a closed form needs min_scale > 0"
             )
-        return cls(means, per_class, classes, spread)
+        return spread
 
     @property
     def floor(self) -> str | None:  # type: ignore[override]
@@ -131,22 +143,24 @@ class BernoulliComponents(DeclaredComponents):
     """``Bernoulli(D, logits=Lookup(), given="c")``."""
 
     logits: Slot
+    classes: int
     floor = None
     fields = {"probs": "probs"}
 
     @classmethod
     def of(cls, name: str, factor: Any) -> BernoulliComponents:
-        slot = table(factor.parts["logits"]) if "logits" in factor.parts else None
+        part = factor.parts["logits"] if "logits" in factor.parts else None
+        slot = table(part) or (None if factor.parents else constant(part))
         if slot is None:
             raise obstacle(name, factor, "logits", "Lookup()")
-        return cls(slot)
+        return cls(slot, 1 if table(part) is None else len(slot.tensor))
 
     @property
     def fixed(self) -> frozenset[str]:
         return frozenset({"probs"} if self.logits.fixed else ())
 
     def read(self) -> Components:
-        return Bernoullis(self.logits.read().flatten(1).clamp(-_LOGIT, _LOGIT).sigmoid())
+        return Bernoullis(self.logits.read().reshape(self.classes, -1).clamp(-_LOGIT, _LOGIT).sigmoid())
 
     def write(self, components: Any) -> None:
         self.logits.write(components.logits)

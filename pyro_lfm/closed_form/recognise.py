@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro_lfm.closed_form.baseline import BaselineForm
 from pyro_lfm.closed_form.form import ClosedForm
 from pyro_lfm.closed_form.linear import LinearForm
 from pyro_lfm.closed_form.mixtures import MixtureForm
@@ -15,7 +16,7 @@ from pyro_lfm.model import Model
 def recognise(
     model: Any, asked: str = "a closed form", remedy: str = "use lfm.SVI(guide), which fits any declaration"
 ) -> ClosedForm:
-    """The closed form of a model: linear Gaussian, a mixture, or a mixture of factor analysers.
+    """The closed form of a model: linear Gaussian, a mixture, a mixture of factor analysers, or one without latents.
 
     Args:
         model: a declared ``Model``. asked: who wants to know; remedy: what serves instead. Both for the message.
@@ -46,6 +47,8 @@ def _form(model: Any) -> ClosedForm:
     observed = next(iter(model.observed))
     labels = [name for name, latent in model.latents.items() if latent.categories is not None]
     others = [name for name in model.latents if name not in labels]
+    if not model.latents:
+        return BaselineForm(model, observed)
     if len(labels) > 1 or len(others) > 1:
         names = ", ".join(labels if len(labels) > 1 else others)
         raise Obstacle(

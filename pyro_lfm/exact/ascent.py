@@ -16,9 +16,9 @@ from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 Statistics = tuple[Tensor, ...]
 Summary = Callable[[Tensor], Statistics]
 
-# Numbers in an array over rows, classes and columns: so many fit the cache; with 2048 rows matrix products are still
-# fast, up to so many that memory stays small. N × D × C arrays never exist.
-_CACHED, _ROWS, _MOST = 2**19, 2048, 2**22
+# Numbers in an array over rows, classes and columns: so many fit the cache, in memory that is used again; with 1024 rows
+# matrix products are still fast, up to so many that memory stays small. N × D × C arrays never exist.
+_CACHED, _ROWS, _MOST = 2**17, 1024, 2**22
 
 
 @dataclass(frozen=True)

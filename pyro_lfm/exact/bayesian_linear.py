@@ -19,6 +19,8 @@ from pyro_lfm.exact.rows import Piece, Rows
 
 # A factor whose energy is no more is nothing; a gain of so many nats more than a prior can outweigh needs no trial.
 _NOTHING, _SURE = 1e-8, 50.0
+# The most iterations of an ascent that is only tried.
+_TRIAL = 200
 
 
 class GammaLaw(NamedTuple):
@@ -107,7 +109,7 @@ class BayesianLinear:
         return int(self.needed)
 
     def without(self, factors: Tensor) -> BayesianLinear:
-        """The same with some factors, a mask (K,), switched off: their weights have mean zero and no covariance with others."""
+        """The same with some factors, a mask (K,), switched off: their weights are zero on average, alone."""
         off = torch.cat([factors, torch.zeros(1, dtype=torch.bool)])
         line = self.line.masked_fill(off, 0.0)
         apart = (off.unsqueeze(1) | off) & ~torch.eye(len(off), dtype=torch.bool)
@@ -193,7 +195,9 @@ def variational_bayes(
     pieces = None if rows.has_missing else list(rows.pieces())
     problem = _Problem(lambda: rows.pieces() if pieces is None else pieces, prior.bias_mean - rows.mean)
 
-    def ascend(state: BayesianLinear) -> tuple[BayesianLinear, History]:
+    def ascend(
+        state: BayesianLinear, iterations: int = min(iterations, _TRIAL)
+    ) -> tuple[BayesianLinear, History]:
         return climb(
             problem,
             state,
@@ -204,7 +208,7 @@ def variational_bayes(
             likelihood=False,
         )
 
-    state, history = ascend(_start(rows, start, prior))
+    state, history = ascend(_start(rows, start, prior), iterations)
     if prune:
         state, history = pruned(state, history, ascend, rows.count, tolerance)
         state = replace(state, needed=needed_factors(state, ascend, rows.count, tolerance))
@@ -275,9 +279,7 @@ def _attempt(
     if last.bound < best.bound - tolerance:
         return state, history
     step = last._replace(iteration=best.iteration + 1, bound=max(last.bound, best.bound))
-    return after.without(off), replace(
-        history, steps=(*history.steps, step._replace(step="M"), step), converged=climbed.converged
-    )
+    return after.without(off), replace(history, steps=(*history.steps, step._replace(step="M"), step))
 
 
 def _start(rows: Rows, start: LinearGaussian, prior: LinearPrior) -> BayesianLinear:

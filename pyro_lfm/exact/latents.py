@@ -82,7 +82,7 @@ def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
         tril = (upper * upper.diagonal().sign().unsqueeze(1)).mT.unsqueeze(0)
     else:
         outer = (weight.unsqueeze(2) * weight.unsqueeze(1)).reshape(dim, -1)
-        tril = torch.linalg.cholesky(rest + (weighted @ outer).reshape(-1, latent_dim, latent_dim))
+        tril = torch.linalg.cholesky(rest + (weighted @ outer).reshape(len(observed), *rest.shape[1:]))
     precision = tril @ tril.mT
     covariance = torch.cholesky_inverse(tril)
     if len(observed) == 1:

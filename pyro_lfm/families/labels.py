@@ -70,7 +70,7 @@ class Categorical(Factor):
                 )
             logits = Stochastic("probs", prior, prior.law, 1 / (categories or 1), to_raw=torch.log)
         super().__init__(None, {"logits": logits}, given=given, network=network)
-        self.categories = None if categories is None else whole("categories", categories, least=2)
+        self.categories = None if categories is None else whole("categories", categories)
         self.event_shape = None if categories is None else torch.Size()
 
     def adopt(self, variable: Variable) -> None:

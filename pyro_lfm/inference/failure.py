@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.factors import name_of
 from pyro_lfm.identity.code import is_library_module

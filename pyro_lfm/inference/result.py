@@ -14,7 +14,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import Table
 from pyro_lfm.data.schema import Schema
-from pyro_lfm.errors import DataError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.imputation import Imputation, impute
@@ -115,6 +115,7 @@ class Fit:
         Returns:
             One distribution, or {latent: distribution} for a model of several latents.
         """
+        self._check_latents("posterior")
         batch, guide = self.batch_of(data)
         with evaluating(guide):
             found = marginals(guide, batch, list(self.model.latents))
@@ -122,6 +123,7 @@ class Fit:
 
     def sample_posterior(self, data: Any = None, draws: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
         """Joint draws of all latents, {latent: (draws, N, *event)}; a latent shared by all rows (draws, *event)."""
+        self._check_latents("sample_posterior")
         batch, guide = self.batch_of(data)
         return self._draws(batch, guide, draws, seed)
 
@@ -218,6 +220,12 @@ class Fit:
         if fitted or not self.guide.tables:
             return batch, self.guide
         return batch, fit_rows(self.model, self.guide, batch)
+
+    def _check_latents(self, asked: str) -> None:
+        if not self.model.latents:
+            raise DeclarationError(
+                f"fit.{asked} is of latents, and this model has none: fit.model.sample(...) and fit.log_likelihood() serve"
+            )
 
     def _draws(self, batch: Batch, guide: AnyGuide, draws: int, seed: int) -> dict[str, torch.Tensor]:
         found: dict[str, list[torch.Tensor]] = {name: [] for name in self.model.latents}

@@ -61,8 +61,10 @@ class VariationalBayes(Inference):
     It raises L = E_q[ln p(x, latents, parameters) − ln q] ≤ ln p(x), which never falls, and has no step size, no
     noise, and no θ: every parameter must have a prior. It serves Bayesian factor analysis and PCA, with as many
     factors as automatic relevance determination finds, and Bayesian mixtures of Gaussians and of Bernoullis. Missing
-    entries are integrated out. The numbers of a prior that the user gives are in the units of the data. Those left out are in units of each
-    column's spread, so that no answer hangs on the units; where the number of a noise prior outweighs the data, a
+    entries are integrated out.
+
+    Numbers of a prior that the user gives are in the units of the data. Those left out are in units of each column's
+    spread, so that no answer hangs on the units. Where the number of a noise prior outweighs the data, a
     ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations were used up.
 
     Validation data are not looked at, and there is no checkpoint. For mixtures the seed decides where it starts.

@@ -86,8 +86,9 @@ class ELBO(Objective):
         objective = reconstruction.mean() - weight * sum(penalty.values())
         seen = reconstruction.detach()
         costs = {name: kl.detach() for name, kl in kls.items()}
-        per_row = seen - torch.stack([*costs.values()]).sum(0)
-        return Bound(objective, per_row, seen, costs, run.rows.total)
+        return Bound(
+            objective, seen - sum(costs.values(), torch.zeros_like(seen)), seen, costs, run.rows.total
+        )
 
     def _kls(self, run: Run) -> dict[str, torch.Tensor]:
         """KL(q ‖ p) of each latent, of each row, (B,)."""

@@ -98,7 +98,7 @@ def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
     if last is None:
         bound = -loss.detach() / total
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2])
-    kl = torch.stack([*last.kl.values()]).sum(0).mean()
+    kl = sum(last.kl.values(), torch.zeros_like(last.per_row)).mean()
     return torch.stack([last.per_row.mean(), last.reconstruction.mean(), kl])
 
 
