@@ -17,6 +17,7 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
+from pyro_lfm.inference.engines.pure import changes_nothing
 from pyro_lfm.inference.failure import NotFinite, failure
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.rows import fit_rows
@@ -76,6 +77,9 @@ class Loop:
         scheduled = self.svi.schedule or self.svi.alternate or any(map(callable, weights))
         # What no schedule changes is not asked for at every step.
         self.constant = None if scheduled else self._moment(0)
+        # A schedule written by hand may change the programs too.
+        schedules = [f for f in (self.svi.schedule, *weights) if callable(f)]
+        self.suspicious = not all(map(changes_nothing, schedules))
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle)
         best = Best(self.model, self.guide)
         with closing(engine):
@@ -116,7 +120,10 @@ class Loop:
                 with engine.session():
                     shown = time.perf_counter()
                     for index, values in batches:
-                        results.append(engine.step(values, index, *(self.constant or self._moment(step))))
+                        moment = self.constant or self._moment(step)
+                        if self.suspicious:
+                            engine.suspect()
+                        results.append(engine.step(values, index, *moment))
                         sizes.append(len(index))
                         step += 1
                         if time.perf_counter() - shown > _SHOW_EVERY:
