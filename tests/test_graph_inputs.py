@@ -34,6 +34,7 @@ from torch.nn.utils import parametrizations
 
 import pyro_lfm as lfm
 from pyro_lfm.inference.engines import choice, tracing
+from pyro_lfm.inference.engines.pure import changes_nothing
 
 ROWS = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
 EPOCHS = 6
@@ -799,6 +800,32 @@ def test_auto_follows_and_falls_back_without_a_warning(replay, monkeypatch):
     monkeypatch.setattr(choice, "COMPILING", 0.0)
     for case in (STATE["numpy-generator"], dict(read=LEAVING["math"], change=raised)):
         assert not agree(lambda case=case: Case(**case), engine="auto")
+
+
+def test_what_a_schedule_changes_beside_is_followed(replay):
+    """From the very step at which it does."""
+    nets = []
+
+    def schedule(fraction):
+        nets[-1].plain = 1.5 if fraction > 0.6 else 1.0
+        return 1.0
+
+    case = dict(prepare=nets.append, read=lambda net, x: net.plain, options={"schedule": schedule})
+    checked(lambda: Case(**case))
+
+
+def test_what_is_proved_of_a_schedule():
+    assert changes_nothing(lambda t: 0.5 * (1 + math.cos(math.pi * t)))
+    assert changes_nothing(lambda t: level(t) * float(np.exp(-t))) and changes_nothing(lfm.schedules.linear())
+    for doubtful in (
+        lambda t: TABLE["beta"].append(t),
+        lambda t: setattr(Config, "beta", t),
+        lambda t: global_factor(None, t),
+        functools.partial(level),
+        Computed(),
+        CLOSED[1],
+    ):
+        assert not changes_nothing(doubtful)
 
 
 @pytest.mark.slow

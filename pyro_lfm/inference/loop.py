@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import warnings
@@ -26,6 +27,7 @@ from pyro_lfm.errors import (
 )
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
+from pyro_lfm.inference.engines.pure import changes_nothing
 from pyro_lfm.inference.failure import NotFinite, Scene, not_finite, raised
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.resuming import Resuming
@@ -132,6 +134,8 @@ class Loop:
         )
         # What no schedule changes is not asked for at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        # A schedule written by hand may change the programs too.
+        self.suspicious = not all(map(changes_nothing, self._schedules().values()))
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
 
@@ -147,9 +151,10 @@ class Loop:
                 with engine.session():
                     shown = time.perf_counter()
                     for index, values in batches:
-                        results.append(
-                            engine.step(values, index, *(self.constant or self._moment(self.step)))
-                        )
+                        moment = self.constant or self._moment(self.step)
+                        if self.suspicious:
+                            engine.suspect()
+                        results.append(engine.step(values, index, *moment))
                         sizes.append(len(index))
                         self.step += 1
                         if time.perf_counter() - shown > _SHOW_EVERY:
@@ -200,11 +205,14 @@ class Loop:
                 stacklevel=2,
             )
 
-    def _probe(self) -> None:
-        """Asks every schedule for some moments of the training, before anything is trained."""
+    def _schedules(self) -> dict[str, Any]:
         rate = {"schedule": self.svi.schedule} if self.svi.schedule else {}
-        for name, schedule in {**rate, **self.scheduled}.items():
-            for moment in range(_PROBES + 1):
+        return {**rate, **self.scheduled}
+
+    def _probe(self) -> None:
+        """Asks schedules for some moments of the training, before anything is trained: those that change nothing by it."""
+        for name, schedule in self._schedules().items():
+            for moment in range(_PROBES + 1) if changes_nothing(schedule) else ():
                 value_at(name, schedule, moment / _PROBES)
 
     def _fraction(self, step: int) -> float:
@@ -219,7 +227,9 @@ class Loop:
         first = 1
         for name, weight in self.scheduled.items():
             steps = sorted({*range(0, self.total_steps, self.per_epoch), self.total_steps - 1})
-            values = [value_at(name, weight, self._fraction(step)) for step in steps]
+            # A schedule may be an object that counts its calls.
+            ahead = copy.deepcopy(weight)
+            values = [value_at(name, ahead, self._fraction(step)) for step in steps]
             near = _REACHED * max(map(abs, values))
             apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
             first = max(first, apart[-1] + 2 if apart else 1)

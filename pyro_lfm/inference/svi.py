@@ -59,6 +59,8 @@ class SVI(Inference):
             for rounding. What cannot be compiled is done in eager, with a ``CompilationWarning``; what was chosen, and
             why, is in the log ``pyro_lfm``.
 
+    Parameters may be held and released by ``requires_grad_`` in a callback, under every engine.
+
     Raises:
         DeclarationError: for an argument out of its range.
     """

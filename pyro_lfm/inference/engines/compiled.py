@@ -82,6 +82,8 @@ class Compiled(Engine):
     def step(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
     ) -> torch.Tensor:
+        if self._suspect:
+            self._look_again()
         self.number += 1
         key = len(index), part, self._choice
         if self.number <= self.after or key[0] not in self.sizes or self.steps.get(key, True) is None:

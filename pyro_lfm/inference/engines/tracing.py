@@ -85,10 +85,8 @@ def gives_value(operation: Any) -> bool:
 
 def shape_by_value(operation: Any, arguments: Sequence[Any]) -> bool:
     """Whether the shape of what an operation gives depends on a tensor's values."""
-    if torch.Tag.dynamic_output_shape not in operation.tags:
-        return False
     if operation is not torch.ops.aten.index.Tensor:
-        return True
+        return torch.Tag.dynamic_output_shape in operation.tags
     masks = (torch.bool, torch.uint8)
     return any(index is not None and index.dtype in masks for index in arguments[1])
 
