@@ -149,7 +149,7 @@ def gaps(
         log_likelihood: of the same rows, where a better estimate is at hand, such as one by annealing.
 
     Raises:
-        DeclarationError: another guide, or one with tables of rows; a latent shared by all rows.
+        DeclarationError: another guide, or one with tables of rows; a latent shared by all rows; a prior made of the guide.
         DataError: no data with a pair. ShapeError: a log_likelihood of another number of rows.
 
     Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
@@ -165,6 +165,11 @@ def gaps(
     done = fitted(fit, data)
     model = done.model
     rows_apart(model, "lfm.evaluate.gaps")
+    if made := getattr(model, "made_of_guide", []):
+        raise DeclarationError(
+            f"lfm.evaluate.gaps optimises a q of its own for each row, and the prior of {', '.join(made)} is made of the "
+            "guide that serves all rows: see lfm.evaluate.log_likelihood, which lies above the bound by both gaps together"
+        )
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
         raise DeclarationError(

@@ -76,8 +76,12 @@ def _plane(values: np.ndarray, what: str) -> tuple[np.ndarray, float | None]:
     centred = values - values.mean(0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     # Each axis points to where its largest entry is positive, so that maps do not flip from run to run.
-    axes = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
-    return centred @ axes.T, float((sizes[:2] ** 2).sum() / (sizes**2).sum())
+    axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(1)[:, None], 1))
+    points = centred @ axes.T
+    # One row has one axis, along which it lies at 0.
+    points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    total = float((sizes**2).sum())
+    return points, float((sizes[:2] ** 2).sum()) / total if total > 0 else None
 
 
 def _scatter(ax: Axes, points: np.ndarray, classes: np.ndarray, names: Sequence[str] | None) -> None:

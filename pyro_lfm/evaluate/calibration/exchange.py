@@ -141,6 +141,8 @@ def said(p: float) -> str:
 def array_of(name: str, value: Any) -> np.ndarray:
     try:
         found = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+        if found.dtype.kind == "c":
+            raise TypeError("it is complex")
         return found.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ShapeError(
