@@ -333,7 +333,8 @@ class Guide(AnyGuide):
 
         A model that replays the run makes its prior of the encoder, where it is made of one.
         """
-        law, infer = self.law(name, values, batch), {**self._infer[name], "encoder": encoder}
+        law = self.law(name, values, batch)
+        infer: Any = {**self._infer[name], "encoder": encoder}
         if counting is None:
             return pyro.sample(name, law, infer=infer)
         law = counting.with_law(law, name).law

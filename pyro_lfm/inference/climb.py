@@ -49,8 +49,9 @@ def climb(
     task.model.to(task.device)
     result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
     rows = form.rows(Blocks(task.table, form.observed))
+    ends: tuple[float, ...] = ()
     if start == "model":
-        first, ends = form.read(), ()
+        first = form.read()
     else:
         won = form.start(rows, task.seed, restarts)
         first, ends = won.state, won.ends[1:]
