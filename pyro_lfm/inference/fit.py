@@ -43,7 +43,8 @@ def fit(
         model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
             these by name; a bare one means the model's only observed factor. NaN means missing. A declared model's
-            latents may be among the names, where they are known in some rows, such as labels.
+            latents may be among the names, where they are known in some rows, such as labels. Names of columns are
+            remembered (``Fit.schema``): validation and all later rows may have them in another order.
         inference: how, as in ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
         validation: more rows of the same kind, whose bound is measured after every epoch.
         seed: of first weights, all noise and shuffling; by default one drawn from torch. What the declaration gives a
