@@ -29,7 +29,7 @@ def climb(
     form: ClosedForm,
     guide: AnyGuide,
     *,
-    start: Literal["data", "model"],
+    start: Literal["auto", "data", "model"],
     restarts: int,
     iterations: int,
     bound: Bound,
@@ -50,7 +50,7 @@ def climb(
     result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
     rows = form.rows(Blocks(task.table, form.observed))
     ends: tuple[float, ...] = ()
-    if start == "model":
+    if start == "model" or (start == "auto" and not task.model.is_as_declared):
         first = form.read()
     else:
         won = form.start(rows, task.seed, restarts)

@@ -16,8 +16,8 @@ from pyro_lfm.shapes import number, whole
 
 
 def check_start(start: object) -> None:
-    if start not in ("data", "model"):
-        raise DeclarationError(f'start must be "data" or "model"; got {start!r}')
+    if start not in ("auto", "data", "model"):
+        raise DeclarationError(f'start must be "auto", "data" or "model"; got {start!r}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class EM(Inference):
     Args:
         iterations: the most M steps.
         tolerance: stop when iterations gain less, nats per row.
-        start: "data": parameters made from the data, by principal components, Newton steps (factor analysis), draws or
+        start: "auto": a model that was trained, loaded or assigned to goes on from where it is, one that is as it was
+            declared starts from the data. "data": parameters made from the data, by principal components, Newton steps (factor analysis), draws or
             k-means++; "model": the model's own, to go on from where it is. What is declared
             ``Fixed`` stays either way.
         restarts: so many starts from the data, of which some are drawn with the fit's seed: log p(x) has several
@@ -72,7 +73,7 @@ class EM(Inference):
 
     iterations: int = 2000
     tolerance: float = 1e-11
-    start: Literal["data", "model"] = "data"
+    start: Literal["auto", "data", "model"] = "auto"
     restarts: int = 10
     accelerate: bool = True
 

@@ -48,7 +48,7 @@ class VariationalEM(Inference):
 
     iterations: int = 2000
     tolerance: float = 1e-11
-    start: Literal["data", "model"] = "data"
+    start: Literal["auto", "data", "model"] = "auto"
     restarts: int = 10
     accelerate: bool = True
 
