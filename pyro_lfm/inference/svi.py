@@ -127,6 +127,7 @@ class SVI(Inference):
         return [model, self.guide]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
+        self._check_latents(model)
         # Asked before: the guide may hold a module that reads the model.
         as_declared = self.guide.is_as_declared
         super().draw_first_weights(model, seed)
@@ -134,13 +135,17 @@ class SVI(Inference):
             self.guide.remember_first_weights()
             self.guide.draw_first_weights(model, seed)
 
+    def _check_latents(self, model: AnyModel) -> None:
+        served = self.guide.latents if isinstance(self.guide, Guide) else model.latents
+        if served.keys() != model.latents.keys():
+            raise DeclarationError(
+                f"the guide serves {', '.join(served)}; the model's latents are {', '.join(model.latents)}"
+            )
+
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""
         model, guide = task.model, self.guide
-        if isinstance(guide, Guide) and guide.latents.keys() != model.latents.keys():
-            raise DeclarationError(
-                f"the guide serves {', '.join(guide.latents)}; the model's latents are {', '.join(model.latents)}"
-            )
+        self._check_latents(model)
         if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
             raise DeclarationError(
                 f"the guide must be a lfm.Guide, which makes use of known values of a latent; the data hold "
