@@ -47,6 +47,11 @@ def covariates(fit, data, rows):
     return given or None
 
 
+def weights(found):
+    """W of each observed variable by name."""
+    return {name: each.mean for name, each in (found if isinstance(found, dict) else {"x": found}).items()}
+
+
 def drawn(figure):
     """Laid out, as for a file; that takes no display."""
     figure.draw_without_rendering()
@@ -93,7 +98,7 @@ PICTURES = {
         plots.latent_map(means(fit, data)[[*fit.model.latents][-1]], halves(data))
     ),
     "factor walk": lambda fit, data: drawn(plots.factor_walk(fit, shape=(2, 2), steps=3)),
-    "loadings": lambda fit, data: drawn(plots.loadings({"": evaluate.loadings(fit, data).mean})),
+    "loadings": lambda fit, data: drawn(plots.loadings(weights(evaluate.loadings(fit, data)))),
     "pareto": lambda fit, data: drawn(plots.pareto(evaluate.log_likelihood(fit, data, draws=30))),
     "variance explained": lambda fit, data: drawn(plots.variance_explained(evaluate.variance_explained(fit, data))),
     "coverage": lambda fit, data: drawn(plots.coverage(evaluate.imputation(fit, data, draws=20, share=0.5))),
