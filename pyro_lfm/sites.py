@@ -14,7 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.counting import Counting
 from pyro_lfm.distributions.extent import Extent, beyond_draws
-from pyro_lfm.distributions.supports import entrywise, from_reals, of_any_rows, of_one_row
+from pyro_lfm.distributions.supports import from_reals, of_any_rows, of_one_row
 from pyro_lfm.distributions.values import is_law, may_be_summed
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, PriorOfGuide
@@ -140,15 +140,14 @@ class AtOrigin(Messenger):
             return
         shape = torch.Size(law.batch_shape + law.event_shape)
         if law.support.is_discrete:
-            least = getattr(entrywise(law.support), "lower_bound", 0)
-            value = torch.zeros(shape, dtype=self.dtype, device=self.device) + least
+            extent = Extent.of(law.support)
+            if extent is None:
+                return
+            low = extent.low.to(dtype=self.dtype, device=self.device)
+            msg["value"] = torch.zeros(shape, dtype=self.dtype, device=self.device) + low
         elif (carry := from_reals(law.support)) is not None:
             inner = torch.Size(carry.inverse_shape(shape))
-            value = carry(torch.zeros(inner, dtype=self.dtype, device=self.device))
-        else:
-            return
-        if bool(torch.as_tensor(law.support.check(value)).all()):
-            msg["value"] = value
+            msg["value"] = carry(torch.zeros(inner, dtype=self.dtype, device=self.device))
 
 
 def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, Counting]:

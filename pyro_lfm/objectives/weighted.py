@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +101,25 @@ def tilted(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, T
     bent = rest * (log_r - centre)
     # Far from the centre exp overflows, and log Σ exp has digits enough.
     near = (bent.detach().abs().where(measure > 0, bent.new_zeros(())).amax((0, 1)) < 1).expand_as(bent)
-    small = (measure * torch.expm1(bent.where(near, bent.new_zeros(())))).sum((0, 1)).log1p()
+    # Divided by 1 − α before anything is added up, so that no small difference is divided.
+    apart = (log_r - centre).where(near, bent.new_zeros(()))
+    mean = (measure * apart * _over_itself(torch.expm1, rest * apart, (1 / 2, 1 / 6, 1 / 24))).sum((0, 1))
+    small = mean * _over_itself(torch.log1p, rest * mean, (-1 / 2, 1 / 3, -1 / 4))
     log_measure = measure.clamp_min(torch.finfo(measure.dtype).tiny).log()
     terms = (log_measure + bent).where(measure > 0, bent.new_full((), -torch.inf))
     large = terms.where(~near, log_measure).logsumexp((0, 1))
-    total = torch.where(near[0, 0], small, large)
-    return centre + total / rest, (terms - total).exp().detach()
+    value = torch.where(near[0, 0], small, large / rest)
+    return centre + value, (terms - rest * value).exp().detach()
+
+
+def _over_itself(
+    function: Callable[[Tensor], Tensor], x: Tensor, series: tuple[float, float, float]
+) -> Tensor:
+    """f(x) / x of a function that is x + series[0] x² + series[1] x³ + ... near zero."""
+    close = x.detach().abs() < 1e-3
+    safe = x.where(~close, x.new_ones(()))
+    first, second, third = series
+    return torch.where(close, 1 + x * (first + x * (second + x * third)), function(safe) / safe)
 
 
 class Weighted(Objective):
