@@ -189,7 +189,7 @@ def test_a_bound_trained_in_single_precision_stays_below_the_evidence(prior, obj
     assert bounds[-10:].mean() > evidence - 5  # narrow ones beside a prior that is hundreds of nats wide
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_documents_with_few_topics_each_train_at_a_high_learning_rate(kind):
     """The case of the report: Dirichlet(0.05), a Gaussian guide, 100 words, 3e-2."""
     generator = torch.Generator().manual_seed(0)
@@ -215,7 +215,7 @@ def test_documents_with_few_topics_each_train_at_a_high_learning_rate(kind):
     fit = lfm.fit(
         model,
         rows,
-        lfm.SVI(guide, epochs=60, learning_rate=3e-2, batch_size=50, engine="eager"),
+        lfm.SVI(guide, epochs=40, learning_rate=3e-2, batch_size=50, engine="eager"),
         seed=0,
         progress=False,
     )
