@@ -114,7 +114,9 @@ class FullGaussians(Components):
         out = x.new_zeros(len(x), len(self.means))
         for group in groups:
             half_determinant = group.scale.log().sum(-1) + 0.5 * group.scale.shape[-1] * log(2 * pi)
-            out[group.rows] = -(0.5 * torch.linalg.vector_norm(group.white, dim=-2).square() + half_determinant[:, None]).mT
+            out[group.rows] = -(
+                0.5 * torch.linalg.vector_norm(group.white, dim=-2).square() + half_determinant[:, None]
+            ).mT
         return out
 
     def _statistics(self, groups: Iterable[_Group], responsibilities: Tensor) -> Statistics:
