@@ -41,6 +41,10 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
     if apart and not any(isinstance(factor, Prior) or factor.latent for factor in factors.values()):
         # Nothing reads anything: a model without latents, such as a baseline of one Gaussian.
         observed, latents = list(factors), ()
+    if open_ended and not latents:
+        raise DeclarationError(
+            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
+        )
     if set(observed) <= set(known):
         raise DeclarationError(
             "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP()), or one alone"

@@ -50,7 +50,7 @@ def climb(
     result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
     rows = form.rows(Blocks(task.table, form.observed))
     if start == "model":
-        first, ends = form.read(), ()
+        first, ends = form.read(), tuple[float, ...]()
     else:
         won = form.start(rows, task.seed, restarts)
         first, ends = won.state, won.ends[1:]
