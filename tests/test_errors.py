@@ -146,7 +146,7 @@ DECLARATIONS = {
         lambda: lfm.Model(z=lfm.Gaussian(2, covariance=lfm.Full(lfm.Fixed([[1.0, 2.0], [2.0, 1.0]]))), x=gaussian()),
         "positive definite",
     ),
-    "categories": (lambda: lfm.Categorical(0), "categories must be an int of at least 1"),
+    "categories": (lambda: lfm.Categorical(0), "categories must be a positive int"),
 }  # fmt: skip
 
 
