@@ -37,9 +37,14 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
     known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
     observed = [name for name in factors if name in open_ended or name in leaves or name in known]
     latents = tuple(name for name in factors if name not in observed)
-    if not named and not any(isinstance(factor, Prior) or factor.latent for factor in factors.values()):
+    apart = not named and not open_ended
+    if apart and not any(isinstance(factor, Prior) or factor.latent for factor in factors.values()):
         # Nothing reads anything: a model without latents, such as a baseline of one Gaussian.
         observed, latents = list(factors), ()
+    if open_ended and not latents:
+        raise DeclarationError(
+            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
+        )
     if set(observed) <= set(known):
         raise DeclarationError(
             "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP()), or one alone"

@@ -137,14 +137,16 @@ DECLARATIONS = {
     ),
     "fixed value": (lambda: lfm.Model(z=lfm.Gaussian(2, mean=lfm.Fixed([1.0, 2.0, 3.0])), x=gaussian()), "broadcast"),
     "fixed variance": (
-        lambda: lfm.Model(z=lfm.Gaussian(2, covariance=lfm.Diagonal(lfm.Fixed(1e-9))), x=gaussian()),
+        lambda: lfm.Model(
+            z=lfm.Gaussian(2, covariance=lfm.Diagonal(lfm.Fixed(1e-9), min_scale=1e-3)), x=gaussian()
+        ),
         "above min_scale",
     ),
     "fixed matrix": (
         lambda: lfm.Model(z=lfm.Gaussian(2, covariance=lfm.Full(lfm.Fixed([[1.0, 2.0], [2.0, 1.0]]))), x=gaussian()),
         "positive definite",
     ),
-    "categories": (lambda: lfm.Categorical(1), "categories must be an int of at least 2"),
+    "categories": (lambda: lfm.Categorical(0), "categories must be a positive int"),
 }  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def test_the_floors_of_every_family_follow_the_data(family, scale):
     expected = 1e-3 * scale * X.std(0, correction=0)
     assert torch.allclose(factor.floor(parameter), expected, rtol=1e-6)
     # A latent's floor stays what it was, and what a user gives stays a number.
-    assert torch.allclose(guide.factors["z"].floor("covariance"), torch.tensor(1e-3))
+    assert torch.allclose(guide.factors["z"].floor("covariance"), torch.tensor(1e-3).double())
     # The floor is saved with the model.
     fresh = lfm.Model(z=lfm.StandardNormal(1), x=family(D, network=lfm.MLP(4))).double()
     fresh.load_state_dict(model.state_dict())

@@ -94,6 +94,10 @@ class Covariance(ABC):
         """Standard deviations (or the diagonal of L) from raw numbers."""
         return raw.rsqrt() if self.drawn else natural_scale(raw, floor)
 
+    def unscale(self, scale: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """The raw numbers of standard deviations: the inverse of ``scale``."""
+        return raw_scale(scale, floor)
+
     def __repr__(self) -> str:
         return type(self).__name__
 

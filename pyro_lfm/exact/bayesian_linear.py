@@ -209,7 +209,7 @@ def variational_bayes(
         )
 
     state, history = ascend(_start(rows, start, prior), iterations)
-    if prune:
+    if prune and history.converged:
         state, history = pruned(state, history, ascend, rows.count, tolerance)
         state = replace(state, needed=needed_factors(state, ascend, rows.count, tolerance))
     line = state.line.clone()

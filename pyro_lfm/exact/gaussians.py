@@ -25,7 +25,7 @@ Floor = float | Tensor
 
 def check_scale(min_scale: Floor) -> None:
     """Floors of scales are numbers above 0."""
-    if not bool((torch.as_tensor(min_scale) > 0).all()):
+    if not bool((torch.as_tensor(min_scale, dtype=torch.float64) > 0).all()):
         raise DeclarationError(f"min_scale must be a number > 0; got {min_scale!r}")
 
 

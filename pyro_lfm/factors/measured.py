@@ -28,6 +28,7 @@ class Measured(nn.Module):
     in_units: tuple[str, ...] = ()
     parts: nn.ModuleDict
     event_shape: torch.Size | None
+    _declared: tuple[dict[str, Any], Any]
 
     @property
     def shape(self) -> torch.Size:
@@ -84,8 +85,8 @@ class Measured(nn.Module):
                 self._set_floor(parameter, floor.of(torch.ones_like(start)).minimum(1e-3 * least))
 
     def measure(self, units: torch.Tensor) -> None:
-        """Takes the spread of each entry in the data, of the shape of the event. Learned scales keep their values where
-        the floors allow it."""
+        """Takes the spread of each entry in the data, of the shape of the event. Where the user gave a value to start at,
+        the scales keep their values as far as the floors allow it."""
         for parameter, floor in self.floors.items():
             if floor.declared is not None or not _is_fixed(self._numbers(parameter)):
                 self._set_floor(parameter, floor.of(self.unit(parameter, units)))
@@ -108,9 +109,16 @@ class Measured(nn.Module):
     def _set_floor(self, parameter: str, floor: torch.Tensor) -> None:
         now, numbers = self.floor(parameter), self._numbers(parameter)
         floor = floor.to(now)
+        if torch.equal(floor, now):
+            return
         with torch.no_grad():
+<<<<<<< HEAD
             if isinstance(numbers, nn.Parameter) and not isinstance(self.parts[parameter], Table):
                 raw = self.scale_numbers(parameter, numbers)
+=======
+            if isinstance(numbers, nn.Parameter) and _has_value(self._declared[0].get(parameter)):
+                raw = _scales_of(numbers, floor)
+>>>>>>> w-exact
                 scale = natural_scale(raw, now)
                 above = scale > 2 * floor
                 raw.copy_(torch.where(above, raw_scale(scale.where(above, 2 * floor + 1), floor), raw))

@@ -34,6 +34,9 @@ from pyro_lfm.objectives import ELBO
 from pyro_lfm.priors import StandardNormal
 from pyro_lfm.shapes import number, whole
 
+# Where it starts there is no floor but that of float64: priors keep scales from zero.
+_NO_FLOOR = 1e-100
+
 
 class BayesianFit(Fit):
     """What variational Bayes gives back: a ``Fit`` whose ``posterior`` has the laws of the parameters too.
@@ -130,8 +133,7 @@ class VariationalBayes(Inference):
         blocks = Blocks(task.table, observed)
         rows = Rows(lambda: iter(blocks))
         noise = "isotropic" if is_isotropic(model, observed) else "diagonal"
-        # Where it starts has no floor but that of float64.
-        start = principal(rows, model.factors[latent].dim, noise, min_scale=1e-100)
+        start = principal(rows, model.factors[latent].dim, noise, min_scale=_NO_FLOOR)
         found, history = variational_bayes(
             rows, start, prior, iterations=self.iterations, tolerance=self.tolerance
         )
@@ -147,7 +149,9 @@ class VariationalBayes(Inference):
             start = start_bernoullis(blocks, classes, seed=task.seed)
         else:
             covariance = type(model.factors[observed].covariance).__name__.lower()
-            start = start_gaussians(blocks, classes, seed=task.seed, covariance=covariance)
+            start = start_gaussians(
+                blocks, classes, seed=task.seed, covariance=covariance, min_scale=_NO_FLOOR
+            )
         found, history = fit_bayesian_mixture(
             blocks,
             start,
