@@ -193,6 +193,22 @@ LEAVING = {
 }
 
 
+class Branching(torch.autograd.Function):
+    """A gradient that hangs on the value of what it is of."""
+
+    @staticmethod
+    def forward(ctx, value):
+        ctx.save_for_backward(value)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (3.0 if ctx.saved_tensors[0] > 1.2 else 1.0)
+
+
+LEAVING["backward-pass"] = lambda net, x: Branching.apply(net.beta + net.gate)
+
+
 def attempted(net):
     try:
         return net.beta.item()
@@ -479,6 +495,33 @@ IN_MEMORY = {
 }  # fmt: skip
 
 
+RATE = {"beta": 1.0}
+
+
+class Backward(torch.autograd.Function):
+    """A gradient that a global number scales."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * RATE["beta"]
+
+
+IN_MEMORY["backward-pass"] = dict(
+    prepare=lambda net: RATE.update(beta=1.0),
+    read=lambda net, x: Backward.apply(net.gate) + 1.0,
+    change=lambda net, epoch: RATE.update(beta=level(epoch)),
+)
+IN_MEMORY["parameter-dict"] = dict(
+    prepare=lambda net: setattr(net, "thing", nn.ParameterDict({"a": nn.Parameter(torch.ones(3))})),
+    read=lambda net, x: net.thing["a"],
+    change=lambda net, epoch: net.thing["a"].requires_grad_(epoch >= 2),
+)
+
+
 @pytest.fixture
 def as_before():
     """What the cases above change in this process."""
@@ -617,6 +660,18 @@ STATE = {
         "model.net.thing is a generator, which cannot be watched",
         next,
     ),
+    "written-into-globals": dict(
+        prepare=lambda net: globals().update(RUNS=0),
+        read=lambda net, x: globals().update(RUNS=globals()["RUNS"] + 1) or 1.0,
+        reason="it changes test_graph_inputs.RUNS",
+        hidden=lambda net: globals()["RUNS"],
+    ),
+    "written-into-a-class": dict(
+        prepare=lambda net: setattr(Net, "runs", 0),
+        read=lambda net, x: setattr(Net, "runs", Net.runs + 1) or 1.0,
+        reason="it changes Net.runs",
+        hidden=lambda net: Net.runs,
+    ),
     "hook-that-counts": dict(
         prepare=lambda net: net.linear.register_forward_hook(
             lambda m, i, o: setattr(m, "runs", getattr(m, "runs", 0) + 1)
@@ -678,6 +733,20 @@ def test_a_gradient_or_a_version_that_is_read_is_left_to_eager(replay):
             lambda net, x: 1.0 + net.beta._version / 9, raised, reason="it reads version of a tensor"
         )
     )
+
+
+BEYOND = {
+    "array": (lambda: np.ones(3_000_000), lambda thing: float(thing[0]), "is an array of 24000000 bytes"),
+    "objects": (lambda: [[1.0] for _ in range(20_000)], lambda thing: thing[0][0], "too many to be watched"),
+    "entries": (lambda: [1.0] * 2_000_000, lambda thing: thing[0], "holds 2000000 entries: too many"),
+    "file": (lambda: open(os.devnull), lambda thing: 1.0 + thing.closed, "TextIOWrapper"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", table(BEYOND, "objects"))
+def test_what_is_too_much_to_be_watched_is_left_to_eager(name, replay):
+    make, read, reason = BEYOND[name]
+    checked(lambda: Case(**of_thing(make, read, reason, hidden=lambda thing: None)))
 
 
 def test_what_the_program_does_not_read_may_change_at_will(replay):

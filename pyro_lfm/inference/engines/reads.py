@@ -194,6 +194,8 @@ class Reads:
             elif instruction.opname == "IMPORT_NAME" and instruction.argval in sys.modules:
                 self.imported[instruction.argval] = sys.modules[instruction.argval]
         strings = {constant for constant in code.co_consts if isinstance(constant, str)}
+        if "globals" in code.co_names:
+            names |= strings
         # What it changes counts with what it reads: hidden state is to be as after eager.
         return strings | {i.argval for i in instructions if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
 

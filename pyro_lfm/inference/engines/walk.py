@@ -53,6 +53,7 @@ _CONSTANT = (
 # Bytes of arrays, and entries of containers, that are looked at again and again.
 _MOST_BYTES = 2**24
 _MOST_ENTRIES = 10**6
+_MOST_PLACES = 10**4
 # What every module has of its own: parameters, buffers, modules, hooks.
 _OF_MODULES = {name for name, value in vars(nn.Module()).items() if isinstance(value, dict)}
 _CHILDREN = ("_parameters", "_buffers", "_modules")
@@ -89,7 +90,10 @@ class Walk:
 
     def go(self) -> None:
         while self._queue:
-            self._visit(*self._queue.popleft())
+            path, value = self._queue.popleft()
+            if len(self.places) > _MOST_PLACES:
+                raise Unknown(f"{path} is one of more than {_MOST_PLACES} objects: too many to be watched")
+            self._visit(path, value)
 
     def _visit(self, path: str, value: Any) -> None:
         if id(value) in self._seen or (isinstance(value, _CONSTANT) and not hasattr(value, "__dict__")):
@@ -135,7 +139,9 @@ class Walk:
 
     def _object(self, path: str, value: Any) -> None:
         """An object of any other kind: by its attributes, or by what pickle says of it."""
-        if not isinstance(value, _CONSTANT) and not _is_open(type(value)):
+        # A descriptor made in C computes what the objects of its class hold.
+        computes = hasattr(type(value), "__get__") or isinstance(value, _CONSTANT)
+        if not computes and not _is_open(type(value)):
             self.places.append(Pickled(path, value))
         self._attributes(path, value)
 
@@ -160,7 +166,8 @@ class Walk:
             names = {
                 name
                 for name, value in vars(base).items()
-                if name not in _OF_CLASSES and (name.startswith("__") or self._of(kind).counts(name, value))
+                if name not in _OF_CLASSES
+                and (callable(value) if name.startswith("__") else self._of(kind).counts(name, value))
             }
             self.places.append(OfClass(base.__qualname__, base, Asked(names)))
             self._queue.extend((f"{base.__qualname__}.{name}", vars(base)[name]) for name in names)
@@ -225,6 +232,10 @@ class Walk:
         if attributes := vars(value):
             self._names(path, attributes, value)
 
+    def _view(self, path: str, value: types.MappingProxyType[Any, Any]) -> None:
+        self.places.append(Value(path, functools.partial(dict, value), None))
+        self._queue.extend((f"{path}.{name}", entry) for name, entry in value.items())
+
     def _variable(self, path: str, value: contextvars.ContextVar[Any]) -> None:
         self.places.append(Value(path, functools.partial(value.get, None), value.set))
         self._queue.append((path, value.get(None)))
@@ -274,7 +285,7 @@ _VISITS: tuple[tuple[Any, _Visit], ...] = (
     (threading.local, Walk._attributes),
     (weakref.ref, lambda walk, path, value: walk._queue.append((path, value()))),
     (contextvars.ContextVar, Walk._variable),
-    (types.MappingProxyType, lambda walk, path, value: walk._names(path, value)),
+    (types.MappingProxyType, Walk._view),
 )
 
 
