@@ -112,13 +112,8 @@ class Measured(nn.Module):
         if torch.equal(floor, now):
             return
         with torch.no_grad():
-<<<<<<< HEAD
-            if isinstance(numbers, nn.Parameter) and not isinstance(self.parts[parameter], Table):
-                raw = self.scale_numbers(parameter, numbers)
-=======
             if isinstance(numbers, nn.Parameter) and _has_value(self._declared[0].get(parameter)):
-                raw = _scales_of(numbers, floor)
->>>>>>> w-exact
+                raw = self.scale_numbers(parameter, numbers)
                 scale = natural_scale(raw, now)
                 above = scale > 2 * floor
                 raw.copy_(torch.where(above, raw_scale(scale.where(above, 2 * floor + 1), floor), raw))

@@ -49,14 +49,9 @@ def climb(
     task.model.to(task.device)
     result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
     rows = form.rows(Blocks(task.table, form.observed))
-<<<<<<< HEAD
     ends: tuple[float, ...] = ()
     if start == "model" or (start == "auto" and not task.model.is_as_declared):
         first = form.read()
-=======
-    if start == "model":
-        first, ends = form.read(), tuple[float, ...]()
->>>>>>> w-exact
     else:
         won = form.start(rows, task.seed, restarts)
         first, ends = won.state, won.ends[1:]

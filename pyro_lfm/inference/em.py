@@ -47,8 +47,9 @@ class EM(Inference):
     Args:
         iterations: the most M steps.
         tolerance: stop when iterations gain less, nats per row.
-        start: "auto": a model that was trained, loaded or assigned to goes on from where it is, one that is as it was
-            declared starts from the data. "data": parameters made from the data, by principal components, Newton steps (factor analysis), draws or
+        start: "auto": a model that was trained, loaded or assigned to goes on from where it is. One that is as it was
+            declared starts from the data. "data": parameters made from the data, by principal components, Newton
+            steps (factor analysis), draws or
             k-means++; "model": the model's own, to go on from where it is. What is declared
             ``Fixed`` stays either way.
         restarts: so many starts from the data, of which some are drawn with the fit's seed: log p(x) has several
