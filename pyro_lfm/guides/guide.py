@@ -11,7 +11,6 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from torch.distributions import constraints
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.counting import Counting
@@ -23,6 +22,7 @@ from pyro_lfm.factors import Encoder, Factor, Factors, redraw, undrawn
 from pyro_lfm.factors.findable import findable
 from pyro_lfm.first_weights import Held, drawing
 from pyro_lfm.guides.automatic import joint_guide, prototype
+from pyro_lfm.guides.declared import check_factors, give_event, parents_of
 from pyro_lfm.guides.defaults import of_parameter, pinned
 from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide, PyroGuide
@@ -34,7 +34,6 @@ from pyro_lfm.programs import in_order, view
 from pyro_lfm.runtime import isolated
 from pyro_lfm.sites import countings
 from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import with_named
 
 
 class Guide(AnyGuide):
@@ -82,14 +81,14 @@ class Guide(AnyGuide):
             point = as_model(model).point(name)
             if point is not None and name not in (*factors, *self.jointly):
                 factors[name] = of_parameter(variable, point)
-        self._check(
+        check_factors(
             {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
         )
         self.observed = dict(sites.observed)
         # Of a model that masks or scales latents its program, which says what; in a tuple, where nn.Module does not look.
         self._counted = (as_model(model), tuple(sites.counted)) if sites.counted else None
         self.latents = {name: sites.latents[name] for name in sites.latents}
-        given = {n: () if n in self.jointly else self._given(n, factors[n]) for n in self.latents}
+        given = {n: () if n in self.jointly else parents_of(n, factors[n], sites) for n in self.latents}
         self.given = given
         self.priors = Priors(
             as_model(model), [name for name, factor in factors.items() if factor.times_prior]
@@ -106,7 +105,7 @@ class Guide(AnyGuide):
         variables = sites.all
         for name in self.order:
             factor = factors[name].copy()
-            self._adopt(name, factor)
+            give_event(name, factor, self.latents[name])
             parents = [variables[parent] for parent in given[name]]
             self.factors[name] = factor.build(name, parents)
             if factor.drawn:
@@ -125,57 +124,6 @@ class Guide(AnyGuide):
             self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
         self.check_serves(as_model(model))
         self.remember_first_weights()
-
-    @staticmethod
-    def _check(latents: dict[str, Variable], observed: dict[str, Variable], factors: dict[str, Any]) -> None:
-        for name, factor in factors.items():
-            if name not in latents:
-                what = "is no variable of the model"
-                if name in observed:
-                    what = "is observed (a factor that names its parents and that no given= names is)"
-                raise DeclarationError(
-                    f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}"
-                )
-            if not isinstance(factor, Factor):
-                raise DeclarationError(
-                    f"{name} must be a factor such as Gaussian; got {type(factor).__name__}"
-                )
-        missing = [name for name in latents if name not in factors]
-        if missing:
-            raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}")
-
-    def _given(self, name: str, factor: Factor) -> tuple[str, ...]:
-        known = {**self.latents, **self.observed}
-        for parent in with_named(factor.given or (), factor):
-            if parent not in known or parent == name:
-                raise DeclarationError(
-                    f"{name}: given={parent!r} must be one of {', '.join(set(known) - {name})}"
-                )
-        if not self.latents[name].per_row:
-            given = with_named(factor.given or (), factor)
-            if (factor.reads and not given) or any(
-                p in self.observed or self.latents[p].per_row for p in given
-            ):
-                raise DeclarationError(
-                    f"{name} stands outside the plate over rows: its guide cannot read rows: use Learned(), or name "
-                    "shared latents in given="
-                )
-            return given
-        default = tuple(self.observed) if factor.reads else ()
-        return with_named(default if factor.given is None else factor.given, factor)
-
-    def _adopt(self, name: str, factor: Factor) -> None:
-        """Gives a factor its event: that of the latent, or of its unconstrained space."""
-        variable, declared = self.latents[name], factor.event_shape
-        carry = None if variable.support.is_discrete else from_reals(variable.support)
-        if carry is not None:
-            inner = torch.Size(carry.inverse_shape(variable.shape))
-            variable = Variable(name, inner, constraints.independent(constraints.real, len(inner)))
-        factor.adopt(variable)
-        if declared is not None and declared != factor.event_shape:
-            raise ShapeError(
-                f"{name}: the guide's event shape must be {tuple(factor.shape)}; got {tuple(declared)}: leave it out"
-            )
 
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
         """Whether a factor lives on the reals and its latent does not, from one law on zeros."""

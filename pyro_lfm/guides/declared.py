@@ -1,0 +1,67 @@
+"""What a declared guide takes from its model before it is built: which factors it needs, what they read, their events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.distributions import constraints
+
+from pyro_lfm.distributions.supports import from_reals
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors import Factor
+from pyro_lfm.sites import Sites
+from pyro_lfm.variables import Variable
+from pyro_lfm.wiring import with_named
+
+
+def check_factors(
+    latents: Mapping[str, Variable], observed: Mapping[str, Variable], factors: Mapping[str, Any]
+) -> None:
+    """There is one factor for each latent, and no other."""
+    for name, factor in factors.items():
+        if name not in latents:
+            what = "is no variable of the model"
+            if name in observed:
+                what = "is observed (a factor that names its parents and that no given= names is)"
+            raise DeclarationError(
+                f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}"
+            )
+        if not isinstance(factor, Factor):
+            raise DeclarationError(f"{name} must be a factor such as Gaussian; got {type(factor).__name__}")
+    missing = [name for name in latents if name not in factors]
+    if missing:
+        raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}")
+
+
+def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
+    """What a guide's factor reads: every observed variable, unless it names its parents."""
+    named = with_named(factor.given or (), factor)
+    for parent in named:
+        if parent not in sites.all or parent == name:
+            known = ", ".join(other for other in sites.all if other != name)
+            raise DeclarationError(f"{name}: given={parent!r} must be one of {known}")
+    if not sites.latents[name].per_row:
+        if (factor.reads and not named) or any(sites.all[parent].per_row for parent in named):
+            raise DeclarationError(
+                f"{name} stands outside the plate over rows: its guide cannot read rows: use Learned(), or name "
+                "shared latents in given="
+            )
+        return named
+    default = tuple(sites.observed) if factor.reads else ()
+    return with_named(default if factor.given is None else factor.given, factor)
+
+
+def give_event(name: str, factor: Factor, latent: Variable) -> None:
+    """Gives a guide's factor its event: that of the latent, or of its unconstrained space."""
+    declared = factor.event_shape
+    carry = None if latent.support.is_discrete else from_reals(latent.support)
+    if carry is not None:
+        inner = torch.Size(carry.inverse_shape(latent.shape))
+        latent = Variable(name, inner, constraints.independent(constraints.real, len(inner)))
+    factor.adopt(latent)
+    if declared is not None and declared != factor.event_shape:
+        raise ShapeError(
+            f"{name}: the guide's event shape must be {tuple(factor.shape)}; got {tuple(declared)}: leave it out"
+        )
