@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from math import nan
 from typing import Any
 
 import pyro.distributions as dist
@@ -75,6 +76,9 @@ class MixtureForm(ClosedForm):
             end, history = self._em(rows, start, iterations=iterations, tolerance=_TRIAL)
             converged = has_converged(history, _TRIAL)
             return Reached(end, history[-1].bound, floored and history[-1].at_floor > 0, converged)
+
+        if restarts == 1:  # nothing to choose from: the whole climb is on record
+            return Won(self._drawn(rows, seed, 0), (nan,))
 
         def best_of(number: int) -> Mixture:
             seedings = [self._drawn(rows, seed, _SEEDINGS * number + which) for which in range(_SEEDINGS)]

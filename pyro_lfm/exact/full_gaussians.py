@@ -206,5 +206,5 @@ def _whitened(x: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
     centre = means.mean(0)
     whitening = whitening.expand(classes, -1, -1)
     offset = whitening @ (means - centre)[..., None]
-    product = torch.addmm(-offset.reshape(1, -1), x - centre, whitening.reshape(-1, size).mT)
+    product = torch.addmm(-offset.reshape(1, -1), x - centre, whitening.reshape(classes * size, size).mT)
     return product.view(rows, classes, size).permute(1, 2, 0)
