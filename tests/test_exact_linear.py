@@ -11,7 +11,8 @@ from sklearn.decomposition import FactorAnalysis
 from torch.distributions import Gamma, MultivariateNormal, Normal
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.exact.bayesian_linear import GammaLaw, LinearPrior, variational_bayes
+from pyro_lfm.exact.bayesian_linear import variational_bayes
+from pyro_lfm.exact.bayesian_posterior import GammaLaw, LinearPrior
 from pyro_lfm.exact.em import em
 from pyro_lfm.exact.factor_analysis import factor_analysis
 from pyro_lfm.exact.linear_gaussian import LinearGaussian, principal

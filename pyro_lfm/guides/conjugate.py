@@ -14,8 +14,8 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.bayesian_linear import BayesianLinear, GammaLaw
 from pyro_lfm.exact.bayesian_mixture import BayesianMixture
+from pyro_lfm.exact.bayesian_posterior import BayesianLinear, GammaLaw
 from pyro_lfm.exact.conjugate_components import NormalGammas, NormalWisharts
 from pyro_lfm.exact.conjugate_probabilities import Betas
 from pyro_lfm.guides.program import AnyGuide

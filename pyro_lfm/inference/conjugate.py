@@ -14,7 +14,7 @@ from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
 from pyro_lfm.distributions.parameter_priors import ARD, Beta, Dirichlet
 from pyro_lfm.distributions.sources import Linear
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.bayesian_linear import LinearPrior
+from pyro_lfm.exact.bayesian_posterior import LinearPrior
 from pyro_lfm.exact.conjugate_components import ConjugateComponents, NormalGammas, NormalWisharts
 from pyro_lfm.exact.conjugate_probabilities import Betas
 from pyro_lfm.factors import key_of

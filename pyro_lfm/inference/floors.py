@@ -10,7 +10,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import PriorWarning, ScaleFloorWarning
-from pyro_lfm.exact.bayesian_linear import BayesianLinear
+from pyro_lfm.exact.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.rows import Rows
 from pyro_lfm.factors import Factor
 from pyro_lfm.inference.result import Fit
