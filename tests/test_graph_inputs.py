@@ -752,7 +752,7 @@ def test_what_is_too_much_to_be_watched_is_left_to_eager(name, replay):
 def test_what_the_program_does_not_read_may_change_at_will(replay):
     def change(net, epoch):
         net.epochs_done, net.log = epoch, [*getattr(net, "log", []), epoch]
-        net.stream, net.lock = generated(), threading.Lock()
+        net.unread, net.lock = generated(), threading.Lock()
 
     checked(lambda: Case(change=change))
 

@@ -47,7 +47,7 @@ class Declaration(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Declaration:
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        made.__setstate__(copy.deepcopy(self.__dict__, memo))
+        made.__setstate__(copy.deepcopy({**self.__getstate__(), "_declared": self._declared}, memo))
         return made
 
 

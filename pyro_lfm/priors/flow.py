@@ -85,7 +85,7 @@ class FlowPrior(Prior):
                     setattr(layer, name, None)
             if isinstance(layer, torch.distributions.Transform):
                 layer._cached_x_y = None, None
-        return self.__dict__.copy()
+        return super().__getstate__()
 
     def forward(self) -> Any:
         # From the base to z: the inverses, last layer first.
