@@ -53,7 +53,8 @@ def test_the_marginal_of_what_was_observed_is_exact(covariance, event):
     event = torch.Size(event)
     torch.manual_seed(0)
     raw = torch.randn(5, *covariance.raw_shape(event), dtype=torch.float64)
-    law = covariance.distribution(torch.randn(5, *event, dtype=torch.float64), raw, event)
+    loc, floor = torch.randn(5, *event, dtype=torch.float64), torch.full(covariance.floor_shape(event), 1e-3)
+    law = covariance.distribution(loc, raw, event, floor)
     x = torch.randn(5, *event, dtype=torch.float64)
     mask = torch.rand(5, *event) < 0.6
     mask[0], mask[1] = True, False
@@ -105,6 +106,8 @@ def law_of(case):
     torch.manual_seed(0)
     name, part = LAWS[case]
     model = cases.one_latent(**{"prior" if name == "z" else "likelihood": part}).double()
+    if part in cases.NEED_AN_ENCODER:
+        model = model.bound_to(cases.guide_for(model, cases.GUIDES["gaussian-diagonal"]))
     parents = []
     for parent in model.given[name]:
         value = torch.full((2,), 3.0) if parent in model.covariates else torch.randn(2, cases.K)
