@@ -162,7 +162,10 @@ def test_several_latents_and_missing_entries_are_served():
     annealed = lfm.evaluate.log_likelihood((model, guide), x, method="annealed")
     importance = lfm.evaluate.log_likelihood((model, guide), x, draws=20_000)
     error = torch.hypot(annealed.standard_error, importance.standard_error)
-    assert ((annealed.per_row - importance.per_row).abs() < 5 * error + 1e-3).all()
+    # Where few weights dominate, the error of importance sampling is too small: k̂ says so.
+    reliable = ~importance.unreliable
+    assert reliable.sum() >= 3
+    assert ((annealed.per_row - importance.per_row).abs() < 5 * error + 1e-3)[reliable].all()
     assert abs(float(annealed.per_row[3])) < 5 * float(annealed.standard_error[3]) + 1e-3, "p of nothing is 1"
 
 

@@ -101,14 +101,20 @@ LAWS = {f"prior-{name}": ("z", name) for name in cases.PRIORS} | {
 }
 
 
+def model_of(case, dtype=torch.float64):
+    """A model with the prior or the likelihood, bound to a guide where the prior is made of one."""
+    name, part = LAWS[case]
+    model = cases.one_latent(**{"prior" if name == "z" else "likelihood": part}).to(dtype)
+    if part not in cases.NEED_AN_ENCODER:
+        return model
+    return model.bound_to(cases.guide_for(model, cases.GUIDES["gaussian-diagonal"]))
+
+
 def law_of(case):
     """The law of a prior, or of a likelihood for two rows of parents."""
     torch.manual_seed(0)
-    name, part = LAWS[case]
-    model = cases.one_latent(**{"prior" if name == "z" else "likelihood": part}).double()
-    if part in cases.NEED_AN_ENCODER:
-        model = model.bound_to(cases.guide_for(model, cases.GUIDES["gaussian-diagonal"]))
-    parents = []
+    name, _ = LAWS[case]
+    model, parents = model_of(case), []
     for parent in model.given[name]:
         value = torch.full((2,), 3.0) if parent in model.covariates else torch.randn(2, cases.K)
         parents.append(value.double())
@@ -199,8 +205,8 @@ def test_log_prob_and_draws_are_one_graph(case, monkeypatch):
     """No value decides what is computed, torch's validation of arguments apart: engines may trace them."""
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
     torch.manual_seed(0)
-    name, part = LAWS[case]
-    model = cases.one_latent(**{"prior" if name == "z" else "likelihood": part})
+    name, _ = LAWS[case]
+    model = model_of(case, torch.float32)
     factor = model.factors[name]
     parents = [
         torch.full((2,), 3.0) if p in model.covariates else torch.randn(2, cases.K) for p in model.given[name]

@@ -28,7 +28,10 @@ def shared():
     model = lfm.Model(
         z=lfm.StandardNormal(2),
         x=lfm.Gaussian(
-            cases.D, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma())
+            # Of draws from vague priors no number of single precision is left.
+            cases.D,
+            mean=lfm.Linear(prior=lfm.ARD(3.0, 2.0)),
+            covariance=lfm.Isotropic(prior=lfm.Gamma(3.0, 2.0)),
         ),
     )
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
