@@ -10,6 +10,7 @@ from pyro_lfm.data.digests import of_rows
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.checkpoint import Checkpoint, Journal
 from pyro_lfm.inference.engines.engine import Engine
+from pyro_lfm.inference.hidden_state import restore, state_of
 from pyro_lfm.programs import Program
 from pyro_lfm.schedules import value_ahead
 
@@ -82,6 +83,7 @@ class Resuming:
         for kind, program in (("model", loop.model), ("guide", loop.guide)):
             for name, parameter in program.named_parameters():
                 parameter.requires_grad_(name not in saved["frozen"][kind])
+            restore(program, saved["hidden"][kind])
             for name, value in saved["unsaved_buffers"][kind].items():
                 owner, _, own = name.rpartition(".")
                 setattr(program.get_submodule(owner), own, value.to(loop.model.device))
@@ -118,6 +120,9 @@ class Resuming:
                 "frozen": {
                     kind: [n for n, p in program.named_parameters() if not p.requires_grad]
                     for kind, program in programs.items()
+                },
+                "hidden": {
+                    kind: state_of(kind, program, self.journal.moved) for kind, program in programs.items()
                 },
                 "unsaved_buffers": {kind: _not_in_state(program) for kind, program in programs.items()},
                 "stateful": {path: part.state_dict() for path, part in self.journal.stateful().items()},
