@@ -112,9 +112,7 @@ class Journal:
 
     def stateful(self) -> dict[str, Any]:
         """The parts of objective and schedule that have a state of their own to be carried over, by path."""
-        return {
-            path: part for name in _USED for path, part in stateful(self.parts.get(name), name).items()
-        }
+        return {path: part for name in _USED for path, part in stateful(self.parts.get(name), name).items()}
 
     def look(self) -> None:
         """Notes what has changed since the start: buffers, what callbacks set.
