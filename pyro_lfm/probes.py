@@ -82,7 +82,7 @@ def asking(function: Callable[..., Any]) -> Iterator[None]:
     []
     """
     seen: dict[int, Any] = {}
-    undos = [*_kept(function, seen), *_kept(getattr(type(function), "__call__", None), seen)]
+    undos = [*_kept(function, seen), *_kept(vars(type(function)).get("__call__"), seen)]
     if drawn := [value for value in seen.values() if isinstance(value, Iterator)]:
         raise TypeError(f"it takes its values from an iterator ({type(drawn[0]).__name__})")
     try:

@@ -131,7 +131,7 @@ class Journal:
 
 
 def stateful(part: Any, path: str, depth: int = 2) -> dict[str, Any]:
-    """The parts of an objective or schedule that have a state of their own to be carried over, itself among them, by path."""
+    """The parts of an objective or schedule that have a state to be carried over, itself among them, by path."""
     if isinstance(part, type):
         return {}
     if callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None)):
