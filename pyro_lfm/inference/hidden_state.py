@@ -37,8 +37,8 @@ def state_of(kind: str, program: Program, moved: Iterable[str]) -> dict[str, Any
         if place is None or (value := _written(getattr(modules[place[0]], place[1]))) is None:
             raise DeclarationError(
                 f"the {kind} changes as it is used ({path}), and a checkpoint does not hold what it has become: keep it in "
-                "a buffer, or in an attribute of a module, as a number, string, tensor, array, generator of random numbers, or "
-                "list or dict of these; or leave checkpoint= out"
+                "a buffer, or in an attribute of a module, as a number, string, tensor, array, generator of random numbers, "
+                "or list or dict of these; or leave checkpoint= out"
             )
         held[".".join(filter(None, place))] = value
     return {"modes": {name: module.training for name, module in modules.items()}, "attributes": held}
