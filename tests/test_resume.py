@@ -282,6 +282,13 @@ def test_what_a_network_holds_beside_its_parameters_is_kept(tmp_path):
     assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
 
 
+def test_a_table_of_rows_is_left_as_engines_found_it(tmp_path):
+    for epochs in (1, 2):
+        model, guide = plain("per-row")
+        run(lambda made=(model, guide): made, tmp_path / "state", epochs=epochs)
+        assert not any(table.sparse for table in guide.tables)
+
+
 def test_a_state_that_no_checkpoint_can_hold_is_refused_at_the_first_epoch(tmp_path):
     with pytest.raises(lfm.DeclarationError, match=r"the model changes as it is used \(.*COUNT.*buffer"):
         run(lambda: with_network(Counting), tmp_path / "state")
