@@ -29,7 +29,10 @@ def shared():
     model = lfm.Model(
         z=lfm.StandardNormal(2),
         x=lfm.Gaussian(
-            cases.D, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma())
+            cases.D,
+            # Rows are drawn from it: under the broad default priors they would be of size 1e19.
+            mean=lfm.Linear(prior=lfm.ARD(1.0, 1.0)),
+            covariance=lfm.Isotropic(prior=lfm.Gamma(2.0, 2.0)),
         ),
     )
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))

@@ -179,8 +179,8 @@ def _of_generator(value: Any) -> str | None:
     elif isinstance(value, np.random.RandomState):
         state = [part.tolist() if isinstance(part, np.ndarray) else part for part in value.get_state()]
     elif isinstance(value, np.random.Generator | np.random.BitGenerator):
-        state = getattr(value, "bit_generator", value).state
-        state = repr({name: np.asarray(part).tolist() for name, part in state.items()})
+        bits: Any = getattr(value, "bit_generator", value)
+        state = {name: np.asarray(part).tolist() for name, part in bits.state.items()}
     else:
         return None
     return f"{type(value).__qualname__} {hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"

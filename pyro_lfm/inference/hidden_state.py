@@ -107,8 +107,8 @@ def _read(written: tuple[str, Any], now: Any) -> Any:
         now.bit_generator.state = value
         return now
     if kind == "dict":
-        there = now if isinstance(now, dict) else {}
-        return {key: _read(entry, there.get(key)) for key, entry in value.items()}
+        entries = now if isinstance(now, dict) else {}
+        return {key: _read(entry, entries.get(key)) for key, entry in value.items()}
     if kind in _CONTAINERS:
         there = list(now) if isinstance(now, list | tuple) else []
         there += [None] * (len(value) - len(there))
