@@ -49,9 +49,8 @@ def value_ahead(name: str, schedule: Callable[[float], Any], fraction: float) ->
     Raises:
         DeclarationError: as of ``value_at``, or it takes its values from an iterator.
 
-    >>> calls = []
-    >>> value_ahead("schedule", lambda done: calls.append(done) or 0.5, 1.0), calls
-    (0.5, [])
+    >>> value_ahead("schedule", lambda done: 1 - done, 0.25)
+    0.75
     """
     try:
         with asking(schedule):
