@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from types import SimpleNamespace
+from types import CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,29 @@ def probing(*parts: Any, device: torch.device | str = "cpu") -> Iterator[None]:
                 undo()
 
 
+@contextmanager
+def asking(function: Callable[..., Any]) -> Iterator[None]:
+    """A call of a function whose state is not to move by it: what it, its closure and its globals hold, random numbers.
+
+    Raises:
+        TypeError: it holds an iterator, which cannot be put back.
+
+    >>> with asking(random.random): ahead = random.random()
+    >>> random.random() == ahead
+    True
+    """
+    seen: dict[int, Any] = {}
+    undos = [*_kept(function, seen), *_kept(vars(type(function)).get("__call__"), seen)]
+    if drawn := [value for value in seen.values() if isinstance(value, Iterator)]:
+        raise TypeError(f"it takes its values from an iterator ({type(drawn[0]).__name__})")
+    try:
+        with isolated(Stream(0)), others_random_kept():
+            yield
+    finally:
+        for undo in undos:
+            undo()
+
+
 def _values(module: nn.Module) -> list[torch.Tensor]:
     """Parameters, which some layers change when they run (``Embedding(max_norm=1.0)``), and buffers."""
     every = chain(module.parameters(), module.buffers())
@@ -105,6 +128,12 @@ def _kept(value: Any, seen: dict[int, Any]) -> list[Undo]:
         return [_array(value)]
     if (undo := _generator(value)) is not None:
         return [undo]
+    if isinstance(value, FunctionType):
+        return _function(value, seen)
+    if isinstance(value, MethodType):
+        return _kept(value.__self__, seen)
+    if isinstance(value, partial):
+        return [undo for held in (value.func, value.args, value.keywords) for undo in _kept(held, seen)]
     return _attributes(value, seen) if _is_users(value) else []
 
 
@@ -113,7 +142,32 @@ def _is_users(value: Any) -> bool:
     if isinstance(value, SimpleNamespace):
         return True
     own = type(value).__module__.split(".")[0] not in _FOREIGN
-    return own and hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value)
+    return own and hasattr(value, "__dict__") and not isinstance(value, type)
+
+
+def _function(value: FunctionType, seen: dict[int, Any]) -> list[Undo]:
+    """Of a function of the user's: its attributes, its closure, and the globals that stand in its code."""
+    if value.__module__ is None or value.__module__.split(".")[0] in _FOREIGN:
+        return []
+    cells = [cell for cell in value.__closure__ or () if _filled(cell)]
+    names = [name for name in value.__code__.co_names if name in value.__globals__]
+    contents = [cell.cell_contents for cell in cells]
+    read = {name: value.__globals__[name] for name in names}
+
+    def undo() -> None:
+        for cell, content in zip(cells, contents, strict=True):
+            cell.cell_contents = content
+        value.__globals__.update(read)
+
+    held = [value.__dict__, value.__defaults__, *contents, *read.values()]
+    return [undo, *(inner for entry in held for inner in _kept(entry, seen))]
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # not bound yet
+        return False
 
 
 def _attributes(value: Any, seen: dict[int, Any]) -> list[Undo]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.probes import asking
 from pyro_lfm.shapes import number, whole
 
 
@@ -40,6 +41,25 @@ def value_at(name: str, schedule: Callable[[float], Any], fraction: float) -> fl
     if not real or not math.isfinite(value) or value < 0:
         raise DeclarationError(f"{wanted}; at {fraction:g} it gave {given!r}")
     return float(value)
+
+
+def value_ahead(name: str, schedule: Callable[[float], Any], fraction: float) -> float:
+    """What a schedule would give at another moment than the present one; one that counts its calls does not count this one.
+
+    Raises:
+        DeclarationError: as of ``value_at``, or it takes its values from an iterator.
+
+    >>> value_ahead("schedule", lambda done: 1 - done, 0.25)
+    0.75
+    """
+    try:
+        with asking(schedule):
+            return value_at(name, schedule, fraction)
+    except TypeError as error:
+        raise DeclarationError(
+            f"{name} is a schedule that is asked for its value at {fraction:g} out of turn, as patience=, validation=, "
+            f"checkpoint= and fit.bound need it; {error}, which cannot be put back: make it a function of the fraction alone"
+        ) from None
 
 
 @dataclass(frozen=True)

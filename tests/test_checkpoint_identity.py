@@ -216,8 +216,17 @@ def test_what_may_change_may_change(tmp_path):
     assert len(run(path, epochs=None, steps=15, seed=None, data={"x": X.double()}).history) == 5
 
 
-def test_a_fit_goes_on_with_the_very_objects_that_it_trained(tmp_path):
-    model, guide = declared()
+def with_priors():
+    """After a fit the points of its weights are their posterior means."""
+    torch.manual_seed(0)
+    mean, covariance = lfm.Linear(prior=lfm.ARD(1.0, 1.0)), lfm.Isotropic(prior=lfm.Gamma(2.0, 2.0))
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=mean, covariance=covariance))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+@pytest.mark.parametrize("make", [declared, with_priors])
+def test_a_fit_goes_on_with_the_very_objects_that_it_trained(tmp_path, make):
+    model, guide = make()
     for epochs in (1, 2, 3):
         assert len(run(tmp_path / "state", lambda: (model, guide), epochs=epochs).history) == epochs
 

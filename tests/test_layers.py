@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "pyro_lfm"
 # In order: within a layer too, a part imports only those before it.
 LAYERS = {
-    "errors": 0, "shapes": 0, "schedules": 0, "runtime": 0, "probes": 0, "networks": 0, "pyro_modules": 0,
+    "errors": 0, "shapes": 0, "runtime": 0, "probes": 0, "schedules": 0, "networks": 0, "pyro_modules": 0,
     "storage": 0, "identity": 0,
     "data": 1, "distributions": 1,
     "exact": 2, "first_weights": 2, "programs": 2, "variables": 2, "factors": 2, "families": 2, "priors": 2, "wiring": 2,

@@ -1,6 +1,7 @@
 """A fit that is interrupted and taken up again is, bit for bit, the fit that was not: 3 epochs and 3 more are 6."""
 
 import pickle
+import random
 
 import cases
 import numpy as np
@@ -28,10 +29,10 @@ def shared():
     model = lfm.Model(
         z=lfm.StandardNormal(2),
         x=lfm.Gaussian(
-            # Of draws from vague priors no number of single precision is left.
             cases.D,
-            mean=lfm.Linear(prior=lfm.ARD(3.0, 2.0)),
-            covariance=lfm.Isotropic(prior=lfm.Gamma(3.0, 2.0)),
+            # Rows are drawn from it: under the broad default priors they would be of size 1e19.
+            mean=lfm.Linear(prior=lfm.ARD(1.0, 1.0)),
+            covariance=lfm.Isotropic(prior=lfm.Gamma(2.0, 2.0)),
         ),
     )
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
@@ -211,6 +212,117 @@ def test_three_epochs_and_three_more_are_six(tmp_path, name):
     resumed, again = run(make, tmp_path / "state", **options)
     assert again == history
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def holding(epoch, released=False):
+    """A callback that holds, or releases, the likelihood's parameters after an epoch."""
+
+    def callback(record, fit):
+        if record["epoch"] == epoch:
+            for name, parameter in fit.model.named_parameters():
+                parameter.requires_grad_(released or not name.startswith("factors.x"))
+
+    return callback
+
+
+@pytest.mark.parametrize("engine", ["eager", "pyro"])
+def test_what_a_callback_holds_is_held_after_it_and_released_again(tmp_path, engine):
+    hold, release = holding(2), holding(4, released=True)
+    whole, history = run(plain, None, callbacks=[hold, release], engine=engine)
+    run(plain, tmp_path / "state", epochs=3, callbacks=[hold], engine=engine)
+    resumed, again = run(plain, tmp_path / "state", callbacks=[release], engine=engine)
+    assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+COUNT = [0]
+
+
+class Remembering(nn.Module):
+    """A network whose numbers hang on what it holds beside its parameters."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(inputs, outputs), nn.Dropout(0.5)
+        self.calls, self.log, self.last = 0, [], None
+        self.array, self.held = np.zeros(1), {"generators": [np.random.default_rng(0), random.Random(0)]}
+        self.noise = torch.Generator().manual_seed(0)
+
+    def forward(self, z):
+        self.calls += 1
+        self.log.append(self.calls)
+        self.array += 1
+        of_numpy, of_python = self.held["generators"]
+        drawn = of_numpy.normal() + of_python.gauss(0, 1) + torch.randn((), generator=self.noise)
+        past = 0.0 if self.last is None else self.last.mean()
+        self.last = self.linear.weight.detach().clone()
+        return self.dropout(self.linear(z)) * (1 + (len(self.log) + self.array[0]) / 90) + drawn / 9 + past
+
+
+class Counting(Remembering):
+    """Its state stands in a global, which belongs to no program."""
+
+    def forward(self, z):
+        COUNT[0] += 1
+        return self.linear(z) * (1 + COUNT[0] / 90)
+
+
+def with_network(network):
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(cases.D, mean=network))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+def test_what_a_network_holds_beside_its_parameters_is_kept(tmp_path):
+    def change(record, fit):
+        for part in fit.model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.5 / record["epoch"]
+                part.train(record["epoch"] != 3)
+
+    make = lambda: with_network(Remembering)  # noqa: E731
+    whole, history = run(make, None, callbacks=[change])
+    run(make, tmp_path / "state", epochs=3, callbacks=[change])
+    resumed, again = run(make, tmp_path / "state", callbacks=[change])
+    assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_a_table_of_rows_is_left_as_engines_found_it(tmp_path):
+    for epochs in (1, 2):
+        model, guide = plain("per-row")
+        run(lambda made=(model, guide): made, tmp_path / "state", epochs=epochs)
+        assert not any(table.sparse for table in guide.tables)
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_refused_at_the_first_epoch(tmp_path):
+    with pytest.raises(lfm.DeclarationError, match=r"the model changes as it is used \(.*COUNT.*buffer"):
+        run(lambda: with_network(Counting), tmp_path / "state")
+    run(lambda: with_network(Counting), None, epochs=1)
+
+
+def test_schedules_with_a_state_are_refused_unless_they_give_it(tmp_path):
+    class Falling:
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, done):
+            self.calls += 1
+            return 1 / self.calls
+
+    class Kept(Falling):
+        def state_dict(self):
+            return {"calls": self.calls}
+
+        def load_state_dict(self, state):
+            self.calls = state["calls"]
+
+    with pytest.raises(lfm.DeclarationError, match=r"the schedule changes as it is used \(schedule.calls"):
+        run(plain, tmp_path / "refused", schedule=Falling())
+    values = iter([0.5] * 99)
+    with pytest.raises(lfm.DeclarationError, match="takes its values from an iterator"):
+        run(plain, tmp_path / "refused", schedule=lambda done: next(values))
+    whole, history = run(plain, None, schedule=Kept())
+    run(plain, tmp_path / "state", stop=3, schedule=Kept())
+    resumed, again = run(plain, tmp_path / "state", schedule=Kept())
+    assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
 
 
 @pytest.mark.parametrize(("first", "then"), [("eager", "auto"), ("auto", "eager")])

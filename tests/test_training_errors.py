@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.distributions import constraints
 
 import pyro_lfm as lfm
 from pyro_lfm.runtime import isolated
@@ -545,3 +546,61 @@ def test_a_device_that_answers_no_more_hides_no_error(monkeypatch):
     monkeypatch.setattr("pyro_lfm.inference.loop.Loop.batch", dead)
     with pytest.raises(lfm.TrainingError, match="KeyError: 'first' in epoch 1.*the weights are lost"):
         run(model=broken_program(KeyError("first")))
+
+
+@pytest.mark.parametrize("options", [{}, {"patience": 3}])
+def test_a_schedule_is_asked_once_for_each_step(options):
+    """Whoever else asks, for the end value say, moves no counter: in an object, a closure or a global."""
+    asked = []
+
+    class Counting:
+        calls = 0
+
+        def __call__(self, done):
+            self.calls += 1
+            return 1.0
+
+    def listing(done):
+        asked.append(done)
+        return 1.0
+
+    counting = Counting()
+    objective = lfm.Penalised(lfm.ELBO(kl_weight=counting), lfm.TotalCorrelation(listing))
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(5)))
+    svi = lfm.SVI(
+        lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5))),
+        objective=objective,
+        epochs=2,
+        batch_size=10,
+        **options,
+    )
+    rows = torch.randn(40, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lfm.ScheduleWarning)
+        fit = lfm.fit(model, rows[:30], svi, validation=rows[30:], seed=0, progress=False)
+    fit.bound(rows)
+    assert counting.calls == len(asked) == 6
+
+
+def test_what_a_callback_gives_back_stops_nothing_but_true():
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
+    for answer, epochs in [([1], 3), (0.5, 3), (None, 3), (True, 1), (np.True_, 1), (torch.tensor(True), 1)]:
+        svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(3))), epochs=3)
+        callback = lambda record, fit, answer=answer: answer  # noqa: E731
+        assert (
+            len(lfm.fit(model, torch.randn(9, 2), svi, seed=0, callbacks=[callback], progress=False).history)
+            == epochs
+        )
+
+
+def test_a_fit_of_grouped_rows_ends():
+    """Floors are looked at given what rows of a group share, which is no variable of a row."""
+    model = lfm.Model(
+        site=lfm.Covariate(support=constraints.integer_interval(0, 2)),
+        g=lfm.PerGroup(lfm.StandardNormal(2), given="site"),
+        z=lfm.StandardNormal(2),
+        x=lfm.Gaussian(4, mean=lfm.MLP(5), covariance=lfm.Diagonal(lfm.MLP(5)), given=("g", "z")),
+    )
+    svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5))), epochs=1)
+    rows = {"site": torch.arange(9.0) % 3, "x": torch.randn(9, 4)}
+    assert len(lfm.fit(model, rows, svi, seed=0, progress=False).history) == 1

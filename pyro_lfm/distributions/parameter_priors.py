@@ -69,6 +69,8 @@ class Drawn(torch.nn.Module):
         of_rows: whether its rows, and not its last entries, belong to the entries of the variable: as those of W.
     """
 
+    # The point, which a fit puts at the posterior mean.
+    moved_by_fits = ("value",)
     value: Tensor
     unit: Tensor
 

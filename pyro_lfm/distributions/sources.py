@@ -195,6 +195,8 @@ class Table(nn.Module):
     an optimizer made before still holds it.
     """
 
+    # Which engines set for the time of a fit.
+    not_identity = ("sparse", "gathered")
     start: torch.Tensor
 
     def __init__(self, start: torch.Tensor, rows: int | None, learning_rate: float):

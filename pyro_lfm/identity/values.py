@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,10 +25,10 @@ def identity(*, weights: bool = True, **arguments: Any) -> dict[str, str]:
 
     Functions and classes that the user wrote are known by their code and by the globals that they read, whose modules are
     known by name alone; those of installed packages by name. A class whose attributes change as it is used names those in
-    ``not_identity``.
+    ``not_identity``, and in ``moved_by_fits`` those that fits move as they do trainable parameters.
 
     Args:
-        weights: whether the values of trainable parameters count, or their shapes alone.
+        weights: whether the values of trainable parameters, and of what else fits move, count, or their shapes alone.
 
     >>> one, other = identity(rate=0.1, of=torch.zeros(2)), identity(rate=0.1, of=torch.ones(2))
     >>> [path for path in one if one[path] != other[path]]
@@ -81,6 +82,8 @@ class _Walk:
             return f"trained {_shape(value)}" if moves else _of_tensor(value)
         if isinstance(value, np.ndarray):
             return _of_array(value)
+        if (state := _of_generator(value)) is not None:
+            return state
         if isinstance(value, ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, logging.Logger):
@@ -151,8 +154,12 @@ class _Walk:
         wrapped = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
         if callable(value) and isinstance(wrapped, FunctionType):
             self.look(f"{path}.wrapped", wrapped)
+        moved = () if self.weights else getattr(kind, "moved_by_fits", ())
         for name, entry in held.items():
-            self.look(f"{path}.{name}", entry)
+            if name in moved:
+                self.found[f"{path}.{name}"] = f"moved {_shape(entry)}"
+            else:
+                self.look(f"{path}.{name}", entry)
 
     def _entry(self, value: Any) -> str:
         """An entry of a set, whose place in it tells nothing."""
@@ -161,6 +168,22 @@ class _Walk:
         inner = _Walk(self.weights, {}, dict(self.seen))
         inner.look("", value)
         return str(inner.found)
+
+
+def _of_generator(value: Any) -> str | None:
+    """Of a generator of random numbers: where it stands."""
+    if isinstance(value, torch.Generator):
+        state: Any = value.get_state().tolist()
+    elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        state = value.getstate()
+    elif isinstance(value, np.random.RandomState):
+        state = [part.tolist() if isinstance(part, np.ndarray) else part for part in value.get_state()]
+    elif isinstance(value, np.random.Generator | np.random.BitGenerator):
+        bits: Any = getattr(value, "bit_generator", value)
+        state = {name: np.asarray(part).tolist() for name, part in bits.state.items()}
+    else:
+        return None
+    return f"{type(value).__qualname__} {hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"
 
 
 def _of_array(value: np.ndarray) -> str:

@@ -74,6 +74,8 @@ class Checkpoint:
         return CheckpointError(f"checkpoint {self.path} belongs to {words}; {_ANEW}")
 
 
+# What a fit uses beside its programs, and what may have a state of its own.
+_USED = ("objective", "schedule")
 # What more is to be said of a difference.
 _WHY = {
     "steps": (
@@ -89,7 +91,7 @@ class Journal:
 
     Args:
         fixed: what was told, by name: arguments, digests of rows.
-        parts: model, guide and objective, which training may change.
+        parts: model, guide, objective and schedule, which training may change.
     """
 
     def __init__(self, fixed: Mapping[str, Any], parts: Mapping[str, Any]):
@@ -108,24 +110,28 @@ class Journal:
     def made_of(self) -> dict[str, str]:
         return {**self.start, **self.inner}
 
+    def stateful(self) -> dict[str, Any]:
+        """The parts of objective and schedule that have a state of their own to be carried over, by path."""
+        return {path: part for name in _USED for path, part in stateful(self.parts.get(name), name).items()}
+
     def look(self) -> None:
         """Notes what has changed since the start: buffers, what callbacks set.
 
         Raises:
-            DeclarationError: an objective with a state that a checkpoint does not hold.
+            DeclarationError: an objective or a schedule with a state that a checkpoint does not hold.
         """
         self.moved.update(differences(self.inner, self._now()))
-        held = tuple(stateful(self.parts["objective"], "objective"))
+        held = tuple(self.stateful())
         for path in sorted(self.moved):
-            if path.split(".")[0] == "objective" and not path.startswith(held or "-"):
+            if (name := path.split(".")[0]) in _USED and not path.startswith(held or "-"):
                 raise DeclarationError(
-                    f"the objective changes as it is used ({path}), and a checkpoint does not hold what it has become: give "
+                    f"the {name} changes as it is used ({path}), and a checkpoint does not hold what it has become: give "
                     "its class state_dict() and load_state_dict(), or leave checkpoint= out"
                 )
 
 
 def stateful(part: Any, path: str, depth: int = 2) -> dict[str, Any]:
-    """The parts of an objective that have a state of their own to be carried over, itself among them, by path."""
+    """The parts of an objective or schedule that have a state to be carried over, itself among them, by path."""
     if isinstance(part, type):
         return {}
     if callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None)):

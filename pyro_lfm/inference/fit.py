@@ -57,7 +57,9 @@ def fit(
             bit as if it had not been. It belongs to these data, this declaration and these options. What may change from
             call to call is epochs or steps (to more, where nothing follows a schedule), the amount of patience, callbacks,
             progress, device, the container of the data, and the engine, "pyro" excepted. The seed is that of the file
-            where none is given; so are the weights.
+            where none is given; so are the weights. What programs change in attributes of their modules (numbers, tensors,
+            arrays, generators of random numbers, lists and dicts of these) is kept too; another state, of a program, an
+            objective or a schedule, is a DeclarationError after the first epoch, before anything is written.
 
     It trains in the calling process alone, and in any gradient mode. While a step runs, torch's one random stream for
     draws on the CPU is the fit's: another thread that draws meanwhile uses a ``torch.Generator`` of its own, or takes turns

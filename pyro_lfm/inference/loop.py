@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 import warnings
@@ -37,7 +36,7 @@ from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import Objective
 from pyro_lfm.optimizers import maker
 from pyro_lfm.runtime import Stream
-from pyro_lfm.schedules import value_at
+from pyro_lfm.schedules import value_ahead, value_at
 
 # Seconds between two looks at the progress bar, for which a GPU must be waited.
 _SHOW_EVERY = 0.1
@@ -135,7 +134,7 @@ class Loop:
         # What no schedule changes is not asked for at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
         # A schedule written by hand may change the programs too.
-        self.suspicious = not all(map(changes_nothing, self._schedules().values()))
+        self.suspicious = not all(map(changes_nothing, self.schedules.values()))
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
 
@@ -205,13 +204,15 @@ class Loop:
                 stacklevel=2,
             )
 
-    def _schedules(self) -> dict[str, Any]:
+    @property
+    def schedules(self) -> dict[str, Any]:
+        """All schedules by name: of the objective's weights and of the learning rate."""
         rate = {"schedule": self.svi.schedule} if self.svi.schedule else {}
         return {**rate, **self.scheduled}
 
     def _probe(self) -> None:
         """Asks schedules for some moments of the training, before anything is trained: those that change nothing by it."""
-        for name, schedule in self._schedules().items():
+        for name, schedule in self.schedules.items():
             for moment in range(_PROBES + 1) if changes_nothing(schedule) else ():
                 value_at(name, schedule, moment / _PROBES)
 
@@ -227,9 +228,7 @@ class Loop:
         first = 1
         for name, weight in self.scheduled.items():
             steps = sorted({*range(0, self.total_steps, self.per_epoch), self.total_steps - 1})
-            # A schedule may be an object that counts its calls.
-            ahead = copy.deepcopy(weight)
-            values = [value_at(name, ahead, self._fraction(step)) for step in steps]
+            values = [value_ahead(name, weight, self._fraction(step)) for step in steps]
             near = _REACHED * max(map(abs, values))
             apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
             first = max(first, apart[-1] + 2 if apart else 1)

@@ -169,7 +169,7 @@ class Fit:
     def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
         """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
         objective = self._objective if isinstance(self._objective, Objective) else ELBO()
-        objective = objective.at(1.0)
+        objective = objective.at(1.0, in_turn=False)
         batch, guide = self.batch_of(data)
         device = self.model.device
         with evaluating(self.model, guide), isolated(Stream(seed, device), device), torch.no_grad():

@@ -8,12 +8,14 @@ import torch
 
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.identity.version import library_version
-from pyro_lfm.inference.checkpoint import Checkpoint, Journal, stateful
+from pyro_lfm.inference.checkpoint import Checkpoint, Journal
 from pyro_lfm.inference.engines.engine import Engine
+from pyro_lfm.inference.hidden_state import restore, state_of
 from pyro_lfm.programs import Program
+from pyro_lfm.schedules import value_ahead
 
 # The arguments of lfm.SVI that must be the same when a fit is taken up again.
-_SAME = ("objective", "optimizer", "learning_rate", "schedule", "drop_last", "alternate")
+_SAME = ("optimizer", "learning_rate", "drop_last", "alternate")
 
 
 class Resuming:
@@ -29,7 +31,9 @@ class Resuming:
     def __init__(self, loop: Any, checkpoint: Checkpoint):
         self.loop, self.checkpoint = loop, checkpoint
         svi = loop.svi
-        options = {name: getattr(svi, name) for name in _SAME if name != "objective"}
+        for name, schedule in loop.schedules.items():
+            value_ahead(name, schedule, 0.0)  # refuses those that cannot be taken up again
+        options = {name: getattr(svi, name) for name in _SAME}
         if svi.schedule or loop.scheduled:
             options["steps"] = loop.total_steps
         fixed = {
@@ -45,6 +49,7 @@ class Resuming:
             "model": loop.model,
             "guide": loop.guide,
             "objective": svi.objective,
+            "schedule": svi.schedule,
             # Where parameters start, which the programs no longer hold.
             "declared": {"model": _declared(loop.model), "guide": _declared(loop.guide)},
         }
@@ -78,12 +83,13 @@ class Resuming:
         for kind, program in (("model", loop.model), ("guide", loop.guide)):
             for name, parameter in program.named_parameters():
                 parameter.requires_grad_(name not in saved["frozen"][kind])
+            restore(program, saved["hidden"][kind])
             for name, value in saved["unsaved_buffers"][kind].items():
                 owner, _, own = name.rpartition(".")
                 setattr(program.get_submodule(owner), own, value.to(loop.model.device))
-        for path, part in stateful(loop.svi.objective, "objective").items():
-            if path in saved["objective"]:
-                part.load_state_dict(saved["objective"][path])
+        for path, part in self.journal.stateful().items():
+            if path in saved["stateful"]:
+                part.load_state_dict(saved["stateful"][path])
         loop.stream.state = saved["stream"]
         if loop.stream.device_state is not None and saved["device_stream"] is not None:
             loop.stream.device_state = saved["device_stream"]
@@ -115,11 +121,11 @@ class Resuming:
                     kind: [n for n, p in program.named_parameters() if not p.requires_grad]
                     for kind, program in programs.items()
                 },
-                "unsaved_buffers": {kind: _not_in_state(program) for kind, program in programs.items()},
-                "objective": {
-                    path: part.state_dict()
-                    for path, part in stateful(loop.svi.objective, "objective").items()
+                "hidden": {
+                    kind: state_of(kind, program, self.journal.moved) for kind, program in programs.items()
                 },
+                "unsaved_buffers": {kind: _not_in_state(program) for kind, program in programs.items()},
+                "stateful": {path: part.state_dict() for path, part in self.journal.stateful().items()},
                 "engine": engine.state(),
                 "stream": loop.stream.state,
                 "device_stream": loop.stream.device_state,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from pyro_lfm.data.readers import Table
@@ -31,7 +32,14 @@ class Task:
 
     def report(self, record: dict[str, Any], result: Fit) -> bool:
         """Shows a record to every callback; whether one of them asks to stop."""
-        return any([bool(answer) for answer in [callback(record, result) for callback in self.callbacks]])
+        return any([_is_true(callback(record, result)) for callback in self.callbacks])
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether it is True, of NumPy or torch too: what else a callback may give back, such as a list, stops nothing."""
+    if isinstance(answer, torch.Tensor) and answer.dtype is torch.bool and answer.numel() == 1:
+        return bool(answer)
+    return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 class Inference(ABC):

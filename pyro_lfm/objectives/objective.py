@@ -20,7 +20,7 @@ from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.program import together
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.schedules import value_at
+from pyro_lfm.schedules import value_ahead, value_at
 from pyro_lfm.shapes import number, whole
 from pyro_lfm.summation import Plan, SumOut, plan
 
@@ -113,16 +113,21 @@ class Objective(PyroELBO, ABC):
         now.enumerate, now._plans = how, WeakKeyDictionary()
         return now
 
-    def at(self, fraction: float) -> Objective:
-        """This objective at a moment of the training: its schedules replaced by numbers."""
+    def at(self, fraction: float, in_turn: bool = True) -> Objective:
+        """This objective at a moment of the training: its schedules replaced by numbers.
+
+        Args:
+            in_turn: whether it is the present moment; else schedules that count their calls do not count this one.
+        """
         schedules = {name: value for name, value in self.weights.items() if callable(value)}
         if not schedules:
             return self
-        return self.weighted({n: value_at(n, schedule, fraction) for n, schedule in schedules.items()})
+        ask = value_at if in_turn else value_ahead
+        return self.weighted({name: ask(name, schedule, fraction) for name, schedule in schedules.items()})
 
     def at_end(self) -> Objective:
         """A copy of this objective at the end of the training, without any schedule: what a fit keeps."""
-        return copy.copy(self.at(1.0))
+        return copy.copy(self.at(1.0, in_turn=False))
 
     def __getstate__(self) -> dict[str, Any]:
         # What it remembers of programs and of the last step belongs to this process.

@@ -129,7 +129,7 @@ def evaluate(
     """Bound, reconstruction and KL of a batch, nats per row, without a step, in evaluation mode."""
     with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
         if isinstance(objective, Objective):
-            objective = objective.at(1.0)
+            objective = objective.at(1.0, in_turn=False)
         loss = torch.as_tensor(objective.loss(model, guide, batch))
         bound, reconstruction, kl = told(objective, loss, batch.total).tolist()
     return bound, reconstruction, kl

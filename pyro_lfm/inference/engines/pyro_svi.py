@@ -74,8 +74,10 @@ class Pyro(Engine):
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        for parameter in self.parameters.values():
-            if parameter.requires_grad:
+        # Of what is held just now too: it may be released again.
+        known = {name for entry in state["optimizers"] for name in entry["names"]}
+        for name, parameter in self.parameters.items():
+            if parameter.requires_grad or name in known:
                 self._make(parameter)
         for name, value in state.get("store", {}).items():
             pyro.get_param_store()[name] = value.to(self.setup.model.device)
