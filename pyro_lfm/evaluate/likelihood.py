@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError, one_call
 from pyro_lfm.evaluate.annealing import Annealing, anneal
 from pyro_lfm.evaluate.pareto import k_of_largest, pareto_k, tail_size, threshold
 from pyro_lfm.evaluate.requirements import rows_apart
@@ -200,9 +200,10 @@ def fitted(fit: Any, data: Any) -> Fit:
 def exact(done: Fit, data: Any) -> LogLikelihood:
     """log p(x) by the closed form."""
     recognise(done.model, 'method="exact"', 'method="importance" estimates log p(x) of any declaration')
-    found = done.log_likelihood(data).to(done.model.device)
+    with one_call():
+        found = done.log_likelihood(data).to(done.model.device)
+        observed = _observed(done.model, done.rows_of(data))
     none = torch.zeros_like(found)
-    observed = _observed(done.model, done.rows_of(data))
     return LogLikelihood(found, none, none + torch.inf, none - torch.inf, observed, 0)
 
 
