@@ -157,11 +157,11 @@ def log_likelihood(
     if method not in ("importance", "annealed", "exact"):
         raise DeclarationError(f'method must be "importance", "annealed" or "exact"; got {method!r}')
     draws = whole("draws", {"annealed": 100}.get(method, 1000) if draws is None else draws, least=2)
-    done = fitted(fit, data)
     if method == "exact":
-        return exact(done, data)
-    rows_apart(done.model, "lfm.evaluate.log_likelihood")
-    batch, guide = done.batch_of(data)
+        with one_call():
+            return exact(fitted(fit, data), data)
+    rows_apart(model_of(fit), "lfm.evaluate.log_likelihood")
+    done, batch, guide = served(fit, data)
     if method == "annealed":
         return annealed(
             done.model, guide, batch, draws, Annealing() if annealing is None else annealing, seed
@@ -195,6 +195,13 @@ def fitted(fit: Any, data: Any) -> Fit:
     guide.settle(first)
     guide = guide.with_priors_of(model)
     return Fit(model, guide, table, ELBO())
+
+
+def served(fit: Any, data: Any) -> tuple[Fit, Batch, AnyGuide]:
+    """What was fitted, as ``fitted`` gives it, its rows as one batch, and the guide that serves them."""
+    with one_call():
+        done = fitted(fit, data)
+        return done, *done.batch_of(data)
 
 
 def exact(done: Fit, data: Any) -> LogLikelihood:
