@@ -90,7 +90,7 @@ def law_of(
     values: Mapping[str, torch.Tensor],
     index: torch.Tensor,
 ) -> Any:
-    """A factor's law, given the values of all variables that it reads; other parents are computed from them."""
+    """A factor's law, given the values of all variables that it reads."""
     parents = parents_of(factors, given, name, values, index)
     drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
     return factors[name].at(parents, index, drawn)
@@ -103,7 +103,7 @@ def parents_of(
     values: Mapping[str, torch.Tensor],
     index: torch.Tensor,
 ) -> list[torch.Tensor]:
-    """What a factor reads, given the values of all variables: what is no variable is computed from them."""
+    """The values of a factor's parents: those that are no variables are computed from what they read."""
     return [values[p] if p in values else law_of(factors, given, p, values, index).value for p in given[name]]
 
 

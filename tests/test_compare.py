@@ -868,9 +868,7 @@ def test_mistakes_are_told_in_words(arguments, words):
     with pytest.raises(lfm.DeclarationError, match="better must be"):
         lfm.Metric(len, better="larger")
     for picture in (lfm.plots.differences, lfm.plots.climbs):
-        with pytest.raises(
-            lfm.DeclarationError, match="is of a Comparison, as lfm.compare gives it; got int"
-        ):
+        with pytest.raises(lfm.DeclarationError, match="of a Comparison, as lfm.compare gives it; got int"):
             picture(3)
 
 

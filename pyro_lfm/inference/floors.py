@@ -62,7 +62,7 @@ def warn_of_floors(result: Fit) -> None:
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
         q = poutine.trace(result.guide).get_trace(batch)
         p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
-        values = {name: node["value"] for name, node in p.nodes.items() if node["type"] == "sample"}
+        values = {name: p.nodes[name]["value"] for name in model.sites.all}
         for name in model.observed:
             parents = parents_of(model.factors, model.given, name, values, batch.index)
             for words in _on_floors(model.factors[name], parents, batch.index):
