@@ -93,10 +93,10 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     for name in model.observed:
         if name in model.covariates or not is_real(model.observed[name].support):
             continue
-        found = _residual(model, guide, batch, name)
-        if found is None:
+        start = _residual(model, guide, batch, name)
+        if start is None:
             continue
-        residual, deviation = found
+        residual, deviation = start
         scale = table.scales[name]
         spread = _rms(scale.spread[scale.spread > 0])
         said = f"{name}: its numbers lie about {_middle(scale.mean):.4g} and spread by {spread:.3g}"
