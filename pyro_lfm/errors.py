@@ -3,9 +3,17 @@
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 # What Pyro puts behind the words of every error that passes through a trace.
 _DUMP = re.compile(r"\n\s*Trace Shapes:")
+
+# What was warned of since the user called, by category; None where no call is under way.
+_WARNED: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("warned", default=None)
+# Modules whose lines are not the user's: ours, and what stands between two of ours.
+_INSIDE = {"pyro_lfm", "contextlib"}
 
 
 def first_line(error: BaseException) -> str:
@@ -94,9 +102,37 @@ class DataScaleWarning(UserWarning):
     """Data lie far from where the model, or the rows that it was fitted to, lie."""
 
 
-def warn(message: str, category: type[Warning]) -> None:
-    """A warning that names the line of the user that led to it, however deep in the library it arises."""
+@contextmanager
+def one_call() -> Iterator[None]:
+    """Within it a thing is warned of once, by the first of the functions that see it.
+
+    >>> with warnings.catch_warnings(record=True) as caught, one_call():
+    ...     warnings.simplefilter("always")
+    ...     for _ in range(3):
+    ...         warn("x is rounded", PrecisionWarning, of="x")
+    >>> len(caught)
+    1
+    """
+    token = None if _WARNED.get() is not None else _WARNED.set(set())
+    try:
+        yield
+    finally:
+        if token is not None:
+            _WARNED.reset(token)
+
+
+def warn(message: str, category: type[Warning], of: str | None = None) -> None:
+    """A warning that names the line of the user that led to it, however deep in the library it arises.
+
+    Args:
+        of: the thing that it is about, which is warned of once in ``one_call``.
+    """
+    warned = _WARNED.get()
+    if warned is not None and of is not None:
+        if (category, of) in warned:
+            return
+        warned.add((category, of))
     level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "pyro_lfm":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -11,11 +11,10 @@ from pyro import poutine
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import read
 from pyro_lfm.data.validation import validate
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs import HandWritten, Program
 from pyro_lfm.runtime import Stream, isolated
-from pyro_lfm.shapes import check_rows
 from pyro_lfm.sites import Sites, discover
 from pyro_lfm.variables import Variable
 
@@ -86,7 +85,7 @@ class AnyModel(Program):
         return self
 
     def sample(
-        self, n: int, seed: int | None = None, given: Mapping[str, torch.Tensor] | None = None
+        self, n: int, seed: int | None = None, given: Mapping[str, Any] | None = None
     ) -> dict[str, torch.Tensor]:
         """Rows drawn from the model.
 
@@ -94,8 +93,9 @@ class AnyModel(Program):
             n: how many rows.
             seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
                 from torch.
-            given: {name: (n, *event)}, values to be set: of covariates (one left out has the value that its declaration
-                says) and of a row's latents, such as attributes. What a latent depends on is drawn as ever.
+            given: {name: (n, *event)}, values to be set, as arrays or tensors, whose columns are taken by position: of
+                covariates (one left out has the value that its declaration says) and of a row's latents, such as
+                attributes. What a latent depends on is drawn as ever.
 
         Returns:
             {name: (n, *event)} for every latent and observed variable.
@@ -109,23 +109,28 @@ class AnyModel(Program):
             if name not in (*self.covariates, *latents):
                 known = ", ".join([*self.covariates, *latents])
                 raise DeclarationError(f"given= names covariates and latents of a row: {known}; got {name!r}")
-        values = {
-            name: torch.as_tensor(v, dtype=self.dtype).to(self.device) for name, v in (given or {}).items()
-        }
+        values = self._set_values(given, n) if given else {}
         batch = Batch(values, size=n)
-        if len(batch) != n:
-            raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(batch)}")
-        if values:
-            # By the same boundary as rows to fit, and complete.
-            expected = {name: (self.sites.all[name].shape, self.sites.all[name].support) for name in values}
-            for name, (shape, _) in expected.items():
-                check_rows(name, values[name], shape)
-            validate(read(values, list(values)), expected, self.dtype, self.device, complete=True)
         batch.index = batch.index.to(self.device)
         with evaluating(self), isolated(Stream(seed, self.device), self.device), torch.no_grad():
             program = poutine.condition(self, data={n: v for n, v in values.items() if n in latents})
             trace: Any = poutine.trace(program).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in self.sites.all}
+
+    def _set_values(self, given: Mapping[str, Any], n: int) -> dict[str, torch.Tensor]:
+        """Values of variables of n rows, through the same boundary as rows to fit, and complete."""
+        table = read(given, list(given))
+        for name, columns in table.schema.items():
+            if columns.names is not None and len(columns.names) > 1:
+                raise DataError(
+                    f"given= of {name} must be an array or a tensor; got columns with names, whose order a fit knows and a "
+                    f"model does not: put them in the order that was fitted, and give {name}.to_numpy()"
+                )
+        if len(table) != n:
+            raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(table)}")
+        expected = {name: (self.sites.all[name].shape, self.sites.all[name].support) for name in given}
+        validate(table, expected, self.dtype, self.device, complete=True)
+        return table.take(torch.arange(n), self.dtype, self.device)
 
 
 class PyroModel(HandWritten, AnyModel):

@@ -110,9 +110,8 @@ def write(path: Path, state: Mapping[str, Any], what: str) -> None:
         torch.save(made, beside)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{what} cannot be written to {path}: {error}; what was there before stays"
-        ) from error
+        why = getattr(error, "strerror", None) or "the disk may be full, or the folder closed to writing"
+        raise DataError(f"{what} cannot be written to {path}: {why}; what was there before stays") from error
     finally:
         if beside.exists():
             beside.unlink()
@@ -132,7 +131,7 @@ def read(path: Path, what: str, remedy: str) -> dict[str, Any]:
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
-        raise DataError(f"{what} {path} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{what} {path} cannot be read: {error.strerror or type(error).__name__}") from error
     except Exception as error:  # torch names no type for "not one of my files"
         size = path.stat().st_size
         raise DataError(

@@ -248,7 +248,35 @@ def refined():
     return fit(model, data, svi(lfm.Refined(done.guide, steps=3), steps=1)), data
 
 
+def without_latents(x):
+    torch.manual_seed(0)
+    model = lfm.Model(x=x)
+    rows = torch.randn(N, D, generator=torch.Generator().manual_seed(3))
+    return fit(model, {"x": rows}, lfm.EM()), {"x": rows}
+
+
+def rows_without_entries():
+    """All that was observed of some rows is missing; the first two among them."""
+    done, data = missing()
+    data = {name: value.clone() for name, value in data.items()}
+    for value in data.values():
+        value[:2], value[5] = torch.nan, torch.nan
+    return done, data
+
+
+def empty_rows_in_closed_form(name):
+    done, data = closed(name)
+    data = {"x": data["x"].clone()}
+    data["x"][:2], data["x"][5] = torch.nan, torch.nan
+    return done, data
+
+
 MORE = {
+    "no latents": lambda: without_latents(lfm.Gaussian(D, covariance=lfm.Full())),
+    "rows without entries": rows_without_entries,
+    "EM, rows without entries": lambda: empty_rows_in_closed_form("EM"),
+    "EM of a mixture, rows without entries": lambda: empty_rows_in_closed_form("EM of a mixture"),
+    "VB, rows without entries": lambda: empty_rows_in_closed_form("VB"),
     "missing entries": missing,
     "constant columns": constant_columns,
     "table": table,

@@ -129,6 +129,25 @@ def test_what_is_set_when_rows_are_drawn_passes_the_same_boundary(fit):
     assert fit.model.sample(4, seed=0, given={"arm": torch.tensor([0, 1, 2, 1])})["x"].isfinite().all()
 
 
+def test_what_is_set_when_rows_are_drawn_comes_in_any_container_whose_columns_need_no_names():
+    model = lfm.Model(
+        t=lfm.Covariate(2), z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.MLP(4), given=("z", "t"))
+    )
+    values = np.arange(8.0).reshape(4, 2)
+    expected = model.sample(4, seed=0, given={"t": torch.as_tensor(values)})["x"]
+    for given in (values, values.tolist(), values.astype(int), np.ma.array(values)):
+        assert torch.equal(model.sample(4, seed=0, given={"t": given})["x"], expected)
+    for given, words in {
+        "names": (pd.DataFrame(values, columns=["a", "b"]), "columns with names.*t.to_numpy()"),
+        "text": (values.astype(str), "must hold real numbers"),
+        "a number": (1.0, "must be a NumPy array, tensor"),
+        "a hole": (np.where(values == 3, NAN, values), "cannot have missing"),
+        "other rows": (values[:3], "one row for each of the n=4"),
+    }.values():
+        with pytest.raises((lfm.DataError, lfm.ShapeError), match=words):
+            model.sample(4, seed=0, given={"t": given})
+
+
 def test_a_missing_value_that_another_variable_reads_is_refused():
     model = lfm.Model(
         z=lfm.StandardNormal(2),

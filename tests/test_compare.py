@@ -410,9 +410,29 @@ def test_an_interrupted_comparison_goes_on_with_the_same_result(tmp_path):
             )
             assert torch.equal(done.posterior(x[40:]).mean, whole.fits[way].posterior(x[40:]).mean)
             assert len(done.history) == len(whole.fits[way].history)
+            for what in ("converged", "ends", "schema"):
+                assert repr(getattr(done, what)) == repr(getattr(whole.fits[way], what))
     assert again.table.drop(columns=[c for c in again.table if "seconds" in c]).equals(
         whole.table.drop(columns=[c for c in whole.table if "seconds" in c])
     )
+
+
+def test_a_row_without_an_entry_has_no_bits_and_counts_in_none_of_the_means():
+    model, x = small()
+    test = x[40:].clone()
+    test[3] = math.nan
+    found = lfm.compare(model, x[:40], {"EM": lfm.EM(), **guides()}, test=test, **QUICK)
+    own = lfm.compare(
+        model, x[:40], {"EM": lfm.EM()}, test=test, metrics={"first": lambda fit, rows: rows[:, 0]}, **QUICK
+    )
+    for name, each in (("bits_per_dimension", found), ("first", own)):
+        rows = each.rows[name]["EM"][0]
+        assert rows.isnan().nonzero().tolist() == [[3]]
+        assert each.values[name]["EM"].tolist() == [pytest.approx(float(rows.nanmean()))]
+        assert each.estimate(name, "EM").mean == pytest.approx(float(rows.nanmean()))
+        assert "not finite" not in repr(each)
+    assert found.difference("bits_per_dimension", "full", "mean-field").error_over_rows > 0
+    assert found.rows["log_likelihood"]["EM"][0, 3] == 0
 
 
 def test_an_interruption_while_measuring_loses_no_training(tmp_path):

@@ -210,6 +210,57 @@ def test_columns_that_are_constant_lose_nothing():
         assert not said(lambda model=model, rows=rows: fitted(model, rows), lfm.PrecisionWarning)[1]
 
 
+ONE = 0.0446
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.nextafter(ONE, np.resize([0, 1], 60)),  # one step of double precision either way
+        np.random.default_rng(0).dirichlet(np.ones(200), size=60).sum(1),  # shares that add up to one
+        ONE + 1e-16 * np.random.default_rng(0).normal(size=60),
+    ],
+)
+def test_columns_that_are_constant_up_to_rounding_lose_nothing(column):
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    rows[:, 1] = column
+    single = rows.astype(np.float32)
+    single[:, 2] = np.nextafter(np.float32(ONE), np.float32(np.resize([0, 1], 60)))
+    for model in (gaussian(3), gaussian(3).double()):
+        for given in (rows, single):
+            fit, messages = said(lambda m=model, x=given: fitted(m, x), lfm.PrecisionWarning)
+            assert not messages
+            # Their unit is their size, as of a column that is quite constant.
+            assert fit.schema["x"].scale.is_constant.tolist() == [False, True, given is single]
+
+
+def test_a_column_is_warned_of_once_in_one_call():
+    rows = 1e7 + np.random.default_rng(0).normal(size=(60, 3))
+    model = gaussian(3, covariance=lfm.Isotropic())
+    run = {"seed": 0, "progress": False}
+    fit, messages = said(
+        lambda: lfm.fit(model, rows, lfm.EM(), validation=rows[:30], **run), lfm.PrecisionWarning
+    )
+    assert len(messages) == 1
+    calls = [
+        lambda: lfm.evaluate.imputation(fit, rows, draws=20),
+        lambda: lfm.evaluate.log_likelihood(fit, rows, method="exact"),
+        lambda: lfm.evaluate.log_likelihood((model, fit.guide), rows),
+        lambda: lfm.evaluate.variance_explained(fit, rows),
+        lambda: lfm.compare(
+            model, rows, {"a": lfm.EM(), "b": lfm.EM()}, test=rows, seeds=2, draws=2, progress=False
+        ),
+    ]
+    for call in calls:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        (one,) = [each for each in caught if each.category is lfm.PrecisionWarning]
+        assert one.filename == __file__
+        # The next call warns again.
+        assert said(call, lfm.PrecisionWarning)[1]
+
+
 def test_in_double_precision_data_far_from_zero_are_served_right():
     rng = np.random.default_rng(0)
     rows = 1e8 + rng.normal(size=(200, 1)) @ rng.normal(size=(1, 4)) + 0.3 * rng.normal(size=(200, 4))

@@ -160,6 +160,16 @@ def test_a_map_of_two_factors_is_the_space_itself():
     assert np.allclose(np.sort(shown, axis=0), np.sort(means.numpy(), axis=0))
 
 
+def test_a_map_of_one_factor_has_a_line_for_each_class():
+    means, labels = torch.randn(30, 1), torch.arange(30) % 3
+    for given in (means, means[:, 0]):
+        ax = plots.latent_map(given, labels).axes[0]
+        shown = np.asarray(ax.collections[0].get_offsets())
+        assert np.allclose(np.sort(shown[:, 0]), np.sort(means[:, 0].numpy()))
+        lines = -np.round(shown[:, 1])
+        assert sorted(lines) == sorted(labels.tolist()) and "line for each class" in ax.get_xlabel()
+
+
 REFUSALS = {
     "flat rows without a shape": (lambda fit: plots.gallery(torch.rand(2, 16)), "shape="),
     "rows of another size": (lambda fit: plots.gallery(torch.rand(2, 15), shape=(4, 4)), "16 columns"),
@@ -171,7 +181,10 @@ REFUSALS = {
     ),
     "no history": (lambda fit: plots.bounds({}), "record"),
     "labels of other rows": (lambda fit: plots.latent_map(torch.randn(5, 3), torch.zeros(4)), "labels"),
-    "one factor": (lambda fit: plots.latent_map(torch.randn(5, 1), torch.zeros(5)), "K of at least 2"),
+    "factors that are matrices": (
+        lambda fit: plots.latent_map(torch.randn(5, 2, 2), torch.zeros(5)),
+        r"means must have shape \(N, K\), or \(N,\) of one factor",
+    ),
     "too few names": (lambda fit: plots.latent_map(torch.randn(5, 2), torch.arange(5), names=["a"]), "names"),
     "a start elsewhere": (lambda fit: plots.factor_walk(fit, shape=(4, 4), start=torch.zeros(2)), "start"),
     "no fit": (lambda fit: plots.factor_walk(fit.model), "of a Fit, as lfm.fit gives it; got Model"),

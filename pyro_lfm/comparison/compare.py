@@ -13,7 +13,7 @@ from pyro_lfm.comparison.metrics import read_metrics
 from pyro_lfm.comparison.result import Comparison
 from pyro_lfm.comparison.runner import Runner, digests_of
 from pyro_lfm.comparison.ways import Starts, budget, check_budgets, read_model, read_ways
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference import SVI, Fit
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference
@@ -128,32 +128,38 @@ def compare(
             schedule=schedule,
         )
 
-    starts = Starts(model, ways, svi, numbers[0])
-    # Before anything is trained: what cannot be declared is said now, and so are budgets that differ.
-    ready = {name: starts.at(name, numbers[0]) for name in ways}
-    first = ready[baseline][0]
-    table = table_for(first, data)
-    if test is not None:
-        table_for(first, test, set(), table.schema)
-    inferences = {name: inference for name, (_, inference) in ready.items()}
-    if equal_budgets:
-        check_budgets(inferences, len(table))
-    notes = [_of_rows(len(table), test is not None, numbers), *_of_budgets(inferences, len(table))]
-    runner = Runner(
-        starts=starts,
-        table=table,
-        data=data,
-        test=test,
-        metrics=chosen,
-        draws=draws,
-        options={"validation": validation, "callbacks": callbacks, "progress": progress, "device": device},
-        folder=kept,
-        digests={} if kept is None else digests_of(first, fitted=table, test=test, validation=validation),
-    )
-    del ready, inferences, first
-    for seed in numbers:
-        for name in ways:
-            runner.run(name, seed)
+    with one_call():
+        starts = Starts(model, ways, svi, numbers[0])
+        # Before anything is trained: what cannot be declared is said now, and so are budgets that differ.
+        ready = {name: starts.at(name, numbers[0]) for name in ways}
+        first = ready[baseline][0]
+        table = table_for(first, data)
+        if test is not None:
+            table_for(first, test, set(), table.schema)
+        inferences = {name: inference for name, (_, inference) in ready.items()}
+        if equal_budgets:
+            check_budgets(inferences, len(table))
+        notes = [_of_rows(len(table), test is not None, numbers), *_of_budgets(inferences, len(table))]
+        runner = Runner(
+            starts=starts,
+            table=table,
+            data=data,
+            test=test,
+            metrics=chosen,
+            draws=draws,
+            options={
+                "validation": validation,
+                "callbacks": callbacks,
+                "progress": progress,
+                "device": device,
+            },
+            folder=kept,
+            digests={} if kept is None else digests_of(first, fitted=table, test=test, validation=validation),
+        )
+        del ready, inferences, first
+        for seed in numbers:
+            for name in ways:
+                runner.run(name, seed)
     return runner.result(tuple(ways), numbers, baseline, notes)
 
 

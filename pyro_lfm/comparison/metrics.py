@@ -153,8 +153,15 @@ def measure(
                 )
     wanted = {name: found.get(name, nan) for name in metrics}
     rows = {name: value.double().cpu() for name, value in wanted.items() if isinstance(value, Tensor)}
-    values = {name: float(rows[name].mean()) if name in rows else value for name, value in wanted.items()}
+    values = {name: _mean(name, rows[name]) if name in rows else value for name, value in wanted.items()}
     return Measured(rows, values, tuple(notes))
+
+
+def _mean(name: str, values: Tensor) -> float:
+    """Over the rows. One without an observed entry has no bits per dimension, and a metric of one's own may leave rows out:
+    NaN there is no value. NaN in nats is a fault of the fit.
+    """
+    return float(values.mean() if name in NATS else values.nanmean())
 
 
 def check_name(what: str, name: Any) -> None:
@@ -169,8 +176,10 @@ def _number(name: str, value: Any, rows: int) -> Any:
     """What a metric gave: a float, or a tensor (N,) off the graph."""
     try:
         found = torch.as_tensor(value).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DeclarationError(f"metric {name!r} must give a number or a tensor ({rows},); {error}") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise DeclarationError(
+            f"metric {name!r} must give a number or a tensor ({rows},); got a {type(value).__name__} that is none"
+        ) from None
     if found.is_complex():
         raise DeclarationError(f"metric {name!r} must give real numbers; got {found.dtype}")
     if found.dim() == 0:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.comparison.folder import Folder
 from pyro_lfm.comparison.metrics import Metric, measure
 from pyro_lfm.comparison.result import Comparison
-from pyro_lfm.comparison.revival import revived, state_of
+from pyro_lfm.comparison.revival import record_of, revived
 from pyro_lfm.comparison.ways import Starts
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
@@ -72,7 +72,7 @@ class Runner:
             if not record.pop("raised", False) and self.folder is not None:
                 self.folder.save(name, seed, record)
         elif seed == self.starts.first and record["failed"] is None:
-            done = revived(model, inference, self.table, record["history"], record["state"])
+            done = revived(model, inference, self.table, record)
         self.records[name, seed] = {part: value for part, value in record.items() if part != "state"}
         if done is not None and seed == self.starts.first:
             self.fits[name] = done
@@ -107,8 +107,7 @@ class Runner:
             "rows": found.rows,
             "values": found.values,
             "notes": list(found.notes),
-            "history": [plain(entry, f"history[{k}]") for k, entry in enumerate(done.history)],
-            "state": state_of(done) if self.folder is not None else {},
+            **record_of(done, state=self.folder is not None),
             "failed": None,
         }
         return record, done

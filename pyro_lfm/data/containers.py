@@ -190,8 +190,9 @@ def _pandas(frame: Any, name: str, labelled: bool) -> Block:
             return Block(torch.Size(frame.shape), None, names, labels, container=frame)
     for column in series:
         if not types.is_numeric_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
+            where = "" if column.name is None else f" in column {column.name!r}"
             raise DataError(
-                f"{name} must hold numbers; got dtype {column.dtype} in column {column.name!r}: {remedy_for(column)}"
+                f"{name} must hold numbers; got dtype {column.dtype}{where}: {remedy_for(column)}"
             )
     whole = bool(series) and all(types.is_integer_dtype(c.dtype) and not c.hasnans for c in series)
     # What does not fit a signed integer is taken as a float.

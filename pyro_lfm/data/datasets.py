@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.errors import DataError, ShapeError, first_line
+from pyro_lfm.errors import DataError, ShapeError
 
 _MISSING_OPERATOR = "operator torchvision::nms does not exist"
 _operators: torch.library.Library | None = None  # the operators are gone when their Library is
@@ -99,10 +99,10 @@ def from_torchvision(dataset: Any, limit: int | None = None) -> Labelled:
         try:
             image, label = item
             labels.append(int(label))
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError):
             raise DataError(
                 f"{name} must give pairs of an image and an integer label; item {i} is a {type(item).__name__} "
-                f"that is none ({first_line(error)}): choose the target, or wrap the data set"
+                f"that is none: choose the target, or wrap the data set"
             ) from None
         images.append(_image(image, f"item {i} of {name}"))
         if images[-1].shape != images[0].shape:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from pyro_lfm.data.schema import Scale
 
+# Roundings in double precision that may meet in one number, as in a sum of shares that is one.
+_ROUNDINGS = 64
+
 
 class Moments:
     """Mean, spread and largest absolute value of D columns, of what was observed.
@@ -22,11 +25,13 @@ class Moments:
 
     def __init__(self) -> None:
         self.count: Tensor | None = None
+        self.step = 0.0
 
     def add(self, rows: Tensor) -> None:
         """More rows (B, ...), NaN where missing, in the type in which they came."""
         rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
         whole = not rows.is_floating_point()
+        self.step = max(self.step, 0.0 if whole else torch.finfo(rows.dtype).eps)
         rows = rows.to(torch.int64 if whole else torch.float64)
         if self.count is None:
             self.count = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
@@ -55,4 +60,8 @@ class Moments:
         none = self.count == 0
         spread = (self.squares / self.count.clamp_min(1)).sqrt().masked_fill(none, torch.nan)
         mean = (self.mean + self.first[0].double()).masked_fill(none, torch.nan)
-        return Scale(mean.cpu(), spread.cpu(), self.largest.cpu())
+        # The step between neighbours of a float is that of the power of two below it.
+        power = torch.ldexp(torch.ones_like(mean), self.largest.frexp().exponent - 1)
+        step = max(self.step, _ROUNDINGS * torch.finfo(torch.float64).eps)
+        rounding = torch.where(self.largest > 0, step * power, 0.0)
+        return Scale(mean.cpu(), spread.cpu(), self.largest.cpu(), rounding.cpu())

@@ -18,11 +18,18 @@ class Scale:
     Attributes:
         mean, spread, largest: (D,) of the flattened entries of a row: mean, standard deviation and largest absolute
             value, in float64; NaN, NaN and 0 for a column of which nothing was observed.
+        rounding: (D,) the spread that numbers of one value may have by the rounding of the type in which they came.
     """
 
     mean: Tensor
     spread: Tensor
     largest: Tensor
+    rounding: Tensor
+
+    @property
+    def is_constant(self) -> Tensor:
+        """(D,) whether the entries of a column are one number, up to rounding; False where none was observed."""
+        return self.spread <= self.rounding
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError, one_call
 from pyro_lfm.evaluate.annealing import Annealing, anneal
 from pyro_lfm.evaluate.pareto import k_of_largest, pareto_k, tail_size, threshold
 from pyro_lfm.evaluate.requirements import rows_apart
@@ -157,11 +157,11 @@ def log_likelihood(
     if method not in ("importance", "annealed", "exact"):
         raise DeclarationError(f'method must be "importance", "annealed" or "exact"; got {method!r}')
     draws = whole("draws", {"annealed": 100}.get(method, 1000) if draws is None else draws, least=2)
-    done = fitted(fit, data)
     if method == "exact":
-        return exact(done, data)
-    rows_apart(done.model, "lfm.evaluate.log_likelihood")
-    batch, guide = done.batch_of(data)
+        with one_call():
+            return exact(fitted(fit, data), data)
+    rows_apart(model_of(fit), "lfm.evaluate.log_likelihood")
+    done, batch, guide = served(fit, data)
     if method == "annealed":
         return annealed(
             done.model, guide, batch, draws, Annealing() if annealing is None else annealing, seed
@@ -197,12 +197,20 @@ def fitted(fit: Any, data: Any) -> Fit:
     return Fit(model, guide, table, ELBO())
 
 
+def served(fit: Any, data: Any) -> tuple[Fit, Batch, AnyGuide]:
+    """What was fitted, as ``fitted`` gives it, its rows as one batch, and the guide that serves them."""
+    with one_call():
+        done = fitted(fit, data)
+        return done, *done.batch_of(data)
+
+
 def exact(done: Fit, data: Any) -> LogLikelihood:
     """log p(x) by the closed form."""
     recognise(done.model, 'method="exact"', 'method="importance" estimates log p(x) of any declaration')
-    found = done.log_likelihood(data).to(done.model.device)
+    with one_call():
+        found = done.log_likelihood(data).to(done.model.device)
+        observed = _observed(done.model, done.rows_of(data))
     none = torch.zeros_like(found)
-    observed = _observed(done.model, done.rows_of(data))
     return LogLikelihood(found, none, none + torch.inf, none - torch.inf, observed, 0)
 
 

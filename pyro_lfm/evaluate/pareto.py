@@ -122,8 +122,11 @@ def _columns(log_weights: Any) -> tuple[Tensor, torch.Size]:
     """(S, N) in float64, and the shape of what is found for each column."""
     try:
         given = torch.as_tensor(log_weights).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ShapeError(f"log_weights must be a tensor or an array of numbers; {error}") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(
+            f"log_weights must be a tensor or an array of numbers, (S,) or (S, N); got a {type(log_weights).__name__} that "
+            "is none"
+        ) from None
     if given.is_complex():
         raise DataError(f"log_weights must be real; got {given.dtype}")
     if given.dim() not in (1, 2) or len(given) < 2:

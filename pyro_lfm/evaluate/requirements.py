@@ -22,6 +22,14 @@ def rows_apart(model: AnyModel, asked: str) -> None:
         )
 
 
+def has_latents(model: AnyModel, asked: str) -> None:
+    """There are latents."""
+    if not model.latents:
+        raise DeclarationError(
+            f"{asked} looks at latents, and this model has none: lfm.evaluate.log_likelihood and model.sample serve"
+        )
+
+
 def inferred(model: AnyModel, batch: Batch, asked: str) -> None:
     """The data hold no values of latents."""
     known = [name for name in batch.names if name in model.latents]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.annealing import Annealing, anneal
-from pyro_lfm.evaluate.likelihood import fitted, model_of, of_weights
+from pyro_lfm.evaluate.likelihood import model_of, of_weights, served
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import whole
@@ -133,7 +133,7 @@ def sandwich(
         raise DeclarationError(f"given must be {{covariate: (N, *event)}}; got {type(given).__name__}")
     drawn = model.sample(rows, seed=seed, given=given)
     data = {name: drawn[name] for name in model.observed}
-    batch, guide = fitted(fit, data).batch_of(data)
+    _, batch, guide = served(fit, data)
     latents = {name: drawn[name] for name in model.latents}
     ahead, back = anneal(model, guide, batch, draws, annealing, seed + 1, latents)
     observed = torch.zeros(rows)

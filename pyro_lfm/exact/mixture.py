@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, ShapeError
+from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, ShapeError, warn
 from pyro_lfm.exact.ascent import (
     Iteration,
     LatentClasses,
@@ -216,10 +215,9 @@ def fit_mixture(
         rows, start, fixed=fixed, iterations=iterations, tolerance=tolerance, watch=watch
     )
     if floored not in fixed and history[-1].at_floor:
-        warnings.warn(
+        warn(
             f"{history[-1].at_floor} values of {floored} sit on their floor: the likelihood wants to grow without "
             "bound there. Drop constant columns, use fewer components, or raise the floor.",
             ScaleFloorWarning,
-            stacklevel=2,
         )
     return mixture, history

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
 from torch import nn
 
-from pyro_lfm.errors import SeedWarning
+from pyro_lfm.errors import SeedWarning, warn
 from pyro_lfm.factors.factor import Factor
 from pyro_lfm.first_weights import drawing, replace
 
@@ -66,10 +65,9 @@ def redraw(
     if (program.dtype, program.device) != (dtype, device):
         program.to(dtype=dtype, device=device)
     if reason is not None:
-        warnings.warn(
+        warn(
             f"the first weights of the {what} are not drawn from the seed: {reason}. The fit starts from the weights that "
             "it has; to repeat it, call torch.manual_seed before the declaration",
             SeedWarning,
-            stacklevel=5,
         )
     program.remember_first_weights()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from math import nan
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from tqdm.auto import tqdm
 
 from pyro_lfm.closed_form import Ascent, ClosedForm
 from pyro_lfm.closed_form.form import Blocks
-from pyro_lfm.errors import ConvergenceWarning, DeclarationError, ScaleFloorWarning
+from pyro_lfm.errors import ConvergenceWarning, DeclarationError, ScaleFloorWarning, warn
 from pyro_lfm.exact.history import Step
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.floors import floor_remedy
@@ -63,19 +62,18 @@ def climb(
     result.converged = found.converged
     result.ends = sorted([result.history[-1]["log_likelihood"], *ends], reverse=True)
     if found.floored:
-        warnings.warn(f"{found.floored}. {floor_remedy()}", ScaleFloorWarning, stacklevel=4)
+        warn(f"{found.floored}. {floor_remedy()}", ScaleFloorWarning)
     if not found.converged and not journal.stopped:
-        warn_of_iterations(iterations, stacklevel=5)
+        warn_of_iterations(iterations)
     return result
 
 
-def warn_of_iterations(iterations: int, stacklevel: int) -> None:
+def warn_of_iterations(iterations: int) -> None:
     """Says that a fit used up its iterations."""
-    warnings.warn(
+    warn(
         f"not converged after iterations={iterations}: the bound still gains more than tolerance= in an iteration. Give "
         'more iterations, or go on with start="model"; fit.converged says so too',
         ConvergenceWarning,
-        stacklevel=stacklevel,
     )
 
 

@@ -37,10 +37,11 @@ def warn_of_rounding(name: str, table: Table, support: Any, dtype: torch.dtype) 
                 f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {words}, which holds "
                 f"them up to {2 / info.eps:.0f}{_remedy(dtype)}",
                 PrecisionWarning,
+                of=name,
             )
         return
     step = info.eps * scale.largest
-    coarse = torch.where(scale.spread > 0, step / scale.spread, 0.0)
+    coarse = torch.where(scale.spread > scale.rounding, step / scale.spread, 0.0)
     entry = int(coarse.argmax())
     if float(coarse[entry]) > _COARSE:
         warn(
@@ -48,6 +49,7 @@ def warn_of_rounding(name: str, table: Table, support: Any, dtype: torch.dtype) 
             f"{_column(columns, entry)}, where {words} tells only steps of {float(step[entry]):.2g} apart, so that what is "
             f"fitted and said of them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
             PrecisionWarning,
+            of=name,
         )
 
 
@@ -76,6 +78,7 @@ def warn_of_distance(name: str, table: Table, support: Any, fitted: Columns | No
             f"{_middle(now.mean):.4g} where those lay about {_middle(then.mean):.4g}: give them in the units of the fit, "
             "scaled as its rows were",
             DataScaleWarning,
+            of=name,
         )
 
 
@@ -90,10 +93,10 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     for name in model.observed:
         if name in model.covariates or not is_real(model.observed[name].support):
             continue
-        found = _residual(model, guide, batch, name)
-        if found is None:
+        start = _residual(model, guide, batch, name)
+        if start is None:
             continue
-        residual, deviation = found
+        residual, deviation = start
         scale = table.scales[name]
         spread = _rms(scale.spread[scale.spread > 0])
         said = f"{name}: its numbers lie about {_middle(scale.mean):.4g} and spread by {spread:.3g}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.errors import DeclarationError, first_line
+from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.snapshots import Snapshot
@@ -91,7 +91,7 @@ def fit(
     place = _device(device)
     # An inference has programs of its own: the guide.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
-    with training(programs):
+    with training(programs), one_call():
         task = _task(model, data, inference, validation, seed, callbacks, progress, place, keep)
         with _first_weights(inference, model, task):
             return inference.run(task)
@@ -153,10 +153,11 @@ def _device(device: Any) -> torch.device:
     if isinstance(device, str) and device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError) as error:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError):
+        cards = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         raise DeclarationError(
-            f'device must be "auto" or one that torch has here; got {device!r}: {first_line(error)}'
+            f'device must be "auto" or one that torch has here, {", ".join(["cpu", *cards])}; got {device!r}'
         ) from None
-    return found
+    return place

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import PriorWarning, ScaleFloorWarning
+from pyro_lfm.errors import PriorWarning, ScaleFloorWarning, warn
 from pyro_lfm.exact.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.rows import Rows
 from pyro_lfm.factors import Factor
@@ -43,13 +42,12 @@ def warn_of_prior(name: str, posterior: BayesianLinear, rows: Rows) -> None:
     share = float((prior / posterior.noise.rate).max())
     if share > _OUTWEIGHS:
         size = float((rows.variance * rows.observed).sum() / rows.observed.sum()) ** 0.5
-        warnings.warn(
+        warn(
             f"{name}: the prior of the noise decides it, not the data: of its posterior rate {share:.0%} is the prior's "
             f"rate={float(prior.max()):g}, and the data, whose columns have a spread near {size:.3g}, give only "
             f"{float(errors.min()):.3g}. Leave the rate out, as in lfm.Gamma(), which is then in units of that spread, or "
             f"give one far below {float(errors.min()):.3g}",
             PriorWarning,
-            stacklevel=6,
         )
 
 
@@ -68,7 +66,7 @@ def warn_of_floors(result: Fit) -> None:
         for name in model.observed:
             parents = parents_of(model.factors, model.given, name, values, batch.index)
             for words in _on_floors(model.factors[name], parents, batch.index):
-                warnings.warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning, stacklevel=3)
+                warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning)
 
 
 def _on_floors(factor: Factor, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from contextlib import closing, suppress
 from itertools import islice
 from math import nan
@@ -23,6 +22,7 @@ from pyro_lfm.errors import (
     RandomStreamWarning,
     ScheduleWarning,
     TrainingError,
+    warn,
 )
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
@@ -196,12 +196,11 @@ class Loop:
         others = [t for t in threading.enumerate() if t is not threading.current_thread()]
         if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
             self.warned = True
-            warnings.warn(
+            warn(
                 "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: "
                 "its seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
                 "pyro_lfm.runtime.isolated()",
                 RandomStreamWarning,
-                stacklevel=2,
             )
 
     @property
@@ -233,12 +232,11 @@ class Loop:
             apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
             first = max(first, apart[-1] + 2 if apart else 1)
         if first > 1 and first + self.svi.patience > epochs:
-            warnings.warn(
+            warn(
                 f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
                 f"its end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
                 "lfm.schedules.linear(until=0.5) does",
                 ScheduleWarning,
-                stacklevel=2,
             )
         return first
 

@@ -119,7 +119,7 @@ class VariationalBayes(Inference):
         result = BayesianFit(task.model, guide.eval(), task.table, ELBO())
         result.converged, result.ends = converged, [bounds[-1]]
         if not converged:
-            warn_of_iterations(self.iterations, stacklevel=4)
+            warn_of_iterations(self.iterations)
         for iteration, bound in enumerate(bounds):
             record = _record(iteration, bound, seconds)
             result.history.append(record)

@@ -25,10 +25,11 @@ def latent_map(
 ) -> Figure:
     """Posterior means of rows in the plane, coloured by label, each class named where its rows lie.
 
-    More than two factors are projected onto their first two principal components.
+    More than two factors are projected onto their first two principal components. Of one factor each class has a line of
+    its own, on which height means nothing.
 
     Args:
-        means: (N, K) with K ≥ 2, or {guide: (N, K)} for a panel each.
+        means: (N, K), or {guide: (N, K)} for a panel each; (N,) is one factor.
         labels: (N,) integers, 0 to C − 1.
         names: of the classes; by default their numbers.
 
@@ -49,13 +50,20 @@ def latent_map(
     figure = new_figure(4.2 * columns, 4.2 * rows + 0.3)
     shades = colours(named)
     for place, (name, values) in enumerate(named.items()):
-        points, share = _plane(
-            as_numbers(name or "means", values, "fit.posterior(data).mean"), name or "means"
-        )
-        if len(points) != len(classes):
-            raise ShapeError(f"labels must have shape ({len(points)},), one per row; got {classes.shape}")
+        what = name or "means"
+        numbers = as_numbers(what, values, "fit.posterior(data).mean")
+        if numbers.ndim == 1:
+            numbers = numbers[:, None]
+        if numbers.ndim != 2 or not numbers.size:
+            raise ShapeError(f"{what} must have shape (N, K), or (N,) of one factor; got {numbers.shape}")
+        if len(numbers) != len(classes):
+            raise ShapeError(f"labels must have shape ({len(numbers)},), one per row; got {classes.shape}")
         ax = figure.add_subplot(rows, columns, place + 1)
+        points, share = _lines(numbers, classes) if numbers.shape[1] == 1 else _plane(numbers)
         _scatter(ax, points, classes, names)
+        if numbers.shape[1] == 1:
+            ax.set_aspect("auto")
+            ax.set_xlabel("the factor; a line for each class", color=QUIET, fontsize=8)
         if name:
             ax.set_title(name, color=shades[place], fontsize=11, loc="left")
         if share is not None:
@@ -67,10 +75,14 @@ def latent_map(
     return figure
 
 
-def _plane(values: np.ndarray, what: str) -> tuple[np.ndarray, float | None]:
+def _lines(values: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, None]:
+    """Points (N, 2) of one factor: the first class on top, rows of one class a little apart so that none hides others."""
+    apart = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
+    return np.stack([values[:, 0], apart - classes], 1), None
+
+
+def _plane(values: np.ndarray) -> tuple[np.ndarray, float | None]:
     """Points (N, 2), and the share of the variance they keep where they are a projection."""
-    if values.ndim != 2 or values.shape[1] < 2:
-        raise ShapeError(f"{what} must have shape (N, K) with K of at least 2; got {values.shape}")
     if values.shape[1] == 2:
         return values, None
     centred = values - values.mean(0)

@@ -20,8 +20,8 @@ from pyro_lfm.evaluate.calibration.ranks import (
 from pyro_lfm.evaluate.calibration.replicates import statistics_of
 from pyro_lfm.evaluate.calibration.simulation import simulate
 from pyro_lfm.evaluate.calibration.two_sample import TwoSample, classifier_two_sample
-from pyro_lfm.evaluate.likelihood import LogLikelihood, fitted, importance
-from pyro_lfm.evaluate.requirements import rows_apart
+from pyro_lfm.evaluate.likelihood import LogLikelihood, importance, model_of, served
+from pyro_lfm.evaluate.requirements import has_latents, rows_apart
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import number, whole
 
@@ -151,9 +151,9 @@ def diagnose(
     """
     rows, draws = whole("rows", rows, least=40), whole("draws", draws, least=9)
     replicates, weights = whole("replicates", replicates, least=19), whole("weights", weights, least=2)
-    done = fitted(fit, data)
-    rows_apart(done.model, "lfm.evaluate.diagnose")
-    batch, guide = done.batch_of(data)
+    rows_apart(model_of(fit), "lfm.evaluate.diagnose")
+    has_latents(model_of(fit), "lfm.evaluate.diagnose")
+    done, batch, guide = served(fit, data)
     parts = seeds(seed, 8)
     made = simulate(done, batch, rows, draws, parts[0])
     quantities = {

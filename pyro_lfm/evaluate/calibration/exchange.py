@@ -140,11 +140,11 @@ def said(p: float) -> str:
 
 def array_of(name: str, value: Any) -> np.ndarray:
     try:
-        found = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
-        if found.dtype.kind == "c":
-            raise TypeError("it is complex")
-        return found.astype(np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+        if array.dtype.kind != "c":
+            return array.astype(np.float64)
+    except (TypeError, ValueError):
         raise ShapeError(
-            f"{name} must be a tensor or an array of numbers; got {type(value).__name__}: {error}"
+            f"{name} must be a tensor or an array of numbers; got a {type(value).__name__} that is none"
         ) from None
+    raise ShapeError(f"{name} must be a tensor or an array of real numbers; got dtype {array.dtype}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_lfm.bounds import Rows, inside
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DataError
 from pyro_lfm.evaluate.calibration.simulation import columns
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.engines.evaluation import Blocks
@@ -57,8 +58,10 @@ def statistics_of(
             members, log_p = _members(model, guide, blocks.setup.batch(rows, index), modelled, replicates)
             for name, value in _sums(members, log_p, turn).items():
                 sums[name] = sums.get(name, 0) + value
-    found = _statistics(sums, batch.size)
-    return list(found), torch.stack(list(found.values()), 1).double().cpu()
+    statistics = _statistics(sums, batch.size)
+    if not statistics:
+        raise DataError("rows to check a model by must have an observed entry; every value is missing (NaN)")
+    return list(statistics), torch.stack(list(statistics.values()), 1).double().cpu()
 
 
 def _members(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
-from pyro_lfm.evaluate.likelihood import fitted
+from pyro_lfm.evaluate.likelihood import served
 from pyro_lfm.evaluate.representation.codes import as_array
 from pyro_lfm.inference.engines.evaluation import Blocks
 
@@ -96,8 +96,7 @@ def variance_explained(fit: Any, data: Any = None, groups: Any = None, seed: int
     >>> variance_explained((model, guide), model.sample(500, seed=0)["x"]).alone["x"].round(decimals=1)
     tensor([[0.9000, 0.1000]])
     """
-    done = fitted(fit, data)
-    batch, guide = done.batch_of(data)
+    done, batch, guide = served(fit, data)
     model, decoder = done.model, Decoder(done.model, "lfm.evaluate.variance_explained")
     labels, names = _groups(groups, batch.size)
     of_row = torch.as_tensor(labels, device=model.device)

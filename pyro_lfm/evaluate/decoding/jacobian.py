@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.figures import written
-from pyro_lfm.evaluate.likelihood import fitted
+from pyro_lfm.evaluate.likelihood import served
 from pyro_lfm.inference.engines.evaluation import Blocks
 from pyro_lfm.shapes import whole
 
@@ -104,8 +104,7 @@ def loadings(
     True
     """
     count = 0 if draws is None else whole("draws", draws)
-    done = fitted(fit, data)
-    batch, guide = done.batch_of(data)
+    done, batch, guide = served(fit, data)
     model, decoder = done.model, Decoder(done.model, "lfm.evaluate.loadings")
     size = sum(model.observed[name].code_shape.numel() for name in decoder.observed)
     factors = len(decoder.names)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_lfm.distributions.supports import entrywise
-from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.errors import DataError, DeclarationError, ShapeError, one_call
 from pyro_lfm.evaluate.imputed.scores import (
     Hidden,
     LabelScores,
@@ -149,36 +149,43 @@ def imputation(
     sure = tuple(number("levels", level, least=0.0, above=True) for level in several("levels", levels))
     if not sure or max(sure) >= 1:
         raise DeclarationError(f"levels must be probabilities below 1; got {tuple(levels)}")
-    done = fitted(fit, data)
-    batch = done.rows_of(data)
-    rows = {name: batch.with_gaps(name) for name in batch.names}
-    modelled = [name for name in done.model.observed if name in rows and name not in done.model.covariates]
-    hide = _hidden(rows, modelled, share, mask, seed)
-    width = sum(rows[name][0].numel() for name in modelled)
-    size = max(1, min(_ROWS, _NUMBERS // (draws * width)))
-    said: dict[str, list[dict[str, Tensor]]] = {name: [] for name in modelled}
-    for start in range(0, batch.size, size):
-        part = torch.arange(start, min(start + size, batch.size))
-        if not any(bool(each[part].any()) for each in hide.values()):
-            continue
-        hidden = {name: each[part] for name, each in hide.items()}
-        if unknown := [
-            name for name in hide if not bool((rows[name][part] == rows[name][part])[~hidden[name]].any())
-        ]:
-            # Data without one known entry are no data: rows that are known go along, and nothing is asked of them.
-            more = torch.stack([_known_row(rows[name]) for name in unknown])
-            part = torch.cat([part, more])
-            hidden = {n: torch.cat([each, torch.zeros_like(hide[n][more])]) for n, each in hidden.items()}
-        known = {name: value[part] for name, value in rows.items()}
-        given = {n: _without(value, hidden[n]) if n in hide else value for n, value in known.items()}
-        found = done.impute(given, draws, seed + start)
-        for name in hide:
-            if bool(hidden[name].any()):
-                binary = isinstance(entrywise(done.model.observed[name].support), type(constraints.boolean))
-                said[name].append(_said(found, name, known[name], hidden[name], sure, binary))
-    variables = {
-        name: _scores(rows[name], hide[name], _joined(said[name]), sure) for name in modelled if said[name]
-    }
+    with one_call():
+        done = fitted(fit, data)
+        batch = done.rows_of(data)
+        rows = {name: batch.with_gaps(name) for name in batch.names}
+        modelled = [
+            name for name in done.model.observed if name in rows and name not in done.model.covariates
+        ]
+        hide = _hidden(rows, modelled, share, mask, seed)
+        width = sum(rows[name][0].numel() for name in modelled)
+        size = max(1, min(_ROWS, _NUMBERS // (draws * width)))
+        said: dict[str, list[dict[str, Tensor]]] = {name: [] for name in modelled}
+        for start in range(0, batch.size, size):
+            part = torch.arange(start, min(start + size, batch.size))
+            if not any(bool(each[part].any()) for each in hide.values()):
+                continue
+            hidden = {name: each[part] for name, each in hide.items()}
+            if unknown := [
+                name for name in hide if not bool((rows[name][part] == rows[name][part])[~hidden[name]].any())
+            ]:
+                # Data without one known entry are no data: rows that are known go along, and nothing is asked of them.
+                more = torch.stack([_known_row(rows[name]) for name in unknown])
+                part = torch.cat([part, more])
+                hidden = {n: torch.cat([each, torch.zeros_like(hide[n][more])]) for n, each in hidden.items()}
+            known = {name: value[part] for name, value in rows.items()}
+            given = {n: _without(value, hidden[n]) if n in hide else value for n, value in known.items()}
+            found = done.impute(given, draws, seed + start)
+            for name in hide:
+                if bool(hidden[name].any()):
+                    binary = isinstance(
+                        entrywise(done.model.observed[name].support), type(constraints.boolean)
+                    )
+                    said[name].append(_said(found, name, known[name], hidden[name], sure, binary))
+        variables = {
+            name: _scores(rows[name], hide[name], _joined(said[name]), sure)
+            for name in modelled
+            if said[name]
+        }
     return ImputationScores(variables, batch.size, draws)
 
 

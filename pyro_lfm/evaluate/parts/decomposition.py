@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.evaluate.figures import written
-from pyro_lfm.evaluate.likelihood import fitted
+from pyro_lfm.evaluate.likelihood import model_of, served
 from pyro_lfm.evaluate.parts.aggregate import Aggregate
 from pyro_lfm.evaluate.parts.proposals import tempered_points
 from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion, joined
 from pyro_lfm.evaluate.parts.sums import BoundTerms, paired_draws
 from pyro_lfm.evaluate.parts.terms import Term
 from pyro_lfm.evaluate.parts.units import Units, means_of
-from pyro_lfm.evaluate.requirements import inferred, rows_apart
+from pyro_lfm.evaluate.requirements import has_latents, inferred, rows_apart
 from pyro_lfm.inference.engines.evaluation import NUMBERS, Blocks
 from pyro_lfm.shapes import number, several, whole
 
@@ -162,10 +162,10 @@ def decompose(
     draws, pairs = whole("draws", draws, least=2), whole("pairs", pairs, least=2)
     betas = tuple(number("betas", beta, least=0.0) for beta in several("betas", betas))
     active = number("active", active, least=0.0)
-    done = fitted(fit, data)
-    batch, guide = done.batch_of(data)
+    rows_apart(model_of(fit), "lfm.evaluate.decompose")
+    has_latents(model_of(fit), "lfm.evaluate.decompose")
+    done, batch, guide = served(fit, data)
     model = done.model
-    rows_apart(model, "lfm.evaluate.decompose")
     inferred(model, batch, "lfm.evaluate.decompose")
     names = list(model.latents)
     blocks = Blocks(model, guide, batch, _ROWS, seed)

@@ -88,14 +88,16 @@ def _known(name: str, values: np.ndarray, rows: int, bins: int) -> Known:
 def as_array(name: str, values: Any) -> np.ndarray:
     """A tensor, array or list as an array."""
     try:
-        found = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-        if found.ndim == 0:
-            raise TypeError("it has no rows")
-        return found
-    except (TypeError, ValueError) as error:
+        array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except (TypeError, ValueError):
         raise ShapeError(
-            f"{name} must be a tensor or an array; got {type(values).__name__}: {error}"
+            f"{name} must be a tensor or an array of rows; got a {type(values).__name__} that is none"
         ) from None
+    if array.ndim == 0:
+        raise ShapeError(
+            f"{name} must be a tensor or an array of rows; got {type(values).__name__}, without rows"
+        )
+    return array
 
 
 def binned(values: np.ndarray, bins: int) -> np.ndarray:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
-from pyro_lfm.errors import CompilationWarning
+from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.compiled import LOG, Compiled
 from pyro_lfm.inference.engines.eager import Eager
@@ -60,9 +58,7 @@ def choose(name: str, setup: Setup, total_steps: int, batch_size: int, drop_last
     untested = tracing.untested()
     if name == "compiled":
         if untested:
-            warnings.warn(
-                f"{untested}; each step is compared with eager all the same", CompilationWarning, stacklevel=2
-            )
+            warn(f"{untested}; each step is compared with eager all the same", CompilationWarning)
         sizes.add(batch_size)
     elif not sizes:
         LOG.info(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import CompilationWarning
+from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
@@ -170,7 +169,7 @@ class Compiled(Engine):
     def _say(self, message: str) -> None:
         LOG.info(message)
         if self.insist:
-            warnings.warn(message, CompilationWarning, stacklevel=2)
+            warn(message, CompilationWarning)
             self.insist = False
 
     def _update(self, step: Step, index: torch.Tensor, gradients: list[torch.Tensor]) -> None:
