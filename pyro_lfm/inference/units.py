@@ -1,4 +1,4 @@
-"""The spread of each column of the data, the unit of default floors and priors, taken from the rows before a fit."""
+"""The spread and the mean of each column of the data, the units of default floors and priors, taken before a fit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.inference.outweighed import warn_of_priors
 from pyro_lfm.model import AnyModel, Model
 
 # So many rows, evenly spaced, tell the spread of a column.
@@ -15,23 +16,25 @@ _CONSTANT = 1e-12
 
 
 def measure(model: AnyModel, table: Table) -> None:
-    """Gives every observed factor of a declared model the spread of its columns."""
+    """Gives every observed factor of a declared model the spread and the mean of its columns, and warns of priors that outweigh them."""
     if not isinstance(model, Model):
         return
     for name in model.observed:
         factor = model.factors[name]
         if factor.floors or factor.in_units:
-            factor.measure(spread(table, name))
+            spread, mean = spread_and_mean(table, name)
+            factor.measure(spread, mean)
+            warn_of_priors(name, factor, len(table), spread, mean)
 
 
-def spread(table: Table, name: str) -> Tensor:
-    """The standard deviation of each column, of the shape of a row, float64, of the observed entries.
+def spread_and_mean(table: Table, name: str) -> tuple[Tensor, Tensor]:
+    """The standard deviation and the mean of each column, of the shape of a row, float64, of the observed entries.
 
     A constant column has that of its absolute value, one of zeros or without entries the smallest of the others, or 1.
 
     >>> from pyro_lfm.data.readers import read
-    >>> spread(read([[1.0, 5.0, 0.0], [3.0, 5.0, 0.0]], ["x"]), "x")
-    tensor([1., 5., 1.], dtype=torch.float64)
+    >>> spread_and_mean(read([[1.0, 5.0, 0.0], [3.0, 5.0, 0.0]], ["x"]), "x")
+    (tensor([1., 5., 1.], dtype=torch.float64), tensor([2., 5., 0.], dtype=torch.float64))
     """
     count, mean, squares = _moments(table, name)
     scale = (squares / count.clamp(min=1)).sqrt()
@@ -39,7 +42,7 @@ def spread(table: Table, name: str) -> Tensor:
     scale = torch.where(constant, mean.abs(), scale)
     known = scale > 0
     rest = scale[known].min() if bool(known.any()) else torch.ones((), dtype=torch.float64)
-    return torch.where(known, scale, rest)
+    return torch.where(known, scale, rest), mean
 
 
 def _moments(table: Table, name: str) -> tuple[Tensor, Tensor, Tensor]:
