@@ -30,7 +30,7 @@ def warn_of_priors(name: str, factor: Factor, rows: int, spread: Tensor, mean: T
         name, factor: an observed variable. rows: N. spread, mean: of its columns, of the shape of the event.
     """
     spread, mean = spread.flatten(), mean.flatten()
-    for parameter, drawn in factor.drawn.items():
+    for drawn in factor.drawn.values():
         if (sides := _sides(drawn, rows, spread, mean)) is None:
             continue
         what, of_prior, of_data = sides
@@ -99,9 +99,9 @@ def _warn(what: str, share: float, prior: Any, seen: str, stacklevel: int) -> No
     kind = type(prior).__name__
     numbers = {Gamma: "rate", ARD: "rate", Normal: "mean and the scale", NormalGamma: "mean and the rate"}
     warnings.warn(
-        f"{what}: the numbers of its prior lfm.{kind} decide, not the data: {share:.0%} of the posterior is the prior's. They "
-        f"are in the units of the data, {seen}. Leave the {numbers.get(type(prior), 'mean and the covariance')} out, as in "
-        f"lfm.{kind}(), which takes them from the data",
+        f"{what}: the numbers of its prior lfm.{kind} decide, not the data: {share:.0%} of the posterior is the prior's. "
+        f"They are in the units of the data, {seen}. Leave the "
+        f"{numbers.get(type(prior), 'mean and the covariance')} out, as in lfm.{kind}(), which takes them from the data",
         PriorWarning,
         stacklevel=stacklevel,
     )

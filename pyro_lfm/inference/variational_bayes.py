@@ -68,7 +68,8 @@ class VariationalBayes(Inference):
 
     Numbers of a prior that the user gives are in the units of the data. Those left out are in units of each column's
     spread, and locations those of its mean, so that no answer hangs on the units. Where the numbers of a prior outweigh
-    the data, a ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations were used up.
+    the data, a ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations
+    were used up.
 
     Validation data are not looked at, and there is no checkpoint. For mixtures the seed decides where it starts.
 
