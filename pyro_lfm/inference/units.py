@@ -16,7 +16,7 @@ _CONSTANT = 1e-12
 
 
 def measure(model: AnyModel, table: Table) -> None:
-    """Gives every observed factor of a declared model the spread and mean of its columns. Warns of priors that outweigh them."""
+    """Gives every observed factor of a declared model the spread and mean of its columns; warns of priors that decide."""
     if not isinstance(model, Model):
         return
     for name in model.observed:
