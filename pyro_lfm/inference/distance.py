@@ -120,7 +120,8 @@ def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tupl
     try:
         with evaluating(model, guide), isolated(Stream(0, model.device), model.device), torch.no_grad():
             q: Any = poutine.trace(guide).get_trace(batch)
-            for program in [poutine.replay(model, trace=q), model][: 1 if broad else 2]:
+            programs: list[Any] = [poutine.replay(model, trace=q)]
+            for program in programs if broad else [*programs, model]:
                 p: Any = poutine.trace(program).get_trace(batch)
                 mean, variance = p.nodes[name]["fn"].mean, p.nodes[name]["fn"].variance
                 if mean.shape[-1:] != x.shape[-1:] or not bool((variance.isfinite() & (variance > 0)).all()):
