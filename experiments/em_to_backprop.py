@@ -66,9 +66,7 @@ def declare(features: int, latent: int) -> lfm.Model:
 
 def declare_bayesian(features: int, latent: int) -> lfm.Model:
     """The same with priors on every parameter; automatic relevance determination finds how many factors there are."""
-    x = lfm.Gaussian(
-        features, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma(1e-3, 1e-3))
-    )
+    x = lfm.Gaussian(features, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma()))
     return lfm.Model(z=lfm.StandardNormal(latent), x=x).double()
 
 

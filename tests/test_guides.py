@@ -141,7 +141,7 @@ def test_a_product_of_experts_is_the_exact_posterior_of_any_subset_of_views():
         # N(μ, Σ), Σ⁻¹ = AᵀΨ⁻¹A and μ = Σ AᵀΨ⁻¹ (x − b): the likelihood as a function of z.
         covariance = torch.linalg.inv(views.precision(name))
         gain = covariance @ weight.T / views.noise[name]
-        raw = lfm.Full(min_scale=0.0).to_raw(covariance, torch.Size((2,)))
+        raw = lfm.Full(min_scale=0.0).to_raw(covariance, torch.Size((2,)), torch.zeros(()).double())
         network = torch.nn.Linear(len(weight), 5, dtype=torch.float64)
         with torch.no_grad():
             network.weight.copy_(torch.cat([gain, torch.zeros(3, len(weight))]))

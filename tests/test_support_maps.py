@@ -252,3 +252,41 @@ def test_a_draw_that_is_carried_twice_is_not_carried_back():
         log_prob = distribution.log_prob(draws)
         # About −½ (3 + 3 ln 2π) less the slopes, −10⁴ at either end.
         assert ((log_prob - 2e4).abs() < 30).all()
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        lfm.DirichletFactor(5, concentration=lfm.Fixed(0.05)),
+        lfm.BetaFactor(5, lfm.Fixed(0.03), lfm.Fixed(0.03)),
+    ],
+)
+def test_a_full_gaussian_finds_no_bound_above_zero_where_its_covariance_is_ill_conditioned(prior):
+    g = torch.Generator().manual_seed(0)
+    topics = torch.rand(5, 30, generator=g).pow(8)
+    mixed = torch.rand(200, 5, generator=g).pow(6)
+    shares = mixed @ topics / (mixed @ topics).sum(-1, keepdim=True)
+    words = torch.multinomial(shares, 100, replacement=True, generator=g)
+    counts = torch.zeros(200, 30).scatter_add_(1, words, torch.ones(200, 100))
+    model = lfm.Model(z=prior, x=lfm.Multinomial(30, total_count=100, logits=lfm.Linear()))
+    guide = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(32)))
+    fit = lfm.fit(model, counts, lfm.SVI(guide, epochs=25, learning_rate=0.1), seed=0, progress=False)
+    # A distribution over counts: its log probability is negative.
+    assert all(-1e4 < record["bound"] < 0 for record in fit.history)
+    assert float(fit.bound(seed=0).mean()) < 0
+
+
+def test_the_density_of_draws_of_an_ill_conditioned_gaussian_is_that_of_double_precision():
+    tril = torch.tensor([[1.0, 0.0, 0.0], [300.0, 0.5, 0.0], [1e6, -2e4, 1e-3]])
+    wide = torch.distributions.MultivariateNormal(torch.zeros(3).double(), scale_tril=tril.double())
+    law = lfm.Full(min_scale=0.0).distribution(
+        torch.full((3,), 700.0),
+        lfm.Full().tril_to_raw(tril, torch.zeros(3)),
+        torch.Size((3,)),
+        torch.zeros(3),
+    )
+    draws = law.rsample((2000,))
+    # ln q = −½ χ² − ln |L| + const: the mean over draws is minus the entropy, within 5 of its standard errors.
+    assert abs(float(law.log_prob(draws).mean() + wide.entropy())) < 5 * (3 / 2 / 2000) ** 0.5
+    # A point that it did not draw has the density of its solve.
+    assert torch.equal(law.log_prob(draws.clone()), law.log_prob(draws + 0.0))

@@ -18,7 +18,8 @@ def law(name, seed, event=(3,), rows=5):
     def draw(shape):
         return torch.randn(rows, *shape, generator=generator, dtype=torch.float64)
 
-    return covariance.distribution(draw(event), draw(covariance.raw_shape(event)), event)
+    floor = torch.tensor(1e-3, dtype=torch.float64)
+    return covariance.distribution(draw(event), draw(covariance.raw_shape(event)), event, floor)
 
 
 def dense(gaussian):

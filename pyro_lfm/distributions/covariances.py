@@ -14,6 +14,7 @@ import pyro.distributions as dist
 import torch
 from torch.distributions.transforms import ReshapeTransform
 
+from pyro_lfm.distributions.correlated import CorrelatedGaussian
 from pyro_lfm.distributions.floors import Floor, least_scale, natural_scale, raw_scale
 from pyro_lfm.distributions.parameter_priors import Gamma, Stochastic
 from pyro_lfm.distributions.pushforward import Pushforward
@@ -257,7 +258,7 @@ class Full(Covariance):
         unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
         unit[..., row, column] = raw[..., dim:]
         tril = self.scale(raw[..., :dim], floor).unsqueeze(-1) * unit
-        return shaped(dist.MultivariateNormal(flat, scale_tril=tril, validate_args=False), event)
+        return shaped(CorrelatedGaussian(flat, scale_tril=tril, validate_args=False), event)
 
     def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
         dim = prod(event)

@@ -20,7 +20,7 @@ class NormalGamma:
     """λ_d ~ Gamma(shape, rate), μ_d | λ_d ~ N(mean, 1 / (count λ_d)): of a Gaussian with ``Diagonal`` covariance.
 
     Args:
-        mean: m, in the units of the data, a number or one per entry.
+        mean: m, in the units of the data, a number or one per entry, by default the mean of each column.
         count: how many rows the prior mean is worth.
         shape, rate: of the precisions λ = 1 / σ²; the rate is by default spread², for each entry.
 
@@ -30,7 +30,7 @@ class NormalGamma:
     tensor([0.2500, 1.0000])
     """
 
-    mean: Any = 0.0
+    mean: Any = None
     count: float = 1.0
     shape: Any = 1.0
     rate: Any = None
@@ -43,9 +43,12 @@ class NormalGamma:
         rate = or_default(self, "rate", like, unit**2)
         return dist.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
 
-    def location(self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def location(
+        self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> Any:
         scale = (self.count * precision).rsqrt()
-        return dist.Normal(like_parameter(self, "mean", like).expand(scale.shape), scale).to_event(like.dim())
+        mean = or_default(self, "mean", like, origin).expand(scale.shape)
+        return dist.Normal(mean, scale).to_event(like.dim())
 
 
 def _positive_definite(value: Tensor) -> bool:
@@ -58,7 +61,7 @@ class NormalWishart:
     """Λ ~ Wishart(ν), E[Λ]⁻¹ = covariance, μ | Λ ~ N(mean, (count Λ)⁻¹): of a Gaussian with ``Full`` covariance.
 
     Args:
-        mean: m, in the units of the data, a number or (D,).
+        mean: m, in the units of the data, a number or (D,), by default the mean of each column.
         count: how many rows the prior mean is worth.
         degrees: ν > D − 1, how many rows the prior covariance is worth; D + 2 by default.
         covariance: a variance for all entries, variances (D,), or a matrix (D, D); by default spread² for each entry.
@@ -69,7 +72,7 @@ class NormalWishart:
     tensor([0.5000, 0.5000, 0.5000])
     """
 
-    mean: Any = 0.0
+    mean: Any = None
     count: float = 1.0
     degrees: float | None = None
     covariance: Any = None
@@ -109,7 +112,9 @@ class NormalWishart:
         law = Wishart(like.new_tensor(degrees), covariance_matrix=precision, validate_args=False)
         return law.expand(like.shape[:-2]).to_event(like.dim() - 2)
 
-    def location(self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0) -> Any:
-        mean = like_parameter(self, "mean", like)
+    def location(
+        self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> Any:
+        mean = or_default(self, "mean", like, origin)
         law = dist.MultivariateNormal(mean, precision_matrix=self.count * precision, validate_args=False)
         return law.to_event(like.dim() - 1)

@@ -27,12 +27,15 @@ class Logs:
     Attributes:
         log: ln x. complement: ln(1 − x), entry by entry; of shares and positive numbers there is none.
         free: the point on the reals that ``transforms`` carried to x.
+        noise: the standard normal numbers that a Gaussian of mean ``noise_of`` made x of.
     """
 
     log: Tensor | None = None
     complement: Tensor | None = None
     free: Tensor | None = None
     transforms: Any = None
+    noise: Tensor | None = None
+    noise_of: Tensor | None = None
 
 
 def mark(value: Tensor, **known: Any) -> Tensor:

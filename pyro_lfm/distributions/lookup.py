@@ -49,7 +49,7 @@ class Lookup:
         if isinstance(self.prior, Beta):
             return Stochastic("probs", self.prior, self.prior.law, to_raw=torch.logit)
         if self.prior is not None:
-            return Stochastic(parameter, self.prior, self.prior.law)
+            return Stochastic(parameter, self.prior, self.prior.law, located=True)
         return self.of
 
     def __repr__(self) -> str:

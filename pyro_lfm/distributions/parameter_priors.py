@@ -5,8 +5,8 @@ A parameter with a prior is no longer a θ: it is a latent of the model, shared 
 
 Each says in ``law(like, ...)`` what the law of a parameter of the shape of ``like`` is; parameters that it depends on
 follow, and may have draws to the left. Numbers that the user gives are in the units of the data. A hyperparameter left at
-None has its default in units of each column's spread in the data that are fitted: such priors have ``relative`` and take
-``unit=``, which broadcasts to the parameter.
+None has its default in units of each column's spread in the data that are fitted, a location its default at the column's
+mean: such priors have ``relative`` and take ``unit=``, and those of locations ``origin=``, which broadcast to the parameter.
 """
 
 from __future__ import annotations
@@ -67,12 +67,14 @@ class Drawn(torch.nn.Module):
         to_raw: from the natural value to what the factor computes with.
         used: whether the factor computes with it, or only other priors read it.
         of_rows: whether its rows, and not its last entries, belong to the entries of the variable: as those of W.
+        located: whether it says where the variable lies, as a mean or a bias does, so that its prior has an origin.
     """
 
     # The point, which a fit puts at the posterior mean.
     moved_by_fits = ("value",)
     value: Tensor
     unit: Tensor
+    origin: Tensor
 
     def __init__(
         self,
@@ -83,25 +85,30 @@ class Drawn(torch.nn.Module):
         to_raw: Callable[[Tensor], Tensor] = _same,
         used: bool = True,
         of_rows: bool = False,
+        located: bool = False,
     ):
         super().__init__()
         self.name, self.law, self.reads, self.to_raw, self.used = name, law, reads, to_raw, used
-        self.of_rows = of_rows
+        self.of_rows, self.located = of_rows, located
         self.register_buffer("value", value.detach().clone())
         self.register_buffer("unit", torch.ones((), dtype=value.dtype))
+        self.register_buffer("origin", torch.zeros((), dtype=value.dtype))
 
-    def measure(self, unit: Tensor) -> None:
-        """Takes the units of the entries of the data that it is about."""
-        unit = unit.to(self.unit)
+    def measure(self, unit: Tensor, origin: Tensor) -> None:
+        """Takes the units and the means of the entries of the data that it is about."""
+        self.unit = self._laid_out(unit.to(self.unit))
+        if self.located:
+            self.origin = self._laid_out(origin.to(self.origin))
+
+    def _laid_out(self, entries: Tensor) -> Tensor:
         if self.of_rows:
-            unit = unit.flatten().unsqueeze(-1)
-        elif self.value.dim() < unit.dim():
-            unit = unit.flatten()
-        self.unit = unit
+            return entries.flatten().unsqueeze(-1)
+        return entries.flatten() if self.value.dim() < entries.dim() else entries
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if prefix + "unit" in state_dict:
-            self.unit = torch.empty_like(state_dict[prefix + "unit"]).to(self.unit)
+        for name in ("unit", "origin"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]).to(self.unit))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
@@ -113,7 +120,8 @@ class Drawn(torch.nn.Module):
         """The prior, given the parameters that it reads, by name."""
         read = (values[name] for name in self.reads)
         if getattr(getattr(self.law, "__self__", None), "relative", False):
-            return self.law(self.value, *read, unit=self.unit)
+            origin = {"origin": self.origin} if self.located else {}
+            return self.law(self.value, *read, unit=self.unit, **origin)
         return self.law(self.value, *read)
 
     def forward(self, context: Tensor | None = None, index: Tensor | None = None) -> Tensor:
@@ -130,10 +138,11 @@ class Stochastic:
     start: float | None = None
     reads: tuple[str, ...] = ()
     to_raw: Callable[[Tensor], Tensor] = _same
+    located: bool = False
 
     def build(self, start: Tensor) -> Drawn:
         value = start if self.start is None else torch.full_like(start, self.start)
-        return Drawn(self.name, value, self.law, self.reads, self.to_raw)
+        return Drawn(self.name, value, self.law, self.reads, self.to_raw, located=self.located)
 
     def __repr__(self) -> str:
         return repr(self.prior)
@@ -145,13 +154,13 @@ class Normal:
 
     Args:
         mean, scale: in the units of the data (a weight: per unit of the factor). By default the scale is ``spread``
-            times the spread of each column.
+            times the spread of each column, and the mean that of each column for a bias or a mean, 0 for weights.
 
     >>> Normal(scale=2.0).law(torch.zeros(4, 3)).event_shape
     torch.Size([4, 3])
     """
 
-    mean: Any = 0.0
+    mean: Any = None
     scale: Any = None
     spread: float = 1.0
     relative = True
@@ -159,9 +168,9 @@ class Normal:
     def __post_init__(self) -> None:
         check_positive(self, "scale", "spread")
 
-    def law(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def law(self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0) -> Any:
         scale = or_default(self, "scale", like, self.spread * unit)
-        return dist.Normal(like_parameter(self, "mean", like), scale).to_event(like.dim())
+        return dist.Normal(or_default(self, "mean", like, origin), scale).to_event(like.dim())
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Linear:
     Args:
         weight, bias: W and b, learned by default. The bias may be a prior, ``Normal``.
         prior: of W, ``ARD``, ``Horseshoe`` or ``Normal``: W is then drawn by the model, and so is b, by default
-            from N(0, 1000 spread²).
+            from N(m, 1000 spread²), with the mean m and the spread of each column.
 
     >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
     tensor([[2., 2., 2.]])
@@ -142,7 +142,7 @@ class Linear:
 
     def _part(self, name: str, source: Any, start: torch.Tensor) -> nn.Module:
         if isinstance(source, Normal):
-            return Drawn(name, start, source.law)
+            return Drawn(name, start, source.law, located=True)
         return constant(source, start.shape, start, f"Linear {name}")
 
 

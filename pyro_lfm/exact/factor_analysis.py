@@ -16,6 +16,9 @@ from pyro_lfm.exact.rows import Rows
 # The likelihood has several maxima. Long Newton steps and short EM steps from the same start often end in different
 # ones; the better is kept.
 WARM_UP = 20
+# Starts from one column that is almost a factor itself: its noise as a share of its variance, how many columns are
+# looked at, and after how many EM steps.
+_ALMOST_NONE, _COLUMNS, _LOOK = 1e-3, 32, 3
 # Newton steps of a race between starts.
 _ROUNDS = (8, 16, 200)
 
@@ -101,8 +104,10 @@ def factor_analyses(
 ) -> Won[LinearGaussian]:
     """The best maximum that Newton steps reach from several starts, and the log-likelihoods of all, nats per row.
 
-    The first start is that of ``factor_analysis``, from principal components; the others have noise variances drawn
-    uniformly between none and all of each column's variance. All take a few steps, and the better ones go on (``race``).
+    The first start is that of ``factor_analysis``, from principal components. A third of the others have one column
+    almost without noise, as most maxima do (a Heywood case): the columns for which a few EM steps lead highest. The rest
+    have noise variances drawn uniformly between none and all of each column's variance. All take a few steps, and the
+    better ones go on (``race``).
 
     Args:
         rows, latent_dim, min_scale, tolerance: as for ``factor_analysis``.
@@ -115,11 +120,12 @@ def factor_analyses(
     """
     search = _Search.of(rows, latent_dim, min_scale)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.rand(restarts - 1, rows.dim, generator=generator, dtype=torch.float64)
+    exact = search.single_columns((restarts - 1) // 3, generator)
+    drawn = torch.rand(restarts - 1 - len(exact), rows.dim, generator=generator, dtype=torch.float64)
     first = min(
         (search.at(noise) for noise in search.principal()), key=lambda point: float(point.profile.cost)
     )
-    starts = [first, *(search.at(noise.clamp(min=1e-3).log()) for noise in drawn)]
+    starts = [first, *map(search.at, exact), *(search.at(noise.clamp(min=1e-3).log()) for noise in drawn)]
 
     def advance(point: _Point, iterations: int) -> Reached[_Point]:
         end = _newton(search, point, iterations, tolerance)
@@ -165,10 +171,27 @@ class _Search:
     def principal(self) -> list[Tensor]:
         """Equal noise, whose best W are principal components, and where short EM steps lead from there."""
         start = torch.zeros_like(self.scale)
-        warm = start
-        for _ in range(WARM_UP):
-            warm = torch.maximum(self.at(warm).profile.em_step(), self.lowest)
-        return [start, warm]
+        return [start, self.em(start, WARM_UP)]
+
+    def em(self, noise: Tensor, steps: int) -> Tensor:
+        """Where so many EM steps lead."""
+        for _ in range(steps):
+            noise = torch.maximum(self.at(noise).profile.em_step(), self.lowest)
+        return noise
+
+    def single_columns(self, count: int, generator: torch.Generator) -> list[Tensor]:
+        """Equal noise but for one column, which has almost none: the most promising of the columns, best first.
+
+        Of more than 32 columns so many drawn at random are looked at.
+        """
+        if not count:
+            return []
+        starts = []
+        for column in torch.randperm(len(self.scale), generator=generator)[:_COLUMNS]:
+            noise = torch.zeros_like(self.scale)
+            noise[column] = log(_ALMOST_NONE)
+            starts.append(noise)
+        return sorted(starts, key=lambda noise: float(self.at(self.em(noise, _LOOK)).profile.cost))[:count]
 
     def log_likelihood(self, point: _Point) -> float:
         """Nats per row."""

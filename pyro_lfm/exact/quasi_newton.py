@@ -10,6 +10,7 @@ class QuasiNewton:
 
     The points may have been reached in any way, so the guess may be too far: whoever uses it compares.
 
+    >>> import torch
     >>> guess = QuasiNewton(window=2)
     >>> guess(torch.tensor([0.0]), torch.tensor([2.0]))  # of −x² + 2x
     >>> guess(torch.tensor([3.0]), torch.tensor([-4.0]))

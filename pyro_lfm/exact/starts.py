@@ -48,9 +48,9 @@ def clusters(
 
     Reference: Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
 
-    >>> found = clusters([torch.tensor([[0.0], [2.0], [100.0], [102.0]])], 2, seed=0)
-    >>> found.means.sort(0).values.flatten().tolist(), found.variance.tolist()
-    ([1.0, 101.0], [1.0])
+    >>> start = clusters([torch.tensor([[0.0], [2.0], [100.0], [102.0]])], 2, seed=0)
+    >>> start.means.sort(0).values.flatten().tolist(), round(float(start.variance), 9)
+    ([1.0, 101.0], 1.0)
     """
     if classes < 1:
         raise DeclarationError(f"a mixture needs at least one class; got {classes}")

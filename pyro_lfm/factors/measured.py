@@ -84,16 +84,16 @@ class Measured(nn.Module):
                 least = value.reshape(-1, *start.shape).amin(0) if start.dim() else value.min()
                 self._set_floor(parameter, floor.of(torch.ones_like(start)).minimum(1e-3 * least))
 
-    def measure(self, units: torch.Tensor) -> None:
-        """Takes the spread of each entry in the data, of the shape of the event. Where the user gave a value to start at,
-        the scales keep their values as far as the floors allow it."""
+    def measure(self, units: torch.Tensor, means: torch.Tensor) -> None:
+        """Takes the spread and the mean of each entry in the data, of the shape of the event. Where the user gave a value to
+        start at, the scales keep their values as far as the floors allow it."""
         for parameter, floor in self.floors.items():
             if floor.declared is not None or not _is_fixed(self._numbers(parameter)):
                 self._set_floor(parameter, floor.of(self.unit(parameter, units)))
         for parameter in self.in_units:
             for part in self.parts[parameter].modules() if parameter in self.parts else ():
                 if isinstance(part, Drawn):
-                    part.measure(self.unit(parameter, units))
+                    part.measure(self.unit(parameter, units), means)
 
     def _numbers(self, parameter: str) -> torch.Tensor | None:
         """The raw numbers of a parameter, where they are numbers and no network or draw."""

@@ -105,7 +105,7 @@ def _joint_prior(prior: Any, mean: Any, covariance: Covariance) -> Any:
             raise DeclarationError(
                 f"{name} of a Gaussian with a prior must be left out or Lookup(); got {source!r}"
             )
-        drawn = Stochastic("mean", prior, prior.location, reads=("precision",))
+        drawn = Stochastic("mean", prior, prior.location, reads=("precision",), located=True)
         if name == "covariance":
             drawn = Stochastic("precision", prior, prior.precision)
         made.append(drawn if source is None else Lookup(drawn))

@@ -114,7 +114,8 @@ def component_prior(model: Model, name: str) -> ConjugateComponents:
         return Betas(_row(prior.ones, dim), _row(prior.zeros, dim))
     if "mean" not in factor.drawn or factor.drawn["mean"].value.dim() < 2:
         refuse(name, "its mean is the same for each category")
-    means, counts = _row(prior.mean, dim), torch.tensor(prior.count, dtype=torch.float64)
+    means = _row(factor.drawn["mean"].origin.detach().cpu() if prior.mean is None else prior.mean, dim)
+    counts = torch.tensor(prior.count, dtype=torch.float64)
     unit = first.unit.detach().cpu().double()
     if isinstance(prior, NormalGamma):
         rate = unit**2 if prior.rate is None else prior.rate

@@ -14,7 +14,7 @@ from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise, is_real
 from pyro_lfm.errors import DataScaleWarning, PrecisionWarning, warn
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.model import AnyModel
+from pyro_lfm.model import AnyModel, Model
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
@@ -118,10 +118,13 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
 def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
     """The root mean square of r, and of σ; None where the programs do not say."""
     x, nearest = batch.with_gaps(name), None
+    # A draw from a broad prior of the parameters themselves is nowhere near where training starts.
+    broad = isinstance(model, Model) and bool(model.factors[name].drawn)
     try:
         with evaluating(model, guide), isolated(Stream(0, model.device), model.device), torch.no_grad():
             q: Any = poutine.trace(guide).get_trace(batch)
-            for program in (poutine.replay(model, trace=q), model):
+            programs: list[Any] = [poutine.replay(model, trace=q)]
+            for program in programs if broad else [*programs, model]:
                 p: Any = poutine.trace(program).get_trace(batch)
                 mean, variance = p.nodes[name]["fn"].mean, p.nodes[name]["fn"].variance
                 if mean.shape[-1:] != x.shape[-1:] or not bool((variance.isfinite() & (variance > 0)).all()):

@@ -8,9 +8,7 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import PriorWarning, ScaleFloorWarning, warn
-from pyro_lfm.exact.bayesian_posterior import BayesianLinear
-from pyro_lfm.exact.rows import Rows
+from pyro_lfm.errors import ScaleFloorWarning, warn
 from pyro_lfm.factors import Factor
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import Model
@@ -18,8 +16,6 @@ from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.wiring import parents_of
 
 _NEAR = 1.05
-# The share of a prior in a posterior beyond which the prior decides.
-_OUTWEIGHS = 0.1
 
 
 def floor_remedy() -> str:
@@ -33,22 +29,6 @@ def floor_remedy() -> str:
         "number in the units of the data; by default a thousandth of each column's spread). If a column is constant or "
         "follows from others, where the likelihood grows without bound, drop it, or take fewer factors or classes"
     )
-
-
-def warn_of_prior(name: str, posterior: BayesianLinear, rows: Rows) -> None:
-    """Says so where the prior of the noise holds it up, and not the residuals."""
-    prior = torch.as_tensor(posterior.prior.noise[1], dtype=torch.float64)
-    errors = posterior.noise.rate - prior
-    share = float((prior / posterior.noise.rate).max())
-    if share > _OUTWEIGHS:
-        size = float((rows.variance * rows.observed).sum() / rows.observed.sum()) ** 0.5
-        warn(
-            f"{name}: the prior of the noise decides it, not the data: of its posterior rate {share:.0%} is the prior's "
-            f"rate={float(prior.max()):g}, and the data, whose columns have a spread near {size:.3g}, give only "
-            f"{float(errors.min()):.3g}. Leave the rate out, as in lfm.Gamma(), which is then in units of that spread, or "
-            f"give one far below {float(errors.min()):.3g}",
-            PriorWarning,
-        )
 
 
 def warn_of_floors(result: Fit) -> None:

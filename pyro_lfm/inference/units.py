@@ -1,4 +1,4 @@
-"""The spread of each column of the data, the unit of default floors and priors, taken from the rows before a fit."""
+"""The spread and the mean of each column of the data, the units of default floors and priors, taken before a fit."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.inference.outweighed import warn_of_priors
 from pyro_lfm.model import AnyModel, Model
 
 
 def measure(model: AnyModel, table: Table) -> None:
-    """Gives every observed factor of a declared model the spread of its columns."""
+    """Gives every observed factor of a declared model the spread and mean of its columns; warns of priors that decide."""
     if not isinstance(model, Model):
         return
     for name in model.observed:
         factor = model.factors[name]
         if factor.floors or factor.in_units:
-            factor.measure(spread(table, name))
+            spread, mean = spread_and_mean(table, name)
+            factor.measure(spread, mean)
+            warn_of_priors(name, factor, len(table), spread, mean)
 
 
-def spread(table: Table, name: str) -> Tensor:
-    """The standard deviation of each column, of the shape of a row, float64, of the observed entries.
+def spread_and_mean(table: Table, name: str) -> tuple[Tensor, Tensor]:
+    """The standard deviation and the mean of each column, of the shape of a row, float64, of the observed entries.
 
     A constant column has that of its absolute value, one of zeros or without entries the smallest of the others, or 1.
 
@@ -32,11 +35,11 @@ def spread(table: Table, name: str) -> Tensor:
     >>> from pyro_lfm.data.validation import validate
     >>> table = read([[1.0, 5.0, 0.0], [3.0, 5.0, 0.0]], ["x"])
     >>> validate(table, {"x": ((3,), constraints.real)})
-    >>> spread(table, "x")
-    tensor([1., 5., 1.], dtype=torch.float64)
+    >>> spread_and_mean(table, "x")
+    (tensor([1., 5., 1.], dtype=torch.float64), tensor([2., 5., 0.], dtype=torch.float64))
     """
-    scale = table.scales[name]
-    spread = torch.where(scale.is_constant, scale.mean.abs(), scale.spread).reshape(table.event_shapes[name])
+    scale, shape = table.scales[name], table.event_shapes[name]
+    spread = torch.where(scale.is_constant, scale.mean.abs(), scale.spread).reshape(shape)
     known = spread > 0
     rest = spread[known].min() if bool(known.any()) else torch.ones((), dtype=torch.float64)
-    return torch.where(known, spread, rest)
+    return torch.where(known, spread, rest), scale.mean.reshape(shape)

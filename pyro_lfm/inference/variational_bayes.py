@@ -25,7 +25,7 @@ from pyro_lfm.inference.conjugate import (
     linear_prior,
     one_latent_one_observed,
 )
-from pyro_lfm.inference.floors import warn_of_prior
+from pyro_lfm.inference.outweighed import warn_of_noise
 from pyro_lfm.inference.points import put_points
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Inference, Task
@@ -67,8 +67,9 @@ class VariationalBayes(Inference):
     entries are integrated out.
 
     Numbers of a prior that the user gives are in the units of the data. Those left out are in units of each column's
-    spread, so that no answer hangs on the units. Where the number of a noise prior outweighs the data, a
-    ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations were used up.
+    spread, and locations those of its mean, so that no answer hangs on the units. Where the numbers of a prior outweigh
+    the data, a ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations
+    were used up.
 
     Validation data are not looked at, and there is no checkpoint. For mixtures the seed decides where it starts.
 
@@ -134,11 +135,11 @@ class VariationalBayes(Inference):
         rows = Rows(lambda: iter(blocks))
         noise = "isotropic" if is_isotropic(model, observed) else "diagonal"
         start = principal(rows, model.factors[latent].dim, noise, min_scale=_NO_FLOOR)
-        found, history = variational_bayes(
+        posterior, history = variational_bayes(
             rows, start, prior, iterations=self.iterations, tolerance=self.tolerance
         )
-        warn_of_prior(observed, found, rows)
-        return LinearPosterior(model, found), history.bound, history.converged
+        warn_of_noise(observed, posterior, rows)
+        return LinearPosterior(model, posterior), history.bound, history.converged
 
     def _mixture(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float], bool]:
         model: Any = task.model
