@@ -83,6 +83,17 @@ def reads_of(
     }
 
 
+def parents_at(
+    factors: Any,
+    given: Mapping[str, tuple[str, ...]],
+    name: str,
+    values: Mapping[str, torch.Tensor],
+    index: torch.Tensor,
+) -> list[torch.Tensor]:
+    """The values of a factor's parents: those of variables, and what is computed from them."""
+    return [values[p] if p in values else law_of(factors, given, p, values, index).value for p in given[name]]
+
+
 def law_of(
     factors: Any,
     given: Mapping[str, tuple[str, ...]],
@@ -91,9 +102,7 @@ def law_of(
     index: torch.Tensor,
 ) -> Any:
     """A factor's law, given the values of all variables that it reads; other parents are computed from them."""
-    parents = [
-        values[p] if p in values else law_of(factors, given, p, values, index).value for p in given[name]
-    ]
+    parents = parents_at(factors, given, name, values, index)
     drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
     return factors[name].at(parents, index, drawn)
 

@@ -16,6 +16,7 @@ from pyro_lfm.factors import Factor
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.model import Model
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.wiring import parents_at
 
 _NEAR = 1.05
 # The share of a prior in a posterior beyond which the prior decides.
@@ -63,8 +64,9 @@ def warn_of_floors(result: Fit) -> None:
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
         q = poutine.trace(result.guide).get_trace(batch)
         p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
+        values = {name: site["value"] for name, site in p.nodes.items() if site["type"] == "sample"}
         for name in model.observed:
-            parents = [p.nodes[parent]["value"] for parent in model.given[name]]
+            parents = parents_at(model.factors, model.given, name, values, batch.index)
             for words in _on_floors(model.factors[name], parents, batch.index):
                 warnings.warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning, stacklevel=3)
 
