@@ -210,3 +210,21 @@ def test_what_a_guide_lends_to_priors_disturbs_no_handler_of_pyros():
     # Standard errors of 400 draws of 40 rows' totals: well below 1% of some 400 nats.
     assert abs(summed - wanted) < 0.02 * wanted and abs(drawn - wanted) < 0.02 * wanted
     pyro.clear_param_store()
+
+
+@pytest.mark.parametrize(
+    "kind", [pyro.infer.autoguide.AutoNormal, pyro.infer.autoguide.AutoMultivariateNormal]
+)
+def test_a_joint_guide_starts_at_the_points_of_its_model_and_repeats_by_the_seed(kind):
+    """Under vague priors, of which draws are scales of 0 and weights of 1e18."""
+    bounds = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = lfm.Model(
+            z=lfm.StandardNormal(2),
+            x=lfm.Gaussian(4, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma())),
+        )
+        guide = lfm.Guide(model, shared=kind, z=lfm.Gaussian(network=lfm.MLP(5)))
+        fit = lfm.fit(model, ROWS, lfm.SVI(guide, steps=2), **OPTIONS)
+        bounds.append(fit.history[-1]["bound"])
+    assert bounds[0] == bounds[1] > -20
