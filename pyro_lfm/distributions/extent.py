@@ -59,6 +59,10 @@ class Extent:
             ends = [transform(end.to(torch.get_default_dtype())).double() for end in ends]
         # What no map says, as at an end that is not finite.
         ends = [end.where(~end.isnan(), torch.inf * (1 if k else -1)) for k, end in enumerate(ends)]
+        # Maps that keep within floating point end where it does: at the least number for 0, at the largest for infinity.
+        kind = torch.finfo(torch.get_default_dtype())
+        ends = [end.where(end.abs() > 2 * kind.tiny, torch.zeros_like(end)) for end in ends]
+        ends = [end.where(end.abs() < kind.max / 2, end.sign() * torch.inf) for end in ends]
         return cls(extent.discrete, torch.minimum(*ends), torch.maximum(*ends))
 
     def within(self, other: Extent) -> bool:

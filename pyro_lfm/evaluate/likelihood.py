@@ -193,7 +193,7 @@ def fitted(fit: Any, data: Any) -> Fit:
     first = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     model.settle(first)
     guide.settle(first)
-    guide = guide.with_priors_of(model)
+    guide = guide.bound_to(model)
     return Fit(model, guide, table, ELBO())
 
 

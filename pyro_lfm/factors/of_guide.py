@@ -15,12 +15,15 @@ from pyro_lfm.pyro_modules import replayed
 from pyro_lfm.variables import Variable
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Encoder:
     """A guide's factor of one latent, with the observed variables that it reads."""
 
     factor: Factor
     parents: tuple[Variable, ...]
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.factor.describe()} of {', '.join(parent.name for parent in self.parents)})"
 
     def __call__(self, rows: Mapping[str, Tensor], index: Tensor) -> Any:
         """The distribution of the latent given rows of the observed variables, {name: (C, *event)}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -10,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoGuide, AutoGuideList, AutoNormal
+from pyro.infer.autoguide.initialization import init_to_median, init_to_value
 from torch.distributions import Transform, biject_to
 from torch.distributions.transforms import ReshapeTransform
 
@@ -31,13 +33,22 @@ def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -
     if not names:
         raise DeclarationError("shared= is given, but the model has no further latent that all rows share")
     a_maker = callable(make) and not isinstance(make, AutoGuide)
-    guide = make(poutine.block(model.with_stand_ins(), expose=names)) if a_maker else None
+    program = poutine.block(model.with_stand_ins(), expose=names)
+    guide = make(program, **_start(make, model, names)) if a_maker else None
     if not isinstance(guide, AutoGuide):
         raise DeclarationError(
             "shared must be a class of pyro.infer.autoguide such as AutoMultivariateNormal, or a function model -> "
             f"AutoGuide; got {make!r}"
         )
     return guide
+
+
+def _start(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -> dict[str, Any]:
+    """Where parameters with priors start: at their points. Draws of a vague prior, of which Pyro's guides take medians, are
+    scales of 0 or infinity."""
+    points = {name: point.detach() for name in names if (point := model.point(name)) is not None}
+    takes = isinstance(make, type) and "init_loc_fn" in inspect.signature(make).parameters
+    return {"init_loc_fn": init_to_value(values=points, fallback=init_to_median)} if points and takes else {}
 
 
 def prototype(model: AnyModel) -> Batch:

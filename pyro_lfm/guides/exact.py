@@ -15,7 +15,8 @@ from pyro_lfm.closed_form import ClosedForm, LinearForm, recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.program import AnyGuide
-from pyro_lfm.model import as_model
+from pyro_lfm.model import AnyModel, as_model
+from pyro_lfm.programs import view
 
 
 class _OfModel(AnyGuide):
@@ -31,6 +32,13 @@ class _OfModel(AnyGuide):
     @property
     def model(self) -> Any:
         return self._looked_at[0]
+
+    def bound_to(self, model: Any) -> Any:
+        if not isinstance(model, AnyModel) or model is self.model:
+            return self
+        bound = view(self)
+        bound._look_at(model, type(self).__name__)
+        return bound
 
     @property
     def form(self) -> ClosedForm:

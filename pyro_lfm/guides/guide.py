@@ -26,8 +26,8 @@ from pyro_lfm.guides.declared import check_factors, give_event, parents_of
 from pyro_lfm.guides.defaults import of_parameter, pinned
 from pyro_lfm.guides.message import Priors
 from pyro_lfm.guides.program import AnyGuide, PyroGuide
-from pyro_lfm.guides.support import check_support
-from pyro_lfm.model import as_model
+from pyro_lfm.guides.support import check_support, check_variables
+from pyro_lfm.model import AnyModel, as_model
 from pyro_lfm.networks import promote
 from pyro_lfm.probes import probing
 from pyro_lfm.programs import in_order, view
@@ -48,8 +48,8 @@ class Guide(AnyGuide):
     Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
     Args:
-        model: the model; it is looked into, not kept, unless its program masks or scales latents: then those rows of q count
-            that count in the model, which the program says of each batch.
+        model: the model; it is looked into. Where its program masks or scales latents, those rows of q count that count
+            in the model, which the program says of each batch: under ``fit`` and objectives that of the model of the run.
         shared: a class of ``pyro.infer.autoguide`` such as ``AutoMultivariateNormal``, or a function model -> AutoGuide,
             for all latents without a factor that rows share, jointly.
         factors: latent name=factor, the event size left out.
@@ -86,7 +86,7 @@ class Guide(AnyGuide):
         )
         self.observed = dict(sites.observed)
         # Of a model that masks or scales latents its program, which says what; in a tuple, where nn.Module does not look.
-        self._counted = (as_model(model), tuple(sites.counted)) if sites.counted else None
+        self._counted = _counted(as_model(model), None)
         self.latents = {name: sites.latents[name] for name in sites.latents}
         given = {n: () if n in self.jointly else parents_of(n, factors[n], sites) for n in self.latents}
         self.given = given
@@ -153,11 +153,16 @@ class Guide(AnyGuide):
             if set(self.given[name]) <= self.observed.keys()
         }
 
-    def with_priors_of(self, model: Any) -> Guide:
-        priors = self.priors.with_priors_of(model)
-        return self if priors is self.priors else view(self, priors=priors)
+    def bound_to(self, model: Any) -> Guide:
+        priors, counted = self.priors.with_priors_of(model), _counted(model, self._counted)
+        if priors is self.priors and counted is self._counted:
+            return self
+        bound = view(self, priors=priors)
+        bound._counted = counted
+        return bound
 
     def check_serves(self, model: Any) -> None:
+        check_variables(self.latents, [self.observed[name] for name in sorted(self.needs)], model)
         for name in getattr(model, "made_of_guide", ()):
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
@@ -282,10 +287,21 @@ class Guide(AnyGuide):
         A model that replays the run makes its prior of the encoder, where it is made of one.
         """
         law = self.law(name, values, batch)
-        infer: Any = {**self._infer[name], "encoder": encoder}
+        infer: Any = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
         if counting is None:
             return pyro.sample(name, law, infer=infer)
         law = counting.with_law(law, name).law
         mask: Any = True if counting.mask is None else counting.mask
         with poutine.mask(mask=mask), poutine.scale(scale=counting.scale):
             return pyro.sample(name, law, infer=infer)
+
+
+def _counted(model: Any, before: tuple[AnyModel, tuple[str, ...]] | None) -> Any:
+    """A model with the latents that its program masks or scales, None where there are none; as before for the same model.
+
+    A plain function says nothing of itself: what was known before holds.
+    """
+    if not isinstance(model, AnyModel) or (before is not None and before[0] is model):
+        return before
+    names = tuple(sorted(model.sites.counted))
+    return (model, names) if names else None

@@ -47,18 +47,19 @@ class AnyGuide(Program):
         Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
         """
 
-    def with_priors_of(self, model: Any) -> AnyGuide:
-        """This guide for a model: it is the same but where it is made of the model's priors (``GaussianMessage``).
+    def bound_to(self, model: Any) -> AnyGuide:
+        """This guide for a model: what it takes from a model, it takes from this very one.
 
-        Those are then of this very model. All parameters beside them are shared.
+        That is the priors that messages multiply, the masks and scales of a program, the parameters of a closed form. All
+        parameters of its own are shared. The guide itself, where it takes nothing or is bound to the model already.
         """
         return self
 
     def check_serves(self, model: Any) -> None:
-        """Whether the priors of a model that are made of its guide can be made of this one.
+        """Whether it is a guide of a model: of the same latents, and one that its priors can be made of.
 
         Raises:
-            DeclarationError: they cannot.
+            DeclarationError, ShapeError: it is not.
         """
         for name in getattr(model, "made_of_guide", ()):
             if not self.encoders:
@@ -113,12 +114,12 @@ class PyroGuide(HandWritten, AnyGuide):
 
 
 def together(model: Any, guide: Any) -> tuple[Any, Any]:
-    """A model and a guide as they are with each other: priors made of the guide, messages that multiply priors.
+    """A model and a guide as they are with each other: priors made of the guide, a guide that takes from its model.
 
     Neither is changed: where one is bound to another partner, what comes back is a view of it that shares its parameters.
     """
     if isinstance(guide, AnyGuide):
-        guide = guide.with_priors_of(model)
+        guide = guide.bound_to(model)
         if isinstance(model, AnyModel):
             model = model.bound_to(guide)
     return model, guide

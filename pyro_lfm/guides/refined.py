@@ -80,8 +80,8 @@ class Refined(AnyGuide):
                 )
         return guide.to(device=self.device, dtype=self.dtype)
 
-    def with_priors_of(self, model: Any) -> Refined:
-        proposal = self.proposal.with_priors_of(model)
+    def bound_to(self, model: Any) -> Refined:
+        proposal = self.proposal.bound_to(model)
         return self if proposal is self.proposal else view(self, proposal=proposal)
 
     @property

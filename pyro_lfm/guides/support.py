@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyro_lfm.distributions.extent import apart, beyond_draws
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.distributions.extent import Extent, apart, beyond_draws
+from pyro_lfm.distributions.supports import entrywise, plain
+from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.variables import Variable
 
 
@@ -52,3 +54,70 @@ def check_support(name: str, family: str, law: Any, latent: Variable, carried: b
         else "use lfm.Gaussian, which is carried onto the support, or the family of the prior"
     )
     raise DeclarationError(f"{name}: {family} takes {ours}, the latent {theirs}: {why}; {remedy}")
+
+
+def check_variables(latents: Mapping[str, Variable], read: Iterable[Variable], model: Any) -> None:
+    """Whether a guide that was declared with one model serves another: of a copy, or of one declared alike, it does.
+
+    Args:
+        latents: what the guide infers. read: the observed variables that it reads and cannot do without.
+        model: the other; of one that does not know its variables nothing is said.
+
+    Raises:
+        DeclarationError, ShapeError: it has other variables.
+    """
+    theirs = getattr(model, "sites", None)
+    if theirs is None or latents is theirs.latents:
+        return
+    if latents.keys() != theirs.latents.keys():
+        raise DeclarationError(
+            f"the guide serves {', '.join(latents)}; the model's latents are {', '.join(theirs.latents)}"
+        )
+    for name, ours in latents.items():
+        _check_alike(ours, theirs.latents[name], "infers")
+    for ours in read:
+        if ours.name not in theirs.observed:
+            raise DeclarationError(
+                f"the guide reads {ours.name}; the model observes {', '.join(theirs.observed)}"
+            )
+        _check_alike(ours, theirs.observed[ours.name], "reads")
+
+
+def _check_alike(ours: Variable, theirs: Variable, does: str) -> None:
+    if ours is theirs:
+        return
+    if ours.shape != theirs.shape or ours.per_row != theirs.per_row:
+        raise ShapeError(
+            f"the guide {does} {ours.name} of {_event(ours)}; the model's has {_event(theirs)}: declare a guide of this "
+            "model"
+        )
+    if does == "infers" and not _same_kind(ours.support, theirs.support):
+        raise DeclarationError(
+            f"the guide infers {ours.name} with values in {plain(entrywise(ours.support))}; in the model they are in "
+            f"{plain(entrywise(theirs.support))}: declare a guide of this model"
+        )
+    if ours.categories != theirs.categories:
+        raise DeclarationError(
+            f"the guide {does} {ours.name} of {ours.categories or 'no'} categories; the model's has "
+            f"{theirs.categories or 'none'}: declare a guide of this model"
+        )
+
+
+def _same_kind(one: Any, other: Any) -> bool:
+    """Whether two supports are carried from the reals alike, and have the same whole numbers.
+
+    Of a program, bounds of what is continuous may follow from weights or draws, and are then others at every look.
+    """
+    ours, theirs = Extent.of(one), Extent.of(other)
+    if ours is None or theirs is None:
+        return type(plain(entrywise(one))) is type(plain(entrywise(other)))
+    ends = [(ours.low, theirs.low), (ours.high, theirs.high)]
+    if ours.discrete != theirs.discrete or any(
+        bool(a.isfinite().any() != b.isfinite().any()) for a, b in ends
+    ):
+        return False
+    return not ours.discrete or (ours.within(theirs) and theirs.within(ours))
+
+
+def _event(variable: Variable) -> str:
+    return f"event {tuple(variable.shape)}{'' if variable.per_row else ', shared by all rows'}"

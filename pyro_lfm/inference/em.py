@@ -48,12 +48,11 @@ class EM(Inference):
         iterations: the most M steps.
         tolerance: stop when iterations gain less, nats per row.
         start: "auto": a model that was trained, loaded or assigned to goes on from where it is. One that is as it was
-            declared starts from the data. "data": parameters made from the data, by principal components, Newton
-            steps (factor analysis), draws or
-            k-means++; "model": the model's own, to go on from where it is. What is declared
-            ``Fixed`` stays either way.
-        restarts: so many starts from the data, of which some are drawn with the fit's seed: log p(x) has several
-            maxima. All take a few iterations, the better half of them goes on, and so forth. Where the maximum is
+            declared starts from the data, whatever values its declaration gives. "data": parameters made from the data, by
+            principal components, Newton steps (factor analysis), draws or k-means++. "model": the model's own. What is
+            declared ``Fixed`` stays either way.
+        restarts: where it starts from the data, so many starts, of which some are drawn with the fit's seed: log p(x) has
+            several maxima. All take a few iterations, the better half of them goes on, and so forth. Where the maximum is
             known in closed form there is one.
         accelerate: linear models: go beyond the M step (by quasi-Newton steps) wherever log p(x) is the higher for it.
 

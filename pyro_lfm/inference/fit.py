@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.errors import DeclarationError, one_call
+from pyro_lfm.first_weights import digest_of
 from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.snapshots import Snapshot
@@ -123,21 +124,27 @@ def _task(
 
 @contextmanager
 def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterator[None]:
-    """Draws the first weights. Where nothing was learned, what was declared stays as it was declared."""
-    as_declared = [Snapshot(part) for part in inference.trains(model) if part.is_as_declared]
+    """Draws the first weights, and takes the units of the data. Where nothing was learned, all stays as it was before."""
+    programs = inference.trains(model)
+    before = [(Snapshot(program), program.is_as_declared) for program in programs]
     inference.draw_first_weights(model, task.seed)
-    # The units of the data are no change of what was declared.
     measure(model, task.table)
-    for snapshot in as_declared:
-        snapshot.programs[0].remember_first_weights()
+    for program, (_, as_declared) in zip(programs, before, strict=True):
+        # The units of the data are no change of what was declared.
+        if as_declared:
+            program.remember_first_weights()
+    weights = [digest_of(program.own_tensors()) for program in programs]
     try:
         yield
     except BaseException:
-        unchanged = [snapshot for snapshot in as_declared if snapshot.programs[0].is_as_declared]
-        for snapshot in unchanged:
-            snapshot.restore()
-        for snapshot in unchanged:
-            snapshot.programs[0].remember_first_weights()
+        unchanged = [
+            digest_of(program.own_tensors()) == each for program, each in zip(programs, weights, strict=True)
+        ]
+        for (snapshot, as_declared), stay in zip(before, unchanged, strict=True):
+            if stay:
+                snapshot.restore()
+            if stay and as_declared:
+                snapshot.programs[0].remember_first_weights()
         raise
 
 

@@ -127,7 +127,8 @@ class SVI(Inference):
         return [model, self.guide]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
-        self._check_latents(model)
+        # First, as whatever is said of its weights is of no interest where the guide is another model's.
+        self.guide.check_serves(model)
         # Asked before: the guide may hold a module that reads the model.
         as_declared = self.guide.is_as_declared
         super().draw_first_weights(model, seed)
@@ -135,17 +136,9 @@ class SVI(Inference):
             self.guide.remember_first_weights()
             self.guide.draw_first_weights(model, seed)
 
-    def _check_latents(self, model: AnyModel) -> None:
-        served = self.guide.latents if isinstance(self.guide, Guide) else model.latents
-        if served.keys() != model.latents.keys():
-            raise DeclarationError(
-                f"the guide serves {', '.join(served)}; the model's latents are {', '.join(model.latents)}"
-            )
-
     def run(self, task: Task) -> Fit:
         """Raises the bound in φ and θ together (or in turn); see the class."""
         model, guide = task.model, self.guide
-        self._check_latents(model)
         if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
             raise DeclarationError(
                 f"the guide must be a lfm.Guide, which makes use of known values of a latent; the data hold "
@@ -190,8 +183,7 @@ def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     model.settle(batch)
     guide.settle(batch)
-    guide.check_serves(model)
-    guide = guide.with_priors_of(model)
+    guide = guide.bound_to(model)
     if isinstance(guide, Guide):
         return guide
     with probing(guide, device=guide.device):

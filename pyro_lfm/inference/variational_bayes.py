@@ -71,7 +71,8 @@ class VariationalBayes(Inference):
     the data, a ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations
     were used up.
 
-    Validation data are not looked at, and there is no checkpoint. For mixtures the seed decides where it starts.
+    It starts from the data, whatever the model holds, so that a second fit is no continuation; for mixtures the seed decides
+    where. Validation data are not looked at, and there is no checkpoint.
 
     Args:
         iterations: the most iterations.

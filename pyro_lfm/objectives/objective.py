@@ -18,7 +18,7 @@ from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.program import together
+from pyro_lfm.guides.program import AnyGuide, together
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.schedules import value_ahead, value_at
 from pyro_lfm.shapes import number, whole
@@ -195,11 +195,14 @@ class Objective(PyroELBO, ABC):
 
     def plan(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Plan:
         """Where draws stand, left of all plates, and which latents are summed out."""
-        if self.particles == 1 and not getattr(guide, "summable", True):
-            return Plan()
         plans = self._plans.setdefault(guide, WeakKeyDictionary())
         if model not in plans:
-            plans[model] = plan(model, guide, args, kwargs, self.enumerate == "auto", self._sums_shared)
+            if isinstance(guide, AnyGuide):
+                guide.check_serves(model)
+            if self.particles == 1 and not getattr(guide, "summable", True):
+                plans[model] = Plan()
+            else:
+                plans[model] = plan(model, guide, args, kwargs, self.enumerate == "auto", self._sums_shared)
         return plans[model]
 
     # Under plain Pyro: totals over the data, signs of a loss --------------------------------------------
