@@ -6,7 +6,6 @@ that the data say, or a location lies far from every row.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
 from pyro_lfm.distributions.parameter_priors import ARD, Drawn, Gamma, Normal
-from pyro_lfm.errors import PriorWarning
+from pyro_lfm.errors import PriorWarning, warn
 from pyro_lfm.exact.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.rows import Rows
 from pyro_lfm.factors import Factor
@@ -41,7 +40,6 @@ def warn_of_priors(name: str, factor: Factor, rows: int, spread: Tensor, mean: T
                 share,
                 drawn.declared,
                 f"whose columns have a spread near {_size(spread):.3g}",
-                7,
             )
 
 
@@ -92,18 +90,17 @@ def warn_of_noise(name: str, posterior: BayesianLinear, rows: Rows) -> None:
     if share > _OUTWEIGHS and bool((rate <= _AT_BEST * (rate + most)).all()):
         left = float((posterior.noise.rate - rate).min())
         seen = f"whose residuals have half a sum of squares of {left:.3g} to hold against it"
-        _warn(f"{name}: the noise", share, Gamma(posterior.prior.noise[0], float(rate.max())), seen, 7)
+        _warn(f"{name}: the noise", share, Gamma(posterior.prior.noise[0], float(rate.max())), seen)
 
 
-def _warn(what: str, share: float, prior: Any, seen: str, stacklevel: int) -> None:
+def _warn(what: str, share: float, prior: Any, seen: str) -> None:
     kind = type(prior).__name__
     numbers = {Gamma: "rate", ARD: "rate", Normal: "mean and the scale", NormalGamma: "mean and the rate"}
-    warnings.warn(
+    warn(
         f"{what}: the numbers of its prior lfm.{kind} decide, not the data: {share:.0%} of the posterior is the prior's. "
         f"They are in the units of the data, {seen}. Leave the "
         f"{numbers.get(type(prior), 'mean and the covariance')} out, as in lfm.{kind}(), which takes them from the data",
         PriorWarning,
-        stacklevel=stacklevel,
     )
 
 
