@@ -219,13 +219,11 @@ def test_a_model_looked_at_from_many_threads_keeps_its_guide():
 
 
 def test_steps_for_each_row_leave_the_prior_that_of_the_proposal():
-    """Refined q lies above the proposal; p(z) must not move with it: then L[q*] would bound another log p(x)."""
+    """p(z) must not move with the q of a row: its bound would be one on another log p(x)."""
     torch.manual_seed(0)
     model = declared()
     guide = guide_of(model)
     fit = fitted(model, guide)
-    gaps = lfm.evaluate.gaps(fit, ROWS[:10], draws=200, steps=20)
-    assert float(gaps.amortization.mean()) > 0
     refined = lfm.fit(model, ROWS, lfm.SVI(lfm.Refined(guide, steps=5), steps=1), seed=0, progress=False)
     assert refined.posterior(ROWS[:3]).mean.shape == (3, 2)
     assert same(numbers(refined.model), numbers(model.bound_to(guide)))

@@ -162,6 +162,12 @@ def test_a_walk_along_the_factors_of_several_latents_under_shared_parameters(fit
             plots.factor_walk(evaluation_cases.make(case)[0], shape=(2, 2))
 
 
+def test_gaps_of_a_prior_made_of_the_guide_are_refused_by_its_name():
+    fit, data = evaluation_cases.make("vamp")
+    with pytest.raises(lfm.DeclarationError, match="the prior of z is made of the guide"):
+        evaluate.gaps(fit, data)
+
+
 def test_labels_that_are_missing_are_refused():
     codes, labels = torch.randn(12, 2), (torch.arange(12) % 2).double()
     labels[3] = torch.nan

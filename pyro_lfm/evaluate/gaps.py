@@ -165,6 +165,11 @@ def gaps(
     done = fitted(fit, data)
     model = done.model
     rows_apart(model, "lfm.evaluate.gaps")
+    if made := getattr(model, "made_of_guide", []):
+        raise DeclarationError(
+            f"lfm.evaluate.gaps optimises a q of its own for each row, and the prior of {', '.join(made)} is made of the "
+            "guide that serves all rows: see lfm.evaluate.log_likelihood, which lies above the bound by both gaps together"
+        )
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
         raise DeclarationError(
