@@ -168,7 +168,8 @@ CLOSED = {
 def made(model, n=N, seed=1):
     """Rows of the observed variables, made by the model."""
     given = {name: COVARIATES[name](n) for name in model.covariates}
-    drawn = model.sample(n, seed=seed, given=given)
+    # A prior that is made of a guide cannot be drawn from before there is one.
+    drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name].float() for name in model.observed}
 
 

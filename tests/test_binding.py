@@ -223,7 +223,6 @@ def test_steps_for_each_row_leave_the_prior_that_of_the_proposal():
     torch.manual_seed(0)
     model = declared()
     guide = guide_of(model)
-    fit = fitted(model, guide)
     refined = lfm.fit(model, ROWS, lfm.SVI(lfm.Refined(guide, steps=5), steps=1), seed=0, progress=False)
     assert refined.posterior(ROWS[:3]).mean.shape == (3, 2)
     assert same(numbers(refined.model), numbers(model.bound_to(guide)))

@@ -72,6 +72,7 @@ class Refined(AnyGuide):
     def opened(self, rows: int) -> Guide:
         """A copy of the proposal with a table of offsets, all zero, for the raw parameters of each of N rows."""
         guide = copy.deepcopy(self.proposal)
+        guide.__class__ = _Opened
         for name in self.names:
             factor = guide.factors[name]
             for parameter, part in factor.parts.items():
@@ -121,6 +122,13 @@ class Refined(AnyGuide):
 
     def describe(self) -> str:
         return f"refined for each row by {self.steps} steps of Adam"
+
+
+class _Opened(Guide):
+    """A proposal with offsets for each row. What it serves was asked of the proposal, of which a prior may be made."""
+
+    def check_serves(self, model: Any) -> None:
+        pass
 
 
 class _Offset(nn.Module):
