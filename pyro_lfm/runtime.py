@@ -24,8 +24,16 @@ _LOCK = threading.RLock()
 _LOCAL = threading.local()
 
 
+def fresh_seed(below: int) -> int:
+    """A seed drawn from torch, when no other thread is inside a stream."""
+    with _LOCK:
+        return int(torch.randint(below, ()))
+
+
 class Stream:
     """A random stream of its own: inside ``with stream:`` torch draws from it, outside from the user's.
+
+    Threads take turns: what torch draws from stands once in a process.
 
     >>> stream = Stream(0)
     >>> with stream: a = torch.rand(1)
@@ -35,7 +43,7 @@ class Stream:
     """
 
     def __init__(self, seed: int | None = None, device: torch.device | str = "cpu"):
-        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        seed = fresh_seed(2**62) if seed is None else seed
         self.seed, self.device = seed, torch.device(device)
         self.state = torch.Generator().manual_seed(seed).get_state()
         # Whether somebody else has drawn from it.
@@ -45,6 +53,7 @@ class Stream:
             self.device_state = torch.Generator(self.device).manual_seed(seed).get_state()
 
     def __enter__(self) -> Stream:
+        _LOCK.acquire()
         self._outer = torch.get_rng_state()
         torch.set_rng_state(self.state)
         if self.device_state is not None:
@@ -58,6 +67,7 @@ class Stream:
         if self.device_state is not None:
             self.device_state = torch.cuda.get_rng_state(self.device)
             torch.cuda.set_rng_state(self._device_outer, self.device)
+        _LOCK.release()
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.inference.units import measure
 from pyro_lfm.model import AnyModel, as_model
+from pyro_lfm.runtime import fresh_seed
 from pyro_lfm.shapes import whole
 
 
@@ -153,7 +154,7 @@ def _seed(given: int | None, checkpoint: Checkpoint | None) -> int:
     if given is not None:
         return whole("seed", given, least=0)
     kept = None if checkpoint is None else checkpoint.seed()
-    return int(torch.randint(2**31, ())) if kept is None else kept
+    return fresh_seed(2**31) if kept is None else kept
 
 
 def _device(device: Any) -> torch.device:
