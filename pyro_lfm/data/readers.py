@@ -41,7 +41,6 @@ class Table:
         self.scales: dict[str, Scale] = {}
         self.frame: Any = None
         # The pandas objects that hold the rows, of those that came so.
-        self.containers = {n: s.container for s in sources if s.container is not None for n in s.shapes}
 
     def __len__(self) -> int:
         return self._sources[0].length
@@ -54,6 +53,11 @@ class Table:
     @property
     def is_absent(self) -> bool:
         return any(source.is_absent for source in self._sources)
+
+    @property
+    def containers(self) -> dict[str, Any]:
+        """The pandas objects that hold the rows, by name, where some do."""
+        return {n: s.container for s in self._sources if s.container is not None for n in s.shapes}
 
     def absent(self) -> "Table":
         """What is known of the rows, without the rows: to fetch some is an error that says so."""
