@@ -149,6 +149,18 @@ def test_with_its_rows_where_it_is_asked_to_keep_them(rows):
     assert len(pickle.dumps(fit)) > small + X.nbytes / 2
 
 
+def test_the_frame_of_a_table_is_left_out_too():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=2000), "c": rng.choice(["u", "v", "w"], 2000)})
+    table = lfm.heterogeneous(frame)
+    model = lfm.Model(z=lfm.StandardNormal(1), **table.factors)
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(2)))
+    fit = lfm.fit(model, table.data, lfm.SVI(guide, steps=1), seed=0, progress=False)
+    small = len(pickle.dumps(fit))
+    fit.keep_rows = True
+    assert len(pickle.dumps(fit)) > small + 2000 * 8
+
+
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_copies_look_at_the_same_rows(duplicate):
     fit = with_lambdas()

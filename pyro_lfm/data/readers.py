@@ -40,7 +40,6 @@ class Table:
         self.schema: dict[str, Columns] = {name: columns[name] for name in names}
         self.scales: dict[str, Scale] = {}
         self.frame: Any = None
-        # The pandas objects that hold the rows, of those that came so.
 
     def __len__(self) -> int:
         return self._sources[0].length
@@ -63,6 +62,7 @@ class Table:
         """What is known of the rows, without the rows: to fetch some is an error that says so."""
         table = copy.copy(self)
         table._sources = tuple(source.absent() for source in self._sources)
+        table.frame = None
         return table
 
     def __repr__(self) -> str:
