@@ -60,7 +60,9 @@ def check_gaps(out, printed):
     total = found["log p(x)"][0] - found["L[q]"][0]
     assert total == pytest.approx(found["approximation"][0] + found["amortization"][0], abs=1e-3)
     assert found["log p(x)"][0] == max(found["importance"][0], found["annealed"][0])
-    assert found["L[q]"][0] < found["L[q*]"][0] < found["log p(x)"][0]
+    assert found["L[q]"][0] < found["L[q*]"][0]
+    # A few draws say what log p(x) is, and the family may hold the posterior.
+    assert found["L[q*]"][0] < found["log p(x)"][0] + 3 * found["approximation"][1]
     between = found["simulated rows"]
     assert between["width"] > between["upper"][0] - between["lower"][0]
 
