@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -138,15 +138,21 @@ def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterato
     try:
         yield
     except BaseException:
-        unchanged = [
-            digest_of(program.own_tensors()) == each for program, each in zip(programs, weights, strict=True)
-        ]
-        for (snapshot, as_declared), stay in zip(before, unchanged, strict=True):
-            if stay:
-                snapshot.restore()
-            if stay and as_declared:
-                snapshot.programs[0].remember_first_weights()
+        # A GPU that has failed takes no more orders, and what came first is to be said.
+        with suppress(RuntimeError):
+            _put_back(before, weights)
         raise
+
+
+def _put_back(before: list[tuple[Snapshot, bool]], weights: list[str]) -> None:
+    """What the programs were, and whether they were as declared, where the weights are still those that a fit began with."""
+    programs = [snapshot.programs[0] for snapshot, _ in before]
+    unchanged = [digest_of(program.own_tensors()) for program in programs]
+    for (snapshot, as_declared), now, then in zip(before, unchanged, weights, strict=True):
+        if now == then:
+            snapshot.restore()
+            if as_declared:
+                snapshot.programs[0].remember_first_weights()
 
 
 def _seed(given: int | None, checkpoint: Checkpoint | None) -> int:
