@@ -34,7 +34,7 @@ class Counting:
 
     @classmethod
     def of(cls, site: dict[str, Any]) -> Counting:
-        law, within = _unmasked(site["fn"])
+        law, within = unmasked(site["fn"])
         events = len(law.event_shape)
         rows = [_of_rows(mask, events) for mask in within if _is_of_rows(mask, events)]
         entries = [mask for mask in within if not _is_of_rows(mask, events)]
@@ -93,18 +93,18 @@ class Counting:
         return f"{scale}, {'masked ' + ' and '.join(masked) if masked else 'no mask'}"
 
 
-def _unmasked(law: Any) -> tuple[Any, list[Tensor]]:
+def unmasked(law: Any) -> tuple[Any, list[Tensor]]:
     """A distribution without the masks within, and these over batch and event."""
     if isinstance(law, MarginalGaussian):
         return law.law, [law.observed]
     if isinstance(law, MaskedDistribution):
-        inner, masks = _unmasked(law.base_dist)
+        inner, masks = unmasked(law.base_dist)
         mask = torch.as_tensor(mask_of(law))
         if not (mask.dim() == 0 and bool(mask_of(law) is True)):
             masks.append(mask.reshape(*mask.shape, *(1,) * len(law.event_shape)))
         return inner, masks
     if isinstance(law, torch.distributions.Independent):
-        inner, masks = _unmasked(law.base_dist)
+        inner, masks = unmasked(law.base_dist)
         if masks:
             return inner.to_event(law.reinterpreted_batch_ndims), masks
     return law, []

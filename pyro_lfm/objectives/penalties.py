@@ -146,7 +146,7 @@ def _entries(law: Any, value: Tensor, name: str) -> Tensor:
     if base.event_shape:
         raise DeclarationError(
             f"TotalCorrelation needs the law of each entry given a row, of a Gaussian or of independent entries; "
-            f"{name} is {law_name({'fn': law})}: name other latents in latents="
+            f"{name} is {law_name(law)}: name other latents in latents="
         )
     found = base.log_prob(value)
     return found.flatten(found.dim() - law.event_dim) if law.event_dim else found.unsqueeze(-1)

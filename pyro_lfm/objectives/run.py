@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pyro_lfm.bounds import Rows, inside, latent_sites, obstacle
-from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.counting import unmasked
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.draw_terms import DrawTerms, Sites
 from pyro_lfm.objectives.handlers import HeldParameters, held_draw, with_values
@@ -277,7 +277,7 @@ class Run:
     def _without_closed_form(self, name: str) -> str:
         reason = self.obstacle(name)
         return (
-            f"of {law_name(self.q[name])} against {law_name(self.p[name])} has no closed form"
+            f"of {law_name(self.q[name]['fn'])} against {law_name(self.p[name]['fn'])} has no closed form"
             f"{f' here: {reason}' if reason else ''}"
         )
 
@@ -297,8 +297,8 @@ def _centred(cost: Tensor, own: bool) -> Tensor:
     return cost if count == 1 else (cost - cost.mean(dim, keepdim=True)) * (count / (count - 1))
 
 
-def law_name(site: dict[str, Any]) -> str:
-    law = Counting.of(site).law
+def law_name(law: Any) -> str:
+    law = unmasked(law)[0]
     while isinstance(law, torch.distributions.Independent):
         law = law.base_dist
     return type(law).__name__
