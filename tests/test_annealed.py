@@ -88,6 +88,7 @@ def test_an_exact_guide_leaves_the_error_of_rounding(method, dtype):
     assert found.standard_error.max() < 200 * torch.finfo(dtype).eps + 1e-8
 
 
+@pytest.mark.slow
 def test_rows_of_a_trained_deep_decoder_are_sandwiched():
     train = lfm.data.digits()
     torch.manual_seed(0)
