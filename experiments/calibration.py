@@ -37,8 +37,10 @@ class Altered(lfm.PyroGuide):
         covariance = torch.linalg.inv(precision)
         self.gain = covariance @ weight.T / NOISE**2
         self.shift = shift * covariance.diagonal().sqrt()
-        law = torch.diag(precision.diagonal() ** -0.5) if factorised else torch.linalg.cholesky(covariance)
-        self.scale_tril = scale * law
+        distribution = (
+            torch.diag(precision.diagonal() ** -0.5) if factorised else torch.linalg.cholesky(covariance)
+        )
+        self.scale_tril = scale * distribution
 
     def forward(self, batch):
         mean = batch["x"] @ self.gain.T + self.shift
@@ -55,7 +57,7 @@ def linear(weight):
 
 
 def cases(factors: int):
-    """Name -> (loadings, guide, the law of data, what is the matter: nothing, the guide or the model)."""
+    """Name -> (loadings, guide, the distribution of data, what is the matter: nothing, the guide or the model)."""
     generator = torch.Generator().manual_seed(factors)
     weight = torch.randn(2 * factors, factors, generator=generator).double()
     alike = weight * 0.4 + torch.randn(2 * factors, 1, generator=generator).double()
@@ -96,14 +98,14 @@ def cases(factors: int):
 
 def measure(case, repeats: int, sizes: dict, given: int):
     """The last diagnosis, and how often each test rejects at 5%."""
-    weight, guide, law, matter = case
+    weight, guide, distribution, matter = case
     model = linear(weight)
     # Where the guide is exact its tests are known from "exact": few simulated rows will do.
     few = {**sizes, "rows": 40, "draws": 19} if matter == "model" else sizes
     p_values, any_of_them, start = [], 0, time.perf_counter()
     for repeat in range(repeats):
         found = lfm.evaluate.diagnose(
-            (model, guide), law(repeat, given), seed=1000 * repeat, weights=100, **few
+            (model, guide), distribution(repeat, given), seed=1000 * repeat, weights=100, **few
         )
         p_values.append([found.p_values[name] for name in TESTS])
         any_of_them += bool(found.flagged())
@@ -162,8 +164,10 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = {}
     for name, case in cases(options.factors).items():
-        weight, guide, law, _ = case
-        found = lfm.evaluate.diagnose((linear(weight), guide), law(10**6, given), seed=10**6, **sizes)
+        weight, guide, distribution, _ = case
+        found = lfm.evaluate.diagnose(
+            (linear(weight), guide), distribution(10**6, given), seed=10**6, **sizes
+        )
         title = f"{name}: {found.verdict}" if len(found.verdict) < 110 else name
         file = "".join(letter if letter.isalnum() else "_" for letter in name)
         plots.diagnosis(found, title=title).savefig(out / f"{file}.png")

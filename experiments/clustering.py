@@ -108,12 +108,12 @@ def svi(guide: lfm.Guide, epochs: int, rate: float, warm_up: bool, setting: Sett
     )
 
 
-def mixtures(x: torch.Tensor, law: lfm.Factor, name: str, seed: int, starts: int) -> lfm.Fit:
+def mixtures(x: torch.Tensor, distribution: lfm.Factor, name: str, seed: int, starts: int) -> lfm.Fit:
     """The most likely of several mixtures that EM finds."""
     fits = []
     for start in range(starts):
         torch.manual_seed(1000 * seed + start)
-        model = lfm.Model(c=lfm.Categorical(CLASSES), **{name: law})
+        model = lfm.Model(c=lfm.Categorical(CLASSES), **{name: distribution})
         fits.append(lfm.fit(model, x, lfm.EM(), seed=1000 * seed + start, progress=False))
     return max(fits, key=lambda fit: float(fit.log_likelihood().mean()))
 

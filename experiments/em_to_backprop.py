@@ -66,7 +66,11 @@ def declare(features: int, latent: int) -> lfm.Model:
 
 def declare_bayesian(features: int, latent: int) -> lfm.Model:
     """The same with priors on every parameter; automatic relevance determination finds how many factors there are."""
-    x = lfm.Gaussian(features, mean=lfm.Linear(prior=lfm.ARD()), covariance=lfm.Isotropic(prior=lfm.Gamma()))
+    x = lfm.Gaussian(
+        features,
+        mean=lfm.Linear(prior=lfm.parameter_priors.ARD()),
+        covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma()),
+    )
     return lfm.Model(z=lfm.StandardNormal(latent), x=x).double()
 
 
@@ -120,10 +124,10 @@ METHODS = {
 # What is measured ----------------------------------------------------------------------------------------
 
 
-def gaussian(law) -> torch.distributions.MultivariateNormal:
-    matrix = getattr(law, "covariance_matrix", None)
+def gaussian(distribution) -> torch.distributions.MultivariateNormal:
+    matrix = getattr(distribution, "covariance_matrix", None)
     return torch.distributions.MultivariateNormal(
-        law.mean, torch.diag_embed(law.variance) if matrix is None else matrix
+        distribution.mean, torch.diag_embed(distribution.variance) if matrix is None else matrix
     )
 
 
@@ -171,10 +175,12 @@ def bayes(x: torch.Tensor, latent: int) -> tuple[dict[str, float], lfm.Fit]:
     fit = lfm.fit(declare_bayesian(x.shape[1], latent), x, lfm.VariationalBayes(), seed=0)
     seconds = time.perf_counter() - began
     with torch.no_grad():
-        law = fit.model.factors["x"](torch.zeros(1, latent, dtype=torch.float64))
+        distribution = fit.model.factors["x"](torch.zeros(1, latent, dtype=torch.float64))
     loadings = weights(fit.model)
-    covariance = loadings @ loadings.T + law.variance[0].diag()
-    at_means = torch.distributions.MultivariateNormal(law.mean[0], covariance).log_prob(x).mean().item()
+    covariance = loadings @ loadings.T + distribution.variance[0].diag()
+    at_means = (
+        torch.distributions.MultivariateNormal(distribution.mean[0], covariance).log_prob(x).mean().item()
+    )
     found = {"evidence_bound": fit.history[-1]["bound"], "rank": fit.rank, "at_posterior_means": at_means}
     print("  evidence ≥ {evidence_bound:.6f} nats per row, {rank} factors at work".format(**found))
     return {**found, "iterations": len(fit.history) - 1, "seconds": seconds}, fit
@@ -269,14 +275,14 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
     first = fits[next(iter(fits))]
     order = first[CLOSED].posterior(x).mean[:, 0].argsort()
     some = x[order[[len(x) // 8, -len(x) // 8]]]  # two rows far apart, but no outliers
-    laws = {}
+    distributions = {}
     for name, fit in first.items():
         if name not in (CLOSED, BAYES):
-            laws[name] = fit.posterior(some), exact_posterior(fit.model, some)
+            distributions[name] = fit.posterior(some), exact_posterior(fit.model, some)
         if name == EM:
             factorised = lfm.FactorisedPosterior(fit.model).known_marginals(lfm.Batch(some))["z"]
-            laws["EM's model, factorised q"] = factorised, laws[EM][1]
-    made["posteriors"] = plots.posterior_ellipses(laws, names=["row A", "row B"])
+            distributions["EM's model, factorised q"] = factorised, distributions[EM][1]
+    made["posteriors"] = plots.posterior_ellipses(distributions, names=["row A", "row B"])
     return made
 
 

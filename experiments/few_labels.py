@@ -7,7 +7,7 @@ The model says that a picture x comes from its digit y and from its style z, p(y
 out under the guide's q(y | x), which is the classifier. Beside it: logistic regression on the same hundred labels, its
 penalty chosen by cross-validation, of the pixels, and of the factors of a model that saw all rows without any label.
 
-Pixels are counts 0..16, each with a binomial law. Everything is measured on held-out rows.
+Pixels are counts 0..16, each with a binomial distribution. Everything is measured on held-out rows.
 Writes table.md, results.json and pictures of every digit in the same styles into the folder named by --out.
 """
 

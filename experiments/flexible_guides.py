@@ -7,7 +7,7 @@ Correlated: p(z) = N(0, I), p(x | z) = N(W z, Ψ), Ψ diagonal, all held, so tha
 that a mean-field guide loses: ½[Σ ln Mⱼⱼ − ln |M|] with M = I + WᵀΨ⁻¹W.
 
 Two modes: z ~ N(0, 1), x | z ~ N(z², σ²): a row does not tell the sign of z. log p(x) and every bound follow by numeric
-integration; a law with one mode loses ln 2 where the two are apart.
+integration; a distribution with one mode loses ln 2 where the two are apart.
 
 Writes table.md, results.json and two-modes.png into the folder named by --out.
 """
@@ -134,11 +134,11 @@ def grid() -> tuple[torch.Tensor, float]:
     return points, (MOST - LEAST) / (POINTS - 1)
 
 
-def densities(law, rows: int) -> torch.Tensor:
+def densities(distribution, rows: int) -> torch.Tensor:
     """log q at every point of the grid for every row, (points, rows)."""
     with torch.no_grad():
         blocks = grid()[0][:, None, None].expand(-1, rows, 1).split(200)
-        return torch.cat([law.log_prob(block) for block in blocks])
+        return torch.cat([distribution.log_prob(block) for block in blocks])
 
 
 def joint_of(model: lfm.Model, x: torch.Tensor) -> torch.Tensor:
@@ -183,7 +183,11 @@ def table(one: dict, two: dict, args) -> str:
     for name, r in one["guides"].items():
         share = 100 * r["gap"] / one["least_of_mean_field"]
         lines.append(f"| {name} | {r['gap']:.4f} ± {r['error']:.4f} | {share:.1f}% | {r['seconds']:.0f} s |")
-    lines += ["", "Two modes; a law with one loses ln 2 = 0.6931 where they are apart (x > 1.5):", ""]
+    lines += [
+        "",
+        "Two modes; a distribution with one loses ln 2 = 0.6931 where they are apart (x > 1.5):",
+        "",
+    ]
     lines += ["| guide | gap | where modes are apart | least mass of a mode | time |"]
     lines += ["| --- | ---: | ---: | ---: | ---: |"]
     for name, r in two["guides"].items():
@@ -204,9 +208,9 @@ def picture(fits: dict[str, lfm.Fit]):
     points, step = grid()
     joint = joint_of(model, x)
     exact = (joint - joint.logsumexp(0)).exp() / step
-    laws = {name: densities(fit.posterior(x), len(x)).exp() for name, fit in fits.items()}
+    distributions = {name: densities(fit.posterior(x), len(x)).exp() for name, fit in fits.items()}
     rows = [f"x = {value:g}" for value in SHOWN]
-    return plots.densities(points, laws, exact=exact, rows=rows)
+    return plots.densities(points, distributions, exact=exact, rows=rows)
 
 
 def main() -> None:

@@ -82,8 +82,8 @@ def predictive(fit: lfm.Fit, data: dict[str, torch.Tensor], draws: int) -> tuple
     """The mean and the standard deviation of x at every draw of the factors, (draws, N, D)."""
     z = fit.sample_posterior({name: data[name] for name in fit.model.observed}, draws=draws)["z"]
     with torch.no_grad():
-        law = fit.model.factors["x"](z)
-    return law.mean, law.stddev
+        distribution = fit.model.factors["x"](z)
+    return distribution.mean, distribution.stddev
 
 
 def straight_line(data: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -108,8 +108,8 @@ def score(
         return {"error": float((straight_line(data)[hidden] - truth).square().mean().sqrt())}, None
     fit = fitted(method, data, steps, seed)
     mean, deviation = predictive(fit, data, 400)
-    law = torch.distributions.Normal(mean[:, hidden], deviation[:, hidden])
-    density = law.log_prob(truth).logsumexp(0) - math.log(len(mean))
+    distribution = torch.distributions.Normal(mean[:, hidden], deviation[:, hidden])
+    density = distribution.log_prob(truth).logsumexp(0) - math.log(len(mean))
     torch.manual_seed(seed)
     drawn = mean + deviation * torch.randn_like(mean)
     band = torch.stack([drawn.quantile(0.05, 0), mean.mean(0), drawn.quantile(0.95, 0)])

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 
 _LOCK = threading.RLock()
 _LOCAL = threading.local()
@@ -148,3 +150,18 @@ def uncached_autocast(device: torch.device | str) -> Iterator[None]:
         return
     with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False):
         yield
+
+
+def replayed(name: str) -> Any:
+    """The site of a name in the trace that is replayed here and now, of the innermost ``poutine.replay``; None elsewhere."""
+    with unless_busy() as mine:
+        for handler in reversed(_PYRO_STACK) if mine else ():
+            if isinstance(handler, ReplayMessenger) and handler.trace is not None:
+                if name in handler.trace.nodes:
+                    return handler.trace.nodes[name]
+    return None
+
+
+def mask_of(masked: Any) -> Any:
+    """The mask of a ``MaskedDistribution``: a bool, or a tensor of its batch shape."""
+    return masked._mask

@@ -18,7 +18,7 @@ N, D, K = 12, 4, 3
 
 
 class Laplace(lfm.Prior):
-    """A prior with a law of its own."""
+    """A prior with a distribution of its own."""
 
     def __init__(self, dim, scale=1.0):
         super().__init__(dim)
@@ -29,7 +29,7 @@ class Laplace(lfm.Prior):
 
 
 class TwoHumps(lfm.Prior):
-    """A mixture, by Pyro's own law for it, with a parameter of its own."""
+    """A mixture, by Pyro's own distribution for it, with a parameter of its own."""
 
     def __init__(self, dim):
         super().__init__(dim)
@@ -46,7 +46,7 @@ class UnitInterval(lfm.Prior):
 
 
 class Cauchy(lfm.Factor):
-    """A likelihood with a law of its own: each parameter from any source."""
+    """A likelihood with a distribution of its own: each parameter from any source."""
 
     constraints = {"scale": constraints.positive}
 
@@ -69,7 +69,7 @@ class HandDrawn(lfm.Factor):
 
 
 class StudentTGuide(lfm.Factor):
-    """A guide family with a law of its own."""
+    """A guide family with a distribution of its own."""
 
     constraints = {"scale": constraints.softplus_positive}
 
@@ -118,9 +118,9 @@ class SharedScale(lfm.PyroModel):
         with batch.plate():
             z = pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1))
             x, mask = batch["x"], batch.mask("x")
-            law = dist.Normal(z, scale[..., None] if scale.dim() else scale)
-            law = law.mask(True if mask is None else mask).to_event(1)
-            pyro.sample("x", law, obs=x)
+            distribution = dist.Normal(z, scale[..., None] if scale.dim() else scale)
+            distribution = distribution.mask(True if mask is None else mask).to_event(1)
+            pyro.sample("x", distribution, obs=x)
 
 
 class HandGuide(lfm.PyroGuide):
@@ -163,9 +163,9 @@ PRIORS = {
     "laplace": lambda: lfm.Laplace(K),
     "student-t": lambda: lfm.StudentT(K),
     "mixture-of-gaussians": lambda: lfm.MixtureOfGaussians(K, 2),
-    "gamma": lambda: lfm.GammaFactor(K, concentration=lfm.Learned(2.0)),
+    "gamma": lambda: lfm.Gamma(K, concentration=lfm.Learned(2.0)),
     "log-normal": lambda: lfm.LogNormal(K),
-    "dirichlet": lambda: lfm.DirichletFactor(K),
+    "dirichlet": lambda: lfm.Dirichlet(K),
     "flow": lambda: lfm.FlowPrior(K, layers=2),
     "vamp": lambda: lfm.VampPrior(K, components=3),
     "logistic-normal": lambda: lfm.LogisticNormal(K, covariance=lfm.Full()),
@@ -181,8 +181,8 @@ LIKELIHOODS = {
     "gaussian-own-network": lambda: lfm.Gaussian(D, mean=Residual, covariance=lfm.Isotropic()),
     "gaussian-with-priors": lambda: lfm.Gaussian(
         D,
-        mean=lfm.Linear(prior=lfm.ARD(9.0, 9.0), bias=lfm.Normal()),
-        covariance=lfm.Diagonal(prior=lfm.Gamma(9.0, 9.0)),
+        mean=lfm.Linear(prior=lfm.parameter_priors.ARD(9.0, 9.0), bias=lfm.parameter_priors.Normal()),
+        covariance=lfm.Diagonal(prior=lfm.parameter_priors.Gamma(9.0, 9.0)),
     ),
     "gaussian-matrix": lambda: lfm.Gaussian((2, 2), mean=lfm.MLP(6), covariance=lfm.Full(lfm.Linear())),
     "gaussian-image": lambda: lfm.Gaussian((1, 4, 4), mean=lfm.Convolutional(2, 3)),
@@ -203,11 +203,11 @@ LIKELIHOODS = {
     "student-t": lambda: lfm.StudentT(D, network=lfm.MLP(6)),
     "laplace": lambda: lfm.Laplace(D, loc=lfm.MLP(6)),
     "mixture-of-gaussians": lambda: lfm.MixtureOfGaussians(D, 2, network=lfm.MLP(6)),
-    "gamma": lambda: lfm.GammaFactor(D, network=lfm.MLP(6)),
+    "gamma": lambda: lfm.Gamma(D, network=lfm.MLP(6)),
     "log-normal": lambda: lfm.LogNormal(D, loc=lfm.MLP(6)),
-    "beta": lambda: lfm.BetaFactor(D, network=lfm.MLP(6)),
+    "beta": lambda: lfm.Beta(D, network=lfm.MLP(6)),
     "continuous-bernoulli": lambda: lfm.ContinuousBernoulli(D, logits=lfm.MLP(6)),
-    "dirichlet": lambda: lfm.DirichletFactor(D, concentration=lfm.MLP(6)),
+    "dirichlet": lambda: lfm.Dirichlet(D, concentration=lfm.MLP(6)),
     "discretized-logistic": lambda: lfm.DiscretizedLogistic(D, loc=lfm.MLP(6), levels=8),
     "discretized-logistic-mixture": lambda: lfm.DiscretizedLogisticMixture(
         D, 2, network=lfm.MLP(6), low=-1.0, levels=5
@@ -258,7 +258,7 @@ OBJECTIVES = {
     "pyro-mean-field": lambda: pyro.infer.TraceMeanField_ELBO(),
 }  # fmt: skip
 
-# Priors made of the guide's law need one that is computed from rows.
+# Priors made of the guide's distribution need one that is computed from rows.
 NEED_AN_ENCODER = {"vamp"}
 ENCODES_NOTHING = {"per-row", "per-row-full", "per-row-mean"}
 
@@ -337,8 +337,8 @@ def bayesian_factors():
         z=lfm.StandardNormal(K),
         x=lfm.Gaussian(
             D,
-            mean=lfm.Linear(prior=lfm.ARD(9.0, 9.0), bias=lfm.Normal()),
-            covariance=lfm.Isotropic(prior=lfm.Gamma(9.0, 9.0)),
+            mean=lfm.Linear(prior=lfm.parameter_priors.ARD(9.0, 9.0), bias=lfm.parameter_priors.Normal()),
+            covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma(9.0, 9.0)),
         ),
     )
 
@@ -346,13 +346,13 @@ def bayesian_factors():
 def latent_mixture():
     """A label that is summed out, components with a prior, a network on top."""
     return lfm.Model(
-        c=lfm.Categorical(2, prior=lfm.Dirichlet(2.0)),
+        c=lfm.Categorical(2, prior=lfm.parameter_priors.Dirichlet(2.0)),
         z=lfm.Gaussian(
             K,
             mean=lfm.Lookup(),
             covariance=lfm.Full(lfm.Lookup()),
             given="c",
-            prior=lfm.NormalWishart(degrees=K + 4),
+            prior=lfm.parameter_priors.NormalWishart(degrees=K + 4),
         ),
         x=lfm.Gaussian(D, mean=lfm.MLP(6), given="z"),
     )

@@ -93,16 +93,22 @@ def views():
 
 def bayesian():
     x = lfm.Gaussian(
-        D, mean=lfm.Linear(prior=lfm.ARD(9.0, 9.0)), covariance=lfm.Isotropic(prior=lfm.Gamma(9.0, 9.0))
+        D,
+        mean=lfm.Linear(prior=lfm.parameter_priors.ARD(9.0, 9.0)),
+        covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma(9.0, 9.0)),
     )
     return lfm.Model(z=lfm.StandardNormal(2), x=x)
 
 
 def bayesian_mixture():
     x = lfm.Gaussian(
-        D, mean=lfm.Lookup(), covariance=lfm.Diagonal(lfm.Lookup()), given="c", prior=lfm.NormalGamma()
+        D,
+        mean=lfm.Lookup(),
+        covariance=lfm.Diagonal(lfm.Lookup()),
+        given="c",
+        prior=lfm.parameter_priors.NormalGamma(),
     )
-    return lfm.Model(c=lfm.Categorical(CLASSES, prior=lfm.Dirichlet(2.0)), x=x)
+    return lfm.Model(c=lfm.Categorical(CLASSES, prior=lfm.parameter_priors.Dirichlet(2.0)), x=x)
 
 
 # Model and guide, fitted by a few steps of SVI to rows that the model makes.
@@ -115,7 +121,7 @@ BY_SVI = {
     "codes": lambda: one_latent(lfm.Bernoulli(3), lfm.Bernoulli(logits=lfm.MLP(6))),
     "counts": lambda: one_latent(lfm.Poisson(2), lfm.Poisson(rate=lfm.MLP(6))),
     "positive": lambda: one_latent(cases.PRIORS["gamma"](), network(lfm.LogNormal)),
-    "simplex": lambda: one_latent(lfm.DirichletFactor(3), network(lfm.LogisticNormal)),
+    "simplex": lambda: one_latent(lfm.Dirichlet(3), network(lfm.LogisticNormal)),
     "two latents": lambda: of(lfm.Model(a=lfm.StandardNormal(2), b=lfm.StandardNormal(1), x=linear())),
     "two layers": lambda: of(cases.two_layers()),
     "labels and factors": lambda: of(

@@ -19,8 +19,10 @@ def train(c: Configuration, x: torch.Tensor, turn: Turn) -> None:
         with pyro.plate("data", len(x)):
             standard = dist.Normal(torch.zeros(len(x), c.latent), torch.ones(len(x), c.latent))
             z = pyro.sample("z", standard.to_event(1))
-            law = dist.Normal(*vae.decode(z)) if vae.gaussian else dist.Bernoulli(logits=vae.decode(z)[0])
-            pyro.sample("x", law.to_event(len(c.event)), obs=x)
+            distribution = (
+                dist.Normal(*vae.decode(z)) if vae.gaussian else dist.Bernoulli(logits=vae.decode(z)[0])
+            )
+            pyro.sample("x", distribution.to_event(len(c.event)), obs=x)
 
     def guide(x: torch.Tensor) -> None:
         pyro.module("encoder", vae.encoder)

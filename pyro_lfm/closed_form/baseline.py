@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.closed_form.components import BernoulliComponents, DeclaredComponents, GaussianComponents
-from pyro_lfm.closed_form.form import Law
+from pyro_lfm.closed_form.constants import Obstacle
+from pyro_lfm.closed_form.form import Distribution
 from pyro_lfm.closed_form.mixtures import MixtureForm
-from pyro_lfm.closed_form.parts import Obstacle
-from pyro_lfm.exact.mixture import Mixture
+from pyro_lfm.exact.mixtures.mixture import Mixture
 from pyro_lfm.exact.race import Won
 from pyro_lfm.families import Bernoulli, Gaussian
 
@@ -40,7 +40,7 @@ class BaselineForm(MixtureForm):
         """Of one component all starts lead to the one maximum."""
         return super().start(rows, seed, 1)
 
-    def laws(self, x: Tensor) -> dict[str, Law]:
+    def distributions(self, x: Tensor) -> dict[str, Distribution]:
         return {}
 
     def marginals(self, x: Tensor) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form.parts import LinearMap, Obstacle, Slot, Spread, constant, obstacle, table
-from pyro_lfm.distributions.lookup import LookupNetwork
-from pyro_lfm.exact.bernoullis import Bernoullis
-from pyro_lfm.exact.full_gaussians import FullGaussians
-from pyro_lfm.exact.gaussians import DiagonalGaussians
-from pyro_lfm.exact.mixture import Components, Mixture
-from pyro_lfm.exact.mixture_of_factors import FactorAnalysers
-from pyro_lfm.exact.starts import start_bernoullis, start_factors, start_gaussians
+from pyro_lfm.closed_form.constants import LinearMap, Obstacle, Slot, Spread, constant, obstacle, table
+from pyro_lfm.exact.mixtures.bernoullis import Bernoullis
+from pyro_lfm.exact.mixtures.full_gaussians import FullGaussians
+from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians
+from pyro_lfm.exact.mixtures.mixture import Components, Mixture
+from pyro_lfm.exact.mixtures.mixture_of_factors import FactorAnalysers
+from pyro_lfm.exact.mixtures.starts import start_bernoullis, start_factors, start_gaussians
 from pyro_lfm.families import Bernoulli, Gaussian
+from pyro_lfm.sources.lookup import LookupNetwork
 
 # Float64 knows no probability nearer to 1 than this logit's.
 _LOGIT = 36.0

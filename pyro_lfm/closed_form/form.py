@@ -16,7 +16,7 @@ from pyro_lfm.exact.race import Won
 
 # Parameters as a dataclass of ``exact``, and the steps of one iteration; True ends the run.
 Watch = Callable[[Any, tuple[Step, ...]], bool]
-Law = Callable[[Mapping[str, Tensor]], Any]
+Distribution = Callable[[Mapping[str, Tensor]], Any]
 
 # Data of at most so many numbers are kept in memory as float64; larger data are read again in every pass.
 _KEPT = 2**23
@@ -90,7 +90,7 @@ class ClosedForm(ABC):
         """EM from these parameters."""
 
     @abstractmethod
-    def laws(self, x: Tensor) -> dict[str, Law]:
+    def distributions(self, x: Tensor) -> dict[str, Distribution]:
         """p(latent | x, latents before it) for the rows x (N, D), NaN where missing; in the order of drawing."""
 
     @abstractmethod

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.distributions.transforms import ReshapeTransform
 
-from pyro_lfm.closed_form.form import Ascent, ClosedForm, Law, Watch
-from pyro_lfm.closed_form.parts import LinearMap, Obstacle, Slot, Spread, constant, obstacle
+from pyro_lfm.closed_form.constants import LinearMap, Obstacle, Slot, Spread, constant, obstacle
+from pyro_lfm.closed_form.form import Ascent, ClosedForm, Distribution, Watch
 from pyro_lfm.distributions.pushforward import Pushforward
-from pyro_lfm.exact.em import em
-from pyro_lfm.exact.factor_analysis import factor_analyses
-from pyro_lfm.exact.linear_gaussian import Floor, LinearGaussian, noise_floor, principal
-from pyro_lfm.exact.linear_starts import linear_starts
+from pyro_lfm.exact.linear.expectation_maximisation import em
+from pyro_lfm.exact.linear.factor_analysis import factor_analyses
+from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian, noise_floor, principal
+from pyro_lfm.exact.linear.linear_starts import linear_starts
+from pyro_lfm.exact.linear.mean_field import variational_em
+from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.exact.race import Reached, Won, race
-from pyro_lfm.exact.rows import Rows
-from pyro_lfm.exact.variational_em import variational_em
 from pyro_lfm.families import Gaussian
 from pyro_lfm.priors import StandardNormal
 
@@ -146,23 +146,23 @@ class LinearForm(ClosedForm):
         words = f"the noise of column{'s' * (len(history.floored) > 1)} {columns} of {self.observed}"
         return Ascent(found, history.converged, words if history.floored else None)
 
-    def laws(self, x: Tensor) -> dict[str, Law]:
-        law = self.marginals(x)[self.latent]
-        return {self.latent: lambda values: law}
+    def distributions(self, x: Tensor) -> dict[str, Distribution]:
+        distribution = self.marginals(x)[self.latent]
+        return {self.latent: lambda values: distribution}
 
     def marginals(self, x: Tensor) -> dict[str, Any]:
         found = self.read().posterior(x)
         tril = _per_pattern(torch.linalg.cholesky, found.covariance)
-        law = dist.MultivariateNormal(
+        distribution = dist.MultivariateNormal(
             self.place(found.mean), scale_tril=self.place(tril), validate_args=False
         )
         event = self.model.latents[self.latent].shape
         if len(event) != 1:
-            law = Pushforward(law, [ReshapeTransform(torch.Size((event.numel(),)), event)])
-        return {self.latent: law}
+            distribution = Pushforward(distribution, [ReshapeTransform(torch.Size((event.numel(),)), event)])
+        return {self.latent: distribution}
 
     def mean_field(self, x: Tensor) -> Any:
-        """∏ⱼ N(zⱼ; mⱼ, 1/Mⱼⱼ), the factorised law nearest to p(z | x) = N(m, M⁻¹) in KL(q ‖ p)."""
+        """∏ⱼ N(zⱼ; mⱼ, 1/Mⱼⱼ), the factorised distribution nearest to p(z | x) = N(m, M⁻¹) in KL(q ‖ p)."""
         found = self.read().posterior(x)
         scale = _per_pattern(_precision, found.covariance).rsqrt()
         event = self.model.latents[self.latent].shape
@@ -171,10 +171,10 @@ class LinearForm(ClosedForm):
 
 
 def gap(parameters: LinearGaussian, x: Tensor) -> Tensor:
-    """KL of the best factorised law to p(z | x) for each row, ½[Σⱼ ln Mⱼⱼ − ln |M|], (N,) nats.
+    """KL of the best factorised distribution to p(z | x) for each row, ½[Σⱼ ln Mⱼⱼ − ln |M|], (N,) nats.
 
-    >>> law = LinearGaussian(torch.tensor([[1.0, 1.0]]), torch.zeros(1), torch.tensor(1.0))
-    >>> gap(law, torch.zeros(1, 1)).round(decimals=4)  # M = [[2, 1], [1, 2]]
+    >>> distribution = LinearGaussian(torch.tensor([[1.0, 1.0]]), torch.zeros(1), torch.tensor(1.0))
+    >>> gap(distribution, torch.zeros(1, 1)).round(decimals=4)  # M = [[2, 1], [1, 2]]
     tensor([0.1438], dtype=torch.float64)
     """
     covariance = parameters.posterior(x).covariance
@@ -210,11 +210,16 @@ def gaussian_prior(name: str, factor: Any) -> Callable[[], tuple[Tensor, Tensor]
 
     def read() -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            law = factor()
-        while isinstance(law, Pushforward):
-            law = law.base_dist
-        mean = law.mean.flatten().cpu().double()
-        matrix = getattr(law, "covariance_matrix", None)
-        return mean, law.variance.flatten().cpu().double().diag() if matrix is None else matrix.cpu().double()
+            distribution = factor()
+        while isinstance(distribution, Pushforward):
+            distribution = distribution.base_dist
+        mean = distribution.mean.flatten().cpu().double()
+        matrix = getattr(distribution, "covariance_matrix", None)
+        return (
+            mean,
+            distribution.variance.flatten().cpu().double().diag()
+            if matrix is None
+            else matrix.cpu().double(),
+        )
 
     return read

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.closed_form.components import components_of
-from pyro_lfm.closed_form.form import Ascent, ClosedForm, Law, Watch
-from pyro_lfm.closed_form.parts import Obstacle, constant, obstacle
+from pyro_lfm.closed_form.constants import Obstacle, constant, obstacle
+from pyro_lfm.closed_form.form import Ascent, ClosedForm, Distribution, Watch
 from pyro_lfm.errors import ScaleFloorWarning
-from pyro_lfm.exact.ascent import Iteration
 from pyro_lfm.exact.history import Step
-from pyro_lfm.exact.mixture import Mixture, fit_mixture
-from pyro_lfm.exact.mixture_of_factors import FactorAnalysers
+from pyro_lfm.exact.mixtures.ascent import Iteration
+from pyro_lfm.exact.mixtures.mixture import Mixture, fit_mixture
+from pyro_lfm.exact.mixtures.mixture_of_factors import FactorAnalysers
 from pyro_lfm.exact.race import Reached, Won, race
 from pyro_lfm.families import Categorical
 from pyro_lfm.priors import StandardNormal
@@ -120,10 +120,10 @@ class MixtureForm(ClosedForm):
             warnings.simplefilter("ignore", ScaleFloorWarning)
             return fit_mixture(rows, start, fixed=self.fixed, **options)
 
-    def laws(self, x: Tensor) -> dict[str, Law]:
+    def distributions(self, x: Tensor) -> dict[str, Distribution]:
         mixture = self.read()
         label = self._label(mixture, x)
-        laws: dict[str, Law] = {self.label: lambda values: label}
+        distributions: dict[str, Distribution] = {self.label: lambda values: label}
         if self.factors:
             mean, tril = self._given_class(mixture, x)
             row = torch.arange(len(x), device=mean.device)
@@ -132,8 +132,8 @@ class MixtureForm(ClosedForm):
                 c = values[self.label]
                 return dist.MultivariateNormal(mean[row, c], scale_tril=tril[row, c], validate_args=False)
 
-            laws[self.factors] = given
-        return laws
+            distributions[self.factors] = given
+        return distributions
 
     def marginals(self, x: Tensor) -> dict[str, Any]:
         mixture = self.read()

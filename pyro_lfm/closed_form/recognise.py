@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pyro_lfm.closed_form.baseline import BaselineForm
+from pyro_lfm.closed_form.constants import Obstacle
 from pyro_lfm.closed_form.form import ClosedForm
 from pyro_lfm.closed_form.linear import LinearForm
 from pyro_lfm.closed_form.mixtures import MixtureForm
-from pyro_lfm.closed_form.parts import Obstacle
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.model import Model
+from pyro_lfm.programs.model import Model
 
 
 def recognise(

@@ -1,6 +1,6 @@
 """One model and several ways to fit it, compared on equal terms."""
 
-from pyro_lfm.comparison.compare import compare
+from pyro_lfm.comparison.comparing import compare
 from pyro_lfm.comparison.estimates import Estimate, Rank
 from pyro_lfm.comparison.metrics import STANDARD, Metric
 from pyro_lfm.comparison.result import Comparison

@@ -15,14 +15,14 @@ from torch import Tensor
 from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.evaluate.likelihood import exact, importance
-from pyro_lfm.evaluate.pareto import tail_size
+from pyro_lfm.evaluate.likelihood.estimate import exact, importance
+from pyro_lfm.evaluate.likelihood.pareto import tail_size
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.engines.evaluation import Blocks, in_parts
+from pyro_lfm.inference.blocks import Blocks, in_parts
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 
 # Rows taken together, as for log p(x): bounds and weights then have the same noise.

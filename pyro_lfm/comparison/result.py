@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
+from pyro_lfm.comparison.formats import as_latex, as_markdown, as_text, cells, frame
 from pyro_lfm.comparison.metrics import NATS, Metric
-from pyro_lfm.comparison.tables import as_latex, as_markdown, as_text, cells, frame
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.result import Fit
 

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_lfm.comparison.folder import Folder
+from pyro_lfm.comparison.entrants import Starts
+from pyro_lfm.comparison.kept.folder import Folder
+from pyro_lfm.comparison.kept.restoring import record_of, revived
 from pyro_lfm.comparison.metrics import Metric, measure
 from pyro_lfm.comparison.result import Comparison
-from pyro_lfm.comparison.revival import record_of, revived
-from pyro_lfm.comparison.ways import Starts
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
+from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity.version import library_version
+from pyro_lfm.documents.storage import plain
 from pyro_lfm.errors import TrainingError
-from pyro_lfm.identity import identity
-from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference
-from pyro_lfm.model import AnyModel
-from pyro_lfm.storage import plain
+from pyro_lfm.programs.model import AnyModel
 
 # From the seed of a fit to that of the noise by which it is measured.
 _NOISE = 2**20

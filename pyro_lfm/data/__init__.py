@@ -2,11 +2,11 @@
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.datasets import Labelled, digits, from_torchvision, import_torchvision
-from pyro_lfm.data.faces import draw_faces, faces
 from pyro_lfm.data.fashion import fashion_mnist
+from pyro_lfm.data.pictures.faces import draw_faces, faces
+from pyro_lfm.data.pictures.scenes import Scenes
+from pyro_lfm.data.pictures.sprites import draw_sprites, sprites
 from pyro_lfm.data.readers import Table, read
-from pyro_lfm.data.scenes import Scenes
-from pyro_lfm.data.sprites import draw_sprites, sprites
 from pyro_lfm.data.validation import validate
 
 __all__ = [

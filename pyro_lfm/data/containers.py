@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.labels import Labels, labels_of
+from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.remedies import remedy_for
-from pyro_lfm.data.scenes import Scenes
 from pyro_lfm.errors import DataError, ShapeError
 
 KINDS = "a NumPy array, tensor, DataFrame, sparse matrix, list of rows or torch Dataset"

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.openers import Source, in_order, open_source
 from pyro_lfm.data.schema import Columns, Scale, Schema
-from pyro_lfm.data.sources import Source, in_order, open_source
 from pyro_lfm.errors import DataError
 
 

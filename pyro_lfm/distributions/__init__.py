@@ -1,1 +1,1 @@
-"""Covariances, sources of parameters, closed-form divergences, and the laws that torch lacks."""
+"""Covariances, sources of parameters, closed-form divergences, and the distributions that torch lacks."""

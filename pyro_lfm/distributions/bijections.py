@@ -1,4 +1,4 @@
-"""Bijections of vectors that networks compute, and the transform that carries a law through one.
+"""Bijections of vectors that networks compute, and the transform that carries a distribution through one.
 
 A bijection is a module: ``forward(value, context, inverse)`` gives the image (..., K) and log |∂f/∂x| (...,) at the
 point before f, whichever way it is taken. Values (..., K) and contexts (..., H) broadcast over what stands left.
@@ -20,9 +20,9 @@ from pyro_lfm.distributions.spline import inverse_spline, numbers_of, spline
 class Through(Transform):
     """y = f(x; context) of a bijection with the tensors that it has now.
 
-    Laws outlive the call that makes them: where the parameters are replaced during that call (a gradient that holds
-    them), the law must keep what it was made of. The last point is kept with its image and log |∂f/∂x|, so that the
-    density of a law's own draw costs nothing more.
+    Distributions outlive the call that makes them: where the parameters are replaced during that call (a gradient that holds
+    them), the distribution must keep what it was made of. The last point is kept with its image and log |∂f/∂x|, so that the
+    density of a distribution's own draw costs nothing more.
     """
 
     domain = constraints.real_vector

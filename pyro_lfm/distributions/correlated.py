@@ -18,8 +18,8 @@ class CorrelatedGaussian(dist.MultivariateNormal):
     ln N(x; μ, LLᵀ) = ln N(ε; 0, I) − ln |L|. Solving L ε = x − μ for ε loses every digit where L is ill conditioned, and a
     fit that is free to choose L finds where it does: the density at its own draws is therefore that of their ε.
 
-    >>> law = CorrelatedGaussian(torch.zeros(2), scale_tril=torch.tensor([[1.0, 0.0], [1e9, 1e-3]]))
-    >>> bool(law.log_prob(law.rsample((100,))).max() < 6)
+    >>> distribution = CorrelatedGaussian(torch.zeros(2), scale_tril=torch.tensor([[1.0, 0.0], [1e9, 1e-3]]))
+    >>> bool(distribution.log_prob(distribution.rsample((100,))).max() < 6)
     True
     """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_lfm.distributions.masking import MarginalGaussian, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.pyro_modules import mask_of
+from pyro_lfm.runtime import mask_of
 
 
 @dataclass(frozen=True)
@@ -21,26 +21,26 @@ class Counting:
     """A statement's distribution without masks, and what its log density is multiplied by.
 
     Attributes:
-        law: the distribution.
+        distribution: the distribution.
         scale: of ``poutine.scale`` and of plates that subsample.
         mask: where it counts, broadcastable to the batch shape; None where it counts everywhere.
         entries: where single entries of an event count, broadcastable to batch and event; None where all do.
     """
 
-    law: Any
+    distribution: Any
     scale: float | Tensor
     mask: Tensor | None
     entries: Tensor | None
 
     @classmethod
     def of(cls, site: dict[str, Any]) -> Counting:
-        law, within = unmasked(site["fn"])
-        events = len(law.event_shape)
+        distribution, within = unmasked(site["fn"])
+        events = len(distribution.event_shape)
         rows = [_of_rows(mask, events) for mask in within if _is_of_rows(mask, events)]
         entries = [mask for mask in within if not _is_of_rows(mask, events)]
         if site["mask"] is not None and site["mask"] is not True:
             rows.append(torch.as_tensor(site["mask"]))
-        return cls(law, site["scale"], _both(rows), _both(entries))
+        return cls(distribution, site["scale"], _both(rows), _both(entries))
 
     @property
     def is_plain(self) -> bool:
@@ -60,20 +60,22 @@ class Counting:
             and _same_mask(self.entries, other.entries)
         )
 
-    def with_law(self, law: Any, name: str) -> Counting:
+    def with_distribution(self, distribution: Any, name: str) -> Counting:
         """Another distribution, of which the same rows and entries count.
 
         Raises:
             DeclarationError: single entries count, and the distribution cannot be divided into entries.
         """
         if self.entries is None:
-            return Counting(law, self.scale, self.mask, None)
-        events = len(law.event_shape)
-        shape = torch.broadcast_shapes(self.entries.shape, law.batch_shape + law.event_shape)
+            return Counting(distribution, self.scale, self.mask, None)
+        events = len(distribution.event_shape)
+        shape = torch.broadcast_shapes(
+            self.entries.shape, distribution.batch_shape + distribution.event_shape
+        )
         entries = self.entries.expand(shape)
         batch = shape[: len(shape) - events]
         try:
-            part = observed_part(law.expand(batch), entries, name)
+            part = observed_part(distribution.expand(batch), entries, name)
         except DataError:
             raise DeclarationError(
                 f"{name}: the model masks single entries of it, and the guide's distribution cannot be divided into "
@@ -83,7 +85,7 @@ class Counting:
 
     def log_prob(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The log density where it counts, 0 elsewhere; not scaled."""
-        found = self.law.log_prob(value, *args, **kwargs)
+        found = self.distribution.log_prob(value, *args, **kwargs)
         return found if self.mask is None else found.where(self.mask.to(found.device), found.new_zeros(()))
 
     def words(self) -> str:
@@ -93,21 +95,21 @@ class Counting:
         return f"{scale}, {'masked ' + ' and '.join(masked) if masked else 'no mask'}"
 
 
-def unmasked(law: Any) -> tuple[Any, list[Tensor]]:
+def unmasked(distribution: Any) -> tuple[Any, list[Tensor]]:
     """A distribution without the masks within, and these over batch and event."""
-    if isinstance(law, MarginalGaussian):
-        return law.law, [law.observed]
-    if isinstance(law, MaskedDistribution):
-        inner, masks = unmasked(law.base_dist)
-        mask = torch.as_tensor(mask_of(law))
-        if not (mask.dim() == 0 and bool(mask_of(law) is True)):
-            masks.append(mask.reshape(*mask.shape, *(1,) * len(law.event_shape)))
+    if isinstance(distribution, MarginalGaussian):
+        return distribution.distribution, [distribution.observed]
+    if isinstance(distribution, MaskedDistribution):
+        inner, masks = unmasked(distribution.base_dist)
+        mask = torch.as_tensor(mask_of(distribution))
+        if not (mask.dim() == 0 and bool(mask_of(distribution) is True)):
+            masks.append(mask.reshape(*mask.shape, *(1,) * len(distribution.event_shape)))
         return inner, masks
-    if isinstance(law, torch.distributions.Independent):
-        inner, masks = unmasked(law.base_dist)
+    if isinstance(distribution, torch.distributions.Independent):
+        inner, masks = unmasked(distribution.base_dist)
         if masks:
-            return inner.to_event(law.reinterpreted_batch_ndims), masks
-    return law, []
+            return inner.to_event(distribution.reinterpreted_batch_ndims), masks
+    return distribution, []
 
 
 def _is_of_rows(mask: Tensor, events: int) -> bool:

@@ -73,17 +73,20 @@ class Extent:
         return cls(bool(each.is_discrete), low, high)
 
     @classmethod
-    def of_law(cls, law: Any) -> Extent | None:
+    def of_distribution(cls, distribution: Any) -> Extent | None:
         """Of a distribution: torch takes the codomain of the last transform for the support, of affine ones all reals."""
-        while isinstance(law, Independent):
-            law = law.base_dist
-        if not isinstance(law, TransformedDistribution) or getattr(law, "onto", None) is not None:
-            return cls.of(law.support)
-        extent = cls.of_law(law.base_dist)
-        if extent is None or any(transform.codomain.event_dim for transform in law.transforms):
-            return cls.of(law.support)
+        while isinstance(distribution, Independent):
+            distribution = distribution.base_dist
+        if (
+            not isinstance(distribution, TransformedDistribution)
+            or getattr(distribution, "onto", None) is not None
+        ):
+            return cls.of(distribution.support)
+        extent = cls.of_distribution(distribution.base_dist)
+        if extent is None or any(transform.codomain.event_dim for transform in distribution.transforms):
+            return cls.of(distribution.support)
         ends = [extent.low, extent.high]
-        for transform in law.transforms:
+        for transform in distribution.transforms:
             ends = [transform(end.to(torch.get_default_dtype())).double() for end in ends]
         # What no map says, as at an end that is not finite.
         ends = [end.where(~end.isnan(), torch.inf * (1 if k else -1)) for k, end in enumerate(ends)]
@@ -131,7 +134,7 @@ def apart(q: Any, support: Any, theirs: Extent | None = None) -> tuple[bool, boo
         Whether q has values that the other has not, whether the other has some that q has not, and the values of both in
         words. What cannot be told is not said.
     """
-    ours, theirs = Extent.of_law(q), Extent.of(support) if theirs is None else theirs
+    ours, theirs = Extent.of_distribution(q), Extent.of(support) if theirs is None else theirs
     if ours is not None and theirs is not None:
         same_kind = ours.discrete == theirs.discrete
         wider = not (same_kind and ours.within(theirs))
@@ -156,7 +159,7 @@ def _numbers(constraint: Any) -> dict[str, Any]:
     return found
 
 
-def beyond_draws(law: Any) -> str | None:
+def beyond_draws(distribution: Any) -> str | None:
     """What is wrong with the support that a distribution declares, in words: it is wider than where it draws.
 
     Its draws lie between two numbers, and within the declared support beyond them its density is not negligible, as of
@@ -166,32 +169,34 @@ def beyond_draws(law: Any) -> str | None:
     >>> beyond_draws(dist.Normal(0.0, 1.0)) is None, beyond_draws(dist.VonMises(0.0, 4.0))[:46]
     (True, 'it declares all numbers for its support, but i')
     """
-    extent = Extent.of(law.support)
-    if extent is None or getattr(law, "has_rsample", None) is None or _is_known(law):
+    extent = Extent.of(distribution.support)
+    if extent is None or getattr(distribution, "has_rsample", None) is None or _is_known(distribution):
         return None
-    events = len(law.event_shape)
+    events = len(distribution.event_shape)
     with torch.no_grad():
-        draws = law.sample(torch.Size((_DRAWS,)))
-    if draws.dim() != 1 + len(law.batch_shape) + events:
+        draws = distribution.sample(torch.Size((_DRAWS,)))
+    if draws.dim() != 1 + len(distribution.batch_shape) + events:
         return None
-    flat = draws.reshape(_DRAWS, torch.Size(law.batch_shape).numel(), torch.Size(law.event_shape).numel())
+    flat = draws.reshape(
+        _DRAWS, torch.Size(distribution.batch_shape).numel(), torch.Size(distribution.event_shape).numel()
+    )
     width = flat.shape[-1]
     entries = max(1, min(_ENTRIES, _NUMBERS // width))
     for entry in range(0, width, -(-width // entries)):
-        fault = _beyond(law, extent, flat, entry)
+        fault = _beyond(distribution, extent, flat, entry)
         if fault is not None:
             return fault
     return None
 
 
-def _is_known(law: Any) -> bool:
+def _is_known(distribution: Any) -> bool:
     """Whether a distribution is one of those that have the support that they declare: a subclass may declare another."""
-    while isinstance(law, torch.distributions.Independent):
-        law = law.base_dist
-    return type(law) in _KNOWN
+    while isinstance(distribution, torch.distributions.Independent):
+        distribution = distribution.base_dist
+    return type(distribution) in _KNOWN
 
 
-def _beyond(law: Any, extent: Extent, flat: Tensor, entry: int) -> str | None:
+def _beyond(distribution: Any, extent: Extent, flat: Tensor, entry: int) -> str | None:
     column = flat[:, 0, entry].double().sort().values
     low, high = column[0], column[-1]
     span = high - low
@@ -220,7 +225,7 @@ def _beyond(law: Any, extent: Extent, flat: Tensor, entry: int) -> str | None:
     for place in range(_PLACES):
         parts = []
         for points in filter(len, (column, *outside)):
-            log_p = _log_density(law, flat, place, entry, points)
+            log_p = _log_density(distribution, flat, place, entry, points)
             if log_p is None:
                 return _words(extent, low, high, "log_prob refuses values beyond them")
             near = (points - high <= _NEAR * span) & (low - points <= _NEAR * span)
@@ -245,13 +250,15 @@ def _beyond(law: Any, extent: Extent, flat: Tensor, entry: int) -> str | None:
     return None
 
 
-def _log_density(law: Any, flat: Tensor, place: int, entry: int, points: Tensor) -> Tensor | None:
-    """log p where one entry of a draw takes other values; None where the law refuses them."""
+def _log_density(distribution: Any, flat: Tensor, place: int, entry: int, points: Tensor) -> Tensor | None:
+    """log p where one entry of a draw takes other values; None where the distribution refuses them."""
     values = flat[place].expand(len(points), *flat.shape[1:]).clone()
     values[:, 0, entry] = points.to(values.dtype)
     try:
         with torch.no_grad():
-            found = law.log_prob(values.reshape(len(points), *law.batch_shape, *law.event_shape))
+            found = distribution.log_prob(
+                values.reshape(len(points), *distribution.batch_shape, *distribution.event_shape)
+            )
     except ValueError:
         return None
     return found.reshape(len(points), -1)[:, 0]

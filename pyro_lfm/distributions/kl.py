@@ -25,7 +25,7 @@ from torch.distributions.transforms import (
 )
 
 from pyro_lfm.distributions.kl_families import kl_of_family
-from pyro_lfm.distributions.pinned import Pinned
+from pyro_lfm.distributions.partly_known import Pinned
 from pyro_lfm.distributions.pushforward import Pushforward, alike
 from pyro_lfm.distributions.stirling import deviance, stirling_error
 
@@ -39,39 +39,40 @@ class Moments:
     tril: torch.Tensor | None = None
 
 
-def gaussian_moments(law: Any) -> Moments | None:
-    """Of a Gaussian over events of any shape, in flat order; None for any other law."""
-    if isinstance(law, Pushforward) and law.is_reshape:
-        return gaussian_moments(law.base_dist)
-    if isinstance(law, MultivariateNormal | LowRankMultivariateNormal):
-        return Moments(law.loc, tril=law.scale_tril)
-    events = len(law.event_shape)
-    while isinstance(law, Independent):
-        law = law.base_dist
-    if not isinstance(law, Normal):
+def gaussian_moments(distribution: Any) -> Moments | None:
+    """Of a Gaussian over events of any shape, in flat order; None for any other distribution."""
+    if isinstance(distribution, Pushforward) and distribution.is_reshape:
+        return gaussian_moments(distribution.base_dist)
+    if isinstance(distribution, MultivariateNormal | LowRankMultivariateNormal):
+        return Moments(distribution.loc, tril=distribution.scale_tril)
+    events = len(distribution.event_shape)
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    if not isinstance(distribution, Normal):
         return None
-    return _flat(law, events)
+    return _flat(distribution, events)
 
 
-def _flat(law: Any, events: int) -> Moments:
-    start = law.loc.dim() - events
+def _flat(distribution: Any, events: int) -> Moments:
+    start = distribution.loc.dim() - events
     return Moments(
-        law.loc.reshape(*law.loc.shape[:start], -1), law.scale.reshape(*law.scale.shape[:start], -1)
+        distribution.loc.reshape(*distribution.loc.shape[:start], -1),
+        distribution.scale.reshape(*distribution.scale.shape[:start], -1),
     )
 
 
-def _log_moments(law: Any) -> Moments | None:
-    """Those of the logarithm, of a law whose logarithm is a Gaussian."""
-    if isinstance(law, Pushforward):
+def _log_moments(distribution: Any) -> Moments | None:
+    """Those of the logarithm, of a distribution whose logarithm is a Gaussian."""
+    if isinstance(distribution, Pushforward):
         return (
-            gaussian_moments(law.base_dist)
-            if len(law.transforms) == 1 and _is_exp(law.transforms[0])
+            gaussian_moments(distribution.base_dist)
+            if len(distribution.transforms) == 1 and _is_exp(distribution.transforms[0])
             else None
         )
-    events = len(law.event_shape)
-    while isinstance(law, Independent):
-        law = law.base_dist
-    return _flat(law, events) if isinstance(law, LogNormal) else None
+    events = len(distribution.event_shape)
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return _flat(distribution, events) if isinstance(distribution, LogNormal) else None
 
 
 def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
@@ -79,7 +80,7 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
 
     For Gaussians: ½ [ tr(Σp⁻¹ Σq) + (μp − μq)ᵀ Σp⁻¹ (μp − μq) − D + ln |Σp| − ln |Σq| ]. For a Gaussian N(μ, s²) carried
     to (0, ∞) by exp, against Gamma(a, b): ln Γ(a) − a ln b − aμ + b exp(μ + s²/2) − ½ ln(2πe s²), entry by entry. For two
-    laws carried by the same map: that of the laws before it. Of a value that is known (``Pinned``): −log p of
+    distributions carried by the same map: that of the distributions before it. Of a value that is known (``Pinned``): −log p of
     it, as the bound on log p(x, value) has it.
 
     Args:
@@ -91,7 +92,7 @@ def kl_closed_form(q: Any, p: Any) -> torch.Tensor | None:
     1.0
     """
     if isinstance(q, Pinned):
-        found = kl_closed_form(q.law, p)
+        found = kl_closed_form(q.distribution, p)
         return None if found is None else torch.where(q.known, -p.log_prob(q.value), found)
     if isinstance(q, Delta):
         return None  # the formula that Pyro registers leaves its log_density out
@@ -132,13 +133,15 @@ def _expand(matrix: torch.Tensor, batch: torch.Size) -> torch.Tensor:
     return matrix.expand(*batch, *matrix.shape[-2:])
 
 
-def _log_det(law: Moments) -> torch.Tensor:
-    scales = law.scale if law.scale is not None else law.tril.diagonal(dim1=-2, dim2=-1)  # type: ignore[union-attr]
+def _log_det(distribution: Moments) -> torch.Tensor:
+    scales = (
+        distribution.scale if distribution.scale is not None else distribution.tril.diagonal(dim1=-2, dim2=-1)
+    )  # type: ignore[union-attr]
     return 2 * scales.log().sum(-1)
 
 
 def _kl_log_normal(q: Any, p: Any) -> torch.Tensor | None:
-    """KL(exp of a Gaussian ‖ Gamma), summed over the event; None for other laws."""
+    """KL(exp of a Gaussian ‖ Gamma), summed over the event; None for other distributions."""
     if not isinstance(q, Pushforward) or len(q.transforms) != 1 or q.event_shape != p.event_shape:
         return None
     normal, gamma = q.base_dist, p

@@ -1,4 +1,4 @@
-"""Discrete laws cut out of a logistic variable: ordered levels, and grids such as the 256 values of a pixel."""
+"""Discrete distributions cut out of a logistic variable: ordered levels, and grids such as the 256 values of a pixel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def log_between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
 
 
 class OrderedLevels(dist.Categorical):
-    """Levels 0 .. L − 1 that can be averaged: a categorical law with a mean and a variance.
+    """Levels 0 .. L − 1 that can be averaged: a categorical distribution with a mean and a variance.
 
     >>> OrderedLevels(logits=torch.zeros(3)).mean
     tensor(1.)
@@ -90,8 +90,8 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
     P(x) = σ((x + δ/2 − loc) / scale) − σ((x − δ/2 − loc) / scale), δ the step of the grid.
 
-    >>> law = DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.1), Grid(0.0, 1.0, 3))
-    >>> law.log_prob(torch.tensor([0.0, 0.5, 1.0])).exp()
+    >>> distribution = DiscretizedLogistic(torch.tensor(0.5), torch.tensor(0.1), Grid(0.0, 1.0, 3))
+    >>> distribution.log_prob(torch.tensor([0.0, 0.5, 1.0])).exp()
     tensor([0.0759, 0.8483, 0.0759])
     """
 

@@ -1,4 +1,4 @@
-"""Likelihoods of rows with missing entries: the marginal law of what was observed."""
+"""Likelihoods of rows with missing entries: the marginal distribution of what was observed."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ class MarginalGaussian(dist.TorchDistribution):
     that each missing entry adds −½ ln 2π, which is put back.
     """
 
-    def __init__(self, law: Any, mask: torch.Tensor):
-        self.law, self.observed = law, mask
-        batch = torch.broadcast_shapes(law.batch_shape, mask.shape[:-1])
-        super().__init__(batch, law.event_shape, validate_args=False)
+    def __init__(self, distribution: Any, mask: torch.Tensor):
+        self.distribution, self.observed = distribution, mask
+        batch = torch.broadcast_shapes(distribution.batch_shape, mask.shape[:-1])
+        super().__init__(batch, distribution.event_shape, validate_args=False)
 
     @property
     def support(self) -> Any:
-        return self.law.support
+        return self.distribution.support
 
     @property
     def mean(self) -> torch.Tensor:
-        return self.law.mean
+        return self.distribution.mean
 
     @property
     def variance(self) -> torch.Tensor:
-        return self.law.variance
+        return self.distribution.variance
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        return self.law.has_rsample
+        return self.distribution.has_rsample
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MarginalGaussian:
-        return MarginalGaussian(self.law.expand(batch_shape), self.observed)
+        return MarginalGaussian(self.distribution.expand(batch_shape), self.observed)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
-        return self.law.expand(self.batch_shape).sample(sample_shape)
+        return self.distribution.expand(self.batch_shape).sample(sample_shape)
 
     def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
-        return self.law.expand(self.batch_shape).rsample(sample_shape)
+        return self.distribution.expand(self.batch_shape).rsample(sample_shape)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         keep = self.observed.to(value.dtype)
-        residual = ((value - self.law.mean) * keep).unsqueeze(-1)
-        covariance = self.law.covariance_matrix * keep.unsqueeze(-1) * keep.unsqueeze(-2)
+        residual = ((value - self.distribution.mean) * keep).unsqueeze(-1)
+        covariance = self.distribution.covariance_matrix * keep.unsqueeze(-1) * keep.unsqueeze(-2)
         tril = torch.linalg.cholesky(covariance + torch.diag_embed(1 - keep))
         batch = torch.broadcast_shapes(tril.shape[:-2], residual.shape[:-2])
         residual = residual.expand(*batch, *residual.shape[-2:])
@@ -65,40 +65,47 @@ class MarginalGaussian(dist.TorchDistribution):
         return -0.5 * (quadratic + log_det + keep.sum(-1) * log(2 * pi))
 
 
-def observed_part(law: Any, mask: torch.Tensor | None, name: str) -> Any:
-    """``law`` restricted to the entries where ``mask`` (B, *event) is True; the law itself if mask is None."""
+def observed_part(distribution: Any, mask: torch.Tensor | None, name: str) -> Any:
+    """``distribution`` restricted to the entries where ``mask`` (B, *event) is True; the distribution itself if mask is None."""
     if mask is None:
-        return law
-    events = len(law.event_shape)
+        return distribution
+    events = len(distribution.event_shape)
     if events == 0:
-        return law.mask(mask)
+        return distribution.mask(mask)
     if isinstance(
-        law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
+        distribution, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
     ):
-        return MarginalGaussian(law, mask)
-    if isinstance(law, Multinomial):
-        return law.where(mask)
-    if isinstance(law, Pushforward) and law.is_reshape:
+        return MarginalGaussian(distribution, mask)
+    if isinstance(distribution, Multinomial):
+        return distribution.where(mask)
+    if isinstance(distribution, Pushforward) and distribution.is_reshape:
         return Pushforward(
-            observed_part(law.base_dist, mask.flatten(mask.dim() - events), name), law.transforms
+            observed_part(distribution.base_dist, mask.flatten(mask.dim() - events), name),
+            distribution.transforms,
         )
-    if isinstance(law, torch.distributions.MixtureSameFamily):
-        batch = torch.broadcast_shapes(law.batch_shape, mask.shape[: mask.dim() - events])
-        within = observed_part(law.component_distribution, mask.unsqueeze(-events - 1), name)
-        return dist.MixtureSameFamily(law.mixture_distribution.expand(batch), within, validate_args=False)
-    if isinstance(law, torch.distributions.Independent):
+    if isinstance(distribution, torch.distributions.MixtureSameFamily):
+        batch = torch.broadcast_shapes(distribution.batch_shape, mask.shape[: mask.dim() - events])
+        within = observed_part(distribution.component_distribution, mask.unsqueeze(-events - 1), name)
+        return dist.MixtureSameFamily(
+            distribution.mixture_distribution.expand(batch), within, validate_args=False
+        )
+    if isinstance(distribution, torch.distributions.Independent):
         # What is independent is masked entry by entry; what is inside must be all there or all missing.
         inner = (
-            mask.flatten(mask.dim() - len(law.base_dist.event_shape)) if law.base_dist.event_shape else mask
+            mask.flatten(mask.dim() - len(distribution.base_dist.event_shape))
+            if distribution.base_dist.event_shape
+            else mask
         )
-        base_mask = _whole(inner, name) if law.base_dist.event_shape else inner
-        masked = law.base_dist.expand(torch.broadcast_shapes(law.base_dist.batch_shape, base_mask.shape))
-        return masked.mask(base_mask).to_event(law.reinterpreted_batch_ndims)
-    return law.mask(_whole(mask.flatten(mask.dim() - events), name))
+        base_mask = _whole(inner, name) if distribution.base_dist.event_shape else inner
+        masked = distribution.base_dist.expand(
+            torch.broadcast_shapes(distribution.base_dist.batch_shape, base_mask.shape)
+        )
+        return masked.mask(base_mask).to_event(distribution.reinterpreted_batch_ndims)
+    return distribution.mask(_whole(mask.flatten(mask.dim() - events), name))
 
 
 def missing_part(
-    law: Any, value: torch.Tensor, mask: torch.Tensor, name: str
+    distribution: Any, value: torch.Tensor, mask: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
     """Of the entries that are missing, given those of the same row that are there: the mean, and how to draw them.
 
@@ -106,12 +113,12 @@ def missing_part(
     is the probability of each, a further dimension at the end. Given what was observed a Gaussian is drawn as x̃ + Σ_mo
     Σ_oo⁻¹ (x_o − x̃_o), x̃ a draw of the whole (Matheron's rule), which has the conditional mean and covariance.
     """
-    events = len(law.event_shape)
+    events = len(distribution.event_shape)
     if isinstance(
-        law, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
+        distribution, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
     ):
         keep = mask.to(value.dtype)
-        covariance = law.covariance_matrix
+        covariance = distribution.covariance_matrix
         inner = covariance * keep.unsqueeze(-1) * keep.unsqueeze(-2) + torch.diag_embed(1 - keep)
         tril = torch.linalg.cholesky(inner)
 
@@ -119,33 +126,35 @@ def missing_part(
             residual = ((value - start) * keep).unsqueeze(-1)
             return start + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
 
-        return completed(law.mean), lambda: completed(law.sample())
-    if isinstance(law, Multinomial):
-        rest = law.left(value, mask)
+        return completed(distribution.mean), lambda: completed(distribution.sample())
+    if isinstance(distribution, Multinomial):
+        rest = distribution.left(value, mask)
         return rest.mean, rest.sample
-    if isinstance(law, Pushforward) and law.is_reshape:
+    if isinstance(distribution, Pushforward) and distribution.is_reshape:
         start = value.dim() - events
-        mean, draw = missing_part(law.base_dist, value.flatten(start), mask.flatten(start), name)
-        return mean.reshape(mean.shape[:-1] + law.event_shape), lambda: draw().reshape(value.shape)
-    if isinstance(law, torch.distributions.MixtureSameFamily):
-        return _missing_of_mixture(law, value, mask, name)
-    base = law
+        mean, draw = missing_part(distribution.base_dist, value.flatten(start), mask.flatten(start), name)
+        return mean.reshape(mean.shape[:-1] + distribution.event_shape), lambda: draw().reshape(value.shape)
+    if isinstance(distribution, torch.distributions.MixtureSameFamily):
+        return _missing_of_mixture(distribution, value, mask, name)
+    base = distribution
     while isinstance(base, torch.distributions.Independent):
         base = base.base_dist
     if base.event_shape:
         _whole(mask.flatten(mask.dim() - events), name)
-    return (base.probs if isinstance(base, torch.distributions.Categorical) else law.mean), law.sample
+    return (
+        base.probs if isinstance(base, torch.distributions.Categorical) else distribution.mean
+    ), distribution.sample
 
 
 def _missing_of_mixture(
-    law: Any, value: torch.Tensor, mask: torch.Tensor, name: str
+    distribution: Any, value: torch.Tensor, mask: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
     """What a row's other entries say of its component, and so of what is missing."""
-    events, within = len(law.event_shape), law.component_distribution
+    events, within = len(distribution.event_shape), distribution.component_distribution
     values, masks = (tensor.unsqueeze(-events - 1) for tensor in (value, mask))
     log_prob = observed_part(within, masks, name).log_prob(values)
-    which = dist.Categorical(logits=law.mixture_distribution.logits + log_prob)
-    shape = torch.broadcast_shapes(values.shape, log_prob.shape + law.event_shape)
+    which = dist.Categorical(logits=distribution.mixture_distribution.logits + log_prob)
+    shape = torch.broadcast_shapes(values.shape, log_prob.shape + distribution.event_shape)
     mean, draw = missing_part(within, values.expand(shape), masks.expand(shape), name)
     place = log_prob.dim() - 1
     weights = which.probs.reshape(*which.probs.shape, *(1,) * events)
@@ -153,7 +162,7 @@ def _missing_of_mixture(
     def drawn() -> torch.Tensor:
         every = draw()
         chosen = which.sample().reshape(*log_prob.shape[:-1], 1, *(1,) * events)
-        chosen = chosen.expand(*log_prob.shape[:-1], 1, *law.event_shape)
+        chosen = chosen.expand(*log_prob.shape[:-1], 1, *distribution.event_shape)
         return every.expand(shape).gather(place, chosen).squeeze(place)
 
     return (weights * mean).sum(place), drawn
@@ -180,7 +189,7 @@ def _whole(mask: torch.Tensor, name: str) -> torch.Tensor:
     rows = mask.all(-1)
     if bool((rows != mask.any(-1)).any()):
         raise DataError(
-            f"{name} has rows with some entries missing, but its law cannot be divided into entries: "
+            f"{name} has rows with some entries missing, but its distribution cannot be divided into entries: "
             "fill them in, or make the whole row missing (all NaN)"
         )
     return rows

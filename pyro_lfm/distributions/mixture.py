@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.score_parts import ScoreParts
 
-from pyro_lfm.distributions.pairwise import log_prob_of_each
+from pyro_lfm.distributions.cross_density import log_prob_of_each
 from pyro_lfm.distributions.pushforward import Pushforward, drawn_moments
 
 
@@ -24,8 +24,8 @@ class GaussianMixture(dist.MixtureSameFamily):
     Args: see ``MixtureSameFamily``; the components are ``Normal(μ, σ)`` made independent over the event.
 
     >>> parts = dist.Normal(torch.zeros(2, 3), 1.0).to_event(1)
-    >>> law = GaussianMixture(dist.Categorical(logits=torch.zeros(2)), parts)
-    >>> law.rsample().shape, float(law.score_parts(torch.zeros(3)).score_function)
+    >>> distribution = GaussianMixture(dist.Categorical(logits=torch.zeros(2)), parts)
+    >>> distribution.rsample().shape, float(distribution.score_parts(torch.zeros(3)).score_function)
     (torch.Size([3]), -0.6931471824645996)
     """
 
@@ -67,38 +67,38 @@ class GaussianMixture(dist.MixtureSameFamily):
 
 
 class DrawMixture(dist.TorchDistribution):
-    """p(z) ≈ 1/S Σₛ p(z | parentsₛ): batch (S, B) of ``law`` becomes batch (B,).
+    """p(z) ≈ 1/S Σₛ p(z | parentsₛ): batch (S, B) of ``distribution`` becomes batch (B,).
 
-    >>> law = dist.Normal(torch.tensor([[-1.0], [1.0]]), 1.0)
-    >>> DrawMixture(law).mean, DrawMixture(law).variance
+    >>> distribution = dist.Normal(torch.tensor([[-1.0], [1.0]]), 1.0)
+    >>> DrawMixture(distribution).mean, DrawMixture(distribution).variance
     (tensor([0.]), tensor([2.]))
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, law: Any):
-        self.law = law
-        super().__init__(law.batch_shape[1:], law.event_shape, validate_args=False)
+    def __init__(self, distribution: Any):
+        self.distribution = distribution
+        super().__init__(distribution.batch_shape[1:], distribution.event_shape, validate_args=False)
 
     @property
     def support(self) -> Any:
-        return self.law.support
+        return self.distribution.support
 
     @property
     def draws(self) -> int:
-        return self.law.batch_shape[0]
+        return self.distribution.batch_shape[0]
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         if not self.batch_shape:
-            return log_prob_of_each(self.law, value).logsumexp(-1) - log(self.draws)
+            return log_prob_of_each(self.distribution, value).logsumexp(-1) - log(self.draws)
         dims = len(self.batch_shape) + len(self.event_shape)
         value = value.unsqueeze(value.dim() - dims)
-        return self.law.log_prob(value).logsumexp(-len(self.batch_shape) - 1) - log(self.draws)
+        return self.distribution.log_prob(value).logsumexp(-len(self.batch_shape) - 1) - log(self.draws)
 
     def sample(self, sample_shape: Any = ()) -> torch.Tensor:
         sample_shape = torch.Size(sample_shape)
         with torch.no_grad():
-            every = self.law.sample(sample_shape)
+            every = self.distribution.sample(sample_shape)
             at = len(sample_shape)
             shape = (*sample_shape, 1, *self.batch_shape)
             pick = torch.randint(self.draws, shape, device=every.device)
@@ -107,26 +107,26 @@ class DrawMixture(dist.TorchDistribution):
 
     @property
     def mean(self) -> torch.Tensor:
-        return drawn_moments(self.law, 1)[0] if self._is_drawn else self.law.mean.mean(0)
+        return drawn_moments(self.distribution, 1)[0] if self._is_drawn else self.distribution.mean.mean(0)
 
     @property
     def variance(self) -> torch.Tensor:
         if self._is_drawn:
-            return drawn_moments(self.law, 1)[1]
-        return self.law.variance.mean(0) + self.law.mean.var(0, correction=0)
+            return drawn_moments(self.distribution, 1)[1]
+        return self.distribution.variance.mean(0) + self.distribution.mean.var(0, correction=0)
 
     @property
     def _is_drawn(self) -> bool:
         """Whether the moments of its parts are averages over draws, of which each part needs only a few."""
-        return isinstance(self.law, Pushforward) and not self.law.is_reshape
+        return isinstance(self.distribution, Pushforward) and not self.distribution.is_reshape
 
 
-def mixture_over_draws(law: Any) -> Any:
-    """The equal mixture over the draws (S, B) of a law's parents; of labels it is a categorical law itself.
+def mixture_over_draws(distribution: Any) -> Any:
+    """The equal mixture over the draws (S, B) of a distribution's parents; of labels it is a categorical distribution itself.
 
     >>> mixture_over_draws(dist.Categorical(torch.tensor([[0.0, 1.0], [0.5, 0.5]]))).probs
     tensor([0.2500, 0.7500])
     """
-    if isinstance(law, torch.distributions.Categorical):
-        return dist.Categorical(law.probs.mean(0), validate_args=False)
-    return DrawMixture(law)
+    if isinstance(distribution, torch.distributions.Categorical):
+        return dist.Categorical(distribution.probs.mean(0), validate_args=False)
+    return DrawMixture(distribution)

@@ -58,7 +58,7 @@ def _of_kind_slopes(count: torch.Tensor, log_mean: torch.Tensor) -> Any:
 class Multinomial(dist.TorchDistribution):
     """p(x) = n! Π_d p_d^(x_d) / x_d! for rows x that sum to n, 0 for all others; p = softmax(logits).
 
-    Pyro's own law has one n for all rows.
+    Pyro's own distribution has one n for all rows.
 
     Args:
         total_count: n, (...); of each row its own.
@@ -67,8 +67,8 @@ class Multinomial(dist.TorchDistribution):
         observed: (..., D), True where a count was observed; all by default. Those that were not are one kind together,
             whose count is what is left of n: the exact marginal.
 
-    >>> law = Multinomial(torch.tensor([1.0, 3.0]), torch.zeros(2))
-    >>> law.sample().sum(-1), law.log_prob(torch.tensor([0.0, 1.0])).exp()
+    >>> distribution = Multinomial(torch.tensor([1.0, 3.0]), torch.zeros(2))
+    >>> distribution.sample().sum(-1), distribution.log_prob(torch.tensor([0.0, 1.0])).exp()
     (tensor([1., 3.]), tensor([0.5000, 0.0000]))
     """
 
@@ -97,11 +97,11 @@ class Multinomial(dist.TorchDistribution):
         return Multinomial(self.total_count.expand(batch_shape), logits, self.total, self.observed)
 
     def where(self, observed: torch.Tensor) -> Multinomial:
-        """The law of the counts that were observed."""
+        """The distribution of the counts that were observed."""
         return Multinomial(self.total_count, self.logits, self.total, observed)
 
     def left(self, value: torch.Tensor, observed: torch.Tensor) -> Multinomial:
-        """The law of the counts that were not observed, given those that were; 0 in the place of these."""
+        """The distribution of the counts that were not observed, given those that were; 0 in the place of these."""
         total = (self.total_count - (value * observed).sum(-1)).clamp_min(0.0)
         return Multinomial(total, self.logits.masked_fill(observed, torch.finfo(self.logits.dtype).min))
 

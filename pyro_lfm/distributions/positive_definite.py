@@ -1,4 +1,4 @@
-"""Positive definite matrices: the reals carried onto them, and their conjugate law."""
+"""Positive definite matrices: the reals carried onto them, and their conjugate distribution."""
 
 from __future__ import annotations
 

@@ -12,16 +12,16 @@ from pyro_lfm.errors import DeclarationError
 
 
 def product(prior: Any, message: Any, heard: torch.Tensor | None = None) -> Any:
-    """The law ∝ prior × message, Gaussians with independent entries.
+    """The distribution ∝ prior × message, Gaussians with independent entries.
 
     With variances v and s²: gain v / (v + s²), mean prior + gain (message − prior), variance v (1 − gain), which lose no
     digits where v is next to nothing.
 
     Args:
-        heard: whether there is a message at all, (...); where not, the law is the prior.
+        heard: whether there is a message at all, (...); where not, the distribution is the prior.
 
-    >>> law = product(dist.Normal(torch.zeros(1), 1.0).to_event(1), dist.Normal(torch.ones(1), 1.0).to_event(1))
-    >>> law.mean, law.variance
+    >>> distribution = product(dist.Normal(torch.zeros(1), 1.0).to_event(1), dist.Normal(torch.ones(1), 1.0).to_event(1))
+    >>> distribution.mean, distribution.variance
     (tensor([0.5000]), tensor([0.5000]))
     """
     before, sent = gaussian_moments(prior), gaussian_moments(message)

@@ -1,4 +1,4 @@
-"""The law of a transformed variable, with moments."""
+"""The distribution of a transformed variable, with moments."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _BLOCK = 2_000_000  # numbers that are drawn at once
 
 
 class Pushforward(dist.TransformedDistribution):
-    """The law of T(y), y ~ base: a Gaussian carried onto the support of a constrained latent.
+    """The distribution of T(y), y ~ base: a Gaussian carried onto the support of a constrained latent.
 
     Args:
-        base: the law of y.
+        base: the distribution of y.
         transforms: T, in the order in which they are applied.
         onto: the support, where it is known better than by the last transform.
 
-    Torch gives such a law no mean. Here mean and variance are exact for a reshape, and for any other
+    Torch gives such a distribution no mean. Here mean and variance are exact for a reshape, and for any other
     transform Monte Carlo averages over 4,000 draws of a fixed seed (relative error about 2% of the standard
     deviation).
 
-    >>> law = Pushforward(dist.Normal(0.0, 0.5), [torch.distributions.transforms.ExpTransform()])
-    >>> abs(float(law.mean) - 2.718281828 ** 0.125) < 0.05
+    >>> distribution = Pushforward(dist.Normal(0.0, 0.5), [torch.distributions.transforms.ExpTransform()])
+    >>> abs(float(distribution.mean) - 2.718281828 ** 0.125) < 0.05
     True
     """
 
@@ -94,7 +94,7 @@ class Pushforward(dist.TransformedDistribution):
 
     @property
     def partly_reparametrized(self) -> bool:
-        """Whether draws carry some gradients only, as those of the base law do."""
+        """Whether draws carry some gradients only, as those of the base distribution do."""
         return getattr(self.base_dist, "partly_reparametrized", False)
 
     def score_parts(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
@@ -112,7 +112,7 @@ class Pushforward(dist.TransformedDistribution):
 
     @property
     def is_reshape(self) -> bool:
-        """Whether it is the base law in another shape, and nothing else."""
+        """Whether it is the base distribution in another shape, and nothing else."""
         return len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform)
 
     def _moment(self, name: str) -> torch.Tensor:
@@ -153,20 +153,22 @@ def _one_number(one: Any, other: Any) -> bool:
     return one is other or (isinstance(one, int | float) and isinstance(other, int | float) and one == other)
 
 
-def drawn_moments(law: Any, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of a law from 4,000 draws of a fixed seed, in blocks: laws of many rows are not held at once.
+def drawn_moments(distribution: Any, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of a distribution from 4,000 draws of a fixed seed, in blocks: distributions of many rows are not held at once.
 
     Args:
         pooled: how many dimensions of its batch, from the left, are draws themselves and averaged over too.
     """
-    copies, dims = law.batch_shape[:pooled].numel(), tuple(range(pooled + 1))
+    copies, dims = distribution.batch_shape[:pooled].numel(), tuple(range(pooled + 1))
     draws = -(-_DRAWS // copies)
-    block = min(draws, max(1, _BLOCK // max(1, law.batch_shape.numel() * law.event_shape.numel())))
+    block = min(
+        draws, max(1, _BLOCK // max(1, distribution.batch_shape.numel() * distribution.event_shape.numel()))
+    )
     with Stream(0), torch.no_grad():
-        centre = law.sample((1,)).mean(dims)
+        centre = distribution.sample((1,)).mean(dims)
         total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
         for start in range(0, draws, block):
-            apart = law.sample((min(block, draws - start),)) - centre
+            apart = distribution.sample((min(block, draws - start),)) - centre
             total, squares = total + apart.sum(dims), squares + apart.square().sum(dims)
     count = draws * copies
     mean = total / count

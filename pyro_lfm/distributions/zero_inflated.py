@@ -1,4 +1,4 @@
-"""Counts with more zeros than their law has."""
+"""Counts with more zeros than their distribution has."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """What can be said of a fitted model, each number with its error or its yardstick."""
 
-from pyro_lfm.evaluate.annealing import Annealing
 from pyro_lfm.evaluate.calibration import (
     Coverage,
     Diagnosis,
@@ -19,19 +18,20 @@ from pyro_lfm.evaluate.calibration import (
 )
 from pyro_lfm.evaluate.decoding.explained import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.decoding.jacobian import Loadings, loadings
-from pyro_lfm.evaluate.gaps import Gaps, gaps
-from pyro_lfm.evaluate.imputed.imputing import ImputationScores, imputation
-from pyro_lfm.evaluate.imputed.scores import LabelScores, NumberScores
-from pyro_lfm.evaluate.likelihood import LogLikelihood, log_likelihood
-from pyro_lfm.evaluate.pareto import pareto_k, smoothed
-from pyro_lfm.evaluate.parts.decomposition import Decomposition, decompose
-from pyro_lfm.evaluate.parts.rate_distortion import RateDistortion
+from pyro_lfm.evaluate.decomposition.nats import Decomposition, decompose
+from pyro_lfm.evaluate.decomposition.rate_distortion import RateDistortion
+from pyro_lfm.evaluate.imputation.hidden_entries import ImputationScores, imputation
+from pyro_lfm.evaluate.imputation.scores import LabelScores, NumberScores
+from pyro_lfm.evaluate.likelihood.annealing import Annealing
+from pyro_lfm.evaluate.likelihood.bounds_from_both_sides import Sandwich, sandwich
+from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, log_likelihood
+from pyro_lfm.evaluate.likelihood.inference_gaps import Gaps, gaps
+from pyro_lfm.evaluate.likelihood.pareto import pareto_k, smoothed
 from pyro_lfm.evaluate.representation.alignment import Alignment, align
 from pyro_lfm.evaluate.representation.disentangling import Disentanglement, disentanglement
 from pyro_lfm.evaluate.representation.importance import DCI, dci
 from pyro_lfm.evaluate.representation.labels import FewLabels, few_labels
 from pyro_lfm.evaluate.representation.rivals import representations
-from pyro_lfm.evaluate.sandwich import Sandwich, sandwich
 
 __all__ = [
     "DCI",

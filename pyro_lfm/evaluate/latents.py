@@ -32,13 +32,13 @@ def codes_of_fit(name: str, fit: Fit, data: Any = None) -> Tensor:
         found = dict.fromkeys(latents, found)
     columns = []
     for latent, variable in latents.items():
-        law = found[latent]
-        if len(law.batch_shape) != 1:
+        distribution = found[latent]
+        if len(distribution.batch_shape) != 1:
             raise DeclarationError(
                 f"{name} must be a Fit with one distribution of each latent for a row; {latent} stands in a plate within "
                 "that over rows: declare its entries as one event, by .to_event"
             )
-        code = law.mean if variable.categories is None else law.probs
+        code = distribution.mean if variable.categories is None else distribution.probs
         if not bool(code.isfinite().all()):
             raise DeclarationError(
                 f"{name} must be a Fit whose posterior has means; {latent} has none that are finite: give codes of another "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.model import AnyModel
+from pyro_lfm.programs.model import AnyModel
 
 
 def rows_apart(model: AnyModel, asked: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.distributions import constraints
 
-from pyro_lfm.distributions.known import Known
+from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.factor import Factor
 

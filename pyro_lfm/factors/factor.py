@@ -11,11 +11,19 @@ from torch import nn
 from torch.func import functional_call
 
 from pyro_lfm import shapes
-from pyro_lfm.distributions.floors import natural_scale, raw_scale
-from pyro_lfm.distributions.lookup import Lookup, lookup
-from pyro_lfm.distributions.parameter_priors import Drawn, Stochastic
-from pyro_lfm.distributions.sound import sound
-from pyro_lfm.distributions.sources import (
+from pyro_lfm.distributions.stable_equals import sound
+from pyro_lfm.distributions.supports import onto
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.descriptions import parent_names, source_words
+from pyro_lfm.factors.measured import Measured
+from pyro_lfm.factors.named_modules import Factors, check_named
+from pyro_lfm.factors.pickling import Declaration
+from pyro_lfm.factors.variables import Code, Variable
+from pyro_lfm.sources.drawn import Drawn, Stochastic
+from pyro_lfm.sources.floors import natural_scale, raw_scale
+from pyro_lfm.sources.lookup import Lookup, lookup
+from pyro_lfm.sources.networks import network
+from pyro_lfm.sources.sources import (
     Fixed,
     Learned,
     PerRow,
@@ -23,14 +31,6 @@ from pyro_lfm.distributions.sources import (
     constant,
     reads_parents,
 )
-from pyro_lfm.distributions.supports import onto
-from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors.findable import Declaration
-from pyro_lfm.factors.measured import Measured
-from pyro_lfm.factors.named import Factors, check_named
-from pyro_lfm.factors.words import parent_names, source_words
-from pyro_lfm.networks import network
-from pyro_lfm.variables import Code, Variable
 
 
 class Factor(Declaration, Measured):
@@ -93,7 +93,7 @@ class Factor(Declaration, Measured):
     # What a family may say of itself -----------------------------------------------------------------
 
     def distribution(self, **parameters: torch.Tensor) -> Any:
-        """The law with these parameters, each (..., *shape), natural (constrained) values."""
+        """The distribution with these parameters, each (..., *shape), natural (constrained) values."""
         raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
     def raw_shape(self, parameter: str) -> torch.Size:
@@ -144,7 +144,7 @@ class Factor(Declaration, Measured):
 
     @property
     def reads(self) -> bool:
-        """Whether its law depends on parents: some source is a network, or it has a forward of its own."""
+        """Whether its distribution depends on parents: some source is a network, or it has a forward of its own."""
         sources, trunk = self._declared
         own = type(self).forward is not Factor.forward and not isinstance(self, Prior)
         return own or any(map(reads_parents, sources.values())) or reads_parents(trunk)
@@ -251,7 +251,7 @@ class Factor(Declaration, Measured):
         return raw
 
     def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
-        """The law of the value given its parents, batch shape (...), event shape ``event_shape``."""
+        """The distribution of the value given its parents, batch shape (...), event shape ``event_shape``."""
         raw = self.raw(parents, index)
         natural = {name: self.natural(name, value) for name, value in raw.items()}
         by_name = dict(zip(self._parents, parents, strict=True))
@@ -297,7 +297,7 @@ class Factor(Declaration, Measured):
         return self
 
     def describe(self) -> str:
-        """The law in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""
+        """The distribution in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""
         sources, trunk = self._declared
         words = [f"{name}: {source_words(source, trunk)}" for name, source in sources.items()]
         return f"{type(self).__name__}({', '.join(words)})" if words else type(self).__name__

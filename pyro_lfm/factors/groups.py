@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.distributions.known import Known
-from pyro_lfm.distributions.lookup import LookupTable
-from pyro_lfm.distributions.parameter_priors import Drawn
+from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.factor import Factor
-from pyro_lfm.variables import Variable
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.lookup import LookupTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class _Each:
     prior: Factor
     groups: int
 
-    def law(self, like: torch.Tensor) -> Any:
+    def distribution(self, like: torch.Tensor) -> Any:
         return self.prior().expand((self.groups,)).to_event(1)
 
     def __repr__(self) -> str:
@@ -85,11 +85,11 @@ class PerGroup(Factor):
         if self.prior.drawn or self.prior.tables:
             raise DeclarationError(f"{name}: a prior of groups cannot have priors of its own, nor rows")
         with torch.no_grad():
-            law = self.prior()
-            start = law.sample((site.categories,))
-        if law.support.is_discrete:
+            distribution = self.prior()
+            start = distribution.sample((site.categories,))
+        if distribution.support.is_discrete:
             raise DeclarationError(f"{name}: groups have continuous values; got {self.prior.describe()}")
-        drawn = Drawn("groups", start, _Each(self.prior, site.categories).law)
+        drawn = Drawn("groups", start, _Each(self.prior, site.categories).distribution)
         self.table = LookupTable(drawn, False, 0)
         super().build(name, parents)
         return self

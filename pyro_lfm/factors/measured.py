@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_lfm.distributions.floors import Floor, natural_scale, raw_scale
-from pyro_lfm.distributions.lookup import Lookup, LookupTable
-from pyro_lfm.distributions.parameter_priors import Drawn
-from pyro_lfm.distributions.sources import Constant, Fixed, Learned, Table
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
+from pyro_lfm.sources.lookup import Lookup, LookupTable
+from pyro_lfm.sources.sources import Constant, Fixed, Learned, Table
 
 
 class Measured(nn.Module):

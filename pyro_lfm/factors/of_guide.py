@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.factor import Factor, Prior
-from pyro_lfm.pyro_modules import replayed
-from pyro_lfm.variables import Variable
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.runtime import replayed
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,6 +1,6 @@
-"""Families: factors whose law is one of the field's standard distributions."""
+"""Families: factors whose distribution is one of the field's standard distributions."""
 
-from pyro_lfm.families.bounded import BetaFactor, ContinuousBernoulli, DirichletFactor, LogisticNormal
+from pyro_lfm.families.bounded import Beta, ContinuousBernoulli, Dirichlet, LogisticNormal
 from pyro_lfm.families.counts import (
     NegativeBinomial,
     Poisson,
@@ -9,24 +9,24 @@ from pyro_lfm.families.counts import (
 )
 from pyro_lfm.families.flow import Flow, InverseAutoregressive, NeuralSpline, Zuko
 from pyro_lfm.families.gaussian import Gaussian
+from pyro_lfm.families.gaussian_message import GaussianMessage
 from pyro_lfm.families.images import DiscretizedLogistic, DiscretizedLogisticMixture
 from pyro_lfm.families.labels import Bernoulli, Categorical, OrderedLogistic
-from pyro_lfm.families.message import GaussianMessage
-from pyro_lfm.families.positive import GammaFactor, LogNormal
-from pyro_lfm.families.product import ProductOfExperts
+from pyro_lfm.families.positive import Gamma, LogNormal
+from pyro_lfm.families.product_of_experts import ProductOfExperts
 from pyro_lfm.families.real import Laplace, MixtureOfGaussians, StudentT
 from pyro_lfm.families.trials import Binomial, Multinomial
 
 __all__ = [
     "Bernoulli",
-    "BetaFactor",
+    "Beta",
     "Binomial",
     "Categorical",
     "ContinuousBernoulli",
-    "DirichletFactor",
+    "Dirichlet",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
-    "GammaFactor",
+    "Gamma",
     "Flow",
     "Gaussian",
     "InverseAutoregressive",

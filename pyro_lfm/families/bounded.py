@@ -1,4 +1,4 @@
-"""Laws of proportions: numbers between 0 and 1, and shares that sum to 1."""
+"""Distributions of proportions: numbers between 0 and 1, and shares that sum to 1."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from pyro_lfm.distributions import gamma
 from pyro_lfm.distributions.continuous_bernoulli import ContinuousBernoulli as Continuous
-from pyro_lfm.distributions.covariances import Covariance, Diagonal
-from pyro_lfm.distributions.floors import Floor
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.support_maps import StickBreaking
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.variables import Variable
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.covariances import Covariance, Diagonal
+from pyro_lfm.sources.floors import Floor
 
 
-class BetaFactor(Factor):
+class Beta(Factor):
     """x_d | parents ~ Beta(concentration1_d, concentration0_d), independent, between 0 and 1 without either.
 
-    Density ∝ x^(concentration1 − 1) (1 − x)^(concentration0 − 1). ``lfm.Beta`` is the same law as the prior of a
+    Density ∝ x^(concentration1 − 1) (1 − x)^(concentration0 − 1). ``lfm.parameter_priors.Beta`` is the same distribution as the prior of a
     parameter.
 
     Args:
@@ -31,8 +31,8 @@ class BetaFactor(Factor):
         concentration1, concentration0: sources; the mean is concentration1 over their sum.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> BetaFactor(2, concentration1=Fixed(3.0), concentration0=Fixed(1.0)).build("x", [])().mean
+    >>> from pyro_lfm.sources.sources import Fixed
+    >>> Beta(2, concentration1=Fixed(3.0), concentration0=Fixed(1.0)).build("x", [])().mean
     tensor([0.7500, 0.7500])
     """
 
@@ -58,7 +58,7 @@ class BetaFactor(Factor):
 class ContinuousBernoulli(Factor):
     """x_d | parents ~ ContinuousBernoulli(logits_d), independent: grey levels between 0 and 1, both included.
 
-    Density C(λ) λ^x (1 − λ)^(1 − x), λ = sigmoid(logits). A Bernoulli on grey levels leaves out C and is no law.
+    Density C(λ) λ^x (1 − λ)^(1 − x), λ = sigmoid(logits). A Bernoulli on grey levels leaves out C and is no distribution.
 
     Args:
         event: size D, or a shape.
@@ -67,7 +67,7 @@ class ContinuousBernoulli(Factor):
 
     Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> ContinuousBernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
@@ -87,7 +87,7 @@ class ContinuousBernoulli(Factor):
 
 
 class _Shares(Factor):
-    """What laws on the simplex have in common: K ≥ 2 shares, of which K − 1 are free."""
+    """What distributions on the simplex have in common: K ≥ 2 shares, of which K − 1 are free."""
 
     def adopt(self, variable: Variable) -> None:
         if not variable.shape:
@@ -105,18 +105,18 @@ class _Shares(Factor):
         return shape
 
 
-class DirichletFactor(_Shares):
+class Dirichlet(_Shares):
     """x | parents ~ Dirichlet(concentration), K shares that sum to 1, density ∝ Π_k x_k^(concentration_k − 1).
 
-    ``lfm.Dirichlet`` is the same law as the prior of a parameter.
+    ``lfm.parameter_priors.Dirichlet`` is the same distribution as the prior of a parameter.
 
     Args:
         event: K.
         concentration: source of K numbers; the mean is proportional to them.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> DirichletFactor(2, concentration=Fixed([1.0, 3.0])).build("z", [])().mean
+    >>> from pyro_lfm.sources.sources import Fixed
+    >>> Dirichlet(2, concentration=Fixed([1.0, 3.0])).build("z", [])().mean
     tensor([0.2500, 0.7500])
     """
 

@@ -1,4 +1,4 @@
-"""Counts without a bound, and with more zeros than their law has.
+"""Counts without a bound, and with more zeros than their distribution has.
 
 A count grows with its exposure, the area or time that was looked at or the library size: a rate per unit of
 exposure is what the latents explain. ``exposure="library"`` names a ``Covariate`` that holds it.
@@ -45,7 +45,7 @@ class Poisson(Factor):
         exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Poisson(2, rate=Fixed(3.0), exposure=Fixed(2.0)).build("x", [])().mean
     tensor([6., 6.])
     """
@@ -74,7 +74,7 @@ class NegativeBinomial(Factor):
     """x_d | parents ~ NegativeBinomial(r_d, logits_d), counts more spread than a Poisson's.
 
     The mean is μ = r exp(logits) · exposure and the variance μ + μ² / r: r, Pyro's ``total_count``, need be no whole
-    number, and 1 / r is the overdispersion. A Poisson whose rate is drawn from a Gamma of shape r has this law.
+    number, and 1 / r is the overdispersion. A Poisson whose rate is drawn from a Gamma of shape r has this distribution.
 
     Args:
         event: size D, or a shape.
@@ -85,9 +85,9 @@ class NegativeBinomial(Factor):
 
     Source: Hilbe (2011), "Negative Binomial Regression", the form NB2.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> law = NegativeBinomial(2, total_count=Fixed(4.0), logits=Fixed(0.0)).build("x", [])()
-    >>> law.mean, law.variance
+    >>> from pyro_lfm.sources.sources import Fixed
+    >>> distribution = NegativeBinomial(2, total_count=Fixed(4.0), logits=Fixed(0.0)).build("x", [])()
+    >>> distribution.mean, distribution.variance
     (tensor([4., 4.]), tensor([8., 8.]))
     """
 
@@ -122,7 +122,7 @@ class ZeroInflatedPoisson(Factor):
 
     Source: Lambert (1992), "Zero-inflated Poisson regression".
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> ZeroInflatedPoisson(2, rate=Fixed(3.0), gate_logits=Fixed(0.0)).build("x", [])().mean
     tensor([1.5000, 1.5000])
     """
@@ -158,7 +158,7 @@ class ZeroInflatedNegativeBinomial(Factor):
 
     Source: Lopez et al. (2018), "Deep generative modeling for single-cell transcriptomics".
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> cells = ZeroInflatedNegativeBinomial(
     ...     2, total_count=Fixed(4.0), logits=Fixed(0.0), gate_logits=Fixed(0.0)
     ... )
@@ -189,5 +189,5 @@ class ZeroInflatedNegativeBinomial(Factor):
         gate_logits: torch.Tensor,
         exposure: torch.Tensor | None = None,
     ) -> Any:
-        law = ZeroInflated(_negative_binomial(total_count, logits, exposure), gate_logits)
-        return law.to_event(len(self.shape))
+        distribution = ZeroInflated(_negative_binomial(total_count, logits, exposure), gate_logits)
+        return distribution.to_event(len(self.shape))

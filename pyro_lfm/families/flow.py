@@ -1,4 +1,4 @@
-"""A law of any shape: independent Gaussians bent by a flow that networks of the parents compute."""
+"""A distribution of any shape: independent Gaussians bent by a flow that networks of the parents compute."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import nn
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
 from pyro_lfm.distributions.bijections import Autoregressive, Chain, LazyFlow, Through
-from pyro_lfm.distributions.floors import Floor, least_scale
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above, is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
+from pyro_lfm.factors.variables import Variable
 from pyro_lfm.shapes import whole
-from pyro_lfm.variables import Variable
+from pyro_lfm.sources.floors import Floor, least_scale
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,18 @@ class Zuko:
 
 
 def _zuko_flows() -> Any:
-    law = torch.distributions.Distribution
-    validated, constraints = pyro.settings.get("validate_distributions_torch"), vars(law)["arg_constraints"]
+    distribution = torch.distributions.Distribution
+    validated, constraints = (
+        pyro.settings.get("validate_distributions_torch"),
+        vars(distribution)["arg_constraints"],
+    )
     try:
         return importlib.import_module("zuko.flows")
     except ImportError as error:
         raise ImportError("flows of zuko need zuko: pip install 'pyro_lfm[flows]'") from error
     finally:
         pyro.settings.set(validate_distributions_torch=validated)
-        law.arg_constraints = constraints  # type: ignore[method-assign]
+        distribution.arg_constraints = constraints  # type: ignore[method-assign]
 
 
 class Flow(Factor):
@@ -128,8 +131,8 @@ class Flow(Factor):
 
     log q(x) = log N(ε; 0, I) − log |∂T/∂ε| − Σ log scale. A draw takes one pass through T, and so do a draw and its
     density together; the density of any other point takes K passes, and so do gradients that hold the parameters of q, such
-    as sticking the landing. At the start T is the identity, and the law that of independent Gaussians. Location and scale
-    stand after T, so that T works on numbers near one, wherever the law lies.
+    as sticking the landing. At the start T is the identity, and the distribution that of independent Gaussians. Location and scale
+    stand after T, so that T works on numbers near one, wherever the distribution lies.
     Mean and variance are averages over 4,000 draws of a fixed seed.
 
     Args:
@@ -150,8 +153,8 @@ class Flow(Factor):
 
     >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> law = Guide(model, z=Flow(flow=NeuralSpline(), network=MLP(8))).factors["z"](torch.zeros(3, 4))
-    >>> law.log_prob(law.rsample()).shape
+    >>> distribution = Guide(model, z=Flow(flow=NeuralSpline(), network=MLP(8))).factors["z"](torch.zeros(3, 4))
+    >>> distribution.log_prob(distribution.rsample()).shape
     torch.Size([3])
     """
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.distributions.covariances import Covariance, Diagonal, Full
-from pyro_lfm.distributions.joint_priors import NormalGamma, NormalWishart
-from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.parameter_priors import Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor, source_words
+from pyro_lfm.sources.covariances import Covariance, Diagonal, Full
+from pyro_lfm.sources.drawn import Stochastic
+from pyro_lfm.sources.lookup import Lookup
+from pyro_lfm.sources.parameter_priors import NormalGamma, NormalWishart
 
 
 class Gaussian(Factor):
@@ -27,7 +27,7 @@ class Gaussian(Factor):
         prior: of mean and precision together, ``NormalGamma`` with ``Diagonal``, ``NormalWishart`` with ``Full``; each
             must be learned or a ``Lookup()``, one for each category.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
     tensor([1., 1., 1.])
     """
@@ -96,7 +96,7 @@ def _joint_prior(prior: Any, mean: Any, covariance: Covariance) -> Any:
     wanted = {NormalGamma: Diagonal, NormalWishart: Full}.get(type(prior))
     if wanted is None or not isinstance(covariance, wanted):
         raise DeclarationError(
-            "prior of a Gaussian must be lfm.NormalGamma with Diagonal covariance or lfm.NormalWishart with Full; got "
+            "prior of a Gaussian must be lfm.parameter_priors.NormalGamma with Diagonal covariance or lfm.parameter_priors.NormalWishart with Full; got "
             f"{prior!r} with {covariance!r}"
         )
     made = []

@@ -1,4 +1,4 @@
-"""Laws of values on a grid, such as the 256 levels of a pixel."""
+"""Distributions of values on a grid, such as the 256 levels of a pixel."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DiscretizedLogistic(Factor):
 
     Source: Kingma et al. (2016), "Improving variational inference with inverse autoregressive flow", section 5.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> grey = DiscretizedLogistic(1, loc=Fixed(0.5), scale=Fixed(0.1)).build("x", [])()
     >>> grid = torch.arange(256).div(255).unsqueeze(-1)
     >>> round(float(grey.log_prob(grid).exp().sum()), 5)
@@ -120,5 +120,7 @@ class DiscretizedLogisticMixture(Factor):
     def distribution(self, logits: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
         logits, loc, scale = torch.broadcast_tensors(logits, loc, scale)
         weights = dist.Categorical(logits=logits, validate_args=False)
-        law = dist.MixtureSameFamily(weights, Discretized(loc, scale, self.grid), validate_args=False)
-        return law.to_event(len(self.shape))
+        distribution = dist.MixtureSameFamily(
+            weights, Discretized(loc, scale, self.grid), validate_args=False
+        )
+        return distribution.to_event(len(self.shape))

@@ -9,17 +9,18 @@ import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions.logistic import ordered_logistic
-from pyro_lfm.distributions.parameter_priors import Dirichlet, Stochastic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
+from pyro_lfm.factors.variables import Variable
 from pyro_lfm.shapes import whole
-from pyro_lfm.variables import Variable
+from pyro_lfm.sources.drawn import Stochastic
+from pyro_lfm.sources.parameter_priors import Dirichlet
 
 
 class Bernoulli(Factor):
     """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
@@ -49,7 +50,7 @@ class Categorical(Factor):
         given, network: see ``Factor``.
         prior: ``Dirichlet``, of the probabilities; there is then no source.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
@@ -66,9 +67,9 @@ class Categorical(Factor):
         if prior is not None:
             if not isinstance(prior, Dirichlet) or logits is not None or network is not None:
                 raise DeclarationError(
-                    f"Categorical takes prior=lfm.Dirichlet() without logits and network; got {prior!r}"
+                    f"Categorical takes prior=lfm.parameter_priors.Dirichlet() without logits and network; got {prior!r}"
                 )
-            logits = Stochastic("probs", prior, prior.law, 1 / (categories or 1), to_raw=torch.log)
+            logits = Stochastic("probs", prior, prior.distribution, 1 / (categories or 1), to_raw=torch.log)
         super().__init__(None, {"logits": logits}, given=given, network=network)
         self.categories = None if categories is None else whole("categories", categories)
         self.event_shape = None if categories is None else torch.Size()
@@ -100,7 +101,7 @@ class OrderedLogistic(Factor):
 
     Source: McCullagh (1980), "Regression models for ordinal data".
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> grades = OrderedLogistic(1, 3, predictor=Fixed(0.0), cutpoints=Fixed([-1.0, 1.0]))
     >>> grades.build("x", [])().mean
     tensor([1.])

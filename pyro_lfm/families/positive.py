@@ -1,4 +1,4 @@
-"""Laws of positive numbers."""
+"""Distributions of positive numbers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 import torch
 
 from pyro_lfm.distributions import gamma, heavy_tails
-from pyro_lfm.distributions.floors import Floor
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.shapes import number
+from pyro_lfm.sources.floors import Floor
 
 
-class GammaFactor(Factor):
+class Gamma(Factor):
     """x_d | parents ~ Gamma(concentration_d, rate_d), density ∝ x^(concentration − 1) e^(−rate x), independent.
 
-    ``lfm.Gamma`` is the same law as the prior of a parameter.
+    ``lfm.parameter_priors.Gamma`` is the same distribution as the prior of a parameter.
 
     Args:
         event: size D, or a shape.
         concentration, rate: sources; the mean is concentration / rate.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
-    >>> GammaFactor(2, concentration=Fixed(6.0), rate=Fixed(2.0)).build("x", [])().mean
+    >>> from pyro_lfm.sources.sources import Fixed
+    >>> Gamma(2, concentration=Fixed(6.0), rate=Fixed(2.0)).build("x", [])().mean
     tensor([3., 3.])
     """
 
@@ -57,7 +57,7 @@ class LogNormal(Factor):
         min_scale: the smallest scale, a number without unit: about the relative spread of x.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> LogNormal(2, loc=Fixed(0.0), scale=Fixed(1.0)).build("x", [])().mean
     tensor([1.6487, 1.6487])
     """

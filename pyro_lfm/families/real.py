@@ -1,4 +1,4 @@
-"""Laws on the real line other than the Gaussian: heavy tails, and several humps.
+"""Distributions on the real line other than the Gaussian: heavy tails, and several humps.
 
 A likelihood with a free scale is unbounded above, as a Gaussian's is: scales have a floor, ``min_scale``.
 """
@@ -12,13 +12,13 @@ import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions import heavy_tails
-from pyro_lfm.distributions.floors import Floor, least_scale
 from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
-from pyro_lfm.networks import Applied
+from pyro_lfm.factors.variables import Variable
 from pyro_lfm.shapes import whole
-from pyro_lfm.variables import Variable
+from pyro_lfm.sources.floors import Floor, least_scale
+from pyro_lfm.sources.networks import Applied
 
 
 class Laplace(Factor):
@@ -33,7 +33,7 @@ class Laplace(Factor):
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Laplace(2, loc=Fixed(1.0), scale=Fixed(2.0)).build("x", [])().variance
     tensor([8., 8.])
     """
@@ -73,7 +73,7 @@ class StudentT(Factor):
 
     Source: Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution".
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> StudentT(2, loc=Fixed(3.0)).build("x", [])().mean
     tensor([3., 3.])
     """
@@ -120,7 +120,7 @@ class MixtureOfGaussians(Factor):
     Source: Dilokthanakul et al. (2016), "Deep unsupervised clustering with Gaussian mixture VAEs"; Bishop (1994),
     "Mixture density networks".
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> humps = MixtureOfGaussians(1, 2, loc=Fixed([[-2.0], [2.0]]), scale=Fixed(1.0)).build("z", [])()
     >>> humps.mean.tolist(), humps.variance.tolist()
     ([0.0], [5.0])

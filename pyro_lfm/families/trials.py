@@ -9,13 +9,13 @@ import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions import counts, multinomial
-from pyro_lfm.distributions.sources import Fixed
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
+from pyro_lfm.sources.sources import Fixed
 
 
 class _Trials(counts.Binomial):
-    """A binomial law; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
+    """A binomial distribution; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
 
     most: torch.Tensor | None = None
 
@@ -56,7 +56,7 @@ class Binomial(Factor):
         logits: source of the logits.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
     tensor([5., 5.])
     """
@@ -76,9 +76,9 @@ class Binomial(Factor):
         super().__init__(event, sources, given=given, network=network)
 
     def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
-        law = _Trials(total_count, logits=logits, validate_args=False)
-        law.most = None if self.named else total_count
-        return law.to_event(len(self.shape))
+        distribution = _Trials(total_count, logits=logits, validate_args=False)
+        distribution.most = None if self.named else total_count
+        return distribution.to_event(len(self.shape))
 
 
 class Multinomial(Factor):
@@ -95,7 +95,7 @@ class Multinomial(Factor):
 
     Source: Blei, Ng and Jordan (2003), "Latent Dirichlet allocation", section 3, the words given their shares.
 
-    >>> from pyro_lfm.distributions.sources import Fixed
+    >>> from pyro_lfm.sources.sources import Fixed
     >>> Multinomial(3, total_count=10, logits=Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
     tensor([10., 10.])
     """

@@ -1,8 +1,8 @@
 """Guides q(z | x): declared from factors, or written by hand."""
 
+from pyro_lfm.guides.any_guide import AnyGuide, PyroGuide, as_guide
 from pyro_lfm.guides.exact import ExactPosterior, FactorisedPosterior
 from pyro_lfm.guides.guide import Guide
-from pyro_lfm.guides.program import AnyGuide, PyroGuide, as_guide
 from pyro_lfm.guides.refined import Refined
 
 __all__ = ["AnyGuide", "ExactPosterior", "FactorisedPosterior", "Guide", "PyroGuide", "Refined", "as_guide"]

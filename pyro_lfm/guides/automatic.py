@@ -20,8 +20,8 @@ from pyro_lfm.distributions.kl import gaussian_moments
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import is_real
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.model import AnyModel
 from pyro_lfm.probes import probing
+from pyro_lfm.programs.model import AnyModel
 
 
 def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -> AutoGuide:
@@ -76,10 +76,14 @@ def check_shared(guide: Any) -> None:
             )
 
 
-def automatic_laws(guide: Any) -> dict[str, Any]:
-    """The law of each latent by itself, where the automatic guide is a Gaussian before latents are constrained."""
+def automatic_distributions(guide: Any) -> dict[str, Any]:
+    """The distribution of each latent by itself, where the automatic guide is a Gaussian before latents are constrained."""
     if isinstance(guide, AutoGuideList):
-        return {name: law for part in guide for name, law in automatic_laws(part).items()}
+        return {
+            name: distribution
+            for part in guide
+            for name, distribution in automatic_distributions(part).items()
+        }
     if not isinstance(guide, AutoGuide) or guide.prototype_trace is None:
         return {}
     sites = dict(guide.prototype_trace.iter_stochastic_nodes())
@@ -111,8 +115,8 @@ def automatic_laws(guide: Any) -> dict[str, Any]:
     return found
 
 
-def _onto(law: Any, support: Any, reshape: list[Transform]) -> Any:
+def _onto(distribution: Any, support: Any, reshape: list[Transform]) -> Any:
     """A Gaussian carried onto the support of its latent, by the maps that Pyro's guides take."""
     if is_real(support):
-        return Pushforward(law, reshape) if reshape else law
-    return Pushforward(law, [*reshape, biject_to(support)], onto=support)
+        return Pushforward(distribution, reshape) if reshape else distribution
+    return Pushforward(distribution, [*reshape, biject_to(support)], onto=support)

@@ -1,4 +1,4 @@
-"""Guides that hold what variational Bayes found: conjugate laws of the parameters, and of a row given them."""
+"""Guides that hold what variational Bayes found: conjugate distributions of the parameters, and of a row given them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.enumerable import summable
 from pyro_lfm.distributions.positive_definite import Wishart
-from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.bayesian_mixture import BayesianMixture
-from pyro_lfm.exact.bayesian_posterior import BayesianLinear, GammaLaw
-from pyro_lfm.exact.conjugate_components import NormalGammas, NormalWisharts
-from pyro_lfm.exact.conjugate_probabilities import Betas
-from pyro_lfm.guides.program import AnyGuide
-from pyro_lfm.model import Model
+from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, GammaDistribution
+from pyro_lfm.exact.mixtures.bayesian_mixture import BayesianMixture
+from pyro_lfm.exact.mixtures.conjugate_components import NormalGammas, NormalWisharts
+from pyro_lfm.exact.mixtures.conjugate_probabilities import Betas
+from pyro_lfm.guides.any_guide import AnyGuide
+from pyro_lfm.programs.model import Model
 
 
 class ConjugateGuide(AnyGuide):
-    """q(parameters) q(latent of a row | x), each law fixed: there is nothing in it to learn.
+    """q(parameters) q(latent of a row | x), each distribution fixed: there is nothing in it to learn.
 
     Args:
         model: the model that was fitted, of one latent and one observed factor.
@@ -39,7 +39,7 @@ class ConjugateGuide(AnyGuide):
         (self.observed,) = model.observed
         (self.latent,) = model.row_latents
         self._found = found
-        # Tensors in the posterior's own float64; laws come in the type of the model.
+        # Tensors in the posterior's own float64; distributions come in the type of the model.
         for path, value in _tensors(found).items():
             self.register_buffer(path, value.clone())
         self.register_buffer("kind", torch.zeros((), dtype=model.dtype))
@@ -80,24 +80,24 @@ class LinearPosterior(ConjugateGuide):
         """The Pyro guide."""
         found: BayesianLinear = self.found
         values = {}
-        for parameter, law in (("relevance", found.relevance), ("precision", found.noise)):
-            shape, rate = self.like(law.shape, law.rate)
+        for parameter, distribution in (("relevance", found.relevance), ("precision", found.noise)):
+            shape, rate = self.like(distribution.shape, distribution.rate)
             gamma = dist.Gamma(shape.reshape(-1), rate.reshape(-1)).to_event(1)
             values[self.name(parameter)] = pyro.sample(self.name(parameter), gamma)
         line, covariance = self.like(found.line, found.covariance)
         covariance = covariance.expand(len(line), *covariance.shape[1:])
         mean, bias = line[:, :-1], line[:, -1]
         inner, cross, outer = covariance[:, :-1, :-1], covariance[:, :-1, -1:], covariance[:, -1, -1]
-        law = dist.MultivariateNormal(mean, inner).to_event(1)
-        weight = values[self.name("weight")] = pyro.sample(self.name("weight"), law)
+        distribution = dist.MultivariateNormal(mean, inner).to_event(1)
+        weight = values[self.name("weight")] = pyro.sample(self.name("weight"), distribution)
         gain = torch.linalg.solve(inner, cross).squeeze(-1)
         spread = (outer - (gain * cross.squeeze(-1)).sum(-1)).clamp_min(torch.finfo(line.dtype).tiny).sqrt()
-        law = dist.Normal(bias + ((weight - mean) * gain).sum(-1), spread).to_event(1)
-        values[self.name("bias")] = pyro.sample(self.name("bias"), law)
+        distribution = dist.Normal(bias + ((weight - mean) * gain).sum(-1), spread).to_event(1)
+        values[self.name("bias")] = pyro.sample(self.name("bias"), distribution)
         with batch.plate():
             center, spread = self.like(*found.posterior(self.rows(batch)))
-            law = dist.MultivariateNormal(center, spread, validate_args=False)
-            values[self.latent] = pyro.sample(self.latent, law)
+            distribution = dist.MultivariateNormal(center, spread, validate_args=False)
+            values[self.latent] = pyro.sample(self.latent, distribution)
         return values
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class LinearPosterior(ConjugateGuide):
 
 
 class MixturePosterior(ConjugateGuide):
-    """q(π) ∏_c q(η_c) q(c | x): a Dirichlet, conjugate laws of the components, responsibilities."""
+    """q(π) ∏_c q(η_c) q(c | x): a Dirichlet, conjugate distributions of the components, responsibilities."""
 
     last, before = "mean", "precision"
 
@@ -117,48 +117,50 @@ class MixturePosterior(ConjugateGuide):
         (concentration,) = self.like(found.concentration)
         weights = f"{self.latent}.probs"
         values = {weights: pyro.sample(weights, dist.Dirichlet(concentration))}
-        first, second = _laws(found.components, self.kind)
-        for parameter, law in first.items():
-            values[self.name(parameter)] = pyro.sample(self.name(parameter), law)
+        first, second = _distributions(found.components, self.kind)
+        for parameter, distribution in first.items():
+            values[self.name(parameter)] = pyro.sample(self.name(parameter), distribution)
         if second is not None:
-            law = second(values[self.name("precision")])
-            values[self.name("mean")] = pyro.sample(self.name("mean"), law)
+            distribution = second(values[self.name("precision")])
+            values[self.name("mean")] = pyro.sample(self.name("mean"), distribution)
         with batch.plate():
             (logits,) = self.like(found.responsibilities(self.rows(batch)).log().clamp_min(-1e3))
-            law = dist.Categorical(logits=logits)
-            values[self.latent] = pyro.sample(self.latent, law, infer=summable(law))
+            distribution = dist.Categorical(logits=logits)
+            values[self.latent] = pyro.sample(self.latent, distribution, infer=summable(distribution))
         return values
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         parts = self.found.components
         if isinstance(parts, NormalGammas):
             scale = (parts.rates / (parts.shapes * parts.counts)).sqrt()
-            law = dist.StudentT(*self.like(2 * parts.shapes, parts.means, scale)).to_event(2)
+            distribution = dist.StudentT(*self.like(2 * parts.shapes, parts.means, scale)).to_event(2)
         elif isinstance(parts, NormalWisharts):
             degrees = parts.degrees - parts.size[1] + 1
             tril = parts.scale_tril / (degrees * parts.counts).sqrt()[:, None, None]
-            law = dist.MultivariateStudentT(*self.like(degrees, parts.means, tril)).to_event(1)
+            distribution = dist.MultivariateStudentT(*self.like(degrees, parts.means, tril)).to_event(1)
         else:
             return {}
-        return {self.name("mean"): law}
+        return {self.name("mean"): distribution}
 
 
-def _laws(parts: Any, kind: Tensor) -> tuple[dict[str, Any], Any]:
-    """The law of what is drawn first, and that of the means given the precisions."""
+def _distributions(parts: Any, kind: Tensor) -> tuple[dict[str, Any], Any]:
+    """The distribution of what is drawn first, and that of the means given the precisions."""
     if isinstance(parts, Betas):
         return {"probs": dist.Beta(parts.ones.to(kind), parts.zeros.to(kind)).to_event(2)}, None
     means, counts = parts.means.to(kind), parts.counts.to(kind)
     if isinstance(parts, NormalGammas):
-        law = dist.Gamma(parts.shapes.to(kind), parts.rates.to(kind)).to_event(2)
-        return {"precision": law}, lambda drawn: dist.Normal(means, (counts * drawn).rsqrt()).to_event(2)
+        distribution = dist.Gamma(parts.shapes.to(kind), parts.rates.to(kind)).to_event(2)
+        return {"precision": distribution}, lambda drawn: dist.Normal(
+            means, (counts * drawn).rsqrt()
+        ).to_event(2)
     matrix = torch.cholesky_inverse(parts.scale_tril).to(kind)
-    law = Wishart(parts.degrees.to(kind), covariance_matrix=matrix, validate_args=False).to_event(1)
+    distribution = Wishart(parts.degrees.to(kind), covariance_matrix=matrix, validate_args=False).to_event(1)
 
     def location(drawn: Tensor) -> Any:
         precision = counts[:, None, None] * drawn
         return dist.MultivariateNormal(means, precision_matrix=precision, validate_args=False).to_event(1)
 
-    return {"precision": law}, location
+    return {"precision": distribution}, location
 
 
 def _tensors(found: Any, prefix: str = "found") -> dict[str, Tensor]:
@@ -182,10 +184,10 @@ def _with_tensors(found: Any, tensors: dict[str, Tensor], prefix: str = "found")
             parts[name] = tensors[path].to("cpu", torch.float64)
         elif not name.startswith("prior"):
             parts[name] = _with_tensors(value, tensors, path)
-    return found._replace(**parts) if isinstance(found, GammaLaw) else replace(found, **parts)
+    return found._replace(**parts) if isinstance(found, GammaDistribution) else replace(found, **parts)
 
 
 def _parts(found: Any) -> dict[str, Any]:
-    if isinstance(found, GammaLaw):
+    if isinstance(found, GammaDistribution):
         return found._asdict()
     return {field.name: getattr(found, field.name) for field in fields(found)}

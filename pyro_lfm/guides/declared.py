@@ -11,9 +11,9 @@ from torch.distributions import constraints
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
-from pyro_lfm.sites import Sites
-from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import with_named
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.wiring import with_named
+from pyro_lfm.programs.sites import Sites
 
 
 def check_factors(

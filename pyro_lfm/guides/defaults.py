@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.covariances import Diagonal
 from pyro_lfm.distributions.masking import filled
-from pyro_lfm.distributions.pinned import Pinned
-from pyro_lfm.distributions.sources import Learned
+from pyro_lfm.distributions.partly_known import Pinned
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.factors import Factor
+from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families import Gaussian
-from pyro_lfm.variables import Variable
+from pyro_lfm.sources.covariances import Diagonal
+from pyro_lfm.sources.sources import Learned
 
 
 def of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
@@ -24,10 +24,10 @@ def of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
-def pinned(law: Any, name: str, batch: Batch) -> Any:
-    """A law with the values that the data hold of its latent in their place."""
+def pinned(distribution: Any, name: str, batch: Batch) -> Any:
+    """A distribution with the values that the data hold of its latent in their place."""
     value, mask = batch[name], batch.mask(name)
-    rows = value.shape[: value.dim() - len(law.event_shape)]
+    rows = value.shape[: value.dim() - len(distribution.event_shape)]
     if mask is None:
-        return Pinned(law, value, torch.ones(rows, dtype=torch.bool, device=value.device))
-    return Pinned(law, filled(value, mask, law.support), mask.reshape(*rows, -1).all(-1))
+        return Pinned(distribution, value, torch.ones(rows, dtype=torch.bool, device=value.device))
+    return Pinned(distribution, filled(value, mask, distribution.support), mask.reshape(*rows, -1).all(-1))

@@ -14,9 +14,9 @@ from torch import Tensor
 from pyro_lfm.closed_form import ClosedForm, LinearForm, recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.program import AnyGuide
-from pyro_lfm.model import AnyModel, as_model
-from pyro_lfm.programs import view
+from pyro_lfm.guides.any_guide import AnyGuide
+from pyro_lfm.programs.model import AnyModel, as_model
+from pyro_lfm.programs.program import view
 
 
 class _OfModel(AnyGuide):
@@ -64,17 +64,17 @@ class _OfModel(AnyGuide):
         return (x if mask is None else x.masked_fill(~mask.cpu(), float("nan"))).flatten(1)
 
     @abstractmethod
-    def laws(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
-        """The law of each latent given the rows and the latents drawn before it, in the order of drawing."""
+    def distributions(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
+        """The distribution of each latent given the rows and the latents drawn before it, in the order of drawing."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The Pyro guide: one sample statement per latent, inside the plate over rows."""
         values: dict[str, Tensor] = {}
         with torch.no_grad():
-            laws = self.laws(batch)
+            distributions = self.distributions(batch)
         with batch.plate():
-            for name, law in laws.items():
-                values[name] = pyro.sample(name, law(values))
+            for name, distribution in distributions.items():
+                values[name] = pyro.sample(name, distribution(values))
         return values
 
 
@@ -108,9 +108,9 @@ class ExactPosterior(_OfModel):
         super().__init__()
         self._look_at(model, "lfm.ExactPosterior")
 
-    def laws(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
+    def distributions(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
         form = self.form
-        return dict(form.laws(self._seen(form, batch)))
+        return dict(form.distributions(self._seen(form, batch)))
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         form = self.form
@@ -147,9 +147,9 @@ class FactorisedPosterior(_OfModel):
         self._look_at(model, "lfm.FactorisedPosterior")
         linear_form(self.model, "lfm.FactorisedPosterior", "use lfm.ExactPosterior(model)")
 
-    def laws(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
+    def distributions(self, batch: Batch) -> dict[str, Callable[[dict[str, Tensor]], Any]]:
         found = self.known_marginals(batch)
-        return {name: partial(_independent_of, law) for name, law in found.items()}
+        return {name: partial(_independent_of, distribution) for name, distribution in found.items()}
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         form = linear_form(self.model)
@@ -160,9 +160,9 @@ class FactorisedPosterior(_OfModel):
         return f"the best fully factorised posterior of {latents} given {seen}, in closed form"
 
 
-def _independent_of(law: Any, values: dict[str, Tensor]) -> Any:
-    """The law of a latent whatever the values of those before it."""
-    return law
+def _independent_of(distribution: Any, values: dict[str, Tensor]) -> Any:
+    """The distribution of a latent whatever the values of those before it."""
+    return distribution
 
 
 def linear_form(model: Any, asked: str = "this guide", remedy: str = "use lfm.EM()") -> LinearForm:

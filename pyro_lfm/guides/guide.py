@@ -14,26 +14,28 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.enumerable import summable
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
-from pyro_lfm.distributions.values import summable
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Encoder, Factor, Factors, redraw, undrawn
-from pyro_lfm.factors.findable import findable
-from pyro_lfm.first_weights import Held, drawing
+from pyro_lfm.factors import Encoder, Factor, Factors
+from pyro_lfm.factors.pickling import findable
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.wiring import in_order
+from pyro_lfm.guides.any_guide import AnyGuide, PyroGuide
 from pyro_lfm.guides.automatic import joint_guide, prototype
 from pyro_lfm.guides.declared import check_factors, give_event, parents_of
 from pyro_lfm.guides.defaults import of_parameter, pinned
 from pyro_lfm.guides.message import Priors
-from pyro_lfm.guides.program import AnyGuide, PyroGuide
 from pyro_lfm.guides.support import check_support, check_variables
-from pyro_lfm.model import AnyModel, as_model
-from pyro_lfm.networks import promote
 from pyro_lfm.probes import probing
-from pyro_lfm.programs import in_order, view
+from pyro_lfm.programs.first_weights import Held, drawing
+from pyro_lfm.programs.model import AnyModel, as_model
+from pyro_lfm.programs.program import view
+from pyro_lfm.programs.redrawing import redraw, undrawn
+from pyro_lfm.programs.sites import countings
 from pyro_lfm.runtime import isolated
-from pyro_lfm.sites import countings
-from pyro_lfm.variables import Variable
+from pyro_lfm.sources.networks import promote
 
 
 class Guide(AnyGuide):
@@ -43,7 +45,7 @@ class Guide(AnyGuide):
     every observed variable. A family over the reals is carried onto a constrained latent's support by
     ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
     may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
-    in ``Guide(model, z=..., **{"x.weight": ...})``; to give all that rows share one joint law, use ``shared``.
+    in ``Guide(model, z=..., **{"x.weight": ...})``; to give all that rows share one joint distribution, use ``shared``.
 
     Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
 
@@ -59,8 +61,8 @@ class Guide(AnyGuide):
         ShapeError: a network whose sizes do not fit.
 
     >>> from pyro_lfm.families import Gaussian
-    >>> from pyro_lfm.model import Model
-    >>> from pyro_lfm.networks import MLP
+    >>> from pyro_lfm.programs.model import Model
+    >>> from pyro_lfm.sources.networks import MLP
     >>> from pyro_lfm.priors import StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
     >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
@@ -75,7 +77,7 @@ class Guide(AnyGuide):
         # In a tuple, which nn.Module does not look into: what was declared, to declare it once more.
         self._declaration = (shared, dict(factors))
         sites = as_model(model).sites
-        # What the joint law serves.
+        # What the joint distribution serves.
         self.jointly = [n for n, v in sites.latents.items() if shared and not v.per_row and n not in factors]
         for name, variable in sites.latents.items():
             point = as_model(model).point(name)
@@ -93,7 +95,7 @@ class Guide(AnyGuide):
         self.priors = Priors(
             as_model(model), [name for name, factor in factors.items() if factor.times_prior]
         )
-        # What the law of each latent reads: its factor's parents, and those of the prior that a message multiplies.
+        # What the distribution of each latent reads: its factor's parents, and those of the prior that a message multiplies.
         self.wiring = {n: tuple(dict.fromkeys((*g, *self.priors.reads.get(n, ())))) for n, g in given.items()}
         order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
         self.order = [name for name in order if name not in self.jointly]
@@ -126,23 +128,27 @@ class Guide(AnyGuide):
         self.remember_first_weights()
 
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
-        """Whether a factor lives on the reals and its latent does not, from one law on zeros."""
+        """Whether a factor lives on the reals and its latent does not, from one distribution on zeros."""
         factor, variable = self.factors[name], self.latents[name]
         with probing(factor):
             zeros = [torch.zeros(2, *parent.shape) for parent in parents]
-            law = factor.at(zeros, torch.zeros(2, dtype=torch.long))
-        carried = not variable.support.is_discrete and is_real(law.support) and not is_real(variable.support)
+            distribution = factor.at(zeros, torch.zeros(2, dtype=torch.long))
+        carried = (
+            not variable.support.is_discrete
+            and is_real(distribution.support)
+            and not is_real(variable.support)
+        )
         if carried and from_reals(variable.support) is None:
             raise DeclarationError(
                 f"{name}: no map from the reals onto {variable.support} is known: give a guide with that support"
             )
         wanted = factor.shape if carried else variable.shape
-        if law.event_shape != wanted:
+        if distribution.event_shape != wanted:
             raise ShapeError(
-                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(law.event_shape)}"
+                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(distribution.event_shape)}"
             )
-        check_support(name, type(factor).__name__, law, variable, carried)
-        self._infer[name] = summable(law) if variable.summable else {}
+        check_support(name, type(factor).__name__, distribution, variable, carried)
+        self._infer[name] = summable(distribution) if variable.summable else {}
         return carried
 
     @property
@@ -225,7 +231,7 @@ class Guide(AnyGuide):
     def latent_parents(self, name: str) -> set[str]:
         return set(self.wiring[name]) & set(self.latents)
 
-    def law(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
+    def distribution(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
         """q(name | its parents) on the support of the latent."""
         factor = self.factors[name]
         seen = {
@@ -236,17 +242,17 @@ class Guide(AnyGuide):
         }
         read = [seen[parent] for parent in self.given[name]]
         if factor.reads_masks:
-            law = factor(*[value for value, _ in read], masks=[mask for _, mask in read])
+            distribution = factor(*[value for value, _ in read], masks=[mask for _, mask in read])
         else:
-            law = factor.at([value for value, _ in read], batch.index)
+            distribution = factor.at([value for value, _ in read], batch.index)
         if name in self.priors:
             of_prior = {parent: value for parent, (value, _) in seen.items()}
             observed = [parent for parent in self.given[name] if parent in self.observed]
-            law = self.priors.times(name, law, of_prior, batch, observed)
+            distribution = self.priors.times(name, distribution, of_prior, batch, observed)
         elif self.carried[name]:
             support = plain(self.latents[name].support)
-            law = Pushforward(law, [from_reals(support)], onto=support)
-        return pinned(law, name, batch) if name in batch.names else law
+            distribution = Pushforward(distribution, [from_reals(support)], onto=support)
+        return pinned(distribution, name, batch) if name in batch.names else distribution
 
     def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it.
@@ -286,14 +292,14 @@ class Guide(AnyGuide):
 
         A model that replays the run makes its prior of the encoder, where it is made of one.
         """
-        law = self.law(name, values, batch)
+        distribution = self.distribution(name, values, batch)
         infer: Any = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
         if counting is None:
-            return pyro.sample(name, law, infer=infer)
-        law = counting.with_law(law, name).law
+            return pyro.sample(name, distribution, infer=infer)
+        distribution = counting.with_distribution(distribution, name).distribution
         mask: Any = True if counting.mask is None else counting.mask
         with poutine.mask(mask=mask), poutine.scale(scale=counting.scale):
-            return pyro.sample(name, law, infer=infer)
+            return pyro.sample(name, distribution, infer=infer)
 
 
 def _counted(model: Any, before: tuple[AnyModel, tuple[str, ...]] | None) -> Any:

@@ -12,10 +12,10 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.product import product
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factors
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.wiring import distribution_of
 from pyro_lfm.probes import probing
-from pyro_lfm.programs import view
-from pyro_lfm.variables import Variable
-from pyro_lfm.wiring import law_of
+from pyro_lfm.programs.program import view
 
 
 class Priors(nn.Module):
@@ -70,7 +70,7 @@ class Priors(nn.Module):
     def times(
         self, name: str, message: Any, read: Mapping[str, torch.Tensor], batch: Batch, observed: Iterable[str]
     ) -> Any:
-        """The law ∝ prior × message; the prior where a row has nothing to say.
+        """The distribution ∝ prior × message; the prior where a row has nothing to say.
 
         Args:
             read: the values of what the prior reads, at least.
@@ -79,17 +79,17 @@ class Priors(nn.Module):
         masks = [batch.mask(other) for other in observed if other not in self.known]
         gappy = [mask.flatten(1).any(1) for mask in masks if mask is not None]
         heard = torch.stack(gappy).any(0) if gappy and len(gappy) == len(masks) else None
-        return product(self._law(name, read, batch.index), message, heard)
+        return product(self._distribution(name, read, batch.index), message, heard)
 
-    def _law(self, name: str, read: Mapping[str, torch.Tensor], index: torch.Tensor) -> Any:
-        return law_of(self.factors, self.given, name, read, index)
+    def _distribution(self, name: str, read: Mapping[str, torch.Tensor], index: torch.Tensor) -> Any:
+        return distribution_of(self.factors, self.given, name, read, index)
 
     def check(self, name: str, known: Mapping[str, Variable], dtype: torch.dtype) -> None:
-        """Whether the prior is one that a message can multiply, from its law on zeros."""
+        """Whether the prior is one that a message can multiply, from its distribution on zeros."""
         zeros = {p: torch.zeros(*(2,) * v.per_row, *v.shape, dtype=dtype) for p, v in known.items()}
         with probing(self):
-            law = self._law(name, zeros, torch.zeros(2, dtype=torch.long))
+            distribution = self._distribution(name, zeros, torch.zeros(2, dtype=torch.long))
             try:
-                product(law, law)
+                product(distribution, distribution)
             except DeclarationError as error:
                 raise DeclarationError(f"{name}: {error}") from None

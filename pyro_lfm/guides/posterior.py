@@ -10,8 +10,8 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.mixture import mixture_over_draws
+from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.automatic import is_automatic
-from pyro_lfm.guides.program import AnyGuide
 from pyro_lfm.runtime import Stream, isolated
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from pyro_lfm import shapes
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.sources import Table
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Encoder
+from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.guide import Guide
-from pyro_lfm.guides.program import AnyGuide
-from pyro_lfm.programs import view
+from pyro_lfm.programs.program import view
+from pyro_lfm.sources.sources import Table
 
 
 class Refined(AnyGuide):
@@ -66,7 +66,7 @@ class Refined(AnyGuide):
 
     @property
     def names(self) -> list[str]:
-        """The latents whose laws are refined."""
+        """The latents whose distributions are refined."""
         return [name for name, latent in self.proposal.latents.items() if latent.per_row]
 
     def opened(self, rows: int) -> Guide:

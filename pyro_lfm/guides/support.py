@@ -8,38 +8,38 @@ from typing import Any
 from pyro_lfm.distributions.extent import Extent, apart, beyond_draws
 from pyro_lfm.distributions.supports import entrywise, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.variables import Variable
+from pyro_lfm.factors.variables import Variable
 
 
-def check_support(name: str, family: str, law: Any, latent: Variable, carried: bool) -> None:
+def check_support(name: str, family: str, distribution: Any, latent: Variable, carried: bool) -> None:
     """Whether the family of a guide's factor serves a latent.
 
     Mass where the prior has none makes a bound of nothing, and values that q never draws are missing from every estimate of
     log p(x) made with it, which no weight shows.
 
     Args:
-        family: the factor's name. law: its distribution, before it is carried onto the support.
+        family: the factor's name. distribution: its distribution, before it is carried onto the support.
         carried: whether it lives on the reals and is carried onto the support of the latent.
 
     Raises:
         DeclarationError: the values differ, or the prior has another support than it declares.
     """
-    if law.support.is_discrete and not latent.support.is_discrete:
+    if distribution.support.is_discrete and not latent.support.is_discrete:
         raise DeclarationError(
             f"{name} takes real values; its guide must have a density, such as Gaussian: {family} puts all its mass on a "
             "few of them"
         )
-    if latent.support.is_discrete and not law.support.is_discrete:
+    if latent.support.is_discrete and not distribution.support.is_discrete:
         raise DeclarationError(
             f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
         )
-    if latent.fault is not None and beyond_draws(law) is None:
+    if latent.fault is not None and beyond_draws(distribution) is None:
         raise DeclarationError(
             f"{name}: its prior has not the support that its guide would cover: {latent.fault}; Gaussian guides are then "
             "carried onto it"
         )
     wider, narrower, ours, theirs = (
-        (False, False, "", "") if carried else apart(law, latent.support, latent.extent)
+        (False, False, "", "") if carried else apart(distribution, latent.support, latent.extent)
     )
     if not (wider or narrower):
         return

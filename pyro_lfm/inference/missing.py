@@ -8,9 +8,9 @@ from torch import Tensor
 from pyro_lfm.data.readers import Table
 from pyro_lfm.distributions.masking import observed_part
 from pyro_lfm.errors import DataError
-from pyro_lfm.model import AnyModel, Model, PyroModel
+from pyro_lfm.factors.wiring import distribution_of
+from pyro_lfm.programs.model import AnyModel, Model, PyroModel
 from pyro_lfm.runtime import Stream, isolated
-from pyro_lfm.wiring import law_of
 
 
 def check_missing(model: AnyModel, table: Table, known: list[str]) -> None:
@@ -104,7 +104,9 @@ def _is_divisible(model: Model, name: str) -> bool:
     with isolated(Stream(0, model.device), model.device), torch.no_grad():
         try:
             observed_part(
-                law_of(model.factors, model.given, name, values, index), mask.reshape(2, *shape), name
+                distribution_of(model.factors, model.given, name, values, index),
+                mask.reshape(2, *shape),
+                name,
             )
         except DataError:
             return False

@@ -17,15 +17,15 @@ from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.inference.imputation import Imputation, impute
 from pyro_lfm.inference.picklable import check_picklable
-from pyro_lfm.inference.reconstruction import reconstruct
-from pyro_lfm.inference.refinement import refine
-from pyro_lfm.inference.rows import fit_rows
+from pyro_lfm.inference.queries.imputation import Imputation, impute
+from pyro_lfm.inference.queries.reconstruction import reconstruct
+from pyro_lfm.inference.queries.refinement import refine
+from pyro_lfm.inference.queries.unseen_rows import fit_rows
 from pyro_lfm.inference.tables import table_for
-from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
@@ -152,7 +152,7 @@ class Fit:
             draws: S; the ends of an interval at level 0.9 rest on S / 20 draws each.
 
         Raises:
-            DataError: a row with some entries missing of a law that cannot be divided into entries.
+            DataError: a row with some entries missing of a distribution that cannot be divided into entries.
 
         >>> import pyro_lfm as lfm
         >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))

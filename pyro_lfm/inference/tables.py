@@ -14,10 +14,10 @@ from pyro_lfm.data.schema import Columns, Schema
 from pyro_lfm.data.validation import validate
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError
-from pyro_lfm.inference.distance import warn_of_distance, warn_of_rounding
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.inference.distance_warnings import warn_of_distance, warn_of_rounding
 from pyro_lfm.inference.missing import check_missing
-from pyro_lfm.model import AnyModel
-from pyro_lfm.variables import Variable
+from pyro_lfm.programs.model import AnyModel
 
 
 def table_for(

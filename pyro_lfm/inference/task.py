@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from pyro_lfm.data.readers import Table
-from pyro_lfm.inference.checkpoint import Checkpoint
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.model import AnyModel
-from pyro_lfm.programs import Program
+from pyro_lfm.inference.svi.checkpoint import Checkpoint
+from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.programs.program import Program
 
 
 @dataclass(frozen=True)

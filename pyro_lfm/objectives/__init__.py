@@ -1,6 +1,6 @@
 """Bounds on log p(x), how their gradients are taken, and what may be added to them."""
 
-from pyro_lfm.bounds import Bound
+from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.elbo import ELBO
 from pyro_lfm.objectives.importance import ImportanceWeightedELBO, RenyiELBO
 from pyro_lfm.objectives.objective import Names, Objective

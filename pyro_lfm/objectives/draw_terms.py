@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.bounds import Rows, inside
 from pyro_lfm.distributions.counting import Counting, same_scale
+from pyro_lfm.distributions.enumerable import has_mass
 from pyro_lfm.distributions.kl import kl_closed_form
-from pyro_lfm.distributions.values import has_mass
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.bound import Rows, inside
 
 Sites = dict[str, dict[str, Any]]
 
@@ -51,15 +51,15 @@ class DrawTerms:
         site = self.p[name]
         return self.rows.reduce(site["fn"].log_prob(site["value"]), site)
 
-    def log_q(self, name: str, laws: Sites | None = None) -> Tensor:
+    def log_q(self, name: str, distributions: Sites | None = None) -> Tensor:
         """log q of a latent, of the rows and entries of which log p counts, and as often.
 
         Args:
-            laws: the guide's statements to take it from, such as those of ``Run.held``.
+            distributions: the guide's statements to take it from, such as those of ``Run.held``.
         """
-        site = (self.q if laws is None else laws)[name]
+        site = (self.q if distributions is None else distributions)[name]
         counting = self.counting(name)
-        value = counting.with_law(Counting.of(site).law, name).log_prob(site["value"])
+        value = counting.with_distribution(Counting.of(site).distribution, name).log_prob(site["value"])
         term = self.rows.scaled(value, self.p[name])
         for drawn in site.get("auxiliary", ()):
             term = term + self.rows.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
@@ -89,23 +89,23 @@ class DrawTerms:
         """log q of the joint value of latents that are summed out, −∞ where q gives it no mass."""
         total: Any = 0.0
         for name in names:
-            law, value = Counting.of(self.q[name]).law, self.q[name]["value"]
-            log_q = law.log_prob(value)
-            log_q = log_q.where(has_mass(law, value), log_q.new_full((), -torch.inf))
+            distribution, value = Counting.of(self.q[name]).distribution, self.q[name]["value"]
+            log_q = distribution.log_prob(value)
+            log_q = log_q.where(has_mass(distribution, value), log_q.new_full((), -torch.inf))
             total = total + self.rows.plain(log_q, self.q[name])
         return torch.as_tensor(total)
 
     def score(self, name: str) -> Tensor:
         """What the cost is multiplied by in the gradient of a latent without a reparametrization: log q, of every row."""
         site = self.q[name]
-        return self.rows.plain(Counting.of(site).law.score_parts(site["value"]).score_function, site)
+        return self.rows.plain(Counting.of(site).distribution.score_parts(site["value"]).score_function, site)
 
     def closed_form(self, name: str) -> Tensor | None:
         """KL(q ‖ p) of a latent where a closed form is known."""
         counting = self.counting(name)
         if counting.entries is not None or "auxiliary" in self.q[name]:
             return None
-        value = kl_closed_form(Counting.of(self.q[name]).law, counting.law)
+        value = kl_closed_form(Counting.of(self.q[name]).distribution, counting.distribution)
         if value is None:
             return None
         if counting.mask is not None:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from pyro_lfm.bounds import Bound, inside
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.bound import Bound, inside
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.shapes import number
@@ -40,8 +40,8 @@ class ELBO(Objective):
 
     >>> from pyro_lfm.families import Gaussian
     >>> from pyro_lfm.guides import Guide
-    >>> from pyro_lfm.model import Model
-    >>> from pyro_lfm.networks import MLP
+    >>> from pyro_lfm.programs.model import Model
+    >>> from pyro_lfm.sources.networks import MLP
     >>> from pyro_lfm.priors import StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
     >>> guide = Guide(model, z=Gaussian(network=MLP(8)))

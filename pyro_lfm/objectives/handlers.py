@@ -9,8 +9,8 @@ import pyro
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyro_lfm.bounds import inside, latent_sites
 from pyro_lfm.distributions.logs import changed
+from pyro_lfm.objectives.bound import inside, latent_sites
 
 
 class RowDraws(pyro.plate):

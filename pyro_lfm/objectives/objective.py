@@ -16,13 +16,13 @@ import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 
-from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.program import AnyGuide, together
+from pyro_lfm.guides.any_guide import AnyGuide, together
+from pyro_lfm.objectives.bound import Bound
+from pyro_lfm.objectives.enumeration import Plan, SumOut, plan
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.schedules import value_ahead, value_at
 from pyro_lfm.shapes import number, whole
-from pyro_lfm.summation import Plan, SumOut, plan
 
 # A number, a function of the fraction of the training done, or a 0-dim tensor that an engine sets.
 Weight = float | Callable[[float], float] | torch.Tensor
@@ -44,10 +44,10 @@ class Names:
     guide: str
     covariates: str = ""
 
-    def conditional(self, law: str, value: str, given: str = "") -> str:
+    def conditional(self, distribution: str, value: str, given: str = "") -> str:
         """ "p(x | z, t)": the covariates are given wherever x is."""
         parents = ", ".join(filter(None, [given, self.covariates]))
-        return f"{law}({value} | {parents})" if parents else f"{law}({value})"
+        return f"{distribution}({value} | {parents})" if parents else f"{distribution}({value})"
 
 
 class Objective(PyroELBO, ABC):

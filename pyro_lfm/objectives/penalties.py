@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 from torch.distributions.transforms import IndependentTransform
 
-from pyro_lfm.bounds import Bound
 from pyro_lfm.distributions.kl import gaussian_moments
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.bound import Bound
+from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
-from pyro_lfm.objectives.run import Run, law_name
+from pyro_lfm.objectives.run import Run, distribution_name
 from pyro_lfm.objectives.wake_sleep import ReweightedWakeSleep
 from pyro_lfm.shapes import number
-from pyro_lfm.summation import Plan
 
 
 class Penalty(ABC):
@@ -82,7 +82,7 @@ class TotalCorrelation(Penalty):
 
     Args:
         weight: λ ≥ 0, or a schedule.
-        latents: see ``Penalty``; each is penalised for itself. Each needs the law of every entry given a row: a Gaussian
+        latents: see ``Penalty``; each is penalised for itself. Each needs the distribution of every entry given a row: a Gaussian
             with any covariance, or independent entries, either of them carried onto a support entry by entry.
 
     Raises:
@@ -109,23 +109,23 @@ class TotalCorrelation(Penalty):
     @staticmethod
     def _of_one(run: Run, name: str) -> Tensor:
         site = run.q[name]
-        law, value = _before_bending(site["fn"], site["value"])
-        event = law.event_dim
+        distribution, value = _before_bending(site["fn"], site["value"])
+        event = distribution.event_dim
         # Row i in front, where rows j stand one value for all of them: log q(zᵢ | xⱼ), (rows i, ..., rows j).
         across = value.movedim(-1 - event, 0).unsqueeze(-1 - event)
         log_count = math.log(run.rows.size * run.rows.total)
-        joint = law.log_prob(across).logsumexp(-1) - log_count
-        each = _entries(law, across, name).logsumexp(-2) - log_count
+        joint = distribution.log_prob(across).logsumexp(-1) - log_count
+        each = _entries(distribution, across, name).logsumexp(-2) - log_count
         return joint.mean() - each.sum(-1).mean()
 
 
-def _before_bending(law: Any, value: Tensor) -> tuple[Any, Tensor]:
-    """A law and its draws before they were carried onto a support entry by entry, which leaves the penalty as it is."""
-    while isinstance(law, Pushforward) and all(map(_entrywise, law.transforms)):
-        for transform in reversed(law.transforms):
+def _before_bending(distribution: Any, value: Tensor) -> tuple[Any, Tensor]:
+    """A distribution and its draws before they were carried onto a support entry by entry, which leaves the penalty as it is."""
+    while isinstance(distribution, Pushforward) and all(map(_entrywise, distribution.transforms)):
+        for transform in reversed(distribution.transforms):
             value = transform.inv(value)
-        law = law.base_dist
-    return law, value
+        distribution = distribution.base_dist
+    return distribution, value
 
 
 def _entrywise(transform: Any) -> bool:
@@ -134,22 +134,26 @@ def _entrywise(transform: Any) -> bool:
     return transform.domain.event_dim == 0 and transform.codomain.event_dim == 0
 
 
-def _entries(law: Any, value: Tensor, name: str) -> Tensor:
+def _entries(distribution: Any, value: Tensor, name: str) -> Tensor:
     """log q of each entry, (..., rows, entries)."""
-    flat = value.flatten(value.dim() - law.event_dim) if law.event_dim else value.unsqueeze(-1)
-    if (moments := gaussian_moments(law)) is not None:
+    flat = (
+        value.flatten(value.dim() - distribution.event_dim) if distribution.event_dim else value.unsqueeze(-1)
+    )
+    if (moments := gaussian_moments(distribution)) is not None:
         scale: Any = moments.scale if moments.tril is None else moments.tril.square().sum(-1).sqrt()
         return Normal(moments.loc, scale, validate_args=False).log_prob(flat)
-    base = law
+    base = distribution
     while isinstance(base, Independent):
         base = base.base_dist
     if base.event_shape:
         raise DeclarationError(
-            f"TotalCorrelation needs the law of each entry given a row, of a Gaussian or of independent entries; "
-            f"{name} is {law_name(law)}: name other latents in latents="
+            f"TotalCorrelation needs the distribution of each entry given a row, of a Gaussian or of independent entries; "
+            f"{name} is {distribution_name(distribution)}: name other latents in latents="
         )
     found = base.log_prob(value)
-    return found.flatten(found.dim() - law.event_dim) if law.event_dim else found.unsqueeze(-1)
+    return (
+        found.flatten(found.dim() - distribution.event_dim) if distribution.event_dim else found.unsqueeze(-1)
+    )
 
 
 class MaximumMeanDiscrepancy(Penalty):

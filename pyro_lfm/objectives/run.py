@@ -12,12 +12,12 @@ from pyro import poutine
 from torch import Tensor
 from torch.func import functional_call
 
-from pyro_lfm.bounds import Rows, inside, latent_sites, obstacle
 from pyro_lfm.distributions.counting import unmasked
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.bound import Rows, inside, latent_sites, obstacle
 from pyro_lfm.objectives.draw_terms import DrawTerms, Sites
+from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.handlers import HeldParameters, held_draw, with_values
-from pyro_lfm.summation import Plan
 
 HowKL = Literal["auto", "analytic", "monte-carlo"]
 
@@ -220,7 +220,7 @@ class Run:
     # The guide once more, at the same draws ---------------------------------------------------------------------
 
     def held(self, constant: list[str] | None = None, model_too: bool = False) -> Sites:
-        """The guide's laws with its parameters held; gradients flow through the draws, as the model saw them, alone.
+        """The guide's distributions with its parameters held; gradients flow through the draws, as the model saw them, alone.
 
         Args:
             constant: latents whose draws are held too.
@@ -248,7 +248,7 @@ class Run:
             return self._again(call, seen)
 
     def at_held_draws(self) -> Sites:
-        """The guide's laws with the draws held; gradients flow to its parameters alone, and through no draw."""
+        """The guide's distributions with the draws held; gradients flow to its parameters alone, and through no draw."""
         return self._again(self.guide, with_values(self.traces[0], lambda site: held_draw(site["value"])))
 
     def _again(self, guide: Any, trace: Any) -> Sites:
@@ -277,13 +277,13 @@ class Run:
     def _without_closed_form(self, name: str) -> str:
         reason = self.obstacle(name)
         return (
-            f"of {law_name(self.q[name]['fn'])} against {law_name(self.p[name]['fn'])} has no closed form"
+            f"of {distribution_name(self.q[name]['fn'])} against {distribution_name(self.p[name]['fn'])} has no closed form"
             f"{f' here: {reason}' if reason else ''}"
         )
 
 
-def _is_scored(law: Any) -> bool:
-    return not law.has_rsample or getattr(law, "partly_reparametrized", False)
+def _is_scored(distribution: Any) -> bool:
+    return not distribution.has_rsample or getattr(distribution, "partly_reparametrized", False)
 
 
 def _centred(cost: Tensor, own: bool) -> Tensor:
@@ -297,8 +297,8 @@ def _centred(cost: Tensor, own: bool) -> Tensor:
     return cost if count == 1 else (cost - cost.mean(dim, keepdim=True)) * (count / (count - 1))
 
 
-def law_name(law: Any) -> str:
-    law = unmasked(law)[0]
-    while isinstance(law, torch.distributions.Independent):
-        law = law.base_dist
-    return type(law).__name__
+def distribution_name(distribution: Any) -> str:
+    distribution = unmasked(distribution)[0]
+    while isinstance(distribution, torch.distributions.Independent):
+        distribution = distribution.base_dist
+    return type(distribution).__name__

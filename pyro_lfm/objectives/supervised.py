@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_lfm.distributions.pinned import Pinned
+from pyro_lfm.distributions.partly_known import Pinned
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight
 from pyro_lfm.objectives.penalties import Penalty
@@ -67,6 +67,6 @@ class Supervised(Penalty):
 
     @staticmethod
     def _of_one(pinned: Pinned) -> Tensor:
-        log_q = pinned.law.log_prob(pinned.value)
-        # A guide that reads other latents has a law for each of their draws.
+        log_q = pinned.distribution.log_prob(pinned.value)
+        # A guide that reads other latents has a distribution for each of their draws.
         return -torch.where(pinned.known, log_q, torch.zeros_like(log_q)).mean()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from pyro_lfm.bounds import Bound
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.bound import Bound
+from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.handlers import HeldDraws
 from pyro_lfm.objectives.objective import Names
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, tilted
-from pyro_lfm.summation import Plan
 
 
 class ReweightedWakeSleep(Weighted):

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.bounds import Bound, inside
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.objectives.bound import Bound, inside
 from pyro_lfm.objectives.draw_terms import Sites
 from pyro_lfm.objectives.handlers import RowDraws, with_values
 from pyro_lfm.objectives.objective import Names, Objective
@@ -38,14 +38,14 @@ class Terms:
     scale: float | Tensor
 
     @classmethod
-    def of(cls, run: Run, laws: Sites) -> Terms:
-        """Args: laws: the guide's sites from which log q is taken."""
+    def of(cls, run: Run, distributions: Sites) -> Terms:
+        """Args: distributions: the guide's sites from which log q is taken."""
         terms = run.by_draw(summed_out=True, scored=True)
         return cls(
             terms.log_likelihood(inside),
             terms.log_likelihood(lambda site: not inside(site)),
             {name: terms.log_p(name) for name in run.p},
-            {name: terms.log_q(name, laws) for name in run.p},
+            {name: terms.log_q(name, distributions) for name in run.p},
             terms.own_scale(),
         )
 
@@ -138,7 +138,7 @@ class Weighted(Objective):
 
     def estimate(self, run: Run) -> Bound:
         self._check(run)
-        terms = Terms.of(run, self._laws(run))
+        terms = Terms.of(run, self._distributions(run))
         log_c = run.rows.log_weights
         value, share = tilted(terms.log_weights(run), log_c, self.alpha)
         value = terms.weighted(value)
@@ -173,11 +173,11 @@ class Weighted(Objective):
             )
         return terms.log_weights(run).logsumexp(0)
 
-    def _laws(self, run: Run) -> Sites:
-        """The guide's laws from which the weights' log q is taken."""
+    def _distributions(self, run: Run) -> Sites:
+        """The guide's distributions from which the weights' log q is taken."""
         if self.gradient == "reparametrized":
             return run.q
-        # What rows share is, for the law of a row's latents, a parameter like others.
+        # What rows share is, for the distribution of a row's latents, a parameter like others.
         doubly = self.gradient == "doubly-reparametrized"
         return run.held(run.shared if doubly else [], model_too=doubly)
 

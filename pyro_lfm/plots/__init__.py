@@ -16,14 +16,14 @@ from pyro_lfm.plots.calibration import (
     symmetry,
     two_sample,
 )
-from pyro_lfm.plots.comparison import climbs, differences
-from pyro_lfm.plots.coverage import coverage
 from pyro_lfm.plots.curves import bounds
-from pyro_lfm.plots.densities import densities
+from pyro_lfm.plots.density_curves import densities
 from pyro_lfm.plots.explained import variance_explained
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
-from pyro_lfm.plots.inference import decomposition, loadings, posterior_ellipses
+from pyro_lfm.plots.interval_coverage import coverage
 from pyro_lfm.plots.maps import latent_map
+from pyro_lfm.plots.paired import climbs, differences
+from pyro_lfm.plots.posteriors import decomposition, loadings, posterior_ellipses
 from pyro_lfm.plots.rates import decomposed
 from pyro_lfm.plots.style import colours
 

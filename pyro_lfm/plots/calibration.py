@@ -17,7 +17,7 @@ from pyro_lfm.evaluate import (
     Uniformity,
     VariationalCalibration,
 )
-from pyro_lfm.evaluate.pareto import threshold
+from pyro_lfm.evaluate.likelihood.pareto import threshold
 from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words, new_figure, of_kind
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.model import AnyModel
 from pyro_lfm.plots.mosaic import gutter, mosaic, pictures_of
 from pyro_lfm.plots.style import INK, QUIET, by_name, colours, of_kind, symbol
 from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 

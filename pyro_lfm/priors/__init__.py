@@ -1,8 +1,8 @@
 """Priors p(z) that are no family."""
 
 from pyro_lfm.priors.flow import FlowPrior
+from pyro_lfm.priors.gaussian_process import GaussianProcess
 from pyro_lfm.priors.kernels import SquaredExponential
-from pyro_lfm.priors.process import GaussianProcess
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.priors.vamp import VampPrior
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_lfm.distributions.sources import Fixed
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.sources.sources import Fixed
 
 
 class SquaredExponential(nn.Module):

@@ -13,9 +13,9 @@ from pyro_lfm.distributions.mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Encoder, Factor, PriorOfGuide, key_of, name_of
+from pyro_lfm.factors.variables import Variable
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.shapes import whole
-from pyro_lfm.variables import Variable
 
 
 class VampPrior(PriorOfGuide):
@@ -45,7 +45,7 @@ class VampPrior(PriorOfGuide):
     >>> model = Model(z=VampPrior(2, components=5), x=Bernoulli(8, logits=MLP(16)))
     >>> guide = Guide(model, z=Gaussian(network=MLP(16)))
     >>> prior = model.bound_to(guide).factors["z"]()
-    >>> prior.law.batch_shape, prior.log_prob(torch.zeros(3, 2)).shape
+    >>> prior.distribution.batch_shape, prior.log_prob(torch.zeros(3, 2)).shape
     (torch.Size([5]), torch.Size([3]))
     """
 
@@ -118,7 +118,7 @@ class VampPrior(PriorOfGuide):
         if encoder is None or not encoder.parents or encoder.factor.tables:
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
-                f"{self.latent_name}: a VampPrior needs a guide that computes the law of its latent from observed rows "
+                f"{self.latent_name}: a VampPrior needs a guide that computes the distribution of its latent from observed rows "
                 f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
             )
         if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:

@@ -1,5 +1,5 @@
-"""Tables of mixed columns: which law suits which column, and the way there and back."""
+"""Tables of mixed columns: which distribution suits which column, and the way there and back."""
 
-from pyro_lfm.tables.heterogeneous import Heterogeneous, heterogeneous
+from pyro_lfm.tables.mixed_table import Heterogeneous, heterogeneous
 
 __all__ = ["Heterogeneous", "heterogeneous"]

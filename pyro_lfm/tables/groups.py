@@ -10,13 +10,13 @@ import torch
 from torch.distributions import constraints
 
 from pyro_lfm.distributions import counts
-from pyro_lfm.distributions.covariances import Diagonal
-from pyro_lfm.distributions.sources import Fixed, Learned
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.factors import Factor
+from pyro_lfm.factors.variables import Code
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, LogNormal, NegativeBinomial, OrderedLogistic
+from pyro_lfm.sources.covariances import Diagonal
+from pyro_lfm.sources.sources import Fixed, Learned
 from pyro_lfm.tables.columns import Column
-from pyro_lfm.variables import Code
 
 _TRANSFORMS: dict[str | None, Any] = {None: lambda x: x, "log": np.log, "log1p": np.log1p}
 

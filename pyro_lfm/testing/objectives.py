@@ -10,13 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pyro_lfm.bounds import Bound
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives import Names, Objective
+from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.handlers import AtValues
 from pyro_lfm.runtime import Stream, isolated
-from pyro_lfm.testing.parts import ContractError
+from pyro_lfm.testing.checks import ContractError
 from pyro_lfm.testing.settings import Setting, log_evidence, setting_of
 
 # How often a batch is run.

@@ -13,16 +13,16 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_lfm.bounds import Bound
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.lookup import Lookup
-from pyro_lfm.distributions.sources import Linear
 from pyro_lfm.families import Categorical, Gaussian
 from pyro_lfm.guides import Guide
-from pyro_lfm.model import Model
 from pyro_lfm.objectives import Objective
+from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.priors import StandardNormal
+from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.sources.lookup import Lookup
+from pyro_lfm.sources.sources import Linear
 
 # Rows of the data, and how often each stands in a batch.
 _ROWS, _COPIES = 5, 100

@@ -20,7 +20,7 @@ from pyro_lfm.evaluate.calibration.ranks import (
 from pyro_lfm.evaluate.calibration.replicates import statistics_of
 from pyro_lfm.evaluate.calibration.simulation import simulate
 from pyro_lfm.evaluate.calibration.two_sample import TwoSample, classifier_two_sample
-from pyro_lfm.evaluate.likelihood import LogLikelihood, importance, model_of, served
+from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, importance, model_of, served
 from pyro_lfm.evaluate.requirements import has_latents, rows_apart
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import number, whole

@@ -107,7 +107,7 @@ def exchanged(ranks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def corrected(statistic: np.ndarray) -> tuple[np.ndarray, float]:
     """p-values (C,), each corrected for there being C columns, and the critical value at 5%.
 
-    p = (1 + #{b : max_c T_bc ≥ T_0c}) / (1 + B) with B exchanges: exact whatever the law of T, and the least of them is
+    p = (1 + #{b : max_c T_bc ≥ T_0c}) / (1 + B) with B exchanges: exact whatever the distribution of T, and the least of them is
     the p-value of the whole (Westfall and Young, 1993; Hemerik and Goeman, 2018).
 
     Args:

@@ -81,7 +81,7 @@ def predictive_check(observed: Any, replicated: Any, names: Sequence[str] | None
 
     z ~ q(z | x) and x_rep ~ p(x | z), R times with the same z: if the model is true and q its posterior, x and the
     replicates are exchangeable, and the rank of T(x, z) among T(x_rep, z) is uniform whatever T is. Averages over draws of z
-    are not, but crowd about 1/2. Of several statistics the p-value is that of the most extreme one, with its law taken
+    are not, but crowd about 1/2. Of several statistics the p-value is that of the most extreme one, with its distribution taken
     from the replicates.
 
     Args:

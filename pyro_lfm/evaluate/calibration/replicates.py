@@ -8,13 +8,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_lfm.bounds import Rows, inside
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError
 from pyro_lfm.evaluate.calibration.simulation import columns
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.engines.evaluation import Blocks
-from pyro_lfm.model import AnyModel
+from pyro_lfm.inference.blocks import Blocks
+from pyro_lfm.objectives.bound import Rows, inside
+from pyro_lfm.programs.model import AnyModel
 
 # Numbers of all replicates of some rows that are held together; columns among which correlations are looked at.
 _NUMBERS, _COLUMNS = 2**23, 64
@@ -40,7 +40,7 @@ def statistics_of(
     """Names, and the statistics of the data and of replicates of them, (1 + R, J): one draw of z for each row.
 
     They are of residuals e = (x − m) / s, with m and s the mean and deviation of each entry over data and replicates
-    alike, so that no law need have moments, and the data stand among the replicates on equal terms.
+    alike, so that no distribution need have moments, and the data stand among the replicates on equal terms.
     """
     modelled = [name for name in model.observed if name not in model.covariates]
     wide = sum((model.observed[n].categories or model.observed[n].shape.numel()) for n in modelled)

@@ -12,13 +12,13 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.calibration.exchange import seeds
 from pyro_lfm.evaluate.requirements import rows_apart
-from pyro_lfm.inference.engines.evaluation import Blocks, Evaluation
+from pyro_lfm.inference.blocks import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.model import AnyModel
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.objectives.handlers import AtValues
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream
 
 # Rows taken together.
@@ -68,7 +68,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
         if any(site.get("auxiliary") for site in run.q.values()):
             raise DeclarationError(
                 f"{guide.describe()} draws auxiliary variables, so that log q of a given z is not known: declare the "
-                "guide with lfm.Guide, or write its law as a distribution"
+                "guide with lfm.Guide, or write its distribution as a distribution"
             )
         latents = columns(model, {name: run.q[name]["value"] for name in model.latents})
         log_q = sum(_log_q(run, name) for name in run.q)
@@ -96,16 +96,16 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
 
 
 def _log_q(run: Run, name: str) -> Tensor:
-    """log q of a latent, −∞ where its law has no mass: some laws refuse to be asked there."""
+    """log q of a latent, −∞ where its distribution has no mass: some distributions refuse to be asked there."""
     try:
         return run.by_draw(scored=True).log_q(name)
     except ValueError:
         site = run.q[name]
-        law, value = site["fn"], site["value"]
-        inside = law.support.check(value)
-        events = (1,) * law.event_dim
-        safe = torch.where(inside.reshape(*inside.shape, *events), value, law.sample())
-        return run.rows.reduce(law.log_prob(safe).masked_fill(~inside, -torch.inf), site)
+        distribution, value = site["fn"], site["value"]
+        inside = distribution.support.check(value)
+        events = (1,) * distribution.event_dim
+        safe = torch.where(inside.reshape(*inside.shape, *events), value, distribution.sample())
+        return run.rows.reduce(distribution.log_prob(safe).masked_fill(~inside, -torch.inf), site)
 
 
 def columns(model: AnyModel, values: Mapping[str, Tensor]) -> Tensor:

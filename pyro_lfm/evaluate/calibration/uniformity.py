@@ -10,7 +10,7 @@ import torch
 
 from pyro_lfm.evaluate.calibration.exchange import EXCHANGES, corrected, exchanged, tensor
 
-# Ranks that fewer rows than this are expected to lie beyond say little, and their law is skew.
+# Ranks that fewer rows than this are expected to lie beyond say little, and their distribution is skew.
 _BEYOND = 10
 # Exchanges that are counted together.
 _TOGETHER = 50

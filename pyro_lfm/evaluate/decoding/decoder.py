@@ -14,8 +14,8 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.inference.filling import expectation
-from pyro_lfm.model import AnyModel
+from pyro_lfm.inference.queries.filling import expectation
+from pyro_lfm.programs.model import AnyModel
 
 
 class Decoder:
@@ -72,22 +72,29 @@ class Decoder:
             raise DeclarationError(
                 f"{self.asked} puts latents at their posterior means, which are no values of {', '.join(self.discrete)}"
             )
-        laws = marginals(guide, batch, list(self.model.latents))
+        distributions = marginals(guide, batch, list(self.model.latents))
         for name in self.factors:
-            if laws[name].batch_shape[-1:] != (batch.size,) or len(laws[name].batch_shape) > 1:
+            if (
+                distributions[name].batch_shape[-1:] != (batch.size,)
+                or len(distributions[name].batch_shape) > 1
+            ):
                 raise DeclarationError(
-                    f"{self.asked} needs one law for a row of each latent: {name} stands in a plate within that over rows; "
+                    f"{self.asked} needs one distribution for a row of each latent: {name} stands in a plate within that over rows; "
                     "declare its entries as one event, by .to_event"
                 )
         moments = [
-            [getattr(laws[name], moment).reshape(batch.size, -1) for name in self.factors]
+            [getattr(distributions[name], moment).reshape(batch.size, -1) for name in self.factors]
             for moment in ("mean", "variance")
         ]
-        others = {name: law.mean for name, law in laws.items() if name not in self.factors}
+        others = {
+            name: distribution.mean
+            for name, distribution in distributions.items()
+            if name not in self.factors
+        }
         mean, variance = (torch.cat(parts, 1) for parts in moments)
         if not bool(mean.isfinite().all()):
             raise DeclarationError(
-                f"{self.asked} needs posterior means; the guide's laws have none, or not finite ones"
+                f"{self.asked} needs posterior means; the guide's distributions have none, or not finite ones"
             )
         return mean, variance, others
 
@@ -109,19 +116,24 @@ class _Means(Messenger):
         self.events: dict[str, torch.Size] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        name, law = msg["name"], msg["fn"]
+        name, distribution = msg["name"], msg["fn"]
         if name not in self.names:
             return
-        base = law
+        base = distribution
         while isinstance(base, torch.distributions.Independent):
             base = base.base_dist
         if isinstance(base, Pushforward) and not base.is_reshape:
-            raise DeclarationError(f"{self.asked} needs the mean of {name} in closed form; its law has none")
-        mean = expectation(law)
+            raise DeclarationError(
+                f"{self.asked} needs the mean of {name} in closed form; its distribution has none"
+            )
+        mean = expectation(distribution)
         if bool(mean.isnan().all()):
             raise DeclarationError(f"{self.asked} needs the mean of {name}; {type(base).__name__} has none")
         self.found[name] = mean
         # Of a label a probability for each category; of levels, as of numbers, one mean.
-        events = len(law.event_shape) + isinstance(law, torch.distributions.Categorical)
+        events = len(distribution.event_shape) + isinstance(distribution, torch.distributions.Categorical)
         self.events[name] = mean.shape[mean.dim() - events :]
-        msg["value"], msg["done"] = torch.zeros(law.batch_shape + law.event_shape).to(mean), True
+        msg["value"], msg["done"] = (
+            torch.zeros(distribution.batch_shape + distribution.event_shape).to(mean),
+            True,
+        )

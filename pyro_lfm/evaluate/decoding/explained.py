@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
-from pyro_lfm.evaluate.likelihood import served
+from pyro_lfm.evaluate.likelihood.estimate import served
 from pyro_lfm.evaluate.representation.codes import as_array
-from pyro_lfm.inference.engines.evaluation import Blocks
+from pyro_lfm.inference.blocks import Blocks
 
 # Rows taken together.
 _ROWS = 1024

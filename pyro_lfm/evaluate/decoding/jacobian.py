@@ -12,8 +12,8 @@ from torch.autograd import forward_ad
 
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.figures import written
-from pyro_lfm.evaluate.likelihood import served
-from pyro_lfm.inference.engines.evaluation import Blocks
+from pyro_lfm.evaluate.likelihood.estimate import served
+from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.shapes import whole
 
 # Rows and numbers taken together.

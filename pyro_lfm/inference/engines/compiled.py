@@ -21,7 +21,7 @@ from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
 from pyro_lfm.inference.engines.recorded import Step
-from pyro_lfm.inference.failure import NotFinite
+from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.objectives import Objective
 
 LOG = logging.getLogger("pyro_lfm")

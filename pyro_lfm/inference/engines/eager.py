@@ -11,8 +11,8 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
-from pyro_lfm.inference.optimizer_states import names_of, states, take_up
-from pyro_lfm.inference.row_adam import RowAdam
+from pyro_lfm.inference.engines.row_adam import RowAdam
+from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
 from pyro_lfm.runtime import uncached_autocast
 
 # Those that have one kernel for the whole step; the numbers are the same but for rounding.

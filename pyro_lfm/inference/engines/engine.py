@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.inference.failure import NotFinite
+from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.objectives import Objective
 from pyro_lfm.probes import evaluating
-from pyro_lfm.programs import Program
+from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, flushing, isolated
 
 

@@ -12,8 +12,8 @@ from pyro.ops.provenance import detach_provenance
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
-from pyro_lfm.inference.optimizer_states import names_of, states, take_up
-from pyro_lfm.programs import Program
+from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
+from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import isolated
 
 # What its optimizers see.

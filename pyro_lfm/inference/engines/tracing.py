@@ -1,7 +1,7 @@
 """Every private name of torch and Pyro on which compiled steps lean, and nothing else.
 
 A program is recorded by ``make_fx`` as one flat graph of tensor operations, with the gradients in it, and made native
-by inductor. What a release of torch or Pyro changes here is found by tests/test_compiled.py, which holds compiled
+by inductor. What a release of torch or Pyro changes here is found by tests/inference/test_compiled.py, which holds compiled
 steps against eager ones over all cases, and at run time by the engine, which compares before it believes.
 """
 
@@ -133,7 +133,7 @@ def record(
     def recorded(*arguments: torch.Tensor) -> list[torch.Tensor]:
         with _without_values() as valid:
             loss, *rest = function(*arguments)
-        # What laws would have refused makes the loss NaN, which is looked at.
+        # What distributions would have refused makes the loss NaN, which is looked at.
         return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
 
     try:
@@ -145,7 +145,7 @@ def record(
 
 @contextmanager
 def _without_values() -> Iterator[list[torch.Tensor]]:
-    """On this thread nothing asks what a tensor's value is; checks of laws are collected instead."""
+    """On this thread nothing asks what a tensor's value is; checks of distributions are collected instead."""
     valid: list[torch.Tensor] = []
     here = threading.get_ident()
     patches: list[tuple[Any, str, Any]] = []

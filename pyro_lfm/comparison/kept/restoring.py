@@ -1,0 +1,62 @@
+"""Fits kept as tensors, and made into fits again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from pyro_lfm.data.readers import Table
+from pyro_lfm.documents.storage import plain
+from pyro_lfm.evaluate.likelihood.estimate import fitted
+from pyro_lfm.guides import ExactPosterior, FactorisedPosterior
+from pyro_lfm.inference import EM, SVI, VariationalEM
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.task import Inference
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs.model import AnyModel
+
+_GUIDES: dict[type, Any] = {EM: ExactPosterior, VariationalEM: FactorisedPosterior}
+
+
+def record_of(done: Fit, *, state: bool) -> dict[str, Any]:
+    """What a fit can be made of again, plain; its weights and buffers where ``state`` says so."""
+    return {
+        "history": [plain(entry, f"history[{k}]") for k, entry in enumerate(done.history)],
+        "converged": done.converged,
+        "ends": list(done.ends),
+        "state": _state_of(done) if state else {},
+    }
+
+
+def _state_of(done: Fit) -> dict[str, dict[str, Tensor]]:
+    """Weights and buffers of model and guide."""
+    return {
+        part: {name: value.detach().cpu().clone() for name, value in program.state_dict().items()}
+        for part, program in (("model", done.model), ("guide", done.guide))
+    }
+
+
+def revived(model: AnyModel, inference: Inference, table: Table, record: Mapping[str, Any]) -> Fit | None:
+    """The fit that a record is of; None of an inference whose posterior is more than weights.
+
+    Args:
+        model, inference: as they were before the fit.
+        record: what ``record_of`` made of the fit.
+    """
+    state = record["state"]
+    if isinstance(inference, SVI):
+        met = fitted((model, inference.guide), table)
+        done = Fit(met.model, met.guide, table, inference.objective)
+        done.guide.load_state_dict(state["guide"])
+    elif type(inference) in _GUIDES:
+        done = Fit(model, _GUIDES[type(inference)](model), table, ELBO(kl="monte-carlo"))
+    else:
+        return None
+    done.model.load_state_dict(state["model"])
+    done.model.eval()
+    done.guide.eval()
+    done.history.extend(record["history"])
+    done.converged, done.ends = record["converged"], list(record["ends"])
+    return done

@@ -1,0 +1,1 @@
+"""Drawn data sets: pictures made from factors whose values are known."""

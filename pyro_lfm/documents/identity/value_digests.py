@@ -1,0 +1,207 @@
+"""Every value that some arguments hold, in words and digests, so that other arguments are noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_lfm.documents.identity.code_digests import attributes, holds, is_library, of_code, reads, written
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
+
+
+def identity(*, weights: bool = True, **arguments: Any) -> dict[str, str]:
+    """Every value that some arguments hold, by path: the same in another process, another wherever a value differs.
+
+    Functions and classes that the user wrote are known by their code and by the globals that they read, whose modules are
+    known by name alone; those of installed packages by name. A class whose attributes change as it is used names those in
+    ``not_identity``, and in ``moved_by_fits`` those that fits move as they do trainable parameters.
+
+    Args:
+        weights: whether the values of trainable parameters, and of what else fits move, count, or their shapes alone.
+
+    >>> one, other = identity(rate=0.1, of=torch.zeros(2)), identity(rate=0.1, of=torch.ones(2))
+    >>> [path for path in one if one[path] != other[path]]
+    ['of']
+    """
+    walk = _Walk(weights)
+    for name, value in arguments.items():
+        walk.look(name, value)
+    return walk.found
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The paths at which two identities differ, those of the first in front.
+
+    >>> differences({"rate": "1", "of": "2"}, {"rate": "3", "of": "2"})
+    ['rate']
+    """
+    return [path for path in {**one, **other} if one.get(path) != other.get(path)]
+
+
+@dataclass
+class _Walk:
+    """Goes through values, and notes what each is under its path."""
+
+    weights: bool
+    found: dict[str, str] = field(default_factory=dict)
+    # What was seen, by its id: where, and itself, as the id of what is gone is given to something else.
+    seen: dict[int, tuple[str, Any]] = field(default_factory=dict)
+
+    def look(self, path: str, value: Any) -> None:
+        words = self._in_words(value)
+        if words is not None:
+            self.found[path] = words
+        elif isinstance(value, tuple):  # two that are equal may be one, or not, as Python likes
+            for k, entry in enumerate(value):
+                self.look(f"{path}.{k}", entry)
+        elif id(value) in self.seen:
+            self.found[path] = f"as {self.seen[id(value)][0]}"
+        else:
+            self.seen[id(value)] = (path, value)
+            if isinstance(value, Mapping | list) and not is_library(type(value)):
+                self.look(f"{path}.class", type(value))
+            self._look_into(path, value)
+
+    def _in_words(self, value: Any) -> str | None:
+        """What is known by its value alone."""
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        if isinstance(value, Tensor):
+            moves = not self.weights and isinstance(value, torch.nn.Parameter) and value.requires_grad
+            return f"trained {_shape(value)}" if moves else _of_tensor(value)
+        if isinstance(value, np.ndarray):
+            return _of_array(value)
+        if (state := _of_generator(value)) is not None:
+            return state
+        if isinstance(value, ModuleType):
+            return f"module {value.__name__}"
+        if isinstance(value, logging.Logger):
+            return f"logger {value.name}"
+        if isinstance(value, Mapping | tuple | list) and not value:
+            return f"empty {type(value).__qualname__}"
+        return None
+
+    def _look_into(self, path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            self._mapping(path, value)
+        elif isinstance(value, set | frozenset):
+            self.found[path] = str(sorted(map(self._entry, value)))
+        elif isinstance(value, list):
+            for k, entry in enumerate(value):
+                self.look(f"{path}.{k}", entry)
+        elif isinstance(value, type):
+            self._class(path, value)
+        elif isinstance(value, BuiltinFunctionType):
+            self.found[path] = f"{value.__module__}.{value.__qualname__}"
+        elif isinstance(value, MethodType):
+            self.look(path, value.__func__)
+            self.look(f"{path}.self", value.__self__)
+        elif isinstance(value, FunctionType):
+            self._function(path, value)
+        elif isinstance(value, partial):
+            self.found[path] = "partial"
+            self.look(f"{path}.function", value.func)
+            self.look(f"{path}.arguments", value.args)
+            self.look(f"{path}.keywords", value.keywords)
+        else:
+            self._object(path, value)
+
+    def _mapping(self, path: str, value: Mapping[Any, Any]) -> None:
+        for k, (key, entry) in enumerate(value.items()):
+            plain = isinstance(key, _PLAIN)
+            if not plain:
+                self.look(f"{path}.key {k}", key)
+            self.look(f"{path}.{key if plain else k}", entry)
+
+    def _function(self, path: str, value: FunctionType) -> None:
+        self.found[path] = f"function {value.__qualname__} {of_code(value.__code__)}"
+        for k, entry in enumerate(holds(value)):
+            self.look(f"{path}.holds.{k}", entry)
+        if not is_library(value):
+            for name, entry in reads(value).items():
+                self.look(f"{path}.reads.{name}", entry)
+
+    def _class(self, path: str, value: type) -> None:
+        if is_library(value):
+            self.found[path] = f"{value.__module__}.{value.__qualname__}"
+            return
+        self.found[path] = f"class {value.__qualname__}"
+        for name, entry in written(value).items():
+            self.look(f"{path}.{name}", entry)
+
+    def _object(self, path: str, value: Any) -> None:
+        kind = type(value)
+        self.found[path] = kind.__qualname__
+        left_out = getattr(kind, "not_identity", ())
+        held = {name: entry for name, entry in attributes(value).items() if name not in left_out}
+        if not is_library(kind):
+            self.look(f"{path}.class", kind)
+        elif not held:
+            # Such as a range, a date or a function of NumPy; addresses are others in every process.
+            words = repr(value)
+            self.found[path] = kind.__qualname__ if "0x" in words else f"{kind.__qualname__} {words}"
+        wrapped = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
+        if callable(value) and isinstance(wrapped, FunctionType):
+            self.look(f"{path}.wrapped", wrapped)
+        moved = () if self.weights else getattr(kind, "moved_by_fits", ())
+        for name, entry in held.items():
+            if name in moved:
+                self.found[f"{path}.{name}"] = f"moved {_shape(entry)}"
+            else:
+                self.look(f"{path}.{name}", entry)
+
+    def _entry(self, value: Any) -> str:
+        """An entry of a set, whose place in it tells nothing."""
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        inner = _Walk(self.weights, {}, dict(self.seen))
+        inner.look("", value)
+        return str(inner.found)
+
+
+def _of_generator(value: Any) -> str | None:
+    """Of a generator of random numbers: where it stands."""
+    if isinstance(value, torch.Generator):
+        state: Any = value.get_state().tolist()
+    elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        state = value.getstate()
+    elif isinstance(value, np.random.RandomState):
+        state = [part.tolist() if isinstance(part, np.ndarray) else part for part in value.get_state()]
+    elif isinstance(value, np.random.Generator | np.random.BitGenerator):
+        bits: Any = getattr(value, "bit_generator", value)
+        state = {name: np.asarray(part).tolist() for name, part in bits.state.items()}
+    else:
+        return None
+    return f"{type(value).__qualname__} {hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"
+
+
+def _of_array(value: np.ndarray) -> str:
+    raw = repr(value.tolist()).encode() if value.dtype.hasobject else np.ascontiguousarray(value).tobytes()
+    return f"{value.dtype} {value.shape} {hashlib.sha256(raw).hexdigest()[:16]}"
+
+
+def _shape(value: Tensor) -> str:
+    return f"{value.dtype} {tuple(value.shape)}"
+
+
+def _of_tensor(value: Tensor) -> str:
+    words = _shape(value)
+    if not value.numel():
+        return words
+    dense = (
+        (value.detach() if value.layout == torch.strided else value.detach().to_dense()).cpu().resolve_conj()
+    )
+    # Of one entry any stride counts as contiguous, and view asks for a stride of one.
+    raw = dense.resolve_neg().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
+    return f"{words} {hashlib.sha256(raw.numpy().tobytes()).hexdigest()[:16]}"

@@ -1,5 +1,0 @@
-"""Annealed importance sampling: log p(x) by chains from the guide to the posterior, and, of simulated rows, back."""
-
-from pyro_lfm.evaluate.annealing.chains import Annealing, anneal
-
-__all__ = ["Annealing", "anneal"]

@@ -1,0 +1,1 @@
+"""log p(x) of rows, and how far a bound is below it."""

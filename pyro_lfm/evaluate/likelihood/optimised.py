@@ -1,0 +1,132 @@
+"""q* of each row: the guide's family, its parameters optimised for the row alone, and what that has left; for ``gaps``."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.guides import AnyGuide, Refined
+from pyro_lfm.inference.blocks import Blocks
+from pyro_lfm.inference.queries.unseen_rows import climb
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.runtime import Stream, isolated
+
+# Rows taken together, and numbers that the draws of one step for all of them may have.
+_ROWS, _NUMBERS = 256, 2**20
+# Draws of a step, within that; the noise of its gradient is what keeps q* from the optimum.
+_FEWEST, _MOST = 2, 32
+# Legs of the optimisation; estimates, of so many draws each, by which bounds are compared.
+_LEGS, _CALLS, _DRAWS = 8, 25, 32
+# By how many standard errors a leg must have raised a bound for another to be worth its while.
+_RISEN = 2.0
+# The largest share of its rise that a leg is taken to leave to the next.
+_SLOWEST = 0.9
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """The guide with parameters for each row, and by how much the bound of the best q of its family may be higher.
+
+    Attributes:
+        guide: serves the rows that it was optimised for.
+        left: nats, (N,).
+    """
+
+    guide: AnyGuide
+    left: Tensor
+
+
+def optimise(model: AnyModel, guide: Refined, blocks: Blocks, seed: int) -> Optimised:
+    """Parameters for each row: legs of Adam, each with the learning rate falling to zero, until a row's bound rises no more.
+
+    Two legs λ₁, λ₂ that have arrived differ by the noise of their gradients alone. Where the bound is quadratic their
+    middle has half the loss of each, and on average exactly as much as what it gains over them,
+
+        E[max L − L(λ̄)] = E[L(λ̄) − ½ L(λ₁) − ½ L(λ₂)],    λ̄ = ½ (λ₁ + λ₂)
+
+    So that is ``left``; where they have not arrived, with what is still to come at the pace at which legs gain less. Of the
+    two ends, the middle and the proposal each row keeps the one whose bound is highest, by noise that is used for nothing
+    else.
+
+    Args:
+        guide: ``steps`` are those of a leg; with 0 the proposal stays, and nothing is said of what is left.
+        blocks: all the rows.
+    """
+    model, opened = copy.deepcopy(model).eval(), guide.opened(len(blocks.index)).eval()
+    for parameter in (*model.parameters(), *opened.parameters()):
+        parameter.requires_grad_(False)
+    left = torch.zeros(len(blocks.index), dtype=torch.float64, device=model.device)
+    search = _Search(model, opened, blocks, guide.steps, seed)
+    for start in range(0, len(left) if guide.steps else 0, _ROWS):
+        search.rows(torch.arange(start, min(start + _ROWS, len(left)), device=model.device), left)
+    return Optimised(opened, left)
+
+
+class _Search:
+    """Legs of the optimisation, some rows at a time."""
+
+    def __init__(self, model: AnyModel, guide: AnyGuide, blocks: Blocks, steps: int, seed: int):
+        self.model, self.guide, self.blocks = model, guide, blocks
+        self.tables = [table.rows for table in guide.tables]
+        self.comparing, *self.legs = seeds(seed, 1 + _LEGS)
+        self.rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps + 1)[:-1])
+
+    def rows(self, places: Tensor, left: Tensor) -> None:
+        """Writes what is found for the rows at these places into the guide's tables, and what is left."""
+        self._leg(places, 0)
+        before = torch.full(left.shape, torch.inf, dtype=left.dtype, device=left.device)
+        for leg in range(1, _LEGS):
+            first = self._values(places)
+            self._leg(places, leg)
+            last = self._values(places)
+            middle = [(a + b) / 2 for a, b in zip(first, last, strict=True)]
+            proposal = [torch.zeros_like(value) for value in last]
+            ends = [first, last, middle, proposal]
+            bounds = torch.stack([self._bounds(places, each) for each in ends])
+            rise, gain = bounds[1] - bounds[0], bounds[2] - (bounds[0] + bounds[1]) / 2
+            risen = rise.mean(0).clamp_min(0)
+            # Rises that fall by a factor ρ a leg have ρ / (1 − ρ) times the last still before them.
+            ratio = (risen / before[places]).nan_to_num(nan=0.0).clamp_max(_SLOWEST)
+            left[places] = gain.mean(0).clamp_min(0) + risen * (ratio / (1 - ratio)).clamp_min(1.0)
+            before[places] = risen
+            # A bound that is not finite is none.
+            best = bounds.mean(1).nan_to_num(nan=-torch.inf).argmax(0)
+            for table, values in zip(self.tables, zip(*ends, strict=True), strict=True):
+                table[places] = torch.stack(values)[best, torch.arange(len(places))]
+            error = rise.std(0) / _CALLS**0.5
+            open_ = risen > _RISEN * error + 2 * gain.mean(0).clamp_min(0)
+            if not bool(open_.any()):
+                return
+            places = places[open_]
+
+    def _leg(self, places: Tensor, leg: int) -> None:
+        batch = self._batch(places)
+        particles = max(_FEWEST, min(_MOST, _NUMBERS // (len(places) * self.blocks.width)))
+        for table in self.tables:
+            table.requires_grad_(True)
+        climb(self.model, self.guide, batch, self.rates, self.legs[leg], "learning_rate", particles)
+        for table in self.tables:
+            table.requires_grad_(False)
+
+    def _values(self, places: Tensor) -> list[Tensor]:
+        return [table[places].clone() for table in self.tables]
+
+    def _bounds(self, places: Tensor, values: list[Tensor]) -> Tensor:
+        """Estimates of the rows' bounds at these values, (estimates, B), by the same noise whatever the values."""
+        for table, value in zip(self.tables, values, strict=True):
+            table[places] = value
+        batch, objective = self._batch(places), ELBO(self.blocks.draws_at_once(_DRAWS))
+        stream = Stream(self.comparing, self.model.device)
+        with isolated(stream, self.model.device), torch.no_grad():
+            found = [objective.bound(self.model, self.guide, batch).per_row for _ in range(_CALLS)]
+        return torch.stack(found).double()
+
+    def _batch(self, places: Tensor) -> Batch:
+        rows = {name: value[places] for name, value in self.blocks.rows.items()}
+        return self.blocks.setup.batch(rows, self.blocks.index[places])

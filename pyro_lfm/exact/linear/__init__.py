@@ -1,0 +1,1 @@
+"""Linear Gaussian models: EM, variational EM and variational Bayes."""

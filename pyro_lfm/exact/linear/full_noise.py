@@ -1,0 +1,129 @@
+"""E and M step of a linear Gaussian model whose noise covariance is any fixed matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.exact.linear.latents import Lines, infer
+from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
+from pyro_lfm.exact.linear.m_step import free_step
+from pyro_lfm.exact.linear.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class FullMoments:
+    """Sums of expectations under q(z, x_missing), with residuals e = x − β·(z, u) relative to the E step's lines.
+
+    total: (K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ]. cross: (D, K + 1), Σ E[e (z, u)ᵀ]. scatter: (D, D), Σ E[e eᵀ].
+    entropy: of q(z, x_missing), nats, summed over rows.
+    """
+
+    line: Tensor
+    rows: int
+    total: Tensor
+    cross: Tensor
+    scatter: Tensor
+    entropy: float
+    gap: float = 0.0
+
+    def bound_at(self, model: LinearGaussian) -> float:
+        step = model.line - self.line
+        scatter = self.scatter - step @ self.cross.mT - self.cross @ step.mT + step @ self.total @ step.mT
+        mean, covariance = model.prior
+        cost = _gaussian_cost(model.noise, scatter, self.rows)
+        cost = cost + _gaussian_cost(covariance, _about(self.total, mean), self.rows)
+        return self.entropy - 0.5 * float(cost)
+
+    def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """∂ ln p of all rows in (W, b), (D, K + 1), at the model of the E step; the noise is fixed."""
+        return torch.linalg.solve(model.noise, self.cross), torch.zeros(())
+
+
+@dataclass(frozen=True)
+class FullNoise:
+    """The two steps of EM. Missing entries are latent beside z, which keeps the M step a least squares problem.
+
+    The residual of the missing columns given that of the observed ones is e_m = Ψ_mo Ψ_oo⁻¹ e_o + η with
+    η ~ N(0, Ψ_mm − Ψ_mo Ψ_oo⁻¹ Ψ_om). An iteration costs O(D³) per pattern of missing entries in a block.
+    """
+
+    rows: Rows
+    free: Collection[str]
+
+    def expect(self, model: LinearGaussian) -> FullMoments:
+        dim, latent_dim = model.weight.shape
+        total = torch.zeros(latent_dim + 1, latent_dim + 1, dtype=torch.float64)
+        cross = torch.zeros(dim, latent_dim + 1, dtype=torch.float64)
+        scatter = torch.zeros(dim, dim, dtype=torch.float64)
+        entropy = 0.0
+        for piece in self.rows.pieces():
+            patterns, pattern = torch.unique(~piece.values.isnan(), dim=0, return_inverse=True)
+            for which, seen in enumerate(patterns):
+                index = pattern == which
+                values, intercept = piece.values[index][:, seen], piece.intercept[index]
+                count = int(index.sum()) if self.rows.has_missing else piece.rows
+                observed, tril = _whitened(model, seen)
+                white = torch.linalg.solve_triangular(tril, values.mT, upper=False).mT
+                found = infer(observed, white, intercept)
+                covariance = found.covariance[0]
+                design = torch.cat([found.mean, intercept.unsqueeze(1)], 1)
+                spread = count * torch.nn.functional.pad(covariance, (0, 1, 0, 1))
+                weight = tril @ observed.line[:, :-1]
+                residual = found.residual @ tril.mT
+                carry, left = _regression(model.noise, seen)
+                total += design.mT @ design + spread
+                own = residual.mT @ design
+                own[:, :-1] -= count * weight @ covariance
+                cross += carry @ own
+                inner = residual.mT @ residual + count * weight @ covariance @ weight.mT
+                scatter += carry @ inner @ carry.mT
+                missing = ~seen
+                scatter[missing.unsqueeze(1) & missing] += count * left.flatten()
+                unseen = int(missing.sum())
+                entropy += 0.5 * count * (latent_dim + unseen) * (1 + log(2 * pi))
+                entropy += 0.5 * count * float(left.logdet() if unseen else 0.0)
+                entropy -= 0.5 * count * float(found.log_det[0])
+        return FullMoments(model.line, self.rows.count, total, cross, scatter, entropy)
+
+    def improve(self, model: LinearGaussian, found: FullMoments) -> LinearGaussian:
+        line = found.line + free_step(found.total.unsqueeze(0), found.cross, self.free)
+        return replace(model, weight=line[:, :-1], bias=line[:, -1])
+
+
+def _whitened(model: LinearGaussian, seen: Tensor) -> tuple[Lines, Tensor]:
+    """The observed columns, none perhaps, with unit noise, and the Cholesky factor of their noise."""
+    tril = torch.linalg.cholesky(model.noise[seen][:, seen])
+    line = torch.linalg.solve_triangular(tril, model.line[seen], upper=False)
+    unit = torch.ones(len(line), dtype=torch.float64)
+    mean, covariance = model.prior
+    return Lines(line, unit, torch.zeros_like(unit), mean, covariance), tril
+
+
+def _regression(noise: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The noise of all columns from that of the observed ones, (D, D_o), and what stays of the missing, (D_m, D_m)."""
+    missing = ~seen
+    carry = torch.zeros(len(seen), int(seen.sum()), dtype=torch.float64)
+    carry[seen] = torch.eye(int(seen.sum()), dtype=torch.float64)
+    between = noise[missing][:, seen]
+    solved = torch.linalg.solve(noise[seen][:, seen], between.mT).mT
+    carry[missing] = solved
+    left = noise[missing][:, missing] - solved @ between.mT
+    return carry, (left + left.mT) / 2
+
+
+def _gaussian_cost(covariance: Tensor, scatter: Tensor, rows: int) -> Tensor:
+    """−2 Σ ln N(· ; 0, covariance) for rows with this scatter matrix."""
+    tril = torch.linalg.cholesky(covariance)
+    log_det = 2 * tril.diagonal().log().sum()
+    return rows * (len(tril) * log(2 * pi) + log_det) + torch.cholesky_solve(scatter, tril).trace()
+
+
+def _about(total: Tensor, mean: Tensor) -> Tensor:
+    """Σ E[(z − mean)(z − mean)ᵀ] from Σ E[(z, u)(z, u)ᵀ]."""
+    shift = torch.cat([torch.eye(len(mean), dtype=torch.float64), -mean.unsqueeze(1)], 1)
+    return shift @ total @ shift.mT

@@ -1,0 +1,182 @@
+"""The E step that EM, variational EM and variational Bayes of linear Gaussian models share.
+
+Each column of the data is a line in the latents, x_d = β_d · (z, u) + noise of precision τ_d, β_d = (w_d, b_d), with
+intercept u = 1 (weighted rows have others). With missing entries only the observed columns of a row count, which
+marginalises the others exactly, as the noise of the columns is independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.exact.linear.rows import Piece
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """What is believed of the D lines and of the prior p(z) = N(prior_mean, prior_covariance).
+
+    line: (D, K + 1), β or its expectation. covariance: (D or 1, K + 1, K + 1), of β; None if β is known.
+    precision, log_precision: (D,), τ and ln τ or their expectations. prior_mean: (K,). prior_covariance: (K, K).
+    """
+
+    line: Tensor
+    precision: Tensor
+    log_precision: Tensor
+    prior_mean: Tensor
+    prior_covariance: Tensor
+    covariance: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """The optimal q(z) = N(mean, M⁻¹) of R rows, whose P patterns of observed columns share M.
+
+    mean: (R, K). precision: (P, K, K), M. covariance: (P, K, K), M⁻¹. log_det: (P,), ln |M|.
+    residual: (R, D), observed x minus the line at the mean, 0 where missing.
+    observed: (P, D), 1 where observed. pattern: (R,), the pattern of each row.
+    """
+
+    mean: Tensor
+    precision: Tensor
+    covariance: Tensor
+    log_det: Tensor
+    residual: Tensor
+    observed: Tensor
+    pattern: Tensor
+
+
+def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
+    """The posterior of z for each row: M = S⁻¹ + Σ_d τ_d E[w_d w_dᵀ] over the observed d (Bishop, 2006, eq. 12.41).
+
+    Costs O(P D K²); no D×D matrix is made.
+    """
+    count, dim = values.shape
+    latent_dim = lines.line.shape[1] - 1
+    missing = values.isnan()
+    if bool(missing.any()):
+        observed, pattern = torch.unique(~missing, dim=0, return_inverse=True)
+        observed = observed.to(values.dtype)
+    else:
+        observed, pattern = values.new_ones(1, dim), torch.zeros(count, dtype=torch.long)
+    weight, bias = lines.line[:, :-1], lines.line[:, -1]
+    prior = torch.cholesky_inverse(torch.linalg.cholesky(lines.prior_covariance))
+    weighted = observed * lines.precision
+    difference = (values - intercept.unsqueeze(1) * bias).masked_fill(missing, 0.0)
+    pull = (difference * lines.precision) @ weight + intercept.unsqueeze(1) * (prior @ lines.prior_mean)
+    rest = prior.unsqueeze(0)
+    if lines.covariance is not None:
+        spread = lines.covariance.expand(dim, -1, -1)
+        added = (weighted @ spread.reshape(dim, -1)).reshape(-1, latent_dim + 1, latent_dim + 1)
+        rest = rest + added[:, :-1, :-1]
+        pull = pull - intercept.unsqueeze(1) * added[pattern, :-1, -1]
+    if len(observed) == 1:
+        # M = RᵀR from an orthogonal factorisation, which keeps the digits that WᵀΨ⁻¹W loses where noise is small.
+        stacked = torch.cat([weight * weighted[0].sqrt().unsqueeze(1), torch.linalg.cholesky(rest[0]).mT])
+        upper = torch.linalg.qr(stacked, mode="r").R
+        tril = (upper * upper.diagonal().sign().unsqueeze(1)).mT.unsqueeze(0)
+    else:
+        outer = (weight.unsqueeze(2) * weight.unsqueeze(1)).reshape(dim, -1)
+        tril = torch.linalg.cholesky(rest + (weighted @ outer).reshape(len(observed), *rest.shape[1:]))
+    precision = tril @ tril.mT
+    covariance = torch.cholesky_inverse(tril)
+    if len(observed) == 1:
+        mean = torch.cholesky_solve(pull.mT, tril[0]).mT
+    else:
+        mean = torch.cholesky_solve(pull.unsqueeze(2), tril[pattern]).squeeze(2)
+    residual = (difference - mean @ weight.mT).masked_fill(missing, 0.0)
+    log_det = 2 * tril.diagonal(dim1=1, dim2=2).log().sum(1)
+    return Latents(mean, precision, covariance, log_det, residual, observed, pattern)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over rows of expectations under q(z), all that the M step and the bound need.
+
+    Residuals e = x − β·(z, u) are relative to the ``lines`` of the E step: what is left over is summed directly, so
+    that a noise far smaller than the data keeps its digits.
+
+    rows: N. observed: (D,), entries per column. latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows
+    where column d is observed. cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1), as
+    latent over all rows. log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
+    """
+
+    lines: Lines
+    rows: int
+    observed: Tensor
+    latent: Tensor
+    cross: Tensor
+    square: Tensor
+    total: Tensor
+    log_volume: float
+    gap: float
+
+    def residual(self, line: Tensor) -> Tensor:
+        """Σ E[(x_d − β_d·(z, u))²] over the rows where d is observed, (D,), for lines (D, K + 1)."""
+        step = line - self.lines.line
+        bent = (step.unsqueeze(1) @ self.latent).squeeze(1)
+        return (self.square + ((bent - 2 * self.cross) * step).sum(1)).clamp(min=0.0)
+
+    def bound(self, lines: Lines) -> float:
+        """E[ln p(x, z)] − E[ln q(z)] with this q(z) and any lines, in nats, summed over rows."""
+        error = self.residual(lines.line)
+        if lines.covariance is not None:
+            error = error + (self.latent * lines.covariance).sum((1, 2))
+        data = (self.observed * (log(2 * pi) - lines.log_precision) + lines.precision * error).sum()
+        tril = torch.linalg.cholesky(lines.prior_covariance)
+        shift = torch.cat([torch.eye(len(tril), dtype=torch.float64), -lines.prior_mean.unsqueeze(1)], 1)
+        scatter = shift @ self.total @ shift.mT
+        prior = torch.cholesky_solve(scatter, tril).trace() - self.rows * len(tril)
+        prior = prior + 2 * self.rows * tril.diagonal().log().sum()
+        return float(-0.5 * (data + prior)) + self.log_volume
+
+
+def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -> Moments:
+    """The E step: moments under the best Gaussian q(z) of each row, or under the best fully factorised one.
+
+    The best factorised q(z) = ∏ N(z_j; m_j, 1/M_jj) has the means of the full posterior: coordinate ascent solves
+    M m = h by Gauss-Seidel sweeps, and its limit is taken here at once.
+    """
+    dim, width = lines.line.shape
+    weight = lines.line[:, :-1]
+    rows, log_volume, gap = 0, 0.0, 0.0
+    observed, square = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
+    cross, total = torch.zeros_like(lines.line), torch.zeros(width, width, dtype=torch.float64)
+    latent = torch.zeros(1, width, width, dtype=torch.float64)
+    for piece in pieces:
+        found = infer(lines, piece.values, piece.intercept)
+        complete = len(found.observed) == 1 and bool(found.observed.all())
+        repeats = torch.bincount(found.pattern, minlength=len(found.observed)).double()
+        if complete:
+            repeats = repeats.new_tensor([piece.rows])
+        covariance, diagonal = found.covariance, found.precision.diagonal(dim1=1, dim2=2)
+        excess = 0.5 * (diagonal.log().sum(1) - found.log_det) if factorised else torch.zeros_like(repeats)
+        if factorised:
+            covariance = torch.diag_embed(1 / diagonal)
+        gap += float(repeats @ excess)
+        log_volume -= float(repeats @ (0.5 * found.log_det + excess))
+        design = torch.cat([found.mean, piece.intercept.unsqueeze(1)], 1)
+        spread = torch.nn.functional.pad(covariance, (0, 1, 0, 1))
+        everything = design.mT @ design + (repeats.reshape(-1, 1, 1) * spread).sum(0)
+        if complete:
+            here, spread = everything.unsqueeze(0), piece.rows * spread
+        else:
+            weights = found.observed.mT * repeats
+            spread = (weights @ spread.flatten(1)).reshape(dim, width, width)
+            outer = (design.unsqueeze(2) * design.unsqueeze(1)).flatten(1)
+            here = (found.observed[found.pattern].mT @ outer).reshape(dim, width, width) + spread
+        # The residual's own randomness under q is −w·(z − mean).
+        bent = (weight.unsqueeze(1) @ spread[:, :-1, :-1]).squeeze(1)
+        square += found.residual.square().sum(0) + (bent * weight).sum(1)
+        cross += found.residual.mT @ design
+        cross[:, :-1] -= bent
+        latent = latent + here
+        total += everything
+        observed += found.observed.mT @ repeats
+        rows += piece.rows
+    return Moments(lines, rows, observed, latent, cross, square, total, log_volume, gap)

@@ -1,0 +1,1 @@
+"""Mixtures: EM and variational Bayes."""

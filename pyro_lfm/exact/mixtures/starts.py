@@ -1,0 +1,181 @@
+"""Where EM starts: seeds far apart (k-means++), a few rounds of k-means, and moments of the clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.exact.mixtures.bernoullis import Bernoullis
+from pyro_lfm.exact.mixtures.full_gaussians import FullGaussians
+from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians, Floor
+from pyro_lfm.exact.mixtures.mixture import Mixture
+from pyro_lfm.exact.mixtures.mixture_of_factors import FactorAnalysers
+
+_SAMPLE = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """A partition: weights (C,), means (C, D) and the variance within clusters (D,), in the units of the data."""
+
+    weights: Tensor
+    means: Tensor
+    variance: Tensor
+
+
+def clusters(
+    rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10, standardise: bool = True
+) -> Clusters:
+    """k-means of at most 10,000 rows drawn at random in one pass over all.
+
+    The first centre is a random row; each further one a row drawn with probability proportional to its squared
+    distance to the nearest centre so far. A missing entry stands at its column's mean; a column without any
+    entry at 0, with variance 1. Distances are in units of each column's standard deviation, so that the clusters do not
+    hang on the units of the columns, or with ``standardise=False`` in those of the data.
+
+    Args:
+        rows: blocks x (B, D), NaN = missing.
+        classes: C ≥ 1; where there are fewer distinct rows, centres coincide.
+        seed: of the draws.
+        rounds: of k-means; with 0 the centres are rows.
+
+    Raises:
+        DeclarationError: C < 1. DataError: no rows, or infinite entries. ShapeError: blocks of other shapes.
+
+    Reference: Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
+
+    >>> start = clusters([torch.tensor([[0.0], [2.0], [100.0], [102.0]])], 2, seed=0)
+    >>> start.means.sort(0).values.flatten().tolist(), round(float(start.variance), 9)
+    ([1.0, 101.0], 1.0)
+    """
+    if classes < 1:
+        raise DeclarationError(f"a mixture needs at least one class; got {classes}")
+    generator = torch.Generator().manual_seed(seed)
+    x = _sample(rows, generator)
+    observed = ~x.isnan()
+    mean = x.nansum(0) / observed.sum(0).clamp_min(1)
+    x = torch.where(observed, x, mean)
+    scale = x.std(0, correction=0) if standardise else torch.ones_like(x[0])
+    # A constant column adds nothing to a distance.
+    scale = torch.where(scale > 0, scale, 1.0)
+    x = x / scale
+    centres = x[torch.randint(len(x), (1,), generator=generator)]
+    nearest = (x - centres[0]).square().sum(-1)
+    for _ in range(classes - 1):
+        # Duplicates of the centres have distance 0; where nothing else is left, any row will do.
+        odds = nearest / nearest.max() if nearest.max() > 0 else torch.ones_like(nearest)
+        centre = x[torch.multinomial(odds, 1, generator=generator)]
+        centres = torch.cat([centres, centre])
+        nearest = torch.minimum(nearest, (x - centre).square().sum(-1))
+    label = _labels(x, centres)
+    for _ in range(rounds):
+        member = torch.nn.functional.one_hot(label, classes).double()
+        counts = member.sum(0)[:, None]
+        centres = torch.where(counts > 0, member.T @ x / counts.clamp_min(1), centres)
+        label = _labels(x, centres)
+    counts = torch.bincount(label, minlength=classes)
+    squares = torch.where(observed, (x - centres[label]).square(), 0.0).sum(0) * scale.square()
+    variance = torch.where(observed.any(0), squares / observed.sum(0).clamp_min(1), 1.0)
+    # One row more in each class, so that none starts without weight.
+    return Clusters((counts + 1) / (counts + 1).sum(), centres * scale, variance)
+
+
+def _labels(x: Tensor, centres: Tensor) -> Tensor:
+    return torch.cdist(x, centres).argmin(-1)
+
+
+def _sample(rows: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    """At most 10,000 rows, each set of them as likely as any other: those with the largest random keys."""
+    kept, keys = None, torch.empty(0, dtype=torch.float64)
+    for block in rows:
+        x = block.detach().double()
+        if x.dim() != 2 or (kept is not None and x.shape[1] != kept.shape[1]):
+            raise ShapeError(f"rows must come in blocks of one shape (B, D); got {tuple(x.shape)}")
+        if x.isinf().any():
+            raise DataError("rows must be finite, or NaN where an entry is missing; got an infinite entry")
+        kept = x if kept is None else torch.cat([kept, x])
+        keys = torch.cat([keys, torch.rand(len(x), dtype=torch.float64, generator=generator)])
+        if len(kept) > _SAMPLE:
+            keys, chosen = keys.topk(_SAMPLE)
+            kept = kept[chosen]
+    if kept is None or not len(kept):
+        raise DataError("rows must hold at least one row; got none")
+    return kept
+
+
+def start_gaussians(
+    rows: Iterable[Tensor],
+    classes: int,
+    *,
+    seed: int,
+    rounds: int = 10,
+    covariance: str = "full",
+    shared: bool = False,
+    min_scale: Floor = 1e-3,
+) -> Mixture:
+    """A mixture of Gaussians to start from: clusters, each with the variance within all of them.
+
+    Args:
+        rows, classes, seed, rounds: as for ``clusters``.
+        covariance: "isotropic", "diagonal" or "full".
+        shared: one covariance for all components.
+        min_scale: the floor of the standard deviations, one or one per column (D,).
+
+    >>> start_gaussians([torch.randn(9, 3)], 2, seed=0, covariance="isotropic", shared=True).components.variance.shape
+    torch.Size([1, 1])
+    """
+    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=covariance != "isotropic")
+    copies = 1 if shared else classes
+    variance = torch.maximum(found.variance, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
+    if covariance == "full":
+        scales = variance.sqrt().diag().repeat(copies, 1, 1)
+        return Mixture(found.weights, FullGaussians(found.means, scales, min_scale))
+    if covariance not in ("isotropic", "diagonal"):
+        raise DeclarationError(f"covariance must be 'isotropic', 'diagonal' or 'full'; got {covariance!r}")
+    if covariance == "isotropic":
+        variance = variance.mean(0, keepdim=True)
+    return Mixture(found.weights, DiagonalGaussians(found.means, variance.repeat(copies, 1), min_scale))
+
+
+def start_bernoullis(
+    rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10, min_prob: float = 1e-6
+) -> Mixture:
+    """A mixture of Bernoullis to start from: the means of clusters, drawn a quarter of the way to ½.
+
+    >>> start_bernoullis([torch.eye(4)], 2, seed=0).size
+    (2, 4)
+    """
+    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=False)
+    return Mixture(found.weights, Bernoullis(0.75 * found.means + 0.125, min_prob))
+
+
+def start_factors(
+    rows: Iterable[Tensor],
+    classes: int,
+    latent: int,
+    *,
+    seed: int,
+    rounds: int = 10,
+    isotropic: bool = False,
+    shared: bool = False,
+    min_scale: Floor = 1e-3,
+) -> Mixture:
+    """A mixture of factor analysers to start from: clusters, half of the variance within them put into random loadings.
+
+    >>> start_factors([torch.randn(9, 3)], 2, 1, seed=0).components.loadings.shape
+    torch.Size([2, 3, 1])
+    """
+    if latent < 1:
+        raise DeclarationError(f"a factor analyser needs at least one factor; got {latent}")
+    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=not isotropic)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (classes, found.means.shape[1], latent)
+    draws = torch.randn(shape, generator=generator, dtype=torch.float64)
+    half = torch.maximum(found.variance / 2, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
+    noise = (half.mean(0, keepdim=True) if isotropic else half).repeat(1 if shared else classes, 1)
+    loadings = draws * (half / latent).sqrt()[:, None]
+    return Mixture(found.weights, FactorAnalysers(loadings, found.means, noise, min_scale))

@@ -1,0 +1,80 @@
+"""Factors by name, whatever the name, and parameters that are the very value of a named factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_lfm.distributions.supports import is_positive
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors.variables import Variable
+
+# What the containers of torch have of their own, so that no module or parameter in them may be called so.
+_TAKEN = frozenset({*dir(nn.ModuleDict()), *dir(nn.ParameterDict())})
+
+
+def key_of(name: str) -> str:
+    """The key of a variable in a container of torch, which allows neither dots nor names of its own attributes.
+
+    >>> key_of("z"), key_of("x.weight"), key_of("training")
+    ('z', 'x$weight', 'training$')
+    """
+    key = name.replace(".", "$")
+    return f"{key}$" if key in _TAKEN else key
+
+
+def name_of(key: str) -> str:
+    """The name of the variable that has a key.
+
+    >>> name_of("training$"), name_of("x$weight")
+    ('training', 'x.weight')
+    """
+    return key.removesuffix("$").replace("$", ".")
+
+
+class Factors(nn.ModuleDict):
+    """Modules by the names of variables. Unlike in torch a name may hold dots, as latent weights of a program do, or be one
+    that torch has for itself.
+
+    >>> factors = Factors()
+    >>> factors["net.weight"] = factors["keys"] = nn.Identity()
+    >>> list(factors), "net.weight" in factors
+    (['net.weight', 'keys'], True)
+    """
+
+    def __setitem__(self, name: str, factor: nn.Module) -> None:
+        super().__setitem__(key_of(name), factor)
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(key_of(name))
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(key_of(str(name)))
+
+    def __iter__(self) -> Iterator[str]:
+        return (name_of(key) for key in super().__iter__())
+
+    def keys(self) -> Any:
+        return list(self)
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
+def check_named(what: str, parent: Variable, shape: torch.Size, bounds: Any) -> None:
+    """A parent whose value is a parameter of this shape and within these bounds (a constraint, or None) must fit it."""
+    if parent.shape not in (torch.Size(), shape):
+        raise ShapeError(
+            f"{what} is {parent.name}, whose shape must be () or {tuple(shape)}; got {tuple(parent.shape)}"
+        )
+    if bounds is None or not is_positive(bounds):
+        return
+    kind = "positive_integer" if bounds.is_discrete else "positive"
+    if not is_positive(parent.support) or (bounds.is_discrete and not parent.support.is_discrete):
+        raise DeclarationError(
+            f"{what} must be {kind}, which {parent.name} need not be: declare "
+            f"{parent.name}=lfm.Covariate(support=constraints.{kind})"
+        )

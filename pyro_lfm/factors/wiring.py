@@ -1,0 +1,123 @@
+"""Which factor reads which, and what is observed: read off the declarations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import torch
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Covariate, Factor, Prior
+
+
+def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Each factor's parents, and the observed names."""
+    open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
+    declared = {name: with_named(factor.given or (), factor) for name, factor in factors.items()}
+    named = set(itertools.chain.from_iterable(declared.values()))
+    for name, factor in factors.items():
+        others = ", ".join(other for other in factors if other != name)
+        for parameter, parent in factor.named.items():
+            if parent not in factors:
+                raise DeclarationError(
+                    f"{name}.{parameter} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed, PerRow "
+                    f"or the name of another factor ({others}); got {parent!r}"
+                )
+        for parent in factor.given or ():
+            if parent not in factors:
+                raise DeclarationError(
+                    f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
+                )
+    # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
+    in_order(declared)
+    leaves = [name for name in factors if declared[name] and name not in named and not factors[name].latent]
+    known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
+    observed = [name for name in factors if name in open_ended or name in leaves or name in known]
+    latents = tuple(name for name in factors if name not in observed)
+    apart = not named and not open_ended
+    if apart and not any(isinstance(factor, Prior) or factor.latent for factor in factors.values()):
+        # Nothing reads anything: a model without latents, such as a baseline of one Gaussian.
+        observed, latents = list(factors), ()
+    if open_ended and not latents:
+        raise DeclarationError(
+            "a model needs a latent factor that the observed ones read, as in z=StandardNormal(2)"
+        )
+    if set(observed) <= set(known):
+        raise DeclarationError(
+            "a model needs an observed factor that reads the latents, as in x=Gaussian(784, mean=MLP()), or one alone"
+        )
+    given = {
+        name: with_named(latents if name in open_ended else factor.given or (), factor)
+        for name, factor in factors.items()
+    }
+    read = set(itertools.chain.from_iterable(given.values()))
+    for name in (*latents, *known):
+        if name not in read:
+            raise DeclarationError(f"nothing reads {name}: name it in some factor's given=, or leave it out")
+    return given, observed
+
+
+def with_named(given: tuple[str, ...], factor: Factor) -> tuple[str, ...]:
+    """The parents that a factor's networks read, then those that are parameters of it themselves."""
+    return tuple(dict.fromkeys((*given, *factor.named.values())))
+
+
+def reads_of(
+    factors: Any, given: Mapping[str, tuple[str, ...]], order: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """What the distribution of every variable reads, in the order in which they are drawn, parameters with priors first.
+
+    A factor that is computed is no variable: who reads it reads what it is computed from.
+    """
+    drawn = {name: factors[name].drawn for name in order}
+    found = {f"{n}.{p}": of_factor(n, d.reads) for n in drawn for p, d in drawn[n].items()}
+    for name in drawn:
+        parents = [q for p in given[name] for q in (found[p] if factors[p].computed else (p,))]
+        own = of_factor(name, [p for p, d in drawn[name].items() if d.used])
+        found[name] = tuple(dict.fromkeys((*parents, *own)))
+    return {
+        name: parents for name, parents in found.items() if name not in drawn or not factors[name].computed
+    }
+
+
+def distribution_of(
+    factors: Any,
+    given: Mapping[str, tuple[str, ...]],
+    name: str,
+    values: Mapping[str, torch.Tensor],
+    index: torch.Tensor,
+) -> Any:
+    """A factor's distribution, given the values of all variables that it reads."""
+    parents = parents_of(factors, given, name, values, index)
+    drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
+    return factors[name].at(parents, index, drawn)
+
+
+def parents_of(
+    factors: Any,
+    given: Mapping[str, tuple[str, ...]],
+    name: str,
+    values: Mapping[str, torch.Tensor],
+    index: torch.Tensor,
+) -> list[torch.Tensor]:
+    """The values of a factor's parents: those that are no variables are computed from what they read."""
+    return [
+        values[p] if p in values else distribution_of(factors, given, p, values, index).value
+        for p in given[name]
+    ]
+
+
+def of_factor(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:
+    """The names of a factor's parameters as latents of the model."""
+    return tuple(f"{factor}.{parameter}" for parameter in parameters)
+
+
+def in_order(parents: dict[str, tuple[str, ...]]) -> list[str]:
+    """Names so that parents come first, in the order of declaration where that is free."""
+    try:
+        return list(TopologicalSorter(parents).static_order())
+    except CycleError as error:
+        raise DeclarationError(f"given= makes a cycle: {' -> '.join(error.args[1])}") from None

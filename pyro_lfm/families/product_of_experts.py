@@ -1,0 +1,137 @@
+"""A product of Gaussian experts, one for each view of a row: any of them may be missing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_lfm import shapes
+from pyro_lfm.distributions.kl import Moments, gaussian_moments
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Factor, Factors
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.families.gaussian import Gaussian
+from pyro_lfm.sources.covariances import Covariance, Diagonal, shaped
+from pyro_lfm.sources.sources import PerRow
+
+
+class ProductOfExperts(Factor):
+    """q(z | x₁ .. x_V) ∝ N(z; 0, I) ∏_v N(z; μ_v(x_v), Σ_v(x_v)), a guide's factor with an expert for each parent.
+
+    It is Gaussian, of precision Λ = I + Σ_v Σ_v⁻¹ and mean Λ⁻¹ Σ_v Σ_v⁻¹ μ_v. The expert of a view that is missing in a
+    row (all its entries NaN) drops out for that row; with no view left q is the standard normal. So rows may come
+    without some views: ``fit.posterior({"x": X})``. An expert that never had to stand alone need not be good at it:
+    give some rows in training without some of their views.
+
+    With a standard normal prior and views that are independent given z the exact posterior has this form.
+
+    Args:
+        event: left out in a guide.
+        network: what gives an expert its mean and covariance: a source, or one for each parent by name.
+        covariance: of every expert: ``Diagonal`` (default), ``Isotropic``, ``LowRank`` or ``Full``, without a source.
+        given: the views; by default every observed variable.
+
+    Raises:
+        DeclarationError: no network for a parent, or one that is none. ShapeError: a network of the wrong size.
+
+    Source: Wu and Goodman (2018), "Multimodal generative models for scalable weakly-supervised learning", section 2.1.
+
+    >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)), y=Gaussian(3, mean=MLP(8)))
+    >>> guide = Guide(model, z=ProductOfExperts(network={"x": MLP(8), "y": MLP(4)}))
+    >>> gone = torch.zeros(4, 5, dtype=torch.bool)
+    >>> guide.factors["z"](torch.zeros(4, 5), torch.zeros(4, 3), masks=[gone, ~gone[:, :3]]).mean.shape
+    torch.Size([4, 2])
+    """
+
+    reads_masks = True
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None = None,
+        *,
+        network: Any,
+        covariance: Covariance | None = None,
+        given: str | Sequence[str] | None = None,
+    ):
+        covariance = Diagonal() if covariance is None else copy.copy(covariance)
+        if not isinstance(covariance, Covariance) or covariance.source is not None:
+            raise DeclarationError(
+                "covariance of ProductOfExperts must be Isotropic, Diagonal, LowRank or Full without a source, which is "
+                f"network=; got {covariance!r}"
+            )
+        networks = dict(network) if isinstance(network, Mapping) else {"experts": network}
+        for name, source in networks.items():
+            if source is None or isinstance(source, str | PerRow):
+                raise DeclarationError(
+                    f"network of ProductOfExperts must be a network, as in network=lfm.MLP(32); got {source!r} for {name}"
+                )
+        super().__init__(event, networks, given=given)
+        self.covariance, self.by_name = covariance, isinstance(network, Mapping)
+        self.experts = Factors()
+
+    def build(self, name: str, parents: Sequence[Variable]) -> Factor:
+        if not parents:
+            raise DeclarationError(f"{name}: a ProductOfExperts needs parents: name them with given=")
+        self._parents = {parent.name: parent for parent in parents}
+        networks = self.sources
+        if self.by_name and networks.keys() != self._parents.keys():
+            raise DeclarationError(
+                f"{name}: network must have one for each of {', '.join(self._parents)}; got {', '.join(networks)}"
+            )
+        for parent in parents:
+            network = networks[parent.name if self.by_name else "experts"]
+            expert = Gaussian(self.shape, covariance=self.covariance, network=network)
+            self.experts[parent.name] = expert.build(f"{name}.{parent.name}", [parent])
+        return self
+
+    def forward(self, *parents: Tensor, masks: Sequence[Tensor | None] = ()) -> Any:
+        """Args: masks: for each parent where its entries were observed, (B, *event), or None: everywhere."""
+        shapes.check_parents(type(self).__name__, parents, {n: p.shape for n, p in self._parents.items()})
+        found = [
+            _Expert(gaussian_moments(expert(value)))  # type: ignore[arg-type]
+            for (_, expert), value in zip(self.experts.items(), parents, strict=True)
+        ]
+        for expert, mask in zip(found, masks or [None] * len(found), strict=True):
+            if mask is not None:
+                expert.only(mask.reshape(len(mask), -1).any(-1))
+        precision: Any = sum(expert.precision for expert in found)
+        pull: Any = sum(expert.pull for expert in found)
+        if precision.dim() == pull.dim():
+            precision = 1 + precision
+            loc, scale = pull / precision, precision.rsqrt()
+            loc, scale = (value.reshape(*value.shape[:-1], *self.shape) for value in (loc, scale))
+            return dist.Normal(loc, scale, validate_args=False).to_event(len(self.shape))
+        precision = precision + torch.eye(prod(self.shape), dtype=pull.dtype, device=pull.device)
+        loc = torch.cholesky_solve(pull.unsqueeze(-1), torch.linalg.cholesky(precision)).squeeze(-1)
+        distribution = dist.MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
+        return shaped(distribution, self.shape)
+
+    def describe(self) -> str:
+        return f"{super().describe()[:-1]}, covariance: {self.covariance!r})"
+
+
+class _Expert:
+    """What an expert contributes: its precision, (..., K) or (..., K, K), and its precision times its mean, (..., K)."""
+
+    def __init__(self, moments: Moments):
+        if moments.tril is None:
+            self.precision = moments.scale.square().reciprocal()  # type: ignore[union-attr]
+            self.pull = self.precision * moments.loc
+        else:
+            self.precision = torch.cholesky_inverse(moments.tril)
+            self.pull = (self.precision @ moments.loc.unsqueeze(-1)).squeeze(-1)
+
+    def only(self, rows: Tensor) -> None:
+        """Drops it out of all rows but those where ``rows`` (B,) is True."""
+        kept = rows.to(self.pull.dtype).unsqueeze(-1)
+        self.pull = kept * self.pull
+        self.precision = (
+            kept if self.precision.dim() == self.pull.dim() else kept.unsqueeze(-1)
+        ) * self.precision

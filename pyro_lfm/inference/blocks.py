@@ -1,0 +1,166 @@
+"""Functions of rows that are wanted without gradients, block by block: native code where there are many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.choice import COMPILING, saving
+from pyro_lfm.inference.engines.compiled import LOG
+from pyro_lfm.inference.engines.engine import Setup
+from pyro_lfm.inference.engines.exits import record
+from pyro_lfm.inference.engines.watched import Watched
+from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.programs.program import Program
+from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.shapes import whole
+
+# Numbers that the draws of a block, taken together, may have.
+NUMBERS = 2**22
+
+Block = tuple[dict[str, torch.Tensor], torch.Tensor]
+
+
+class Blocks:
+    """Rows, so many at a time, for programs in evaluation mode.
+
+    Iterated over, it gives rows by name and their numbers; the last block holds what is left.
+
+    Args:
+        model, guide: what is to be run on them.
+        batch: all the rows, by name.
+        size: rows per block, shrunk to the rows there are.
+        seed: of the noise.
+    """
+
+    def __init__(self, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int):
+        self.width = sum(variable.shape.numel() for variable in model.sites.all.values())
+        self.rows = {name: batch.with_gaps(name) for name in batch.names}
+        self.index, self.size = batch.index, min(size, batch.size)
+        stream = Stream(whole("seed", seed, least=0), model.device)
+        missing = {name: batch.mask(name) is not None for name in batch.names}
+        self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, len(self.index), self.size):
+            part = slice(start, start + self.size)
+            yield {name: value[part] for name, value in self.rows.items()}, self.index[part]
+
+    @classmethod
+    def holding(
+        cls, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int, draws: int
+    ) -> Blocks:
+        """Blocks of at most ``size`` rows, so few that so many draws of each may be held together; all of one size, where
+        that goes, as a smaller last one is not compiled.
+        """
+        width = sum(variable.shape.numel() for variable in model.sites.all.values())
+        count = -(-batch.size // max(1, min(size, NUMBERS // (draws * width))))
+        return cls(model, guide, batch, -(-batch.size // count), seed)
+
+    def draws_at_once(self, most: int) -> int:
+        """How many draws of a block, of at most so many, may be held together: memory does not grow with them."""
+        return max(1, min(most, NUMBERS // (self.size * self.width)))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The time in which they are gone through."""
+        setup = self.setup
+        with evaluating(*setup.programs), isolated(setup.stream, setup.model.device), torch.no_grad():
+            yield
+
+
+class Evaluation:
+    """A function of a batch, called on many blocks, within ``blocks.running()``.
+
+    Args:
+        blocks: what it is called on.
+        function: of a batch, and of further tensors, a tensor.
+        draws: how many the function takes of each row.
+        calls: how often it is called on every block.
+    """
+
+    def __init__(self, blocks: Blocks, function: Callable[..., torch.Tensor], draws: int = 1, calls: int = 1):
+        self.setup, self.function, self.size, self.draws = blocks.setup, function, blocks.size, draws
+        # A step's operations are three times those of an evaluation.
+        shorter = saving(self.setup, blocks.size * draws // 3)
+        pays = calls * (len(blocks.index) // blocks.size) * shorter > COMPILING
+        self.wanted = pays and tracing.untested() is None
+        self.watched = Watched(self.setup, function)
+        self.native: tracing.Function | None = None
+
+    def __call__(self, block: Block, *further: torch.Tensor) -> torch.Tensor:
+        rows, index = block
+        inputs = [*rows.values(), index, *further]
+        if self.wanted:
+            return self._first([*rows], inputs)
+        if self.native is not None and len(index) == self.size:
+            value = self.native(*inputs, *self.external)[0]
+            if not bool(value.isnan().any()):
+                return value
+            # Where a distribution refuses something, the programs say what.
+        return self.function(self.setup.batch(rows, index), *further)
+
+    def _first(self, names: list[str], inputs: list[torch.Tensor]) -> torch.Tensor:
+        """The value by the programs, which are watched, and native code for the next time."""
+
+        def run() -> torch.Tensor:
+            rows, (index, *further) = dict(zip(names, inputs, strict=False)), inputs[len(names) :]
+            return self.function(self.setup.batch(rows, index), *further)
+
+        with self.watched.run(self.function):
+            value = run()
+        self.watched.confirm(run, inputs)
+        if self.watched.reason is not None:
+            self._give_up(self.watched.reason)
+        elif self.watched.settled:
+            self.wanted = False
+            self._build(names, inputs)
+        return value
+
+    def _build(self, names: list[str], inputs: list[torch.Tensor]) -> None:
+        def python(*arguments: torch.Tensor) -> list[torch.Tensor]:
+            rows = dict(zip(names, arguments, strict=False))
+            index, *further = arguments[len(names) :]
+            return [self.function(self.setup.batch(rows, index), *further)]
+
+        trial = self.watched.trial
+        try:
+            with trial(inputs):
+                expected = python(*inputs)[0]
+            with trial():
+                graph, external = record(python, [value.flip(0) for value in inputs])
+            if self.watched.left_behind(external):
+                raise tracing.NotRecordable("it reads a tensor that the run before it left")
+            self.external = [value.detach() for value in external]
+            with trial():
+                native = tracing.native(graph, [*inputs, *self.external])
+            with trial(inputs):
+                value = native(*inputs, *self.external)[0]
+            if not torch.allclose(value, expected, rtol=1e-4, atol=1e-3, equal_nan=True):
+                raise tracing.NotRecordable("native code gives other values")
+            self.native = native
+        except tracing.NotRecordable as error:
+            self._give_up(str(error))
+
+    def _give_up(self, reason: str) -> None:
+        self.wanted = False
+        LOG.info("evaluation in eager: %s", reason)
+
+
+def in_parts(
+    blocks: Blocks, draws: int, function: Callable[[int], Callable[..., torch.Tensor]]
+) -> list[Evaluation]:
+    """Evaluations that together take so many draws of each row, one after the other, each as many as may be held.
+
+    Args:
+        function: of how many draws a part takes, what is evaluated.
+    """
+    most = blocks.draws_at_once(draws)
+    counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
+    made = {n: Evaluation(blocks, function(n), draws=n, calls=counts.count(n)) for n in set(counts)}
+    return [made[n] for n in counts]

@@ -1,0 +1,1 @@
+"""Inference in closed form: EM, variational EM and variational Bayes."""

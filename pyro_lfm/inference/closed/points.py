@@ -1,0 +1,23 @@
+"""Parameters with priors, once fitted: their points are put at the posterior means."""
+
+from __future__ import annotations
+
+import torch
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides.posterior import marginals
+from pyro_lfm.programs.model import AnyModel, Model
+
+
+def put_points(model: AnyModel, guide: AnyGuide, table: Table) -> None:
+    """Makes ``model.factors[name](...)`` the distribution at the posterior means of the parameters that have priors."""
+    if not isinstance(model, Model) or not model.drawn:
+        return
+    index = torch.zeros(1, dtype=torch.long)
+    batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
+    distributions = marginals(guide, batch, list(model.latents))
+    with torch.no_grad():
+        for name, part in model.drawn.items():
+            part.value.copy_(distributions[name].mean.reshape(part.value.shape))

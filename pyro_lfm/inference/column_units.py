@@ -1,0 +1,45 @@
+"""The spread and the mean of each column of the data, the units of default floors and priors, taken before a fit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.data.readers import Table
+from pyro_lfm.inference.prior_warnings import warn_of_priors
+from pyro_lfm.programs.model import AnyModel, Model
+
+
+def measure(model: AnyModel, table: Table) -> None:
+    """Gives every observed factor of a declared model the spread and mean of its columns; warns of priors that decide."""
+    if not isinstance(model, Model):
+        return
+    for name in model.observed:
+        factor = model.factors[name]
+        if factor.floors or factor.in_units:
+            spread, mean = spread_and_mean(table, name)
+            factor.measure(spread, mean)
+            warn_of_priors(name, factor, len(table), spread, mean)
+
+
+def spread_and_mean(table: Table, name: str) -> tuple[Tensor, Tensor]:
+    """The standard deviation and the mean of each column, of the shape of a row, float64, of the observed entries.
+
+    A constant column has that of its absolute value, one of zeros or without entries the smallest of the others, or 1.
+
+    Args:
+        table: rows that were validated.
+
+    >>> from torch.distributions import constraints
+    >>> from pyro_lfm.data.readers import read
+    >>> from pyro_lfm.data.validation import validate
+    >>> table = read([[1.0, 5.0, 0.0], [3.0, 5.0, 0.0]], ["x"])
+    >>> validate(table, {"x": ((3,), constraints.real)})
+    >>> spread_and_mean(table, "x")
+    (tensor([1., 5., 1.], dtype=torch.float64), tensor([2., 5., 0.], dtype=torch.float64))
+    """
+    scale, shape = table.scales[name], table.event_shapes[name]
+    spread = torch.where(scale.is_constant, scale.mean.abs(), scale.spread).reshape(shape)
+    known = spread > 0
+    rest = spread[known].min() if bool(known.any()) else torch.ones((), dtype=torch.float64)
+    return torch.where(known, spread, rest), scale.mean.reshape(shape)

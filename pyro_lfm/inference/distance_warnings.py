@@ -1,0 +1,146 @@
+"""Rows that the floating type is too coarse for, or that lie far from the fitted rows or the model's start: it is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
+from pyro_lfm.data.schema import Columns
+from pyro_lfm.distributions.supports import entrywise, is_real
+from pyro_lfm.errors import DataScaleWarning, PrecisionWarning, warn
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.model import AnyModel, Model
+from pyro_lfm.runtime import Stream, isolated
+
+# The least step of a floating type over the spread of a column from which rounding shows.
+_COARSE = 2.0**-8
+# Deviations of the fitted rows, or of the likelihood, beyond which rows are far; and what part of one is next to nothing.
+_FAR, _NEAR = 30.0, 1e-3
+# Rows that the model's start is looked at with.
+_ROWS = 256
+
+
+def warn_of_rounding(name: str, table: Table, support: Any, dtype: torch.dtype) -> None:
+    """Says so where the model's floating type does not hold the data's digits."""
+    scale, columns, info = table.scales[name], table.schema[name], torch.finfo(dtype)
+    words = str(dtype).removeprefix("torch.")
+    if entrywise(support).is_discrete:
+        most, entry = (float(value) for value in scale.largest.max(0))
+        if most > 2 / info.eps:
+            warn(
+                f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {words}, which holds "
+                f"them up to {2 / info.eps:.0f}{_remedy(dtype)}",
+                PrecisionWarning,
+                of=name,
+            )
+        return
+    step = info.eps * scale.largest
+    coarse = torch.where(scale.spread > scale.rounding, step / scale.spread, 0.0)
+    entry = int(coarse.argmax())
+    if float(coarse[entry]) > _COARSE:
+        warn(
+            f"{name}: numbers spread by {float(scale.spread[entry]):.3g} about {float(scale.mean[entry]):.6g}"
+            f"{_column(columns, entry)}, where {words} tells only steps of {float(step[entry]):.2g} apart, so that what is "
+            f"fitted and said of them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
+            PrecisionWarning,
+            of=name,
+        )
+
+
+def _remedy(dtype: torch.dtype, before: str = ": ") -> str:
+    return (
+        f"{before}declare the model in float64, model.double() before its guide"
+        if dtype != torch.float64
+        else ""
+    )
+
+
+def _column(columns: Columns, entry: int) -> str:
+    return f" (column {columns.place(entry)})" if columns.names is not None else ""
+
+
+def warn_of_distance(name: str, table: Table, support: Any, fitted: Columns | None) -> None:
+    """Says so where rows lie far from those that were fitted, as pixels of 0 to 255 do from pixels of 0 to 1."""
+    if fitted is None or fitted.scale is None or entrywise(support).is_discrete:
+        return
+    now, then = table.scales[name], fitted.scale
+    spread = _rms(then.spread)
+    far = _rms(torch.hypot(now.mean - then.mean, now.spread))
+    if spread > 0 and far > _FAR * spread:
+        warn(
+            f"{name}: these rows lie {far / spread:.3g} standard deviations from the fitted ones, about "
+            f"{_middle(now.mean):.4g} where those lay about {_middle(then.mean):.4g}: give them in the units of the fit, "
+            "scaled as its rows were",
+            DataScaleWarning,
+            of=name,
+        )
+
+
+def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
+    """Says so where the likelihood, before any training, lies so far from the data that training will not get there.
+
+    r = (x − E[x | z]) / σ of likelihoods over the reals, at a draw of z from the guide, which knows the rows where model and
+    guide were trained before, or from the prior, whichever is nearer.
+    """
+    index = torch.linspace(0, len(table) - 1, min(_ROWS, len(table))).long()
+    batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
+    for name in model.observed:
+        if name in model.covariates or not is_real(model.observed[name].support):
+            continue
+        start = _residual(model, guide, batch, name)
+        if start is None:
+            continue
+        residual, deviation = start
+        scale = table.scales[name]
+        spread = _rms(scale.spread[scale.spread > 0])
+        said = f"{name}: its numbers lie about {_middle(scale.mean):.4g} and spread by {spread:.3g}"
+        remedy = "scale the data, as (x - x.mean(0)) / x.std(0) does, or start the likelihood where they are"
+        if residual > _FAR:
+            warn(
+                f"{said}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is {deviation:.3g}: "
+                f"{remedy}",
+                DataScaleWarning,
+            )
+        elif 0 < spread < _NEAR * deviation:
+            warn(
+                f"{said}, {spread / deviation:.2g} of the likelihood's σ at the start, {deviation:.3g}, beside which they "
+                f"are all alike: {remedy}",
+                DataScaleWarning,
+            )
+
+
+def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
+    """The root mean square of r, and of σ; None where the programs do not say."""
+    x, nearest = batch.with_gaps(name), None
+    # A draw from a broad prior of the parameters themselves is nowhere near where training starts.
+    broad = isinstance(model, Model) and bool(model.factors[name].drawn)
+    try:
+        with evaluating(model, guide), isolated(Stream(0, model.device), model.device), torch.no_grad():
+            q: Any = poutine.trace(guide).get_trace(batch)
+            programs: list[Any] = [poutine.replay(model, trace=q)]
+            for program in programs if broad else [*programs, model]:
+                p: Any = poutine.trace(program).get_trace(batch)
+                mean, variance = p.nodes[name]["fn"].mean, p.nodes[name]["fn"].variance
+                if mean.shape[-1:] != x.shape[-1:] or not bool((variance.isfinite() & (variance > 0)).all()):
+                    return None
+                residual = float(((x - mean) / variance.sqrt()).square().nanmean().sqrt())
+                if nearest is None or not nearest[0] <= residual:
+                    nearest = residual, float(variance.mean().sqrt())
+    except Exception:  # whatever a program has to say against its rows it will say when it is trained
+        return None
+    return nearest
+
+
+def _rms(values: Tensor) -> float:
+    values = values[values.isfinite()]
+    return float(values.square().mean().sqrt()) if len(values) else 0.0
+
+
+def _middle(values: Tensor) -> float:
+    return float(values.nanmean())

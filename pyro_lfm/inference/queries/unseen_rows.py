@@ -1,0 +1,81 @@
+"""Inference for rows not seen in training, by a guide that is a table of rows: their own rows are optimised."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import closing
+
+import torch
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError, TrainingError
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.inference.engines.eager import Eager
+from pyro_lfm.inference.engines.engine import Setup
+from pyro_lfm.inference.svi.failure import NotFinite
+from pyro_lfm.objectives import ELBO
+from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.runtime import Stream
+
+
+def fit_rows(
+    model: AnyModel,
+    guide: AnyGuide,
+    batch: Batch,
+    steps: int = 500,
+    seed: int = 0,
+    start: list[torch.Tensor] | None = None,
+) -> AnyGuide:
+    """A copy of the guide whose tables hold these rows, everything else held.
+
+    Steps of row-wise Adam on the whole batch, their length falling to zero along a half cosine.
+
+    Args:
+        start: the rows to start from, one tensor for each table; by default as in training.
+    """
+    model, guide = copy.deepcopy(model).eval(), copy.deepcopy(guide).eval()
+    for parameter in (*model.parameters(), *guide.parameters()):
+        parameter.requires_grad_(False)
+    for k, table in enumerate(guide.tables):
+        table.rows.requires_grad_(True)
+        table.resize(0)
+        table.resize(batch.total)
+        if start is not None:
+            table.rows.data = start[k].clone()
+    rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps))
+    climb(model, guide, batch, rates, seed, "PerRow(learning_rate=...)")
+    return guide
+
+
+def climb(
+    model: AnyModel,
+    guide: AnyGuide,
+    batch: Batch,
+    rates: torch.Tensor,
+    seed: int,
+    option: str,
+    particles: int = 2,
+) -> None:
+    """Steps of row-wise Adam for the guide's tables, whatever the caller's gradient mode.
+
+    Args:
+        rates: what multiplies the learning rate at each step.
+        option: the argument that sets the learning rate, in words.
+        particles: draws of a step for each row.
+    """
+    if torch.is_inference_mode_enabled():
+        raise DeclarationError(
+            "optimising rows needs gradients, which torch.inference_mode() rules out: call outside, or under torch.no_grad()"
+        )
+    engine = Eager(Setup(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device), batch.total))
+    # Near the exact posterior this gradient has no noise.
+    objective = ELBO(particles=particles, gradient="sticking-the-landing")
+    with torch.enable_grad(), closing(engine), engine.session():
+        for rate in rates.tolist():
+            try:
+                engine.step_on(batch, objective, rate, "guide")
+            except NotFinite:
+                raise TrainingError(
+                    "the bound of rows not seen in training is not finite while their own parameters are optimised: a "
+                    f"lower {option}, or scaled data"
+                ) from None

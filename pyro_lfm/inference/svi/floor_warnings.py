@@ -1,0 +1,67 @@
+"""What sits on its floor is said, with what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro import poutine
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import ScaleFloorWarning, warn
+from pyro_lfm.factors import Factor
+from pyro_lfm.factors.wiring import parents_of
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.programs.model import Model
+from pyro_lfm.runtime import Stream, isolated
+
+_NEAR = 1.05
+
+
+def floor_remedy() -> str:
+    """The rest of the sentence about what sits on a floor.
+
+    >>> "lower min_scale" in floor_remedy()
+    True
+    """
+    return (
+        "Its floor decides it, not the data: they want it smaller. If their noise may be so small, lower min_scale= (a "
+        "number in the units of the data; by default a thousandth of each column's spread). If a column is constant or "
+        "follows from others, where the likelihood grows without bound, drop it, or take fewer factors or classes"
+    )
+
+
+def warn_of_floors(result: Fit) -> None:
+    """Says so where a scale of an observed factor has run down to its floor."""
+    model = result.model
+    if not isinstance(model, Model) or not any(model.factors[name].floors for name in model.observed):
+        return
+    index = torch.arange(min(256, len(result._rows)))
+    data = result._rows.take(index, model.dtype, model.device)
+    batch = Batch(data, index.to(model.device), len(result._rows))
+    with isolated(Stream(0, model.device), model.device), torch.no_grad():
+        q = poutine.trace(result.guide).get_trace(batch)
+        p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
+        values = {name: p.nodes[name]["value"] for name in model.sites.all}
+        for name in model.observed:
+            parents = parents_of(model.factors, model.given, name, values, batch.index)
+            for words in _on_floors(model.factors[name], parents, batch.index):
+                warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning)
+
+
+def _on_floors(factor: Factor, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:
+    """What sits on its floor, in words, of each parameter that does."""
+    found = []
+    for parameter, scale in factor.floored(parents, index).items():
+        floor = factor.floor(parameter)
+        low = scale < _NEAR * floor
+        if factor.floors[parameter].power > 0 and bool(low.any()):
+            word = "a standard deviation" if parameter == "covariance" else parameter
+            columns = low.reshape(-1, floor.numel()).any(0).nonzero().flatten().tolist()
+            where = ", ".join(map(str, columns[:8])) + ", ..." * (len(columns) > 8)
+            smallest, least = float(scale[low].min()), float(floor.expand_as(scale)[low].min())
+            found.append(
+                f"{word} is {smallest:.3g}, on its floor min_scale={least:.3g}"
+                + f" (column{'s' * (len(columns) > 1)} {where})" * (floor.numel() > 1)
+            )
+    return found

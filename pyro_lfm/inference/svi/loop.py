@@ -1,0 +1,294 @@
+"""The training loop of stochastic variational inference: epochs, history, validation, patience, checkpoints."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing, suppress
+from itertools import islice
+from math import nan
+from typing import Any
+
+import torch
+from tqdm import TMonitor
+from tqdm.auto import tqdm
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.feed import Feed
+from pyro_lfm.data.readers import Table
+from pyro_lfm.errors import (
+    DataError,
+    DeclarationError,
+    RandomStreamWarning,
+    ScheduleWarning,
+    TrainingError,
+    warn,
+)
+from pyro_lfm.inference.engines.choice import choose
+from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
+from pyro_lfm.inference.engines.pure import changes_nothing
+from pyro_lfm.inference.queries.unseen_rows import fit_rows
+from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.svi.failure import NotFinite, Scene, not_finite, raised
+from pyro_lfm.inference.svi.optimizers import maker
+from pyro_lfm.inference.svi.resuming import Resuming
+from pyro_lfm.inference.svi.snapshots import Best, Snapshot
+from pyro_lfm.inference.task import Task
+from pyro_lfm.objectives import Objective
+from pyro_lfm.runtime import Stream
+from pyro_lfm.schedules import value_ahead, value_at
+
+# Seconds between two looks at the progress bar, for which a GPU must be waited.
+_SHOW_EVERY = 0.1
+# How far a weight may be from its end, relative to its largest value, to have reached it.
+_REACHED = 1e-3
+# Moments at which a schedule is asked beforehand, less one.
+_PROBES = 20
+
+
+class Loop:
+    """The training of one fit: epochs over shuffled indices, history, validation, patience, checkpoints.
+
+    Args:
+        svi: the ``lfm.SVI`` whose options hold.
+        task: what is fitted; result: what is filled.
+    """
+
+    def __init__(self, svi: Any, task: Task, result: Fit):
+        self.svi, self.task, self.result = svi, task, result
+        self.model, self.guide = result.model, result.guide
+        self.table, self.validation = task.table, task.validation
+        self.seed, self.history = task.seed, result.history
+        self.batch_size, self.per_epoch, self.total_steps = svi.budget(len(self.table))
+        self.shuffle = torch.Generator().manual_seed(self.seed)
+        self.stream = Stream(self.seed, self.model.device)
+        self.best = Best(self.model, self.guide)
+        self.held_out_tables: list[torch.Tensor] | None = None
+        self.step = self.epoch = 0
+        self.warned = False
+
+    def _rows_in(self, steps: int) -> int:
+        """How many rows so many steps go through."""
+        epochs, rest = divmod(steps, self.per_epoch)
+        size = self.per_epoch * self.batch_size
+        return epochs * (size if self.svi.drop_last else len(self.table)) + rest * self.batch_size
+
+    def batch(self, table: Table, index: torch.Tensor) -> Batch:
+        device = self.model.device
+        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+
+    @property
+    def scheduled(self) -> dict[str, Any]:
+        """The objective's weights that are schedules, by name."""
+        weights = self.svi.objective.weights if isinstance(self.svi.objective, Objective) else {}
+        return {name: weight for name, weight in weights.items() if callable(weight)}
+
+    def run(self) -> None:
+        self.model.train()
+        self.guide.train()
+        svi, resuming = self.svi, None
+        self._probe()
+        if self.task.checkpoint is not None:
+            resuming = Resuming(self, self.task.checkpoint)
+            resuming.restore()
+        counts_from = self._counts_from() if svi.patience else 1
+        with closing(self._engine()) as engine:
+            if resuming:
+                resuming.restore_engine(engine)
+            bar = tqdm(
+                total=self._rows_in(self.total_steps),
+                unit="row",
+                disable=not self.task.progress,
+                initial=self._rows_in(self.step),
+            )
+            with bar:
+                while self.step < self.total_steps and not self.best.exhausted(svi.patience):
+                    self.epoch += 1
+                    record = self._epoch(engine, bar)
+                    self._warn_of_threads()
+                    self.history.append(record)
+                    stopped = self.task.report(record, self.result)
+                    if self.task.callbacks:
+                        engine.suspect()
+                    if svi.patience and self.epoch >= counts_from:
+                        self.best.see(record)
+                    if resuming:
+                        resuming.save(engine)
+                    if stopped:
+                        break
+        if svi.patience:
+            self.best.restore()
+
+    def _engine(self) -> Engine:
+        """The engine, and what feeds it."""
+        svi, device = self.svi, self.model.device
+        setup = Setup(
+            self.model,
+            self.guide,
+            maker(svi.optimizer),
+            svi.learning_rate,
+            self.stream,
+            len(self.table),
+            self.table.has_missing,
+        )
+        # What no schedule changes is not asked for at every step.
+        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        # A schedule written by hand may change the programs too.
+        self.suspicious = not all(map(changes_nothing, self.schedules.values()))
+        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
+
+    def _epoch(self, engine: Engine, bar: Any) -> dict[str, Any]:
+        began, rows = time.perf_counter(), 0
+        last = min(self.step + self.per_epoch, self.total_steps)
+        good = Snapshot(self.model, self.guide)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
+        batches = islice(self.feed.epoch(), last - self.step)
+        while self.step < last:
+            index, results, sizes = None, [], []
+            try:
+                with engine.session():
+                    shown = time.perf_counter()
+                    for index, values in batches:
+                        moment = self.constant or self._moment(self.step)
+                        if self.suspicious:
+                            engine.suspect()
+                        results.append(engine.step(values, index, *moment))
+                        sizes.append(len(index))
+                        self.step += 1
+                        if time.perf_counter() - shown > _SHOW_EVERY:
+                            break
+            except Exception as error:  # whatever a program may raise
+                self._fail(error, index, good)
+            # Many at a time: one by one their sums would cost as much as a small step's optimizer.
+            sums += sums.new_tensor(sizes) @ torch.stack(results).to(sums)
+            rows += sum(sizes)
+            bar.update(sum(sizes))
+            if not bar.disable:
+                bar.set_postfix_str(
+                    f"epoch {self.epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False
+                )
+        bound, reconstruction, kl = (sums / rows).tolist()
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "bound": bound,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "validation_bound": nan if self.validation is None else self._validate(good),
+            "seconds": time.perf_counter() - began,
+        }
+
+    def _moment(self, step: int) -> tuple[Any, float, str]:
+        """Objective, factor of the learning rates, and what is moved, at a step."""
+        objective, rate, part = self.svi.objective, 1.0, "both"
+        fraction = self._fraction(step)
+        if isinstance(objective, Objective):
+            objective = objective.at(fraction)
+        if self.svi.schedule:
+            rate = value_at("schedule", self.svi.schedule, fraction)
+        if self.svi.alternate:
+            part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
+        return objective, rate, part
+
+    def _warn_of_threads(self) -> None:
+        """Says, once, that another thread has drawn from the fit's random stream, where that was noticed."""
+        others = [t for t in threading.enumerate() if t is not threading.current_thread()]
+        if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
+            self.warned = True
+            warn(
+                "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: "
+                "its seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
+                "pyro_lfm.runtime.isolated()",
+                RandomStreamWarning,
+            )
+
+    @property
+    def schedules(self) -> dict[str, Any]:
+        """All schedules by name: of the objective's weights and of the learning rate."""
+        rate = {"schedule": self.svi.schedule} if self.svi.schedule else {}
+        return {**rate, **self.scheduled}
+
+    def _probe(self) -> None:
+        """Asks schedules for some moments of the training, before anything is trained: those that change nothing by it."""
+        for name, schedule in self.schedules.items():
+            for moment in range(_PROBES + 1) if changes_nothing(schedule) else ():
+                value_at(name, schedule, moment / _PROBES)
+
+    def _fraction(self, step: int) -> float:
+        return step / max(1, self.total_steps - 1)
+
+    def _counts_from(self) -> int:
+        """The first epoch for which patience counts: throughout it, and from then on, the objective is the last one.
+
+        Bounds of objectives that differ cannot be compared.
+        """
+        epochs = -(-self.total_steps // self.per_epoch)
+        first = 1
+        for name, weight in self.scheduled.items():
+            steps = sorted({*range(0, self.total_steps, self.per_epoch), self.total_steps - 1})
+            values = [value_ahead(name, weight, self._fraction(step)) for step in steps]
+            near = _REACHED * max(map(abs, values))
+            apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
+            first = max(first, apart[-1] + 2 if apart else 1)
+        if first > 1 and first + self.svi.patience > epochs:
+            warn(
+                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
+                f"its end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
+                "lfm.schedules.linear(until=0.5) does",
+                ScheduleWarning,
+            )
+        return first
+
+    def _fail(self, error: Exception, index: torch.Tensor | None, good: Snapshot) -> None:
+        """Raises what a step has come to, in words: the weights from before the epoch come back."""
+        if index is None:  # the feed failed: no step was taken
+            raise error
+        if isinstance(error, DeclarationError | DataError | TrainingError):
+            good.restore()
+            raise error
+        if isinstance(error, NotFinite):
+            index = index if error.index is None else error.index
+        scene = self._scene(self.table, index, good, "epoch")
+        if isinstance(error, NotFinite):
+            raise not_finite(scene, error.parameter) from None
+        worded = raised(scene, error)
+        raise worded from worded.__cause__
+
+    def _scene(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> Scene:
+        """Where a step failed, as far as the device still answers."""
+        rows: list[int] = []
+        batch = None
+        with suppress(RuntimeError):
+            rows = index.tolist()
+            batch = self.batch(table, index.cpu())
+        size, total = self.batch_size, len(table)
+        return Scene(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
+
+    def _validate(self, good: Snapshot) -> float:
+        """The bound on the validation rows, with the same noise after every epoch."""
+        assert self.validation is not None
+        index = torch.arange(len(self.validation))
+        stream, total = Stream(self.seed + 1, self.model.device), 0.0
+        try:
+            if self.guide.tables:
+                return self._validate_tables(stream)
+            for index in self.validation.blocks(self.batch_size):
+                batch = self.batch(self.validation, index)
+                total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream)[0]
+        except (DeclarationError, DataError, TrainingError):
+            raise
+        except Exception as error:  # whatever a program may raise
+            scene = self._scene(self.validation, index, good, "the validation after epoch")
+            worded = raised(scene, error)
+            raise worded from worded.__cause__
+        return total / len(self.validation)
+
+    def _validate_tables(self, stream: Stream) -> float:
+        assert self.validation is not None
+        whole = self.batch(self.validation, torch.arange(len(self.validation)))
+        # The tables found after the last epoch are near those to be found now.
+        known = self.held_out_tables
+        guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
+        self.held_out_tables = [table.rows.detach() for table in guide.tables]
+        return evaluate(self.model, guide, self.svi.objective, whole, stream)[0]

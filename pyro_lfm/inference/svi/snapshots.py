@@ -1,0 +1,60 @@
+"""Weights to come back to: those before an epoch, and the best so far."""
+
+from __future__ import annotations
+
+import copy
+from math import inf, isnan
+from typing import Any
+
+import torch
+
+from pyro_lfm.programs.program import Program
+
+
+class Snapshot:
+    """The weights and buffers of model and guide at one moment."""
+
+    def __init__(self, *programs: Program):
+        self.programs = programs
+        self.states = [
+            {name: _copy(value) for name, value in program.state_dict().items()} for program in programs
+        ]
+
+    def restore(self) -> None:
+        for program, state in zip(self.programs, self.states, strict=True):
+            program.load_state_dict(state, strict=False)
+
+
+def _copy(value: Any) -> Any:
+    """Of a tensor, or of what a module adds to its state by ``get_extra_state``."""
+    return value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+
+
+class Best:
+    """The weights after the epoch with the highest validation bound (training bound, without validation rows)."""
+
+    def __init__(self, *programs: Program):
+        self.programs, self.weights = programs, Snapshot(*programs)
+        self.bound, self.epochs_since = -inf, 0
+
+    def see(self, record: dict[str, Any]) -> None:
+        """Looks at one more epoch."""
+        validation = record["validation_bound"]
+        bound = record["bound"] if isnan(validation) else validation
+        self.epochs_since += 1
+        if bound > self.bound:
+            self.weights, self.bound, self.epochs_since = Snapshot(*self.programs), bound, 0
+
+    def exhausted(self, patience: int | None) -> bool:
+        return patience is not None and self.epochs_since >= patience
+
+    def restore(self) -> None:
+        if self.epochs_since:
+            self.weights.restore()
+
+    def state(self) -> dict[str, Any]:
+        return {"weights": self.weights.states, "bound": self.bound, "epochs_since": self.epochs_since}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.weights.states = state["weights"]
+        self.bound, self.epochs_since = state["bound"], state["epochs_since"]

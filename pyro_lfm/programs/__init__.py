@@ -1,0 +1,1 @@
+"""Pyro programs: models, and the base that models and guides share."""

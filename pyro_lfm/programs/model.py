@@ -1,0 +1,254 @@
+"""Models: named factors wired into one Pyro program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.enumerable import summable
+from pyro_lfm.distributions.masking import filled, observed_part
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.wiring import distribution_of, in_order, reads_of, wire
+from pyro_lfm.probes import probing
+from pyro_lfm.programs.first_weights import drawing
+from pyro_lfm.programs.program import check_names, view
+from pyro_lfm.programs.pyro_model import AnyModel, PyroModel, as_model
+from pyro_lfm.programs.redrawing import redraw, undrawn
+from pyro_lfm.programs.sites import Sites, discover, distribution_on_zeros
+from pyro_lfm.shapes import check_rows
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.networks import promote
+
+__all__ = ["AnyModel", "Model", "PyroModel", "as_model"]
+
+
+class Model(AnyModel):
+    """A latent factor model: named factors wired in one direction, p(z) p(x | z).
+
+    Which are observed follows from the wiring: a factor that reads parents without ``given=`` reads every
+    latent and is observed; so is one that names its parents and that nothing reads. All others are latent. So is a
+    parameter that is given a prior where it stands, as in ``mean=Linear(prior=ARD())``: ``x.weight``, drawn before
+    the rows and shared by them.
+
+    Args:
+        factors: name=factor, but for the names rows and particles. Each is copied: the model's own are in ``model.factors``.
+
+    Raises:
+        DeclarationError: an unknown name in ``given``, a cycle, a reserved name, no latent or no observed factor,
+            a latent that nothing reads.
+        ShapeError: a network whose sizes do not fit.
+
+    >>> from pyro_lfm.families import Gaussian
+    >>> from pyro_lfm.sources.networks import MLP
+    >>> from pyro_lfm.priors import StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> {name: tuple(value.shape) for name, value in model.sample(3, seed=0).items()}
+    {'z': (3, 2), 'x': (3, 5)}
+    """
+
+    def __init__(self, /, **factors: Factor):
+        super().__init__()
+        check_names(factors, "factor")
+        for name, factor in factors.items():
+            if not isinstance(factor, Factor):
+                kind = type(factor).__name__
+                raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
+            if factor.times_prior:
+                raise DeclarationError(
+                    f"{name}: {type(factor).__name__} is for guides: it has no distribution of its own"
+                )
+        # In a dict, which nn.Module does not look into: what was declared, to declare it once more.
+        self._declaration = dict(factors)
+        given, observed = wire(factors)
+        self._observed = frozenset(observed)
+        self.order = in_order(given)
+        self.factors = Factors()
+        variables: dict[str, Variable] = {}
+        # What each sample statement says of being summed out.
+        self._infer: dict[str, Any] = {}
+        for name in self.order:
+            factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
+            self.factors[name] = factor
+            distribution = distribution_on_zeros(name, factor, [variables[parent] for parent in given[name]])
+            self._infer[name] = {} if name in self._observed else summable(distribution)
+            sums = bool(self._infer[name])
+            variables[name] = Variable(
+                name, factor.shape, distribution.support, summable=sums, code=factor.code
+            )
+        # In the order of declaration, which is how people read it.
+        self.given = {name: given[name] for name in factors}
+        promote(self)
+        # Tried out with stand-ins where a prior has to wait for its guide.
+        trial = self.with_stand_ins()
+        self._sites = discover(trial, self._observed)
+        for name, variable in self._sites.observed.items():
+            self._sites.observed[name] = replace(variable, code=self.factors[name].code)
+        trial._sites = self._sites
+        with probing(trial):
+            for name in self.made_of_guide:
+                self.factors[name].complete(self._sites.observed, partial(trial.sample, seed=0))
+        self.remember_first_weights()
+
+    def redrawn(self, seed: int) -> Model:
+        """The same declaration once more, with weights that start anew: random ones drawn with the seed.
+
+        What the declaration gives a value starts at that value; modules that were given as sources are copied and
+        ``reset_parameters`` called, where they have it. This model is left as it is.
+
+        >>> from pyro_lfm.families import Gaussian
+        >>> from pyro_lfm.sources.networks import MLP
+        >>> from pyro_lfm.priors import StandardNormal
+        >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+        >>> one, same = model.redrawn(1), model.redrawn(1)
+        >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+        True
+        """
+        with drawing(seed, "model"):
+            made = self._declared_anew(undrawn(self._declaration))
+        return made.to(dtype=self.dtype, device=self.device)
+
+    def _declared_anew(self, factors: Mapping[str, Factor]) -> Model:
+        made = object.__new__(type(self))
+        # Not by a subclass's own __init__, which may take other arguments.
+        Model.__init__(made, **factors)
+        return made
+
+    def draw_first_weights(self, seed: int) -> None:
+        """Draws its first weights from a seed, where they are still those of its declaration.
+
+        In place: whoever holds the parameters holds the new ones. What the declaration gives a value stays as it is, and
+        so do modules that were given as sources and parameters that have been frozen.
+
+        >>> from pyro_lfm.families import Gaussian
+        >>> from pyro_lfm.sources.networks import MLP
+        >>> from pyro_lfm.priors import StandardNormal
+        >>> one, other = (Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8))) for _ in range(2))
+        >>> one.draw_first_weights(0), other.draw_first_weights(0)
+        (None, None)
+        >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+        True
+        """
+        redraw(self, self._declaration, self._declared_anew, seed, "model")
+
+    @property
+    def row_latents(self) -> list[str]:
+        """The latents that each row has for itself, in the order of declaration."""
+        return [n for n in self.given if n not in self._observed and not self.factors[n].computed]
+
+    @property
+    def may_be_known(self) -> list[str]:
+        return self.row_latents
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """The parameters that have priors, by the names of their latents, in the order in which they are drawn."""
+        return {f"{n}.{p}": drawn for n in self.order for p, drawn in self.factors[n].drawn.items()}
+
+    @property
+    def sites(self) -> Sites:
+        return self._sites
+
+    @property
+    def covariates(self) -> list[str]:
+        return [name for name in self.given if isinstance(self.factors[name], Covariate)]
+
+    @property
+    def made_of_guide(self) -> list[str]:
+        """The latents whose priors are made of the guide's distribution."""
+        return [name for name in self.order if isinstance(self.factors[name], PriorOfGuide)]
+
+    def _with(self, factors: Mapping[str, Factor]) -> Model:
+        """This model with other factors in some places, sharing the rest; itself where there are none."""
+        if not factors:
+            return self
+        every = view(self.factors)
+        for name, factor in factors.items():
+            every[name] = factor
+        return view(self, factors=every)
+
+    def bound_to(self, guide: Any) -> Model:
+        return self._with(self._priors_of(guide)) if self.made_of_guide else self
+
+    def _priors_of(self, guide: Any) -> dict[str, PriorOfGuide]:
+        """Views of the priors that are made of a guide's factors and not bound to those yet."""
+        found: dict[str, PriorOfGuide] = {}
+        encoders: Mapping[str, Encoder] = guide.encoders
+        for name in self.made_of_guide:
+            prior, encoder = self.factors[name], encoders.get(name)
+            # A guide that refines another's proposal lends nothing: the prior stays that of the other.
+            if (encoder is None or encoder.factor.tables) and prior.encoder is not None:
+                continue
+            prior.check(encoder)
+            if not prior.is_bound(encoder):
+                found[name] = view(prior)
+                found[name].bind(encoder)
+        return found
+
+    def check_bound(self) -> None:
+        for name in self.made_of_guide:
+            self.factors[name].found()
+
+    def bind(self, guide: Any) -> None:
+        for name in self._priors_of(guide) if self.made_of_guide else ():
+            self.factors[name].bind(guide.encoders[name])
+
+    def with_stand_ins(self) -> Model:
+        return self._with({name: self.factors[name].stand_in() for name in self.made_of_guide})
+
+    def point(self, name: str) -> torch.Tensor | None:
+        return self.drawn[name].value if name in self.drawn else None
+
+    @property
+    def wiring(self) -> dict[str, tuple[str, ...]]:
+        """What the distribution of every variable reads, in the order in which they are drawn, parameters with priors first."""
+        return reads_of(self.factors, self.given, self.order)
+
+    def latent_parents(self, name: str) -> set[str] | None:
+        return set(self.wiring[name]) - self._observed
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The Pyro model: parameters that have priors, then one sample statement per factor in the plate over rows."""
+        values: dict[str, torch.Tensor] = {}
+        for name in self.order:
+            drawn: dict[str, torch.Tensor] = {}
+            for parameter, part in self.factors[name].drawn.items():
+                full = f"{name}.{parameter}"
+                drawn[parameter] = values[full] = pyro.sample(full, part.prior(drawn))
+        covariates = self.covariates
+        with batch.plate():
+            for name in self.order:
+                if self.factors[name].computed:
+                    continue
+                distribution = distribution_of(self.factors, self.given, name, values, batch.index)
+                value = None
+                if name in self._observed:
+                    value, mask = batch[name], batch.mask(name)
+                    if name in covariates:
+                        self._check_known(name, value, mask, batch)
+                    if value is not None:
+                        check_rows(name, value, self.factors[name].shape)
+                        value = filled(value, mask, distribution.support)
+                    distribution = observed_part(distribution, mask, name)
+                values[name] = pyro.sample(name, distribution, obs=value, infer=copy(self._infer[name]))
+        return values
+
+    def _check_known(
+        self, name: str, value: torch.Tensor | None, mask: torch.Tensor | None, batch: Batch
+    ) -> None:
+        """A covariate is known of every row that comes with data."""
+        if mask is not None:
+            raise DataError(f"{name} is a covariate, which cannot have missing entries: fill them in")
+        modelled = self._observed - set(self.covariates)
+        if value is None and any(batch[other] is not None for other in modelled):
+            raise DataError(
+                f"{name} is a covariate of this model: give it with {', '.join(sorted(modelled))}"
+            )

@@ -1,0 +1,191 @@
+"""What models and guides share: a plain ``nn.Module`` whose ``forward(batch)`` is a Pyro program."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from torch import nn
+
+from pyro_lfm.data.batch import Batch, as_batch
+from pyro_lfm.distributions.stable_equals import SoundDistributions
+from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.probes import probing
+from pyro_lfm.programs.first_weights import Held, digest_of, tensors
+from pyro_lfm.programs.pyro_modules import LocalParams, adopt
+from pyro_lfm.runtime import in_isolation
+from pyro_lfm.sources.networks import floating
+from pyro_lfm.sources.sources import Table
+
+_NUMBERS = itertools.count()
+# The names of plates, which stand beside the variables in a trace.
+RESERVED = frozenset({"rows", "particles"})
+
+
+def view(module: Any, **parts: nn.Module) -> Any:
+    """A module with the very same parameters, buffers and parts as another, but for the parts that are named."""
+    twin = object.__new__(type(module))
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__["_modules"] = {**module._modules, **parts}
+    return twin
+
+
+def _forget(name: str) -> None:
+    """Takes a program's parameters out of the process-wide store."""
+    store = pyro.get_param_store()
+    for key in [key for key in store.keys() if key.startswith((f"{name}$$$", f"{name}."))]:
+        del store[key]
+
+
+class Program(nn.Module):
+    """A Pyro program over one batch of rows that owns its parameters.
+
+    Called under plain Pyro it registers them in the global store under a name that belongs to this instance
+    alone: two programs never share a parameter because their attributes are called the same. A copy and a
+    loaded instance get names of their own, and the entries leave the store with the instance.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rename()
+        # Of the weights that the declaration gave it; None of a program whose weights the library did not draw.
+        self._first_weights: str | None = None
+
+    def own_tensors(self) -> Iterator[Held]:
+        """Its parameters and buffers, but for those that belong to another program."""
+        return tensors(self)
+
+    def remember_first_weights(self) -> None:
+        self._first_weights = digest_of(self.own_tensors())
+
+    @property
+    def is_as_declared(self) -> bool:
+        """Whether its weights are those of its declaration: it was neither trained nor loaded nor assigned to since.
+
+        Of a program by hand that is never known.
+        """
+        return self._first_weights is not None and self._first_weights == digest_of(self.own_tensors())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # Another floating type or device is no other weight, also where it rounds.
+        as_declared = self.is_as_declared
+        moved = super()._apply(fn, recurse)
+        if as_declared:
+            self.remember_first_weights()
+        return moved
+
+    def _rename(self) -> None:
+        self._store_name = f"pyro_lfm_{type(self).__name__}_{next(_NUMBERS)}"
+        weakref.finalize(self, _forget, self._store_name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pyro's store leaves a weak reference on each parameter, which cannot be pickled; it makes a new one.
+        for parameter in self.parameters():
+            vars(parameter).pop("unconstrained", None)
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._rename()
+
+    def __call__(self, batch: Any = None, *args: Any, **kwargs: Any) -> Any:
+        batch = as_batch(batch)
+        self._check_rows(batch)
+        if not in_isolation():
+            self.settle(batch)
+            store = pyro.get_param_store()
+            for name, parameter in self.named_parameters():
+                if parameter.requires_grad:
+                    # A module that stands in two programs keeps the name under which it was met first.
+                    pyro.param(store.param_name(parameter) or f"{self._store_name}$$${name}", parameter)
+        return self._run(batch, *args, **kwargs)
+
+    def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(batch, *args, **kwargs)
+
+    def settle(self, batch: Batch) -> None:
+        """Makes what depends on the data: tables of one row per datum, sized when they are first needed."""
+        for table in self.tables:
+            if not len(table.rows):
+                table.resize(batch.total)
+
+    def _check_rows(self, batch: Batch) -> None:
+        for table in self.tables:
+            if table.gathered is None and len(table.rows) and int(batch.index.max()) >= len(table.rows):
+                raise DataError(
+                    f"a PerRow table holds {len(table.rows)} rows; got row {int(batch.index.max())}: for rows not seen "
+                    "in training use fit.posterior(data)"
+                )
+
+    @property
+    def tables(self) -> list[Table]:
+        return [module for module in self.modules() if isinstance(module, Table)]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of its parameters and buffers."""
+        return next((tensor.dtype for tensor in floating(self)), torch.get_default_dtype())
+
+    @property
+    def device(self) -> torch.device:
+        return next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0)).device
+
+
+class HandWritten(Program):
+    """A program written by hand, or a module or function that is wrapped to be one."""
+
+    def __init__(self, program: Any = None):
+        super().__init__()
+        if program is not None and not callable(program):
+            raise DeclarationError(
+                f"{type(self).__name__} takes a module or function of a batch; got {type(program).__name__}"
+            )
+        if isinstance(program, nn.Module):
+            self.program = program
+        elif program is not None:
+            object.__setattr__(self, "program", program)
+        # What the program declares by pyro.param statements.
+        self.local_params = nn.ParameterDict()
+        self.passed: set[str] = set()
+        self._settled = False
+
+    def _rename(self) -> None:
+        super()._rename()
+        self._settled = False
+
+    def settle(self, batch: Batch) -> None:
+        """Runs the program once, so that its pyro.param statements have made their parameters."""
+        super().settle(batch)
+        if not self._settled:
+            self._settled = True
+            device = self.device
+            with probing(self, device=device), pyro.poutine.block():
+                self(batch)
+
+    def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
+        # Innermost of all handlers: what the program does with parameters is its own affair.
+        with (
+            pyro.settings.context(module_local_params=True),
+            LocalParams(self),
+            adopt(self),
+            SoundDistributions(),
+        ):
+            return super()._run(batch, *args, **kwargs)
+
+    def forward(self, batch: Batch) -> Any:
+        if getattr(self, "program", None) is None:
+            raise DeclarationError(f"{type(self).__name__} must define forward(self, batch)")
+        return self.program(batch)
+
+
+def check_names(names: Any, what: str) -> None:
+    for name in names:
+        if name in RESERVED or not name.isidentifier() or name.startswith("_"):
+            raise DeclarationError(
+                f"{what} name {name!r} is reserved or not usable: {' and '.join(sorted(RESERVED))} are names of plates, and "
+                "a name is a Python identifier that does not start with an underscore; choose another"
+            )

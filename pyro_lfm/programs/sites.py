@@ -1,0 +1,166 @@
+"""The variables of a program, found by letting it generate two rows; the distribution of a factor, by a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.enumerable import is_distribution, may_be_summed
+from pyro_lfm.distributions.extent import Extent, beyond_draws
+from pyro_lfm.distributions.supports import from_reals, of_any_rows, of_one_row
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.factors import Factor, PriorOfGuide
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.probes import evaluating, probing
+from pyro_lfm.programs.program import Program
+from pyro_lfm.runtime import Stream, isolated
+
+
+class Sites:
+    """The variables of a model by name."""
+
+    def __init__(
+        self,
+        latents: dict[str, Variable],
+        observed: dict[str, Variable],
+        masked: set[str],
+        counted: frozenset[str] = frozenset(),
+    ):
+        self.latents, self.observed = latents, observed
+        # The latents whose statements are masked or scaled, so that not every row counts, or not once.
+        self.counted = counted
+        # The names whose masks the program asks for, and so can do without.
+        self.masked = masked
+
+    @property
+    def all(self) -> dict[str, Variable]:
+        return {**self.latents, **self.observed}
+
+
+def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
+    batch = Batch(size=2)
+    batch.index = batch.index.to(model.device)
+    with probing(model, device=model.device):
+        trace: Any = poutine.trace(model).get_trace(batch)
+    latents: dict[str, Variable] = {}
+    observed: dict[str, Variable] = {}
+    for name, site in trace.nodes.items():
+        if (
+            site["type"] != "sample"
+            or site_is_subsample(site)
+            or (site["is_observed"] and name not in batch.asked)
+        ):
+            continue
+        frames = site["cond_indep_stack"]
+        shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
+        per_row = any(frame.name == "rows" for frame in frames)
+        is_observed = name in batch.asked or name in known_observed
+        support = site["fn"].support
+        if (
+            is_observed and not known_observed
+        ):  # a factor that is declared says itself what its support hangs on
+            support = of_any_rows(support)
+        elif per_row and not is_observed:
+            support = of_one_row(support, len(shape))
+        variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
+        if is_observed:
+            observed[name] = variable
+        else:
+            latents[name] = replace(
+                variable, extent=Extent.of_distribution(site["fn"]), fault=_fault(site["fn"], model)
+            )
+    if not latents and not known_observed:
+        raise DeclarationError("the program has no latent variable: every sample statement is observed")
+    if not observed:
+        raise DeclarationError(
+            "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
+        )
+    counted = {n for n in latents if not Counting.of(trace.nodes[n]).is_plain}
+    return Sites(latents, observed, batch.asked_masks, frozenset(counted))
+
+
+def distribution_on_zeros(name: str, factor: Factor, parents: Sequence[Variable]) -> Any:
+    """The distribution of a model's factor where its parents are zero, two rows of them.
+
+    Raises:
+        DeclarationError: it is none of Pyro's. ShapeError: it has not the event that the factor declares.
+    """
+    factor = factor.stand_in() if isinstance(factor, PriorOfGuide) else factor
+    with probing(factor):
+        zeros = [torch.zeros(2, *parent.shape) for parent in parents]
+        try:
+            distribution = factor.at(zeros, torch.zeros(2, dtype=torch.long))
+        except DeclarationError as error:
+            raise type(error)(f"{name}: {error}") from None
+    if not is_distribution(distribution):
+        raise DeclarationError(
+            f"{name}: a factor must return a distribution of pyro.distributions; got {type(distribution).__module__}."
+            f"{type(distribution).__name__}"
+        )
+    if distribution.event_shape != factor.shape:
+        raise ShapeError(
+            f"{name} declares event shape {tuple(factor.shape)} but its distribution has "
+            f"{tuple(distribution.event_shape)}: use .to_event(1) on independent entries"
+        )
+    rows = (2,) if parents or factor.tables else ()
+    if tuple(distribution.batch_shape) not in ((), rows):
+        raise ShapeError(
+            f"{name}: the distribution of {'2 rows' if rows else 'a factor without parents'} must have batch shape {rows}; "
+            f"got {tuple(distribution.batch_shape)}"
+        )
+    return distribution
+
+
+def _fault(distribution: Any, model: Program) -> str | None:
+    with isolated(Stream(0), model.device):
+        return beyond_draws(distribution)
+
+
+class AtOrigin(Messenger):
+    """Latents without a draw: at the image of zero on the reals, a discrete one at its least value.
+
+    What does not hang on their values, such as which rows a program masks, is so seen without randomness.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device):
+        super().__init__()
+        self.dtype, self.device = dtype, device
+
+    def _pyro_sample(self, msg: Any) -> None:
+        distribution: Any = msg["fn"]
+        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
+            return
+        shape = torch.Size(distribution.batch_shape + distribution.event_shape)
+        if distribution.support.is_discrete:
+            extent = Extent.of(distribution.support)
+            if extent is None:
+                return
+            low = extent.low.to(dtype=self.dtype, device=self.device)
+            msg["value"] = torch.zeros(shape, dtype=self.dtype, device=self.device) + low
+        elif (carry := from_reals(distribution.support)) is not None:
+            inner = torch.Size(carry.inverse_shape(shape))
+            msg["value"] = carry(torch.zeros(inner, dtype=self.dtype, device=self.device))
+
+
+def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, Counting]:
+    """Which rows of some latents a model counts, and how often: by its masks and scales, for the rows of a batch."""
+    with evaluating(model), torch.no_grad(), poutine.block(), AtOrigin(model.dtype, model.device):
+        trace: Any = poutine.trace(model).get_trace(batch)
+    share = batch.size / batch.total
+    return {
+        name: Counting.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
+        for name in names
+    }
+
+
+def is_of_rows(site: dict[str, Any]) -> bool:
+    """Whether a statement stands inside the plate over rows."""
+    return any(frame.name == "rows" for frame in site["cond_indep_stack"])

@@ -1,0 +1,279 @@
+"""Covariance structures of a Gaussian, the same for priors, likelihoods and guides.
+
+Every standard deviation is ``floor + softplus(raw)``. The floor is needed: a Gaussian likelihood with free variance is
+unbounded above (Mattei and Frellsen, 2018, section 3). The factor holds it, in a buffer: see ``Floor``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import expm1, log, prod
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch.distributions.transforms import ReshapeTransform
+
+from pyro_lfm.distributions.correlated import CorrelatedGaussian
+from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.shapes import whole
+from pyro_lfm.sources.drawn import Stochastic
+from pyro_lfm.sources.floors import Floor, least_scale, natural_scale, raw_scale
+from pyro_lfm.sources.parameter_priors import Gamma
+
+_UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
+
+
+class Covariance(ABC):
+    """How the raw numbers of a source become the covariance of a Gaussian over events of a shape with D entries.
+
+    Args:
+        source: where the raw numbers come from: a network, ``Learned``, ``Fixed``, ``PerRow``; by default a
+            head of the factor's ``network=``, or a learned constant.
+        min_scale: the smallest standard deviation, in the units of the variable. By default 1e-3 of a latent, and of an
+            observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
+        prior: ``Gamma``, of the precisions 1 / σ² (Isotropic, Diagonal): they are then drawn by the model, without a
+            floor, and there is no source.
+    """
+
+    source: Any
+    min_scale: float | None
+    # Whether the raw numbers are precisions, drawn from a prior.
+    drawn = False
+
+    def draw(self, source: Any) -> None:
+        """The precisions come from a prior."""
+        if self.source is not None:
+            raise DeclarationError(f"{self!r} has a source or a prior, not both")
+        self.source, self.drawn, self.min_scale = source, True, 0.0
+
+    def _take(self, prior: Any) -> None:
+        if prior is None:
+            return
+        if not isinstance(prior, Gamma):
+            raise DeclarationError(
+                f"prior of {self!r} must be lfm.parameter_priors.Gamma(shape, rate); got {prior!r}"
+            )
+        self.draw(Stochastic("precision", prior, prior.distribution))
+
+    @abstractmethod
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        """The shape of the raw numbers."""
+
+    @property
+    def floor(self) -> Floor | None:
+        """The floor as declared; precisions that are drawn from a prior have none."""
+        return None if self.drawn else Floor(self.min_scale)
+
+    def floor_shape(self, event: torch.Size) -> torch.Size:
+        """One floor for each entry of the event, in a row."""
+        return torch.Size((prod(event),))
+
+    def unit(self, units: torch.Tensor) -> torch.Tensor:
+        """The units of the standard deviations, ``floor_shape``, from those of the entries, of the shape of the event."""
+        return units.flatten()
+
+    @abstractmethod
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
+
+    @abstractmethod
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+        """The raw numbers of a natural value: variances (Isotropic, Diagonal) or the matrix (Full)."""
+
+    def start(self, event: torch.Size) -> torch.Tensor:
+        """The raw numbers at which a learned constant starts: the identity."""
+        if self.drawn:
+            return torch.ones(self.raw_shape(event))
+        return torch.full(self.raw_shape(event), _UNIT)
+
+    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        """The raw numbers of the standard deviations among all, (..., *floor_shape), a view."""
+        return raw
+
+    def scale(self, raw: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """Standard deviations (or the diagonal of L) from raw numbers."""
+        return raw.rsqrt() if self.drawn else natural_scale(raw, floor)
+
+    def unscale(self, scale: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """The raw numbers of standard deviations: the inverse of ``scale``."""
+        return raw_scale(scale, floor)
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+def _independent(loc: torch.Tensor, scale: torch.Tensor, event: torch.Size) -> Any:
+    shape = torch.broadcast_shapes(loc.shape, scale.shape)
+    return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(len(event))
+
+
+class Isotropic(Covariance):
+    """Σ = σ² I.
+
+    >>> Isotropic().distribution(torch.zeros(3), torch.zeros(1), torch.Size((3,)), torch.zeros(1)).variance.unique().numel()
+    1
+    """
+
+    def __init__(self, source: Any = None, *, min_scale: float | None = None, prior: Gamma | None = None):
+        self.source, self.min_scale = source, least_scale(min_scale)
+        self._take(prior)
+
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        return torch.Size((1,) * len(event))
+
+    def floor_shape(self, event: torch.Size) -> torch.Size:
+        return self.raw_shape(event)
+
+    def unit(self, units: torch.Tensor) -> torch.Tensor:
+        return units.min().reshape(self.raw_shape(units.shape))
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        return _independent(loc, self.scale(raw, floor), event)
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+        if value.numel() != 1:
+            raise ShapeError(f"the variance of Isotropic must be one number; got shape {tuple(value.shape)}")
+        return raw_scale(value.reshape(self.raw_shape(event)).sqrt(), floor)
+
+
+class Diagonal(Covariance):
+    """Σ = diag(σ²).
+
+    >>> floor = torch.full((2,), 0.5)
+    >>> Diagonal().distribution(torch.zeros(2), torch.full((2,), -50.0), torch.Size((2,)), floor).stddev
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(self, source: Any = None, *, min_scale: float | None = None, prior: Gamma | None = None):
+        self.source, self.min_scale = source, least_scale(min_scale)
+        self._take(prior)
+
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        return event
+
+    def floor_shape(self, event: torch.Size) -> torch.Size:
+        return event
+
+    def unit(self, units: torch.Tensor) -> torch.Tensor:
+        return units
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        return _independent(loc, self.scale(raw, floor), event)
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+        return raw_scale(value.sqrt(), floor)
+
+
+def shaped(distribution: Any, event: torch.Size) -> Any:
+    """A Gaussian over flat vectors, put into the event's shape."""
+    if len(event) == 1:
+        return distribution
+    return Pushforward(distribution, [ReshapeTransform(torch.Size((prod(event),)), event)])
+
+
+class LowRank(Covariance):
+    """Σ = W Wᵀ + diag(σ²), W = diag(σ) V with V of shape (D, rank).
+
+    Scaled by σ, the low-rank part shrinks with the variances: a guide that sharpens keeps its correlations.
+
+    >>> distribution = LowRank(1).distribution(torch.zeros(3), torch.ones(3, 2), torch.Size((3,)), torch.zeros(3))
+    >>> float(distribution.covariance_matrix[0, 1] / distribution.covariance_matrix[0, 0])
+    0.5
+    """
+
+    def __init__(self, rank: int, source: Any = None, *, min_scale: float | None = None):
+        self.rank, self.source = whole("rank of LowRank", rank), source
+        self.min_scale = least_scale(min_scale)
+
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        # Of each entry its scale and its row of V.
+        return torch.Size((*event, self.rank + 1))
+
+    def start(self, event: torch.Size) -> torch.Tensor:
+        # W = 0 is a saddle that no gradient leaves, so W starts at small random numbers.
+        return torch.cat([torch.full((*event, 1), _UNIT), 0.1 * torch.randn(*event, self.rank)], -1)
+
+    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        return raw.flatten(raw.dim() - len(event) - 1, -2)[..., 0]
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        dim = prod(event)
+        flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
+        raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
+        scale = self.scale(raw[..., 0], floor)
+        factor = scale.unsqueeze(-1) * raw[..., 1:]
+        return shaped(
+            dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
+        )
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+        raise DeclarationError("LowRank takes no Fixed or initial value: use Full with the matrix")
+
+    def __repr__(self) -> str:
+        return f"LowRank({self.rank})"
+
+
+class Full(Covariance):
+    """Σ = L Lᵀ, L = diag(s) (I + N) with s > 0 and N strictly lower triangular.
+
+    Scaled by s, the entries below the diagonal shrink with the variances: a guide that sharpens keeps its
+    correlations, where free entries would have to shrink one by one.
+
+    >>> distribution = Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,)), torch.zeros(2))
+    >>> float(distribution.scale_tril[1, 0] / distribution.scale_tril[1, 1])
+    3.0
+    """
+
+    def __init__(self, source: Any = None, *, min_scale: float | None = None):
+        self.source, self.min_scale = source, least_scale(min_scale)
+
+    def raw_shape(self, event: torch.Size) -> torch.Size:
+        dim = prod(event)
+        return torch.Size((dim, dim) if self.drawn else (dim * (dim + 1) // 2,))
+
+    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+        return raw[..., : prod(event)]
+
+    def start(self, event: torch.Size) -> torch.Tensor:
+        dim = prod(event)
+        if self.drawn:
+            return torch.eye(dim)
+        return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
+
+    def distribution(
+        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
+    ) -> Any:
+        dim = prod(event)
+        flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
+        if self.drawn:
+            return shaped(dist.MultivariateNormal(flat, precision_matrix=raw, validate_args=False), event)
+        row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
+        unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
+        unit[..., row, column] = raw[..., dim:]
+        tril = self.scale(raw[..., :dim], floor).unsqueeze(-1) * unit
+        return shaped(CorrelatedGaussian(flat, scale_tril=tril, validate_args=False), event)
+
+    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+        dim = prod(event)
+        if value.shape != (dim, dim):
+            raise ShapeError(f"covariance must have shape ({dim}, {dim}); got {tuple(value.shape)}")
+        tril, failed = torch.linalg.cholesky_ex(value)
+        if bool(failed) or not torch.allclose(value, value.mT):
+            raise DeclarationError("covariance must be a symmetric positive definite matrix")
+        return self.tril_to_raw(tril, floor)
+
+    def tril_to_raw(self, tril: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """The raw numbers of a Cholesky factor L (D, D), which has twice the digits of Σ."""
+        row, column = torch.tril_indices(len(tril), len(tril), -1)
+        unit = tril / tril.diagonal().unsqueeze(-1)
+        return torch.cat([raw_scale(tril.diagonal(), floor), unit[row, column]])

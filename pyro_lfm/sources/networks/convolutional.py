@@ -1,0 +1,193 @@
+"""Networks of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import nn
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.shapes import whole
+from pyro_lfm.sources.networks.perceptron import activation_of
+
+
+class Convolutional:
+    """Strided 3×3 convolutions: an encoder of pictures (C, H, W), or a decoder to pictures, or both.
+
+    Each width halves the picture (rounded up) on the way in and doubles it on the way out. What is a picture follows from
+    the shapes: the factor of a picture is declared with the event (C, H, W).
+
+    - **In**: pictures of one height and width are read as channels side by side, those of another size by convolutions of
+      their own. Other parents (a latent, a covariate, a label) are planes beside the channels, and are read once more
+      where the convolutions end.
+    - **Out**: a parameter whose shape holds that of the event, such as (C, H, W, components) or (components, C, H, W), is
+      a picture of so many more channels. Any other is read off the narrowest layer by a linear map.
+
+    Args:
+        channels: of each layer, from the picture inwards.
+        activation: as of ``MLP``.
+
+    >>> Convolutional(8, 16).build((1, 9, 9), (4,))(torch.zeros(5, 1, 9, 9)).shape
+    torch.Size([5, 4])
+    >>> Convolutional(8, 16).build((4,), (1, 9, 9))(torch.zeros(5, 4)).shape
+    torch.Size([5, 1, 9, 9])
+    """
+
+    def __init__(self, *channels: int, activation: str = "relu"):
+        if not channels:
+            raise DeclarationError("channels of a Convolutional must be given, as in Convolutional(16, 32)")
+        self.channels = tuple(whole("channels of a Convolutional", width) for width in channels)
+        self.activation = activation
+        self._unit = activation_of(activation)
+
+    def build(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> nn.Module:
+        """The network of one input and one output, (B, *in_shape) to (B, *out_shape)."""
+        event = tuple(out_shape) if len(out_shape) == 3 else None
+        return nn.Sequential(
+            nn.Flatten(), self.assemble([in_shape], [out_shape], event), nn.Unflatten(1, tuple(out_shape))
+        )
+
+    def assemble(
+        self,
+        inputs: Sequence[Sequence[int]],
+        outputs: Sequence[Sequence[int]],
+        event: Sequence[int] | None = None,
+    ) -> nn.Module:
+        """The network of several inputs and outputs, each flattened and side by side, (B, in) to (B, out).
+
+        Args:
+            event: the shape (C, H, W) of one value, where that is a picture: an output that holds it is one too.
+        """
+        event = tuple(event) if event is not None and len(event) == 3 else None
+        network = _Pictures(
+            [tuple(shape) for shape in inputs], [tuple(shape) for shape in outputs], event, self
+        )
+        if not network.branches and network.up is None:
+            shown = " and ".join(str(tuple(shape)) for shape in inputs)
+            raise DeclarationError(
+                "Convolutional maps an image (C, H, W) to numbers or numbers to an image; got "
+                f"{shown} -> {' and '.join(str(tuple(shape)) for shape in outputs)}: declare the image's factor with "
+                "its shape, as in Gaussian((1, 28, 28)), or take MLP"
+            )
+        return network
+
+    def down(self, depth: int) -> nn.Sequential:
+        """The convolutions inwards, ended by flattening."""
+        layers: list[nn.Module] = []
+        for channels in self.channels:
+            layers += [nn.Conv2d(depth, channels, 3, stride=2, padding=1), self._unit()]
+            depth = channels
+        return nn.Sequential(*layers, nn.Flatten())
+
+    def size(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The heights and widths of a picture on the way in, its own first."""
+        sizes = [(height, width)]
+        for _ in self.channels:
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+        return sizes
+
+    def start(self, height: int, width: int) -> tuple[int, int, int]:
+        """The shape of the narrowest layer."""
+        return (self.channels[-1], *self.size(height, width)[-1])
+
+    def upwards(self, depth: int, height: int, width: int) -> nn.Sequential:
+        """The convolutions outwards, from a flat narrowest layer before its activation."""
+        # Sizes on the way out are those of an encoder read backwards, so odd pictures come out right.
+        sizes, depths = self.size(height, width)[::-1], (*self.channels[::-1], depth)
+        layers: list[nn.Module] = [nn.Unflatten(1, self.start(height, width))]
+        for i in range(len(self.channels)):
+            extra = tuple(big - (2 * small - 1) for small, big in zip(sizes[i], sizes[i + 1], strict=True))
+            up = nn.ConvTranspose2d(
+                depths[i], depths[i + 1], 3, stride=2, padding=1, output_padding=(extra[0], extra[1])
+            )
+            layers += [self._unit(), up]
+        return nn.Sequential(*layers)
+
+    def unit(self) -> nn.Module:
+        return self._unit()
+
+    def __repr__(self) -> str:
+        return f"Convolutional({', '.join(map(str, self.channels))})"
+
+
+Shape = tuple[int, ...]
+# Up to so many numbers of other parents are planes beside a picture as they are; more are first mapped to as many.
+_PLANES = 16
+
+
+class _Pictures(nn.Module):
+    """Pictures and numbers (B, in) to pictures and numbers (B, out), each flattened; see ``Convolutional``."""
+
+    def __init__(
+        self, inputs: list[Shape], outputs: list[Shape], event: Shape | None, declared: Convolutional
+    ):
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs
+        self.frames = [_frame(shape, event) for shape in outputs]
+        beside = sum(prod(shape) for shape in inputs if len(shape) != 3)
+        self.planes = nn.Linear(beside, _PLANES) if beside > _PLANES else nn.Identity()
+        self.sizes = list(dict.fromkeys(shape[1:] for shape in inputs if len(shape) == 3))
+        self.branches = nn.ModuleList()
+        width = beside
+        for size in self.sizes:
+            depth = sum(shape[0] for shape in inputs if len(shape) == 3 and shape[1:] == size)
+            self.branches.append(declared.down(depth + min(beside, _PLANES)))
+            width += prod(declared.start(*size))
+        plain = sum(prod(shape) for shape, frame in zip(outputs, self.frames, strict=True) if frame is None)
+        depth = sum(prod(frame) for frame in self.frames if frame is not None)
+        self.up: nn.Module | None = None
+        self.narrow: nn.Module | None = None
+        if depth and event is not None:
+            start = prod(declared.start(*event[1:]))
+            self.narrow, self.up = nn.Linear(width, start), declared.upwards(depth, *event[1:])
+            self.plain = nn.Sequential(declared.unit(), nn.Linear(start, plain)) if plain else None
+        else:
+            self.plain = nn.Sequential(nn.Linear(width, plain))
+
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
+        parts = context.split([prod(shape) for shape in self.inputs], 1)
+        by_shape = list(zip(parts, self.inputs, strict=True))
+        numbers = [part for part, shape in by_shape if len(shape) != 3]
+        features = []
+        for size, branch in zip(self.sizes, self.branches, strict=True):
+            seen = [p.reshape(-1, *s) for p, s in by_shape if len(s) == 3 and s[1:] == size]
+            if numbers:
+                beside = self.planes(torch.cat(numbers, 1))
+                seen.append(beside[:, :, None, None].expand(-1, -1, *size))
+            features.append(branch(torch.cat(seen, 1)))
+        narrow = torch.cat([*features, *numbers], 1)
+        if self.narrow is not None:
+            narrow = self.narrow(narrow)
+        plain = None if self.plain is None else self.plain(narrow)
+        picture = None if self.up is None else self.up(narrow)
+        return self._in_order(picture, plain)
+
+    def _in_order(self, picture: torch.Tensor | None, plain: torch.Tensor | None) -> torch.Tensor:
+        """The outputs as they were asked for, out of the channels of one picture and the numbers beside it."""
+        found, channel, number = [], 0, 0
+        for shape, frame in zip(self.outputs, self.frames, strict=True):
+            if frame is None and plain is not None:
+                found.append(plain[:, number : number + prod(shape)])
+                number += prod(shape)
+            elif frame is not None and picture is not None:
+                block = picture[:, channel : channel + prod(frame)]
+                channel += prod(frame)
+                # What stands behind the picture in the parameter's shape goes behind its height and width.
+                found.append(block.unflatten(1, frame).movedim(3, -1).flatten(1))
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+
+def _frame(shape: Shape, event: Shape | None) -> tuple[int, int, int] | None:
+    """How many times a picture's shape stands in another: before it, its channels, and behind it; None where not at all.
+
+    >>> _frame((3, 8, 8, 5), (3, 8, 8)), _frame((2, 3, 8, 8), (3, 8, 8)), _frame((2,), (3, 8, 8))
+    ((1, 3, 5), (2, 3, 1), None)
+    """
+    if event is None:
+        return None
+    for start in range(len(shape) - 2):
+        if shape[start : start + 3] == event:
+            return prod(shape[:start]), event[0], prod(shape[start + 3 :])
+    return None

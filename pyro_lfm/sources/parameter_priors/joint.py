@@ -1,0 +1,122 @@
+"""Priors of the mean and the precision of a Gaussian together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_lfm.distributions.positive_definite import Wishart
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.sources.parameter_priors.entrywise import check_positive, like_parameter, or_default
+
+
+@dataclass(frozen=True)
+class NormalGamma:
+    """λ_d ~ Gamma(shape, rate), μ_d | λ_d ~ N(mean, 1 / (count λ_d)): of a Gaussian with ``Diagonal`` covariance.
+
+    Args:
+        mean: m, in the units of the data, a number or one per entry, by default the mean of each column.
+        count: how many rows the prior mean is worth.
+        shape, rate: of the precisions λ = 1 / σ²; the rate is by default spread², for each entry.
+
+    Source: Bishop (2006), section 2.3.6.
+
+    >>> NormalGamma(count=4.0).location(torch.zeros(2), torch.tensor([1.0, 0.25])).variance
+    tensor([0.2500, 1.0000])
+    """
+
+    mean: Any = None
+    count: float = 1.0
+    shape: Any = 1.0
+    rate: Any = None
+    relative = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, "count", "shape", "rate")
+
+    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+        rate = or_default(self, "rate", like, unit**2)
+        return dist.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
+
+    def location(
+        self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> Any:
+        scale = (self.count * precision).rsqrt()
+        mean = or_default(self, "mean", like, origin).expand(scale.shape)
+        return dist.Normal(mean, scale).to_event(like.dim())
+
+
+def _positive_definite(value: Tensor) -> bool:
+    # By NumPy: to a compiled step it would be one of the values that it may not look at, but it is declared.
+    return bool(np.linalg.eigvalsh(value.detach().cpu().numpy())[0] > 0)
+
+
+@dataclass(frozen=True)
+class NormalWishart:
+    """Λ ~ Wishart(ν), E[Λ]⁻¹ = covariance, μ | Λ ~ N(mean, (count Λ)⁻¹): of a Gaussian with ``Full`` covariance.
+
+    Args:
+        mean: m, in the units of the data, a number or (D,), by default the mean of each column.
+        count: how many rows the prior mean is worth.
+        degrees: ν > D − 1, how many rows the prior covariance is worth; D + 2 by default.
+        covariance: a variance for all entries, variances (D,), or a matrix (D, D); by default spread² for each entry.
+
+    Source: Bishop (2006), section 2.3.6.
+
+    >>> NormalWishart(covariance=2.0).precision(torch.eye(3)).mean.diagonal()
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+
+    mean: Any = None
+    count: float = 1.0
+    degrees: float | None = None
+    covariance: Any = None
+    relative = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, "count")
+
+    def degrees_for(self, dim: int) -> float:
+        degrees = dim + 2.0 if self.degrees is None else float(self.degrees)
+        if not degrees > dim - 1:
+            raise DeclarationError(
+                f"degrees of NormalWishart must be above D − 1 = {dim - 1}; got {self.degrees!r}"
+            )
+        return degrees
+
+    def matrix(self, like: Tensor, unit: Tensor | float = 1.0) -> Tensor:
+        """E[Λ]⁻¹, (D, D), for a ``like`` (..., D, D)."""
+        dim = like.shape[-1]
+        if self.covariance is None:
+            unit = torch.as_tensor(unit, dtype=like.dtype, device=like.device)
+            return unit.square().expand(dim).diag()
+        value = torch.as_tensor(self.covariance, dtype=like.dtype, device=like.device)
+        if value.dim() < 2:
+            value = torch.diag(like_parameter(self, "covariance", like[..., 0].reshape(-1, dim)[0]))
+        if value.shape != (dim, dim) or not _positive_definite(value):
+            raise DeclarationError(
+                f"covariance of NormalWishart must be a positive definite ({dim}, {dim}) matrix, its diagonal or a "
+                f"variance; got {self.covariance!r}"
+            )
+        return value
+
+    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+        degrees = self.degrees_for(like.shape[-1])
+        # torch names a Wishart by its scale matrix V, E[Λ] = ν V.
+        precision = torch.linalg.inv(self.matrix(like, unit)) / degrees
+        distribution = Wishart(like.new_tensor(degrees), covariance_matrix=precision, validate_args=False)
+        return distribution.expand(like.shape[:-2]).to_event(like.dim() - 2)
+
+    def location(
+        self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> Any:
+        mean = or_default(self, "mean", like, origin)
+        distribution = dist.MultivariateNormal(
+            mean, precision_matrix=self.count * precision, validate_args=False
+        )
+        return distribution.to_event(like.dim() - 1)

@@ -1,0 +1,308 @@
+"""Every experiment runs from a shell with --quick, and what it writes holds up."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+GUIDES = ["mean-field", "low-rank", "full-covariance", "per-row"]
+
+
+def numbers(value):
+    """All the numbers in a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for entry in value for number in numbers(entry)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def check_comparison(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert rows == ["way", "---", *GUIDES]
+    assert table.strip() in printed and "KL z: closed form" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results["ways"]) == GUIDES
+    assert all(math.isfinite(number) for number in numbers(results))
+    for guide in results["ways"].values():
+        assert [seed["seed"] for seed in guide["seeds"]] == list(range(results["settings"]["seeds"]))
+        for seed in guide["seeds"]:
+            assert len(seed["history"]) == results["settings"]["epochs"] and seed["failed"] is None
+            assert seed["bound"] <= seed["log_likelihood"], "a bound above the tighter bound"
+            assert seed["bound"] == pytest.approx(seed["reconstruction"] - seed["kl"], abs=1e-3)
+    expected = {
+        "bounds",
+        "climbs",
+        "differences",
+        "reconstructions",
+        "prior_draws",
+        "latent_map",
+        *(f"walk_{name}" for name in GUIDES),
+    }
+    assert {path.stem for path in out.glob("*.png")} == expected
+
+
+def check_gaps(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "recalled, not verified" in table
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    found = results["guides"]["mean-field"]
+    total = found["log p(x)"][0] - found["L[q]"][0]
+    assert total == pytest.approx(found["approximation"][0] + found["amortization"][0], abs=1e-3)
+    assert found["log p(x)"][0] == max(found["importance"][0], found["annealed"][0])
+    assert found["L[q]"][0] < found["L[q*]"][0]
+    # A few draws say what log p(x) is, and the family may hold the posterior.
+    assert found["L[q*]"][0] < found["log p(x)"][0] + 3 * found["approximation"][1]
+    between = found["simulated rows"]
+    assert between["width"] > between["upper"][0] - between["lower"][0]
+
+
+METHODS = ["closed form", "EM", "variational EM", "SVI, full covariance", "SVI, mean field"]
+
+
+def check_inferences(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert rows == ["method", "---", *METHODS]
+    assert table.strip() in printed and "exact posterior p(z | x)" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    methods = results["factors"]["2"]
+    best = methods["closed form"]["log_likelihood"]
+    for name, method in methods.items():
+        assert method["log_likelihood"] <= best + 1e-9, "above the maximum"
+        for record in (method, *method["history"]):
+            assert record["log_likelihood"] == pytest.approx(record["bound"] + record["kl"], abs=1e-9)
+        if name in METHODS[1:3]:
+            bounds = [record["bound"] for record in method["history"] if record["step"] == "E"]
+            assert min(np.diff(bounds)) > -1e-9 and bounds[-1] == pytest.approx(best, abs=1e-4)
+    assert {path.stem for path in out.glob("*.png")} == {"decomposition_2", "loadings_2", "posteriors"}
+
+
+def check_benchmark(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    likelihoods = [way["log_likelihood"] for way in results["factor_analysis"].values()]
+    assert len(likelihoods) == 3 and max(likelihoods) - min(likelihoods) < 1e-4
+    for mixture in results["mixtures"].values():
+        assert list(mixture) == ["full", "diagonal", "isotropic"]
+        for distribution in mixture.values():
+            assert distribution["our_log_likelihood"] == pytest.approx(
+                distribution["their_log_likelihood"], abs=1e-4
+            )
+    assert {path.stem for path in out.glob("*.png")} == {"ratios"}
+
+
+def check_training(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) and number > 0 for number in numbers(results))
+    (configurations,) = results["speed"].values()
+    assert len(configurations) == len(results["parameters"]) == 3
+    for found in configurations.values():
+        assert found["by hand, Adam"]["speed"] == 1
+        assert {"lfm, eager engine", "by hand, Adam"} <= found.keys()
+    most = next(iter(configurations.values()))
+    assert {
+        "pyro.infer.SVI, as in the tutorial",
+        "lfm, default engine (auto)",
+        "matrix products alone",
+    } <= most.keys()
+    assert {"by hand, Adam", "lfm, eager engine"} <= results["first_epoch"]["digits"].keys()
+    (loop,) = results["loop"].values()
+    assert len(loop) == 3
+    assert "pythae's trainer: left out" in table
+    assert {path.stem for path in out.glob("*.png")} == {"training"}
+
+
+def check_scaling(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) and number > 0 for number in numbers(results["seconds_per_row"]))
+    sweeps = results["seconds_per_row"].values()
+    assert len(sweeps) == 5 and all(len(values) == 2 for sweep in sweeps for values in sweep.values())
+    assert all("eager" in sweep for sweep in sweeps)
+    assert not list(out.parent.rglob("x.npy")), "the file of rows is left behind"
+    assert {path.stem for path in out.glob("*.png")} == {"scaling"}
+
+
+def check_priors(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    priors = json.loads((out / "results.json").read_text(encoding="utf-8"))["priors"]
+    assert list(priors) == ["StandardNormal", "MixtureOfGaussians", "VampPrior", "FlowPrior"]
+    assert all(math.isfinite(number) for number in numbers(priors))
+    for (found,) in priors.values():
+        assert found["bound"] <= found["log_likelihood"] + 0.1, "a bound above the tighter bound"
+    assert priors["StandardNormal"][0]["gain"] == 0
+    assert {path.stem for path in out.glob("*.png")} == {"draws"}
+
+
+def check_few_labels(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    accuracy = json.loads((out / "results.json").read_text(encoding="utf-8"))["accuracy"]
+    assert list(accuracy) == ["M2", "logistic regression of pixels", "logistic regression of factors"]
+    assert all(0.3 < number <= 1 for number in numbers(accuracy)), "no better than guessing"
+    assert {path.stem for path in out.glob("*.png")} == {"styles"}
+
+
+def check_flexible(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    correlated = results["correlated"]["guides"]
+    assert list(correlated)[:4] == [
+        "mean field",
+        "full covariance",
+        "inverse autoregressive flow",
+        "neural spline flow",
+    ]
+    least = results["correlated"]["least_of_mean_field"]
+    assert correlated["mean field"]["gap"] > least - 4 * correlated["mean field"]["error"]
+    guides = results["two_modes"]["guides"]
+    assert list(guides)[:3] == ["Gaussian", "mixture of two Gaussians", "neural spline flow"]
+    assert all(guide["gap"] > 0 for guide in guides.values()), "a bound above log p(x)"
+    assert {path.stem for path in out.glob("*.png")} == {"two-modes"}
+
+
+def check_clusters(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    assert "c: summed out exactly, 10 values" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
+    for seed in results["seeds"]:
+        assert len(seed["scores"]) == 6
+        for score in seed["scores"].values():
+            assert 0 <= score["nmi"] <= 1 and 0.1 <= score["accuracy"] <= 1
+        # Clusters of chance have (10 − 1)² / (2 · 500 · ln 10) = 0.035 in expectation.
+        assert seed["scores"]["deep mixture"]["nmi"] > 0.3
+    assert {path.stem for path in out.glob("*.png")} == {"clusters", "clusters_map"}
+
+
+def check_refinement(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results) == ["mean-field", "full covariance"]
+    assert all(math.isfinite(number) for number in numbers(results))
+    for guide in results.values():
+        proposed, refined = guide["bounds"].values()
+        assert refined["mean"] > proposed["mean"], "steps on the bound lowered it"
+        assert refined["mean"] < guide["log_p"], "a bound above what it bounds"
+
+
+def check_imputation(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    assert "proline" in printed and "count (integers" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    (kinds,) = results["tables"]["wine"]["kinds"]
+    assert kinds.keys() == {
+        "binary",
+        "categorical",
+        "continuous",
+        "count",
+        "ordinal",
+        "positive",
+        "all numbers",
+    }
+    for name, found in kinds.items():
+        assert found["error"] < found["baseline"], f"{name}: worse than the mean or the commonest value"
+    assert 0.8 < kinds["all numbers"]["covered"] < 0.99
+
+
+def check_calibration(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    found = results["cases"]
+    assert list(found)[:4] == ["exact", "shrunk by 20%", "shifted by 0.3", "mean-field"] and len(found) == 7
+    assert found["mean-field"]["rejected"]["sbc"] == found["mean-field"]["repeats"] == 1
+    assert found["exact"]["all together"] == 0 and found["a factor more"]["all together"] == 1
+    assert "Diagnosis: 400 simulated rows" in results["digits"]["report"]
+    names = {"exact", "shrunk_by_20_", "shifted_by_0_3", "mean_field", "heavy_tails", "variance___1_3"}
+    assert {path.stem for path in out.glob("*.png")} == {*names, "a_factor_more", "digits"}
+
+
+# Experiment -> the ways to run it, each with what its results must hold. A new experiment needs an entry.
+def check_series(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "KL z: closed form" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(results["methods"]) == ["straight line", "independent rows", "Gaussian process"]
+    assert all(math.isfinite(number) for number in numbers(results))
+    for seeds in results["methods"].values():
+        assert [seed["seed"] for seed in seeds] == list(range(results["settings"]["seeds"]))
+        assert all(seed["error"] > 0 and 0 <= seed.get("covered", 0) <= 1 for seed in seeds)
+    assert {path.stem for path in out.glob("*.png")} == {"time-series"}
+
+
+RUNS = {
+    "benchmark_exact": [([], check_benchmark)],
+    "benchmark_scaling": [(["--folder", "."], check_scaling)],
+    "benchmark_training": [([], check_training)],
+    "calibration": [([], check_calibration)],
+    "clustering": [([], check_clusters)],
+    "compare_guides": [
+        ([], check_comparison),
+        (["--seeds", "2", "--latent", "3", "--resume"], check_comparison),
+        (["--data", "fashion-mnist"], check_comparison),
+    ],
+    "compare_priors": [([], check_priors)],
+    "few_labels": [([], check_few_labels)],
+    "flexible_guides": [([], check_flexible)],
+    "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "inference_gaps": [([], check_gaps)],
+    "time_series": [([], check_series)],
+    "refine_posteriors": [([], check_refinement)],
+    "impute_tables": [([], check_imputation)],
+}
+
+
+def experiments():
+    return sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
+
+
+def test_every_experiment_has_a_run():
+    assert sorted(RUNS) == experiments()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "check"),
+    [pytest.param(name, *run, id=" ".join([name, *run[0]])) for name, runs in RUNS.items() for run in runs],
+)
+def test_quick_run(name, options, check, tmp_path):
+    out = tmp_path / "results"
+    command = [sys.executable, ROOT / "experiments" / f"{name}.py", "--quick", "--out", out, *options]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    check(out, done.stdout)
+    for path in out.glob("*.png"):
+        image = np.asarray(Image.open(path).convert("L")).astype(float)
+        assert image.std() > 5, f"{path.name} is blank"
+
+
+def test_experiments_use_public_names_only():
+    for name in experiments():
+        source = (ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8")
+        imports = [line for line in source.splitlines() if "import" in line and "pyro_lfm" in line]
+        assert set(imports) <= {
+            "import pyro_lfm as lfm",
+            "from pyro_lfm import plots",
+        }, name
+        assert not re.search(r"\._(?!_)", source), f"{name} reaches for a private name"

@@ -1,0 +1,72 @@
+"""The layers of the architecture: a file imports only lower layers or its own folder."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from layers import LAYERS
+
+ROOT = Path(__file__).parents[2] / "pyro_lfm"
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """The parts of the library that a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path.name}: imports are absolute")
+        for name in names:
+            if name.startswith("pyro_lfm."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_what_stands_before_it_or_its_own_folder(path):
+    own, order = part_of(path), list(LAYERS)
+    for other in imports(path):
+        if other in LAYERS and other != own:
+            assert order.index(other) < order.index(own), f"{own} imports {other}, which stands above it"
+
+
+def test_exact_inference_knows_the_errors_alone():
+    found = {other for path in FILES if part_of(path) == "exact" for other in imports(path)}
+    assert found <= {"exact", "errors"}
+
+
+def test_the_layers_are_numbered_in_order():
+    assert list(LAYERS.values()) == sorted(LAYERS.values())
+
+
+def test_every_part_has_a_layer():
+    assert {part_of(path) for path in FILES} <= set(LAYERS)
+
+
+def test_sample_statements_stand_only_in_models_and_guides():
+    for path in FILES:
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pyro.sample"
+        ]
+        assert not calls or part_of(path) in ("programs", "guides"), path
+
+
+def test_models_know_nothing_of_guides_and_experiments_only_of_public_names():
+    assert all("guides" not in set(imports(path)) for path in (ROOT / "programs").glob("*.py"))
+    for path in (ROOT.parent / "experiments").glob("*.py"):
+        used = set(imports(path))
+        assert used <= {"plots", "data"}, f"{path.name} imports {used}"
+
+
+def test_files_have_one_idea():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 320, path

@@ -1,0 +1,390 @@
+"""A checkpoint is never taken for the work of another fit, and what is written can be read back."""
+
+import enum
+from functools import partial
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import pyro_lfm as lfm
+
+X = torch.randn(40, 4, generator=torch.Generator().manual_seed(3))
+
+
+def declared(scale=0.5, activation="relu", min_scale=0.1, latents=2):
+    torch.manual_seed(0)
+    covariance = lfm.Isotropic(lfm.Fixed(scale), min_scale=min_scale)
+    model = lfm.Model(
+        z=lfm.StandardNormal(latents),
+        x=lfm.Gaussian(4, mean=lfm.MLP(5, activation=activation), covariance=covariance),
+    )
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+def starting(value):
+    torch.manual_seed(0)
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear(bias=lfm.Learned(value))))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+def with_wide_guide():
+    model, _ = declared()
+    return model, lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(5)))
+
+
+def with_other_guide():
+    model, _ = declared()
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5, activation="tanh")))
+
+
+class Edited(lfm.PyroModel):
+    """A program whose numbers stand in attributes, in its code and in what it reads."""
+
+    def __init__(self, width=1.0, shift=0.0):
+        super().__init__()
+        self.width = width
+        self.register_buffer("shift", torch.tensor(shift))
+        self.weight = nn.Parameter(torch.ones(2, 4))
+
+    def forward(self, batch):
+        with batch.plate():
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            distribution = dist.Normal(z @ self.weight + self.shift, self.width)
+            pyro.sample("x", distribution.to_event(1), obs=batch["x"])
+
+
+def by_hand(**values):
+    torch.manual_seed(0)
+    model = Edited(**values)
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+def scaled(rate):
+    return lambda done: rate
+
+
+def run(path, make=declared, data=X, validation=None, seed=0, callbacks=(), **options):
+    model, guide = make()
+    svi = lfm.SVI(guide, **{"epochs": 2, "batch_size": 16, "engine": "eager", **options})
+    return lfm.fit(
+        model,
+        data,
+        svi,
+        validation=validation,
+        seed=seed,
+        callbacks=callbacks,
+        checkpoint=path,
+        progress=False,
+    )
+
+
+def changed(rows, value):
+    rows = rows.clone()
+    rows[7, 2] += value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"data": X + 1}, "data was '40 rows of x, .*', now it is '40 rows of x"),
+        ({"data": changed(X, 1e-6)}, "data was"),
+        ({"data": X[:39]}, "now it is '39 rows of x"),
+        ({"data": X.flip(0)}, "data was"),
+        ({"validation": X[:5]}, "validation was None, now it is '5 rows of x"),
+        ({"seed": 1}, "seed was 0, now it is 1"),
+        ({"learning_rate": 2e-3}, "learning_rate was 0.001, now it is 0.002"),
+        ({"batch_size": 8}, "batch_size was 16, now it is 8"),
+        ({"drop_last": True}, "drop_last was False, now it is True"),
+        ({"alternate": 2}, "alternate was None, now it is 2"),
+        ({"schedule": scaled(1.0)}, "schedule was None"),
+        ({"patience": 3}, "patience was not there, now it is 3 .*best weights"),
+        ({"epochs": 1}, "longer fit: it has done 2 epochs"),
+        (
+            {"optimizer": torch.optim.SGD},
+            "optimizer was torch.optim.adam.Adam, now it is torch.optim.sgd.SGD",
+        ),
+        ({"optimizer": partial(torch.optim.Adam, betas=(0.8, 0.9))}, "optimizer was"),
+        ({"optimizer": lfm.clipped(torch.optim.Adam, 1.0)}, "optimizer was"),
+        ({"objective": lfm.ELBO(particles=2)}, "objective.num_particles was 1, now it is 2"),
+        ({"objective": lfm.ELBO(kl_weight=0.5)}, "objective.kl_weight was 1.0, now it is 0.5"),
+        ({"objective": lfm.ELBO(free_bits=0.5)}, "objective.free_bits"),
+        ({"objective": lfm.ELBO(gradient="sticking-the-landing")}, "objective.gradient"),
+        (
+            {"objective": lfm.ImportanceWeightedELBO(1)},
+            "objective was ELBO, now it is ImportanceWeightedELBO",
+        ),
+        ({"objective": lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(2.0))}, "objective was ELBO"),
+        ({"make": partial(declared, scale=0.6)}, "model.factors.x.parts.covariance.value was"),
+        ({"make": partial(declared, activation="tanh")}, "model.factors.x.*was ReLU, now it is Tanh"),
+        ({"make": partial(declared, min_scale=0.2)}, "min_scale was 0.1, now it is 0.2"),
+        ({"make": partial(declared, latents=3)}, "another model"),
+        ({"make": with_wide_guide}, "another guide"),
+        ({"make": with_other_guide}, "guide.factors.z.*was ReLU, now it is Tanh"),
+    ],
+)
+def test_another_fit_is_refused_with_the_difference_named(tmp_path, other, words):
+    path = tmp_path / "state"
+    run(path)
+    before = path.read_bytes()
+    with pytest.raises(lfm.CheckpointError, match=words) as caught:
+        run(path, **other)
+    assert isinstance(caught.value, lfm.DeclarationError) and str(path) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_where_parameters_are_declared_to_start_belongs_to_the_declaration(tmp_path):
+    run(tmp_path / "state", partial(starting, 0.0))
+    with pytest.raises(lfm.CheckpointError, match=r"declared.model.x.0.bias.init was 0.0, now it is 1.0"):
+        run(tmp_path / "state", partial(starting, 1.0))
+    run(tmp_path / "state", partial(starting, 0.0), epochs=3)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "objective", "schedule", "seed"])
+def test_what_is_refused_changes_no_weight(tmp_path, name):
+    run(tmp_path / "state", schedule=scaled(1.0))
+    other = {"learning_rate": 0.1, "objective": lfm.ELBO(particles=2), "schedule": scaled(0.5), "seed": 4}
+    model, guide = declared()
+    before = [p.detach().clone() for p in (*model.parameters(), *guide.parameters())]
+    with pytest.raises(lfm.CheckpointError, match=name):
+        run(tmp_path / "state", lambda: (model, guide), **{"schedule": scaled(1.0), name: other[name]})
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, (*model.parameters(), *guide.parameters()), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "words"),
+    [
+        ({"width": 1.0}, {"width": 2.0}, "model.width was 1.0, now it is 2.0"),
+        # A buffer that training does not change is a part of the declaration, though the checkpoint holds it.
+        ({"shift": 0.0}, {"shift": 1.0}, "model.shift was"),
+    ],
+)
+def test_programs_by_hand_are_known_by_what_they_hold(tmp_path, first, other, words):
+    run(tmp_path / "state", partial(by_hand, **first))
+    with pytest.raises(lfm.CheckpointError, match=words):
+        run(tmp_path / "state", partial(by_hand, **other))
+
+
+def test_edited_code_is_another_program(tmp_path):
+    def make(text):
+        here = {"lfm": lfm, "pyro": pyro, "dist": dist, "torch": torch, "__name__": "mine"}
+        exec(
+            "class Mine(lfm.PyroModel):\n"
+            "    def forward(self, batch):\n"
+            "        with batch.plate():\n"
+            "            z = pyro.sample('z', dist.Normal(torch.zeros(4), 1.0).to_event(1))\n"
+            f"            pyro.sample('x', dist.Normal({text}, 1.0).to_event(1), obs=batch['x'])\n",
+            here,
+        )
+        model = here["Mine"]()
+        torch.manual_seed(0)
+        return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+    run(tmp_path / "state", lambda: make("z"))
+    run(tmp_path / "state", lambda: make("z"), epochs=3)
+    with pytest.raises(lfm.CheckpointError, match="model.*forward"):
+        run(tmp_path / "state", lambda: make("2 * z"))
+
+
+def test_a_schedule_means_a_fit_of_that_length(tmp_path):
+    for k, options in enumerate(
+        [{"schedule": scaled(1.0)}, {"objective": lfm.ELBO(kl_weight=lfm.schedules.linear())}]
+    ):
+        run(tmp_path / str(k), **options)
+        with pytest.raises(lfm.CheckpointError, match="steps was 6, now it is 9 .*fraction done"):
+            run(tmp_path / str(k), epochs=3, **options)
+        run(tmp_path / str(k), steps=6, epochs=None, **options)
+
+
+def test_what_may_change_may_change(tmp_path):
+    """Epochs, callbacks, progress, the container of the rows, the engine; a seed that is not given is the one kept."""
+    path = tmp_path / "state"
+    run(path, seed=None)
+    calls = []
+    assert (
+        len(run(path, epochs=3, seed=None, data=X.numpy(), callbacks=[lambda r, f: calls.append(r)]).history)
+        == 3
+    )
+    assert len(calls) == 1
+    assert len(run(path, epochs=4, seed=None, engine="auto").history) == 4
+    assert len(run(path, epochs=None, steps=15, seed=None, data={"x": X.double()}).history) == 5
+
+
+def with_priors():
+    """After a fit the points of its weights are their posterior means."""
+    torch.manual_seed(0)
+    mean, covariance = (
+        lfm.Linear(prior=lfm.parameter_priors.ARD(1.0, 1.0)),
+        lfm.Isotropic(prior=lfm.parameter_priors.Gamma(2.0, 2.0)),
+    )
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=mean, covariance=covariance))
+    return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
+
+
+@pytest.mark.parametrize("make", [declared, with_priors])
+def test_a_fit_goes_on_with_the_very_objects_that_it_trained(tmp_path, make):
+    model, guide = make()
+    for epochs in (1, 2, 3):
+        assert len(run(tmp_path / "state", lambda: (model, guide), epochs=epochs).history) == epochs
+
+
+def test_running_statistics_are_no_difference(tmp_path):
+    def network(inputs, outputs):
+        return nn.Sequential(nn.Linear(inputs, 5), nn.BatchNorm1d(5), nn.Linear(5, outputs))
+
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=network))
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=network))
+    for epochs in (1, 2):
+        run(tmp_path / "state", lambda: (model, guide), epochs=epochs)
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Rows that are others at every reading."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, k):
+        return X[k] + 0.1 * torch.randn(4)
+
+
+def test_rows_that_are_never_the_same_are_not_compared(tmp_path):
+    for epochs in (1, 2):
+        done = run(tmp_path / "state", data=Augmented(), epochs=epochs)
+    assert len(done.history) == 2 and done.posterior().mean.shape == (40, 2)
+
+
+# What is written ---------------------------------------------------------------------------------------------
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+def add_much(record, fit):
+    record.update(
+        number=np.float64(0.5),
+        half=np.float16(0.5),
+        long=np.longdouble(0.5),
+        whole=np.int64(3),
+        truth=np.bool_(True),
+        array=np.arange(3),
+        tensor=torch.ones(2, requires_grad=True) * 2,
+        part=torch.zeros(10_000)[:2],
+        named={"deep": [np.float32(2.0), (None, b"x")]},
+        colour=Colour.RED,
+        text=np.str_("words"),
+    )
+
+
+def test_whatever_a_callback_adds_is_read_back_plain(tmp_path):
+    run(tmp_path / "state", epochs=1, callbacks=[add_much], schedule=lambda done: np.float64(1.0), steps=None)
+    done = run(tmp_path / "state", epochs=1, schedule=lambda done: np.float64(1.0))
+    record = done.history[0]
+    assert record["number"] == record["half"] == record["long"] == 0.5 and type(record["number"]) is float
+    assert record["whole"] == 3 and type(record["whole"]) is int and record["truth"] is True
+    assert record["array"].tolist() == [0, 1, 2] and record["tensor"].tolist() == [2.0, 2.0]
+    assert record["named"] == {"deep": [2.0, (None, b"x")]}
+    assert (record["colour"], record["text"]) == ("red", "words")
+    assert (tmp_path / "state").stat().st_size < 40_000  # of the large tensor only the part
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        lambda: 1,
+        np.array([object()]),
+        np.datetime64("2020-01-01"),
+        nn.Linear(1, 1),
+        {(): {1: object}},
+    ],
+)
+def test_what_cannot_be_kept_is_refused_and_the_last_good_file_stays(tmp_path, value):
+    run(tmp_path / "state", epochs=1)
+    with pytest.raises(lfm.DeclarationError, match=r"history\[1\]\['bad'\].* is of type .*keep it elsewhere"):
+        run(tmp_path / "state", epochs=3, callbacks=[lambda record, fit: record.update(bad=value)])
+    assert len(run(tmp_path / "state", epochs=1).history) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_comparison_is_read_back_whatever_callbacks_add(tmp_path):
+    model, _ = declared()
+    options = {"epochs": 1, "progress": False, "draws": 5, "folder": tmp_path}
+    ways = {"one": lfm.Gaussian(network=lfm.MLP(4))}
+    first = lfm.compare(model, X, ways, callbacks=[add_much], **options)
+    again = lfm.compare(model, X, ways, **options)
+    assert again.histories["one"][0][0]["number"] == 0.5 == first.histories["one"][0][0]["number"]
+    linear = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    bad = [lambda record, fit: record.update(bad=object())]
+    calls = []
+    with pytest.raises(lfm.DeclarationError, match="bad.*keep it elsewhere"):
+        lfm.compare(
+            linear,
+            X,
+            {"em": lfm.EM(iterations=50)},
+            callbacks=[*bad, lambda record, fit: calls.append(1)],
+            progress=False,
+            folder=tmp_path / "other",
+        )
+    assert len(calls) == 1  # said at the first iteration, not after the last
+
+
+class Failing(nn.Module):
+    """A network that runs out of memory in training, as long as it does."""
+
+    full = True
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        if self.training and len(x) == 16 and Failing.full:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.layer(x)
+
+
+def test_a_comparison_does_not_believe_done_what_an_error_has_stopped(tmp_path, monkeypatch):
+    model, _ = declared()
+    # Known by its name, so that the switch is no part of what it is.
+    monkeypatch.setattr(Failing, "__module__", "torch")
+    ways = {"one": lfm.Gaussian(network=Failing)}
+    options = {"epochs": 1, "batch_size": 16, "progress": False, "draws": 5, "folder": tmp_path}
+    assert "out of memory" in lfm.compare(model, X, ways, **options).failed["one"][0]
+    Failing.full = False
+    assert not lfm.compare(model, X, ways, **options).failed
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
+def test_a_file_that_is_no_checkpoint_is_an_error_in_our_own_words(tmp_path, content):
+    (tmp_path / "state").write_bytes(content)
+    with pytest.raises(lfm.DataError, match="cannot be read: its .* bytes.*remove it") as caught:
+        run(tmp_path / "state")
+    assert "issue" not in str(caught.value) and "pickle" not in str(caught.value)
+    for path in (tmp_path, 3):
+        with pytest.raises(ValueError, match="checkpoint.* must be"):
+            run(path)
+    torch.save({"model": {}}, tmp_path / "old")
+    with pytest.raises(lfm.DataError, match="no checkpoint of this version"):
+        run(tmp_path / "old")
+
+
+def test_an_interrupted_write_leaves_the_file_before_it(tmp_path, monkeypatch):
+    run(tmp_path / "state", epochs=1)
+
+    def stop(state, path, *options, **keywords):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch, "save", stop)
+        run(tmp_path / "state", epochs=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+    assert len(run(tmp_path / "state", epochs=1).history) == 1
