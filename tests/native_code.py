@@ -9,13 +9,6 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.inference.engines import tracing
-
-
-@pytest.fixture
-def replay(monkeypatch):
-    """The recorded graph as it is, without the seconds that native code takes to be made."""
-    monkeypatch.setattr(tracing, "native", lambda graph, inputs: graph)
 
 
 def fitted(engine, make, data, seed=0, **options):

@@ -13,7 +13,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from native_code import agree, apart, falls_back, fitted, replay, state, with_guide  # noqa: F401
+from native_code import agree, apart, falls_back, fitted, with_guide
 from torch import nn
 
 import pyro_lfm as lfm
