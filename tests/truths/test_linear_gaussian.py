@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from linear_cases import cosine
+from linear_cases import cosine, exact_bound, gaps_of
 from sklearn.datasets import load_digits, load_iris
 
 import pyro_lfm as lfm
