@@ -248,10 +248,10 @@ from .sources.covariances import (
 from .sources.lookup import Lookup as Lookup
 from .sources.networks import MLP as MLP
 from .sources.networks import Convolutional as Convolutional
-from .sources.sources import Fixed as Fixed
-from .sources.sources import Learned as Learned
-from .sources.sources import Linear as Linear
-from .sources.sources import PerRow as PerRow
+from .sources.values import Fixed as Fixed
+from .sources.values import Learned as Learned
+from .sources.linear import Linear as Linear
+from .sources.per_row import PerRow as PerRow
 from .tables import Heterogeneous as Heterogeneous
 from .tables import heterogeneous as heterogeneous
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_lfm.factors import source_words
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, Isotropic
 from pyro_lfm.sources.floors import raw_scale
 from pyro_lfm.sources.lookup import LookupTable
-from pyro_lfm.sources.networks import Applied
-from pyro_lfm.sources.sources import Affine, Constant
+from pyro_lfm.sources.applied import Applied
+from pyro_lfm.sources.linear import Affine
+from pyro_lfm.sources.values import Constant
 
 # A scale on its floor is written this much above it, relatively: its raw form would be −∞ at the floor itself.
 _ABOVE = 1e-6
@@ -25,9 +25,8 @@ class Obstacle(Exception):
 
 def obstacle(name: str, factor: Any, parameter: str, wanted: str) -> Obstacle:
     """``x.mean is MLP(8): a closed form needs Linear()``."""
-    sources, trunk = factor._declared
     return Obstacle(
-        f"{name}.{parameter} is {source_words(sources[parameter], trunk)}: a closed form needs {wanted}"
+        f"{name}.{parameter} is {factor.declaration.describe_source(parameter)}: a closed form needs {wanted}"
     )
 
 

@@ -1,21 +1,24 @@
-"""Factors: conditional distributions p(value | parents), the one kind of part that models and guides are made of."""
+"""Factors: declarations of conditional distributions, and the modules that models and guides build of them."""
 
+from pyro_lfm.factors.conditional import Conditional, Deterministic, Seen
 from pyro_lfm.factors.covariate import Covariate
-from pyro_lfm.factors.descriptions import source_words
 from pyro_lfm.factors.factor import Factor, Prior
 from pyro_lfm.factors.groups import PerGroup
 from pyro_lfm.factors.named_modules import Factors, key_of, name_of
-from pyro_lfm.factors.of_guide import Encoder, PriorOfGuide
+from pyro_lfm.factors.of_guide import Encoder, MadeOfGuide, PriorOfGuide
 
 __all__ = [
+    "Conditional",
     "Covariate",
+    "Deterministic",
     "Encoder",
     "Factor",
     "Factors",
+    "MadeOfGuide",
     "PerGroup",
     "Prior",
     "PriorOfGuide",
+    "Seen",
     "key_of",
     "name_of",
-    "source_words",
 ]

@@ -1,11 +1,12 @@
-"""What is known of each row and not modelled."""
+"""Covariates: observed numbers of each row that are not modelled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_lfm.distributions.unmodelled import Known
@@ -35,9 +36,15 @@ class Covariate(Factor):
     True
     """
 
-    value: torch.Tensor
+    value: Tensor
 
-    def __init__(self, event: int | Sequence[int] = (), *, value: Any = 1.0, support: Any = constraints.real):
+    def __init__(
+        self,
+        event: int | Sequence[int] = (),
+        *,
+        value: ArrayLike | Tensor = 1.0,
+        support: constraints.Constraint = constraints.real,
+    ):
         super().__init__(event)
         try:
             start = torch.as_tensor(value, dtype=torch.get_default_dtype()).expand(self.shape).clone()

@@ -1,44 +1,39 @@
-"""The factor: a family of distributions whose parameters come from sources."""
+"""The factor: a declaration of a conditional distribution, of which models and guides build the distribution itself."""
 
 from __future__ import annotations
 
-import copy
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import nn
-from torch.func import functional_call
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.distributions.stable_equals import sound
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors.descriptions import parent_names, source_words
-from pyro_lfm.factors.measured import Measured
-from pyro_lfm.factors.named_modules import Factors, check_named
-from pyro_lfm.factors.pickling import Declaration
 from pyro_lfm.factors.variables import Code, Variable
-from pyro_lfm.sources.drawn import Drawn, Stochastic
-from pyro_lfm.sources.floors import natural_scale, raw_scale
-from pyro_lfm.sources.lookup import Lookup, lookup
-from pyro_lfm.sources.networks import network
-from pyro_lfm.sources.sources import (
-    Fixed,
-    Learned,
-    PerRow,
-    Table,
-    constant,
-    reads_parents,
-)
+from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
+from pyro_lfm.sources.source import Source, SourceLike, ValueOf, as_source
+
+if TYPE_CHECKING:
+    from pyro_lfm.factors.conditional import Conditional
+
+# A value of a parameter as ``distribution`` takes it: a tensor, or what the family makes of one.
+Natural = Any
 
 
-class Factor(Declaration, Measured):
-    """A distribution family whose parameters come from sources: ``factor(*parents) -> Distribution``.
+class Factor(Declaration):
+    """A family of distributions whose parameters come from sources: the declaration of p(value | parents).
 
-    A family is a subclass that names its parameters and writes ``distribution``; it then works with every
-    source, as prior, likelihood and guide. A declaration is a value: a model or guide takes a copy and builds
-    the networks for its parents (modules that you pass as sources are used as they are, not copied).
+    A family is a subclass that names its parameters and writes ``distribution``. It then works with every
+    source, as prior, likelihood and guide. A factor of another kind writes ``forward(*parents)`` itself, and may hold
+    parameters and modules as an ``nn.Module`` does. ``build`` makes the conditional distribution, an ``nn.Module``; models
+    and guides call it. Modules that you pass as sources are used as they are, not copied.
 
     Args:
         event: size of one value, an int or a shape; a guide takes it from the model.
@@ -63,36 +58,31 @@ class Factor(Declaration, Measured):
     tensor([2., 2., 2.])
     """
 
-    constraints: Mapping[str, Any] = {}  # where a parameter must lie; the reals where it is not named
-    times_prior = False  # whether a guide multiplies it with the model's prior of the same latent
-    # Whether it is a latent even where it reads others and nothing names it; whether it follows from what it reads.
-    latent = computed = False
-    # Whether forward takes ``masks=``, where each parent was observed or None, and does without one that was not.
-    reads_masks = False
+    # Where a parameter must lie; the reals where it is not named.
+    constraints: Mapping[str, Constraint] = {}
+    # The parameters that are scales above a floor.
+    floors: Mapping[str, Floor] = {}
+    # The parameters that are locations or spreads in the units of the variable: their priors may be in those units.
+    in_units: ClassVar[tuple[str, ...]] = ()
+    # How networks read the values.
+    code: Code | None = None
+    sources: dict[str, SourceLike]
 
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        sources: Mapping[str, Any] | None = None,
+        sources: Mapping[str, SourceLike] | None = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
-        super().__init__()
         self.event_shape = None if event is None else shapes.event_shape(event)
-        self.given = None if given is None else parent_names(given)
-        # In containers that nn.Module does not look into: they are declarations, not yet parts.
-        self._declared = (dict(sources or {}), network)
-        self._parents: dict[str, Variable] = {}
-        self._places: dict[str, str] = {}
-        self.parts = nn.ModuleDict()
-        # How networks read its values, and how its own read those of its parents.
-        self.code: Code | None = None
-        self.codes = Factors()
+        self.given = None if given is None else _parent_names(given)
+        self.sources, self.network = dict(sources or {}), network
 
-    # What a family may say of itself -----------------------------------------------------------------
+    # Subclasses write or override these ----------------------------------------------------------------
 
-    def distribution(self, **parameters: torch.Tensor) -> Any:
+    def distribution(self, **parameters: Natural) -> TorchDistribution:
         """The distribution with these parameters, each (..., *shape), natural (constrained) values."""
         raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
@@ -100,27 +90,74 @@ class Factor(Declaration, Measured):
         """The shape of a parameter; that of the event by default."""
         return self.shape
 
-    def start(self, parameter: str) -> torch.Tensor:
+    def start(self, parameter: str) -> Tensor:
         """The raw value at which a learned constant starts."""
         return torch.zeros(self.raw_shape(parameter))
 
-    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        """The raw form of a natural value, as given to Fixed or Learned."""
-        if parameter in self.floors:
-            return raw_scale(value, self.floor(parameter))
+    def to_raw(self, parameter: str, value: Tensor, floor: Tensor | None = None) -> Tensor:
+        """The raw form of a natural value, as given to Fixed or Learned. floor: of a scale, ``floor_shape``."""
+        if floor is not None:
+            return raw_scale(value, floor)
         return onto(self.constraints[parameter]).inv(value) if parameter in self.constraints else value
 
-    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        """The natural form of a raw value."""
-        if parameter in self.floors:
-            return natural_scale(raw, self.floor(parameter))
+    def natural(self, parameter: str, raw: Tensor, floor: Tensor | None = None) -> Natural:
+        """The natural form of a raw value, for ``distribution``."""
+        if floor is not None:
+            return natural_scale(raw, floor)
         return onto(self.constraints[parameter])(raw) if parameter in self.constraints else raw
 
-    def adopt(self, variable: Variable) -> None:
-        """Takes from the model what a guide's factor leaves open: the event shape, in unconstrained space."""
-        self.event_shape = variable.shape
+    def floor_shape(self, parameter: str) -> torch.Size:
+        """The shape of the floor of a parameter, one that ``floors`` names."""
+        return self.shape
 
-    # What the library asks of it ---------------------------------------------------------------------
+    def scale_numbers(self, parameter: str, raw: Tensor) -> Tensor:
+        """The raw numbers that are scales among those of a parameter, (..., *floor_shape), a view."""
+        return raw
+
+    def unit(self, parameter: str, units: Tensor) -> Tensor:
+        """The unit of a parameter, ``floor_shape``, from those of the variable's entries."""
+        return units
+
+    def own_parts(self, name: str, parts: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        """Modules of the family besides those of its sources, which ``distribution`` takes by name."""
+        return {}
+
+    def for_variable(self, variable: Variable) -> Factor:
+        """The factor of a guide, with what it takes from the model: the event shape, in unconstrained space."""
+        return self.altered(event_shape=variable.shape)
+
+    def build(self, name: str, parents: Sequence[Variable]) -> Conditional:
+        """The conditional distribution given these parents.
+
+        Args:
+            name: of the variable, for messages.
+            parents: the variables that it reads, those of ``given`` and those that are parameters.
+        """
+        from pyro_lfm.factors.from_sources import FromSources
+        from pyro_lfm.factors.hand_written import HandWrittenConditional
+
+        return (HandWrittenConditional if self.is_hand_written else FromSources)(self, name, parents)
+
+    def build_in_guide(self, name: str, parents: Sequence[Variable], model: Any) -> Conditional:
+        """The conditional distribution as a guide of a model has it."""
+        return self.build(name, parents)
+
+    def describe(self) -> str:
+        """The factor in a formula, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""
+        words = [f"{name}: {self.describe_source(name)}" for name in self.sources]
+        return f"{type(self).__name__}({', '.join(words)})" if words else type(self).__name__
+
+    # The library asks these ----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one value."""
+        event = vars(self).get("event_shape")
+        if event is None:
+            self._check_init()
+            name = type(self).__name__
+            raise DeclarationError(f"{name} needs its event size, as in {name}(8)")
+        return event  # type: ignore[no-any-return]
 
     @property
     def dim(self) -> int:
@@ -128,186 +165,121 @@ class Factor(Declaration, Measured):
         return self.shape.numel()
 
     @property
-    def parents(self) -> tuple[str, ...]:
-        return tuple(self._parents)
+    def is_hand_written(self) -> bool:
+        """Whether the class has a ``forward`` of its own."""
+        return hasattr(type(self), "forward")
 
     @property
-    def sources(self) -> dict[str, Any]:
-        """The declared source of each parameter."""
-        return dict(self._declared[0])
-
-    @property
-    def declared_sources(self) -> list[Any]:
+    def declared_sources(self) -> list[SourceLike]:
         """All the sources that were declared, the trunk among them."""
-        sources, trunk = self._declared
-        return [*sources.values(), trunk]
+        return [*self.sources.values(), self.network]
 
     @property
     def reads(self) -> bool:
-        """Whether its distribution depends on parents: some source is a network, or it has a forward of its own."""
-        sources, trunk = self._declared
-        own = type(self).forward is not Factor.forward and not isinstance(self, Prior)
-        return own or any(map(reads_parents, sources.values())) or reads_parents(trunk)
+        """Whether the distribution depends on parents: some source is a network, or it has a forward of its own."""
+        sources = [as_source(source) for source in self.declared_sources]
+        return self.is_hand_written or any(source is not None and source.reads_parents for source in sources)
 
     @property
     def named(self) -> dict[str, str]:
         """The parameters that are the very value of a parent, and that parent's name."""
-        return {p: source for p, source in self._declared[0].items() if isinstance(source, str)}
+        return {parameter: source for parameter, source in self.sources.items() if isinstance(source, str)}
 
-    def build(self, name: str, parents: Sequence[Variable]) -> Factor:
-        """Makes the parts for these parents; returns itself. Models and guides call it on their own copy."""
-        self._parents = {parent.name: parent for parent in parents}
-        apart = set(self.named.values()) - set(self.given or ())
-        self._read = {name: parent for name, parent in self._parents.items() if name not in apart}
-        self.codes.update({n: parent.code for n, parent in self._read.items() if parent.code is not None})
-        sources, trunk = self._declared
-        self.lay_floors(sources)
-        heads = {p: self.raw_shape(p) for p, source in sources.items() if source is None}
-        for parameter, source in sources.items():
-            if isinstance(source, str):
-                check_named(
-                    f"{name}.{parameter}",
-                    self._parents[source],
-                    self.raw_shape(parameter),
-                    self.constraints.get(parameter),
-                )
-            elif source is not None or trunk is None:
-                self.parts[parameter] = self._part(f"{name}.{parameter}", parameter, source)
-        if trunk is not None:
-            if not heads:
-                raise DeclarationError(
-                    f"{name}: network= is given, but every parameter has a source of its own"
-                )
-            self.parts["network"] = self._trunk(f"{name}.network", trunk, heads)
-            self._heads = heads
-        self.settle_floors()
-        self._find_drawn(name)
-        return self
+    def source(self, parameter: str) -> Source | None:
+        """The declared source of a parameter."""
+        return as_source(self.sources[parameter])
 
-    def _find_drawn(self, name: str) -> None:
-        """Where the parameters that have priors stand, so that draws can be put in their place."""
-        for path, module in self.named_modules():
-            if isinstance(module, Drawn):
-                if module.name in self._places:
-                    raise DeclarationError(
-                        f"{name} has two parameters {module.name} with priors: give one of them a prior"
-                    )
-                self._places[module.name] = path
-
-    @property
-    def drawn(self) -> dict[str, Drawn]:
-        """The parameters that have priors, by name, in the order in which they are drawn."""
-        found = {name: self.get_submodule(path) for name, path in self._places.items()}
-        return dict(sorted(found.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type, return-value]
-
-    def _part(self, what: str, parameter: str, source: Any) -> nn.Module:
-        shape = self.raw_shape(parameter)
-        if isinstance(source, PerRow):
-            return Table(self.start(parameter), source.rows, source.learning_rate)
-        if isinstance(source, Lookup):
-            parents = list(self._read.values())
-            return lookup(
-                source, parents, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v)
-            )
-        if isinstance(source, Stochastic):
-            return source.build(self.start(parameter))
-        if source is None or isinstance(source, Learned | Fixed):
-            return constant(source, shape, self.start(parameter), what, lambda v: self.to_raw(parameter, v))
-        return network(
-            source, [p.code_shape for p in self._read.values()], shape, what, event=self.event_shape
-        )
-
-    def _trunk(self, what: str, source: Any, heads: dict[str, torch.Size]) -> nn.Module:
-        if isinstance(source, PerRow):
-            start = torch.cat([self.start(p).flatten() for p in heads])
-            return Table(start, source.rows, source.learning_rate)
-        if isinstance(source, Learned | Fixed):
-            raise DeclarationError(f"{what} must be a network or PerRow; got {type(source).__name__}")
-        in_shapes, each = [p.code_shape for p in self._read.values()], list(heads.values())
-        return network(source, in_shapes, shapes.trunk_shape(heads), what, heads=each, event=self.event_shape)
-
-    def context(self, values: Sequence[torch.Tensor]) -> torch.Tensor | None:
-        """The parents' values as what the networks read."""
-        shapes.check_parents(type(self).__name__, values, {n: p.shape for n, p in self._parents.items()})
-        by_name = dict(zip(self._parents, values, strict=True))
-        codes = [parent.encode(by_name[name]) for name, parent in self._read.items()]
-        if len(codes) > 1:
-            return shapes.join(codes, [p.code_shape for p in self._read.values()])
-        return codes[0] if codes else None
-
-    def __call__(self, *parents: Any, **options: Any) -> Any:
-        # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
-        return sound(super().__call__(*parents, **options))
-
-    def raw(
-        self, parents: Sequence[torch.Tensor], index: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """The raw parameters, by name, each (..., *raw_shape)."""
-        context = self.context(parents)
-        raw = {name: part(context, index) for name, part in self.parts.items()}
-        if "network" in raw:
-            split = shapes.split_flat if isinstance(self.parts["network"], Table) else shapes.split_heads
-            raw.update(split(raw.pop("network"), self._heads))
-        return raw
-
-    def forward(self, *parents: torch.Tensor, index: torch.Tensor | None = None) -> Any:
-        """The distribution of the value given its parents, batch shape (...), event shape ``event_shape``."""
-        raw = self.raw(parents, index)
-        natural = {name: self.natural(name, value) for name, value in raw.items()}
-        by_name = dict(zip(self._parents, parents, strict=True))
-        for parameter, parent in self.named.items():
-            value, shape = by_name[parent], self._parents[parent].shape
-            missing = len(self.raw_shape(parameter)) - len(shape)
-            natural[parameter] = value.reshape(*value.shape, *(1,) * missing)
-        return self.distribution(**natural)
-
-    def at(
-        self,
-        parents: Sequence[torch.Tensor],
-        index: torch.Tensor,
-        drawn: Mapping[str, torch.Tensor] | None = None,
-    ) -> Any:
-        """``forward``, with the row index where some source is a table of rows, and draws of its parameters by name."""
-        options = {"index": index} if self.tables else {}
-        if not drawn:
-            return self(*parents, **options)
-        values = {f"{self._places[name]}.value": value for name, value in drawn.items()}
-        return functional_call(self, values, tuple(parents), options)
-
-    @property
-    def tables(self) -> list[Table]:
-        return [part for part in self.parts.modules() if isinstance(part, Table)]
-
-    def part_shape(self, name: str) -> torch.Size:
-        """The shape of what a part gives for each row."""
-        return shapes.trunk_shape(self._heads) if name == "network" else self.raw_shape(name)
+    def describe_source(self, parameter: str) -> str:
+        source, trunk = self.source(parameter), as_source(self.network)
+        if source is not None:
+            return source.describe()
+        return "learned" if trunk is None else f"head of {trunk.describe()}"
 
     def coded(self, code: Code) -> Factor:
-        """The same declaration, whose values networks read by this code."""
-        new = self.copy()
-        new.code = code
-        return new
+        """The same factor, whose values networks read by a code."""
+        return self.altered(code=code)
 
-    def copy(self) -> Factor:
-        """A factor of its own from this declaration; networks given as modules stay the very same."""
-        return copy.deepcopy(self, {id(m): m for m in self.declared_sources if isinstance(m, nn.Module)})  # type: ignore[arg-type]
+    def check_declaration(self) -> None:
+        self._check_init()
+        if not self.is_hand_written and type(self).distribution is Factor.distribution and not self._builds_itself():
+            raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
-    def redrawn(self) -> Factor:
-        """The declaration with what its constructor drew at random drawn anew."""
-        return self
+    def _builds_itself(self) -> bool:
+        return type(self).build is not Factor.build
 
-    def describe(self) -> str:
-        """The distribution in a formula's words, as in ``Gaussian(mean: MLP(200), covariance: Full)``."""
-        sources, trunk = self._declared
-        words = [f"{name}: {source_words(source, trunk)}" for name, source in sources.items()]
-        return f"{type(self).__name__}({', '.join(words)})" if words else type(self).__name__
+    def _check_init(self) -> None:
+        if "sources" not in vars(self):
+            name = type(self).__name__
+            raise DeclarationError(
+                f"{name}.__init__ must call super().__init__(event) before anything else, as in super().__init__(dim)"
+            )
 
-    def extra_repr(self) -> str:
-        return f"event={None if self.event_shape is None else tuple(self.event_shape)}, given={self.given}"
+    def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
+        raise DeclarationError(
+            f"{self!r} is a declaration, and has no parameters yet: a model builds the distribution, as in "
+            'model.factors["x"](z), or build it yourself, as in factor.build("x", parents)(z)'
+        )
+
+    # Hand-written factors use these as they would those of an nn.Module -------------------------------------
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """A tensor that is no parameter, but moves and is saved with the built distribution."""
+        setattr(self, name, tensor)
+        self.__dict__.setdefault("buffer_names", {})[name] = persistent
+
+    def register_parameter(self, name: str, parameter: nn.Parameter | None) -> None:
+        setattr(self, name, parameter)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        setattr(self, name, module)
+
+    register_module = add_module
 
 
 class Prior(Factor):
-    """A factor without parents, p(z). A prior of your own subclasses it and writes ``forward() -> Distribution``."""
+    """The factor of a latent, p(z), or p(z | parents) with ``given=``.
 
-    def __init__(self, event: int | Sequence[int] | None = None, sources: Mapping[str, Any] | None = None):
-        super().__init__(event, sources)
+    A prior of your own subclasses it and writes ``forward() -> Distribution``. Anything learned is an ``nn.Parameter``.
+
+    >>> import pyro.distributions as dist
+    >>> class Wide(Prior):
+    ...     def forward(self):
+    ...         return dist.Normal(torch.zeros(self.dim), 10.0).to_event(1)
+    >>> Wide(2)().variance
+    tensor([100., 100.])
+    """
+
+    @property
+    def reads(self) -> bool:
+        return not self.is_hand_written and super().reads
+
+    def check_declaration(self) -> None:
+        super().check_declaration()
+        if self.is_hand_written and not self.given:
+            forward = type(self).forward  # type: ignore[attr-defined]
+            try:
+                inspect.signature(forward).bind(self)
+            except TypeError as error:
+                raise DeclarationError(
+                    f"{type(self).__name__}.forward must take no parents, as in def forward(self), or name them with "
+                    f"given=; {error}"
+                ) from None
+
+    def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
+        # Without parents there is nothing to build.
+        if self.is_hand_written and not self.given and not parents:
+            return sound(self.forward())  # type: ignore[attr-defined, no-any-return]
+        return super().__call__(*parents, **options)
+
+
+def _parent_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in ``given=``, as a tuple."""
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise DeclarationError(f'given must be a name or a tuple of names, as in given="z"; got {given!r}')
+    if len(set(names)) < len(names):
+        raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
+    return tuple(names)
+
+
+__all__ = ["Factor", "Prior", "ValueOf"]

@@ -1,36 +1,38 @@
-"""A factor that rows of one group share."""
+"""Latents that rows of one group share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors.factor import Factor
+from pyro_lfm.factors.conditional import Conditional, Deterministic
+from pyro_lfm.factors.factor import Factor, Prior
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.lookup import LookupTable
 
 
 @dataclass(frozen=True, eq=False)
-class _Each:
+class OfEachGroup:
     """One and the same prior for each of some groups."""
 
-    prior: Factor
+    prior: Conditional
     groups: int
 
-    def distribution(self, like: torch.Tensor) -> Any:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         return self.prior().expand((self.groups,)).to_event(1)
 
     def __repr__(self) -> str:
         return f"{self.prior.describe()} for each of {self.groups} groups"
 
 
-class PerGroup(Factor):
+class PerGroup(Prior):
     """g_j ~ prior, j = 1 .. G, drawn once for each group; a row has the value of its own group.
 
     The plate over groups stands outside that over rows: all G values are one latent of the model, ``g.groups`` of shape
@@ -61,9 +63,6 @@ class PerGroup(Factor):
     {'g.groups': (5, 2), 'z': (3,)}
     """
 
-    latent = True
-    computed = True
-
     def __init__(self, prior: Factor, *, given: str | Sequence[str] | None = None):
         if not isinstance(prior, Factor) or prior.reads or prior.given:
             raise DeclarationError(
@@ -72,16 +71,29 @@ class PerGroup(Factor):
         super().__init__(tuple(prior.shape) if prior.shape else None, given=given)
         if self.given is None or len(self.given) != 1:
             raise DeclarationError(f'PerGroup needs the group of each row: given="site"; got {given!r}')
-        self._declared_prior = (prior,)
+        self.prior = prior
 
-    def build(self, name: str, parents: Sequence[Variable]) -> PerGroup:
+    def build(self, name: str, parents: Sequence[Variable]) -> GroupOfRow:
+        return GroupOfRow(self, name, parents)
+
+    def describe(self) -> str:
+        return f"PerGroup({self.prior.describe()})"
+
+
+class GroupOfRow(Deterministic):
+    """The value of each row's group, read off the values of all groups, ``groups``, a parameter with a prior."""
+
+    declaration: PerGroup
+
+    def __init__(self, declaration: PerGroup, name: str, parents: Sequence[Variable]):
+        super().__init__(declaration, name, parents)
         (site,) = parents
         if site.categories is None:
             raise DeclarationError(
                 f"{name}: {site.name} must be the number of a group: declare {site.name}=lfm.Covariate("
                 "support=constraints.integer_interval(0, G - 1))"
             )
-        self.prior = self._declared_prior[0].copy().build(name, [])
+        self.prior = declaration.prior.build(name, [])
         if self.prior.drawn or self.prior.tables:
             raise DeclarationError(f"{name}: a prior of groups cannot have priors of its own, nor rows")
         with torch.no_grad():
@@ -89,14 +101,10 @@ class PerGroup(Factor):
             start = distribution.sample((site.categories,))
         if distribution.support.is_discrete:
             raise DeclarationError(f"{name}: groups have continuous values; got {self.prior.describe()}")
-        drawn = Drawn("groups", start, _Each(self.prior, site.categories).distribution)
-        self.table = LookupTable(drawn, False, 0)
-        super().build(name, parents)
-        return self
+        groups = Drawn("groups", start, OfEachGroup(self.prior, site.categories).distribution)
+        self.table = LookupTable(groups, False, 0)
+        self.complete()
 
-    def forward(self, site: torch.Tensor) -> Known:
+    def forward(self, site: Tensor) -> Known:
         value = self.table(self.context([site]))
         return Known(value, self.prior().support, len(self.shape))
-
-    def describe(self) -> str:
-        return f"PerGroup({self._declared_prior[0].describe()})"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
-import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Covariate, Factor, Prior
+from pyro_lfm.factors.conditional import Deterministic
+from pyro_lfm.factors.covariate import Covariate
+from pyro_lfm.factors.factor import Factor, Prior
+from pyro_lfm.factors.named_modules import Factors
 
 
 def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
@@ -31,14 +34,14 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
                 raise DeclarationError(
                     f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
                 )
-    # Here, before what is observed is read off the wiring: a cycle has neither beginning nor end.
+    # Before the observed names are read off the wiring: a cycle has neither beginning nor end.
     in_order(declared)
-    leaves = [name for name in factors if declared[name] and name not in named and not factors[name].latent]
+    leaves = [name for name in factors if declared[name] and name not in named and not isinstance(factors[name], Prior)]
     known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
     observed = [name for name in factors if name in open_ended or name in leaves or name in known]
     latents = tuple(name for name in factors if name not in observed)
     apart = not named and not open_ended
-    if apart and not any(isinstance(factor, Prior) or factor.latent for factor in factors.values()):
+    if apart and not any(isinstance(factor, Prior) for factor in factors.values()):
         # Nothing reads anything: a model without latents, such as a baseline of one Gaussian.
         observed, latents = list(factors), ()
     if open_ended and not latents:
@@ -66,30 +69,29 @@ def with_named(given: tuple[str, ...], factor: Factor) -> tuple[str, ...]:
 
 
 def reads_of(
-    factors: Any, given: Mapping[str, tuple[str, ...]], order: Iterable[str]
+    factors: Factors, given: Mapping[str, tuple[str, ...]], order: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
-    """What the distribution of every variable reads, in the order in which they are drawn, parameters with priors first.
+    """The parents of every variable, in the order in which variables are drawn, parameters with priors first.
 
-    A factor that is computed is no variable: who reads it reads what it is computed from.
+    A deterministic factor is no variable: its readers read its parents.
     """
     drawn = {name: factors[name].drawn for name in order}
-    found = {f"{n}.{p}": of_factor(n, d.reads) for n in drawn for p, d in drawn[n].items()}
+    parents = {f"{n}.{p}": of_factor(n, d.reads) for n in drawn for p, d in drawn[n].items()}
+    deterministic = [name for name in drawn if isinstance(factors[name], Deterministic)]
     for name in drawn:
-        parents = [q for p in given[name] for q in (found[p] if factors[p].computed else (p,))]
         own = of_factor(name, [p for p, d in drawn[name].items() if d.used])
-        found[name] = tuple(dict.fromkeys((*parents, *own)))
-    return {
-        name: parents for name, parents in found.items() if name not in drawn or not factors[name].computed
-    }
+        declared = [q for p in given[name] for q in (parents[p] if p in deterministic else (p,))]
+        parents[name] = tuple(dict.fromkeys((*declared, *own)))
+    return {name: read for name, read in parents.items() if name not in deterministic}
 
 
 def distribution_of(
-    factors: Any,
+    factors: Factors,
     given: Mapping[str, tuple[str, ...]],
     name: str,
-    values: Mapping[str, torch.Tensor],
-    index: torch.Tensor,
-) -> Any:
+    values: Mapping[str, Tensor],
+    index: Tensor,
+) -> TorchDistribution:
     """A factor's distribution, given the values of all variables that it reads."""
     parents = parents_of(factors, given, name, values, index)
     drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
@@ -97,15 +99,15 @@ def distribution_of(
 
 
 def parents_of(
-    factors: Any,
+    factors: Factors,
     given: Mapping[str, tuple[str, ...]],
     name: str,
-    values: Mapping[str, torch.Tensor],
-    index: torch.Tensor,
-) -> list[torch.Tensor]:
-    """The values of a factor's parents: those that are no variables are computed from what they read."""
+    values: Mapping[str, Tensor],
+    index: Tensor,
+) -> list[Tensor]:
+    """The values of a factor's parents. Those that are no variables are computed from their own parents."""
     return [
-        values[p] if p in values else distribution_of(factors, given, p, values, index).value
+        values[p] if p in values else factors[p].value(distribution_of(factors, given, p, values, index))
         for p in given[name]
     ]
 

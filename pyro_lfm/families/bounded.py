@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.distributions import gamma
 from pyro_lfm.distributions.continuous_bernoulli import ContinuousBernoulli as Continuous
@@ -14,9 +14,11 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.support_maps import StickBreaking
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, source_words
+from pyro_lfm.factors import Factor
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.factors.variables import Variable
-from pyro_lfm.sources.covariances import Covariance, Diagonal
+from pyro_lfm.families.gaussian import MeanAndCovariance
+from pyro_lfm.sources.covariances import Covariance, Diagonal, RawCovariance
 from pyro_lfm.sources.floors import Floor
 
 
@@ -31,7 +33,7 @@ class Beta(Factor):
         concentration1, concentration0: sources; the mean is concentration1 over their sum.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Beta(2, concentration1=Fixed(3.0), concentration0=Fixed(1.0)).build("x", [])().mean
     tensor([0.7500, 0.7500])
     """
@@ -41,16 +43,16 @@ class Beta(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        concentration1: Any = None,
-        concentration0: Any = None,
+        concentration1: SourceLike = None,
+        concentration0: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"concentration1": concentration1, "concentration0": concentration0}
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(self, concentration1: torch.Tensor, concentration0: torch.Tensor) -> Any:
+    def distribution(self, concentration1: Tensor, concentration0: Tensor) -> TorchDistribution:
         beta = gamma.Beta(concentration1, concentration0, validate_args=False)
         return beta.to_event(len(self.shape))
 
@@ -67,7 +69,7 @@ class ContinuousBernoulli(Factor):
 
     Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> ContinuousBernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
@@ -75,27 +77,27 @@ class ContinuousBernoulli(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        logits: Any = None,
+        logits: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         super().__init__(event, {"logits": logits}, given=given, network=network)
 
-    def distribution(self, logits: torch.Tensor) -> Any:
+    def distribution(self, logits: Tensor) -> TorchDistribution:
         return Continuous(logits).to_event(len(self.shape))
 
 
 class _Shares(Factor):
     """What distributions on the simplex have in common: K ≥ 2 shares, of which K − 1 are free."""
 
-    def adopt(self, variable: Variable) -> None:
+    def for_variable(self, variable: Variable) -> Factor:
         if not variable.shape:
             raise ShapeError(
                 f"a {type(self).__name__} guide gives shares, and {variable.name} is a single value"
             )
         *rest, free = variable.shape
-        self.event_shape = torch.Size((*rest, free + 1))
+        return self.altered(event_shape=torch.Size((*rest, free + 1)))
 
     @property
     def shape(self) -> torch.Size:
@@ -115,7 +117,7 @@ class Dirichlet(_Shares):
         concentration: source of K numbers; the mean is proportional to them.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Dirichlet(2, concentration=Fixed([1.0, 3.0])).build("z", [])().mean
     tensor([0.2500, 0.7500])
     """
@@ -125,18 +127,18 @@ class Dirichlet(_Shares):
     def __init__(
         self,
         event: int | None = None,
-        concentration: Any = None,
+        concentration: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         super().__init__(event, {"concentration": concentration}, given=given, network=network)
 
-    def distribution(self, concentration: torch.Tensor) -> Any:
+    def distribution(self, concentration: Tensor) -> TorchDistribution:
         return gamma.Dirichlet(concentration, validate_args=False)
 
 
-class LogisticNormal(_Shares):
+class LogisticNormal(_Shares, MeanAndCovariance):
     """x | parents: K shares that sum to 1, a Gaussian of K − 1 entries carried onto the simplex by stick breaking.
 
     With ``Full`` covariance shares may rise together, as those of a Dirichlet cannot.
@@ -157,54 +159,25 @@ class LogisticNormal(_Shares):
     def __init__(
         self,
         event: int | None = None,
-        mean: Any = None,
+        mean: SourceLike = None,
         covariance: Covariance | None = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
-        covariance = Diagonal() if covariance is None else copy.copy(covariance)
+        covariance = Diagonal() if covariance is None else covariance
         if not isinstance(covariance, Covariance) or covariance.drawn:
             raise DeclarationError(
                 "covariance of LogisticNormal must be Isotropic, Diagonal, LowRank or Full, without a prior; got "
                 f"{covariance!r}"
             )
-        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
-        # The source stands among the sources; kept here too it would be copied with the declaration.
-        self.covariance = covariance
-        self.covariance.source = None
-        # In the space before it is carried, which has no unit: a number, by default 1e-3.
-        self.floors = {"covariance": Floor(1e-3 if covariance.min_scale is None else covariance.min_scale)}
-
-    def floor_shape(self, parameter: str) -> torch.Size:
-        return self.covariance.floor_shape(self._free)
-
-    def scale_numbers(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        return self.covariance.scale_numbers(raw, self._free)
+        # Before the map onto the simplex there is no unit: a number, by default 1e-3.
+        floor = Floor(1e-3 if covariance.min_scale is None else covariance.min_scale)
+        super().__init__(event, mean, covariance, floor, given=given, network=network)
 
     @property
-    def _free(self) -> torch.Size:
+    def gaussian_event(self) -> torch.Size:
         return torch.Size((self.shape[0] - 1,))
 
-    def raw_shape(self, parameter: str) -> torch.Size:
-        return self._free if parameter == "mean" else self.covariance.raw_shape(self._free)
-
-    def start(self, parameter: str) -> torch.Tensor:
-        return torch.zeros(self._free) if parameter == "mean" else self.covariance.start(self._free)
-
-    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        if parameter == "mean":
-            return value
-        return self.covariance.to_raw(value, self._free, self.floor(parameter))
-
-    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        return raw
-
-    def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
-        gaussian = self.covariance.distribution(mean, covariance, self._free, self.floor("covariance"))
-        return Pushforward(gaussian, [StickBreaking()])
-
-    def describe(self) -> str:
-        sources, trunk = self._declared
-        mean, spread = (source_words(sources[name], trunk) for name in ("mean", "covariance"))
-        return f"LogisticNormal(mean: {mean}, covariance: {self.covariance!r} {spread})"
+    def distribution(self, mean: Tensor, covariance: RawCovariance) -> TorchDistribution:
+        return Pushforward(super().distribution(mean, covariance), [StickBreaking()])

@@ -7,31 +7,33 @@ exposure is what the latents explain. ``exposure="library"`` names a ``Covariate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.distributions import counts
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
 from pyro_lfm.factors import Factor
+from pyro_lfm.sources.source import SourceLike
 
 # Where softplus of a very negative number ends at zero in floating point, ln Γ is infinite.
 _AWAY_FROM_ZERO = Above(1e-4)
 
 
-def _with_exposure(sources: dict[str, Any], exposure: Any) -> dict[str, Any]:
+def _with_exposure(sources: dict[str, SourceLike], exposure: SourceLike) -> dict[str, SourceLike]:
     return sources if exposure is None else {**sources, "exposure": exposure}
 
 
-def _poisson(rate: torch.Tensor, exposure: torch.Tensor | None) -> Any:
+def _poisson(rate: Tensor, exposure: Tensor | None) -> TorchDistribution:
     rate = rate if exposure is None else rate * exposure
     # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
     return counts.Poisson(rate.clamp_min(torch.finfo(rate.dtype).tiny), validate_args=False)
 
 
-def _negative_binomial(total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None) -> Any:
+def _negative_binomial(total_count: Tensor, logits: Tensor, exposure: Tensor | None) -> TorchDistribution:
     logits = logits if exposure is None else logits + exposure.log()
     return counts.NegativeBinomial(total_count, logits)
 
@@ -45,7 +47,7 @@ class Poisson(Factor):
         exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Poisson(2, rate=Fixed(3.0), exposure=Fixed(2.0)).build("x", [])().mean
     tensor([6., 6.])
     """
@@ -58,15 +60,15 @@ class Poisson(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        rate: Any = None,
+        rate: SourceLike = None,
         *,
-        exposure: Any = None,
+        exposure: SourceLike = None,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         super().__init__(event, _with_exposure({"rate": rate}, exposure), given=given, network=network)
 
-    def distribution(self, rate: torch.Tensor, exposure: torch.Tensor | None = None) -> Any:
+    def distribution(self, rate: Tensor, exposure: Tensor | None = None) -> TorchDistribution:
         return _poisson(rate, exposure).to_event(len(self.shape))
 
 
@@ -85,7 +87,7 @@ class NegativeBinomial(Factor):
 
     Source: Hilbe (2011), "Negative Binomial Regression", the form NB2.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> distribution = NegativeBinomial(2, total_count=Fixed(4.0), logits=Fixed(0.0)).build("x", [])()
     >>> distribution.mean, distribution.variance
     (tensor([4., 4.]), tensor([8., 8.]))
@@ -96,19 +98,19 @@ class NegativeBinomial(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        total_count: Any = None,
-        logits: Any = None,
+        total_count: SourceLike = None,
+        logits: SourceLike = None,
         *,
-        exposure: Any = None,
+        exposure: SourceLike = None,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = _with_exposure({"total_count": total_count, "logits": logits}, exposure)
         super().__init__(event, sources, given=given, network=network)
 
     def distribution(
-        self, total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None = None
-    ) -> Any:
+        self, total_count: Tensor, logits: Tensor, exposure: Tensor | None = None
+    ) -> TorchDistribution:
         return _negative_binomial(total_count, logits, exposure).to_event(len(self.shape))
 
 
@@ -122,7 +124,7 @@ class ZeroInflatedPoisson(Factor):
 
     Source: Lambert (1992), "Zero-inflated Poisson regression".
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> ZeroInflatedPoisson(2, rate=Fixed(3.0), gate_logits=Fixed(0.0)).build("x", [])().mean
     tensor([1.5000, 1.5000])
     """
@@ -132,19 +134,19 @@ class ZeroInflatedPoisson(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        rate: Any = None,
-        gate_logits: Any = None,
+        rate: SourceLike = None,
+        gate_logits: SourceLike = None,
         *,
-        exposure: Any = None,
+        exposure: SourceLike = None,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = _with_exposure({"rate": rate, "gate_logits": gate_logits}, exposure)
         super().__init__(event, sources, given=given, network=network)
 
     def distribution(
-        self, rate: torch.Tensor, gate_logits: torch.Tensor, exposure: torch.Tensor | None = None
-    ) -> Any:
+        self, rate: Tensor, gate_logits: Tensor, exposure: Tensor | None = None
+    ) -> TorchDistribution:
         return ZeroInflated(_poisson(rate, exposure), gate_logits).to_event(len(self.shape))
 
 
@@ -158,7 +160,7 @@ class ZeroInflatedNegativeBinomial(Factor):
 
     Source: Lopez et al. (2018), "Deep generative modeling for single-cell transcriptomics".
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> cells = ZeroInflatedNegativeBinomial(
     ...     2, total_count=Fixed(4.0), logits=Fixed(0.0), gate_logits=Fixed(0.0)
     ... )
@@ -171,23 +173,23 @@ class ZeroInflatedNegativeBinomial(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        total_count: Any = None,
-        logits: Any = None,
-        gate_logits: Any = None,
+        total_count: SourceLike = None,
+        logits: SourceLike = None,
+        gate_logits: SourceLike = None,
         *,
-        exposure: Any = None,
+        exposure: SourceLike = None,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"total_count": total_count, "logits": logits, "gate_logits": gate_logits}
         super().__init__(event, _with_exposure(sources, exposure), given=given, network=network)
 
     def distribution(
         self,
-        total_count: torch.Tensor,
-        logits: torch.Tensor,
-        gate_logits: torch.Tensor,
-        exposure: torch.Tensor | None = None,
-    ) -> Any:
+        total_count: Tensor,
+        logits: Tensor,
+        gate_logits: Tensor,
+        exposure: Tensor | None = None,
+    ) -> TorchDistribution:
         distribution = ZeroInflated(_negative_binomial(total_count, logits, exposure), gate_logits)
         return distribution.to_event(len(self.shape))

@@ -10,21 +10,23 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import nn
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
+from pyro_lfm.declarations import Declaration, written
 from pyro_lfm.distributions.bijections import Autoregressive, Chain, LazyFlow, Through
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above, is_real
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors import Factor
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import whole
 from pyro_lfm.sources.floors import Floor, least_scale
 
 
-@dataclass(frozen=True)
-class InverseAutoregressive:
+@dataclass(eq=False, repr=False)
+class InverseAutoregressive(Declaration):
     """Layers y_k = x_k exp(s_k) + m_k, (s_k, m_k) read off x_1 .. x_{k−1} and the context; every other one backwards.
 
     It has every full covariance, whose triangular root is one layer, and bends beyond: but of a single entry, or of the
@@ -51,8 +53,8 @@ class InverseAutoregressive:
         return Chain(made)
 
 
-@dataclass(frozen=True)
-class NeuralSpline:
+@dataclass(eq=False, repr=False)
+class NeuralSpline(Declaration):
     """Layers y_k = f(x_k; a_k), f a monotone rational-quadratic spline on [−4, 4], a_k read off x_1 .. x_{k−1} and the
     context; before them one layer of ``InverseAutoregressive``, as splines bend but do not turn.
 
@@ -84,8 +86,8 @@ class NeuralSpline:
         return Chain(made)
 
 
-@dataclass(frozen=True)
-class Zuko:
+@dataclass(eq=False, repr=False)
+class Zuko(Declaration):
     """A flow of the package zuko by its name, such as ``Zuko("NSF", {"transforms": 2})``.
 
     A zuko class may be given to ``Flow`` itself too. But importing zuko switches off torch's validation of arguments for
@@ -162,12 +164,12 @@ class Flow(Factor):
         self,
         event: int | Sequence[int] | None = None,
         flow: Callable[[int, int], Any] | None = None,
-        loc: Any = None,
-        scale: Any = None,
-        context: Any = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
+        context: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         context_size: int = 16,
         min_scale: float | None = None,
     ):
@@ -184,39 +186,34 @@ class Flow(Factor):
         self.context_size = whole("context_size", context_size)
         self.constraints = {"scale": Above(0.0)}
         self.floors = {"scale": Floor(least_scale(min_scale))}
-        # In a tuple, as the sources: it is a declaration, and no part of this module.
-        self._flow: tuple[Callable[[int, int], Any]] = (flow,)
+        self.flow = flow
 
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size((self.context_size,)) if parameter == "context" else self.shape
 
-    def build(self, name: str, parents: Sequence[Variable]) -> Flow:
-        super().build(name, parents)
-        made = self._flow[0](self.dim, self.context_size if "context" in self.sources else 0)
-        if not isinstance(made, Chain):
-            made = LazyFlow(_checked(name, made))
-        self.bijection = made
-        return self
+    def own_parts(self, name: str, parts: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        bijection = self.flow(self.dim, self.context_size if "context" in self.sources else 0)
+        return {
+            "bijection": bijection if isinstance(bijection, Chain) else LazyFlow(_checked(name, bijection))
+        }
 
     def distribution(
-        self, loc: torch.Tensor, scale: torch.Tensor, context: torch.Tensor | None = None
-    ) -> Any:
+        self, loc: Tensor, scale: Tensor, context: Tensor | None = None, *, bijection: Chain | LazyFlow
+    ) -> TorchDistribution:
         events = len(self.shape)
         batches = [value.shape[: value.dim() - events] for value in (loc, scale)]
         batch = torch.broadcast_shapes(*batches, *([] if context is None else [context.shape[:-1]]))
         loc, scale = (value.reshape(*b, self.dim) for value, b in zip((loc, scale), batches, strict=True))
         zeros = torch.zeros(*batch, self.dim, dtype=loc.dtype, device=loc.device)
         base = dist.Normal(zeros, 1.0, validate_args=False).to_event(1)
-        steps: list[Any] = [Through(self.bijection, context), AffineTransform(loc, scale, 1, cache_size=1)]
+        steps: list[Any] = [Through(bijection, context), AffineTransform(loc, scale, 1, cache_size=1)]
         if events != 1:
             steps.append(ReshapeTransform(torch.Size((self.dim,)), self.shape, cache_size=1))
         return Pushforward(base, steps)
 
     def describe(self) -> str:
-        sources, trunk = self._declared
-        flow = self._flow[0]
-        words = [getattr(flow, "__qualname__", None) or repr(flow).split(" at 0x")[0]]
-        return f"Flow({', '.join(words + [f'{n}: {source_words(s, trunk)}' for n, s in sources.items()])})"
+        words = [written(self.flow), *(f"{name}: {self.describe_source(name)}" for name in self.sources)]
+        return f"Flow({', '.join(words)})"
 
 
 def _checked(name: str, made: Any) -> Any:

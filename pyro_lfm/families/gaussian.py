@@ -2,21 +2,80 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Factor, source_words
-from pyro_lfm.sources.covariances import Covariance, Diagonal, Full
+from pyro_lfm.factors import Factor
+from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, RawCovariance
 from pyro_lfm.sources.drawn import Stochastic
+from pyro_lfm.sources.floors import Floor
 from pyro_lfm.sources.lookup import Lookup
 from pyro_lfm.sources.parameter_priors import NormalGamma, NormalWishart
+from pyro_lfm.sources.source import Source, SourceLike
 
 
-class Gaussian(Factor):
+class MeanAndCovariance(Factor):
+    """Families made of a Gaussian: the sources are a mean and the raw numbers of a covariance."""
+
+    covariance: Covariance
+
+    def __init__(
+        self,
+        event: int | Sequence[int] | None,
+        mean: SourceLike,
+        covariance: Covariance,
+        floor: Floor | None,
+        *,
+        given: str | Sequence[str] | None,
+        network: SourceLike,
+    ):
+        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
+        self.covariance = covariance
+        self.floors = {} if floor is None else {"covariance": floor}
+
+    @property
+    def gaussian_event(self) -> torch.Size:
+        """The event of the Gaussian, before any map."""
+        return self.shape
+
+    def floor_shape(self, parameter: str) -> torch.Size:
+        return self.covariance.floor_shape(self.gaussian_event)
+
+    def scale_numbers(self, parameter: str, raw: Tensor) -> Tensor:
+        return self.covariance.scale_numbers(raw, self.gaussian_event)
+
+    def unit(self, parameter: str, units: Tensor) -> Tensor:
+        return units if parameter == "mean" else self.covariance.unit(units)
+
+    def raw_shape(self, parameter: str) -> torch.Size:
+        event = self.gaussian_event
+        return event if parameter == "mean" else self.covariance.raw_shape(event)
+
+    def start(self, parameter: str) -> Tensor:
+        event = self.gaussian_event
+        return torch.zeros(event) if parameter == "mean" else self.covariance.start(event)
+
+    def to_raw(self, parameter: str, value: Tensor, floor: Tensor | None = None) -> Tensor:
+        if parameter == "mean":
+            return value
+        return self.covariance.to_raw(value, self.gaussian_event, _or_zero(floor, value))
+
+    def natural(self, parameter: str, raw: Tensor, floor: Tensor | None = None) -> Tensor | RawCovariance:
+        return raw if parameter == "mean" else RawCovariance(raw, _or_zero(floor, raw))
+
+    def distribution(self, mean: Tensor, covariance: RawCovariance) -> TorchDistribution:
+        return self.covariance.distribution(mean, covariance.raw, self.gaussian_event, covariance.floor)
+
+    def describe(self) -> str:
+        mean, covariance = self.describe_source("mean"), self.describe_source("covariance")
+        return f"{type(self).__name__}(mean: {mean}, covariance: {self.covariance.describe()} {covariance})"
+
+
+class Gaussian(MeanAndCovariance):
     """x | parents ~ N(μ, Σ), mean and covariance each from a source of its own or both from one ``network``.
 
     Args:
@@ -27,7 +86,7 @@ class Gaussian(Factor):
         prior: of mean and precision together, ``NormalGamma`` with ``Diagonal``, ``NormalWishart`` with ``Full``; each
             must be learned or a ``Lookup()``, one for each category.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
     tensor([1., 1., 1.])
     """
@@ -35,80 +94,52 @@ class Gaussian(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        mean: Any = None,
+        mean: SourceLike = None,
         covariance: Covariance | None = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         prior: NormalGamma | NormalWishart | None = None,
     ):
-        covariance = Diagonal() if covariance is None else copy.copy(covariance)
+        covariance = Diagonal() if covariance is None else covariance
         if not isinstance(covariance, Covariance):
             raise DeclarationError(
                 "covariance must be Isotropic, Diagonal, LowRank or Full, as in covariance=Diagonal(MLP(64)); "
                 f"got {covariance!r}"
             )
         if prior is not None:
-            mean = _joint_prior(prior, mean, covariance)
-        super().__init__(event, {"mean": mean, "covariance": covariance.source}, given=given, network=network)
-        # The source stands among the sources; kept here too it would be copied with the declaration.
-        self.covariance = covariance
-        self.covariance.source = None
-        self.floors = {"covariance": covariance.floor} if covariance.floor else {}
+            mean, covariance = _drawn_from(prior, mean, covariance)
+        super().__init__(event, mean, covariance, covariance.floor, given=given, network=network)
 
     in_units = ("mean", "covariance")
 
-    def floor_shape(self, parameter: str) -> torch.Size:
-        return self.covariance.floor_shape(self.shape)
 
-    def scale_numbers(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        return self.covariance.scale_numbers(raw, self.shape)
-
-    def unit(self, parameter: str, units: torch.Tensor) -> torch.Tensor:
-        return units if parameter == "mean" else self.covariance.unit(units)
-
-    def raw_shape(self, parameter: str) -> torch.Size:
-        return self.shape if parameter == "mean" else self.covariance.raw_shape(self.shape)
-
-    def start(self, parameter: str) -> torch.Tensor:
-        return torch.zeros(self.shape) if parameter == "mean" else self.covariance.start(self.shape)
-
-    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        if parameter == "mean":
-            return value
-        return self.covariance.to_raw(value, self.shape, self.floor(parameter))
-
-    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        return raw
-
-    def distribution(self, mean: torch.Tensor, covariance: torch.Tensor) -> Any:
-        floor = self.floor("covariance") if self.floors else mean.new_zeros(())
-        return self.covariance.distribution(mean, covariance, self.shape, floor)
-
-    def describe(self) -> str:
-        sources, trunk = self._declared
-        mean, spread = (source_words(sources[name], trunk) for name in ("mean", "covariance"))
-        return f"Gaussian(mean: {mean}, covariance: {self.covariance!r} {spread})"
+def _or_zero(floor: Tensor | None, like: Tensor) -> Tensor:
+    """A floor; 0 for precisions, which have none."""
+    return like.new_zeros(()) if floor is None else floor
 
 
-def _joint_prior(prior: Any, mean: Any, covariance: Covariance) -> Any:
-    """Has the precision drawn from its prior; returns the source of the mean, which is drawn knowing it."""
+def _drawn_from(
+    prior: NormalGamma | NormalWishart, mean: SourceLike, covariance: Covariance
+) -> tuple[Source, Covariance]:
+    """The source of a mean and a covariance whose precision is drawn before it, from one prior."""
     wanted = {NormalGamma: Diagonal, NormalWishart: Full}.get(type(prior))
     if wanted is None or not isinstance(covariance, wanted):
         raise DeclarationError(
-            "prior of a Gaussian must be lfm.parameter_priors.NormalGamma with Diagonal covariance or lfm.parameter_priors.NormalWishart with Full; got "
-            f"{prior!r} with {covariance!r}"
+            "prior of a Gaussian must be lfm.parameter_priors.NormalGamma with Diagonal covariance or "
+            f"lfm.parameter_priors.NormalWishart with Full; got {prior!r} with {covariance!r}"
         )
-    made = []
-    for name, source in (("mean", mean), ("covariance", covariance.source)):
-        if source is not None and not (isinstance(source, Lookup) and source.drawn(name) is None):
-            raise DeclarationError(
-                f"{name} of a Gaussian with a prior must be left out or Lookup(); got {source!r}"
-            )
-        drawn = Stochastic("mean", prior, prior.location, reads=("precision",), located=True)
-        if name == "covariance":
-            drawn = Stochastic("precision", prior, prior.precision)
-        made.append(drawn if source is None else Lookup(drawn))
-    covariance.source = None
-    covariance.draw(made[1])
-    return made[0]
+    location = Stochastic("mean", prior, prior.location, reads=("precision",), located=True)
+    precision = Stochastic("precision", prior, prior.precision)
+    return (
+        _with_values_from(location, "mean", mean),
+        covariance.with_precision_from(_with_values_from(precision, "covariance", covariance.source)),
+    )
+
+
+def _with_values_from(drawn: Stochastic, name: str, source: SourceLike) -> Source:
+    if source is None:
+        return drawn
+    if isinstance(source, Lookup) and source.of is None and source.prior is None:
+        return source.with_values_from(drawn)
+    raise DeclarationError(f"{name} of a Gaussian with a prior must be left out or Lookup(); got {source!r}")

@@ -1,13 +1,26 @@
-"""A guide's family that starts from the prior."""
+"""Guides that start from the prior: q(z | x, ·) ∝ p(z | ·) × a Gaussian message about z."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_lfm.distributions.product import product
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors import Conditional, Seen
+from pyro_lfm.factors.from_sources import FromSources
+from pyro_lfm.factors.prior_of_latent import ModelOfPriors, PriorOfLatent
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.views import view
 from pyro_lfm.families.gaussian import Gaussian
+from pyro_lfm.probes import probing
+from pyro_lfm.sources.applied import floating
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Isotropic
+from pyro_lfm.sources.source import SourceLike
 
 
 class GaussianMessage(Gaussian):
@@ -42,16 +55,14 @@ class GaussianMessage(Gaussian):
     ('x', 't', 'z.inducing')
     """
 
-    times_prior = True
-
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        mean: Any = None,
+        mean: SourceLike = None,
         covariance: Covariance | None = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         if covariance is not None and not isinstance(covariance, Diagonal | Isotropic):
             raise DeclarationError(
@@ -59,5 +70,67 @@ class GaussianMessage(Gaussian):
             )
         super().__init__(event, mean, covariance, given=given, network=network)
 
+    def build(self, name: str, parents: Sequence[Variable]) -> Conditional:
+        raise DeclarationError(f"{name}: {type(self).__name__} is for guides: it has no distribution of its own")
+
+    def build_in_guide(self, name: str, parents: Sequence[Variable], model: ModelOfPriors) -> Conditional:
+        return PriorTimesMessage(self, name, parents, model)
+
     def describe(self) -> str:
-        return super().describe().replace("Gaussian(", "prior × GaussianMessage(", 1)
+        return f"prior × {super().describe()}"
+
+
+class PriorTimesMessage(Conditional):
+    """The distribution ∝ prior × message, of which the prior is the model's own."""
+
+    def __init__(
+        self, declaration: GaussianMessage, name: str, parents: Sequence[Variable], model: ModelOfPriors
+    ):
+        self.message_parents = tuple(parent.name for parent in parents)
+        prior = PriorOfLatent(model, name)
+        variables = {parent.name: parent for parent in (*parents, *prior.variables(model))}
+        super().__init__(declaration, name, list(variables.values()))
+        self.message = FromSources(declaration, name, parents)
+        self.parts, self.prior = self.message.parts, prior
+        # A covariate is no evidence about the latent beside the prior, which reads it.
+        self.evidence = tuple(p for p in self.message_parents if p not in model.covariates)
+        self.check_prior()
+
+    def check_prior(self) -> None:
+        """Raises DeclarationError where a message cannot multiply the prior, from its distribution on zeros."""
+        dtype = next((tensor.dtype for tensor in floating(self.prior)), torch.get_default_dtype())
+        zeros = {
+            name: torch.zeros(*(2,) * variable.per_row, *variable.shape, dtype=dtype)
+            for name, variable in self._parents.items()
+        }
+        with probing(self):
+            distribution = self.prior.distribution(zeros, torch.zeros(2, dtype=torch.long))
+            try:
+                product(distribution, distribution)
+            except DeclarationError as error:
+                raise DeclarationError(f"{self.name}: {error}") from None
+
+    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
+        message = self.message.at([seen[name].value for name in self.message_parents], index)
+        masks = [seen[name].mask for name in self.evidence]
+        gaps = [mask.flatten(1).any(1) for mask in masks if mask is not None]
+        has_evidence = torch.stack(gaps).any(0) if gaps and len(gaps) == len(masks) else None
+        prior = self.prior.distribution({name: value for name, (value, _) in seen.items()}, index)
+        return product(prior, message, has_evidence)
+
+    def forward(self, *parents: Tensor, index: Tensor | None = None) -> TorchDistribution:
+        """The product given the parents, all of them observed."""
+        values = dict(zip(self.parents, parents, strict=True))
+        rows = index if index is not None else torch.zeros(2, dtype=torch.long)
+        return self.of_rows({name: Seen(value) for name, value in values.items()}, rows)
+
+    def part_shape(self, name: str) -> torch.Size:
+        """The shape of the output of a part of the message for each row."""
+        return self.message.part_shape(name)
+
+    def bound_to(self, model: ModelOfPriors) -> Self:
+        prior = self.prior.bound_to(model)
+        return self if prior is self.prior else view(self, prior=prior)
+
+    def borrowed_modules(self) -> Iterator[nn.Module]:
+        return self.prior.modules()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.distributions.logistic import DiscretizedLogistic as Discretized
 from pyro_lfm.distributions.logistic import Grid
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import number, whole
 
 
@@ -42,7 +44,7 @@ class DiscretizedLogistic(Factor):
 
     Source: Kingma et al. (2016), "Improving variational inference with inverse autoregressive flow", section 5.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> grey = DiscretizedLogistic(1, loc=Fixed(0.5), scale=Fixed(0.1)).build("x", [])()
     >>> grid = torch.arange(256).div(255).unsqueeze(-1)
     >>> round(float(grey.log_prob(grid).exp().sum()), 5)
@@ -52,24 +54,24 @@ class DiscretizedLogistic(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        loc: Any = None,
-        scale: Any = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
         *,
         low: float = 0.0,
         high: float = 1.0,
         levels: int = 256,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
         self.grid = _grid(low, high, levels)
         self.constraints = {"scale": _narrowest(self.grid)}
 
-    def start(self, parameter: str) -> torch.Tensor:
+    def start(self, parameter: str) -> Tensor:
         middle = (self.grid.low + self.grid.high) / 2
         return torch.full(self.shape, middle if parameter == "loc" else 0.0)
 
-    def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+    def distribution(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
         return Discretized(loc, scale, self.grid).to_event(len(self.shape))
 
 
@@ -93,15 +95,15 @@ class DiscretizedLogisticMixture(Factor):
         self,
         event: int | Sequence[int] | None = None,
         components: int = 5,
-        logits: Any = None,
-        loc: Any = None,
-        scale: Any = None,
+        logits: SourceLike = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
         *,
         low: float = 0.0,
         high: float = 1.0,
         levels: int = 256,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"logits": logits, "loc": loc, "scale": scale}
         super().__init__(event, sources, given=given, network=network)
@@ -112,12 +114,12 @@ class DiscretizedLogisticMixture(Factor):
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size((*self.shape, self.components))
 
-    def start(self, parameter: str) -> torch.Tensor:
+    def start(self, parameter: str) -> Tensor:
         # Components that start alike stay alike.
         spread = torch.linspace(self.grid.low, self.grid.high, self.components + 2)[1:-1]
         return (spread if parameter == "loc" else torch.zeros(())).expand(self.raw_shape(parameter)).clone()
 
-    def distribution(self, logits: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+    def distribution(self, logits: Tensor, loc: Tensor, scale: Tensor) -> TorchDistribution:
         logits, loc, scale = torch.broadcast_tensors(logits, loc, scale)
         weights = dist.Categorical(logits=logits, validate_args=False)
         distribution = dist.MixtureSameFamily(

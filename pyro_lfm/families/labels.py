@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.distributions.logistic import ordered_logistic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.shapes import whole
 from pyro_lfm.sources.drawn import Stochastic
@@ -20,7 +22,7 @@ from pyro_lfm.sources.parameter_priors import Dirichlet
 class Bernoulli(Factor):
     """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
@@ -28,14 +30,14 @@ class Bernoulli(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        logits: Any = None,
+        logits: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         super().__init__(event, {"logits": logits}, given=given, network=network)
 
-    def distribution(self, logits: torch.Tensor) -> Any:
+    def distribution(self, logits: Tensor) -> TorchDistribution:
         return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
 
 
@@ -50,7 +52,7 @@ class Categorical(Factor):
         given, network: see ``Factor``.
         prior: ``Dirichlet``, of the probabilities; there is then no source.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
@@ -58,10 +60,10 @@ class Categorical(Factor):
     def __init__(
         self,
         categories: int | None = None,
-        logits: Any = None,
+        logits: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         prior: Dirichlet | None = None,
     ):
         if prior is not None:
@@ -74,17 +76,17 @@ class Categorical(Factor):
         self.categories = None if categories is None else whole("categories", categories)
         self.event_shape = None if categories is None else torch.Size()
 
-    def adopt(self, variable: Variable) -> None:
+    def for_variable(self, variable: Variable) -> Categorical:
         if variable.categories is None:
             raise DeclarationError(f"a Categorical guide cannot serve {variable.name}, which is not a label")
-        self.categories, self.event_shape = variable.categories, torch.Size()
+        return self.altered(categories=variable.categories, event_shape=torch.Size())
 
     def raw_shape(self, parameter: str) -> torch.Size:
         if self.categories is None:
             raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
         return torch.Size((self.categories,))
 
-    def distribution(self, logits: torch.Tensor) -> Any:
+    def distribution(self, logits: Tensor) -> TorchDistribution:
         return dist.Categorical(logits=logits, validate_args=False)
 
 
@@ -101,7 +103,7 @@ class OrderedLogistic(Factor):
 
     Source: McCullagh (1980), "Regression models for ordinal data".
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> grades = OrderedLogistic(1, 3, predictor=Fixed(0.0), cutpoints=Fixed([-1.0, 1.0]))
     >>> grades.build("x", [])().mean
     tensor([1.])
@@ -113,11 +115,11 @@ class OrderedLogistic(Factor):
         self,
         event: int | Sequence[int] | None = None,
         levels: int = 5,
-        predictor: Any = None,
-        cutpoints: Any = None,
+        predictor: SourceLike = None,
+        cutpoints: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"predictor": predictor, "cutpoints": cutpoints}
         super().__init__(event, sources, given=given, network=network)
@@ -126,12 +128,12 @@ class OrderedLogistic(Factor):
     def raw_shape(self, parameter: str) -> torch.Size:
         return self.shape if parameter == "predictor" else torch.Size((*self.shape, self.levels - 1))
 
-    def start(self, parameter: str) -> torch.Tensor:
+    def start(self, parameter: str) -> Tensor:
         if parameter == "predictor":
             return torch.zeros(self.shape)
         # About as probable one as the other where the predictor is 0.
         even = torch.logit(torch.arange(1, self.levels) / self.levels)
         return self.to_raw(parameter, even).expand(self.raw_shape(parameter)).clone()
 
-    def distribution(self, predictor: torch.Tensor, cutpoints: torch.Tensor) -> Any:
+    def distribution(self, predictor: Tensor, cutpoints: Tensor) -> TorchDistribution:
         return ordered_logistic(predictor, cutpoints).to_event(len(self.shape))

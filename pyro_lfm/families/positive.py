@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.distributions import gamma, heavy_tails
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.floors import Floor
 
@@ -24,7 +26,7 @@ class Gamma(Factor):
         concentration, rate: sources; the mean is concentration / rate.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Gamma(2, concentration=Fixed(6.0), rate=Fixed(2.0)).build("x", [])().mean
     tensor([3., 3.])
     """
@@ -35,16 +37,16 @@ class Gamma(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        concentration: Any = None,
-        rate: Any = None,
+        concentration: SourceLike = None,
+        rate: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"concentration": concentration, "rate": rate}
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(self, concentration: torch.Tensor, rate: torch.Tensor) -> Any:
+    def distribution(self, concentration: Tensor, rate: Tensor) -> TorchDistribution:
         return gamma.Gamma(concentration, rate, validate_args=False).to_event(len(self.shape))
 
 
@@ -57,7 +59,7 @@ class LogNormal(Factor):
         min_scale: the smallest scale, a number without unit: about the relative spread of x.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> LogNormal(2, loc=Fixed(0.0), scale=Fixed(1.0)).build("x", [])().mean
     tensor([1.6487, 1.6487])
     """
@@ -65,16 +67,16 @@ class LogNormal(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        loc: Any = None,
-        scale: Any = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         min_scale: float = 1e-3,
     ):
         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
         self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
 
-    def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+    def distribution(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
         loc, scale = torch.broadcast_tensors(loc, scale)
         return heavy_tails.LogNormal(loc, scale, validate_args=False).to_event(len(self.shape))

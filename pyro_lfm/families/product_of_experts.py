@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_lfm import shapes
 from pyro_lfm.distributions.kl import Moments, gaussian_moments
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Factor, Factors
+from pyro_lfm.factors import Conditional, Factor, Factors, Seen
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families.gaussian import Gaussian
 from pyro_lfm.sources.covariances import Covariance, Diagonal, shaped
-from pyro_lfm.sources.sources import PerRow
+from pyro_lfm.sources.per_row import PerRow
+from pyro_lfm.sources.source import SourceLike
 
 
 class ProductOfExperts(Factor):
@@ -50,17 +50,15 @@ class ProductOfExperts(Factor):
     torch.Size([4, 2])
     """
 
-    reads_masks = True
-
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
         *,
-        network: Any,
+        network: SourceLike | Mapping[str, SourceLike],
         covariance: Covariance | None = None,
         given: str | Sequence[str] | None = None,
     ):
-        covariance = Diagonal() if covariance is None else copy.copy(covariance)
+        covariance = Diagonal() if covariance is None else covariance
         if not isinstance(covariance, Covariance) or covariance.source is not None:
             raise DeclarationError(
                 "covariance of ProductOfExperts must be Isotropic, Diagonal, LowRank or Full without a source, which is "
@@ -74,35 +72,55 @@ class ProductOfExperts(Factor):
                 )
         super().__init__(event, networks, given=given)
         self.covariance, self.by_name = covariance, isinstance(network, Mapping)
-        self.experts = Factors()
 
-    def build(self, name: str, parents: Sequence[Variable]) -> Factor:
+    def build(self, name: str, parents: Sequence[Variable]) -> Conditional:
+        return Experts(self, name, parents)
+
+    def describe(self) -> str:
+        return f"{super().describe()[:-1]}, covariance: {self.covariance.describe()})"
+
+
+class Experts(Conditional):
+    """The product of a standard normal and an expert for each parent that was observed."""
+
+    def __init__(self, declaration: ProductOfExperts, name: str, parents: Sequence[Variable]):
+        super().__init__(declaration, name, parents)
         if not parents:
             raise DeclarationError(f"{name}: a ProductOfExperts needs parents: name them with given=")
-        self._parents = {parent.name: parent for parent in parents}
-        networks = self.sources
-        if self.by_name and networks.keys() != self._parents.keys():
+        networks = declaration.sources
+        if declaration.by_name and networks.keys() != self._parents.keys():
             raise DeclarationError(
                 f"{name}: network must have one for each of {', '.join(self._parents)}; got {', '.join(networks)}"
             )
+        self.experts = Factors()
         for parent in parents:
-            network = networks[parent.name if self.by_name else "experts"]
-            expert = Gaussian(self.shape, covariance=self.covariance, network=network)
+            network = networks[parent.name if declaration.by_name else "experts"]
+            expert = Gaussian(self.shape, covariance=declaration.covariance, network=network)
             self.experts[parent.name] = expert.build(f"{name}.{parent.name}", [parent])
-        return self
 
-    def forward(self, *parents: Tensor, masks: Sequence[Tensor | None] = ()) -> Any:
-        """Args: masks: for each parent where its entries were observed, (B, *event), or None: everywhere."""
-        shapes.check_parents(type(self).__name__, parents, {n: p.shape for n, p in self._parents.items()})
-        found = [
+    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
+        return self(*(seen[name].value for name in self.parents), masks=[seen[name].mask for name in self.parents])
+
+    @property
+    def optional_parents(self) -> frozenset[str]:
+        return frozenset(self.parents)
+
+    def forward(self, *parents: Tensor, masks: Sequence[Tensor | None] = ()) -> TorchDistribution:
+        """The product.
+
+        Args:
+            masks: for each parent where its entries were observed, (B, *event), or None: everywhere.
+        """
+        self.check_parents(parents)
+        experts = [
             _Expert(gaussian_moments(expert(value)))  # type: ignore[arg-type]
             for (_, expert), value in zip(self.experts.items(), parents, strict=True)
         ]
-        for expert, mask in zip(found, masks or [None] * len(found), strict=True):
+        for expert, mask in zip(experts, masks or [None] * len(experts), strict=True):
             if mask is not None:
                 expert.only(mask.reshape(len(mask), -1).any(-1))
-        precision: Any = sum(expert.precision for expert in found)
-        pull: Any = sum(expert.pull for expert in found)
+        precision = functools.reduce(torch.add, (expert.precision for expert in experts))
+        pull = functools.reduce(torch.add, (expert.pull for expert in experts))
         if precision.dim() == pull.dim():
             precision = 1 + precision
             loc, scale = pull / precision, precision.rsqrt()
@@ -112,9 +130,6 @@ class ProductOfExperts(Factor):
         loc = torch.cholesky_solve(pull.unsqueeze(-1), torch.linalg.cholesky(precision)).squeeze(-1)
         distribution = dist.MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
         return shaped(distribution, self.shape)
-
-    def describe(self) -> str:
-        return f"{super().describe()[:-1]}, covariance: {self.covariance!r})"
 
 
 class _Expert:

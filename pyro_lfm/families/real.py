@@ -5,20 +5,22 @@ A likelihood with a free scale is unbounded above, as a Gaussian's is: scales ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
 
 from pyro_lfm.distributions import heavy_tails
 from pyro_lfm.distributions.mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
-from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import whole
+from pyro_lfm.sources.values import Constant
 from pyro_lfm.sources.floors import Floor, least_scale
-from pyro_lfm.sources.networks import Applied
+from pyro_lfm.sources.applied import Applied
 
 
 class Laplace(Factor):
@@ -33,7 +35,7 @@ class Laplace(Factor):
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Laplace(2, loc=Fixed(1.0), scale=Fixed(2.0)).build("x", [])().variance
     tensor([8., 8.])
     """
@@ -41,11 +43,11 @@ class Laplace(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        loc: Any = None,
-        scale: Any = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         min_scale: float | None = None,
     ):
         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
@@ -54,7 +56,7 @@ class Laplace(Factor):
 
     in_units = ("loc",)
 
-    def distribution(self, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+    def distribution(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
         return dist.Laplace(loc, scale, validate_args=False).to_event(len(self.shape))
 
 
@@ -73,7 +75,7 @@ class StudentT(Factor):
 
     Source: Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution".
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> StudentT(2, loc=Fixed(3.0)).build("x", [])().mean
     tensor([3., 3.])
     """
@@ -81,22 +83,22 @@ class StudentT(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        df: Any = None,
-        loc: Any = None,
-        scale: Any = None,
+        df: SourceLike = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         min_scale: float | None = None,
     ):
         super().__init__(event, {"df": df, "loc": loc, "scale": scale}, given=given, network=network)
         self.constraints = {"df": Above(1.0), "scale": Above(0.0)}
         self.floors = {"scale": Floor(least_scale(min_scale))}
 
-    def start(self, parameter: str) -> torch.Tensor:
+    def start(self, parameter: str) -> Tensor:
         return torch.full(self.shape, 3.0 if parameter == "df" else 0.0)
 
-    def distribution(self, df: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+    def distribution(self, df: Tensor, loc: Tensor, scale: Tensor) -> TorchDistribution:
         df, loc, scale = torch.broadcast_tensors(df, loc, scale)
         return heavy_tails.StudentT(df, loc, scale, validate_args=False).to_event(len(self.shape))
 
@@ -120,24 +122,22 @@ class MixtureOfGaussians(Factor):
     Source: Dilokthanakul et al. (2016), "Deep unsupervised clustering with Gaussian mixture VAEs"; Bishop (1994),
     "Mixture density networks".
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> humps = MixtureOfGaussians(1, 2, loc=Fixed([[-2.0], [2.0]]), scale=Fixed(1.0)).build("z", [])()
     >>> humps.mean.tolist(), humps.variance.tolist()
     ([0.0], [5.0])
     """
 
-    apart: torch.Tensor
-
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
         components: int = 10,
-        logits: Any = None,
-        loc: Any = None,
-        scale: Any = None,
+        logits: SourceLike = None,
+        loc: SourceLike = None,
+        scale: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
         min_scale: float | None = None,
     ):
         sources = {"logits": logits, "loc": loc, "scale": scale}
@@ -149,29 +149,24 @@ class MixtureOfGaussians(Factor):
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size((self.components, *(() if parameter == "logits" else self.shape)))
 
-    def build(self, name: str, parents: Sequence[Variable]) -> MixtureOfGaussians:
-        super().build(name, parents)
-        part = self.parts["loc"] if "loc" in self.parts else self.parts["network"]
-        if isinstance(part, Applied) and self.components > 1:
-            # Mean 0 and variance 1 over the components: on both sides of what the network gives, in every entry.
-            drawn = self.start("loc")
-            spread = drawn - drawn.mean(0)
-            self.register_buffer("apart", spread / spread.square().mean(0).sqrt())
-        return self
+    def own_parts(self, name: str, parts: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        part = parts["loc"] if "loc" in parts else parts["network"]
+        if not isinstance(part, Applied) or self.components == 1:
+            return {}
+        # Mean 0 and variance 1 over the components: on both sides of what the network gives, in every entry.
+        drawn = self.start("loc")
+        spread = drawn - drawn.mean(0)
+        return {"apart": Constant(spread / spread.square().mean(0).sqrt(), learned=False)}
 
-    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        return (
-            raw + self.apart
-            if parameter == "loc" and "apart" in self._buffers
-            else super().natural(parameter, raw)
-        )
-
-    def start(self, parameter: str) -> torch.Tensor:
+    def start(self, parameter: str) -> Tensor:
         # Components that start alike stay alike.
         shape = self.raw_shape(parameter)
         return torch.randn(shape) if parameter == "loc" else torch.zeros(shape)
 
-    def distribution(self, logits: torch.Tensor, loc: torch.Tensor, scale: torch.Tensor) -> Any:
+    def distribution(
+        self, logits: Tensor, loc: Tensor, scale: Tensor, *, apart: Constant | None = None
+    ) -> TorchDistribution:
+        loc = loc if apart is None else loc + apart.value
         events = len(self.shape)
         batch = torch.broadcast_shapes(
             logits.shape, loc.shape[: loc.dim() - events], scale.shape[: scale.dim() - events]

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_lfm.distributions import counts, multinomial
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.sources import Fixed
+from pyro_lfm.sources.source import SourceLike
+from pyro_lfm.sources.values import Fixed
 
 
 class _Trials(counts.Binomial):
     """A binomial distribution; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
 
-    most: torch.Tensor | None = None
+    most: Tensor | None = None
 
     @property
-    def support(self) -> Any:
+    def support(self) -> constraints.Constraint:
         if self.most is None:
-            return dist.constraints.nonnegative_integer
-        return dist.constraints.integer_interval(0, self.most)
+            return constraints.nonnegative_integer
+        return constraints.integer_interval(0, self.most)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def expand(self, batch_shape: torch.Size, _instance: _Trials | None = None) -> _Trials:
         new = super().expand(batch_shape, _instance)
         new.most = self.most
         return new
 
 
-def _whole_numbers(total_count: Any, family: str) -> Any:
+def _whole_numbers(total_count: ArrayLike | Tensor | str, family: str) -> Fixed | str:
     """The source of the total."""
     if isinstance(total_count, str):
         return total_count
@@ -56,7 +60,7 @@ class Binomial(Factor):
         logits: source of the logits.
         given, network: see ``Factor``.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
     tensor([5., 5.])
     """
@@ -66,16 +70,16 @@ class Binomial(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        total_count: Any = 1,
-        logits: Any = None,
+        total_count: ArrayLike | Tensor | str = 1,
+        logits: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"total_count": _whole_numbers(total_count, "Binomial"), "logits": logits}
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
+    def distribution(self, total_count: Tensor, logits: Tensor) -> TorchDistribution:
         distribution = _Trials(total_count, logits=logits, validate_args=False)
         distribution.most = None if self.named else total_count
         return distribution.to_event(len(self.shape))
@@ -95,7 +99,7 @@ class Multinomial(Factor):
 
     Source: Blei, Ng and Jordan (2003), "Latent Dirichlet allocation", section 3, the words given their shares.
 
-    >>> from pyro_lfm.sources.sources import Fixed
+    >>> from pyro_lfm.sources.values import Fixed
     >>> Multinomial(3, total_count=10, logits=Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
     tensor([10., 10.])
     """
@@ -105,11 +109,11 @@ class Multinomial(Factor):
     def __init__(
         self,
         event: int | None = None,
-        total_count: Any = 1,
-        logits: Any = None,
+        total_count: ArrayLike | Tensor | str = 1,
+        logits: SourceLike = None,
         *,
         given: str | Sequence[str] | None = None,
-        network: Any = None,
+        network: SourceLike = None,
     ):
         sources = {"total_count": _whole_numbers(total_count, "Multinomial"), "logits": logits}
         super().__init__(event, sources, given=given, network=network)
@@ -124,5 +128,5 @@ class Multinomial(Factor):
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size() if parameter == "total_count" else self.shape
 
-    def distribution(self, total_count: torch.Tensor, logits: torch.Tensor) -> Any:
+    def distribution(self, total_count: Tensor, logits: Tensor) -> TorchDistribution:
         return multinomial.Multinomial(total_count, logits, None if self.named else total_count)

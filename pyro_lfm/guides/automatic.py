@@ -24,7 +24,11 @@ from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 
 
-def joint_guide(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -> AutoGuide:
+# A class of ``pyro.infer.autoguide``, or a function model -> AutoGuide.
+JointGuide = Callable[..., AutoGuide]
+
+
+def joint_guide(make: JointGuide, model: AnyModel, names: list[str]) -> AutoGuide:
     """The automatic guide of some latents of a model.
 
     Args:

@@ -53,15 +53,16 @@ def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
     return with_named(default if factor.given is None else factor.given, factor)
 
 
-def give_event(name: str, factor: Factor, latent: Variable) -> None:
-    """Gives a guide's factor its event: that of the latent, or of its unconstrained space."""
+def for_latent(name: str, factor: Factor, latent: Variable) -> Factor:
+    """A guide's factor with its event: that of the latent, or of its unconstrained space."""
     declared = factor.event_shape
     carry = None if latent.support.is_discrete else from_reals(latent.support)
     if carry is not None:
         inner = torch.Size(carry.inverse_shape(latent.shape))
         latent = Variable(name, inner, constraints.independent(constraints.real, len(inner)))
-    factor.adopt(latent)
+    factor = factor.for_variable(latent)
     if declared is not None and declared != factor.event_shape:
         raise ShapeError(
             f"{name}: the guide's event shape must be {tuple(factor.shape)}; got {tuple(declared)}: leave it out"
         )
+    return factor

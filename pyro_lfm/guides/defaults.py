@@ -1,10 +1,9 @@
-"""What a declared guide does where nobody says it: q of a parameter with a prior, and of a latent that the data hold."""
+"""Defaults of a declared guide: q of a parameter with a prior, and of a latent whose values the data hold."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from pyro.distributions import TorchDistribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import filled
@@ -14,7 +13,7 @@ from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families import Gaussian
 from pyro_lfm.sources.covariances import Diagonal
-from pyro_lfm.sources.sources import Learned
+from pyro_lfm.sources.values import Learned
 
 
 def of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
@@ -24,7 +23,7 @@ def of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
-def pinned(distribution: Any, name: str, batch: Batch) -> Any:
+def at_known_values(distribution: TorchDistribution, name: str, batch: Batch) -> TorchDistribution:
     """A distribution with the values that the data hold of its latent in their place."""
     value, mask = batch[name], batch.mask(name)
     rows = value.shape[: value.dim() - len(distribution.event_shape)]

@@ -16,7 +16,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.programs.model import AnyModel, as_model
-from pyro_lfm.programs.program import view
+from pyro_lfm.factors.views import view
 
 
 class _OfModel(AnyGuide):

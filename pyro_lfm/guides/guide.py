@@ -11,31 +11,33 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.declarations import findable, written
 from pyro_lfm.distributions.counting import Counting
 from pyro_lfm.distributions.enumerable import summable
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Encoder, Factor, Factors
-from pyro_lfm.factors.pickling import findable
+from pyro_lfm.factors import Conditional, Encoder, Factor, Factors, Seen
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.views import view
 from pyro_lfm.factors.wiring import in_order
 from pyro_lfm.guides.any_guide import AnyGuide, PyroGuide
-from pyro_lfm.guides.automatic import joint_guide, prototype
-from pyro_lfm.guides.declared import check_factors, give_event, parents_of
-from pyro_lfm.guides.defaults import of_parameter, pinned
-from pyro_lfm.guides.message import Priors
+from pyro_lfm.guides.automatic import JointGuide, joint_guide, prototype
+from pyro_lfm.guides.counted import Counted
+from pyro_lfm.guides.declared import check_factors, for_latent, parents_of
+from pyro_lfm.guides.defaults import at_known_values, of_parameter
 from pyro_lfm.guides.support import check_support, check_variables
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, drawing
 from pyro_lfm.programs.model import AnyModel, as_model
-from pyro_lfm.programs.program import view
-from pyro_lfm.programs.redrawing import redraw, undrawn
-from pyro_lfm.programs.sites import countings
+from pyro_lfm.programs.pyro_model import ModelLike
+from pyro_lfm.programs.redrawing import redraw, with_reset_modules
 from pyro_lfm.runtime import isolated
-from pyro_lfm.sources.networks import promote
+from pyro_lfm.sources.applied import promote
 
 
 class Guide(AnyGuide):
@@ -70,62 +72,64 @@ class Guide(AnyGuide):
     torch.Size([3, 2])
     """
 
-    def __init__(self, model: Any, /, *, shared: Any = None, **factors: Factor):
+    def __init__(self, model: ModelLike, /, *, shared: JointGuide | Factor | None = None, **factors: Factor):
         super().__init__()
         if isinstance(shared, Factor):  # of a latent that is called so
             factors, shared = {"shared": shared, **factors}, None
-        # In a tuple, which nn.Module does not look into: what was declared, to declare it once more.
-        self._declaration = (shared, dict(factors))
-        sites = as_model(model).sites
-        # What the joint distribution serves.
+        model = as_model(model)
+        sites = model.sites
+        self.declared, self.shared = dict(factors), shared
+        # The latents that one joint distribution serves.
         self.jointly = [n for n, v in sites.latents.items() if shared and not v.per_row and n not in factors]
-        for name, variable in sites.latents.items():
-            point = as_model(model).point(name)
+        for name in sites.latents:
+            point = model.point(name)
             if point is not None and name not in (*factors, *self.jointly):
-                factors[name] = of_parameter(variable, point)
+                factors[name] = of_parameter(sites.latents[name], point)
         check_factors(
             {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
         )
-        self.observed = dict(sites.observed)
-        # Of a model that masks or scales latents its program, which says what; in a tuple, where nn.Module does not look.
-        self._counted = _counted(as_model(model), None)
-        self.latents = {name: sites.latents[name] for name in sites.latents}
-        given = {n: () if n in self.jointly else parents_of(n, factors[n], sites) for n in self.latents}
-        self.given = given
-        self.priors = Priors(
-            as_model(model), [name for name, factor in factors.items() if factor.times_prior]
-        )
-        # What the distribution of each latent reads: its factor's parents, and those of the prior that a message multiplies.
-        self.wiring = {n: tuple(dict.fromkeys((*g, *self.priors.reads.get(n, ())))) for n, g in given.items()}
-        order = in_order({n: tuple(p for p in g if p in self.latents) for n, g in self.wiring.items()})
-        self.order = [name for name in order if name not in self.jointly]
+        self.observed, self.latents = dict(sites.observed), dict(sites.latents)
+        self._counted = Counted.of(model)
+        # The parents that the networks of each factor read.
+        self.given = {n: () if n in self.jointly else parents_of(n, factors[n], sites) for n in self.latents}
         self.factors = Factors()
-        # Which factors are carried from the reals onto the support of their latent.
+        # The factors that are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
-        # What each sample statement says of being summed out.
-        self._infer: dict[str, Any] = {}
-        variables = sites.all
-        for name in self.order:
-            factor = factors[name].copy()
-            give_event(name, factor, self.latents[name])
-            parents = [variables[parent] for parent in given[name]]
-            self.factors[name] = factor.build(name, parents)
-            if factor.drawn:
+        # The options of each sample statement for sums over its values.
+        self._infer: dict[str, dict[str, object]] = {}
+        self._build(model, factors)
+        if shared is not None:
+            self._build_joint(model, shared)
+        self.check_serves(model)
+        self.remember_first_weights()
+
+    def _build(self, model: AnyModel, factors: Mapping[str, Factor]) -> None:
+        variables = model.sites.all
+        built: dict[str, Conditional] = {}
+        own = {name: self.given[name] for name in self.latents if name not in self.jointly}
+        for name in in_order({n: tuple(p for p in given if p in own) for n, given in own.items()}):
+            factor = for_latent(name, factors[name], self.latents[name])
+            parents = [variables[parent] for parent in self.given[name]]
+            built[name] = factor.build_in_guide(name, parents, model)
+            if built[name].drawn:
                 raise DeclarationError(
                     f"{name}: the parameters of a guide are learned; a prior belongs into the model"
                 )
-            self.carried[name] = self._is_carried(name, parents)
+        # The parents of each latent: those that its networks read, and those of a prior that it multiplies.
+        self.wiring = {n: built[n].parents if n in built else () for n in self.latents}
+        order = in_order({n: tuple(p for p in read if p in self.latents) for n, read in self.wiring.items()})
+        self.order = [name for name in order if name in built]
+        self.factors.update({name: built[name] for name in self.order})
         promote(self.factors)
-        self.factors.to(as_model(model).dtype)
-        if shared is not None:
-            self.joint = PyroGuide(joint_guide(shared, as_model(model), self.jointly))
-            with isolated():
-                self.joint.settle(prototype(as_model(model)))
-            self.joint.to(as_model(model).dtype)
-        for name in self.priors:
-            self.priors.check(name, {p: variables[p] for p in self.wiring[name]}, self.dtype)
-        self.check_serves(as_model(model))
-        self.remember_first_weights()
+        self.factors.to(model.dtype)
+        for name in self.order:
+            self.carried[name] = self._is_carried(name, [variables[p] for p in self.wiring[name]])
+
+    def _build_joint(self, model: AnyModel, shared: JointGuide) -> None:
+        self.joint = PyroGuide(joint_guide(shared, model, self.jointly))
+        with isolated():
+            self.joint.settle(prototype(model))
+        self.joint.to(model.dtype)
 
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
         """Whether a factor lives on the reals and its latent does not, from one distribution on zeros."""
@@ -147,23 +151,28 @@ class Guide(AnyGuide):
             raise ShapeError(
                 f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(distribution.event_shape)}"
             )
-        check_support(name, type(factor).__name__, distribution, variable, carried)
+        check_support(name, type(factor.declaration).__name__, distribution, variable, carried)
         self._infer[name] = summable(distribution) if variable.summable else {}
         return carried
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:
         return {
-            name: Encoder(self.factors[name], tuple(self.observed[parent] for parent in self.given[name]))
+            name: Encoder(self.factors[name], tuple(self.observed[parent] for parent in self.wiring[name]))
             for name in self.order
-            if set(self.given[name]) <= self.observed.keys()
+            if set(self.wiring[name]) <= self.observed.keys()
         }
 
-    def bound_to(self, model: Any) -> Guide:
-        priors, counted = self.priors.with_priors_of(model), _counted(model, self._counted)
-        if priors is self.priors and counted is self._counted:
+    def bound_to(self, model: ModelLike) -> Guide:
+        factors = {name: factor.bound_to(model) for name, factor in self.factors.items()}
+        others = {name: factor for name, factor in factors.items() if factor is not self.factors[name]}
+        counted = self._counted.in_model(model)
+        if not others and counted is self._counted:
             return self
-        bound = view(self, priors=priors)
+        held = view(self.factors)
+        for name, factor in others.items():
+            held[name] = factor
+        bound = view(self, factors=held)
         bound._counted = counted
         return bound
 
@@ -177,35 +186,38 @@ class Guide(AnyGuide):
                 )
             model.factors[name].check(self.encoders.get(name))
 
-    def redrawn(self, model: Any, seed: int) -> Guide:
+    def redrawn(self, model: ModelLike, seed: int) -> Guide:
         """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
         with drawing(seed, "guide"):
-            made = self._declared_anew(model, undrawn(self._declaration[1]))
-        return made.to(device=self.device)
+            guide = self._declared_anew(model, with_reset_modules(self.declared))
+        return guide.to(device=self.device)
 
-    def _declared_anew(self, model: Any, factors: Mapping[str, Factor]) -> Guide:
-        made = object.__new__(type(self))
+    def _declared_anew(self, model: ModelLike, factors: Mapping[str, Factor]) -> Guide:
+        guide = object.__new__(type(self))
         # A latent may be called "shared".
-        jointly = {} if "shared" in factors else {"shared": copy(self._declaration[0])}
-        Guide.__init__(made, model, **jointly, **factors)
-        return made
+        jointly = {} if "shared" in factors else {"shared": copy(self.shared)}
+        Guide.__init__(guide, model, **jointly, **factors)
+        return guide
 
-    def draw_first_weights(self, model: Any, seed: int) -> None:
-        redraw(self, self._declaration[1], partial(self._declared_anew, model), seed, "guide")
+    def draw_first_weights(self, model: ModelLike, seed: int) -> None:
+        redraw(self, self.declared, partial(self._declared_anew, model), seed, "guide")
 
     def own_tensors(self) -> Iterator[Held]:
-        # Priors that messages multiply are the model's.
-        return (held for held in super().own_tensors() if not held[0].startswith("priors."))
+        borrowed = {id(module) for factor in self.factors.values() for module in factor.borrowed_modules()}
+        return (held for held in super().own_tensors() if id(held[1]) not in borrowed)
 
     def __getstate__(self) -> dict[str, Any]:
-        shared, factors = self._declaration
-        return {**super().__getstate__(), "_declaration": (findable(shared), factors)}
+        return {**super().__getstate__(), "shared": findable(self.shared)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Guide:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        made.__setstate__(deepcopy(super().__getstate__(), memo))
-        return made
+        guide = memo[id(self)] = type(self).__new__(type(self))
+        guide.__setstate__(deepcopy(super().__getstate__(), memo))
+        return guide
+
+    def __repr__(self) -> str:
+        joint = {} if self.shared is None else {"shared": self.shared}
+        words = [f"{name}={written(part)}" for name, part in {**joint, **self.declared}.items()]
+        return f"Guide({', '.join(words)})"
 
     @property
     def summable(self) -> bool:
@@ -215,62 +227,54 @@ class Guide(AnyGuide):
     @property
     def needs(self) -> set[str]:
         """The observed variables that some factor reads and cannot do without."""
-        strict = [self.given[name] for name in self.order if not self.factors[name].reads_masks]
-        return set(itertools.chain.from_iterable(strict)) & set(self.observed)
+        required = (set(self.given[n]) - self.factors[n].optional_parents for n in self.order)
+        return set(itertools.chain.from_iterable(required)) & set(self.observed)
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:
         return self.joint.known_marginals(batch) if self.jointly else {}
 
     def latent_descendants(self, name: str) -> set[str] | None:
-        found: set[str] = set()
+        descendants: set[str] = set()
         for other in self.order:
-            if (found | {name}) & set(self.wiring[other]):
-                found.add(other)
-        return found
+            if (descendants | {name}) & set(self.wiring[other]):
+                descendants.add(other)
+        return descendants
 
     def latent_parents(self, name: str) -> set[str]:
         return set(self.wiring[name]) & set(self.latents)
 
-    def distribution(self, name: str, values: dict[str, torch.Tensor], batch: Batch) -> Any:
+    def distribution(self, name: str, values: Mapping[str, Tensor], batch: Batch) -> TorchDistribution:
         """q(name | its parents) on the support of the latent."""
         factor = self.factors[name]
         seen = {
-            parent: (values[parent], None)
+            parent: Seen(values[parent])
             if parent in self.latents
-            else self._seen(parent, batch, factor.reads_masks)
+            else self._seen(parent, batch, parent in factor.optional_parents)
             for parent in self.wiring[name]
         }
-        read = [seen[parent] for parent in self.given[name]]
-        if factor.reads_masks:
-            distribution = factor(*[value for value, _ in read], masks=[mask for _, mask in read])
-        else:
-            distribution = factor.at([value for value, _ in read], batch.index)
-        if name in self.priors:
-            of_prior = {parent: value for parent, (value, _) in seen.items()}
-            observed = [parent for parent in self.given[name] if parent in self.observed]
-            distribution = self.priors.times(name, distribution, of_prior, batch, observed)
-        elif self.carried[name]:
+        distribution = factor.of_rows(seen, batch.index)
+        if self.carried[name]:
             support = plain(self.latents[name].support)
             distribution = Pushforward(distribution, [from_reals(support)], onto=support)
-        return pinned(distribution, name, batch) if name in batch.names else distribution
+        return at_known_values(distribution, name, batch) if name in batch.names else distribution
 
-    def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> Seen:
         """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it.
 
-        Missing entries are gaps where networks are shown them, else 0.
+        Missing entries are gaps where networks can read gaps, else 0.
         """
         if batch[name] is not None:
             value = batch.with_gaps(name) if self.observed[name].shows_gaps else batch[name]
-            return value, batch.mask(name)
+            return Seen(value, batch.mask(name))
         if not may_be_absent:
             raise DeclarationError(f"the guide reads {name}, which this batch does not hold")
         rows = torch.zeros(batch.size, *self.observed[name].shape, dtype=self.dtype, device=self.device)
-        return rows, torch.zeros_like(rows, dtype=torch.bool)
+        return Seen(rows, torch.zeros_like(rows, dtype=torch.bool))
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
-        counted = countings(self._counted[0], batch, self._counted[1]) if self._counted else {}
+        counted = self._counted.of_batch(batch)
         shared = [name for name in self.order if not self.latents[name].per_row]
         encoders = self.encoders
         for name in shared:
@@ -283,31 +287,20 @@ class Guide(AnyGuide):
     def _sample(
         self,
         name: str,
-        values: dict[str, torch.Tensor],
+        values: dict[str, Tensor],
         batch: Batch,
         counting: Counting | None,
         encoder: Encoder | None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """The sample statement of a latent, of which the rows count that count in the model.
 
         A model that replays the run makes its prior of the encoder, where it is made of one.
         """
         distribution = self.distribution(name, values, batch)
-        infer: Any = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
+        infer = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
         if counting is None:
             return pyro.sample(name, distribution, infer=infer)
         distribution = counting.with_distribution(distribution, name).distribution
-        mask: Any = True if counting.mask is None else counting.mask
+        mask = True if counting.mask is None else counting.mask
         with poutine.mask(mask=mask), poutine.scale(scale=counting.scale):
             return pyro.sample(name, distribution, infer=infer)
-
-
-def _counted(model: Any, before: tuple[AnyModel, tuple[str, ...]] | None) -> Any:
-    """A model with the latents that its program masks or scales, None where there are none; as before for the same model.
-
-    A plain function says nothing of itself: what was known before holds.
-    """
-    if not isinstance(model, AnyModel) or (before is not None and before[0] is model):
-        return before
-    names = tuple(sorted(model.sites.counted))
-    return (model, names) if names else None

@@ -15,8 +15,8 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Encoder
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.guide import Guide
-from pyro_lfm.programs.program import view
-from pyro_lfm.sources.sources import Table
+from pyro_lfm.factors.views import view
+from pyro_lfm.sources.per_row import PerRowTable
 
 
 class Refined(AnyGuide):
@@ -136,7 +136,7 @@ class _Offset(nn.Module):
 
     def __init__(self, part: nn.Module, shape: torch.Size, rows: int, learning_rate: float):
         super().__init__()
-        self.part, self.offset = part, Table(torch.zeros(shape), rows, learning_rate)
+        self.part, self.offset = part, PerRowTable(torch.zeros(shape), rows, learning_rate)
 
     def forward(self, context: Tensor | None, index: Tensor | None = None) -> Any:
         return self.part(context, index) + self.offset(context, index)

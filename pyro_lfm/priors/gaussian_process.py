@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import pyro.distributions as dist
 import torch
+from numpy.typing import ArrayLike
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError, first_line
-from pyro_lfm.factors import Factor
+from pyro_lfm.factors import Conditional, Prior
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.priors.kernels import SquaredExponential
 from pyro_lfm.probes import probing
 from pyro_lfm.shapes import join, number, whole
+from pyro_lfm.sources import parameter_priors
+from pyro_lfm.sources.applied import floating, promote
 from pyro_lfm.sources.drawn import Drawn
-from pyro_lfm.sources.networks import promote
-from pyro_lfm.sources.parameter_priors import Normal
-from pyro_lfm.sources.sources import Constant, Fixed, Learned, flat_rows
+from pyro_lfm.sources.linear import flat_rows
+from pyro_lfm.sources.values import Constant, Fixed, Learned, Value
 
 
-class GaussianProcess(Factor):
+class GaussianProcess(Prior):
     """z_k(t) ~ GP(0, k), k = 1 .. K: factors that vary with time or place, which every row has at its own t.
 
     The process is carried by its values at M inducing locations s. They are a latent of the model, shared by all rows,
@@ -67,28 +70,20 @@ class GaussianProcess(Factor):
     (torch.Size([50, 1]), torch.Size([9, 1]), True)
     """
 
-    latent = True
-
     def __init__(
         self,
         event: int,
-        kernel: Any = None,
+        kernel: SquaredExponential | nn.Module | None = None,
         *,
-        inducing: Any = None,
+        inducing: ArrayLike | Tensor | Learned | Fixed | None = None,
         given: str | Sequence[str] | None = None,
         jitter: float = 1e-4,
     ):
         super().__init__(whole("event of GaussianProcess", event), given=given)
         if self.given is None:
             raise DeclarationError('a GaussianProcess needs its time or place, a covariate: given="t"')
-        source = (
-            inducing
-            if isinstance(inducing, Learned | Fixed)
-            else None
-            if inducing is None
-            else Fixed(inducing)
-        )
-        points = None if source is None else source.tensor()
+        self.inducing = inducing if isinstance(inducing, Value) or inducing is None else Fixed(inducing)
+        points = None if self.inducing is None else self.inducing.tensor()
         if (
             points is None
             or points.dim() not in (1, 2)
@@ -99,24 +94,28 @@ class GaussianProcess(Factor):
                 "inducing must be locations of shape (M, d), or (M,) where t is a number, as in torch.linspace(0, 1, 20); "
                 f"got {inducing if points is None else tuple(points.shape)!r}"
             )
-        self.points = Constant(points.reshape(len(points), -1), isinstance(source, Learned))
-        self.kernel = SquaredExponential() if kernel is None else copy.deepcopy(kernel)
+        self.points = points.reshape(len(points), -1)
+        self.kernel = SquaredExponential() if kernel is None else kernel
         self.jitter = number("jitter", jitter, least=0.0, above=True)
-        self.inducing = Drawn("inducing", torch.zeros(len(points), self.dim), Normal().distribution)
         self._check_kernel()
 
+    def build_kernel(self) -> nn.Module:
+        """A kernel with parameters of its own."""
+        return self.kernel.build() if isinstance(self.kernel, SquaredExponential) else copy.deepcopy(self.kernel)
+
     def _check_kernel(self) -> None:
-        ways = "expected a module such as lfm.SquaredExponential() or gpytorch.kernels.MaternKernel()"
-        if not isinstance(self.kernel, nn.Module):
-            raise DeclarationError(f"kernel: {ways}; got {self.kernel!r}")
-        promote(self)
-        points = self.points.value
+        accepted = "expected a module such as lfm.SquaredExponential() or gpytorch.kernels.MaternKernel()"
+        if not isinstance(self.kernel, SquaredExponential | nn.Module):
+            raise DeclarationError(f"kernel: {accepted}; got {self.kernel!r}")
+        kernel, points = self.build_kernel(), self.points
+        kernel.to(max([points.dtype, *(tensor.dtype for tensor in floating(kernel))], key=lambda t: torch.finfo(t).bits))
+        points = points.to(next(iter(floating(kernel)), points).dtype)
         try:
-            with probing(self.kernel):
-                full, diagonal = _dense(self.kernel(points, points)), _dense(self.kernel(points, diag=True))
+            with probing(kernel):
+                full, diagonal = _dense(kernel(points, points)), _dense(kernel(points, diag=True))
         except (TypeError, RuntimeError, NotImplementedError) as error:
             raise DeclarationError(
-                f"kernel: {ways}; {type(self.kernel).__name__} failed: {first_line(error)}"
+                f"kernel: {accepted}; {type(kernel).__name__} failed: {first_line(error)}"
             ) from None
         size = len(points)
         of = "(M, M) or (K, M, M)"
@@ -129,37 +128,57 @@ class GaussianProcess(Factor):
                 f"kernel of M={size} locations and K={self.dim} must give {of}; got {tuple(full.shape)}"
             )
 
-    def build(self, name: str, parents: Sequence[Variable]) -> GaussianProcess:
-        super().build(name, parents)
-        names = ", ".join(parent.name for parent in parents)
-        wanted, found = sum(parent.code_shape.numel() for parent in parents), self.points.value.shape[1]
-        if found != wanted:
-            raise ShapeError(
-                f"inducing of {name} must have {wanted} columns, one per number of {names}; got {found}"
-            )
-        return self
+    def build(self, name: str, parents: Sequence[Variable]) -> InducedProcess:
+        return InducedProcess(self, name, parents)
 
-    def forward(self, *parents: Tensor) -> Any:
+    def describe(self) -> str:
+        return f"GaussianProcess({type(self.kernel).__name__}, {len(self.points)} inducing locations)"
+
+
+class InducedProcess(Conditional):
+    """The process at the times of some rows, given its values at the inducing locations, a parameter with a prior."""
+
+    declaration: GaussianProcess
+
+    def __init__(self, declaration: GaussianProcess, name: str, parents: Sequence[Variable]):
+        super().__init__(declaration, name, parents)
+        points, source = declaration.points, declaration.inducing
+        names = ", ".join(parent.name for parent in parents)
+        columns = sum(parent.code_shape.numel() for parent in parents)
+        if points.shape[1] != columns:
+            raise ShapeError(
+                f"inducing of {name} must have {columns} columns, one per number of {names}; got {points.shape[1]}"
+            )
+        self.points = Constant(points, source is not None and source.is_learned)
+        self.kernel = declaration.build_kernel()
+        values = torch.zeros(len(points), self.dim)
+        self.inducing = Drawn("inducing", values, parameter_priors.Normal().distribution)
+        promote(self)
+        self.complete()
+
+    def forward(self, *parents: Tensor) -> TorchDistribution:
+        """The distribution at the times that the parents are."""
         points = self.points.value
         codes = [p.encode(value) for p, value in zip(self._parents.values(), parents, strict=True)]
         t = join(codes, [p.code_shape for p in self._parents.values()]).to(points.dtype).unsqueeze(-3)
         # A dimension for the K processes stands left of the rows': of size 1 where all have one kernel.
         gram = _dense(self.kernel(points, points))
+        jitter = self.declaration.jitter
         root = torch.linalg.cholesky(
-            gram + self.jitter * torch.eye(len(points), dtype=gram.dtype, device=gram.device)
+            gram + jitter * torch.eye(len(points), dtype=gram.dtype, device=gram.device)
         )
         weights = torch.linalg.solve_triangular(root, _dense(self.kernel(t, points)).mT, upper=False).mT
         inducing = flat_rows(self.inducing.value, 2)
         loc = (weights @ inducing.mT.unsqueeze(-1)).squeeze(-1).mT
         left = _dense(self.kernel(t, diag=True)) - weights.square().sum(-1)
-        scale = left.clamp_min(self.jitter).sqrt().mT
+        scale = left.clamp_min(jitter).sqrt().mT
         return dist.Normal(loc, scale.expand(loc.shape), validate_args=False).to_event(1)
 
-    def describe(self) -> str:
-        points = self.points.value
-        return f"GaussianProcess({type(self.kernel).__name__}, {len(points)} inducing locations)"
+
+class _Lazy(Protocol):
+    def to_dense(self) -> Tensor: ...
 
 
-def _dense(matrix: Any) -> Tensor:
-    """GPyTorch's kernels give matrices that are not made before they are asked for."""
-    return matrix.to_dense() if hasattr(matrix, "to_dense") else matrix
+def _dense(matrix: Tensor | _Lazy) -> Tensor:
+    """GPyTorch's kernels give matrices that are not computed before they are asked for."""
+    return matrix.to_dense()

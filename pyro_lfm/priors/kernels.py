@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.sources.sources import Fixed
+from pyro_lfm.sources.values import Fixed, Learned, Value
 
 
-class SquaredExponential(nn.Module):
+class SquaredExponential(Declaration):
     """k(t, s) = exp(−|t − s|² / (2 ℓ²)), of variance 1: functions that are smooth at the scale ℓ, which is learned.
 
-    It is called as GPyTorch's kernels are: ``kernel(t, s)``, ``kernel(t, diag=True)``.
-
     Args:
-        lengthscale: where ℓ starts, in units of t: a number, or K numbers, one for each latent dimension. To hold it,
-            ``SquaredExponential(0.2).requires_grad_(False)``.
+        lengthscale: the start of ℓ, in units of t: a number, or K numbers, one for each latent dimension.
+            ``lfm.Fixed(0.2)`` is never trained.
 
     Source: Rasmussen and Williams (2006), equation 4.9.
 
     >>> import torch
-    >>> SquaredExponential(2.0)(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0]])).mT
+    >>> SquaredExponential(2.0).build()(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0]])).mT
     tensor([[1.0000, 0.6065]], grad_fn=<TransposeBackward0>)
     """
 
-    def __init__(self, lengthscale: Any = 1.0):
-        super().__init__()
-        value = Fixed(lengthscale).tensor()
-        if value.dim() > 1 or not bool((value > 0).all() and value.isfinite().all()):
+    def __init__(self, lengthscale: ArrayLike | Tensor | Learned | Fixed = 1.0):
+        self.lengthscale = lengthscale if isinstance(lengthscale, Value) else Learned(lengthscale)
+        value = self.lengthscale.tensor()
+        if value is None or value.dim() > 1 or not bool((value > 0).all() and value.isfinite().all()):
             raise DeclarationError(f"lengthscale must be above 0, one or one per factor; got {lengthscale!r}")
-        self.log_lengthscale = nn.Parameter(value.log())
+
+    def build(self) -> SquaredExponentialKernel:
+        """The kernel, with a length scale of its own."""
+        return SquaredExponentialKernel(self.lengthscale)
+
+
+class SquaredExponentialKernel(nn.Module):
+    """The kernel as a module. It is called as GPyTorch's are: ``kernel(t, s)``, ``kernel(t, diag=True)``."""
+
+    def __init__(self, lengthscale: Value):
+        super().__init__()
+        value = lengthscale.tensor()
+        assert value is not None
+        self.log_lengthscale = nn.Parameter(value.log(), requires_grad=lengthscale.is_learned)
 
     @property
     def lengthscale(self) -> Tensor:

@@ -1,12 +1,12 @@
-"""The prior with nothing to learn."""
+"""The standard normal prior."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 
 from pyro_lfm.factors import Prior
 
@@ -29,5 +29,5 @@ class StandardNormal(Prior):
         self.register_buffer("loc", torch.zeros(self.shape))
         self.register_buffer("scale", torch.ones(self.shape))
 
-    def forward(self) -> Any:
+    def forward(self) -> TorchDistribution:
         return dist.Normal(self.loc, self.scale, validate_args=False).to_event(len(self.shape))

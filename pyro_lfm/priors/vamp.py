@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_lfm.distributions.mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Encoder, Factor, PriorOfGuide, key_of, name_of
+from pyro_lfm.factors import Conditional, Encoder, MadeOfGuide, PriorOfGuide, key_of, name_of
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.shapes import whole
@@ -49,13 +50,16 @@ class VampPrior(PriorOfGuide):
     (torch.Size([5]), torch.Size([3]))
     """
 
-    loc: torch.Tensor
-
-    def __init__(self, dim: int, components: int | None = None, pseudo_inputs: Any = None):
+    def __init__(
+        self,
+        dim: int,
+        components: int | None = None,
+        pseudo_inputs: ArrayLike | Tensor | Mapping[str, ArrayLike | Tensor] | None = None,
+    ):
         super().__init__(whole("dim of VampPrior", dim))
-        self._starts = pseudo_inputs
+        self.pseudo_inputs = pseudo_inputs
         rows = pseudo_inputs.values() if isinstance(pseudo_inputs, Mapping) else [pseudo_inputs]
-        lengths = {len(value) for value in rows if value is not None}
+        lengths = {len(value) for value in rows if value is not None}  # type: ignore[arg-type]
         if len(lengths) > 1:
             raise ShapeError(f"pseudo_inputs must have as many rows under every name; got {sorted(lengths)}")
         length = lengths.pop() if lengths else None
@@ -64,19 +68,43 @@ class VampPrior(PriorOfGuide):
             raise ShapeError(
                 f"pseudo_inputs must have {self.components} rows, one per component; got {length}"
             )
-        # Says where it stands and in which type before there are pseudo-inputs.
-        self.register_buffer("loc", torch.zeros(dim))
+
+    def build(self, name: str, parents: Sequence[Variable]) -> PosteriorsOfPseudoInputs:
+        return PosteriorsOfPseudoInputs(self, name, parents)
+
+    def trial_variables(self) -> Mapping[str, Variable]:
+        starts = self.pseudo_inputs if isinstance(self.pseudo_inputs, Mapping) else {"x": self.pseudo_inputs}
+        shapes = {n: (3,) if s is None else torch.as_tensor(s).shape[1:] for n, s in starts.items()}
+        return {
+            n: Variable(n, torch.Size(s), constraints.independent(constraints.real, len(s)))
+            for n, s in shapes.items()
+        }
+
+    def describe(self) -> str:
+        return f"VampPrior({self.components} pseudo-inputs)"
+
+
+class PosteriorsOfPseudoInputs(MadeOfGuide):
+    """The mixture of the guide's distributions of the pseudo-inputs, which are its parameters."""
+
+    declaration: VampPrior
+    loc: Tensor
+
+    def __init__(self, declaration: VampPrior, name: str, parents: Sequence[Variable]):
+        super().__init__(declaration, name, parents)
+        # Holds device and floating type before there are pseudo-inputs.
+        self.register_buffer("loc", torch.zeros(self.dim))
         self.pseudo_inputs = nn.ParameterDict()
 
-    def stand_in(self) -> Factor:
-        return StandardNormal(self.dim).build(self.latent_name, []).to(self.loc)
+    def stand_in(self) -> Conditional:
+        return StandardNormal(self.dim).build(self.name, []).to(self.loc)
 
-    def complete(
-        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, torch.Tensor]]
+    def observe(
+        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]
     ) -> None:
         for name, start in self._first_rows(observed, rows).items():
             start = torch.as_tensor(start, dtype=self.loc.dtype, device=self.loc.device)
-            expected = (self.components, *observed[name].shape)
+            expected = (self.declaration.components, *observed[name].shape)
             if start.shape != expected:
                 raise ShapeError(f"pseudo_inputs of {name} must be {expected}; got {tuple(start.shape)}")
             if not bool(start.isfinite().all()):
@@ -87,55 +115,45 @@ class VampPrior(PriorOfGuide):
             self.pseudo_inputs[key_of(name)] = nn.Parameter(start.clone(), requires_grad=trained)
 
     def _first_rows(
-        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, torch.Tensor]]
-    ) -> Mapping[str, Any]:
+        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, ArrayLike | Tensor]:
         """The rows (C, *event) of each variable from which its pseudo-inputs start."""
-        if self._starts is None:
-            drawn = rows(self.components)
+        starts = self.declaration.pseudo_inputs
+        if starts is None:
+            drawn = rows(self.declaration.components)
             return {name: drawn[name] for name in observed}
         names = ", ".join(observed)
-        if not isinstance(self._starts, Mapping):
+        if not isinstance(starts, Mapping):
             if len(observed) > 1:
                 raise DeclarationError(
                     f"the model observes {names}: give pseudo_inputs as {{name: rows}}, of those that the guide reads"
                 )
-            return dict.fromkeys(observed, self._starts)
-        if unknown := [name for name in self._starts if name not in observed]:
+            return dict.fromkeys(observed, starts)
+        if unknown := [name for name in starts if name not in observed]:
             raise DeclarationError(
                 f"pseudo_inputs must have rows of {names}, which the model observes; got {', '.join(map(str, unknown))}"
             )
-        return self._starts
-
-    def trial_variables(self) -> Mapping[str, Variable]:
-        starts = self._starts if isinstance(self._starts, Mapping) else {"x": self._starts}
-        shapes = {n: (3,) if s is None else torch.as_tensor(s).shape[1:] for n, s in starts.items()}
-        return {
-            n: Variable(n, torch.Size(s), constraints.independent(constraints.real, len(s)))
-            for n, s in shapes.items()
-        }
+        return starts
 
     def check(self, encoder: Encoder | None) -> None:
         if encoder is None or not encoder.parents or encoder.factor.tables:
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
-                f"{self.latent_name}: a VampPrior needs a guide that computes the distribution of its latent from observed rows "
+                f"{self.name}: a VampPrior needs a guide that computes the distribution of its latent from observed rows "
                 f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
             )
         if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:
             raise DeclarationError(
-                f"{self.latent_name}: pseudo_inputs must have rows of {', '.join(absent)}, which the guide reads; they are "
+                f"{self.name}: pseudo_inputs must have rows of {', '.join(absent)}, which the guide reads; they are "
                 f"of {', '.join(map(name_of, self.pseudo_inputs))}"
             )
 
-    def of(self, encoder: Encoder) -> Any:
+    def of(self, encoder: Encoder) -> TorchDistribution:
         rows = {p.name: _within(self.pseudo_inputs[key_of(p.name)], p) for p in encoder.parents}
-        return DrawMixture(encoder(rows, torch.arange(self.components, device=self.loc.device)))
-
-    def describe(self) -> str:
-        return f"VampPrior({self.components} pseudo-inputs)"
+        return DrawMixture(encoder(rows, torch.arange(self.declaration.components, device=self.loc.device)))
 
 
-def _within(value: torch.Tensor, variable: Variable) -> torch.Tensor:
+def _within(value: Tensor, variable: Variable) -> Tensor:
     """Numbers kept in the range of a variable's entries; those between two values of a discrete one are let be."""
     support = entrywise(variable.support)
     if isinstance(support, type(constraints.boolean)):

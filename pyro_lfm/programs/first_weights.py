@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.runtime import Stream, isolated, others_random_kept
-from pyro_lfm.sources.sources import Table
+from pyro_lfm.sources.per_row import PerRowTable
 
 # The name of a tensor, the module that holds it, and itself.
 Held = tuple[str, nn.Module, torch.Tensor]
@@ -66,7 +66,7 @@ def digest_of(held: Iterable[Held]) -> str:
         if nn.parameter.is_lazy(value):
             continue
         numbers = value.detach().cpu()
-        if isinstance(owner, Table) and value is owner.rows:
+        if isinstance(owner, PerRowTable) and value is owner.rows:
             numbers = numbers - owner.start.detach().cpu().flatten()
             numbers = numbers[(numbers != 0).any(1)]
         if numbers.is_floating_point():
@@ -86,14 +86,14 @@ def replace(held: Iterable[Held], others: Iterable[Held], kept: set[int]) -> str
     pairs = {name: (owner, value) for name, owner, value in held if id(owner) not in kept}
     drawn = {name: value for name, _, value in others}
     for name, (owner, value) in pairs.items():
-        is_rows = isinstance(owner, Table) and value is owner.rows
+        is_rows = isinstance(owner, PerRowTable) and value is owner.rows
         if name not in drawn or (drawn[name].shape != value.shape and not is_rows):
             return f"{name} is not there once more, in the same shape, when it is declared anew"
     with torch.no_grad():
         for name, (owner, value) in pairs.items():
             if isinstance(value, nn.Parameter) and drawn[name].requires_grad and not value.requires_grad:
                 continue
-            if isinstance(owner, Table) and value is owner.rows:
+            if isinstance(owner, PerRowTable) and value is owner.rows:
                 start = drawn[name.removesuffix("rows") + "start"]
                 value.copy_(start.to(value).flatten().expand(value.shape))
             else:

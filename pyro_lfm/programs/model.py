@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pyro
 import torch
@@ -15,18 +14,19 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.enumerable import summable
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide
+from pyro_lfm.factors import Conditional, Covariate, Deterministic, Factor, Factors, MadeOfGuide
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.factors.views import view
 from pyro_lfm.factors.wiring import distribution_of, in_order, reads_of, wire
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import drawing
-from pyro_lfm.programs.program import check_names, view
-from pyro_lfm.programs.pyro_model import AnyModel, PyroModel, as_model
-from pyro_lfm.programs.redrawing import redraw, undrawn
+from pyro_lfm.programs.program import check_names
+from pyro_lfm.programs.pyro_model import AnyModel, EncoderOwner, PyroModel, as_model
+from pyro_lfm.programs.redrawing import redraw, with_reset_modules
 from pyro_lfm.programs.sites import Sites, discover, distribution_on_zeros
 from pyro_lfm.shapes import check_rows
+from pyro_lfm.sources.applied import promote
 from pyro_lfm.sources.drawn import Drawn
-from pyro_lfm.sources.networks import promote
 
 __all__ = ["AnyModel", "Model", "PyroModel", "as_model"]
 
@@ -62,30 +62,16 @@ class Model(AnyModel):
             if not isinstance(factor, Factor):
                 kind = type(factor).__name__
                 raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
-            if factor.times_prior:
-                raise DeclarationError(
-                    f"{name}: {type(factor).__name__} is for guides: it has no distribution of its own"
-                )
-        # In a dict, which nn.Module does not look into: what was declared, to declare it once more.
-        self._declaration = dict(factors)
+        self.declared = dict(factors)
         given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)
         self.factors = Factors()
-        variables: dict[str, Variable] = {}
-        # What each sample statement says of being summed out.
-        self._infer: dict[str, Any] = {}
-        for name in self.order:
-            factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
-            self.factors[name] = factor
-            distribution = distribution_on_zeros(name, factor, [variables[parent] for parent in given[name]])
-            self._infer[name] = {} if name in self._observed else summable(distribution)
-            sums = bool(self._infer[name])
-            variables[name] = Variable(
-                name, factor.shape, distribution.support, summable=sums, code=factor.code
-            )
+        # The options of each sample statement for sums over its values.
+        self._infer: dict[str, dict[str, object]] = {}
         # In the order of declaration, which is how people read it.
         self.given = {name: given[name] for name in factors}
+        self._build()
         promote(self)
         # Tried out with stand-ins where a prior has to wait for its guide.
         trial = self.with_stand_ins()
@@ -95,8 +81,24 @@ class Model(AnyModel):
         trial._sites = self._sites
         with probing(trial):
             for name in self.made_of_guide:
-                self.factors[name].complete(self._sites.observed, partial(trial.sample, seed=0))
+                self.factors[name].observe(self._sites.observed, partial(trial.sample, seed=0))
         self.remember_first_weights()
+
+    def _build(self) -> None:
+        """Builds the factors, parents first."""
+        variables: dict[str, Variable] = {}
+        for name in self.order:
+            parents = [variables[parent] for parent in self.given[name]]
+            factor = self.factors[name] = self.declared[name].build(name, parents)
+            distribution = distribution_on_zeros(name, factor, parents)
+            self._infer[name] = {} if name in self._observed else summable(distribution)
+            variables[name] = Variable(
+                name,
+                factor.shape,
+                distribution.support,
+                summable=bool(self._infer[name]),
+                code=factor.code,
+            )
 
     def redrawn(self, seed: int) -> Model:
         """The same declaration once more, with weights that start anew: random ones drawn with the seed.
@@ -113,14 +115,14 @@ class Model(AnyModel):
         True
         """
         with drawing(seed, "model"):
-            made = self._declared_anew(undrawn(self._declaration))
-        return made.to(dtype=self.dtype, device=self.device)
+            model = self._declared_anew(with_reset_modules(self.declared))
+        return model.to(dtype=self.dtype, device=self.device)
 
     def _declared_anew(self, factors: Mapping[str, Factor]) -> Model:
-        made = object.__new__(type(self))
+        model = object.__new__(type(self))
         # Not by a subclass's own __init__, which may take other arguments.
-        Model.__init__(made, **factors)
-        return made
+        Model.__init__(model, **factors)
+        return model
 
     def draw_first_weights(self, seed: int) -> None:
         """Draws its first weights from a seed, where they are still those of its declaration.
@@ -137,12 +139,22 @@ class Model(AnyModel):
         >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
         True
         """
-        redraw(self, self._declaration, self._declared_anew, seed, "model")
+        redraw(self, self.declared, self._declared_anew, seed, "model")
 
     @property
     def row_latents(self) -> list[str]:
         """The latents that each row has for itself, in the order of declaration."""
-        return [n for n in self.given if n not in self._observed and not self.factors[n].computed]
+        return [n for n in self.given if n not in self._observed and n not in self.deterministic]
+
+    @property
+    def deterministic(self) -> list[str]:
+        """The factors that follow from their parents, and are no variables."""
+        return [name for name in self.given if isinstance(self.factors[name], Deterministic)]
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """Latent and observed variables by name."""
+        return self.sites.all
 
     @property
     def may_be_known(self) -> list[str]:
@@ -159,14 +171,14 @@ class Model(AnyModel):
 
     @property
     def covariates(self) -> list[str]:
-        return [name for name in self.given if isinstance(self.factors[name], Covariate)]
+        return [name for name in self.given if isinstance(self.declared[name], Covariate)]
 
     @property
     def made_of_guide(self) -> list[str]:
         """The latents whose priors are made of the guide's distribution."""
-        return [name for name in self.order if isinstance(self.factors[name], PriorOfGuide)]
+        return [name for name in self.order if isinstance(self.factors[name], MadeOfGuide)]
 
-    def _with(self, factors: Mapping[str, Factor]) -> Model:
+    def _with(self, factors: Mapping[str, Conditional]) -> Model:
         """This model with other factors in some places, sharing the rest; itself where there are none."""
         if not factors:
             return self
@@ -175,29 +187,28 @@ class Model(AnyModel):
             every[name] = factor
         return view(self, factors=every)
 
-    def bound_to(self, guide: Any) -> Model:
+    def bound_to(self, guide: EncoderOwner) -> Model:
         return self._with(self._priors_of(guide)) if self.made_of_guide else self
 
-    def _priors_of(self, guide: Any) -> dict[str, PriorOfGuide]:
+    def _priors_of(self, guide: EncoderOwner) -> dict[str, MadeOfGuide]:
         """Views of the priors that are made of a guide's factors and not bound to those yet."""
-        found: dict[str, PriorOfGuide] = {}
-        encoders: Mapping[str, Encoder] = guide.encoders
+        priors: dict[str, MadeOfGuide] = {}
         for name in self.made_of_guide:
-            prior, encoder = self.factors[name], encoders.get(name)
+            prior, encoder = self.factors[name], guide.encoders.get(name)
             # A guide that refines another's proposal lends nothing: the prior stays that of the other.
             if (encoder is None or encoder.factor.tables) and prior.encoder is not None:
                 continue
             prior.check(encoder)
             if not prior.is_bound(encoder):
-                found[name] = view(prior)
-                found[name].bind(encoder)
-        return found
+                priors[name] = view(prior)
+                priors[name].bind(encoder)
+        return priors
 
     def check_bound(self) -> None:
         for name in self.made_of_guide:
-            self.factors[name].found()
+            self.factors[name].required_encoder()
 
-    def bind(self, guide: Any) -> None:
+    def bind(self, guide: EncoderOwner) -> None:
         for name in self._priors_of(guide) if self.made_of_guide else ():
             self.factors[name].bind(guide.encoders[name])
 
@@ -209,7 +220,7 @@ class Model(AnyModel):
 
     @property
     def wiring(self) -> dict[str, tuple[str, ...]]:
-        """What the distribution of every variable reads, in the order in which they are drawn, parameters with priors first."""
+        """The parents of every variable, in the order in which variables are drawn, parameters with priors first."""
         return reads_of(self.factors, self.given, self.order)
 
     def latent_parents(self, name: str) -> set[str] | None:
@@ -226,7 +237,7 @@ class Model(AnyModel):
         covariates = self.covariates
         with batch.plate():
             for name in self.order:
-                if self.factors[name].computed:
+                if name in self.deterministic:
                     continue
                 distribution = distribution_of(self.factors, self.given, name, values, batch.index)
                 value = None
@@ -252,3 +263,6 @@ class Model(AnyModel):
             raise DataError(
                 f"{name} is a covariate of this model: give it with {', '.join(sorted(modelled))}"
             )
+
+    def __repr__(self) -> str:
+        return f"Model({', '.join(f'{name}={factor!r}' for name, factor in self.declared.items())})"

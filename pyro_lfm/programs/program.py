@@ -18,20 +18,12 @@ from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, digest_of, tensors
 from pyro_lfm.programs.pyro_modules import LocalParams, adopt
 from pyro_lfm.runtime import in_isolation
-from pyro_lfm.sources.networks import floating
-from pyro_lfm.sources.sources import Table
+from pyro_lfm.sources.applied import floating
+from pyro_lfm.sources.per_row import PerRowTable
 
 _NUMBERS = itertools.count()
 # The names of plates, which stand beside the variables in a trace.
 RESERVED = frozenset({"rows", "particles"})
-
-
-def view(module: Any, **parts: nn.Module) -> Any:
-    """A module with the very same parameters, buffers and parts as another, but for the parts that are named."""
-    twin = object.__new__(type(module))
-    twin.__dict__.update(module.__dict__)
-    twin.__dict__["_modules"] = {**module._modules, **parts}
-    return twin
 
 
 def _forget(name: str) -> None:
@@ -122,8 +114,8 @@ class Program(nn.Module):
                 )
 
     @property
-    def tables(self) -> list[Table]:
-        return [module for module in self.modules() if isinstance(module, Table)]
+    def tables(self) -> list[PerRowTable]:
+        return [module for module in self.modules() if isinstance(module, PerRowTable)]
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from pyro import poutine
+from torch import nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import read
 from pyro_lfm.data.validation import validate
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.factors import Encoder
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import HandWritten, Program
 from pyro_lfm.programs.sites import Sites, discover
 from pyro_lfm.runtime import Stream, isolated
+
+
+class EncoderOwner(Protocol):
+    """A guide, as far as a model's priors need it."""
+
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        """The guide's conditional distributions by latent, where they read observed variables alone."""
 
 
 class AnyModel(Program):
@@ -67,10 +77,10 @@ class AnyModel(Program):
     def check_bound(self) -> None:
         """Raises DeclarationError where a prior has to be made of a guide, and there is none."""
 
-    def bind(self, guide: Any) -> None:
+    def bind(self, guide: EncoderOwner) -> None:
         """Binds the model itself to the guide of a fit, from now on; see ``bound_to``."""
 
-    def bound_to(self, guide: Any) -> AnyModel:
+    def bound_to(self, guide: EncoderOwner) -> AnyModel:
         """This model with the priors that are made of a guide (``VampPrior``) made of this one.
 
         All parameters are shared: what trains or loads one of the two changes both. The model itself, where it has no such
@@ -162,7 +172,11 @@ class PyroModel(HandWritten, AnyModel):
         return self.__dict__["_sites"]
 
 
-def as_model(model: Any) -> AnyModel:
+# A model, or a program of one's own that ``as_model`` wraps.
+ModelLike = AnyModel | nn.Module | Callable[[Batch], Any]
+
+
+def as_model(model: ModelLike) -> AnyModel:
     """A model as it is; any other module, wrapped."""
     if isinstance(model, AnyModel):
         return model

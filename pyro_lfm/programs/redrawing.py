@@ -1,63 +1,84 @@
-"""Weights of declarations that start anew: all of them, or only those that the library drew."""
+"""New first weights: for a model or guide in place, or for another one that is declared alike."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 from torch import nn
 
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.errors import SeedWarning, warn
-from pyro_lfm.factors.factor import Factor
+from pyro_lfm.factors import Factor
 from pyro_lfm.programs.first_weights import drawing, replace
+from pyro_lfm.programs.program import Program
+from pyro_lfm.sources.applied import Applied
 
 
-def undrawn(factors: Mapping[str, Factor]) -> dict[str, Factor]:
-    """Copies of declarations, in which the modules that they hold have drawn their weights anew.
+def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
+    """The same declarations with copies of the modules that they hold, whose weights are drawn anew.
 
-    That is what ``reset_parameters`` does, which torch's layers have. Frozen weights, and parameters of modules without it,
-    stay as they are: they are values that somebody set.
+    ``reset_parameters``, which torch's layers have, draws them. Frozen weights, and parameters of modules without it,
+    stay as they are: the user has set them.
 
     >>> from pyro_lfm.families import Gaussian
     >>> declared = Gaussian(3, mean=nn.Linear(2, 3))
-    >>> found = undrawn({"x": declared})["x"]
-    >>> bool((found.sources["mean"].weight == declared.sources["mean"].weight).any())
+    >>> reset = with_reset_modules({"x": declared})["x"]
+    >>> bool((reset.sources["mean"].weight == declared.sources["mean"].weight).any())
     False
     """
-    copies = {name: factor.redrawn() for name, factor in copy.deepcopy(dict(factors)).items()}
-    for factor in copies.values():
-        given = [source for source in factor.declared_sources if isinstance(source, nn.Module)]
-        for module in chain.from_iterable(holder.modules() for holder in (factor, *given)):
-            own = list(module.parameters(recurse=False))
-            frozen = bool(own) and not any(parameter.requires_grad for parameter in own)
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset) and not frozen:
-                reset()
-    return copies
+    # One memory for all: modules that are shared stay shared.
+    copies: dict[int, Any] = {}
+    return {name: _reset(factor, copies) for name, factor in factors.items()}
+
+
+def _reset(value: Any, copies: dict[int, Any]) -> Any:
+    """A value in which every module is replaced by its reset copy."""
+    if isinstance(value, Declaration):
+        return value.altered(**{name: _reset(part, copies) for name, part in vars(value).items()})
+    if type(value) is dict:
+        return {key: _reset(part, copies) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_reset(part, copies) for part in value)
+    if not isinstance(value, nn.Module):
+        return value
+    if id(value) not in copies:
+        # The original is kept too, so that its identity is not given to another object.
+        copies[id(value)] = value, copy.deepcopy(value)
+        _draw_weights(copies[id(value)][1])
+    return copies[id(value)][1]
+
+
+def _draw_weights(module: nn.Module) -> None:
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        is_frozen = bool(own) and not any(parameter.requires_grad for parameter in own)
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset) and not is_frozen:
+            reset()
 
 
 def redraw(
-    program: Any,
+    program: Program,
     factors: Mapping[str, Factor],
-    declare: Callable[[dict[str, Factor]], Any],
+    declare: Callable[[Mapping[str, Factor]], Program],
     seed: int,
     what: str,
 ) -> None:
     """Draws the first weights of a program from a seed, in place, unless they have changed since its declaration.
 
-    It is declared once more, within a stream of the seed's own, and its parameters take the values found there. What the
-    declaration gives a value has it again. Modules that were given as sources are the user's: they keep their weights.
+    It is declared once more, within a stream of the seed's own, and its parameters take the values of the new program.
+    Values of the declaration are restored. Modules that were given as sources are the user's: they keep their weights.
     """
     if not program.is_as_declared:
         return
     dtype, device = program.dtype, program.device
-    own = [m for f in factors.values() for m in f.declared_sources if isinstance(m, nn.Module)]
-    kept = {id(module) for source in own for module in source.modules()}
+    given = [part.network for part in program.modules() if isinstance(part, Applied) and part.is_given]
+    kept = {id(module) for network in given for module in network.modules()}
     try:
         with drawing(seed, what):
-            anew = declare({name: factor.redrawn() for name, factor in copy.deepcopy(dict(factors)).items()})
+            anew = declare(factors)
         reason = replace(program.own_tensors(), anew.own_tensors(), kept)
     except Exception as error:  # whatever a factory of the user's may raise that is called a second time
         reason = f"declaring it anew fails with {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
@@ -17,7 +18,7 @@ from pyro_lfm.distributions.enumerable import is_distribution, may_be_summed
 from pyro_lfm.distributions.extent import Extent, beyond_draws
 from pyro_lfm.distributions.supports import from_reals, of_any_rows, of_one_row
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Factor, PriorOfGuide
+from pyro_lfm.factors import Conditional, MadeOfGuide
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.probes import evaluating, probing
 from pyro_lfm.programs.program import Program
@@ -87,13 +88,13 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
     return Sites(latents, observed, batch.asked_masks, frozenset(counted))
 
 
-def distribution_on_zeros(name: str, factor: Factor, parents: Sequence[Variable]) -> Any:
+def distribution_on_zeros(name: str, factor: Conditional, parents: Sequence[Variable]) -> TorchDistribution:
     """The distribution of a model's factor where its parents are zero, two rows of them.
 
     Raises:
         DeclarationError: it is none of Pyro's. ShapeError: it has not the event that the factor declares.
     """
-    factor = factor.stand_in() if isinstance(factor, PriorOfGuide) else factor
+    factor = factor.stand_in() if isinstance(factor, MadeOfGuide) else factor
     with probing(factor):
         zeros = [torch.zeros(2, *parent.shape) for parent in parents]
         try:

@@ -6,18 +6,26 @@ unbounded above (Mattei and Frellsen, 2018, section 3). The factor holds it, in 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from math import expm1, log, prod
-from typing import Any
+from typing import NamedTuple, Self
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
 from torch.distributions.transforms import ReshapeTransform
 
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.distributions.correlated import CorrelatedGaussian
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.shapes import whole
+from pyro_lfm.sources.drawn import Stochastic
+from pyro_lfm.sources.floors import Floor, least_scale, natural_scale, raw_scale
+from pyro_lfm.sources.lookup import Lookup
+from pyro_lfm.sources.parameter_priors import Gamma
+from pyro_lfm.sources.source import Source, SourceLike
 from pyro_lfm.sources.drawn import Stochastic
 from pyro_lfm.sources.floors import Floor, least_scale, natural_scale, raw_scale
 from pyro_lfm.sources.parameter_priors import Gamma
@@ -25,7 +33,14 @@ from pyro_lfm.sources.parameter_priors import Gamma
 _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
 
 
-class Covariance(ABC):
+class RawCovariance(NamedTuple):
+    """The raw numbers of a covariance (..., *raw_shape), and the floor of its standard deviations."""
+
+    raw: Tensor
+    floor: Tensor
+
+
+class Covariance(Declaration):
     """How the raw numbers of a source become the covariance of a Gaussian over events of a shape with D entries.
 
     Args:
@@ -33,29 +48,35 @@ class Covariance(ABC):
             head of the factor's ``network=``, or a learned constant.
         min_scale: the smallest standard deviation, in the units of the variable. By default 1e-3 of a latent, and of an
             observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
-        prior: ``Gamma``, of the precisions 1 / σ² (Isotropic, Diagonal): they are then drawn by the model, without a
-            floor, and there is no source.
+        prior: ``parameter_priors.Gamma``, of the precisions 1 / σ² (Isotropic, Diagonal): the model then draws them,
+            without a floor, and there is no source.
     """
 
-    source: Any
-    min_scale: float | None
-    # Whether the raw numbers are precisions, drawn from a prior.
-    drawn = False
+    source: SourceLike = None
+    min_scale: float | None = None
 
-    def draw(self, source: Any) -> None:
-        """The precisions come from a prior."""
-        if self.source is not None:
+    @property
+    def drawn(self) -> bool:
+        """Whether the raw numbers are precisions, drawn from a prior."""
+        return isinstance(self.source, Stochastic) or (
+            isinstance(self.source, Lookup) and isinstance(self.source.of, Stochastic)
+        )
+
+    def with_precision_from(self, source: Source) -> Self:
+        """The same structure, whose precisions are drawn from a prior."""
+        if self.source is not None and not isinstance(self.source, Lookup):
             raise DeclarationError(f"{self!r} has a source or a prior, not both")
-        self.source, self.drawn, self.min_scale = source, True, 0.0
+        return self.altered(source=source, min_scale=0.0)
 
-    def _take(self, prior: Any) -> None:
+    def _source_or_prior(self, source: SourceLike, prior: Gamma | None) -> SourceLike:
         if prior is None:
-            return
+            return source
+        name = type(self).__name__
         if not isinstance(prior, Gamma):
-            raise DeclarationError(
-                f"prior of {self!r} must be lfm.parameter_priors.Gamma(shape, rate); got {prior!r}"
-            )
-        self.draw(Stochastic("precision", prior, prior.distribution))
+            raise DeclarationError(f"prior of {name} must be lfm.parameter_priors.Gamma(shape, rate); got {prior!r}")
+        if source is not None:
+            raise DeclarationError(f"{name} has a source or a prior, not both")
+        return Stochastic("precision", prior, prior.distribution)
 
     @abstractmethod
     def raw_shape(self, event: torch.Size) -> torch.Size:
@@ -70,43 +91,44 @@ class Covariance(ABC):
         """One floor for each entry of the event, in a row."""
         return torch.Size((prod(event),))
 
-    def unit(self, units: torch.Tensor) -> torch.Tensor:
+    def unit(self, units: Tensor) -> Tensor:
         """The units of the standard deviations, ``floor_shape``, from those of the entries, of the shape of the event."""
         return units.flatten()
 
     @abstractmethod
     def distribution(
-        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
-    ) -> Any:
+        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
+    ) -> TorchDistribution:
         """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
 
     @abstractmethod
-    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+    def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         """The raw numbers of a natural value: variances (Isotropic, Diagonal) or the matrix (Full)."""
 
-    def start(self, event: torch.Size) -> torch.Tensor:
+    def start(self, event: torch.Size) -> Tensor:
         """The raw numbers at which a learned constant starts: the identity."""
         if self.drawn:
             return torch.ones(self.raw_shape(event))
         return torch.full(self.raw_shape(event), _UNIT)
 
-    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
         """The raw numbers of the standard deviations among all, (..., *floor_shape), a view."""
         return raw
 
-    def scale(self, raw: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    def scale(self, raw: Tensor, floor: Tensor) -> Tensor:
         """Standard deviations (or the diagonal of L) from raw numbers."""
         return raw.rsqrt() if self.drawn else natural_scale(raw, floor)
 
-    def unscale(self, scale: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    def unscale(self, scale: Tensor, floor: Tensor) -> Tensor:
         """The raw numbers of standard deviations: the inverse of ``scale``."""
         return raw_scale(scale, floor)
 
-    def __repr__(self) -> str:
+    def describe(self) -> str:
+        """The structure in a formula, as in ``Gaussian(covariance: LowRank(2))``."""
         return type(self).__name__
 
 
-def _independent(loc: torch.Tensor, scale: torch.Tensor, event: torch.Size) -> Any:
+def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> TorchDistribution:
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
     return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(len(event))
 
@@ -118,9 +140,11 @@ class Isotropic(Covariance):
     1
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float | None = None, prior: Gamma | None = None):
-        self.source, self.min_scale = source, least_scale(min_scale)
-        self._take(prior)
+    def __init__(
+        self, source: SourceLike = None, *, min_scale: float | None = None, prior: Gamma | None = None
+    ):
+        self.prior, self.source = prior, self._source_or_prior(source, prior)
+        self.min_scale = least_scale(min_scale) if prior is None else 0.0
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return torch.Size((1,) * len(event))
@@ -128,15 +152,15 @@ class Isotropic(Covariance):
     def floor_shape(self, event: torch.Size) -> torch.Size:
         return self.raw_shape(event)
 
-    def unit(self, units: torch.Tensor) -> torch.Tensor:
+    def unit(self, units: Tensor) -> Tensor:
         return units.min().reshape(self.raw_shape(units.shape))
 
     def distribution(
-        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
-    ) -> Any:
+        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
+    ) -> TorchDistribution:
         return _independent(loc, self.scale(raw, floor), event)
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+    def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         if value.numel() != 1:
             raise ShapeError(f"the variance of Isotropic must be one number; got shape {tuple(value.shape)}")
         return raw_scale(value.reshape(self.raw_shape(event)).sqrt(), floor)
@@ -150,9 +174,11 @@ class Diagonal(Covariance):
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float | None = None, prior: Gamma | None = None):
-        self.source, self.min_scale = source, least_scale(min_scale)
-        self._take(prior)
+    def __init__(
+        self, source: SourceLike = None, *, min_scale: float | None = None, prior: Gamma | None = None
+    ):
+        self.prior, self.source = prior, self._source_or_prior(source, prior)
+        self.min_scale = least_scale(min_scale) if prior is None else 0.0
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         return event
@@ -160,19 +186,19 @@ class Diagonal(Covariance):
     def floor_shape(self, event: torch.Size) -> torch.Size:
         return event
 
-    def unit(self, units: torch.Tensor) -> torch.Tensor:
+    def unit(self, units: Tensor) -> Tensor:
         return units
 
     def distribution(
-        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
-    ) -> Any:
+        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
+    ) -> TorchDistribution:
         return _independent(loc, self.scale(raw, floor), event)
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+    def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         return raw_scale(value.sqrt(), floor)
 
 
-def shaped(distribution: Any, event: torch.Size) -> Any:
+def shaped(distribution: TorchDistribution, event: torch.Size) -> TorchDistribution:
     """A Gaussian over flat vectors, put into the event's shape."""
     if len(event) == 1:
         return distribution
@@ -189,7 +215,7 @@ class LowRank(Covariance):
     0.5
     """
 
-    def __init__(self, rank: int, source: Any = None, *, min_scale: float | None = None):
+    def __init__(self, rank: int, source: SourceLike = None, *, min_scale: float | None = None):
         self.rank, self.source = whole("rank of LowRank", rank), source
         self.min_scale = least_scale(min_scale)
 
@@ -197,16 +223,16 @@ class LowRank(Covariance):
         # Of each entry its scale and its row of V.
         return torch.Size((*event, self.rank + 1))
 
-    def start(self, event: torch.Size) -> torch.Tensor:
+    def start(self, event: torch.Size) -> Tensor:
         # W = 0 is a saddle that no gradient leaves, so W starts at small random numbers.
         return torch.cat([torch.full((*event, 1), _UNIT), 0.1 * torch.randn(*event, self.rank)], -1)
 
-    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
         return raw.flatten(raw.dim() - len(event) - 1, -2)[..., 0]
 
     def distribution(
-        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
-    ) -> Any:
+        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
+    ) -> TorchDistribution:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
@@ -216,10 +242,10 @@ class LowRank(Covariance):
             dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
         )
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+    def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         raise DeclarationError("LowRank takes no Fixed or initial value: use Full with the matrix")
 
-    def __repr__(self) -> str:
+    def describe(self) -> str:
         return f"LowRank({self.rank})"
 
 
@@ -234,25 +260,25 @@ class Full(Covariance):
     3.0
     """
 
-    def __init__(self, source: Any = None, *, min_scale: float | None = None):
+    def __init__(self, source: SourceLike = None, *, min_scale: float | None = None):
         self.source, self.min_scale = source, least_scale(min_scale)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
         dim = prod(event)
         return torch.Size((dim, dim) if self.drawn else (dim * (dim + 1) // 2,))
 
-    def scale_numbers(self, raw: torch.Tensor, event: torch.Size) -> torch.Tensor:
+    def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
         return raw[..., : prod(event)]
 
-    def start(self, event: torch.Size) -> torch.Tensor:
+    def start(self, event: torch.Size) -> Tensor:
         dim = prod(event)
         if self.drawn:
             return torch.eye(dim)
         return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
 
     def distribution(
-        self, loc: torch.Tensor, raw: torch.Tensor, event: torch.Size, floor: torch.Tensor
-    ) -> Any:
+        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
+    ) -> TorchDistribution:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         if self.drawn:
@@ -263,7 +289,7 @@ class Full(Covariance):
         tril = self.scale(raw[..., :dim], floor).unsqueeze(-1) * unit
         return shaped(CorrelatedGaussian(flat, scale_tril=tril, validate_args=False), event)
 
-    def to_raw(self, value: torch.Tensor, event: torch.Size, floor: torch.Tensor) -> torch.Tensor:
+    def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         dim = prod(event)
         if value.shape != (dim, dim):
             raise ShapeError(f"covariance must have shape ({dim}, {dim}); got {tuple(value.shape)}")
@@ -272,7 +298,7 @@ class Full(Covariance):
             raise DeclarationError("covariance must be a symmetric positive definite matrix")
         return self.tril_to_raw(tril, floor)
 
-    def tril_to_raw(self, tril: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    def tril_to_raw(self, tril: Tensor, floor: Tensor) -> Tensor:
         """The raw numbers of a Cholesky factor L (D, D), which has twice the digits of Σ."""
         row, column = torch.tril_indices(len(tril), len(tril), -1)
         unit = tril / tril.diagonal().unsqueeze(-1)

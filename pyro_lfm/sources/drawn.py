@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_lfm.declarations import Declaration
+from pyro_lfm.sources.source import Parameter, Source, unchanged
+
+# The method of a declared prior that gives the distribution of a parameter: (like, *read, unit=, origin=).
+PriorMethod = Callable[..., TorchDistribution]
 
 
-def _same(value: Tensor) -> Tensor:
-    return value
-
-
-class Drawn(torch.nn.Module):
+class Drawn(nn.Module):
     """A parameter with a prior. Where no draw is put in its place it has its point value.
 
     Args:
-        name: what it is called in its factor.
+        name: of the parameter in its factor.
         value: the point, natural: where guides start, and once fitted the posterior mean.
-        distribution: ``distribution(like, *read)``, its prior.
+        distribution: its prior, a method ``(like, *read, unit=)`` of a declared prior, with ``origin=`` where it is located.
         reads: names of the parameters that its prior depends on.
-        to_raw: from the natural value to what the factor computes with.
+        to_raw: from the natural value to the one that the factor computes with.
         used: whether the factor computes with it, or only other priors read it.
         of_rows: whether its rows, and not its last entries, belong to the entries of the variable: as those of W.
-        located: whether it says where the variable lies, as a mean or a bias does, so that its prior has an origin.
+        located: whether it is a location of the variable, as a mean or a bias is, so that its prior has an origin.
     """
 
     # The point, which a fit puts at the posterior mean.
@@ -38,28 +41,23 @@ class Drawn(torch.nn.Module):
         self,
         name: str,
         value: Tensor,
-        distribution: Callable[..., Any],
+        distribution: PriorMethod,
         reads: tuple[str, ...] = (),
-        to_raw: Callable[[Tensor], Tensor] = _same,
+        to_raw: Callable[[Tensor], Tensor] = unchanged,
         used: bool = True,
         of_rows: bool = False,
         located: bool = False,
     ):
         super().__init__()
-        self.name, self.distribution, self.reads, self.to_raw, self.used = (
-            name,
-            distribution,
-            reads,
-            to_raw,
-            used,
-        )
+        self.name, self.distribution, self.reads = name, distribution, reads
+        self.to_raw, self.used = to_raw, used
         self.of_rows, self.located = of_rows, located
         self.register_buffer("value", value.detach().clone())
         self.register_buffer("unit", torch.ones((), dtype=value.dtype))
         self.register_buffer("origin", torch.zeros((), dtype=value.dtype))
 
     def measure(self, unit: Tensor, origin: Tensor) -> None:
-        """Takes the units and the means of the entries of the data that it is about."""
+        """Takes the units and the means of the columns of data that the parameter belongs to."""
         self.unit = self._laid_out(unit.to(self.unit))
         if self.located:
             self.origin = self._laid_out(origin.to(self.origin))
@@ -76,37 +74,47 @@ class Drawn(torch.nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
-    def declared(self) -> Any:
-        """The prior as it was declared, such as ``Gamma(shape=1.0, rate=1.0)``."""
-        return self.distribution.__self__  # type: ignore[attr-defined]
+    def declared(self) -> Declaration:
+        """The declared prior, such as ``parameter_priors.Gamma(1.0, 1.0)``."""
+        return self.distribution.__self__  # type: ignore[attr-defined, no-any-return]
 
-    def prior(self, values: dict[str, Tensor]) -> Any:
+    def prior(self, values: Mapping[str, Tensor]) -> TorchDistribution:
         """The prior, given the parameters that it reads, by name."""
-        read = (values[name] for name in self.reads)
-        if getattr(getattr(self.distribution, "__self__", None), "relative", False):
-            origin = {"origin": self.origin} if self.located else {}
-            return self.distribution(self.value, *read, unit=self.unit, **origin)
-        return self.distribution(self.value, *read)
+        origin = {"origin": self.origin} if self.located else {}
+        return self.distribution(self.value, *(values[name] for name in self.reads), unit=self.unit, **origin)
 
     def forward(self, context: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         return self.to_raw(self.value)
 
 
-@dataclass(frozen=True, eq=False)
-class Stochastic:
-    """The source of a parameter with a prior, for a family to declare; see ``Drawn``. start: its point, or None."""
+@dataclass(eq=False, repr=False)
+class Stochastic(Source):
+    """The source of a parameter with a prior, which a family makes of the prior that it is given; see ``Drawn``.
+
+    Args:
+        prior: as it was declared.
+        point: the natural value at which guides start; by default the family's start.
+    """
 
     name: str
-    prior: Any
-    distribution: Callable[..., Any]
-    start: float | None = None
+    prior: Declaration
+    distribution: PriorMethod
+    point: float | None = None
     reads: tuple[str, ...] = ()
-    to_raw: Callable[[Tensor], Tensor] = _same
+    to_raw: Callable[[Tensor], Tensor] = unchanged
     located: bool = False
 
-    def build(self, start: Tensor) -> Drawn:
-        value = start if self.start is None else torch.full_like(start, self.start)
+    def module_for(self, parameter: Parameter) -> Drawn:
+        return self.at(parameter.start)
+
+    def at(self, start: Tensor) -> Drawn:
+        """The parameter, with its point at a value unless the family says another."""
+        value = start if self.point is None else torch.full_like(start, self.point)
         return Drawn(self.name, value, self.distribution, self.reads, self.to_raw, located=self.located)
+
+    @property
+    def reads_parents(self) -> bool:
+        return False
 
     def __repr__(self) -> str:
         return repr(self.prior)

@@ -1,24 +1,24 @@
-"""Sources that hold one of each thing per category of a categorical parent."""
+"""Sources with a value, or a network, for each category of a categorical parent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.sources.drawn import Drawn, Stochastic
-from pyro_lfm.sources.networks import network
+from pyro_lfm.sources.applied import network
 from pyro_lfm.sources.parameter_priors import Beta, Normal
-from pyro_lfm.sources.sources import Fixed, Learned, flat_rows
+from pyro_lfm.sources.source import Parameter, Source, SourceLike
+from pyro_lfm.sources.values import Learned, Value
 
 
-@dataclass(frozen=True, eq=False)
-class Lookup:
+@dataclass(eq=False, repr=False)
+class Lookup(Source):
     """One value, or one network of the other parents, for each category of the factor's categorical parent.
 
     Args:
@@ -34,7 +34,7 @@ class Lookup:
     torch.Size([2, 2])
     """
 
-    of: Any = None
+    of: SourceLike = None
     prior: Normal | Beta | None = None
 
     def __post_init__(self) -> None:
@@ -42,23 +42,54 @@ class Lookup:
             return
         if not isinstance(self.prior, Normal | Beta):
             raise DeclarationError(
-                f"prior of Lookup must be lfm.parameter_priors.Normal() or lfm.parameter_priors.Beta(); got {self.prior!r}"
+                "prior of Lookup must be lfm.parameter_priors.Normal() or lfm.parameter_priors.Beta(); "
+                f"got {self.prior!r}"
             )
         if self.of is not None:
             raise DeclarationError("values of a Lookup have a source or a prior, not both")
 
-    def drawn(self, parameter: str) -> Any:
-        """The source of the values: as given, or drawn from their prior."""
-        if isinstance(self.prior, Beta):
-            return Stochastic("probs", self.prior, self.prior.distribution, to_raw=torch.logit)
-        if self.prior is not None:
-            return Stochastic(parameter, self.prior, self.prior.distribution, located=True)
-        return self.of
+    @property
+    def has_value(self) -> bool:
+        return isinstance(self.of, Value) and self.of.has_value
 
-    def __repr__(self) -> str:
-        if self.prior is not None:
-            return f"Lookup({self.prior!r})"
-        return f"Lookup({'' if self.of is None else repr(self.of)})"
+    def with_values_from(self, source: Stochastic) -> Lookup:
+        """The same table, whose values a family draws from a prior."""
+        return self.altered(of=source)
+
+    def module_for(self, parameter: Parameter) -> nn.Module:
+        parents = parameter.parents
+        categorical = [k for k, parent in enumerate(parents) if parent.categories is not None]
+        if len(categorical) != 1:
+            names = ", ".join(parent.name for parent in parents) or "no parents"
+            raise DeclarationError(
+                f'{parameter.name} is a Lookup, which needs exactly one categorical parent, as in given="c"; it has {names}'
+            )
+        sizes = [prod(parent.code_shape) for parent in parents]
+        categories, position = sizes[categorical[0]], sum(sizes[: categorical[0]])
+        if self.prior is not None or isinstance(self.of, Stochastic):
+            if len(parents) > 1:
+                raise DeclarationError(f"{parameter.name}: a Lookup with a prior reads its category alone")
+            return LookupTable(self._drawn(parameter, categories), False, position)
+        if self.of is None or isinstance(self.of, Value):
+            values = self.of or Learned()
+            return LookupTable(_natural_values(values, parameter, categories), values.is_learned, position)
+        rest = torch.Size((sum(sizes) - categories,))
+        if not rest[0]:
+            raise DeclarationError(f"{parameter.name}: a Lookup of networks needs another parent that they read")
+        networks = [network(self.of, [rest], parameter.shape, parameter.name) for _ in range(categories)]
+        return LookupNetwork(networks, position)
+
+    def _drawn(self, parameter: Parameter, categories: int) -> Drawn:
+        if isinstance(self.prior, Beta):
+            probs = Stochastic("probs", self.prior, self.prior.distribution, to_raw=torch.logit)
+            return probs.at(0.25 + 0.5 * torch.rand(categories, *parameter.shape))
+        if isinstance(self.prior, Normal):
+            name = parameter.name.split(".")[-1]
+            source = Stochastic(name, self.prior, self.prior.distribution, located=True)
+        else:
+            assert isinstance(self.of, Stochastic)
+            source = self.of
+        return source.at(_apart(parameter.start, categories, parameter.shape))
 
 
 class LookupTable(nn.Module):
@@ -66,7 +97,7 @@ class LookupTable(nn.Module):
 
     values: Any
 
-    def __init__(self, values: torch.Tensor | Drawn, learned: bool, position: int):
+    def __init__(self, values: Tensor | Drawn, learned: bool, position: int):
         super().__init__()
         self.position = position
         if isinstance(values, Drawn):
@@ -79,7 +110,7 @@ class LookupTable(nn.Module):
         else:
             self.register_buffer("values", values)
 
-    def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, context: Tensor, index: Tensor | None = None) -> Tensor:
         values = self.values() if isinstance(self.values, Drawn) else self.values
         code = context[..., self.position : self.position + self.categories].to(values.dtype)
         if values.dim() == 1 + self.events:
@@ -99,7 +130,7 @@ class LookupNetwork(nn.Module):
         self.networks = nn.ModuleList(networks)
         self.position = position
 
-    def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, context: Tensor, index: Tensor | None = None) -> Tensor:
         end = self.position + len(self.networks)
         code = context[..., self.position : end]
         rest = torch.cat([context[..., : self.position], context[..., end:]], -1)
@@ -108,51 +139,23 @@ class LookupNetwork(nn.Module):
         return (code * outputs).sum(rest.dim() - 1)
 
 
-def lookup(
-    source: Lookup,
-    parents: Sequence[Any],
-    shape: torch.Size,
-    start: torch.Tensor,
-    what: str,
-    to_raw: Callable[[torch.Tensor], torch.Tensor],
-) -> nn.Module:
-    """The module of a ``Lookup``; ``parents`` are the factor's, one of them categorical."""
-    categorical = [k for k, parent in enumerate(parents) if parent.categories is not None]
-    if len(categorical) != 1:
-        names = ", ".join(parent.name for parent in parents) or "no parents"
-        raise DeclarationError(
-            f'{what} is a Lookup, which needs exactly one categorical parent, as in given="c"; it has {names}'
-        )
-    k = categorical[0]
-    categories = parents[k].categories
-    sizes = [prod(parent.code_shape) for parent in parents]
-    position = sum(sizes[:k])
-    of = source.drawn(what.split(".")[-1])
-    if isinstance(of, Stochastic) and len(parents) == 1:
-        point = _apart(start, categories, shape)
-        if isinstance(source.prior, Beta):
-            point = 0.25 + 0.5 * torch.rand(categories, *shape)
-        return LookupTable(of.build(point), False, position)
-    if of is not None and not isinstance(of, Learned | Fixed | Stochastic):
-        rest = torch.Size((sum(sizes) - categories,))
-        if not rest[0]:
-            raise DeclarationError(f"{what}: a Lookup of networks needs another parent that they read")
-        return LookupNetwork([network(source.of, [rest], shape, what) for _ in range(categories)], position)
-    value = None if source.of is None else source.of.tensor()
+def _natural_values(source: Value, parameter: Parameter, categories: int) -> Tensor:
+    """Raw values (C, *shape) of a source that holds natural ones."""
+    value = source.tensor()
     if value is None:
-        return LookupTable(_apart(start, categories, shape), True, position)
+        return _apart(parameter.start, categories, parameter.shape)
     if value.dim() == 0 or len(value) != categories:
         value = value.expand(categories, *value.shape)
-    raw = torch.stack([to_raw(one) for one in value])
+    raw = torch.stack([parameter.to_raw(one) for one in value])
     try:
-        raw = raw.expand(categories, *shape).clone()
+        return raw.expand(categories, *parameter.shape).clone()
     except RuntimeError:
-        message = f"{what} must broadcast to shape {(categories, *shape)}; got {tuple(value.shape)}"
-        raise ShapeError(message) from None
-    return LookupTable(raw, isinstance(source.of, Learned), position)
+        raise ShapeError(
+            f"{parameter.name} must broadcast to shape {(categories, *parameter.shape)}; got {tuple(value.shape)}"
+        ) from None
 
 
-def _apart(start: torch.Tensor, categories: int, shape: torch.Size) -> torch.Tensor:
+def _apart(start: Tensor, categories: int, shape: torch.Size) -> Tensor:
     """One start for each category: alike they would stay alike, so locations (zero) are spread; scales need not be."""
     spread = 0.0 if bool(start.any()) else 1.0
     return start + spread * torch.randn(categories, *shape)

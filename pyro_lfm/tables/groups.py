@@ -15,7 +15,7 @@ from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Code
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, LogNormal, NegativeBinomial, OrderedLogistic
 from pyro_lfm.sources.covariances import Diagonal
-from pyro_lfm.sources.sources import Fixed, Learned
+from pyro_lfm.sources.values import Fixed, Learned
 from pyro_lfm.tables.columns import Column
 
 _TRANSFORMS: dict[str | None, Any] = {None: lambda x: x, "log": np.log, "log1p": np.log1p}

@@ -10,13 +10,15 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.enumerable import is_distribution
 from pyro_lfm.distributions.supports import from_reals
-from pyro_lfm.factors import Encoder, Factor, Prior, PriorOfGuide
+from pyro_lfm.factors import Encoder, Factor, MadeOfGuide, Prior
+from pyro_lfm.factors.hand_written import HandWrittenConditional
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import as_guide
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.probes import evaluating
+from pyro_lfm.programs.redrawing import with_reset_modules
 from pyro_lfm.programs.model import as_model
 from pyro_lfm.runtime import Stream, isolated, others_random_kept
 from pyro_lfm.sources.networks import MLP
@@ -125,11 +127,11 @@ def _failed(error: Exception) -> str:
 def _left_behind(part: torch.nn.Module) -> list[str]:
     """Tensors kept as plain attributes: they follow neither .to(device) nor .double() nor a saved state."""
     return [
-        f"the tensor self.{name} of {type(module).__name__} is a plain attribute, which stays behind when the part "
+        f"the tensor self.{name} of {_class_name(module)} is a plain attribute, which stays behind when the part "
         "moves to another device or dtype: use register_buffer or torch.nn.Parameter"
         for module in part.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, torch.Tensor)
+        for name, value in (module.attributes if isinstance(module, HandWrittenConditional) else vars(module)).items()
+        if isinstance(value, torch.Tensor) and name not in {**module._parameters, **module._buffers}
     ]
 
 
@@ -153,6 +155,11 @@ def _trainable(part: torch.nn.Module) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in part.named_parameters() if p.requires_grad]
 
 
+def _class_name(module: torch.nn.Module) -> str:
+    part = module.declaration if isinstance(module, HandWrittenConditional) else module
+    return type(part).__name__
+
+
 # Factors -------------------------------------------------------------------------------------------------
 
 
@@ -160,8 +167,8 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
     try:
         with isolated(Stream(seed)), others_random_kept():
             # With networks of its own: those that were given as modules are run and change their type below.
-            built = copy.deepcopy(factor).copy().build("x", parents)
-            if isinstance(built, PriorOfGuide):
+            built = with_reset_modules({"x": factor})["x"].build("x", parents)
+            if isinstance(built, MadeOfGuide):
                 _bind(built)
             for table in built.tables:
                 table.resize(_ROWS)
@@ -180,11 +187,11 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
         return [_failed(error)]
 
 
-def _bind(prior: PriorOfGuide) -> None:
-    """Makes a prior that is made of a guide that of a small encoder."""
-    observed = prior.trial_variables()
-    prior.complete(observed, lambda n: {name: torch.randn(n, *v.shape) for name, v in observed.items()})
-    encoder = Gaussian(prior.shape, network=MLP(8)).build(prior.latent_name, list(observed.values()))
+def _bind(prior: MadeOfGuide) -> None:
+    """Binds a prior that is made of a guide to a small encoder."""
+    observed = prior.declaration.trial_variables()
+    prior.observe(observed, lambda n: {name: torch.randn(n, *v.shape) for name, v in observed.items()})
+    encoder = Gaussian(prior.shape, network=MLP(8)).build(prior.name, list(observed.values()))
     prior.bind(Encoder(encoder, tuple(observed.values())))
 
 
@@ -239,7 +246,7 @@ def _row_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
 
 def _dtype_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
     def kind(dtype: torch.dtype) -> torch.dtype:
-        if isinstance(factor, PriorOfGuide) and factor.encoder is not None:
+        if isinstance(factor, MadeOfGuide) and factor.encoder is not None:
             factor.encoder.factor.to(dtype)
         distribution = factor.to(dtype).at([value.to(dtype) for value in values], torch.arange(_ROWS))
         return distribution.log_prob(distribution.sample()).dtype

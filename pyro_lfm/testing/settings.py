@@ -22,7 +22,7 @@ from pyro_lfm.priors import StandardNormal
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.sources.lookup import Lookup
-from pyro_lfm.sources.sources import Linear
+from pyro_lfm.sources.linear import Linear
 
 # Rows of the data, and how often each stands in a batch.
 _ROWS, _COPIES = 5, 100

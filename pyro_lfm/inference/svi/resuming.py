@@ -141,7 +141,7 @@ class Resuming:
 def _declared(program: Program) -> dict[str, list[Any]]:
     """The sources of each factor as they were declared."""
     factors = getattr(program, "factors", {})
-    return {name: factor.declared_sources for name, factor in factors.items()}
+    return {name: factor.declaration.declared_sources for name, factor in factors.items()}
 
 
 def _not_in_state(program: Program) -> dict[str, torch.Tensor]:

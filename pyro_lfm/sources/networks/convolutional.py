@@ -1,4 +1,4 @@
-"""Networks of pictures."""
+"""Convolutions: networks of pictures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import nn
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import whole
+from pyro_lfm.sources.source import Network
 from pyro_lfm.sources.networks.perceptron import activation_of
 
 
-class Convolutional:
+class Convolutional(Network):
     """Strided 3×3 convolutions: an encoder of pictures (C, H, W), or a decoder to pictures, or both.
 
     Each width halves the picture (rounded up) on the way in and doubles it on the way out. What is a picture follows from
@@ -108,7 +109,7 @@ class Convolutional:
     def unit(self) -> nn.Module:
         return self._unit()
 
-    def __repr__(self) -> str:
+    def describe(self) -> str:
         return f"Convolutional({', '.join(map(str, self.channels))})"
 
 

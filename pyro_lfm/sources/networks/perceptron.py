@@ -1,4 +1,4 @@
-"""Networks of numbers."""
+"""The multilayer perceptron: a network of numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from torch import nn
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import number, whole
+from pyro_lfm.sources.source import Network
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -25,7 +26,7 @@ def activation_of(name: str) -> type[nn.Module]:
     return ACTIVATIONS[name]
 
 
-class MLP:
+class MLP(Network):
     """A multilayer perceptron (B, in) -> (B, out): hidden layers of the given widths, a linear output.
 
     Args:
@@ -54,5 +55,5 @@ class MLP:
             in_size = width
         return nn.Sequential(*layers, nn.Linear(in_size, out_size))
 
-    def __repr__(self) -> str:
+    def describe(self) -> str:
         return f"MLP({', '.join(map(str, self.hidden))})"

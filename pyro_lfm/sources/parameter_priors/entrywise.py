@@ -1,28 +1,25 @@
-"""Priors of parameters, declared where the parameters are.
-
-A parameter with a prior is no longer a θ: it is a latent of the model, shared by all rows, drawn before them.
-``Linear(prior=ARD())`` in a factor ``x`` gives the model the latents ``x.relevance``, ``x.weight`` and ``x.bias``.
-
-Each says in ``distribution(like, ...)`` what the distribution of a parameter of the shape of ``like`` is; parameters that it depends on
-follow, and may have draws to the left. Numbers that the user gives are in the units of the data. A hyperparameter left at
-None has its default in units of each column's spread in the data that are fitted, a location its default at the column's
-mean: such priors have ``relative`` and take ``unit=``, and those of locations ``origin=``, which broadcast to the parameter.
-"""
+"""Priors that treat each entry of a parameter alike: Normal, ARD, Gamma, Beta, Dirichlet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from numpy.typing import ArrayLike
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_lfm.distributions import gamma
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.parameter_priors.parameter_prior import ParameterPrior, WeightPrior
+
+# A hyperparameter: a number, or one per entry.
+Numbers = ArrayLike | Tensor
 
 
-def like_parameter(prior: Any, name: str, like: Tensor) -> Tensor:
+def like_parameter(prior: ParameterPrior, name: str, like: Tensor) -> Tensor:
     """A hyperparameter in the shape, type and place of a parameter."""
     value = torch.as_tensor(getattr(prior, name), dtype=like.dtype, device=like.device)
     try:
@@ -33,14 +30,14 @@ def like_parameter(prior: Any, name: str, like: Tensor) -> Tensor:
         ) from None
 
 
-def or_default(prior: Any, name: str, like: Tensor, default: Tensor | float) -> Tensor:
+def or_default(prior: ParameterPrior, name: str, like: Tensor, default: Tensor | float) -> Tensor:
     """A hyperparameter, or where it is left at None its default, in the shape, type and place of a parameter."""
     if getattr(prior, name) is not None:
         return like_parameter(prior, name, like)
     return torch.as_tensor(default, dtype=like.dtype, device=like.device).expand(like.shape)
 
 
-def check_positive(prior: Any, *names: str) -> None:
+def check_positive(prior: ParameterPrior, *names: str) -> None:
     for name in names:
         if getattr(prior, name) is None:
             continue
@@ -51,8 +48,8 @@ def check_positive(prior: Any, *names: str) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Normal:
+@dataclass(eq=False, repr=False)
+class Normal(WeightPrior):
     """w ~ N(mean, scale²), each entry for itself: for the weights or the bias of a ``Linear``.
 
     Args:
@@ -63,21 +60,23 @@ class Normal:
     torch.Size([4, 3])
     """
 
-    mean: Any = None
-    scale: Any = None
+    mean: Numbers | None = None
+    scale: Numbers | None = None
     spread: float = 1.0
-    relative = True
 
     def __post_init__(self) -> None:
         check_positive(self, "scale", "spread")
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0) -> Any:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0) -> TorchDistribution:
         scale = or_default(self, "scale", like, self.spread * unit)
         return dist.Normal(or_default(self, "mean", like, origin), scale).to_event(like.dim())
 
+    def weights(self, start: Tensor) -> list[Drawn]:
+        return [Drawn("weight", start, self.distribution, of_rows=True)]
 
-@dataclass(frozen=True)
-class ARD:
+
+@dataclass(eq=False, repr=False)
+class ARD(WeightPrior):
     """Automatic relevance determination: w_dk ~ N(0, 1 / α_k), α_k ~ Gamma(shape, rate), for ``Linear(prior=...)``.
 
     A factor k that explains nothing has its α_k grow until its weights vanish.
@@ -94,22 +93,25 @@ class ARD:
 
     shape: float = 1e-3
     rate: float | None = None
-    relative = True
 
     def __post_init__(self) -> None:
         check_positive(self, "shape", "rate")
 
-    def relevance(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def weights(self, start: Tensor) -> list[Drawn]:
+        relevance = Drawn("relevance", torch.ones(start.shape[1]), self.relevance, used=False)
+        return [relevance, Drawn("weight", start, self.weight, ("relevance",), of_rows=True)]
+
+    def relevance(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         return Gamma(self.shape, self.rate).distribution(like)
 
-    def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         scale = relevance.rsqrt().unsqueeze(-2).expand(*relevance.shape[:-1], *like.shape)
         scale = scale * unit if self.rate is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)
 
 
-@dataclass(frozen=True)
-class Gamma:
+@dataclass(eq=False, repr=False)
+class Gamma(ParameterPrior):
     """τ ~ Gamma(shape, rate), density ∝ τ^(shape − 1) e^(−rate τ): for the precision of ``Isotropic`` or ``Diagonal``.
 
     The precision is τ = 1 / σ², in inverse squared units of the data, one for all entries or one for each.
@@ -122,39 +124,38 @@ class Gamma:
     tensor([0.5000, 0.5000, 0.5000])
     """
 
-    shape: Any = 1e-3
-    rate: Any = None
-    relative = True
+    shape: Numbers = 1e-3
+    rate: Numbers | None = None
 
     def __post_init__(self) -> None:
         check_positive(self, "shape", "rate")
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         rate = or_default(self, "rate", like, 1e-3 * unit**2)
         return gamma.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
 
 
-@dataclass(frozen=True)
-class Beta:
+@dataclass(eq=False, repr=False)
+class Beta(ParameterPrior):
     """p ~ Beta(ones, zeros), each entry for itself: for the probabilities of ``Bernoulli(D, logits=Lookup(prior=...))``.
 
     >>> Beta(3.0, 1.0).distribution(torch.zeros(2)).mean
     tensor([0.7500, 0.7500])
     """
 
-    ones: Any = 1.0
-    zeros: Any = 1.0
+    ones: Numbers = 1.0
+    zeros: Numbers = 1.0
 
     def __post_init__(self) -> None:
         check_positive(self, "ones", "zeros")
 
-    def distribution(self, like: Tensor) -> Any:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         ones, zeros = like_parameter(self, "ones", like), like_parameter(self, "zeros", like)
         return gamma.Beta(ones, zeros).to_event(like.dim())
 
 
-@dataclass(frozen=True)
-class Dirichlet:
+@dataclass(eq=False, repr=False)
+class Dirichlet(ParameterPrior):
     """π ~ Dir(concentration), a number or one per category: for the weights of ``Categorical(C, prior=...)``.
 
     Below 1 it favours few categories.
@@ -163,10 +164,10 @@ class Dirichlet:
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
 
-    concentration: Any = 1.0
+    concentration: Numbers = 1.0
 
     def __post_init__(self) -> None:
         check_positive(self, "concentration")
 
-    def distribution(self, like: Tensor) -> Any:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         return gamma.Dirichlet(like_parameter(self, "concentration", like))

@@ -1,20 +1,22 @@
-"""A prior of loadings by which most are near zero."""
+"""The horseshoe: a prior of loadings by which most are near zero."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_lfm.distributions.heavy_tails import HalfCauchy
 from pyro_lfm.shapes import number
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.parameter_priors.parameter_prior import WeightPrior
 
 
-@dataclass(frozen=True)
-class Horseshoe:
+@dataclass(eq=False, repr=False)
+class Horseshoe(WeightPrior):
     """The horseshoe: w_dk ~ N(0, (τ λ_dk)²), λ_dk ~ HalfCauchy(1), τ ~ HalfCauchy(scale), for ``Linear(prior=...)``.
 
     Most weights are drawn towards zero, and a few are left as they are: loadings that can be read. ``scale`` is that of the
@@ -28,19 +30,23 @@ class Horseshoe:
     """
 
     scale: float | None = None
-    relative = True
 
     def __post_init__(self) -> None:
         if self.scale is not None:
             number("scale of Horseshoe", self.scale, least=0.0, above=True)
 
-    def shrinkage(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def weights(self, start: Tensor) -> list[Drawn]:
+        shrinkage = Drawn("shrinkage", torch.ones(1), self.shrinkage, used=False)
+        local = Drawn("local", torch.ones_like(start), self.local, used=False)
+        return [shrinkage, local, Drawn("weight", start, self.weight, ("shrinkage", "local"), of_rows=True)]
+
+    def shrinkage(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         return HalfCauchy(torch.full_like(like, 1.0 if self.scale is None else self.scale)).to_event(1)
 
-    def local(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def local(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         return HalfCauchy(torch.ones_like(like)).to_event(2)
 
-    def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         scale = shrinkage.unsqueeze(-2) * local
         scale = scale * unit if self.scale is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.sources.parameter_priors.entrywise import check_positive, like_parameter, or_default
+from pyro_lfm.sources.parameter_priors.entrywise import Numbers, check_positive, like_parameter, or_default
+from pyro_lfm.sources.parameter_priors.parameter_prior import ParameterPrior
 
 
-@dataclass(frozen=True)
-class NormalGamma:
+@dataclass(eq=False, repr=False)
+class NormalGamma(ParameterPrior):
     """λ_d ~ Gamma(shape, rate), μ_d | λ_d ~ N(mean, 1 / (count λ_d)): of a Gaussian with ``Diagonal`` covariance.
 
     Args:
@@ -30,22 +31,21 @@ class NormalGamma:
     tensor([0.2500, 1.0000])
     """
 
-    mean: Any = None
+    mean: Numbers | None = None
     count: float = 1.0
-    shape: Any = 1.0
-    rate: Any = None
-    relative = True
+    shape: Numbers = 1.0
+    rate: Numbers | None = None
 
     def __post_init__(self) -> None:
         check_positive(self, "count", "shape", "rate")
 
-    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         rate = or_default(self, "rate", like, unit**2)
         return dist.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
 
     def location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
-    ) -> Any:
+    ) -> TorchDistribution:
         scale = (self.count * precision).rsqrt()
         mean = or_default(self, "mean", like, origin).expand(scale.shape)
         return dist.Normal(mean, scale).to_event(like.dim())
@@ -56,8 +56,8 @@ def _positive_definite(value: Tensor) -> bool:
     return bool(np.linalg.eigvalsh(value.detach().cpu().numpy())[0] > 0)
 
 
-@dataclass(frozen=True)
-class NormalWishart:
+@dataclass(eq=False, repr=False)
+class NormalWishart(ParameterPrior):
     """Λ ~ Wishart(ν), E[Λ]⁻¹ = covariance, μ | Λ ~ N(mean, (count Λ)⁻¹): of a Gaussian with ``Full`` covariance.
 
     Args:
@@ -72,11 +72,10 @@ class NormalWishart:
     tensor([0.5000, 0.5000, 0.5000])
     """
 
-    mean: Any = None
+    mean: Numbers | None = None
     count: float = 1.0
     degrees: float | None = None
-    covariance: Any = None
-    relative = True
+    covariance: Numbers | None = None
 
     def __post_init__(self) -> None:
         check_positive(self, "count")
@@ -105,7 +104,7 @@ class NormalWishart:
             )
         return value
 
-    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Any:
+    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         degrees = self.degrees_for(like.shape[-1])
         # torch names a Wishart by its scale matrix V, E[Λ] = ν V.
         precision = torch.linalg.inv(self.matrix(like, unit)) / degrees
@@ -114,7 +113,7 @@ class NormalWishart:
 
     def location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
-    ) -> Any:
+    ) -> TorchDistribution:
         mean = or_default(self, "mean", like, origin)
         distribution = dist.MultivariateNormal(
             mean, precision_matrix=self.count * precision, validate_args=False

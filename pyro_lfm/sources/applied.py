@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.probes import probing
+
+
+@runtime_checkable
+class OfShapes(Protocol):
+    """A network declared by the shape of its input and of its output."""
+
+    def build(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> nn.Module: ...
+
+
+@runtime_checkable
+class OfSeveralShapes(Protocol):
+    """A network declared by the shapes of all its inputs and outputs, each flattened, and of the factor's event."""
+
+    def assemble(
+        self, inputs: Sequence[torch.Size], outputs: Sequence[torch.Size], event: torch.Size | None = None
+    ) -> nn.Module: ...
+
+
+# A module, or what makes one when the sizes are known.
+NetworkLike = nn.Module | Callable[[int, int], nn.Module] | OfShapes | OfSeveralShapes
 
 
 def floating(module: nn.Module) -> list[torch.Tensor]:
@@ -31,12 +51,22 @@ class Applied(nn.Module):
 
     Maps (..., *event) to (..., *out_shape), in the network's own floating type; the network reads each event in
     ``in_shape``. A network that ``broadcasts``, (..., in) to (..., out), is handed all dimensions.
+
+    Args:
+        is_given: whether the user has given the module itself, whose weights are then the user's.
     """
 
-    def __init__(self, network: nn.Module, event_ndim: int, in_shape: torch.Size, out_shape: torch.Size):
+    def __init__(
+        self,
+        network: nn.Module,
+        event_ndim: int,
+        in_shape: torch.Size,
+        out_shape: torch.Size,
+        is_given: bool = False,
+    ):
         super().__init__()
         self.network, self.event_ndim = network, event_ndim
-        self.in_shape, self.out_shape = in_shape, out_shape
+        self.in_shape, self.out_shape, self.is_given = in_shape, out_shape, is_given
 
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         weight = next(chain(self.network.parameters(), self.network.buffers()), context)
@@ -51,7 +81,7 @@ class Applied(nn.Module):
 
 
 def network(
-    source: Any,
+    source: NetworkLike,
     in_shapes: list[torch.Size],
     out_shape: torch.Size,
     what: str,
@@ -70,15 +100,16 @@ def network(
     joined = torch.Size((sum(prod(s) for s in in_shapes),))
     context = in_shapes[0] if len(in_shapes) == 1 else joined
     in_shape = context
+    module: nn.Module
     if isinstance(source, nn.Module):
-        module: Any = source
-    elif hasattr(source, "assemble"):
+        module = source
+    elif isinstance(source, OfSeveralShapes):
         in_shape = joined
         try:
             module = source.assemble(in_shapes, heads or [out_shape], event)
         except DeclarationError as error:
             raise DeclarationError(f"{what}: {error}") from None
-    elif hasattr(source, "build"):
+    elif isinstance(source, OfShapes):
         module = source.build(tuple(in_shape), tuple(out_shape))
     elif callable(source):
         in_shape = joined
@@ -97,7 +128,7 @@ def network(
         raise DeclarationError(f"{what}: the factory must return an nn.Module; got {type(module).__name__}")
     promote(module)
     _try(module, in_shape, out_shape, what)
-    return Applied(module, len(context), in_shape, out_shape)
+    return Applied(module, len(context), in_shape, out_shape, module is source)
 
 
 def _try(module: nn.Module, in_shape: torch.Size, out_shape: torch.Size, what: str) -> None:

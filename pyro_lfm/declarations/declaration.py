@@ -1,0 +1,119 @@
+"""The base of all declarations: a class and the arguments that it was called with."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABCMeta
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pyro_lfm.declarations.pickling import without_local_functions
+from pyro_lfm.declarations.writing import same, written
+from pyro_lfm.errors import DeclarationError
+
+
+class _Recording(ABCMeta):
+    """Calls a class, and leaves the arguments of the call in the instance."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        value = super().__call__(*args, **kwargs)
+        # Not by setattr: from here on the value is complete, and refuses it.
+        vars(value)["_written"] = (tuple(map(_kept, args)), {name: _kept(arg) for name, arg in kwargs.items()})
+        value.check_declaration()
+        return value
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        signature = inspect.signature(cls.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+class Declaration(metaclass=_Recording):
+    """An immutable value. It equals what is written alike, and its ``repr`` is how it was written.
+
+    Attributes may be set in ``__init__`` and not after it. A copy of a declaration is the declaration itself.
+
+    >>> class Point(Declaration):
+    ...     def __init__(self, x, y=0.0):
+    ...         self.x, self.y = x, y
+    >>> Point(1.0, y=2.0), Point(1.0) == Point(1.0, 0.0), Point(1.0) == Point(2.0)
+    (Point(1.0, y=2.0), True, False)
+    >>> Point(1.0).x = 3.0
+    Traceback (most recent call last):
+    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which does not change: write another one instead of setting x
+    """
+
+    # The name of the public module that holds the class, where it is not the package itself.
+    namespace: ClassVar[str] = ""
+    _written: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def check_declaration(self) -> None:
+        """Raises DeclarationError for what can only be checked once ``__init__`` has ended."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by name, defaults included."""
+        args, kwargs = self._written
+        bound = type(self).__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def altered(self, **attributes: Any) -> Self:
+        """A declaration with other attributes. It is still written as this one is."""
+        other = object.__new__(type(self))
+        vars(other).update({**vars(self), **attributes})
+        return other
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether an attribute of a complete declaration refuses to be set."""
+        return True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_written" in vars(self) and self.is_fixed(name):
+            raise DeclarationError(
+                f"{self!r} is a declaration, which does not change: write another one instead of setting {name}"
+            )
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if "_written" in vars(self) and self.is_fixed(name):
+            raise DeclarationError(f"{self!r} is a declaration, which does not change: {name} cannot be deleted")
+        super().__delattr__(name)
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Declaration):
+            return NotImplemented
+        return self is other or same(self.arguments, other.arguments)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        name = f"{self.namespace}.{type(self).__name__}" if self.namespace else type(self).__name__
+        if "_written" not in vars(self):
+            return f"{name}(...)"
+        args, kwargs = self._written
+        return f"{name}({', '.join([*map(written, args), *(f'{k}={written(v)}' for k, v in kwargs.items())])})"
+
+    def __copy__(self) -> Self:
+        return self if "_written" in vars(self) else self.altered()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        if "_written" in vars(self):
+            return self
+        other = memo[id(self)] = object.__new__(type(self))
+        vars(other).update(copy.deepcopy(vars(self), memo))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_local_functions(vars(self))
+
+
+def _kept(argument: Any) -> Any:
+    """An argument that the caller cannot change any more, as far as it is a container."""
+    if isinstance(argument, Mapping):
+        return {key: _kept(value) for key, value in argument.items()}
+    if type(argument) in (list, tuple):
+        return type(argument)(map(_kept, argument))
+    return argument

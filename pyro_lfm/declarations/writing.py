@@ -1,0 +1,119 @@
+"""How the arguments of declarations are written and compared."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import constraints
+
+# A tensor with more entries is written as its shape alone.
+_ENTRIES = 100
+
+
+def written(value: Any) -> str:
+    """A value as Python code, as far as there is any.
+
+    Tensors of the default type and arrays are written as lists, classes and functions by the shortest name under which they
+    can be had.
+
+    >>> written({"scale": torch.ones(2)}), written("z"), written(constraints.integer_interval(0, 4))
+    ('{"scale": [1.0, 1.0]}', '"z"', 'constraints.integer_interval(0, 4)')
+    >>> written(torch.optim.Adam), written(torch.nn.Linear), written(torch.zeros(3).double())
+    ('torch.optim.Adam', 'torch.nn.Linear', 'torch.tensor([0.0, 0.0, 0.0], dtype=torch.float64)')
+    """
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return _numbers(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{written(k)}: {written(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(written, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, partial):
+        options = [f"{name}={written(v)}" for name, v in value.keywords.items()]
+        return f"partial({', '.join([written(value.func), *map(written, value.args), *options])})"
+    if isinstance(value, constraints.Constraint):
+        return _constraint(value)
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return _importable_name(value)
+    text = repr(value)
+    # A module of torch's with parts of its own takes several lines.
+    return f"{type(value).__name__}(...)" if isinstance(value, nn.Module) and "\n" in text else text.split(" at 0x")[0]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arguments are written alike: numbers by their values, whatever holds them.
+
+    >>> same(torch.ones(2), [1.0, 1.0]), same(constraints.interval(0, 1), constraints.interval(0, 1)), same((1,), (1, 2))
+    (True, True, False)
+    """
+    if one is other:
+        return True
+    if isinstance(one, torch.Tensor | np.ndarray) or isinstance(other, torch.Tensor | np.ndarray):
+        return _same_numbers(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if type(one) is not type(other):
+        return not isinstance(one, nn.Module) and bool(one == other)
+    if isinstance(one, partial):
+        return same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
+    if isinstance(one, constraints.Constraint):
+        return same(vars(one), vars(other))
+    if isinstance(one, nn.Module) and hasattr(one, "declared"):
+        return same(one.declared, other.declared)
+    return bool(one == other)
+
+
+def _same_numbers(one: Any, other: Any) -> bool:
+    try:
+        one, other = (torch.as_tensor(value).detach().cpu() for value in (one, other))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True)
+
+
+def _numbers(value: Any) -> str:
+    if math.prod(value.shape) > _ENTRIES:
+        return f"{type(value).__name__}(shape={tuple(value.shape)})"
+    text = written(value.tolist())
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.get_default_dtype():
+        return f"torch.tensor({text}, dtype={value.dtype})"
+    return text
+
+
+def _constraint(value: constraints.Constraint) -> str:
+    names = {name: known for name, known in vars(constraints).items() if not name.startswith("_")}
+    for name, known in names.items():
+        if known is value:
+            return f"constraints.{name}"
+    for name, known in names.items():
+        if known is type(value) and name.islower():
+            return f"constraints.{name}({', '.join(map(written, vars(value).values()))})"
+    return repr(value)
+
+
+def _importable_name(value: Any) -> str:
+    """The shortest dotted name of a class or function; of a part of this package its name alone."""
+    module, name = getattr(value, "__module__", None) or "", value.__qualname__
+    if module.split(".")[0] not in ("torch", "pyro", "zuko", "gpytorch"):
+        return name.split("<locals>.")[-1]
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        holder = sys.modules.get(".".join(parts[:end]))
+        if getattr(holder, name, None) is value:
+            return ".".join([*parts[:end], name])
+    return f"{module}.{name}"

@@ -1,0 +1,173 @@
+"""The conditional distribution that a factor builds: a module, given the values of its parents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyro_lfm import shapes
+from pyro_lfm.distributions.stable_equals import sound
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.named_modules import Factors
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.floors import Floor
+from pyro_lfm.sources.per_row import PerRowTable
+
+if TYPE_CHECKING:
+    from pyro_lfm.factors.factor import Factor
+
+
+class Seen(NamedTuple):
+    """The values of a parent for the rows of a batch, and where they were observed: (B, *event), or None for everywhere."""
+
+    value: Tensor
+    mask: Tensor | None = None
+
+
+class Conditional(nn.Module):
+    """p(value | parents), built from a factor: ``conditional(*parents) -> Distribution``.
+
+    Args:
+        declaration: the factor that it is built from.
+        name: of the variable.
+        parents: the variables whose values it takes, in this order.
+    """
+
+    def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
+        super().__init__()
+        self.declaration, self.name = declaration, name
+        self._parents = {parent.name: parent for parent in parents}
+        apart = set(declaration.named.values()) - set(declaration.given or ())
+        # The parents that networks read.
+        self._read = {name: parent for name, parent in self._parents.items() if name not in apart}
+        self.codes = Factors()
+        self.codes.update({n: parent.code for n, parent in self._read.items() if parent.code is not None})
+        # How networks read its own values.
+        self.code = declaration.code
+        # The modules of its sources, by parameter.
+        self.parts = nn.ModuleDict()
+        # Where the parameters that have priors stand, so that draws can be put in their place.
+        self._places: dict[str, str] = {}
+
+    def complete(self) -> None:
+        """Looks for the parameters that have priors, once all parts are there."""
+        for path, module in self.named_modules():
+            if isinstance(module, Drawn):
+                if module.name in self._places:
+                    raise DeclarationError(
+                        f"{self.name} has two parameters {module.name} with priors: give one of them a prior"
+                    )
+                self._places[module.name] = path
+
+    def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
+        # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
+        return sound(super().__call__(*parents, **options))  # type: ignore[no-any-return]
+
+    def at(
+        self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
+    ) -> TorchDistribution:
+        """The distribution given the parents and the rows' indices, with draws of its parameters by name."""
+        options = {"index": index} if self.tables else {}
+        if not drawn:
+            return self(*parents, **options)
+        values = {f"{self._places[name]}.value": value for name, value in drawn.items()}
+        return functional_call(self, values, tuple(parents), options)  # type: ignore[no-any-return]
+
+    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
+        """The distribution in a guide, given what is seen of each parent. Missing entries are gaps or 0 by default."""
+        return self.at([seen[name].value for name in self.parents], index)
+
+    @property
+    def optional_parents(self) -> frozenset[str]:
+        """The observed parents that a batch may lack altogether."""
+        return frozenset()
+
+    def bound_to(self, model: Any) -> Self:
+        """The same distribution, with the parts that it borrows taken from another model."""
+        return self
+
+    def borrowed_modules(self) -> Iterator[nn.Module]:
+        """Modules that belong to the model, and are not trained twice."""
+        return iter(())
+
+    def check_parents(self, values: Sequence[Tensor]) -> None:
+        """Raises ShapeError where values do not fit the parents."""
+        name = type(self.declaration).__name__
+        shapes.check_parents(name, values, {n: p.shape for n, p in self._parents.items()})
+
+    def context(self, values: Sequence[Tensor]) -> Tensor | None:
+        """The parents' values as networks read them, side by side."""
+        self.check_parents(values)
+        by_name = dict(zip(self._parents, values, strict=True))
+        codes = [parent.encode(by_name[name]) for name, parent in self._read.items()]
+        if len(codes) > 1:
+            return shapes.join(codes, [p.code_shape for p in self._read.values()])
+        return codes[0] if codes else None
+
+    @property
+    def event_shape(self) -> torch.Size | None:
+        return self.declaration.event_shape
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one value."""
+        return self.declaration.shape
+
+    @property
+    def dim(self) -> int:
+        """The number of entries of one value."""
+        return self.declaration.dim
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The names of the variables whose values it takes, in this order."""
+        return tuple(self._parents)
+
+    @property
+    def drawn(self) -> dict[str, Drawn]:
+        """The parameters that have priors, by name, in the order in which they are drawn."""
+        parameters = {name: self.get_submodule(path) for name, path in self._places.items()}
+        return dict(sorted(parameters.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type, return-value]
+
+    @property
+    def tables(self) -> list[PerRowTable]:
+        """The tables with a row of parameters for each datum."""
+        return [part for part in self.parts.modules() if isinstance(part, PerRowTable)]
+
+    @property
+    def floors(self) -> Mapping[str, Floor]:
+        """The floors of its scales, by parameter, as they were declared."""
+        return self.declaration.floors
+
+    @property
+    def in_units(self) -> tuple[str, ...]:
+        """The parameters whose priors may be in the units of the data."""
+        return self.declaration.in_units
+
+    def measure(self, units: Tensor, means: Tensor) -> None:
+        """Takes the spread and the mean of each column of the data, of the shape of the event."""
+
+    def floored(self, parents: Sequence[Tensor], index: Tensor) -> dict[str, Tensor]:
+        """The scales that have floors, by parameter, given the parents."""
+        return {}
+
+    def describe(self) -> str:
+        """The declaration in a formula."""
+        return self.declaration.describe()
+
+    def __repr__(self) -> str:
+        return f"{self.name} ~ {self.declaration!r}"
+
+
+class Deterministic(Conditional):
+    """A variable that follows from its parents. It has no sample statement: readers take ``value``."""
+
+    def value(self, distribution: TorchDistribution) -> Tensor:
+        """The value, of the distribution given the parents."""
+        return distribution.value  # type: ignore[attr-defined, no-any-return]

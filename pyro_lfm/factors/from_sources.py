@@ -1,0 +1,199 @@
+"""The conditional distribution of a family: its parameters come from the modules that its sources build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_lfm import shapes
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.conditional import Conditional
+from pyro_lfm.factors.named_modules import check_named
+from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.floors import natural_scale, raw_scale
+from pyro_lfm.sources.lookup import LookupTable
+from pyro_lfm.sources.per_row import PerRowTable
+from pyro_lfm.sources.source import Parameter, Source, as_source
+from pyro_lfm.sources.values import Constant, Learned
+
+if TYPE_CHECKING:
+    from pyro_lfm.factors.factor import Factor
+
+
+class FromSources(Conditional):
+    """A family with the parameters that its sources give.
+
+    The floors of scales stand in buffers, ``scale_floor`` of a parameter ``scale``. A number that the declaration gives is
+    in the units of the variable. A default is a share of a unit: 1 until the factor is fitted to data as an observed one,
+    and from then on the spread of each column. A ``Fixed`` scale has no default floor.
+    """
+
+    def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
+        super().__init__(declaration, name, parents)
+        self._register_floors()
+        # The parameters that the trunk gives, with their shapes.
+        self._heads: dict[str, torch.Size] = {}
+        self._build_parts()
+        self._own = tuple(declaration.own_parts(name, self.parts).items())
+        for part, module in self._own:
+            self.add_module(part, module)
+        self._lower_floors_to_values()
+        self.complete()
+
+    def _build_parts(self) -> None:
+        family, trunk = self.declaration, as_source(self.declaration.network)
+        for name, given in family.sources.items():
+            source = as_source(given)
+            if isinstance(given, str):
+                shape = family.raw_shape(name)
+                check_named(f"{self.name}.{name}", self._parents[given], shape, family.constraints.get(name))
+            elif source is not None or trunk is None:
+                self.parts[name] = (source or Learned()).module_for(self._parameter(name))
+        if trunk is None:
+            return
+        self._heads = {name: family.raw_shape(name) for name, given in family.sources.items() if given is None}
+        if not self._heads:
+            raise DeclarationError(
+                f"{self.name}: network= is given, but every parameter has a source of its own"
+            )
+        self.parts["network"] = self._trunk(trunk)
+
+    def _parameter(self, name: str) -> Parameter:
+        family = self.declaration
+
+        def to_raw(value: Tensor) -> Tensor:
+            return family.to_raw(name, value, self.floor_or_none(name))
+
+        return Parameter(
+            f"{self.name}.{name}",
+            family.raw_shape(name),
+            family.start(name),
+            tuple(self._read.values()),
+            to_raw,
+            family.event_shape,
+        )
+
+    def _trunk(self, trunk: Source) -> nn.Module:
+        start = torch.cat([self.declaration.start(head).flatten() for head in self._heads])
+        return trunk.module_for(
+            Parameter(
+                f"{self.name}.network",
+                shapes.trunk_shape(self._heads),
+                start,
+                tuple(self._read.values()),
+                event=self.declaration.event_shape,
+                heads=tuple(self._heads.items()),
+            )
+        )
+
+    def raw(self, parents: Sequence[Tensor], index: Tensor | None = None) -> dict[str, Tensor]:
+        """The raw parameters, by name, each (..., *raw_shape)."""
+        context = self.context(parents)
+        raw = {name: part(context, index) for name, part in self.parts.items()}
+        if "network" in raw:
+            trunk = raw.pop("network")
+            is_table = isinstance(self.parts["network"], PerRowTable)
+            raw.update((shapes.split_flat if is_table else shapes.split_heads)(trunk, self._heads))
+        return raw
+
+    def forward(self, *parents: Tensor, index: Tensor | None = None) -> TorchDistribution:
+        """The distribution of the value given its parents, batch shape (...), event shape ``event_shape``."""
+        family = self.declaration
+        natural = {
+            name: family.natural(name, value, self.floor_or_none(name))
+            for name, value in self.raw(parents, index).items()
+        }
+        by_name = dict(zip(self._parents, parents, strict=True))
+        for parameter, parent in family.named.items():
+            value, shape = by_name[parent], self._parents[parent].shape
+            missing = len(family.raw_shape(parameter)) - len(shape)
+            natural[parameter] = value.reshape(*value.shape, *(1,) * missing)
+        return family.distribution(**natural, **{name: self.get_submodule(name) for name, _ in self._own})
+
+    def part_shape(self, name: str) -> torch.Size:
+        """The shape of the output of a part for each row."""
+        return shapes.trunk_shape(self._heads) if name == "network" else self.declaration.raw_shape(name)
+
+    # Floors ------------------------------------------------------------------------------------------------
+
+    def floor(self, parameter: str) -> Tensor:
+        """The floor of a parameter at present, ``floor_shape``."""
+        return self.get_buffer(f"{parameter}_floor")
+
+    def floor_or_none(self, parameter: str) -> Tensor | None:
+        """The floor of a parameter that has one."""
+        return self.floor(parameter) if parameter in self.declaration.floors else None
+
+    def floored(self, parents: Sequence[Tensor], index: Tensor) -> dict[str, Tensor]:
+        raw = self.raw(parents, index)
+        return {
+            parameter: natural_scale(
+                self.declaration.scale_numbers(parameter, raw[parameter]), self.floor(parameter)
+            )
+            for parameter in self.floors
+            if parameter in raw
+        }
+
+    def _register_floors(self) -> None:
+        """Before the parts that need them. A default floor is 0 at first where the user gives a value to start at."""
+        for parameter, floor in self.floors.items():
+            free = floor.declared is None and self._has_value(parameter)
+            start = torch.ones(self.declaration.floor_shape(parameter))
+            self.register_buffer(f"{parameter}_floor", torch.zeros_like(start) if free else floor.of(start))
+
+    def _lower_floors_to_values(self) -> None:
+        """Default floors where the user gave a value to start at: as for a variable of unit 1, or far below that value."""
+        for parameter, floor in self.floors.items():
+            numbers = self._numbers(parameter)
+            if floor.declared is None and isinstance(numbers, nn.Parameter) and not self.floor(parameter).any():
+                start = self.floor(parameter)
+                value = natural_scale(self.declaration.scale_numbers(parameter, numbers.detach()), start)
+                least = value.reshape(-1, *start.shape).amin(0) if start.dim() else value.min()
+                self._set_floor(parameter, floor.of(torch.ones_like(start)).minimum(1e-3 * least))
+
+    def measure(self, units: Tensor, means: Tensor) -> None:
+        """Takes the spread and the mean of each entry in the data, of the shape of the event.
+
+        Where the user gave a value to start at, the scales keep their values as far as the floors allow it.
+        """
+        family = self.declaration
+        for parameter, floor in family.floors.items():
+            numbers = self._numbers(parameter)
+            is_fixed = numbers is not None and not isinstance(numbers, nn.Parameter)
+            if floor.declared is not None or not is_fixed:
+                self._set_floor(parameter, floor.of(family.unit(parameter, units)))
+        for parameter in family.in_units:
+            for part in self.parts[parameter].modules() if parameter in self.parts else ():
+                if isinstance(part, Drawn):
+                    part.measure(family.unit(parameter, units), means)
+
+    def _has_value(self, parameter: str) -> bool:
+        source = self.declaration.source(parameter)
+        return source is not None and source.has_value
+
+    def _numbers(self, parameter: str) -> Tensor | None:
+        """The raw numbers of a parameter, where they are numbers and no network or draw."""
+        part = self.parts[parameter] if parameter in self.parts else None
+        if isinstance(part, Constant):
+            return part.value
+        if isinstance(part, PerRowTable):
+            return part.rows
+        return part.values if isinstance(part, LookupTable) and isinstance(part.values, Tensor) else None
+
+    def _set_floor(self, parameter: str, floor: Tensor) -> None:
+        now, numbers = self.floor(parameter), self._numbers(parameter)
+        floor = floor.to(now)
+        if torch.equal(floor, now):
+            return
+        with torch.no_grad():
+            if isinstance(numbers, nn.Parameter) and self._has_value(parameter):
+                raw = self.declaration.scale_numbers(parameter, numbers)
+                scale = natural_scale(raw, now)
+                above = scale > 2 * floor
+                raw.copy_(torch.where(above, raw_scale(scale.where(above, 2 * floor + 1), floor), raw))
+            now.copy_(floor)

@@ -1,0 +1,39 @@
+"""The rows of latents that count, where a model's program masks or scales them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.programs.pyro_model import AnyModel, ModelLike
+from pyro_lfm.programs.sites import countings
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """The latents that a model's program masks or scales, and the model, whose program says which rows of a batch count.
+
+    Attributes:
+        model: None where no latent is masked or scaled.
+    """
+
+    model: AnyModel | None = None
+    names: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(model: AnyModel) -> Counted:
+        """The masked and scaled latents of a model."""
+        names = tuple(sorted(model.sites.counted))
+        return Counted(model, names) if names else Counted()
+
+    def in_model(self, model: ModelLike) -> Counted:
+        """The same of another model; of a plain function, which says nothing of itself, that of the model before."""
+        return self if not isinstance(model, AnyModel) or model is self.model else self._or_same(Counted.of(model))
+
+    def _or_same(self, other: Counted) -> Counted:
+        return self if self.model is None and other.model is None else other
+
+    def of_batch(self, batch: Batch) -> dict[str, Counting]:
+        """How often each row of a batch counts, by latent."""
+        return {} if self.model is None else countings(self.model, batch, self.names)

@@ -1,0 +1,100 @@
+"""Affine maps of the parents, whose weights may have values or priors of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.parameter_priors import Normal
+from pyro_lfm.sources.parameter_priors.parameter_prior import WeightPrior
+from pyro_lfm.sources.source import Network, Parameter
+from pyro_lfm.sources.values import Fixed, Learned, Value
+
+
+@dataclass(eq=False, repr=False)
+class Linear(Network):
+    """An affine map of the parents, W (out, in) and b (out,). Either may be a ``Fixed`` or ``Learned`` value.
+
+    Args:
+        weight, bias: W and b, learned by default. The bias may have a prior, ``parameter_priors.Normal``.
+        prior: of W: ``parameter_priors.ARD``, ``Horseshoe`` or ``Normal``. The model then draws W and b, b by default
+            from N(m, 1000 spread²), with the mean m and the spread of each column.
+
+    Raises:
+        DeclarationError: a weight with both a value and a prior, or an argument of another kind.
+
+    >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
+    tensor([[2., 2., 2.]])
+    """
+
+    weight: Fixed | Learned | None = None
+    bias: Fixed | Learned | Normal | None = None
+    prior: WeightPrior | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior is not None and not isinstance(self.prior, WeightPrior):
+            raise DeclarationError(
+                "prior of Linear must be lfm.parameter_priors.ARD(), Horseshoe() or Normal() of the same module; "
+                f"got {self.prior!r}"
+            )
+        if self.prior is not None and self.weight is not None:
+            raise DeclarationError("weight of Linear has a value or a prior, not both")
+        for name, value in (("weight", self.weight), ("bias", self.bias)):
+            if value is None or isinstance(value, Value) or (name == "bias" and isinstance(value, Normal)):
+                continue
+            raise DeclarationError(
+                f"{name} of Linear must be lfm.Fixed(value) or lfm.Learned(value); got {type(value).__name__}"
+            )
+
+    def __call__(self, in_size: int, out_size: int) -> Affine:
+        start = nn.Linear(in_size, out_size).weight.detach()
+        before: list[Drawn] = []
+        weight, bias = self._constant("weight", self.weight, start), self.bias
+        if self.prior is not None:
+            *before, weight = self.prior.weights(start)
+            bias = BROAD if bias is None else bias
+        zeros = torch.zeros(out_size)
+        if isinstance(bias, Normal):
+            return Affine(weight, Drawn("bias", zeros, bias.distribution, located=True), before)
+        return Affine(weight, self._constant("bias", bias, zeros), before)
+
+    def describe(self) -> str:
+        """As in ``Linear(weight: fixed, prior: parameter_priors.ARD())``."""
+        parts = {"weight": self.weight, "bias": self.bias, "prior": self.prior}
+        words = [f"{n}: {v.describe() if isinstance(v, Value) else v!r}" for n, v in parts.items() if v is not None]
+        return f"Linear({', '.join(words)})"
+
+    def _constant(self, name: str, value: Value | None, start: Tensor) -> nn.Module:
+        return (value or Learned()).module_for(Parameter(f"Linear {name}", start.shape, start))
+
+
+# The prior of a bias where only the weights are given one.
+BROAD = Normal(spread=1000**0.5)
+
+
+class Affine(nn.Module):
+    """x ↦ x Wᵀ + b. Drawn weights (S, 1, out, in) have a draw for all rows of each x (S, B, in)."""
+
+    # Dimensions to the left of the entries are kept.
+    broadcasts = True
+
+    def __init__(self, weight: nn.Module, bias: nn.Module, before: Sequence[Drawn] = ()):
+        super().__init__()
+        # Parameters that the prior of the weight reads: they are drawn before it and used nowhere else.
+        self.before, self.weight, self.bias = nn.ModuleList(before), weight, bias
+
+    def forward(self, context: Tensor) -> Tensor:
+        weight, bias = self.weight(None), self.bias(None)
+        if weight.dim() == 2 and bias.dim() == 1:
+            return nn.functional.linear(context, weight, bias)
+        return context @ flat_rows(weight, 2).mT + bias
+
+
+def flat_rows(value: Tensor, events: int) -> Tensor:
+    """A drawn parameter (..., 1, *event) without the dimension of the rows, for products with (..., B, n)."""
+    return value if value.dim() == events else value.squeeze(-events - 1)

@@ -1,0 +1,86 @@
+"""Parameters that each row has for itself: inference that is not amortized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.shapes import number, whole
+from pyro_lfm.sources.source import Parameter, Source
+
+
+@dataclass(eq=False, repr=False)
+class PerRow(Source):
+    """One learned row of parameters per datum: inference that is not amortized.
+
+    Args:
+        rows: how many rows the data have; by default the table takes its size from the first batch.
+        learning_rate: step size for the table, usually far above that for shared weights: a row is updated
+            only when its datum is in the batch.
+    """
+
+    rows: int | None = None
+    learning_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.rows is not None:
+            whole("rows of PerRow", self.rows)
+        number("learning_rate of PerRow", self.learning_rate, least=0.0, above=True)
+
+    def module_for(self, parameter: Parameter) -> PerRowTable:
+        return PerRowTable(parameter.start, self.rows, self.learning_rate)
+
+    @property
+    def reads_parents(self) -> bool:
+        return False
+
+    def describe(self) -> str:
+        return "one per row"
+
+
+class PerRowTable(nn.Module):
+    """The parameters of a ``PerRow`` source, (N, numbers per row), read by the index of the row.
+
+    Until the number of rows is known the parameter exists with no rows. ``resize`` grows it in place, so that
+    an optimizer made before still holds it.
+    """
+
+    # Engines set these for the time of a fit.
+    not_identity = ("sparse", "gathered")
+    start: Tensor
+
+    def __init__(self, start: Tensor, rows: int | None, learning_rate: float):
+        super().__init__()
+        self.register_buffer("start", start)
+        self.rows = nn.Parameter(start.flatten().expand(rows or 0, -1).clone())
+        self.learning_rate = learning_rate
+        # Gradients of the touched rows only, for optimizers that take them (RowAdam).
+        self.sparse = False
+        # The parameters of the batch at hand, (B, numbers), where an engine has gathered them itself.
+        self.gathered: Tensor | None = None
+
+    def resize(self, rows: int) -> None:
+        """Starts the table afresh with this many rows, unless it has them."""
+        if len(self.rows) != rows:
+            with torch.no_grad():
+                self.rows.data = self.start.flatten().expand(rows, -1).clone()
+            self.rows.grad = None
+
+    def forward(self, context: Tensor | None, index: Tensor | None = None) -> Tensor:
+        if index is None:
+            raise DeclarationError("a PerRow source needs the row index: call the factor with index=")
+        if self.gathered is not None:
+            return self.gathered.reshape(*index.shape, *self.start.shape)
+        if len(self.rows) == 0:  # before the number of rows is known every row is at its start
+            return self.start.expand(*index.shape, *self.start.shape)
+        return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if prefix + "rows" in state_dict:
+            self.resize(len(state_dict[prefix + "rows"]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
