@@ -52,9 +52,9 @@ def _component(name: str, factor: Any) -> DeclaredComponents:
         raise Obstacle(
             f"{name} reads {', '.join(factor.parents)}: a closed form without latents needs it alone"
         )
-    if type(factor) is Gaussian:
+    if type(factor.declaration) is Gaussian:
         return GaussianComponents.alone(name, factor)
-    if type(factor) is Bernoulli:
+    if type(factor.declaration) is Bernoulli:
         return BernoulliComponents.of(name, factor)
     raise Obstacle(
         f"{name} is {factor.describe()}: a closed form without latents needs Gaussian(D) or Bernoulli(D)"

@@ -62,9 +62,9 @@ def one_latent_one_observed(model: AnyModel) -> tuple[str, str]:
         )
     trainable = [name for name, _ in model.named_parameters()]
     factor = model.factors[latent]
-    if not isinstance(factor, StandardNormal | Categorical):
+    if not isinstance(factor.declaration, StandardNormal | Categorical):
         refuse(latent, f"{type(factor).__name__} is neither StandardNormal nor Categorical")
-    if isinstance(factor, Categorical) and "probs" not in factor.drawn:
+    if isinstance(factor.declaration, Categorical) and "probs" not in factor.drawn:
         refuse(latent, "its weights have no prior")
     if trainable:
         where = observed if any(f"factors.{key_of(observed)}." in name for name in trainable) else latent
@@ -76,8 +76,8 @@ def one_latent_one_observed(model: AnyModel) -> tuple[str, str]:
 def linear_prior(model: Model, name: str) -> LinearPrior:
     """The priors of a linear Gaussian factor."""
     factor = model.factors[name]
-    source = factor.sources.get("mean")
-    if not isinstance(factor, Gaussian) or not isinstance(source, Linear):
+    source = factor.declaration.sources.get("mean")
+    if not isinstance(factor.declaration, Gaussian) or not isinstance(source, Linear):
         refuse(name, f"{factor.describe()} is not a Gaussian whose mean is Linear")
     if not isinstance(source.prior, ARD):
         refuse(name, f"the weights of its mean have no ARD prior but {source.prior!r}")
@@ -96,14 +96,14 @@ def linear_prior(model: Model, name: str) -> LinearPrior:
 
 
 def is_isotropic(model: Model, name: str) -> bool:
-    return not isinstance(model.factors[name].covariance, Diagonal)
+    return not isinstance(model.factors[name].declaration.covariance, Diagonal)
 
 
 def component_prior(model: Model, name: str) -> ConjugateComponents:
     """The prior of the components of a mixture, one for all."""
     factor = model.factors[name]
     (dim,) = factor.shape
-    first = factor.drawn.get("probs" if isinstance(factor, Bernoulli) else "precision")
+    first = factor.drawn.get("probs" if isinstance(factor.declaration, Bernoulli) else "precision")
     prior = None if first is None else first.declared
     if first is None or first.value.dim() < 2 or not isinstance(prior, Beta | NormalGamma | NormalWishart):
         refuse(name, f"{factor.describe()} has no conjugate prior for each category")

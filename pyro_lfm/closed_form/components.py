@@ -238,13 +238,13 @@ class FactorComponents(DeclaredComponents):
 def components_of(name: str, factor: Any, classes: int, with_factors: bool) -> DeclaredComponents:
     """Raises Obstacle where a mixture of such components has no closed form."""
     if with_factors:
-        if type(factor) is not Gaussian:
+        if type(factor.declaration) is not Gaussian:
             wanted = "Gaussian(mean=Lookup(Linear()))"
             raise Obstacle(f"{name} is {factor.describe()}: a closed form needs {wanted}")
         return FactorComponents.of(name, factor)
-    if type(factor) is Gaussian:
+    if type(factor.declaration) is Gaussian:
         return GaussianComponents.of(name, factor, classes)
-    if type(factor) is Bernoulli:
+    if type(factor.declaration) is Bernoulli:
         return BernoulliComponents.of(name, factor)
     raise Obstacle(
         f"{name} is {factor.describe()}: a closed form needs Gaussian(mean=Lookup()) or Bernoulli(logits=Lookup())"

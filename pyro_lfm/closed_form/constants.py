@@ -97,15 +97,15 @@ class Spread:
         if slot is None:
             wanted = "a learned or Fixed value" + (", or Lookup()" if tables else "")
             raise obstacle(name, factor, "covariance", wanted)
-        if type(factor.covariance) not in (Isotropic, Diagonal, Full):
+        if type(factor.declaration.covariance) not in (Isotropic, Diagonal, Full):
             raise Obstacle(
-                f"{name}.covariance is {factor.covariance!r}: a closed form needs Isotropic, Diagonal or Full"
+                f"{name}.covariance is {factor.declaration.covariance!r}: a closed form needs Isotropic, Diagonal or Full"
             )
         return cls(factor, slot, len(slot.tensor) if isinstance(part, LookupTable) else 1)
 
     @property
     def covariance(self) -> Covariance:
-        return self.factor.covariance
+        return self.factor.declaration.covariance
 
     @property
     def full(self) -> bool:

@@ -41,7 +41,7 @@ class LinearForm(ClosedForm):
         self.model, self.latent, self.observed = model, latent, observed
         self.later = {latent: set()}
         factor = model.factors[observed]
-        if type(factor) is not Gaussian:
+        if type(factor.declaration) is not Gaussian:
             raise Obstacle(f"{observed} is {factor.describe()}: a closed form needs Gaussian(mean=Linear())")
         if "network" in factor.parts:
             raise obstacle(observed, factor, "mean", "Linear(), and a covariance that does not depend on z")
@@ -197,10 +197,10 @@ def _per_pattern(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tens
 
 def gaussian_prior(name: str, factor: Any) -> Callable[[], tuple[Tensor, Tensor]]:
     """Reads mean (K,) and covariance (K, K) of a prior that is Gaussian and not learned."""
-    if type(factor) is StandardNormal:
+    if type(factor.declaration) is StandardNormal:
         return lambda: (torch.zeros(factor.dim).double(), torch.eye(factor.dim).double())
     wanted = "StandardNormal(K), or Gaussian with Fixed mean and covariance"
-    if type(factor) is not Gaussian or factor.parents:
+    if type(factor.declaration) is not Gaussian or factor.parents:
         given = f" given {', '.join(factor.parents)}" if factor.parents else ""
         raise Obstacle(f"{name} is {factor.describe()}{given}: a closed form needs {wanted}")
     for parameter in ("mean", "covariance"):

@@ -44,11 +44,11 @@ class MixtureForm(ClosedForm):
         self.later = {label: {factors} if factors else set(), **({factors: set()} if factors else {})}
         prior = model.factors[label]
         weights = (
-            constant(prior.parts["logits"]) if type(prior) is Categorical and not prior.parents else None
+            constant(prior.parts["logits"]) if type(prior.declaration) is Categorical and not prior.parents else None
         )
         if weights is None:
             raise obstacle(label, prior, "logits", "a learned or Fixed value")
-        if factors and type(model.factors[factors]) is not StandardNormal:
+        if factors and type(model.factors[factors].declaration) is not StandardNormal:
             raise Obstacle(
                 f"{factors} is {model.factors[factors].describe()}: a closed form of a mixture needs StandardNormal(K)"
             )

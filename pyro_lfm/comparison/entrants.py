@@ -12,6 +12,7 @@ from torch import nn
 
 from pyro_lfm.comparison.metrics import check_name
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.factors import Factor
 from pyro_lfm.guides import AnyGuide, Guide, PyroGuide, Refined, as_guide
 from pyro_lfm.inference import SVI
@@ -82,7 +83,7 @@ def read_ways(ways: Any) -> dict[str, Any]:
             known = bool(way) and all(isinstance(factor, Factor) for factor in way.values())
         else:
             of_torch = isinstance(way, nn.Module) and type(way).__module__.startswith("torch.")
-            known = (isinstance(way, nn.Module | Inference) and not of_torch) or is_function(way)
+            known = (isinstance(way, nn.Module | Factor | Inference) and not of_torch) or is_function(way)
         if not known:
             raise DeclarationError(f"way {name!r} must be {_KINDS}; got {way!r}")
         if is_function(way) and not _takes_the_model(way):
@@ -104,7 +105,7 @@ def is_function(value: Any) -> bool:
     """Whether it makes what is compared: a function, or a class of models or guides."""
     if isinstance(value, type):
         return issubclass(value, nn.Module) and not issubclass(value, Factor)
-    return callable(value) and not isinstance(value, nn.Module)
+    return callable(value) and not isinstance(value, nn.Module | Declaration)
 
 
 def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:

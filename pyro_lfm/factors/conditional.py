@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -41,7 +41,7 @@ class Conditional(nn.Module):
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__()
-        self.declaration, self.name = declaration, name
+        self.declaration, self.variable = declaration, name
         self._parents = {parent.name: parent for parent in parents}
         apart = set(declaration.named.values()) - set(declaration.given or ())
         # The parents that networks read.
@@ -61,7 +61,7 @@ class Conditional(nn.Module):
             if isinstance(module, Drawn):
                 if module.name in self._places:
                     raise DeclarationError(
-                        f"{self.name} has two parameters {module.name} with priors: give one of them a prior"
+                        f"{self.variable} has two parameters {module.name} with priors: give one of them a prior"
                     )
                 self._places[module.name] = path
 
@@ -92,9 +92,9 @@ class Conditional(nn.Module):
         """The same distribution, with the parts that it borrows taken from another model."""
         return self
 
-    def borrowed_modules(self) -> Iterator[nn.Module]:
-        """Modules that belong to the model, and are not trained twice."""
-        return iter(())
+    def own_part(self) -> Conditional:
+        """The part that is not borrowed from a model; the whole by default."""
+        return self
 
     def check_parents(self, values: Sequence[Tensor]) -> None:
         """Raises ShapeError where values do not fit the parents."""
@@ -162,7 +162,7 @@ class Conditional(nn.Module):
         return self.declaration.describe()
 
     def __repr__(self) -> str:
-        return f"{self.name} ~ {self.declaration!r}"
+        return f"{self.variable} ~ {self.declaration!r}"
 
 
 class Deterministic(Conditional):

@@ -134,9 +134,9 @@ class Factor(Declaration):
             parents: the variables that it reads, those of ``given`` and those that are parameters.
         """
         from pyro_lfm.factors.from_sources import FromSources
-        from pyro_lfm.factors.hand_written import HandWrittenConditional
+        from pyro_lfm.factors.hand_written import hand_written
 
-        return (HandWrittenConditional if self.is_hand_written else FromSources)(self, name, parents)
+        return (hand_written if self.is_hand_written else FromSources)(self, name, parents)
 
     def build_in_guide(self, name: str, parents: Sequence[Variable], model: Any) -> Conditional:
         """The conditional distribution as a guide of a model has it."""
@@ -184,6 +184,11 @@ class Factor(Declaration):
     def named(self) -> dict[str, str]:
         """The parameters that are the very value of a parent, and that parent's name."""
         return {parameter: source for parameter, source in self.sources.items() if isinstance(source, str)}
+
+    @property
+    def has_min_scale(self) -> bool:
+        """Whether it has a scale whose floor is ``min_scale=``."""
+        return any(floor.power > 0 for floor in self.floors.values())
 
     def source(self, parameter: str) -> Source | None:
         """The declared source of a parameter."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyro_lfm import shapes
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
+from pyro_lfm.factors.modules_of_factors import family_of
 from pyro_lfm.factors.named_modules import check_named
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.sources.drawn import Drawn
@@ -35,6 +36,7 @@ class FromSources(Conditional):
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
+        self.family = family_of(declaration)
         self._register_floors()
         # The parameters that the trunk gives, with their shapes.
         self._heads: dict[str, torch.Size] = {}
@@ -46,12 +48,12 @@ class FromSources(Conditional):
         self.complete()
 
     def _build_parts(self) -> None:
-        family, trunk = self.declaration, as_source(self.declaration.network)
+        family, trunk = self.family, as_source(self.declaration.network)
         for name, given in family.sources.items():
             source = as_source(given)
             if isinstance(given, str):
                 shape = family.raw_shape(name)
-                check_named(f"{self.name}.{name}", self._parents[given], shape, family.constraints.get(name))
+                check_named(f"{self.variable}.{name}", self._parents[given], shape, family.constraints.get(name))
             elif source is not None or trunk is None:
                 self.parts[name] = (source or Learned()).module_for(self._parameter(name))
         if trunk is None:
@@ -59,18 +61,18 @@ class FromSources(Conditional):
         self._heads = {name: family.raw_shape(name) for name, given in family.sources.items() if given is None}
         if not self._heads:
             raise DeclarationError(
-                f"{self.name}: network= is given, but every parameter has a source of its own"
+                f"{self.variable}: network= is given, but every parameter has a source of its own"
             )
         self.parts["network"] = self._trunk(trunk)
 
     def _parameter(self, name: str) -> Parameter:
-        family = self.declaration
+        family = self.family
 
         def to_raw(value: Tensor) -> Tensor:
             return family.to_raw(name, value, self.floor_or_none(name))
 
         return Parameter(
-            f"{self.name}.{name}",
+            f"{self.variable}.{name}",
             family.raw_shape(name),
             family.start(name),
             tuple(self._read.values()),
@@ -79,10 +81,10 @@ class FromSources(Conditional):
         )
 
     def _trunk(self, trunk: Source) -> nn.Module:
-        start = torch.cat([self.declaration.start(head).flatten() for head in self._heads])
+        start = torch.cat([self.family.start(head).flatten() for head in self._heads])
         return trunk.module_for(
             Parameter(
-                f"{self.name}.network",
+                f"{self.variable}.network",
                 shapes.trunk_shape(self._heads),
                 start,
                 tuple(self._read.values()),
@@ -103,7 +105,7 @@ class FromSources(Conditional):
 
     def forward(self, *parents: Tensor, index: Tensor | None = None) -> TorchDistribution:
         """The distribution of the value given its parents, batch shape (...), event shape ``event_shape``."""
-        family = self.declaration
+        family = self.family
         natural = {
             name: family.natural(name, value, self.floor_or_none(name))
             for name, value in self.raw(parents, index).items()
@@ -117,7 +119,7 @@ class FromSources(Conditional):
 
     def part_shape(self, name: str) -> torch.Size:
         """The shape of the output of a part for each row."""
-        return shapes.trunk_shape(self._heads) if name == "network" else self.declaration.raw_shape(name)
+        return shapes.trunk_shape(self._heads) if name == "network" else self.family.raw_shape(name)
 
     # Floors ------------------------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class FromSources(Conditional):
         raw = self.raw(parents, index)
         return {
             parameter: natural_scale(
-                self.declaration.scale_numbers(parameter, raw[parameter]), self.floor(parameter)
+                self.family.scale_numbers(parameter, raw[parameter]), self.floor(parameter)
             )
             for parameter in self.floors
             if parameter in raw
@@ -143,7 +145,7 @@ class FromSources(Conditional):
         """Before the parts that need them. A default floor is 0 at first where the user gives a value to start at."""
         for parameter, floor in self.floors.items():
             free = floor.declared is None and self._has_value(parameter)
-            start = torch.ones(self.declaration.floor_shape(parameter))
+            start = torch.ones(self.family.floor_shape(parameter))
             self.register_buffer(f"{parameter}_floor", torch.zeros_like(start) if free else floor.of(start))
 
     def _lower_floors_to_values(self) -> None:
@@ -152,7 +154,7 @@ class FromSources(Conditional):
             numbers = self._numbers(parameter)
             if floor.declared is None and isinstance(numbers, nn.Parameter) and not self.floor(parameter).any():
                 start = self.floor(parameter)
-                value = natural_scale(self.declaration.scale_numbers(parameter, numbers.detach()), start)
+                value = natural_scale(self.family.scale_numbers(parameter, numbers.detach()), start)
                 least = value.reshape(-1, *start.shape).amin(0) if start.dim() else value.min()
                 self._set_floor(parameter, floor.of(torch.ones_like(start)).minimum(1e-3 * least))
 
@@ -161,7 +163,7 @@ class FromSources(Conditional):
 
         Where the user gave a value to start at, the scales keep their values as far as the floors allow it.
         """
-        family = self.declaration
+        family = self.family
         for parameter, floor in family.floors.items():
             numbers = self._numbers(parameter)
             is_fixed = numbers is not None and not isinstance(numbers, nn.Parameter)
@@ -192,7 +194,7 @@ class FromSources(Conditional):
             return
         with torch.no_grad():
             if isinstance(numbers, nn.Parameter) and self._has_value(parameter):
-                raw = self.declaration.scale_numbers(parameter, numbers)
+                raw = self.family.scale_numbers(parameter, numbers)
                 scale = natural_scale(raw, now)
                 above = scale > 2 * floor
                 raw.copy_(torch.where(above, raw_scale(scale.where(above, 2 * floor + 1), floor), raw))

@@ -2,80 +2,50 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-from pyro.distributions import TorchDistribution
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
+from pyro_lfm.factors.modules_of_factors import OF_DECLARATION, ModuleOfFactor, blank
 from pyro_lfm.factors.variables import Variable
 
 if TYPE_CHECKING:
     from pyro_lfm.factors.factor import Factor
 
 
-class HandWrittenConditional(Conditional):
-    """A factor's ``forward`` with parameters, buffers and modules of its own.
-
-    The module copies those that the declaration holds, under the same names. ``forward`` runs on a stand-in for the
-    declaration, an instance of the same class, whose attributes are the module's present tensors.
-    """
+class HandWritten(ModuleOfFactor, Conditional):
+    """A factor's own ``forward`` as a conditional distribution: an instance of the factor's class that is a module too."""
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
-        super().__init__(declaration, name, parents)
-        # One copy of all, so that parts which share a tensor go on sharing it.
-        attributes = copy.deepcopy(
-            {n: v for n, v in vars(declaration).items() if isinstance(v, Tensor | nn.Module)}
-        )
-        persistent = vars(declaration).get("buffer_names", {})
-        for attribute, value in attributes.items():
-            if isinstance(value, nn.Module):
-                self.add_module(attribute, value)
-            elif isinstance(value, nn.Parameter):
-                self.register_parameter(attribute, value)
-            elif attribute in persistent:
-                self.register_buffer(attribute, value, persistent[attribute])
+        Conditional.__init__(self, declaration, name, parents)
         self._check_forward()
-        self.stand_in_for_declaration = declaration.altered()
-        vars(self.stand_in_for_declaration).pop("_written")
-        self._share_tensors()
+        taken = {*vars(self), *self._modules} - {"training"}
+        for attribute in vars(declaration):
+            if attribute in taken - OF_DECLARATION:
+                raise DeclarationError(
+                    f"{name}: {type(declaration).__name__} cannot have an attribute {attribute}, which a built factor has "
+                    "itself: choose another name"
+                )
+        self.given = declaration.given
+        self.take_attributes(declaration)
         self.complete()
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The attributes that ``forward`` sees, by name."""
-        return vars(self.stand_in_for_declaration)
-
     def _check_forward(self) -> None:
-        forward = type(self.declaration).forward  # type: ignore[attr-defined]
         try:
-            inspect.signature(forward).bind(self.declaration, *self._parents)
+            inspect.signature(type(self).forward).bind(self, *self._parents)
         except TypeError as error:
             kind, names = type(self.declaration).__name__, ", ".join(self._parents) or "no parents"
             raise DeclarationError(
-                f"{self.name}: {kind}.forward must take the values of its parents, which are {names}: {error}"
+                f"{self.variable}: {kind}.forward must take the values of its parents, which are {names}: {error}"
             ) from None
 
-    def forward(self, *parents: Tensor, **options: Any) -> TorchDistribution:
-        """The distribution that the factor's own ``forward`` gives."""
-        self._share_tensors()
-        return self.stand_in_for_declaration.forward(*parents, **options)  # type: ignore[attr-defined, no-any-return]
+    __repr__ = Conditional.__repr__
 
-    def _share_tensors(self) -> None:
-        """Gives the stand-in the module's present tensors, which a functional call replaces."""
-        for held in (self._parameters, self._buffers, self._modules):
-            self.attributes.update(held)
-        self.attributes["training"] = self.training
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            stand_in = self.__dict__.get("stand_in_for_declaration")
-            if stand_in is None or name.startswith("_") or name not in vars(stand_in):
-                raise
-            return vars(stand_in)[name]
+def hand_written(declaration: Factor, name: str, parents: Sequence[Variable]) -> HandWritten:
+    """The module of a hand-written factor."""
+    module = blank(HandWritten, type(declaration))
+    HandWritten.__init__(module, declaration, name, parents)
+    return module

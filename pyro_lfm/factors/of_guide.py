@@ -79,7 +79,7 @@ class MadeOfGuide(Conditional):
     @property
     def encoder(self) -> Encoder | None:
         """The encoder at hand: that of the guide of the run, else of the guide that it is bound to."""
-        of_run: Encoder | None = (replayed(self.name) or {}).get("infer", {}).get("encoder")
+        of_run: Encoder | None = (replayed(self.variable) or {}).get("infer", {}).get("encoder")
         if of_run is not None and not of_run.factor.tables:
             return of_run
         return self.bound
@@ -102,7 +102,7 @@ class MadeOfGuide(Conditional):
         if encoder is None:
             kind = type(self.declaration).__name__
             raise DeclarationError(
-                f"{self.name}: a {kind} is made of a guide, and this model is bound to none: take the model of a Fit, as in "
+                f"{self.variable}: a {kind} is made of a guide, and this model is bound to none: take the model of a Fit, as in "
                 "fit.model.sample(16), or bind it, as in model.bound_to(guide).sample(16)"
             )
         self.check(encoder)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_lfm.distributions.product import product
 from pyro_lfm.errors import DeclarationError
@@ -91,7 +91,7 @@ class PriorTimesMessage(Conditional):
         variables = {parent.name: parent for parent in (*parents, *prior.variables(model))}
         super().__init__(declaration, name, list(variables.values()))
         self.message = FromSources(declaration, name, parents)
-        self.parts, self.prior = self.message.parts, prior
+        self.prior = prior
         # A covariate is no evidence about the latent beside the prior, which reads it.
         self.evidence = tuple(p for p in self.message_parents if p not in model.covariates)
         self.check_prior()
@@ -108,7 +108,7 @@ class PriorTimesMessage(Conditional):
             try:
                 product(distribution, distribution)
             except DeclarationError as error:
-                raise DeclarationError(f"{self.name}: {error}") from None
+                raise DeclarationError(f"{self.variable}: {error}") from None
 
     def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
         message = self.message.at([seen[name].value for name in self.message_parents], index)
@@ -124,13 +124,9 @@ class PriorTimesMessage(Conditional):
         rows = index if index is not None else torch.zeros(2, dtype=torch.long)
         return self.of_rows({name: Seen(value) for name, value in values.items()}, rows)
 
-    def part_shape(self, name: str) -> torch.Size:
-        """The shape of the output of a part of the message for each row."""
-        return self.message.part_shape(name)
-
     def bound_to(self, model: ModelOfPriors) -> Self:
         prior = self.prior.bound_to(model)
         return self if prior is self.prior else view(self, prior=prior)
 
-    def borrowed_modules(self) -> Iterator[nn.Module]:
-        return self.prior.modules()
+    def own_part(self) -> FromSources:
+        return self.message

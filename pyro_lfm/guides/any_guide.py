@@ -41,6 +41,11 @@ class AnyGuide(Program):
         """What it lends to priors that are made of a guide, such as ``VampPrior``: its factors that read rows alone."""
         return {}
 
+    @property
+    def made_of_priors(self) -> list[str]:
+        """The latents whose distribution is made of the model's own prior, so that both have parameters in common."""
+        return []
+
     def draw_first_weights(self, model: Any, seed: int) -> None:
         """Draws its first weights from a seed, for a model, where they are still those of its declaration.
 

@@ -12,7 +12,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.declarations import findable, written
@@ -120,8 +120,9 @@ class Guide(AnyGuide):
         order = in_order({n: tuple(p for p in read if p in self.latents) for n, read in self.wiring.items()})
         self.order = [name for name in order if name in built]
         self.factors.update({name: built[name] for name in self.order})
-        promote(self.factors)
-        self.factors.to(model.dtype)
+        own = nn.ModuleList([factor.own_part() for factor in built.values()])
+        promote(own)
+        own.to(model.dtype)
         for name in self.order:
             self.carried[name] = self._is_carried(name, [variables[p] for p in self.wiring[name]])
 
@@ -135,7 +136,7 @@ class Guide(AnyGuide):
         """Whether a factor lives on the reals and its latent does not, from one distribution on zeros."""
         factor, variable = self.factors[name], self.latents[name]
         with probing(factor):
-            zeros = [torch.zeros(2, *parent.shape) for parent in parents]
+            zeros = [torch.zeros(*(2,) * parent.per_row, *parent.shape, dtype=self.dtype) for parent in parents]
             distribution = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = (
             not variable.support.is_discrete
@@ -154,6 +155,10 @@ class Guide(AnyGuide):
         check_support(name, type(factor.declaration).__name__, distribution, variable, carried)
         self._infer[name] = summable(distribution) if variable.summable else {}
         return carried
+
+    @property
+    def made_of_priors(self) -> list[str]:
+        return [name for name, factor in self.factors.items() if factor.own_part() is not factor]
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:
@@ -203,7 +208,11 @@ class Guide(AnyGuide):
         redraw(self, self.declared, partial(self._declared_anew, model), seed, "guide")
 
     def own_tensors(self) -> Iterator[Held]:
-        borrowed = {id(module) for factor in self.factors.values() for module in factor.borrowed_modules()}
+        borrowed = {
+            id(module)
+            for factor in self.factors.values()
+            for module in set(factor.modules()) - {factor, *factor.own_part().modules()}
+        }
         return (held for held in super().own_tensors() if id(held[1]) not in borrowed)
 
     def __getstate__(self) -> dict[str, Any]:

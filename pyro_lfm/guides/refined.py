@@ -58,8 +58,8 @@ class Refined(AnyGuide):
             raise DeclarationError("a guide with PerRow tables is optimised for each row as it is")
         self.proposal = guide
         for name in self.names:
-            if not guide.factors[name].parts:
-                kind = type(guide.factors[name]).__name__
+            if not guide.factors[name].own_part().parts:
+                kind = type(guide.factors[name].declaration).__name__
                 raise DeclarationError(f"{name}: a {kind} has no sources whose values could be refined")
         self.steps = shapes.whole("steps of Refined", steps, least=0)
         self.learning_rate = shapes.number("learning_rate of Refined", learning_rate, least=0.0, above=True)
@@ -74,7 +74,7 @@ class Refined(AnyGuide):
         guide = copy.deepcopy(self.proposal)
         guide.__class__ = _Opened
         for name in self.names:
-            factor = guide.factors[name]
+            factor = guide.factors[name].own_part()
             for parameter, part in factor.parts.items():
                 factor.parts[parameter] = _Offset(
                     part, factor.part_shape(parameter), rows, self.learning_rate
@@ -84,6 +84,10 @@ class Refined(AnyGuide):
     def bound_to(self, model: Any) -> Refined:
         proposal = self.proposal.bound_to(model)
         return self if proposal is self.proposal else view(self, proposal=proposal)
+
+    @property
+    def made_of_priors(self) -> list[str]:
+        return self.proposal.made_of_priors
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:

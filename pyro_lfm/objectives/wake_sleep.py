@@ -76,7 +76,7 @@ class ReweightedWakeSleep(Weighted):
                 f"ReweightedWakeSleep weighs draws row by row; {', '.join(run.shared)} stands outside the plate over "
                 "rows: use lfm.ImportanceWeightedELBO() or lfm.ELBO()"
             )
-        if shared := ", ".join(getattr(run.guide, "priors", ())):
+        if shared := ", ".join(run.guide.made_of_priors):
             raise DeclarationError(
                 f"ReweightedWakeSleep learns model and guide apart; the guide of {shared} is made of the model's prior: use "
                 "lfm.Gaussian in place of lfm.GaussianMessage, or lfm.ImportanceWeightedELBO()"

@@ -20,8 +20,7 @@ from pyro_lfm.probes import probing
 from pyro_lfm.shapes import join, number, whole
 from pyro_lfm.sources import parameter_priors
 from pyro_lfm.sources.applied import floating, promote
-from pyro_lfm.sources.drawn import Drawn
-from pyro_lfm.sources.linear import flat_rows
+from pyro_lfm.sources.drawn import Drawn, flat_rows
 from pyro_lfm.sources.values import Constant, Fixed, Learned, Value
 
 

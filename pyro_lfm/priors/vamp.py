@@ -97,7 +97,7 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
         self.pseudo_inputs = nn.ParameterDict()
 
     def stand_in(self) -> Conditional:
-        return StandardNormal(self.dim).build(self.name, []).to(self.loc)
+        return StandardNormal(self.dim).build(self.variable, []).to(self.loc)
 
     def observe(
         self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]
@@ -139,12 +139,12 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
         if encoder is None or not encoder.parents or encoder.factor.tables:
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
-                f"{self.name}: a VampPrior needs a guide that computes the distribution of its latent from observed rows "
+                f"{self.variable}: a VampPrior needs a guide that computes the distribution of its latent from observed rows "
                 f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
             )
         if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:
             raise DeclarationError(
-                f"{self.name}: pseudo_inputs must have rows of {', '.join(absent)}, which the guide reads; they are "
+                f"{self.variable}: pseudo_inputs must have rows of {', '.join(absent)}, which the guide reads; they are "
                 f"of {', '.join(map(name_of, self.pseudo_inputs))}"
             )
 

@@ -118,3 +118,8 @@ class Stochastic(Source):
 
     def __repr__(self) -> str:
         return repr(self.prior)
+
+
+def flat_rows(value: Tensor, events: int) -> Tensor:
+    """A drawn parameter (..., 1, *event) without the dimension of the rows, for products with (..., B, n)."""
+    return value if value.dim() == events else value.squeeze(-events - 1)

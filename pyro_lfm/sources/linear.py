@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.sources.drawn import Drawn
+from pyro_lfm.sources.drawn import Drawn, flat_rows
 from pyro_lfm.sources.parameter_priors import Normal
 from pyro_lfm.sources.parameter_priors.parameter_prior import WeightPrior
 from pyro_lfm.sources.source import Network, Parameter
@@ -93,8 +93,3 @@ class Affine(nn.Module):
         if weight.dim() == 2 and bias.dim() == 1:
             return nn.functional.linear(context, weight, bias)
         return context @ flat_rows(weight, 2).mT + bias
-
-
-def flat_rows(value: Tensor, events: int) -> Tensor:
-    """A drawn parameter (..., 1, *event) without the dimension of the rows, for products with (..., B, n)."""
-    return value if value.dim() == events else value.squeeze(-events - 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.sources.drawn import Drawn, Stochastic
+from pyro_lfm.sources.drawn import Drawn, Stochastic, flat_rows
 from pyro_lfm.sources.applied import network
 from pyro_lfm.sources.parameter_priors import Beta, Normal
 from pyro_lfm.sources.source import Parameter, Source, SourceLike

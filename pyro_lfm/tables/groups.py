@@ -73,11 +73,11 @@ class MeanNegativeBinomial(NegativeBinomial):
         super().__init__(event, **sources)
         self.register_buffer("spread", spread)
 
-    def natural(self, parameter: str, raw: torch.Tensor) -> torch.Tensor:
-        return raw * self.spread if parameter == "logits" else super().natural(parameter, raw)
+    def natural(self, parameter: str, raw: torch.Tensor, floor: torch.Tensor | None = None) -> torch.Tensor:
+        return raw * self.spread if parameter == "logits" else super().natural(parameter, raw, floor)
 
-    def to_raw(self, parameter: str, value: torch.Tensor) -> torch.Tensor:
-        return value / self.spread if parameter == "logits" else super().to_raw(parameter, value)
+    def to_raw(self, parameter: str, value: torch.Tensor, floor: torch.Tensor | None = None) -> torch.Tensor:
+        return value / self.spread if parameter == "logits" else super().to_raw(parameter, value, floor)
 
     def distribution(
         self, total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None = None

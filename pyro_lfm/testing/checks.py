@@ -11,7 +11,6 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.enumerable import is_distribution
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.factors import Encoder, Factor, MadeOfGuide, Prior
-from pyro_lfm.factors.hand_written import HandWrittenConditional
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import as_guide
@@ -127,11 +126,11 @@ def _failed(error: Exception) -> str:
 def _left_behind(part: torch.nn.Module) -> list[str]:
     """Tensors kept as plain attributes: they follow neither .to(device) nor .double() nor a saved state."""
     return [
-        f"the tensor self.{name} of {_class_name(module)} is a plain attribute, which stays behind when the part "
+        f"the tensor self.{name} of {type(module).__name__} is a plain attribute, which stays behind when the part "
         "moves to another device or dtype: use register_buffer or torch.nn.Parameter"
         for module in part.modules()
-        for name, value in (module.attributes if isinstance(module, HandWrittenConditional) else vars(module)).items()
-        if isinstance(value, torch.Tensor) and name not in {**module._parameters, **module._buffers}
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
     ]
 
 
@@ -153,11 +152,6 @@ def _gradient_faults(named: list[tuple[str, Any]], value: torch.Tensor, label: s
 
 def _trainable(part: torch.nn.Module) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in part.named_parameters() if p.requires_grad]
-
-
-def _class_name(module: torch.nn.Module) -> str:
-    part = module.declaration if isinstance(module, HandWrittenConditional) else module
-    return type(part).__name__
 
 
 # Factors -------------------------------------------------------------------------------------------------
@@ -191,7 +185,7 @@ def _bind(prior: MadeOfGuide) -> None:
     """Binds a prior that is made of a guide to a small encoder."""
     observed = prior.declaration.trial_variables()
     prior.observe(observed, lambda n: {name: torch.randn(n, *v.shape) for name, v in observed.items()})
-    encoder = Gaussian(prior.shape, network=MLP(8)).build(prior.name, list(observed.values()))
+    encoder = Gaussian(prior.shape, network=MLP(8)).build(prior.variable, list(observed.values()))
     prior.bind(Encoder(encoder, tuple(observed.values())))
 
 

@@ -256,10 +256,10 @@ def test_a_message_multiplies_the_prior_of_the_model_that_it_runs_with_and_of_no
     lfm.ImportanceWeightedELBO(2, gradient="doubly-reparametrized").bound(twin, guide, ROWS)
     lfm.evaluate.log_likelihood((twin, guide), ROWS[:3], draws=5)
     assert torch.equal(before, moments(guide)) and held == [id(p) for p in guide.parameters()]
-    assert guide.priors.factors["z"] is model.factors["z"]
+    assert guide.factors["z"].prior.factors["z"] is model.factors["z"]
     fit = lfm.fit(twin, ROWS, lfm.SVI(guide, steps=2), seed=0, progress=False)
-    assert fit.guide.priors.factors["z"] is twin.factors["z"]
-    assert guide.priors.factors["z"] is model.factors["z"]
+    assert fit.guide.factors["z"].prior.factors["z"] is twin.factors["z"]
+    assert guide.factors["z"].prior.factors["z"] is model.factors["z"]
     pyro.clear_param_store()
 
 

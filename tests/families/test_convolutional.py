@@ -97,7 +97,7 @@ def test_one_parameter_alone_with_an_axis_beyond_the_event(parameter):
     factor = lfm.DiscretizedLogisticMixture(PICTURE, 4, **{parameter: lfm.Convolutional(8)})
     model = lfm.Model(z=lfm.StandardNormal(2), x=factor)
     assert model.factors["x"](torch.zeros(3, 2)).log_prob(grey(3)).shape == (3,)
-    assert model.factors["x"].raw_shape(parameter) == (*PICTURE, 4)
+    assert model.factors["x"].declaration.raw_shape(parameter) == (*PICTURE, 4)
 
 
 SECOND = {

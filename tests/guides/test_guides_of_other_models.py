@@ -160,18 +160,18 @@ def test_a_guide_of_a_masked_program_is_copied_and_written_with_its_model():
     model = Scaled(scaled=False)
     guide = guide_of(model)
     for twins in (copy.deepcopy((model, guide)), pickle.loads(pickle.dumps((model, guide)))):
-        assert twins[1]._counted[0] is twins[0]
+        assert twins[1]._counted.model is twins[0]
     alone = pickle.loads(pickle.dumps(guide))
     assert (
-        alone.bound_to(model)._counted[0] is model
-        and alone.bound_to(model).bound_to(model)._counted[0] is model
+        alone.bound_to(model)._counted.model is model
+        and alone.bound_to(model).bound_to(model)._counted.model is model
     )
     assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}
     fit = lfm.fit(model, ROWS, lfm.SVI(guide, epochs=1), **OPTIONS)
     for twin in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
-        assert twin.guide._counted[0] is twin.model
+        assert twin.guide._counted.model is twin.model
     found = lfm.compare(model, ROWS, {"a": guide, "b": lfm.Gaussian()}, epochs=1, draws=2, progress=False)
-    assert all(each.guide._counted[0] is each.model is not model for each in found.fits.values())
+    assert all(each.guide._counted.model is each.model is not model for each in found.fits.values())
     assert torch.equal(guide.bound_to(Plain())(ROWS)["z"].isfinite(), torch.ones(40, 2).bool())
 
 

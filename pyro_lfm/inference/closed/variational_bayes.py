@@ -111,7 +111,7 @@ class VariationalBayes(Inference):
         if task.checkpoint:
             raise DeclarationError("lfm.VariationalBayes keeps no checkpoint: leave checkpoint= out")
         began = time.perf_counter()
-        find = self._linear if isinstance(task.model.factors[latent], StandardNormal) else self._mixture
+        find = self._linear if isinstance(task.model.factors[latent].declaration, StandardNormal) else self._mixture
         guide, bounds, converged = find(task, latent, observed)
         seconds = (time.perf_counter() - began) / len(bounds)
         task.model.to(task.device)
@@ -146,11 +146,11 @@ class VariationalBayes(Inference):
         model: Any = task.model
         prior = component_prior(model, observed)
         blocks = Blocks(task.table, observed)
-        classes = model.factors[latent].categories
-        if isinstance(model.factors[observed], Bernoulli):
+        classes = model.factors[latent].declaration.categories
+        if isinstance(model.factors[observed].declaration, Bernoulli):
             start = start_bernoullis(blocks, classes, seed=task.seed)
         else:
-            covariance = type(model.factors[observed].covariance).__name__.lower()
+            covariance = type(model.factors[observed].declaration.covariance).__name__.lower()
             start = start_gaussians(
                 blocks, classes, seed=task.seed, covariance=covariance, min_scale=_NO_FLOOR
             )

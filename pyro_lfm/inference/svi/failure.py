@@ -191,8 +191,7 @@ def _has_scale(scene: Scene, factor: str | None) -> bool:
     """Whether a factor (any, where none is known) has a scale with a floor that the user may set."""
     for program in scene.programs.values():
         for name, part in getattr(program, "factors", {}).items():
-            holder = getattr(part, "covariance", part)
-            if factor in (None, name) and hasattr(holder, "min_scale"):
+            if factor in (None, name) and part.declaration.has_min_scale:
                 return True
     return False
 
