@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from pyro_lfm import shapes
-from pyro_lfm.distributions.stable_equals import sound
+from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.descriptions import parent_names, source_words
@@ -237,7 +237,7 @@ class Factor(Declaration, Measured):
 
     def __call__(self, *parents: Any, **options: Any) -> Any:
         # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
-        return sound(super().__call__(*parents, **options))
+        return stable_version(super().__call__(*parents, **options))
 
     def raw(
         self, parents: Sequence[torch.Tensor], index: torch.Tensor | None = None

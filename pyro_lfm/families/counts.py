@@ -12,7 +12,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_lfm.distributions import counts
+from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
 from pyro_lfm.factors import Factor

@@ -12,7 +12,7 @@ import pyro.distributions as dist
 import torch
 
 from pyro_lfm.distributions import heavy_tails
-from pyro_lfm.distributions.mixture import GaussianMixture
+from pyro_lfm.distributions.gaussian_mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Variable

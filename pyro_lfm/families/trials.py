@@ -8,7 +8,8 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_lfm.distributions import counts, multinomial
+from pyro_lfm.distributions import count_distributions as counts
+from pyro_lfm.distributions import multinomial
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
 from pyro_lfm.sources.sources import Fixed

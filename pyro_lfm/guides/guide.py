@@ -13,9 +13,9 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.counting import Counting
-from pyro_lfm.distributions.enumerable import summable
+from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Encoder, Factor, Factors
@@ -148,7 +148,7 @@ class Guide(AnyGuide):
                 f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(distribution.event_shape)}"
             )
         check_support(name, type(factor).__name__, distribution, variable, carried)
-        self._infer[name] = summable(distribution) if variable.summable else {}
+        self._infer[name] = sum_out_hint(distribution) if variable.summable else {}
         return carried
 
     @property
@@ -285,7 +285,7 @@ class Guide(AnyGuide):
         name: str,
         values: dict[str, torch.Tensor],
         batch: Batch,
-        counting: Counting | None,
+        counting: ScaledDistribution | None,
         encoder: Encoder | None,
     ) -> torch.Tensor:
         """The sample statement of a latent, of which the rows count that count in the model.

@@ -78,8 +78,8 @@ class Priors(nn.Module):
         """
         masks = [batch.mask(other) for other in observed if other not in self.known]
         gappy = [mask.flatten(1).any(1) for mask in masks if mask is not None]
-        heard = torch.stack(gappy).any(0) if gappy and len(gappy) == len(masks) else None
-        return product(self._distribution(name, read, batch.index), message, heard)
+        has_message = torch.stack(gappy).any(0) if gappy and len(gappy) == len(masks) else None
+        return product(self._distribution(name, read, batch.index), message, has_message)
 
     def _distribution(self, name: str, read: Mapping[str, torch.Tensor], index: torch.Tensor) -> Any:
         return distribution_of(self.factors, self.given, name, read, index)

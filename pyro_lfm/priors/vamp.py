@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributions import constraints
 
-from pyro_lfm.distributions.mixture import DrawMixture
+from pyro_lfm.distributions.draw_mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Encoder, Factor, PriorOfGuide, key_of, name_of

@@ -12,7 +12,7 @@ import pyro
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.enumerable import summable
+from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Covariate, Encoder, Factor, Factors, PriorOfGuide
@@ -79,7 +79,7 @@ class Model(AnyModel):
             factor = factors[name].copy().build(name, [variables[parent] for parent in given[name]])
             self.factors[name] = factor
             distribution = distribution_on_zeros(name, factor, [variables[parent] for parent in given[name]])
-            self._infer[name] = {} if name in self._observed else summable(distribution)
+            self._infer[name] = {} if name in self._observed else sum_out_hint(distribution)
             sums = bool(self._infer[name])
             variables[name] = Variable(
                 name, factor.shape, distribution.support, summable=sums, code=factor.code

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.enumerable import is_distribution
+from pyro_lfm.distributions.interface import is_distribution
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.factors import Encoder, Factor, Prior, PriorOfGuide
 from pyro_lfm.factors.variables import Variable

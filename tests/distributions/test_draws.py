@@ -12,9 +12,10 @@ import torch
 from torch.special import digamma, polygamma
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions import counts, gamma, heavy_tails
+from pyro_lfm.distributions import count_distributions as counts
+from pyro_lfm.distributions import gamma, heavy_tails
+from pyro_lfm.distributions.draw_annotations import log_complement_of, log_of
 from pyro_lfm.distributions.draws import binomial_draw, log_gamma_draw, poisson_draw
-from pyro_lfm.distributions.logs import log_complement_of, log_of
 from pyro_lfm.distributions.multinomial import Multinomial
 
 KINDS = [torch.float32, torch.float64]

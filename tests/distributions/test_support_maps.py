@@ -8,7 +8,7 @@ import torch
 from torch.distributions import biject_to, constraints
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions.logs import log_of
+from pyro_lfm.distributions.draw_annotations import log_of
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals
 

@@ -10,8 +10,8 @@ from torch.distributions.transforms import ExpTransform
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_lfm as lfm
+from pyro_lfm.distributions.draw_mixture import DrawMixture, mixture_over_draws
 from pyro_lfm.distributions.masking import observed_part
-from pyro_lfm.distributions.mixture import DrawMixture, mixture_over_draws
 from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import entrywise, from_reals
@@ -242,14 +242,14 @@ def test_a_multinomial_sums_to_one_and_its_marginal_of_what_was_observed_is_exac
     assert abs(found.exp().sum() - 1) < 1e-12
     assert distribution.log_prob(torch.tensor([1.0, 1.0, 1.0])) == -torch.inf  # another total
     # One count alone is binomial; of two, the third is what they leave, also where that is impossible.
-    seen = distribution.where(torch.tensor([False, True, False]))
+    seen = distribution.marginal(torch.tensor([False, True, False]))
     k = torch.arange(5.0, dtype=torch.float64)
     alone = seen.log_prob(torch.stack([k * 0, k, k * 0], -1))
     torch.testing.assert_close(alone, dist.Binomial(4, probs=logits.softmax(-1)[1]).log_prob(k))
-    pair = distribution.where(torch.tensor([True, True, False]))
+    pair = distribution.marginal(torch.tensor([True, True, False]))
     torch.testing.assert_close(pair.log_prob(rows * torch.tensor([1.0, 1.0, 0.0])), found)
     assert pair.log_prob(torch.tensor([3.0, 2.0, 0.0])) == -torch.inf
-    assert distribution.where(torch.tensor([False] * 3)).log_prob(torch.zeros(3)).abs() < 1e-12
+    assert distribution.marginal(torch.tensor([False] * 3)).log_prob(torch.zeros(3)).abs() < 1e-12
 
 
 def test_a_kind_that_cannot_come_costs_nothing_where_it_did_not_come():
