@@ -377,7 +377,7 @@ def test_full_floor_is_the_constrained_maximum():
     """No covariance with scales above the floor explains the rows better than the one that EM gives."""
     options = {"generator": torch.Generator().manual_seed(11), "dtype": torch.float64}
     x = torch.randn(30, 3, **options) * torch.tensor([1.0, 0.5, 0.01])
-    with pytest.warns(ScaleFloorWarning, match="1 values of covariance sit on their floor"):
+    with pytest.warns(ScaleFloorWarning, match="1 values of covariance are at their floor"):
         fitted, history = fit_mixture([x], start_gaussians([x], 1, seed=0, min_scale=0.1))
     assert history[-1].at_floor == 1
     best = history[-1].log_likelihood
