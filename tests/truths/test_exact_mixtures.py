@@ -1,7 +1,6 @@
-"""Truths of mixtures by EM and variational Bayes: exact likelihoods, monotone ascent, degenerate data, full bounds.
+"""Mixtures by EM and variational Bayes: exact likelihoods, monotone ascent, degenerate data, exact bounds.
 
-Every random number comes from a fixed seed, and every tolerance but that of the recovery tests is one of rounding:
-those tests do not fail by chance.
+Every random number comes from a fixed seed. All tolerances are for rounding, except in the tests that recover clusters.
 """
 
 import ast
@@ -68,7 +67,7 @@ def priors(x):
 
 
 def random_rows(seed, missing, binary=False):
-    """5 to 40 rows of 1 to 5 columns from 3 correlated clusters; 30% missing at random where asked for."""
+    """5 to 40 rows of 1 to 5 columns from 3 correlated clusters, with 30% missing at random if ``missing``."""
     generator = torch.Generator().manual_seed(seed)
     n = int(torch.randint(5, 41, (1,), generator=generator))
     d = int(torch.randint(1, 6, (1,), generator=generator))
@@ -81,7 +80,7 @@ def random_rows(seed, missing, binary=False):
 
 
 def random_mixture(kind, seed, dim=4, classes=3):
-    """A mixture with parameters at random."""
+    """A mixture with random parameters."""
     options = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
     weights, means = torch.rand(classes, **options), torch.randn(classes, dim, **options)
     copies = 1 if "shared" in kind else classes
@@ -154,7 +153,7 @@ def test_likelihood_and_responsibilities_are_those_of_the_marginals(kind):
 
 
 def test_likelihood_keeps_its_digits_far_from_the_origin():
-    """Components of scale 1e-3 at a distance of 1e6: squares expanded about the origin would have no digit left."""
+    """Components of scale 1e-3 at a distance of 1e6: squares expanded about the origin would lose all digits."""
     x = torch.tensor([[1e6 + 1e-3, -1e6]], dtype=torch.float64)
     means = torch.tensor([[1e6, -1e6], [-1e6, 1e6]], dtype=torch.float64)
     mixture = Mixture(torch.ones(2), DiagonalGaussians(means, torch.full((2, 2), 1e-6, dtype=torch.float64)))
@@ -308,7 +307,7 @@ def test_em_ends_where_the_likelihood_of_the_observed_entries_is_stationary(kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bounds_are_what_they_are_called(kind):
+def test_recorded_bounds_are_those_of_their_definitions(kind):
     """L(old q, new θ) and its KL from their definitions, q(c) enumerated; complete data."""
     x = random_rows(4, False, kind == "Bernoulli")
     start = KINDS[kind]([x], 3, 0)
@@ -365,9 +364,9 @@ def test_em_finds_bernoulli_classes():
     probs[0, ::2], probs[1, 1::2] = 0.9, 0.9
     x = torch.bernoulli(probs.repeat(300, 1), generator=generator)
     fitted, _ = fit_mixture([x], start_bernoullis([x], 2, seed=0))
-    found = fitted.components.probs
-    found = found[torch.cdist(probs, found).argmin(-1)]
-    assert float((found - probs).abs().max()) < 0.11
+    estimate = fitted.components.probs
+    estimate = estimate[torch.cdist(probs, estimate).argmin(-1)]
+    assert float((estimate - probs).abs().max()) < 0.11
 
 
 # Floors and degenerate data -------------------------------------------------------------------------------
