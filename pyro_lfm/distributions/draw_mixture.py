@@ -47,12 +47,12 @@ class DrawMixture(dist.TorchDistribution):
     def sample(self, sample_shape: Shape = ()) -> torch.Tensor:
         sample_shape = torch.Size(sample_shape)
         with torch.no_grad():
-            every = self.distribution.sample(sample_shape)
-            at = len(sample_shape)
+            values = self.distribution.sample(sample_shape)
+            dim = len(sample_shape)
             shape = (*sample_shape, 1, *self.batch_shape)
-            pick = torch.randint(self.draws, shape, device=every.device)
-            pick = pick.reshape(*shape, *(1,) * len(self.event_shape))
-            return every.gather(at, pick.expand(*shape, *self.event_shape)).squeeze(at)
+            index = torch.randint(self.draws, shape, device=values.device)
+            index = index.reshape(*shape, *(1,) * len(self.event_shape))
+            return values.gather(dim, index.expand(*shape, *self.event_shape)).squeeze(dim)
 
     @property
     def mean(self) -> torch.Tensor:

@@ -69,10 +69,10 @@ def gaussian_moments(distribution: Distribution) -> Moments | None:
     if isinstance(distribution, MultivariateNormal | LowRankMultivariateNormal):
         return Moments(distribution.loc, tril=distribution.scale_tril)
     normal = without_independent(distribution)
-    return _flat(normal, len(distribution.event_shape)) if isinstance(normal, Normal) else None
+    return _flat_moments(normal, len(distribution.event_shape)) if isinstance(normal, Normal) else None
 
 
-def _flat(distribution: Normal | LogNormal, events: int) -> Moments:
+def _flat_moments(distribution: Normal | LogNormal, events: int) -> Moments:
     start = distribution.loc.dim() - events
     return Moments(
         distribution.loc.reshape(*distribution.loc.shape[:start], -1),
@@ -83,13 +83,10 @@ def _flat(distribution: Normal | LogNormal, events: int) -> Moments:
 def _log_moments(distribution: Distribution) -> Moments | None:
     """The moments of ln x, for a distribution of x whose logarithm is Gaussian."""
     if isinstance(distribution, Pushforward):
-        return (
-            gaussian_moments(distribution.base_dist)
-            if len(distribution.transforms) == 1 and _is_exp(distribution.transforms[0])
-            else None
-        )
+        is_exp = len(distribution.transforms) == 1 and _is_exp(distribution.transforms[0])
+        return gaussian_moments(distribution.base_dist) if is_exp else None
     base = without_independent(distribution)
-    return _flat(base, len(distribution.event_shape)) if isinstance(base, LogNormal) else None
+    return _flat_moments(base, len(distribution.event_shape)) if isinstance(base, LogNormal) else None
 
 
 def kl_closed_form(q: Distribution, p: Distribution) -> torch.Tensor | None:

@@ -39,11 +39,9 @@ def stable_version(distribution: Distribution) -> Distribution:
         return independent(base, distribution.reinterpreted_batch_ndims)
     if type(distribution) is MaskedDistribution:
         base = stable_version(distribution.base_dist)
-        return (
-            distribution
-            if base is distribution.base_dist
-            else MaskedDistribution(base, mask_of(distribution))
-        )
+        if base is distribution.base_dist:
+            return distribution
+        return MaskedDistribution(base, mask_of(distribution))
     convert = _CONVERSIONS.get(type(distribution))
     return distribution if convert is None else convert(distribution)
 

@@ -58,10 +58,10 @@ class SupportBounds:
             or getattr(distribution, "onto", None) is not None
         ):
             return cls.of(distribution.support)
-        extent = cls.of_distribution(distribution.base_dist)
-        if extent is None or any(transform.codomain.event_dim for transform in distribution.transforms):
+        base = cls.of_distribution(distribution.base_dist)
+        if base is None or any(transform.codomain.event_dim for transform in distribution.transforms):
             return cls.of(distribution.support)
-        ends = [extent.low, extent.high]
+        ends = [base.low, base.high]
         for transform in distribution.transforms:
             ends = [transform(end.to(torch.get_default_dtype())).double() for end in ends]
         # A transform may be undefined at an infinite end. Then nothing is known of it.
@@ -70,7 +70,7 @@ class SupportBounds:
         limits = torch.finfo(torch.get_default_dtype())
         ends = [end.where(end.abs() > 2 * limits.tiny, torch.zeros_like(end)) for end in ends]
         ends = [end.where(end.abs() < limits.max / 2, end.sign() * torch.inf) for end in ends]
-        return cls(extent.discrete, torch.minimum(*ends), torch.maximum(*ends))
+        return cls(base.discrete, torch.minimum(*ends), torch.maximum(*ends))
 
     def within(self, other: SupportBounds) -> bool:
         """Whether all values of these bounds are values of the other ones."""
@@ -112,10 +112,8 @@ def compare_supports(
         Whether q has values that p has not, whether p has values that q has not, and the values of q and of p in words.
         Both are False if the supports depend on parameters and cannot be compared.
     """
-    bounds_q, bounds_p = (
-        SupportBounds.of_distribution(q),
-        SupportBounds.of(support) if bounds is None else bounds,
-    )
+    bounds_q = SupportBounds.of_distribution(q)
+    bounds_p = SupportBounds.of(support) if bounds is None else bounds
     if bounds_q is not None and bounds_p is not None:
         same_kind = bounds_q.discrete == bounds_p.discrete
         wider = not (same_kind and bounds_q.within(bounds_p))

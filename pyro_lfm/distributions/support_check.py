@@ -113,8 +113,8 @@ class _EntryCheck:
         """The fault of the entry in words, or None."""
         shares = []
         for place in range(_PLACES):
-            masses = []
-            top = None
+            masses: list[Tensor] = []
+            top: Tensor | None = None
             for points in filter(len, (self.inside, *self.outside)):
                 log_p = self._log_density(place, points)
                 if log_p is None:

@@ -136,7 +136,9 @@ def maximise(
         noise = torch.maximum(start.noise, floor) if "noise" in free else start.noise
         model, history = run(problem, replace(start, noise=noise))
     elif "noise" in free:
-        raise DeclarationError("full noise must be fixed: with free full noise the factors are not identifiable")
+        raise DeclarationError(
+            "full noise must be fixed: with free full noise the factors are not identifiable"
+        )
     elif factorised:
         raise DeclarationError("variational EM serves isotropic and diagonal noise; got full: use em")
     else:
