@@ -56,17 +56,17 @@ def plain(support: Constraint) -> Constraint:
     return support
 
 
-def of_any_rows(support: Constraint) -> Constraint:
+def support_of_any_row(support: Constraint) -> Constraint:
     """The support of any row, from that of some rows: shared bounds become numbers, others make it a dependent one.
 
     >>> import torch, pyro.distributions as dist
-    >>> of_any_rows(dist.Binomial(10, torch.tensor([0.2, 0.5])).support)
+    >>> support_of_any_row(dist.Binomial(10, torch.tensor([0.2, 0.5])).support)
     IntegerInterval(lower_bound=0, upper_bound=10.0)
-    >>> torch.distributions.constraints.is_dependent(of_any_rows(dist.Uniform(torch.zeros(2), torch.rand(2)).support))
+    >>> torch.distributions.constraints.is_dependent(support_of_any_row(dist.Uniform(torch.zeros(2), torch.rand(2)).support))
     True
     """
     if isinstance(support, constraints.independent):
-        inner = of_any_rows(support.base_constraint)
+        inner = support_of_any_row(support.base_constraint)
         return constraints.independent(inner, support.reinterpreted_batch_ndims)
     bounds = {name: value for name, value in vars(support).items() if isinstance(value, torch.Tensor)}
     if not bounds:
@@ -79,18 +79,18 @@ def of_any_rows(support: Constraint) -> Constraint:
     return shared
 
 
-def of_one_row(support: Constraint, events: int) -> Constraint:
+def support_of_one_row(support: Constraint, events: int) -> Constraint:
     """The support of one row, from that of several rows: bounds lose their batch dimensions where all rows share them.
 
     Args:
         events: the number of dimensions of one value.
 
     >>> import torch, pyro.distributions as dist
-    >>> of_one_row(dist.Pareto(torch.ones(2, 3), 1.0).to_event(1).support, 1).base_constraint.lower_bound
+    >>> support_of_one_row(dist.Pareto(torch.ones(2, 3), 1.0).to_event(1).support, 1).base_constraint.lower_bound
     tensor([1., 1., 1.])
     """
     if isinstance(support, constraints.independent):
-        inner = of_one_row(support.base_constraint, events)
+        inner = support_of_one_row(support.base_constraint, events)
         return constraints.independent(inner, support.reinterpreted_batch_ndims)
     shared = copy.copy(support)
     for name, value in vars(support).items():

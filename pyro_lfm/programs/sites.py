@@ -17,7 +17,7 @@ from pyro_lfm.distributions.interface import is_distribution
 from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.distributions.support_bounds import SupportBounds
 from pyro_lfm.distributions.support_check import support_fault
-from pyro_lfm.distributions.supports import from_reals, of_any_rows, of_one_row
+from pyro_lfm.distributions.supports import from_reals, support_of_any_row, support_of_one_row
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor, PriorOfGuide
 from pyro_lfm.factors.variables import Variable
@@ -69,9 +69,9 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         if (
             is_observed and not known_observed
         ):  # a factor that is declared says itself what its support hangs on
-            support = of_any_rows(support)
+            support = support_of_any_row(support)
         elif per_row and not is_observed:
-            support = of_one_row(support, len(shape))
+            support = support_of_one_row(support, len(shape))
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
         if is_observed:
             observed[name] = variable
