@@ -411,7 +411,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("rows", DEGENERATE)
 @pytest.mark.parametrize("kind", KINDS)
-def test_degenerate_data_gives_numbers(kind, rows):
+def test_degenerate_data_give_finite_numbers(kind, rows):
     x = DEGENERATE[rows].double()
     if kind == "Bernoulli":
         x = (x > 0).double().masked_fill(x.isnan(), NAN)
@@ -601,7 +601,7 @@ def test_bound_lies_below_the_evidence_of_all_partitions():
         term += sum(log_evidence(x.numpy()[label == c, 0], 0.0, 0.1, 2.0, 2.0) for c in range(2))
         terms.append(term)
     gap = scipy.special.logsumexp(terms) - history[-1].bound * len(x)
-    # The two ways to name the classes are equally likely, and q holds on to one: that alone costs ln 2.
+    # Both labellings of the classes are equally likely, and q has only one of them, which costs ln 2.
     assert math.log(2) - 1e-6 < gap < math.log(2) + 0.7
 
 
@@ -620,7 +620,7 @@ def test_wishart_and_gamma_agree_in_one_dimension():
 
 
 def test_a_sparse_prior_empties_classes_that_are_not_needed():
-    """Two clusters 16 standard deviations apart, six classes: fixed seed."""
+    """Two clusters at a distance of 16 standard deviations, six classes, a fixed seed."""
     x = torch.randn(200, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     x[::2] += 16
     start = KINDS["full"]([x], 6, 0)
@@ -633,7 +633,7 @@ def test_a_sparse_prior_empties_classes_that_are_not_needed():
 
 @pytest.mark.parametrize("rows", DEGENERATE)
 @pytest.mark.parametrize("kind", ["diagonal", "full", "Bernoulli"])
-def test_variational_bayes_of_degenerate_data_gives_numbers(kind, rows):
+def test_variational_bayes_of_degenerate_data_gives_finite_numbers(kind, rows):
     x = DEGENERATE[rows].double()
     if kind == "Bernoulli":
         x = (x > 0).double().masked_fill(x.isnan(), NAN)
@@ -648,7 +648,7 @@ def test_variational_bayes_of_degenerate_data_gives_numbers(kind, rows):
 
 def test_exact_imports_only_torch_errors_and_itself():
     folder = Path(sys.modules["pyro_lfm.exact.mixtures.mixture"].__file__).parents[1]
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
