@@ -245,13 +245,13 @@ from .sources.covariances import (
 from .sources.covariances import (
     LowRank as LowRank,
 )
+from .sources.linear import Linear as Linear
 from .sources.lookup import Lookup as Lookup
 from .sources.networks import MLP as MLP
 from .sources.networks import Convolutional as Convolutional
+from .sources.per_row import PerRow as PerRow
 from .sources.values import Fixed as Fixed
 from .sources.values import Learned as Learned
-from .sources.linear import Linear as Linear
-from .sources.per_row import PerRow as PerRow
 from .tables import Heterogeneous as Heterogeneous
 from .tables import heterogeneous as heterogeneous
 

@@ -18,8 +18,8 @@ from pyro_lfm.families import Bernoulli, Categorical, Gaussian
 from pyro_lfm.priors import StandardNormal
 from pyro_lfm.programs.model import AnyModel, Model
 from pyro_lfm.sources.covariances import Diagonal
-from pyro_lfm.sources.parameter_priors import ARD, Beta, Dirichlet, NormalGamma, NormalWishart
 from pyro_lfm.sources.linear import Linear
+from pyro_lfm.sources.parameter_priors import ARD, Beta, Dirichlet, NormalGamma, NormalWishart
 
 _SERVED = (
     "lfm.VariationalBayes serves z=StandardNormal(K) with x=Gaussian(D, mean=Linear(prior=ARD()), "

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_lfm.sources.applied import Applied
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, Isotropic
 from pyro_lfm.sources.floors import raw_scale
-from pyro_lfm.sources.lookup import LookupTable
-from pyro_lfm.sources.applied import Applied
 from pyro_lfm.sources.linear import Affine
+from pyro_lfm.sources.lookup import LookupTable
 from pyro_lfm.sources.values import Constant
 
 # A scale on its floor is written this much above it, relatively: its raw form would be −∞ at the floor itself.

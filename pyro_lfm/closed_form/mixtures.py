@@ -44,7 +44,9 @@ class MixtureForm(ClosedForm):
         self.later = {label: {factors} if factors else set(), **({factors: set()} if factors else {})}
         prior = model.factors[label]
         weights = (
-            constant(prior.parts["logits"]) if type(prior.declaration) is Categorical and not prior.parents else None
+            constant(prior.parts["logits"])
+            if type(prior.declaration) is Categorical and not prior.parents
+            else None
         )
         if weights is None:
             raise obstacle(label, prior, "logits", "a learned or Fixed value")

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from pyro_lfm.comparison.metrics import check_name
-from pyro_lfm.errors import DeclarationError
 from pyro_lfm.declarations import Declaration
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.guides import AnyGuide, Guide, PyroGuide, Refined, as_guide
 from pyro_lfm.inference import SVI

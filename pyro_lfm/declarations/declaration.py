@@ -19,7 +19,10 @@ class _Recording(ABCMeta):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         value = super().__call__(*args, **kwargs)
         # Not by setattr: from here on the value is complete, and refuses it.
-        vars(value)["_written"] = (tuple(map(_kept, args)), {name: _kept(arg) for name, arg in kwargs.items()})
+        vars(value)["_written"] = (
+            tuple(map(_kept, args)),
+            {name: _kept(arg) for name, arg in kwargs.items()},
+        )
         value.check_declaration()
         return value
 
@@ -78,7 +81,9 @@ class Declaration(metaclass=_Recording):
 
     def __delattr__(self, name: str) -> None:
         if "_written" in vars(self) and self.is_fixed(name):
-            raise DeclarationError(f"{self!r} is a declaration, which does not change: {name} cannot be deleted")
+            raise DeclarationError(
+                f"{self!r} is a declaration, which does not change: {name} cannot be deleted"
+            )
         super().__delattr__(name)
 
     def __eq__(self, other: object) -> bool:
@@ -94,7 +99,9 @@ class Declaration(metaclass=_Recording):
         if "_written" not in vars(self):
             return f"{name}(...)"
         args, kwargs = self._written
-        return f"{name}({', '.join([*map(written, args), *(f'{k}={written(v)}' for k, v in kwargs.items())])})"
+        return (
+            f"{name}({', '.join([*map(written, args), *(f'{k}={written(v)}' for k, v in kwargs.items())])})"
+        )
 
     def __copy__(self) -> Self:
         return self if "_written" in vars(self) else self.altered()

@@ -50,7 +50,11 @@ def written(value: Any) -> str:
         return _importable_name(value)
     text = repr(value)
     # A module of torch's with parts of its own takes several lines.
-    return f"{type(value).__name__}(...)" if isinstance(value, nn.Module) and "\n" in text else text.split(" at 0x")[0]
+    return (
+        f"{type(value).__name__}(...)"
+        if isinstance(value, nn.Module) and "\n" in text
+        else text.split(" at 0x")[0]
+    )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -83,14 +87,20 @@ def _same_numbers(one: Any, other: Any) -> bool:
         one, other = (torch.as_tensor(value).detach().cpu() for value in (one, other))
     except (TypeError, ValueError, RuntimeError):
         return False
-    return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True)
+    return one.shape == other.shape and torch.allclose(
+        one.double(), other.double(), rtol=0, atol=0, equal_nan=True
+    )
 
 
 def _numbers(value: Any) -> str:
     if math.prod(value.shape) > _ENTRIES:
         return f"{type(value).__name__}(shape={tuple(value.shape)})"
     text = written(value.tolist())
-    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.get_default_dtype():
+    if (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.dtype != torch.get_default_dtype()
+    ):
         return f"torch.tensor({text}, dtype={value.dtype})"
     return text
 

@@ -1,1 +1,1 @@
-"""Covariances, sources of parameters, closed-form divergences, and the distributions that torch lacks."""
+"""Distributions, divergences and maps onto supports that torch and Pyro lack, or compute with too few digits."""

@@ -1,28 +1,39 @@
-"""Bijections of vectors that networks compute, and the transform that carries a distribution through one.
+"""Bijections of vectors whose parameters networks compute, and their torch transform; the flows are made of them.
 
-A bijection is a module: ``forward(value, context, inverse)`` gives the image (..., K) and log |∂f/∂x| (...,) at the
-point before f, whichever way it is taken. Values (..., K) and contexts (..., H) broadcast over what stands left.
+A bijection is a module: ``forward(value, context, inverse)`` returns f(value) or f⁻¹(value), (..., K), and
+log |∂f/∂x| (...,). The derivative is always that of f, at f's argument. The batch dimensions of values (..., K) and
+contexts (..., H) broadcast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 from torch.func import functional_call
 
-from pyro_lfm.distributions.spline import inverse_spline, numbers_of, spline
+from pyro_lfm.distributions.spline import inverse_spline, spline, spline_size
 
 
-class Through(Transform):
-    """y = f(x; context) of a bijection with the tensors that it has now.
+class ZukoTransform(Protocol):
+    """A transform that gives its value and log |∂f/∂x| in one call, as those of zuko do."""
 
-    Distributions outlive the call that makes them: where the parameters are replaced during that call (a gradient that holds
-    them), the distribution must keep what it was made of. The last point is kept with its image and log |∂f/∂x|, so that the
-    density of a distribution's own draw costs nothing more.
+    @property
+    def inv(self) -> ZukoTransform: ...
+
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class BijectionTransform(Transform):
+    """y = f(x; context) for a bijection f, with the parameters that f has when the transform is made.
+
+    A distribution may outlive the call that makes it. If the bijection's parameters are replaced during that call, as
+    ``functional_call`` does, the transform keeps those that it was made with.
+
+    The last point, its image and log |∂f/∂x| are kept: the density of a distribution's own draw costs nothing more.
     """
 
     domain = constraints.real_vector
@@ -33,12 +44,12 @@ class Through(Transform):
         super().__init__(cache_size=1)
         self._bijection, self._context = bijection, context
         self._tensors = {**dict(bijection.named_parameters()), **dict(bijection.named_buffers())}
-        self._last: tuple[Any, Any, Any] = (None, None, None)
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
     def _run(self, value: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-        found, slope = functional_call(self._bijection, self._tensors, (value, self._context, inverse))
-        self._last = (found, value, slope) if inverse else (value, found, slope)
-        return found, slope
+        image, slope = functional_call(self._bijection, self._tensors, (value, self._context, inverse))
+        self._last = (image, value, slope) if inverse else (value, image, slope)
+        return image, slope
 
     def _call(self, x: Tensor) -> Tensor:
         return self._run(x, False)[0]
@@ -47,18 +58,19 @@ class Through(Transform):
         return self._run(y, True)[0]
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        before, after, slope = self._last
-        return slope if before is x and after is y else self._run(x, False)[1]
+        if self._last is not None and self._last[0] is x and self._last[1] is y:
+            return self._last[2]
+        return self._run(x, False)[1]
 
 
 class MaskedNetwork(nn.Module):
-    """A network (..., K), (..., H) -> (..., K, P) whose k-th row of outputs reads the context and the entries before it.
+    """An autoregressive network (..., K), (..., H) -> (..., K, P): row k reads the context and the entries before k.
 
-    One hidden layer and a linear path beside it, both masked. All outputs start at zero.
+    It has one hidden layer and a linear path beside it, both masked. All outputs start at zero.
 
     Args:
         dim: K. context: H, 0 for none. hidden: units. outputs: P.
-        reverse: whether "before" is taken from the last entry on.
+        reverse: whether the order of the entries starts at the last one.
 
     Source: Germain, Gregor, Murray and Larochelle (2015), "MADE: Masked autoencoder for distribution estimation".
     """
@@ -70,7 +82,7 @@ class MaskedNetwork(nn.Module):
     def __init__(self, dim: int, context: int, hidden: int, outputs: int, reverse: bool):
         super().__init__()
         order = torch.arange(dim).flip(0) if reverse else torch.arange(dim)
-        # A unit of degree d reads the entries up to the d-th; those of degree −1 read the context alone.
+        # A hidden unit of degree d reads the entries up to the d-th. Units of degree −1 read the context alone.
         degree = torch.arange(hidden) % dim - 1
         rows = order.repeat_interleave(outputs)
         self.outputs = outputs
@@ -96,30 +108,30 @@ class MaskedNetwork(nn.Module):
 
 
 class Autoregressive(nn.Module):
-    """y_k = f(x_k; a_k), a_k read off x_1 .. x_{k−1} and the context: one pass forwards, K passes back.
+    """y_k = f(x_k; a_k), where a network computes a_k from x_1 .. x_{k−1} and the context.
 
-    f is x exp(s) + m, with s kept within ±3, or a spline of several bins.
+    f is x exp(s) + m with |s| < 3, or a rational-quadratic spline. f takes one pass of the network, f⁻¹ takes K.
 
     Args:
         dim, context, hidden, reverse: see ``MaskedNetwork``.
-        bins: of the spline; 0 for the affine map.
+        bins: the bins of the spline, 0 for the affine map.
     """
 
     def __init__(self, dim: int, context: int, hidden: int, reverse: bool, bins: int = 0):
         super().__init__()
         self.dim, self.bins = dim, bins
-        outputs = numbers_of(bins) if bins else 2
+        outputs = spline_size(bins) if bins else 2
         self.network = MaskedNetwork(dim, context, hidden, outputs, reverse)
 
     def forward(self, value: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
         if not inverse:
             image, slope = self._entrywise(value, self.network(value, context), False)
             return image, slope.sum(-1)
-        # Each pass makes one entry more right, in order; the last one also has the right slopes.
-        found, slope = value, torch.zeros_like(value)
+        # The k-th pass makes the k-th entry exact. The last pass gives the exact slopes.
+        preimage, slope = value, torch.zeros_like(value)
         for _ in range(self.dim):
-            found, slope = self._entrywise(value, self.network(found, context), True)
-        return found, slope.sum(-1)
+            preimage, slope = self._entrywise(value, self.network(preimage, context), True)
+        return preimage, slope.sum(-1)
 
     def _entrywise(self, value: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         if self.bins:
@@ -129,14 +141,14 @@ class Autoregressive(nn.Module):
 
 
 class Chain(nn.Module):
-    """Bijections one after another."""
+    """The composition of bijections, the first one applied first."""
 
     def __init__(self, parts: Sequence[nn.Module]):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
     def forward(self, value: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
-        total: Any = 0.0
+        total = value.new_zeros(())
         for part in reversed(self.parts) if inverse else self.parts:
             value, slope = part(value, context, inverse)
             total = total + slope
@@ -144,19 +156,22 @@ class Chain(nn.Module):
 
 
 class LazyFlow(nn.Module):
-    """The inverse of the transform of a zuko flow, which leads from the data to the base.
+    """The bijection of a zuko flow, from the base to the data: the inverse of the flow's own transform.
 
     Args:
         flow: a module whose ``transform(context)`` is a transform with ``call_and_ladj``, such as zuko's.
     """
 
-    def __init__(self, flow: Any):
+    def __init__(self, flow: nn.Module):
         super().__init__()
         self.flow = flow
 
+    def _to_base(self, context: Tensor | None) -> ZukoTransform:
+        return self.flow.transform(context)  # type: ignore[operator]
+
     def forward(self, value: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
-        to_base = self.flow.transform(context)
+        to_base = self._to_base(context)
         if not inverse:
             return to_base.inv.call_and_ladj(value)
-        found, slope = to_base.call_and_ladj(value)
-        return found, -slope
+        base, slope = to_base.call_and_ladj(value)
+        return base, -slope

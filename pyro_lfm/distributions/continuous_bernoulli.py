@@ -1,16 +1,16 @@
-"""The continuous Bernoulli, normalised at every logit."""
+"""The continuous Bernoulli, exact at every logit; the family ``lfm.ContinuousBernoulli`` uses it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-# Taylor coefficients in a², below a = 1 all the digits of a double: of ln(sinh(a/2) / (a/2)), of its first derivative
-# over a, and of its second.
+from pyro_lfm.distributions.interface import Shape
+
+# Taylor coefficients in a² of ln(sinh(a/2) / (a/2)), of its first derivative over a, and of its second derivative.
+# Below a = 1 they give all digits of a double.
 _LOG_SINHC = (
     1 / 24,
     -1 / 2880,
@@ -32,10 +32,10 @@ def _polynomial(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
 
 
 class ContinuousBernoulli(dist.TorchDistribution):
-    """p(x) = l e^(l x) / (e^l − 1) on [0, 1], l = logits; uniform at l = 0.
+    """p(x) = l e^(l x) / (e^l − 1) on [0, 1], l = logits. It is uniform at l = 0.
 
-    With a = |l| and y the distance of x from the end where the density is highest, p = a e^(−a y) / (1 − e^(−a)): all
-    is computed from a and y, by series below a = 1.
+    Everything is computed from a = |l| and y, the distance of x from the end where the density is highest:
+    p = a e^(−a y) / (1 − e^(−a)), by series below a = 1.
 
     Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
 
@@ -52,12 +52,12 @@ class ContinuousBernoulli(dist.TorchDistribution):
         self.logits = logits
         super().__init__(logits.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> ContinuousBernoulli:
+    def expand(self, batch_shape: Shape, _instance: ContinuousBernoulli | None = None) -> ContinuousBernoulli:
         return ContinuousBernoulli(self.logits.expand(batch_shape), self._validate_args)
 
     @property
     def _size(self) -> Tensor:
-        # Not by abs, whose gradient at 0 is 0.
+        # a = |l|. torch's abs has the gradient 0 at 0.
         return torch.where(self.logits > 0, self.logits, -self.logits)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class ContinuousBernoulli(dist.TorchDistribution):
         return torch.where(a < 1, series, (-torch.expm1(-far)).log() - far.log())
 
     def log_normaliser(self) -> Tensor:
-        """ln ∫ e^(l x) dx, whose derivatives by l are the cumulants."""
+        """ln ∫ e^(l x) dx. Its derivatives by l are the cumulants."""
         return self.logits.clamp_min(0.0) + self._log_mass()
 
     @property
@@ -114,18 +114,18 @@ class ContinuousBernoulli(dist.TorchDistribution):
         below = torch.expm1(-a * y) / torch.expm1(-a)
         return torch.where(up, 1 - below, below)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
         distance = self._distance_of(u, 1 - u)
         return torch.where(self.logits > 0, 1 - distance, distance)
 
     def _distance_of(self, share: Tensor, rest: Tensor) -> Tensor:
-        """y below which the mass is ``share``, and above it ``rest``: −ln(1 − u (1 − e^(−a))) / a."""
+        """The quantile y = −ln(1 − u (1 − e^(−a))) / a: the mass below y is u = ``share``, the mass above is ``rest``."""
         a, u = self._size, share
         far = a.clamp_min(0.05)
         taken = -u * torch.expm1(-far)
-        # Near the far end what is left is a sum of two small numbers.
+        # Near the far end 1 − u (1 − e^(−a)) is a sum of two small numbers.
         left = torch.logaddexp(rest.log(), u.log() - far)
         exact = -torch.where(taken < 0.5, torch.log1p(-taken.clamp_max(0.5)), left) / far
         # Σ_k κ_k (−a)^(k − 1) / k!, κ the cumulants of a Bernoulli of probability u.

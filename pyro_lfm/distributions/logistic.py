@@ -1,13 +1,16 @@
-"""Discrete distributions cut out of a logistic variable: ordered levels, and grids such as the 256 values of a pixel."""
+"""Logistic variables cut into discrete values: ordered levels, and grids such as the 256 values of a pixel.
+
+The families ``lfm.OrderedLogistic`` and ``lfm.DiscretizedLogistic`` use them.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch.distributions.constraints import Constraint
 from torch.nn.functional import logsigmoid
+
+from pyro_lfm.distributions.interface import Shape
 
 
 def log_between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
@@ -21,7 +24,7 @@ def log_between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
 
 
 class OrderedLevels(dist.Categorical):
-    """Levels 0 .. L − 1 that can be averaged: a categorical distribution with a mean and a variance.
+    """A categorical distribution over the levels 0 .. L − 1 with a mean and a variance.
 
     >>> OrderedLevels(logits=torch.zeros(3)).mean
     tensor(1.)
@@ -43,7 +46,7 @@ class OrderedLevels(dist.Categorical):
 def ordered_logistic(predictor: torch.Tensor, cutpoints: torch.Tensor) -> OrderedLevels:
     """P(x ≤ k) = σ(cutpoints_k − predictor), for cut points (..., L − 1).
 
-    Pyro's own subtracts probabilities, which ends in ln 0 where a level lies far in a tail.
+    Pyro's own subtracts probabilities, which gives ln 0 where a level lies far in a tail.
 
     >>> ordered_logistic(torch.tensor(0.0), torch.tensor([-1.0, 1.0])).probs
     tensor([0.2689, 0.4621, 0.2689])
@@ -55,7 +58,7 @@ def ordered_logistic(predictor: torch.Tensor, cutpoints: torch.Tensor) -> Ordere
 
 
 class Grid(Constraint):
-    """The values low, low + step, ..., high, ``levels`` of them; within a hundredth of a step."""
+    """The ``levels`` values low, low + step, ..., high. A value fits if it is within a hundredth of a step of one."""
 
     is_discrete = True
     event_dim = 0
@@ -65,12 +68,12 @@ class Grid(Constraint):
 
     @property
     def words(self) -> tuple[str, str]:
-        """What it asks of data, and the remedy."""
+        """The requirement on data and the remedy, for errors."""
         asks = f"take one of {self.levels} values from {self.low:g} to {self.high:g} in equal steps"
         return asks, "rescale and round it, or declare other bounds or another family"
 
     def index(self, value: torch.Tensor) -> torch.Tensor:
-        """The place of a value on the grid, 0 .. levels − 1, as a floating number."""
+        """The index of the nearest value of the grid, 0 .. levels − 1, as a floating number."""
         place = (value - self.low) * ((self.levels - 1) / (self.high - self.low))
         return place.round().clamp(0, self.levels - 1)
 
@@ -86,7 +89,7 @@ class Grid(Constraint):
 
 
 class DiscretizedLogistic(dist.TorchDistribution):
-    """A logistic variable rounded to a grid; the first and the last value take the tails.
+    """A logistic variable rounded to a grid. The first and the last value have the mass of the tails.
 
     P(x) = σ((x + δ/2 − loc) / scale) − σ((x − δ/2 − loc) / scale), δ the step of the grid.
 
@@ -95,7 +98,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
     tensor([0.0759, 0.8483, 0.0759])
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: dict[str, Constraint] = {}
 
     def __init__(self, loc: torch.Tensor, scale: torch.Tensor, grid: Grid):
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
@@ -103,10 +106,10 @@ class DiscretizedLogistic(dist.TorchDistribution):
         super().__init__(self.loc.shape, validate_args=False)
 
     @property
-    def support(self) -> Any:
+    def support(self) -> Grid:
         return self.grid
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
+    def expand(self, batch_shape: Shape, _instance: DiscretizedLogistic | None = None) -> DiscretizedLogistic:
         return DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.grid)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
@@ -116,7 +119,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
         upper = torch.where(k == self.grid.levels - 1, logsigmoid(-low), log_between(low, high))
         return torch.where(k == 0, logsigmoid(high), upper)
 
-    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+    def sample(self, sample_shape: Shape = ()) -> torch.Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             smallest = torch.finfo(self.loc.dtype).tiny
@@ -126,7 +129,7 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
     @property
     def mean(self) -> torch.Tensor:
-        """low + δ Σ_k P(x > x_k), a level at a time: all levels of all pixels at once would fill the memory."""
+        """low + δ Σ_k P(x > x_k), summed one level at a time: all levels of all pixels at once need too much memory."""
         above = torch.zeros_like(self.loc)
         for k in range(self.grid.levels - 1):
             above = above + torch.sigmoid((self.loc - self.grid.value(torch.tensor(k + 0.5))) / self.scale)

@@ -1,34 +1,49 @@
-"""Likelihoods of rows with missing entries: the marginal distribution of what was observed."""
+"""Rows with missing entries: the marginal distribution of the observed ones, the conditional one of the missing ones.
+
+Models use ``observed_part`` and ``filled`` in their likelihood; imputation uses ``missing_part``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import log, pi
-from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import MaskedDistribution
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MixtureSameFamily,
+    MultivariateNormal,
+)
+from torch.distributions.constraints import Constraint
 
+from pyro_lfm.distributions.interface import Shape, independent, without_independent
 from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.errors import DataError
 
+Gaussian = MultivariateNormal | LowRankMultivariateNormal
+
 
 class MarginalGaussian(dist.TorchDistribution):
-    """The marginal of a multivariate Gaussian over the observed entries of each row, exactly.
+    """The exact marginal of a multivariate Gaussian over the observed entries of each row.
 
-    Missing rows and columns of Σ are replaced by those of the identity and missing residuals by zero, so
-    that each missing entry adds −½ ln 2π, which is put back.
+    Rows and columns of Σ that belong to missing entries are replaced by those of the identity, and missing residuals by
+    zero. Each missing entry then adds −½ ln 2π to log p, which is added back.
     """
 
-    def __init__(self, distribution: Any, mask: torch.Tensor):
+    def __init__(self, distribution: Gaussian, mask: torch.Tensor):
         self.distribution, self.observed = distribution, mask
         batch = torch.broadcast_shapes(distribution.batch_shape, mask.shape[:-1])
         super().__init__(batch, distribution.event_shape, validate_args=False)
 
     @property
-    def support(self) -> Any:
+    def support(self) -> Constraint:
         return self.distribution.support
 
     @property
@@ -43,14 +58,14 @@ class MarginalGaussian(dist.TorchDistribution):
     def has_rsample(self) -> bool:  # type: ignore[override]
         return self.distribution.has_rsample
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> MarginalGaussian:
+    def expand(self, batch_shape: Shape, _instance: MarginalGaussian | None = None) -> MarginalGaussian:
         return MarginalGaussian(self.distribution.expand(batch_shape), self.observed)
 
-    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
-        return self.distribution.expand(self.batch_shape).sample(sample_shape)
+    def sample(self, sample_shape: Shape = ()) -> torch.Tensor:
+        return self.distribution.expand(self.batch_shape).sample(torch.Size(sample_shape))
 
-    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
-        return self.distribution.expand(self.batch_shape).rsample(sample_shape)
+    def rsample(self, sample_shape: Shape = ()) -> torch.Tensor:
+        return self.distribution.expand(self.batch_shape).rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         keep = self.observed.to(value.dtype)
@@ -65,127 +80,134 @@ class MarginalGaussian(dist.TorchDistribution):
         return -0.5 * (quadratic + log_det + keep.sum(-1) * log(2 * pi))
 
 
-def observed_part(distribution: Any, mask: torch.Tensor | None, name: str) -> Any:
-    """``distribution`` restricted to the entries where ``mask`` (B, *event) is True; the distribution itself if mask is None."""
+def observed_part(distribution: Distribution, mask: torch.Tensor | None, name: str) -> Distribution:
+    """The marginal distribution of the entries where ``mask`` is True, over events of the same shape.
+
+    Args:
+        mask: (B, *event); None if all entries are observed.
+        name: the variable, for the error.
+
+    Raises:
+        DataError: single entries are missing and the distribution has no marginals of single entries.
+    """
     if mask is None:
         return distribution
     events = len(distribution.event_shape)
     if events == 0:
-        return distribution.mask(mask)
-    if isinstance(
-        distribution, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
-    ):
+        return MaskedDistribution(distribution, mask)
+    if isinstance(distribution, Gaussian):
         return MarginalGaussian(distribution, mask)
     if isinstance(distribution, Multinomial):
-        return distribution.where(mask)
+        return distribution.marginal(mask)
     if isinstance(distribution, Pushforward) and distribution.is_reshape:
         return Pushforward(
             observed_part(distribution.base_dist, mask.flatten(mask.dim() - events), name),
             distribution.transforms,
         )
-    if isinstance(distribution, torch.distributions.MixtureSameFamily):
+    if isinstance(distribution, MixtureSameFamily):
         batch = torch.broadcast_shapes(distribution.batch_shape, mask.shape[: mask.dim() - events])
-        within = observed_part(distribution.component_distribution, mask.unsqueeze(-events - 1), name)
-        return dist.MixtureSameFamily(
-            distribution.mixture_distribution.expand(batch), within, validate_args=False
-        )
-    if isinstance(distribution, torch.distributions.Independent):
-        # What is independent is masked entry by entry; what is inside must be all there or all missing.
-        inner = (
-            mask.flatten(mask.dim() - len(distribution.base_dist.event_shape))
-            if distribution.base_dist.event_shape
-            else mask
-        )
-        base_mask = _whole(inner, name) if distribution.base_dist.event_shape else inner
-        masked = distribution.base_dist.expand(
-            torch.broadcast_shapes(distribution.base_dist.batch_shape, base_mask.shape)
-        )
-        return masked.mask(base_mask).to_event(distribution.reinterpreted_batch_ndims)
-    return distribution.mask(_whole(mask.flatten(mask.dim() - events), name))
+        components = observed_part(distribution.component_distribution, mask.unsqueeze(-events - 1), name)
+        weights = distribution.mixture_distribution.expand(batch)
+        return dist.MixtureSameFamily(weights, components, validate_args=False)
+    if isinstance(distribution, Independent):
+        # Independent entries are masked one by one. An event of the base must be observed whole or not at all.
+        base = distribution.base_dist
+        if base.event_shape:
+            mask = _mask_of_rows(mask.flatten(mask.dim() - len(base.event_shape)), name)
+        base = base.expand(torch.broadcast_shapes(base.batch_shape, mask.shape))
+        return independent(MaskedDistribution(base, mask), distribution.reinterpreted_batch_ndims)
+    return MaskedDistribution(distribution, _mask_of_rows(mask.flatten(mask.dim() - events), name))
+
+
+Sampler = Callable[[], torch.Tensor]
 
 
 def missing_part(
-    distribution: Any, value: torch.Tensor, mask: torch.Tensor, name: str
-) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
-    """Of the entries that are missing, given those of the same row that are there: the mean, and how to draw them.
+    distribution: Distribution, value: torch.Tensor, mask: torch.Tensor, name: str
+) -> tuple[torch.Tensor, Sampler]:
+    """The conditional mean of the missing entries given the observed ones of their row, and a sampler of them.
 
-    Both have the shape of ``value`` (B, *event), and mean nothing where ``mask`` is True. Of labels and levels the mean
-    is the probability of each, a further dimension at the end. Given what was observed a Gaussian is drawn as x̃ + Σ_mo
-    Σ_oo⁻¹ (x_o − x̃_o), x̃ a draw of the whole (Matheron's rule), which has the conditional mean and covariance.
+    Means and draws have the shape of ``value`` (B, *event) and are arbitrary where ``mask`` is True. For categories and
+    levels the mean is the probability of each, in a further last dimension.
+
+    A Gaussian is sampled by Matheron's rule, x̃ + Σ_mo Σ_oo⁻¹ (x_o − x̃_o) with x̃ a draw of the whole row, which has the
+    conditional mean and covariance.
     """
     events = len(distribution.event_shape)
-    if isinstance(
-        distribution, torch.distributions.MultivariateNormal | torch.distributions.LowRankMultivariateNormal
-    ):
-        keep = mask.to(value.dtype)
-        covariance = distribution.covariance_matrix
-        inner = covariance * keep.unsqueeze(-1) * keep.unsqueeze(-2) + torch.diag_embed(1 - keep)
-        tril = torch.linalg.cholesky(inner)
-
-        def completed(start: torch.Tensor) -> torch.Tensor:
-            residual = ((value - start) * keep).unsqueeze(-1)
-            return start + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
-
-        return completed(distribution.mean), lambda: completed(distribution.sample())
+    if isinstance(distribution, Gaussian):
+        return _missing_of_gaussian(distribution, value, mask)
     if isinstance(distribution, Multinomial):
-        rest = distribution.left(value, mask)
-        return rest.mean, rest.sample
+        conditional = distribution.conditional(value, mask)
+        return conditional.mean, conditional.sample
     if isinstance(distribution, Pushforward) and distribution.is_reshape:
         start = value.dim() - events
         mean, draw = missing_part(distribution.base_dist, value.flatten(start), mask.flatten(start), name)
         return mean.reshape(mean.shape[:-1] + distribution.event_shape), lambda: draw().reshape(value.shape)
-    if isinstance(distribution, torch.distributions.MixtureSameFamily):
+    if isinstance(distribution, MixtureSameFamily):
         return _missing_of_mixture(distribution, value, mask, name)
-    base = distribution
-    while isinstance(base, torch.distributions.Independent):
-        base = base.base_dist
+    base = without_independent(distribution)
     if base.event_shape:
-        _whole(mask.flatten(mask.dim() - events), name)
-    return (
-        base.probs if isinstance(base, torch.distributions.Categorical) else distribution.mean
-    ), distribution.sample
+        _mask_of_rows(mask.flatten(mask.dim() - events), name)
+    mean = base.probs if isinstance(base, Categorical) else distribution.mean
+    return mean, distribution.sample
+
+
+def _missing_of_gaussian(
+    distribution: MultivariateNormal | LowRankMultivariateNormal, value: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, Sampler]:
+    keep = mask.to(value.dtype)
+    covariance = distribution.covariance_matrix
+    observed = covariance * keep.unsqueeze(-1) * keep.unsqueeze(-2) + torch.diag_embed(1 - keep)
+    tril = torch.linalg.cholesky(observed)
+
+    def conditioned(rows: torch.Tensor) -> torch.Tensor:
+        residual = ((value - rows) * keep).unsqueeze(-1)
+        return rows + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
+
+    return conditioned(distribution.mean), lambda: conditioned(distribution.sample())
 
 
 def _missing_of_mixture(
-    distribution: Any, value: torch.Tensor, mask: torch.Tensor, name: str
-) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
-    """What a row's other entries say of its component, and so of what is missing."""
-    events, within = len(distribution.event_shape), distribution.component_distribution
+    distribution: MixtureSameFamily, value: torch.Tensor, mask: torch.Tensor, name: str
+) -> tuple[torch.Tensor, Sampler]:
+    """The observed entries give the posterior of the component, and each component its own conditional."""
+    events, components = len(distribution.event_shape), distribution.component_distribution
     values, masks = (tensor.unsqueeze(-events - 1) for tensor in (value, mask))
-    log_prob = observed_part(within, masks, name).log_prob(values)
-    which = dist.Categorical(logits=distribution.mixture_distribution.logits + log_prob)
+    log_prob = observed_part(components, masks, name).log_prob(values)
+    component = dist.Categorical(logits=distribution.mixture_distribution.logits + log_prob)
     shape = torch.broadcast_shapes(values.shape, log_prob.shape + distribution.event_shape)
-    mean, draw = missing_part(within, values.expand(shape), masks.expand(shape), name)
-    place = log_prob.dim() - 1
-    weights = which.probs.reshape(*which.probs.shape, *(1,) * events)
+    mean, draw = missing_part(components, values.expand(shape), masks.expand(shape), name)
+    dim = log_prob.dim() - 1
+    weights = component.probs.reshape(*component.probs.shape, *(1,) * events)
 
-    def drawn() -> torch.Tensor:
-        every = draw()
-        chosen = which.sample().reshape(*log_prob.shape[:-1], 1, *(1,) * events)
-        chosen = chosen.expand(*log_prob.shape[:-1], 1, *distribution.event_shape)
-        return every.expand(shape).gather(place, chosen).squeeze(place)
+    def sample() -> torch.Tensor:
+        draws = draw()
+        index = component.sample().reshape(*log_prob.shape[:-1], 1, *(1,) * events)
+        index = index.expand(*log_prob.shape[:-1], 1, *distribution.event_shape)
+        return draws.expand(shape).gather(dim, index).squeeze(dim)
 
-    return (weights * mean).sum(place), drawn
+    return (weights * mean).sum(dim), sample
 
 
-def filled(value: torch.Tensor, mask: torch.Tensor | None, support: Any) -> torch.Tensor:
-    """Rows (B, *event) with a value inside the support wherever nothing was observed.
+def filled(value: torch.Tensor, mask: torch.Tensor | None, support: Constraint) -> torch.Tensor:
+    """Rows (B, *event) with a value inside the support in place of missing entries.
 
-    A batch has 0 there: where that lies on the edge of a support log_prob is infinite, and though it is masked
-    its gradient would be NaN.
+    A batch holds 0 there. Where 0 lies on the edge of a support, log_prob is infinite: it is masked, but its gradient
+    would be NaN.
 
     >>> gap = torch.tensor([[True, False]])
     >>> filled(torch.tensor([[3.0, 0.0]]), gap, dist.constraints.independent(dist.constraints.positive, 1))
     tensor([[3., 1.]])
     """
-    carry = None if mask is None or support.is_discrete else from_reals(support)
-    if mask is None or carry is None:
+    bijection = None if mask is None or support.is_discrete else from_reals(support)
+    if mask is None or bijection is None:
         return value
-    inside = carry(value.new_zeros(carry.inverse_shape(value.shape[1:])))
+    inside = bijection(value.new_zeros(bijection.inverse_shape(value.shape[1:])))
     return value.where(mask, inside)
 
 
-def _whole(mask: torch.Tensor, name: str) -> torch.Tensor:
+def _mask_of_rows(mask: torch.Tensor, name: str) -> torch.Tensor:
+    """The mask of whole rows, (...), from one of their entries (..., D)."""
     rows = mask.all(-1)
     if bool((rows != mask.any(-1)).any()):
         raise DataError(

@@ -1,17 +1,18 @@
-"""Positive definite matrices: the reals carried onto them, and their conjugate distribution."""
+"""Positive definite matrices: a bijection of vectors onto them, and a Wishart; priors of covariances use both."""
 
 from __future__ import annotations
 
 from math import isqrt, log
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch.distributions import Transform, constraints
 
+from pyro_lfm.distributions.interface import Shape
+
 
 class PackedToPositiveDefinite(Transform):
-    """r (..., D(D + 1)/2) ↦ L Lᵀ, L lower triangular with diagonal exp(r₁ … r_D), the other entries as they are.
+    """r (..., D(D + 1)/2) ↦ L Lᵀ, L lower triangular with diagonal exp(r₁ … r_D) and the other entries of r below it.
 
     ln |∂Λ/∂r| = D ln 2 + Σᵢ (D − i + 2) rᵢ, i = 1 … D.
 
@@ -55,13 +56,13 @@ class PackedToPositiveDefinite(Transform):
 
 
 class Wishart(dist.Wishart):
-    """Torch's Wishart, drawn by Bartlett's decomposition without its checks, which take rounding for singularity.
+    """torch's Wishart, sampled by Bartlett's decomposition. torch's own sampler takes rounding for singularity.
 
     >>> Wishart(torch.tensor(5.0), torch.eye(2)).rsample((3,)).shape
     torch.Size([3, 2, 2])
     """
 
-    def rsample(self, sample_shape: Any = (), max_try_correction: int | None = None) -> torch.Tensor:
+    def rsample(self, sample_shape: Shape = (), max_try_correction: int | None = None) -> torch.Tensor:
         dim = self.event_shape[-1]
         degrees = self.df.unsqueeze(-1) - torch.arange(dim, dtype=self.df.dtype, device=self.df.device)
         diagonal = torch.distributions.Chi2(degrees).rsample(torch.Size(sample_shape)).sqrt()

@@ -1,14 +1,15 @@
-"""The distribution of a transformed variable, with moments."""
+"""The distribution of a transformed variable, with mean and variance; guides of constrained latents and flows use it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.util import sum_rightmost
-from torch.distributions import Transform
+from torch.distributions import Distribution, Transform
+from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import (
     AffineTransform,
     ComposeTransform,
@@ -16,24 +17,24 @@ from torch.distributions.transforms import (
     ReshapeTransform,
 )
 
-from pyro_lfm.distributions.logs import logs_of, mark
+from pyro_lfm.distributions.draw_annotations import annotate, annotations_of
+from pyro_lfm.distributions.interface import Shape
 from pyro_lfm.runtime import Stream
 
 _DRAWS = 4000
-_BLOCK = 2_000_000  # numbers that are drawn at once
+_BLOCK = 2_000_000  # the most numbers that are drawn at once
 
 
 class Pushforward(dist.TransformedDistribution):
-    """The distribution of T(y), y ~ base: a Gaussian carried onto the support of a constrained latent.
+    """The distribution of T(y), y ~ base, such as a Gaussian mapped onto the support of a constrained latent.
+
+    torch's TransformedDistribution has no mean. Here mean and variance are exact for a reshape. For other transforms
+    they are averages over 4,000 draws with a fixed seed (error of the mean about 2% of a standard deviation).
 
     Args:
         base: the distribution of y.
         transforms: T, in the order in which they are applied.
-        onto: the support, where it is known better than by the last transform.
-
-    Torch gives such a distribution no mean. Here mean and variance are exact for a reshape, and for any other
-    transform Monte Carlo averages over 4,000 draws of a fixed seed (relative error about 2% of the standard
-    deviation).
+        onto: the support, if the codomain of the last transform is wider.
 
     >>> distribution = Pushforward(dist.Normal(0.0, 0.5), [torch.distributions.transforms.ExpTransform()])
     >>> abs(float(distribution.mean) - 2.718281828 ** 0.125) < 0.05
@@ -42,40 +43,46 @@ class Pushforward(dist.TransformedDistribution):
 
     def __init__(
         self,
-        base: Any,
+        base: Distribution,
         transforms: list[Transform],
         validate_args: bool | None = False,
-        onto: Any = None,
+        onto: Constraint | None = None,
     ):
-        # Torch takes the codomain of the last transform for the support: of an affine one, all the reals.
+        # torch's support is the codomain of the last transform. An affine one has all reals.
         self.onto = onto
         super().__init__(base, transforms, validate_args=validate_args)
 
     @property
-    def support(self) -> Any:
+    def support(self) -> Constraint:
         return super().support if self.onto is None else self.onto
 
-    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+    def sample(self, sample_shape: Shape = ()) -> torch.Tensor:
         with torch.no_grad():
-            return self._carried(self.base_dist.sample(torch.Size(sample_shape)))
+            return self._transform(self.base_dist.sample(torch.Size(sample_shape)))
 
-    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
-        return self._carried(self.base_dist.rsample(torch.Size(sample_shape)))
+    def rsample(self, sample_shape: Shape = ()) -> torch.Tensor:
+        return self._transform(self.base_dist.rsample(torch.Size(sample_shape)))
 
-    def _carried(self, free: torch.Tensor) -> torch.Tensor:
-        value = free
+    def _transform(self, base_value: torch.Tensor) -> torch.Tensor:
+        value = base_value
         for transform in self.transforms:
             value = transform(value)
-        # The way back would lose what floating point cannot say of the value.
-        return (
-            value if value is free or self.is_reshape else mark(value, free=free, transforms=self.transforms)
-        )
+        if value is base_value or self.is_reshape:
+            return value
+        # The inverse of T would lose digits, so the draw carries y.
+        return annotate(value, unconstrained=base_value, transforms=self.transforms)
+
+    def _base_value(self, value: torch.Tensor) -> torch.Tensor | None:
+        """The y that a draw of this distribution, or of one with the same T, was computed from; None for other values."""
+        annotations = annotations_of(value)
+        known = annotations.transforms is not None and same_map(annotations.transforms, self.transforms)
+        return annotations.unconstrained if known else None
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        known = logs_of(value)
-        if known.free is None or not alike(known.transforms, self.transforms):
+        base_value = self._base_value(value)
+        if base_value is None:
             return super().log_prob(value)
-        points = [known.free]
+        points = [base_value]
         for transform in self.transforms[:-1]:
             points.append(transform(points[-1]))
         points.append(value)
@@ -84,24 +91,23 @@ class Pushforward(dist.TransformedDistribution):
             dims = events - transform.codomain.event_dim
             events += transform.domain.event_dim - transform.codomain.event_dim
             log_prob = log_prob - sum_rightmost(transform.log_abs_det_jacobian(x, y), dims)
-        base = self.base_dist.log_prob(known.free)
+        base = self.base_dist.log_prob(base_value)
         return log_prob + sum_rightmost(base, events - len(self.base_dist.event_shape))
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def expand(self, batch_shape: Shape, _instance: Pushforward | None = None) -> Pushforward:
         new = self._get_checked_instance(Pushforward, _instance)
         new.onto = self.onto
         return super().expand(batch_shape, new)
 
     @property
     def partly_reparametrized(self) -> bool:
-        """Whether draws carry some gradients only, as those of the base distribution do."""
+        """Whether draws have gradients for some parameters only, as those of the base distribution."""
         return getattr(self.base_dist, "partly_reparametrized", False)
 
-    def score_parts(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> ScoreParts:
+    def score_parts(self, x: torch.Tensor) -> ScoreParts:
         if not self.partly_reparametrized:
-            return super().score_parts(x, *args, **kwargs)
-        known = logs_of(x)
-        y = known.free if known.free is not None and alike(known.transforms, self.transforms) else None
+            return super().score_parts(x)
+        y = self._base_value(x)
         if y is None:
             y = x
             for transform in reversed(self.transforms):
@@ -112,13 +118,13 @@ class Pushforward(dist.TransformedDistribution):
 
     @property
     def is_reshape(self) -> bool:
-        """Whether it is the base distribution in another shape, and nothing else."""
+        """Whether T only reshapes the event."""
         return len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform)
 
     def _moment(self, name: str) -> torch.Tensor:
         if self.is_reshape:
             return self.transforms[0](getattr(self.base_dist, name))
-        mean, variance = drawn_moments(self)
+        mean, variance = monte_carlo_moments(self)
         return mean if name == "mean" else variance
 
     @property
@@ -130,9 +136,9 @@ class Pushforward(dist.TransformedDistribution):
         return self._moment("variance")
 
 
-def alike(these: list[Transform], those: list[Transform]) -> bool:
-    """Whether two chains of transforms are the same map; torch holds ``IndependentTransform``s for different."""
-    return len(these) == len(those) and all(map(_same, these, those))
+def same_map(first: Sequence[Transform], second: Sequence[Transform]) -> bool:
+    """Whether two chains of transforms are the same map. torch's == is False for equal ``IndependentTransform``s."""
+    return len(first) == len(second) and all(map(_same, first, second))
 
 
 def _same(one: Transform, other: Transform) -> bool:
@@ -142,22 +148,22 @@ def _same(one: Transform, other: Transform) -> bool:
         same = one.reinterpreted_batch_ndims == other.reinterpreted_batch_ndims
         return same and _same(one.base_transform, other.base_transform)
     if isinstance(one, ComposeTransform) and isinstance(other, ComposeTransform):
-        return alike(one.parts, other.parts)
+        return same_map(one.parts, other.parts)
     if isinstance(one, AffineTransform) and isinstance(other, AffineTransform):
         return _one_number(one.loc, other.loc) and _one_number(one.scale, other.scale)
     return type(one) is type(other) and one == other
 
 
-def _one_number(one: Any, other: Any) -> bool:
-    """Not by the values of tensors, which a compiled step may not look at."""
+def _one_number(one: torch.Tensor | float, other: torch.Tensor | float) -> bool:
+    """Whether two parameters are one object or equal numbers. Compiled steps may not compare values of tensors."""
     return one is other or (isinstance(one, int | float) and isinstance(other, int | float) and one == other)
 
 
-def drawn_moments(distribution: Any, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of a distribution from 4,000 draws of a fixed seed, in blocks: distributions of many rows are not held at once.
+def monte_carlo_moments(distribution: Distribution, pooled: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of a distribution from 4,000 draws with a fixed seed, drawn in blocks to bound the memory.
 
     Args:
-        pooled: how many dimensions of its batch, from the left, are draws themselves and averaged over too.
+        pooled: how many leading batch dimensions are draws themselves, over which the average runs too.
     """
     copies, dims = distribution.batch_shape[:pooled].numel(), tuple(range(pooled + 1))
     draws = -(-_DRAWS // copies)
@@ -168,8 +174,8 @@ def drawn_moments(distribution: Any, pooled: int = 0) -> tuple[torch.Tensor, tor
         centre = distribution.sample((1,)).mean(dims)
         total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
         for start in range(0, draws, block):
-            apart = distribution.sample((min(block, draws - start),)) - centre
-            total, squares = total + apart.sum(dims), squares + apart.square().sum(dims)
+            deviation = distribution.sample((min(block, draws - start),)) - centre
+            total, squares = total + deviation.sum(dims), squares + deviation.square().sum(dims)
     count = draws * copies
     mean = total / count
     return centre + mean, (squares / count - mean.square()) * count / (count - 1)

@@ -1,4 +1,4 @@
-"""Rational-quadratic splines: monotone maps of an interval onto itself, with an inverse in closed form."""
+"""Rational-quadratic splines: monotone maps of [−4, 4] onto itself with an inverse in closed form. Flows use them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-_BOUND = 4.0  # the interval is [−4, 4]; outside of it the map is the identity
-_LEAST = 1e-3  # the smallest width, height (shares of the interval) and slope
-_UNIT = log(expm1(1.0 - _LEAST))  # the slope is 1 where its raw number is 0
+_BOUND = 4.0  # the map is the identity outside [−4, 4]
+_LEAST = 1e-3  # the smallest width and height, as shares of the interval, and the smallest slope
+_UNIT = log(expm1(1.0 - _LEAST))  # makes the slope 1 where its raw number is 0
 
 
-def numbers_of(bins: int) -> int:
-    """How many raw numbers a spline takes: widths, heights, and slopes at the inner knots."""
+def spline_size(bins: int) -> int:
+    """The number of raw parameters of a spline: widths, heights, and slopes at the inner knots."""
     return 3 * bins - 1
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """The bin of each value: its corner, its size, and the slopes at its ends."""
+    """The bin of each value: its lower corner (x, y), its size, and the slopes at its ends."""
 
     x: Tensor
     width: Tensor
@@ -40,10 +40,10 @@ class _Piece:
 
 
 def spline(value: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-    """y = f(x) and log f'(x), entry by entry; all raw numbers zero give the identity.
+    """y = f(x) and log f'(x), entry by entry. Raw parameters of zero give the identity.
 
     Args:
-        value: x, (...,). raw: (..., 3 bins − 1), unconstrained.
+        value: x, (...,). raw: the unconstrained parameters, (..., 3 bins − 1).
 
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), "Neural spline flows", equations 4 to 8.
 
@@ -60,7 +60,7 @@ def spline(value: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inverse_spline(image: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-    """x = f⁻¹(y) and log f'(x); arguments as of ``spline``."""
+    """x = f⁻¹(y) and log f'(x). The arguments are those of ``spline``."""
     piece, inside, at = _locate(image, raw, of_image=True)
     rise = at - piece.y
     a = piece.height * (piece.steepness - piece.slope) + rise * piece.bend
@@ -81,7 +81,7 @@ def _log_slope(piece: _Piece, xi: Tensor) -> Tensor:
 
 
 def _locate(value: Tensor, raw: Tensor, of_image: bool) -> tuple[_Piece, Tensor, Tensor]:
-    """The piece of each value, whether it lies in the interval, and the value drawn onto the interval."""
+    """The bin of each value, whether the value lies in the interval, and the value clamped to the interval."""
     bins = (raw.shape[-1] + 1) // 3
     raw_widths, raw_heights, raw_slopes = raw.split([bins, bins, bins - 1], -1)
     slopes = pad(_LEAST + softplus(raw_slopes + _UNIT), (1, 1), value=1.0)
@@ -101,7 +101,7 @@ def _locate(value: Tensor, raw: Tensor, of_image: bool) -> tuple[_Piece, Tensor,
 
 
 def _knots(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Sizes of the bins, and where each begins."""
+    """The sizes of the bins and their lower ends."""
     bins = raw.shape[-1]
     sizes = 2 * _BOUND * (_LEAST + (1 - _LEAST * bins) * raw.softmax(-1))
     return sizes, pad(sizes.cumsum(-1)[..., :-1], (1, 0)) - _BOUND

@@ -1,7 +1,7 @@
-"""Factorials and powers without cancellation: what the log densities of counts, Gammas, Betas and Dirichlets are made of.
+"""Stirling's error and deviances, from which densities of counts, Gammas, Betas and Dirichlets lose no digits.
 
 ln x! − x ln λ + λ subtracts numbers of size x ln x to get one of size ln x: at x = 10⁷ single precision has no digit
-left. With Stirling's formula taken out of each ln Γ what remains are small terms alone:
+left. With Stirling's formula taken out of each ln Γ only small terms remain:
 
     ln Γ(x) = (x − ½) ln x − x + ½ ln 2π + δ(x),   D(x, m) = x ln(x / m) − x + m,
 
@@ -21,14 +21,14 @@ HALF_LOG_2PI = 0.5 * log(2 * pi)
 # B₂ₖ / (2k (2k − 1)) for k = 1, 2, ...: δ(x) = Σ_k cₖ x^(1 − 2k).
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 _SLOPE = tuple(-(2 * k - 1) * coefficient for k, coefficient in enumerate(_STIRLING, 1))
-# From here on the series has all the digits of a double; those of single precision by its first terms.
+# From here on the series has all digits of a double, and its first three terms those of single precision.
 _LARGE = 10.0
-# 2 / (2k + 1), of the logarithm.
+# 2 / (2k + 1): ln(1 + u) = 2 artanh v = Σ_k 2 v^(2k + 1) / (2k + 1), v = u / (2 + u).
 _ARTANH = (2 / 3, 2 / 5, 2 / 7, 2 / 9, 2 / 11, 2 / 13)
 
 
-def _terms(coefficients: tuple[float, ...], kind: torch.dtype) -> tuple[float, ...]:
-    return coefficients if kind == torch.float64 else coefficients[:3]
+def _terms(coefficients: tuple[float, ...], dtype: torch.dtype) -> tuple[float, ...]:
+    return coefficients if dtype == torch.float64 else coefficients[:3]
 
 
 def _horner(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
@@ -42,12 +42,12 @@ def _horner(coefficients: tuple[float, ...], square: Tensor) -> Tensor:
 
 
 def wide(value: Tensor) -> Tensor:
-    """In double precision where the device has it: for the difference of two products that are nearly equal."""
+    """The value in double precision if the device has it: for differences of products that are nearly equal."""
     return value if value.device.type == "mps" else value.double()
 
 
 def stirling_error(x: Tensor) -> Tensor:
-    """δ(x) = ln Γ(x) − [(x − ½) ln x − x + ½ ln 2π], of x > 0.
+    """δ(x) = ln Γ(x) − [(x − ½) ln x − x + ½ ln 2π] for x > 0.
 
     >>> stirling_error(torch.tensor([1.0, 1e8]))
     tensor([8.1061e-02, 8.3333e-10])
@@ -60,7 +60,7 @@ def stirling_error(x: Tensor) -> Tensor:
 
 
 def digamma_error(x: Tensor) -> Tensor:
-    """ψ(x) − ln x = δ'(x) − 1 / 2x, of x > 0.
+    """ψ(x) − ln x = δ'(x) − 1 / 2x for x > 0.
 
     >>> digamma_error(torch.tensor([1.0, 1e8]))
     tensor([-5.7722e-01, -5.0000e-09])
@@ -73,12 +73,12 @@ def digamma_error(x: Tensor) -> Tensor:
 
 
 def deviance(x: Tensor, gap: Tensor, log_ratio: Tensor) -> Tensor:
-    """D(x, m) = x ln(x / m) − x + m ≥ 0, half the deviance of x from m; m where x is 0.
+    """D(x, m) = x ln(x / m) − x + m ≥ 0, half the deviance of x from m. It is m where x is 0.
 
     Args:
         x: at least 0.
-        gap: m − x, which the caller knows with more digits than m.
-        log_ratio: ln(m / x), which counts where m is far from x; any finite number where x is 0.
+        gap: m − x, with more digits than the difference of m and x would have.
+        log_ratio: ln(m / x), used where m is far from x; any finite number where x is 0.
 
     >>> x, m = torch.tensor([0.0, 1e7, 3.0]), torch.tensor([2.0, 1e7 + 1, 1e-30])
     >>> deviance(x, m - x, m.log() - x.log())
@@ -91,7 +91,7 @@ def deviance(x: Tensor, gap: Tensor, log_ratio: Tensor) -> Tensor:
     v = near / (2 + near)
     square = v.square()
     close = near * v - v * square * _horner(_ARTANH, square)
-    # Far below x, 1 + u has lost digits that the logarithms have; far above, u overflows.
+    # For m far below x, 1 + u loses digits that the logarithms keep. For m far above x, u overflows.
     far = (u < -0.5) | (u > 1e3)
     logarithm = torch.where(far, log_ratio, u.clamp(-0.5, 1e3).log1p())
     apart = gap - x * logarithm

@@ -1,12 +1,11 @@
-"""The reals carried onto half-lines, intervals and the simplex, inside them in every precision.
+"""Bijections of the reals onto half-lines, intervals and the simplex, whose values never reach the boundary.
 
-The maps are those of ``biject_to``. Their values stay inside the open support, however far the point on the reals is, and
-carry their logarithms (``logs``), so that densities and slopes are those of the point itself.
+They are the maps of ``biject_to``. In every precision their values stay inside the open support, however far out the
+real value is, and are annotated with their logarithms (``draw_annotations``), so that densities keep their digits.
+``supports.from_reals`` chooses among them.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import ExpTransform, SigmoidTransform, StickBreakingTransform, Transform
 from torch.nn.functional import logsigmoid, pad
 
-from pyro_lfm.distributions.logs import below_one, log_complement_of, log_of, within
+from pyro_lfm.distributions.draw_annotations import exp_with_log, largest_below_one, log_complement_of, log_of
 
 
 class Exp(ExpTransform):
@@ -25,7 +24,7 @@ class Exp(ExpTransform):
     """
 
     def _call(self, x: Tensor) -> Tensor:
-        return within(x)
+        return exp_with_log(x)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return log_of(y)
@@ -35,7 +34,7 @@ class Sigmoid(SigmoidTransform):
     """y ↦ 1 / (1 + e^(−y)), onto the numbers between 0 and 1."""
 
     def _call(self, x: Tensor) -> Tensor:
-        return within(logsigmoid(x), logsigmoid(-x), below_one(x.dtype))
+        return exp_with_log(logsigmoid(x), logsigmoid(-x), largest_below_one(x.dtype))
 
     def _inverse(self, y: Tensor) -> Tensor:
         return log_of(y) - log_complement_of(y)
@@ -45,7 +44,7 @@ class Sigmoid(SigmoidTransform):
 
 
 class Interval(Transform):
-    """y ↦ low + (high − low) / (1 + e^(−y)), between two numbers that it never reaches.
+    """y ↦ low + (high − low) / (1 + e^(−y)), onto the numbers between two bounds.
 
     >>> Interval(1.0, 3.0)(torch.tensor([-200.0, 0.0, 200.0]))
     tensor([1.0000, 2.0000, 3.0000])
@@ -55,28 +54,30 @@ class Interval(Transform):
     bijective = True
     sign = 1
 
-    def __init__(self, low: Any, high: Any):
+    def __init__(self, low: Tensor | float, high: Tensor | float):
         super().__init__()
         self.low, self.high = low, high
 
     @property
-    def codomain(self) -> Any:
+    def codomain(self) -> constraints.Constraint:  # type: ignore[override]
         return constraints.interval(self.low, self.high)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Interval) and _one_bound(self.low, other.low)  # type: ignore[attr-defined]
-        return same and _one_bound(self.high, other.high)  # type: ignore[attr-defined]
+        if not isinstance(other, Interval):
+            return False
+        return _same_bound(self.low, other.low) and _same_bound(self.high, other.high)
 
     __hash__ = Transform.__hash__
 
     def _ends(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(
+        low, high = (
             torch.as_tensor(end, dtype=like.dtype, device=like.device) for end in (self.low, self.high)
-        )  # type: ignore[return-value]
+        )
+        return low, high
 
     def _call(self, x: Tensor) -> Tensor:
         low, high = self._ends(x)
-        # From the nearer end, so that it has digits there.
+        # Computed from the nearer end, so that its distance from there keeps its digits.
         value = torch.where(x < 0, low + (high - low) * x.sigmoid(), high - (high - low) * (-x).sigmoid())
         return torch.minimum(torch.maximum(value, low.nextafter(high)), high.nextafter(low))
 
@@ -91,7 +92,7 @@ class Interval(Transform):
 
 
 class HalfLine(Transform):
-    """y ↦ bound ± e^y, beyond a number that it never reaches.
+    """y ↦ bound ± e^y, onto the numbers above (direction 1) or below (direction −1) a bound.
 
     >>> HalfLine(2.0, 1)(torch.tensor([-200.0, 0.0]))
     tensor([2.0000, 3.0000])
@@ -100,7 +101,7 @@ class HalfLine(Transform):
     domain = constraints.real
     bijective = True
 
-    def __init__(self, bound: Any, direction: int):
+    def __init__(self, bound: Tensor | float, direction: int):
         super().__init__()
         self.bound, self.direction = bound, direction
 
@@ -109,12 +110,13 @@ class HalfLine(Transform):
         return self.direction
 
     @property
-    def codomain(self) -> Any:
+    def codomain(self) -> constraints.Constraint:  # type: ignore[override]
         return (constraints.greater_than if self.sign > 0 else constraints.less_than)(self.bound)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, HalfLine) and self.sign == other.sign
-        return same and _one_bound(self.bound, other.bound)  # type: ignore[attr-defined]
+        if not isinstance(other, HalfLine):
+            return False
+        return self.sign == other.sign and _same_bound(self.bound, other.bound)
 
     __hash__ = Transform.__hash__
 
@@ -125,9 +127,9 @@ class HalfLine(Transform):
         return torch.minimum(value, bound.nextafter(torch.full_like(bound, -torch.inf)))
 
     def _call(self, x: Tensor) -> Tensor:
-        # A half of the largest number, so that the sum is one too.
+        # Half of the largest number, so that the sum does not overflow.
         limit = torch.finfo(x.dtype).max / 2
-        return self._inside(self.bound + self.sign * within(x, most=limit))
+        return self._inside(self.bound + self.sign * exp_with_log(x, most=limit))
 
     def _inverse(self, y: Tensor) -> Tensor:
         return (self.sign * (self._inside(y) - self.bound)).log()
@@ -136,13 +138,13 @@ class HalfLine(Transform):
         return x
 
 
-def _one_bound(one: Any, other: Any) -> bool:
-    """Not by the values of tensors, which a compiled step may not look at."""
+def _same_bound(one: Tensor | float, other: Tensor | float) -> bool:
+    """Whether two bounds are one object or equal numbers. Compiled steps may not compare values of tensors."""
     return one is other or (not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other)
 
 
 class StickBreaking(StickBreakingTransform):
-    """y (..., K − 1) ↦ K shares: of what the shares before it have left, the k-th takes σ(y_k − ln(K − k)).
+    """y (..., K − 1) ↦ K shares: the k-th share is σ(y_k − ln(K − k)) of what the shares before it leave.
 
     >>> shares = StickBreaking()(torch.tensor([-300.0, 0.0]))
     >>> shares, log_of(shares)
@@ -158,7 +160,7 @@ class StickBreaking(StickBreakingTransform):
         return pad(logsigmoid(logits), [0, 1]) + pad(left, [1, 0])
 
     def _call(self, x: Tensor) -> Tensor:
-        return within(self._logs(x), most=1.0)
+        return exp_with_log(self._logs(x), most=1.0)
 
     def _inverse(self, y: Tensor) -> Tensor:
         log = log_of(y)

@@ -1,4 +1,7 @@
-"""Supports of distributions, told apart and carried to the reals."""
+"""Supports of distributions: tests of their kind, and bijections of the reals onto them.
+
+Factors, guides, programs and queries use them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.distributions import Transform, biject_to, constraints, transform_to
+from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import (
     AffineTransform,
     ComposeTransform,
@@ -20,9 +24,9 @@ from pyro_lfm.distributions.support_maps import Exp, HalfLine, Interval, Sigmoid
 
 
 class Above(constraints.greater_than):
-    """Numbers above a bound, reached from the reals by softplus.
+    """Numbers above a bound, onto which softplus maps the reals.
 
-    A bound above zero keeps a scale from zero, where softplus ends in floating point.
+    A bound above zero keeps a scale away from zero, to which softplus underflows.
 
     >>> import torch
     >>> onto(Above(0.5))(torch.tensor([-100.0, 0.0]))
@@ -30,8 +34,8 @@ class Above(constraints.greater_than):
     """
 
 
-def onto(constraint: Any) -> Transform:
-    """The map of the reals onto a constraint by which raw parameters become natural ones; none for whole numbers."""
+def onto(constraint: Constraint) -> Transform:
+    """The map of the reals onto a constraint, from raw parameters to natural ones; the identity for whole numbers."""
     if constraint.is_discrete:
         return identity_transform
     if isinstance(constraint, Above):
@@ -39,8 +43,8 @@ def onto(constraint: Any) -> Transform:
     return transform_to(constraint)
 
 
-def plain(support: Any) -> Any:
-    """A support without the wrapper that mixtures put around that of their components.
+def plain(support: Constraint) -> Constraint:
+    """A support without the wrapper that torch's mixtures put around the support of their components.
 
     >>> import torch, pyro.distributions as dist
     >>> mixture = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Gamma(torch.ones(2), 1.0))
@@ -52,17 +56,17 @@ def plain(support: Any) -> Any:
     return support
 
 
-def of_any_rows(support: Any) -> Any:
-    """A support, found of some rows, for others: bounds that all its rows share as one number, else a support that depends.
+def support_of_any_row(support: Constraint) -> Constraint:
+    """The support of any row, from that of some rows: shared bounds become numbers, others make it a dependent one.
 
     >>> import torch, pyro.distributions as dist
-    >>> of_any_rows(dist.Binomial(10, torch.tensor([0.2, 0.5])).support)
+    >>> support_of_any_row(dist.Binomial(10, torch.tensor([0.2, 0.5])).support)
     IntegerInterval(lower_bound=0, upper_bound=10.0)
-    >>> torch.distributions.constraints.is_dependent(of_any_rows(dist.Uniform(torch.zeros(2), torch.rand(2)).support))
+    >>> torch.distributions.constraints.is_dependent(support_of_any_row(dist.Uniform(torch.zeros(2), torch.rand(2)).support))
     True
     """
     if isinstance(support, constraints.independent):
-        inner = of_any_rows(support.base_constraint)
+        inner = support_of_any_row(support.base_constraint)
         return constraints.independent(inner, support.reinterpreted_batch_ndims)
     bounds = {name: value for name, value in vars(support).items() if isinstance(value, torch.Tensor)}
     if not bounds:
@@ -75,18 +79,18 @@ def of_any_rows(support: Any) -> Any:
     return shared
 
 
-def of_one_row(support: Any, events: int) -> Any:
-    """A support, found of several rows, for rows of any number, where its bounds are the same for each.
+def support_of_one_row(support: Constraint, events: int) -> Constraint:
+    """The support of one row, from that of several rows: bounds lose their batch dimensions where all rows share them.
 
     Args:
-        events: the dimensions of one value.
+        events: the number of dimensions of one value.
 
     >>> import torch, pyro.distributions as dist
-    >>> of_one_row(dist.Pareto(torch.ones(2, 3), 1.0).to_event(1).support, 1).base_constraint.lower_bound
+    >>> support_of_one_row(dist.Pareto(torch.ones(2, 3), 1.0).to_event(1).support, 1).base_constraint.lower_bound
     tensor([1., 1., 1.])
     """
     if isinstance(support, constraints.independent):
-        inner = of_one_row(support.base_constraint, events)
+        inner = support_of_one_row(support.base_constraint, events)
         return constraints.independent(inner, support.reinterpreted_batch_ndims)
     shared = copy.copy(support)
     for name, value in vars(support).items():
@@ -97,32 +101,33 @@ def of_one_row(support: Any, events: int) -> Any:
     return shared
 
 
-def entrywise(support: Any) -> Any:
-    """The support of one entry, where that of an event is the same for each."""
+def entrywise(support: Constraint) -> Constraint:
+    """The support of one entry of an event whose entries share their support."""
     support = plain(support)
     while isinstance(support, constraints.independent):
         support = plain(support.base_constraint)
     return support
 
 
-def is_real(support: Any) -> bool:
-    """Whether a support is all the reals, entry by entry."""
-    # By type: a copied or unpickled support is another object.
+def is_real(support: Constraint) -> bool:
+    """Whether every entry of a support can be any real number."""
+    # By type, since a copied or unpickled support is another object.
     return isinstance(entrywise(support), type(constraints.real))
 
 
-def is_positive(support: Any) -> bool:
-    """Whether every entry must lie above zero."""
+def is_positive(support: Constraint) -> bool:
+    """Whether every entry of a support lies above zero."""
     each = entrywise(support)
     if isinstance(each, type(constraints.positive_integer)):
         return each.lower_bound >= 1
     return isinstance(each, constraints.greater_than) and bool(torch.as_tensor(each.lower_bound >= 0).all())
 
 
-def from_reals(support: Any) -> Any:
+def from_reals(support: Constraint) -> Any:
     """The bijection of the reals onto a support; None where none is known.
 
-    That of ``biject_to``, but for half-lines, intervals, shares and matrices, whose values stay inside their support.
+    For half-lines, intervals, the simplex and positive definite matrices it is the library's (``support_maps``), whose
+    values never reach the boundary. For other supports it is torch's ``biject_to``.
     """
     support = plain(support)
     if isinstance(support, constraints.independent):
@@ -131,17 +136,16 @@ def from_reals(support: Any) -> Any:
             return None
         return IndependentTransform(inner, support.reinterpreted_batch_ndims)
     if isinstance(support, type(constraints.positive_definite)):
-        return (
-            PackedToPositiveDefinite()
-        )  # torch's own starts from whole matrices, half of which do not count
+        # torch's own maps whole matrices, half of whose entries have no effect.
+        return PackedToPositiveDefinite()
     if isinstance(support, Above):
         return onto(support)
     if isinstance(support, constraints.greater_than | constraints.greater_than_eq):
-        return Exp() if _is(support.lower_bound, 0) else HalfLine(support.lower_bound, 1)
+        return Exp() if _equals(support.lower_bound, 0) else HalfLine(support.lower_bound, 1)
     if isinstance(support, constraints.less_than):
         return HalfLine(support.upper_bound, -1)
     if isinstance(support, constraints.interval | constraints.half_open_interval):
-        unit = _is(support.lower_bound, 0) and _is(support.upper_bound, 1)
+        unit = _equals(support.lower_bound, 0) and _equals(support.upper_bound, 1)
         return Sigmoid() if unit else Interval(support.lower_bound, support.upper_bound)
     if isinstance(support, type(constraints.simplex)):
         return StickBreaking()
@@ -151,5 +155,5 @@ def from_reals(support: Any) -> Any:
         return None
 
 
-def _is(bound: Any, number: int) -> bool:
+def _equals(bound: torch.Tensor | float, number: int) -> bool:
     return isinstance(bound, int | float) and bound == number

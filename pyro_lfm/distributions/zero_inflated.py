@@ -1,42 +1,47 @@
-"""Counts with more zeros than their distribution has."""
+"""Zero-inflated counts, used by the families of counts and in place of Pyro's zero-inflated distributions."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyro.distributions as dist
 import torch
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 from torch.nn.functional import logsigmoid
+
+from pyro_lfm.distributions.interface import Shape
 
 
 class ZeroInflated(dist.TorchDistribution):
     """Zero with probability σ(gate_logits), else a count from ``base``.
 
-    Pyro's own forms ln(gate + ...) from probabilities once a draw was made of it, which loses digits.
+    Pyro's own computes ln(gate + ...) from probabilities after it has been sampled, which loses digits.
 
     >>> ZeroInflated(dist.Poisson(torch.tensor(3.0)), torch.tensor(0.0)).mean
     tensor(1.5000)
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: dict[str, Constraint] = {}
 
-    def __init__(self, base: Any, gate_logits: torch.Tensor):
+    def __init__(self, base: Distribution, gate_logits: torch.Tensor):
         shape = torch.broadcast_shapes(base.batch_shape, gate_logits.shape)
-        self.base_dist, self.gate_logits = base.expand(shape), gate_logits.expand(shape)
+        self.base_dist: Distribution = base.expand(shape)
+        self.gate_logits = gate_logits.expand(shape)
         super().__init__(shape, validate_args=False)
 
     @property
-    def support(self) -> Any:
+    def support(self) -> Constraint | None:
         return self.base_dist.support
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> ZeroInflated:
-        return ZeroInflated(self.base_dist.expand(batch_shape), self.gate_logits.expand(batch_shape))
+    def expand(self, batch_shape: Shape, _instance: ZeroInflated | None = None) -> ZeroInflated:
+        return ZeroInflated(
+            self.base_dist.expand(torch.Size(batch_shape)), self.gate_logits.expand(batch_shape)
+        )
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         counted = logsigmoid(-self.gate_logits) + self.base_dist.log_prob(value)
         return torch.where(value == 0, torch.logaddexp(logsigmoid(self.gate_logits), counted), counted)
 
-    def sample(self, sample_shape: Any = ()) -> torch.Tensor:
+    def sample(self, sample_shape: Shape = ()) -> torch.Tensor:
         counts = self.base_dist.sample(torch.Size(sample_shape))
         inflated = torch.rand_like(counts) < torch.sigmoid(self.gate_logits)
         return counts.masked_fill(inflated, 0.0)

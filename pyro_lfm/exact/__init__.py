@@ -1,1 +1,1 @@
-"""Exact inference as mathematics: parameters and rows in, parameters and history out. Knows nothing of models."""
+"""Exact inference as mathematics: functions of rows and parameters that return parameters and a history."""

@@ -1,4 +1,4 @@
-"""Triangular factors without squaring: a factor keeps twice the digits that its square keeps."""
+"""Triangular factors of matrices, computed without squaring, which would lose half of the digits."""
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ def square_root(matrix: Tensor) -> Tensor:
 
 
 def raised(factor: Tensor, scale: float) -> Tensor:
-    """The Cholesky factor of F Fᵀ with its eigenvalues below scale² raised to it, for F (..., n, n).
+    """The Cholesky factor of F Fᵀ with eigenvalues below scale² raised to scale², for F (..., n, n).
 
     >>> raised(torch.tensor([[2.0, 0.0], [0.0, 0.1]]), 1.0)
     tensor([[2., 0.],
@@ -60,7 +60,7 @@ def raised(factor: Tensor, scale: float) -> Tensor:
 
 
 def smallest_scale(tril: Tensor) -> float:
-    """A lower bound of the singular values of L (..., n, n), lower triangular: 1 / |L⁻¹|, sooner than the values.
+    """A lower bound of the singular values of lower triangular L (..., n, n), 1 / |L⁻¹|, cheaper than the values.
 
     >>> round(smallest_scale(torch.eye(2)), 4)
     0.7071
@@ -69,7 +69,7 @@ def smallest_scale(tril: Tensor) -> float:
 
 
 def inverse(tril: Tensor) -> Tensor:
-    """L⁻¹ (..., n, n) of a lower triangular L: to whiten many rows, a product with it is faster than solving.
+    """L⁻¹ (..., n, n) of a lower triangular L. To whiten many rows, a product with it is faster than solving.
 
     >>> inverse(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
     tensor([[ 0.5000,  0.0000],

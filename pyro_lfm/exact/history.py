@@ -1,4 +1,4 @@
-"""What exact inference did, step by step."""
+"""The record of an exact inference in a linear model, step by step; a Fit's history is made from it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """The state after one step, in nats per row: log_likelihood = bound + kl wherever the likelihood is known.
+    """The numbers after one step, in nats per row. log_likelihood = bound + kl where the likelihood is known.
 
-    step: "E" (q improved, parameters held) or "M" (parameters improved, q held).
+    step: "E" (q improved, parameters fixed) or "M" (parameters improved, q fixed).
     log_likelihood: ln p(x | parameters) / N; None in variational Bayes, where the parameters are integrated out.
     bound: the evidence lower bound L(q, parameters) / N. kl: KL(q ‖ p(z | x)) / N; None with the likelihood.
-    accelerated: whether this M step went beyond the plain M step.
+    accelerated: whether the parameters are those of an accelerated step instead of the plain M step.
     """
 
     iteration: int
@@ -25,7 +25,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """The steps of a run, whether it converged, and the columns whose noise sits on the floor ``min_scale``.
+    """The steps of a run, whether it converged, and the columns whose noise is at the floor ``min_scale``.
 
     >>> History((Step(0, "E", -2.0, -2.0, 0.0, False),), True, ()).log_likelihood
     [-2.0]

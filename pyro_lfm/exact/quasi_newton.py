@@ -1,4 +1,4 @@
-"""Steps of a quasi-Newton ascent, from gradients at the points that some other ascent visits."""
+"""Quasi-Newton proposals from the gradients at points that another ascent visits; EM is accelerated by them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 class QuasiNewton:
-    """Guesses the maximum of a smooth function from its last few points and gradients (L-BFGS; Nocedal, 1980).
+    """Proposes the maximum of a smooth function from its last points and gradients (L-BFGS; Nocedal, 1980).
 
-    The points may have been reached in any way, so the guess may be too far: whoever uses it compares.
+    The proposal may overshoot, so the caller compares the function there.
 
     >>> import torch
-    >>> guess = QuasiNewton(window=2)
-    >>> guess(torch.tensor([0.0]), torch.tensor([2.0]))  # of −x² + 2x
-    >>> guess(torch.tensor([3.0]), torch.tensor([-4.0]))
+    >>> propose = QuasiNewton(window=2)
+    >>> propose(torch.tensor([0.0]), torch.tensor([2.0]))  # of −x² + 2x
+    >>> propose(torch.tensor([3.0]), torch.tensor([-4.0]))
     tensor([1.])
     """
 
@@ -23,22 +23,22 @@ class QuasiNewton:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, point: Tensor, gradient: Tensor) -> Tensor | None:
-        """The guess given one more point; None until two have shown how the gradient bends."""
+        """The proposal after one more point; None until two points have shown the curvature."""
         if self._last is not None:
-            step, bend = point - self._last[0], self._last[1] - gradient
-            # Only along directions where the function bends down is there a maximum to aim at.
-            if float(step @ bend) > 1e-10 * float(step.norm() * bend.norm()):
-                self._pairs = [*self._pairs, (step, bend)][-self.window :]
+            step, change = point - self._last[0], self._last[1] - gradient
+            # Only directions of negative curvature lead to a maximum.
+            if float(step @ change) > 1e-10 * float(step.norm() * change.norm()):
+                self._pairs = [*self._pairs, (step, change)][-self.window :]
         self._last = (point, gradient)
         if not self._pairs:
             return None
         direction, shares = gradient, []
-        for step, bend in reversed(self._pairs):
-            share = (step @ direction) / (step @ bend)
-            direction = direction - share * bend
+        for step, change in reversed(self._pairs):
+            share = (step @ direction) / (step @ change)
+            direction = direction - share * change
             shares.append(share)
-        step, bend = self._pairs[-1]
-        direction = direction * (step @ bend) / (bend @ bend)
-        for (step, bend), share in zip(self._pairs, reversed(shares), strict=True):
-            direction = direction + (share - (bend @ direction) / (step @ bend)) * step
+        step, change = self._pairs[-1]
+        direction = direction * (step @ change) / (change @ change)
+        for (step, change), share in zip(self._pairs, reversed(shares), strict=True):
+            direction = direction + (share - (change @ direction) / (step @ change)) * step
         return point + direction

@@ -1,4 +1,7 @@
-"""Several starts of one ascent, of which the best goes on: half of them at each round, as in successive halving."""
+"""Successive halving: an ascent from several starts, of which the better half goes on at each round.
+
+EM with restarts uses it, for linear models and for mixtures.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Reached(Generic[State]):
-    """Where a start has come.
+    """The state that one start has reached.
 
     Attributes:
         state: the parameters.
-        value: what is maximised, in nats per row.
-        unbounded: the value lies where it would grow without bound, so that it says nothing.
-        converged: going on would gain nothing.
+        value: the objective, in nats per row.
+        unbounded: whether the objective grows without bound there, so that its value is meaningless.
+        converged: whether further iterations would gain nothing.
     """
 
     state: State
@@ -33,9 +36,9 @@ Advance = Callable[[State, int], Reached[State]]
 
 @dataclass(frozen=True)
 class Won(Generic[State]):
-    """The start that won, and the values that all starts reached, best first, the winner's own at the head.
+    """The best state, and the values that all starts reached, best first.
 
-    Starts whose value is unbounded count only if there are no others.
+    Starts whose value is unbounded are left out, unless there are no others.
     """
 
     state: State
@@ -43,14 +46,12 @@ class Won(Generic[State]):
 
 
 def race(starts: Iterable[State], advance: Advance[State], rounds: Sequence[int]) -> Won[State]:
-    """Advances every start, then the better half of those that have not converged, and so on.
-
-    A start that falls behind keeps the value that it had reached.
+    """Advances every start, then the better half of them, and so on. Converged ones keep their place but do not advance.
 
     Args:
         starts: at least one.
-        advance: goes on from a state by at most so many iterations.
-        rounds: the iterations of each round.
+        advance: continues from a state for at most a given number of iterations.
+        rounds: the number of iterations of each round.
 
     Raises:
         DeclarationError: there are no starts.

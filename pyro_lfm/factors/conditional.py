@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyro_lfm import shapes
-from pyro_lfm.distributions.stable_equals import sound
+from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.named_modules import Factors
 from pyro_lfm.factors.variables import Variable
@@ -67,7 +67,7 @@ class Conditional(nn.Module):
 
     def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
         # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
-        return sound(super().__call__(*parents, **options))  # type: ignore[no-any-return]
+        return stable_version(super().__call__(*parents, **options))  # type: ignore[no-any-return]
 
     def at(
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None

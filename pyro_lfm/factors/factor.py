@@ -13,7 +13,7 @@ from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
 from pyro_lfm.declarations import Declaration
-from pyro_lfm.distributions.stable_equals import sound
+from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.variables import Code, Variable
@@ -206,7 +206,11 @@ class Factor(Declaration):
 
     def check_declaration(self) -> None:
         self._check_init()
-        if not self.is_hand_written and type(self).distribution is Factor.distribution and not self._builds_itself():
+        if (
+            not self.is_hand_written
+            and type(self).distribution is Factor.distribution
+            and not self._builds_itself()
+        ):
             raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
     def _builds_itself(self) -> bool:
@@ -273,7 +277,7 @@ class Prior(Factor):
     def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
         # Without parents there is nothing to build.
         if self.is_hand_written and not self.given and not parents:
-            return sound(self.forward())  # type: ignore[attr-defined, no-any-return]
+            return stable_version(self.forward())  # type: ignore[attr-defined, no-any-return]
         return super().__call__(*parents, **options)
 
 

@@ -53,12 +53,16 @@ class FromSources(Conditional):
             source = as_source(given)
             if isinstance(given, str):
                 shape = family.raw_shape(name)
-                check_named(f"{self.variable}.{name}", self._parents[given], shape, family.constraints.get(name))
+                check_named(
+                    f"{self.variable}.{name}", self._parents[given], shape, family.constraints.get(name)
+                )
             elif source is not None or trunk is None:
                 self.parts[name] = (source or Learned()).module_for(self._parameter(name))
         if trunk is None:
             return
-        self._heads = {name: family.raw_shape(name) for name, given in family.sources.items() if given is None}
+        self._heads = {
+            name: family.raw_shape(name) for name, given in family.sources.items() if given is None
+        }
         if not self._heads:
             raise DeclarationError(
                 f"{self.variable}: network= is given, but every parameter has a source of its own"
@@ -152,7 +156,11 @@ class FromSources(Conditional):
         """Default floors where the user gave a value to start at: as for a variable of unit 1, or far below that value."""
         for parameter, floor in self.floors.items():
             numbers = self._numbers(parameter)
-            if floor.declared is None and isinstance(numbers, nn.Parameter) and not self.floor(parameter).any():
+            if (
+                floor.declared is None
+                and isinstance(numbers, nn.Parameter)
+                and not self.floor(parameter).any()
+            ):
                 start = self.floor(parameter)
                 value = natural_scale(self.family.scale_numbers(parameter, numbers.detach()), start)
                 least = value.reshape(-1, *start.shape).amin(0) if start.dim() else value.min()

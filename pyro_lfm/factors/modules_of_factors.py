@@ -63,7 +63,9 @@ class FamilyWithState(ModuleOfFactor):
     def __init__(self, declaration: Factor):
         super().__init__()
         # Not by setattr: a network given as a module is a part of the distribution already.
-        vars(self).update({name: vars(declaration)[name] for name in OF_DECLARATION & vars(declaration).keys()})
+        vars(self).update(
+            {name: vars(declaration)[name] for name in OF_DECLARATION & vars(declaration).keys()}
+        )
         self.take_attributes(declaration)
 
 
@@ -79,7 +81,9 @@ def mixed(base: type[M], factor: type[Factor]) -> type[M]:
     authored = [part for part in factor.__mro__ if issubclass(part, Factor) and part not in (Factor, Prior)]
     names: dict[str, Any] = {}
     for part in reversed(authored):
-        names.update({name: value for name, value in vars(part).items() if name not in ("__dict__", "__weakref__")})
+        names.update(
+            {name: value for name, value in vars(part).items() if name not in ("__dict__", "__weakref__")}
+        )
     names["bases_of_mixture"] = (base, factor)
     # The class itself is made, not an instance of it: the metaclass is that of declarations.
     return type(factor)(factor.__name__, (base, factor), names)  # type: ignore[no-any-return]

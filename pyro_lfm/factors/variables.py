@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import constraints
 
-from pyro_lfm.distributions.extent import Extent
+from pyro_lfm.distributions.support_bounds import SupportBounds
 from pyro_lfm.distributions.supports import plain
 
 
@@ -71,7 +71,7 @@ class Variable:
     per_row: bool = True
     summable: bool = False  # whether its program can be run with all its values side by side
     code: Code | None = None  # how networks read it, where its factor says so
-    extent: Extent | None = None  # of a latent between which numbers it lies, where that is known
+    extent: SupportBounds | None = None  # of a latent between which numbers it lies, where that is known
     fault: str | None = (
         None  # of a latent whose prior has another support than it declares what is wrong, in words
     )

@@ -36,7 +36,11 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
                 )
     # Before the observed names are read off the wiring: a cycle has neither beginning nor end.
     in_order(declared)
-    leaves = [name for name in factors if declared[name] and name not in named and not isinstance(factors[name], Prior)]
+    leaves = [
+        name
+        for name in factors
+        if declared[name] and name not in named and not isinstance(factors[name], Prior)
+    ]
     known = [name for name, factor in factors.items() if isinstance(factor, Covariate)]
     observed = [name for name in factors if name in open_ended or name in leaves or name in known]
     latents = tuple(name for name in factors if name not in observed)

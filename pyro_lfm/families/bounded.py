@@ -15,11 +15,11 @@ from pyro_lfm.distributions.support_maps import StickBreaking
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families.gaussian import MeanAndCovariance
 from pyro_lfm.sources.covariances import Covariance, Diagonal, RawCovariance
 from pyro_lfm.sources.floors import Floor
+from pyro_lfm.sources.source import SourceLike
 
 
 class Beta(Factor):

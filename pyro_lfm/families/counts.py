@@ -13,7 +13,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_lfm.distributions import counts
+from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
 from pyro_lfm.factors import Factor

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
 from pyro_lfm.declarations import Declaration, written
-from pyro_lfm.distributions.bijections import Autoregressive, Chain, LazyFlow, Through
+from pyro_lfm.distributions.bijections import Autoregressive, BijectionTransform, Chain, LazyFlow
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above, is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import whole
 from pyro_lfm.sources.floors import Floor, least_scale
+from pyro_lfm.sources.source import SourceLike
 
 
 @dataclass(eq=False, repr=False)
@@ -206,7 +206,10 @@ class Flow(Factor):
         loc, scale = (value.reshape(*b, self.dim) for value, b in zip((loc, scale), batches, strict=True))
         zeros = torch.zeros(*batch, self.dim, dtype=loc.dtype, device=loc.device)
         base = dist.Normal(zeros, 1.0, validate_args=False).to_event(1)
-        steps: list[Any] = [Through(bijection, context), AffineTransform(loc, scale, 1, cache_size=1)]
+        steps: list[Any] = [
+            BijectionTransform(bijection, context),
+            AffineTransform(loc, scale, 1, cache_size=1),
+        ]
         if events != 1:
             steps.append(ReshapeTransform(torch.Size((self.dim,)), self.shape, cache_size=1))
         return Pushforward(base, steps)

@@ -71,7 +71,9 @@ class GaussianMessage(Gaussian):
         super().__init__(event, mean, covariance, given=given, network=network)
 
     def build(self, name: str, parents: Sequence[Variable]) -> Conditional:
-        raise DeclarationError(f"{name}: {type(self).__name__} is for guides: it has no distribution of its own")
+        raise DeclarationError(
+            f"{name}: {type(self).__name__} is for guides: it has no distribution of its own"
+        )
 
     def build_in_guide(self, name: str, parents: Sequence[Variable], model: ModelOfPriors) -> Conditional:
         return PriorTimesMessage(self, name, parents, model)

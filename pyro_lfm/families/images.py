@@ -14,8 +14,8 @@ from pyro_lfm.distributions.logistic import Grid
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import number, whole
+from pyro_lfm.sources.source import SourceLike
 
 
 def _grid(low: float, high: float, levels: int) -> Grid:

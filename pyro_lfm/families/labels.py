@@ -12,11 +12,11 @@ from torch import Tensor
 from pyro_lfm.distributions.logistic import ordered_logistic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.shapes import whole
 from pyro_lfm.sources.drawn import Stochastic
 from pyro_lfm.sources.parameter_priors import Dirichlet
+from pyro_lfm.sources.source import SourceLike
 
 
 class Bernoulli(Factor):

@@ -11,9 +11,9 @@ from torch import Tensor
 from pyro_lfm.distributions import gamma, heavy_tails
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.floors import Floor
+from pyro_lfm.sources.source import SourceLike
 
 
 class Gamma(Factor):

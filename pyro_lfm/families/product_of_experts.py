@@ -99,7 +99,9 @@ class Experts(Conditional):
             self.experts[parent.name] = expert.build(f"{name}.{parent.name}", [parent])
 
     def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
-        return self(*(seen[name].value for name in self.parents), masks=[seen[name].mask for name in self.parents])
+        return self(
+            *(seen[name].value for name in self.parents), masks=[seen[name].mask for name in self.parents]
+        )
 
     @property
     def optional_parents(self) -> frozenset[str]:

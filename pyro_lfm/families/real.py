@@ -13,14 +13,14 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_lfm.distributions import heavy_tails
-from pyro_lfm.distributions.mixture import GaussianMixture
+from pyro_lfm.distributions.gaussian_mixture import GaussianMixture
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
-from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.shapes import whole
-from pyro_lfm.sources.values import Constant
-from pyro_lfm.sources.floors import Floor, least_scale
 from pyro_lfm.sources.applied import Applied
+from pyro_lfm.sources.floors import Floor, least_scale
+from pyro_lfm.sources.source import SourceLike
+from pyro_lfm.sources.values import Constant
 
 
 class Laplace(Factor):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from numpy.typing import ArrayLike
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_lfm.distributions import counts, multinomial
+from pyro_lfm.distributions import count_distributions as counts
+from pyro_lfm.distributions import multinomial
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
 from pyro_lfm.sources.source import SourceLike

@@ -23,7 +23,6 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 
-
 # A class of ``pyro.infer.autoguide``, or a function model -> AutoGuide.
 JointGuide = Callable[..., AutoGuide]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.enumerable import summable
+from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, GammaDistribution
@@ -126,7 +126,7 @@ class MixturePosterior(ConjugateGuide):
         with batch.plate():
             (logits,) = self.like(found.responsibilities(self.rows(batch)).log().clamp_min(-1e3))
             distribution = dist.Categorical(logits=logits)
-            values[self.latent] = pyro.sample(self.latent, distribution, infer=summable(distribution))
+            values[self.latent] = pyro.sample(self.latent, distribution, infer=sum_out_hint(distribution))
         return values
 
     def known_marginals(self, batch: Batch) -> dict[str, Any]:

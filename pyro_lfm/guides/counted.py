@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.counting import Counting
+from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.programs.pyro_model import AnyModel, ModelLike
 from pyro_lfm.programs.sites import countings
 
@@ -29,11 +29,15 @@ class Counted:
 
     def in_model(self, model: ModelLike) -> Counted:
         """The same of another model; of a plain function, which says nothing of itself, that of the model before."""
-        return self if not isinstance(model, AnyModel) or model is self.model else self._or_same(Counted.of(model))
+        return (
+            self
+            if not isinstance(model, AnyModel) or model is self.model
+            else self._or_same(Counted.of(model))
+        )
 
     def _or_same(self, other: Counted) -> Counted:
         return self if self.model is None and other.model is None else other
 
-    def of_batch(self, batch: Batch) -> dict[str, Counting]:
+    def of_batch(self, batch: Batch) -> dict[str, ScaledDistribution]:
         """How often each row of a batch counts, by latent."""
         return {} if self.model is None else countings(self.model, batch, self.names)

@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import filled
-from pyro_lfm.distributions.partly_known import Pinned
+from pyro_lfm.distributions.partially_observed import PartiallyObserved
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Variable
@@ -28,5 +28,7 @@ def at_known_values(distribution: TorchDistribution, name: str, batch: Batch) ->
     value, mask = batch[name], batch.mask(name)
     rows = value.shape[: value.dim() - len(distribution.event_shape)]
     if mask is None:
-        return Pinned(distribution, value, torch.ones(rows, dtype=torch.bool, device=value.device))
-    return Pinned(distribution, filled(value, mask, distribution.support), mask.reshape(*rows, -1).all(-1))
+        return PartiallyObserved(distribution, value, torch.ones(rows, dtype=torch.bool, device=value.device))
+    return PartiallyObserved(
+        distribution, filled(value, mask, distribution.support), mask.reshape(*rows, -1).all(-1)
+    )

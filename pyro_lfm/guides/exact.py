@@ -14,9 +14,9 @@ from torch import Tensor
 from pyro_lfm.closed_form import ClosedForm, LinearForm, recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.views import view
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.programs.model import AnyModel, as_model
-from pyro_lfm.factors.views import view
 
 
 class _OfModel(AnyGuide):

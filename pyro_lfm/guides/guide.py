@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.declarations import findable, written
-from pyro_lfm.distributions.counting import Counting
-from pyro_lfm.distributions.enumerable import summable
+from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Conditional, Encoder, Factor, Factors, Seen
@@ -136,7 +136,9 @@ class Guide(AnyGuide):
         """Whether a factor lives on the reals and its latent does not, from one distribution on zeros."""
         factor, variable = self.factors[name], self.latents[name]
         with probing(factor):
-            zeros = [torch.zeros(*(2,) * parent.per_row, *parent.shape, dtype=self.dtype) for parent in parents]
+            zeros = [
+                torch.zeros(*(2,) * parent.per_row, *parent.shape, dtype=self.dtype) for parent in parents
+            ]
             distribution = factor.at(zeros, torch.zeros(2, dtype=torch.long))
         carried = (
             not variable.support.is_discrete
@@ -153,7 +155,7 @@ class Guide(AnyGuide):
                 f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(distribution.event_shape)}"
             )
         check_support(name, type(factor.declaration).__name__, distribution, variable, carried)
-        self._infer[name] = summable(distribution) if variable.summable else {}
+        self._infer[name] = sum_out_hint(distribution) if variable.summable else {}
         return carried
 
     @property
@@ -298,7 +300,7 @@ class Guide(AnyGuide):
         name: str,
         values: dict[str, Tensor],
         batch: Batch,
-        counting: Counting | None,
+        counting: ScaledDistribution | None,
         encoder: Encoder | None,
     ) -> Tensor:
         """The sample statement of a latent, of which the rows count that count in the model.

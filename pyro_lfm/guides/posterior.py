@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.mixture import mixture_over_draws
+from pyro_lfm.distributions.draw_mixture import mixture_over_draws
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.automatic import is_automatic
 from pyro_lfm.runtime import Stream, isolated
@@ -36,7 +36,7 @@ def marginals(
     return {
         name: known[name]
         if name in known
-        else mixture_over_draws(many.nodes[name]["fn"])
+        else mixture_over_draws(many.nodes[name]["fn"])  # type: ignore[arg-type]
         if name in dependent
         else trace.nodes[name]["fn"]
         for name in latents

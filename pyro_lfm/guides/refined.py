@@ -13,9 +13,9 @@ from pyro_lfm import shapes
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Encoder
+from pyro_lfm.factors.views import view
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.guide import Guide
-from pyro_lfm.factors.views import view
 from pyro_lfm.sources.per_row import PerRowTable
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyro_lfm.distributions.extent import Extent, apart, beyond_draws
+from pyro_lfm.distributions.support_bounds import SupportBounds, compare_supports
+from pyro_lfm.distributions.support_check import support_fault
 from pyro_lfm.distributions.supports import entrywise, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.variables import Variable
@@ -33,13 +34,13 @@ def check_support(name: str, family: str, distribution: Any, latent: Variable, c
         raise DeclarationError(
             f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
         )
-    if latent.fault is not None and beyond_draws(distribution) is None:
+    if latent.fault is not None and support_fault(distribution) is None:
         raise DeclarationError(
             f"{name}: its prior has not the support that its guide would cover: {latent.fault}; Gaussian guides are then "
             "carried onto it"
         )
     wider, narrower, ours, theirs = (
-        (False, False, "", "") if carried else apart(distribution, latent.support, latent.extent)
+        (False, False, "", "") if carried else compare_supports(distribution, latent.support, latent.extent)
     )
     if not (wider or narrower):
         return
@@ -108,7 +109,7 @@ def _same_kind(one: Any, other: Any) -> bool:
 
     Of a program, bounds of what is continuous may follow from weights or draws, and are then others at every look.
     """
-    ours, theirs = Extent.of(one), Extent.of(other)
+    ours, theirs = SupportBounds.of(one), SupportBounds.of(other)
     if ours is None or theirs is None:
         return type(plain(entrywise(one))) is type(plain(entrywise(other)))
     ends = [(ours.low, theirs.low), (ours.high, theirs.high)]

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.distributions.counting import Counting, same_scale
-from pyro_lfm.distributions.enumerable import has_mass
+from pyro_lfm.distributions.discrete_values import has_mass
 from pyro_lfm.distributions.kl import kl_closed_form
+from pyro_lfm.distributions.scaled_distribution import ScaledDistribution, same_scale
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.bound import Rows, inside
 
@@ -59,26 +59,28 @@ class DrawTerms:
         """
         site = (self.q if distributions is None else distributions)[name]
         counting = self.counting(name)
-        value = counting.with_distribution(Counting.of(site).distribution, name).log_prob(site["value"])
+        value = counting.with_distribution(ScaledDistribution.of(site).distribution, name).log_prob(
+            site["value"]
+        )
         term = self.rows.scaled(value, self.p[name])
         for drawn in site.get("auxiliary", ()):
             term = term + self.rows.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
         return term
 
-    def counting(self, name: str) -> Counting:
+    def counting(self, name: str) -> ScaledDistribution:
         """Which rows and entries of a latent count, as the model says.
 
         Raises:
             DeclarationError: a guide that was written by hand says otherwise.
         """
-        model, guide = Counting.of(self.p[name]), Counting.of(self.q[name])
-        if not self.follows and not guide.counts_as(model):
+        model, guide = ScaledDistribution.of(self.p[name]), ScaledDistribution.of(self.q[name])
+        if not self.follows and not guide.has_same_weights(model):
             raise DeclarationError(
                 f"{name} counts otherwise in the guide ({guide.words()}) than in the model ({model.words()}), so that log q "
                 "and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the guide's "
                 "statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
             )
-        if "auxiliary" in self.q[name] and not guide.counts_as(model):
+        if "auxiliary" in self.q[name] and not guide.has_same_weights(model):
             raise DeclarationError(
                 f"{name} is masked or scaled in the model, and its guide draws it jointly with others, so that its own "
                 "log q is not known: give it a factor of its own in lfm.Guide"
@@ -89,7 +91,7 @@ class DrawTerms:
         """log q of the joint value of latents that are summed out, −∞ where q gives it no mass."""
         total: Any = 0.0
         for name in names:
-            distribution, value = Counting.of(self.q[name]).distribution, self.q[name]["value"]
+            distribution, value = ScaledDistribution.of(self.q[name]).distribution, self.q[name]["value"]
             log_q = distribution.log_prob(value)
             log_q = log_q.where(has_mass(distribution, value), log_q.new_full((), -torch.inf))
             total = total + self.rows.plain(log_q, self.q[name])
@@ -98,14 +100,16 @@ class DrawTerms:
     def score(self, name: str) -> Tensor:
         """What the cost is multiplied by in the gradient of a latent without a reparametrization: log q, of every row."""
         site = self.q[name]
-        return self.rows.plain(Counting.of(site).distribution.score_parts(site["value"]).score_function, site)
+        return self.rows.plain(
+            ScaledDistribution.of(site).distribution.score_parts(site["value"]).score_function, site
+        )
 
     def closed_form(self, name: str) -> Tensor | None:
         """KL(q ‖ p) of a latent where a closed form is known."""
         counting = self.counting(name)
         if counting.entries is not None or "auxiliary" in self.q[name]:
             return None
-        value = kl_closed_form(Counting.of(self.q[name]).distribution, counting.distribution)
+        value = kl_closed_form(ScaledDistribution.of(self.q[name]).distribution, counting.distribution)
         if value is None:
             return None
         if counting.mask is not None:

@@ -10,8 +10,9 @@ from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 
-from pyro_lfm.distributions.enumerable import all_values, may_be_summed
-from pyro_lfm.distributions.extent import Extent, apart, beyond_draws
+from pyro_lfm.distributions.discrete_values import all_values, may_be_summed
+from pyro_lfm.distributions.support_bounds import SupportBounds, compare_supports
+from pyro_lfm.distributions.support_check import support_fault
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.bound import inside, latent_sites
 from pyro_lfm.probes import probing
@@ -100,13 +101,15 @@ def _check_supports(q: dict[str, dict[str, Any]], p: dict[str, dict[str, Any]]) 
             wider = not bool(torch.as_tensor(theirs.support.check(q[name]["value"])).all())
             narrower, own, latent = True, "values", str(theirs.support)
         else:
-            wider, narrower, own, latent = apart(ours, theirs.support, Extent.of_distribution(theirs))
+            wider, narrower, own, latent = compare_supports(
+                ours, theirs.support, SupportBounds.of_distribution(theirs)
+            )
         if wider:
             raise DeclarationError(
                 f"{name}: the guide draws it from {type(ours).__name__}, which takes {own}, the model's prior takes "
                 f"{latent}: a guide must not draw what the prior gives no mass; carry its distribution onto the support by "
                 "biject_to, or declare the guide with lfm.Guide, which does so"
             )
-        fault = None if narrower else beyond_draws(theirs)
-        if fault is not None and beyond_draws(ours) is None:
+        fault = None if narrower else support_fault(theirs)
+        if fault is not None and support_fault(ours) is None:
             raise DeclarationError(f"{name}: its prior has not the support that the guide covers: {fault}")

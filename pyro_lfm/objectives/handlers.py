@@ -9,7 +9,7 @@ import pyro
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyro_lfm.distributions.logs import changed
+from pyro_lfm.distributions.draw_annotations import map_annotated
 from pyro_lfm.objectives.bound import inside, latent_sites
 
 
@@ -23,7 +23,7 @@ class RowDraws(pyro.plate):
 
 def held_draw(draw: Tensor) -> Tensor:
     """A draw as a constant, with the logarithms that it carries."""
-    return changed(draw, Tensor.detach)
+    return map_annotated(draw, Tensor.detach)
 
 
 class HeldDraws(Messenger):

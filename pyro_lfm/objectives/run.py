@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.func import functional_call
 
-from pyro_lfm.distributions.counting import unmasked
+from pyro_lfm.distributions.scaled_distribution import unmasked
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.bound import Rows, inside, latent_sites, obstacle
 from pyro_lfm.objectives.draw_terms import DrawTerms, Sites

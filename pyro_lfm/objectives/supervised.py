@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_lfm.distributions.partly_known import Pinned
+from pyro_lfm.distributions.partially_observed import PartiallyObserved
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight
 from pyro_lfm.objectives.penalties import Penalty
@@ -50,7 +50,7 @@ class Supervised(Penalty):
         super().__init__(weight, latents)
 
     def names(self, run: Run) -> list[str]:
-        known = [name for name, site in run.q.items() if isinstance(site["fn"], Pinned)]
+        known = [name for name, site in run.q.items() if isinstance(site["fn"], PartiallyObserved)]
         for name in known if self.latents is None else self.latents:
             if name not in known:
                 raise DeclarationError(
@@ -66,7 +66,7 @@ class Supervised(Penalty):
         return torch.stack([self._of_one(run.q[name]["fn"]) for name in names]).sum()
 
     @staticmethod
-    def _of_one(pinned: Pinned) -> Tensor:
+    def _of_one(pinned: PartiallyObserved) -> Tensor:
         log_q = pinned.distribution.log_prob(pinned.value)
         # A guide that reads other latents has a distribution for each of their draws.
         return -torch.where(pinned.known, log_q, torch.zeros_like(log_q)).mean()

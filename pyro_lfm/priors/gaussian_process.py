@@ -100,14 +100,21 @@ class GaussianProcess(Prior):
 
     def build_kernel(self) -> nn.Module:
         """A kernel with parameters of its own."""
-        return self.kernel.build() if isinstance(self.kernel, SquaredExponential) else copy.deepcopy(self.kernel)
+        return (
+            self.kernel.build() if isinstance(self.kernel, SquaredExponential) else copy.deepcopy(self.kernel)
+        )
 
     def _check_kernel(self) -> None:
         accepted = "expected a module such as lfm.SquaredExponential() or gpytorch.kernels.MaternKernel()"
         if not isinstance(self.kernel, SquaredExponential | nn.Module):
             raise DeclarationError(f"kernel: {accepted}; got {self.kernel!r}")
         kernel, points = self.build_kernel(), self.points
-        kernel.to(max([points.dtype, *(tensor.dtype for tensor in floating(kernel))], key=lambda t: torch.finfo(t).bits))
+        kernel.to(
+            max(
+                [points.dtype, *(tensor.dtype for tensor in floating(kernel))],
+                key=lambda t: torch.finfo(t).bits,
+            )
+        )
         points = points.to(next(iter(floating(kernel)), points).dtype)
         try:
             with probing(kernel):

@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_lfm.distributions.mixture import DrawMixture
+from pyro_lfm.distributions.draw_mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Conditional, Encoder, MadeOfGuide, PriorOfGuide, key_of, name_of
@@ -99,9 +99,7 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
     def stand_in(self) -> Conditional:
         return StandardNormal(self.dim).build(self.variable, []).to(self.loc)
 
-    def observe(
-        self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]
-    ) -> None:
+    def observe(self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]) -> None:
         for name, start in self._first_rows(observed, rows).items():
             start = torch.as_tensor(start, dtype=self.loc.dtype, device=self.loc.device)
             expected = (self.declaration.components, *observed[name].shape)

@@ -11,7 +11,7 @@ import pyro
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.enumerable import summable
+from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Conditional, Covariate, Deterministic, Factor, Factors, MadeOfGuide
@@ -91,7 +91,7 @@ class Model(AnyModel):
             parents = [variables[parent] for parent in self.given[name]]
             factor = self.factors[name] = self.declared[name].build(name, parents)
             distribution = distribution_on_zeros(name, factor, parents)
-            self._infer[name] = {} if name in self._observed else summable(distribution)
+            self._infer[name] = {} if name in self._observed else sum_out_hint(distribution)
             variables[name] = Variable(
                 name,
                 factor.shape,

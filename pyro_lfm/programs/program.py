@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pyro_lfm.data.batch import Batch, as_batch
-from pyro_lfm.distributions.stable_equals import SoundDistributions
+from pyro_lfm.distributions.stable_versions import StableVersions
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, digest_of, tensors
@@ -164,7 +164,7 @@ class HandWritten(Program):
             pyro.settings.context(module_local_params=True),
             LocalParams(self),
             adopt(self),
-            SoundDistributions(),
+            StableVersions(),
         ):
             return super()._run(batch, *args, **kwargs)
 

@@ -13,10 +13,12 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.counting import Counting
-from pyro_lfm.distributions.enumerable import is_distribution, may_be_summed
-from pyro_lfm.distributions.extent import Extent, beyond_draws
-from pyro_lfm.distributions.supports import from_reals, of_any_rows, of_one_row
+from pyro_lfm.distributions.discrete_values import may_be_summed
+from pyro_lfm.distributions.interface import is_distribution
+from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
+from pyro_lfm.distributions.support_bounds import SupportBounds
+from pyro_lfm.distributions.support_check import support_fault
+from pyro_lfm.distributions.supports import from_reals, support_of_any_row, support_of_one_row
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Conditional, MadeOfGuide
 from pyro_lfm.factors.variables import Variable
@@ -68,15 +70,15 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         if (
             is_observed and not known_observed
         ):  # a factor that is declared says itself what its support hangs on
-            support = of_any_rows(support)
+            support = support_of_any_row(support)
         elif per_row and not is_observed:
-            support = of_one_row(support, len(shape))
+            support = support_of_one_row(support, len(shape))
         variable = Variable(name, shape, support, per_row, may_be_summed(site["infer"]))
         if is_observed:
             observed[name] = variable
         else:
             latents[name] = replace(
-                variable, extent=Extent.of_distribution(site["fn"]), fault=_fault(site["fn"], model)
+                variable, extent=SupportBounds.of_distribution(site["fn"]), fault=_fault(site["fn"], model)
             )
     if not latents and not known_observed:
         raise DeclarationError("the program has no latent variable: every sample statement is observed")
@@ -84,7 +86,7 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         raise DeclarationError(
             "the program observes nothing: pass obs=batch[name] in some pyro.sample statement"
         )
-    counted = {n for n in latents if not Counting.of(trace.nodes[n]).is_plain}
+    counted = {n for n in latents if not ScaledDistribution.of(trace.nodes[n]).is_plain}
     return Sites(latents, observed, batch.asked_masks, frozenset(counted))
 
 
@@ -122,7 +124,7 @@ def distribution_on_zeros(name: str, factor: Conditional, parents: Sequence[Vari
 
 def _fault(distribution: Any, model: Program) -> str | None:
     with isolated(Stream(0), model.device):
-        return beyond_draws(distribution)
+        return support_fault(distribution)
 
 
 class AtOrigin(Messenger):
@@ -141,7 +143,7 @@ class AtOrigin(Messenger):
             return
         shape = torch.Size(distribution.batch_shape + distribution.event_shape)
         if distribution.support.is_discrete:
-            extent = Extent.of(distribution.support)
+            extent = SupportBounds.of(distribution.support)
             if extent is None:
                 return
             low = extent.low.to(dtype=self.dtype, device=self.device)
@@ -151,13 +153,13 @@ class AtOrigin(Messenger):
             msg["value"] = carry(torch.zeros(inner, dtype=self.dtype, device=self.device))
 
 
-def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, Counting]:
+def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, ScaledDistribution]:
     """Which rows of some latents a model counts, and how often: by its masks and scales, for the rows of a batch."""
     with evaluating(model), torch.no_grad(), poutine.block(), AtOrigin(model.dtype, model.device):
         trace: Any = poutine.trace(model).get_trace(batch)
     share = batch.size / batch.total
     return {
-        name: Counting.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
+        name: ScaledDistribution.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
         for name in names
     }
 

@@ -26,9 +26,6 @@ from pyro_lfm.sources.floors import Floor, least_scale, natural_scale, raw_scale
 from pyro_lfm.sources.lookup import Lookup
 from pyro_lfm.sources.parameter_priors import Gamma
 from pyro_lfm.sources.source import Source, SourceLike
-from pyro_lfm.sources.drawn import Stochastic
-from pyro_lfm.sources.floors import Floor, least_scale, natural_scale, raw_scale
-from pyro_lfm.sources.parameter_priors import Gamma
 
 _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
 
@@ -73,7 +70,9 @@ class Covariance(Declaration):
             return source
         name = type(self).__name__
         if not isinstance(prior, Gamma):
-            raise DeclarationError(f"prior of {name} must be lfm.parameter_priors.Gamma(shape, rate); got {prior!r}")
+            raise DeclarationError(
+                f"prior of {name} must be lfm.parameter_priors.Gamma(shape, rate); got {prior!r}"
+            )
         if source is not None:
             raise DeclarationError(f"{name} has a source or a prior, not both")
         return Stochastic("precision", prior, prior.distribution)
@@ -96,9 +95,7 @@ class Covariance(Declaration):
         return units.flatten()
 
     @abstractmethod
-    def distribution(
-        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
-    ) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
         """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
 
     @abstractmethod
@@ -155,9 +152,7 @@ class Isotropic(Covariance):
     def unit(self, units: Tensor) -> Tensor:
         return units.min().reshape(self.raw_shape(units.shape))
 
-    def distribution(
-        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
-    ) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
         return _independent(loc, self.scale(raw, floor), event)
 
     def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
@@ -189,9 +184,7 @@ class Diagonal(Covariance):
     def unit(self, units: Tensor) -> Tensor:
         return units
 
-    def distribution(
-        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
-    ) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
         return _independent(loc, self.scale(raw, floor), event)
 
     def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
@@ -230,9 +223,7 @@ class LowRank(Covariance):
     def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
         return raw.flatten(raw.dim() - len(event) - 1, -2)[..., 0]
 
-    def distribution(
-        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
-    ) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
@@ -276,9 +267,7 @@ class Full(Covariance):
             return torch.eye(dim)
         return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
 
-    def distribution(
-        self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor
-    ) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         if self.drawn:

@@ -66,7 +66,9 @@ class Linear(Network):
     def describe(self) -> str:
         """As in ``Linear(weight: fixed, prior: parameter_priors.ARD())``."""
         parts = {"weight": self.weight, "bias": self.bias, "prior": self.prior}
-        words = [f"{n}: {v.describe() if isinstance(v, Value) else v!r}" for n, v in parts.items() if v is not None]
+        words = [
+            f"{n}: {v.describe() if isinstance(v, Value) else v!r}" for n, v in parts.items() if v is not None
+        ]
         return f"Linear({', '.join(words)})"
 
     def _constant(self, name: str, value: Value | None, start: Tensor) -> nn.Module:

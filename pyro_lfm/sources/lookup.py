@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.sources.drawn import Drawn, Stochastic, flat_rows
 from pyro_lfm.sources.applied import network
+from pyro_lfm.sources.drawn import Drawn, Stochastic, flat_rows
 from pyro_lfm.sources.parameter_priors import Beta, Normal
 from pyro_lfm.sources.source import Parameter, Source, SourceLike
 from pyro_lfm.sources.values import Learned, Value
@@ -75,7 +75,9 @@ class Lookup(Source):
             return LookupTable(_natural_values(values, parameter, categories), values.is_learned, position)
         rest = torch.Size((sum(sizes) - categories,))
         if not rest[0]:
-            raise DeclarationError(f"{parameter.name}: a Lookup of networks needs another parent that they read")
+            raise DeclarationError(
+                f"{parameter.name}: a Lookup of networks needs another parent that they read"
+            )
         networks = [network(self.of, [rest], parameter.shape, parameter.name) for _ in range(categories)]
         return LookupNetwork(networks, position)
 
@@ -95,7 +97,7 @@ class Lookup(Source):
 class LookupTable(nn.Module):
     """Raw parameters (C, *shape), read by category."""
 
-    values: Any
+    values: nn.Parameter | Tensor | Drawn
 
     def __init__(self, values: Tensor | Drawn, learned: bool, position: int):
         super().__init__()

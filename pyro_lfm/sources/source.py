@@ -101,7 +101,9 @@ class Given(Source):
 
     def describe(self) -> str:
         network = self.network
-        name = type(network).__name__ if isinstance(network, nn.Module) else getattr(network, "__name__", None)
+        name = (
+            type(network).__name__ if isinstance(network, nn.Module) else getattr(network, "__name__", None)
+        )
         return name or repr(network).split(" at 0x")[0]
 
 

@@ -35,9 +35,7 @@ class Value(Source):
 
     def module_for(self, parameter: Parameter) -> Constant:
         if parameter.heads:
-            raise DeclarationError(
-                f"{parameter.name} must be a network or PerRow; got {type(self).__name__}"
-            )
+            raise DeclarationError(f"{parameter.name} must be a network or PerRow; got {type(self).__name__}")
         return Constant(self.raw(parameter), self.is_learned)
 
     def raw(self, parameter: Parameter) -> Tensor:

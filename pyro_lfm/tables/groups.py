@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.distributions import constraints
 
-from pyro_lfm.distributions import counts
+from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Code

@@ -15,8 +15,8 @@ from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.programs.program import RESERVED
 from pyro_lfm.shapes import number
-from pyro_lfm.sources.parameter_priors import Normal
 from pyro_lfm.sources.linear import Linear
+from pyro_lfm.sources.parameter_priors import Normal
 from pyro_lfm.tables.columns import Column
 from pyro_lfm.tables.groups import factor_of
 from pyro_lfm.tables.kinds import KINDS, of_kind, own, recognise

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pyro.distributions import Delta
 
-from pyro_lfm.distributions.extent import beyond_draws
+from pyro_lfm.distributions.support_check import support_fault
 from pyro_lfm.distributions.supports import entrywise, from_reals
 
 _DRAWS = 8000
@@ -47,7 +47,7 @@ def distribution_faults(distribution: Any) -> list[str]:
         return ["log_prob of its own draws is not finite"]
     if isinstance(distribution, Delta):
         return []  # a point, or a function of other draws, whose log_density is none of its own
-    if (fault := beyond_draws(distribution)) is not None:
+    if (fault := support_fault(distribution)) is not None:
         return [fault]
     if support.is_discrete:
         return _frequency_faults(draws, log_prob, len(distribution.event_shape))

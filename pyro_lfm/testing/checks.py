@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.enumerable import is_distribution
+from pyro_lfm.distributions.interface import is_distribution
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.factors import Encoder, Factor, MadeOfGuide, Prior
 from pyro_lfm.factors.variables import Variable
@@ -17,8 +17,8 @@ from pyro_lfm.guides import as_guide
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.probes import evaluating
-from pyro_lfm.programs.redrawing import with_reset_modules
 from pyro_lfm.programs.model import as_model
+from pyro_lfm.programs.redrawing import with_reset_modules
 from pyro_lfm.runtime import Stream, isolated, others_random_kept
 from pyro_lfm.sources.networks import MLP
 from pyro_lfm.testing.agreement import distribution_faults

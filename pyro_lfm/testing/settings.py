@@ -21,8 +21,8 @@ from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.priors import StandardNormal
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
-from pyro_lfm.sources.lookup import Lookup
 from pyro_lfm.sources.linear import Linear
+from pyro_lfm.sources.lookup import Lookup
 
 # Rows of the data, and how often each stands in a batch.
 _ROWS, _COPIES = 5, 100

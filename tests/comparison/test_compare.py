@@ -692,7 +692,10 @@ def test_priors_made_of_the_guide_and_guides_made_of_the_prior_are_compared_on_c
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
     ways = {"message": lfm.GaussianMessage(network=lfm.MLP(4)), "posterior": lfm.Gaussian(network=lfm.MLP(4))}
     found = lfm.compare(model, x, ways, seeds=2, **QUICK)
-    assert not found.failed and found.fits["message"].guide.factors["z"].prior.factors["z"] is not model.factors["z"]
+    assert (
+        not found.failed
+        and found.fits["message"].guide.factors["z"].prior.factors["z"] is not model.factors["z"]
+    )
 
 
 def test_one_test_row_has_no_error_over_rows():

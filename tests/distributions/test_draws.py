@@ -1,6 +1,6 @@
-"""Draws where torch's samplers leave their range: by moments of logarithms, within 6 standard errors each.
+"""Draws beyond the range of torch's samplers: moments, often of logarithms, within 6 standard errors.
 
-About 300 comparisons of means; a false alarm of one is 2e-9 for a normal statistic, below 1e-6 in all.
+There are about 300 comparisons of means. For a normal statistic one has a false alarm of 2e-9, all together below 1e-6.
 """
 
 import math
@@ -12,9 +12,10 @@ import torch
 from torch.special import digamma, polygamma
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions import counts, gamma, heavy_tails
+from pyro_lfm.distributions import count_distributions as counts
+from pyro_lfm.distributions import gamma, heavy_tails
+from pyro_lfm.distributions.draw_annotations import log_complement_of, log_of
 from pyro_lfm.distributions.draws import binomial_draw, log_gamma_draw, poisson_draw
-from pyro_lfm.distributions.logs import log_complement_of, log_of
 from pyro_lfm.distributions.multinomial import Multinomial
 
 KINDS = [torch.float32, torch.float64]
@@ -27,7 +28,7 @@ def seed():
 
 
 def agrees(values, mean, floor=0.0):
-    """Whether the mean of draws, along the first dimension, is that."""
+    """Asserts that the mean of draws along the first dimension is ``mean``."""
     values = values.detach().double()
     error = values.std(0) / len(values) ** 0.5 + floor
     assert ((values.mean(0) - torch.as_tensor(mean).double()).abs() < 6 * error).all(), (values.mean(0), mean)
@@ -72,8 +73,8 @@ def test_dirichlets_and_betas_keep_the_logarithms_of_their_shares(kind, a):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_draws_of_the_report(kind):
-    """Of right draws 0.49% have a largest share below 0.9, by N = 10⁷ draws through logarithms in double precision."""
+def test_dirichlets_of_small_concentration_put_almost_all_mass_on_one_share(kind):
+    """0.49% of draws have a largest share below 0.9, by 10⁷ draws through logarithms in double precision."""
     factor = lfm.Dirichlet(3, concentration=lfm.Fixed(0.0011)).build("x", []).to(kind)
     shares = factor().sample((200_000,))
     largest = shares.max(-1).values
@@ -81,7 +82,7 @@ def test_the_draws_of_the_report(kind):
     assert abs((largest < 0.9).double().mean() - 0.0049) < 6 * (0.0049 / 200_000) ** 0.5
 
 
-def test_pyros_own_distributions_in_a_program_are_drawn_alike():
+def test_distributions_of_pyro_in_a_program_are_sampled_by_their_stable_versions():
     class Program(lfm.PyroModel):
         def forward(self, batch):
             with batch.plate():

@@ -1,4 +1,4 @@
-"""Latents at the edge of their support: values stay inside, and bounds are those of the points that were drawn."""
+"""Latents at the edge of their support: values stay inside, and bounds are exact for the drawn values."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from torch.distributions import biject_to, constraints
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions.logs import log_of
+from pyro_lfm.distributions.draw_annotations import log_of
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import from_reals
 
@@ -37,32 +37,32 @@ def inside(support, value):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SUPPORTS)
 def test_values_stay_inside_with_finite_gradients_however_far_the_point(name, kind):
-    support, carry = SUPPORTS[name], from_reals(SUPPORTS[name])
+    support, bijection = SUPPORTS[name], from_reals(SUPPORTS[name])
     for far in (-1e4, -800.0, -200.0, -90.0, 0.0, 90.0, 200.0, 800.0, 1e4):
         free = torch.full((4,), far, dtype=kind, requires_grad=True)
-        value = carry(free)
+        value = bijection(free)
         assert value.isfinite().all()
         assert inside(support, value), (far, value)
-        slope = carry.log_abs_det_jacobian(free, value)
+        slope = bijection.log_abs_det_jacobian(free, value)
         assert slope.isfinite().all()
         (gradient,) = torch.autograd.grad(slope.sum() + value.sum().log() + log_of(value.abs()).sum(), free)
         assert gradient.isfinite().all(), (far, gradient)
-        assert carry.inv(value).isfinite().all()
+        assert bijection.inv(value).isfinite().all()
 
 
 @pytest.mark.parametrize("name", SUPPORTS)
 def test_the_maps_are_those_of_biject_to(name):
-    carry, other = from_reals(SUPPORTS[name]), biject_to(SUPPORTS[name])
+    bijection, other = from_reals(SUPPORTS[name]), biject_to(SUPPORTS[name])
     free = 2 * torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    value = carry(free)
+    value = bijection(free)
     torch.testing.assert_close(value, other(free))
     torch.testing.assert_close(
-        carry.log_abs_det_jacobian(free, value), other.log_abs_det_jacobian(free, other(free))
+        bijection.log_abs_det_jacobian(free, value), other.log_abs_det_jacobian(free, other(free))
     )
-    # Back, with what a draw carries and without it; beside 10⁶ a number has fewer digits.
+    # The inverse, with the annotations of a draw and without them. Near 10⁶ numbers have fewer digits.
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if name == "narrow-interval" else {}
-    torch.testing.assert_close(carry.inv(value), free, **tolerance)
-    torch.testing.assert_close(carry.inv(value.clone()), free, **tolerance)
+    torch.testing.assert_close(bijection.inv(value), free, **tolerance)
+    torch.testing.assert_close(bijection.inv(value.clone()), free, **tolerance)
 
 
 class Wrapped(lfm.Prior):
@@ -120,7 +120,7 @@ def grid():
 
 
 def log_prior(prior, u):
-    """ln p of the point on the reals, in double precision."""
+    """ln p of the real value that the bijection maps onto the support, in double precision."""
     with torch.no_grad():
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
@@ -128,9 +128,9 @@ def log_prior(prior, u):
             distribution = model_of(prior).factors["z"]()
         finally:
             torch.set_default_dtype(default)
-        carry = from_reals(distribution.support)
-        z = carry(u[:, None])
-        slope = carry.log_abs_det_jacobian(u[:, None], z).reshape(len(u), -1).sum(-1)
+        bijection = from_reals(distribution.support)
+        z = bijection(u[:, None])
+        slope = bijection.log_abs_det_jacobian(u[:, None], z).reshape(len(u), -1).sum(-1)
         return distribution.log_prob(z).reshape(-1) + slope, z
 
 
@@ -143,7 +143,7 @@ def test_the_divergence_of_a_gaussian_on_the_reals_is_that_of_quadrature(prior, 
     u, width = grid()
     log_p, _ = log_prior(prior, u)
     log_q = dist.Normal(torch.tensor(mean).double(), scale).log_prob(u)
-    # The rest of log p at the far end of the reals weighs nothing under q.
+    # Where q underflows, log p may be infinite.
     weight = (log_q + width).exp()
     truth = (weight * torch.where(weight > 0, log_p - log_q, 0.0)).sum()
     model = model_of(prior)
@@ -186,12 +186,12 @@ def test_a_bound_trained_in_single_precision_stays_below_the_evidence(prior, obj
     assert bounds.isfinite().all()
     # Of 320 draws and more each; a bound's draws are of the order of a nat.
     assert bounds.max() < evidence + 0.3
-    assert bounds[-10:].mean() > evidence - 5  # narrow ones beside a prior that is hundreds of nats wide
+    assert bounds[-10:].mean() > evidence - 5  # close, as the prior spans hundreds of nats
 
 
 @pytest.mark.parametrize("kind", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_documents_with_few_topics_each_train_at_a_high_learning_rate(kind):
-    """The case of the report: Dirichlet(0.05), a Gaussian guide, 100 words, 3e-2."""
+    """Dirichlet(0.05), a Gaussian guide, 100 words, a learning rate of 3e-2."""
     generator = torch.Generator().manual_seed(0)
     shares = dist.Dirichlet(torch.full((4,), 0.05, dtype=torch.float64))
     torch.manual_seed(0)
@@ -224,7 +224,7 @@ def test_documents_with_few_topics_each_train_at_a_high_learning_rate(kind):
     assert bounds[-1] > bounds[0] + 20
 
 
-def test_a_known_value_beside_draws_keeps_the_logarithms_of_both():
+def test_observed_rows_beside_draws_keep_the_logarithms_of_both():
     model = lfm.Model(z=lfm.Dirichlet(3, concentration=lfm.Fixed(0.02)), x=lfm.Gaussian(2, mean=lfm.Linear()))
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Fixed([-300.0, 200.0]), covariance=lfm.Diagonal()))
     known = torch.full((4, 3), torch.nan)
@@ -239,14 +239,14 @@ def test_a_known_value_beside_draws_keeps_the_logarithms_of_both():
     assert q.log_prob(draws)[1:].abs().max() < 1e3
 
 
-def test_a_draw_that_is_carried_twice_is_not_carried_back():
-    """The density of a pushforward at its own draws is that of the point before the map."""
+def test_the_density_of_a_pushforward_at_its_draws_needs_no_inverse():
+    """It is computed from the value before the map, also by another distribution with the same map."""
     base = dist.Normal(torch.tensor([-1e4, 0.0, 1e4]), 1.0).to_event(1)
-    carried = Pushforward(base, [from_reals(constraints.independent(constraints.interval(0.0, 5.0), 1))])
+    pushforward = Pushforward(base, [from_reals(constraints.independent(constraints.interval(0.0, 5.0), 1))])
     torch.manual_seed(0)
-    draws = carried.rsample((100,))
+    draws = pushforward.rsample((100,))
     again = Pushforward(base, [from_reals(constraints.independent(constraints.interval(0.0, 5.0), 1))])
-    for distribution in (carried, again):
+    for distribution in (pushforward, again):
         log_prob = distribution.log_prob(draws)
         # About −½ (3 + 3 ln 2π) less the slopes, −10⁴ at either end.
         assert ((log_prob - 2e4).abs() < 30).all()
@@ -259,7 +259,7 @@ def test_a_draw_that_is_carried_twice_is_not_carried_back():
         lfm.Beta(5, lfm.Fixed(0.03), lfm.Fixed(0.03)),
     ],
 )
-def test_a_full_gaussian_finds_no_bound_above_zero_where_its_covariance_is_ill_conditioned(prior):
+def test_an_ill_conditioned_full_gaussian_has_no_bound_above_zero(prior):
     g = torch.Generator().manual_seed(0)
     topics = torch.rand(5, 30, generator=g).pow(8)
     mixed = torch.rand(200, 5, generator=g).pow(6)
@@ -286,5 +286,5 @@ def test_the_density_of_draws_of_an_ill_conditioned_gaussian_is_that_of_double_p
     draws = distribution.rsample((2000,))
     # ln q = −½ χ² − ln |L| + const: the mean over draws is minus the entropy, within 5 of its standard errors.
     assert abs(float(distribution.log_prob(draws).mean() + wide.entropy())) < 5 * (3 / 2 / 2000) ** 0.5
-    # A point that it did not draw has the density of its solve.
+    # The density of other values is computed by a triangular solve.
     assert torch.equal(distribution.log_prob(draws.clone()), distribution.log_prob(draws + 0.0))

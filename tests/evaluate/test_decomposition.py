@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Gamma, kl_divergence
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions.entrywise import entries_of
+from pyro_lfm.distributions.entry_marginals import entry_marginals
 from pyro_lfm.evaluate.decomposition import aggregate, nats
 from pyro_lfm.inference import blocks
 from pyro_lfm.inference.engines import tracing
@@ -312,11 +312,11 @@ def test_collapse_is_told_in_words():
 
 def test_entries_of_distributions():
     tril = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
-    full = entries_of(torch.distributions.MultivariateNormal(torch.ones(2), scale_tril=tril))
+    full = entry_marginals(torch.distributions.MultivariateNormal(torch.ones(2), scale_tril=tril))
     assert torch.allclose(full.distribution.scale, torch.tensor([2.0, 10**0.5])) and not full.independent
-    assert entries_of(torch.distributions.Dirichlet(torch.ones(3))) is None
+    assert entry_marginals(torch.distributions.Dirichlet(torch.ones(3))) is None
     gamma = torch.distributions.Gamma(torch.ones(4, 2, 3), 1.0)
-    each = entries_of(torch.distributions.Independent(gamma, 2))
+    each = entry_marginals(torch.distributions.Independent(gamma, 2))
     assert each.log_prob(torch.ones(4, 2, 3)).shape == (4, 6) and each.independent
 
 

@@ -321,8 +321,8 @@ SOUND = [
 
 @pytest.mark.parametrize("distribution", SOUND, ids=lambda distribution: type(distribution).__name__)
 def test_no_alarm_for_distributions_that_are_sound(distribution):
-    from pyro_lfm.distributions.extent import beyond_draws
+    from pyro_lfm.distributions.support_check import support_fault
 
     for seed in range(5):
         torch.manual_seed(seed)
-        assert beyond_draws(distribution) is None
+        assert support_fault(distribution) is None

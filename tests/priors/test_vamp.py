@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions.cross_density import log_prob_of_each
+from pyro_lfm.distributions.pairwise_density import pairwise_log_prob
 
 ROWS = (torch.rand(30, cases.D, generator=torch.Generator().manual_seed(1)) < 0.4).float()
 
@@ -46,7 +46,7 @@ def test_narrow_components_lose_no_digits(kind):
     distribution = torch.distributions.MultivariateNormal(loc, scale_tril=root)
     if kind == "diagonal":
         distribution = torch.distributions.Independent(torch.distributions.Normal(loc, 0.002), 1)
-    found = log_prob_of_each(distribution, z)
+    found = pairwise_log_prob(distribution, z)
     assert found.shape == (5, 1, 6) and found.dtype == torch.float32
     assert torch.allclose(found, distribution.log_prob(z.unsqueeze(-2)), rtol=1e-5)
 

@@ -1,4 +1,7 @@
-"""Every distribution of the catalogue sums or integrates to one and has the mean of its draws; and the distributions that torch lacks."""
+"""Every distribution of the catalogue sums or integrates to one and has the mean of its draws.
+
+The distributions that torch lacks are compared with exact formulas.
+"""
 
 import cases
 import pyro.distributions as dist
@@ -10,8 +13,8 @@ from torch.distributions.transforms import ExpTransform
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_lfm as lfm
+from pyro_lfm.distributions.draw_mixture import DrawMixture, mixture_over_draws
 from pyro_lfm.distributions.masking import observed_part
-from pyro_lfm.distributions.mixture import DrawMixture, mixture_over_draws
 from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import entrywise, from_reals
@@ -51,7 +54,7 @@ def test_the_moments_of_a_pushed_forward_distribution():
 
 @pytest.mark.parametrize("covariance", [lfm.Isotropic(), lfm.Diagonal(), lfm.LowRank(2), lfm.Full()])
 @pytest.mark.parametrize("event", [(4,), (2, 2)])
-def test_the_marginal_of_what_was_observed_is_exact(covariance, event):
+def test_the_marginal_of_the_observed_entries_is_exact(covariance, event):
     event = torch.Size(event)
     torch.manual_seed(0)
     raw = torch.randn(5, *covariance.raw_shape(event), dtype=torch.float64)
@@ -65,18 +68,18 @@ def test_the_marginal_of_what_was_observed_is_exact(covariance, event):
     base = getattr(distribution, "base_dist", distribution)
     dense = getattr(base, "covariance_matrix", None)
     dense = torch.diag_embed(distribution.variance.flatten(1)) if dense is None else dense
-    found = marginal.log_prob(x.where(mask, torch.zeros(())))
+    log_prob = marginal.log_prob(x.where(mask, torch.zeros(())))
     for row in range(5):
         seen = mask[row].flatten()
         if not seen.any():
-            assert found[row] == 0
+            assert log_prob[row] == 0
             continue
         mean = distribution.mean[row].flatten()[seen]
         part = MultivariateNormal(mean, dense[row][seen][:, seen])
-        assert torch.allclose(found[row], part.log_prob(x[row].flatten()[seen]))
+        assert torch.allclose(log_prob[row], part.log_prob(x[row].flatten()[seen]))
 
 
-def test_a_distribution_that_cannot_be_divided_takes_whole_rows_only():
+def test_a_distribution_without_marginals_of_entries_takes_whole_rows_only():
     distribution = dist.Dirichlet(torch.ones(2, 3))
     x = torch.full((2, 3), 1 / 3)
     whole = torch.tensor([[True] * 3, [False] * 3])
@@ -98,14 +101,14 @@ def test_a_fit_on_a_gpu_is_the_same_program():
 
 # Every distribution of the cases, in float64 -----------------------------------------------------------------------
 
-LAWS = {f"prior-{name}": ("z", name) for name in cases.PRIORS} | {
+DISTRIBUTIONS = {f"prior-{name}": ("z", name) for name in cases.PRIORS} | {
     f"likelihood-{name}": ("x", name) for name in cases.LIKELIHOODS
 }
 
 
 def model_of(case, dtype=torch.float64):
     """A model with the prior or the likelihood, bound to a guide where the prior is made of one."""
-    name, part = LAWS[case]
+    name, part = DISTRIBUTIONS[case]
     model = cases.one_latent(**{"prior" if name == "z" else "likelihood": part}).to(dtype)
     if part not in cases.NEED_AN_ENCODER:
         return model
@@ -115,7 +118,7 @@ def model_of(case, dtype=torch.float64):
 def distribution_of(case):
     """The distribution of a prior, or of a likelihood for two rows of parents."""
     torch.manual_seed(0)
-    name, _ = LAWS[case]
+    name, _ = DISTRIBUTIONS[case]
     model, parents = model_of(case), []
     for parent in model.given[name]:
         value = torch.full((2,), 3.0) if parent in model.covariates else torch.randn(2, cases.K)
@@ -123,7 +126,7 @@ def distribution_of(case):
     return model.factors[name](*parents)
 
 
-def entries_of(distribution):
+def entry_distribution(distribution):
     """The distribution of one entry where those are independent; None where they are not."""
     base = distribution
     while isinstance(base, torch.distributions.Independent):
@@ -139,9 +142,9 @@ def values_of(support):
     return torch.arange(int(torch.as_tensor(upper).max()) + 1, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("case", LAWS)
+@pytest.mark.parametrize("case", DISTRIBUTIONS)
 def test_a_pmf_sums_to_one_and_a_density_of_one_entry_integrates_to_one(case):
-    distribution = entries_of(distribution_of(case))
+    distribution = entry_distribution(distribution_of(case))
     if distribution is None:
         pytest.skip("its entries are not independent: check_prior and check_factor estimate its integral")
     support = entrywise(distribution.support)
@@ -152,13 +155,13 @@ def test_a_pmf_sums_to_one_and_a_density_of_one_entry_integrates_to_one(case):
             total = distribution.log_prob(values.reshape(-1, *ones)).exp().sum(0)
             assert (total - 1).abs().max() < 1e-10
             return
-        # The trapezoidal rule on the reals, their tails drawn in by sinh; kinks leave an error of the squared step.
+        # The trapezoidal rule on the reals, with steps that grow by sinh. At kinks its error is the squared step.
         u = torch.linspace(-40, 40, 20_001, dtype=torch.float64).reshape(-1, *ones)
         real = isinstance(support, type(constraints.real))
-        carry = None if real else from_reals(support)
+        bijection = None if real else from_reals(support)
         y = u.sinh() if real else u
-        x = y if carry is None else carry(y)
-        slope = u.cosh().log() if carry is None else carry.log_abs_det_jacobian(y, x)
+        x = y if bijection is None else bijection(y)
+        slope = u.cosh().log() if bijection is None else bijection.log_abs_det_jacobian(y, x)
         total = (distribution.log_prob(x) + slope).exp().sum(0) * (80 / 20_000)
         assert (total - 1).abs().max() < 1e-5
 
@@ -176,16 +179,16 @@ ONE_FREE_ENTRY = {
 def test_a_density_of_dependent_entries_integrates_to_one_where_one_of_them_is_free(case):
     torch.manual_seed(0)
     distribution = ONE_FREE_ENTRY[case]().build("z", []).double()()
-    carry = from_reals(distribution.support)
+    bijection = from_reals(distribution.support)
     y = torch.linspace(-40, 40, 40_001, dtype=torch.float64).unsqueeze(-1)
     with torch.no_grad():
-        x = carry(y)
-        slope = carry.log_abs_det_jacobian(y, x).reshape(len(y), -1).sum(-1)
+        x = bijection(y)
+        slope = bijection.log_abs_det_jacobian(y, x).reshape(len(y), -1).sum(-1)
         total = (distribution.log_prob(x) + slope).exp().sum() * (80 / 40_000)
     assert abs(total - 1) < 1e-5
 
 
-@pytest.mark.parametrize("case", LAWS)
+@pytest.mark.parametrize("case", DISTRIBUTIONS)
 def test_the_mean_of_a_distribution_is_that_of_its_draws(case):
     """Within 6 standard errors: 400 numbers in all, false alarm below 1e-6."""
     distribution = distribution_of(case)
@@ -205,12 +208,12 @@ def test_the_mean_of_a_distribution_is_that_of_its_draws(case):
         assert ((draws.mean(0) - expected).abs() <= 6 * draws.std(0) / count**0.5 + 1e-12).all()
 
 
-@pytest.mark.parametrize("case", LAWS)
+@pytest.mark.parametrize("case", DISTRIBUTIONS)
 def test_log_prob_and_draws_are_one_graph(case, monkeypatch):
-    """No value decides what is computed, torch's validation of arguments apart: engines may trace them."""
+    """No branch depends on values, except in torch's validation of arguments, so engines can trace them."""
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
     torch.manual_seed(0)
-    name, _ = LAWS[case]
+    name, _ = DISTRIBUTIONS[case]
     model = model_of(case, torch.float32)
     factor = model.factors[name]
     parents = [
@@ -225,34 +228,34 @@ def test_log_prob_and_draws_are_one_graph(case, monkeypatch):
         assert drawn.shape == x.shape
 
 
-def all_rows(total, kinds):
+def all_rows(total, categories):
     """Every row of counts that sums to a total."""
-    if kinds == 1:
+    if categories == 1:
         return [[total]]
-    return [[first, *rest] for first in range(total + 1) for rest in all_rows(total - first, kinds - 1)]
+    return [[first, *rest] for first in range(total + 1) for rest in all_rows(total - first, categories - 1)]
 
 
-def test_a_multinomial_sums_to_one_and_its_marginal_of_what_was_observed_is_exact():
+def test_a_multinomial_sums_to_one_and_its_marginals_are_exact():
     torch.manual_seed(0)
     logits = torch.randn(3, dtype=torch.float64)
     distribution = Multinomial(torch.tensor(4.0, dtype=torch.float64), logits)
     rows = torch.tensor(all_rows(4, 3), dtype=torch.float64)
-    found = distribution.log_prob(rows)
-    torch.testing.assert_close(found, dist.Multinomial(4, logits=logits).log_prob(rows))
-    assert abs(found.exp().sum() - 1) < 1e-12
+    log_prob = distribution.log_prob(rows)
+    torch.testing.assert_close(log_prob, dist.Multinomial(4, logits=logits).log_prob(rows))
+    assert abs(log_prob.exp().sum() - 1) < 1e-12
     assert distribution.log_prob(torch.tensor([1.0, 1.0, 1.0])) == -torch.inf  # another total
-    # One count alone is binomial; of two, the third is what they leave, also where that is impossible.
-    seen = distribution.where(torch.tensor([False, True, False]))
+    # The marginal of one count is binomial. Two counts determine the third, also where it would be negative.
+    seen = distribution.marginal(torch.tensor([False, True, False]))
     k = torch.arange(5.0, dtype=torch.float64)
     alone = seen.log_prob(torch.stack([k * 0, k, k * 0], -1))
     torch.testing.assert_close(alone, dist.Binomial(4, probs=logits.softmax(-1)[1]).log_prob(k))
-    pair = distribution.where(torch.tensor([True, True, False]))
-    torch.testing.assert_close(pair.log_prob(rows * torch.tensor([1.0, 1.0, 0.0])), found)
+    pair = distribution.marginal(torch.tensor([True, True, False]))
+    torch.testing.assert_close(pair.log_prob(rows * torch.tensor([1.0, 1.0, 0.0])), log_prob)
     assert pair.log_prob(torch.tensor([3.0, 2.0, 0.0])) == -torch.inf
-    assert distribution.where(torch.tensor([False] * 3)).log_prob(torch.zeros(3)).abs() < 1e-12
+    assert distribution.marginal(torch.tensor([False] * 3)).log_prob(torch.zeros(3)).abs() < 1e-12
 
 
-def test_a_kind_that_cannot_come_costs_nothing_where_it_did_not_come():
+def test_an_impossible_category_with_count_zero_costs_nothing():
     distribution = Multinomial(torch.tensor(2.0), torch.tensor([0.0, 0.0, -torch.inf]))
     assert distribution.log_prob(torch.tensor([1.0, 1.0, 0.0])).exp() == pytest.approx(0.5)
     assert distribution.log_prob(torch.tensor([1.0, 0.0, 1.0])) == -torch.inf

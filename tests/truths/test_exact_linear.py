@@ -113,14 +113,14 @@ def test_likelihood_and_posterior_of_the_observed_entries_are_exact(structure, s
     assert torch.allclose(model.log_likelihood(x), brute_force(model, x), atol=1e-9)
     mean, cov = model.prior
     noise = model.noise if structure == "full" else torch.diag(model.noise.expand(x.shape[1]))
-    found = model.posterior(x)
+    posterior = model.posterior(x)
     for row in range(len(x)):
         seen = ~x[row].isnan()
         weight = model.weight[seen]
         gain = cov @ weight.mT @ torch.linalg.pinv(weight @ cov @ weight.mT + noise[seen][:, seen])
         want = mean + gain @ (x[row, seen] - model.bias[seen] - weight @ mean)
-        assert torch.allclose(found.mean[row], want, atol=1e-9)
-        assert torch.allclose(found.covariance[row], cov - gain @ weight @ cov, atol=1e-9)
+        assert torch.allclose(posterior.mean[row], want, atol=1e-9)
+        assert torch.allclose(posterior.covariance[row], cov - gain @ weight @ cov, atol=1e-9)
 
 
 @pytest.mark.parametrize("structure", ["diagonal", "full"])
@@ -310,7 +310,7 @@ def test_the_bound_of_variational_bayes_never_falls(rotate):
 @pytest.mark.parametrize("noise, missing", [("isotropic", 0.0), ("isotropic", 0.1), ("diagonal", 0.0)])
 def test_relevance_finds_the_rank(noise, missing):
     """20 of 20 seeds, D = 10, N = 300, three factors with 25, 16 and 9 times the variance of the noise."""
-    found = []
+    ranks = []
     for seed in range(20):
         g = torch.Generator().manual_seed(seed)
         weight = torch.linalg.qr(randn(g, 10, 3))[0] * torch.tensor([5.0, 4.0, 3.0])
@@ -319,8 +319,8 @@ def test_relevance_finds_the_rank(noise, missing):
         rows = Rows.of(x)
         posterior, history = variational_bayes(rows, principal(rows, 9, noise), tolerance=1e-6)
         assert history.converged
-        found.append(posterior.rank())
-    assert found == [3] * 20
+        ranks.append(posterior.rank())
+    assert ranks == [3] * 20
 
 
 TINY_PRIOR = LinearPrior(relevance=(3.0, 2.0), noise=(4.0, 2.0), bias_mean=0.3, bias_precision=0.8)

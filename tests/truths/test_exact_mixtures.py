@@ -1,7 +1,6 @@
-"""Truths of mixtures by EM and variational Bayes: exact likelihoods, monotone ascent, degenerate data, full bounds.
+"""Mixtures by EM and variational Bayes: exact likelihoods, monotone ascent, degenerate data, exact bounds.
 
-Every random number comes from a fixed seed, and every tolerance but that of the recovery tests is one of rounding:
-those tests do not fail by chance.
+Every random number comes from a fixed seed. All tolerances are for rounding, except in the tests that recover clusters.
 """
 
 import ast
@@ -68,7 +67,7 @@ def priors(x):
 
 
 def random_rows(seed, missing, binary=False):
-    """5 to 40 rows of 1 to 5 columns from 3 correlated clusters; 30% missing at random where asked for."""
+    """5 to 40 rows of 1 to 5 columns from 3 correlated clusters, with 30% missing at random if ``missing``."""
     generator = torch.Generator().manual_seed(seed)
     n = int(torch.randint(5, 41, (1,), generator=generator))
     d = int(torch.randint(1, 6, (1,), generator=generator))
@@ -81,7 +80,7 @@ def random_rows(seed, missing, binary=False):
 
 
 def random_mixture(kind, seed, dim=4, classes=3):
-    """A mixture with parameters at random."""
+    """A mixture with random parameters."""
     options = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64}
     weights, means = torch.rand(classes, **options), torch.randn(classes, dim, **options)
     copies = 1 if "shared" in kind else classes
@@ -154,7 +153,7 @@ def test_likelihood_and_responsibilities_are_those_of_the_marginals(kind):
 
 
 def test_likelihood_keeps_its_digits_far_from_the_origin():
-    """Components of scale 1e-3 at a distance of 1e6: squares expanded about the origin would have no digit left."""
+    """Components of scale 1e-3 at a distance of 1e6: squares expanded about the origin would lose all digits."""
     x = torch.tensor([[1e6 + 1e-3, -1e6]], dtype=torch.float64)
     means = torch.tensor([[1e6, -1e6], [-1e6, 1e6]], dtype=torch.float64)
     mixture = Mixture(torch.ones(2), DiagonalGaussians(means, torch.full((2, 2), 1e-6, dtype=torch.float64)))
@@ -308,7 +307,7 @@ def test_em_ends_where_the_likelihood_of_the_observed_entries_is_stationary(kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bounds_are_what_they_are_called(kind):
+def test_recorded_bounds_are_those_of_their_definitions(kind):
     """L(old q, new θ) and its KL from their definitions, q(c) enumerated; complete data."""
     x = random_rows(4, False, kind == "Bernoulli")
     start = KINDS[kind]([x], 3, 0)
@@ -365,9 +364,9 @@ def test_em_finds_bernoulli_classes():
     probs[0, ::2], probs[1, 1::2] = 0.9, 0.9
     x = torch.bernoulli(probs.repeat(300, 1), generator=generator)
     fitted, _ = fit_mixture([x], start_bernoullis([x], 2, seed=0))
-    found = fitted.components.probs
-    found = found[torch.cdist(probs, found).argmin(-1)]
-    assert float((found - probs).abs().max()) < 0.11
+    estimate = fitted.components.probs
+    estimate = estimate[torch.cdist(probs, estimate).argmin(-1)]
+    assert float((estimate - probs).abs().max()) < 0.11
 
 
 # Floors and degenerate data -------------------------------------------------------------------------------
@@ -377,7 +376,7 @@ def test_full_floor_is_the_constrained_maximum():
     """No covariance with scales above the floor explains the rows better than the one that EM gives."""
     options = {"generator": torch.Generator().manual_seed(11), "dtype": torch.float64}
     x = torch.randn(30, 3, **options) * torch.tensor([1.0, 0.5, 0.01])
-    with pytest.warns(ScaleFloorWarning, match="1 values of covariance sit on their floor"):
+    with pytest.warns(ScaleFloorWarning, match="1 values of covariance are at their floor"):
         fitted, history = fit_mixture([x], start_gaussians([x], 1, seed=0, min_scale=0.1))
     assert history[-1].at_floor == 1
     best = history[-1].log_likelihood
@@ -412,7 +411,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("rows", DEGENERATE)
 @pytest.mark.parametrize("kind", KINDS)
-def test_degenerate_data_gives_numbers(kind, rows):
+def test_degenerate_data_give_finite_numbers(kind, rows):
     x = DEGENERATE[rows].double()
     if kind == "Bernoulli":
         x = (x > 0).double().masked_fill(x.isnan(), NAN)
@@ -602,7 +601,7 @@ def test_bound_lies_below_the_evidence_of_all_partitions():
         term += sum(log_evidence(x.numpy()[label == c, 0], 0.0, 0.1, 2.0, 2.0) for c in range(2))
         terms.append(term)
     gap = scipy.special.logsumexp(terms) - history[-1].bound * len(x)
-    # The two ways to name the classes are equally likely, and q holds on to one: that alone costs ln 2.
+    # Both labellings of the classes are equally likely, and q has only one of them, which costs ln 2.
     assert math.log(2) - 1e-6 < gap < math.log(2) + 0.7
 
 
@@ -621,7 +620,7 @@ def test_wishart_and_gamma_agree_in_one_dimension():
 
 
 def test_a_sparse_prior_empties_classes_that_are_not_needed():
-    """Two clusters 16 standard deviations apart, six classes: fixed seed."""
+    """Two clusters at a distance of 16 standard deviations, six classes, a fixed seed."""
     x = torch.randn(200, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     x[::2] += 16
     start = KINDS["full"]([x], 6, 0)
@@ -634,7 +633,7 @@ def test_a_sparse_prior_empties_classes_that_are_not_needed():
 
 @pytest.mark.parametrize("rows", DEGENERATE)
 @pytest.mark.parametrize("kind", ["diagonal", "full", "Bernoulli"])
-def test_variational_bayes_of_degenerate_data_gives_numbers(kind, rows):
+def test_variational_bayes_of_degenerate_data_gives_finite_numbers(kind, rows):
     x = DEGENERATE[rows].double()
     if kind == "Bernoulli":
         x = (x > 0).double().masked_fill(x.isnan(), NAN)
@@ -649,7 +648,7 @@ def test_variational_bayes_of_degenerate_data_gives_numbers(kind, rows):
 
 def test_exact_imports_only_torch_errors_and_itself():
     folder = Path(sys.modules["pyro_lfm.exact.mixtures.mixture"].__file__).parents[1]
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []

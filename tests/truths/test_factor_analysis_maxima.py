@@ -1,4 +1,4 @@
-"""Factor analysis by EM: several maxima, restarts that reach the best, and what they are worth against scikit-learn."""
+"""Factor analysis by EM has several maxima: restarts reach the best one, above that of scikit-learn."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_breast_cancer_with_three_factors_reaches_the_best_known_maximum(seed):
     fit = factor_analysis(x, 3, seed)
     assert reached(fit) > -20.45624 - 1e-4
     assert fit.converged
-    # The least noise, 0.0063 of a standard deviation, is above the floor.
+    # The smallest noise, 0.0063 standard deviations, is above the floor.
     noise = fit.model.factors["x"](torch.zeros(1, 3).double()).stddev.min()
     assert abs(float(noise) - 0.0063) < 1e-4
 
@@ -41,7 +41,7 @@ def test_the_ends_are_of_all_starts_best_first():
     assert fit.ends[0] - fit.ends[-1] > 0.1  # several maxima
 
 
-def test_one_start_is_what_scikit_learn_finds_and_its_seed_does_not_matter():
+def test_one_start_reaches_the_maximum_of_scikit_learn_with_any_seed():
     x = standardised(load_breast_cancer)
     rival = FactorAnalysis(3, tol=1e-8, max_iter=10_000).fit(x.numpy()).score(x.numpy())
     ends = [factor_analysis(x, 3, seed, restarts=1).ends for seed in (0, 1)]
@@ -51,8 +51,8 @@ def test_one_start_is_what_scikit_learn_finds_and_its_seed_does_not_matter():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_start_from_one_column_finds_the_factor_that_draws_miss(seed):
-    # Of starts at random 2% reach it, of those from one column 13%.
+def test_a_start_from_one_column_reaches_the_factor_that_random_starts_miss(seed):
+    # 2% of random starts reach it, and 13% of those from one column.
     x = standardised(load_breast_cancer)
     assert reached(factor_analysis(x, 1, seed)) > -30.71613 - 1e-4
 
@@ -83,14 +83,14 @@ def test_the_closed_form_needs_one_start():
     assert len(fit.ends) == 1 and fit.converged
 
 
-def test_from_the_model_there_is_one_end_and_the_fit_goes_on():
+def test_a_start_from_the_model_continues_the_fit_and_has_one_end():
     x = standardised(load_wine)
     fit = factor_analysis(x, 2, restarts=3)
     again = lfm.fit(fit.model, x, lfm.EM(start="model"), seed=5, progress=False)
     assert len(again.ends) == 1 and again.ends[0] >= fit.ends[0] - 1e-9
 
 
-def test_a_mixture_has_ends_too_and_wine_reaches_what_scikit_learn_finds():
+def test_a_mixture_has_ends_too_and_on_wine_reaches_the_maximum_of_scikit_learn():
     x = standardised(load_wine)
     observed = lfm.Gaussian(13, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup()), given="c")
     for seed in range(3):

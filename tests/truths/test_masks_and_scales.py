@@ -1,4 +1,4 @@
-"""Masks and scales of a model's statements: log q and log p count the same rows, as often."""
+"""Masks and scales of a model's sample statements apply to log q as to log p."""
 
 import math
 
@@ -12,7 +12,7 @@ from pyro.infer import Trace_ELBO
 import pyro_lfm as lfm
 
 B, K, D = 8, 2, 5
-HERE = torch.arange(B) % 2 == 0
+COUNTED = torch.arange(B) % 2 == 0
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0, 1.0, 0.25, 1.0])
 W = torch.arange(float(K * D)).reshape(K, D) / 10 - 0.4
 
@@ -26,7 +26,7 @@ def likelihood(z):
 
 
 class Program(lfm.PyroModel):
-    """How the prior is stated says what counts; the likelihood may stand under the same handler."""
+    """A model whose prior is sampled by ``state(batch)``, or which runs under the handler ``around(batch)``."""
 
     def __init__(self, state, around=None):
         super().__init__()
@@ -44,16 +44,16 @@ class Program(lfm.PyroModel):
 
 
 def handled(batch):
-    with poutine.mask(mask=HERE[batch.index]):
+    with poutine.mask(mask=COUNTED[batch.index]):
         return pyro.sample("z", prior())
 
 
 def in_distribution(batch):
-    return pyro.sample("z", prior().mask(HERE[batch.index]))
+    return pyro.sample("z", prior().mask(COUNTED[batch.index]))
 
 
 def within_event(batch):
-    inner = dist.Normal(torch.zeros(K), torch.ones(K)).mask(HERE[batch.index].unsqueeze(-1)).to_event(1)
+    inner = dist.Normal(torch.zeros(K), torch.ones(K)).mask(COUNTED[batch.index].unsqueeze(-1)).to_event(1)
     return pyro.sample("z", inner)
 
 
@@ -73,19 +73,19 @@ def weighted(batch):
 
 
 def both(batch):
-    with poutine.scale(scale=WEIGHTS[batch.index]), poutine.mask(mask=HERE[batch.index]):
+    with poutine.scale(scale=WEIGHTS[batch.index]), poutine.mask(mask=COUNTED[batch.index]):
         return pyro.sample("z", prior())
 
 
 NESTED = (torch.arange(B) % 2 == 0) & (torch.arange(B) != 4) & (torch.arange(B) != 2)
 STATEMENTS = {
-    "poutine.mask": (handled, HERE.float()),
-    "mask of the distribution": (in_distribution, HERE.float()),
-    "mask within the event": (within_event, HERE.float()),
+    "poutine.mask": (handled, COUNTED.float()),
+    "mask of the distribution": (in_distribution, COUNTED.float()),
+    "mask within the event": (within_event, COUNTED.float()),
     "nested masks": (nested, NESTED.float()),
     "scale": (scaled, torch.full((B,), 0.3)),
     "scale of each row": (weighted, WEIGHTS),
-    "scale and mask": (both, WEIGHTS * HERE),
+    "scale and mask": (both, WEIGHTS * COUNTED),
 }
 GUIDES = {"diagonal": lfm.Diagonal, "full": lfm.Full}
 
@@ -99,7 +99,7 @@ def q_of(guide, x):
 
 
 def expected(guide, x, count):
-    """E_q[log p(x | z)] − count · KL(q ‖ p) of each row, in closed form: the noise is one, the mean is linear."""
+    """E_q[log p(x | z)] − count · KL(q ‖ p) of each row in closed form, for unit noise and a linear mean."""
     q = q_of(guide, x)
     spread = (
         torch.diagonal(W.T @ q.covariance_matrix @ W, dim1=-2, dim2=-1).sum(-1)
@@ -117,8 +117,8 @@ def expected(guide, x, count):
 
 @pytest.mark.parametrize("kind", GUIDES)
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_every_way_to_take_a_bound_counts_the_same_rows(statement, kind):
-    """The closed form, draws, the landing stuck, and Pyro's own objective. Errors: below 5 standard errors."""
+def test_every_estimator_of_the_bound_counts_the_same_rows(statement, kind):
+    """Closed-form KL, Monte Carlo, sticking the landing, and Pyro's own objective, within 5 standard errors."""
     torch.manual_seed(0)
     state, count = STATEMENTS[statement]
     model, x = Program(state), data()
@@ -129,12 +129,12 @@ def test_every_way_to_take_a_bound_counts_the_same_rows(statement, kind):
         lfm.ELBO(20000, kl="monte-carlo"),
         lfm.ELBO(20000, gradient="sticking-the-landing"),
     ):
-        found = objective.bound(model, guide, lfm.Batch(x)).per_row
-        assert torch.allclose(found, exact, atol=0.15), objective
+        bounds = objective.bound(model, guide, lfm.Batch(x)).per_row
+        assert torch.allclose(bounds, exact, atol=0.15), objective
     plain = Trace_ELBO(num_particles=20000, vectorize_particles=True, max_plate_nesting=1)
     assert -plain.loss(model, guide, lfm.Batch(x)) / B == pytest.approx(float(exact.mean()), abs=0.05)
     assert "KL z: closed form" in lfm.describe(model, guide)
-    # In a batch of some rows, they are those rows' own.
+    # In a minibatch each row has its own mask and scale.
     part = torch.tensor([1, 4, 6])
     some = lfm.ELBO(20000).bound(model, guide, lfm.Batch(x[part], index=part, total=B)).per_row
     assert torch.allclose(some, exact[part], atol=0.15)
@@ -142,7 +142,7 @@ def test_every_way_to_take_a_bound_counts_the_same_rows(statement, kind):
 
 @pytest.mark.parametrize("kind", GUIDES)
 def test_single_entries_that_do_not_count_have_no_part_in_q_either(kind):
-    """Entries of the prior masked: log q is that of the others, their marginal."""
+    """With masked entries in the prior, log q is the marginal of the other entries."""
     torch.manual_seed(0)
     entries = torch.tensor([[True, True], [True, False], [False, True], [False, False]]).repeat(2, 1)
 
@@ -165,26 +165,26 @@ def test_single_entries_that_do_not_count_have_no_part_in_q_either(kind):
                 part, dist.MultivariateNormal(torch.zeros(k), torch.eye(k))
             )
     exact = expected(guide, x, torch.zeros(B)) - kl.detach()
-    found = lfm.ELBO(20000).bound(model, guide, lfm.Batch(x)).per_row
-    assert torch.allclose(found, exact, atol=0.15)
+    bounds = lfm.ELBO(20000).bound(model, guide, lfm.Batch(x)).per_row
+    assert torch.allclose(bounds, exact, atol=0.15)
     assert "KL z: Monte Carlo" in lfm.describe(model, guide)
     plain = Trace_ELBO(num_particles=20000, vectorize_particles=True, max_plate_nesting=1)
     assert -plain.loss(model, guide, lfm.Batch(x)) / B == pytest.approx(float(exact.mean()), abs=0.05)
 
 
 def test_a_fit_with_masked_rows_does_not_rise_beyond_log_p():
-    """Every row of q is free; rows that do not count at all must not lift the bound."""
+    """q has free parameters for each row. Rows that are masked must not raise the bound."""
     torch.manual_seed(0)
-    here = torch.arange(60) % 2 == 0
+    counted = torch.arange(60) % 2 == 0
 
     def masked(batch):
-        return poutine.mask(mask=here[batch.index])
+        return poutine.mask(mask=counted[batch.index])
 
     model = Program(None, masked)
     x = torch.randn(60, D)
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow(learning_rate=0.05)))
     fit = lfm.fit(model, x, lfm.SVI(guide, epochs=150, batch_size=60), seed=0, progress=False)
-    exact = dist.MultivariateNormal(torch.zeros(D), W.T @ W + torch.eye(D)).log_prob(x) * here
+    exact = dist.MultivariateNormal(torch.zeros(D), W.T @ W + torch.eye(D)).log_prob(x) * counted
     bounds = torch.tensor([record["bound"] for record in fit.history[-30:]])
     assert float(bounds.mean()) < float(exact.mean()) + 0.02
     assert float(bounds.mean()) > float(exact.mean()) - 0.2
@@ -201,7 +201,7 @@ def by_hand(around):
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_a_guide_by_hand_is_right_where_it_is_masked_alike_and_refused_elsewhere(statement):
+def test_a_hand_written_guide_needs_the_masks_and_scales_of_the_model(statement):
     state, count = STATEMENTS[statement]
     model, x = Program(state), data()
     plain = by_hand(lambda batch: poutine.scale(scale=1.0))
@@ -225,7 +225,7 @@ def test_a_guide_by_hand_is_right_where_it_is_masked_alike_and_refused_elsewhere
                 self.handlers = [poutine.mask(mask=mask[batch.index])]
             elif statement == "scale and mask":
                 self.handlers = [
-                    poutine.mask(mask=HERE[batch.index]),
+                    poutine.mask(mask=COUNTED[batch.index]),
                     poutine.scale(scale=WEIGHTS[batch.index]),
                 ]
             else:
@@ -244,12 +244,12 @@ def test_a_guide_by_hand_is_right_where_it_is_masked_alike_and_refused_elsewhere
     kl = 0.5 * (variance + mean.square() - 1 - variance.log()).sum(-1)
     spread = (variance @ W.square()).sum(-1)
     seen = -0.5 * (D * math.log(2 * math.pi) + (x - mean @ W).square().sum(-1) + spread)
-    found = lfm.ELBO(20000).bound(model, guide, lfm.Batch(x)).per_row
-    assert torch.allclose(found, seen - count * kl, atol=0.15)
+    bounds = lfm.ELBO(20000).bound(model, guide, lfm.Batch(x)).per_row
+    assert torch.allclose(bounds, seen - count * kl, atol=0.15)
 
 
 def test_a_guide_whose_plate_is_not_scaled_is_refused():
-    """A plate of one's own has no subsampling scale: q would count B / N times as often as p."""
+    """A user's own plate has no subsampling scale, so log q would be scaled by B / N relative to log p."""
 
     def program(batch):
         with pyro.plate("rows", batch.size, dim=-1):
@@ -263,7 +263,7 @@ def test_a_guide_whose_plate_is_not_scaled_is_refused():
 
 @pytest.mark.parametrize("objective", [lambda: lfm.ImportanceWeightedELBO(5), lambda: lfm.RenyiELBO(0.5, 5)])
 def test_weights_of_whole_rows_weigh_their_bounds(objective):
-    """c · L of each row, not the logarithm of powers of its weights."""
+    """The bound of each row is c · L, not the logarithm of powers of its weights."""
     torch.manual_seed(0)
     x = data()
     plain = Program(lambda batch: pyro.sample("z", prior()))
@@ -271,25 +271,25 @@ def test_weights_of_whole_rows_weigh_their_bounds(objective):
     guide = lfm.Guide(plain, z=lfm.Gaussian(network=lfm.MLP(6)))
     same = lfm.Guide(weighed, z=lfm.Gaussian(network=lfm.MLP(6)))
     same.load_state_dict(guide.state_dict())
-    found = []
+    bounds = []
     for model, q in ((plain, guide), (weighed, same)):
         torch.manual_seed(3)
-        found.append(objective().bound(model, q, lfm.Batch(x)).per_row)
-    assert torch.allclose(found[1], WEIGHTS * found[0], atol=1e-4)
+        bounds.append(objective().bound(model, q, lfm.Batch(x)).per_row)
+    assert torch.allclose(bounds[1], WEIGHTS * bounds[0], atol=1e-4)
     uneven = Program(scaled)
     with pytest.raises(lfm.DeclarationError, match="weighs whole rows; x is scaled otherwise"):
         objective().bound(uneven, lfm.Guide(uneven, z=lfm.Gaussian(network=lfm.MLP(6))), lfm.Batch(x))
 
 
 def test_a_summed_out_latent_that_is_masked():
-    """In masked rows p(c) is one: E_q(c)[log p(x | c)], and log E_q(c)[p(x | c)] of importance weights."""
+    """In masked rows p(c) is left out: E_q(c)[log p(x | c)], and log E_q(c)[p(x | c)] for importance weights."""
     means = torch.tensor([-1.0, 2.0])
-    x, here = torch.tensor([0.0, 0.5, 1.0, -1.0]), torch.tensor([True, False, True, False])
+    x, counted = torch.tensor([0.0, 0.5, 1.0, -1.0]), torch.tensor([True, False, True, False])
 
     class Classes(lfm.PyroModel):
         def forward(self, batch):
             with batch.plate():
-                with poutine.mask(mask=here[batch.index]):
+                with poutine.mask(mask=counted[batch.index]):
                     c = pyro.sample(
                         "c", dist.Categorical(torch.tensor([0.3, 0.7])), infer={"enumerate": "parallel"}
                     )
@@ -300,59 +300,61 @@ def test_a_summed_out_latent_that_is_masked():
     q = torch.tensor([0.5, -0.2]).softmax(0)
     log_x = dist.Normal(means, 1.0).log_prob(x[:, None])
     log_p = torch.tensor([0.3, 0.7]).log()
-    elbo = (q * log_x).sum(1) + here * (q * (log_p - q.log())).sum()
+    elbo = (q * log_x).sum(1) + counted * (q * (log_p - q.log())).sum()
     assert torch.allclose(lfm.ELBO().bound(model, guide, lfm.Batch(x)).per_row, elbo, atol=1e-5)
-    weights = torch.where(here, (log_x + log_p).logsumexp(1), (log_x + q.log()).logsumexp(1))
-    found = lfm.ImportanceWeightedELBO(3).bound(model, guide, lfm.Batch(x)).per_row
-    assert torch.allclose(found, weights, atol=1e-5)
-    ratio = log_x + here[:, None] * (log_p - q.log())
+    weights = torch.where(counted, (log_x + log_p).logsumexp(1), (log_x + q.log()).logsumexp(1))
+    bounds = lfm.ImportanceWeightedELBO(3).bound(model, guide, lfm.Batch(x)).per_row
+    assert torch.allclose(bounds, weights, atol=1e-5)
+    ratio = log_x + counted[:, None] * (log_p - q.log())
     renyi = 2 * (q.log() + 0.5 * ratio).logsumexp(1)
     assert torch.allclose(lfm.RenyiELBO(0.5, 3).bound(model, guide, lfm.Batch(x)).per_row, renyi, atol=1e-5)
 
 
 def test_a_score_is_that_of_every_row_whatever_is_masked():
-    """A Poisson latent under a mask, whose rows x still reads: the gradient by its score, against sums over its values."""
-    x, here = torch.tensor([0.5, 3.0]), torch.tensor([True, False])
+    """The likelihood still reads the masked rows of a Poisson latent: its score gradient against sums over its values."""
+    x, counted = torch.tensor([0.5, 3.0]), torch.tensor([True, False])
 
     class Counts(lfm.PyroModel):
         def forward(self, batch):
             with batch.plate():
-                n = pyro.sample("n", dist.Poisson(torch.tensor(1.5)).mask(here[batch.index]))
+                n = pyro.sample("n", dist.Poisson(torch.tensor(1.5)).mask(counted[batch.index]))
                 pyro.sample("x", dist.Normal(n, 1.0), obs=batch["x"])
 
     model = Counts().double()
     guide = lfm.Guide(model, n=lfm.Poisson(rate=lfm.PerRow(2))).double()
     rate = guide.tables[0].rows
     torch.manual_seed(0)
-    found = torch.autograd.grad(lfm.ELBO(20000).bound(model, guide, lfm.Batch(x.double())).objective, rate)[0]
+    gradient = torch.autograd.grad(
+        lfm.ELBO(20000).bound(model, guide, lfm.Batch(x.double())).objective, rate
+    )[0]
     values = torch.arange(60.0).double()
     distribution = dist.Poisson(guide.factors["n"].at([], torch.arange(2)).rate.reshape(2, 1))
     log_q = distribution.log_prob(values)
     inner = dist.Normal(values, 1.0).log_prob(x.double()[:, None])
-    inner = inner + here[:, None] * (dist.Poisson(torch.tensor(1.5).double()).log_prob(values) - log_q)
+    inner = inner + counted[:, None] * (dist.Poisson(torch.tensor(1.5).double()).log_prob(values) - log_q)
     exact = torch.autograd.grad((log_q.exp() * inner).sum(1).mean(), rate)[0]
-    assert torch.allclose(found.reshape(-1), exact.reshape(-1), atol=0.05)
+    assert torch.allclose(gradient.reshape(-1), exact.reshape(-1), atol=0.05)
 
 
 def test_partly_observed_latents_of_pyro():
-    """obs_mask splits a statement in two; the part that is not observed is masked where it is."""
+    """obs_mask splits a statement in two; the unobserved part is masked in the observed rows."""
 
     class Partly(lfm.PyroModel):
         def forward(self, batch):
             with batch.plate():
                 seen = batch["y"]
                 value = torch.zeros(batch.size) if seen is None else seen
-                y = pyro.sample("y", dist.Normal(0.0, 1.0), obs=value, obs_mask=HERE[batch.index])
+                y = pyro.sample("y", dist.Normal(0.0, 1.0), obs=value, obs_mask=COUNTED[batch.index])
                 pyro.sample("x", dist.Normal(y, 1.0), obs=batch["x"])
 
     torch.manual_seed(0)
     model = Partly()
     y, x = torch.randn(B), torch.randn(B)
     guide = lfm.Guide(model, y_unobserved=lfm.Gaussian(mean=lfm.Linear(), given="x"))
-    found = lfm.ELBO(20000).bound(model, guide, lfm.Batch({"x": x, "y": y})).per_row
+    bounds = lfm.ELBO(20000).bound(model, guide, lfm.Batch({"x": x, "y": y})).per_row
     joint = dist.Normal(0.0, 1.0).log_prob(y) + dist.Normal(y, 1.0).log_prob(x)
     alone = dist.Normal(0.0, math.sqrt(2)).log_prob(x)
-    assert torch.allclose(found[HERE], joint[HERE], atol=1e-5)
-    assert (found[~HERE] <= alone[~HERE] + 0.05).all()
+    assert torch.allclose(bounds[COUNTED], joint[COUNTED], atol=1e-5)
+    assert (bounds[~COUNTED] <= alone[~COUNTED] + 0.05).all()
     weights = lfm.ImportanceWeightedELBO(2000).bound(model, guide, lfm.Batch({"x": x, "y": y})).per_row
-    assert torch.allclose(weights, torch.where(HERE, joint, alone), atol=0.15)
+    assert torch.allclose(weights, torch.where(COUNTED, joint, alone), atol=0.15)

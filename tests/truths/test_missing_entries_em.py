@@ -1,4 +1,4 @@
-"""EM with missing entries arrives: several starts, steps that do not stall where a variance tends to zero, and a warning."""
+"""EM with missing entries converges from several starts, also where a variance tends to zero, or warns."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def fitted(x, latent, inference=None, seed=0):
     return lfm.fit(model, x, inference or lfm.EM(), seed=seed, progress=False)
 
 
-def test_it_arrives_where_it_used_to_stall():
+def test_it_converges_where_plain_em_stalls():
     fit = fitted(problem(300), 2)
     assert float(fit.log_likelihood().mean()) > -7.174001 - 1e-6
     assert fit.converged and len(fit.ends) == 10
@@ -63,13 +63,13 @@ def test_it_is_as_likely_as_the_best_of_many_starts(number):
         lfm.VariationalEM(iterations=2, accelerate=False, restarts=1),
     ],
 )
-def test_a_fit_that_has_not_converged_says_so(inference):
+def test_a_fit_that_has_not_converged_warns(inference):
     with pytest.warns(lfm.ConvergenceWarning, match="iterations=2"):
         fit = fitted(problem(1), 2, inference)
     assert fit.converged is False
 
 
-def test_variational_bayes_and_mixtures_say_so_too():
+def test_variational_bayes_and_mixtures_warn_of_it_too():
     x = problem(2, share=0.0)
     linear = lfm.Gaussian(
         7,
@@ -86,7 +86,7 @@ def test_variational_bayes_and_mixtures_say_so_too():
     assert fit.converged is False
 
 
-def test_stochastic_inference_claims_nothing():
+def test_stochastic_inference_does_not_report_convergence():
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(7, mean=lfm.Linear()))
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
     fit = lfm.fit(model, problem(3, share=0.0), lfm.SVI(guide, epochs=1), seed=0, progress=False)

@@ -1,4 +1,4 @@
-"""The rank that variational Bayes finds: none in noise, the true one in factors, at every scale of the data."""
+"""The rank estimated by variational Bayes: zero for noise, the true one for factors, at every scale of the data."""
 
 import warnings
 
@@ -38,19 +38,19 @@ def test_noise_has_no_factor(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_factors_are_counted(seed):
     assert fitted(factors(seed, 500, 30, 2)).rank == 2
-    # A noise direction that the bound is better with, but a model of three factors is not.
+    # The bound is higher with a third factor than with it switched off, but not higher than with two factors.
     assert fitted(factors(seed, 400, 12, 2, sigma=0.3)).rank == 2
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e6])
-def test_the_rank_does_not_hang_on_the_units(scale):
+def test_the_rank_does_not_depend_on_the_units(scale):
     x = factors(0, 300, 8, 2, sigma=0.3)
     for structure in (lfm.Isotropic, lfm.Diagonal):
         fit = fitted(x * scale, covariance=structure(prior=lfm.parameter_priors.Gamma()))
         assert fit.rank == 2 and fit.converged
 
 
-def test_a_prior_that_decides_says_so_and_the_remedy_works():
+def test_a_prior_that_decides_the_rank_is_warned_of_and_the_remedy_works():
     x = factors(0, 300, 8, 2, sigma=0.3) * 1e-4
     with pytest.warns(lfm.PriorWarning, match=r"Leave the rate out, as in lfm.parameter_priors.Gamma\(\)"):
         assert fitted(x, covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma(1e-3, 1e-3))).rank == 0

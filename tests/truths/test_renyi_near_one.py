@@ -1,4 +1,4 @@
-"""Rényi's bound is continuous in α at 1, in value and gradient, in single precision too."""
+"""Rényi's bound and its gradient are continuous in α at 1, in single precision too."""
 
 import math
 from decimal import Decimal, getcontext
@@ -13,7 +13,7 @@ NEAR = [sign * 10.0**-k for k in (2, 3, 4, 6, 8, 10, 12) for sign in (1, -1)]
 
 
 def exact(log_w, log_c, alpha):
-    """L_α by its definition, in 60 digits; q is normalised, which its rounded logarithms are not."""
+    """L_α by its definition, in 60 digits. q is normalised first, as its rounded logarithms are not."""
     getcontext().prec = 60
     rest, total = 1 - Decimal(alpha), Decimal(0)
     log_w, log_c = ([[Decimal(float(v)) for v in row] for row in table] for table in (log_w.T, log_c.T))
@@ -27,14 +27,14 @@ def exact(log_w, log_c, alpha):
 
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1000.0])
 @pytest.mark.parametrize("away", NEAR)
-def test_it_is_the_definition_at_any_distance_from_one(away, spread):
-    """Log weights about −3000 that differ by up to some thousand nats, in float32."""
+def test_it_agrees_with_the_definition_at_any_distance_from_one(away, spread):
+    """Log weights around −3000 that differ by up to several thousand nats, in float32."""
     torch.manual_seed(0)
     log_w = (-3000 + spread * torch.randn(2, 4, 1)).float()
     log_c = torch.randn(2, 4, 1).log_softmax(0).float()
     alpha = 1 - away
-    found, share = tilted(log_w, log_c, alpha)
-    assert float(found) == pytest.approx(exact(log_w[..., 0], log_c[..., 0], alpha), rel=1e-6, abs=2e-3)
+    value, share = tilted(log_w, log_c, alpha)
+    assert float(value) == pytest.approx(exact(log_w[..., 0], log_c[..., 0], alpha), rel=1e-6, abs=2e-3)
     assert float(share.sum()) == pytest.approx(1.0, abs=1e-5)
 
 
@@ -63,7 +63,7 @@ def test_bounds_and_gradients_of_a_model_are_continuous(spread):
 
 @pytest.mark.parametrize("alpha", [0.3, 0.999, 1 + 1e-3, 1 + 1e-9, 2.0, 5.0])
 def test_gradients_are_those_of_double_precision(alpha):
-    """With a latent summed out, whose probability stands both in the measure and in the ratio."""
+    """With a latent that is summed out, whose probability is in both the measure and the ratio."""
     torch.manual_seed(0)
     start = 20 * torch.randn(3, 4, 5, dtype=torch.float64)
     logits = torch.randn(3, 1, 5, dtype=torch.float64)
@@ -83,8 +83,8 @@ def test_gradients_are_those_of_double_precision(alpha):
 
 def test_a_draw_to_which_the_model_gives_no_mass():
     log_w = torch.tensor([[[0.0], [-torch.inf], [-1.0]]])
-    found, share = tilted(log_w, None, 0.5)
-    assert float(found) == pytest.approx(2 * math.log((1 + math.exp(-0.5)) / 3))
+    value, share = tilted(log_w, None, 0.5)
+    assert float(value) == pytest.approx(2 * math.log((1 + math.exp(-0.5)) / 3))
     assert share[0, 1, 0] == 0
     assert float(tilted(log_w, None, 1.0)[0]) == -math.inf
     assert float(tilted(log_w, None, 2.0)[0]) == -math.inf

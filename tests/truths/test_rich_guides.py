@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 
 import pyro_lfm as lfm
-from pyro_lfm.distributions.mixture import DrawMixture
+from pyro_lfm.distributions.draw_mixture import DrawMixture
 
 
 def trained(model, factor, data, seed=0, **options):

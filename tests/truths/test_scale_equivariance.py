@@ -1,4 +1,4 @@
-"""No answer hangs on the units of the data: x → c x changes ln p(x) by −D ln c, by column too, and nothing else."""
+"""Answers do not depend on the units of the data: x → c x only changes ln p(x) by −D ln c, also column by column."""
 
 import math
 import warnings
@@ -106,7 +106,7 @@ def test_pca_of_tiny_data_is_exact_and_not_on_a_floor():
     assert abs(float(fit.log_likelihood().mean()) - exact) < 1e-6
 
 
-def test_a_number_is_in_the_units_of_the_data_and_the_remedy_works():
+def test_a_min_scale_given_as_a_number_is_in_the_units_of_the_data():
     def fitted(**options):
         covariance = lfm.Isotropic(**options)
         x = lfm.Gaussian(D, mean=lfm.Linear(), covariance=covariance)
@@ -135,7 +135,7 @@ def test_the_floors_of_every_family_follow_the_data(family, scale):
     (parameter,) = factor.floors
     expected = 1e-3 * scale * X.std(0, correction=0)
     assert torch.allclose(factor.floor(parameter), expected, rtol=1e-6)
-    # A latent's floor stays what it was, and what a user gives stays a number.
+    # The floor of a latent does not change.
     assert torch.allclose(guide.factors["z"].floor("covariance"), torch.tensor(1e-3).double())
     # The floor is saved with the model.
     fresh = lfm.Model(z=lfm.StandardNormal(1), x=family(D, network=lfm.MLP(4))).double()
@@ -155,16 +155,16 @@ def test_values_that_the_user_gave_are_not_moved_by_a_floor():
             warnings.simplefilter("ignore", lfm.ConvergenceWarning)
             start = lfm.EM(start="model", iterations=0)
             lfm.fit(model, X * 1e-6, start, seed=0, progress=False)
-        found = model.factors["x"](torch.zeros(1, 1).double()).variance
-        assert torch.allclose(found, torch.tensor(variance).double(), rtol=1e-5)
+        fitted_variance = model.factors["x"](torch.zeros(1, 1).double()).variance
+        assert torch.allclose(fitted_variance, torch.tensor(variance).double(), rtol=1e-5)
 
 
-def test_svi_says_that_a_floor_decides_and_lowering_it_cures():
+def test_svi_warns_if_a_floor_decides_and_lowering_it_helps():
     def fitted(**options):
         x = lfm.Gaussian(D, mean=lfm.Fixed(X.mean(0)), covariance=lfm.Diagonal(**options))
         model = lfm.Model(x=x).double()
-        way = lfm.SVI(lfm.Guide(model), epochs=150, batch_size=150, learning_rate=0.1, engine="eager")
-        return lfm.fit(model, X, way, seed=0, progress=False)
+        inference = lfm.SVI(lfm.Guide(model), epochs=150, batch_size=150, learning_rate=0.1, engine="eager")
+        return lfm.fit(model, X, inference, seed=0, progress=False)
 
     with pytest.warns(lfm.ScaleFloorWarning, match="lower min_scale="):
         held = fitted(min_scale=3.0)

@@ -430,7 +430,9 @@ def test_messages_keep_the_contract_of_guides(name):
     # In a run the copy has its model's priors; by the run it is not changed.
     held, own = ({id(p) for p in part.parameters()} for part in (copies[0], priors_of(copies[1])))
     bound_to = copies[1].bound_to(copies[0])
-    assert all(id(p) in held for p in priors_of(bound_to).parameters()), "the copy's priors are not its model's"
+    assert all(id(p) in held for p in priors_of(bound_to).parameters()), (
+        "the copy's priors are not its model's"
+    )
     assert not own & held
     pyro.clear_param_store()
     svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), pyro.infer.Trace_ELBO())

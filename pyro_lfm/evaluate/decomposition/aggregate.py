@@ -10,8 +10,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from pyro_lfm.distributions.cross_density import log_prob_of_each
 from pyro_lfm.distributions.kl import gaussian_moments
+from pyro_lfm.distributions.pairwise_density import pairwise_log_prob
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import NUMBERS, Block, Blocks
@@ -120,6 +120,6 @@ def _double(distribution: Any) -> Any:
 def _under_each(distribution: Any, value: Tensor) -> Tensor:
     """log q of points (P, *event) under each of B distributions, (P, B)."""
     if gaussian_moments(distribution) is not None:
-        return log_prob_of_each(distribution, value.reshape(len(value), -1).double())
+        return pairwise_log_prob(distribution, value.reshape(len(value), -1).double())
     points, rows = len(value), distribution.batch_shape[-1]
     return distribution.log_prob(value.unsqueeze(1).expand(points, rows, *distribution.event_shape)).double()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.distributions.entrywise import Entries, entries_of
+from pyro_lfm.distributions.entry_marginals import EntryMarginals, entry_marginals
 from pyro_lfm.evaluate.decomposition.aggregate import Aggregate
 from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
 from pyro_lfm.inference.blocks import Block, Blocks, Evaluation
@@ -92,15 +92,15 @@ class BoundTerms:
         return Term(means[0], errors[0]), Term(means[2], errors[2]), kl, Term(means[1], errors[1])
 
 
-def _entries(run: Run, name: str) -> tuple[Entries, Entries] | None:
+def _entries(run: Run, name: str) -> tuple[EntryMarginals, EntryMarginals] | None:
     """The distributions of a latent's entries under q and p."""
     if len([frame for frame in run.p[name]["cond_indep_stack"] if frame.name != "particles"]) > 1:
         return None
-    q, p = (entries_of(sites[name]["fn"]) for sites in (run.q, run.p))
+    q, p = (entry_marginals(sites[name]["fn"]) for sites in (run.q, run.p))
     return None if q is None or p is None else (q, p)
 
 
-def _kl_of_entries(run: Run, name: str, q: Entries, p: Entries) -> Tensor:
+def _kl_of_entries(run: Run, name: str, q: EntryMarginals, p: EntryMarginals) -> Tensor:
     """KL(q(zₖ) ‖ p(zₖ)), (S or 1, B, K)."""
     closed = None if run.obstacle(name) else q.kl(p)
     if closed is not None:
@@ -111,7 +111,7 @@ def _kl_of_entries(run: Run, name: str, q: Entries, p: Entries) -> Tensor:
     return found if found.dim() > 2 else found.expand(run.rows.size, -1).unsqueeze(0)
 
 
-def _words(run: Run, name: str, found: tuple[Entries, Entries] | None) -> str:
+def _words(run: Run, name: str, found: tuple[EntryMarginals, EntryMarginals] | None) -> str:
     how = run.how(name)
     if found is None:
         return f"{how}; the distributions of single entries are not known"

@@ -1,1 +1,1 @@
-"""Linear Gaussian models: EM, variational EM and variational Bayes."""
+"""Exact inference in linear Gaussian models: EM, variational EM and variational Bayes."""

@@ -16,13 +16,13 @@ from pyro_lfm.exact.linear.bayesian_posterior import (
     LinearPrior,
     relevance_of,
 )
-from pyro_lfm.exact.linear.climb import climb
+from pyro_lfm.exact.linear.coordinate_ascent import coordinate_ascent
 from pyro_lfm.exact.linear.latents import Moments, expect
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.pruning import needed_factors, pruned
 from pyro_lfm.exact.linear.rows import Piece, Rows
 
-# The most iterations of an ascent that is only tried.
+# The most iterations of the ascents that decide whether a factor is needed.
 _TRIAL = 200
 
 
@@ -39,22 +39,21 @@ def variational_bayes(
     """Bayesian factor analysis or PCA by coordinate ascent in q(Z) q(W, b) q(α) q(τ) (Bishop, 1999).
 
     The bound L = E_q[ln p(x, Z, W, b, α, τ) − ln q] ≤ ln p(x), all constants included, never falls. It is recorded
-    after the update of q(Z) ("E") and after those of the parameters ("M"). W and b are not independent under q, as
-    they are in Bishop's: the optimum over ∏_d q(w_d, b_d) costs no more and is never worse. Missing entries are left
-    out of the likelihood, which marginalises them.
+    after the update of q(Z) ("E") and after those of the parameters ("M"). Unlike in Bishop (1999), q(w_d, b_d) is
+    joint for each column, which costs no more and is never worse. Missing entries are marginalised.
 
     q(Z) and q(W) change only slowly along rotations of the factors. With ``rotate`` each iteration also tries the
     rotation and shift of the factors that make E[Σ z zᵀ]/N = I and E[WᵀW] diagonal, which is the best one under a
     flat prior on α (Luttinen and Ilin, 2010), and keeps it if the bound gains.
 
-    Ascent is local, and may leave a factor that the bound is better without. With ``prune`` such factors are switched off
-    in the end (``pruned``).
+    The ascent is local, and may end with a factor without which the bound is higher. With ``prune`` such factors are
+    switched off at the end (``pruned``).
 
     Args:
-        rows: the data; the prior is in their units, so standardise the columns or choose it.
-        start: where q starts; its noise, isotropic or diagonal, decides whether there is one τ or D. The prior of z
-            must be standard. Its K is the most factors there can be.
-        prior: of the parameters; broad by default.
+        rows: the data. The prior is in their units, so standardise the columns or choose the prior.
+        start: the centre of the first q. Its noise, isotropic or diagonal, decides whether there is one τ or D. Its
+            prior of z must be standard. Its K is the largest possible number of factors.
+        prior: the prior of the parameters; broad by default.
         iterations: the most iterations. tolerance: as in ``em``.
 
     Returns:
@@ -85,7 +84,7 @@ def variational_bayes(
     def ascend(
         state: BayesianLinear, iterations: int = min(iterations, _TRIAL)
     ) -> tuple[BayesianLinear, History]:
-        return climb(
+        return coordinate_ascent(
             problem,
             state,
             _Rotation() if rotate else None,
@@ -105,7 +104,7 @@ def variational_bayes(
 
 
 def _start(rows: Rows, start: LinearGaussian, prior: LinearPrior) -> BayesianLinear:
-    """q around a point, in differences from the column means, as sharp as N rows of known z would make it."""
+    """q centred on a point, for data minus their column means, as narrow as it would be after N rows of known z."""
     line = start.line.clone()
     line[:, -1] -= rows.mean
     covariance = torch.diag_embed((start.noise / rows.count).reshape(-1, 1).expand(-1, line.shape[1]))
@@ -116,8 +115,8 @@ def _start(rows: Rows, start: LinearGaussian, prior: LinearPrior) -> BayesianLin
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The moments of an E step. center: (D,), the prior mean of the bias less the column means."""
+class _EStep:
+    """The moments of an E step. center: (D,), the prior mean of the bias minus the column means."""
 
     moments: Moments
     center: Tensor
@@ -129,24 +128,24 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Problem:
-    """The two updates. center: as above."""
+    """The updates of q(Z) and of the parameters. center: (D,), the prior mean of the bias minus the column means."""
 
     pieces: Callable[[], Iterable[Piece]]
     center: Tensor
 
-    def expect(self, q: BayesianLinear) -> _Found:
-        return _Found(expect(q.lines(), self.pieces()), self.center)
+    def expect(self, q: BayesianLinear) -> _EStep:
+        return _EStep(expect(q.lines(), self.pieces()), self.center)
 
-    def improve(self, q: BayesianLinear, found: _Found) -> BayesianLinear:
+    def improve(self, q: BayesianLinear, e_step: _EStep) -> BayesianLinear:
         """q(W, b), then q(τ), then q(α), each the best given the others."""
-        moments, prior = found.moments, q.prior
-        away = q.line.clone()
-        away[:, -1] -= self.center
+        moments, prior = e_step.moments, q.prior
+        deviation = q.line.clone()
+        deviation[:, -1] -= self.center
         scale = prior.precision(q.relevance.mean)
         tau = q.noise.mean.reshape(-1, 1)
         tril = torch.linalg.cholesky(torch.diag_embed(scale) + tau.unsqueeze(2) * moments.latent)
         covariance = torch.cholesky_inverse(tril)
-        step = covariance @ (tau * moments.cross - away * scale).unsqueeze(2)
+        step = covariance @ (tau * moments.cross - deviation * scale).unsqueeze(2)
         line = q.line + step.squeeze(2)
         error = moments.residual(line) + (moments.latent * covariance).sum((1, 2))
         isotropic = q.noise.shape.dim() == 0
@@ -160,8 +159,8 @@ class _Problem:
 class _Rotation:
     """Rotates and shifts the factors: z ← A(z − z̄), W ← W A⁻¹, b ← b + W z̄."""
 
-    def propose(self, q: BayesianLinear, plain: BayesianLinear, found: _Found) -> BayesianLinear:
-        total, rows, width = found.moments.total, found.moments.rows, plain.line.shape[1]
+    def propose(self, q: BayesianLinear, plain: BayesianLinear, e_step: _EStep) -> BayesianLinear:
+        total, rows, width = e_step.moments.total, e_step.moments.rows, plain.line.shape[1]
         mean = total[:-1, -1] / rows
         values, vectors = torch.linalg.eigh(total[:-1, :-1] / rows - torch.outer(mean, mean))
         root = vectors * values.clamp(min=1e-300).sqrt()
@@ -180,10 +179,10 @@ class _Rotation:
         )
 
     def accepted(self) -> None:
-        """A rotation does not depend on earlier ones."""
+        """Changes nothing: a rotation does not depend on earlier ones."""
 
     def refused(self) -> None:
-        """Nor does it here."""
+        """Changes nothing, as ``accepted``."""
 
 
 def _move(q: BayesianLinear, change: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,18 +191,18 @@ def _move(q: BayesianLinear, change: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _divergence(q: BayesianLinear, center: Tensor) -> float:
-    """KL of q(W, b) q(α) q(τ) from the prior, nats; both biases relative to the column means."""
+    """KL of q(W, b) q(α) q(τ) from the prior, in nats. Both biases are relative to the column means."""
     dim, width = q.line.shape
     prior = q.prior
-    away = q.line.clone()
-    away[:, -1] -= center
+    deviation = q.line.clone()
+    deviation[:, -1] -= center
     precision = prior.precision(q.relevance.mean)
-    square = q.covariance.diagonal(dim1=1, dim2=2) + away.square()
+    square = q.covariance.diagonal(dim1=1, dim2=2) + deviation.square()
     log_det = torch.linalg.slogdet(q.covariance).logabsdet.expand(dim).sum()
     mean_log = prior.precision(q.relevance.mean_log.exp()).log().expand(dim, -1).sum()
     lines = 0.5 * ((precision * square).sum() - dim * width - mean_log - log_det)
-    distributions = [
-        GammaDistribution(*(torch.as_tensor(value, dtype=torch.float64) for value in distribution))
-        for distribution in (prior.relevance, prior.noise)
-    ]
-    return float(lines + q.relevance.divergence(distributions[0]) + q.noise.divergence(distributions[1]))
+    relevance, noise = (
+        GammaDistribution(*(torch.as_tensor(value, dtype=torch.float64) for value in shape_and_rate))
+        for shape_and_rate in (prior.relevance, prior.noise)
+    )
+    return float(lines + q.relevance.divergence(relevance) + q.noise.divergence(noise))

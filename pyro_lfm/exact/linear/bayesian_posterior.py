@@ -1,4 +1,4 @@
-"""The posterior of Bayesian factor analysis: q of the lines, of the relevance of the factors, and of the noise."""
+"""The prior and the variational posterior of Bayesian factor analysis; ``bayesian_linear`` computes the posterior."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian, Posterior, che
 
 
 class GammaDistribution(NamedTuple):
-    """Gamma distributions with density ∝ x^(shape − 1) e^(−rate·x); shape and rate: (...)."""
+    """Gamma distributions with density ∝ x^(shape − 1) e^(−rate·x). shape, rate: (...)."""
 
     shape: Tensor
     rate: Tensor
@@ -28,7 +28,7 @@ class GammaDistribution(NamedTuple):
         return self.shape.digamma() - self.rate.log()
 
     def divergence(self, prior: GammaDistribution) -> Tensor:
-        """KL(self ‖ prior), nats, summed."""
+        """KL(self ‖ prior) in nats, summed over all entries."""
         kl = prior.shape.lgamma() - self.shape.lgamma() + (self.shape - prior.shape) * self.shape.digamma()
         kl = kl + prior.shape * (self.rate.log() - prior.rate.log())
         return (kl + self.shape * (prior.rate / self.rate - 1)).sum()
@@ -38,9 +38,9 @@ class GammaDistribution(NamedTuple):
 class LinearPrior:
     """Priors of the parameters of x = W z + b + ε, ε ~ N(0, diag(1/τ)), z ~ N(0, I).
 
-    w_dk ~ N(0, scale_d² / α_k), α_k ~ Gamma(relevance), b_d ~ N(bias_mean, 1/bias_precision), τ ~ Gamma(noise). Gammas are
-    (shape, rate). The defaults are broad for data whose columns have a scale near one. What belongs to a column, all but
-    relevance and shapes, is one number or (D,).
+    w_dk ~ N(0, scale_d² / α_k), α_k ~ Gamma(relevance), b_d ~ N(bias_mean, 1/bias_precision), τ ~ Gamma(noise). Gammas
+    are pairs (shape, rate). The defaults are broad for data whose columns have a scale near one. scale, bias_mean,
+    bias_precision and the rate of the noise are one number, or one per column, (D,).
     """
 
     relevance: tuple[float, float] = (1e-3, 1e-3)
@@ -57,7 +57,7 @@ class LinearPrior:
                 raise DeclarationError(f"{name} must be > 0; got {value}")
 
     def precision(self, relevance: Tensor) -> Tensor:
-        """Of (W, b) given α, (D or 1, K + 1)."""
+        """The prior precision of (W, b) given α, (D or 1, K + 1)."""
         scale, bias = (torch.as_tensor(v, dtype=torch.float64) for v in (self.scale, self.bias_precision))
         weight, bias = relevance / scale.square().reshape(-1, 1), bias.reshape(-1, 1)
         columns = max(len(weight), len(bias))
@@ -68,9 +68,9 @@ class LinearPrior:
 class BayesianLinear:
     """The posterior q(W, b) q(α) q(τ), with q(W, b) = ∏_d N((w_d, b_d); line_d, covariance_d).
 
-    line: (D, K + 1), mean of (W, b). covariance: (D or 1, K + 1, K + 1); one matrix if all columns share it.
-    relevance: q(α), K Gammas. noise: q(τ), one Gamma (isotropic, shape ()) or D of them. needed: (), how many factors the
-    data ask for, see ``needed_factors``; K until that is known. prior: what was assumed.
+    line: (D, K + 1), the mean of (W, b). covariance: (D or 1, K + 1, K + 1); one matrix if all columns share it.
+    relevance: q(α), K Gammas. noise: q(τ), one Gamma (isotropic, shape ()) or D of them. needed: (), the number of
+    factors that the data need (``needed_factors``), K until it is computed. prior: the prior of the parameters.
     """
 
     line: Tensor
@@ -87,29 +87,29 @@ class BayesianLinear:
     def posterior(self, x: Tensor) -> Posterior:
         """q(z) of each row, mean (N, K) and covariance (N, K, K), for x (N, D), NaN where missing."""
         x = check_rows(x, len(self.line))
-        found = infer(self.lines(), x, torch.ones(x.shape[0], dtype=torch.float64))
-        return Posterior(found.mean, found.covariance[found.pattern])
+        latents = infer(self.lines(), x, torch.ones(x.shape[0], dtype=torch.float64))
+        return Posterior(latents.mean, latents.covariance[latents.pattern])
 
     def energy(self) -> Tensor:
         """Σ_d E[τ_d] E[w_dk]² of each factor, (K,): its variance in units of the noise, summed over columns."""
         return (self.noise.mean.expand(len(self.line)).unsqueeze(1) * self.line[:, :-1].square()).sum(0)
 
     def rank(self) -> int:
-        """How many factors the data ask for: a model with one fewer has a lower bound. See ``needed_factors``."""
+        """The number of factors that the data need: a model with one fewer has a lower bound (``needed_factors``)."""
         return int(self.needed)
 
     def without(self, factors: Tensor) -> BayesianLinear:
-        """The same with some factors, a mask (K,), switched off: their weights are zero on average, alone."""
+        """The posterior with some factors, a mask (K,), switched off: their weights have mean 0, and no covariances."""
         off = torch.cat([factors, torch.zeros(1, dtype=torch.bool)])
         line = self.line.masked_fill(off, 0.0)
-        apart = (off.unsqueeze(1) | off) & ~torch.eye(len(off), dtype=torch.bool)
-        covariance = self.covariance.masked_fill(apart, 0.0)
+        uncorrelated = (off.unsqueeze(1) | off) & ~torch.eye(len(off), dtype=torch.bool)
+        covariance = self.covariance.masked_fill(uncorrelated, 0.0)
         return replace(
             self, line=line, covariance=covariance, relevance=relevance_of(line, covariance, self.prior)
         )
 
     def of(self, factors: Tensor) -> BayesianLinear:
-        """The model that has only some of the factors, a mask (K,)."""
+        """The posterior of the model that has only some of the factors, a mask (K,)."""
         kept = torch.cat([factors, torch.ones(1, dtype=torch.bool)])
         line, covariance = self.line[:, kept], self.covariance[:, kept][:, :, kept]
         relevance = GammaDistribution(self.relevance.shape[factors], self.relevance.rate[factors])

@@ -13,18 +13,18 @@ from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian, noise_f
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.exact.race import Reached, Won, race
 
-# The likelihood has several maxima. Long Newton steps and short EM steps from the same start often end in different
-# ones; the better is kept.
+# The likelihood has several maxima. Newton steps from the start itself and from the point after so many EM steps often
+# end in different ones, and the better one is kept.
 WARM_UP = 20
-# Starts from one column that is almost a factor itself: its noise as a share of its variance, how many columns are
-# looked at, and after how many EM steps.
+# Starts with one column that is almost without noise: its noise as a share of its variance, the most columns that are
+# tried, and the EM steps after which they are compared.
 _ALMOST_NONE, _COLUMNS, _LOOK = 1e-3, 32, 3
 # Newton steps of a race between starts.
 _ROUNDS = (8, 16, 200)
 
 
 class _Profile(NamedTuple):
-    """ln p per row at the best W for some noise Ψ, up to a constant and with its sign turned; and its derivatives."""
+    """−ln p per row at the best W for a noise Ψ, up to a constant, and its derivatives in ln ψ."""
 
     cost: Tensor
     gradient: Tensor
@@ -44,13 +44,13 @@ class _Profile(NamedTuple):
         large, small = self.values[: self.kept], self.values[self.kept :]
         result = (rest @ rest.mT) * ((rest * small) @ rest.mT)
         for value, vector in zip(large, signal.mT, strict=True):
-            bend = (1 - small) * (value + small) / (value - small).clamp(min=1e-12 * float(value))
-            result += torch.outer(vector, vector) * ((rest * bend) @ rest.mT)
+            curvature = (1 - small) * (value + small) / (value - small).clamp(min=1e-12 * float(value))
+            result += torch.outer(vector, vector) * ((rest * curvature) @ rest.mT)
         return result / 2
 
 
 def _profile(factor: Tensor, noise: Tensor, latent_dim: int) -> _Profile:
-    """At the best W, Ψ^-½ C Ψ^-½ = U Λ Uᵀ leaves the eigenvalues beyond the first K unexplained."""
+    """The profile from Ψ^-½ C Ψ^-½ = U Λ Uᵀ: the best W explains the K largest eigenvalues that exceed 1."""
     _, root, right = torch.linalg.svd(factor / noise.sqrt(), full_matrices=True)
     values = torch.zeros(len(noise), dtype=torch.float64)
     values[: len(root)] = root.square()
@@ -65,17 +65,18 @@ def factor_analysis(
 ) -> LinearGaussian:
     """A maximum of the factor analysis likelihood, x = W z + b + ε with ε ~ N(0, diag(ψ)), subject to √ψ ≥ min_scale.
 
-    For given ψ the best W is Ψ^½ U₁ (Λ₁ − I)^½, from the K largest eigenvalues of Ψ^-½ C Ψ^-½ = U Λ Uᵀ, so only ψ is
-    searched, by Newton steps in ln ψ with the exact Hessian, at most as far as the cost falls. Unlike EM this does not
-    stall where a noise variance runs into its floor (a Heywood case). With missing entries C is the covariance of
-    the data filled with the column means: a start for ``em``. The likelihood has several maxima: see
+    For given ψ the best W is Ψ^½ U₁ (Λ₁ − I)^½, from the K largest eigenvalues of Ψ^-½ C Ψ^-½ = U Λ Uᵀ. So only ψ is
+    searched, by Newton steps in ln ψ with the exact Hessian, halved until the cost falls. Unlike EM this does not
+    stall where a noise variance reaches its floor (a Heywood case). With missing entries C is the covariance of the
+    data filled with the column means, and the result is a start for ``em``. The likelihood has several maxima: see
     ``factor_analyses``.
 
     Args:
-        rows: the data. latent_dim: K ≥ 1. min_scale: smallest noise standard deviation, > 0, units of x, one
-            number or one per column.
-        iterations: the most Newton steps, O(K D³) each: beyond a few hundred columns ``em`` from ``principal``,
-            O(K D²) an iteration, is quicker. tolerance: stop when a step gains less, nats per row.
+        rows: the data. latent_dim: K ≥ 1.
+        min_scale: the smallest noise standard deviation, > 0, in units of x, one number or one per column.
+        iterations: the most Newton steps. Each costs O(K D³), so beyond a few hundred columns ``em`` from ``principal``
+            is quicker, at O(K D²) an iteration.
+        tolerance: the search ends when a step gains less, in nats per row.
 
     Raises:
         DeclarationError: min_scale ≤ 0.
@@ -102,16 +103,16 @@ def factor_analyses(
     min_scale: Floor = 1e-3,
     tolerance: float = 1e-12,
 ) -> Won[LinearGaussian]:
-    """The best maximum that Newton steps reach from several starts, and the log-likelihoods of all, nats per row.
+    """The best maximum that Newton steps reach from several starts, and the log-likelihoods of all, in nats per row.
 
     The first start is that of ``factor_analysis``, from principal components. A third of the others have one column
-    almost without noise, as most maxima do (a Heywood case): the columns for which a few EM steps lead highest. The rest
-    have noise variances drawn uniformly between none and all of each column's variance. All take a few steps, and the
-    better ones go on (``race``).
+    almost without noise, as most maxima do (a Heywood case): the columns with the highest likelihood after a few EM
+    steps. The rest have noise variances drawn uniformly between zero and each column's variance. All take a few steps,
+    and the better ones go on (``race``).
 
     Args:
         rows, latent_dim, min_scale, tolerance: as for ``factor_analysis``.
-        restarts: how many starts, ≥ 1. seed: of the draws.
+        restarts: the number of starts, ≥ 1. seed: that of the random draws.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> rows = Rows.of(torch.randn(50, 1, generator=g) @ torch.ones(1, 4) + torch.randn(50, 4, generator=g))
@@ -137,7 +138,7 @@ def factor_analyses(
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """Logarithms of the noise (D,), and what is known there."""
+    """Logarithms of the noise, (D,), with their profile. converged: no step gains more than the tolerance."""
 
     noise: Tensor
     profile: _Profile
@@ -146,9 +147,9 @@ class _Point:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Factor analysis of columns brought to variance one.
+    """Factor analysis of columns scaled to variance one.
 
-    factor: (R, D), FᵀF = the correlations. scale: (D,), of the columns. mean: (D,). lowest: (D,), the floor of ln ψ.
+    factor: (R, D), FᵀF = the correlations. scale, mean: (D,), of the columns. lowest: (D,), the floor of ln ψ.
     """
 
     factor: Tensor
@@ -169,20 +170,20 @@ class _Search:
         return _Point(noise, _profile(self.factor, noise.exp(), self.latent_dim))
 
     def principal(self) -> list[Tensor]:
-        """Equal noise, whose best W are principal components, and where short EM steps lead from there."""
+        """Equal noise, whose best W is the principal components, and the noise after a few EM steps from there."""
         start = torch.zeros_like(self.scale)
         return [start, self.em(start, WARM_UP)]
 
     def em(self, noise: Tensor, steps: int) -> Tensor:
-        """Where so many EM steps lead."""
+        """The noise after a number of EM steps."""
         for _ in range(steps):
             noise = torch.maximum(self.at(noise).profile.em_step(), self.lowest)
         return noise
 
     def single_columns(self, count: int, generator: torch.Generator) -> list[Tensor]:
-        """Equal noise but for one column, which has almost none: the most promising of the columns, best first.
+        """Starts of equal noise but for one column, which has almost none: the most likely columns, best first.
 
-        Of more than 32 columns so many drawn at random are looked at.
+        At most 32 columns are tried, drawn at random.
         """
         if not count:
             return []
@@ -194,7 +195,7 @@ class _Search:
         return sorted(starts, key=lambda noise: float(self.at(self.em(noise, _LOOK)).profile.cost))[:count]
 
     def log_likelihood(self, point: _Point) -> float:
-        """Nats per row."""
+        """ln p at a point, in nats per row."""
         return float(-0.5 * len(self.scale) * log(2 * pi) - self.scale.log().sum() - point.profile.cost)
 
     def model(self, point: _Point) -> LinearGaussian:
@@ -207,7 +208,7 @@ class _Search:
 
 
 def _newton(search: _Search, start: _Point, iterations: int, tolerance: float) -> _Point:
-    """Descends in ln ψ from a point, staying above the floor."""
+    """Newton steps in ln ψ from a point, above the floor."""
     here, now, lowest = start.noise, start.profile, search.lowest
     for _ in range(iterations):
         free = (here > lowest) | (now.gradient < 0)
@@ -215,7 +216,7 @@ def _newton(search: _Search, start: _Point, iterations: int, tolerance: float) -
             return _Point(here, now, True)
         curvature, axes = torch.linalg.eigh(now.hessian()[free][:, free])
         slope = axes.mT @ now.gradient[free]
-        # Saddles are left downhill, and no variance moves by more than a factor e⁴ in one step.
+        # |curvature| leads downhill from saddles too. No variance changes by more than a factor e⁴ in one step.
         move = -(axes @ (slope / curvature.abs().clamp(min=1e-11)))
         direction = torch.zeros_like(here)
         direction[free] = move / (move.abs().max() / 4).clamp(min=1.0)

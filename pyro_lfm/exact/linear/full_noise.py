@@ -1,4 +1,4 @@
-"""E and M step of a linear Gaussian model whose noise covariance is any fixed matrix."""
+"""The E and M steps of EM for linear Gaussian models whose noise covariance is a fixed full matrix."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pyro_lfm.exact.linear.rows import Rows
 
 @dataclass(frozen=True, eq=False)
 class FullMoments:
-    """Sums of expectations under q(z, x_missing), with residuals e = x − β·(z, u) relative to the E step's lines.
+    """Sums over rows of expectations under q(z, x_missing). The residuals e = x − β·(z, u) are those of the E step's β.
 
-    total: (K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ]. cross: (D, K + 1), Σ E[e (z, u)ᵀ]. scatter: (D, D), Σ E[e eᵀ].
-    entropy: of q(z, x_missing), nats, summed over rows.
+    line: (D, K + 1), β. total: (K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ]. cross: (D, K + 1), Σ E[e (z, u)ᵀ].
+    scatter: (D, D), Σ E[e eᵀ]. entropy: that of q(z, x_missing) in nats, summed over rows.
     """
 
     line: Tensor
@@ -40,13 +40,13 @@ class FullMoments:
         return self.entropy - 0.5 * float(cost)
 
     def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """∂ ln p of all rows in (W, b), (D, K + 1), at the model of the E step; the noise is fixed."""
+        """The gradient of ln p of all rows in (W, b), (D, K + 1), at the model of the E step. The noise is fixed."""
         return torch.linalg.solve(model.noise, self.cross), torch.zeros(())
 
 
 @dataclass(frozen=True)
 class FullNoise:
-    """The two steps of EM. Missing entries are latent beside z, which keeps the M step a least squares problem.
+    """The two steps of EM. Missing entries are latent variables beside z, so the M step stays least squares.
 
     The residual of the missing columns given that of the observed ones is e_m = Ψ_mo Ψ_oo⁻¹ e_o + η with
     η ~ N(0, Ψ_mm − Ψ_mo Ψ_oo⁻¹ Ψ_om). An iteration costs O(D³) per pattern of missing entries in a block.
@@ -63,40 +63,40 @@ class FullNoise:
         entropy = 0.0
         for piece in self.rows.pieces():
             patterns, pattern = torch.unique(~piece.values.isnan(), dim=0, return_inverse=True)
-            for which, seen in enumerate(patterns):
-                index = pattern == which
+            for number, seen in enumerate(patterns):
+                index = pattern == number
                 values, intercept = piece.values[index][:, seen], piece.intercept[index]
                 count = int(index.sum()) if self.rows.has_missing else piece.rows
                 observed, tril = _whitened(model, seen)
                 white = torch.linalg.solve_triangular(tril, values.mT, upper=False).mT
-                found = infer(observed, white, intercept)
-                covariance = found.covariance[0]
-                design = torch.cat([found.mean, intercept.unsqueeze(1)], 1)
+                latents = infer(observed, white, intercept)
+                covariance = latents.covariance[0]
+                design = torch.cat([latents.mean, intercept.unsqueeze(1)], 1)
                 spread = count * torch.nn.functional.pad(covariance, (0, 1, 0, 1))
                 weight = tril @ observed.line[:, :-1]
-                residual = found.residual @ tril.mT
-                carry, left = _regression(model.noise, seen)
+                residual = latents.residual @ tril.mT
+                regression, conditional = _regression(model.noise, seen)
                 total += design.mT @ design + spread
-                own = residual.mT @ design
-                own[:, :-1] -= count * weight @ covariance
-                cross += carry @ own
+                observed_cross = residual.mT @ design
+                observed_cross[:, :-1] -= count * weight @ covariance
+                cross += regression @ observed_cross
                 inner = residual.mT @ residual + count * weight @ covariance @ weight.mT
-                scatter += carry @ inner @ carry.mT
+                scatter += regression @ inner @ regression.mT
                 missing = ~seen
-                scatter[missing.unsqueeze(1) & missing] += count * left.flatten()
+                scatter[missing.unsqueeze(1) & missing] += count * conditional.flatten()
                 unseen = int(missing.sum())
                 entropy += 0.5 * count * (latent_dim + unseen) * (1 + log(2 * pi))
-                entropy += 0.5 * count * float(left.logdet() if unseen else 0.0)
-                entropy -= 0.5 * count * float(found.log_det[0])
+                entropy += 0.5 * count * float(conditional.logdet() if unseen else 0.0)
+                entropy -= 0.5 * count * float(latents.log_det[0])
         return FullMoments(model.line, self.rows.count, total, cross, scatter, entropy)
 
-    def improve(self, model: LinearGaussian, found: FullMoments) -> LinearGaussian:
-        line = found.line + free_step(found.total.unsqueeze(0), found.cross, self.free)
+    def improve(self, model: LinearGaussian, e_step: FullMoments) -> LinearGaussian:
+        line = e_step.line + free_step(e_step.total.unsqueeze(0), e_step.cross, self.free)
         return replace(model, weight=line[:, :-1], bias=line[:, -1])
 
 
 def _whitened(model: LinearGaussian, seen: Tensor) -> tuple[Lines, Tensor]:
-    """The observed columns, none perhaps, with unit noise, and the Cholesky factor of their noise."""
+    """The model of the observed columns (maybe none) with whitened noise, and the Cholesky factor of their noise."""
     tril = torch.linalg.cholesky(model.noise[seen][:, seen])
     line = torch.linalg.solve_triangular(tril, model.line[seen], upper=False)
     unit = torch.ones(len(line), dtype=torch.float64)
@@ -105,15 +105,16 @@ def _whitened(model: LinearGaussian, seen: Tensor) -> tuple[Lines, Tensor]:
 
 
 def _regression(noise: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """The noise of all columns from that of the observed ones, (D, D_o), and what stays of the missing, (D_m, D_m)."""
+    """The regression of the noise of all columns on that of the observed ones, (D, D_o), and the conditional
+    covariance of the noise of the missing ones, (D_m, D_m)."""
     missing = ~seen
-    carry = torch.zeros(len(seen), int(seen.sum()), dtype=torch.float64)
-    carry[seen] = torch.eye(int(seen.sum()), dtype=torch.float64)
+    regression = torch.zeros(len(seen), int(seen.sum()), dtype=torch.float64)
+    regression[seen] = torch.eye(int(seen.sum()), dtype=torch.float64)
     between = noise[missing][:, seen]
     solved = torch.linalg.solve(noise[seen][:, seen], between.mT).mT
-    carry[missing] = solved
-    left = noise[missing][:, missing] - solved @ between.mT
-    return carry, (left + left.mT) / 2
+    regression[missing] = solved
+    conditional = noise[missing][:, missing] - solved @ between.mT
+    return regression, (conditional + conditional.mT) / 2
 
 
 def _gaussian_cost(covariance: Tensor, scatter: Tensor, rows: int) -> Tensor:

@@ -1,8 +1,8 @@
 """The E step that EM, variational EM and variational Bayes of linear Gaussian models share.
 
-Each column of the data is a line in the latents, x_d = β_d · (z, u) + noise of precision τ_d, β_d = (w_d, b_d), with
-intercept u = 1 (weighted rows have others). With missing entries only the observed columns of a row count, which
-marginalises the others exactly, as the noise of the columns is independent.
+Each column of the data is linear in the latents, x_d = β_d · (z, u) + noise of precision τ_d, β_d = (w_d, b_d). The
+intercept u is 1, or another number for weighted rows. β_d is called the line of column d. The noise of the columns is
+independent, so leaving out the missing columns of a row marginalises them exactly.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pyro_lfm.exact.linear.rows import Piece
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """What is believed of the D lines and of the prior p(z) = N(prior_mean, prior_covariance).
+    """The D lines, known or with a posterior, and the prior p(z) = N(prior_mean, prior_covariance).
 
-    line: (D, K + 1), β or its expectation. covariance: (D or 1, K + 1, K + 1), of β; None if β is known.
+    line: (D, K + 1), β or its expectation. covariance: that of β, (D or 1, K + 1, K + 1); None if β is known.
     precision, log_precision: (D,), τ and ln τ or their expectations. prior_mean: (K,). prior_covariance: (K, K).
     """
 
@@ -38,7 +38,7 @@ class Latents:
     """The optimal q(z) = N(mean, M⁻¹) of R rows, whose P patterns of observed columns share M.
 
     mean: (R, K). precision: (P, K, K), M. covariance: (P, K, K), M⁻¹. log_det: (P,), ln |M|.
-    residual: (R, D), observed x minus the line at the mean, 0 where missing.
+    residual: (R, D), x − β·(mean, u), 0 where missing.
     observed: (P, D), 1 where observed. pattern: (R,), the pattern of each row.
     """
 
@@ -54,7 +54,7 @@ class Latents:
 def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
     """The posterior of z for each row: M = S⁻¹ + Σ_d τ_d E[w_d w_dᵀ] over the observed d (Bishop, 2006, eq. 12.41).
 
-    Costs O(P D K²); no D×D matrix is made.
+    It costs O(P D K²), without any D×D matrix.
     """
     count, dim = values.shape
     latent_dim = lines.line.shape[1] - 1
@@ -96,14 +96,14 @@ def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sums over rows of expectations under q(z), all that the M step and the bound need.
+    """Sums over rows of expectations under q(z), from which the M step and the bound are computed.
 
-    Residuals e = x − β·(z, u) are relative to the ``lines`` of the E step: what is left over is summed directly, so
-    that a noise far smaller than the data keeps its digits.
+    Residuals e = x − β·(z, u) are those of the ``lines`` of the E step. They are summed directly, so that noise far
+    smaller than the data keeps its digits.
 
     rows: N. observed: (D,), entries per column. latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows
-    where column d is observed. cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1), as
-    latent over all rows. log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
+    where column d is observed. cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1),
+    Σ E[(z, u)(z, u)ᵀ] over all rows. log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
     """
 
     lines: Lines
@@ -119,8 +119,8 @@ class Moments:
     def residual(self, line: Tensor) -> Tensor:
         """Σ E[(x_d − β_d·(z, u))²] over the rows where d is observed, (D,), for lines (D, K + 1)."""
         step = line - self.lines.line
-        bent = (step.unsqueeze(1) @ self.latent).squeeze(1)
-        return (self.square + ((bent - 2 * self.cross) * step).sum(1)).clamp(min=0.0)
+        moved = (step.unsqueeze(1) @ self.latent).squeeze(1)
+        return (self.square + ((moved - 2 * self.cross) * step).sum(1)).clamp(min=0.0)
 
     def bound(self, lines: Lines) -> float:
         """E[ln p(x, z)] − E[ln q(z)] with this q(z) and any lines, in nats, summed over rows."""
@@ -139,8 +139,8 @@ class Moments:
 def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -> Moments:
     """The E step: moments under the best Gaussian q(z) of each row, or under the best fully factorised one.
 
-    The best factorised q(z) = ∏ N(z_j; m_j, 1/M_jj) has the means of the full posterior: coordinate ascent solves
-    M m = h by Gauss-Seidel sweeps, and its limit is taken here at once.
+    The best factorised q(z) = ∏ N(z_j; m_j, 1/M_jj) has the means of the full posterior: coordinate ascent over j solves
+    M m = h by Gauss-Seidel sweeps, and here the system is solved directly.
     """
     dim, width = lines.line.shape
     weight = lines.line[:, :-1]
@@ -149,34 +149,34 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
     cross, total = torch.zeros_like(lines.line), torch.zeros(width, width, dtype=torch.float64)
     latent = torch.zeros(1, width, width, dtype=torch.float64)
     for piece in pieces:
-        found = infer(lines, piece.values, piece.intercept)
-        complete = len(found.observed) == 1 and bool(found.observed.all())
-        repeats = torch.bincount(found.pattern, minlength=len(found.observed)).double()
+        latents = infer(lines, piece.values, piece.intercept)
+        complete = len(latents.observed) == 1 and bool(latents.observed.all())
+        repeats = torch.bincount(latents.pattern, minlength=len(latents.observed)).double()
         if complete:
             repeats = repeats.new_tensor([piece.rows])
-        covariance, diagonal = found.covariance, found.precision.diagonal(dim1=1, dim2=2)
-        excess = 0.5 * (diagonal.log().sum(1) - found.log_det) if factorised else torch.zeros_like(repeats)
+        covariance, diagonal = latents.covariance, latents.precision.diagonal(dim1=1, dim2=2)
+        excess = 0.5 * (diagonal.log().sum(1) - latents.log_det) if factorised else torch.zeros_like(repeats)
         if factorised:
             covariance = torch.diag_embed(1 / diagonal)
         gap += float(repeats @ excess)
-        log_volume -= float(repeats @ (0.5 * found.log_det + excess))
-        design = torch.cat([found.mean, piece.intercept.unsqueeze(1)], 1)
+        log_volume -= float(repeats @ (0.5 * latents.log_det + excess))
+        design = torch.cat([latents.mean, piece.intercept.unsqueeze(1)], 1)
         spread = torch.nn.functional.pad(covariance, (0, 1, 0, 1))
         everything = design.mT @ design + (repeats.reshape(-1, 1, 1) * spread).sum(0)
         if complete:
             here, spread = everything.unsqueeze(0), piece.rows * spread
         else:
-            weights = found.observed.mT * repeats
+            weights = latents.observed.mT * repeats
             spread = (weights @ spread.flatten(1)).reshape(dim, width, width)
             outer = (design.unsqueeze(2) * design.unsqueeze(1)).flatten(1)
-            here = (found.observed[found.pattern].mT @ outer).reshape(dim, width, width) + spread
-        # The residual's own randomness under q is −w·(z − mean).
-        bent = (weight.unsqueeze(1) @ spread[:, :-1, :-1]).squeeze(1)
-        square += found.residual.square().sum(0) + (bent * weight).sum(1)
-        cross += found.residual.mT @ design
-        cross[:, :-1] -= bent
+            here = (latents.observed[latents.pattern].mT @ outer).reshape(dim, width, width) + spread
+        # Under q the residual deviates from that at the mean by −w·(z − mean).
+        deviation = (weight.unsqueeze(1) @ spread[:, :-1, :-1]).squeeze(1)
+        square += latents.residual.square().sum(0) + (deviation * weight).sum(1)
+        cross += latents.residual.mT @ design
+        cross[:, :-1] -= deviation
         latent = latent + here
         total += everything
-        observed += found.observed.mT @ repeats
+        observed += latents.observed.mT @ repeats
         rows += piece.rows
     return Moments(lines, rows, observed, latent, cross, square, total, log_volume, gap)

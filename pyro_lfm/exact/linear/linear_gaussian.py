@@ -1,4 +1,4 @@
-"""Linear Gaussian models: exact likelihood and posterior, missing entries marginalised."""
+"""Linear Gaussian models: exact likelihood and posterior with missing entries, and the maximum of probabilistic PCA."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LinearGaussian:
     """x = W z + b + ε, z ~ N(m, S), ε ~ N(0, Ψ): factor analysis, probabilistic PCA, or any fixed Ψ.
 
     So p(x) = N(b + W m, W S Wᵀ + Ψ), and p(z | x) = N(m + M⁻¹WᵀΨ⁻¹(x − b − W m), M⁻¹), M = S⁻¹ + WᵀΨ⁻¹W.
-    A missing entry (NaN) drops its row from W, b and Ψ. All arithmetic is in float64; nothing is differentiated.
+    For a missing entry (NaN) the row of W, b and Ψ is left out. All arithmetic is in float64, without gradients.
 
     Args:
         weight: W, (D, K), units of x per unit of z.
@@ -90,7 +90,7 @@ class LinearGaussian:
 
     @property
     def structure(self) -> str:
-        """Of the noise: "isotropic", "diagonal" or "full"."""
+        """The structure of the noise: "isotropic", "diagonal" or "full"."""
         return ("isotropic", "diagonal", "full")[self.noise.dim()]
 
     @property
@@ -105,7 +105,7 @@ class LinearGaussian:
         return self.prior_mean, self.prior_covariance
 
     def lines(self) -> Lines:
-        """The model column by column, for noise that is isotropic or diagonal."""
+        """The lines of the columns, for isotropic or diagonal noise."""
         noise = self.noise.expand(len(self.bias))
         return Lines(self.line, 1 / noise, -noise.log(), *self.prior)
 
@@ -127,17 +127,17 @@ class LinearGaussian:
         mean = torch.zeros(count, latent_dim, dtype=torch.float64)
         covariance = torch.zeros(0, dtype=torch.float64)
         for index, model, block, _ in groups:
-            found = infer(model.lines(), block, _ones(block))
-            mean[index] = found.mean
-            if len(groups) == 1 and len(found.covariance) == 1:
-                return Posterior(mean, found.covariance.expand(count, -1, -1))
+            latents = infer(model.lines(), block, _ones(block))
+            mean[index] = latents.mean
+            if len(groups) == 1 and len(latents.covariance) == 1:
+                return Posterior(mean, latents.covariance.expand(count, -1, -1))
             if not covariance.numel():
                 covariance = torch.zeros(count, latent_dim, latent_dim, dtype=torch.float64)
-            covariance[index] = found.covariance[found.pattern]
+            covariance[index] = latents.covariance[latents.pattern]
         return Posterior(mean, covariance.reshape(count, latent_dim, latent_dim))
 
     def fill(self, x: Tensor) -> Tensor:
-        """x, (N, D), with each missing entry at its expectation E[x_missing | x_observed], units of x.
+        """x, (N, D), with each missing entry replaced by E[x_missing | x_observed], in units of x.
 
         >>> model = LinearGaussian(torch.tensor([[1.0], [1.0]]), torch.zeros(2), torch.tensor(1.0))
         >>> model.fill(torch.tensor([[4.0, float("nan")]])).round(decimals=6)
@@ -149,17 +149,18 @@ class LinearGaussian:
         filled = torch.where(missing, mean, x)
         if self.structure != "full":
             return filled
-        # Correlated noise: what the observed columns did not explain carries over to the missing ones.
+        # With correlated noise the residuals of the observed columns predict those of the missing ones.
         for row in missing.any(1).nonzero().flatten().tolist():
-            gone, seen = missing[row], ~missing[row]
-            noise = self.noise[seen][:, seen]
-            filled[row, gone] += self.noise[gone][:, seen] @ torch.linalg.solve(noise, (x - mean)[row, seen])
+            m, o = missing[row], ~missing[row]
+            filled[row, m] += self.noise[m][:, o] @ torch.linalg.solve(
+                self.noise[o][:, o], (x - mean)[row, o]
+            )
         return filled
 
     def _groups(self, x: Tensor) -> list[tuple[Tensor, LinearGaussian, Tensor, Tensor]]:
-        """Groups of rows, each with a model of diagonal noise for them: (index, model, rows, ln |det| of the change).
+        """Groups of rows, each with a model of diagonal noise: (indices, model, rows, ln |det| of the transformation).
 
-        Full noise is whitened among the observed columns of each pattern: Ψ = L Lᵀ, x ← L⁻¹x.
+        Full noise is whitened among the observed columns of each pattern of missing entries: Ψ = L Lᵀ, x ← L⁻¹x.
         """
         x = check_rows(x, len(self.bias))
         everything = torch.arange(x.shape[0])
@@ -168,10 +169,10 @@ class LinearGaussian:
             return [(i, self, x[i], zero) for i in everything.split(2048) if len(i)]
         patterns, pattern = torch.unique(~x.isnan(), dim=0, return_inverse=True)
         groups = []
-        for which, observed in enumerate(patterns):
-            index = (pattern == which).nonzero().flatten()
+        for number, observed in enumerate(patterns):
+            index = (pattern == number).nonzero().flatten()
             if not bool(observed.any()):
-                # Nothing observed: any model of one unseen column gives the prior and ln p = 0.
+                # Nothing is observed: the model of any one missing column gives the prior and ln p = 0.
                 unseen = LinearGaussian(
                     self.weight[:1], self.bias[:1], self.noise[0, 0], self.prior_mean, self.prior_covariance
                 )
@@ -202,7 +203,7 @@ class LinearGaussian:
 
 
 def check_rows(x: Tensor, dim: int) -> Tensor:
-    """x as float64, (N, dim), finite or NaN; raises ShapeError or DataError."""
+    """x as float64, (N, dim), with finite or NaN entries. Raises ShapeError or DataError."""
     if x.dim() != 2 or x.shape[1] != dim:
         raise ShapeError(f"x must have shape (N, {dim}); got {tuple(x.shape)}")
     x = x.detach().to(device="cpu", dtype=torch.float64)
@@ -218,8 +219,8 @@ def principal(
 
     σ² is the mean of the D − K smallest eigenvalues λ of the ML covariance, W = U (Λ − σ² I)^½, b the column means
     (Tipping and Bishop, 1999, eqs. 7 and 8). With "isotropic" noise and complete data that is the maximum likelihood
-    (subject to σ ≥ min_scale). With "diagonal" noise it is the same for columns brought to variance one, and with
-    missing entries for columns filled with their means: starts for EM.
+    (subject to σ ≥ min_scale). With "diagonal" noise it is computed for columns scaled to variance one, and with
+    missing entries for columns filled with their means. These are starts for EM.
 
     Args:
         rows: the data. latent_dim: K ≥ 1. noise: "isotropic" or "diagonal".
@@ -254,11 +255,12 @@ def principal(
 
 
 def noise_floor(rows: Rows, min_scale: Floor, structure: str) -> Tensor:
-    """The smallest noise variance, () or (D,): ``min_scale``², or what float64 resolves of the data if that is more.
+    """The smallest noise variance, () or (D,): ``min_scale``², or the resolution of float64 if that is larger.
 
-    That is 1e-12 of a column's variance, for isotropic noise of the largest variance.
+    The resolution is 1e-12 of a column's variance; for isotropic noise, of the largest variance.
 
-    Raises DeclarationError if min_scale ≤ 0.
+    Raises:
+        DeclarationError: min_scale ≤ 0.
     """
     least = torch.as_tensor(min_scale, dtype=torch.float64)
     if not bool((least > 0).all()):
@@ -275,11 +277,11 @@ def _ones(block: Tensor) -> Tensor:
     return torch.ones(block.shape[0], dtype=torch.float64)
 
 
-def _evidence(lines: Lines, found: Latents) -> Tensor:
-    """ln p(x) per row: the quadratic form is a minimum over z, so it is summed from residuals without cancellation."""
+def _evidence(lines: Lines, latents: Latents) -> Tensor:
+    """ln p(x) per row. The quadratic form is a minimum over z, computed from residuals without cancellation."""
     tril = torch.linalg.cholesky(lines.prior_covariance)
-    away = torch.linalg.solve_triangular(tril, (found.mean - lines.prior_mean).mT, upper=False)
-    square = (found.residual.square() @ lines.precision) + away.square().sum(0)
-    volume = found.observed @ (log(2 * pi) - lines.log_precision) + found.log_det
+    white = torch.linalg.solve_triangular(tril, (latents.mean - lines.prior_mean).mT, upper=False)
+    square = (latents.residual.square() @ lines.precision) + white.square().sum(0)
+    volume = latents.observed @ (log(2 * pi) - lines.log_precision) + latents.log_det
     volume = volume + 2 * tril.diagonal().log().sum()
-    return -0.5 * (volume[found.pattern] + square)
+    return -0.5 * (volume[latents.pattern] + square)

@@ -1,4 +1,4 @@
-"""Where EM of a linear Gaussian model starts that has no maximum in closed form: principal components, and draws."""
+"""Starts for EM of linear Gaussian models without a closed-form maximum: principal components, and random draws."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian, noise_floor, principal
 from pyro_lfm.exact.linear.rows import Rows
 
-# The least noise of a start, as a share of each column's variance: from a noise near zero EM hardly moves.
+# The smallest noise of a start, as a share of each column's variance. EM hardly moves from a noise near zero.
 _LEAST = 0.1
 
 
 def linear_starts(
     rows: Rows, latent_dim: int, noise: str, *, restarts: int, seed: int, min_scale: Floor = 1e-3
 ) -> Iterator[LinearGaussian]:
-    """Principal components with their noise raised to a tenth of the variance, then loadings and noise drawn at random.
+    """Principal components with noise of at least a tenth of the variance, then random loadings with random noise.
 
     Args:
-        rows: the data. latent_dim: K. noise: "isotropic" or "diagonal". restarts: how many starts, ≥ 1.
-        seed: of the draws. min_scale: see ``noise_floor``.
+        rows: the data. latent_dim: K. noise: "isotropic" or "diagonal". restarts: the number of starts, ≥ 1.
+        seed: that of the random draws. min_scale: see ``noise_floor``.
 
     >>> rows = Rows.of(torch.tensor([[2.0, 1.0], [-2.0, 1.0], [2.0, -1.0], [-2.0, -1.0]]))
     >>> [start.structure for start in linear_starts(rows, 1, "diagonal", restarts=2, seed=0)]

@@ -1,4 +1,4 @@
-"""The M step of the lines: least squares with expected moments."""
+"""The M step of the coefficients of linear Gaussian models: least squares with expected moments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def free_step(gram: Tensor, cross: Tensor, free: Collection[str]) -> Tensor:
-    """The step of the free coefficients of all lines, (D, K + 1), that solves gram · step = cross among them.
+    """The step of all coefficients, (D, K + 1), that solves gram · step = cross for the free ones and is 0 elsewhere.
 
     gram: (D or 1, K + 1, K + 1). cross: (D, K + 1).
     """
@@ -19,7 +19,7 @@ def free_step(gram: Tensor, cross: Tensor, free: Collection[str]) -> Tensor:
     if not chosen:
         return step
     gram = gram[:, chosen][:, :, chosen]
-    # A ridge far below rounding of the data: a shorter step towards the same maximum, which still climbs.
+    # A ridge far below the rounding of the data only shortens the step towards the same maximum.
     ridge = 1e-13 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)
     tril = torch.linalg.cholesky(gram + torch.diag_embed(ridge.unsqueeze(1).expand(-1, len(chosen))))
     if len(gram) == 1:

@@ -24,12 +24,11 @@ def variational_em(
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for isotropic or diagonal noise.
 
     E step: coordinate ascent in the factors of each row's q. The best are N(zⱼ; mⱼ, 1/Mⱼⱼ), where M is the precision
-    of the exact posterior and m solves M m = h: the sweeps over j are Gauss-Seidel sweeps of that system, which
-    converge to the exact posterior mean, and the limit is computed at once. M step: as in ``em``. The bound after the
-    E step never falls (accelerated steps are kept only if they climb), and L = ln p(x) − gap with the gap
-    ½[Σⱼ ln Mⱼⱼ − ln |M|] per row, which the history records as kl. A missing entry drops its row from M.
+    of the exact posterior and m its mean, the solution of M m = h. Sweeps over j are Gauss-Seidel sweeps of that system,
+    which is solved directly here. M step: as in ``em``. The bound after the E step never falls, and L = ln p(x) − gap
+    with the gap ½[Σⱼ ln Mⱼⱼ − ln |M|] per row, which the history records as kl. Missing entries are left out of M.
 
-    Arguments, results and errors are those of ``em``; full noise is refused.
+    Arguments, results and errors are those of ``em``. Full noise is refused.
 
     Reference: Neal and Hinton (1998), section 4; Bishop (2006), section 10.1.2.
 

@@ -1,4 +1,4 @@
-"""Factors that variational Bayes is better without: which are switched off, and how many the data ask for."""
+"""Removes factors without which the bound of variational Bayes is higher, and counts those that the data need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from pyro_lfm.exact.history import History
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear
 
-# A factor whose energy is no more is nothing; a gain of so many nats more than a prior can outweigh needs no trial.
+# Factors of at most this energy are zero. A factor whose gain exceeds the cost of its prior by so many nats is kept
+# without a trial.
 _NOTHING, _SURE = 1e-8, 50.0
 
 Ascend = Callable[[BayesianLinear], tuple[BayesianLinear, History]]
@@ -21,11 +22,13 @@ Ascend = Callable[[BayesianLinear], tuple[BayesianLinear, History]]
 def pruned(
     state: BayesianLinear, history: History, ascend: Ascend, rows: int, tolerance: float
 ) -> tuple[BayesianLinear, History]:
-    """Switches off the factors that the bound is at least as high without: first what is nothing, then one by one, weakest
-    first. The bound is compared after an ascent without the factor; one that is kept is recorded as one iteration.
+    """Switches off the factors without which the bound is at least as high.
+
+    Factors of no energy go first, then the others are tried one by one, the weakest first. The bound is compared after
+    an ascent without the factor. If the factor is switched off, the history gains one iteration.
 
     Args:
-        state, history: where an ascent ended. ascend: one from another state. rows: N. tolerance: nats per row.
+        state, history: the end of an ascent. ascend: an ascent from another state. rows: N. tolerance: nats per row.
     """
     energy = state.energy()
     faint = energy <= _NOTHING
@@ -43,10 +46,9 @@ def pruned(
 
 
 def needed_factors(state: BayesianLinear, ascend: Ascend, rows: int, tolerance: float) -> Tensor:
-    """How many factors the data ask for, (): as long as the model without the weakest has a bound as high, it is left out.
+    """The number of factors that the data need, (): the weakest is removed as long as the bound of the rest is as high.
 
-    A factor that is switched off still costs the bound what its prior and posterior differ by, so that this asks more of
-    a factor than ``pruned`` does.
+    A factor that is only switched off still has a KL from its prior, so this count is stricter than ``pruned``.
     """
     state = state.of(state.energy() > _NOTHING)
     state, history = ascend(state)
@@ -54,15 +56,15 @@ def needed_factors(state: BayesianLinear, ascend: Ascend, rows: int, tolerance: 
         weakest = energy == energy.min()
         if not bool(_doubtful(state, rows)[weakest].any()):
             break
-        after, climbed = ascend(state.of(~weakest))
-        if climbed.steps[-1].bound < history.steps[-1].bound - tolerance:
+        smaller, smaller_history = ascend(state.of(~weakest))
+        if smaller_history.steps[-1].bound < history.steps[-1].bound - tolerance:
             break
-        state, history = after, climbed
+        state, history = smaller, smaller_history
     return state.energy().new_tensor(float(len(state.energy())))
 
 
 def _doubtful(state: BayesianLinear, rows: int) -> Tensor:
-    """Whether a factor, (K,), explains so little that its prior may outweigh it: the others need no trial."""
+    """Which factors, (K,), explain so little that the KL of their weights may cost more than they gain."""
     energy = state.energy()
     gain = 0.5 * rows * (energy - energy.log1p())
     return gain < len(state.line) * log(rows + 1.0) + _SURE
@@ -71,9 +73,9 @@ def _doubtful(state: BayesianLinear, rows: int) -> Tensor:
 def _attempt(
     state: BayesianLinear, history: History, less: Tensor, off: Tensor, ascend: Ascend, tolerance: float
 ) -> tuple[BayesianLinear, History]:
-    """Without the factors ``less``, and with nothing left of all that are ``off``, if the bound is no lower for it."""
-    after, climbed = ascend(state.without(less))
-    last, best = climbed.steps[-1], history.steps[-1]
+    """The end of an ascent without the factors ``less``, with all of ``off`` at zero; the old state if that is better."""
+    after, new_history = ascend(state.without(less))
+    last, best = new_history.steps[-1], history.steps[-1]
     if last.bound < best.bound - tolerance:
         return state, history
     step = last._replace(iteration=best.iteration + 1, bound=max(last.bound, best.bound))

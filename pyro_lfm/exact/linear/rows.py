@@ -1,4 +1,4 @@
-"""Data for exact inference: blocks of rows, read once and compressed, or read again where entries are missing."""
+"""Data for exact linear inference: complete rows are read once and compressed, rows with missing entries read again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pyro_lfm.errors import DataError
 class Piece(NamedTuple):
     """Rows, or a few weighted rows that stand for many.
 
-    values: (R, D), float64, NaN where missing, as differences from the column means.
-    intercept: (R,), what multiplies the bias; ones for true rows.
-    rows: how many rows of data the piece stands for.
+    values: (R, D), float64, minus the column means, NaN where missing.
+    intercept: (R,), the factor of the bias; 1 for rows of the data.
+    rows: the number of rows of the data that the piece stands for.
     """
 
     values: Tensor
@@ -27,17 +27,17 @@ class Piece(NamedTuple):
 class Rows:
     """N rows of D columns that are read in blocks, so that they need not fit in memory.
 
-    The constructor reads the blocks once. If nothing is missing, that pass also gathers what linear Gaussian
-    inference needs of the data, min(N, D) + 1 weighted rows with the same Σₙ (xₙ, 1)(xₙ, 1)ᵀ, and the data are
-    not read again. If entries are missing, each iteration reads the blocks anew. Nothing of size N² or N·D is kept.
+    The constructor reads the blocks once. If nothing is missing, it compresses them to the sufficient statistic of
+    linear Gaussian models, min(N, D) + 1 weighted rows with the same Σₙ (xₙ, 1)(xₙ, 1)ᵀ, and the data are not read
+    again. If entries are missing, each iteration reads the blocks anew. Nothing of size N² or N·D is kept.
 
     Args:
-        blocks: a callable that starts a new pass: it gives blocks (B, D) of real numbers, in the same order each
-            time; NaN means missing. B may vary.
+        blocks: a callable that starts a new pass and returns blocks (B, D) of real numbers, in the same order each
+            time. NaN means missing. B may vary.
 
     Attributes:
-        count: N. dim: D. has_missing: whether any entry is missing. observed: (D,) entries seen per column.
-        mean, variance: (D,), of the entries seen, in the units of the columns (variance: their square, ML).
+        count: N. dim: D. has_missing: whether any entry is missing. observed: (D,), the observed entries per column.
+        mean, variance: (D,), of the observed entries, in units of the columns (variance: squared units, ML).
 
     Raises:
         DataError: no rows, blocks that differ in D, an infinite entry, or a column of which nothing is observed.
@@ -125,7 +125,7 @@ class Rows:
             yield Piece(values, intercept, self.count)
 
     def factor(self) -> Tensor:
-        """F, (R, D) with R ≤ D, FᵀF = Σₙ (xₙ − mean)(xₙ − mean)ᵀ; a missing entry counts as its column's mean."""
+        """F, (R, D) with R ≤ D and FᵀF = Σₙ (xₙ − mean)(xₙ − mean)ᵀ, missing entries replaced by column means."""
         if self._factor is not None:
             return self._factor
         scatter = _Scatter(self.dim)
@@ -150,7 +150,7 @@ class Rows:
 
 
 class _Scatter:
-    """The centred scatter matrix of complete rows; up to D rows are kept as they are, which is smaller and sharper."""
+    """The centred scatter matrix of complete rows. Up to D rows are kept themselves: they are smaller and more exact."""
 
     def __init__(self, dim: int):
         self.dim, self.count = dim, 0
@@ -184,7 +184,7 @@ class _Scatter:
             return block - block.mean(0)
         if self.held:
             self._fold()
-        # Columns of very different scale keep their digits when the matrix is brought to correlations first.
+        # The eigenvalues of correlations, unlike those of covariances, keep digits if the scales of columns differ much.
         scale = self.matrix.diagonal().clamp(min=0).sqrt()
         divisor = torch.where(scale > 0, scale, 1.0)
         values, vectors = torch.linalg.eigh(self.matrix / divisor / divisor.unsqueeze(1))

@@ -1,1 +1,1 @@
-"""Mixtures: EM and variational Bayes."""
+"""Exact inference in mixtures: EM and variational Bayes."""

@@ -1,4 +1,4 @@
-"""Coordinate ascent for latent classes: one pass over the rows per iteration, with both half-steps on record."""
+"""Coordinate ascent for latent classes, shared by EM and variational Bayes of mixtures: one pass over the rows each."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 Statistics = tuple[Tensor, ...]
 Summary = Callable[[Tensor], Statistics]
 
-# Numbers in an array over rows, classes and columns: so many fit the cache, in memory that is used again; with 1024 rows
-# matrix products are still fast, up to so many that memory stays small. N × D × C arrays never exist.
+# Pieces of rows are sized so that a rows × classes × columns array has at most _CACHED numbers, which fit the cache; or
+# _ROWS rows, which matrix products need to be fast, if that array has at most _MOST numbers.
 _CACHED, _ROWS, _MOST = 2**17, 1024, 2**22
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration: the parameter step that led here, then the step of q(c). Nats per row.
+    """One iteration: a step of the parameters, then a step of q(c). All numbers are nats per row.
 
-    ``bound_before`` is L(old q, new parameters), None at the start, where there is no old q; ``bound`` is L(new q,
-    new parameters). ``log_likelihood`` is log p(x) where the parameters are points (EM) and None where they have a
-    posterior. ``counts`` is how many rows each class explains; ``at_floor`` how many scales or probabilities sit on
-    their floor.
+    Attributes:
+        bound_before: L(old q, new parameters); None at the start, which has no old q.
+        bound: L(new q, new parameters).
+        log_likelihood: log p(x) where the parameters are points (EM); None where they have a posterior.
+        counts: the expected number of rows of each class.
+        at_floor: the number of scales or probabilities at their floor.
 
     >>> Iteration(1, bound_before=-2.5, bound=-2.0, log_likelihood=-2.0, counts=(3.0, 1.0), at_floor=0).kl_before
     0.5
@@ -50,16 +52,16 @@ class Iteration:
 
     @property
     def kl(self) -> float | None:
-        """KL(new q ‖ posterior): 0 for EM, whose q is the posterior."""
+        """KL(new q ‖ posterior), which is 0 for EM, whose q is the posterior."""
         return None if self.log_likelihood is None else self.log_likelihood - self.bound
 
 
 class LatentClasses(ABC):
-    """A model of rows x (D,) with a latent class c < C, and what coordinate ascent must ask of it.
+    """A model of rows x (D,) with a latent class c < C, as coordinate ascent needs it.
 
-    Its objective is Σ_n ln Σ_c exp(log_joint) − penalty: log p(x) for point parameters, whose penalty is 0; the
-    evidence lower bound for parameters with a posterior, where the joint is E_q[ln p(x, c)] and the penalty is
-    KL(q ‖ p) of the parameters.
+    Its objective is Σ_n ln Σ_c exp(log_joint) − penalty. For point parameters that is log p(x), with no penalty. For
+    parameters with a posterior it is the evidence lower bound: log_joint is E_q[ln p(x, c)] and the penalty is KL(q ‖ p)
+    of the parameters.
     """
 
     @property
@@ -69,19 +71,19 @@ class LatentClasses(ABC):
 
     @abstractmethod
     def log_joint(self, x: Tensor) -> Tensor:
-        """(B, C): ln p(c, x) of the observed entries of x (B, D), or its expectation."""
+        """ln p(c, x) of the observed entries of x (B, D), or its expectation: (B, C)."""
 
     @abstractmethod
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         """Sums over rows, weighted by q(c) (B, C), taken relative to these parameters. The first is counts (C,)."""
 
     def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
-        """``log_joint(x)``, and ``statistics(x, ·)`` of the same rows, where both may share their work."""
+        """``log_joint(x)``, and a function of the responsibilities that computes the statistics of the same rows."""
         return self.log_joint(x), partial(self.statistics, x)
 
     @abstractmethod
     def updated(self, statistics: Statistics, fixed: Set[str]) -> LatentClasses:
-        """The parameters that are best for q(c) as summed up in ``statistics``."""
+        """The best parameters for the q(c) of the statistics."""
 
     @abstractmethod
     def expected_log_joint(self, statistics: Statistics, at: LatentClasses) -> Tensor:
@@ -93,7 +95,7 @@ class LatentClasses(ABC):
 
     @abstractmethod
     def at_floor(self) -> int:
-        """How many scales or probabilities sit on their floor."""
+        """The number of scales or probabilities at their floor."""
 
 
 Model = TypeVar("Model", bound=LatentClasses)
@@ -113,17 +115,18 @@ def ascend(
 
     Args:
         rows: blocks x (B, D), NaN = missing; iterated over once per iteration.
-        start: the parameters to start from.
-        fixed: names of parameters that keep their start.
-        iterations: at most so many parameter steps.
-        tolerance: nats per row.
-        points: the objective is log p(x), not only a bound of it.
-        watch: called with the parameters and the record of each iteration; True ends the run.
+        start: the first parameters.
+        fixed: names of the parameters that keep their start.
+        iterations: the most parameter steps.
+        tolerance: in nats per row.
+        points: whether the objective is log p(x) itself and not a bound on it.
+        watch: called with the parameters and the record of each iteration; ends the run where it returns True.
 
     Returns:
         The parameters, and one record for the start and for each iteration.
 
     Raises:
+        DeclarationError: iterations or tolerance are negative.
         DataError: no rows, infinite entries, or rows so far out that their likelihood is 0 in float64.
         ShapeError: a block has another shape than (B, D).
     """
@@ -170,7 +173,7 @@ def _pass(rows: Iterable[Tensor], model: LatentClasses) -> tuple[Tensor, Statist
 
 
 def log_evidence(x: Tensor, joint: Tensor) -> Tensor:
-    """ln Σ_c exp(joint) (B,) of the rows x (B, D), from the joint (B, C): a number, or an error that says why not.
+    """ln Σ_c exp(joint), (B,), from the joint (B, C) of the rows x (B, D). Raises DataError where it is not finite.
 
     >>> log_evidence(torch.zeros(1, 1), torch.tensor([[0.0, 0.0]]))
     tensor([0.6931])
@@ -193,7 +196,7 @@ def posterior(x: Tensor, joint: Tensor) -> Tensor:
 
 
 def pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[Tensor]:
-    """The blocks in float64, their shape checked, in pieces small enough for C × B × D arrays.
+    """The blocks in float64, with checked shapes, in pieces small enough for C × B × D arrays.
 
     >>> [len(x) for x in pieces([torch.zeros(5, 2), torch.zeros(1, 2)], 3, 2)]
     [5, 1]
@@ -213,9 +216,9 @@ def pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[Tensor]:
 
 
 def all_finite(x: Tensor) -> bool:
-    """True if x has no NaN and no infinite entry, found in one sum, which is faster than a look at each entry.
+    """Whether the sum of x is finite, which is faster to compute than ``isfinite`` of each entry.
 
-    The sum of finite entries may overflow, in theory: False is only a reason to look closer.
+    True means that all entries are finite. False may also mean that the sum of finite entries overflowed.
 
     >>> all_finite(torch.tensor([1.0, 2.0])), all_finite(torch.tensor([1.0, float("nan")]))
     (True, False)
@@ -224,7 +227,7 @@ def all_finite(x: Tensor) -> bool:
 
 
 def float64(name: str, value: Tensor, *shape: int | str) -> Tensor:
-    """A parameter in float64, checked: an int of the shape must match, a str is a letter for any size.
+    """A parameter in float64, finite and of a given shape, in which a letter stands for any size.
 
     >>> float64("means", torch.zeros(3, 2), "C", 3)
     Traceback (most recent call last):

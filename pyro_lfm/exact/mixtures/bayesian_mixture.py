@@ -1,4 +1,4 @@
-"""Variational Bayes for mixtures: posteriors of the weights and of the components, and the bound in full."""
+"""Variational Bayes for mixtures: posteriors of the weights and of the components, and the bound with all constants."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class BayesianMixture(LatentClasses):
     Args:
         concentration: α (C,) of q(π) = Dir(α).
         components: q(η): ``NormalGammas``, ``NormalWisharts`` or ``Betas`` of C components.
-        prior_concentration: α₀ > 0 (C,), or what broadcasts to it; below 1 it favours few classes.
-        prior: p(η), of the same kind, of one component for all or of C.
+        prior_concentration: α₀ > 0, (C,) or broadcastable to it; below 1 it favours few classes.
+        prior: p(η), of the same kind as ``components``, with one component for all or with C.
 
     Reference: Attias (1999); Bishop (2006), section 10.2.
     """
@@ -48,11 +48,11 @@ class BayesianMixture(LatentClasses):
         return self.components.size
 
     def point(self) -> Mixture:
-        """The mixture at the expected parameters."""
+        """The mixture with the expected parameters."""
         return Mixture(self.concentration, self.components.point())
 
     def responsibilities(self, x: Tensor) -> Tensor:
-        """q(c) for each row of x (N, D), new ones too: (N, C)."""
+        """q(c) of each row of x (N, D), new rows included: (N, C)."""
         return torch.cat([posterior(part, self.log_joint(part)) for part in pieces([x], *self.size)])
 
     def log_joint(self, x: Tensor) -> Tensor:
@@ -94,19 +94,19 @@ def fit_bayesian_mixture(
     tolerance: float = 1e-9,
     strength: float = 10.0,
 ) -> tuple[BayesianMixture, list[Iteration]]:
-    """Variational Bayes: q(c), then q(π) and q(η), each the best given the other.
+    """Variational Bayes by coordinate ascent: the best q(c), then the best q(π) and q(η).
 
-    L(q) = Σ_n ln Σ_c exp(E[ln π_c] + E[ln p(x_n | η_c)]) − KL(q(π) ‖ p(π)) − Σ_c KL(q(η_c) ‖ p(η)) once q(c) is the
-    best; it never falls and lies below ln p(all rows). All constants are in it. The history has it per row.
+    At the best q(c) the bound is L(q) = Σ_n ln Σ_c exp(E[ln π_c] + E[ln p(x_n | η_c)]) − KL(q(π) ‖ p(π)) −
+    Σ_c KL(q(η_c) ‖ p(η)), all constants included. It never falls and lies below ln p(all rows). The history has it per row.
 
     Args:
-        rows: blocks x (B, D), NaN = missing, iterated over once per iteration: a list of tensors will do.
-        start: q starts around this mixture, of the components that the prior is for, one covariance each.
-        prior: p(η): ``NormalGammas``, ``NormalWisharts`` or ``Betas``, of one component for all or of C.
+        rows: blocks x (B, D), NaN = missing, iterated over once per iteration, such as a list of tensors.
+        start: the centre of the first q: a mixture of the components that the prior is for, each with its own covariance.
+        prior: p(η), ``NormalGammas``, ``NormalWisharts`` or ``Betas``, with one component for all or with C.
         concentration: α₀ of the weights, (C,) or a number.
-        iterations: at most so many updates of q(π) q(η).
-        tolerance: stop when an iteration gains less, in nats per row.
-        strength: q starts as sure of ``start`` as after so many rows per class.
+        iterations: the most updates of q(π) q(η).
+        tolerance: the run ends when an iteration gains less, in nats per row.
+        strength: the first q is as narrow around ``start`` as after so many rows per class.
 
     Returns:
         The posterior and its prior, and the history: the start and each iteration.

@@ -1,4 +1,4 @@
-"""Bernoulli components: independent binary entries."""
+"""Bernoulli components of mixtures: independent binary entries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pyro_lfm.exact.mixtures.mixture import EMPTY, Components
 
 
 def binary_counts(x: Tensor, responsibilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ r x and Σ r (1 − x) over the observed entries, each (C, D)."""
+    """The weighted numbers of ones and of zeros, Σ r x and Σ r (1 − x) over the observed entries, each (C, D)."""
     return responsibilities.T @ x.nan_to_num(), responsibilities.T @ (1 - x).nan_to_num()
 
 
 def check_binary(x: Tensor) -> None:
-    """Entries are 0, 1 or missing."""
+    """Raises DataError unless all entries are 0, 1 or missing."""
     if not ((x == 0) | (x == 1) | x.isnan()).all():
         raise DataError("x must be 0 or 1, or NaN where missing: binarize it, as x > 0.5 does")
 
@@ -31,10 +31,10 @@ class Bernoullis(Components):
 
     Args:
         probs: p (C, D), strictly between 0 and 1.
-        min_prob: a fit keeps p within [min_prob, 1 − min_prob], so that no row is impossible.
+        min_prob: fits keep p within [min_prob, 1 − min_prob], so that no row is impossible.
 
     Raises:
-        ShapeError: probs is no matrix. DeclarationError: a probability or the floor out of range.
+        ShapeError: probs is no matrix. DeclarationError: a probability or the floor is out of range.
 
     Reference: Bishop (2006), section 9.3.3.
 
@@ -75,7 +75,7 @@ class Bernoullis(Components):
         counts = ones + zeros
         if "probs" in fixed:
             return self
-        # n₁ ln p + n₀ ln(1 − p) is concave in p: its maximiser in the allowed interval is the nearest point.
+        # n₁ ln p + n₀ ln(1 − p) is concave in p: the clamped maximiser is the best in the allowed interval.
         best = (ones / counts.clamp_min(EMPTY)).clamp(self.min_prob, 1 - self.min_prob)
         return replace(self, probs=torch.where(counts > EMPTY, best, self.probs))
 

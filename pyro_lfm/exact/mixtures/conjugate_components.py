@@ -1,4 +1,4 @@
-"""Distributions of the parameters of components, conjugate to them: prior and posterior are of one kind. Gaussians."""
+"""Conjugate priors and posteriors of the parameters of mixture components; here those of Gaussian components."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pyro_lfm.exact.mixtures.mixture import Components
 
 
 class ConjugateComponents(ABC):
-    """A distribution of the parameters η_c of C components; as a prior, C may be 1: the same for all.
+    """A distribution of the parameters η_c of C components. A prior with C = 1 is shared by all components.
 
-    Statistics are relative to ``point``, the components at the mean parameters.
+    Statistics are relative to ``point``, the components with the expected parameters.
     """
 
     @property
@@ -30,11 +30,11 @@ class ConjugateComponents(ABC):
 
     @abstractmethod
     def point(self) -> Components:
-        """The components at the expected parameters: mean, precision, or probability."""
+        """The components with the expected parameters: mean and precision, or probability."""
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
-        """(B, C): E[ln p(x | η_c)] of the observed entries of x (B, D), float64."""
+        """E[ln p(x | η_c)] of the observed entries of x (B, D), float64: (B, C)."""
 
     @abstractmethod
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
@@ -42,7 +42,7 @@ class ConjugateComponents(ABC):
 
     @abstractmethod
     def posterior(self, statistics: Statistics, prior: ConjugateComponents) -> ConjugateComponents:
-        """The distribution with this prior after the rows in ``statistics``."""
+        """The posterior under a prior, given the rows of the statistics."""
 
     @abstractmethod
     def expected_log_density(self, statistics: Statistics, at: ConjugateComponents) -> Tensor:
@@ -54,20 +54,20 @@ class ConjugateComponents(ABC):
 
     @abstractmethod
     def centred_on(self, components: Components, rows: float) -> ConjugateComponents:
-        """With this as the prior, a distribution whose ``point`` is given, as sure of it as after so many rows each."""
+        """A distribution whose ``point`` is ``components``, as narrow as this prior's posterior after ``rows`` rows each."""
 
 
 @dataclass(frozen=True, eq=False)
 class NormalGammas(ConjugateComponents):
-    """Of DiagonalGaussians, entry by entry: λ ~ Gamma(a, rate b), μ | λ ~ N(m, 1 / (βλ)), λ = 1 / variance.
+    """For DiagonalGaussians, entry by entry: λ ~ Gamma(a, rate b), μ | λ ~ N(m, 1 / (βλ)), λ = 1 / variance.
 
-    Missing entries are left out exactly.
+    Missing entries are marginalised exactly.
 
     Args:
         means: m (C, D), in the units of the data.
-        counts: β > 0, how many rows the mean is worth: (C, D), or what broadcasts to it.
-        shapes: a > 0, likewise.
-        rates: b > 0, likewise, in squared units of the data.
+        counts: β > 0, the number of rows that the mean is worth, (C, D) or broadcastable to it.
+        shapes: a > 0, (C, D) or broadcastable to it.
+        rates: b > 0, (C, D) or broadcastable to it, in squared units of the data.
 
     Reference: Bishop (2006), sections 2.3.6 and 10.2.
 
@@ -135,15 +135,15 @@ class NormalGammas(ConjugateComponents):
 
 @dataclass(frozen=True, eq=False)
 class NormalWisharts(ConjugateComponents):
-    """Of FullGaussians: Λ ~ Wishart(W, ν), μ | Λ ~ N(m, (βΛ)⁻¹), Λ = Σ⁻¹, with W⁻¹ = T Tᵀ.
+    """For FullGaussians: Λ ~ Wishart(W, ν), μ | Λ ~ N(m, (βΛ)⁻¹), Λ = Σ⁻¹, with W⁻¹ = T Tᵀ.
 
-    Missing entries are latent: q(c) q(x_m | c), with q(x_m | c) the conditional of N(m, (νW)⁻¹). That bounds the
-    evidence of the observed entries, a little less tightly than marginalising them would.
+    Missing entries are latent, with q(c) q(x_m | c) where q(x_m | c) is the conditional of N(m, (νW)⁻¹). The bound on the
+    evidence of the observed entries is a little less tight than if they were marginalised.
 
     Args:
         means: m (C, D), in the units of the data.
-        counts: β > 0, how many rows the mean is worth: (C,), or what broadcasts to it.
-        degrees: ν > D − 1, degrees of freedom: likewise.
+        counts: β > 0, the number of rows that the mean is worth, (C,) or broadcastable to it.
+        degrees: ν > D − 1, degrees of freedom, (C,) or broadcastable to it.
         scale_tril: T (C, D, D), lower triangular with a diagonal above 0. E[Λ]⁻¹ = T Tᵀ / ν.
 
     Reference: Bishop (2006), section 10.2.
@@ -243,7 +243,7 @@ class NormalWisharts(ConjugateComponents):
 
 
 def positive(name: str, value: Tensor, like: Tensor) -> Tensor:
-    """A parameter in float64 above 0, broadcast to the shape of another."""
+    """A positive parameter in float64, broadcast to the shape of another."""
     value = torch.as_tensor(value, dtype=torch.float64).detach()
     if not bool((value > 0).all()):
         raise DeclarationError(f"{name} must be above 0; got {float(value.min()):g}")
@@ -254,5 +254,5 @@ def positive(name: str, value: Tensor, like: Tensor) -> Tensor:
 
 
 def wrong_kind(prior: ConjugateComponents, components: Components) -> DeclarationError:
-    """A prior that is not conjugate to the components."""
+    """The error for a prior that is not conjugate to the components."""
     return DeclarationError(f"{type(prior).__name__} is no prior for {type(components).__name__}")

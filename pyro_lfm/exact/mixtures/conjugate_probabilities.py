@@ -1,4 +1,4 @@
-"""Distributions of probabilities: Beta for Bernoulli components, Dirichlet for the weights of classes."""
+"""Conjugate distributions of probabilities: Beta for Bernoulli components, Dirichlet for the weights of classes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pyro_lfm.exact.mixtures.mixture import Components
 
 @dataclass(frozen=True, eq=False)
 class Betas(ConjugateComponents):
-    """Of Bernoullis, entry by entry: p ~ Beta(a, b). Missing entries are left out exactly.
+    """For Bernoullis, entry by entry: p ~ Beta(a, b). Missing entries are marginalised exactly.
 
     Args:
-        ones: a (C, D) > 0, as many ones as the distribution is worth.
-        zeros: b (C, D) > 0, likewise.
+        ones: a (C, D) > 0, the number of ones that the distribution is worth.
+        zeros: b (C, D) > 0, the number of zeros.
 
     >>> Betas(torch.tensor([[3.0]]), torch.tensor([[1.0]])).point().probs
     tensor([[0.7500]], dtype=torch.float64)

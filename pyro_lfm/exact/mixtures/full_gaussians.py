@@ -1,4 +1,4 @@
-"""Gaussian components with full covariances, one per component or one for all."""
+"""Gaussian components of mixtures with full covariances, one per component or one for all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyro_lfm.exact.mixtures.mixture import EMPTY, Components
 
 
 class _Group(NamedTuple):
-    """Rows that miss the same entries, in coordinates where that is simple.
+    """Rows with the same missing entries, in coordinates in which the observed ones come first.
 
     With the observed entries o of L first, L = [[A, 0], [B, C]] Qᵀ for a rotation Q, and x − μ = L w, w ~ N(0, I):
     the observed entries fix the first part of Qᵀw to v = A⁻¹(x_o − μ_o) and leave the rest at N(0, I).
@@ -37,20 +37,20 @@ class _Group(NamedTuple):
 class FullGaussians(Components):
     """p(x | c) = N(x; μ_c, L_c L_cᵀ), or one L for all components.
 
-    A row with missing entries has the marginal density of the observed ones; in the M step, the mean and covariance
-    of the missing given the observed stand in for them. Rows with the same entries missing are worked on together.
+    A row with missing entries has the marginal density of the observed ones. The M step uses the conditional mean and
+    covariance of the missing entries given the observed ones. Rows with the same missing entries are processed together.
 
     The floor is on the scale in every direction, Σ ⪰ diag(min_scale²). With scatter matrix S, in units of the floors of
-    the columns, the M step's −½ [ln|Σ| + tr Σ⁻¹S] is largest there at S with its eigenvalues raised to 1.
+    the columns, the M step's −½ [ln|Σ| + tr Σ⁻¹S] has its constrained maximum at S with eigenvalues below 1 raised to 1.
 
     Args:
         means: μ (C, D), in the units of the data.
-        scale_tril: L (C or 1, D, D), the Cholesky factor of Σ: lower triangular, diagonal above 0. It keeps twice
-            the digits that Σ keeps where the scales of the directions differ much.
+        scale_tril: L (C or 1, D, D), the Cholesky factor of Σ: lower triangular, diagonal above 0. Where the scales of
+            the directions differ much, it keeps twice as many digits as Σ.
         min_scale: the smallest standard deviation that a fit may reach in any direction, one or one per column (D,).
 
     Raises:
-        ShapeError: shapes that do not fit. DeclarationError: L is no Cholesky factor, or the floor not above 0.
+        ShapeError: shapes do not fit. DeclarationError: L is no Cholesky factor, or the floor is not above 0.
 
     Reference: Ghahramani and Jordan (1994), "Supervised learning from incomplete data via an EM approach".
 
@@ -85,16 +85,16 @@ class FullGaussians(Components):
         return self.scale_tril @ self.scale_tril.mT
 
     def _groups(self, x: Tensor) -> Iterator[_Group]:
-        distinct, which = patterns(x)
-        for number, observed in enumerate(distinct):
-            seen, missing = observed.nonzero()[:, 0], (~observed).nonzero()[:, 0]
-            n, tril, rotation = len(seen), self.scale_tril, None
-            rows, values, means = (which == number).nonzero()[:, 0], x, self.means
+        distinct, pattern = patterns(x)
+        for number, mask in enumerate(distinct):
+            observed, missing = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
+            n, tril, rotation = len(observed), self.scale_tril, None
+            rows, values, means = (pattern == number).nonzero()[:, 0], x, self.means
             if len(missing):
-                means = means[:, seen]
-                tril, rotation = rotated(tril[:, torch.cat([seen, missing])])
+                means = means[:, observed]
+                tril, rotation = rotated(tril[:, torch.cat([observed, missing])])
             if len(rows) < len(x) or len(missing):
-                values = x[rows[:, None], seen]
+                values = x[rows[:, None], observed]
             white = _whitened(values, means, inverse(tril[:, :n, :n]))
             scale = tril[:, :n, :n].diagonal(dim1=-2, dim2=-1)
             yield _Group(rows, missing, white, scale, tril[:, n:, :n], rotation)
@@ -178,7 +178,7 @@ class FullGaussians(Components):
         return replace(self, scale_tril=self._raised(self.scale_tril))
 
     def at_floor(self) -> int:
-        """How many directions have their scale on the floor, among the principal axes of all covariances."""
+        """The number of principal axes, of all covariances, whose scale is at the floor."""
         tril, floor = self.scale_tril / self._floor, 1 + 1e-6
         if smallest_scale(tril) > floor:
             return 0
@@ -194,9 +194,9 @@ class FullGaussians(Components):
 
 
 def _whitened(x: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
-    """W_c (x − μ_c), (C, o, n), of rows x (n, o): one matrix product for all classes, about the centre of the means.
+    """W_c (x − μ_c), (C, o, n), of rows x (n, o), by one matrix product for all classes about the centre of the means.
 
-    Away from the centre a digit is lost for each power of ten of the distance in scales of the component.
+    A mean 10^k standard deviations away from the centre costs k digits.
 
     >>> x, means = torch.tensor([[3.0]]), torch.tensor([[1.0], [2.0]])
     >>> _whitened(x, means, torch.ones(1, 1, 1)).flatten()

@@ -1,4 +1,4 @@
-"""Gaussian components with isotropic or diagonal covariances, one per component or one for all."""
+"""Gaussian components of mixtures with isotropic or diagonal covariances, one per component or one for all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.mixtures.ascent import Statistics, Summary, all_finite, float64
 from pyro_lfm.exact.mixtures.mixture import EMPTY, Components
 
-# (x − μ)² = x² − 2xμ + μ² loses about as many digits as x²/σ² has; columns above this are squared one by one.
+# (x − μ)² = x² − 2xμ + μ² loses about as many digits as x²/σ² has. Above this value x − μ is computed and squared.
 _EXPANDABLE = 1e4
 
 
@@ -24,13 +24,13 @@ Floor = float | Tensor
 
 
 def check_scale(min_scale: Floor) -> None:
-    """Floors of scales are numbers above 0."""
+    """Raises DeclarationError unless the floor of a scale is above 0."""
     if not bool((torch.as_tensor(min_scale, dtype=torch.float64) > 0).all()):
         raise DeclarationError(f"min_scale must be a number > 0; got {min_scale!r}")
 
 
 def check_variance(name: str, variance: Tensor, classes: int, dim: int) -> Tensor:
-    """A variance (C or 1, D or 1), positive."""
+    """A positive variance of shape (C or 1, D or 1), in float64."""
     shape = [
         n if variance.dim() != 2 or m != 1 else 1
         for n, m in zip((classes, dim), variance.shape, strict=False)
@@ -42,9 +42,9 @@ def check_variance(name: str, variance: Tensor, classes: int, dim: int) -> Tenso
 
 
 def pooled_variance(variance: Tensor, scatter: Tensor, counts: Tensor, min_scale: Floor) -> Tensor:
-    """argmax of −½ Σ [n ln v + s / v] over v ≥ min_scale² of the shape of ``variance``; where n = 0, as it was.
+    """argmax of −½ Σ [n ln v + s / v] over v ≥ min_scale² of the shape of ``variance``; where n = 0, the old variance.
 
-    The function rises up to its peak s / n and falls from there on, so a peak below the floor is moved to it.
+    The function rises up to its peak at s / n and falls beyond it, so the constrained maximum is the clamped peak.
     """
     scatter, counts = scatter.sum_to_size(variance.shape), counts.sum_to_size(variance.shape)
     best = (scatter / counts.clamp_min(EMPTY)).clamp_min(min_scale**2)
@@ -57,21 +57,21 @@ def gaussian_expectation(variance: Tensor, scatter: Tensor, counts: Tensor) -> T
 
 
 class _About(NamedTuple):
-    """Rows x (B, D) seen from the centre of the means, so that squares can be expanded into matrix products."""
+    """Rows x (B, D) relative to the centre of the means, so that squares can be expanded into matrix products."""
 
     x: Tensor
     observed: Tensor  # (B, D), or one row of ones where nothing is missing
     shift: Tensor  # means − centre (C, D)
     powers: Tensor  # deviations from the centre and their squares (B, 2D), 0 where missing
-    wide: Tensor  # (D,): columns too far out for that, to be squared class by class
+    wide: Tensor  # (D,): columns whose values are too large for that, which are squared class by class
 
 
 @dataclass(frozen=True, eq=False)
 class DiagonalGaussians(Components):
     """p(x | c) = N(x; μ_c, diag(v_c)).
 
-    The shape of the variance says what it shares: (C, D) diagonal, (1, D) diagonal and one for all components,
-    (C, 1) isotropic, (1, 1) isotropic and one for all.
+    The shape of the variance says what is shared: (C, D) diagonal, (1, D) diagonal and shared by all components,
+    (C, 1) isotropic, (1, 1) isotropic and shared by all.
 
     Args:
         means: μ (C, D), in the units of the data.
@@ -79,7 +79,7 @@ class DiagonalGaussians(Components):
         min_scale: the smallest standard deviation that a fit may reach: one, or one per column (D,) where v has D.
 
     Raises:
-        ShapeError: shapes that do not fit. DeclarationError: a variance or a floor not above 0.
+        ShapeError: shapes do not fit. DeclarationError: a variance or a floor is not above 0.
 
     >>> distribution = DiagonalGaussians(torch.zeros(2, 3), torch.ones(1, 1))
     >>> distribution.log_density(torch.zeros(1, 3).double()).round(decimals=4)
@@ -182,7 +182,7 @@ class DiagonalGaussians(Components):
 
 
 def patterns(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows (P, D) of what is observed in x, and which of them each row has (B,).
+    """The distinct patterns of observed entries in x, (P, D), and the index of each row's pattern, (B,).
 
     >>> patterns(torch.tensor([[1.0, float("nan")], [2.0, 3.0], [4.0, 5.0]]))
     (tensor([[ True, False],
@@ -190,5 +190,5 @@ def patterns(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     if all_finite(x):
         return torch.ones_like(x[:1], dtype=torch.bool), torch.zeros(len(x), dtype=torch.long)
-    distinct, which = (~x.isnan()).unique(dim=0, return_inverse=True)
-    return distinct, which
+    distinct, index = (~x.isnan()).unique(dim=0, return_inverse=True)
+    return distinct, index

@@ -24,19 +24,19 @@ from pyro_lfm.exact.mixtures.ascent import (
     posterior,
 )
 
-# Below this many rows, a sum divided by the count would no longer be a number.
+# With fewer expected rows than this, a sum divided by their number would overflow.
 EMPTY = 1e-100
 
 
 class Components(ABC):
-    """The C distributions p(x | c) of a mixture over rows x (D,), missing entries (NaN) marginalised.
+    """The C distributions p(x | c) of a mixture over rows x (D,). Missing entries (NaN) are marginalised.
 
-    Statistics are sums over rows relative to the present parameters, so that little is lost to rounding where
-    components are narrow and far from the origin.
+    Statistics are sums over rows relative to the current parameters, which limits rounding errors where components are
+    narrow and far from the origin.
     """
 
     names: ClassVar[tuple[str, ...]]
-    """The parameters that may be held fixed."""
+    """The parameters that can be fixed. The last one has a floor."""
 
     @property
     @abstractmethod
@@ -45,23 +45,23 @@ class Components(ABC):
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
-        """(B, C): ln p(x | c) of the observed entries of x (B, D), float64."""
+        """ln p(x | c) of the observed entries of x (B, D), float64: (B, C)."""
 
     @abstractmethod
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         """Sums over the rows x (B, D), weighted by responsibilities (B, C)."""
 
     def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
-        """``log_density(x)``, and ``statistics(x, ·)`` of the same rows, where both may share their work."""
+        """``log_density(x)``, and a function of the responsibilities that computes the statistics of the same rows."""
         return self.log_density(x), partial(self.statistics, x)
 
     @abstractmethod
     def maximised(self, statistics: Statistics, fixed: Set[str]) -> Components:
-        """The components at which the expected log-density is largest. One without rows stays as it is."""
+        """The components with the largest expected log density. A component without rows stays as it is."""
 
     @abstractmethod
     def expected_log_density(self, statistics: Statistics, at: Components) -> Tensor:
-        """Σ_n Σ_c q(c) E[ln p(x | c)] at other components, from statistics relative to these, up to a constant."""
+        """Σ_n Σ_c q(c) E[ln p(x | c)] at other components, up to a constant, from statistics relative to these."""
 
     @abstractmethod
     def filled(self, x: Tensor, responsibilities: Tensor) -> Tensor:
@@ -69,11 +69,11 @@ class Components(ABC):
 
     @abstractmethod
     def above_floor(self) -> Components:
-        """The same components, with what lies below its floor raised to it."""
+        """The components with scales or probabilities below their floor raised to it."""
 
     @abstractmethod
     def at_floor(self) -> int:
-        """How many scales or probabilities sit on their floor."""
+        """The number of scales or probabilities at their floor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Mixture(LatentClasses):
             ``FactorAnalysers``.
 
     Raises:
-        ShapeError: as many weights as components are needed. DeclarationError: weights below 0, or all 0.
+        ShapeError: not as many weights as components. DeclarationError: weights below 0, or all 0.
 
     >>> from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians
     >>> mixture = Mixture(torch.tensor([1, 3]), DiagonalGaussians(torch.tensor([[-5.0], [5.0]]), torch.ones(2, 1)))
@@ -147,7 +147,7 @@ class Mixture(LatentClasses):
 
     def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
         log_density, summary = self.components.half_steps(x)
-        return self.weights.log() + log_density, lambda given: (given.sum(0), *summary(given))
+        return self.weights.log() + log_density, lambda shares: (shares.sum(0), *summary(shares))
 
     def updated(self, statistics: Statistics, fixed: Set[str]) -> Mixture:
         counts, rest = statistics[0], statistics[1:]
@@ -181,11 +181,11 @@ def fit_mixture(
     the likelihood is that of the observed ones.
 
     Args:
-        rows: blocks x (B, D), NaN = missing, iterated over once per iteration: a list of tensors will do.
-        start: where to start; values below the floors are raised to them. See ``pyro_lfm.exact.mixtures.starts``.
-        fixed: names among "weights" and the components' ``names`` that keep their start.
-        iterations: at most so many M steps.
-        tolerance: stop when an iteration gains less, in nats per row.
+        rows: blocks x (B, D), NaN = missing, iterated over once per iteration, such as a list of tensors.
+        start: the first parameters. Values below the floors are raised to them. See ``pyro_lfm.exact.mixtures.starts``.
+        fixed: names of parameters that keep their start, among "weights" and the components' ``names``.
+        iterations: the most M steps.
+        tolerance: the run ends when an iteration gains less, in nats per row.
         watch: see ``ascend``.
 
     Returns:
@@ -194,7 +194,7 @@ def fit_mixture(
     Raises:
         DeclarationError: ``fixed`` names no parameter. DataError, ShapeError: see ``ascend``.
     Warns:
-        ScaleFloorWarning: the fit ends on a floor.
+        ScaleFloorWarning: the fit ends at a floor.
 
     Reference: Dempster, Laird and Rubin (1977); Bishop (2006), section 9.2.
 
@@ -216,8 +216,8 @@ def fit_mixture(
     )
     if floored not in fixed and history[-1].at_floor:
         warn(
-            f"{history[-1].at_floor} values of {floored} sit on their floor: the likelihood wants to grow without "
-            "bound there. Drop constant columns, use fewer components, or raise the floor.",
+            f"{history[-1].at_floor} values of {floored} are at their floor: the likelihood grows without "
+            "bound below it. Drop constant columns, use fewer components, or raise the floor.",
             ScaleFloorWarning,
         )
     return mixture, history

@@ -1,4 +1,4 @@
-"""Mixtures of factor analysers: a class c and factors z, both latent."""
+"""Factor analysers as components of mixtures: a class c and factors z are both latent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pyro_lfm.exact.mixtures.gaussians import (
 )
 from pyro_lfm.exact.mixtures.mixture import EMPTY, Components
 
-# Missing-entry patterns are worked on in pieces of so many numbers.
+# Patterns of missing entries are processed in pieces of so many numbers.
 _NUMBERS = 2**20
 
 
@@ -30,18 +30,18 @@ _NUMBERS = 2**20
 class FactorAnalysers(Components):
     """p(z) = N(0, I), p(x | c, z) = N(W_c z + μ_c, diag(ψ_c)), so p(x | c) = N(μ_c, W_c W_cᵀ + diag(ψ_c)).
 
-    ``Mixture(weights, FactorAnalysers(...))`` is the mixture of factor analysers. Missing entries are left out of
-    the likelihood, row by row: with o the observed ones, p(z | x_o, c) has the precision I + W_oᵀ ψ_o⁻¹ W_o.
+    ``Mixture(weights, FactorAnalysers(...))`` is the mixture of factor analysers. Missing entries are marginalised row
+    by row: with o the observed ones, p(z | x_o, c) has the precision I + W_oᵀ ψ_o⁻¹ W_o.
 
     Args:
         loadings: W (C, D, K), in the units of the data.
         means: μ (C, D), in the units of the data.
-        noise: ψ (C or 1, D or 1), variances; one row is shared by all classes, one column by all entries.
+        noise: ψ (C or 1, D or 1), variances. One row is shared by all classes, one column by all entries.
         min_scale: the smallest standard deviation of the noise that a fit may reach: one, or one per column (D,) where
             ψ has D.
 
     Raises:
-        ShapeError: shapes that do not fit. DeclarationError: a variance or a floor not above 0.
+        ShapeError: shapes do not fit. DeclarationError: a variance or a floor is not above 0.
 
     Reference: Ghahramani and Hinton (1996), "The EM algorithm for mixtures of factor analyzers".
 
@@ -82,15 +82,18 @@ class FactorAnalysers(Components):
         """
         means, covariances = [], []
         for part in pieces([x], *self.size):
-            distinct, which = patterns(part)
-            solved = [self._of_class(c, part, distinct, which) for c in range(self.size[0])]
+            distinct, pattern = patterns(part)
+            solved = [self._infer(c, part, distinct, pattern) for c in range(self.size[0])]
             means.append(torch.stack([mean for mean, _, _ in solved], 1))
-            covariances.append(torch.stack([tril.cholesky_inverse()[which] for _, tril, _ in solved], 1))
+            covariances.append(torch.stack([tril.cholesky_inverse()[pattern] for _, tril, _ in solved], 1))
         return torch.cat(means), torch.cat(covariances)
 
-    def _of_class(self, c: int, x: Tensor, distinct: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of p(z | x, c): the mean (B, K) and the Cholesky factors (P, K, K) of the precisions, one for each pattern
-        of missing entries; and x − μ − W E[z], 0 where missing (B, D)."""
+    def _infer(self, c: int, x: Tensor, distinct: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p(z | x, c) of rows x (B, D) whose patterns of observed entries are distinct[pattern].
+
+        Returns its mean (B, K), the Cholesky factor (P, K, K) of its precision for each pattern, and the residual
+        x − μ − W E[z] (B, D), 0 where missing.
+        """
         loadings, noise = self.loadings[c], self._noise[c]
         scaled = loadings / noise.sqrt()[:, None]
         identity = torch.eye(self.latent, dtype=x.dtype)
@@ -102,13 +105,13 @@ class FactorAnalysers(Components):
             ]
         )
         residual, mean = (x - self.means[c]).nan_to_num(), x.new_zeros(len(x), self.latent)
-        # The second round corrects the first one's rounding, which matters where the noise is tiny beside W.
+        # The second pass corrects the rounding of the first, which matters where the noise is tiny beside W.
         for _ in range(2):
             gradient = residual @ (loadings / noise[:, None]) - mean
             if len(tril) == 1:
                 step = torch.cholesky_solve(gradient.T, tril[0]).T
             else:
-                step = torch.cholesky_solve(gradient[:, :, None], tril[which])[:, :, 0]
+                step = torch.cholesky_solve(gradient[:, :, None], tril[pattern])[:, :, 0]
             mean = mean + step
             residual = (residual - step @ loadings.T).masked_fill(x.isnan(), 0.0)
         return mean, tril, residual
@@ -118,33 +121,35 @@ class FactorAnalysers(Components):
         return self.noise.expand_as(self.means)
 
     def log_density(self, x: Tensor) -> Tensor:
-        distinct, which = patterns(x)
+        distinct, pattern = patterns(x)
         out = x.new_empty(len(x), self.size[0])
         for c, noise in enumerate(self._noise):
-            mean, tril, residual = self._of_class(c, x, distinct, which)
-            # (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) is the minimum over z of |x − μ − Wz|²/ψ + |z|²: no difference of large numbers.
+            mean, tril, residual = self._infer(c, x, distinct, pattern)
+            # (x − μ)ᵀ(WWᵀ + ψ)⁻¹(x − μ) as the minimum over z of |x − μ − Wz|²/ψ + |z|² has no cancellation.
             distance = residual.square() @ (1 / noise) + mean.square().sum(-1)
             determinant = distinct.double() @ (2 * pi * noise).log()
             determinant += 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            out[:, c] = -0.5 * (distance + determinant[which])
+            out[:, c] = -0.5 * (distance + determinant[pattern])
         return out
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
-        """With e = x − μ − Wz, u = (z, 1) and sums over the rows that observe an entry: counts and Σ r E[e²] (C, D),
-        Σ r E[e u] (C, D, K + 1), Σ r E[u uᵀ] (C, D, K + 1, K + 1)."""
-        distinct, which = patterns(x)
+        """Sums over the rows in which an entry is observed, with e = x − μ − Wz and u = (z, 1).
+
+        Returns counts and Σ r E[e²], (C, D), Σ r E[e u], (C, D, K + 1), and Σ r E[u uᵀ], (C, D, K + 1, K + 1).
+        """
+        distinct, pattern = patterns(x)
         seen, latent = distinct.double(), self.latent
         out = []
         for c, loadings in enumerate(self.loadings):
-            mean, tril, residual = self._of_class(c, x, distinct, which)
+            mean, tril, residual = self._infer(c, x, distinct, pattern)
             weight = responsibilities[:, c]
             design = torch.cat([mean, torch.ones_like(mean[:, :1])], 1)
-            count = weight.new_zeros(len(seen)).index_add_(0, which, weight)
+            count = weight.new_zeros(len(seen)).index_add_(0, pattern, weight)
             covariance = (seen.T @ (count[:, None, None] * tril.cholesky_inverse()).flatten(1)).unflatten(
                 1, (latent,) * 2
             )
             outer = ((weight[:, None] * design)[:, :, None] * design[:, None, :]).flatten(1)
-            squares = seen.T @ outer.new_zeros(len(seen), outer.shape[1]).index_add_(0, which, outer)
+            squares = seen.T @ outer.new_zeros(len(seen), outer.shape[1]).index_add_(0, pattern, outer)
             squares = squares.unflatten(1, (latent + 1,) * 2)
             squares[:, :latent, :latent] += covariance
             spread = (covariance @ loadings[:, :, None])[:, :, 0]
@@ -180,10 +185,10 @@ class FactorAnalysers(Components):
         return gaussian_expectation(at.noise, self._scatter(statistics, step), statistics[0])
 
     def filled(self, x: Tensor, responsibilities: Tensor) -> Tensor:
-        distinct, which = patterns(x)
+        distinct, pattern = patterns(x)
         expected = torch.zeros_like(x)
         for c, loadings in enumerate(self.loadings):
-            mean = self._of_class(c, x, distinct, which)[0]
+            mean = self._infer(c, x, distinct, pattern)[0]
             expected += responsibilities[:, c, None] * (mean @ loadings.T + self.means[c])
         return torch.where(x.isnan(), expected, x)
 
@@ -195,9 +200,9 @@ class FactorAnalysers(Components):
 
 
 def _solved(matrix: Tensor, target: Tensor) -> Tensor:
-    """M⁻¹ t for positive semidefinite M (..., n, n) and t (..., n); 0 where M is 0: no rows observe the entry.
+    """M⁻¹ t for positive semidefinite M (..., n, n) and t (..., n). It is 0 where M is 0, in entries without rows.
 
-    Where M is singular in float64, only along the directions that it determines: the gain is never negative.
+    Where M is singular in float64 the pseudoinverse is used, with which the objective does not fall either.
     """
     empty = (
         matrix.diagonal(dim1=-2, dim2=-1).amax(-1) <= EMPTY if matrix.shape[-1] else matrix.new_zeros(()) > 0

@@ -1,4 +1,4 @@
-"""Where EM starts: seeds far apart (k-means++), a few rounds of k-means, and moments of the clusters."""
+"""Starts for EM of mixtures: k-means++ seeds, a few rounds of k-means, and the moments of the clusters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAMPLE = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """A partition: weights (C,), means (C, D) and the variance within clusters (D,), in the units of the data."""
+    """The moments of clusters: weights (C,), means (C, D) and the variance within clusters (D,), in units of the data."""
 
     weights: Tensor
     means: Tensor
@@ -30,21 +30,21 @@ class Clusters:
 def clusters(
     rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10, standardise: bool = True
 ) -> Clusters:
-    """k-means of at most 10,000 rows drawn at random in one pass over all.
+    """k-means of at most 10,000 rows, which are drawn at random in one pass over all rows.
 
-    The first centre is a random row; each further one a row drawn with probability proportional to its squared
-    distance to the nearest centre so far. A missing entry stands at its column's mean; a column without any
-    entry at 0, with variance 1. Distances are in units of each column's standard deviation, so that the clusters do not
-    hang on the units of the columns, or with ``standardise=False`` in those of the data.
+    The first centre is a random row. Each further centre is a row drawn with probability proportional to its squared
+    distance to the nearest centre so far. A missing entry is replaced by its column's mean. A column without any entry
+    gets mean 0 and variance 1. Distances are in units of each column's standard deviation, so that the clusters do not
+    depend on the units of the columns, or with ``standardise=False`` in those of the data.
 
     Args:
         rows: blocks x (B, D), NaN = missing.
-        classes: C ≥ 1; where there are fewer distinct rows, centres coincide.
-        seed: of the draws.
-        rounds: of k-means; with 0 the centres are rows.
+        classes: C ≥ 1. If there are fewer distinct rows, centres coincide.
+        seed: that of the random draws.
+        rounds: the number of rounds of k-means. With 0 the centres are rows.
 
     Raises:
-        DeclarationError: C < 1. DataError: no rows, or infinite entries. ShapeError: blocks of other shapes.
+        DeclarationError: C < 1. DataError: no rows, or infinite entries. ShapeError: blocks of different shapes.
 
     Reference: Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
 
@@ -66,7 +66,7 @@ def clusters(
     centres = x[torch.randint(len(x), (1,), generator=generator)]
     nearest = (x - centres[0]).square().sum(-1)
     for _ in range(classes - 1):
-        # Duplicates of the centres have distance 0; where nothing else is left, any row will do.
+        # If all rows are duplicates of centres, the next centre is any row.
         odds = nearest / nearest.max() if nearest.max() > 0 else torch.ones_like(nearest)
         centre = x[torch.multinomial(odds, 1, generator=generator)]
         centres = torch.cat([centres, centre])
@@ -80,7 +80,7 @@ def clusters(
     counts = torch.bincount(label, minlength=classes)
     squares = torch.where(observed, (x - centres[label]).square(), 0.0).sum(0) * scale.square()
     variance = torch.where(observed.any(0), squares / observed.sum(0).clamp_min(1), 1.0)
-    # One row more in each class, so that none starts without weight.
+    # One more row in each class, so that no class starts without weight.
     return Clusters((counts + 1) / (counts + 1).sum(), centres * scale, variance)
 
 
@@ -89,7 +89,7 @@ def _labels(x: Tensor, centres: Tensor) -> Tensor:
 
 
 def _sample(rows: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-    """At most 10,000 rows, each set of them as likely as any other: those with the largest random keys."""
+    """A uniform random sample of at most 10,000 rows: those with the largest random keys."""
     kept, keys = None, torch.empty(0, dtype=torch.float64)
     for block in rows:
         x = block.detach().double()
@@ -117,40 +117,40 @@ def start_gaussians(
     shared: bool = False,
     min_scale: Floor = 1e-3,
 ) -> Mixture:
-    """A mixture of Gaussians to start from: clusters, each with the variance within all of them.
+    """A mixture of Gaussians to start from: the means of clusters, and the variance within clusters for all of them.
 
     Args:
         rows, classes, seed, rounds: as for ``clusters``.
         covariance: "isotropic", "diagonal" or "full".
-        shared: one covariance for all components.
+        shared: whether all components share one covariance.
         min_scale: the floor of the standard deviations, one or one per column (D,).
 
     >>> start_gaussians([torch.randn(9, 3)], 2, seed=0, covariance="isotropic", shared=True).components.variance.shape
     torch.Size([1, 1])
     """
-    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=covariance != "isotropic")
+    parts = clusters(rows, classes, seed=seed, rounds=rounds, standardise=covariance != "isotropic")
     copies = 1 if shared else classes
-    variance = torch.maximum(found.variance, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
+    variance = torch.maximum(parts.variance, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
     if covariance == "full":
         scales = variance.sqrt().diag().repeat(copies, 1, 1)
-        return Mixture(found.weights, FullGaussians(found.means, scales, min_scale))
+        return Mixture(parts.weights, FullGaussians(parts.means, scales, min_scale))
     if covariance not in ("isotropic", "diagonal"):
         raise DeclarationError(f"covariance must be 'isotropic', 'diagonal' or 'full'; got {covariance!r}")
     if covariance == "isotropic":
         variance = variance.mean(0, keepdim=True)
-    return Mixture(found.weights, DiagonalGaussians(found.means, variance.repeat(copies, 1), min_scale))
+    return Mixture(parts.weights, DiagonalGaussians(parts.means, variance.repeat(copies, 1), min_scale))
 
 
 def start_bernoullis(
     rows: Iterable[Tensor], classes: int, *, seed: int, rounds: int = 10, min_prob: float = 1e-6
 ) -> Mixture:
-    """A mixture of Bernoullis to start from: the means of clusters, drawn a quarter of the way to ½.
+    """A mixture of Bernoullis to start from: the means of clusters, moved a quarter of the way to ½.
 
     >>> start_bernoullis([torch.eye(4)], 2, seed=0).size
     (2, 4)
     """
-    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=False)
-    return Mixture(found.weights, Bernoullis(0.75 * found.means + 0.125, min_prob))
+    parts = clusters(rows, classes, seed=seed, rounds=rounds, standardise=False)
+    return Mixture(parts.weights, Bernoullis(0.75 * parts.means + 0.125, min_prob))
 
 
 def start_factors(
@@ -164,18 +164,18 @@ def start_factors(
     shared: bool = False,
     min_scale: Floor = 1e-3,
 ) -> Mixture:
-    """A mixture of factor analysers to start from: clusters, half of the variance within them put into random loadings.
+    """A mixture of factor analysers to start from: clusters, with half of their variance in random loadings.
 
     >>> start_factors([torch.randn(9, 3)], 2, 1, seed=0).components.loadings.shape
     torch.Size([2, 3, 1])
     """
     if latent < 1:
         raise DeclarationError(f"a factor analyser needs at least one factor; got {latent}")
-    found = clusters(rows, classes, seed=seed, rounds=rounds, standardise=not isotropic)
+    parts = clusters(rows, classes, seed=seed, rounds=rounds, standardise=not isotropic)
     generator = torch.Generator().manual_seed(seed)
-    shape = (classes, found.means.shape[1], latent)
+    shape = (classes, parts.means.shape[1], latent)
     draws = torch.randn(shape, generator=generator, dtype=torch.float64)
-    half = torch.maximum(found.variance / 2, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
+    half = torch.maximum(parts.variance / 2, torch.as_tensor(min_scale, dtype=torch.float64) ** 2)
     noise = (half.mean(0, keepdim=True) if isotropic else half).repeat(1 if shared else classes, 1)
     loadings = draws * (half / latent).sqrt()[:, None]
-    return Mixture(found.weights, FactorAnalysers(loadings, found.means, noise, min_scale))
+    return Mixture(parts.weights, FactorAnalysers(loadings, parts.means, noise, min_scale))

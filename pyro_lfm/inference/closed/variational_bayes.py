@@ -111,7 +111,11 @@ class VariationalBayes(Inference):
         if task.checkpoint:
             raise DeclarationError("lfm.VariationalBayes keeps no checkpoint: leave checkpoint= out")
         began = time.perf_counter()
-        find = self._linear if isinstance(task.model.factors[latent].declaration, StandardNormal) else self._mixture
+        find = (
+            self._linear
+            if isinstance(task.model.factors[latent].declaration, StandardNormal)
+            else self._mixture
+        )
         guide, bounds, converged = find(task, latent, observed)
         seconds = (time.perf_counter() - began) / len(bounds)
         task.model.to(task.device)

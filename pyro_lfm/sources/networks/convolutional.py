@@ -10,8 +10,8 @@ from torch import nn
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.shapes import whole
-from pyro_lfm.sources.source import Network
 from pyro_lfm.sources.networks.perceptron import activation_of
+from pyro_lfm.sources.source import Network
 
 
 class Convolutional(Network):

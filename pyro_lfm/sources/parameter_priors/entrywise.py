@@ -67,7 +67,9 @@ class Normal(WeightPrior):
     def __post_init__(self) -> None:
         check_positive(self, "scale", "spread")
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0) -> TorchDistribution:
+    def distribution(
+        self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> TorchDistribution:
         scale = or_default(self, "scale", like, self.spread * unit)
         return dist.Normal(or_default(self, "mean", like, origin), scale).to_event(like.dim())
 

@@ -46,7 +46,9 @@ class Horseshoe(WeightPrior):
     def local(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
         return HalfCauchy(torch.ones_like(like)).to_event(2)
 
-    def weight(self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def weight(
+        self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0
+    ) -> TorchDistribution:
         scale = shrinkage.unsqueeze(-2) * local
         scale = scale * unit if self.scale is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)

@@ -1,24 +1,24 @@
-"""The density of every value under each of some distributions."""
+"""The log density of each value under each distribution of a batch; mixtures and aggregate posteriors use it."""
 
 from __future__ import annotations
 
 from math import log, pi
-from typing import Any
 
 import torch
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.kl import gaussian_moments
 
 
-def log_prob_of_each(distribution: Any, value: torch.Tensor) -> torch.Tensor:
+def pairwise_log_prob(distribution: Distribution, value: torch.Tensor) -> torch.Tensor:
     """log p_c(x) of values (..., *event) under distributions c of batch shape (C,): (..., C).
 
-    Of Gaussians with independent entries by two matrix products, Σ_k (x_k − μ_k)² / σ_k² = x² · σ⁻² − 2 x · μσ⁻² + μ² · σ⁻²,
-    in double precision, since a difference of large numbers is all that is left of it.
+    For Gaussians with independent entries it takes two matrix products, Σ_k (x_k − μ_k)² / σ_k² = x² · σ⁻² − 2 x · μσ⁻² +
+    μ² · σ⁻², in double precision because large terms cancel.
 
     >>> distribution = torch.distributions.Normal(torch.tensor([[0.0], [1.0]]), 1.0)
     >>> distribution = torch.distributions.Independent(distribution, 1)
-    >>> log_prob_of_each(distribution, torch.zeros(3, 1))[0]
+    >>> pairwise_log_prob(distribution, torch.zeros(3, 1))[0]
     tensor([-0.9189, -1.4189])
     """
     events = len(distribution.event_shape)
@@ -31,5 +31,5 @@ def log_prob_of_each(distribution: Any, value: torch.Tensor) -> torch.Tensor:
     )
     weight = scale.square().reciprocal()
     square = x.square() @ weight.mT - 2 * x @ (loc * weight).mT + (loc.square() * weight).sum(-1)
-    found = -0.5 * (square + loc.shape[-1] * log(2 * pi)) - scale.log().sum(-1)
-    return found.to(value.dtype)
+    log_prob = -0.5 * (square + loc.shape[-1] * log(2 * pi)) - scale.log().sum(-1)
+    return log_prob.to(value.dtype)
