@@ -213,6 +213,9 @@ from .objectives import (
     TotalCorrelation as TotalCorrelation,
 )
 from .priors import (
+    ExemplarPrior as ExemplarPrior,
+)
+from .priors import (
     FlowPrior as FlowPrior,
 )
 from .priors import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -28,6 +28,15 @@ class Seen(NamedTuple):
 
     value: Tensor
     mask: Tensor | None = None
+
+
+class Rows(Protocol):
+    """The rows that a fit is given."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Mapping[str, Tensor]:
+        """The rows at some indices by variable, NaN where an entry is missing."""
 
 
 class Conditional(nn.Module):
@@ -152,6 +161,9 @@ class Conditional(nn.Module):
 
     def measure(self, units: Tensor, means: Tensor) -> None:
         """Takes the spread and the mean of each column of the data, of the shape of the event."""
+
+    def take_rows(self, rows: Rows) -> None:
+        """Takes what it keeps of the rows that are to be fitted, as an ``ExemplarPrior`` does."""
 
     def floored(self, parents: Sequence[Tensor], index: Tensor) -> dict[str, Tensor]:
         """The scales that have floors, by parameter, given the parents."""

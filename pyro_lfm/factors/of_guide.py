@@ -76,6 +76,9 @@ class MadeOfGuide(Conditional):
     def check(self, encoder: Encoder | None) -> None:
         """Raises DeclarationError, in words, where the prior cannot be made of a guide's factor, or of None."""
 
+    def refresh(self, encoder: Encoder) -> None:
+        """Computes anew what it keeps of the guide between steps; before every epoch and every validation."""
+
     @property
     def encoder(self) -> Encoder | None:
         """The encoder at hand: that of the guide of the run, else of the guide that it is bound to."""

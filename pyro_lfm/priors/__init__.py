@@ -1,9 +1,10 @@
 """Priors p(z) that are no family."""
 
+from pyro_lfm.priors.exemplar import ExemplarPrior
 from pyro_lfm.priors.flow import FlowPrior
 from pyro_lfm.priors.gaussian_process import GaussianProcess
 from pyro_lfm.priors.kernels import SquaredExponential
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.priors.vamp import VampPrior
 
-__all__ = ["FlowPrior", "GaussianProcess", "SquaredExponential", "StandardNormal", "VampPrior"]
+__all__ = ["ExemplarPrior", "FlowPrior", "GaussianProcess", "SquaredExponential", "StandardNormal", "VampPrior"]

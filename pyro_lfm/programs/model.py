@@ -15,6 +15,7 @@ from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Conditional, Covariate, Deterministic, Factor, Factors, MadeOfGuide
+from pyro_lfm.factors.conditional import Rows
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
 from pyro_lfm.factors.wiring import distribution_of, in_order, reads_of, wire
@@ -211,6 +212,14 @@ class Model(AnyModel):
     def bind(self, guide: EncoderOwner) -> None:
         for name in self._priors_of(guide) if self.made_of_guide else ():
             self.factors[name].bind(guide.encoders[name])
+
+    def take_rows(self, rows: Rows) -> None:
+        for factor in self.factors.values():
+            factor.take_rows(rows)
+
+    def refresh(self, guide: EncoderOwner) -> None:
+        for name in self.made_of_guide:
+            self.factors[name].refresh(guide.encoders[name])
 
     def with_stand_ins(self) -> Model:
         return self._with({name: self.factors[name].stand_in() for name in self.made_of_guide})

@@ -14,6 +14,7 @@ from pyro_lfm.data.readers import read
 from pyro_lfm.data.validation import validate
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.factors import Encoder
+from pyro_lfm.factors.conditional import Rows
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import HandWritten, Program
@@ -93,6 +94,12 @@ class AnyModel(Program):
             DeclarationError: a prior that cannot be made of this guide.
         """
         return self
+
+    def take_rows(self, rows: Rows) -> None:
+        """Lets factors take what they keep of the rows that are to be fitted."""
+
+    def refresh(self, guide: EncoderOwner) -> None:
+        """Lets priors that are made of a guide compute anew what they keep of it between steps."""
 
     def sample(
         self, n: int, seed: int | None = None, given: Mapping[str, Any] | None = None
