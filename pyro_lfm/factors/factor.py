@@ -132,6 +132,11 @@ class Factor(Declaration, Measured):
         return tuple(self._parents)
 
     @property
+    def declaration(self) -> Factor:
+        """The declaration that the factor was built from."""
+        return self
+
+    @property
     def sources(self) -> dict[str, Any]:
         """The declared source of each parameter."""
         return dict(self._declared[0])
