@@ -223,14 +223,14 @@ def gaussian(**parts):
 REFUSED = {
     "no prior at all": (
         lambda: lfm.Model(z=lfm.StandardNormal(2), x=gaussian(mean=lfm.Linear())),
-        "^x: it has parameters without a prior",
+        "x has parameters without a prior",
     ),
     "a network": (
         lambda: lfm.Model(
             z=lfm.StandardNormal(2),
             x=gaussian(mean=lfm.MLP(4), covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma())),
         ),
-        "^x: it has parameters without a prior",
+        "x has parameters without a prior",
     ),
     "noise without a prior": (
         lambda: lfm.Model(
@@ -239,7 +239,7 @@ REFUSED = {
                 mean=lfm.Linear(prior=lfm.parameter_priors.ARD()), covariance=lfm.Isotropic(lfm.Fixed(1.0))
             ),
         ),
-        "^x: its bias and its noise need priors",
+        "x has a bias or a noise without a prior",
     ),
     "weights without ARD": (
         lambda: lfm.Model(
@@ -249,7 +249,7 @@ REFUSED = {
                 covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma()),
             ),
         ),
-        "^x: the weights of its mean have no ARD prior",
+        r"x.mean has weights whose prior is Normal.*needs ARD",
     ),
     "a prior of z that is learned": (
         lambda: lfm.Model(
@@ -259,7 +259,7 @@ REFUSED = {
                 covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma()),
             ),
         ),
-        "^z: Gaussian is neither StandardNormal nor Categorical",
+        r"z is Gaussian.*needs StandardNormal\(K\)",
     ),
     "weights of classes without a prior": (
         lambda: lfm.Model(
@@ -271,14 +271,14 @@ REFUSED = {
                 prior=lfm.parameter_priors.NormalGamma(),
             ),
         ),
-        "^c: its weights have no prior",
+        "c has weights without a prior",
     ),
     "components without a prior": (
         lambda: lfm.Model(
             c=lfm.Categorical(2, prior=lfm.parameter_priors.Dirichlet()),
             x=gaussian(mean=lfm.Lookup(), covariance=lfm.Diagonal(lfm.Lookup()), given="c"),
         ),
-        "^x: it has parameters without a prior",
+        "x has parameters without a prior",
     ),
     "two latents": (
         lambda: lfm.Model(
@@ -286,16 +286,16 @@ REFUSED = {
             z=lfm.Gaussian(2, mean=lfm.Lookup(), given="c"),
             x=gaussian(mean=lfm.Linear(), given="z"),
         ),
-        "^c, z: variational Bayes by closed form needs one latent",
+        "x does not read c: a closed form needs one that reads all latents",
     ),
-    "a program": (Program, "^Program: a Pyro program does not declare"),
+    "a program": (Program, "Program is a program by hand: a closed form needs a declared lfm.Model"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_it_cannot_serve_it_names(case):
     make, words = REFUSED[case]
-    with pytest.raises(lfm.DeclarationError, match=words) as error:
+    with pytest.raises(lfm.DeclarationError, match="^lfm.VariationalBayes cannot serve.* " + words) as error:
         lfm.fit(make(), rows(0).float(), lfm.VariationalBayes())
     assert "lfm.SVI serves every declaration" in str(error.value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from pyro_lfm.closed_form import recognise
@@ -85,7 +84,7 @@ class EM(Inference):
 
     def run(self, task: Task) -> Fit:
         """Climbs log p(x); see the class."""
-        form = recognise(task.model, "lfm.EM")
+        form = recognise(task.model).exact("lfm.EM")
         return climb(
             task,
             form,
@@ -93,11 +92,6 @@ class EM(Inference):
             start=self.start,
             restarts=self.restarts,
             iterations=self.iterations,
-            bound=lambda parameters, x: parameters.log_likelihood(x),
-            ascend=partial(
-                form.climb,
-                iterations=self.iterations,
-                tolerance=self.tolerance,
-                accelerate=self.accelerate,
-            ),
+            tolerance=self.tolerance,
+            accelerate=self.accelerate,
         )

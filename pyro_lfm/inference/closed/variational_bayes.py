@@ -7,54 +7,37 @@ from dataclasses import KW_ONLY, dataclass
 from math import nan
 from typing import Any
 
-from pyro_lfm.closed_form.bayesian import (
-    Blocks,
-    component_prior,
-    concentration,
-    is_isotropic,
-    linear_prior,
-    one_latent_one_observed,
-)
-from pyro_lfm.closed_form.mixtures import has_converged
+from pyro_lfm.closed_form import recognise
+from pyro_lfm.closed_form.blocks import Blocks
+from pyro_lfm.closed_form.recognition import bayesian_declarations
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.linear.bayesian_linear import variational_bayes
-from pyro_lfm.exact.linear.linear_gaussian import principal
-from pyro_lfm.exact.linear.rows import Rows
-from pyro_lfm.exact.mixtures.bayesian_mixture import fit_bayesian_mixture
-from pyro_lfm.exact.mixtures.starts import start_bernoullis, start_gaussians
-from pyro_lfm.families import Bernoulli
-from pyro_lfm.guides.conjugate import ConjugateGuide, LinearPosterior, MixturePosterior
+from pyro_lfm.guides.conjugate import ConjugateGuide
 from pyro_lfm.inference.closed.journal import warn_of_iterations
 from pyro_lfm.inference.closed.points import put_points
 from pyro_lfm.inference.prior_warnings import warn_of_noise
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.priors import StandardNormal
-from pyro_lfm.programs.model import Model
 from pyro_lfm.shapes import number, whole
-
-# Where it starts there is no floor but that of float64: priors keep scales from zero.
-_NO_FLOOR = 1e-100
 
 
 class BayesianFit(Fit):
-    """What variational Bayes gives back: a ``Fit`` whose ``posterior`` has the distributions of the parameters too.
+    """A fit by variational Bayes, whose ``posterior`` has the distributions of the parameters too.
 
-    Each record of ``history`` holds the full bound L ≤ ln p(x) in nats per row, parameters and constants included;
-    the points of ``model`` are the posterior means of its parameters.
+    Each record of ``history`` holds the full bound L ≤ ln p(x) in nats per row, parameters and constants included. The
+    parameters of ``model`` have their posterior means as point values.
     """
+
+    guide: ConjugateGuide
 
     @property
     def rank(self) -> int:
-        """How many factors the data ask for: the model with one fewer has a lower bound.
+        """How many factors the data need: the model with one fewer has a lower bound.
 
         Raises:
             DeclarationError: for a mixture.
         """
-        if not isinstance(self.guide, LinearPosterior):
-            raise DeclarationError("rank is of a linear model whose weights have an ARD prior")
-        return self.guide.found.rank()
+        return self.guide.posterior.rank()
 
 
 @dataclass(eq=False)
@@ -106,64 +89,35 @@ class VariationalBayes(Inference):
 
     def run(self, task: Task) -> BayesianFit:
         """Fits the posterior of the parameters and latents of the task's model; see the class."""
-        latent, observed = one_latent_one_observed(task.model)
-        assert isinstance(task.model, Model)  # for the type checker: others were refused
+        remedy = f"it serves {bayesian_declarations()}; lfm.SVI serves every declaration"
+        form = recognise(task.model).bayesian("lfm.VariationalBayes", remedy)
         if task.checkpoint:
             raise DeclarationError("lfm.VariationalBayes keeps no checkpoint: leave checkpoint= out")
         began = time.perf_counter()
-        find = self._linear if isinstance(task.model.factors[latent], StandardNormal) else self._mixture
-        guide, bounds, converged = find(task, latent, observed)
-        seconds = (time.perf_counter() - began) / len(bounds)
+        ascent = form.infer(
+            Blocks(task.table, form.observed),
+            seed=task.seed,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+        )
+        if ascent.noise is not None:
+            warn_of_noise(form.observed, *ascent.noise)
+        guide = ConjugateGuide(form.model, ascent.posterior)
+        seconds = (time.perf_counter() - began) / len(ascent.bounds)
         task.model.to(task.device)
         guide.to(task.device)
         put_points(task.model, guide, task.table)
         task.model.eval()
         result = BayesianFit(task.model, guide.eval(), task.table, ELBO())
-        result.converged, result.ends = converged, [bounds[-1]]
-        if not converged:
+        result.converged, result.ends = ascent.converged, [ascent.bounds[-1]]
+        if not ascent.converged:
             warn_of_iterations(self.iterations)
-        for iteration, bound in enumerate(bounds):
+        for iteration, bound in enumerate(ascent.bounds):
             record = _record(iteration, bound, seconds)
             result.history.append(record)
             if task.report(record, result):
                 break
         return result
-
-    def _linear(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float], bool]:
-        model: Any = task.model
-        prior = linear_prior(model, observed)
-        blocks = Blocks(task.table, observed)
-        rows = Rows(lambda: iter(blocks))
-        noise = "isotropic" if is_isotropic(model, observed) else "diagonal"
-        start = principal(rows, model.factors[latent].dim, noise, min_scale=_NO_FLOOR)
-        posterior, history = variational_bayes(
-            rows, start, prior, iterations=self.iterations, tolerance=self.tolerance
-        )
-        warn_of_noise(observed, posterior, rows)
-        return LinearPosterior(model, posterior), history.bound, history.converged
-
-    def _mixture(self, task: Task, latent: str, observed: str) -> tuple[ConjugateGuide, list[float], bool]:
-        model: Any = task.model
-        prior = component_prior(model, observed)
-        blocks = Blocks(task.table, observed)
-        classes = model.factors[latent].categories
-        if isinstance(model.factors[observed], Bernoulli):
-            start = start_bernoullis(blocks, classes, seed=task.seed)
-        else:
-            covariance = type(model.factors[observed].covariance).__name__.lower()
-            start = start_gaussians(
-                blocks, classes, seed=task.seed, covariance=covariance, min_scale=_NO_FLOOR
-            )
-        found, history = fit_bayesian_mixture(
-            blocks,
-            start,
-            prior,
-            concentration=concentration(model, latent),
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-        )
-        converged = has_converged(history, self.tolerance)
-        return MixturePosterior(model, found), [iteration.bound for iteration in history], converged
 
 
 def _record(iteration: int, bound: float, seconds: float) -> dict[str, Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from pyro_lfm.closed_form.linear import gap
-from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.exact import FactorisedPosterior, linear_form
+from pyro_lfm.closed_form import recognise
+from pyro_lfm.guides import FactorisedPosterior
 from pyro_lfm.inference.closed.em import check_start
 from pyro_lfm.inference.closed.journal import climb
 from pyro_lfm.inference.result import Fit
@@ -60,12 +58,9 @@ class VariationalEM(Inference):
 
     def run(self, task: Task) -> Fit:
         """Climbs the bound; see the class."""
-        form = linear_form(task.model, "lfm.VariationalEM")
-        if form.spread.full:
-            raise DeclarationError(
-                f"lfm.VariationalEM cannot serve this model. {form.observed}.covariance is Full: it needs Isotropic or "
-                "Diagonal; use lfm.EM()"
-            )
+        form = recognise(task.model).variational(
+            "lfm.VariationalEM", "use lfm.EM(), or lfm.SVI(guide), which fits any declaration"
+        )
         return climb(
             task,
             form,
@@ -73,12 +68,6 @@ class VariationalEM(Inference):
             start=self.start,
             restarts=self.restarts,
             iterations=self.iterations,
-            bound=lambda parameters, x: parameters.log_likelihood(x) - gap(parameters, x),
-            ascend=partial(
-                form.climb,
-                iterations=self.iterations,
-                tolerance=self.tolerance,
-                accelerate=self.accelerate,
-                factorised=True,
-            ),
+            tolerance=self.tolerance,
+            accelerate=self.accelerate,
         )
