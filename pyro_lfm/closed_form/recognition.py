@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyro_lfm.closed_form.baseline_form import BaselineForm
-from pyro_lfm.closed_form.bayesian_linear_form import BayesianLinearForm
-from pyro_lfm.closed_form.bayesian_mixture_form import BayesianMixtureForm
 from pyro_lfm.closed_form.form import ClosedForm, Unrecognised
-from pyro_lfm.closed_form.linear_form import LinearForm
-from pyro_lfm.closed_form.mixture_form import MixtureForm
-from pyro_lfm.closed_form.mixture_of_analysers_form import MixtureOfAnalysersForm
+from pyro_lfm.closed_form.linear.bayesian_linear_form import BayesianLinearForm
+from pyro_lfm.closed_form.linear.linear_form import LinearForm
+from pyro_lfm.closed_form.mixtures.baseline_form import BaselineForm
+from pyro_lfm.closed_form.mixtures.bayesian_mixture_form import BayesianMixtureForm
+from pyro_lfm.closed_form.mixtures.mixture_form import MixtureForm
+from pyro_lfm.closed_form.mixtures.mixture_of_analysers_form import MixtureOfAnalysersForm
 from pyro_lfm.closed_form.obstacles import Obstacle, prior_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.errors import DeclarationError

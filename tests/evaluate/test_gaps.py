@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.factorised_linear import gap
+from pyro_lfm.closed_form.linear.factorised_linear import gap
 from pyro_lfm.evaluate.likelihood import inference_gaps
 from pyro_lfm.inference import blocks
 from pyro_lfm.inference.tables import table_for

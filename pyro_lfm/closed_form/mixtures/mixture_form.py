@@ -5,9 +5,9 @@ from __future__ import annotations
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.component_kinds import components_of
-from pyro_lfm.closed_form.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.mixtures.component_kinds import components_of
+from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.outline import Outline
 
 

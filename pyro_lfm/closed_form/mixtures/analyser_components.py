@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form.components import DeclaredComponents
+from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, source_obstacle
 from pyro_lfm.closed_form.parts import LinearMap, Spread
 from pyro_lfm.exact.mixtures.mixture import Mixture

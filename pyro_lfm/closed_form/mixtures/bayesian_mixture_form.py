@@ -16,12 +16,12 @@ from pyro_lfm.closed_form.bayesian_form import (
     ConjugatePosterior,
     check_all_have_priors,
 )
-from pyro_lfm.closed_form.beta_prior import BetaPrior
-from pyro_lfm.closed_form.component_prior import ComponentPrior
-from pyro_lfm.closed_form.declared_mixture import has_converged
 from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
-from pyro_lfm.closed_form.normal_gamma_prior import NormalGammaPrior
-from pyro_lfm.closed_form.normal_wishart_prior import NormalWishartPrior
+from pyro_lfm.closed_form.mixtures.beta_prior import BetaPrior
+from pyro_lfm.closed_form.mixtures.component_prior import ComponentPrior
+from pyro_lfm.closed_form.mixtures.declared_mixture import has_converged
+from pyro_lfm.closed_form.mixtures.normal_gamma_prior import NormalGammaPrior
+from pyro_lfm.closed_form.mixtures.normal_wishart_prior import NormalWishartPrior
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.exact.mixtures.bayesian_mixture import BayesianMixture, fit_bayesian_mixture

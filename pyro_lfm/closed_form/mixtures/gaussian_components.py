@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyro_lfm.closed_form.components import DeclaredComponents
+from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, source_obstacle
 from pyro_lfm.closed_form.parts import Slot, Spread, constant, table
 from pyro_lfm.exact.mixtures.full_gaussians import FullGaussians

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.component_kinds import component_alone
-from pyro_lfm.closed_form.declared_mixture import DeclaredMixture
 from pyro_lfm.closed_form.form import Conditional
+from pyro_lfm.closed_form.mixtures.component_kinds import component_alone
+from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.exact.mixtures.mixture import Mixture
 from pyro_lfm.exact.race import Won

@@ -9,8 +9,13 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.component_prior import NO_FLOOR, ComponentPrior, for_each_class, prior_means
 from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.mixtures.component_prior import (
+    NO_FLOOR,
+    ComponentPrior,
+    for_each_class,
+    prior_means,
+)
 from pyro_lfm.closed_form.obstacles import Obstacle
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.exact.mixtures.conjugate_components import NormalWisharts

@@ -18,14 +18,14 @@ from pyro_lfm.closed_form.form import (
     Watch,
     whatever_was_drawn,
 )
-from pyro_lfm.closed_form.linear_ascent import linear_ascent
+from pyro_lfm.closed_form.linear.linear_ascent import linear_ascent
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.mean_field import variational_em
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.exact.race import Won
 
 if TYPE_CHECKING:
-    from pyro_lfm.closed_form.linear_form import LinearForm
+    from pyro_lfm.closed_form.linear.linear_form import LinearForm
 
 
 class FactorisedLinear(LikelihoodForm[LinearGaussian, Rows]):

@@ -9,9 +9,9 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.analyser_components import AnalyserComponents
-from pyro_lfm.closed_form.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.mixtures.analyser_components import AnalyserComponents
+from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.exact.mixtures.mixture import Mixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyro_lfm.closed_form.bernoulli_components import BernoulliComponents
-from pyro_lfm.closed_form.components import DeclaredComponents
-from pyro_lfm.closed_form.gaussian_components import GaussianComponents
+from pyro_lfm.closed_form.mixtures.bernoulli_components import BernoulliComponents
+from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
+from pyro_lfm.closed_form.mixtures.gaussian_components import GaussianComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.factors import Factor
 from pyro_lfm.families import Bernoulli, Gaussian

@@ -9,14 +9,14 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.component_prior import (
+from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.mixtures.component_prior import (
     NO_FLOOR,
     ComponentPrior,
     as_row,
     for_each_class,
     prior_means,
 )
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.exact.mixtures.conjugate_components import NormalGammas
 from pyro_lfm.exact.mixtures.mixture import Mixture

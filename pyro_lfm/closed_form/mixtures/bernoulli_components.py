@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pyro_lfm.closed_form.components import DeclaredComponents
+from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
 from pyro_lfm.closed_form.obstacles import source_obstacle
 from pyro_lfm.closed_form.parts import Slot, constant, table
 from pyro_lfm.exact.mixtures.bernoullis import Bernoullis

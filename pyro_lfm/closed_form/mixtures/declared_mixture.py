@@ -11,8 +11,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form.components import DeclaredComponents
 from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, LikelihoodForm, Watch
+from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle, source_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.closed_form.parts import Slot, constant

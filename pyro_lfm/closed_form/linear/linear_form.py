@@ -11,7 +11,6 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin as Dist
 from torch import Tensor
 from torch.distributions.transforms import ReshapeTransform
 
-from pyro_lfm.closed_form.factorised_linear import FactorisedLinear, per_pattern
 from pyro_lfm.closed_form.form import (
     AnyLikelihoodForm,
     Ascent,
@@ -20,8 +19,9 @@ from pyro_lfm.closed_form.form import (
     Watch,
     whatever_was_drawn,
 )
-from pyro_lfm.closed_form.gaussian_prior import gaussian_prior
-from pyro_lfm.closed_form.linear_ascent import linear_ascent
+from pyro_lfm.closed_form.linear.factorised_linear import FactorisedLinear, per_pattern
+from pyro_lfm.closed_form.linear.gaussian_prior import gaussian_prior
+from pyro_lfm.closed_form.linear.linear_ascent import linear_ascent
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle, source_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.closed_form.parts import LinearMap, Spread

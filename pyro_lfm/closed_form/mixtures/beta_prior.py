@@ -8,8 +8,8 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.component_prior import ComponentPrior, as_row, for_each_class
 from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.mixtures.component_prior import ComponentPrior, as_row, for_each_class
 from pyro_lfm.closed_form.obstacles import family_obstacle
 from pyro_lfm.exact.mixtures.conjugate_probabilities import Betas
 from pyro_lfm.exact.mixtures.mixture import Mixture
