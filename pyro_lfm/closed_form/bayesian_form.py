@@ -90,7 +90,7 @@ class BayesianForm(ClosedForm):
     def infer(
         self, rows: Iterable[Tensor], *, seed: int, iterations: int, tolerance: float
     ) -> BayesianAscent:
-        """Variational Bayes by coordinate ascent, from a start made from the data.
+        """Variational Bayes by coordinate ascent, from a start computed from the data.
 
         Args:
             rows: blocks (B, D), float64, NaN where missing, iterated over repeatedly.

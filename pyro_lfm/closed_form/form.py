@@ -63,7 +63,7 @@ class ClosedForm(ABC):
 
     @abstractmethod
     def __init__(self, outline: Outline):
-        """Reads a declared model; raises Obstacle where the model is not of this kind."""
+        """Reads a declared model. Raises Obstacle where the model is not of this kind."""
 
     def exact(self, caller: str = "a closed form", remedy: str = _SVI) -> AnyLikelihoodForm:
         """The exact posterior p(latents | x) and log p(x), and EM."""
@@ -168,7 +168,7 @@ class LikelihoodForm(ClosedForm, Generic[State, Data]):
 
     @abstractmethod
     def start(self, rows: Data, seed: int, restarts: int) -> Won[State]:
-        """Parameters made from the data; fixed ones stay.
+        """A start computed from the data. Fixed parameters stay.
 
         The best of ``restarts`` starts, with the log-likelihoods that all of them reached in nats per row; one start where
         the maximum is known in closed form.

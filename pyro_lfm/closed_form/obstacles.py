@@ -1,4 +1,4 @@
-"""Why a declared model has no closed form, in words that name the factor; raised by the kinds, reported by ``ClosedForm``."""
+"""The reason why a model has no closed form, in words that name the factor. ``ClosedForm`` reports it to the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognises the declarations that exact inference can serve, for EM, variational EM, variational Bayes and exact guides."""
+"""Recognises the declarations that have a closed form, for EM, variational EM, variational Bayes and exact guides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS: Sequence[type[ClosedForm]] = (
 
 
 def recognise(model: AnyModel) -> ClosedForm:
-    """The closed form of a model, which says what it can serve, and what stops it elsewhere.
+    """The closed form of a model. It gives the forms that serve callers, or the obstacle in words.
 
     >>> from pyro_lfm import MLP, Gaussian, Linear, Model, StandardNormal
     >>> recognise(Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))).exact().fixed

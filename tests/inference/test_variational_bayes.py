@@ -1,4 +1,4 @@
-"""Variational Bayes on declarations: its bound, what it finds, and what stops it."""
+"""Variational Bayes on declarations: its bound, its posterior, and the declarations that it refuses."""
 
 import itertools
 
@@ -75,10 +75,10 @@ def sampled_bound(fit, x, draws=20):
     batch = lfm.Batch({"x": x})
     objective = lfm.ELBO(particles=50)
     with torch.no_grad():
-        found = torch.stack(
+        bounds = torch.stack(
             [objective.bound(fit.model, fit.guide, batch).per_row.mean() for _ in range(draws)]
         )
-    return found.mean(), found.std() / draws**0.5
+    return bounds.mean(), bounds.std() / draws**0.5
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -189,21 +189,21 @@ def test_mixtures_recover_their_components():
     fit = lfm.fit(mixture("full", classes=5, concentration=0.01), x, lfm.VariationalBayes(), seed=1)
     used = fit.posterior()["c.probs"].mean > 0.05
     assert used.sum() == 3
-    found = fit.posterior()["x.mean"].mean[used].float()
-    assert torch.cdist(centers, found).min(1).values.max() < 0.3
+    recovered = fit.posterior()["x.mean"].mean[used].float()
+    assert torch.cdist(centers, recovered).min(1).values.max() < 0.3
     with pytest.raises(lfm.DeclarationError, match="rank is of a linear model"):
         fit.rank  # noqa: B018
 
 
 def test_callbacks_see_every_record():
-    seen = []
+    records = []
     fit = lfm.fit(
         factors(),
         rows(0),
         lfm.VariationalBayes(iterations=5),
-        callbacks=[lambda record, fit: seen.append(record)],
+        callbacks=[lambda record, fit: records.append(record)],
     )
-    assert seen == fit.history and len(seen) == 6
+    assert records == fit.history and len(records) == 6
 
 
 class Program(lfm.PyroModel):

@@ -43,7 +43,10 @@ class BayesianLinearForm(BayesianForm):
     """
 
     parts = frozenset({"latent", "priors"})
-    declarations = "z=StandardNormal(K) with x=Gaussian(D, mean=Linear(prior=ARD()), covariance=Isotropic or Diagonal(prior=Gamma()))"
+    declarations = (
+        "z=StandardNormal(K) with x=Gaussian(D, mean=Linear(prior=ARD()), "
+        "covariance=Isotropic or Diagonal(prior=Gamma()))"
+    )
 
     def __init__(self, outline: Outline):
         assert outline.latent is not None  # for the type checker: it is among the parts

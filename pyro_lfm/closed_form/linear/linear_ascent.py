@@ -11,7 +11,7 @@ _NAMED = 8
 
 
 def linear_ascent(end: LinearGaussian, history: History, observed: str) -> Ascent[LinearGaussian]:
-    """Args: end, history: what ``exact`` returned. observed: the name of the factor, for words."""
+    """The ascent that ``exact`` returned as parameters and history. observed: the name of the factor, for the words."""
     floored = history.floored
     columns = ", ".join(map(str, floored[:_NAMED])) + ", ..." * (len(floored) > _NAMED)
     words = f"the noise of column{'s' * (len(floored) > 1)} {columns} of {observed}"

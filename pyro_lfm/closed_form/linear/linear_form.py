@@ -67,7 +67,7 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
         self.line, self.spread = line, Spread.of(name, factor, tables=False)
         if self.spread.full and not self.spread.slot.fixed:
             raise Obstacle(
-                f"{name}.covariance is Full and learned: factors could not be told from it; a closed form needs "
+                f"{name}.covariance is Full and learned: it cannot be separated from the factors; a closed form needs "
                 "Isotropic(), Diagonal() or Full(Fixed(...))"
             )
         self.prior = gaussian_prior(self.latent, self.model.factors[self.latent])

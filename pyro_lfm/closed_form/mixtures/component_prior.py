@@ -58,7 +58,7 @@ class ComponentPrior(ABC, Generic[Conjugate]):
 
     @abstractmethod
     def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
-        """A mixture made from clusters of the data."""
+        """A mixture whose components are clusters of the data."""
 
     @property
     @abstractmethod

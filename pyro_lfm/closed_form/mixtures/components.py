@@ -42,7 +42,7 @@ class DeclaredComponents(ABC, Generic[Kind]):
 
     @abstractmethod
     def start(self, rows: Iterable[Tensor], classes: int, seed: int, rounds: int) -> Mixture:
-        """A mixture made from clusters of the data, after so many rounds of k-means."""
+        """A mixture whose components are clusters of the data, after ``rounds`` rounds of k-means."""
 
     def with_fixed(self, components: Kind) -> Kind:
         """The components with the model's own values of the fixed parameters."""

@@ -1,4 +1,4 @@
-"""The kind of mixtures of factor analysers: c and z for each row, and x | c, z Gaussian with a linear mean for each class."""
+"""The kind of mixtures of factor analysers: c and z for each row, and x | c, z Gaussian with a linear mean per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variational Bayes by closed-form coordinate ascent, for declarations with conjugate priors on all parameters."""
+"""Variational Bayes by coordinate ascent, where all parameters have conjugate priors: ``lfm.VariationalBayes``."""
 
 from __future__ import annotations
 
@@ -44,33 +44,37 @@ class BayesianFit(Fit):
 class VariationalBayes(Inference):
     """Coordinate ascent in q(parameters) q(latents), each factor in turn the best given the others.
 
-    It raises L = E_q[ln p(x, latents, parameters) − ln q] ≤ ln p(x), which never falls, and has no step size, no
-    noise, and no θ: every parameter must have a prior. It serves Bayesian factor analysis and PCA, with as many
-    factors as automatic relevance determination finds, and Bayesian mixtures of Gaussians and of Bernoullis. Missing
-    entries are integrated out.
+    It raises L = E_q[ln p(x, latents, parameters) − ln q] ≤ ln p(x), which never falls. It has no step size, no noise and
+    no θ: every parameter must have a prior. It serves Bayesian factor analysis and PCA, where automatic relevance
+    determination chooses the number of factors, and Bayesian mixtures of Gaussians and of Bernoullis. Missing entries are
+    integrated out.
 
-    Numbers of a prior that the user gives are in the units of the data. Those left out are in units of each column's
-    spread, and locations those of its mean, so that no answer hangs on the units. Where the numbers of a prior outweigh
-    the data, a ``PriorWarning`` says so. ``fit.converged`` is False, with a ``ConvergenceWarning``, where the iterations
-    were used up.
+    Numbers of a prior that the user gives are in the units of the data. Scales that are left out are in units of each
+    column's spread, and locations are each column's mean, so that no answer depends on the units. A ``PriorWarning``
+    says where the numbers of a prior outweigh the data. Where the iterations were used up ``fit.converged`` is False,
+    with a ``ConvergenceWarning``.
 
-    It starts from the data, whatever the model holds, so that a second fit is no continuation; for mixtures the seed decides
-    where. Validation data are not looked at, and there is no checkpoint.
+    It always starts from the data, so that a second fit is no continuation. For mixtures the start depends on the seed.
+    Validation data are not used, and there is no checkpoint.
 
     Args:
         iterations: the most iterations.
         tolerance: stop when an iteration gains less, in nats per row.
 
     Raises:
-        DeclarationError: for an argument out of its range; when fitted, for a declaration that it cannot serve,
-            naming the factor that stops it.
+        DeclarationError: an argument out of range; when it runs, a declaration that it cannot serve. The message names
+            the factor that stops it.
 
     Source: Bishop (1999), "Variational principal components"; Attias (1999); Bishop (2006), section 10.2.
 
     >>> import pyro_lfm as lfm, torch
     >>> model = lfm.Model(
     ...     z=lfm.StandardNormal(3),
-    ...     x=lfm.Gaussian(5, mean=lfm.Linear(prior=lfm.parameter_priors.ARD()), covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma())),
+    ...     x=lfm.Gaussian(
+    ...         5,
+    ...         mean=lfm.Linear(prior=lfm.parameter_priors.ARD()),
+    ...         covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma()),
+    ...     ),
     ... )
     >>> g = torch.Generator().manual_seed(0)
     >>> x = torch.randn(200, 1, generator=g) @ torch.ones(1, 5) + 0.3 * torch.randn(200, 5, generator=g)
@@ -88,7 +92,7 @@ class VariationalBayes(Inference):
         self.tolerance = number("tolerance", self.tolerance, least=0.0)
 
     def run(self, task: Task) -> BayesianFit:
-        """Fits the posterior of the parameters and latents of the task's model; see the class."""
+        """Fits the posterior of the parameters and latents of the task's model."""
         remedy = f"it serves {bayesian_declarations()}; lfm.SVI serves every declaration"
         form = recognise(task.model).bayesian("lfm.VariationalBayes", remedy)
         if task.checkpoint:

@@ -1,4 +1,4 @@
-"""Variational EM: the best parameters under a factorised posterior."""
+"""Variational EM, which maximises the bound under a factorised posterior: ``lfm.VariationalEM``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pyro_lfm.shapes import number, whole
 class VariationalEM(Inference):
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for linear Gaussian models.
 
-    E step: coordinate ascent in the factors of q, at its limit; M step: the parameters that maximise E_q[log p(x, z)].
-    The bound never falls; it stays below log p(x) by the gap ½[Σⱼ ln Mⱼⱼ − ln |M|], M = S⁻¹ + WᵀΨ⁻¹W. With isotropic
+    E step: coordinate ascent in the factors of q, at its limit. M step: the parameters that maximise E_q[log p(x, z)].
+    The bound never falls. It stays below log p(x) by the gap ½[Σⱼ ln Mⱼⱼ − ln |M|], M = S⁻¹ + WᵀΨ⁻¹W. With isotropic
     noise and free weights the columns of W turn orthogonal in the limit, and the gap closes.
 
     It serves the linear Gaussian models that ``EM`` serves, with ``Isotropic`` or ``Diagonal`` noise. ``fit.guide`` is
-    ``FactorisedPosterior(model)``; the history is that of ``EM``, with kl the gap after each E step.
+    ``FactorisedPosterior(model)``. The history has the records of ``EM``, where kl is the gap after each E step.
 
     Args:
-        iterations, tolerance, start, restarts, accelerate: as for ``EM``. What starts "data" is where EM starts, whose W
-            has columns that are orthogonal already in units of the noise: "model" shows the climb.
+        iterations, tolerance, start, restarts, accelerate: as for ``EM``. A start from the "data" has a W whose columns
+            are orthogonal already, in units of the noise. A start from the "model" shows the climb.
 
     Raises:
         DeclarationError: as ``EM``.
@@ -57,10 +57,9 @@ class VariationalEM(Inference):
         check_start(self.start)
 
     def run(self, task: Task) -> Fit:
-        """Climbs the bound; see the class."""
-        form = recognise(task.model).variational(
-            "lfm.VariationalEM", "use lfm.EM(), or lfm.SVI(guide), which fits any declaration"
-        )
+        """Fits the task's model by variational EM."""
+        remedy = "use lfm.EM(), or lfm.SVI(guide), which fits any declaration"
+        form = recognise(task.model).variational("lfm.VariationalEM", remedy)
         return climb(
             task,
             form,
