@@ -18,7 +18,7 @@ from pyro_lfm.closed_form.form import (
     Watch,
     whatever_was_drawn,
 )
-from pyro_lfm.closed_form.linear.linear_ascent import linear_ascent
+from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.mean_field import variational_em
 from pyro_lfm.exact.linear.rows import Rows

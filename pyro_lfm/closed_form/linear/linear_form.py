@@ -19,9 +19,9 @@ from pyro_lfm.closed_form.form import (
     Watch,
     whatever_was_drawn,
 )
+from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.closed_form.linear.factorised_linear import FactorisedLinear, per_pattern
-from pyro_lfm.closed_form.linear.gaussian_prior import gaussian_prior
-from pyro_lfm.closed_form.linear.linear_ascent import linear_ascent
+from pyro_lfm.closed_form.linear.latent_priors import gaussian_prior
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle, source_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.closed_form.parts import LinearMap, Spread

@@ -18,7 +18,7 @@ from pyro_lfm.closed_form.bayesian_form import (
 )
 from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
 from pyro_lfm.closed_form.mixtures.beta_prior import BetaPrior
-from pyro_lfm.closed_form.mixtures.component_prior import ComponentPrior
+from pyro_lfm.closed_form.mixtures.component_prior import AnyComponentPrior
 from pyro_lfm.closed_form.mixtures.declared_mixture import has_converged
 from pyro_lfm.closed_form.mixtures.normal_gamma_prior import NormalGammaPrior
 from pyro_lfm.closed_form.mixtures.normal_wishart_prior import NormalWishartPrior
@@ -89,7 +89,7 @@ class MixturePosterior(ConjugatePosterior):
     """q(π) ∏_c q(η_c) q(c | x): a Dirichlet, conjugate distributions of the components, responsibilities."""
 
     label: str
-    prior: ComponentPrior
+    prior: AnyComponentPrior
     exact: BayesianMixture
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pyro_lfm.closed_form.mixtures.bernoulli_components import BernoulliComponents
-from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
+from pyro_lfm.closed_form.mixtures.components import AnyComponents
 from pyro_lfm.closed_form.mixtures.gaussian_components import GaussianComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.factors import Factor
@@ -17,7 +17,7 @@ FAMILIES: Mapping[type[Factor], type[GaussianComponents] | type[BernoulliCompone
 }
 
 
-def components_of(name: str, factor: Factor, classes: int) -> DeclaredComponents:
+def components_of(name: str, factor: Factor, classes: int) -> AnyComponents:
     """The components p(x | c) of a factor; raises Obstacle where a mixture of them has no closed form."""
     kind = FAMILIES.get(type(factor.declaration))
     if kind is None:
@@ -25,7 +25,7 @@ def components_of(name: str, factor: Factor, classes: int) -> DeclaredComponents
     return kind.of(name, factor, classes)
 
 
-def component_alone(name: str, factor: Factor) -> DeclaredComponents:
+def component_alone(name: str, factor: Factor) -> AnyComponents:
     """The only component p(x) of a factor without latents; raises Obstacle where it has no closed form."""
     if factor.parents:
         raise Obstacle(

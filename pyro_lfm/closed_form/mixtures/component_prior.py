@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -84,6 +84,9 @@ class ComponentPrior(ABC, Generic[Conjugate]):
     def name(self, parameter: str) -> str:
         """The name of a parameter among the latents of the model."""
         return f"{self.observed}.{parameter}"
+
+
+AnyComponentPrior: TypeAlias = ComponentPrior[Any]
 
 
 def for_each_class(drawn: Drawn | None, dims: int) -> bool:

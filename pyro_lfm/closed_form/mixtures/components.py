@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -49,3 +49,6 @@ class DeclaredComponents(ABC, Generic[Kind]):
         now = self.read()
         names = [self.field_names[name] for name in self.fixed]
         return replace(components, **{name: getattr(now, name) for name in names})  # type: ignore[type-var]
+
+
+AnyComponents: TypeAlias = DeclaredComponents[Any]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, LikelihoodForm, Watch
-from pyro_lfm.closed_form.mixtures.components import DeclaredComponents
+from pyro_lfm.closed_form.mixtures.components import AnyComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle, source_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.closed_form.parts import Slot, constant
@@ -43,7 +43,7 @@ class DeclaredMixture(LikelihoodForm[Mixture, Rows]):
     """
 
     weights: Slot | None
-    components: DeclaredComponents
+    components: AnyComponents
     classes: int
 
     def read(self) -> Mixture:
