@@ -42,8 +42,8 @@ Form = TypeVar("Form")
 _SVI = "use lfm.SVI(guide), which fits any declaration"
 
 
-def whatever_was_drawn(distribution: Distribution) -> Conditional:
-    """The conditional distribution of a variable that depends on no value drawn before it."""
+def unconditional(distribution: Distribution) -> Conditional:
+    """The conditional of a variable that depends on no value drawn before it."""
     return lambda values: distribution
 
 

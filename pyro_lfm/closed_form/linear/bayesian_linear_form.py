@@ -17,7 +17,7 @@ from pyro_lfm.closed_form.bayesian_form import (
     NoiseFit,
     check_all_have_priors,
 )
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.exact.linear.bayesian_linear import variational_bayes
@@ -108,7 +108,7 @@ class LinearPosterior(ConjugatePosterior):
     def parameters(self, like: Tensor) -> dict[str, Conditional]:
         q = self.exact
         gammas = {
-            self._name(name): whatever_was_drawn(
+            self._name(name): unconditional(
                 dist.Gamma(gamma.shape.to(like).reshape(-1), gamma.rate.to(like).reshape(-1)).to_event(1)
             )
             for name, gamma in (("relevance", q.relevance), ("precision", q.noise))
@@ -125,7 +125,7 @@ class LinearPosterior(ConjugatePosterior):
             away = values[self._name("weight")] - mean
             return dist.Normal(bias + (away * gain).sum(-1), scale).to_event(1)
 
-        weight = whatever_was_drawn(dist.MultivariateNormal(mean, inner).to_event(1))
+        weight = unconditional(dist.MultivariateNormal(mean, inner).to_event(1))
         return {**gammas, self._name("weight"): weight, self._name("bias"): bias_given}
 
     def latents(self, x: Tensor, like: Tensor) -> dict[str, Distribution]:

@@ -16,7 +16,7 @@ from pyro_lfm.closed_form.form import (
     Conditional,
     LikelihoodForm,
     Watch,
-    whatever_was_drawn,
+    unconditional,
 )
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
@@ -78,7 +78,7 @@ class FactorisedLinear(LikelihoodForm[LinearGaussian, Rows]):
         return parameters.log_likelihood(x) - gap(parameters, x)
 
     def distributions(self, x: Tensor) -> dict[str, Conditional]:
-        return {self.latent: whatever_was_drawn(self.marginals(x)[self.latent])}
+        return {self.latent: unconditional(self.marginals(x)[self.latent])}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         posterior = self.read().posterior(x)

@@ -17,7 +17,7 @@ from pyro_lfm.closed_form.form import (
     Conditional,
     LikelihoodForm,
     Watch,
-    whatever_was_drawn,
+    unconditional,
 )
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.closed_form.linear.factorised_linear import FactorisedLinear, per_pattern
@@ -162,7 +162,7 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
         return linear_ascent(end, history, self.observed)
 
     def distributions(self, x: Tensor) -> dict[str, Conditional]:
-        return {self.latent: whatever_was_drawn(self.marginals(x)[self.latent])}
+        return {self.latent: unconditional(self.marginals(x)[self.latent])}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         posterior = self.read().posterior(x)

@@ -16,7 +16,7 @@ from pyro_lfm.closed_form.bayesian_form import (
     ConjugatePosterior,
     check_all_have_priors,
 )
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.mixtures.beta_prior import BetaPrior
 from pyro_lfm.closed_form.mixtures.component_prior import AnyComponentPrior
 from pyro_lfm.closed_form.mixtures.declared_mixture import has_converged
@@ -108,7 +108,7 @@ class MixturePosterior(ConjugatePosterior):
     def parameters(self, like: Tensor) -> dict[str, Conditional]:
         weights = dist.Dirichlet(self.exact.concentration.to(like))
         components = self.prior.parameters(self.exact.components, like)
-        return {f"{self.label}.probs": whatever_was_drawn(weights), **components}
+        return {f"{self.label}.probs": unconditional(weights), **components}
 
     def latents(self, x: Tensor, like: Tensor) -> dict[str, Distribution]:
         logits = self.exact.responsibilities(x).log().clamp_min(_LEAST_LOGIT)

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.mixtures.component_prior import ComponentPrior, as_row, for_each_class
 from pyro_lfm.closed_form.obstacles import family_obstacle
 from pyro_lfm.exact.mixtures.conjugate_probabilities import Betas
@@ -45,7 +45,7 @@ class BetaPrior(ComponentPrior[Betas]):
 
     def parameters(self, posterior: Betas, like: Tensor) -> dict[str, Conditional]:
         probs = dist.Beta(posterior.ones.to(like), posterior.zeros.to(like)).to_event(2)
-        return {self.name("probs"): whatever_was_drawn(probs)}
+        return {self.name("probs"): unconditional(probs)}
 
     def marginals(self, posterior: Betas, like: Tensor) -> dict[str, Distribution]:
         return {}

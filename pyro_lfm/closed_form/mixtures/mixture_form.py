@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.mixtures.component_kinds import components_of
 from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.outline import Outline
@@ -30,7 +30,7 @@ class MixtureForm(DeclaredMixture):
         self.fixed = self.components.fixed | ({"weights"} if self.weights.fixed else frozenset())
 
     def distributions(self, x: Tensor) -> dict[str, Conditional]:
-        return {self.label: whatever_was_drawn(self.marginals(x)[self.label])}
+        return {self.label: unconditional(self.marginals(x)[self.label])}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         return {self.label: self.label_given(self.read(), x)}

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.mixtures.analyser_components import AnalyserComponents
 from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
@@ -59,7 +59,7 @@ class MixtureOfAnalysersForm(DeclaredMixture):
             c = values[self.label]
             return dist.MultivariateNormal(mean[row, c], scale_tril=tril[row, c], validate_args=False)
 
-        return {self.label: whatever_was_drawn(self.label_given(mixture, x)), self.latent: latent_given}
+        return {self.label: unconditional(self.label_given(mixture, x)), self.latent: latent_given}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         mixture = self.read()

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.mixtures.component_prior import (
     NO_FLOOR,
     ComponentPrior,
@@ -66,7 +66,7 @@ class NormalGammaPrior(ComponentPrior[NormalGammas]):
         def mean_given(values: Mapping[str, Tensor]) -> Distribution:
             return dist.Normal(means, (counts * values[self.name("precision")]).rsqrt()).to_event(2)
 
-        return {self.name("precision"): whatever_was_drawn(precision), self.name("mean"): mean_given}
+        return {self.name("precision"): unconditional(precision), self.name("mean"): mean_given}
 
     def marginals(self, posterior: NormalGammas, like: Tensor) -> dict[str, Distribution]:
         scale = (posterior.rates / (posterior.shapes * posterior.counts)).sqrt()

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import Conditional, whatever_was_drawn
+from pyro_lfm.closed_form.form import Conditional, unconditional
 from pyro_lfm.closed_form.mixtures.component_prior import (
     NO_FLOOR,
     ComponentPrior,
@@ -71,7 +71,7 @@ class NormalWishartPrior(ComponentPrior[NormalWisharts]):
             matrix = counts[:, None, None] * values[self.name("precision")]
             return dist.MultivariateNormal(means, precision_matrix=matrix, validate_args=False).to_event(1)
 
-        return {self.name("precision"): whatever_was_drawn(precision), self.name("mean"): mean_given}
+        return {self.name("precision"): unconditional(precision), self.name("mean"): mean_given}
 
     def marginals(self, posterior: NormalWisharts, like: Tensor) -> dict[str, Distribution]:
         degrees = posterior.degrees - posterior.size[1] + 1
