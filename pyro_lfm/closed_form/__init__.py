@@ -1,7 +1,16 @@
-"""Which declared models have a posterior in closed form, and their parameters as ``exact`` knows them."""
+"""Which declared models exact inference can serve, and how: parameters as ``exact`` knows them, posteriors, starts."""
 
-from pyro_lfm.closed_form.form import Ascent, ClosedForm
-from pyro_lfm.closed_form.linear import LinearForm
-from pyro_lfm.closed_form.recognise import is_recognised, recognise
+from pyro_lfm.closed_form.bayesian_form import BayesianForm, ConjugatePosterior
+from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, ClosedForm, LikelihoodForm
+from pyro_lfm.closed_form.recognition import has_exact_likelihood, recognise
 
-__all__ = ["Ascent", "ClosedForm", "LinearForm", "is_recognised", "recognise"]
+__all__ = [
+    "AnyLikelihoodForm",
+    "Ascent",
+    "BayesianForm",
+    "ClosedForm",
+    "ConjugatePosterior",
+    "LikelihoodForm",
+    "has_exact_likelihood",
+    "recognise",
+]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form import is_recognised
+from pyro_lfm.closed_form import has_exact_likelihood
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.likelihood.estimate import exact, importance
@@ -233,7 +233,7 @@ def _likelihood(
     if tail_size(draws) < 5:
         notes.append(f"{draws} draws are too few for k̂.")
         del found["unreliable"]
-    if is_recognised(done.model) and not any(name in done.model.latents for name in batch.names):
+    if has_exact_likelihood(done.model) and not any(name in done.model.latents for name in batch.names):
         weighted = exact(done, given)
         notes.append("log p(x) is exact, by the closed form.")
     else:

@@ -79,7 +79,9 @@ class ParzenMixture(dist.TorchDistribution):
             if self.left_out is not None:
                 weights = weights.masked_fill(self.left_out, 0.0)
             chosen = torch.distributions.Categorical(probs=weights).sample()
-            noise = torch.randn(*shape, *self.event_shape, dtype=self.centres.dtype, device=self.centres.device)
+            noise = torch.randn(
+                *shape, *self.event_shape, dtype=self.centres.dtype, device=self.centres.device
+            )
             return self.centres[chosen] + self.log_scale.exp() * noise
 
     @property

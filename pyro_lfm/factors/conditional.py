@@ -35,7 +35,9 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Mapping[str, Tensor]:
+    def take(
+        self, index: Tensor, dtype: torch.dtype | None, device: torch.device | str
+    ) -> Mapping[str, Tensor]:
         """The rows at some indices by variable, NaN where an entry is missing."""
 
 

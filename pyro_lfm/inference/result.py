@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.form import Blocks
+from pyro_lfm.closed_form.blocks import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import Table
@@ -184,7 +184,7 @@ class Fit:
         Raises:
             DeclarationError: the model has no closed form; the message names the factor that stops it.
         """
-        form = recognise(self.model, "fit.log_likelihood", "fit.bound(...) bounds it from below")
+        form = recognise(self.model).exact("fit.log_likelihood", "fit.bound(...) bounds it from below")
         table = self._open(data, set(self.model.observed))
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 

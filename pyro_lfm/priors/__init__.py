@@ -7,4 +7,11 @@ from pyro_lfm.priors.kernels import SquaredExponential
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.priors.vamp import VampPrior
 
-__all__ = ["ExemplarPrior", "FlowPrior", "GaussianProcess", "SquaredExponential", "StandardNormal", "VampPrior"]
+__all__ = [
+    "ExemplarPrior",
+    "FlowPrior",
+    "GaussianProcess",
+    "SquaredExponential",
+    "StandardNormal",
+    "VampPrior",
+]

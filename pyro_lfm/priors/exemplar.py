@@ -9,7 +9,6 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_lfm.distributions.kl import gaussian_moments
 from pyro_lfm.distributions.parzen_mixture import ParzenMixture
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Encoder, MadeOfGuide, PriorOfGuide, key_of, name_of
@@ -92,7 +91,9 @@ class CodesOfExemplars(MadeOfGuide):
         for key in list(self.exemplars._buffers):
             name = name_of(key)
             if bool(values[name].isnan().any()):
-                raise DeclarationError(f"{self.variable}: exemplars are complete rows; {name} has missing entries")
+                raise DeclarationError(
+                    f"{self.variable}: exemplars are complete rows; {name} has missing entries"
+                )
             self.exemplars._buffers[key] = values[name]
         self.places = chosen.to(self.log_scale.device)
         self.codes = self.codes.new_zeros(0, self.dim)
@@ -147,7 +148,11 @@ class CodesOfExemplars(MadeOfGuide):
             return ParzenMixture(self.codes, self.log_scale)
         own = index.unsqueeze(-1) == self.places
         return ParzenMixture(
-            self.codes, self.log_scale, self.declaration.neighbours, own, lambda near: self._encode(encoder, near)
+            self.codes,
+            self.log_scale,
+            self.declaration.neighbours,
+            own,
+            lambda near: self._encode(encoder, near),
         )
 
     def of(self, encoder: Encoder) -> TorchDistribution:

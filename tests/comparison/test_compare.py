@@ -19,7 +19,7 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.linear import gap
+from pyro_lfm.closed_form.linear.factorised_linear import gap
 from pyro_lfm.comparison.estimates import Estimate, decimals, estimate, ranks
 from pyro_lfm.documents.identity import identity
 

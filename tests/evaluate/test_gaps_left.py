@@ -5,7 +5,7 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.linear import gap
+from pyro_lfm.closed_form.linear.factorised_linear import gap
 
 
 def linear(seed, rows=20, family=lfm.Diagonal):

@@ -60,17 +60,17 @@ def brute_force(model, x):
     mean, covariance, _ = distribution_of(model)
     values = []
     for row in x:
-        seen = ~row.isnan()
-        if not seen.any():
+        present = ~row.isnan()
+        if not present.any():
             values.append(row.new_zeros(()))
             continue
-        distribution = torch.distributions.MultivariateNormal(mean[seen], covariance[seen][:, seen])
-        values.append(distribution.log_prob(row[seen]))
+        distribution = torch.distributions.MultivariateNormal(mean[present], covariance[present][:, present])
+        values.append(distribution.log_prob(row[present]))
     return torch.stack(values)
 
 
-def fitted(model, x, way, **options):
-    return lfm.fit(model, x, way, seed=0, progress=False, **options)
+def fitted(model, x, inference, **options):
+    return lfm.fit(model, x, inference, seed=0, progress=False, **options)
 
 
 @pytest.mark.parametrize("start", ["data", "model"])
@@ -104,19 +104,19 @@ def test_factor_analysis_is_at_least_as_good_as_scikit_learns(load):
     assert fit.log_likelihood().mean().item() >= other.score(x.numpy()) - 1e-8
 
 
-@pytest.mark.parametrize("way", [lfm.EM, lfm.VariationalEM])
+@pytest.mark.parametrize("inference", [lfm.EM, lfm.VariationalEM])
 @pytest.mark.parametrize("covariance", [lfm.Isotropic, lfm.Diagonal])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
-def test_the_bound_never_falls_and_adds_up(way, covariance, missing):
+def test_the_bound_never_falls_and_adds_up(inference, covariance, missing):
     for seed in range(13):
         x = simulated(seed, missing=missing)
-        fit = fitted(linear(6, 2, covariance()), x, way(start="model", iterations=40))
+        fit = fitted(linear(6, 2, covariance()), x, inference(start="model", iterations=40))
         bounds = [record["bound"] for record in fit.history if record["step"] == "E"]
         assert np.diff(bounds).min(initial=0.0) > -1e-9
         for record in fit.history:
             assert record["log_likelihood"] == pytest.approx(record["bound"] + record["kl"], abs=1e-10)
             assert record["kl"] > -1e-10 and record["epoch"] == record["iteration"]
-        if way is lfm.EM:
+        if inference is lfm.EM:
             assert all(abs(record["kl"]) < 1e-12 for record in fit.history if record["step"] == "E")
 
 
@@ -160,13 +160,13 @@ def test_missing_entries_are_marginalised_exactly(covariance):
 def test_imputation_beats_the_column_mean(load):
     x = standardised(load)[:400]
     hidden = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.3
-    seen = torch.where(hidden, torch.nan, x)
-    seen = seen[:, (~hidden).sum(0) > 1]
+    visible = torch.where(hidden, torch.nan, x)
+    visible = visible[:, (~hidden).sum(0) > 1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lfm.ScaleFloorWarning)
-        fit = fitted(linear(x.shape[1], 2, lfm.Diagonal(min_scale=0.1)), seen, lfm.EM(iterations=25))
+        fit = fitted(linear(x.shape[1], 2, lfm.Diagonal(min_scale=0.1)), visible, lfm.EM(iterations=25))
     error = (fit.reconstruct() - x)[hidden].square().mean()
-    assert error < (seen.nanmean(0) - x)[hidden].square().mean()
+    assert error < (visible.nanmean(0) - x)[hidden].square().mean()
 
 
 @pytest.mark.parametrize("held", ["weight", "bias", "noise"])
@@ -246,15 +246,15 @@ def test_events_of_any_shape():
 
 
 def test_callbacks_validation_and_stopping():
-    x, seen = simulated(8), []
+    x, records = simulated(8), []
 
     def stop(record, fit):
-        seen.append((record["iteration"], fit.log_likelihood(x).mean().item(), record["log_likelihood"]))
+        records.append((record["iteration"], fit.log_likelihood(x).mean().item(), record["log_likelihood"]))
         return record["iteration"] == 3
 
     fit = fitted(linear(6, 2), x, lfm.EM(start="model"), callbacks=[stop], validation=x[:20])
-    assert [number for number, _, _ in seen] == [0, 1, 2, 3]
-    for _, written, recorded in seen:
+    assert [number for number, _, _ in records] == [0, 1, 2, 3]
+    for _, written, recorded in records:
         assert written == pytest.approx(recorded, abs=1e-8)
     exact = fit.log_likelihood(x[:20]).mean().item()
     assert fit.history[-1]["validation_bound"] == pytest.approx(exact, abs=1e-8)
@@ -271,16 +271,16 @@ def test_a_memory_map_is_read_in_blocks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "what", ["constant", "duplicated", "one row", "fewer rows than columns", "all equal"]
+    "kind", ["constant", "duplicated", "one row", "fewer rows than columns", "all equal"]
 )
-def test_degenerate_data_give_an_answer_and_a_warning(what):
+def test_degenerate_data_give_an_answer_and_a_warning(kind):
     x = simulated(9)
-    if what == "constant":
+    if kind == "constant":
         x[:, 1] = 3.0
-    elif what == "duplicated":
+    elif kind == "duplicated":
         x = torch.cat([x, x[:, :2]], 1)
     else:
-        x = {"one row": x[:1], "fewer rows than columns": x[:3], "all equal": torch.ones(20, 6)}[what]
+        x = {"one row": x[:1], "fewer rows than columns": x[:3], "all equal": torch.ones(20, 6)}[kind]
     with pytest.warns(lfm.ScaleFloorWarning, match="column"):
         fit = fitted(linear(x.shape[1], 2), x, lfm.EM(iterations=500))
     assert fit.log_likelihood().isfinite().all() and fit.posterior().mean.isfinite().all()

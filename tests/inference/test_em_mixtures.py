@@ -65,8 +65,8 @@ def iris(missing=0.0):
     return torch.where(hidden, torch.nan, x)
 
 
-def fitted(model, x, way, **options):
-    return lfm.fit(model, x, way, seed=0, progress=False, **options)
+def fitted(model, x, inference, **options):
+    return lfm.fit(model, x, inference, seed=0, progress=False, **options)
 
 
 def brute_force(model, x):
@@ -91,16 +91,17 @@ def brute_force(model, x):
             covariances.append(spread + weight @ weight.T)
     values = []
     for row in x:
-        seen = ~row.isnan()
-        if not seen.any():
+        present = ~row.isnan()
+        if not present.any():
             values.append(row.new_zeros(()))
             continue
         distributions = [
-            torch.distributions.MultivariateNormal(mean[seen], covariance[seen][:, seen])
+            torch.distributions.MultivariateNormal(mean[present], covariance[present][:, present])
             for mean, covariance in zip(means, covariances, strict=True)
         ]
         joint = (
-            torch.stack([distribution.log_prob(row[seen]) for distribution in distributions]) + weights.log()
+            torch.stack([distribution.log_prob(row[present]) for distribution in distributions])
+            + weights.log()
         )
         values.append(joint.logsumexp(0))
     return torch.stack(values)
@@ -108,7 +109,7 @@ def brute_force(model, x):
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 @pytest.mark.parametrize("name", MODELS)
-def test_em_climbs_and_what_it_says_is_what_the_model_says(name, missing):
+def test_em_climbs_and_its_log_likelihood_is_that_of_the_model(name, missing):
     torch.manual_seed(0)
     x = iris(missing)
     for start in ("data", "model"):

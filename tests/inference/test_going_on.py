@@ -1,4 +1,4 @@
-"""EM, variational EM and variational Bayes: who goes on from the model, and who starts from the data."""
+"""Where EM, variational EM and variational Bayes start: from the parameters of the model, or from the data."""
 
 import copy
 import pickle
@@ -14,7 +14,7 @@ ROWS = torch.randn(60, 2, generator=_DRAWS) @ torch.randn(2, 5, generator=_DRAWS
 ROWS = ROWS + (0.3 + torch.rand(5, generator=_DRAWS)) * torch.randn(60, 5, generator=_DRAWS)
 # Few rows for as many columns: some noise runs to its floor.
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_lfm.errors.ScaleFloorWarning")
-WAYS = {"EM": lfm.EM, "VariationalEM": lfm.VariationalEM}
+INFERENCES = {"EM": lfm.EM, "VariationalEM": lfm.VariationalEM}
 
 
 def declared(**options):
@@ -24,11 +24,11 @@ def declared(**options):
     ).double()
 
 
-def climbed(model, way=lfm.EM, rows=ROWS, **options):
+def climbed(model, inference=lfm.EM, rows=ROWS, **options):
     options = {"iterations": 3, "accelerate": False, "restarts": 2, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lfm.ConvergenceWarning)
-        return lfm.fit(model, rows, way(**options), seed=0, progress=False)
+        return lfm.fit(model, rows, inference(**options), seed=0, progress=False)
 
 
 def ends_of(fit):
@@ -62,34 +62,34 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("change", CHANGED)
-def test_what_was_changed_goes_on_from_where_it_is(change, way):
+def test_what_was_changed_goes_on_from_where_it_is(change, inference):
     model = CHANGED[change](declared())
-    here = ends_of(climbed(copy.deepcopy(model), WAYS[way], start="model", iterations=0))[0]
-    afresh = ends_of(climbed(copy.deepcopy(model), WAYS[way], start="data", iterations=0))[0]
-    found = ends_of(climbed(model, WAYS[way]))
-    assert abs(found[0] - here) < 1e-9 and abs(afresh - here) > 1e-3
-    assert found[1] > found[0]
+    here = ends_of(climbed(copy.deepcopy(model), INFERENCES[inference], start="model", iterations=0))[0]
+    afresh = ends_of(climbed(copy.deepcopy(model), INFERENCES[inference], start="data", iterations=0))[0]
+    ends = ends_of(climbed(model, INFERENCES[inference]))
+    assert abs(ends[0] - here) < 1e-9 and abs(afresh - here) > 1e-3
+    assert ends[1] > ends[0]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_second_climb_goes_on_where_the_first_has_stopped(way):
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_a_second_climb_goes_on_where_the_first_has_stopped(inference):
     model = declared()
-    first, second = (ends_of(climbed(model, WAYS[way])) for _ in range(2))
+    first, second = (ends_of(climbed(model, INFERENCES[inference])) for _ in range(2))
     assert abs(second[0] - first[1]) < 1e-9 and second[1] > second[0]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize(
     "change", [lambda model: model, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
 )
-def test_what_is_as_it_was_declared_starts_from_the_data(change, way):
-    given = {"bias": lfm.Learned(torch.full((5,), 7.0)), "covariance": lfm.Diagonal(lfm.Learned(3.0))}
-    for options in ({}, given):
-        found = ends_of(climbed(change(declared(**dict(options))), WAYS[way]))
-        assert found == ends_of(climbed(declared(**dict(options)), WAYS[way], start="data"))
-        assert found[0] > -20  # with a bias of 7 where the rows have 0 it would be far below
+def test_what_is_as_it_was_declared_starts_from_the_data(change, inference):
+    with_values = {"bias": lfm.Learned(torch.full((5,), 7.0)), "covariance": lfm.Diagonal(lfm.Learned(3.0))}
+    for options in ({}, with_values):
+        ends = ends_of(climbed(change(declared(**dict(options))), INFERENCES[inference]))
+        assert ends == ends_of(climbed(declared(**dict(options)), INFERENCES[inference], start="data"))
+        assert ends[0] > -20  # with a bias of 7 where the rows have 0 it would be far below
 
 
 def test_a_climb_that_a_callback_stops_or_breaks_is_gone_on_with():
@@ -108,15 +108,15 @@ def test_a_climb_that_a_callback_stops_or_breaks_is_gone_on_with():
     assert not model.is_as_declared
 
 
-def test_ways_of_a_comparison_start_equal_and_leave_the_model_alone():
+def test_fits_of_a_comparison_start_equal_and_leave_the_model_alone():
     model = trained(declared())
     before = copy.deepcopy(model.state_dict())
-    ways = {name: lfm.EM(iterations=3, accelerate=False, restarts=2) for name in ("one", "other")}
+    inferences = {name: lfm.EM(iterations=3, accelerate=False, restarts=2) for name in ("one", "other")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lfm.ConvergenceWarning)
         for start in (model, declared()):
-            found = lfm.compare(start, ROWS, ways, draws=2, progress=False)
-            firsts = {name: fit.history[0]["log_likelihood"] for name, fit in found.fits.items()}
+            comparison = lfm.compare(start, ROWS, inferences, draws=2, progress=False)
+            firsts = {name: fit.history[0]["log_likelihood"] for name, fit in comparison.fits.items()}
             wanted = ends_of(climbed(copy.deepcopy(start)))[0]
             assert all(abs(first - wanted) < 1e-9 for first in firsts.values())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

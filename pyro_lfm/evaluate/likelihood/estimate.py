@@ -206,7 +206,7 @@ def served(fit: Any, data: Any) -> tuple[Fit, Batch, AnyGuide]:
 
 def exact(done: Fit, data: Any) -> LogLikelihood:
     """log p(x) by the closed form."""
-    recognise(done.model, 'method="exact"', 'method="importance" estimates log p(x) of any declaration')
+    recognise(done.model).exact('method="exact"', 'method="importance" estimates log p(x) of any declaration')
     with one_call():
         found = done.log_likelihood(data).to(done.model.device)
         observed = _observed(done.model, done.rows_of(data))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_lfm.closed_form import is_recognised
+from pyro_lfm.closed_form import has_exact_likelihood
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import seeds
@@ -191,7 +191,7 @@ def gaps(
     best = found.guide
     if log_likelihood is not None:
         log_p = log_likelihood
-    elif is_recognised(model) and not any(name in model.latents for name in batch.names):
+    elif has_exact_likelihood(model) and not any(name in model.latents for name in batch.names):
         log_p = exact(done, data)
     else:
         log_p = importance(model, best, batch, draws, weights)

@@ -1,1 +1,1 @@
-"""Inference in closed form: EM, variational EM and variational Bayes."""
+"""Inference in closed form, by forms that ``closed_form`` recognises: EM, variational EM and variational Bayes."""

@@ -1,9 +1,8 @@
-"""Expectation maximisation for every declaration whose posterior is closed form."""
+"""Expectation maximisation, for every declaration whose posterior has a closed form: ``lfm.EM``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from pyro_lfm.closed_form import recognise
@@ -15,50 +14,51 @@ from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.shapes import number, whole
 
 
-def check_start(start: object) -> None:
+def check_start(start: str) -> None:
     if start not in ("auto", "data", "model"):
         raise DeclarationError(f'start must be "auto", "data" or "model"; got {start!r}')
 
 
 @dataclass(frozen=True, kw_only=True)
 class EM(Inference):
-    """Maximum likelihood with the exact posterior, where both are closed form.
+    """Maximum likelihood by the exact posterior, where both have a closed form.
 
     E step: q(z) = p(z | x), so that the bound L is log p(x). M step: the parameters θ that maximise
-    E_q[log p(x, z)], so that log p(x) = L + KL(q ‖ p(z | x)) never falls. It serves
+    E_q[log p(x, z)]. So log p(x) = L + KL(q ‖ p(z | x)) never falls. It serves
 
     - factor analysis and probabilistic PCA: ``Model(z=StandardNormal(K), x=Gaussian(D, mean=Linear(), covariance=...))``
-      with ``Isotropic()``, ``Diagonal()`` or ``Full(Fixed(...))``, any parameters ``Fixed``, z's prior too a
-      ``Gaussian`` with fixed mean and covariance;
+      with ``Isotropic()``, ``Diagonal()`` or ``Full(Fixed(...))``. Any parameters may be ``Fixed``. The prior of z may
+      also be a ``Gaussian`` with fixed mean and covariance;
     - mixtures: ``Model(c=Categorical(C), x=..., given="c")`` with ``Gaussian(D, mean=Lookup(), covariance=...)`` of any
       structure, per class (``Lookup()``), shared or fixed, or ``Bernoulli(D, logits=Lookup())``;
-    - mixtures of factor analysers: c and z, and ``Gaussian(D, mean=Lookup(Linear()), covariance=..., given=("c", "z"))``.
+    - mixtures of factor analysers: c and z, and ``Gaussian(D, mean=Lookup(Linear()), covariance=..., given=("c", "z"))``;
+    - baselines without latents: ``Model(x=Gaussian(D))`` or ``Model(x=Bernoulli(D))``.
 
-    Missing entries (NaN) are marginalised exactly. Data are read in blocks; complete data of a linear model once,
-    others once per iteration. Arithmetic is in float64 and the result is written into the model in its own floating
-    type. ``fit.guide`` is ``ExactPosterior(model)``.
+    Missing entries (NaN) are marginalised exactly. Data are read in blocks: complete data of a linear model once,
+    other data once per iteration. Arithmetic is in float64, and the result is written into the model in the model's
+    floating type. ``fit.guide`` is ``ExactPosterior(model)``.
 
     ``fit.history`` has two records per iteration, step "M" and step "E": iteration, epoch (the same number),
     log_likelihood = bound + kl, nats per row, validation_bound (NaN without validation rows) and seconds.
-    ``fit.ends`` holds the log-likelihoods that the starts reached, nats per row, best first: one that fell behind counts
-    with what it had reached. ``fit.converged`` is False, and a ``ConvergenceWarning`` says so, where the iterations
-    were used up.
+    ``fit.ends`` holds the log-likelihoods that the starts reached, nats per row, best first. A start that was dropped
+    early counts with the value that it had reached. Where the iterations were used up ``fit.converged`` is False, with
+    a ``ConvergenceWarning``.
 
     Args:
         iterations: the most M steps.
         tolerance: stop when iterations gain less, nats per row.
-        start: "auto": a model that was trained, loaded or assigned to goes on from where it is. One that is as it was
-            declared starts from the data, whatever values its declaration gives. "data": parameters made from the data, by
-            principal components, Newton steps (factor analysis), draws or k-means++. "model": the model's own. What is
-            declared ``Fixed`` stays either way.
-        restarts: where it starts from the data, so many starts, of which some are drawn with the fit's seed: log p(x) has
-            several maxima. All take a few iterations, the better half of them goes on, and so forth. Where the maximum is
-            known in closed form there is one.
-        accelerate: linear models: go beyond the M step (by quasi-Newton steps) wherever log p(x) is the higher for it.
+        start: "model": the model's present parameters. "data": parameters computed from the data, by principal
+            components, Newton steps (factor analysis), random draws or k-means++. "auto": "data" for a model that is as it
+            was declared, whatever values its declaration gives, and "model" for one that was trained, loaded or assigned
+            to. ``Fixed`` parameters always stay.
+        restarts: the number of starts from the data, as log p(x) has several maxima. Some are drawn with the fit's seed.
+            All take a few iterations, the better half of them goes on, and so forth. Where the maximum is known in closed
+            form there is one start.
+        accelerate: for linear models, go beyond the M step by quasi-Newton steps wherever that raises log p(x).
 
     Raises:
-        DeclarationError: an argument out of range; or, when it runs, a model that it cannot serve: the message names
-            the factor that stops it and what serves instead.
+        DeclarationError: an argument out of range; when it runs, a model that it cannot serve. The message names the
+            factor that stops it and the remedy.
 
     References: Dempster, Laird and Rubin (1977); Rubin and Thayer (1982); Ghahramani and Hinton (1996).
 
@@ -84,8 +84,8 @@ class EM(Inference):
         check_start(self.start)
 
     def run(self, task: Task) -> Fit:
-        """Climbs log p(x); see the class."""
-        form = recognise(task.model, "lfm.EM")
+        """Fits the task's model by EM."""
+        form = recognise(task.model).exact("lfm.EM")
         return climb(
             task,
             form,
@@ -93,11 +93,6 @@ class EM(Inference):
             start=self.start,
             restarts=self.restarts,
             iterations=self.iterations,
-            bound=lambda parameters, x: parameters.log_likelihood(x),
-            ascend=partial(
-                form.climb,
-                iterations=self.iterations,
-                tolerance=self.tolerance,
-                accelerate=self.accelerate,
-            ),
+            tolerance=self.tolerance,
+            accelerate=self.accelerate,
         )

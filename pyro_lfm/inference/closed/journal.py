@@ -1,17 +1,17 @@
-"""What EM and variational EM share: a climb from a start, accompanied iteration by iteration, written into the model."""
+"""The climb that EM and variational EM share: every iteration is recorded, the result is written into the model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from math import nan
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from tqdm.auto import tqdm
 
-from pyro_lfm.closed_form import Ascent, ClosedForm
-from pyro_lfm.closed_form.form import Blocks
+from pyro_lfm.closed_form import AnyLikelihoodForm
+from pyro_lfm.closed_form.blocks import Blocks
+from pyro_lfm.closed_form.form import Parameters
 from pyro_lfm.errors import ConvergenceWarning, DeclarationError, ScaleFloorWarning, warn
 from pyro_lfm.exact.history import Step
 from pyro_lfm.guides import AnyGuide
@@ -20,26 +20,23 @@ from pyro_lfm.inference.svi.floor_warnings import floor_remedy
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import ELBO
 
-Bound = Callable[[Any, torch.Tensor], torch.Tensor]
-
 
 def climb(
     task: Task,
-    form: ClosedForm,
+    form: AnyLikelihoodForm,
     guide: AnyGuide,
     *,
     start: Literal["auto", "data", "model"],
     restarts: int,
     iterations: int,
-    bound: Bound,
-    ascend: Callable[..., Ascent],
+    tolerance: float,
+    accelerate: bool,
 ) -> Fit:
-    """A fit whose every iteration is on record: the start's E step, then an M and an E step each.
+    """A fit by EM or variational EM, with every iteration in its history: the E step of the start, then M and E steps.
 
     Args:
-        form: of the task's model. guide: what ``fit.guide`` will be.
-        bound: the bound of rows at some parameters, for validation.
-        ascend: ``form.climb`` or its like, with all options but rows, start and watch.
+        form: of the task's model; its bound is climbed. guide: becomes ``fit.guide``.
+        start, restarts, iterations, tolerance, accelerate: see ``EM``.
     """
     if task.checkpoint is not None:
         raise DeclarationError(
@@ -55,21 +52,23 @@ def climb(
         won = form.start(rows, task.seed, restarts)
         first, ends = won.state, won.ends[1:]
     with tqdm(total=iterations, unit="iteration", disable=not task.progress) as bar:
-        journal = _Journal(task, form, result, bound, bar)
-        found = ascend(rows, first, watch=journal)
-    form.write(found.parameters)
+        journal = _Journal(task, form, result, bar)
+        ascent = form.climb(
+            rows, first, iterations=iterations, tolerance=tolerance, accelerate=accelerate, watch=journal
+        )
+    form.write(ascent.parameters)
     task.model.eval()
-    result.converged = found.converged
+    result.converged = ascent.converged
     result.ends = sorted([result.history[-1]["log_likelihood"], *ends], reverse=True)
-    if found.floored:
-        warn(f"{found.floored}. {floor_remedy()}", ScaleFloorWarning)
-    if not found.converged and not journal.stopped:
+    if ascent.floored:
+        warn(f"{ascent.floored}. {floor_remedy()}", ScaleFloorWarning)
+    if not ascent.converged and not journal.stopped:
         warn_of_iterations(iterations)
     return result
 
 
 def warn_of_iterations(iterations: int) -> None:
-    """Says that a fit used up its iterations."""
+    """Warns that a fit used up its iterations before it converged."""
     warn(
         f"not converged after iterations={iterations}: the bound still gains more than tolerance= in an iteration. Give "
         'more iterations, or go on with start="model"; fit.converged says so too',
@@ -78,15 +77,15 @@ def warn_of_iterations(iterations: int) -> None:
 
 
 class _Journal:
-    """Watches a climb: fills the history, shows progress, asks the callbacks."""
+    """Watches a climb: extends the history, shows progress, calls the callbacks."""
 
-    def __init__(self, task: Task, form: ClosedForm, result: Fit, bound: Bound, bar: Any):
-        self.task, self.form, self.result, self.bound, self.bar = task, form, result, bound, bar
+    def __init__(self, task: Task, form: AnyLikelihoodForm, result: Fit, bar: tqdm):
+        self.task, self.form, self.result, self.bar = task, form, result, bar
         self.held_out = None if task.validation is None else Blocks(task.validation, form.observed)
         self.began = time.perf_counter()
         self.stopped = False
 
-    def __call__(self, parameters: Any, steps: tuple[Step, ...]) -> bool:
+    def __call__(self, parameters: Parameters, steps: tuple[Step, ...]) -> bool:
         now = time.perf_counter()
         for step in steps:
             self.result.history.append(
@@ -103,7 +102,7 @@ class _Journal:
             )
         record = self.result.history[-1]
         if self.held_out is not None:
-            values = torch.cat([self.bound(parameters, x) for x in self.held_out])
+            values = torch.cat([self.form.bound(parameters, x) for x in self.held_out])
             record["validation_bound"] = float(values.mean())
         self.bar.set_postfix_str(f"{record['bound']:.4f} nats/row", refresh=False)
         self.bar.update(int(record["iteration"] > 0))

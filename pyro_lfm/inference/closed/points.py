@@ -1,4 +1,4 @@
-"""Parameters with priors, once fitted: their points are put at the posterior means."""
+"""Puts the point values of parameters with priors at their posterior means, after variational Bayes and SVI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro_lfm.programs.model import AnyModel, Model
 
 
 def put_points(model: AnyModel, guide: AnyGuide, table: Table) -> None:
-    """Makes ``model.factors[name](...)`` the distribution at the posterior means of the parameters that have priors."""
+    """Sets every parameter that has a prior to its posterior mean, for ``model.factors[name](...)``."""
     if not isinstance(model, Model) or not model.drawn:
         return
     index = torch.zeros(1, dtype=torch.long)

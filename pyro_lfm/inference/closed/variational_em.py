@@ -1,14 +1,12 @@
-"""Variational EM: the best parameters under a factorised posterior."""
+"""Variational EM, which maximises the bound under a factorised posterior: ``lfm.VariationalEM``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from pyro_lfm.closed_form.linear import gap
-from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides.exact import FactorisedPosterior, linear_form
+from pyro_lfm.closed_form import recognise
+from pyro_lfm.guides import FactorisedPosterior
 from pyro_lfm.inference.closed.em import check_start
 from pyro_lfm.inference.closed.journal import climb
 from pyro_lfm.inference.result import Fit
@@ -20,16 +18,16 @@ from pyro_lfm.shapes import number, whole
 class VariationalEM(Inference):
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for linear Gaussian models.
 
-    E step: coordinate ascent in the factors of q, at its limit; M step: the parameters that maximise E_q[log p(x, z)].
-    The bound never falls; it stays below log p(x) by the gap ½[Σⱼ ln Mⱼⱼ − ln |M|], M = S⁻¹ + WᵀΨ⁻¹W. With isotropic
+    E step: coordinate ascent in the factors of q, at its limit. M step: the parameters that maximise E_q[log p(x, z)].
+    The bound never falls. It stays below log p(x) by the gap ½[Σⱼ ln Mⱼⱼ − ln |M|], M = S⁻¹ + WᵀΨ⁻¹W. With isotropic
     noise and free weights the columns of W turn orthogonal in the limit, and the gap closes.
 
     It serves the linear Gaussian models that ``EM`` serves, with ``Isotropic`` or ``Diagonal`` noise. ``fit.guide`` is
-    ``FactorisedPosterior(model)``; the history is that of ``EM``, with kl the gap after each E step.
+    ``FactorisedPosterior(model)``. The history has the records of ``EM``, where kl is the gap after each E step.
 
     Args:
-        iterations, tolerance, start, restarts, accelerate: as for ``EM``. What starts "data" is where EM starts, whose W
-            has columns that are orthogonal already in units of the noise: "model" shows the climb.
+        iterations, tolerance, start, restarts, accelerate: as for ``EM``. A start from the "data" has a W whose columns
+            are orthogonal already, in units of the noise. A start from the "model" shows the climb.
 
     Raises:
         DeclarationError: as ``EM``.
@@ -59,13 +57,9 @@ class VariationalEM(Inference):
         check_start(self.start)
 
     def run(self, task: Task) -> Fit:
-        """Climbs the bound; see the class."""
-        form = linear_form(task.model, "lfm.VariationalEM")
-        if form.spread.full:
-            raise DeclarationError(
-                f"lfm.VariationalEM cannot serve this model. {form.observed}.covariance is Full: it needs Isotropic or "
-                "Diagonal; use lfm.EM()"
-            )
+        """Fits the task's model by variational EM."""
+        remedy = "use lfm.EM(), or lfm.SVI(guide), which fits any declaration"
+        form = recognise(task.model).variational("lfm.VariationalEM", remedy)
         return climb(
             task,
             form,
@@ -73,12 +67,6 @@ class VariationalEM(Inference):
             start=self.start,
             restarts=self.restarts,
             iterations=self.iterations,
-            bound=lambda parameters, x: parameters.log_likelihood(x) - gap(parameters, x),
-            ascend=partial(
-                form.climb,
-                iterations=self.iterations,
-                tolerance=self.tolerance,
-                accelerate=self.accelerate,
-                factorised=True,
-            ),
+            tolerance=self.tolerance,
+            accelerate=self.accelerate,
         )

@@ -1,13 +1,15 @@
-"""The parts of a declared model as closed forms see them: constants, linear maps, covariances; and obstacles."""
+"""The built parts of a model that closed forms read and write: constants, tables, linear maps, covariances."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pyro_lfm.closed_form.obstacles import Obstacle, source_obstacle
+from pyro_lfm.factors import Conditional
+from pyro_lfm.families import Gaussian
 from pyro_lfm.sources.applied import Applied
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, Isotropic
 from pyro_lfm.sources.floors import raw_scale
@@ -15,19 +17,8 @@ from pyro_lfm.sources.linear import Affine
 from pyro_lfm.sources.lookup import LookupTable
 from pyro_lfm.sources.values import Constant
 
-# A scale on its floor is written this much above it, relatively: its raw form would be −∞ at the floor itself.
+# A scale on its floor is written this much above it, relatively. The raw form of the floor itself would be −∞.
 _ABOVE = 1e-6
-
-
-class Obstacle(Exception):
-    """Why a posterior is not closed form, in words that name the factor."""
-
-
-def obstacle(name: str, factor: Any, parameter: str, wanted: str) -> Obstacle:
-    """``x.mean is MLP(8): a closed form needs Linear()``."""
-    return Obstacle(
-        f"{name}.{parameter} is {factor.declaration.describe_source(parameter)}: a closed form needs {wanted}"
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,25 +40,25 @@ class Slot:
                 self.tensor.copy_(value.reshape(self.tensor.shape))
 
 
-def constant(part: Any) -> Slot | None:
+def constant(part: nn.Module | None) -> Slot | None:
     """The slot of a learned or fixed value; None if the part is something else."""
     return Slot(part.value) if isinstance(part, Constant) else None
 
 
-def table(part: Any) -> Slot | None:
+def table(part: nn.Module | None) -> Slot | None:
     """The slot of one value per category; None if the part is something else."""
     return Slot(part.values) if isinstance(part, LookupTable) else None
 
 
 @dataclass(frozen=True, eq=False)
 class LinearMap:
-    """W (D, K) and b (D,) of a module that maps z to W z + b."""
+    """W (D, K) and b (D,) of a module that computes W z + b."""
 
     weight: Slot
     bias: Slot
 
     @classmethod
-    def of(cls, part: Any) -> LinearMap | None:
+    def of(cls, part: nn.Module | None) -> LinearMap | None:
         """None if the part is something else."""
         module = part.network if isinstance(part, Applied) else part
         if isinstance(module, nn.Sequential) and len(module) == 1:
@@ -83,29 +74,41 @@ class LinearMap:
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """The covariance of a Gaussian over D entries, one for all rows or one per category: C or 1 copies."""
+    """The covariance of a Gaussian factor over D entries.
 
-    factor: Any
+    Attributes:
+        factor: the built factor, whose floor is read. covariance: as it was declared.
+        slot: the raw numbers. copies: 1, or the number of categories where each has its own.
+    """
+
+    factor: Conditional
+    covariance: Covariance
     slot: Slot
     copies: int
 
     @classmethod
-    def of(cls, name: str, factor: Any, tables: bool) -> Spread:
-        """Raises Obstacle unless it is a structure that EM knows and a constant, or a table where ``tables``."""
+    def of(cls, name: str, factor: Conditional, tables: bool) -> Spread:
+        """The covariance of a factor.
+
+        Args:
+            tables: whether each category may have a covariance of its own.
+
+        Raises:
+            Obstacle: it is computed from the latents, or has a structure that exact inference lacks.
+        """
         part = factor.parts["covariance"] if "covariance" in factor.parts else None
         slot = constant(part) or (table(part) if tables else None)
         if slot is None:
             wanted = "a learned or Fixed value" + (", or Lookup()" if tables else "")
-            raise obstacle(name, factor, "covariance", wanted)
-        if type(factor.declaration.covariance) not in (Isotropic, Diagonal, Full):
+            raise source_obstacle(name, factor, "covariance", wanted)
+        declaration = factor.declaration
+        assert isinstance(declaration, Gaussian)  # for the type checker: callers have looked
+        covariance = declaration.covariance
+        if type(covariance) not in (Isotropic, Diagonal, Full):
             raise Obstacle(
-                f"{name}.covariance is {factor.declaration.covariance!r}: a closed form needs Isotropic, Diagonal or Full"
+                f"{name}.covariance is {covariance!r}: a closed form needs Isotropic, Diagonal or Full"
             )
-        return cls(factor, slot, len(slot.tensor) if isinstance(part, LookupTable) else 1)
-
-    @property
-    def covariance(self) -> Covariance:
-        return self.factor.declaration.covariance
+        return cls(factor, covariance, slot, len(slot.tensor) if table(part) else 1)
 
     @property
     def full(self) -> bool:
@@ -115,8 +118,18 @@ class Spread:
     def isotropic(self) -> bool:
         return isinstance(self.covariance, Isotropic)
 
+    @property
+    def structure(self) -> str:
+        """The name that ``exact`` gives it: isotropic, diagonal or full."""
+        return type(self.covariance).__name__.lower()
+
+    @property
+    def may_vanish(self) -> bool:
+        """Whether it is learned without a floor, so that the likelihood of a narrow component has no maximum."""
+        return not self.slot.fixed and self.covariance.min_scale == 0
+
     def floor(self) -> Tensor:
-        """The floor of standard deviations, () isotropic or (D,); where there is none, one far below any data."""
+        """The floor of standard deviations, () isotropic or (D,). Without a floor, one far below any data."""
         return self._floor().clamp_min(1e-100)
 
     def _floor(self) -> Tensor:
@@ -134,11 +147,11 @@ class Spread:
         return self.covariance.distribution(location, self._raw(), location.shape, floor).scale_tril
 
     def write_variance(self, value: Tensor) -> None:
-        """From the shape that ``variance`` has."""
+        """Writes variances of the shape of ``variance()``."""
         self.slot.write(raw_scale(self._above(value.sqrt()), self._floor()))
 
     def write_scale_tril(self, value: Tensor) -> None:
-        """From the shape that ``scale_tril`` has."""
+        """Writes Cholesky factors of the shape of ``scale_tril()``."""
         covariance, floor = self.covariance, self._floor()
         assert isinstance(covariance, Full)
         raised = [one + (self._above(one.diagonal()) - one.diagonal()).diag() for one in value]

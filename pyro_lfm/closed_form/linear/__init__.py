@@ -1,0 +1,1 @@
+"""Linear Gaussian models in closed form: maximum likelihood, factorised posteriors, Bayesian factor analysis."""

@@ -1,0 +1,1 @@
+"""Mixtures in closed form: of Gaussians, Bernoullis and factor analysers, baselines, Bayesian mixtures."""
