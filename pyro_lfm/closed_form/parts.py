@@ -47,7 +47,7 @@ def constant(part: nn.Module | None) -> Slot | None:
 
 def table(part: nn.Module | None) -> Slot | None:
     """The slot of one value per category; None if the part is something else."""
-    return Slot(part.values) if isinstance(part, LookupTable) else None
+    return Slot(part.values) if isinstance(part, LookupTable) and isinstance(part.values, Tensor) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,12 @@ from typing import Any, TypeGuard
 from pyro.distributions import Independent as PyroIndependent
 from pyro.distributions.torch_distribution import TorchDistribution, TorchDistributionMixin
 from torch.distributions import Distribution, Independent
+from torch.distributions.constraints import Constraint
+
+from pyro_lfm.errors import DeclarationError
 
 # A sample shape or a batch shape, as torch takes it.
 Shape = Sequence[int]
-
 
 def is_distribution(value: Any) -> TypeGuard[TorchDistribution]:
     """Whether Pyro can sample from a value; it cannot from those of torch.distributions.
@@ -40,3 +42,16 @@ def without_independent(distribution: Distribution) -> Distribution:
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution
+
+
+def support_of(distribution: Distribution) -> Constraint:
+    """The support of a distribution, which torch allows to be missing.
+
+    >>> import pyro.distributions as dist
+    >>> support_of(dist.Normal(0.0, 1.0))
+    Real()
+    """
+    support = distribution.support
+    if support is None:
+        raise DeclarationError(f"a distribution must have a support; {type(distribution).__name__} has none")
+    return support

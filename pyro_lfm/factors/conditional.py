@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.func import functional_call
 
 from pyro_lfm import shapes
@@ -76,13 +76,13 @@ class Conditional(nn.Module):
                     )
                 self._places[module.name] = path
 
-    def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
+    def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
         return stable_version(super().__call__(*parents, **options))  # type: ignore[no-any-return]
 
     def at(
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
-    ) -> TorchDistribution:
+    ) -> Distribution:
         """The distribution given the parents and the rows' indices, with draws of its parameters by name."""
         options = {"index": index} if self.tables else {}
         if not drawn:
@@ -90,7 +90,7 @@ class Conditional(nn.Module):
         values = {f"{self._places[name]}.value": value for name, value in drawn.items()}
         return functional_call(self, values, tuple(parents), options)  # type: ignore[no-any-return]
 
-    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
+    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> Distribution:
         """The distribution in a guide, given what is seen of each parent. Missing entries are gaps or 0 by default."""
         return self.at([seen[name].value for name in self.parents], index)
 
@@ -182,6 +182,6 @@ class Conditional(nn.Module):
 class Deterministic(Conditional):
     """A variable that follows from its parents. It has no sample statement: readers take ``value``."""
 
-    def value(self, distribution: TorchDistribution) -> Tensor:
+    def value(self, distribution: Distribution) -> Tensor:
         """The value, of the distribution given the parents."""
         return distribution.value  # type: ignore[attr-defined, no-any-return]

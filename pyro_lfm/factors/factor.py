@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
@@ -82,7 +82,7 @@ class Factor(Declaration):
 
     # Subclasses write or override these ----------------------------------------------------------------
 
-    def distribution(self, **parameters: Natural) -> TorchDistribution:
+    def distribution(self, **parameters: Natural) -> Distribution:
         """The distribution with these parameters, each (..., *shape), natural (constrained) values."""
         raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
@@ -223,7 +223,7 @@ class Factor(Declaration):
                 f"{name}.__init__ must call super().__init__(event) before anything else, as in super().__init__(dim)"
             )
 
-    def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
+    def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         raise DeclarationError(
             f"{self!r} is a declaration, and has no parameters yet: a model builds the distribution, as in "
             'model.factors["x"](z), or build it yourself, as in factor.build("x", parents)(z)'
@@ -274,7 +274,7 @@ class Prior(Factor):
                     f"given=; {error}"
                 ) from None
 
-    def __call__(self, *parents: Tensor, **options: Any) -> TorchDistribution:
+    def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # Without parents there is nothing to build.
         if self.is_hand_written and not self.given and not parents:
             return stable_version(self.forward())  # type: ignore[attr-defined, no-any-return]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_lfm import shapes
 from pyro_lfm.errors import DeclarationError
@@ -41,7 +41,7 @@ class FromSources(Conditional):
         # The parameters that the trunk gives, with their shapes.
         self._heads: dict[str, torch.Size] = {}
         self._build_parts()
-        self._own = tuple(declaration.own_parts(name, self.parts).items())
+        self._own = tuple(declaration.own_parts(name, dict(self.parts.items())).items())
         for part, module in self._own:
             self.add_module(part, module)
         self._lower_floors_to_values()
@@ -107,7 +107,7 @@ class FromSources(Conditional):
             raw.update((shapes.split_flat if is_table else shapes.split_heads)(trunk, self._heads))
         return raw
 
-    def forward(self, *parents: Tensor, index: Tensor | None = None) -> TorchDistribution:
+    def forward(self, *parents: Tensor, index: Tensor | None = None) -> Distribution:
         """The distribution of the value given its parents, batch shape (...), event shape ``event_shape``."""
         family = self.family
         natural = {

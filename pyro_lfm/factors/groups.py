@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
+from pyro_lfm.distributions.interface import support_of
 from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional, Deterministic
@@ -25,7 +26,7 @@ class OfEachGroup:
     prior: Conditional
     groups: int
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         return self.prior().expand((self.groups,)).to_event(1)
 
     def __repr__(self) -> str:
@@ -99,7 +100,7 @@ class GroupOfRow(Deterministic):
         with torch.no_grad():
             distribution = self.prior()
             start = distribution.sample((site.categories,))
-        if distribution.support.is_discrete:
+        if support_of(distribution).is_discrete:
             raise DeclarationError(f"{name}: groups have continuous values; got {self.prior.describe()}")
         groups = Drawn("groups", start, OfEachGroup(self.prior, site.categories).distribution)
         self.table = LookupTable(groups, False, 0)
@@ -107,4 +108,4 @@ class GroupOfRow(Deterministic):
 
     def forward(self, site: Tensor) -> Known:
         value = self.table(self.context([site]))
-        return Known(value, self.prior().support, len(self.shape))
+        return Known(value, support_of(self.prior()), len(self.shape))

@@ -86,12 +86,12 @@ def mixed(base: type[M], factor: type[Factor]) -> type[M]:
         )
     names["bases_of_mixture"] = (base, factor)
     # The class itself is made, not an instance of it: the metaclass is that of declarations.
-    return type(factor)(factor.__name__, (base, factor), names)  # type: ignore[no-any-return]
+    return type(factor)(factor.__name__, (base, factor), names)  # type: ignore[misc, no-any-return]
 
 
 def blank(base: type[M], factor: type[Factor]) -> M:
     """An instance without attributes, for a module to be built, copied or read."""
-    return object.__new__(mixed(base, factor))
+    return object.__new__(mixed(base, factor))  # type: ignore[arg-type]
 
 
 def family_of(declaration: Factor) -> Factor:

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
@@ -26,7 +26,7 @@ class Encoder:
     def __repr__(self) -> str:
         return f"Encoder({self.factor.describe()} of {', '.join(parent.name for parent in self.parents)})"
 
-    def __call__(self, rows: Mapping[str, Tensor], index: Tensor) -> TorchDistribution:
+    def __call__(self, rows: Mapping[str, Tensor], index: Tensor) -> Distribution:
         """The distribution of the latent given rows of the observed variables, {name: (C, *event)}."""
         return self.factor.at([rows[parent.name] for parent in self.parents], index)
 
@@ -57,7 +57,7 @@ class MadeOfGuide(Conditional):
         self.bound: Encoder | None = None
 
     @abstractmethod
-    def of(self, encoder: Encoder) -> TorchDistribution:
+    def of(self, encoder: Encoder) -> Distribution:
         """The distribution p(z) that the guide's factor makes."""
 
     @abstractmethod
@@ -111,5 +111,5 @@ class MadeOfGuide(Conditional):
         self.check(encoder)
         return encoder
 
-    def forward(self) -> TorchDistribution:
+    def forward(self) -> Distribution:
         return self.of(self.required_encoder())

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Deterministic
@@ -76,6 +76,6 @@ class PriorOfLatent(nn.Module):
             factors[name] = factor
         return view(self, factors=factors)
 
-    def distribution(self, values: Mapping[str, Tensor], index: torch.Tensor) -> TorchDistribution:
+    def distribution(self, values: Mapping[str, Tensor], index: torch.Tensor) -> Distribution:
         """The prior, given the values of what it reads, at least."""
         return distribution_of(self.factors, self.given, self.name, values, index)

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Deterministic
@@ -95,7 +95,7 @@ def distribution_of(
     name: str,
     values: Mapping[str, Tensor],
     index: Tensor,
-) -> TorchDistribution:
+) -> Distribution:
     """A factor's distribution, given the values of all variables that it reads."""
     parents = parents_of(factors, given, name, values, index)
     drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}

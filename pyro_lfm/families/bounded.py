@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions import gamma
 from pyro_lfm.distributions.continuous_bernoulli import ContinuousBernoulli as Continuous
@@ -52,7 +52,7 @@ class Beta(Factor):
         sources = {"concentration1": concentration1, "concentration0": concentration0}
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(self, concentration1: Tensor, concentration0: Tensor) -> TorchDistribution:
+    def distribution(self, concentration1: Tensor, concentration0: Tensor) -> Distribution:
         beta = gamma.Beta(concentration1, concentration0, validate_args=False)
         return beta.to_event(len(self.shape))
 
@@ -84,7 +84,7 @@ class ContinuousBernoulli(Factor):
     ):
         super().__init__(event, {"logits": logits}, given=given, network=network)
 
-    def distribution(self, logits: Tensor) -> TorchDistribution:
+    def distribution(self, logits: Tensor) -> Distribution:
         return Continuous(logits).to_event(len(self.shape))
 
 
@@ -134,7 +134,7 @@ class Dirichlet(_Shares):
     ):
         super().__init__(event, {"concentration": concentration}, given=given, network=network)
 
-    def distribution(self, concentration: Tensor) -> TorchDistribution:
+    def distribution(self, concentration: Tensor) -> Distribution:
         return gamma.Dirichlet(concentration, validate_args=False)
 
 
@@ -179,5 +179,5 @@ class LogisticNormal(_Shares, MeanAndCovariance):
     def gaussian_event(self) -> torch.Size:
         return torch.Size((self.shape[0] - 1,))
 
-    def distribution(self, mean: Tensor, covariance: RawCovariance) -> TorchDistribution:
+    def distribution(self, mean: Tensor, covariance: RawCovariance) -> Distribution:
         return Pushforward(super().distribution(mean, covariance), [StickBreaking()])

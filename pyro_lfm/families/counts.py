@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions.supports import Above
@@ -27,13 +27,13 @@ def _with_exposure(sources: dict[str, SourceLike], exposure: SourceLike) -> dict
     return sources if exposure is None else {**sources, "exposure": exposure}
 
 
-def _poisson(rate: Tensor, exposure: Tensor | None) -> TorchDistribution:
+def _poisson(rate: Tensor, exposure: Tensor | None) -> Distribution:
     rate = rate if exposure is None else rate * exposure
     # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
     return counts.Poisson(rate.clamp_min(torch.finfo(rate.dtype).tiny), validate_args=False)
 
 
-def _negative_binomial(total_count: Tensor, logits: Tensor, exposure: Tensor | None) -> TorchDistribution:
+def _negative_binomial(total_count: Tensor, logits: Tensor, exposure: Tensor | None) -> Distribution:
     logits = logits if exposure is None else logits + exposure.log()
     return counts.NegativeBinomial(total_count, logits)
 
@@ -68,7 +68,7 @@ class Poisson(Factor):
     ):
         super().__init__(event, _with_exposure({"rate": rate}, exposure), given=given, network=network)
 
-    def distribution(self, rate: Tensor, exposure: Tensor | None = None) -> TorchDistribution:
+    def distribution(self, rate: Tensor, exposure: Tensor | None = None) -> Distribution:
         return _poisson(rate, exposure).to_event(len(self.shape))
 
 
@@ -110,7 +110,7 @@ class NegativeBinomial(Factor):
 
     def distribution(
         self, total_count: Tensor, logits: Tensor, exposure: Tensor | None = None
-    ) -> TorchDistribution:
+    ) -> Distribution:
         return _negative_binomial(total_count, logits, exposure).to_event(len(self.shape))
 
 
@@ -144,9 +144,7 @@ class ZeroInflatedPoisson(Factor):
         sources = _with_exposure({"rate": rate, "gate_logits": gate_logits}, exposure)
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(
-        self, rate: Tensor, gate_logits: Tensor, exposure: Tensor | None = None
-    ) -> TorchDistribution:
+    def distribution(self, rate: Tensor, gate_logits: Tensor, exposure: Tensor | None = None) -> Distribution:
         return ZeroInflated(_poisson(rate, exposure), gate_logits).to_event(len(self.shape))
 
 
@@ -190,6 +188,6 @@ class ZeroInflatedNegativeBinomial(Factor):
         logits: Tensor,
         gate_logits: Tensor,
         exposure: Tensor | None = None,
-    ) -> TorchDistribution:
+    ) -> Distribution:
         distribution = ZeroInflated(_negative_binomial(total_count, logits, exposure), gate_logits)
         return distribution.to_event(len(self.shape))

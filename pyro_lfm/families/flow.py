@@ -10,8 +10,8 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
 from pyro_lfm.declarations import Declaration, written
@@ -199,7 +199,7 @@ class Flow(Factor):
 
     def distribution(
         self, loc: Tensor, scale: Tensor, context: Tensor | None = None, *, bijection: Chain | LazyFlow
-    ) -> TorchDistribution:
+    ) -> Distribution:
         events = len(self.shape)
         batches = [value.shape[: value.dim() - events] for value in (loc, scale)]
         batch = torch.broadcast_shapes(*batches, *([] if context is None else [context.shape[:-1]]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
@@ -67,7 +67,7 @@ class MeanAndCovariance(Factor):
     def natural(self, parameter: str, raw: Tensor, floor: Tensor | None = None) -> Tensor | RawCovariance:
         return raw if parameter == "mean" else RawCovariance(raw, _or_zero(floor, raw))
 
-    def distribution(self, mean: Tensor, covariance: RawCovariance) -> TorchDistribution:
+    def distribution(self, mean: Tensor, covariance: RawCovariance) -> Distribution:
         return self.covariance.distribution(mean, covariance.raw, self.gaussian_event, covariance.floor)
 
     def describe(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.product import product
 from pyro_lfm.errors import DeclarationError
@@ -112,7 +112,7 @@ class PriorTimesMessage(Conditional):
             except DeclarationError as error:
                 raise DeclarationError(f"{self.variable}: {error}") from None
 
-    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
+    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> Distribution:
         message = self.message.at([seen[name].value for name in self.message_parents], index)
         masks = [seen[name].mask for name in self.evidence]
         gaps = [mask.flatten(1).any(1) for mask in masks if mask is not None]
@@ -120,7 +120,7 @@ class PriorTimesMessage(Conditional):
         prior = self.prior.distribution({name: value for name, (value, _) in seen.items()}, index)
         return product(prior, message, has_evidence)
 
-    def forward(self, *parents: Tensor, index: Tensor | None = None) -> TorchDistribution:
+    def forward(self, *parents: Tensor, index: Tensor | None = None) -> Distribution:
         """The product given the parents, all of them observed."""
         values = dict(zip(self.parents, parents, strict=True))
         rows = index if index is not None else torch.zeros(2, dtype=torch.long)

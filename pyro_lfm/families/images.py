@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.logistic import DiscretizedLogistic as Discretized
 from pyro_lfm.distributions.logistic import Grid
@@ -71,7 +71,7 @@ class DiscretizedLogistic(Factor):
         middle = (self.grid.low + self.grid.high) / 2
         return torch.full(self.shape, middle if parameter == "loc" else 0.0)
 
-    def distribution(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> Distribution:
         return Discretized(loc, scale, self.grid).to_event(len(self.shape))
 
 
@@ -119,7 +119,7 @@ class DiscretizedLogisticMixture(Factor):
         spread = torch.linspace(self.grid.low, self.grid.high, self.components + 2)[1:-1]
         return (spread if parameter == "loc" else torch.zeros(())).expand(self.raw_shape(parameter)).clone()
 
-    def distribution(self, logits: Tensor, loc: Tensor, scale: Tensor) -> TorchDistribution:
+    def distribution(self, logits: Tensor, loc: Tensor, scale: Tensor) -> Distribution:
         logits, loc, scale = torch.broadcast_tensors(logits, loc, scale)
         weights = dist.Categorical(logits=logits, validate_args=False)
         distribution = dist.MixtureSameFamily(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.logistic import ordered_logistic
 from pyro_lfm.errors import DeclarationError
@@ -37,7 +37,7 @@ class Bernoulli(Factor):
     ):
         super().__init__(event, {"logits": logits}, given=given, network=network)
 
-    def distribution(self, logits: Tensor) -> TorchDistribution:
+    def distribution(self, logits: Tensor) -> Distribution:
         return dist.Bernoulli(logits=logits, validate_args=False).to_event(len(self.shape))
 
 
@@ -86,7 +86,7 @@ class Categorical(Factor):
             raise DeclarationError("Categorical needs its number of categories, as in Categorical(10)")
         return torch.Size((self.categories,))
 
-    def distribution(self, logits: Tensor) -> TorchDistribution:
+    def distribution(self, logits: Tensor) -> Distribution:
         return dist.Categorical(logits=logits, validate_args=False)
 
 
@@ -135,5 +135,5 @@ class OrderedLogistic(Factor):
         even = torch.logit(torch.arange(1, self.levels) / self.levels)
         return self.to_raw(parameter, even).expand(self.raw_shape(parameter)).clone()
 
-    def distribution(self, predictor: Tensor, cutpoints: Tensor) -> TorchDistribution:
+    def distribution(self, predictor: Tensor, cutpoints: Tensor) -> Distribution:
         return ordered_logistic(predictor, cutpoints).to_event(len(self.shape))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions import gamma, heavy_tails
 from pyro_lfm.distributions.supports import Above
@@ -46,7 +46,7 @@ class Gamma(Factor):
         sources = {"concentration": concentration, "rate": rate}
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(self, concentration: Tensor, rate: Tensor) -> TorchDistribution:
+    def distribution(self, concentration: Tensor, rate: Tensor) -> Distribution:
         return gamma.Gamma(concentration, rate, validate_args=False).to_event(len(self.shape))
 
 
@@ -77,6 +77,6 @@ class LogNormal(Factor):
         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
         self.constraints = {"scale": Above(number("min_scale", min_scale, least=0.0))}
 
-    def distribution(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> Distribution:
         loc, scale = torch.broadcast_tensors(loc, scale)
         return heavy_tails.LogNormal(loc, scale, validate_args=False).to_event(len(self.shape))

@@ -8,8 +8,8 @@ from math import prod
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.kl import Moments, gaussian_moments
 from pyro_lfm.errors import DeclarationError
@@ -98,7 +98,7 @@ class Experts(Conditional):
             expert = Gaussian(self.shape, covariance=declaration.covariance, network=network)
             self.experts[parent.name] = expert.build(f"{name}.{parent.name}", [parent])
 
-    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> TorchDistribution:
+    def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> Distribution:
         return self(
             *(seen[name].value for name in self.parents), masks=[seen[name].mask for name in self.parents]
         )
@@ -107,7 +107,7 @@ class Experts(Conditional):
     def optional_parents(self) -> frozenset[str]:
         return frozenset(self.parents)
 
-    def forward(self, *parents: Tensor, masks: Sequence[Tensor | None] = ()) -> TorchDistribution:
+    def forward(self, *parents: Tensor, masks: Sequence[Tensor | None] = ()) -> Distribution:
         """The product.
 
         Args:

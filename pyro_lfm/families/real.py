@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions import heavy_tails
 from pyro_lfm.distributions.gaussian_mixture import GaussianMixture
@@ -56,7 +56,7 @@ class Laplace(Factor):
 
     in_units = ("loc",)
 
-    def distribution(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> Distribution:
         return dist.Laplace(loc, scale, validate_args=False).to_event(len(self.shape))
 
 
@@ -98,7 +98,7 @@ class StudentT(Factor):
     def start(self, parameter: str) -> Tensor:
         return torch.full(self.shape, 3.0 if parameter == "df" else 0.0)
 
-    def distribution(self, df: Tensor, loc: Tensor, scale: Tensor) -> TorchDistribution:
+    def distribution(self, df: Tensor, loc: Tensor, scale: Tensor) -> Distribution:
         df, loc, scale = torch.broadcast_tensors(df, loc, scale)
         return heavy_tails.StudentT(df, loc, scale, validate_args=False).to_event(len(self.shape))
 
@@ -165,7 +165,7 @@ class MixtureOfGaussians(Factor):
 
     def distribution(
         self, logits: Tensor, loc: Tensor, scale: Tensor, *, apart: Constant | None = None
-    ) -> TorchDistribution:
+    ) -> Distribution:
         loc = loc if apart is None else loc + apart.value
         events = len(self.shape)
         batch = torch.broadcast_shapes(

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
-from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions import multinomial
@@ -80,7 +79,7 @@ class Binomial(Factor):
         sources = {"total_count": _whole_numbers(total_count, "Binomial"), "logits": logits}
         super().__init__(event, sources, given=given, network=network)
 
-    def distribution(self, total_count: Tensor, logits: Tensor) -> TorchDistribution:
+    def distribution(self, total_count: Tensor, logits: Tensor) -> Distribution:
         distribution = _Trials(total_count, logits=logits, validate_args=False)
         distribution.most = None if self.named else total_count
         return distribution.to_event(len(self.shape))
@@ -129,5 +128,5 @@ class Multinomial(Factor):
     def raw_shape(self, parameter: str) -> torch.Size:
         return torch.Size() if parameter == "total_count" else self.shape
 
-    def distribution(self, total_count: Tensor, logits: Tensor) -> TorchDistribution:
+    def distribution(self, total_count: Tensor, logits: Tensor) -> Distribution:
         return multinomial.Multinomial(total_count, logits, None if self.named else total_count)

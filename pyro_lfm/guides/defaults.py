@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from pyro.distributions import TorchDistribution
+from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.distributions.interface import support_of
 from pyro_lfm.distributions.masking import filled
 from pyro_lfm.distributions.partially_observed import PartiallyObserved
 from pyro_lfm.distributions.supports import from_reals
@@ -23,12 +24,12 @@ def of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
-def at_known_values(distribution: TorchDistribution, name: str, batch: Batch) -> TorchDistribution:
+def at_known_values(distribution: Distribution, name: str, batch: Batch) -> Distribution:
     """A distribution with the values that the data hold of its latent in their place."""
     value, mask = batch[name], batch.mask(name)
     rows = value.shape[: value.dim() - len(distribution.event_shape)]
     if mask is None:
         return PartiallyObserved(distribution, value, torch.ones(rows, dtype=torch.bool, device=value.device))
     return PartiallyObserved(
-        distribution, filled(value, mask, distribution.support), mask.reshape(*rows, -1).all(-1)
+        distribution, filled(value, mask, support_of(distribution)), mask.reshape(*rows, -1).all(-1)
     )

@@ -11,8 +11,9 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import TorchDistribution
+from pyro.poutine.runtime import InferDict
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.declarations import findable, written
@@ -96,7 +97,7 @@ class Guide(AnyGuide):
         # The factors that are carried from the reals onto the support of their latent.
         self.carried: dict[str, bool] = {}
         # The options of each sample statement for sums over its values.
-        self._infer: dict[str, dict[str, object]] = {}
+        self._infer: dict[str, InferDict] = {}
         self._build(model, factors)
         if shared is not None:
             self._build_joint(model, shared)
@@ -120,9 +121,9 @@ class Guide(AnyGuide):
         order = in_order({n: tuple(p for p in read if p in self.latents) for n, read in self.wiring.items()})
         self.order = [name for name in order if name in built]
         self.factors.update({name: built[name] for name in self.order})
-        own = nn.ModuleList([factor.own_part() for factor in built.values()])
-        promote(own)
-        own.to(model.dtype)
+        own_parts = nn.ModuleList([factor.own_part() for factor in built.values()])
+        promote(own_parts)
+        own_parts.to(model.dtype)
         for name in self.order:
             self.carried[name] = self._is_carried(name, [variables[p] for p in self.wiring[name]])
 
@@ -254,7 +255,7 @@ class Guide(AnyGuide):
     def latent_parents(self, name: str) -> set[str]:
         return set(self.wiring[name]) & set(self.latents)
 
-    def distribution(self, name: str, values: Mapping[str, Tensor], batch: Batch) -> TorchDistribution:
+    def distribution(self, name: str, values: Mapping[str, Tensor], batch: Batch) -> Distribution:
         """q(name | its parents) on the support of the latent."""
         factor = self.factors[name]
         seen = {

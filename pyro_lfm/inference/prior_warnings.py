@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_lfm.errors import PriorWarning, warn
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.linear.rows import Rows
-from pyro_lfm.factors import Factor
+from pyro_lfm.factors import Conditional
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors import ARD, Gamma, Normal, NormalGamma, NormalWishart
 
@@ -22,7 +22,7 @@ from pyro_lfm.sources.parameter_priors import ARD, Gamma, Normal, NormalGamma, N
 _OUTWEIGHS, _AT_BEST = 0.1, 0.25
 
 
-def warn_of_priors(name: str, factor: Factor, rows: int, spread: Tensor, mean: Tensor) -> None:
+def warn_of_priors(name: str, factor: Conditional, rows: int, spread: Tensor, mean: Tensor) -> None:
     """Says so where a prior weighs more than the data can, whatever the fit makes of them.
 
     Args:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_lfm.distributions.parzen_mixture import ParzenMixture
 from pyro_lfm.errors import DeclarationError
@@ -65,13 +64,13 @@ class CodesOfExemplars(MadeOfGuide):
     """The mixture about the codes of exemplars, which are held in buffers with their places among the fitted rows."""
 
     declaration: ExemplarPrior
-    codes: Tensor
+    codes_of_exemplars: Tensor
     places: Tensor
 
     def __init__(self, declaration: ExemplarPrior, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.register_buffer("codes", torch.zeros(0, self.dim))
+        self.register_buffer("codes_of_exemplars", torch.zeros(0, self.dim))
         self.register_buffer("places", torch.zeros(0, dtype=torch.long))
         self.exemplars = _Rows()
 
@@ -96,7 +95,7 @@ class CodesOfExemplars(MadeOfGuide):
                 )
             self.exemplars._buffers[key] = values[name]
         self.places = chosen.to(self.log_scale.device)
-        self.codes = self.codes.new_zeros(0, self.dim)
+        self.codes_of_exemplars = self.codes_of_exemplars.new_zeros(0, self.dim)
 
     def refresh(self, encoder: Encoder) -> None:
         """Computes the codes of all exemplars."""
@@ -104,16 +103,19 @@ class CodesOfExemplars(MadeOfGuide):
         with torch.no_grad():
             indices = torch.arange(len(self.places), device=self.places.device)
             codes = torch.cat([self._encode(encoder, block) for block in indices.split(1000)])
-            if codes.shape == self.codes.shape:
-                self.codes.copy_(codes)  # in place: a compiled step holds the buffer
+            if codes.shape == self.codes_of_exemplars.shape:
+                self.codes_of_exemplars.copy_(codes)  # in place: a compiled step holds the buffer
             else:
-                self.codes = codes
+                self.codes_of_exemplars = codes
 
     def bind(self, encoder: Encoder | None) -> None:
         super().bind(encoder)
         if encoder is not None and len(self.places):
             # A view has codes of its own.
-            self._buffers = {**self._buffers, "codes": self.codes.new_zeros(0, self.dim)}
+            self._buffers = {
+                **self._buffers,
+                "codes_of_exemplars": self.codes_of_exemplars.new_zeros(0, self.dim),
+            }
             self.refresh(encoder)
 
     def _encode(self, encoder: Encoder, indices: Tensor) -> Tensor:
@@ -131,10 +133,10 @@ class CodesOfExemplars(MadeOfGuide):
 
     def at(
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
-    ) -> TorchDistribution:
+    ) -> Distribution:
         return self(index=index if self.training else None)
 
-    def forward(self, index: Tensor | None = None) -> TorchDistribution:
+    def forward(self, index: Tensor | None = None) -> Distribution:
         """The mixture, without a row's own code where rows of the training are named."""
         encoder = self.required_encoder()
         if not len(self.places):
@@ -142,24 +144,24 @@ class CodesOfExemplars(MadeOfGuide):
                 f"{self.variable}: the exemplars of an ExemplarPrior are rows of the data, which lfm.fit takes: fit the model "
                 "first"
             )
-        if not len(self.codes):
+        if not len(self.codes_of_exemplars):
             self.refresh(encoder)
         if index is None:
-            return ParzenMixture(self.codes, self.log_scale)
+            return ParzenMixture(self.codes_of_exemplars, self.log_scale)
         own = index.unsqueeze(-1) == self.places
         return ParzenMixture(
-            self.codes,
+            self.codes_of_exemplars,
             self.log_scale,
             self.declaration.neighbours,
             own,
             lambda near: self._encode(encoder, near),
         )
 
-    def of(self, encoder: Encoder) -> TorchDistribution:
+    def of(self, encoder: Encoder) -> Distribution:
         return self.forward()
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in ("codes", "places"):
+        for name in ("codes_of_exemplars", "places"):
             if prefix + name in state_dict:
                 self._buffers[name] = torch.empty_like(state_dict[prefix + name]).to(self._buffers[name])
         super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution, TransformModule, transforms
+from pyro.distributions import TransformModule, transforms
 from torch import nn
-from torch.distributions import Transform
+from torch.distributions import Distribution, Transform
 
 from pyro_lfm.declarations import written
 from pyro_lfm.distributions.pushforward import Pushforward
@@ -71,7 +71,7 @@ class FlowPrior(Prior):
     def own_parts(self, name: str, parts: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
         return {"layers": FlowLayers([self._layer() for _ in range(self.layers)])}
 
-    def distribution(self, *, layers: FlowLayers) -> TorchDistribution:
+    def distribution(self, *, layers: FlowLayers) -> Distribution:
         # From the base to z: the inverses, last layer first.
         parameter = next(layers.parameters())
         zeros = torch.zeros(self.dim, dtype=parameter.dtype, device=parameter.device)

@@ -9,8 +9,8 @@ from typing import Protocol
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.factors import Conditional, Prior
@@ -162,7 +162,7 @@ class InducedProcess(Conditional):
         promote(self)
         self.complete()
 
-    def forward(self, *parents: Tensor) -> TorchDistribution:
+    def forward(self, *parents: Tensor) -> Distribution:
         """The distribution at the times that the parents are."""
         points = self.points.value
         codes = [p.encode(value) for p, value in zip(self._parents.values(), parents, strict=True)]

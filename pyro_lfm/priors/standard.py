@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
+from torch.distributions import Distribution
 
 from pyro_lfm.factors import Prior
 
@@ -29,5 +29,5 @@ class StandardNormal(Prior):
         self.register_buffer("loc", torch.zeros(self.shape))
         self.register_buffer("scale", torch.ones(self.shape))
 
-    def forward(self) -> TorchDistribution:
+    def forward(self) -> Distribution:
         return dist.Normal(self.loc, self.scale, validate_args=False).to_event(len(self.shape))

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from numpy.typing import ArrayLike
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_lfm.distributions.draw_mixture import DrawMixture
 from pyro_lfm.distributions.supports import entrywise
@@ -146,7 +145,7 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
                 f"of {', '.join(map(name_of, self.pseudo_inputs))}"
             )
 
-    def of(self, encoder: Encoder) -> TorchDistribution:
+    def of(self, encoder: Encoder) -> Distribution:
         rows = {p.name: _within(self.pseudo_inputs[key_of(p.name)], p) for p in encoder.parents}
         return DrawMixture(encoder(rows, torch.arange(self.declaration.components, device=self.loc.device)))
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import replace
 from functools import partial
 
 import pyro
 import torch
+from pyro.poutine.runtime import InferDict
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.discrete_values import sum_out_hint
+from pyro_lfm.distributions.interface import support_of
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Conditional, Covariate, Deterministic, Factor, Factors, MadeOfGuide
@@ -69,7 +70,7 @@ class Model(AnyModel):
         self.order = in_order(given)
         self.factors = Factors()
         # The options of each sample statement for sums over its values.
-        self._infer: dict[str, dict[str, object]] = {}
+        self._infer: dict[str, InferDict] = {}
         # In the order of declaration, which is how people read it.
         self.given = {name: given[name] for name in factors}
         self._build()
@@ -256,9 +257,9 @@ class Model(AnyModel):
                         self._check_known(name, value, mask, batch)
                     if value is not None:
                         check_rows(name, value, self.factors[name].shape)
-                        value = filled(value, mask, distribution.support)
+                        value = filled(value, mask, support_of(distribution))
                     distribution = observed_part(distribution, mask, name)
-                values[name] = pyro.sample(name, distribution, obs=value, infer=copy(self._infer[name]))
+                values[name] = pyro.sample(name, distribution, obs=value, infer={**self._infer[name]})
         return values
 
     def _check_known(

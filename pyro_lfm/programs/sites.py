@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions import TorchDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
+from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.discrete_values import may_be_summed
@@ -90,7 +90,7 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
     return Sites(latents, observed, batch.asked_masks, frozenset(counted))
 
 
-def distribution_on_zeros(name: str, factor: Conditional, parents: Sequence[Variable]) -> TorchDistribution:
+def distribution_on_zeros(name: str, factor: Conditional, parents: Sequence[Variable]) -> Distribution:
     """The distribution of a model's factor where its parents are zero, two rows of them.
 
     Raises:

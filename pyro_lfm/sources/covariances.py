@@ -12,8 +12,8 @@ from typing import NamedTuple, Self
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.distributions.transforms import ReshapeTransform
 
 from pyro_lfm.declarations import Declaration
@@ -95,7 +95,7 @@ class Covariance(Declaration):
         return units.flatten()
 
     @abstractmethod
-    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> Distribution:
         """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class Covariance(Declaration):
         return type(self).__name__
 
 
-def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> TorchDistribution:
+def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> Distribution:
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
     return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(len(event))
 
@@ -152,7 +152,7 @@ class Isotropic(Covariance):
     def unit(self, units: Tensor) -> Tensor:
         return units.min().reshape(self.raw_shape(units.shape))
 
-    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> Distribution:
         return _independent(loc, self.scale(raw, floor), event)
 
     def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
@@ -184,14 +184,14 @@ class Diagonal(Covariance):
     def unit(self, units: Tensor) -> Tensor:
         return units
 
-    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> Distribution:
         return _independent(loc, self.scale(raw, floor), event)
 
     def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         return raw_scale(value.sqrt(), floor)
 
 
-def shaped(distribution: TorchDistribution, event: torch.Size) -> TorchDistribution:
+def shaped(distribution: Distribution, event: torch.Size) -> Distribution:
     """A Gaussian over flat vectors, put into the event's shape."""
     if len(event) == 1:
         return distribution
@@ -223,7 +223,7 @@ class LowRank(Covariance):
     def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
         return raw.flatten(raw.dim() - len(event) - 1, -2)[..., 0]
 
-    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> Distribution:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
@@ -267,7 +267,7 @@ class Full(Covariance):
             return torch.eye(dim)
         return torch.cat([torch.full((dim,), _UNIT), torch.zeros(dim * (dim - 1) // 2)])
 
-    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> TorchDistribution:
+    def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> Distribution:
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         if self.drawn:

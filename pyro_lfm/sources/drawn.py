@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_lfm.declarations import Declaration
 from pyro_lfm.sources.source import Parameter, Source, unchanged
 
 # The method of a declared prior that gives the distribution of a parameter: (like, *read, unit=, origin=).
-PriorMethod = Callable[..., TorchDistribution]
+PriorMethod = Callable[..., Distribution]
 
 
 class Drawn(nn.Module):
@@ -78,7 +78,7 @@ class Drawn(nn.Module):
         """The declared prior, such as ``parameter_priors.Gamma(1.0, 1.0)``."""
         return self.distribution.__self__  # type: ignore[attr-defined, no-any-return]
 
-    def prior(self, values: Mapping[str, Tensor]) -> TorchDistribution:
+    def prior(self, values: Mapping[str, Tensor]) -> Distribution:
         """The prior, given the parameters that it reads, by name."""
         origin = {"origin": self.origin} if self.located else {}
         return self.distribution(self.value, *(values[name] for name in self.reads), unit=self.unit, **origin)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.sources.applied import network
 from pyro_lfm.sources.drawn import Drawn, Stochastic, flat_rows
 from pyro_lfm.sources.parameter_priors import Beta, Normal
-from pyro_lfm.sources.source import Parameter, Source, SourceLike
+from pyro_lfm.sources.source import Parameter, Source, SourceLike, as_source
 from pyro_lfm.sources.values import Learned, Value
 
 
@@ -78,7 +77,8 @@ class Lookup(Source):
             raise DeclarationError(
                 f"{parameter.name}: a Lookup of networks needs another parent that they read"
             )
-        networks = [network(self.of, [rest], parameter.shape, parameter.name) for _ in range(categories)]
+        apart = Parameter(parameter.name, parameter.shape, parameter.start, [_Others(rest)])
+        networks = [_network_source(self.of, parameter.name).module_for(apart) for _ in range(categories)]
         return LookupNetwork(networks, position)
 
     def _drawn(self, parameter: Parameter, categories: int) -> Drawn:
@@ -92,6 +92,24 @@ class Lookup(Source):
             assert isinstance(self.of, Stochastic)
             source = self.of
         return source.at(_apart(parameter.start, categories, parameter.shape))
+
+
+@dataclass(frozen=True)
+class _Others:
+    """The parents beside the categorical one, side by side."""
+
+    code_shape: torch.Size
+    name: str = "the other parents"
+    categories: None = None
+
+
+def _network_source(given: SourceLike, name: str) -> Source:
+    source = as_source(given)
+    if source is None or not source.reads_parents or isinstance(source, Lookup):
+        raise DeclarationError(
+            f"{name}: a Lookup holds values, or networks of the other parents; got {given!r}"
+        )
+    return source
 
 
 class LookupTable(nn.Module):

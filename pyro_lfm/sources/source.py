@@ -84,7 +84,11 @@ class Source(Declaration):
 
 
 class Network(Source):
-    """A source that is a network of the parents: a factory (in_size, out_size) -> module, or one of shapes."""
+    """A source that is a network of the parents: a factory (in_size, out_size) -> module."""
+
+    @abstractmethod
+    def __call__(self, in_size: int, out_size: int) -> nn.Module:
+        """The network, (B, in) to (B, out)."""
 
     def module_for(self, parameter: Parameter) -> nn.Module:
         return network_of(self, parameter)

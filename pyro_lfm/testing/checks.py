@@ -10,7 +10,7 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.interface import is_distribution
 from pyro_lfm.distributions.supports import from_reals
-from pyro_lfm.factors import Encoder, Factor, MadeOfGuide, Prior
+from pyro_lfm.factors import Conditional, Encoder, Factor, MadeOfGuide, Prior
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import as_guide
@@ -212,7 +212,7 @@ def _shape_faults(distribution: Any, event: torch.Size, rows: tuple[int, ...]) -
     return faults
 
 
-def _row_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
+def _row_faults(factor: Conditional, values: list[torch.Tensor]) -> list[str]:
     """Each row's distribution depends on that row's parents alone, also where draws of them stand to the left of rows."""
     if not values:
         return []
@@ -238,7 +238,7 @@ def _row_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
     return faults
 
 
-def _dtype_faults(factor: Factor, values: list[torch.Tensor]) -> list[str]:
+def _dtype_faults(factor: Conditional, values: list[torch.Tensor]) -> list[str]:
     def kind(dtype: torch.dtype) -> torch.dtype:
         if isinstance(factor, MadeOfGuide) and factor.encoder is not None:
             factor.encoder.factor.to(dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_lfm.closed_form.form import (
     AnyLikelihoodForm,
     Ascent,
+    DistributionGiven,
     LikelihoodForm,
     Watch,
     unconditional,

@@ -14,6 +14,7 @@ from torch.distributions.transforms import ReshapeTransform
 from pyro_lfm.closed_form.form import (
     AnyLikelihoodForm,
     Ascent,
+    DistributionGiven,
     LikelihoodForm,
     Watch,
     unconditional,

@@ -9,7 +9,7 @@ from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import ScaleFloorWarning, warn
-from pyro_lfm.factors import Factor
+from pyro_lfm.factors import Conditional
 from pyro_lfm.factors.wiring import parents_of
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.programs.model import Model
@@ -49,7 +49,7 @@ def warn_of_floors(result: Fit) -> None:
                 warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning)
 
 
-def _on_floors(factor: Factor, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:
+def _on_floors(factor: Conditional, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:
     """What sits on its floor, in words, of each parameter that does."""
     found = []
     for parameter, scale in factor.floored(parents, index).items():

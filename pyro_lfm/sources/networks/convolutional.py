@@ -74,6 +74,9 @@ class Convolutional(Network):
             )
         return network
 
+    def __call__(self, in_size: int, out_size: int) -> nn.Module:
+        return self.assemble([(in_size,)], [(out_size,)])
+
     def down(self, depth: int) -> nn.Sequential:
         """The convolutions inwards, ended by flattening."""
         layers: list[nn.Module] = []

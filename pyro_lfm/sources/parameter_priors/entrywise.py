@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions import gamma
 from pyro_lfm.errors import DeclarationError, ShapeError
@@ -69,7 +69,7 @@ class Normal(WeightPrior):
 
     def distribution(
         self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
-    ) -> TorchDistribution:
+    ) -> Distribution:
         scale = or_default(self, "scale", like, self.spread * unit)
         return dist.Normal(or_default(self, "mean", like, origin), scale).to_event(like.dim())
 
@@ -103,10 +103,10 @@ class ARD(WeightPrior):
         relevance = Drawn("relevance", torch.ones(start.shape[1]), self.relevance, used=False)
         return [relevance, Drawn("weight", start, self.weight, ("relevance",), of_rows=True)]
 
-    def relevance(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def relevance(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         return Gamma(self.shape, self.rate).distribution(like)
 
-    def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         scale = relevance.rsqrt().unsqueeze(-2).expand(*relevance.shape[:-1], *like.shape)
         scale = scale * unit if self.rate is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)
@@ -132,7 +132,7 @@ class Gamma(ParameterPrior):
     def __post_init__(self) -> None:
         check_positive(self, "shape", "rate")
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         rate = or_default(self, "rate", like, 1e-3 * unit**2)
         return gamma.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
 
@@ -151,7 +151,7 @@ class Beta(ParameterPrior):
     def __post_init__(self) -> None:
         check_positive(self, "ones", "zeros")
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         ones, zeros = like_parameter(self, "ones", like), like_parameter(self, "zeros", like)
         return gamma.Beta(ones, zeros).to_event(like.dim())
 
@@ -171,5 +171,5 @@ class Dirichlet(ParameterPrior):
     def __post_init__(self) -> None:
         check_positive(self, "concentration")
 
-    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         return gamma.Dirichlet(like_parameter(self, "concentration", like))

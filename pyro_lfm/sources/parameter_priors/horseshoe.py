@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.heavy_tails import HalfCauchy
 from pyro_lfm.shapes import number
@@ -40,15 +40,15 @@ class Horseshoe(WeightPrior):
         local = Drawn("local", torch.ones_like(start), self.local, used=False)
         return [shrinkage, local, Drawn("weight", start, self.weight, ("shrinkage", "local"), of_rows=True)]
 
-    def shrinkage(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def shrinkage(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         return HalfCauchy(torch.full_like(like, 1.0 if self.scale is None else self.scale)).to_event(1)
 
-    def local(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def local(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         return HalfCauchy(torch.ones_like(like)).to_event(2)
 
     def weight(
         self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0
-    ) -> TorchDistribution:
+    ) -> Distribution:
         scale = shrinkage.unsqueeze(-2) * local
         scale = scale * unit if self.scale is None else scale
         return dist.Normal(torch.zeros_like(scale), scale).to_event(2)

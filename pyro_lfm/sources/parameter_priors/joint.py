@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError
@@ -39,13 +39,13 @@ class NormalGamma(ParameterPrior):
     def __post_init__(self) -> None:
         check_positive(self, "count", "shape", "rate")
 
-    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         rate = or_default(self, "rate", like, unit**2)
         return dist.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
 
     def location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
-    ) -> TorchDistribution:
+    ) -> Distribution:
         scale = (self.count * precision).rsqrt()
         mean = or_default(self, "mean", like, origin).expand(scale.shape)
         return dist.Normal(mean, scale).to_event(like.dim())
@@ -104,7 +104,7 @@ class NormalWishart(ParameterPrior):
             )
         return value
 
-    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> TorchDistribution:
+    def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         degrees = self.degrees_for(like.shape[-1])
         # torch names a Wishart by its scale matrix V, E[Λ] = ν V.
         precision = torch.linalg.inv(self.matrix(like, unit)) / degrees
@@ -113,7 +113,7 @@ class NormalWishart(ParameterPrior):
 
     def location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
-    ) -> TorchDistribution:
+    ) -> Distribution:
         mean = or_default(self, "mean", like, origin)
         distribution = dist.MultivariateNormal(
             mean, precision_matrix=self.count * precision, validate_args=False
