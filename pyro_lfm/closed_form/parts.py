@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
 from pyro_lfm.closed_form.obstacles import Obstacle, source_obstacle
 from pyro_lfm.factors import Conditional
@@ -144,7 +145,9 @@ class Spread:
         """The Cholesky factors (C or 1, D, D), full."""
         floor = self._floor()
         location = torch.zeros_like(floor)
-        return self.covariance.distribution(location, self._raw(), location.shape, floor).scale_tril
+        gaussian = self.covariance.distribution(location, self._raw(), location.shape, floor)
+        assert isinstance(gaussian, MultivariateNormal)
+        return gaussian.scale_tril
 
     def write_variance(self, value: Tensor) -> None:
         """Writes variances of the shape of ``variance()``."""

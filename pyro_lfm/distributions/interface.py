@@ -15,6 +15,7 @@ from pyro_lfm.errors import DeclarationError
 # A sample shape or a batch shape, as torch takes it.
 Shape = Sequence[int]
 
+
 def is_distribution(value: Any) -> TypeGuard[TorchDistribution]:
     """Whether Pyro can sample from a value; it cannot from those of torch.distributions.
 

@@ -156,6 +156,10 @@ class Conditional(nn.Module):
         """The floors of its scales, by parameter, as they were declared."""
         return self.declaration.floors
 
+    def floor(self, parameter: str) -> Tensor:
+        """The floor of a parameter at present, ``floor_shape`` of its family."""
+        return self.get_buffer(f"{parameter}_floor")
+
     @property
     def in_units(self) -> tuple[str, ...]:
         """The parameters whose priors may be in the units of the data."""

@@ -127,10 +127,6 @@ class FromSources(Conditional):
 
     # Floors ------------------------------------------------------------------------------------------------
 
-    def floor(self, parameter: str) -> Tensor:
-        """The floor of a parameter at present, ``floor_shape``."""
-        return self.get_buffer(f"{parameter}_floor")
-
     def floor_or_none(self, parameter: str) -> Tensor | None:
         """The floor of a parameter that has one."""
         return self.floor(parameter) if parameter in self.declaration.floors else None

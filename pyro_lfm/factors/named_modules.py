@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions.constraints import Constraint
 
 from pyro_lfm.distributions.supports import is_positive
 from pyro_lfm.errors import DeclarationError, ShapeError
@@ -57,14 +58,17 @@ class Factors(nn.ModuleDict):
     def __iter__(self) -> Iterator[str]:
         return (name_of(key) for key in super().__iter__())
 
-    def keys(self) -> Any:
+    def keys(self) -> list[str]:  # type: ignore[override]
         return list(self)
 
-    def items(self) -> Any:
+    def values(self) -> list[Any]:  # type: ignore[override]
+        return [self[name] for name in self]
+
+    def items(self) -> list[tuple[str, Any]]:  # type: ignore[override]
         return [(name, self[name]) for name in self]
 
 
-def check_named(what: str, parent: Variable, shape: torch.Size, bounds: Any) -> None:
+def check_named(what: str, parent: Variable, shape: torch.Size, bounds: Constraint | None) -> None:
     """A parent whose value is a parameter of this shape and within these bounds (a constraint, or None) must fit it."""
     if parent.shape not in (torch.Size(), shape):
         raise ShapeError(

@@ -51,6 +51,8 @@ class MadeOfGuide(Conditional):
     parameters exist once the model is declared, and neither state nor gradients depend on the guide.
     """
 
+    declaration: PriorOfGuide
+
     def __init__(self, declaration: PriorOfGuide, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
         # An encoder is no module, so the guide's weights stay the guide's.

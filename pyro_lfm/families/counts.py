@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -27,13 +28,13 @@ def _with_exposure(sources: dict[str, SourceLike], exposure: SourceLike) -> dict
     return sources if exposure is None else {**sources, "exposure": exposure}
 
 
-def _poisson(rate: Tensor, exposure: Tensor | None) -> Distribution:
+def _poisson(rate: Tensor, exposure: Tensor | None) -> TorchDistribution:
     rate = rate if exposure is None else rate * exposure
     # Softplus of a very negative number is exactly zero in floating point, where log_prob would be NaN.
     return counts.Poisson(rate.clamp_min(torch.finfo(rate.dtype).tiny), validate_args=False)
 
 
-def _negative_binomial(total_count: Tensor, logits: Tensor, exposure: Tensor | None) -> Distribution:
+def _negative_binomial(total_count: Tensor, logits: Tensor, exposure: Tensor | None) -> TorchDistribution:
     logits = logits if exposure is None else logits + exposure.log()
     return counts.NegativeBinomial(total_count, logits)
 

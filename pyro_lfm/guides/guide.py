@@ -203,7 +203,7 @@ class Guide(AnyGuide):
     def _declared_anew(self, model: ModelLike, factors: Mapping[str, Factor]) -> Guide:
         guide = object.__new__(type(self))
         # A latent may be called "shared".
-        jointly = {} if "shared" in factors else {"shared": copy(self.shared)}
+        jointly: dict[str, Any] = {} if "shared" in factors else {"shared": copy(self.shared)}
         Guide.__init__(guide, model, **jointly, **factors)
         return guide
 
@@ -309,10 +309,11 @@ class Guide(AnyGuide):
         A model that replays the run makes its prior of the encoder, where it is made of one.
         """
         distribution = self.distribution(name, values, batch)
-        infer = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
+        # Pyro hands on whatever else stands beside its own options.
+        infer: Any = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
         if counting is None:
-            return pyro.sample(name, distribution, infer=infer)
+            return pyro.sample(name, distribution, infer=infer)  # type: ignore[arg-type]
         distribution = counting.with_distribution(distribution, name).distribution
-        mask = True if counting.mask is None else counting.mask
+        mask: Any = True if counting.mask is None else counting.mask
         with poutine.mask(mask=mask), poutine.scale(scale=counting.scale):
             return pyro.sample(name, distribution, infer=infer)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_lfm.errors import PriorWarning, warn
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.linear.rows import Rows
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.factors import Conditional
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors import ARD, Gamma, Normal, NormalGamma, NormalWishart
@@ -93,9 +94,9 @@ def warn_of_noise(name: str, posterior: BayesianLinear, rows: Rows) -> None:
         _warn(f"{name}: the noise", share, Gamma(posterior.prior.noise[0], float(rate.max())), seen)
 
 
-def _warn(what: str, share: float, prior: Any, seen: str) -> None:
+def _warn(what: str, share: float, prior: Declaration, seen: str) -> None:
     kind = type(prior).__name__
-    numbers = {Gamma: "rate", ARD: "rate", Normal: "mean and the scale", NormalGamma: "mean and the rate"}
+    numbers: dict[type[Declaration], str] = {Gamma: "rate", ARD: "rate", Normal: "mean and the scale", NormalGamma: "mean and the rate"}
     warn(
         f"{what}: the numbers of its prior lfm.{kind} decide, not the data: {share:.0%} of the posterior is the prior's. "
         f"They are in the units of the data, {seen}. Leave the "

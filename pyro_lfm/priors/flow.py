@@ -78,6 +78,7 @@ class FlowPrior(Prior):
         backwards = torch.arange(self.dim - 1, -1, -1, device=parameter.device)
         steps: list[Transform] = []
         for layer in reversed(layers):
+            assert isinstance(layer, TransformModule)
             steps += [layer.inv, transforms.Permute(backwards)]
         base = dist.Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
         return Pushforward(base, steps[:-1])

@@ -259,7 +259,7 @@ class Model(AnyModel):
                         check_rows(name, value, self.factors[name].shape)
                         value = filled(value, mask, support_of(distribution))
                     distribution = observed_part(distribution, mask, name)
-                values[name] = pyro.sample(name, distribution, obs=value, infer={**self._infer[name]})
+                values[name] = pyro.sample(name, distribution, obs=value, infer={**self._infer[name]})  # type: ignore[arg-type]
         return values
 
     def _check_known(

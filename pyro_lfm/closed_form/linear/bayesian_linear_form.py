@@ -20,6 +20,7 @@ from pyro_lfm.closed_form.bayesian_form import (
 from pyro_lfm.closed_form.form import DistributionGiven, unconditional
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.closed_form.outline import Outline
+from pyro_lfm.distributions.interface import without_independent
 from pyro_lfm.exact.linear.bayesian_linear import variational_bayes
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, LinearPrior
 from pyro_lfm.exact.linear.linear_gaussian import principal
@@ -155,7 +156,11 @@ def _linear_prior(name: str, factor: Conditional) -> LinearPrior:
         raise Obstacle(
             f"{name} has a bias or a noise without a prior: variational Bayes needs a prior of each"
         )
-    noise, bias = drawn["precision"].prior({}).base_dist, drawn["bias"].prior({}).base_dist
+    noise, bias = (
+        without_independent(drawn["precision"].prior({})),
+        without_independent(drawn["bias"].prior({})),
+    )
+    assert isinstance(noise, torch.distributions.Gamma) and isinstance(bias, torch.distributions.Normal)
     shape = _for_all_columns(noise.concentration)
     if shape.dim():
         raise Obstacle(f"{name} has priors of other shapes in other columns: a closed form needs one shape")

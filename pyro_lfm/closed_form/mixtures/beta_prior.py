@@ -29,7 +29,8 @@ class BetaPrior(ComponentPrior[Betas]):
     def of(cls, name: str, factor: Conditional) -> BetaPrior:
         (dim,) = factor.shape
         probs = factor.drawn["probs"]
-        declared: Beta = probs.declared
+        declared = probs.declared
+        assert isinstance(declared, Beta)
         if not for_each_class(probs, 1):
             raise family_obstacle(
                 name, factor, "a conjugate prior for each category, as by Lookup(prior=Beta())"

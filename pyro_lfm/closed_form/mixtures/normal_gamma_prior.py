@@ -36,7 +36,8 @@ class NormalGammaPrior(ComponentPrior[NormalGammas]):
     def of(cls, name: str, factor: Conditional) -> NormalGammaPrior:
         (dim,) = factor.shape
         precision, mean = factor.drawn["precision"], factor.drawn["mean"]
-        declared: NormalGamma = precision.declared
+        declared = precision.declared
+        assert isinstance(declared, NormalGamma)
         if not for_each_class(precision, 1):
             raise family_obstacle(
                 name, factor, "a conjugate prior for each category, as by covariance=Diagonal(Lookup())"

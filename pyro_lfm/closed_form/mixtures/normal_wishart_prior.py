@@ -36,7 +36,8 @@ class NormalWishartPrior(ComponentPrior[NormalWisharts]):
     def of(cls, name: str, factor: Conditional) -> NormalWishartPrior:
         (dim,) = factor.shape
         precision, mean = factor.drawn["precision"], factor.drawn["mean"]
-        declared: NormalWishart = precision.declared
+        declared = precision.declared
+        assert isinstance(declared, NormalWishart)
         if not for_each_class(precision, 2):
             raise Obstacle(
                 f"{name} has the same covariance in each category: a closed form needs covariance=Full(Lookup())"
