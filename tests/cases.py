@@ -169,6 +169,7 @@ PRIORS = {
     "flow": lambda: lfm.FlowPrior(K, layers=2),
     "vamp": lambda: lfm.VampPrior(K, components=3),
     "logistic-normal": lambda: lfm.LogisticNormal(K, covariance=lfm.Full()),
+    "exemplar": lambda: lfm.ExemplarPrior(K, exemplars=8, neighbours=3),
 }
 
 LIKELIHOODS = {
@@ -259,12 +260,15 @@ OBJECTIVES = {
 }  # fmt: skip
 
 # Priors made of the guide's distribution need one that is computed from rows.
-NEED_AN_ENCODER = {"vamp"}
+NEED_AN_ENCODER = {"vamp", "exemplar"}
 ENCODES_NOTHING = {"per-row", "per-row-full", "per-row-mean"}
+# Exemplars stand for the means of their posteriors.
+NEED_A_MEAN, WITHOUT_A_MEAN = {"exemplar"}, {"flow", "spline-flow"}
 
 
 def refuses(prior, guide):
-    return prior in NEED_AN_ENCODER and guide in ENCODES_NOTHING
+    without_encoder = prior in NEED_AN_ENCODER and guide in ENCODES_NOTHING
+    return without_encoder or (prior in NEED_A_MEAN and guide in WITHOUT_A_MEAN)
 
 
 def triples():

@@ -130,6 +130,7 @@ def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterato
     before = [(Snapshot(program), program.is_as_declared) for program in programs]
     inference.draw_first_weights(model, task.seed)
     measure(model, task.table)
+    model.take_rows(task.table)
     for program, (_, as_declared) in zip(programs, before, strict=True):
         # The units of the data are no change of what was declared.
         if as_declared:

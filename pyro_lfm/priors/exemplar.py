@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.parzen_mixture import ParzenMixture
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Encoder, MadeOfGuide, PriorOfGuide, key_of, name_of
 from pyro_lfm.factors.conditional import Rows
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.probes import probing
 from pyro_lfm.priors.standard import StandardNormal
 from pyro_lfm.shapes import whole
 
@@ -22,8 +25,9 @@ class ExemplarPrior(PriorOfGuide):
 
     μ is the mean of the guide's q(z | x), and σ is learned. While a row is trained its own code is left out, so that the
     prior does not pull every code towards itself, and of the others those nearest to z count. Exemplars are found by their
-    codes, which are computed anew for every epoch; those that count are encoded in every step, with gradients. What trains is
-    then a bound from below. Fits keep the exemplars in buffers. After a fit all codes count, and none is left out.
+    codes, which are computed anew for every epoch; those that count are encoded in every step, with gradients. The density is
+    then one from below. After the training all codes count, and none is left out. Buffers hold the exemplars, so that they
+    are saved with the weights. Before a fit the exemplars are rows that the model itself draws.
 
     Args:
         dim: K.
@@ -31,8 +35,8 @@ class ExemplarPrior(PriorOfGuide):
         neighbours: how many of the nearest count in a step of the training.
 
     Raises:
-        DeclarationError: at a model that is bound to no guide, or was not fitted, when its prior is asked for; at a guide
-            whose distribution of this latent is not a Gaussian that observed rows alone determine.
+        DeclarationError: at a model that is bound to no guide, when its prior is asked for; at a guide whose distribution of
+            this latent is not computed from observed rows alone, or has no mean in closed form.
 
     Source: Norouzi, Fleet and Norouzi (2020), "Exemplar VAE: linking generative models, nearest neighbor retrieval, and data
     augmentation", equations 4 to 8.
@@ -60,6 +64,10 @@ class ExemplarPrior(PriorOfGuide):
         return f"ExemplarPrior({self.exemplars or 'all rows'}, {self.neighbours} neighbours)"
 
 
+# The number of rows that the model draws as exemplars before it is fitted, where the declaration says none.
+_BEFORE_A_FIT = 100
+
+
 class CodesOfExemplars(MadeOfGuide):
     """The mixture about the codes of exemplars, which are held in buffers with their places among the fitted rows."""
 
@@ -73,13 +81,21 @@ class CodesOfExemplars(MadeOfGuide):
         self.register_buffer("codes_of_exemplars", torch.zeros(0, self.dim))
         self.register_buffer("places", torch.zeros(0, dtype=torch.long))
         self.exemplars = _Rows()
+        # The encoder whose codes those are, with a digest of its weights, and the one that is known to have a mean.
+        self.encoded_by: Encoder | None = None
+        self.weights = b""
+        self.checked: Encoder | None = None
 
     def stand_in(self) -> Conditional:
         return StandardNormal(self.dim).build(self.variable, []).to(self.log_scale)
 
     def observe(self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]) -> None:
-        for name, variable in observed.items():
-            self.exemplars.register_buffer(key_of(name), torch.zeros(0, *variable.shape))
+        count = self.declaration.exemplars or _BEFORE_A_FIT
+        drawn = rows(count)
+        for name in observed:
+            self.exemplars.register_buffer(key_of(name), drawn[name].to(self.log_scale.dtype))
+        # No row of a batch is one of these.
+        self.places = torch.full((count,), -1, device=self.log_scale.device)
 
     def take_rows(self, rows: Rows) -> None:
         """Keeps the exemplars among the rows that are to be fitted."""
@@ -95,28 +111,29 @@ class CodesOfExemplars(MadeOfGuide):
                 )
             self.exemplars._buffers[key] = values[name]
         self.places = chosen.to(self.log_scale.device)
-        self.codes_of_exemplars = self.codes_of_exemplars.new_zeros(0, self.dim)
+        self.encoded_by = None
 
     def refresh(self, encoder: Encoder) -> None:
-        """Computes the codes of all exemplars."""
-        self.check(encoder)
+        """Computes the codes of all exemplars, unless they are those of the encoder as it is."""
+        weights = _digest(encoder)
+        if self._has_codes_of(encoder) and self.weights == weights:
+            return
         with torch.no_grad():
             indices = torch.arange(len(self.places), device=self.places.device)
             codes = torch.cat([self._encode(encoder, block) for block in indices.split(1000)])
-            if codes.shape == self.codes_of_exemplars.shape:
-                self.codes_of_exemplars.copy_(codes)  # in place: a compiled step holds the buffer
-            else:
-                self.codes_of_exemplars = codes
+        if self._has_codes_of(encoder) and codes.shape == self.codes_of_exemplars.shape:
+            self.codes_of_exemplars.copy_(codes)  # in place: a compiled step holds the buffer
+        else:
+            self.codes_of_exemplars = codes
+        self.encoded_by, self.weights = encoder, weights
+
+    def _has_codes_of(self, encoder: Encoder) -> bool:
+        return self.encoded_by is not None and self.encoded_by.factor is encoder.factor
 
     def bind(self, encoder: Encoder | None) -> None:
         super().bind(encoder)
-        if encoder is not None and len(self.places):
-            # A view has codes of its own.
-            self._buffers = {
-                **self._buffers,
-                "codes_of_exemplars": self.codes_of_exemplars.new_zeros(0, self.dim),
-            }
-            self.refresh(encoder)
+        # A view gets codes of its own once it needs others.
+        self._buffers = dict(self._buffers)
 
     def _encode(self, encoder: Encoder, indices: Tensor) -> Tensor:
         """The means of q(z | x) of some exemplars, (..., K)."""
@@ -124,12 +141,28 @@ class CodesOfExemplars(MadeOfGuide):
         return encoder(rows, indices).mean
 
     def check(self, encoder: Encoder | None) -> None:
-        if encoder is None or not encoder.parents or encoder.factor.tables:
+        if encoder is None or not encoder.parents or encoder.factor.tables or not self._has_mean(encoder):
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
-                f"{self.variable}: an ExemplarPrior needs a guide that computes a Gaussian of its latent from observed rows "
-                f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
+                f"{self.variable}: an ExemplarPrior needs a guide that computes the distribution of its latent from observed "
+                "rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide has"
+                f"{this}"
             )
+
+    def _has_mean(self, encoder: Encoder) -> bool:
+        if self.checked is not None and self.checked.factor is encoder.factor:
+            return True
+        with probing(encoder.factor):
+            rows = {p.name: self.exemplars[key_of(p.name)][:2] for p in encoder.parents}
+            distribution = encoder(rows, torch.zeros(2, dtype=torch.long, device=self.places.device))
+            estimated = isinstance(distribution, Pushforward) and not distribution.is_reshape
+            has_mean = not estimated and bool(distribution.mean.isfinite().all())
+        self.checked = encoder if has_mean else None
+        return has_mean
+
+    def required_encoder(self) -> Encoder:
+        # Which was checked as it was bound.
+        return self.encoder or super().required_encoder()
 
     def at(
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
@@ -139,12 +172,7 @@ class CodesOfExemplars(MadeOfGuide):
     def forward(self, index: Tensor | None = None) -> Distribution:
         """The mixture, without a row's own code where rows of the training are named."""
         encoder = self.required_encoder()
-        if not len(self.places):
-            raise DeclarationError(
-                f"{self.variable}: the exemplars of an ExemplarPrior are rows of the data, which lfm.fit takes: fit the model "
-                "first"
-            )
-        if not len(self.codes_of_exemplars):
+        if index is None or not self._has_codes_of(encoder):
             self.refresh(encoder)
         if index is None:
             return ParzenMixture(self.codes_of_exemplars, self.log_scale)
@@ -160,11 +188,24 @@ class CodesOfExemplars(MadeOfGuide):
     def of(self, encoder: Encoder) -> Distribution:
         return self.forward()
 
+    def __getstate__(self) -> dict[str, object]:
+        # Copies compute codes of their own guide.
+        return {**super().__getstate__(), "encoded_by": None, "checked": None}
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        self.encoded_by = None
         for name in ("codes_of_exemplars", "places"):
             if prefix + name in state_dict:
                 self._buffers[name] = torch.empty_like(state_dict[prefix + name]).to(self._buffers[name])
         super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+
+def _digest(encoder: Encoder) -> bytes:
+    """A digest of the weights of an encoder. Versions of tensors do not show what fused optimizers do."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parameter in encoder.factor.parameters():
+        digest.update(parameter.detach().cpu().double().numpy().tobytes())
+    return digest.digest()
 
 
 class _Rows(nn.Module):

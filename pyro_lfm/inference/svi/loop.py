@@ -140,6 +140,7 @@ class Loop:
 
     def _epoch(self, engine: Engine, bar: Any) -> dict[str, Any]:
         began, rows = time.perf_counter(), 0
+        self.model.refresh(self.guide)
         last = min(self.step + self.per_epoch, self.total_steps)
         good = Snapshot(self.model, self.guide)
         sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
