@@ -7,7 +7,7 @@ import numbers
 import operator
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import SupportsIndex, TypeVar
+from typing import SupportsIndex, TypeVar, cast
 
 import torch
 
@@ -23,7 +23,7 @@ def whole(name: str, value: SupportsIndex | str, least: int = 1) -> int:
     3
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = None
     if number is None or number < least:
@@ -32,7 +32,9 @@ def whole(name: str, value: SupportsIndex | str, least: int = 1) -> int:
     return number
 
 
-def number(name: str, value: float | torch.Tensor, least: float, *, above: bool = False, or_else: str = "") -> float:
+def number(
+    name: str, value: float | torch.Tensor, least: float, *, above: bool = False, or_else: str = ""
+) -> float:
     """A finite number, at least ``least`` or above it.
 
     >>> number("free_bits", 1, least=0.0)

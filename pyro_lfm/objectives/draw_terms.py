@@ -75,9 +75,9 @@ class DrawTerms:
         model, guide = Counting.of(self.p[name]), Counting.of(self.q[name])
         if not self.follows and not guide.counts_as(model):
             raise DeclarationError(
-                f"{name} has other masks or scales in the guide ({guide.words()}) than in the model ({model.words()}), so that "
-                "log q and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the guide's "
-                "statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
+                f"{name} has other masks or scales in the guide ({guide.words()}) than in the model ({model.words()}), so "
+                "that log q and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the "
+                "guide's statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
             )
         if "auxiliary" in self.q[name] and not guide.counts_as(model):
             raise DeclarationError(

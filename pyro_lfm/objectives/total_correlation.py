@@ -30,8 +30,8 @@ class TotalCorrelation(Penalty):
 
     Args:
         weight: λ ≥ 0, or a schedule.
-        latents: see ``Penalty``; each is penalised by itself. The distribution of every entry given a row must be known: q is
-            a Gaussian with any covariance, or has independent entries, and may be transformed entry by entry.
+        latents: see ``Penalty``; each is penalised by itself. The distribution of every entry given a row must be known: q
+            is a Gaussian with any covariance, or has independent entries, and may be transformed entry by entry.
 
     Raises:
         DeclarationError: a latent of another kind, at its first use.

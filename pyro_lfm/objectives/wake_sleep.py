@@ -20,7 +20,7 @@ from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, tilted
 class ReweightedWakeSleep(Weighted):
     """Raises L_S in θ, and E_p(z|x)[log q(z | x)] in φ, with the same weights of draws zₛ ~ q(z | x), row by row.
 
-    ∇θ = Σₛ w̃ₛ ∇θ log p(x, zₛ) and ∇φ = Σₛ w̃ₛ ∇φ log q(zₛ | x) with w̃ₛ ∝ p(x, zₛ) / q(zₛ | x) and Σₛ w̃ₛ = 1: the wake phases.
+    ∇θ = Σₛ w̃ₛ ∇θ log p(x, zₛ) and ∇φ = Σₛ w̃ₛ ∇φ log q(zₛ | x) with w̃ₛ ∝ p(x, zₛ) / q(zₛ | x), Σₛ w̃ₛ = 1.
     φ lowers KL(p(z | x) ‖ q(z | x)), which makes q cover the posterior, where an ELBO lowers KL(q ‖ p). So φ climbs no
     bound, and its gradient is biased by O(1/S). No gradient passes through a draw: latents of any kind are served, discrete
     ones too. Those that can be are summed out, as for ``ImportanceWeightedELBO``.

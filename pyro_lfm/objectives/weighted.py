@@ -263,7 +263,7 @@ def gradient_alone(term: Tensor) -> Tensor:
 
 
 def _scores(run: Run, value: Tensor, whole: Tensor) -> Tensor:
-    """Zero, with the gradient E_q[f ∇log q] of latents without a reparametrization; f is the row's own for a row's latent."""
+    """Zero, with the gradient E_q[f ∇log q] of latents without a reparametrization; f is a row's own for its latent."""
     scores, terms = torch.zeros_like(whole), run.by_draw(summed_out=True, scored=True)
     for name in run.scored:
         score = terms.score(name)

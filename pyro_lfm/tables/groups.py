@@ -69,8 +69,8 @@ def _positive(columns: list[Column], rows: np.ndarray, network: Source, min_scal
 class MeanNegativeBinomial(NegativeBinomial):
     """A negative binomial distribution with mean exposure · exp(spread · predictor), which does not move with r.
 
-    The predictor, its parameter ``logits``, is in units of the column's spread, like that of a continuous column. Otherwise a
-    weight that is right for counts of 5 would scatter counts of a million, which vary by a thousandth, over the whole range.
+    The predictor, its parameter ``logits``, is in units of the column's spread, like that of a continuous column. A
+    weight that is right for counts of 5 would otherwise scatter counts of a million, which vary by a thousandth.
     r is learned on a log scale, since r given z can be a thousand times the r of the whole column. For r far above the mean
     the distribution is a Poisson.
 

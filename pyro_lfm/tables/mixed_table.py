@@ -85,7 +85,7 @@ class Heterogeneous(Mapping[str, Factor]):
         Observed cells come back bit for bit. Columns of a factor without values are left out.
 
         Args:
-            values: {name of a factor: rows}, such as ``fit.impute(...).values``, an end of an interval or ``model.sample(n)``.
+            values: {name of a factor: rows}, such as ``fit.impute(...).values``, an interval's end, ``model.sample(n)``.
             index: of the new frame, such as ``frame.index``; by default 0 to N − 1.
             like: the frame that observed cells are taken from. By default the frame that ``encode`` was given, if the
                 values come from it or from ``fit.impute`` of it; else the first frame.

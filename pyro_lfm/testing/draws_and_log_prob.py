@@ -147,7 +147,7 @@ def _z_scores(total: Tensor, squares: Tensor, count: int) -> Tensor:
 def _normalisation_faults(
     free: Tensor, log_density: Callable[[Tensor], Tensor], survives: Callable[[Tensor], bool]
 ) -> list[str]:
-    """Checks ∫ p = E_q[p / q] = 1. q is the draws, smoothed by a Gaussian of their spread: it has the modes and tails of p."""
+    """Checks ∫ p = E_q[p / q] = 1, with q the draws smoothed by a Gaussian of their spread: it has the tails of p."""
     centres, rest = free.detach()[: _DRAWS // 4], free.detach()[_DRAWS // 4 :]
     low, high = rest.quantile(0.16, 0), rest.quantile(0.84, 0)
     width = ((high - low) / 2).clamp_min(1e-6)

@@ -51,8 +51,8 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
         ContractError: the objective breaks its contract; the message lists the faults.
 
     An objective that is no mean over a row's draws (``averages_draws()`` is False) is compared with a sum over all values of
-    all draws, two of each of two rows. If the guide's gradient is another by intent (``guide_climbs_value()`` is False), only
-    the model's is compared.
+    all draws, two of each of two rows. If the guide's gradient is another by intent (``guide_climbs_value()`` is False),
+    only the model's is compared.
 
     >>> from pyro_lfm import ELBO, ImportanceWeightedELBO
     >>> check_objective(ELBO(kl_weight=0.5))

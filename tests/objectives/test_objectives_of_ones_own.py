@@ -132,11 +132,11 @@ def test_its_value_and_gradient_are_right_where_a_label_is_drawn(particles):
     for _ in range(60):
         bound = Capacity(2.0, "never", particles).bound(model, guide, lfm.Batch(rows))
         values.append(bound.objective.detach())
-        found = gradients(bound.objective, model, guide)
-        slopes.append(torch.cat([g.flatten() for g in found]))
-    for found, right in ((torch.stack(values), exact.detach()), (torch.stack(slopes), expected)):
-        error = found.std(0) / math.sqrt(60) + 1e-4
-        assert ((found.mean(0) - right).abs() < 6 * error).all()
+        slope = gradients(bound.objective, model, guide)
+        slopes.append(torch.cat([g.flatten() for g in slope]))
+    for estimates, right in ((torch.stack(values), exact.detach()), (torch.stack(slopes), expected)):
+        error = estimates.std(0) / math.sqrt(60) + 1e-4
+        assert ((estimates.mean(0) - right).abs() < 6 * error).all()
     assert expected.norm() > 1
 
 
@@ -156,8 +156,8 @@ def test_a_count_without_a_reparametrization():
     torch.manual_seed(1)
     rows, slopes = lfm.Batch(X.repeat(200, 1)), []
     for _ in range(60):
-        found = gradients(Capacity(9.0).bound(model, guide, rows).objective, guide)
-        slopes.append(torch.cat([g.flatten() for g in found]))
+        slope = gradients(Capacity(9.0).bound(model, guide, rows).objective, guide)
+        slopes.append(torch.cat([g.flatten() for g in slope]))
     slopes = torch.stack(slopes)
     assert ((slopes.mean(0) - expected).abs() < 6 * slopes.std(0) / math.sqrt(60) + 1e-4).all()
 

@@ -1,4 +1,4 @@
-"""The checks for parts of one's own find each way in which a part can be wrong, and say it in words."""
+"""The checks for parts of one's own name every fault that a part can have."""
 
 import cases
 import pyro

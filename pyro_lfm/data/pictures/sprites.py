@@ -63,7 +63,7 @@ def draw_sprites(
 
     Args:
         shape: a name or its index, or the indices of N rows.
-        scale, rotation, x, y: a number for all rows, or the numbers of N rows; `scale` from 0.01 to 2, `x` and `y` from -1 to 2
+        scale, rotation, x, y: one number, or N of them; `scale` from 0.01 to 2, `x` and `y` from -1 to 2
             (a shape may leave the picture), `rotation` any angle.
 
     Raises `DataError` for values out of these bounds, `ShapeError` for factors of different lengths.
