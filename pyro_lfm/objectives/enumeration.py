@@ -53,7 +53,7 @@ class Plan:
 
 
 class SumOut(Messenger):
-    """At the statements of the planned latents: all values, in a dimension of their own, instead of a draw."""
+    """Gives each latent that is summed out all its values, in a dimension of their own, instead of a draw."""
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -69,12 +69,12 @@ class SumOut(Messenger):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which latents an objective wants summed out.
+class PlanOptions:
+    """The part of an objective that decides its plan.
 
     Attributes:
-        sum_out: whether any.
-        shared: whether those too that all rows share.
+        sum_out: whether discrete latents are summed out.
+        shared: whether latents that all rows share are summed out too.
         vectorised: whether there are several draws, side by side.
     """
 
@@ -83,16 +83,16 @@ class Wanted:
     vectorised: bool
 
 
-# The plans of the guides and models in use, since a plan takes a run of both. They are kept here, so that an objective
-# remembers nothing.
+# The plans of guides and models, since making one takes a run of both. They are kept here and not on the objective, which
+# is an immutable value, and only while guide and model exist.
 _PLANS: WeakKeyDictionary[PyroProgram, WeakKeyDictionary[PyroProgram, dict[tuple[object, ...], Plan]]]
 _PLANS = WeakKeyDictionary()
 
 
 def plan_for(
-    model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords, wanted: Wanted
+    model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords, options: PlanOptions
 ) -> Plan:
-    """The plan of a guide and a model, made at their first run with such rows, and kept while both exist.
+    """The plan of a guide and a model, made at their first run with rows of these names.
 
     Raises:
         DeclarationError: the guide does not serve the model.
@@ -100,14 +100,14 @@ def plan_for(
     plans = _PLANS.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
     parameter = _first_parameter(model, guide)
     rows = [names for each in args if (names := _names(each)) is not None]
-    key = (wanted, parameter.device, parameter.dtype, str(rows))
+    key = (options, parameter.device, parameter.dtype, str(rows))
     if key not in plans:
         if isinstance(guide, AnyGuide):
             guide.check_serves(model)
-        if not wanted.vectorised and not getattr(guide, "summable", True):
+        if not options.vectorised and not getattr(guide, "summable", True):
             plans[key] = Plan()
         else:
-            plans[key] = _plan(model, guide, args, kwargs, wanted)
+            plans[key] = _plan(model, guide, args, kwargs, options)
     return plans[key]
 
 
@@ -120,8 +120,10 @@ def _names(rows: Rows) -> list[str] | None:
     return rows.names if isinstance(rows, Batch) else [*rows] if isinstance(rows, Mapping) else None
 
 
-def _plan(model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords, wanted: Wanted) -> Plan:
-    """Runs the programs once, leaving no trace of it, and reads the plan off their sites.
+def _plan(
+    model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords, options: PlanOptions
+) -> Plan:
+    """Runs the programs once, without a change of any state, and reads the plan off their sites.
 
     A latent is summed out if the guide's statement allows it, if it stands in no plate but the one over rows, and if all
     such latents together have few joint values.
@@ -137,10 +139,10 @@ def _plan(model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywo
     nesting = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
     values: dict[str, torch.Tensor] = {}
     joint = 1
-    for name, site in latent_sites(q).items() if wanted.sum_out else ():
+    for name, site in latent_sites(q).items() if options.sum_out else ():
         if not may_be_summed(site["infer"]) or any(f.name != "rows" for f in site["cond_indep_stack"]):
             continue
-        if not wanted.shared and not in_row_plate(site):
+        if not options.shared and not in_row_plate(site):
             continue
         support = all_values(site["fn"], _MOST // joint)
         if support is not None:

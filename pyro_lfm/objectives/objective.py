@@ -20,7 +20,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives.bound import Bound
-from pyro_lfm.objectives.enumeration import Plan, SumOut, Wanted, plan_for
+from pyro_lfm.objectives.enumeration import Plan, PlanOptions, SumOut, plan_for
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.sites import Arguments, Keywords, PyroProgram, Rows
 from pyro_lfm.schedules import value_ahead, value_at
@@ -210,8 +210,8 @@ class Objective(PyroELBO, ABC):
 
     def plan(self, model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords) -> Plan:
         """The dimension of the draws, left of all plates, and the latents that are summed out."""
-        wanted = Wanted(self.enumerate == "auto", self.sums_out_shared(), self.particles > 1)
-        return plan_for(model, guide, args, kwargs, wanted)
+        options = PlanOptions(self.enumerate == "auto", self.sums_out_shared(), self.particles > 1)
+        return plan_for(model, guide, args, kwargs, options)
 
     # Under plain Pyro: totals over the data, signs of a loss --------------------------------------------
 
