@@ -14,7 +14,7 @@ from pyro_lfm.objectives.handlers import DetachedDraws
 from pyro_lfm.objectives.objective import Names
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.sites import Arguments, Keywords, PyroProgram
-from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, tilted
+from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, renyi_bound
 
 
 class ReweightedWakeSleep(Weighted):
@@ -76,7 +76,7 @@ class ReweightedWakeSleep(Weighted):
         self._check(run)
         terms = Terms.of(run, run.q)
         wake = replace(terms, log_q={name: log_q.detach() for name, log_q in terms.log_q.items()})
-        value, share = tilted(wake.log_weights(run), run.layout.log_weights, 0.0)
+        value, share = renyi_bound(wake.log_weights(run), run.layout.log_weights, 0.0)
         value = terms.weighted(value)
         bound = self._gather(run, wake, value)
         follow = run.layout.add_up(terms.log_q.values())

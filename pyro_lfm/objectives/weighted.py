@@ -78,7 +78,7 @@ class Terms:
         return value if self.is_plain else value * self.scale
 
 
-def tilted(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
+def renyi_bound(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
     """1/(1 − α) log 1/S Σₛ Σ_c q(c) [w_cs / q(c)]^(1−α) of each row, and the share of each term, without gradient.
 
     It is computed about the mean m of the logarithms, m + 1/(1 − α) log(1 + Σ q (e^((1−α)(l − m)) − 1)), which loses no
@@ -153,7 +153,7 @@ class Weighted(Objective):
         self._check(run)
         terms = Terms.of(run, self._distributions(run))
         log_c = run.layout.log_weights
-        value, share = tilted(terms.log_weights(run), log_c, self._order())
+        value, share = renyi_bound(terms.log_weights(run), log_c, self._order())
         value = terms.weighted(value)
         if self._gradient() == "doubly-reparametrized" and self.particles > 1:
             _pass_through_draws(run, share.sum(0))
