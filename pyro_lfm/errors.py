@@ -1,4 +1,4 @@
-"""The exceptions of the library. Each message names the argument, what was expected, what came, the remedy."""
+"""The exceptions and warnings of the library. A message names the argument, what was expected, what came and a remedy."""
 
 import re
 import sys
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# What Pyro puts behind the words of every error that passes through a trace.
+# Pyro appends the shapes of the whole trace to the message of every error inside it.
 _DUMP = re.compile(r"\n\s*Trace Shapes:")
 
-# What was warned of since the user called, by category; None where no call is under way.
+# The warnings of the present call, by category and subject; None outside ``one_call``.
 _WARNED: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("warned", default=None)
-# Modules whose lines are not the user's: ours, and what stands between two of ours.
+# Modules that a warning does not point to: the library's, and those called between two of them.
 _INSIDE = {"pyro_lfm", "contextlib"}
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, in one line.
+    """The message of an error of another library, in one line.
 
     >>> first_line(ValueError("bad shape" + chr(10) + "Trace Shapes: ..."))
     'bad shape'
@@ -27,7 +27,7 @@ def first_line(error: BaseException) -> str:
 
 
 class _Plain(Exception):
-    """An error that says its own words alone, whatever handlers it passes through."""
+    """An error whose message is kept as it was written when Pyro's handlers append to it."""
 
     def __init__(self, message: str = ""):
         super().__init__(_DUMP.split(message, maxsplit=1)[0])
@@ -50,14 +50,15 @@ class CheckpointError(DeclarationError, DataError):
 
 
 class TrainingError(_Plain, RuntimeError):
-    """A fit stopped in a step; the last good weights are back.
+    """A fit stopped in a step; the last good weights are restored.
 
-    A loss or a gradient was no longer finite, a distribution refused its parameters, or a network raised an error, which is
-    then the cause (``__cause__``).
+    A loss or a gradient was not finite, a distribution refused its parameters, or a network raised an error, which is then
+    the cause (``__cause__``).
 
     Attributes:
-        epoch, rows: where, as far as it is known; the rows are those of the batch.
-        factor, parameter: whose, or None.
+        epoch: the epoch of the step, or None.
+        rows: the numbers of the rows in the batch, or None.
+        factor, parameter: the names of the factor and the parameter at fault, or None.
     """
 
     epoch: int | None = None
@@ -67,7 +68,7 @@ class TrainingError(_Plain, RuntimeError):
 
 
 class RandomStreamWarning(UserWarning):
-    """Another thread has drawn from torch's random stream while a step of a fit was drawing from it."""
+    """Another thread has drawn from torch's random stream during a step of a fit."""
 
 
 class ScheduleWarning(UserWarning):
@@ -75,7 +76,7 @@ class ScheduleWarning(UserWarning):
 
 
 class ScaleFloorWarning(UserWarning):
-    """A fitted standard deviation sits on its floor ``min_scale``: the likelihood wants to grow without bound."""
+    """A fitted standard deviation has reached its floor ``min_scale``: without it the likelihood would be unbounded."""
 
 
 class ConvergenceWarning(UserWarning):
@@ -83,28 +84,28 @@ class ConvergenceWarning(UserWarning):
 
 
 class PriorWarning(UserWarning):
-    """A prior in the units of the data decides what the data should: its numbers do not fit their scale."""
+    """A prior outweighs the data, since its numbers do not fit the scale of the data."""
 
 
 class CompilationWarning(UserWarning):
-    """A step that was to be compiled cannot be, and is done in eager: slower, with the same numbers."""
+    """A step cannot be compiled, and runs in eager mode: slower, with the same numbers."""
 
 
 class SeedWarning(UserWarning):
-    """First weights cannot be drawn from the seed of a fit, which then does not repeat by its seed alone."""
+    """First weights cannot be drawn from the seed of a fit, so that the seed alone does not repeat the fit."""
 
 
 class PrecisionWarning(UserWarning):
-    """Data hold digits that the floating type of the model does not."""
+    """Data have more digits than the floating type of the model."""
 
 
 class DataScaleWarning(UserWarning):
-    """Data lie far from where the model, or the rows that it was fitted to, lie."""
+    """Data lie far from the model, or from the rows that it was fitted to."""
 
 
 @contextmanager
 def one_call() -> Iterator[None]:
-    """Within it a thing is warned of once, by the first of the functions that see it.
+    """A context in which each subject is warned of once, by the first function that notices it.
 
     >>> with warnings.catch_warnings(record=True) as caught, one_call():
     ...     warnings.simplefilter("always")
@@ -122,10 +123,10 @@ def one_call() -> Iterator[None]:
 
 
 def warn(message: str, category: type[Warning], of: str | None = None) -> None:
-    """A warning that names the line of the user that led to it, however deep in the library it arises.
+    """Warns, with the line of the user's code that led to it, however deep in the library.
 
     Args:
-        of: the thing that it is about, which is warned of once in ``one_call``.
+        of: the subject, which is warned of once within ``one_call``.
     """
     warned = _WARNED.get()
     if warned is not None and of is not None:

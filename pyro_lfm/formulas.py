@@ -1,24 +1,27 @@
-"""A model, a guide and a bound as formulas."""
+"""``lfm.describe``: a model, a guide and an objective as formulas."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
+from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
 from pyro_lfm.objectives import ELBO, Names, Objective, Run
+from pyro_lfm.objectives.sites import PyroProgram
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel, Model, as_model
 
 
-def describe(model: Any, guide: Any = None, objective: Any = None) -> str:
-    """What is declared, in formulas: p, q, the bound, and how each KL is computed.
+def describe(model: PyroProgram, guide: PyroProgram | None = None, objective: PyroELBO | None = None) -> str:
+    """The declaration as formulas: p, q, the bound, and how each KL is computed.
 
     Args:
-        model, guide: programs; the guide may be left out.
-        objective: an ``lfm.Objective``; ``ELBO()`` by default. Other Pyro objectives are named only.
+        model: a model, declared or a Pyro program.
+        guide: its guide; without one only the model is described.
+        objective: an ``lfm.Objective``; ``ELBO()`` by default. Objectives of Pyro are only named.
 
     >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -32,23 +35,24 @@ def describe(model: Any, guide: Any = None, objective: Any = None) -> str:
       E_q: Monte Carlo, 1 particle, reparametrized gradient
       KL z: closed form
     """
-    model = as_model(model)
-    lines = _model(model)
-    if not model.latents:
-        observed = ", ".join(name for name in model.observed if name not in model.covariates)
-        lines.append(f"no latents: the bound is log {_conditional('p', observed, model.covariates)} itself")
+    declared = as_model(model)
+    lines = _model(declared)
+    if not declared.latents:
+        observed = ", ".join(name for name in declared.observed if name not in declared.covariates)
+        lines.append(
+            f"no latents: the bound is log {_conditional('p', observed, declared.covariates)} itself"
+        )
     elif guide is not None:
-        guide = as_guide(guide)
-        objective = ELBO() if objective is None else objective
-        lines += _guide(model, guide) + _objective(model, guide, objective)
+        wrapped = as_guide(guide)
+        lines += _guide(declared, wrapped) + _objective(declared, wrapped, objective or ELBO())
     return "\n".join(lines)
 
 
-def _conditional(kind: str, name: str, parents: Any) -> str:
+def _conditional(kind: str, name: str, parents: Iterable[str]) -> str:
     return f"{kind}({name} | {', '.join(parents)})" if parents else f"{kind}({name})"
 
 
-def _distribution(name: str, parents: Any, words: str, shape: torch.Size) -> str:
+def _distribution(name: str, parents: Iterable[str], words: str, shape: torch.Size) -> str:
     return f"  {name}{' | ' if parents else ''}{', '.join(parents)} ~ {words}, event {tuple(shape)}"
 
 
@@ -102,7 +106,7 @@ def _guide(model: AnyModel, guide: AnyGuide) -> list[str]:
     return [f"{whole} = {product}", *distributions]
 
 
-def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
+def _objective(model: AnyModel, guide: AnyGuide, objective: PyroELBO) -> list[str]:
     if not isinstance(objective, Objective):
         return [f"objective: pyro.infer.{type(objective).__name__}, as Pyro computes it"]
     latents, covariates = ", ".join(model.latents), ", ".join(model.covariates)
@@ -112,7 +116,7 @@ def _objective(model: AnyModel, guide: AnyGuide, objective: Any) -> list[str]:
 
 
 def _run(model: AnyModel, guide: AnyGuide, objective: Objective) -> Run:
-    """The programs at two rows drawn from the model."""
+    """One run of the programs at two rows drawn from the model."""
     with probing(model, guide, device=model.device):
         rows = model.with_stand_ins().sample(2, seed=0)
         data = {name: rows[name] for name in model.observed}

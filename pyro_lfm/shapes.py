@@ -1,27 +1,29 @@
-"""Shapes of events and contexts: the one place where they are read and compared."""
+"""Checks of sizes, numbers and shapes in arguments, and the layout of contexts and heads; for all layers."""
 
 from __future__ import annotations
 
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any
+from typing import SupportsIndex, TypeVar, cast
 
 import torch
 
 from pyro_lfm.errors import DeclarationError, ShapeError
 
+Entry = TypeVar("Entry")
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least ``least``, from Python or NumPy.
+
+def whole(name: str, value: SupportsIndex | str, least: int = 1) -> int:
+    """A whole number of Python or NumPy, at least ``least``.
 
     >>> whole("epochs", 3)
     3
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = None
     if number is None or number < least:
@@ -30,8 +32,10 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
-def number(name: str, value: Any, least: float, *, above: bool = False, or_else: str = "") -> float:
-    """A finite number of at least ``least``, or above it.
+def number(
+    name: str, value: float | torch.Tensor, least: float, *, above: bool = False, or_else: str = ""
+) -> float:
+    """A finite number, at least ``least`` or above it.
 
     >>> number("free_bits", 1, least=0.0)
     1.0
@@ -58,7 +62,7 @@ def event_shape(size: int | Sequence[int]) -> torch.Size:
 
 
 def split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """One row of numbers for each datum (..., n) as the parameters that stand in it side by side."""
+    """Rows of numbers (..., n), cut into one tensor per head."""
     pieces = rows.split([shape.numel() for shape in heads.values()], -1)
     return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
 
@@ -73,7 +77,7 @@ def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str
 
 
 def trunk_shape(shapes: dict[str, torch.Size]) -> torch.Size:
-    """What a trunk must give: images that match are stacked as channels, anything else is flattened."""
+    """The output shape of a trunk: heads that are images of one size are stacked as channels, others are flattened."""
     each = list(shapes.values())
     if len(each[0]) == 3 and all(len(shape) == 3 and shape[1:] == each[0][1:] for shape in each):
         return torch.Size((sum(shape[0] for shape in each), *each[0][1:]))
@@ -81,7 +85,7 @@ def trunk_shape(shapes: dict[str, torch.Size]) -> torch.Size:
 
 
 def join(parents: Sequence[torch.Tensor], shapes: Sequence[torch.Size]) -> torch.Tensor:
-    """Several parents as one context: each flattened, leading dimensions broadcast, then side by side."""
+    """Several parents as one context: each is flattened, leading dimensions are broadcast, and all are concatenated."""
     flat = [
         value.reshape(*value.shape[: value.dim() - len(shape)], prod(shape))
         for value, shape in zip(parents, shapes, strict=True)
@@ -91,14 +95,14 @@ def join(parents: Sequence[torch.Tensor], shapes: Sequence[torch.Size]) -> torch
 
 
 def check_rows(name: str, value: torch.Tensor, shape: torch.Size) -> None:
-    """Rows of a variable have the shape of its events."""
+    """Raises ShapeError if the rows of a variable have not the shape of its events."""
     if value.shape[1:] != shape:
         wanted = ", ".join(["N"] + [str(n) for n in shape])
         raise ShapeError(f"{name} must have shape ({wanted}{',' * (not shape)}); got {tuple(value.shape)}")
 
 
 def check_parents(name: str, values: Sequence[torch.Tensor], shapes: dict[str, torch.Size]) -> None:
-    """The values handed to a factor fit its parents."""
+    """Raises ShapeError if values do not fit the parents of a factor."""
     if len(values) != len(shapes):
         raise ShapeError(f"factor {name} takes its parents ({', '.join(shapes)}); got {len(values)} values")
     for value, (parent, shape) in zip(values, shapes.items(), strict=True):
@@ -107,7 +111,7 @@ def check_parents(name: str, values: Sequence[torch.Tensor], shapes: dict[str, t
             raise ShapeError(f"{parent} must have shape ({wanted}); got {tuple(value.shape)}")
 
 
-def several(name: str, values: Any) -> list[Any]:
+def several(name: str, values: Iterable[Entry]) -> list[Entry]:
     """The values of a list, tuple, tensor or array, in order.
 
     >>> several("counts", (1, 2))

@@ -1,4 +1,4 @@
-"""Batches, readers for data of any kind, and the data sets that ship or are found."""
+"""Batches, readers for data of any kind, and data sets to try the library on."""
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.datasets import Labelled, digits, from_torchvision, import_torchvision

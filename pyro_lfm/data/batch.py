@@ -1,4 +1,4 @@
-"""The minibatch that a model and a guide see."""
+"""The minibatch: the one argument of every model and every guide."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ class Batch:
     """Some rows of the data: named tensors of shape (B, ...), where NaN marks a missing entry.
 
     Args:
-        data: a tensor, which answers to whatever one name is asked; or tensors by name; or None, and the
-            model generates.
+        data: tensors by name; or a single tensor, for a program that reads one name; or None to generate.
         index: the rows' numbers in the whole data, (B,) integers; 0 to B − 1 by default.
         total: the number of rows N in the whole data; B by default. Sites in ``plate()`` are scaled by N / B.
-        size: the number of rows B, needed only when there are no data.
-        complete: names known to have no missing entries, which saves the search for them.
-        incomplete: names known to have some in other rows: their mask is always made, so that all batches are
-            treated alike.
+        size: the number of rows B, needed only without data.
+        complete: names without missing entries, which are not searched for NaN.
+        incomplete: names with missing entries in some batch. They always have a mask, so that all batches are alike.
 
     >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
     >>> batch["x"], batch.mask("x"), batch.size, batch.total
@@ -86,21 +84,21 @@ class Batch:
         return self._cache[name]
 
     def __getitem__(self, name: str) -> Any:
-        """The rows of a name, missing entries filled with zero; None when the model generates it."""
+        """The rows of a name, with 0 for missing entries; None if the model is to generate them."""
         return self._read(name)[0]
 
     @property
     def names(self) -> list[str]:
-        """The names of the rows that it holds; a bare tensor has none."""
+        """The names of its tensors; a single tensor has no name."""
         return list(self._data) if isinstance(self._data, Mapping) else []
 
     def mask(self, name: str) -> torch.Tensor | None:
-        """True where an entry was observed, in the shape of ``batch[name]``; None where nothing is missing."""
+        """True where an entry was observed, in the shape of ``batch[name]``; None if all were."""
         self.asked_masks.add(name)
         return self._read(name)[1]
 
     def with_gaps(self, name: str) -> Any:
-        """The rows of a name as they came, missing entries NaN."""
+        """The rows of a name, with NaN for missing entries."""
         value, mask = self._read(name)
         return value if mask is None else value.masked_fill(~mask, torch.nan)  # type: ignore[union-attr]
 
@@ -116,6 +114,6 @@ class Batch:
         return f"Batch({self.size} of {self.total} rows: {names})"
 
 
-def as_batch(data: Any) -> Batch:
-    """A batch as it is; tensors become the batch that is the whole data."""
+def as_batch(data: Batch | torch.Tensor | Mapping[str, torch.Tensor] | None) -> Batch:
+    """A batch unchanged; tensors as the batch of the whole data."""
     return data if isinstance(data, Batch) else Batch(data)

@@ -1,11 +1,11 @@
-"""The containers that rows may come in, one after the other: how many rows, their names, and how to fetch some of them."""
+"""The containers that rows may come in: their shape, the names of columns, and how to fetch some rows."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -17,55 +17,81 @@ from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.remedies import remedy_for
 from pyro_lfm.errors import DataError, ShapeError
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from anndata import AnnData
+    from scipy.sparse import sparray, spmatrix
+
+    # The rows of one name. Lists of numbers or of rows are sequences.
+    Container: TypeAlias = (
+        np.ndarray
+        | Sequence[object]
+        | Tensor
+        | Labelled
+        | Scenes
+        | pd.DataFrame
+        | pd.Series
+        | pl.DataFrame
+        | pl.Series
+        | AnnData
+        | sparray
+        | spmatrix
+    )
+
 KINDS = "a NumPy array, tensor, DataFrame, sparse matrix, list of rows or torch Dataset"
 Fetch = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of one name as their container holds them.
+    """The rows of one name in their container.
 
     Attributes:
         shape: (N, ...).
-        fetch: the rows at some indices (B,), their numbers as they are; None for labels.
-        names: of the columns, where the container has such.
-        labels: of a column that holds no numbers.
-        whole: the rows as a tensor of the same memory, where they are such already.
-        container: the pandas object that holds them.
+        fetch: gives the rows at indices (B,), in their own type; None for labels.
+        names: the names of the columns; None if the container has none.
+        labels: the labels of a column that holds no numbers.
+        whole: all rows as a tensor that shares their memory; None if torch cannot read it.
+        container: the pandas object that holds the rows; None for other containers.
     """
 
     shape: torch.Size
     fetch: Fetch | None
-    names: tuple[Any, ...] | None = None
+    names: tuple[Hashable, ...] | None = None
     labels: Labels | None = None
     whole: Tensor | None = None
-    container: Any = None
+    container: pd.DataFrame | pd.Series | None = None
 
 
-def open_block(data: Any, name: str, labelled: bool = False) -> Block:
+def open_block(data: Container | None, name: str, labelled: bool = False) -> Block:
     """The rows in a container.
 
     Args:
-        labelled: whether one column of labels may be given as such, not as numbers.
+        labelled: whether a single column may hold labels in place of numbers.
 
     Raises:
         DataError, ShapeError: another container, or entries that are no numbers.
     """
     if isinstance(data, Labelled | Scenes):
-        data = data.x
+        return _tensor(data.x, name)
     if isinstance(data, Tensor):
         return _tensor(data, name)
     if comes_from(data, "pandas") and hasattr(data, "iloc"):
         return _pandas(data, name, labelled)
     if comes_from(data, "polars") and hasattr(data, "to_numpy"):
         return _polars(data, name, labelled)
-    if hasattr(data, "var_names") and hasattr(data, "X"):  # AnnData
+    if data is not None and hasattr(data, "var_names") and hasattr(data, "X"):  # AnnData
         inner = open_block(data.X, name)
         return Block(inner.shape, inner.fetch, tuple(data.var_names))
     if comes_from(data, "scipy") and hasattr(data, "tocsr"):
         return _sparse(data, name)
     if isinstance(data, list | tuple) or hasattr(data, "__array__"):
-        return _array(data if isinstance(data, np.ndarray) else listed(data, name), name, labelled)
+        return _array(
+            data if isinstance(data, np.ndarray) else listed(cast(Sequence[object], data), name),
+            name,
+            labelled,
+        )
     raise DataError(f"{name} must be {KINDS}; got {'None' if data is None else f'a {type(data).__name__}'}")
 
 
@@ -79,7 +105,7 @@ class _TensorRows:
 
 @dataclass(frozen=True)
 class _ArrayRows:
-    array: Any
+    array: np.ndarray
 
     def __call__(self, index: Tensor) -> Tensor:
         return from_numpy(self.array[index.numpy()])
@@ -87,7 +113,7 @@ class _ArrayRows:
 
 @dataclass(frozen=True)
 class _SparseRows:
-    matrix: Any
+    matrix: sparray
 
     def __call__(self, index: Tensor) -> Tensor:
         return from_numpy(self.matrix[index.numpy()].toarray())
@@ -95,8 +121,8 @@ class _SparseRows:
 
 @dataclass(frozen=True)
 class _FrameRows:
-    frame: Any
-    dtype: Any
+    frame: pd.DataFrame | pd.Series
+    dtype: type[np.generic]
 
     def __call__(self, index: Tensor) -> Tensor:
         rows = self.frame.iloc[index.numpy()]
@@ -107,9 +133,9 @@ class _FrameRows:
 
 @dataclass(frozen=True)
 class _ColumnRows:
-    """Columns (N,) each, side by side."""
+    """Columns, (N,) each, as the entries of rows."""
 
-    columns: tuple[Any, ...]
+    columns: tuple[np.ndarray, ...]
 
     def __call__(self, index: Tensor) -> Tensor:
         rows = [from_numpy(column[index.numpy()]) for column in self.columns]
@@ -119,7 +145,7 @@ class _ColumnRows:
 
 @dataclass(frozen=True)
 class InOrder:
-    """Rows with their columns in another order."""
+    """Fetches rows, and puts their columns in another order."""
 
     rows: Fetch
     order: list[int]
@@ -147,7 +173,7 @@ def _array(array: np.ndarray, name: str, labelled: bool) -> Block:
 
 
 def _side_by_side(columns: dict[str, np.ndarray], name: str, labelled: bool) -> Block:
-    """Named columns of one length, as structured arrays and polars have them."""
+    """Named columns of one length, from a structured array or polars."""
     for column, values in columns.items():
         if values.ndim != 1:
             raise ShapeError(
@@ -164,14 +190,14 @@ def _side_by_side(columns: dict[str, np.ndarray], name: str, labelled: bool) -> 
     return Block(torch.Size((rows, len(columns))), _ColumnRows(tuple(columns.values())), tuple(columns))
 
 
-def _polars(data: Any, name: str, labelled: bool) -> Block:
+def _polars(data: pl.DataFrame | pl.Series, name: str, labelled: bool) -> Block:
     if hasattr(data, "columns"):
         return _side_by_side({c: np.asarray(data[c].to_numpy()) for c in data.columns}, name, labelled)
     inner = _array(np.asarray(data.to_numpy()), name, labelled)
     return Block(inner.shape, inner.fetch, (data.name,) if data.name else None, inner.labels)
 
 
-def _pandas(frame: Any, name: str, labelled: bool) -> Block:
+def _pandas(frame: pd.DataFrame | pd.Series, name: str, labelled: bool) -> Block:
     from pandas import CategoricalDtype
     from pandas.api import types
 
@@ -195,42 +221,42 @@ def _pandas(frame: Any, name: str, labelled: bool) -> Block:
                 f"{name} must hold numbers; got dtype {column.dtype}{where}: {remedy_for(column)}"
             )
     whole = bool(series) and all(types.is_integer_dtype(c.dtype) and not c.hasnans for c in series)
-    # What does not fit a signed integer is taken as a float.
+    # Numbers beyond a signed integer are read as floats.
     whole = whole and not any(str(c.dtype).lower() == "uint64" and c.max() >= 2**63 for c in series)
     single_precision = all(c.dtype == np.float32 for c in series)
-    dtype: Any = np.int64 if whole else np.float32 if single_precision else np.float64
+    dtype: type[np.generic] = np.int64 if whole else np.float32 if single_precision else np.float64
     return Block(torch.Size(frame.shape), _FrameRows(frame, dtype), names, container=frame)
 
 
-def _sparse(matrix: Any, name: str) -> Block:
+def _sparse(matrix: sparray | spmatrix, name: str) -> Block:
     check_numeric(matrix, name)
-    # The one sparse layout whose rows are cheap to fetch; no copy if it has it already.
+    # The one sparse layout whose rows are cheap to fetch. A matrix in this layout is not copied.
     matrix = matrix.tocsr()
     return Block(torch.Size(matrix.shape), _SparseRows(matrix))
 
 
-def listed(data: Any, name: str) -> np.ndarray:
+def listed(data: np.ndarray | Sequence[object], name: str) -> np.ndarray:
     """A list of rows as an array."""
     try:
-        found = np.asarray(data)
+        array = np.asarray(data)
     except ValueError:
         raise ShapeError(
             f"{name} must have rows of one shape; got a {type(data).__name__} of {len(data)} items of different shapes: "
             "pad short rows with nan (missing), and give several arrays as {name: array}"
         ) from None
-    if found.dtype.kind == "O" and isinstance(data, list | tuple):
+    if array.dtype.kind == "O" and isinstance(data, list | tuple):
         # None among numbers means missing.
-        flat = found.ravel().tolist()
+        flat = array.ravel().tolist()
         if any(value is None for value in flat) and all(
             value is None or (isinstance(value, int | float) and not isinstance(value, bool))
             for value in flat
         ):
-            return found.astype(np.float64)
-    return found
+            return array.astype(np.float64)
+    return array
 
 
-def check_numeric(values: Any, name: str, column: Any = None) -> None:
-    """Real numbers, of NumPy or torch."""
+def check_numeric(values: np.ndarray | Tensor | sparray, name: str, column: Hashable = None) -> None:
+    """Raises DataError if the entries are no real numbers."""
     dtype = values.dtype
     numeric = not dtype.is_complex if isinstance(dtype, torch.dtype) else dtype.kind in "biuf"
     if not numeric:
@@ -239,7 +265,7 @@ def check_numeric(values: Any, name: str, column: Any = None) -> None:
 
 
 def from_numpy(rows: np.ndarray) -> Tensor:
-    """A tensor of the rows; of whole numbers as int64, where those hold them, else as float64 or as they are."""
+    """Rows as a tensor: whole numbers in int64 if they fit, float32 and uint8 unchanged, all others in float64."""
     if isinstance(rows, np.ma.MaskedArray):
         rows = np.ma.filled(rows.astype(np.float64), np.nan)
     dtype: np.dtype[Any] = np.dtype(np.float64)
@@ -256,19 +282,19 @@ def _too_large(rows: np.ndarray) -> bool:
     return bool(rows.size) and int(rows.max()) >= 2**63
 
 
-def _in_memory(data: Any) -> Tensor | None:
-    """The data as a tensor of the same memory, where they are such already."""
+def _in_memory(data: np.ndarray) -> Tensor | None:
+    """A tensor that shares the memory of an array; None if torch cannot read it."""
     if type(data) not in (np.ndarray, np.memmap) or data.dtype not in (np.float32, np.float64, np.uint8):
         return None
-    # Torch knows no other byte order, and no strides but forward ones of whole entries.
+    # Torch has the native byte order only, and forward strides of whole entries.
     if not data.dtype.isnative or any(step < 0 or step % data.itemsize for step in data.strides):
         return None
     with warnings.catch_warnings():
-        # Torch warns of arrays that are read-only; nothing here writes.
+        # Torch warns of read-only arrays, but nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(data.view(np.ndarray))
 
 
-def comes_from(data: Any, package: str) -> bool:
-    """Whether the object is the package's own: asked without importing the package."""
+def comes_from(data: object, package: str) -> bool:
+    """Whether an object belongs to a package, which is not imported for it."""
     return any(kind.__module__.partition(".")[0] == package for kind in type(data).__mro__)

@@ -1,18 +1,27 @@
-"""Labelled images: those that ship with scikit-learn, and any data set of torchvision."""
+"""Labelled images: the digits of scikit-learn, any data set of torchvision, and the guard of its import."""
+
+from __future__ import annotations
 
 import sys
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from pyro_lfm.errors import DataError, ShapeError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    LabelledImage: TypeAlias = tuple[np.ndarray | Tensor | Image, int]
+
 _MISSING_OPERATOR = "operator torchvision::nms does not exist"
-_operators: torch.library.Library | None = None  # the operators are gone when their Library is
+_operators: torch.library.Library | None = None  # its operators exist as long as the Library
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +44,7 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.x)
 
-    def split(self, test: float = 0.2, seed: int = 0) -> tuple["Labelled", "Labelled"]:
+    def split(self, test: float = 0.2, seed: int = 0) -> tuple[Labelled, Labelled]:
         """A random part to train on and, of a fraction `test` of the rows, one to test on.
 
         The split depends on `seed` alone and leaves torch's global generator as it is.
@@ -77,22 +86,24 @@ def digits() -> Labelled:
     )
 
 
-def from_torchvision(dataset: Any, limit: int | None = None) -> Labelled:
+def from_torchvision(
+    dataset: Dataset[LabelledImage] | Sequence[LabelledImage], limit: int | None = None
+) -> Labelled:
     """The first `limit` items (all by default) of a data set of (image, label) pairs, gathered in memory.
 
     An image is a PIL image or array, (H, W) or (H, W, C), or a tensor, (H, W) or (C, H, W); integers 0 to 255 are
     scaled to [0, 1], floating-point numbers must lie there. A label is an integer.
-    Raises `DataError` for items that are no such pairs or no items at all, `ShapeError` for images that differ in size.
+    Raises `DataError` for items that are no such pairs, or no items; `ShapeError` for images that differ in size.
 
     >>> torchvision = import_torchvision()
     >>> data = from_torchvision(torchvision.datasets.FakeData(size=9, image_size=(3, 4, 5)), limit=2)
     >>> data, data.x.shape
     (Labelled(shape=(3, 4, 5), name='FakeData'), torch.Size([2, 60]))
     """
-    name = type(dataset).__name__
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    name, items = type(dataset).__name__, len(cast(Sized, dataset))
+    count = items if limit is None else min(limit, items)
     if count < 1:
-        raise DataError(f"{name} must give at least one item; got {len(dataset)} items with limit={limit}")
+        raise DataError(f"{name} must give at least one item; got {items} items with limit={limit}")
     images, labels = [], []
     for i in range(count):
         item = dataset[i]
@@ -117,9 +128,9 @@ def from_torchvision(dataset: Any, limit: int | None = None) -> Labelled:
 def import_torchvision() -> ModuleType:
     """The module torchvision, also where its compiled operators cannot be loaded.
 
-    A torchvision built for another torch (with CUDA beside a CPU-only one) fails at import because its
-    operator `nms` is unknown. Declared without a body, the import succeeds: datasets, transforms and models work,
-    `torchvision.ops.nms` and `torchvision.io.decode_image` do not. Any other error of the import is raised as it is.
+    A torchvision built for another torch (with CUDA beside a CPU-only one) fails at import because its operator `nms` is
+    unknown. This function declares the operator without a body, so that the import succeeds. Datasets, transforms and
+    models then work; `torchvision.ops.nms` and `torchvision.io.decode_image` do not. Other errors are raised unchanged.
 
     >>> import_torchvision().__name__
     'torchvision'
@@ -131,7 +142,7 @@ def import_torchvision() -> ModuleType:
         if _MISSING_OPERATOR not in str(error):
             raise
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]  # half imported: they would be taken for whole
+            del sys.modules[name]  # they are imported by half only
         if _operators is None:
             _operators = torch.library.Library("torchvision", "FRAGMENT")
             for operator in ("nms", "qnms"):
@@ -140,13 +151,12 @@ def import_torchvision() -> ModuleType:
     return torchvision
 
 
-def _image(image: Any, where: str) -> Tensor:
+def _image(image: np.ndarray | Tensor | Image, where: str) -> Tensor:
     """One image, channels first, float32 in [0, 1]."""
-    channels_first = isinstance(image, Tensor)
-    pixels = image if channels_first else torch.from_numpy(np.array(image))
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if pixels.ndim == 2:
         pixels = pixels[None]
-    elif pixels.ndim == 3 and not channels_first:
+    elif pixels.ndim == 3 and not isinstance(image, Tensor):
         pixels = pixels.permute(2, 0, 1)
     if pixels.ndim != 3:
         raise ShapeError(

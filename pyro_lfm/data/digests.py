@@ -1,4 +1,4 @@
-"""Digests of rows: whether they are still those that they were."""
+"""Digests of rows, by which fits and checkpoints notice that their rows have changed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from pyro_lfm.data.readers import Table
 from pyro_lfm.runtime import Stream
 
-# Larger rows are looked at in part: in so many blocks, evenly spread over them, of so many bytes together.
+# Of more bytes than these only 64 blocks are read, spread evenly over the rows.
 _WHOLE_BYTES, _SPREAD = 2**26, 64
-# So many rows of a torch Dataset, each of which may be read from a file of its own.
+# The rows of a torch Dataset that are read: each may stand in a file of its own.
 _ITEMS = 256
 
 
 def of_rows(table: Table) -> str:
-    """All rows of a table in words, with a digest of their values: the same for any container and floating type.
+    """A description of the rows of a table, with a digest that is the same for any container and floating type.
 
-    Rows that are others at every reading, as those of a ``Dataset`` that augments them, have no digest.
+    Rows that differ at every reading, such as those of a ``Dataset`` that augments them, have no digest.
 
     >>> from pyro_lfm.data.readers import read
     >>> of_rows(read([[1.0], [2.0]], ["x"])) == of_rows(read(torch.tensor([[1], [2]]), ["x"]))
@@ -34,11 +34,11 @@ def of_rows(table: Table) -> str:
 
 
 class RowsSeen:
-    """Rows as they were at one moment, to be compared with what they are later; nothing of them is kept.
+    """The digest of rows at one moment, to be compared with their digest later. The rows are not copied.
 
-    Rows of at most 64 MiB in float64 are looked at whole. Of larger ones 64 blocks are, spread evenly from the first row to
-    the last, 64 MiB in all, and of a torch ``Dataset`` 256 items: a change elsewhere is not seen. Rows that are others at
-    every reading are not compared.
+    Up to 64 MiB in float64 all rows are read. Of more rows 64 blocks of 64 MiB in all are read, spread evenly from the first
+    row to the last, and of a torch ``Dataset`` 256 items: changes elsewhere go unnoticed. Rows that differ at every reading
+    are not compared.
 
     >>> import numpy as np
     >>> from pyro_lfm.data.readers import read
@@ -55,7 +55,7 @@ class RowsSeen:
             self.digest = None if _vary(table) else _digest(table, _sample(table))
 
     def are_those_of(self, table: Table) -> bool:
-        """Whether the rows are as they were, as far as they are looked at."""
+        """Whether the rows that are read are unchanged."""
         if self.digest is None or table.is_absent:
             return True
         with Stream(0):
@@ -63,7 +63,7 @@ class RowsSeen:
 
 
 def _digest(table: Table, indices: Iterable[Tensor]) -> str:
-    """Of the values of these rows, in double precision."""
+    """The digest of the values at these indices, in double precision."""
     digest = hashlib.sha256()
     for index in indices:
         for name, value in table.take(index, torch.float64).items():
@@ -73,7 +73,7 @@ def _digest(table: Table, indices: Iterable[Tensor]) -> str:
 
 
 def _vary(table: Table) -> bool:
-    """Whether rows are others when they are read again: items of a ``Dataset`` may be."""
+    """Whether rows differ when they are read again, as items of a ``Dataset`` may."""
     if not table.by_item:
         return False
     first = [torch.arange(min(4, len(table)))]
@@ -81,7 +81,7 @@ def _vary(table: Table) -> bool:
 
 
 def _sample(table: Table) -> Iterator[Tensor]:
-    """The rows that are looked at, block by block."""
+    """The indices that are read, block by block."""
     most = _ITEMS if table.by_item else _rows_of(table, _WHOLE_BYTES)
     if len(table) <= most:
         yield from table.blocks(_rows_of(table, 2**22))
@@ -93,5 +93,5 @@ def _sample(table: Table) -> Iterator[Tensor]:
 
 
 def _rows_of(table: Table, size: int) -> int:
-    """How many rows have so many bytes."""
+    """The number of rows that have this many bytes."""
     return max(1, size // (8 * sum(max(1, shape.numel()) for shape in table.event_shapes.values())))

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: where it may lie on the machine, how it is read, and how it is fetched."""
+"""Fashion-MNIST: the folders that are searched for it, its files, and its download."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ from pyro_lfm.errors import DataError
 VARIABLE = "PYRO_LFM_DATA"  # the environment variable that names the folder of data sets
 PACKAGE = "dataset-fashion-mnist"  # Debian's
 FILES = [f"{p}-{kind}-ubyte.gz" for p in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-LAYOUTS = (
-    "fashion-mnist",
-    "FashionMNIST/raw",
-)  # of Debian's package, of torchvision, in a folder of data sets
+# The folders of Debian's package and of torchvision within a folder of data sets.
+LAYOUTS = ("fashion-mnist", "FashionMNIST/raw")
 
 
 def data_folders() -> list[Path]:
-    """The folders that are searched for data sets; what is fetched goes into the last.
+    """The folders that are searched for data sets. Downloads go into the last.
 
-    The one that the environment variable PYRO_LFM_DATA names, or else /usr/share/datasets, where Debian's packages
-    put theirs, and pyro_lfm in the user's cache, ~/.cache.
+    They are the folder in the environment variable PYRO_LFM_DATA or, without it, /usr/share/datasets, where Debian's
+    packages put theirs, and ~/.cache/pyro_lfm.
     """
     if folder := os.environ.get(VARIABLE):
         return [Path(folder)]
@@ -46,13 +44,13 @@ def fashion_mnist(folder: str | Path | None = None, train: bool = True, download
     Read from four .gz files in IDX format.
 
     Args:
-        folder: where they are. By default they are searched for in the folder that the environment variable
-            PYRO_LFM_DATA names, or else in /usr/share/datasets, where Debian's package dataset-fashion-mnist
+        folder: the folder of the files. By default they are searched for in the folder that the environment variable
+            PYRO_LFM_DATA names or, without it, in /usr/share/datasets, where Debian's package dataset-fashion-mnist
             puts them, and in ~/.cache/pyro_lfm.
-        download: whether to fetch what is not on the machine, once, by apt-get from Debian or by torchvision.
+        download: whether to download files that are not on the machine, once, by apt-get from Debian or by torchvision.
 
     Raises:
-        DataError: a file that is missing or broken, or could not be fetched.
+        DataError: a file is missing or broken, or could not be downloaded.
 
     >>> fashion_mnist("no/such/folder")
     Traceback (most recent call last):
@@ -70,7 +68,7 @@ def fashion_mnist(folder: str | Path | None = None, train: bool = True, download
 
 
 def _folder(download: bool) -> Path:
-    """The folder on this machine that holds the set, fetched where it is not there yet."""
+    """The folder on this machine that holds the files, downloaded if they are missing."""
     searched = data_folders()
     places = [folder / layout for folder in searched for layout in LAYOUTS]
     failures = []
@@ -88,19 +86,19 @@ def _folder(download: bool) -> Path:
 
 
 def _failure(fetch: Callable[[Path], None], folder: Path) -> str:
-    """Fetches, and says in a few words why it could not be done; nothing where it was."""
+    """Downloads, and returns the reason why it failed; an empty string if it did not."""
     try:
         fetch(folder)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        return f"apt-get: {said[-1]}"
+        lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+        return f"apt-get: {lines[-1]}"
     except (RuntimeError, OSError) as error:
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return ""
 
 
 def _from_debian(folder: Path) -> None:
-    """Unpacks Debian's package without installing it, which takes no rights."""
+    """Unpacks Debian's package without installing it, which needs no rights."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise OSError("no apt-get here")
     with tempfile.TemporaryDirectory() as work:

@@ -1,4 +1,4 @@
-"""The batches of an epoch: shuffled rows, gathered into memory that is used again."""
+"""The batches of an epoch, for training: shuffled rows, gathered into memory that is used again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BLOCK_BYTES = 2**18
 class Feed:
     """Goes through a table in a new order each epoch.
 
-    The tensors that it yields are overwritten by later batches: who wants to keep one copies it.
+    The tensors that it yields are overwritten by later batches: copy those that are to be kept.
 
     Args:
         table: the rows.
-        size: rows per batch; the last batch of an epoch holds what is left.
+        size: rows per batch; the last batch of an epoch holds the remaining rows.
         dtype, device: of the tensors.
-        generator: of the order, a random stream of its own.
-        drop_last: whether the rows that do not fill a last batch are left out, others in every epoch.
+        generator: the random stream of the order.
+        drop_last: whether to leave out the rows that do not fill a last batch. They are others in every epoch.
 
     >>> from pyro_lfm.data.readers import read
     >>> feed = Feed(read([[1.0], [2.0], [3.0]], ["x"]), 2, torch.float32, "cpu", torch.Generator().manual_seed(0))

@@ -1,10 +1,10 @@
-"""Labels as codes: strings, pandas categories and other values of a label become the numbers 0, 1, ... of its categories."""
+"""Labels as codes: strings and pandas categories become the numbers 0, 1, ... of their categories, for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -13,28 +13,28 @@ from pyro_lfm.errors import DataError
 
 @dataclass(frozen=True)
 class Labels:
-    """A column of labels as it came.
+    """A column of labels.
 
     Attributes:
-        codes: (N,), the place of each row's label among ``values``, −1 where it is missing.
-        values: the labels, in the order of their codes.
-        ordered: whether the column says that they have an order.
+        codes: (N,), the place of each row's label among ``values``; −1 where it is missing.
+        values: the different labels, in the order of their codes.
+        ordered: whether they have an order, as in an ordered category of pandas.
     """
 
     codes: np.ndarray
-    values: tuple[Any, ...]
+    values: tuple[Hashable, ...]
     ordered: bool = False
 
 
-def labels_of(values: Sequence[Any]) -> Labels:
-    """The labels of some rows, sorted where they can be; None and NaN mean missing.
+def labels_of(values: Sequence[Hashable]) -> Labels:
+    """The labels of some rows, sorted if they can be; None and NaN mean missing.
 
     >>> labels_of(["b", "a", None, "b"])
     Labels(codes=array([ 1,  0, -1,  1]), values=('a', 'b'), ordered=False)
     """
     present = {value for value in values if not _is_missing(value)}
     try:
-        distinct = sorted(present)
+        distinct = sorted(present)  # type: ignore[type-var]
     except TypeError:
         distinct = sorted(present, key=lambda value: (type(value).__name__, str(value)))
     codes = {value: code for code, value in enumerate(distinct)}
@@ -44,32 +44,33 @@ def labels_of(values: Sequence[Any]) -> Labels:
     )
 
 
-def _is_missing(value: Any) -> bool:
-    # NaN and NaT are not equal to themselves; whether pandas' NA is, it does not say.
+def _is_missing(value: Hashable) -> bool:
+    # NaN and NaT are not equal to themselves, and for NA of pandas the comparison is no bool.
     same = value == value
     return value is None or not isinstance(same, bool | np.bool_) or not same
 
 
 def encode(
-    name: str, labels: Labels, categories: int, fitted: tuple[Any, ...] | None, ordered: bool = False
-) -> tuple[np.ndarray, tuple[Any, ...] | None]:
-    """The codes (N,) of a label with so many categories, NaN where missing, and what they stand for.
+    name: str, labels: Labels, categories: int, fitted: tuple[Hashable, ...] | None, ordered: bool = False
+) -> tuple[np.ndarray, tuple[Hashable, ...] | None]:
+    """The codes (N,) of labels, NaN where missing, and the labels that the codes stand for (None if they came as codes).
 
     Args:
-        fitted: what the codes stand for in the rows of a fit; None where those were codes, or where there is no fit yet.
-        ordered: whether the categories have an order, which strings do not tell.
+        categories: the number of categories that the model declares.
+        fitted: the labels of the codes in the rows of a fit; None if they came as codes, or before any fit.
+        ordered: whether the categories have an order, which strings do not show.
 
     Raises:
-        DataError: labels that the fit did not have, more of them than categories, or without an order.
+        DataError: labels that the fit did not have, more labels than categories, or labels without an order.
     """
     used = sorted(set(labels.codes[labels.codes >= 0].tolist()))
     if fitted is None:
         if all(_is_code(value, categories) for value in labels.values):
-            # They are codes already, some of which may not occur.
-            return _place(labels, {value: int(value) for value in labels.values}), None
+            # The labels are codes already. Some codes may not occur.
+            return _place(labels, {value: int(cast(int, value)) for value in labels.values}), None
         if ordered and not labels.ordered:
             raise DataError(
-                f"{name} has levels in an order, which its labels do not tell: {_shown(labels.values)}; give codes "
+                f"{name} has levels in an order, which its labels do not show: {_shown(labels.values)}; give codes "
                 f"0..{categories - 1}, or a pandas category with ordered=True"
             )
         fitted = (
@@ -90,15 +91,16 @@ def encode(
     return _place(labels, codes), fitted
 
 
-def _place(labels: Labels, codes: dict[Any, int]) -> np.ndarray:
+def _place(labels: Labels, codes: dict[Hashable, int]) -> np.ndarray:
     places = np.array([codes.get(value, -1) for value in labels.values] + [np.nan], dtype=np.float64)
     return places[labels.codes]
 
 
-def _is_code(value: Any, categories: int) -> bool:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and 0 <= value < categories
+def _is_code(value: Hashable, categories: int) -> bool:
+    return (
+        isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= int(value) < categories
+    )
 
 
-def _shown(values: Sequence[Any], most: int = 8) -> str:
+def _shown(values: Sequence[Hashable], most: int = 8) -> str:
     return ", ".join(map(repr, values[:most])) + (", ..." if len(values) > most else "")

@@ -1,11 +1,12 @@
-"""One way in for each kind of data: how many rows there are, of which shape, and how to fetch some of them."""
+"""Opens data of any kind as a ``RowSource``: how many rows there are, their shape, and how to fetch some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -24,14 +25,29 @@ from pyro_lfm.data.labels import encode
 from pyro_lfm.data.schema import Columns, Schema, order_of
 from pyro_lfm.errors import DataError, ShapeError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pyro_lfm.data.containers import Container
+
+    Row: TypeAlias = np.ndarray | Sequence[object] | Tensor
+    Item: TypeAlias = Row | tuple[Row, ...] | Mapping[str, Row]
+    # The rows of one name, or a torch Dataset of items with all names.
+    Data: TypeAlias = Container | Dataset[Item] | DataLoader[Item]
+
 
 @dataclass(frozen=True)
-class Source:
-    """Rows that stay where they are: `rows(index)` fetches those asked for, by name, in order.
+class RowSource:
+    """Rows that stay where they are until they are fetched. It can be pickled if its container can.
 
-    Where the rows lie in memory that torch can read as it is (a file mapped into it too), `whole` is that tensor.
-    `by_item` says that they are items of a torch Dataset. A source can be pickled wherever what it reads can.
-    `columns` says what their columns and labels are called; `container` is the pandas object that holds them, if one does.
+    Attributes:
+        length: the number of rows N.
+        shapes: {name: shape of a row}.
+        rows: ``rows(index)`` fetches the rows at indices (B,), {name: (B, ...)}.
+        whole: all rows as a tensor, if torch can read their memory (also a memory map); else None.
+        columns: the names of columns, and labels.
+        container: the pandas object that holds the rows, if one does.
+        by_item: whether the rows are items of a torch Dataset.
     """
 
     length: int
@@ -39,12 +55,12 @@ class Source:
     rows: Callable[[Tensor], dict[str, Tensor]]
     whole: Tensor | None = None
     columns: Schema = field(default_factory=dict)
-    container: Any = None
+    container: pd.DataFrame | pd.Series | None = None
     by_item: bool = False
 
-    def absent(self) -> Source:
-        """What is known of the rows, without the rows."""
-        return Source(self.length, self.shapes, _Absent(tuple(self.shapes)), columns=self.columns)
+    def absent(self) -> RowSource:
+        """A source with the shapes and columns, but without the rows."""
+        return RowSource(self.length, self.shapes, _Absent(tuple(self.shapes)), columns=self.columns)
 
     @property
     def is_absent(self) -> bool:
@@ -53,7 +69,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Absent:
-    """Rows that are not at hand."""
+    """The rows of a fit that was pickled without them."""
 
     names: tuple[str, ...]
 
@@ -85,8 +101,8 @@ class _Codes:
         return self.codes[index]
 
 
-def open_source(data: Any, names: Sequence[str], schema: Schema | None = None) -> Source:
-    """The source behind `data`, which must serve every one of `names`; its columns in the order of the schema."""
+def open_source(data: Data, names: Sequence[str], schema: Schema | None = None) -> RowSource:
+    """The source of the rows of all `names`, with columns in the order of the schema."""
     if isinstance(data, DataLoader):
         raise DataError(
             f"{names[0]} must be {KINDS}; got a DataLoader: give its .dataset, the fit batches itself"
@@ -105,7 +121,7 @@ def open_source(data: Any, names: Sequence[str], schema: Schema | None = None) -
     block = open_block(data, name, columns.categories is not None)
     _check_rows(name, block.shape)
     fetch, columns = _labelled(name, block, columns)
-    source = Source(
+    source = RowSource(
         block.shape[0],
         {name: block.shape[1:]},
         _Named(name, fetch),
@@ -116,8 +132,15 @@ def open_source(data: Any, names: Sequence[str], schema: Schema | None = None) -
     return source if block.names is None else in_order(source, name, block.names)
 
 
-def in_order(source: Source, name: str, names: Sequence[Any], fitted: Sequence[Any] | None = None) -> Source:
-    """A source of one name whose columns, called `names`, are in the order that its rows are to have."""
+def in_order(
+    source: RowSource, name: str, names: Sequence[Hashable], fitted: Sequence[Hashable] | None = None
+) -> RowSource:
+    """A source of one name with its columns in the fitted order.
+
+    Args:
+        names: the names of its columns, in their present order.
+        fitted: the names in the order that is wanted; by default that of its schema.
+    """
     columns = source.columns[name]
     order = order_of(name, names, columns.names if fitted is None else fitted)
     if columns.names is None:
@@ -150,7 +173,7 @@ def _check_rows(name: str, shape: torch.Size) -> None:
 
 
 def _labelled(name: str, block: Block, columns: Columns) -> tuple[Fetch, Columns]:
-    """How to fetch rows as numbers, and what the codes of labels stand for."""
+    """How to fetch rows as numbers, and the columns with the labels of their codes."""
     if block.labels is None:
         assert block.fetch is not None
         return block.fetch, columns
@@ -163,7 +186,7 @@ def _labelled(name: str, block: Block, columns: Columns) -> tuple[Fetch, Columns
 class _Items:
     """The items of a Dataset as rows by name."""
 
-    dataset: Any
+    dataset: Dataset[Item]
     names: tuple[str, ...]
     shapes: Mapping[str, torch.Size]
 
@@ -176,35 +199,36 @@ class _Items:
                         f"{name} must have rows of one shape, {tuple(self.shapes[name])} as in row 0; got "
                         f"{tuple(row.shape)} in row {i}: resize or crop in the Dataset's transform"
                     )
-        # An empty index still owes its caller rows of the right shape, which torch.stack cannot give.
+        # torch.stack takes no empty list.
         return {
             name: torch.stack([item[name] for _, item in items]) if items else torch.empty(0, *shape)
             for name, shape in self.shapes.items()
         }
 
 
-def _dataset(dataset: Dataset, names: Sequence[str], expected: Schema) -> Source:
+def _dataset(dataset: Dataset[Item], names: Sequence[str], expected: Schema) -> RowSource:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise DataError(
             f"{', '.join(names)} must come from a map-style Dataset, with __getitem__ and __len__; got a "
             f"{type(dataset).__name__}: gather its items in one array, or give the Dataset a __len__ and a __getitem__"
         )
-    length = len(dataset)
+    length = len(cast(Sized, dataset))
     if length == 0:
         raise DataError(
             f"{', '.join(names)} must have at least one row; got an empty {type(dataset).__name__}"
         )
     shapes = {name: row.shape for name, row in _item(dataset, 0, names).items()}
-    return Source(length, shapes, _Items(dataset, tuple(names), shapes), columns=expected, by_item=True)
+    return RowSource(length, shapes, _Items(dataset, tuple(names), shapes), columns=expected, by_item=True)
 
 
-def _item(dataset: Any, i: int, names: Sequence[str]) -> dict[str, Tensor]:
-    """Item i by name. What comes beyond the names, such as a label, is ignored."""
-    item = dataset[i]
-    if isinstance(item, tuple):
-        item = dict(zip(names, item, strict=False))
-    elif not isinstance(item, Mapping):
-        item = {names[0]: item}
+def _item(dataset: Dataset[Item], i: int, names: Sequence[str]) -> dict[str, Tensor]:
+    """Item i by name. Further values, such as a label, are ignored."""
+    given = dataset[i]
+    item: Mapping[str, Row] = {names[0]: cast("Row", given)}
+    if isinstance(given, tuple):
+        item = dict(zip(names, given, strict=False))
+    elif isinstance(given, Mapping):
+        item = given
     missing = [name for name in names if name not in item]
     if missing:
         raise DataError(
@@ -214,7 +238,7 @@ def _item(dataset: Any, i: int, names: Sequence[str]) -> dict[str, Tensor]:
     return {name: _row(item[name], name, i) for name in names}
 
 
-def _row(value: Any, name: str, i: int) -> Tensor:
+def _row(value: Row, name: str, i: int) -> Tensor:
     where = f"{name} in row {i}"
     row = value.detach() if isinstance(value, Tensor) else listed(value, where)
     check_numeric(row, where)

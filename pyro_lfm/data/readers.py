@@ -1,25 +1,36 @@
-"""Reads any kind of data as a table of named rows."""
+"""Reads data of any kind as a ``Table`` of named rows, the form that fits and queries take."""
+
+from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.openers import Source, in_order, open_source
+from pyro_lfm.data.openers import RowSource, in_order, open_source
 from pyro_lfm.data.schema import Columns, Scale, Schema
 from pyro_lfm.errors import DataError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pyro_lfm.data.openers import Data
+
 
 class Table:
-    """Named blocks of rows, all of N rows, kept as they came: only the rows asked for are ever fetched.
+    """N rows of one or more names, made by `read`. Rows stay in their containers until they are fetched.
 
-    Made by `read`. `names` are in the order of the model; `shapes[name]` is the shape of one row as it came.
-    `validate` fills `event_shapes[name]`, the shape in which `take` gives a row, `has_missing[name]`, and the scale of
-    its columns. `schema[name]` says what columns and labels are called; `frame` is what the rows were made of, where
-    they come from a table of mixed columns.
+    Attributes:
+        names: the names, in the order of the model.
+        shapes: {name: shape of a row in its container}.
+        event_shapes: {name: shape of a row that `take` gives}, set by `validate`.
+        has_missing: {name: whether an entry is missing}, set by `validate`.
+        scales: {name: scale of the columns}, set by `validate`.
+        schema: {name: names of columns, and labels}.
+        frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
 
     >>> table = read({"x": [[1, 2], [3, 4], [5, 6]], "y": [0, 1, 1]}, ["x", "y"])
     >>> len(table), table.names, table.shapes["x"]
@@ -29,7 +40,7 @@ class Table:
             [1., 2.]])
     """
 
-    def __init__(self, sources: Sequence[Source], names: Sequence[str]):
+    def __init__(self, sources: Sequence[RowSource], names: Sequence[str]):
         self._sources = tuple(sources)
         self.names = tuple(names)
         shapes = {name: shape for source in sources for name, shape in source.shapes.items()}
@@ -39,27 +50,28 @@ class Table:
         self.has_missing: dict[str, bool] = {}
         self.schema: dict[str, Columns] = {name: columns[name] for name in names}
         self.scales: dict[str, Scale] = {}
-        self.frame: Any = None
+        self.frame: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return self._sources[0].length
 
     @property
     def by_item(self) -> bool:
-        """Whether some rows are items of a torch ``Dataset``, which may cost much to read, or be others every time."""
+        """Whether some rows are items of a torch ``Dataset``, which may be slow to read, or differ at every reading."""
         return any(source.by_item for source in self._sources)
 
     @property
     def is_absent(self) -> bool:
+        """Whether some rows were left out when a fit was pickled."""
         return any(source.is_absent for source in self._sources)
 
     @property
-    def containers(self) -> dict[str, Any]:
-        """The pandas objects that hold the rows, by name, where some do."""
+    def containers(self) -> dict[str, pd.DataFrame | pd.Series]:
+        """The pandas objects that hold rows, by name."""
         return {n: s.container for s in self._sources if s.container is not None for n in s.shapes}
 
-    def absent(self) -> "Table":
-        """What is known of the rows, without the rows: to fetch some is an error that says so."""
+    def absent(self) -> Table:
+        """A table with the shapes and columns, but without the rows: fetching some raises DataError."""
         table = copy.copy(self)
         table._sources = tuple(source.absent() for source in self._sources)
         table.frame = None
@@ -77,8 +89,8 @@ class Table:
     ) -> dict[str, Tensor]:
         """The rows at `index`, a LongTensor (B,), of every name, each (B, *event shape), cast to `dtype`.
 
-        With None they have the type that holds the numbers as they came: int64 for whole numbers without gaps. A missing
-        entry is NaN. Indices may repeat and need no order. Raises IndexError for one beyond the rows.
+        With dtype None rows keep the type of their numbers: int64 for whole numbers without gaps. A missing entry is NaN.
+        Indices may repeat and need no order. Raises IndexError for an index beyond the rows.
 
         >>> read([7, 8, 9], ["n"]).take(torch.tensor([1, 1]), dtype=torch.float64)
         {'n': tensor([8., 8.], dtype=torch.float64)}
@@ -121,36 +133,39 @@ class Table:
 
 
 class NamedRows(dict[str, Tensor]):
-    """Rows by name that were made of a frame, which is kept with them, so that its cells come back as they were.
+    """Rows by name together with the frame that they were made of, so that its cells can be returned bit for bit.
 
     Args:
-        rows: by name. frame: what they were made of.
-        columns: {name: the names of the frame's columns that its entries are}.
+        rows: {name: rows}.
+        frame: the frame that the rows were made of.
+        columns: {name: the frame's columns that are the entries of a row}.
     """
 
     def __init__(
         self,
         rows: Mapping[str, Tensor],
-        frame: Any,
-        columns: Mapping[str, tuple[Any, ...]] | None = None,
+        frame: pd.DataFrame,
+        columns: Mapping[str, tuple[Hashable, ...]] | None = None,
     ):
         super().__init__(rows)
         self.frame, self.columns = frame, dict(columns or {})
 
 
-def read(data: Any, names: Sequence[str], schema: Schema | None = None) -> Table:
+def read(
+    data: Data | Mapping[str, Data] | Table, names: Sequence[str], schema: Schema | None = None
+) -> Table:
     """The data as a table of the observed `names`.
 
     `data` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series, AnnData,
     scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); or a dict of any of these by name. A
-    bare array stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (what
-    follows them, such as a label, is ignored), or a dict by name. A table passes through.
+    bare array stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (further
+    values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
 
-    Columns that have names are put in the order of the `schema`, which is that of an earlier table; columns without names
-    are taken by position. Of a label strings and pandas categories are read as its codes, in the schema's order too.
+    Named columns are put in the order of the `schema` of an earlier table; columns without names are taken by position.
+    Strings and pandas categories of a label are read as codes, also in the order of the schema.
 
-    Values are taken as they are: the pixels of a PIL image or a uint8 array are 0 to 255. NaN, pandas' NA and
-    NumPy's mask mean missing. A sparse matrix in another layout than CSR is converted to CSR once.
+    Values are not scaled: the pixels of a PIL image or a uint8 array are 0 to 255. NaN, NA of pandas and the mask of
+    NumPy mean missing. A sparse matrix in another layout than CSR is converted to CSR once.
 
     Raises `DataError` for data of another kind, no rows, entries that are no real numbers, names that do not
     match, or lengths that differ; `ShapeError` for a single number or rows of different shapes.
@@ -184,8 +199,8 @@ def read(data: Any, names: Sequence[str], schema: Schema | None = None) -> Table
     return table
 
 
-def _check_row_labels(names: Sequence[str], sources: Sequence[Source]) -> None:
-    """Refuses rows of pandas that have the same labels in another order: what stands side by side is not one row."""
+def _check_row_labels(names: Sequence[str], sources: Sequence[RowSource]) -> None:
+    """Refuses pandas objects whose row labels are the same in another order: their rows do not belong together."""
     labelled = [
         (name, source.container.index)
         for name, source in zip(names, sources, strict=True)
@@ -210,12 +225,12 @@ def _in_order(table: Table, schema: Schema) -> Table:
         sources.append(in_order(source, name, names, fitted) if known else source)  # type: ignore[arg-type]
     if all(new is old for new, old in zip(sources, table._sources, strict=True)):
         return table
-    made = Table(sources, table.names)
-    made.frame = table.frame
-    return made
+    ordered = Table(sources, table.names)
+    ordered.frame = table.frame
+    return ordered
 
 
-def _check_names(given: Sequence[Any], expected: Sequence[str]) -> None:
+def _check_names(given: Sequence[Hashable], expected: Sequence[str]) -> None:
     missing = [name for name in expected if name not in given]
     unknown = [str(name) for name in given if name not in expected]
     if missing or unknown:

@@ -1,4 +1,4 @@
-"""Where the numbers of each column lie, gathered block by block."""
+"""Location and spread of each column, computed block by block while rows are validated."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 from pyro_lfm.data.schema import Scale
 
-# Roundings in double precision that may meet in one number, as in a sum of shares that is one.
+# The number of roundings in double precision that may add up in one number, such as a sum of shares that is 1.
 _ROUNDINGS = 64
 
 
 class Moments:
-    """Mean, spread and largest absolute value of D columns, of what was observed.
+    """Mean, standard deviation and largest absolute value of the observed entries of D columns.
 
-    Numbers are taken as differences from the first of their column, so that a constant column has no spread, and whole
-    numbers that a float does not hold keep theirs.
+    Differences from the first number of each column are averaged. So a constant column has no spread, and the spread of
+    whole numbers that no float holds is not lost.
 
     >>> moments = Moments()
     >>> moments.add(torch.tensor([[1.0, float("nan")], [3.0, 5.0]]))
@@ -28,7 +28,7 @@ class Moments:
         self.step = 0.0
 
     def add(self, rows: Tensor) -> None:
-        """More rows (B, ...), NaN where missing, in the type in which they came."""
+        """Adds rows (B, ...) in their own type, NaN where missing."""
         rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
         whole = not rows.is_floating_point()
         self.step = max(self.step, 0.0 if whole else torch.finfo(rows.dtype).eps)
@@ -56,11 +56,12 @@ class Moments:
 
     @property
     def scale(self) -> Scale:
+        """The scale of all rows so far."""
         assert self.count is not None
         none = self.count == 0
         spread = (self.squares / self.count.clamp_min(1)).sqrt().masked_fill(none, torch.nan)
         mean = (self.mean + self.first[0].double()).masked_fill(none, torch.nan)
-        # The step between neighbours of a float is that of the power of two below it.
+        # The distance between neighbouring floats is that at the power of two below.
         power = torch.ldexp(torch.ones_like(mean), self.largest.frexp().exponent - 1)
         step = max(self.step, _ROUNDINGS * torch.finfo(torch.float64).eps)
         rounding = torch.where(self.largest > 0, step * power, 0.0)

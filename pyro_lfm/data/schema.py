@@ -1,10 +1,9 @@
-"""What the rows of a fit were: names of columns, labels and scale; rows that come later are put in their order."""
+"""The columns of the rows of a fit: names, labels and scale. Later rows are put in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -13,12 +12,12 @@ from pyro_lfm.errors import DataError
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the observed entries of each column lie.
+    """Location and spread of the observed entries of each column.
 
     Attributes:
-        mean, spread, largest: (D,) of the flattened entries of a row: mean, standard deviation and largest absolute
-            value, in float64; NaN, NaN and 0 for a column of which nothing was observed.
-        rounding: (D,) the spread that numbers of one value may have by the rounding of the type in which they came.
+        mean, spread, largest: mean, standard deviation and largest absolute value, (D,) of the flattened entries of a row,
+            in float64; NaN, NaN and 0 for a column without an observed entry.
+        rounding: (D,) the spread that equal numbers may have by the rounding of their type.
     """
 
     mean: Tensor
@@ -28,55 +27,50 @@ class Scale:
 
     @property
     def is_constant(self) -> Tensor:
-        """(D,) whether the entries of a column are one number, up to rounding; False where none was observed."""
+        """(D,) whether all entries of a column are equal, up to rounding; False if none was observed."""
         return self.spread <= self.rounding
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of the rows of one name.
+    """The columns of the rows of one name.
 
     Attributes:
-        names: of the entries of a row, in order, as a DataFrame, a structured array or AnnData has them; None where the
-            rows came without names.
-        labels: what the codes 0, 1, ... of a label stand for; None where the rows were numbers.
-        categories: how many categories a label has; None where rows are no labels.
-        ordered: whether those have an order.
-        covariate: whether it is known of each row and not modelled.
-        scale: where its numbers lie; None before they were looked at.
+        names: the names of the entries of a row, from a DataFrame, a structured array or AnnData; None without names.
+        labels: the labels that the codes 0, 1, ... stand for; None if the rows were numbers.
+        categories: the number of categories of a label; None if the rows are no labels.
+        ordered: whether the categories have an order.
+        covariate: whether the rows are a covariate, which is known and not modelled.
+        scale: location and spread; None before the rows were validated.
     """
 
-    names: tuple[Any, ...] | None = None
-    labels: tuple[Any, ...] | None = None
+    names: tuple[Hashable, ...] | None = None
+    labels: tuple[Hashable, ...] | None = None
     categories: int | None = None
     ordered: bool = False
     covariate: bool = False
     scale: Scale | None = None
 
     def place(self, entry: int) -> str:
-        """A column in words: its name, or its number."""
+        """The name of a column for messages, or its number if it has no name."""
         return str(entry) if self.names is None else repr(self.names[entry])
 
 
-# What is known of all rows, by name.
+# The columns of all rows, by name.
 Schema = Mapping[str, Columns]
 
 
-def order_of(name: str, names: Sequence[Any], fitted: Sequence[Any] | None) -> list[int] | None:
-    """Where each fitted column stands among the columns that are given; None where they need no other order.
+def order_of(name: str, names: Sequence[Hashable], fitted: Sequence[Hashable] | None) -> list[int] | None:
+    """The place of each fitted column among the given columns; None if they are in this order already.
 
     Raises:
-        DataError: a column that stands there twice, is missing or unknown.
+        DataError: a column occurs twice, is missing or is unknown.
 
     >>> order_of("x", ["b", "a"], ["a", "b"])
     [1, 0]
     """
-    twice = (
-        list(dict.fromkeys(column for column in names if list(names).count(column) > 1))
-        if (len(set(names)) < len(names))
-        else []
-    )
-    if twice:
+    if len(set(names)) < len(names):
+        twice = list(dict.fromkeys(column for column in names if list(names).count(column) > 1))
         raise DataError(
             f"{name} must have each column once; twice or more: {_listed(twice)}: rename or drop them"
         )
@@ -97,6 +91,6 @@ def order_of(name: str, names: Sequence[Any], fitted: Sequence[Any] | None) -> l
     return [places[column] for column in fitted]
 
 
-def _listed(columns: Sequence[Any], most: int = 20) -> str:
+def _listed(columns: Sequence[Hashable], most: int = 20) -> str:
     shown = ", ".join(map(repr, columns[:most]))
     return f"{shown}, ... ({len(columns)} in all)" if len(columns) > most else shown

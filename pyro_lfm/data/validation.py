@@ -1,4 +1,4 @@
-"""One scan over the rows: do they fit the shapes and supports that the model declares?"""
+"""Checks rows against the shapes and supports that the model declares, in one scan; every fit and query begins so."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from pyro_lfm.data.scale import Moments
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.errors import DataError, ShapeError
 
-# What a support asks of an entry, and what to do with data outside it.
+# The condition that a support puts on an entry, and a remedy for data outside it.
 _WORDS: dict[type, tuple[str, str]] = {
     type(constraints.boolean): ("be 0 or 1", "binarize it, as {name} > 0.5 does, or declare another family"),
     constraints.interval: (
@@ -49,16 +49,23 @@ def validate(
     may_be_empty: bool = False,
     complete: bool = False,
 ) -> None:
-    """Check every row against the event shape and the support of its name, and note what is missing.
+    """Checks every row against the event shape and the support of its name.
 
-    A column may come as (N,) or (N, 1) where the event shape is () or (1,). NaN means missing: the entry is
-    not checked, and neither is a row with one where the support is of whole rows, such as a simplex.
-    Records `table.event_shapes`, `table.has_missing` and `table.scales`. `dtype` is the one that rows will be taken in,
-    `device` the one where the supports' bounds live.
+    It sets `table.event_shapes`, `table.has_missing` and `table.scales`. A column may have shape (N,) or (N, 1) if the event
+    shape is () or (1,). NaN means missing. A missing entry is not checked; if the support is one of whole rows, such as a
+    simplex, a row with a missing entry is not checked.
 
-    Raises `ShapeError` for rows of another shape; `DataError` for infinite values (or beyond the range of
-    `dtype`), values outside the support, unless they `may_be_empty`, data without a single observed entry, and where rows
-    must be `complete`, missing ones.
+    Args:
+        table: the rows.
+        expected: {name: (event shape, support)}.
+        dtype: the floating type that rows will be taken in.
+        device: the device of the supports' bounds.
+        may_be_empty: whether all entries may be missing.
+        complete: whether no entry may be missing.
+
+    Raises:
+        ShapeError: rows of another shape.
+        DataError: values that are infinite in `dtype` or outside the support, or missing entries where they may not be.
 
     >>> from pyro_lfm.data.readers import read
     >>> table = read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
@@ -98,7 +105,7 @@ def validate(
 
 @dataclass
 class _Fault:
-    """How many places are at fault, and the first of them."""
+    """The number of wrong entries of one kind, and the first of them."""
 
     columns: Columns
     count: int = 0
@@ -106,7 +113,7 @@ class _Fault:
     value: Any = None
 
     def add(self, bad: Tensor, rows: Tensor, start: int) -> None:
-        """Count `bad`, whose shape is that of `rows` or its leading part (whole vectors at fault)."""
+        """Counts True entries of `bad`, of the shape of `rows` or its leading part (for whole vectors)."""
         count = int(bad.sum())
         if count and not self.count:
             row, *entry = torch.nonzero(bad)[0].tolist()
@@ -127,7 +134,7 @@ class _Fault:
 
 
 class _Scan:
-    """What the blocks of one name have shown so far."""
+    """The faults and moments of one name in the blocks so far."""
 
     def __init__(self, name: str, constraint: Constraint, largest: float, columns: Columns):
         while isinstance(constraint, constraints.independent):
@@ -138,7 +145,7 @@ class _Scan:
         self.moments, self.covariate = Moments(), columns.covariate
 
     def add(self, given: Tensor, start: int) -> None:
-        """Rows as they came."""
+        """Adds rows in their own type."""
         self.moments.add(given)
         # float64, so that rounding moves no value across a bound and no row off the simplex.
         rows = given.double()
@@ -147,7 +154,7 @@ class _Scan:
         self.observed |= not bool(nan.all())
         self.infinite.add(rows.abs() > self.largest, given, start)
         if constraints.is_dependent(self.constraint):
-            return  # the support is known only once its parents are
+            return  # the support depends on the values of parents
         if self.constraint.event_dim == 0:
             self.outside.add(~self.constraint.check(rows) & ~nan, given, start)
         else:
@@ -169,13 +176,13 @@ class _Scan:
             support = self.constraint
             while hasattr(support, "base_constraint"):  # a mixture's support is that of its components
                 support = support.base_constraint
-            # A constraint of ours may have words of its own.
-            asks, remedy = getattr(support, "words", None) or _WORDS.get(
+            # A constraint of the library may have its own words.
+            condition, remedy = getattr(support, "words", None) or _WORDS.get(
                 type(support), ("lie in the support", "declare a family that has such values")
             )
             bounds = {key: _number(value) for key, value in vars(support).items()}
             raise DataError(
-                f"{self.name} must {asks.format(**bounds)} (support {type(support).__name__.strip('_')}); "
+                f"{self.name} must {condition.format(**bounds)} (support {type(support).__name__.strip('_')}); "
                 f"got {self.outside}: {remedy.format(name=self.name)}"
             )
 
@@ -201,14 +208,14 @@ def _check_shape(name: str, length: int, shape: torch.Size, event_shape: torch.S
 
 
 def _as_given(value: Tensor) -> Any:
-    """Numbers as Python's, those of single precision in as few digits as tell them apart."""
+    """Numbers of Python; single precision in as few digits as distinguish them."""
     if value.dtype == torch.float32:
         return np.array(value.cpu().numpy().astype(str)).astype(float).tolist()
     return value.tolist()
 
 
-def _number(value: Any) -> str:
-    """A bound or a value in words: as short as it can be without rounding."""
+def _number(value: Tensor | float | list[float]) -> str:
+    """A bound or a value for messages, as short as possible without rounding."""
     if isinstance(value, Tensor):
         distinct = value.unique()
         if len(distinct) > 1:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.errors import PriorWarning, warn
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.linear.rows import Rows
-from pyro_lfm.declarations import Declaration
 from pyro_lfm.factors import Conditional
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors import ARD, Gamma, Normal, NormalGamma, NormalWishart
@@ -96,7 +96,12 @@ def warn_of_noise(name: str, posterior: BayesianLinear, rows: Rows) -> None:
 
 def _warn(what: str, share: float, prior: Declaration, seen: str) -> None:
     kind = type(prior).__name__
-    numbers: dict[type[Declaration], str] = {Gamma: "rate", ARD: "rate", Normal: "mean and the scale", NormalGamma: "mean and the rate"}
+    numbers: dict[type[Declaration], str] = {
+        Gamma: "rate",
+        ARD: "rate",
+        Normal: "mean and the scale",
+        NormalGamma: "mean and the rate",
+    }
     warn(
         f"{what}: the numbers of its prior lfm.{kind} decide, not the data: {share:.0%} of the posterior is the prior's. "
         f"They are in the units of the data, {seen}. Leave the "

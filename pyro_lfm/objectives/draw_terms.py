@@ -1,10 +1,10 @@
-"""The terms of a bound for each value of what is summed out, each draw and each row, before any expectation."""
+"""The terms of a bound for each value that is summed out, each draw and each row, before any expectation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -13,72 +13,73 @@ from pyro_lfm.distributions.discrete_values import has_mass
 from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.distributions.scaled_distribution import ScaledDistribution, same_scale
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.bound import Rows, inside
-
-Sites = dict[str, dict[str, Any]]
+from pyro_lfm.objectives.layout import Layout
+from pyro_lfm.objectives.sites import Site, Sites, in_row_plate
 
 
 @dataclass(frozen=True, repr=False)
 class DrawTerms:
     """The terms of one run, each (values or 1, draws or 1, rows or 1).
 
-    Who adds them up weighs the values of what is summed out by q, and knows that draws without a reparametrization carry
-    no gradient: ``Run.expectation`` does both.
+    A caller that adds them up must weight values that are summed out by q, and add the score-function gradient of draws
+    without a reparametrization. ``Run.expectation`` does both.
 
     Attributes:
         q, p: the statements of the latents in guide and model.
         observed: the observed statements by name.
-        rows: the plate over rows, and how terms are laid out.
-        follows: whether the guide is the library's own, whose rows count as those of its model.
+        layout: how the terms are laid out.
+        follows: whether the guide takes masks and scales from its model, as every guide of the library does.
     """
 
     q: Sites
     p: Sites
     observed: Sites
-    rows: Rows
+    layout: Layout
     follows: bool
 
-    def log_likelihood(self, which: Callable[[dict[str, Any]], bool] = lambda _: True) -> list[Tensor]:
-        """The term of each observed site."""
+    def log_likelihood(self, which: Callable[[Site], bool] = lambda _: True) -> list[Tensor]:
+        """The term of each observed site for which ``which`` is true."""
         return [self.log_observed(name) for name, site in self.observed.items() if which(site)]
 
     def log_observed(self, name: str) -> Tensor:
         """log p of an observed variable given the latents."""
         site = self.observed[name]
-        return self.rows.reduce(site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"]), site)
+        return self.layout.reduce(site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"]), site)
 
     def log_p(self, name: str) -> Tensor:
+        """log p of a latent under its prior."""
         site = self.p[name]
-        return self.rows.reduce(site["fn"].log_prob(site["value"]), site)
+        return self.layout.reduce(site["fn"].log_prob(site["value"]), site)
 
     def log_q(self, name: str, distributions: Sites | None = None) -> Tensor:
-        """log q of a latent, of the rows and entries of which log p counts, and as often.
+        """log q of a latent, masked and scaled as its log p is.
 
         Args:
-            distributions: the guide's statements to take it from, such as those of ``Run.held``.
+            distributions: the guide's statements to take it from, such as those of ``Run.with_parameters_detached``;
+                ``q`` by default.
         """
         site = (self.q if distributions is None else distributions)[name]
         counting = self.counting(name)
         value = counting.with_distribution(ScaledDistribution.of(site).distribution, name).log_prob(
             site["value"]
         )
-        term = self.rows.scaled(value, self.p[name])
+        term = self.layout.scaled(value, self.p[name])
         for drawn in site.get("auxiliary", ()):
-            term = term + self.rows.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
+            term = term + self.layout.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
         return term
 
     def counting(self, name: str) -> ScaledDistribution:
-        """Which rows and entries of a latent count, as the model says.
+        """The masks and scales of a latent in the model.
 
         Raises:
-            DeclarationError: a guide that was written by hand says otherwise.
+            DeclarationError: a guide that was written by hand has other masks or scales.
         """
         model, guide = ScaledDistribution.of(self.p[name]), ScaledDistribution.of(self.q[name])
         if not self.follows and not guide.has_same_weights(model):
             raise DeclarationError(
-                f"{name} counts otherwise in the guide ({guide.words()}) than in the model ({model.words()}), so that log q "
-                "and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the guide's "
-                "statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
+                f"{name} has other masks or scales in the guide ({guide.words()}) than in the model ({model.words()}), so "
+                "that log q and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the "
+                "guide's statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
             )
         if "auxiliary" in self.q[name] and not guide.has_same_weights(model):
             raise DeclarationError(
@@ -89,23 +90,23 @@ class DrawTerms:
 
     def log_values(self, names: list[str]) -> Tensor:
         """log q of the joint value of latents that are summed out, −∞ where q gives it no mass."""
-        total: Any = 0.0
+        terms = []
         for name in names:
             distribution, value = ScaledDistribution.of(self.q[name]).distribution, self.q[name]["value"]
             log_q = distribution.log_prob(value)
             log_q = log_q.where(has_mass(distribution, value), log_q.new_full((), -torch.inf))
-            total = total + self.rows.plain(log_q, self.q[name])
-        return torch.as_tensor(total)
+            terms.append(self.layout.plain(log_q, self.q[name]))
+        return reduce(torch.add, terms)
 
     def score(self, name: str) -> Tensor:
-        """What the cost is multiplied by in the gradient of a latent without a reparametrization: log q, of every row."""
+        """log q of a latent without a reparametrization: the score-function gradient is that of cost · log q."""
         site = self.q[name]
-        return self.rows.plain(
+        return self.layout.plain(
             ScaledDistribution.of(site).distribution.score_parts(site["value"]).score_function, site
         )
 
     def closed_form(self, name: str) -> Tensor | None:
-        """KL(q ‖ p) of a latent where a closed form is known."""
+        """KL(q ‖ p) of a latent; None where no closed form is known."""
         counting = self.counting(name)
         if counting.entries is not None or "auxiliary" in self.q[name]:
             return None
@@ -114,18 +115,18 @@ class DrawTerms:
             return None
         if counting.mask is not None:
             value = value.where(counting.mask.to(value.device), value.new_zeros(()))
-        return self.rows.scaled(value, self.p[name])
+        return self.layout.scaled(value, self.p[name])
 
     def own_scale(self) -> float | Tensor:
-        """What all statements of a row are scaled by beyond the plate over rows, a number or (B,).
+        """The scale that all statements of a row share, beyond the plate's N / B: a number or (B,).
 
         Raises:
-            DeclarationError: they are scaled differently.
+            DeclarationError: the statements have different scales.
         """
         inner = {
-            n: s["scale"] * (self.rows.size / self.rows.total)
+            n: s["scale"] * (self.layout.size / self.layout.total)
             for n, s in (self.p | self.observed).items()
-            if inside(s)
+            if in_row_plate(s)
         }
         first = next(iter(inner.values()), 1.0)
         for name, scale in inner.items():

@@ -1,15 +1,16 @@
-"""The evidence lower bound."""
+"""The evidence lower bound, the objective that ``lfm.SVI`` maximises by default."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.bound import Bound, inside
+from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
 from pyro_lfm.objectives.run import Run
+from pyro_lfm.objectives.sites import in_row_plate
 from pyro_lfm.shapes import number
 
 
@@ -21,20 +22,20 @@ class ELBO(Objective):
     Args:
         particles: draws of z per row, S ≥ 1, taken together.
         kl: "auto" uses the closed form for every latent that has one, "analytic" demands it, "monte-carlo"
-            estimates all from the draws. A closed form is valid for a latent only where its prior reads nothing
-            that the guide draws knowing it (a bottom-up guide of a top-down model): such terms are Monte Carlo.
+            estimates all from the draws. A closed form is not valid if the latent's prior reads another latent that the
+            guide draws with knowledge of it (a bottom-up guide of a top-down model): such terms are Monte Carlo.
         kl_weight: β ≥ 0, or a schedule: a function of the fraction of the training done, 0 to 1, such as those of
             ``lfm.schedules``.
-        free_bits: nats per latent of a row below which its KL, averaged over the batch, is not pressed further.
-        gradient: "reparametrized", or "sticking-the-landing": log q with its parameters held
-            (Roeder, Wu and Duvenaud, 2017), which has no variance where q is exact; every KL is then Monte Carlo.
-        enumerate: "auto" sums discrete latents out, E_q(c)[f] = Σ_c q(c | ·) f(c), while their joint values are at
-            most 256; the programs then run with all values side by side, in new dimensions on the left. It holds for
-            declared models and guides, and for programs whose statements of that latent say
-            ``infer={"enumerate": "parallel"}``. "never" draws them.
+        free_bits: nats per latent of a row. A KL that is lower, on average over the batch, is not lowered further.
+        gradient: "reparametrized", or "sticking-the-landing", which detaches the parameters in log q (Roeder, Wu and
+            Duvenaud, 2017): it has no variance where q is exact. Every KL is then Monte Carlo.
+        enumerate: "auto" sums discrete latents out, E_q(c)[f] = Σ_c q(c | ·) f(c), if they have at most 256 joint
+            values. The programs then run with all values side by side, in new dimensions on the left. Declared models and
+            guides allow it, and programs whose statements of that latent say ``infer={"enumerate": "parallel"}``.
+            "never" draws them.
 
-    Other latents without a reparametrization get the score-function gradient, from the cost of each draw less the mean
-    of the row's other draws, or, of a single draw, less the mean of the other rows.
+    Other latents without a reparametrization get the score-function gradient. The cost of a draw is taken less the mean of
+    the row's other draws or, with a single draw, less the mean of the other rows.
 
     Source: Kingma and Welling (2014), equations 3 and 10; free bits: Kingma et al. (2016), appendix C.8.
 
@@ -65,7 +66,7 @@ class ELBO(Objective):
                 f'gradient must be "reparametrized" or "sticking-the-landing"; got {gradient!r}'
             )
         if gradient == "sticking-the-landing" and kl == "analytic":
-            raise DeclarationError('kl="analytic" has no draws of log q: use gradient="reparametrized"')
+            raise DeclarationError('kl="analytic" draws no log q to detach: use gradient="reparametrized"')
         super().__init__(particles, enumerate)
         self.kl, self.gradient = kl, gradient
         self.kl_weight = as_weight("kl_weight", kl_weight)
@@ -79,23 +80,23 @@ class ELBO(Objective):
         reconstruction, kls = run.reconstruction(), self._kls(run)
         penalty = {name: kl.mean() for name, kl in kls.items()}
         for name in penalty if self.free_bits else ():
-            # What all rows share costs each of them next to nothing, and would never be pressed.
-            if inside(run.q[name]):
+            # A row's part of the KL of a shared latent is next to nothing, and always below the free bits.
+            if in_row_plate(run.q[name]):
                 penalty[name] = penalty[name].clamp_min(self.free_bits)
-        weight: Any = self.kl_weight
+        weight = cast(float | torch.Tensor, self.kl_weight)  # a schedule is a number by now
         objective = reconstruction.mean() - weight * sum(penalty.values())
         seen = reconstruction.detach()
         costs = {name: kl.detach() for name, kl in kls.items()}
         return Bound(
-            objective, seen - sum(costs.values(), torch.zeros_like(seen)), seen, costs, run.rows.total
+            objective, seen - sum(costs.values(), torch.zeros_like(seen)), seen, costs, run.layout.total
         )
 
     def _kls(self, run: Run) -> dict[str, torch.Tensor]:
         """KL(q ‖ p) of each latent, of each row, (B,)."""
         if self.gradient != "sticking-the-landing":
             return {name: run.kl(name, self.kl) for name in run.p}
-        terms, held = run.by_draw(summed_out=True, scored=True), run.held()
-        return {name: run.expectation(terms.log_q(name, held) - terms.log_p(name)) for name in run.p}
+        terms, detached = run.by_draw(summed_out=True, scored=True), run.with_parameters_detached()
+        return {name: run.expectation(terms.log_q(name, detached) - terms.log_p(name)) for name in run.p}
 
     def describe(self, names: Names, run: Run) -> list[str]:
         beta = (
@@ -110,7 +111,7 @@ class ELBO(Objective):
         ]
         if self.free_bits:
             lines.append(f"  free bits: {self.free_bits:g} nats per latent")
-        summed = run.layout.values
+        summed = run.plan.values
         lines += [f"  {name}: summed out exactly, {len(values)} values" for name, values in summed.items()]
         return lines + [
             f"  KL {name}: {'summed out exactly' if name in summed else self._how(run, name)}"

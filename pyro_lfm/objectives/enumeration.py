@@ -1,20 +1,34 @@
-"""Discrete latents summed out: E_q(c)[f] = Σ_c q(c | ·) f(c), all values side by side in one run of the programs."""
+"""Discrete latents summed out: E_q(c)[f] = Σ_c q(c | ·) f(c), with all values side by side in one run of the programs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 
+from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.discrete_values import all_values, may_be_summed
 from pyro_lfm.distributions.support_bounds import SupportBounds, compare_supports
 from pyro_lfm.distributions.support_check import support_fault
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.bound import inside, latent_sites
+from pyro_lfm.guides.any_guide import AnyGuide
+from pyro_lfm.objectives.sites import (
+    Arguments,
+    Keywords,
+    PyroProgram,
+    Rows,
+    Site,
+    Sites,
+    in_row_plate,
+    latent_sites,
+)
 from pyro_lfm.probes import probing
 
 _MOST = 256  # joint values of all latents that are summed out
@@ -22,10 +36,10 @@ _MOST = 256  # joint values of all latents that are summed out
 
 @dataclass(frozen=True)
 class Plan:
-    """How the tensors of a bound are laid out: values of summed latents, draws, plates, from left to right.
+    """Which latents are summed out, and the dimensions of values, draws and plates, from left to right.
 
     Attributes:
-        nesting: how many dimensions the plates of the programs take up; draws stand left of them.
+        nesting: the number of dimensions that the programs' plates take up; draws stand left of them.
         values: all values (C, *event) of each latent that is summed out, in the order of the guide; the dimension
             of the k-th is −2 − nesting − k.
     """
@@ -40,13 +54,13 @@ class Plan:
 
 
 class SumOut(Messenger):
-    """At the statements of the planned latents: all values, in a dimension of their own, instead of a draw."""
+    """Gives each latent that is summed out all its values, in a dimension of their own, instead of a draw."""
 
     def __init__(self, plan: Plan):
         super().__init__()
         self.plan = plan
 
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_sample(self, msg: Message) -> None:
         if msg["name"] in self.plan.values and not msg["is_observed"]:
             values = self.plan.values[msg["name"]]
             right = 1 + self.plan.nesting + list(self.plan.values).index(msg["name"])
@@ -55,45 +69,99 @@ class SumOut(Messenger):
             msg["done"] = True
 
 
-def plan(model: Any, guide: Any, args: Any, kwargs: Any, sum_out: bool, shared: bool = True) -> Plan:
-    """Runs the programs once, so that nothing of it remains, and looks at their sites.
+@dataclass(frozen=True)
+class PlanOptions:
+    """The part of an objective that decides its plan.
 
-    A latent is summed out where the guide's statement says that it may be, it stands in no plate but that of the
-    rows, and the joint values of all such latents are few; without ``shared`` only one that stands in that plate.
+    Attributes:
+        sum_out: whether discrete latents are summed out.
+        shared: whether latents that all rows share are summed out too.
+        vectorised: whether there are several draws, side by side.
+    """
+
+    sum_out: bool
+    shared: bool
+    vectorised: bool
+
+
+# The plans of guides and models, since making one takes a run of both. They are kept here and not on the objective, which
+# is an immutable value, and only while guide and model exist.
+_PLANS: WeakKeyDictionary[PyroProgram, WeakKeyDictionary[PyroProgram, dict[tuple[object, ...], Plan]]]
+_PLANS = WeakKeyDictionary()
+
+
+def plan_for(
+    model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords, options: PlanOptions
+) -> Plan:
+    """The plan of a guide and a model, made at their first run with rows of these names.
+
+    Raises:
+        DeclarationError: the guide does not serve the model.
+    """
+    plans = _PLANS.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
+    parameter = _first_parameter(model, guide)
+    rows = [names for each in args if (names := _names(each)) is not None]
+    key = (options, parameter.device, parameter.dtype, str(rows))
+    if key not in plans:
+        if isinstance(guide, AnyGuide):
+            guide.check_serves(model)
+        if not options.vectorised and not getattr(guide, "summable", True):
+            plans[key] = Plan()
+        else:
+            plans[key] = _plan(model, guide, args, kwargs, options)
+    return plans[key]
+
+
+def _first_parameter(*programs: PyroProgram) -> torch.Tensor:
+    modules = [program for program in programs if isinstance(program, torch.nn.Module)]
+    return next((p for module in modules for p in module.parameters()), torch.empty(0))
+
+
+def _names(rows: Rows) -> list[str] | None:
+    return rows.names if isinstance(rows, Batch) else [*rows] if isinstance(rows, Mapping) else None
+
+
+def _plan(
+    model: PyroProgram, guide: PyroProgram, args: Arguments, kwargs: Keywords, options: PlanOptions
+) -> Plan:
+    """Runs the programs once, without a change of any state, and reads the plan off their sites.
+
+    A latent is summed out if the guide's statement allows it, if it stands in no plate but the one over rows, and if all
+    such latents together have few joint values.
     """
     modules = [part for part in (model, guide) if isinstance(part, torch.nn.Module)]
-    device = next((p.device for module in modules for p in module.parameters()), "cpu")
-    with poutine.block(), probing(*modules, device=device):
+    with poutine.block(), probing(*modules, device=_first_parameter(model, guide).device):
         q = poutine.trace(guide).get_trace(*args, **kwargs)
-        p: Any = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
+        p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         if not getattr(guide, "follows_model", False):
             _check_supports(latent_sites(q), latent_sites(p))
-    frames = [f for t in (q, p) for s in t.nodes.values() for f in s.get("cond_indep_stack", ())]
+    sites = [cast(Site, site) for trace in (q, p) for site in trace.nodes.values()]
+    frames = [frame for site in sites for frame in site.get("cond_indep_stack", ())]
     nesting = max([-frame.dim for frame in frames if frame.dim is not None], default=0)
     values: dict[str, torch.Tensor] = {}
     joint = 1
-    for name, site in latent_sites(q).items() if sum_out else ():
+    for name, site in latent_sites(q).items() if options.sum_out else ():
         if not may_be_summed(site["infer"]) or any(f.name != "rows" for f in site["cond_indep_stack"]):
             continue
-        if not shared and not inside(site):
+        if not options.shared and not in_row_plate(site):
             continue
-        found = all_values(site["fn"], _MOST // joint)
-        if found is not None:
-            values[name] = found.to(site["value"].dtype)
-            joint *= len(found)
+        support = all_values(site["fn"], _MOST // joint)
+        if support is not None:
+            values[name] = support.to(site["value"].dtype)
+            joint *= len(support)
     return Plan(nesting, values)
 
 
-def _check_supports(q: dict[str, dict[str, Any]], p: dict[str, dict[str, Any]]) -> None:
-    """Whether a guide that was written by hand draws what the model gives mass; declared ones are looked at when declared.
+def _check_supports(q: Sites, p: Sites) -> None:
+    """Whether the draws of a hand-written guide have mass under the model. Declared guides are checked when declared.
 
     Raises:
-        DeclarationError: it draws more, or the prior has another support than it declares.
+        DeclarationError: the guide draws values without mass, or the prior has another support than it declares.
     """
     for name in q.keys() & p.keys():
         ours, theirs = q[name]["fn"], p[name]["fn"]
-        if inside(q[name]) != inside(p[name]):
-            place = "inside" if inside(p[name]) else "outside"
+        if in_row_plate(q[name]) != in_row_plate(p[name]):
+            place = "inside" if in_row_plate(p[name]) else "outside"
             raise DeclarationError(
                 f"the guide must draw {name} {place} `with batch.plate():`, as the model does"
             )
@@ -107,8 +175,8 @@ def _check_supports(q: dict[str, dict[str, Any]], p: dict[str, dict[str, Any]]) 
         if wider:
             raise DeclarationError(
                 f"{name}: the guide draws it from {type(ours).__name__}, which takes {own}, the model's prior takes "
-                f"{latent}: a guide must not draw what the prior gives no mass; carry its distribution onto the support by "
-                "biject_to, or declare the guide with lfm.Guide, which does so"
+                f"{latent}: a guide must not draw values without mass under the prior; carry its distribution onto the "
+                "support by biject_to, or declare the guide with lfm.Guide, which does so"
             )
         fault = None if narrower else support_fault(theirs)
         if fault is not None and support_fault(ours) is None:

@@ -1,63 +1,66 @@
-"""Pyro's handlers and traces as objectives use them: who is drawn how often, held, or given a value."""
+"""Pyro handlers for objectives: how often a statement is drawn, which values count as constants, and which are set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import cast
 
 import pyro
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_lfm.distributions.draw_annotations import map_annotated
-from pyro_lfm.objectives.bound import inside, latent_sites
+from pyro_lfm.objectives.sites import Site, in_row_plate, latent_sites
 
 
 class RowDraws(pyro.plate):
-    """Draws of what each row has for itself; what all rows share is drawn once."""
+    """Several draws of each latent of a row, and a single draw of a latent that all rows share."""
 
-    def _process_message(self, msg: Any) -> None:
-        if inside(msg):
+    def _process_message(self, msg: Message) -> None:
+        if in_row_plate(cast(Site, msg)):
             super()._process_message(msg)
 
 
-def held_draw(draw: Tensor) -> Tensor:
-    """A draw as a constant, with the logarithms that it carries."""
+def detached_draw(draw: Tensor) -> Tensor:
+    """A draw without gradients, and without those of the logarithms that it carries."""
     return map_annotated(draw, Tensor.detach)
 
 
-class HeldDraws(Messenger):
-    """Draws count as constants, for whatever reads them too."""
+class DetachedDraws(Messenger):
+    """Detaches every draw before another statement reads it."""
 
-    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_post_sample(self, msg: Message) -> None:
         if not msg["is_observed"]:
-            msg["value"] = held_draw(msg["value"])
+            msg["value"] = detached_draw(cast(Tensor, msg["value"]))
 
 
 class AtValues(Messenger):
-    """Latents have given values, in guide and model, and count as drawn."""
+    """Sets latents to given values, in guide and model; they count as drawn."""
 
     def __init__(self, values: Mapping[str, Tensor]):
         super().__init__()
         self.values = values
 
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_sample(self, msg: Message) -> None:
         if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"] = self.values[msg["name"]]
+            msg["value"] = self.values[cast(str, msg["name"])]
 
 
-class HeldParameters(Messenger):
-    """Parameters declared inside the program count as constants."""
+class DetachedParameters(Messenger):
+    """Detaches the parameters that a program declares by ``pyro.param``."""
 
-    def _pyro_post_param(self, msg: dict[str, Any]) -> None:
-        msg["value"] = msg["value"].detach()
+    def _pyro_post_param(self, msg: Message) -> None:
+        msg["value"] = cast(Tensor, msg["value"]).detach()
 
 
-def with_values(trace: Any, change: Callable[[dict[str, Any]], Tensor]) -> Any:
-    """A trace whose latents have other values, to be replayed."""
+def with_values(trace: Trace, change: Callable[[Site], Tensor]) -> Trace:
+    """A copy of a trace whose latents have other values, to be replayed."""
     copied = trace.copy()
+    nodes = cast(dict[str, Site], copied.nodes)
     for name, site in latent_sites(trace).items():
-        copied.nodes[name] = {**site, "value": change(site)}
-        for drawn in site.get("auxiliary", ()):
-            copied.nodes[drawn["name"]] = {**drawn, "value": change(drawn)}
+        nodes[name] = {**site, "value": change(site)}
+        for auxiliary in site.get("auxiliary", ()):
+            nodes[auxiliary["name"]] = {**auxiliary, "value": change(auxiliary)}
     return copied

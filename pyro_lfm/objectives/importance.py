@@ -1,4 +1,4 @@
-"""The importance-weighted bound, and Rényi's."""
+"""The importance-weighted bound and the Rényi bound, tighter than the ELBO."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pyro_lfm.shapes import number
 class ImportanceWeightedELBO(Weighted):
     """L_S = E_q[log 1/S Σₛ p(x, zₛ) / q(zₛ | x)] per row, in nats: ELBO ≤ L_S ≤ L_{S+1} ≤ log p(x), for S = 1 the ELBO.
 
-    The weights are a row's own: the bound of a batch is the mean of its rows' bounds. What all rows share (a parameter
-    with a prior) is drawn once for all draws of the rows and stays outside the logarithm: E_q(w)[Σₙ L_S(xₙ | w)] −
-    KL(q(w) ‖ p(w)) is a bound on log p of all rows, and minibatches give unbiased estimates of it; weights of whole
-    data sets would allow neither. ``kl_weight`` and free bits belong to ``ELBO``: here is no KL to weigh.
+    Every row has weights of its own: the bound of a batch is the mean of its rows' bounds. A latent w that all rows share (a
+    parameter with a prior) is drawn once for all draws of the rows and stays outside the logarithm. Then
+    E_q(w)[Σₙ L_S(xₙ | w)] − KL(q(w) ‖ p(w)) is a bound on log p of all rows, which minibatches estimate without bias.
+    ``kl_weight`` and free bits belong to ``ELBO``: this bound has no KL to weight.
 
     Args:
         particles: draws of z per row, S ≥ 1, taken together.
         gradient: of φ. "reparametrized" is the plain one, whose signal-to-noise ratio falls like 1/√S (Rainforth et al.,
-            2018). "doubly-reparametrized" is unbiased too, and its ratio rises. "sticking-the-landing" holds the
-            parameters in log q: no variance where q is exact, but biased for S > 1 elsewhere.
+            2018). "doubly-reparametrized" is unbiased too, and its ratio rises. "sticking-the-landing" detaches the
+            parameters in log q: it has no variance where q is exact, and is biased for S > 1 elsewhere.
         enumerate: "auto" sums discrete latents of a row out as ``ELBO`` does, within the weights:
-            wₛ = Σ_c p(x, c, zₛ) / q(zₛ | c, x). q(c | ·) cancels and has no gradient from the bound, which for S = 1
-            lies above the ELBO; it follows p(c | x, zₛ) instead, by the gradient of Σₛ w̃ₛ Σ_c p(c | x, zₛ) log q(c | ·).
-            "never" draws them.
+            wₛ = Σ_c p(x, c, zₛ) / q(zₛ | c, x). This bound lies above the ELBO for S = 1. q(c | ·) cancels in it and gets
+            the gradient of Σₛ w̃ₛ Σ_c p(c | x, zₛ) log q(c | ·) instead, so that it follows p(c | x, zₛ). "never" draws
+            them.
 
     Other latents without a reparametrization get the plain score-function gradient, f ∇log q.
 
-    In the history, bound is L_S; reconstruction and kl are E_q[log p(x | z)] and E_q[log q(z | x) − log p(z)] at the same
-    draws, so that bound − (reconstruction − kl) is what the weighting gains over the ELBO.
+    In the history bound is L_S. reconstruction and kl are E_q[log p(x | z)] and E_q[log q(z | x) − log p(z)] at the same
+    draws: bound − (reconstruction − kl) is the gain over the ELBO.
 
     Raises:
-        DeclarationError: an argument out of its range; in use, a gradient that a latent does not allow: one without a
-            reparametrization, or, doubly reparametrized, one drawn knowing what is summed out.
+        DeclarationError: an argument out of its range. In use: a latent without a reparametrization, unless
+            gradient="reparametrized"; doubly reparametrized, a latent drawn with knowledge of one that is summed out.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equations 8 and 14; Roeder, Wu and Duvenaud (2017), section 6; Tucker,
     Lawson, Gu and Maddison (2019), equation 8.
@@ -65,6 +65,9 @@ class ImportanceWeightedELBO(Weighted):
         super().__init__(particles, enumerate)
         self.gradient = gradient
 
+    def _gradient(self) -> str:
+        return self.gradient
+
     def _formula(self, names: Names, row: str) -> str:
         return f"log {names.conditional('p', names.observed)} >= {_mean_weight(names, self.particles, row)}, row by row"
 
@@ -78,14 +81,14 @@ class ImportanceWeightedELBO(Weighted):
 class RenyiELBO(Weighted):
     """The variational Rényi bound, per row: L_α = 1/(1 − α) log E_q[(p(x, z) / q(z | x))^(1−α)], in nats.
 
-    It falls in α: α → 1 is the ELBO, α = 0 is log p(x), of which S draws give the importance-weighted bound. Its
-    estimate, 1/(1 − α) log 1/S Σₛ wₛ^(1−α), lies below L_α in expectation for α < 1, and between L_α and the ELBO for
-    α > 1: always below log p(x). Latents that all rows share, the history, and latents without a reparametrization are as
+    It falls in α: α → 1 is the ELBO, and α = 0 is log p(x), which S draws estimate by the importance-weighted bound. The
+    estimate 1/(1 − α) log 1/S Σₛ wₛ^(1−α) lies below L_α in expectation for α < 1, and between L_α and the ELBO for
+    α > 1: always below log p(x). The history, latents that all rows share and latents without a reparametrization are as
     for ``ImportanceWeightedELBO``.
 
     Args:
-        alpha: α ≥ 0. (A negative one would be an upper bound on log p(x), estimated from below: neither.)
-        particles: draws of z per row, S ≥ 1, taken together; one draw gives the ELBO whatever α.
+        alpha: α ≥ 0. (A negative α is an upper bound on log p(x) whose estimate lies below it: no bound at all.)
+        particles: draws of z per row, S ≥ 1, taken together; one draw gives the ELBO for every α.
         enumerate: "auto" sums discrete latents of a row out: E_q(c)[w^(1−α)] = Σ_c q(c | ·) w_c^(1−α). "never" draws them.
 
     Raises:
@@ -104,6 +107,9 @@ class RenyiELBO(Weighted):
     def __init__(self, alpha: float, particles: int = 5, enumerate: Literal["auto", "never"] = "auto"):
         super().__init__(particles, enumerate)
         self.alpha = number("alpha", alpha, least=0.0)
+
+    def _order(self) -> float:
+        return self.alpha
 
     def _formula(self, names: Names, row: str) -> str:
         if self.alpha == 1:

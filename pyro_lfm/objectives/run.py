@@ -1,23 +1,36 @@
-"""One run of a guide and of the model at its draws, and what an objective is made of."""
+"""One trace of the guide and one of the model at its draws, with the expectations that objectives are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.func import functional_call
 
-from pyro_lfm.distributions.scaled_distribution import unmasked
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.bound import Rows, inside, latent_sites, obstacle
-from pyro_lfm.objectives.draw_terms import DrawTerms, Sites
+from pyro_lfm.objectives.draw_terms import DrawTerms
 from pyro_lfm.objectives.enumeration import Plan
-from pyro_lfm.objectives.handlers import HeldParameters, held_draw, with_values
+from pyro_lfm.objectives.handlers import DetachedParameters, detached_draw, with_values
+from pyro_lfm.objectives.layout import Layout
+from pyro_lfm.objectives.sites import (
+    Arguments,
+    Keywords,
+    PyroProgram,
+    Site,
+    Sites,
+    distribution_name,
+    in_row_plate,
+    is_scored,
+    latent_sites,
+    obstacle,
+)
 
 HowKL = Literal["auto", "analytic", "monte-carlo"]
 
@@ -26,18 +39,18 @@ HowKL = Literal["auto", "analytic", "monte-carlo"]
 class Run:
     """A trace of the guide, and one of the model at the same draws.
 
-    ``reconstruction``, ``kl``, ``log_p`` and ``log_q`` are expectations under q, one number per row in nats: averaged over
-    the draws, weighted by q where a latent is summed out, with the score-function gradient of what is drawn without a
-    reparametrization. What is made of them needs to know of none of this.
+    ``reconstruction``, ``kl``, ``log_p`` and ``log_q`` are expectations under q, one number per row in nats. They are
+    averaged over the draws, weighted by q where a latent is summed out, and have the score-function gradient of draws
+    without a reparametrization. An objective made of them need not do any of this itself.
 
     Attributes:
-        model, guide, args, kwargs: what ran.
-        layout: where values, draws and plates stand.
-        draws: a context in which the programs are run for as many draws.
+        model, guide, args, kwargs: the programs that ran, and their arguments.
+        plan: the latents that are summed out, and the dimensions of values, draws and plates.
+        draws: a context in which the programs run for as many draws.
         traces: of guide and model.
         q, p: the statements of the latents in guide and model, by name: the distribution under "fn", its draw under
             "value".
-        rows: the plate over rows.
+        layout: the layout of all terms, and how they add up.
 
     >>> from pyro_lfm import ELBO, MLP, Batch, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
@@ -47,47 +60,52 @@ class Run:
     (['z'], ['x'], torch.Size([3]), torch.Size([3]))
     """
 
-    model: Any
-    guide: Any
-    args: Any
-    kwargs: Any
-    layout: Plan
-    draws: Callable[[], Any]
-    traces: tuple[Any, Any]
+    model: PyroProgram
+    guide: PyroProgram
+    args: Arguments
+    kwargs: Keywords
+    plan: Plan
+    draws: Callable[[], AbstractContextManager[object]]
+    traces: tuple[Trace, Trace]
     q: Sites
     p: Sites
-    rows: Rows
+    layout: Layout
 
     @classmethod
     def of(
         cls,
-        model: Any,
-        guide: Any,
-        args: Any,
-        kwargs: Any,
-        layout: Plan,
-        draws: Callable[[], Any],
-        traces: tuple[Any, Any],
+        model: PyroProgram,
+        guide: PyroProgram,
+        args: Arguments,
+        kwargs: Keywords,
+        plan: Plan,
+        draws: Callable[[], AbstractContextManager[object]],
+        traces: tuple[Trace, Trace],
         particles: int,
     ) -> Run:
-        """Looks into the traces: guide and model must have the same latents."""
+        """The run that two traces show.
+
+        Raises:
+            DeclarationError: guide and model have different latents.
+        """
         q, p = (latent_sites(trace) for trace in traces)
         if q.keys() != p.keys():
             raise DeclarationError(
                 f"guide and model must have the same latents; the guide has {', '.join(q) or 'none'}, "
                 f"the model {', '.join(p) or 'none'}"
             )
-        sites = [site for site in traces[1].nodes.values() if site["type"] == "sample"]
+        sites = [cast(Site, site) for site in traces[1].nodes.values() if site["type"] == "sample"]
         frames = (frame for site in sites for frame in site["cond_indep_stack"])
         plate = next((frame for frame in frames if frame.name == "rows"), None)
         size, total = (1, 1) if plate is None else (plate.size, plate.full_size or plate.size)
-        rows = Rows(size, total, layout.nesting, particles, layout.sizes)
-        run = cls(model, guide, args, kwargs, layout, draws, traces, q, p, rows)
-        if layout.values:
-            run = replace(run, rows=replace(rows, log_weights=run._terms.log_values([*layout.values])))
+        layout = Layout(size, total, plan.nesting, particles, plan.sizes)
+        run = cls(model, guide, args, kwargs, plan, draws, traces, q, p, layout)
+        if plan.values:
+            log_weights = run._terms.log_values([*plan.values])
+            run = replace(run, layout=replace(layout, log_weights=log_weights))
         return run
 
-    # Who is who -----------------------------------------------------------------------------------------------
+    # The variables ------------------------------------------------------------------------------------------------
 
     @property
     def latents(self) -> list[str]:
@@ -104,17 +122,17 @@ class Run:
     @property
     def shared(self) -> list[str]:
         """The latents that stand outside the plate over rows."""
-        return [name for name in self.p if not inside(self.p[name])]
+        return [name for name in self.p if not in_row_plate(self.p[name])]
 
     @property
     def drawn(self) -> list[str]:
         """The latents of a row that are drawn, not summed out."""
-        return [name for name in self.p if inside(self.p[name]) and name not in self.layout.values]
+        return [name for name in self.p if in_row_plate(self.p[name]) and name not in self.plan.values]
 
     @property
     def scored(self) -> list[str]:
         """The latents that are drawn without a reparametrization, or with one of some of their parameters."""
-        return [n for n, s in self.q.items() if _is_scored(s["fn"]) and n not in self.layout.values]
+        return [n for n, s in self.q.items() if is_scored(s) and n not in self.plan.values]
 
     # Expectations under q, row by row ---------------------------------------------------------------------------
 
@@ -128,15 +146,18 @@ class Run:
         return self.expectation(*(self._terms.log_observed(name) for name in names or self._terms.observed))
 
     def kl(self, name: str, how: HowKL = "auto") -> Tensor:
-        """KL(q ‖ p) of a latent, of each row, (B,); of a latent that all rows share a row's N-th part of it.
+        """KL(q ‖ p) of a latent, of each row, (B,). Of a latent that all rows share, each row has the N-th part.
 
         Args:
             name: the latent.
             how: "auto" takes the closed form where it is known and valid, "analytic" demands it, "monte-carlo" never does.
+
+        Raises:
+            DeclarationError: an unknown latent, or no closed form where it is demanded.
         """
         self._check_latent(name)
-        # What is summed out is exact as it is: all values, each with its log q − log p.
-        if how != "monte-carlo" and name not in self.layout.values:
+        # A latent that is summed out is exact already: all values, each with its log q − log p.
+        if how != "monte-carlo" and name not in self.plan.values:
             closed = self.closed_form(name)
             if closed is not None:
                 return self.expectation(closed)
@@ -157,24 +178,23 @@ class Run:
         return self.expectation(self._terms.log_p(name))
 
     def expectation(self, *terms: Tensor) -> Tensor:
-        """E_q of terms of each value, draw and row, added up, (B,), with all of its gradient.
+        """E_q of the sum of terms, (B,), with its whole gradient ∇E_q[f] = E_q[∇f + f ∇log q].
 
-        ∇E_q[f] = E_q[∇f + f ∇log q]. The second part is that of what is drawn without a reparametrization: f is the row's
-        own for a latent of a row, less the mean of the row's other draws, or, of a single draw, of the other rows.
+        The second part belongs to latents that are drawn without a reparametrization. There f is the row's own, for a
+        latent of a row, less the mean of the row's other draws; with a single draw, less the mean of the other rows.
 
         Args:
             terms: as ``by_draw`` has them, each (values or 1, draws or 1, rows or 1).
         """
-        rows = self.rows
-        every = rows.add_up(terms)
-        value = rows.expect(every)
+        every = self.layout.add_up(terms)
+        value = self.layout.expect(every)
         if not self.scored:
             return value.mean(0)
         cost = every.detach()
-        if (weights := rows.weights) is not None:
+        if (weights := self.layout.weights) is not None:
             cost = weights.detach() * cost.where(weights > 0, cost.new_zeros(()))
         for name in self.scored:
-            part = _centred(cost, own=inside(self.q[name]))
+            part = _centred(cost, own=in_row_plate(self.q[name]))
             score = (part * self._terms.score(name)).sum(0)
             value = value + score - score.detach()
         return value.mean(0)
@@ -182,19 +202,19 @@ class Run:
     # Draw by draw -----------------------------------------------------------------------------------------------
 
     def by_draw(self, summed_out: bool = False, scored: bool = False) -> DrawTerms:
-        """The terms for each value of what is summed out, each draw and each row, for who takes the expectation himself.
+        """The terms for each value that is summed out, each draw and each row, for callers that average them themselves.
 
         Args:
-            summed_out: whether the caller weighs the values of what is summed out by ``rows.weights``.
-            scored: whether the caller adds the gradient of draws without a reparametrization, or takes none.
+            summed_out: the caller weights values that are summed out by ``layout.weights``.
+            scored: the caller adds the gradient of draws without a reparametrization, or needs none.
 
         Raises:
-            DeclarationError: some latent is summed out, or drawn without a reparametrization, and the caller does not say
-                that it is taken care of.
+            DeclarationError: a latent is summed out, or drawn without a reparametrization, and the caller does not
+                promise to take care of it.
         """
-        if self.layout.values and not summed_out:
+        if self.plan.values and not summed_out:
             raise DeclarationError(
-                f"{', '.join(self.layout.values)} is summed out, so that terms must be weighted by q: use "
+                f"{', '.join(self.plan.values)} is summed out, so that terms must be weighted by q: use "
                 'run.reconstruction(), run.kl(name) and run.expectation(term), which do so, or enumerate="never"'
             )
         if self.scored and not scored:
@@ -207,63 +227,69 @@ class Run:
     @cached_property
     def _terms(self) -> DrawTerms:
         observed = {
-            name: site
+            name: cast(Site, site)
             for name, site in self.traces[1].nodes.items()
             if site["type"] == "sample" and site["is_observed"]
         }
-        return DrawTerms(self.q, self.p, observed, self.rows, getattr(self.guide, "follows_model", False))
+        return DrawTerms(self.q, self.p, observed, self.layout, getattr(self.guide, "follows_model", False))
 
     def _check_latent(self, name: str) -> None:
         if name not in self.p:
             raise DeclarationError(f"the latents are {', '.join(self.p)}; got {name!r}")
 
-    # The guide once more, at the same draws ---------------------------------------------------------------------
+    # The guide again, at the same draws -------------------------------------------------------------------------
 
-    def held(self, constant: list[str] | None = None, model_too: bool = False) -> Sites:
-        """The guide's distributions with its parameters held; gradients flow through the draws, as the model saw them, alone.
+    def with_parameters_detached(self, constant: Collection[str] = (), model_too: bool = False) -> Sites:
+        """The guide's distributions with its parameters detached: gradients flow through the draws alone.
 
         Args:
-            constant: latents whose draws are held too.
-            model_too: whether parameters that are the model's as well, where a guide is made of the prior, are held. Their
+            constant: latents whose draws are detached too.
+            model_too: whether to detach parameters that model and guide share, where a guide is made of the prior. Their
                 share in log q has mean zero, but takes most of the noise out of their share in log p.
         """
-        call: Any = self.guide
-        if isinstance(self.guide, torch.nn.Module):
-            parts = isinstance(self.model, torch.nn.Module) and not model_too
-            theirs = set(map(id, self.model.parameters())) if parts else set()
-            constants = {n: p.detach() for n, p in self.guide.named_parameters() if id(p) not in theirs}
 
-            def call(*inner: Any, **keywords: Any) -> Any:
-                return functional_call(self.guide, constants, inner, keywords)
+        def value(site: Site, name: str) -> Tensor:
+            return detached_draw(site["value"]) if name in constant else site["value"]
 
-        known = set(constant or ())
-        seen = with_values(
-            self.traces[1], lambda site: held_draw(site["value"]) if site["name"] in known else site["value"]
-        )
+        seen = with_values(self.traces[1], lambda site: value(site, site["name"]))
+        nodes = cast(Sites, seen.nodes)
         for name, site in self.q.items():
-            for drawn in site.get("auxiliary", ()):
-                value = held_draw(drawn["value"]) if name in known else drawn["value"]
-                seen.nodes[drawn["name"]] = {**drawn, "value": value}
-        with poutine.block(hide_types=["param"]), HeldParameters():
-            return self._again(call, seen)
+            for auxiliary in site.get("auxiliary", ()):
+                nodes[auxiliary["name"]] = {**auxiliary, "value": value(auxiliary, name)}
+        with poutine.block(hide_types=["param"]), DetachedParameters():
+            return self._again(self._guide_at_constants(model_too), seen)
 
-    def at_held_draws(self) -> Sites:
-        """The guide's distributions with the draws held; gradients flow to its parameters alone, and through no draw."""
-        return self._again(self.guide, with_values(self.traces[0], lambda site: held_draw(site["value"])))
+    def _guide_at_constants(self, model_too: bool) -> PyroProgram:
+        """The guide with its parameters detached."""
+        guide = self.guide
+        if not isinstance(guide, torch.nn.Module):
+            return guide
+        model = None if model_too else self.model
+        shared = set(map(id, model.parameters())) if isinstance(model, torch.nn.Module) else set()
+        constants = {n: p.detach() for n, p in guide.named_parameters() if id(p) not in shared}
 
-    def _again(self, guide: Any, trace: Any) -> Sites:
+        def at_constants(*args: object, **kwargs: object) -> object:
+            return functional_call(guide, constants, args, kwargs)
+
+        return at_constants
+
+    def with_draws_detached(self) -> Sites:
+        """The guide's distributions with the draws detached: gradients flow to its parameters alone."""
+        return self._again(self.guide, with_values(self.traces[0], lambda site: detached_draw(site["value"])))
+
+    def _again(self, guide: PyroProgram, trace: Trace) -> Sites:
         with self.draws():
-            again: Any = poutine.trace(poutine.replay(guide, trace=trace))
+            again = poutine.trace(poutine.replay(guide, trace=trace))
             return latent_sites(again.get_trace(*self.args, **self.kwargs))
 
     # Closed forms -----------------------------------------------------------------------------------------------
 
     def obstacle(self, name: str) -> str | None:
-        """Why integrating a latent's KL in closed form would be wrong, if it would."""
+        """Why the KL of a latent cannot be integrated in closed form; None where it can."""
         return obstacle(self.model, self.guide, name, list(self.q), list(self.p))
 
     def closed_form(self, name: str) -> Tensor | None:
-        """KL(q ‖ p) of a latent as ``by_draw`` has its terms, where it is known and valid."""
+        """KL(q ‖ p) of a latent, laid out as the terms of ``by_draw``; None where no closed form is known and valid."""
         return None if self.obstacle(name) else self._terms.closed_form(name)
 
     def how(self, name: str) -> str:
@@ -282,23 +308,12 @@ class Run:
         )
 
 
-def _is_scored(distribution: Any) -> bool:
-    return not distribution.has_rsample or getattr(distribution, "partly_reparametrized", False)
-
-
 def _centred(cost: Tensor, own: bool) -> Tensor:
-    """Less the mean of the others, (values, draws, rows): unbiased, as theirs does not depend on a draw's own value.
+    """The cost less the mean of the others, (values, draws, rows). It is unbiased: that mean does not depend on the draw.
 
     Args:
-        own: whether the draws are each row's own. What all rows share has other draws, but no other rows.
+        own: whether the draws are each row's own. A latent that all rows share has other draws, but no other rows.
     """
     dim = 1 if cost.shape[1] > 1 or not own else 2
     count = cost.shape[dim]
     return cost if count == 1 else (cost - cost.mean(dim, keepdim=True)) * (count / (count - 1))
-
-
-def distribution_name(distribution: Any) -> str:
-    distribution = unmasked(distribution)[0]
-    while isinstance(distribution, torch.distributions.Independent):
-        distribution = distribution.base_dist
-    return type(distribution).__name__

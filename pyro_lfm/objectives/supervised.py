@@ -1,4 +1,4 @@
-"""What labels that are known teach the guide."""
+"""A penalty that teaches the guide the labels that are known."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from torch import Tensor
 from pyro_lfm.distributions.partially_observed import PartiallyObserved
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight
-from pyro_lfm.objectives.penalties import Penalty
+from pyro_lfm.objectives.penalty import Penalty
 from pyro_lfm.objectives.run import Run
 
 
 class Supervised(Penalty):
-    """−1/B Σ_{b: y_b known} log q(y_b | x_b), in nats: the guide is to tell what is known of a latent in some rows.
+    """−1/B Σ_{b: y_b known} log q(y_b | x_b), in nats: it teaches the guide a latent that is known in some rows.
 
-    Where y is known q is a point, and the bound teaches the guide nothing of it: this does. In Kingma's M2 the weight
-    is λ = 0.1 N.
+    Where y is known q is a point, and the bound gives the guide no gradient. In Kingma's M2 the weight is λ = 0.1 N.
 
     Args:
         weight: λ ≥ 0, or a schedule.
-        latents: those that it is for; by default all that the data hold.
+        latents: the latents with known values; by default all that the data hold.
 
     Raises:
         DeclarationError: the data do not hold such a latent.
@@ -68,5 +67,5 @@ class Supervised(Penalty):
     @staticmethod
     def _of_one(pinned: PartiallyObserved) -> Tensor:
         log_q = pinned.distribution.log_prob(pinned.value)
-        # A guide that reads other latents has a distribution for each of their draws.
+        # If q reads other latents, it has a distribution for each of their draws: the mean is over draws too.
         return -torch.where(pinned.known, log_q, torch.zeros_like(log_q)).mean()

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
+
+from pyro.poutine.trace_struct import Trace
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.enumeration import Plan
-from pyro_lfm.objectives.handlers import HeldDraws
+from pyro_lfm.objectives.handlers import DetachedDraws
 from pyro_lfm.objectives.objective import Names
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, tilted
+from pyro_lfm.objectives.sites import Arguments, Keywords, PyroProgram
+from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, renyi_bound
 
 
 class ReweightedWakeSleep(Weighted):
     """Raises L_S in θ, and E_p(z|x)[log q(z | x)] in φ, with the same weights of draws zₛ ~ q(z | x), row by row.
 
-    ∇θ = Σₛ w̃ₛ ∇θ log p(x, zₛ) and ∇φ = Σₛ w̃ₛ ∇φ log q(zₛ | x) with w̃ₛ ∝ p(x, zₛ) / q(zₛ | x) and Σₛ w̃ₛ = 1: the wake phases.
-    φ lowers KL(p(z | x) ‖ q(z | x)), which covers the posterior, where a bound would be lowered by KL(q ‖ p): no bound is
-    climbed in φ, and its gradient is biased by O(1/S). No gradient passes through a draw, so that any latent will do,
-    discrete ones too; those that can be are summed out, as for ``ImportanceWeightedELBO``.
+    ∇θ = Σₛ w̃ₛ ∇θ log p(x, zₛ) and ∇φ = Σₛ w̃ₛ ∇φ log q(zₛ | x) with w̃ₛ ∝ p(x, zₛ) / q(zₛ | x), Σₛ w̃ₛ = 1.
+    φ lowers KL(p(z | x) ‖ q(z | x)), which makes q cover the posterior, where an ELBO lowers KL(q ‖ p). So φ climbs no
+    bound, and its gradient is biased by O(1/S). No gradient passes through a draw: latents of any kind are served, discrete
+    ones too. Those that can be are summed out, as for ``ImportanceWeightedELBO``.
 
-    In the history, bound is L_S, a bound on log p(x) for any φ; reconstruction and kl are as for
+    In the history bound is L_S, a bound on log p(x) for any φ. reconstruction and kl are as for
     ``ImportanceWeightedELBO``.
 
     Args:
-        particles: draws of z per row, S ≥ 2 to learn φ (the share of a single draw is 1 whatever it is).
+        particles: draws of z per row, S ≥ 2 (a single draw has the share 1 for every φ).
         enumerate: "auto" sums discrete latents of a row out; "never" draws them.
 
     Raises:
@@ -42,41 +45,51 @@ class ReweightedWakeSleep(Weighted):
     torch.Size([3])
     """
 
-    gradient = "wake-phase"
-    leads_guide = True
-
     def __init__(self, particles: int = 5, enumerate: Literal["auto", "never"] = "auto"):
         super().__init__(particles, enumerate)
         if self.particles == 1:
             raise DeclarationError(
-                "particles must be an int of at least 2; got 1: a single draw has share 1, whatever it is"
+                "particles must be an int of at least 2; got 1: a single draw has the share 1 for every guide"
             )
 
+    def _gradient(self) -> str:
+        return "wake-phase"
+
+    def guide_climbs_value(self) -> bool:
+        return False
+
+    def takes_penalties(self) -> bool:
+        return False
+
     def traces(
-        self, model: Any, guide: Any, args: Any, kwargs: Any, layout: Plan | None = None
-    ) -> tuple[Any, Any]:
-        with HeldDraws():
-            return super().traces(model, guide, args, kwargs, layout)
+        self,
+        model: PyroProgram,
+        guide: PyroProgram,
+        args: Arguments,
+        kwargs: Keywords,
+        plan: Plan | None = None,
+    ) -> tuple[Trace, Trace]:
+        with DetachedDraws():
+            return super().traces(model, guide, args, kwargs, plan)
 
     def estimate(self, run: Run) -> Bound:
         self._check(run)
         terms = Terms.of(run, run.q)
-        held = {name: log_q.detach() for name, log_q in terms.log_q.items()}
-        wake = replace(terms, log_q=held)
-        value, share = tilted(wake.log_weights(run), run.rows.log_weights, 0.0)
+        wake = replace(terms, log_q={name: log_q.detach() for name, log_q in terms.log_q.items()})
+        value, share = renyi_bound(wake.log_weights(run), run.layout.log_weights, 0.0)
         value = terms.weighted(value)
         bound = self._gather(run, wake, value)
-        follow = run.rows.add_up(terms.log_q.values())
+        follow = run.layout.add_up(terms.log_q.values())
         objective = bound.objective + gradient_alone((share * follow).sum((0, 1)).mean())
         return Bound(objective, bound.per_row, bound.reconstruction, bound.kl, bound.total)
 
     def _check(self, run: Run) -> None:
         if run.shared:
             raise DeclarationError(
-                f"ReweightedWakeSleep weighs draws row by row; {', '.join(run.shared)} stands outside the plate over "
+                f"ReweightedWakeSleep weights draws row by row; {', '.join(run.shared)} stands outside the plate over "
                 "rows: use lfm.ImportanceWeightedELBO() or lfm.ELBO()"
             )
-        if shared := ", ".join(run.guide.made_of_priors):
+        if shared := ", ".join(getattr(run.guide, "made_of_priors", ())):
             raise DeclarationError(
                 f"ReweightedWakeSleep learns model and guide apart; the guide of {shared} is made of the model's prior: use "
                 "lfm.Gaussian in place of lfm.GaussianMessage, or lfm.ImportanceWeightedELBO()"

@@ -1,4 +1,4 @@
-"""Bounds made of importance weights, row by row: log p(x) estimated from several draws of each row's latents."""
+"""The base class of bounds made of importance weights: log p(x) of each row from several draws of its latents."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.objectives.bound import Bound, inside
-from pyro_lfm.objectives.draw_terms import Sites
+from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.handlers import RowDraws, with_values
 from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.run import Run
+from pyro_lfm.objectives.sites import PyroProgram, Sites, in_row_plate
 
 GRADIENTS = ("reparametrized", "sticking-the-landing", "doubly-reparametrized")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The logarithms of which weights are made; each has shape (values or 1, draws or 1, rows or 1).
+    """The logarithms that weights are made of, each of shape (values or 1, draws or 1, rows or 1).
 
     Attributes:
-        likelihood: of each observed site of the rows; outside: of those outside the plate, divided by N.
-        log_p, log_q: of each latent; of a shared one divided by N.
-        scale: of all statements of a row, beyond the plate's: weights of whole rows. It is in all terms.
+        likelihood: log p of each observed site inside the plate over rows.
+        outside: log p of each observed site outside it, divided by N.
+        log_p, log_q: of each latent; of one that all rows share, divided by N.
+        scale: the scale of all statements of a row beyond N / B, which weights whole rows. It is in all terms.
     """
 
     likelihood: list[Tensor]
@@ -39,31 +41,31 @@ class Terms:
 
     @classmethod
     def of(cls, run: Run, distributions: Sites) -> Terms:
-        """Args: distributions: the guide's sites from which log q is taken."""
+        """The terms of a run, with log q taken from these sites of the guide."""
         terms = run.by_draw(summed_out=True, scored=True)
         return cls(
-            terms.log_likelihood(inside),
-            terms.log_likelihood(lambda site: not inside(site)),
+            terms.log_likelihood(in_row_plate),
+            terms.log_likelihood(lambda site: not in_row_plate(site)),
             {name: terms.log_p(name) for name in run.p},
             {name: terms.log_q(name, distributions) for name in run.p},
             terms.own_scale(),
         )
 
     def log_weights(self, run: Run) -> Tensor:
-        """log [p(x, c, z) / q(z | c, x)] of each value c of what is summed out and each draw z of a row.
+        """log [p(x, c, z) / q(z | c, x)] of each value c that is summed out and each draw z of a row.
 
-        It is −∞ where q gives c no mass, as where another value of c is known: there q(c) does not cancel. Nor does it in
-        rows where a mask takes c out of the bound, which keeps q(c) as the probability of the value alone.
+        It is −∞ where q gives c no mass, as where another value of c is known: there q(c) does not cancel. Nor does q(c)
+        cancel in rows where a mask takes c out of the bound: there q(c) is only the probability of the value.
         """
-        row = [*run.drawn, *run.layout.values]
+        row = [*run.drawn, *run.plan.values]
         above = [*self.likelihood, *(self.log_p[name] for name in row)]
-        log_w = run.rows.add_up([*above, *(-self.log_q[name] for name in run.drawn)])
-        log_c = run.rows.log_weights
+        log_w = run.layout.add_up([*above, *(-self.log_q[name] for name in run.drawn)])
+        log_c = run.layout.log_weights
         if log_c is not None:
-            if any(run.by_draw(True, True).counting(name).mask is not None for name in run.layout.values):
-                log_w = log_w + log_c - run.rows.add_up([self.log_q[name] for name in run.layout.values])
+            if any(run.by_draw(True, True).counting(name).mask is not None for name in run.plan.values):
+                log_w = log_w + log_c - run.layout.add_up([self.log_q[name] for name in run.plan.values])
             log_w = log_w.where(log_c > -torch.inf, log_w.new_full((), -torch.inf))
-        # What weighs a row weighs its bound, and stays outside the logarithm.
+        # The scale of a row multiplies its bound, outside the logarithm.
         return log_w if self.is_plain else log_w / self.scale
 
     @property
@@ -72,26 +74,26 @@ class Terms:
         return isinstance(self.scale, float) and math.isclose(self.scale, 1.0)
 
     def weighted(self, value: Tensor) -> Tensor:
-        """A number for each row, times what the row weighs."""
+        """A number for each row, times the scale of the row."""
         return value if self.is_plain else value * self.scale
 
 
-def tilted(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
-    """1/(1 − α) log 1/S Σₛ Σ_c q(c) [w_cs / q(c)]^(1−α) of each row, and the share of each term, a constant.
+def renyi_bound(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
+    """1/(1 − α) log 1/S Σₛ Σ_c q(c) [w_cs / q(c)]^(1−α) of each row, and the share of each term, without gradient.
 
-    It is computed about the mean m of the logarithms, m + 1/(1 − α) log(1 + Σ q (e^((1−α)(l − m)) − 1)), which near α = 1
-    has all of its digits.
+    It is computed about the mean m of the logarithms, m + 1/(1 − α) log(1 + Σ q (e^((1−α)(l − m)) − 1)), which loses no
+    digits near α = 1.
 
     Args:
         log_w: log [p(x, c, z) / q(z | c, x)], (values or 1, S, rows).
-        log_c: log q(c), or None where nothing is summed out.
+        log_c: log q(c); None if no latent is summed out.
     """
     draws = log_w.shape[1]
     if alpha == 0:
         total = log_w.logsumexp((0, 1))
         return total - math.log(draws), (log_w - total).exp().detach()
     measure = torch.full_like(log_w, 1 / draws) if log_c is None else (log_c.exp() / draws).expand_as(log_w)
-    # What q gives no mass has no ratio, and no share.
+    # A value without mass under q has no ratio, and no share.
     log_r = log_w if log_c is None else (log_w - log_c).where(measure > 0, log_w.new_zeros(()))
     if alpha == 1:
         return (measure * log_r).sum((0, 1)), measure.detach()
@@ -99,9 +101,9 @@ def tilted(log_w: Tensor, log_c: Tensor | None, alpha: float) -> tuple[Tensor, T
     finite = log_r.detach().nan_to_num(neginf=0.0, posinf=0.0)
     centre = (measure.detach() * finite).sum((0, 1))
     bent = rest * (log_r - centre)
-    # Far from the centre exp overflows, and log Σ exp has digits enough.
+    # Far from the centre exp overflows, and log Σ exp is accurate enough.
     near = (bent.detach().abs().where(measure > 0, bent.new_zeros(())).amax((0, 1)) < 1).expand_as(bent)
-    # Divided by 1 − α before anything is added up, so that no small difference is divided.
+    # Divided by 1 − α before terms are added up, so that no small difference is divided.
     apart = (log_r - centre).where(near, bent.new_zeros(()))
     mean = (measure * apart * _over_itself(torch.expm1, rest * apart, (1 / 2, 1 / 6, 1 / 24))).sum((0, 1))
     small = mean * _over_itself(torch.log1p, rest * mean, (-1 / 2, 1 / 3, -1 / 4))
@@ -123,42 +125,53 @@ def _over_itself(
 
 
 class Weighted(Objective):
-    """What bounds made of importance weights have in common; see ``ImportanceWeightedELBO``."""
+    """A bound made of importance weights; see ``ImportanceWeightedELBO``."""
 
-    _plate = RowDraws
-    _sums_shared = False
-    alpha: float = 0.0
-    gradient: str = "reparametrized"
-    weighs_draws = True
+    def _order(self) -> float:
+        """α of the Rényi bound; 0 gives importance weights."""
+        return 0.0
 
-    @property
-    def leads_guide(self) -> bool:
-        """q(c | ·) of what is summed out follows the posterior; where log q is held for several draws, it is biased."""
-        return (self.alpha == 0 and self.enumerate == "auto") or self.gradient == "sticking-the-landing"
+    def _gradient(self) -> str:
+        """The name of the estimator of the guide's gradient."""
+        return "reparametrized"
+
+    def averages_draws(self) -> bool:
+        return False
+
+    def sums_out_shared(self) -> bool:
+        return False
+
+    def guide_climbs_value(self) -> bool:
+        # q(c | ·) of a latent that is summed out follows the posterior. Sticking the landing is biased for several draws.
+        follows_posterior = self._order() == 0 and self.enumerate == "auto"
+        return not follows_posterior and self._gradient() != "sticking-the-landing"
+
+    def _plate_of_draws(self, dim: int) -> RowDraws:
+        return RowDraws("particles", self.particles, dim=dim)
 
     def estimate(self, run: Run) -> Bound:
         self._check(run)
         terms = Terms.of(run, self._distributions(run))
-        log_c = run.rows.log_weights
-        value, share = tilted(terms.log_weights(run), log_c, self.alpha)
+        log_c = run.layout.log_weights
+        value, share = renyi_bound(terms.log_weights(run), log_c, self._order())
         value = terms.weighted(value)
-        if self.gradient == "doubly-reparametrized" and self.particles > 1:
+        if self._gradient() == "doubly-reparametrized" and self.particles > 1:
             _pass_through_draws(run, share.sum(0))
         bound = self._gather(run, terms, value)
         objective = bound.objective + _scores(run, value.detach(), bound.objective.detach())
-        if log_c is not None and self.alpha == 0:
+        if log_c is not None and self._order() == 0:
             # q(c | ·) has dropped out of the weights: it follows the posterior of c at the draws.
-            fresh = run.at_held_draws()
+            fresh = run.with_draws_detached()
             held = run.by_draw(summed_out=True, scored=True)
-            follow = run.rows.add_up([held.log_q(name, fresh) for name in run.layout.values])
+            follow = run.layout.add_up([held.log_q(name, fresh) for name in run.plan.values])
             objective = objective + gradient_alone((share * follow).sum((0, 1)).mean())
         return Bound(objective, bound.per_row, bound.reconstruction, bound.kl, bound.total)
 
-    def log_weights(self, model: Any, guide: Any, batch: Any) -> Tensor:
-        """log [p(x, z) / q(z | x)] of each draw and row, (S, B); latents that are summed out are.
+    def log_weights(self, model: PyroProgram, guide: PyroProgram, batch: Batch) -> Tensor:
+        """log [p(x, z) / q(z | x)] of each draw and row, (S, B), with discrete latents summed out as declared.
 
         Raises:
-            DeclarationError: some latent is shared by all rows, so that a row has no weight of its own.
+            DeclarationError: all rows share a latent, so that a row has no weight of its own, or rows are scaled.
         """
         run = self.run(model, guide, (batch,), {})
         if run.shared:
@@ -168,28 +181,32 @@ class Weighted(Objective):
         terms = Terms.of(run, run.q)
         if not terms.is_plain:
             raise DeclarationError(
-                "the statements of a row are scaled, so that their product is no density of the row: log p(x) is known "
-                "without poutine.scale"
+                "the statements of a row are scaled, so that their product is no density of the row: take poutine.scale out "
+                "of the model to estimate log p(x)"
             )
         return terms.log_weights(run).logsumexp(0)
 
     def _distributions(self, run: Run) -> Sites:
-        """The guide's distributions from which the weights' log q is taken."""
-        if self.gradient == "reparametrized":
+        """The guide's sites that log q of the weights is taken from."""
+        if self._gradient() == "reparametrized":
             return run.q
-        # What rows share is, for the distribution of a row's latents, a parameter like others.
-        doubly = self.gradient == "doubly-reparametrized"
-        return run.held(run.shared if doubly else [], model_too=doubly)
+        # For the distribution of a row's latents a latent that all rows share is a parameter like others.
+        doubly = self._gradient() == "doubly-reparametrized"
+        return run.with_parameters_detached(run.shared if doubly else (), model_too=doubly)
 
     def _gather(self, run: Run, terms: Terms, value: Tensor) -> Bound:
-        """Each row's own bound, less what the shared latents cost, and the averages over the draws to be reported."""
-        rows = run.rows
+        """The bound of each row, less the KL of shared latents, and the averages over the draws that are reported.
+
+        Args:
+            value: the bound of each row without shared latents, (B,).
+        """
+        rows = run.layout
         kls = {name: terms.log_q[name] - terms.log_p[name] for name in run.p}
         for name in run.shared:
-            closed = None if self.gradient == "sticking-the-landing" else run.closed_form(name)
+            closed = None if self._gradient() == "sticking-the-landing" else run.closed_form(name)
             if closed is not None:
                 kls[name] = closed
-            elif self.gradient == "doubly-reparametrized":
+            elif self._gradient() == "doubly-reparametrized":
                 kls[name] = run.by_draw(summed_out=True, scored=True).log_q(name) - terms.log_p[name]
         for term in [*terms.outside, *(-kls[name] for name in run.shared)]:
             value = value + rows.add_up([term]).mean((0, 1))
@@ -198,8 +215,8 @@ class Weighted(Objective):
         return Bound(value.mean(), value.detach(), seen, costs, rows.total)
 
     def _check(self, run: Run) -> None:
-        """Raises DeclarationError where the gradient is not to be had, naming the latent."""
-        kind = self.gradient
+        """Raises DeclarationError, naming the latent, where the gradient does not exist."""
+        kind = self._gradient()
         if kind == "reparametrized":
             return
         if run.scored:
@@ -210,14 +227,14 @@ class Weighted(Objective):
         spread = [name for name in run.drawn if _values_of(run, name) > 1]
         if kind == "doubly-reparametrized" and spread:
             raise DeclarationError(
-                f'gradient="{kind}": the guide draws {", ".join(spread)} knowing {", ".join(run.layout.values)}, '
+                f'gradient="{kind}": the guide draws {", ".join(spread)} knowing {", ".join(run.plan.values)}, '
                 'which is summed out; use gradient="reparametrized"'
             )
 
-    def _seen_by_model(self, q: Any) -> Any:
-        if self.gradient != "doubly-reparametrized":
+    def _seen_by_model(self, q: Trace) -> Trace:
+        if self._gradient() != "doubly-reparametrized":
             return q
-        # Tensors of their own, so that what flows back from the weights can be told from what flows between draws.
+        # Tensors of their own, so that gradients from the weights are kept apart from those between draws.
         return with_values(q, lambda site: site["value"].view_as(site["value"]))
 
     @abstractmethod
@@ -225,17 +242,17 @@ class Weighted(Objective):
         """The bound as a formula; ``row``: the latents of a row."""
 
     def describe(self, names: Names, run: Run) -> list[str]:
-        row = ", ".join([*run.drawn, *run.layout.values])
+        row = ", ".join([*run.drawn, *run.plan.values])
         scored = ""
-        if run.scored and self.gradient == "reparametrized":
+        if run.scored and self._gradient() == "reparametrized":
             scored = f"; score function for {', '.join(run.scored)}"
         count = f"{self.particles} draw{'s' if self.particles > 1 else ''}"
-        lines = [self._formula(names, row), f"  E_q: {count} per row, {self.gradient} gradient{scored}"]
-        for name, values in run.layout.values.items():
-            how = "" if self.alpha else f"; q({name} | .) follows the posterior of {name} at the draws"
+        lines = [self._formula(names, row), f"  E_q: {count} per row, {self._gradient()} gradient{scored}"]
+        for name, values in run.plan.values.items():
+            how = "" if self._order() else f"; q({name} | .) follows the posterior of {name} at the draws"
             lines.append(f"  {name}: summed out exactly within the weights, {len(values)} values{how}")
         for name in run.shared:
-            how = "Monte Carlo" if self.gradient == "sticking-the-landing" else run.how(name)
+            how = "Monte Carlo" if self._gradient() == "sticking-the-landing" else run.how(name)
             lines.append(f"  {name}: shared by all rows, drawn once; - KL(q || p) / N per row: {how}")
         return lines
 
@@ -246,27 +263,27 @@ def gradient_alone(term: Tensor) -> Tensor:
 
 
 def _scores(run: Run, value: Tensor, whole: Tensor) -> Tensor:
-    """∇E_q[f] = E_q[∇f + f ∇log q]: zero with the second gradient, a row's own f for a row's latent."""
-    found, terms = torch.zeros_like(whole), run.by_draw(summed_out=True, scored=True)
+    """Zero, with the gradient E_q[f ∇log q] of latents without a reparametrization; f is a row's own for its latent."""
+    scores, terms = torch.zeros_like(whole), run.by_draw(summed_out=True, scored=True)
     for name in run.scored:
         score = terms.score(name)
-        part = (value * score.sum((0, 1))).mean() if inside(run.q[name]) else whole * score.sum()
-        found = found + gradient_alone(part)
-    return found
+        part = (value * score.sum((0, 1))).mean() if in_row_plate(run.q[name]) else whole * score.sum()
+        scores = scores + gradient_alone(part)
+    return scores
 
 
 def _values_of(run: Run, name: str) -> int:
-    """Under how many values of what is summed out a latent is drawn."""
+    """The number of values of summed-out latents under which a latent is drawn."""
     site = run.q[name]
     shape = site["value"].shape[: site["value"].dim() - site["fn"].event_dim]
-    return shape[: max(0, len(shape) - 1 - run.layout.nesting)].numel()
+    return shape[: max(0, len(shape) - 1 - run.plan.nesting)].numel()
 
 
 def _pass_through_draws(run: Run, share: Tensor) -> None:
-    """Gradients that flow from the weights into the draws of a row are multiplied by the draw's share, (S, rows)."""
+    """Multiplies gradients from the weights into the draws of a row by the share of each draw, (S, rows)."""
     for name in run.drawn:
         site = run.p[name]
-        between, event = (1,) * (run.layout.nesting - 1), (1,) * site["fn"].event_dim
+        between, event = (1,) * (run.plan.nesting - 1), (1,) * site["fn"].event_dim
         factor = share.reshape(len(share), *between, share.shape[1], *event)
         if site["value"].requires_grad:
             site["value"].register_hook(lambda gradient, factor=factor: gradient * factor)

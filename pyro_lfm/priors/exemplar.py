@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.parzen_mixture import ParzenMixture
+from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Encoder, MadeOfGuide, PriorOfGuide, key_of, name_of
 from pyro_lfm.factors.conditional import Rows
 from pyro_lfm.factors.variables import Variable
-from pyro_lfm.probes import probing
 from pyro_lfm.priors.standard import StandardNormal
+from pyro_lfm.probes import probing
 from pyro_lfm.shapes import whole
 
 

@@ -1,4 +1,4 @@
-"""Tables of mixed columns: which distribution suits which column, and the way there and back."""
+"""DataFrames with columns of several kinds: a family for each column, and the rows as tensors and back."""
 
 from pyro_lfm.tables.mixed_table import Heterogeneous, heterogeneous
 

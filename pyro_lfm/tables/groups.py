@@ -1,13 +1,13 @@
-"""The factor of some columns of one kind, started where their data are."""
+"""The factor of some columns of one kind, with scales and first values from their rows; for ``heterogeneous``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.errors import ShapeError
@@ -15,16 +15,29 @@ from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Code
 from pyro_lfm.families import Bernoulli, Categorical, Gaussian, LogNormal, NegativeBinomial, OrderedLogistic
 from pyro_lfm.sources.covariances import Diagonal
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.sources.values import Fixed, Learned
 from pyro_lfm.tables.columns import Column
 
-_TRANSFORMS: dict[str | None, Any] = {None: lambda x: x, "log": np.log, "log1p": np.log1p}
+_TRANSFORMS: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
+    None: lambda x: x,
+    "log": np.log,
+    "log1p": np.log1p,
+}
 
 
 def factor_of(
-    columns: list[Column], rows: np.ndarray, network: Any, min_scale: float, declared: Factor | None
+    columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float, declared: Factor | None
 ) -> Factor:
-    """The factor of these columns, of one kind, whose encoded rows are (N, D); or the one that was declared."""
+    """The factor of columns of one kind.
+
+    Args:
+        columns: D columns.
+        rows: their encoded rows, (N, D).
+        network: the source of the parameter that moves with z.
+        min_scale: see ``heterogeneous``.
+        declared: the user's own factor of a single column, or None.
+    """
     if declared is not None:
         if declared.shape not in (torch.Size(), torch.Size((1,))):
             raise ShapeError(
@@ -36,18 +49,18 @@ def factor_of(
 
 
 def _code(rows: np.ndarray, log: Literal["log", "log1p"] | None = None) -> Code:
-    """Mean 0 and variance 1 of what was observed."""
+    """The scaling of observed entries to mean 0 and variance 1, for networks that read them."""
     values = _TRANSFORMS[log](rows)
     scale = np.nanstd(values, 0)
     return Code(torch.tensor(np.nanmean(values, 0)), torch.tensor(np.where(scale > 0, scale, 1.0)), log)
 
 
-def _continuous(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+def _continuous(columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float) -> Factor:
     factor = Gaussian(len(columns), mean=network, covariance=Diagonal(min_scale=min_scale))
     return factor.coded(_code(rows))
 
 
-def _positive(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+def _positive(columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float) -> Factor:
     spread = np.nanstd(np.log(rows), 0)
     least = min_scale * float(spread.min())
     scale = Learned(torch.tensor(spread, dtype=torch.get_default_dtype()))
@@ -55,22 +68,30 @@ def _positive(columns: list[Column], rows: np.ndarray, network: Any, min_scale: 
 
 
 class MeanNegativeBinomial(NegativeBinomial):
-    """A negative binomial distribution of mean exposure · exp(spread · predictor), which stays while r is learned.
+    """A negative binomial distribution with mean exposure · exp(spread · predictor), which does not move with r.
 
-    The predictor, its parameter ``logits``, is in units of the column's own spread, as that of a continuous column is: a
-    weight that is right for counts of 5 would scatter counts of a million, which vary by a thousandth, over the whole range.
-    r is learned on a log scale: from that of a whole column to that of one given z it can be a factor of a thousand, and
-    one of softplus goes there by steps of the learning rate. Of r far above the mean it is a Poisson.
+    The predictor, its parameter ``logits``, is in units of the column's spread, like that of a continuous column. A
+    weight that is right for counts of 5 would otherwise scatter counts of a million, which vary by a thousandth.
+    r is learned on a log scale, since r given z can be a thousand times the r of the whole column. For r far above the mean
+    the distribution is a Poisson.
 
     Args:
-        spread: of each column relative to its mean, (D,). The others: see ``NegativeBinomial``.
+        spread: the spread of each column relative to its mean, (D,).
+        total_count, logits, exposure: see ``NegativeBinomial``.
     """
 
     constraints = {**NegativeBinomial.constraints, "total_count": constraints.positive}
     spread: torch.Tensor
 
-    def __init__(self, event: int, spread: torch.Tensor, **sources: Any):
-        super().__init__(event, **sources)
+    def __init__(
+        self,
+        event: int,
+        spread: torch.Tensor,
+        total_count: SourceLike = None,
+        logits: SourceLike = None,
+        exposure: SourceLike = None,
+    ):
+        super().__init__(event, total_count=total_count, logits=logits, exposure=exposure)
         self.register_buffer("spread", spread)
 
     def natural(self, parameter: str, raw: torch.Tensor, floor: torch.Tensor | None = None) -> torch.Tensor:
@@ -81,16 +102,16 @@ class MeanNegativeBinomial(NegativeBinomial):
 
     def distribution(
         self, total_count: torch.Tensor, logits: torch.Tensor, exposure: torch.Tensor | None = None
-    ) -> Any:
+    ) -> Distribution:
         log_mean = logits if exposure is None else logits + exposure.log()
-        # Where exp of a number that is learned neither ends at zero nor overflows.
+        # exp of a learned number may underflow to zero or overflow.
         r = total_count.clamp(1e-4, 1e30)
         return counts.NegativeBinomial(r, log_mean=log_mean).to_event(len(self.shape))
 
 
-def _count(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+def _count(columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float) -> Factor:
     mean, variance = np.nanmean(rows, 0), np.nanvar(rows, 0)
-    # By moments, at most that of a variance 1% above the mean's.
+    # By moments; at most the r of a variance 1% above the mean.
     r = np.clip(mean**2 / np.maximum(variance - mean, 1e-6), 0.1, 100.0 * np.maximum(mean, 1.0))
     relative = np.minimum(np.sqrt(variance) / mean, 1.0)
     start, exposure, spread = (
@@ -102,16 +123,21 @@ def _count(columns: list[Column], rows: np.ndarray, network: Any, min_scale: flo
     return factor.coded(_code(rows, "log1p"))
 
 
-def _binary(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
+def _binary(columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float) -> Factor:
     return Bernoulli(len(columns), logits=network).coded(_code(rows))
 
 
-def _categorical(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
-    return Categorical(len(columns[0].levels), logits=network)
+def _level_count(column: Column) -> int:
+    assert column.levels is not None  # columns of labels have levels
+    return len(column.levels)
 
 
-def _ordinal(columns: list[Column], rows: np.ndarray, network: Any, min_scale: float) -> Factor:
-    levels = len(columns[0].levels)
+def _categorical(columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float) -> Factor:
+    return Categorical(_level_count(columns[0]), logits=network)
+
+
+def _ordinal(columns: list[Column], rows: np.ndarray, network: SourceLike, min_scale: float) -> Factor:
+    levels = _level_count(columns[0])
     counts = np.stack([(rows == level).sum(0) + 1.0 for level in range(levels)], 1)
     below = (counts.cumsum(1) / counts.sum(1, keepdims=True))[:, :-1]
     cutpoints = Learned(torch.tensor(np.log(below / (1 - below)), dtype=torch.get_default_dtype()))
@@ -119,7 +145,7 @@ def _ordinal(columns: list[Column], rows: np.ndarray, network: Any, min_scale: f
     return factor.coded(_code(rows))
 
 
-_FACTORS: dict[str, Callable[[list[Column], np.ndarray, Any, float], Factor]] = {
+_FACTORS: dict[str, Callable[[list[Column], np.ndarray, SourceLike, float], Factor]] = {
     "continuous": _continuous,
     "positive": _positive,
     "count": _count,

@@ -1,23 +1,27 @@
-"""Which kind a column is of, by rules that can be said in a line."""
+"""The kinds of columns, and the rules by which ``heterogeneous`` recognises them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.tables.columns import Column, numbers, words
+from pyro_lfm.factors import Factor
+from pyro_lfm.tables.columns import Column, first_few, numbers
 
-# Whole numbers with at most so many different values are levels of a scale.
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Whole numbers with at most this many different values are levels of a scale.
 _LEVELS = 10
-# How much more likely a log-normal must be than a Gaussian, nats per row.
+# The gain in log-likelihood of a log-normal over a Gaussian that decides for it, nats per row.
 _CLEARLY = 0.05
 
 
-def recognise(series: Any) -> Column:
-    """The column with the kind that its dtype and values speak for."""
+def recognise(series: pd.Series) -> Column:
+    """A column with the kind that its dtype and values suggest."""
     from pandas.api import types
 
     if types.is_datetime64_any_dtype(series) or types.is_timedelta64_dtype(series):
@@ -31,20 +35,15 @@ def recognise(series: Any) -> Column:
     if types.is_complex_dtype(series):
         raise _fault(series, "complex numbers", "give real and imaginary part as two columns")
     if types.is_numeric_dtype(series.dtype):
-        numbers(series)  # finite
+        numbers(series)  # raises at infinite ones
     present = series.dropna()
     if not len(present):
         raise _fault(series, "no value at all", "leave it out")
-    category = isinstance(series.dtype, _categorical_dtype())
-    try:
-        values = present.unique() if not category else present.cat.remove_unused_categories().cat.categories
-    except TypeError:
-        raise _fault(
-            series, f"values such as {present.iloc[0]!r}", "give numbers, labels or True and False"
-        ) from None
+    category = _is_category(series)
+    values = _distinct(present)
     if len(values) < 2:
         raise _fault(
-            series, f"one value alone, {values[0]!r}", "a constant column says nothing: leave it out"
+            series, f"one value alone, {values[0]!r}", "a constant column has no information: leave it out"
         )
     if category and series.cat.ordered and len(series.cat.categories) > 2:
         return KINDS["ordinal"](series, "an ordered category")
@@ -62,7 +61,19 @@ def recognise(series: Any) -> Column:
     return _numeric(series)
 
 
-def _numeric(series: Any) -> Column:
+def _distinct(present: pd.Series) -> Sequence[Hashable]:
+    """The different values of a column without missing ones."""
+    if _is_category(present):
+        return present.cat.remove_unused_categories().cat.categories
+    try:
+        return present.unique()
+    except TypeError:
+        raise _fault(
+            present, f"values such as {present.iloc[0]!r}", "give numbers, labels or True and False"
+        ) from None
+
+
+def _numeric(series: pd.Series) -> Column:
     x = numbers(series)
     x = x[~np.isnan(x)]
     if (x == x.round()).all():
@@ -83,27 +94,32 @@ def _numeric(series: Any) -> Column:
     return KINDS["continuous"](series, f"numbers {x.min():.4g} to {x.max():.4g}, not clearly log-normal")
 
 
-def of_kind(series: Any, kind: str) -> Column:
-    """The column with the kind that the user names."""
+def of_kind(series: pd.Series, kind: str) -> Column:
+    """A column with the kind that the user names.
+
+    Raises:
+        DeclarationError: an unknown kind.
+        DataError: values that the kind cannot have.
+    """
     if kind not in KINDS:
         raise DeclarationError(
             f"kinds[{series.name!r}] must be one of {', '.join(KINDS)}, or a factor; got {kind!r}"
         )
-    return KINDS[kind](series, "as you said")
+    return KINDS[kind](series, "as declared")
 
 
-def own(series: Any, factor: Any) -> Column:
-    """A column that a factor of the user's reads: numbers in their own units, anything else as codes."""
+def own_factor(series: pd.Series, factor: Factor) -> Column:
+    """A column for which the user gives a factor: numbers in their own units, anything else as codes."""
     from pandas.api import types
 
-    why = f"{type(factor).__name__}, as you said"
+    why = f"{type(factor).__name__}, as declared"
     if types.is_numeric_dtype(series.dtype) and not types.is_bool_dtype(series.dtype):
         present = (x := numbers(series))[~np.isnan(x)]
         return Column(series.name, "own", why, series.dtype, whole=bool((present == present.round()).all()))
     return Column(series.name, "own", why, series.dtype, _levels(series))
 
 
-def _continuous(series: Any, why: str) -> Column:
+def _continuous(series: pd.Series, why: str) -> Column:
     x = numbers(series)
     scale = float(np.nanstd(x))
     if not scale > 0:
@@ -113,7 +129,7 @@ def _continuous(series: Any, why: str) -> Column:
     return Column(series.name, "continuous", why, series.dtype, None, float(np.nanmean(x)), scale, whole)
 
 
-def _positive(series: Any, why: str) -> Column:
+def _positive(series: pd.Series, why: str) -> Column:
     x = numbers(series)
     if not np.nanmin(x) > 0:
         raise _fault(
@@ -122,18 +138,17 @@ def _positive(series: Any, why: str) -> Column:
             f'kinds={{{series.name!r}: "continuous"}} takes any',
         )
     present = x[~np.isnan(x)]
-    # In units of the geometric mean.
     return Column(
         series.name,
         "positive",
         why,
         series.dtype,
-        scale=float(np.exp(np.nanmean(np.log(x)))),
+        scale=float(np.exp(np.nanmean(np.log(x)))),  # the geometric mean
         whole=bool((present == present.round()).all()),
     )
 
 
-def _count(series: Any, why: str) -> Column:
+def _count(series: pd.Series, why: str) -> Column:
     x = numbers(series)
     present = x[~np.isnan(x)]
     if not ((present == present.round()).all() and present.min() >= 0):
@@ -145,22 +160,22 @@ def _count(series: Any, why: str) -> Column:
     return Column(series.name, "count", why, series.dtype, whole=True)
 
 
-def _labels(kind: str) -> Callable[[Any, str], Column]:
-    def make(series: Any, why: str) -> Column:
+def _labels(kind: str) -> Callable[[pd.Series, str], Column]:
+    def make(series: pd.Series, why: str) -> Column:
         levels = _levels(series)
         if kind == "binary" and len(levels) != 2:
-            raise _fault(series, f"{len(levels)} values, {words(levels)}", "binary columns have two")
-        return Column(series.name, kind, f"{why}: {words(levels)}", series.dtype, levels)
+            raise _fault(series, f"{len(levels)} values, {first_few(levels)}", "binary columns have two")
+        return Column(series.name, kind, f"{why}: {first_few(levels)}", series.dtype, levels)
 
     return make
 
 
-def _levels(series: Any) -> Any:
-    """The values in the order of their codes: as declared of a category, else sorted where they can be."""
+def _levels(series: pd.Series) -> pd.Index:
+    """The values in the order of their codes: the order of a pandas category, else sorted if they can be."""
     import pandas as pd
 
-    if isinstance(series.dtype, _categorical_dtype()):
-        # Of labels without order those that never occur are left out; those of a scale keep their place in it.
+    if _is_category(series):
+        # Labels without order that never occur are left out; levels of a scale keep their place in it.
         kept = series if series.cat.ordered else series.cat.remove_unused_categories()
         return pd.Index(list(kept.cat.categories), dtype=object)
     values = list(series.dropna().unique())
@@ -171,19 +186,19 @@ def _levels(series: Any) -> Any:
     return pd.Index(values, dtype=object)
 
 
-def _categorical_dtype() -> Any:
+def _is_category(series: pd.Series) -> bool:
     import pandas as pd
 
-    return pd.CategoricalDtype
+    return isinstance(series.dtype, pd.CategoricalDtype)
 
 
-def _fault(series: Any, got: str, remedy: str) -> DataError:
+def _fault(series: pd.Series, got: str, remedy: str) -> DataError:
     return DataError(
         f"column {series.name!r} must hold numbers, labels or True and False; got {got}: {remedy}"
     )
 
 
-KINDS: dict[str, Callable[[Any, str], Column]] = {
+KINDS: dict[str, Callable[[pd.Series, str], Column]] = {
     "continuous": _continuous,
     "positive": _positive,
     "count": _count,

@@ -1,11 +1,11 @@
-"""A table of mixed columns as observed factors, its rows as their data, and back."""
+"""``lfm.heterogeneous``: a DataFrame as observed factors of a model, its rows as their data, and back."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,31 +17,35 @@ from pyro_lfm.programs.program import RESERVED
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.linear import Linear
 from pyro_lfm.sources.parameter_priors import Normal
+from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.tables.columns import Column
 from pyro_lfm.tables.groups import factor_of
-from pyro_lfm.tables.kinds import KINDS, of_kind, own, recognise
+from pyro_lfm.tables.kinds import KINDS, of_kind, own_factor, recognise
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Heterogeneous(Mapping[str, Factor]):
-    """What ``heterogeneous`` made of a table: factors for a model, their data, and the way back.
+    """The factors, data and columns that ``heterogeneous`` makes of a frame, and the conversion of rows.
 
-    It is itself a mapping of the factors, to be declared as in ``Model(z=StandardNormal(4), **table)``.
+    It is a mapping of its factors, so that ``Model(z=StandardNormal(4), **table)`` declares them.
 
     Attributes:
         factors: {name: factor}.
-        data: {name: rows (N, D), of labels (N,)}, as the factors need them, NaN where an entry is missing; with the frame,
-            whose cells ``decode`` gives back as they were.
-        columns: of the table, with their kinds and why, in its order.
-        groups: {name: names of the columns that a factor is of}, in the order of its entries.
+        data: {name: rows (N, D), or labels (N,)}, the input of ``lfm.fit``, with NaN for missing entries. The frame is kept
+            with it, so that ``decode`` can return its cells bit for bit.
+        columns: the columns with their kinds and the reasons, in the order of the frame.
+        groups: {name of a factor: names of its columns}, in the order of its entries.
         example: {column: another kind that it could have}, for ``kinds=``.
     """
 
     factors: Mapping[str, Factor]
     data: NamedRows
     columns: tuple[Column, ...]
-    groups: Mapping[str, tuple[Any, ...]]
-    example: Mapping[Any, str]
+    groups: Mapping[str, tuple[Hashable, ...]]
+    example: Mapping[Hashable, str]
 
     def __getitem__(self, name: str) -> Factor:
         return self.factors[name]
@@ -52,55 +56,63 @@ class Heterogeneous(Mapping[str, Factor]):
     def __len__(self) -> int:
         return len(self.factors)
 
-    def encode(self, frame: Any) -> dict[str, torch.Tensor]:
-        """The rows of another frame with these columns, by the scales and codes of the first; other columns are left out.
+    def encode(self, frame: pd.DataFrame) -> dict[str, torch.Tensor]:
+        """The rows of another frame with these columns, in the scales and codes of the first. Other columns are ignored.
 
         Raises:
-            DataError: a column is lacking, or has a value that has no code or that its kind cannot have.
+            DataError: a column is missing, or has a value without a code or one that its kind cannot have.
         """
         _check_frame(frame)
         lacking = [str(column.name) for column in self.columns if column.name not in frame.columns]
         if lacking:
             raise DataError(
-                f"frame must have the columns of the table; {', '.join(lacking)} are lacking: add what is not known as nan"
+                f"frame must have the columns of the table; {', '.join(lacking)} are lacking: add unknown columns as nan"
             )
         encoded = {column.name: column.encode(frame[column.name]) for column in self.columns}
-        rows = {name: _rows(self.factors[name], [encoded[n] for n in of]) for name, of in self.groups.items()}
+        rows = {
+            name: _rows(self.factors[name], [encoded[n] for n in members])
+            for name, members in self.groups.items()
+        }
         return NamedRows(rows, _kept(frame, self.columns), self.groups)
 
-    def decode(self, values: Mapping[str, torch.Tensor], index: Any = None, like: Any = None) -> Any:
-        """A DataFrame in the units, labels and dtypes of the table, of rows by factor as in ``data``.
+    def decode(
+        self,
+        values: Mapping[str, torch.Tensor],
+        index: pd.Index | Sequence[Hashable] | None = None,
+        like: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Rows by factor as a DataFrame, in the units, labels and dtypes of the first frame.
 
-        It takes ``fit.impute(...).values``, either end of an interval, ``model.sample(n)``; the columns of a factor that
-        is not among them are left out. Cells that were observed come back bit for bit.
+        Observed cells come back bit for bit. Columns of a factor without values are left out.
 
         Args:
-            index: of the frame, as in ``frame.index``; by default 0 to N − 1.
-            like: the frame that the rows are of, whose observed cells come back as they are; by default the one that
-                ``encode`` was given, where the rows are what it gave or what ``fit.impute`` made of them, else the table's.
+            values: {name of a factor: rows}, such as ``fit.impute(...).values``, an interval's end, ``model.sample(n)``.
+            index: of the new frame, such as ``frame.index``; by default 0 to N − 1.
+            like: the frame that observed cells are taken from. By default the frame that ``encode`` was given, if the
+                values come from it or from ``fit.impute`` of it; else the first frame.
         """
         import pandas as pd
 
         frame = getattr(values, "frame", self.data.frame) if like is None else like
-        found = {}
-        for name, of in self.groups.items():
+        columns: dict[Hashable, np.ndarray] = {}
+        for name, members in self.groups.items():
             if name in values:
                 rows = torch.as_tensor(values[name]).detach().cpu().numpy()
-                if rows.size != len(rows) * len(of):
+                if rows.size != len(rows) * len(members):
                     raise DataError(
-                        f"{name} must have shape (N, {len(of)}); got {rows.shape}: decode one draw at a time"
+                        f"{name} must have shape (N, {len(members)}); got {rows.shape}: decode one draw at a time"
                     )
-                found.update(dict(zip(of, rows.reshape(len(rows), -1).T, strict=True)))
-        decoded = {c.name: c.decode(found[c.name].astype(float)) for c in self.columns if c.name in found}
+                columns.update(zip(members, rows.reshape(len(rows), -1).T, strict=True))
+        decoded = {c.name: c.decode(columns[c.name].astype(float)) for c in self.columns if c.name in columns}
         for column in self.columns if frame is not None else ():
-            if column.name in found and len(frame) == len(found[column.name]):
+            if column.name in columns and len(frame) == len(columns[column.name]):
                 cells = frame[column.name]
-                decoded[column.name] = column.restored(decoded[column.name], found[column.name], cells)
-        made = pd.DataFrame(decoded)
-        return made if index is None else made.set_index(pd.Index(index))
+                decoded[column.name] = column.restored(decoded[column.name], columns[column.name], cells)
+        rows_of_values = pd.DataFrame(decoded)
+        return rows_of_values if index is None else rows_of_values.set_index(pd.Index(index))
 
     def __repr__(self) -> str:
-        factor = {column: name for name, of in self.groups.items() for column in of}
+        factor = {column: name for name, members in self.groups.items() for column in members}
         width = max(len(str(column.name)) for column in self.columns)
         lines = [
             f"{column.name!s:{width}}  {column.kind} ({column.why}), in {factor[column.name]}: "
@@ -115,40 +127,43 @@ class Heterogeneous(Mapping[str, Factor]):
 
 
 def heterogeneous(
-    frame: Any,
+    frame: pd.DataFrame,
     *,
-    kinds: Mapping[Any, str | Factor] | None = None,
-    network: Any = None,
+    kinds: Mapping[Hashable, str | Factor] | None = None,
+    network: SourceLike = None,
     min_scale: float = 0.05,
 ) -> Heterogeneous:
     """Reads the columns of a pandas DataFrame, missing entries anywhere, as the observed factors of a model.
 
-    p(x | z) = Π_d p_d(x_d | z), and what p_d is follows from the column's dtype and values:
+    p(x | z) = Π_d p_d(x_d | z), with the family of p_d chosen by the column's dtype and values:
 
     - binary, two values: ``Bernoulli``;
     - categorical, labels: ``Categorical``;
     - ordinal, an ordered category or up to 10 different whole numbers: ``OrderedLogistic``;
-    - count, whole numbers from 0 with a variance of at least their mean: a negative binomial distribution of their mean, of which
-      a Poisson is the limit; whether counts are overdispersed *given z* cannot be told from the column alone;
+    - count, whole numbers from 0 with a variance of at least their mean: ``MeanNegativeBinomial``. Its limit is a Poisson:
+      the column alone does not show whether counts are overdispersed *given z*;
     - positive, numbers above 0 that a log-normal fits better than a Gaussian does: ``LogNormal``, in units of the
       geometric mean;
     - continuous, all other numbers: ``Gaussian``, on the scale of mean 0 and variance 1.
 
-    Columns of one kind are one factor, named as the kind; one alone, and each that is categorical, is named as the column.
-    The network gives what moves with z (mean, loc, logits, predictor); scales, overdispersions and cut points are
-    learned, one for each column. Guides read numbers on a common scale and see which entries are missing.
+    All columns of a kind form one factor, named after the kind. A categorical column, and the only column of a kind, is a
+    factor named after the column. The network gives the parameter that moves with z (mean, loc, logits, predictor).
+    Scales, overdispersions and cut points are learned, one for each column. Guides read numbers on a common scale and see
+    which entries are missing.
 
     Args:
-        frame: (N rows); NaN, None and NA mean missing. A factor whose column has no Python name, or a reserved
-            one or z, is called as near to it as can be; ``print`` shows both names.
+        frame: N rows; NaN, None and NA mean missing. If a column's name is no Python name, or is reserved, or is z, the
+            factor has a similar name; ``print`` shows both.
         kinds: {column: kind}, or a factor of one entry, which reads the column in its own units (labels as codes 0, 1, ...).
-        network: of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default: with weights that are inferred and not
-            only learned, the intervals of few rows are honest. ``MLP(32)`` and the like bend, and overfit few rows.
-        min_scale: the smallest noise of a continuous or positive column, in its standard deviations (of its logarithm).
+        network: the source of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default. Its weights are inferred and not
+            only learned, so that the intervals of few rows are honest. ``MLP(32)`` is nonlinear, and overfits few rows.
+        min_scale: the smallest noise of a continuous column, in standard deviations of the column; of a positive column,
+            in those of its logarithm.
 
     Raises:
-        DataError: a column that is constant, empty, infinite, of dates or of other things that are no numbers or labels;
-            or whose values its kind cannot have. DeclarationError: an unknown column or kind.
+        DataError: a column that is constant, empty or infinite, that holds neither numbers nor labels (such as dates), or
+            values that its kind cannot have.
+        DeclarationError: an unknown column or kind.
 
     Source: Nazabal, Olmos, Ghahramani and Valera (2020), "Handling incomplete heterogeneous data using VAEs".
 
@@ -174,7 +189,7 @@ def heterogeneous(
     for name in frame.columns:
         kind = kinds.get(name)
         if isinstance(kind, Factor):
-            columns.append(own(frame[name], kind))
+            columns.append(own_factor(frame[name], kind))
         else:
             columns.append(recognise(frame[name]) if kind is None else of_kind(frame[name], kind))
     encoded = {column.name: column.encode(frame[column.name]) for column in columns}
@@ -190,13 +205,13 @@ def heterogeneous(
     return Heterogeneous(factors, rows_of_frame, tuple(columns), groups, _example(frame, columns))
 
 
-def _kept(frame: Any, columns: Iterable[Column]) -> Any:
-    """The cells of some columns, whatever becomes of the frame."""
+def _kept(frame: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
+    """A copy of some columns, since the user may change the frame."""
     return frame[[column.name for column in columns]].copy()
 
 
-def _example(frame: Any, columns: Sequence[Column]) -> dict[Any, str]:
-    """A column and another kind that it could have; where there is none, one and its own kind."""
+def _example(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[Hashable, str]:
+    """A column and another kind that it could have; if there is none, a column and its own kind."""
     known = [column for column in columns if column.kind in KINDS] or columns
     for column in known:
         for kind in KINDS:
@@ -209,7 +224,7 @@ def _example(frame: Any, columns: Sequence[Column]) -> dict[Any, str]:
     return {known[0].name: known[0].kind if known[0].kind in KINDS else "continuous"}
 
 
-def _check_frame(frame: Any) -> None:
+def _check_frame(frame: pd.DataFrame) -> None:
     if not (type(frame).__module__.startswith("pandas") and hasattr(frame, "columns")):
         raise DataError(
             f"frame must be a pandas DataFrame; got a {type(frame).__name__}: pandas.DataFrame(...)"
@@ -223,10 +238,10 @@ def _check_frame(frame: Any) -> None:
 
 def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
     """The columns of each factor, by its name."""
-    gathered: dict[Any, list[Column]] = {}
+    gathered: dict[Hashable, list[Column]] = {}
     for column in columns:
-        key: Any = column.kind
-        if column.kind == "ordinal":
+        key: Hashable = column.kind
+        if column.kind == "ordinal" and column.levels is not None:
             key = f"ordinal_{len(column.levels)}"
         elif column.kind in ("categorical", "own"):
             key = (column.name,)
@@ -235,7 +250,7 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
     for key, members in gathered.items():
         name = re.sub(r"\W", "_", str(members[0].name if len(members) == 1 else key))
         name = name if name[:1].isalpha() else f"column_{name.strip('_')}"
-        # The latent that everyone calls z must find its name free.
+        # z is the usual name of the latent.
         while name in RESERVED or name in named or name == "z" or not name.isidentifier():
             name += "_"
         named[name] = members
@@ -245,7 +260,7 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
 def _rows(factor: Factor, columns: list[np.ndarray]) -> torch.Tensor:
     exact = torch.as_tensor(np.stack(columns, 1))
     rows = exact.to(torch.get_default_dtype())
-    # Counts that the type would round stay as they are.
+    # Counts that the default type would round stay in float64.
     whole = bool((exact == exact.round())[~exact.isnan()].all())
     if whole and not torch.equal(rows.double().nan_to_num(), exact.nan_to_num()):
         rows = exact

@@ -30,7 +30,10 @@ OTHERS = {
     ),
     "message": lambda: lfm.GaussianMessage(network=lfm.MLP(8), given=("x", "y")),
     "wishart": lambda: lfm.Gaussian(
-        2, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup()), prior=lfm.parameter_priors.NormalWishart(count=2.0)
+        2,
+        mean=lfm.Lookup(),
+        covariance=lfm.Full(lfm.Lookup()),
+        prior=lfm.parameter_priors.NormalWishart(count=2.0),
     ),
     "horseshoe": lambda: lfm.Linear(prior=lfm.parameter_priors.Horseshoe(0.5), bias=lfm.Fixed(0.0)),
     "float64": lambda: lfm.Fixed(torch.tensor([0.1, 0.2], dtype=torch.float64)),
@@ -54,9 +57,7 @@ def test_what_is_printed_is_what_was_written(name):
 
 
 def test_it_is_printed_with_the_arguments_that_were_given_and_no_others():
-    text = (
-        'Gaussian(64, mean=MLP(128), covariance=Diagonal(MLP(128), min_scale=0.0625), given="z")'
-    )
+    text = 'Gaussian(64, mean=MLP(128), covariance=Diagonal(MLP(128), min_scale=0.0625), given="z")'
     assert repr(eval(text, NAMES)) == text
     assert repr(lfm.Poisson(3, lfm.MLP(8), exposure="library")) == 'Poisson(3, MLP(8), exposure="library")'
     assert repr(lfm.Linear(prior=lfm.parameter_priors.ARD())) == "Linear(prior=parameter_priors.ARD())"
@@ -153,7 +154,9 @@ def test_what_an_author_forgets_is_said_where_the_part_is_written():
         Greedy(2)
     with pytest.raises(lfm.DeclarationError, match="must define distribution"):
         Empty(2)
-    with pytest.raises(lfm.DeclarationError, match="x: Hungry.forward must take the values of its parents, which are z"):
+    with pytest.raises(
+        lfm.DeclarationError, match="x: Hungry.forward must take the values of its parents, which are z"
+    ):
         lfm.Model(z=lfm.StandardNormal(2), x=Hungry(2))
 
 
@@ -197,7 +200,9 @@ def test_an_attribute_that_the_library_needs_itself_is_refused_by_name():
         def forward(self):
             return dist.Normal(torch.zeros(self.dim), 1.0).to_event(1)
 
-    with pytest.raises(lfm.DeclarationError, match="z: Named cannot have an attribute parts.*choose another name"):
+    with pytest.raises(
+        lfm.DeclarationError, match="z: Named cannot have an attribute parts.*choose another name"
+    ):
         lfm.Model(z=Named(2), x=lfm.Gaussian(3, mean=lfm.MLP(4)))
 
 

@@ -1,4 +1,4 @@
-"""Columns and labels that have names are those of the fit, whatever their order and whatever holds them."""
+"""Named columns and labels are put in the order of the fit, for every container."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def records(frame):
 
 
 class FakePolars:
-    """What is asked of a DataFrame of polars."""
+    """The interface of a DataFrame of polars."""
 
     def __init__(self, frame):
         self.frame = frame
@@ -48,7 +48,7 @@ FakePolars.__module__ = "polars.dataframe.frame"
 
 
 class FakeAnnData:
-    """What is asked of AnnData."""
+    """The interface of AnnData."""
 
     def __init__(self, frame):
         self.X, self.var_names = frame.to_numpy(), frame.columns

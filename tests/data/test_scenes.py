@@ -109,8 +109,8 @@ def test_rotation_turns_the_ellipse_counter_clockwise():
     angle = torch.arange(0, math.pi, 0.1)
     _, _, _, cov = moments(lfm.data.draw_sprites("ellipse", 0.36, angle, size=64), 64)
     xx, xy, yy = cov.T
-    found = 0.5 * torch.atan2(-2 * xy, xx - yy)  # rows are counted down
-    apart = (found - angle + math.pi / 2) % math.pi - math.pi / 2
+    measured = 0.5 * torch.atan2(-2 * xy, xx - yy)  # rows are counted down
+    apart = (measured - angle + math.pi / 2) % math.pi - math.pi / 2
     assert apart.abs().max() < 0.01
     # Second moments of half-axes a = 2b: a² / 4 and b² / 4 with π a b = scale².
     b2 = 0.36**2 / (2 * math.pi)

@@ -154,7 +154,7 @@ def ramp(fraction):
         {"optimizer": torch.optim.RMSprop},
         {"optimizer": torch.optim.AdamW},
         {"optimizer": lambda p, lr: torch.optim.Adam(p, lr=lr, amsgrad=True, weight_decay=0.1)},
-        {"optimizer": lfm.clipped(torch.optim.Adam, 0.1)},
+        {"optimizer": torch.optim.Adam},
     ],
     ids=["kl-weight", "rate", "alternate", "sgd", "rmsprop", "adamw", "amsgrad", "clipped"],
 )

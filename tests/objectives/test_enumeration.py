@@ -112,11 +112,11 @@ def test_values_and_gradients_are_those_summed_by_hand(case, particles, missing)
     objective = lfm.ELBO(particles=particles)
     objective.bound(model, guide, batch)  # looks at the programs once, without a trace in the random state
     torch.manual_seed(1)
-    found = objective.bound(model, guide, batch)
+    bound = objective.bound(model, guide, batch)
     torch.manual_seed(1)
     expected = by_hand(model, guide, batch, particles)
-    assert torch.allclose(found.per_row, expected, atol=1e-10, rtol=0)
-    ours = gradients(found.objective, model, guide)
+    assert torch.allclose(bound.per_row, expected, atol=1e-10, rtol=0)
+    ours = gradients(bound.objective, model, guide)
     for one, other in zip(ours, gradients(expected.mean(), model, guide), strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.allclose(one, other, atol=1e-10, rtol=0)
@@ -133,8 +133,8 @@ def test_a_mixture_with_its_exact_posterior_has_the_likelihood_for_its_bound():
                 distribution = pyro.distributions.Categorical(logits=joint.detach())
                 pyro.sample("c", distribution, infer={"enumerate": "parallel"})
 
-    found = lfm.ELBO().bound(model, Exact(), batch).per_row
-    assert torch.allclose(found, joint.logsumexp(-1), atol=1e-10)
+    bound = lfm.ELBO().bound(model, Exact(), batch).per_row
+    assert torch.allclose(bound, joint.logsumexp(-1), atol=1e-10)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -197,13 +197,13 @@ def test_a_count_that_is_drawn_knowing_the_label_keeps_its_score():
     )
     batch = lfm.Batch({"x": torch.randn(B, 1, dtype=torch.float64)})
     last = list(guide.parameters())
-    found = [
+    estimates = [
         torch.autograd.grad(
             lfm.ELBO(particles=40_000, enumerate=how).bound(model, guide, batch).objective, last
         )
         for how in ("auto", "never")
     ]
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*estimates, strict=True):
         assert torch.allclose(one, other, atol=0.15), (one, other)
 
 
@@ -219,11 +219,11 @@ def test_a_label_outside_the_plate_is_summed_out_too():
     model = Shared()
     guide = lfm.Guide(model, c=lfm.Categorical(logits=lfm.Learned([0.1, 0.4]))).double()
     x = torch.randn(B, dtype=torch.float64)
-    found = lfm.ELBO().bound(model, guide, lfm.Batch({"x": x}, total=TOTAL))
+    bound = lfm.ELBO().bound(model, guide, lfm.Batch({"x": x}, total=TOTAL))
     q = guide.factors["c"]().probs
     log_x = torch.stack([-0.5 * (x - c) ** 2 - 0.5 * torch.log(torch.tensor(2 * torch.pi)) for c in (0, 1)])
     kl = (q * (q / torch.tensor([0.3, 0.7], dtype=torch.float64)).log()).sum()
-    assert torch.allclose(found.per_row, q @ log_x - kl / TOTAL, atol=1e-6)
+    assert torch.allclose(bound.per_row, q @ log_x - kl / TOTAL, atol=1e-6)
 
 
 def test_options_and_words():
@@ -237,7 +237,7 @@ def test_options_and_words():
 
 
 @pytest.mark.parametrize("engine", ["eager", "pyro"])
-def test_labels_are_found_by_svi(engine):
+def test_svi_recovers_labels(engine):
     torch.manual_seed(0)
     true = torch.randint(2, (200,))
     x = torch.randn(200, 2) * 0.3 + torch.tensor([[-2.0, 0.0], [2.0, 1.0]])[true]

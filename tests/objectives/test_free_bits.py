@@ -44,10 +44,10 @@ CASES = {
 def gradients(model, guide, objective, seed=0):
     torch.manual_seed(seed)
     bound = objective.bound(model, guide, lfm.Batch(ROWS))
-    found = torch.autograd.grad(
+    slopes = torch.autograd.grad(
         bound.objective, [*model.parameters(), *guide.parameters()], allow_unused=True
     )
-    return bound, [torch.zeros(()) if g is None else g for g in found]
+    return bound, [torch.zeros(()) if g is None else g for g in slopes]
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, lambda done: 2 * done])
@@ -82,13 +82,13 @@ def test_each_latent_has_its_own():
     )
     guide = lfm.Guide(model, n=lfm.Poisson(rate=lfm.Linear()), m=lfm.Poisson(rate=lfm.Linear()))
     objective = lfm.ELBO(16, kl="monte-carlo", free_bits=2.0)
-    bound, found = gradients(model, guide, objective)
+    bound, slopes = gradients(model, guide, objective)
     assert float(bound.kl["n"].mean()) > 2.0 > float(bound.kl["m"].mean())
     torch.manual_seed(0)
     run = objective.run(model, guide, (lfm.Batch(ROWS),), {})
     value = run.reconstruction().mean() - run.kl("n", "monte-carlo").mean()
     exact = torch.autograd.grad(value, [*model.parameters(), *guide.parameters()], allow_unused=True)
-    for a, b in zip(found, exact, strict=True):
+    for a, b in zip(slopes, exact, strict=True):
         assert torch.allclose(a, torch.zeros(()) if b is None else b, atol=1e-5)
 
 

@@ -40,8 +40,8 @@ class ByDraw(Capacity):
 
     def value(self, run):
         terms = run.by_draw()
-        fit = run.rows.add_up(terms.log_likelihood()).mean()
-        kl = sum(run.rows.add_up([terms.log_q(name) - terms.log_p(name)]).mean() for name in run.latents)
+        fit = run.layout.add_up(terms.log_likelihood()).mean()
+        kl = sum(run.layout.add_up([terms.log_q(name) - terms.log_p(name)]).mean() for name in run.latents)
         return fit - 10 * (kl - self.capacity).abs()
 
 
@@ -50,8 +50,8 @@ class Unweighted(ByDraw):
 
     def value(self, run):
         terms = run.by_draw(summed_out=True, scored=True)
-        fit = run.rows.add_up(terms.log_likelihood()).mean()
-        kl = sum(run.rows.add_up([terms.log_q(name) - terms.log_p(name)]).mean() for name in run.latents)
+        fit = run.layout.add_up(terms.log_likelihood()).mean()
+        kl = sum(run.layout.add_up([terms.log_q(name) - terms.log_p(name)]).mean() for name in run.latents)
         return fit - 10 * (kl - self.capacity).abs()
 
 
@@ -60,9 +60,9 @@ class Unscored(ByDraw):
 
     def value(self, run):
         terms = run.by_draw(summed_out=True, scored=True)
-        fit = run.rows.expect(run.rows.add_up(terms.log_likelihood())).mean()
-        kls = [run.rows.add_up([terms.log_q(name) - terms.log_p(name)]) for name in run.latents]
-        return fit - 10 * (sum(run.rows.expect(kl).mean() for kl in kls) - self.capacity).abs()
+        fit = run.layout.expect(run.layout.add_up(terms.log_likelihood())).mean()
+        kls = [run.layout.add_up([terms.log_q(name) - terms.log_p(name)]) for name in run.latents]
+        return fit - 10 * (sum(run.layout.expect(kl).mean() for kl in kls) - self.capacity).abs()
 
 
 class OnlyDrawn(ByDraw):
@@ -70,8 +70,8 @@ class OnlyDrawn(ByDraw):
 
     def value(self, run):
         terms = run.by_draw(scored=True)
-        fit = run.rows.add_up(terms.log_likelihood()).mean()
-        return fit - sum(run.rows.add_up([terms.log_q(n) - terms.log_p(n)]).mean() for n in run.latents)
+        fit = run.layout.add_up(terms.log_likelihood()).mean()
+        return fit - sum(run.layout.add_up([terms.log_q(n) - terms.log_p(n)]).mean() for n in run.latents)
 
 
 class OwnScores(ByDraw):
@@ -79,7 +79,7 @@ class OwnScores(ByDraw):
 
     def value(self, run):
         terms = run.by_draw(scored=True)
-        cost = run.rows.add_up(
+        cost = run.layout.add_up(
             [*terms.log_likelihood(), *(terms.log_p(n) - terms.log_q(n) for n in run.latents)]
         )
         score = sum((cost.detach() * terms.score(n)).mean() for n in run.scored)
@@ -132,11 +132,11 @@ def test_its_value_and_gradient_are_right_where_a_label_is_drawn(particles):
     for _ in range(60):
         bound = Capacity(2.0, "never", particles).bound(model, guide, lfm.Batch(rows))
         values.append(bound.objective.detach())
-        found = gradients(bound.objective, model, guide)
-        slopes.append(torch.cat([g.flatten() for g in found]))
-    for found, right in ((torch.stack(values), exact.detach()), (torch.stack(slopes), expected)):
-        error = found.std(0) / math.sqrt(60) + 1e-4
-        assert ((found.mean(0) - right).abs() < 6 * error).all()
+        slope = gradients(bound.objective, model, guide)
+        slopes.append(torch.cat([g.flatten() for g in slope]))
+    for estimates, right in ((torch.stack(values), exact.detach()), (torch.stack(slopes), expected)):
+        error = estimates.std(0) / math.sqrt(60) + 1e-4
+        assert ((estimates.mean(0) - right).abs() < 6 * error).all()
     assert expected.norm() > 1
 
 
@@ -156,8 +156,8 @@ def test_a_count_without_a_reparametrization():
     torch.manual_seed(1)
     rows, slopes = lfm.Batch(X.repeat(200, 1)), []
     for _ in range(60):
-        found = gradients(Capacity(9.0).bound(model, guide, rows).objective, guide)
-        slopes.append(torch.cat([g.flatten() for g in found]))
+        slope = gradients(Capacity(9.0).bound(model, guide, rows).objective, guide)
+        slopes.append(torch.cat([g.flatten() for g in slope]))
     slopes = torch.stack(slopes)
     assert ((slopes.mean(0) - expected).abs() < 6 * slopes.std(0) / math.sqrt(60) + 1e-4).all()
 
@@ -236,10 +236,10 @@ class WrongShape(Capacity):
 class Total(Capacity):
     def estimate(self, run):
         bound = super().estimate(run)
-        return replace(bound, objective=bound.objective * run.rows.total)
+        return replace(bound, objective=bound.objective * run.layout.total)
 
 
-class Held(Capacity):
+class Detached(Capacity):
     """Its KL has no gradient."""
 
     def value(self, run):
@@ -261,8 +261,11 @@ BAD = {
     ),
     "no bound": (lambda: NoBound(2.0), r"above log p\(x\) = .*: it is no bound"),
     "wrong shape": (lambda: WrongShape(2.0), r"Bound.per_row must have shape \(B,\); got \(\)"),
-    "total": (lambda: Total(2.0), "the objective per row changes with their number"),
-    "held": (lambda: Held(2.0), "with a Gaussian latent the gradient of the guide is not that of the value"),
+    "total": (lambda: Total(2.0), "the objective per row changes with the number of rows"),
+    "detached": (
+        lambda: Detached(2.0),
+        "with a Gaussian latent the gradient of the guide is not that of the value",
+    ),
     "none": (lambda: "ELBO", "an objective is a subclass of lfm.Objective; got str"),
 }
 

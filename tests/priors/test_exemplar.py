@@ -66,7 +66,9 @@ def test_the_exemplars_are_the_rows_of_the_fit_and_their_codes_the_means_of_the_
     torch.testing.assert_close(fit.model.factors["z"].exemplars["x"], ROWS)
     value = torch.zeros(2)
     scale = float(fit.model.factors["z"].log_scale.exp())
-    torch.testing.assert_close(prior.log_prob(value), brute_force(prior.centres, scale, value), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        prior.log_prob(value), brute_force(prior.centres, scale, value), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_step_leaves_the_rows_own_code_out_and_evaluation_does_not():
@@ -116,4 +118,9 @@ def test_what_it_cannot_be_made_of_is_refused_in_words():
     rows = ROWS.clone()
     rows[0, 0] = math.nan
     with pytest.raises(lfm.DeclarationError, match="exemplars are complete rows"):
-        lfm.fit(model, rows, lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))), epochs=1), progress=False)
+        lfm.fit(
+            model,
+            rows,
+            lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))), epochs=1),
+            progress=False,
+        )

@@ -171,8 +171,8 @@ def test_other_mistakes_are_put_in_words():
 
 def test_codes_bring_numbers_to_a_scale_and_show_gaps():
     code = lfm.Code(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 4.0]), "log1p")
-    found = code(torch.tensor([[0.0, float("nan")], [float("nan"), np.expm1(6.0)]]).float())
-    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]))
+    coded = code(torch.tensor([[0.0, float("nan")], [float("nan"), np.expm1(6.0)]]).float())
+    torch.testing.assert_close(coded, torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]))
 
 
 def test_a_missing_label_is_no_label_to_guides_and_gets_no_nan():
@@ -219,15 +219,15 @@ def test_every_likelihood_is_imputed_and_observed_entries_stay(likelihood):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = lfm.fit(model, {**rows, "x": data}, lfm.SVI(guide, steps=1), seed=0, progress=False)
-    found = fit.impute(draws=5, seed=1)
-    draws, seen = found.draws["x"], ~data.isnan()
-    assert draws.shape == (5, *data.shape) and found.values["x"].shape == data.shape
-    assert torch.equal(found.values["x"][seen], data[seen])
+    imputation = fit.impute(draws=5, seed=1)
+    draws, seen = imputation.draws["x"], ~data.isnan()
+    assert draws.shape == (5, *data.shape) and imputation.values["x"].shape == data.shape
+    assert torch.equal(imputation.values["x"][seen], data[seen])
     assert all(torch.equal(draw[seen], data[seen]) for draw in draws)
     assert torch.as_tensor(model.observed["x"].support.check(draws)).all()
-    assert found.values["x"].isfinite().all()
+    assert imputation.values["x"].isfinite().all()
     again = fit.impute(draws=5, seed=1)
-    assert torch.equal(again.drawn["x"], found.drawn["x"])
+    assert torch.equal(again.drawn["x"], imputation.drawn["x"])
 
 
 def factor_analysis(n, seed):
@@ -266,10 +266,12 @@ def test_draws_have_the_moments_of_the_conditional_gaussian():
     """Each of about 100 numbers is within 5.5 standard errors: a false alarm in one run of 200,000."""
     fit, rows, gone, mean, covariance = factor_analysis(30, seed=0)
     repeats, S = 200, 4000
-    found = fit.impute(rows.masked_fill(gone, torch.nan).repeat(repeats, 1), draws=S // repeats, seed=3)
-    draws = found.draws["x"].reshape(-1, 30, 5)
+    imputation = fit.impute(rows.masked_fill(gone, torch.nan).repeat(repeats, 1), draws=S // repeats, seed=3)
+    draws = imputation.draws["x"].reshape(-1, 30, 5)
     compared = 0
-    for x, g, value, drawn in zip(rows, gone, found.values["x"][:30], draws.transpose(0, 1), strict=True):
+    for x, g, value, drawn in zip(
+        rows, gone, imputation.values["x"][:30], draws.transpose(0, 1), strict=True
+    ):
         if not g.any() or g.all():
             continue
         loc, sigma = conditional(x, g, mean, covariance)
@@ -292,15 +294,15 @@ def test_intervals_of_a_known_model_cover_what_they_say():
     Entries of a row depend on each other, which at most doubles the variance here: then one in 1,500.
     """
     fit, rows, gone, _, _ = factor_analysis(1200, seed=1)
-    found = fit.impute(draws=200, seed=0)
+    imputation = fit.impute(draws=200, seed=0)
     for level, slack in ((0.9, 0.033), (0.5, 0.055)):
-        low, high = found.interval(level)
+        low, high = imputation.interval(level)
         inside = (rows >= low["x"]) & (rows <= high["x"])
         assert inside[~gone].all()
         assert abs(inside[gone].double().mean().item() - level) < slack
     assert gone.sum() > 1500
     with pytest.raises(lfm.DeclarationError, match="below 1"):
-        found.interval(1.0)
+        imputation.interval(1.0)
 
 
 def test_entries_that_depend_on_each_other_given_z_are_conditioned_on():
@@ -316,17 +318,17 @@ def test_entries_that_depend_on_each_other_given_z_are_conditioned_on():
         return lfm.fit(model, row, svi, seed=0, progress=False).impute(draws=S // repeats, seed=0)
 
     silent = lfm.Linear(weight=lfm.Fixed(0.0), bias=lfm.Fixed(0.0))
-    found = imputed(lfm.Gaussian(2, mean=silent, covariance=lfm.Full(lfm.Fixed(covariance))))
-    drawn = found.drawn["x"]
+    imputation = imputed(lfm.Gaussian(2, mean=silent, covariance=lfm.Full(lfm.Fixed(covariance))))
+    drawn = imputation.drawn["x"]
     assert abs(drawn.mean() - 1.8) < 5 * (0.19 / S) ** 0.5
     assert abs(drawn.var() - 0.19) < 5 * 0.19 * (2 / S) ** 0.5
-    assert abs(found.values["x"][0, 1] - 1.8) < 1e-3
+    assert abs(imputation.values["x"][0, 1] - 1.8) < 1e-3
     loc = torch.tensor([[-2.0, -5.0], [2.0, 5.0]])
     mixture = lfm.MixtureOfGaussians(2, components=2, logits=silent, loc=lfm.Fixed(loc), scale=lfm.Fixed(1.0))
-    found = imputed(mixture)
+    imputation = imputed(mixture)
     right = torch.sigmoid(torch.tensor(8.0))  # ½(4² − 0²)
-    assert abs(found.values["x"][0, 1] - (10 * right - 5)) < 1e-2
-    assert abs(found.drawn["x"].mean() - 5) < 5 * (1.1 / S) ** 0.5
+    assert abs(imputation.values["x"][0, 1] - (10 * right - 5)) < 1e-2
+    assert abs(imputation.drawn["x"].mean() - 5) < 5 * (1.1 / S) ** 0.5
 
 
 def test_one_call_a_fit_and_an_imputation_beat_mean_and_mode():
@@ -343,10 +345,10 @@ def test_one_call_a_fit_and_an_imputation_beat_mean_and_mode():
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(32)))
     svi = lfm.SVI(guide, steps=150, learning_rate=0.03, engine="eager")
     fit = lfm.fit(model, table.data, svi, seed=0, progress=False)
-    found = fit.impute(draws=100)
-    values = table.decode(found.values)
+    imputation = fit.impute(draws=100)
+    values = table.decode(imputation.values)
     assert not values.isna().any(axis=None)
-    low, high = (table.decode(end) for end in found.interval(0.9))
+    low, high = (table.decode(end) for end in imputation.interval(0.9))
     assert "colour of eyes" not in low and "grade" in low
     inside, removed = 0, 0
     for k, column in enumerate(table.columns):
@@ -375,7 +377,7 @@ def test_missing_counts_share_what_is_left_of_the_total():
     x = lfm.Multinomial(3, total_count=10, logits=lfm.Linear(weight=lfm.Fixed(0.0), bias=lfm.Fixed(weights)))
     model = lfm.Model(z=lfm.StandardNormal(1), x=x)
     svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian()), steps=1, learning_rate=1e-9)
-    found = lfm.fit(model, rows, svi, seed=0, progress=False).impute(draws=10, seed=0)
-    drawn = found.draws["x"]
+    imputation = lfm.fit(model, rows, svi, seed=0, progress=False).impute(draws=10, seed=0)
+    drawn = imputation.draws["x"]
     assert (drawn.sum(-1) == 10).all() and (drawn[..., 0] == 4).all()
     assert abs(drawn[..., 1].mean() - 3.6) < 5 * (6 * 0.6 * 0.4 / drawn[..., 1].numel()) ** 0.5

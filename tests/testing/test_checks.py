@@ -1,4 +1,4 @@
-"""The checks for parts of one's own find each way in which a part can be wrong, and say it in words."""
+"""The checks for parts of one's own name every fault that a part can have."""
 
 import cases
 import pyro
@@ -9,7 +9,7 @@ from torch import nn
 
 import pyro_lfm as lfm
 from pyro_lfm.testing import ContractError
-from pyro_lfm.testing.agreement import distribution_faults
+from pyro_lfm.testing.draws_and_log_prob import distribution_faults
 
 
 class Shifted(dist.Normal):
@@ -105,7 +105,7 @@ BROKEN_PRIORS = {
     ),
     "shape of the distribution": (
         lambda: Made(1, lambda d: wrong_distribution(shape=True)(torch.zeros(d), 1.0).to_event(1)),
-        "draws and log_prob disagree",
+        "samples do not match log_prob",
     ),
     "support": (
         lambda: Made(2, lambda d: OutOfRange(torch.full((d,), 2.0), torch.ones(d), validate_args=False).to_event(1)),
@@ -113,11 +113,11 @@ BROKEN_PRIORS = {
     ),
     "location": (
         lambda: Made(2, lambda d: wrong_distribution(shift=0.3)(torch.zeros(d), 1.0).to_event(1)),
-        "draws and log_prob disagree",
+        "samples do not match log_prob",
     ),
     "scale": (
         lambda: Made(2, lambda d: wrong_distribution(stretch=1.3)(torch.zeros(d), 1.0).to_event(1)),
-        "draws and log_prob disagree",
+        "samples do not match log_prob",
     ),
     "constant": (
         lambda: Made(2, lambda d: wrong_distribution(constant=-0.5)(torch.zeros(d), 1.0).to_event(1)),
@@ -207,7 +207,7 @@ BROKEN_GUIDES = {
         lambda loc: dist.Normal(loc[:, :2], 1.0).to_event(1)
     ),
     "no gradient reaches the parameter net": latent(lambda loc: dist.Normal(loc.detach(), 1.0).to_event(1)),
-    "z: draws and log_prob disagree": latent(lambda loc: wrong_distribution(shift=0.5)(loc, 1.0).to_event(1)),
+    "z: samples do not match log_prob": latent(lambda loc: wrong_distribution(shift=0.5)(loc, 1.0).to_event(1)),
     "z is drawn from a discrete distribution": latent(lambda loc: dist.Poisson(loc.exp()).to_event(1)),
 }  # fmt: skip
 

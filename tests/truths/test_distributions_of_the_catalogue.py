@@ -18,7 +18,7 @@ from pyro_lfm.distributions.masking import observed_part
 from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import entrywise, from_reals
-from pyro_lfm.testing.agreement import distribution_faults
+from pyro_lfm.testing.draws_and_log_prob import distribution_faults
 
 
 def components(seed=0, draws=6, rows=3, dim=2):

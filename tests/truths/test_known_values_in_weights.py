@@ -62,9 +62,9 @@ class ByBayes(torch.nn.Module):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_bounds_with_known_labels_are_those_of_the_joint(objective, which):
     model, guide, data, exact, known, encoder = labelled(which)
-    found = OBJECTIVES[objective]().bound(model, guide, lfm.Batch(data)).per_row
+    per_row = OBJECTIVES[objective]().bound(model, guide, lfm.Batch(data)).per_row
     # Exact guides: no draw has any noise, but that of q drawn in the ELBO-like terms of a single draw.
-    assert torch.allclose(found, exact, atol=1e-9)
+    assert torch.allclose(per_row, exact, atol=1e-9)
     with torch.no_grad():
         encoder.shift += torch.tensor([1.0, -1.0, 0.5])
     moved = OBJECTIVES[objective]().bound(model, guide, lfm.Batch(data)).per_row
@@ -79,9 +79,9 @@ def test_estimates_of_the_likelihood_and_gaps_count_them(which):
     model, guide, data, exact, known, encoder = labelled(which)
     with torch.no_grad():
         encoder.shift += torch.tensor([1.0, -1.0, 0.5])
-    found = lfm.evaluate.log_likelihood((model, guide), data, draws=50)
-    assert torch.allclose(found.per_row, exact, atol=1e-9)
-    assert (found.standard_error < 1e-8).all()
+    estimate = lfm.evaluate.log_likelihood((model, guide), data, draws=50)
+    assert torch.allclose(estimate.per_row, exact, atol=1e-9)
+    assert (estimate.standard_error < 1e-8).all()
     gaps = lfm.evaluate.gaps((model, guide), data, draws=50, steps=30)
     assert torch.allclose(gaps.log_likelihood.per_row, exact, atol=1e-9)
     assert torch.allclose(gaps.total[known], torch.zeros(int(known.sum())).double(), atol=1e-9)
@@ -133,8 +133,8 @@ def test_known_continuous_values_have_no_gap_either():
         if isinstance(made, lfm.ELBO) and made.kl == "auto":
             continue  # with the KL integrated, the draws of a single one have noise left
         assert torch.allclose(made.bound(model, guide, lfm.Batch(data)).per_row, exact, atol=1e-9), made
-    found = lfm.evaluate.log_likelihood((model, guide), data, draws=30)
-    assert torch.allclose(found.per_row, exact, atol=1e-9)
+    estimate = lfm.evaluate.log_likelihood((model, guide), data, draws=30)
+    assert torch.allclose(estimate.per_row, exact, atol=1e-9)
 
 
 def test_a_guide_by_hand_that_is_a_point_in_some_rows_is_taken_at_its_word():
@@ -156,8 +156,8 @@ def test_a_guide_by_hand_that_is_a_point_in_some_rows_is_taken_at_its_word():
         lfm.RenyiELBO(3.0, 3),
         lfm.ELBO(),
     ):
-        found = objective.bound(model, guide, lfm.Batch({"x": X})).per_row
-        assert torch.allclose(found[point], exact[point], atol=1e-6), objective
+        per_row = objective.bound(model, guide, lfm.Batch({"x": X})).per_row
+        assert torch.allclose(per_row[point], exact[point], atol=1e-6), objective
     assert torch.allclose(
         lfm.ImportanceWeightedELBO(3).bound(model, guide, lfm.Batch({"x": X})).per_row, exact, atol=1e-9
     )

@@ -25,7 +25,7 @@ def test_total_correlation_is_its_formula(covariance, total):
     penalty = lfm.TotalCorrelation()
     with torch.no_grad():
         run = lfm.ELBO().run(model, guide, (lfm.Batch(x, total=total),), {})
-        found = float(penalty.of(run, penalty.names(run)))
+        value = float(penalty.of(run, penalty.names(run)))
         z, distribution = run.q["z"]["value"].reshape(ROWS, FACTORS), guide.factors["z"](x)
         scale = distribution.variance.sqrt()
         expected = 0.0
@@ -34,7 +34,7 @@ def test_total_correlation_is_its_formula(covariance, total):
             entries = torch.distributions.Normal(distribution.mean, scale).log_prob(z[i]).logsumexp(0)
             count = math.log(ROWS * total)
             expected += float((joint - count) - (entries - count).sum()) / ROWS
-    assert found == pytest.approx(expected, abs=1e-9)
+    assert value == pytest.approx(expected, abs=1e-9)
 
 
 def test_total_correlation_does_not_see_a_bend_of_each_entry():
@@ -45,13 +45,13 @@ def test_total_correlation_does_not_see_a_bend_of_each_entry():
     carried = lfm.Guide(positive, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(6))).double()
     carried.load_state_dict(plain.state_dict())
     real = lfm.Model(z=lfm.StandardNormal(FACTORS), x=likelihood).double()
-    found = []
+    values = []
     for model, guide in ((real, plain), (positive, carried)):
         torch.manual_seed(1)
         run = lfm.ELBO().run(model, guide, (lfm.Batch(x),), {})
-        found.append(float(lfm.TotalCorrelation().of(run, ["z"]).detach()))
-    assert found[0] == pytest.approx(found[1], abs=1e-9)
-    assert abs(found[0]) > 0.1
+        values.append(float(lfm.TotalCorrelation().of(run, ["z"]).detach()))
+    assert values[0] == pytest.approx(values[1], abs=1e-9)
+    assert abs(values[0]) > 0.1
 
 
 def discrepancy(mean, variance, bandwidth):
@@ -74,14 +74,14 @@ def test_the_discrepancy_is_unbiased(mean, variance):
     )
     penalty = lfm.MaximumMeanDiscrepancy(bandwidth=1.5)
     batch = lfm.Batch(torch.zeros(64, 4))
-    found = []
+    values = []
     with torch.no_grad():
         for _ in range(400):
             run = lfm.ELBO().run(model, guide, (batch,), {})
-            found.append(float(penalty.of(run, penalty.names(run))))
-    estimates = torch.tensor(found, dtype=torch.float64)
+            values.append(float(penalty.of(run, penalty.names(run))))
+    estimates = torch.tensor(values, dtype=torch.float64)
     off = float(estimates.mean()) - discrepancy(mean, variance, 1.5)
-    assert abs(off) < 4.5 * float(estimates.std()) / math.sqrt(len(found))
+    assert abs(off) < 4.5 * float(estimates.std()) / math.sqrt(len(values))
 
 
 def test_weights_multiply_penalties_and_leave_the_bound_of_the_rows_alone():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.objectives.weighted import tilted
+from pyro_lfm.objectives.weighted import renyi_bound
 
 NEAR = [sign * 10.0**-k for k in (2, 3, 4, 6, 8, 10, 12) for sign in (1, -1)]
 
@@ -33,8 +33,8 @@ def test_it_agrees_with_the_definition_at_any_distance_from_one(away, spread):
     log_w = (-3000 + spread * torch.randn(2, 4, 1)).float()
     log_c = torch.randn(2, 4, 1).log_softmax(0).float()
     alpha = 1 - away
-    value, share = tilted(log_w, log_c, alpha)
-    assert float(value) == pytest.approx(exact(log_w[..., 0], log_c[..., 0], alpha), rel=1e-6, abs=2e-3)
+    bound, share = renyi_bound(log_w, log_c, alpha)
+    assert float(bound) == pytest.approx(exact(log_w[..., 0], log_c[..., 0], alpha), rel=1e-6, abs=2e-3)
     assert float(share.sum()) == pytest.approx(1.0, abs=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_double_precision(alpha):
 
     def of(dtype, alpha):
         w, c = start.to(dtype).requires_grad_(), logits.to(dtype).requires_grad_()
-        value, _ = tilted(w, c.log_softmax(0), alpha)
+        value, _ = renyi_bound(w, c.log_softmax(0), alpha)
         return value.detach(), *torch.autograd.grad(value.sum(), [w, c])
 
     single, double = of(torch.float32, alpha), of(torch.float64, alpha)
@@ -83,8 +83,8 @@ def test_gradients_are_those_of_double_precision(alpha):
 
 def test_a_draw_to_which_the_model_gives_no_mass():
     log_w = torch.tensor([[[0.0], [-torch.inf], [-1.0]]])
-    value, share = tilted(log_w, None, 0.5)
-    assert float(value) == pytest.approx(2 * math.log((1 + math.exp(-0.5)) / 3))
+    bound, share = renyi_bound(log_w, None, 0.5)
+    assert float(bound) == pytest.approx(2 * math.log((1 + math.exp(-0.5)) / 3))
     assert share[0, 1, 0] == 0
-    assert float(tilted(log_w, None, 1.0)[0]) == -math.inf
-    assert float(tilted(log_w, None, 2.0)[0]) == -math.inf
+    assert float(renyi_bound(log_w, None, 1.0)[0]) == -math.inf
+    assert float(renyi_bound(log_w, None, 2.0)[0]) == -math.inf

@@ -110,13 +110,13 @@ def gradients(objective, repeats, seed):
     """Gradients of φ, one estimate a row: (repeats, numbers)."""
     model, guide, x = linear()
     torch.manual_seed(seed)
-    found = []
+    slopes = []
     for _ in range(repeats):
         bound = objective.bound(model, guide, x[:10])
-        found.append(
+        slopes.append(
             torch.cat([g.flatten() for g in torch.autograd.grad(bound.objective, list(guide.parameters()))])
         )
-    return torch.stack(found)
+    return torch.stack(slopes)
 
 
 def test_the_doubly_reparametrized_gradient_is_unbiased():
@@ -131,9 +131,9 @@ def test_its_signal_does_not_drown_as_draws_are_added():
     """Rainforth et al. (2018): the plain gradient's ratio of signal to noise falls, this one's does not."""
 
     def ratio(kind, draws):
-        found = gradients(lfm.ImportanceWeightedELBO(draws, gradient=kind), 400, draws)
-        moving = found.std(0) > 0
-        return float((found.mean(0).abs() / found.std(0))[moving].mean())
+        slopes = gradients(lfm.ImportanceWeightedELBO(draws, gradient=kind), 400, draws)
+        moving = slopes.std(0) > 0
+        return float((slopes.mean(0).abs() / slopes.std(0))[moving].mean())
 
     double = [ratio("doubly-reparametrized", draws) for draws in (1, 16, 256)]
     plain = [ratio("reparametrized", draws) for draws in (1, 256)]
@@ -174,8 +174,8 @@ def test_wake_sleep_finds_the_posterior():
     fit = lfm.fit(model, x, svi, seed=0, progress=False)
     _, right, _ = linear(exact=True)
     exact = right.factors["z"](x[:50])
-    found = fit.posterior(x[:50])
-    assert (found.mean - exact.mean).abs().max() < 0.15 * float(
+    posterior = fit.posterior(x[:50])
+    assert (posterior.mean - exact.mean).abs().max() < 0.15 * float(
         exact.covariance_matrix[0].diagonal().max().sqrt()
     )
-    assert torch.allclose(found.covariance_matrix, exact.covariance_matrix, atol=0.03)
+    assert torch.allclose(posterior.covariance_matrix, exact.covariance_matrix, atol=0.03)

@@ -1,1 +1,1 @@
-"""Drawn data sets: pictures made from factors whose values are known."""
+"""Drawn data sets: pictures of factors whose values are known, to compare with learned factors."""

@@ -1,8 +1,8 @@
-"""Shapes drawn for many rows at once: signed distances on a grid of pixels, and how they become paint.
+"""Shapes as signed distances on a grid of pixels, for many pictures at once; faces and sprites are drawn with them.
 
-A distance is negative inside a shape, positive outside, in the units of the coordinates; coordinates are (rows, H, W) or
-what broadcasts to that, and so are the sizes of shapes. The zero set of every distance is exact, and its slope there is 1,
-which is all that the paint sees.
+A distance is negative inside a shape and positive outside, in the units of the coordinates. Coordinates and the sizes of
+shapes broadcast to (rows, H, W). The zero set of every distance is exact, and its slope there is 1: no more is needed to
+fill a shape.
 """
 
 import torch

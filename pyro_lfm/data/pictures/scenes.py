@@ -1,4 +1,4 @@
-"""Pictures made of factors whose values are known: what the data set is, how factors are drawn, and how they are read."""
+"""Data sets of pictures with known factors: how factors are drawn and read, and how rows are painted."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from pyro_lfm.data.datasets import parts
 from pyro_lfm.errors import DataError, ShapeError
 
 Spec = Mapping[str, tuple[float, float] | tuple[str, ...]]  # the ends of a range, or the names of values
-_BLOCK = 2**16  # pixels that are painted at once: what a layer needs stays in the cache
+_BLOCK = 2**16  # pixels that are painted at once, so that a layer stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Drawn pictures as rows, with the values of the factors that they were drawn from.
+    """Drawn pictures as rows, with the values of their factors.
 
     `x` is (N, D), float32 in [0, 1]; `factors` holds the N values of each factor, float32, or int64 for a categorical
     one, whose values are named in `labels`; `shape` is that of one picture, channels first, with D entries.
@@ -36,7 +36,7 @@ class Scenes:
         return len(self.x)
 
     def split(self, test: float = 0.2, seed: int = 0) -> tuple["Scenes", "Scenes"]:
-        """A random part to train on and, of a fraction `test` of the rows, one to test on, as of other data sets.
+        """A random part to train on and, of a fraction `test` of the rows, one to test on.
 
         >>> from pyro_lfm.data import sprites
         >>> [len(part) for part in sprites(n=100).split(test=0.25)]
@@ -56,7 +56,7 @@ class Scenes:
 
 
 def draw_factors(spec: Spec, n: int, seed: int) -> dict[str, Tensor]:
-    """The values of n rows, each factor uniform and independent of the others; a longer draw starts as a shorter one."""
+    """The factors of n rows, uniform and independent. The first rows do not depend on n."""
     if not isinstance(n, int) or n < 1:
         raise DataError(f"n must be a whole number of pictures, 1 or more; got {n!r}")
     uniform = torch.rand(n, len(spec), generator=torch.Generator().manual_seed(seed)).unbind(1)
@@ -67,25 +67,25 @@ def draw_factors(spec: Spec, n: int, seed: int) -> dict[str, Tensor]:
 
 
 def read_factors(spec: Spec, values: Mapping[str, float | str | Tensor]) -> dict[str, Tensor]:
-    """Values of all rows, (N,) each, from a number, a label or (N,) values of each factor.
+    """The values of each factor, (N,), from a number, a label or N values.
 
     >>> read_factors({"kind": ("a", "b"), "scale": (0.0, 1.0)}, {"kind": "b", "scale": torch.tensor([0.5, 1.0])})
     {'kind': tensor([1, 1]), 'scale': tensor([0.5000, 1.0000])}
     """
     read = {}
     for name, (low, high, names) in _bounds(spec).items():
-        given = values[name]
-        if isinstance(given, str) and given in names:
-            given = names.index(given)
+        value = values[name]
+        if isinstance(value, str) and value in names:
+            value = names.index(value)
         expected = (
             f"one of {', '.join(map(repr, names))}, or its index" if names else f"from {low:g} to {high:g}"
         )
         try:
-            column = torch.as_tensor(given)
+            column = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError):
-            raise DataError(f"{name} must be {expected}, one or a row of them; got {given!r}") from None
+            raise DataError(f"{name} must be {expected}, one or a row of them; got {value!r}") from None
         if names and not column.is_complex() and (column == column.long()).all():
-            column = column.long()  # also where it came as true and false, or as floating-point numbers
+            column = column.long()  # from bools and floating-point numbers too
         if column.is_complex() or (names and column.dtype.is_floating_point):
             raise DataError(f"{name} must be {expected}; got {column.dtype}")
         if column.ndim > 1 or not column.numel():

@@ -1,4 +1,4 @@
-"""Squares, ellipses and hearts of known scale, rotation and place, after dSprites (Matthey et al., 2017)."""
+"""Squares, ellipses and hearts of known scale, rotation and place: a data set after dSprites (Matthey et al., 2017)."""
 
 import math
 
@@ -10,7 +10,7 @@ from pyro_lfm.data.pictures.canvas import box, disc, ellipse, fill, grid
 from pyro_lfm.data.pictures.scenes import Scenes, Spec, draw_factors, paint, read_factors
 
 SHAPES = ("square", "ellipse", "heart")
-# What is drawn at random stays whole within the picture.
+# Within these bounds a shape lies wholly in the picture.
 DRAWN: Spec = {
     "shape": SHAPES,
     "scale": (0.2, 0.36),
@@ -35,9 +35,9 @@ def sprites(n: int = 10_000, seed: int = 0, size: int = 32) -> Scenes:
     """Grey pictures of one shape each, drawn from five factors that are uniform and independent.
 
     `shape` is square, ellipse or heart; `scale` the square root of its area and `x` (to the right) and `y` (down) the
-    place of its centre of mass, as fractions of the picture's side; `rotation` the angle that it is turned by,
+    place of its centre of mass, as fractions of the picture's side; `rotation` the angle by which it is turned
     counter-clockwise, in radians from 0 to 2π. A square looks the same after a quarter turn, an ellipse after half a
-    turn: their rotation is known only so far. Edges are anti-aliased.
+    turn. Edges are anti-aliased.
     The pictures depend on `seed` alone, the first rows not on n. After dSprites (Matthey et al., 2017).
 
     Raises `DataError` for n below 1 or size below 8.
@@ -59,11 +59,11 @@ def draw_sprites(
     *,
     size: int = 32,
 ) -> Tensor:
-    """Pictures as rows (N, size²) of factors that are named, as `sprites` draws them.
+    """Pictures as rows (N, size²) with given factors, drawn as by `sprites`.
 
     Args:
         shape: a name or its index, or the indices of N rows.
-        scale, rotation, x, y: a number for all rows or those of N rows; `scale` from 0.01 to 2, `x` and `y` from -1 to 2
+        scale, rotation, x, y: one number, or N of them; `scale` from 0.01 to 2, `x` and `y` from -1 to 2
             (a shape may leave the picture), `rotation` any angle.
 
     Raises `DataError` for values out of these bounds, `ShapeError` for factors of different lengths.

@@ -13,7 +13,8 @@ from pyro_lfm.errors import DataError
 from pyro_lfm.evaluate.calibration.simulation import columns
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Blocks
-from pyro_lfm.objectives.bound import Rows, inside
+from pyro_lfm.objectives.layout import Layout
+from pyro_lfm.objectives.sites import in_row_plate
 from pyro_lfm.programs.model import AnyModel
 
 # Numbers of all replicates of some rows that are held together; columns among which correlations are looked at.
@@ -94,8 +95,8 @@ def _members(
 def _log_likelihood(sites: list[dict[str, Any]], part: Batch) -> Tensor:
     """The sites' terms of each row, (B,), in float64."""
     frames = [frame for site in sites for frame in site["cond_indep_stack"]]
-    rows = Rows(part.size, part.total, max([-f.dim for f in frames if f.dim is not None], default=1), 1)
-    terms = [rows.reduce(site["fn"].log_prob(site["value"]), site) for site in sites if inside(site)]
+    rows = Layout(part.size, part.total, max([-f.dim for f in frames if f.dim is not None], default=1), 1)
+    terms = [rows.reduce(site["fn"].log_prob(site["value"]), site) for site in sites if in_row_plate(site)]
     return rows.add_up(term.double() for term in terms)[0, 0]
 
 

@@ -105,7 +105,7 @@ def _log_q(run: Run, name: str) -> Tensor:
         inside = distribution.support.check(value)
         events = (1,) * distribution.event_dim
         safe = torch.where(inside.reshape(*inside.shape, *events), value, distribution.sample())
-        return run.rows.reduce(distribution.log_prob(safe).masked_fill(~inside, -torch.inf), site)
+        return run.layout.reduce(distribution.log_prob(safe).masked_fill(~inside, -torch.inf), site)
 
 
 def columns(model: AnyModel, values: Mapping[str, Tensor]) -> Tensor:

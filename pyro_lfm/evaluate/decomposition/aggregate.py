@@ -15,8 +15,8 @@ from pyro_lfm.distributions.pairwise_density import pairwise_log_prob
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import NUMBERS, Block, Blocks
-from pyro_lfm.objectives.bound import latent_sites
 from pyro_lfm.objectives.handlers import AtValues
+from pyro_lfm.objectives.sites import latent_sites
 
 # Rows of a guide that is run on every pair of a draw and a row.
 _PAIRS = 2**14

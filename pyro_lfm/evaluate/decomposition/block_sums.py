@@ -43,11 +43,11 @@ class BoundTerms:
         setup = self.blocks.setup
         run = self.objective.run(setup.model, setup.guide, (batch,), {})
         terms = run.by_draw(scored=True)
-        layers = [run.rows.add_up(terms.log_likelihood())]
+        layers = [run.layout.add_up(terms.log_likelihood())]
         for name in run.p:
             closed = run.closed_form(name)
             term = terms.log_q(name) - terms.log_p(name) if closed is None else closed
-            layers.append(run.rows.add_up([term]))
+            layers.append(run.layout.add_up([term]))
             found = _entries(run, name)
             self.how[name], self.sizes[name] = _words(run, name, found), 0
             self.apart[name] = found is not None and all(distribution.independent for distribution in found)
@@ -108,7 +108,7 @@ def _kl_of_entries(run: Run, name: str, q: EntryMarginals, p: EntryMarginals) ->
     else:
         value = run.q[name]["value"]
         found = q.log_prob(value) - p.log_prob(value)
-    return found if found.dim() > 2 else found.expand(run.rows.size, -1).unsqueeze(0)
+    return found if found.dim() > 2 else found.expand(run.layout.size, -1).unsqueeze(0)
 
 
 def _words(run: Run, name: str, found: tuple[EntryMarginals, EntryMarginals] | None) -> str:
@@ -130,7 +130,7 @@ def paired_draws(blocks: Blocks, aggregate: Aggregate, pairs: int) -> tuple[tupl
         run = objective.run(setup.model, setup.guide, (setup.batch(*block),), {})
         count = len(block[1])
         terms = run.by_draw(scored=True)
-        log_p = run.rows.add_up([terms.log_p(name) for name in run.p])[0].double()
+        log_p = run.layout.add_up([terms.log_p(name) for name in run.p])[0].double()
         values = {}
         for name, site in run.q.items():
             events = site["value"].shape[site["value"].dim() - site["fn"].event_dim :]

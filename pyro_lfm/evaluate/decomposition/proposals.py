@@ -160,7 +160,7 @@ class _Rows:
         """
         terms = run.by_draw(scored=True)
         parts = [terms.log_likelihood(), [terms.log_p(n) for n in run.p], [terms.log_q(n) for n in run.p]]
-        densities = [run.rows.add_up(part)[0].double() for part in parts]
+        densities = [run.layout.add_up(part)[0].double() for part in parts]
         volume, flat = torch.zeros_like(densities[0]), []
         for name, carry in (self.carries or {}).items():
             events = run.p[name]["fn"].event_shape
@@ -202,7 +202,7 @@ def _again(run: Run, seen: Any) -> Run:
         with run.draws():
             again: Any = poutine.trace(poutine.replay(program, trace=seen))
             traces.append(again.get_trace(*run.args, **run.kwargs))
-    layout, particles = run.layout, run.rows.particles
+    layout, particles = run.plan, run.layout.particles
     return Run.of(
         run.model, run.guide, run.args, run.kwargs, layout, run.draws, (traces[0], traces[1]), particles
     )

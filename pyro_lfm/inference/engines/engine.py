@@ -13,6 +13,7 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.objectives import Objective
+from pyro_lfm.objectives.objective import last_bound
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, flushing, isolated
@@ -94,7 +95,7 @@ class Engine(ABC):
 
 def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
     """[bound, reconstruction, KL] of a step, nats per row; the parts are NaN where the objective does not tell them."""
-    last = getattr(objective, "last", None)
+    last = last_bound() if isinstance(objective, Objective) else None
     if last is None:
         bound = -loss.detach() / total
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2])

@@ -130,7 +130,7 @@ def _held(objective: Any, path: str = "objective") -> dict[str, Any]:
     weights = objective.weights
     held: dict[str, Any] = {f"{path} class": type(objective)}
     for name, value in vars(objective).items():
-        if name in weights or name in ("_plans", "_weights", "last"):
+        if name in weights or name == "_weights":
             continue
         if isinstance(value, Objective):
             held |= _held(value, f"{path}.{name}")

@@ -24,7 +24,7 @@ from pyro_lfm.inference.svi.loop import Loop
 from pyro_lfm.inference.svi.optimizers import check_optimizer
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.objectives.bound import latent_sites
+from pyro_lfm.objectives.sites import latent_sites
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program

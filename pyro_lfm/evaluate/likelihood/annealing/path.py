@@ -91,7 +91,7 @@ class Path:
         terms = run.by_draw(summed_out=True, scored=True)
         if any(terms.log_q(name).shape[0] > 1 for name in run.drawn):
             raise DeclarationError(
-                f'method="annealed": the guide draws {", ".join(run.drawn)} knowing {", ".join(run.layout.values)}, which '
+                f'method="annealed": the guide draws {", ".join(run.drawn)} knowing {", ".join(run.plan.values)}, which '
                 'is summed out: take method="importance"'
             )
         if not found:
@@ -170,7 +170,7 @@ class Path:
             run = weights.run(self.model, self.guide, (batch,), {})
             terms = Terms.of(run, run.q)
             log_w = terms.log_weights(run).logsumexp(0)
-            log_q = run.rows.add_up([terms.log_q[name] for name in self._layout])[0] + jacobian
+            log_q = run.layout.add_up([terms.log_q[name] for name in self._layout])[0] + jacobian
             (gradient,) = torch.autograd.grad((log_q + beta * log_w).sum(), u)
         return torch.cat([log_q.unsqueeze(-1), log_w.unsqueeze(-1), gradient], -1).detach()
 

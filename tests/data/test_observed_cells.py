@@ -1,4 +1,4 @@
-"""Observed cells come back bit for bit, holes are filled by one rule, and digits that are lost are said to be."""
+"""Observed cells come back bit for bit, missing ones are filled by one rule, and lost digits are warned of."""
 
 import math
 import warnings
@@ -22,8 +22,8 @@ def gaussian(dim=2, **options):
     return lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(dim, mean=lfm.Linear(), **options))
 
 
-def said(call, kind):
-    """What a call gives, and its warnings of a kind."""
+def call_and_warnings(call, kind):
+    """The result of a call, and its warnings of a kind."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = call()
@@ -42,10 +42,10 @@ def test_observed_entries_of_an_imputation_have_all_their_bits(dtype, container)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = fitted(gaussian().to(dtype), given)
-        found = fit.impute(container(given), draws=3).values["x"]
+        imputation = fit.impute(container(given), draws=3).values["x"]
     seen = ~np.isnan(given)
-    assert found.dtype == torch.float64 and bool(found.isfinite().all())
-    assert found.numpy()[seen].tobytes() == given[seen].tobytes()
+    assert imputation.dtype == torch.float64 and bool(imputation.isfinite().all())
+    assert imputation.numpy()[seen].tobytes() == given[seen].tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32, np.uint64])
@@ -59,9 +59,9 @@ def test_whole_numbers_keep_all_digits_that_their_type_has(dtype):
         warnings.simplefilter("ignore")
         fit = fitted(model, counts)
         for data in (counts, pd.DataFrame(counts), pd.DataFrame(counts).convert_dtypes(), {"x": counts}):
-            found = fit.impute(data, draws=2)
-            assert found.values["x"].tolist() == counts.tolist()
-            assert not found.missing["x"].any()
+            imputation = fit.impute(data, draws=2)
+            assert imputation.values["x"].tolist() == counts.tolist()
+            assert not imputation.missing["x"].any()
 
 
 def table_of_everything(n=40):
@@ -100,15 +100,18 @@ def test_cells_of_a_mixed_table_come_back_as_they_were():
         warnings.simplefilter("ignore")
         fit = fitted(model, table.data)
         part = frame.iloc[::-2][frame.columns[::-1]]
-        for cells, found in [(frame, fit.impute(draws=3)), (part, fit.impute(table.encode(part), draws=3))]:
-            for values in (found.values, *found.interval(0.9)):
+        for cells, imputation in [
+            (frame, fit.impute(draws=3)),
+            (part, fit.impute(table.encode(part), draws=3)),
+        ]:
+            for values in (imputation.values, *imputation.interval(0.9)):
                 back = table.decode(values, index=cells.index)
                 for column in back:
                     seen = cells[column].notna()
                     assert back[column].dtype == frame[column].dtype
                     assert back.loc[seen, column].tolist() == cells.loc[seen, column].tolist(), column
                     assert back[column].notna().all()
-            one_draw = {name: draws[0] for name, draws in found.draws.items()}
+            one_draw = {name: draws[0] for name, draws in imputation.draws.items()}
             assert table.decode(one_draw, like=cells)["weight"][1] == cells["weight"].iloc[1]
 
 
@@ -187,16 +190,18 @@ def test_a_spread_that_single_precision_does_not_hold_is_said_with_the_figure(wa
         inference = lfm.EM() if way == "em" else lfm.SVI(guide, epochs=1)
         return lfm.fit(model, frame, inference, seed=0, progress=False, validation=frame)
 
-    fit, messages = said(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)
+    fit, messages = call_and_warnings(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)
     assert bool(messages) == lost
     if lost:
         assert f"about {middle:.6g} (column '" in messages[0] and "float32 tells only steps of" in messages[0]
         asked = [fit.posterior, fit.reconstruct, fit.log_likelihood, fit.impute, fit.bound]
-        assert all(said(lambda ask=ask: ask(frame), lfm.PrecisionWarning)[1] for ask in asked)
+        assert all(call_and_warnings(lambda ask=ask: ask(frame), lfm.PrecisionWarning)[1] for ask in asked)
     # The remedies that it names.
-    assert not said(lambda: run(gaussian(covariance=lfm.Isotropic()).double()), lfm.PrecisionWarning)[1]
+    assert not call_and_warnings(
+        lambda: run(gaussian(covariance=lfm.Isotropic()).double()), lfm.PrecisionWarning
+    )[1]
     frame = frame - frame.mean()
-    assert not said(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)[1]
+    assert not call_and_warnings(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)[1]
 
 
 def test_columns_that_are_constant_lose_nothing():
@@ -207,7 +212,9 @@ def test_columns_that_are_constant_lose_nothing():
         rows = np.concatenate([np.tile(constant, (5000, 1)), generator.normal(size=(5000, 6))], 1)
         rows[:, 2][generator.random(5000) < 0.5] = NAN
         rows[0] = NAN
-        assert not said(lambda model=model, rows=rows: fitted(model, rows), lfm.PrecisionWarning)[1]
+        assert not call_and_warnings(
+            lambda model=model, rows=rows: fitted(model, rows), lfm.PrecisionWarning
+        )[1]
 
 
 ONE = 0.0446
@@ -228,7 +235,7 @@ def test_columns_that_are_constant_up_to_rounding_lose_nothing(column):
     single[:, 2] = np.nextafter(np.float32(ONE), np.float32(np.resize([0, 1], 60)))
     for model in (gaussian(3), gaussian(3).double()):
         for given in (rows, single):
-            fit, messages = said(lambda m=model, x=given: fitted(m, x), lfm.PrecisionWarning)
+            fit, messages = call_and_warnings(lambda m=model, x=given: fitted(m, x), lfm.PrecisionWarning)
             assert not messages
             # Their unit is their size, as of a column that is quite constant.
             assert fit.schema["x"].scale.is_constant.tolist() == [False, True, given is single]
@@ -238,7 +245,7 @@ def test_a_column_is_warned_of_once_in_one_call():
     rows = 1e7 + np.random.default_rng(0).normal(size=(60, 3))
     model = gaussian(3, covariance=lfm.Isotropic())
     run = {"seed": 0, "progress": False}
-    fit, messages = said(
+    fit, messages = call_and_warnings(
         lambda: lfm.fit(model, rows, lfm.EM(), validation=rows[:30], **run), lfm.PrecisionWarning
     )
     assert len(messages) == 1
@@ -258,7 +265,7 @@ def test_a_column_is_warned_of_once_in_one_call():
         (one,) = [each for each in caught if each.category is lfm.PrecisionWarning]
         assert one.filename == __file__
         # The next call warns again.
-        assert said(call, lfm.PrecisionWarning)[1]
+        assert call_and_warnings(call, lfm.PrecisionWarning)[1]
 
 
 def test_in_double_precision_data_far_from_zero_are_served_right():
@@ -276,7 +283,7 @@ def test_counts_beyond_the_type_are_not_rounded_in_silence(dtype):
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Poisson(1, rate=lfm.MLP(4))).to(dtype)
     for counts, lost in [([most - 1], False), ([most], False), ([most + 2**30], True)]:
         rows = np.array([counts, [3]], dtype=np.int64)
-        _, messages = said(lambda rows=rows: fitted(model, rows), lfm.PrecisionWarning)
+        _, messages = call_and_warnings(lambda rows=rows: fitted(model, rows), lfm.PrecisionWarning)
         assert bool(messages) == lost
         if lost:
             assert f"whole numbers up to {most + 2**30}" in messages[0] and str(most) in messages[0]
@@ -297,36 +304,36 @@ FAR = {
 def test_data_far_from_the_scale_of_the_model_get_a_sentence(kind):
     middle, spread, words = FAR[kind]
     rows = middle + spread * np.random.default_rng(0).normal(size=(60, 5))
-    _, messages = said(lambda: fitted(gaussian(5), rows), lfm.DataScaleWarning)
+    _, messages = call_and_warnings(lambda: fitted(gaussian(5), rows), lfm.DataScaleWarning)
     assert len(messages) == (words is not None)
     if words is not None:
         with pytest.warns(lfm.DataScaleWarning, match=words):
             fitted(gaussian(5), rows)
         # Both remedies.
         scaled = (rows - rows.mean(0)) / rows.std(0)
-        assert not said(lambda: fitted(gaussian(5), scaled), lfm.DataScaleWarning)[1]
+        assert not call_and_warnings(lambda: fitted(gaussian(5), scaled), lfm.DataScaleWarning)[1]
         start = lfm.Gaussian(
             5,
             mean=lfm.Linear(bias=lfm.Learned(torch.as_tensor(rows.mean(0)))),
             covariance=lfm.Diagonal(lfm.Learned(torch.as_tensor(rows.var(0))), min_scale=0.0),
         )
         model = lfm.Model(z=lfm.StandardNormal(1), x=start)
-        _, messages = said(lambda: fitted(model, rows), lfm.DataScaleWarning)
+        _, messages = call_and_warnings(lambda: fitted(model, rows), lfm.DataScaleWarning)
         assert not messages or kind == "tiny"
 
 
 def test_rows_in_other_units_than_those_of_the_fit_get_a_sentence():
     pixels = np.random.default_rng(0).uniform(0, 255, size=(50, 6))
-    fit, messages = said(lambda: fitted(gaussian(6), pixels / 255), lfm.DataScaleWarning)
+    fit, messages = call_and_warnings(lambda: fitted(gaussian(6), pixels / 255), lfm.DataScaleWarning)
     assert not messages
     for ask in (fit.posterior, fit.reconstruct, fit.impute, fit.bound):
-        _, messages = said(lambda ask=ask: ask(pixels), lfm.DataScaleWarning)
+        _, messages = call_and_warnings(lambda ask=ask: ask(pixels), lfm.DataScaleWarning)
         assert (
             len(messages) == 1
             and "about 137.8 where those lay about 0.54" in messages[0]
             and "in the units of the fit" in messages[0]
         )
-        assert not said(lambda ask=ask: ask(pixels / 255 + 1), lfm.DataScaleWarning)[1]
+        assert not call_and_warnings(lambda ask=ask: ask(pixels / 255 + 1), lfm.DataScaleWarning)[1]
 
 
 def test_a_frame_comes_back_as_a_frame_its_gaps_filled():
@@ -351,12 +358,12 @@ def test_a_frame_comes_back_as_a_frame_its_gaps_filled():
         warnings.simplefilter("ignore")
         fit = fitted(model, {"x": frame, "c": labels, "f": flags})
         turned = {"x": frame[frame.columns[::-1]], "c": labels, "f": flags}
-        for given, found in [
+        for given, imputation in [
             ({"x": frame, "c": labels, "f": flags}, fit.impute(draws=3)),
             (turned, fit.impute(turned, draws=3)),
         ]:
             for name, before in given.items():
-                after = found.frames[name]
+                after = imputation.frames[name]
                 assert type(after) is type(before) and after.index.equals(before.index)
                 pd.testing.assert_frame_equal(
                     pd.DataFrame(after).where(pd.DataFrame(before).notna()),

@@ -1,4 +1,4 @@
-"""Small models on which objectives are looked at, with rows, and derivatives of what an objective makes of them."""
+"""Small models with guides and rows for the checks of objectives, and derivatives of an objective's value there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.factors import Factor
 from pyro_lfm.families import Categorical, Gaussian
 from pyro_lfm.guides import Guide
 from pyro_lfm.objectives import Objective
@@ -24,15 +24,15 @@ from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.sources.linear import Linear
 from pyro_lfm.sources.lookup import Lookup
 
-# Rows of the data, and how often each stands in a batch.
+# Rows of the data, and the number of copies of each in a batch.
 _ROWS, _COPIES = 5, 100
-# Of differences of values, and directions along which they are taken.
+# The step of central differences, and the number of directions along which they are taken.
 _STEP, _DIRECTIONS = 1e-5, 2
 
 
 @dataclass
-class Setting:
-    """A model, its guide, rows of data, and what is asked of an objective there."""
+class SmallModel:
+    """A model, its guide and rows of data, with the values and derivatives of an objective there."""
 
     model: Model
     guide: Guide
@@ -42,81 +42,94 @@ class Setting:
 
     @cached_property
     def batch(self) -> Batch:
-        """Every row so often that means over the batch have little noise left."""
+        """A batch with many copies of every row, so that means over it have little noise."""
         return Batch({name: value.repeat_interleave(self.copies, 0) for name, value in self.data.items()})
 
     @property
-    def parts(self) -> dict[str, list[Tensor]]:
+    def parameters(self) -> dict[str, list[Tensor]]:
         return {"model": list(self.model.parameters()), "guide": list(self.guide.parameters())}
 
     def bound(self, objective: Objective, repeat: int = 0, batch: Batch | None = None) -> Bound:
-        """One estimate, by the same noise whenever it is called."""
+        """One estimate, with the same noise at every call with the same ``repeat``."""
         with isolated(Stream(self.seed + repeat)):
             return objective.bound(self.model, self.guide, self.batch if batch is None else batch)
 
     def value(self, objective: Objective, repeat: int = 0) -> float:
+        """The value of one estimate."""
         with torch.no_grad():
             return float(self.bound(objective, repeat).objective)
 
     @cached_property
     def directions(self) -> list[tuple[str, list[Tensor]]]:
-        """Directions in the space of each part's parameters, of length one."""
+        """Directions of length one in the space of the parameters of "model" and "guide"."""
         generator = torch.Generator().manual_seed(self.seed)
-        found = []
-        for part, _ in itertools.product(self.parts, range(_DIRECTIONS)):
-            way = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in self.parts[part]]
-            length = math.sqrt(sum(float(w.square().sum()) for w in way))
-            found.append((part, [w / length for w in way]))
-        return found
+        directions = []
+        for part, _ in itertools.product(self.parameters, range(_DIRECTIONS)):
+            direction = [
+                torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in self.parameters[part]
+            ]
+            length = math.sqrt(sum(float(w.square().sum()) for w in direction))
+            directions.append((part, [w / length for w in direction]))
+        return directions
 
-    def ways(self, objective: Objective) -> list[tuple[str, list[Tensor]]]:
-        """Those along which the gradient is that of the value."""
-        return [(part, way) for part, way in self.directions if part == "model" or not objective.leads_guide]
+    def climbed(self, objective: Objective) -> list[tuple[str, list[Tensor]]]:
+        """The directions along which an objective's gradient must be that of its value."""
+        every = objective.guide_climbs_value()
+        return [(part, direction) for part, direction in self.directions if every or part == "model"]
 
     def slope(
-        self, function: Callable[[], float], part: str, way: list[Tensor], step: float = _STEP
+        self, function: Callable[[], float], part: str, direction: list[Tensor], step: float = _STEP
     ) -> float:
         """The derivative of a function of the parameters along a direction, by central differences."""
         values: list[float] = []
         for moved in (step, -2 * step, step):
             with torch.no_grad():
-                for parameter, w in zip(self.parts[part], way, strict=True):
+                for parameter, w in zip(self.parameters[part], direction, strict=True):
                     parameter += moved * w
             if len(values) < 2:
                 values.append(function())
         return (values[0] - values[1]) / (2 * step)
 
-    def along(self, value: Tensor) -> list[float]:
-        """The derivatives that autograd gives, along every direction of ``directions``."""
-        found = (
-            dict.fromkeys(self.parts, [None])
-            if not value.requires_grad
-            else {
-                part: torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
-                for part, parameters in self.parts.items()
-            }
-        )
+    def derivatives(self, value: Tensor) -> list[float]:
+        """The derivatives of a value along every direction of ``directions``, by autograd."""
+        if not value.requires_grad:
+            return [0.0] * len(self.directions)
+        gradients = {
+            part: torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
+            for part, parameters in self.parameters.items()
+        }
         return [
-            sum(float((g * w).sum()) for g, w in zip(found[part], way, strict=False) if g is not None)
-            for part, way in self.directions
+            sum(
+                float((g * w).sum()) for g, w in zip(gradients[part], direction, strict=True) if g is not None
+            )
+            for part, direction in self.directions
         ]
 
 
-def setting_of(
+def small_model(
     latents: str, seed: int, known: bool = False, copies: int = _COPIES, classes: int = 3, rows: int = _ROWS
-) -> Setting:
+) -> SmallModel:
+    """A model of three observed numbers with a guide.
+
+    Args:
+        latents: "c", a label; "z", a Gaussian of two entries; or "cz", both.
+        known: whether the data hold the label in every second row.
+        copies: of each row in the batch.
+        classes: the number of values of the label.
+        rows: different rows of data.
+    """
     with Stream(seed):
-        parts: dict[str, Any] = {}
-        q: dict[str, Any] = {}
+        p: dict[str, Factor] = {}
+        q: dict[str, Factor] = {}
         if "c" in latents:
-            parts["c"] = Categorical(classes, logits=None)
+            p["c"] = Categorical(classes, logits=None)
             q["c"] = Categorical(logits=Linear(), given="x")
         if "z" in latents:
-            parts["z"] = StandardNormal(2) if "c" not in latents else Gaussian(2, mean=Lookup(), given="c")
+            p["z"] = StandardNormal(2) if "c" not in latents else Gaussian(2, mean=Lookup(), given="c")
             q["z"] = Gaussian(network=Linear(), given=("x", "c") if "c" in latents else "x")
         mean = Linear() if "z" in latents else Lookup()
-        parts["x"] = Gaussian(3, mean=mean, given="z" if "z" in latents else "c")
-        model = Model(**parts).double()
+        p["x"] = Gaussian(3, mean=mean, given="z" if "z" in latents else "c")
+        model = Model(**p).double()
         guide = Guide(model, **q).double()
         with torch.no_grad():
             for parameter in (*model.parameters(), *guide.parameters()):
@@ -125,11 +138,11 @@ def setting_of(
     data = {"x": drawn["x"]}
     if known:
         data["c"] = drawn["c"].double().masked_fill(torch.arange(rows) % 2 == 0, torch.nan)
-    return Setting(model, guide, data, seed, copies)
+    return SmallModel(model, guide, data, seed, copies)
 
 
 def log_evidence(model: Model, x: Tensor) -> Tensor:
-    """log p(x) of each row of a model with a label or a Gaussian latent."""
+    """log p(x) of each row under a model with a label or a Gaussian latent, in closed form."""
     with torch.no_grad():
         if "c" in model.latents:
             labels = torch.arange(model.factors["c"]().probs.shape[-1])

@@ -1,0 +1,76 @@
+"""The layout of all terms of a bound, (values, draws, rows), and how they add up to one number per row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from pyro.distributions.util import scale_and_mask
+
+from pyro_lfm.objectives.sites import Site, in_row_plate
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the terms of a run are laid out: each has shape (values or 1, draws or 1, rows or 1), and so has their sum.
+
+    Attributes:
+        size: the number of rows in the batch.
+        total: the number of rows that the batch stands for.
+        nesting: the number of dimensions that the programs' plates take up.
+        particles: the number of draws.
+        value_counts: the number of values of each latent that is summed out. Their dimensions stand left of the draws.
+        log_weights: log q of each joint value, (values or 1, draws or 1, rows or 1); None if no latent is summed out.
+    """
+
+    size: int
+    total: int
+    nesting: int
+    particles: int
+    value_counts: tuple[int, ...] = ()
+    log_weights: torch.Tensor | None = None
+
+    @property
+    def weights(self) -> torch.Tensor | None:
+        """q of each joint value."""
+        return None if self.log_weights is None else self.log_weights.exp()
+
+    def reduce(self, value: torch.Tensor, site: Site) -> torch.Tensor:
+        """A site's term: its mean over rows is the site's part of the bound per row."""
+        return self.scaled(scale_and_mask(value, mask=site["mask"]), site)
+
+    def scaled(self, value: torch.Tensor, site: Site) -> torch.Tensor:
+        """A site's term, of a log density that is masked already."""
+        share = self.size / self.total if in_row_plate(site) else 1 / self.total
+        # The numbers are multiplied first, so that N/B · B/N is exactly one.
+        return self._laid_out(value * (site["scale"] * share), site)
+
+    def plain(self, value: torch.Tensor, site: Site) -> torch.Tensor:
+        """A site's log q of the batch itself, without the scale N / B."""
+        return self._laid_out(value, site)
+
+    def _laid_out(self, value: torch.Tensor, site: Site) -> torch.Tensor:
+        summed = len(self.value_counts)
+        value = value.reshape((1,) * (summed + 1 + self.nesting - value.dim()) + value.shape)
+        if any(size > 1 for size in value.shape[:summed]):
+            value = value.expand(*self.value_counts, *value.shape[summed:])
+        # Of the plates' dimensions only the one over rows is kept.
+        lead, draws, rows = value.shape[:summed].numel(), value.shape[summed], value.shape[-1]
+        if in_row_plate(site):
+            return value.reshape(lead, draws, -1, rows).sum(2)
+        return value.reshape(lead, draws, -1).sum(2, keepdim=True)
+
+    def add_up(self, terms: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The sum of terms, (values or 1, draws, rows)."""
+        total = torch.as_tensor(sum(terms))
+        lead = total.shape[0] if total.dim() else 1
+        return total.expand(lead, self.particles, self.size)
+
+    def expect(self, term: torch.Tensor) -> torch.Tensor:
+        """Σ_c q(c) term(c): (values or 1, draws, rows) to (draws, rows)."""
+        weights = self.weights
+        if weights is None:
+            return term.squeeze(0)
+        # A value without mass under q counts for nothing, even where its term is infinite.
+        return (weights * term.where(weights > 0, term.new_zeros(()))).sum(0)
