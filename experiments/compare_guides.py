@@ -127,9 +127,9 @@ def notes(found: lfm.Comparison, setting: Setting) -> list[str]:
         "The gap between log p(x) and the bound is what q loses on the model that was trained with it.",
         "infer: seconds to find q for the held-out rows. Without an encoder each row is optimised, the model held.",
     ]
-    if not {"per-row", "full-covariance"} <= found.failed.keys() ^ set(found.ways):
+    if not {"per-row", "full-covariance"} <= found.failed.keys() ^ set(found.candidates):
         return lines
-    row, full = (found.estimate("training_bound", way).mean for way in ("per-row", "full-covariance"))
+    row, full = (found.estimate("training_bound", name).mean for name in ("per-row", "full-covariance"))
     if row < full:
         lines.append(
             f"per-row updates q(z | x) of a row only when it sees that row, {setting.epochs} times in all, where an "
@@ -153,7 +153,7 @@ def pictures(found: lfm.Comparison, train, test, out: Path) -> None:
         walk = {"start": means[name][0], "title": f"A walk along each factor, {name}"}
         made[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, **walk)
     made["bounds"] = plots.bounds(histories)
-    made["differences"], made["climbs"] = plots.differences(found), plots.climbs(found)
+    made["differences"], made["climbs"] = plots.differences(found), plots.bounds_by_time(found)
     made["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
     made["prior_draws"] = plots.prior_draws(draws, shape=shape, title="E[x | z] for z drawn from the prior")
     names = CLOTHES if test.name == "fashion_mnist" else None

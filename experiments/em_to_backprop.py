@@ -259,7 +259,7 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
     for latent, by_method in fits.items():
         found = {name: r for name, r in results[str(latent)].items() if name != CLOSED}
         best = results[str(latent)][CLOSED]["log_likelihood"]
-        made[f"decomposition_{latent}"] = plots.decomposition(
+        made[f"decomposition_{latent}"] = plots.bound_and_gap(
             {name: r["history"] for name, r in found.items()}, maximum=best
         )
         reference = weights(by_method[CLOSED].model)

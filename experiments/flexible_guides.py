@@ -208,9 +208,9 @@ def picture(fits: dict[str, lfm.Fit]):
     points, step = grid()
     joint = joint_of(model, x)
     exact = (joint - joint.logsumexp(0)).exp() / step
-    distributions = {name: densities(fit.posterior(x), len(x)).exp() for name, fit in fits.items()}
+    heights = {name: densities(fit.posterior(x), len(x)).exp() for name, fit in fits.items()}
     rows = [f"x = {value:g}" for value in SHOWN]
-    return plots.densities(points, distributions, exact=exact, rows=rows)
+    return plots.densities(heights, points, exact=exact, rows=rows)
 
 
 def main() -> None:

@@ -43,10 +43,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a way, 1 the best.
+    """The place of a candidate, 1 the best.
 
     Attributes:
-        place: by the means of the paired differences, clear or not: over the rows and seeds that two ways have in common.
+        place: by the means of the paired differences, clear or not: over the rows and seeds that two candidates have in common.
         best, worst: between which it lies by clear differences (see ``Estimate.clear``); two places of a pair that cannot
             be told apart are both possible.
     """
@@ -83,29 +83,32 @@ def estimate(values: Tensor, least: float = 0.0) -> Estimate:
 def ranks(
     means: dict[str, float], difference: Callable[[str, str], Estimate], higher: bool
 ) -> dict[str, Rank]:
-    """Places by how many ways lie ahead in paired differences, and by which of these are clear; ways without a mean have
+    """Places by how many candidates lie ahead in paired differences, and by which of these are clear; candidates without a mean have
     none.
 
     Args:
-        means: {way: mean}.
-        difference: of two ways, first less second.
+        means: {candidate: mean}.
+        difference: of two candidates, first less second.
     """
     sign = 1 if higher else -1
-    known = [way for way, mean in means.items() if not isnan(mean)]
-    pairs = {way: {other: difference(way, other) for other in known if other != way} for way in known}
+    known = [candidate for candidate, mean in means.items() if not isnan(mean)]
+    pairs = {
+        candidate: {other: difference(candidate, other) for other in known if other != candidate}
+        for candidate in known
+    }
 
-    def lead(way: str, other: str) -> float:
-        mean = pairs[way][other].mean
-        # Where two ways have nothing in common their means decide, and nothing is clear.
-        return sign * (means[way] - means[other] if isnan(mean) else mean)
+    def lead(candidate: str, other: str) -> float:
+        mean = pairs[candidate][other].mean
+        # Where two candidates have nothing in common their means decide, and nothing is clear.
+        return sign * (means[candidate] - means[other] if isnan(mean) else mean)
 
-    lost = {way: sum(lead(way, other) < 0 for other in pairs[way]) for way in known}
+    lost = {candidate: sum(lead(candidate, other) < 0 for other in pairs[candidate]) for candidate in known}
     found = {}
-    for way in known:
-        beaten = [d for d in pairs[way].values() if d.clear and sign * d.mean > 0]
-        beaten_by = [d for d in pairs[way].values() if d.clear and sign * d.mean < 0]
-        place = 1 + sum(lost[other] < lost[way] for other in known)
-        found[way] = Rank(place, 1 + len(beaten_by), len(known) - len(beaten))
+    for candidate in known:
+        beaten = [d for d in pairs[candidate].values() if d.clear and sign * d.mean > 0]
+        beaten_by = [d for d in pairs[candidate].values() if d.clear and sign * d.mean < 0]
+        place = 1 + sum(lost[other] < lost[candidate] for other in known)
+        found[candidate] = Rank(place, 1 + len(beaten_by), len(known) - len(beaten))
     return found
 
 

@@ -27,48 +27,53 @@ class Cells:
 
 def cells(comparison: Comparison) -> Cells:
     """The table in words: the first metric and those of one's own with errors and paired differences."""
-    head, columns = ["way"], [list(comparison.ways)]
+    head, columns = ["candidate"], [list(comparison.candidates)]
     ranks, many = comparison.ranks, len(comparison.seeds) > 1
     infinite = {
-        (way, m) for way, seeds in comparison.infinite.items() for names in seeds.values() for m in names
+        (candidate, m)
+        for candidate, seeds in comparison.infinite.items()
+        for names in seeds.values()
+        for m in names
     }
     first = 2
     for k, (name, title) in enumerate(zip(comparison.metrics, names_of([*comparison.metrics]), strict=True)):
-        found = {way: comparison.estimate(name, way) for way in comparison.ways}
+        found = {candidate: comparison.estimate(name, candidate) for candidate in comparison.candidates}
         judged = k == 0 or name not in STANDARD
         head.append(title)
         if not judged:
             means = _plain_column(found.values(), first if name in NATS else None)
-            columns.append(_in_words(means, found, [way for way, m in infinite if m == name]))
+            columns.append(_in_words(means, found, [candidate for candidate, m in infinite if m == name]))
             continue
         places = decimals(
             [e.error_over_rows for e in found.values()] + [e.error_over_seeds for e in found.values()]
         )
         means = [_with_error(e, e.error_over_rows, places) for e in found.values()]
-        columns.append(_in_words(means, found, [way for way, m in infinite if m == name]))
+        columns.append(_in_words(means, found, [candidate for candidate, m in infinite if m == name]))
         if many:
             head.append("± over seeds")
             columns.append([_number(e.error_over_seeds, places) for e in found.values()])
         first = places if k == 0 else first
-        if len(comparison.ways) > 1:
-            differences = {way: comparison.difference(name, way) for way in comparison.ways}
+        if len(comparison.candidates) > 1:
+            differences = {
+                candidate: comparison.difference(name, candidate) for candidate in comparison.candidates
+            }
             head.append(f"over {comparison.baseline}")
             columns.append(
                 [
                     _NONE
-                    if way == comparison.baseline
+                    if candidate == comparison.baseline
                     else _with_error(d, d.error, decimals([d.error]), signed=True)
-                    for way, d in differences.items()
+                    for candidate, d in differences.items()
                 ]
             )
-        if name in ranks and len(comparison.ways) > 1:
+        if name in ranks and len(comparison.candidates) > 1:
             head.append("rank")
-            columns.append([str(ranks[name].get(way, _NONE)) for way in comparison.ways])
+            columns.append([str(ranks[name].get(candidate, _NONE)) for candidate in comparison.candidates])
     judged_by = ranks.get(next(iter(comparison.metrics)), {})
-    best = [way in judged_by and judged_by[way].place == 1 for way in comparison.ways]
+    best = [candidate in judged_by and judged_by[candidate].place == 1 for candidate in comparison.candidates]
     lines = [list(line) for line in zip(*columns, strict=True)]
-    for line, way in zip(lines, comparison.ways, strict=True):
-        if len(comparison.failed.get(way, ())) == len(comparison.seeds):
+    for line, candidate in zip(lines, comparison.candidates, strict=True):
+        if len(comparison.failed.get(candidate, ())) == len(comparison.seeds):
             line[1] = "failed"
     return Cells(head, lines, best)
 
@@ -109,7 +114,7 @@ def as_latex(table: Cells, notes: Sequence[str]) -> str:
 
 
 def frame(comparison: Comparison) -> Any:
-    """A DataFrame of numbers, one line per way."""
+    """A DataFrame of numbers, one line per candidate."""
     try:
         import pandas
     except ImportError as error:
@@ -119,8 +124,8 @@ def frame(comparison: Comparison) -> Any:
     columns: dict[str, list[Any]] = {}
     ranks = comparison.ranks
     for name in comparison.metrics:
-        found = [comparison.estimate(name, way) for way in comparison.ways]
-        differences = [comparison.difference(name, way) for way in comparison.ways]
+        found = [comparison.estimate(name, candidate) for candidate in comparison.candidates]
+        differences = [comparison.difference(name, candidate) for candidate in comparison.candidates]
         columns[name] = [e.mean for e in found]
         for part in ("error_over_rows", "error_over_seeds"):
             if any(not isnan(getattr(e, part)) for e in found):
@@ -129,9 +134,9 @@ def frame(comparison: Comparison) -> Any:
             columns[f"{name}_difference"] = [d.mean for d in differences]
             columns[f"{name}_difference_error"] = [d.error for d in differences]
         if name in ranks:
-            places = [ranks[name].get(way) for way in comparison.ways]
+            places = [ranks[name].get(candidate) for candidate in comparison.candidates]
             columns[f"{name}_rank"] = [float("nan") if place is None else place.place for place in places]
-    index = pandas.Index(comparison.ways, name="way")
+    index = pandas.Index(comparison.candidates, name="candidate")
     return pandas.DataFrame(columns, index=index)
 
 
@@ -152,8 +157,8 @@ def _plain_column(found: Iterable[Estimate], places: int | None) -> list[str]:
 def _in_words(means: list[str], found: dict[str, Estimate], infinite: Iterable[str]) -> list[str]:
     """Means, but for those that are none as they are not finite."""
     return [
-        "not finite" if way in infinite and isnan(e.mean) else mean
-        for mean, (way, e) in zip(means, found.items(), strict=True)
+        "not finite" if candidate in infinite and isnan(e.mean) else mean
+        for mean, (candidate, e) in zip(means, found.items(), strict=True)
     ]
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.evaluate.calibration.pareto import tail_size
 from pyro_lfm.evaluate.likelihood.estimate import exact, importance
-from pyro_lfm.evaluate.likelihood.pareto import tail_size
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Blocks, in_parts
 from pyro_lfm.inference.result import Fit
@@ -31,12 +31,12 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a fit, or one of each test row, and which way is better.
+    """A number of a fit, or one of each test row, and which direction is better.
 
     Args:
         function: ``(fit, data) -> float`` or a tensor (N,), data as given to ``test=``. It is called inside a random
-            stream of its own, the same for all ways.
-        better: "higher", "lower", or None: no way is better for it.
+            stream of its own, the same for all candidates.
+        better: "higher", "lower", or None: no direction is better.
 
     >>> Metric(lambda fit, data: 0.0, better="lower").better
     'lower'

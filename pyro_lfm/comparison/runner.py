@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_lfm.comparison.entrants import Starts
-from pyro_lfm.comparison.kept.folder import Folder
-from pyro_lfm.comparison.kept.restoring import record_of, revived
+from pyro_lfm.comparison.candidates import Starts
 from pyro_lfm.comparison.metrics import Metric, measure
 from pyro_lfm.comparison.result import Comparison
+from pyro_lfm.comparison.storage.folder import Folder
+from pyro_lfm.comparison.storage.records import record_of, revived
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
 from pyro_lfm.documents.identity import identity
@@ -60,7 +60,7 @@ class Runner:
         self.metrics_made_of = {} if self.folder is None else identity(metrics=self.metrics)
 
     def run(self, name: str, seed: int) -> None:
-        """One way from one seed."""
+        """One candidate from one seed."""
         model, inference = self.starts.at(name, seed)
         made_of, record, done = {}, None, None
         if self.folder is not None:
@@ -113,7 +113,7 @@ class Runner:
         return record, done
 
     def result(
-        self, ways: tuple[str, ...], seeds: tuple[int, ...], baseline: str, notes: list[str]
+        self, candidates: tuple[str, ...], seeds: tuple[int, ...], baseline: str, notes: list[str]
     ) -> Comparison:
         """All that was measured."""
         rows: dict[str, dict[str, Tensor]] = {}
@@ -122,26 +122,35 @@ class Runner:
             if sizes:
                 none = torch.full((sizes[0],), nan, dtype=torch.float64)
                 rows[metric] = {
-                    way: torch.stack([self.records[way, seed]["rows"].get(metric, none) for seed in seeds])
-                    for way in ways
+                    candidate: torch.stack(
+                        [self.records[candidate, seed]["rows"].get(metric, none) for seed in seeds]
+                    )
+                    for candidate in candidates
                 }
         values = {
             metric: {
-                way: torch.tensor(
-                    [self.records[way, seed]["values"].get(metric, nan) for seed in seeds],
+                candidate: torch.tensor(
+                    [self.records[candidate, seed]["values"].get(metric, nan) for seed in seeds],
                     dtype=torch.float64,
                 )
-                for way in ways
+                for candidate in candidates
             }
             for metric in self.metrics
         }
-        histories = {way: {seed: self.records[way, seed]["history"] for seed in seeds} for way in ways}
+        histories = {
+            candidate: {seed: self.records[candidate, seed]["history"] for seed in seeds}
+            for candidate in candidates
+        }
         failed = {
-            way: {seed: words for seed in seeds if (words := self.records[way, seed]["failed"]) is not None}
-            for way in ways
+            candidate: {
+                seed: words
+                for seed in seeds
+                if (words := self.records[candidate, seed]["failed"]) is not None
+            }
+            for candidate in candidates
         }
         return Comparison(
-            ways=ways,
+            candidates=candidates,
             seeds=seeds,
             baseline=baseline,
             metrics=self.metrics,
@@ -149,20 +158,20 @@ class Runner:
             values=values,
             fits=self.fits,
             histories=histories,
-            failed={way: words for way, words in failed.items() if words},
-            notes=(*notes, *self._notes(ways)),
+            failed={candidate: words for candidate, words in failed.items() if words},
+            notes=(*notes, *self._notes(candidates)),
         )
 
-    def _notes(self, ways: tuple[str, ...]) -> list[str]:
-        """What was said of fits, with the names of the ways where it was not said of all."""
+    def _notes(self, candidates: tuple[str, ...]) -> list[str]:
+        """What was said of fits, with the names of the candidates where it was not said of all."""
         said: dict[str, list[str]] = {}
-        measured = {way for (way, _), record in self.records.items() if record["failed"] is None}
-        for (way, _), record in self.records.items():
+        measured = {candidate for (candidate, _), record in self.records.items() if record["failed"] is None}
+        for (candidate, _), record in self.records.items():
             for note in record["notes"]:
-                if way not in said.setdefault(note, []):
-                    said[note].append(way)
+                if candidate not in said.setdefault(note, []):
+                    said[note].append(candidate)
         return [
-            note if set(by) == measured else f"{', '.join(w for w in ways if w in by)}: {note}"
+            note if set(by) == measured else f"{', '.join(w for w in candidates if w in by)}: {note}"
             for note, by in said.items()
         ]
 

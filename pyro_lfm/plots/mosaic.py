@@ -1,29 +1,31 @@
-"""Blocks of pictures below each other, as one image."""
+"""Blocks of pictures below each other, drawn as one image. Used by ``plots.images``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
+from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.plots.style import as_numbers, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_GUTTER = 0.12  # between the pictures of a mosaic, as a fraction of a picture's side
+# Space between the pictures of a mosaic, as a fraction of a picture's width.
+_GUTTER = 0.12
 
 
-def pictures_of(images: Any, shape: Sequence[int] | None, what: str) -> np.ndarray:
-    """(N, H, W, 3) in [0, 1], with ink dark on white for pictures of one channel."""
+def pictures_of(images: Array, shape: Sequence[int] | None, what: str) -> np.ndarray:
+    """Images as (N, H, W, 3) in [0, 1], dark ink on white for one channel; ``what`` names them in error messages."""
     array = as_numbers(what, images, "rows (N, D) of pixels").astype(float)
     if array.ndim == 2:
         if shape is None:
             raise ShapeError(
-                f"{what} are flat rows {array.shape}: name the picture's shape, as in shape=(28, 28)"
+                f"{what} are flat rows {array.shape}: give the picture's shape, as in shape=(28, 28)"
             )
         if array.shape[1] != math.prod(shape):
             raise ShapeError(
@@ -41,10 +43,11 @@ def pictures_of(images: Any, shape: Sequence[int] | None, what: str) -> np.ndarr
 
 
 def gutter(pictures: np.ndarray) -> int:
+    """The space between pictures, in pixels."""
     return max(1, round(_GUTTER * pictures.shape[-2]))
 
 
-def mosaic(
+def draw_mosaic(
     blocks: Mapping[str, np.ndarray],
     columns: int,
     title: str | None,

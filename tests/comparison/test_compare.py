@@ -70,12 +70,12 @@ def truth():
         q = lfm.Gaussian(mean=lfm.Linear(), covariance=covariance)
         return lambda model: lfm.SVI(lfm.Guide(model, z=q), objective=objective, engine="eager", **budget)
 
-    ways = {
+    candidates = {
         "mean-field": by_gradients(lfm.Diagonal()),
         "full": by_gradients(lfm.Full()),
         "exact": lfm.EM(iterations=0, start="model"),
     }
-    found = lfm.compare(model, x[:200], ways, test=x[200:], progress=False, draws=200)
+    found = lfm.compare(model, x[:200], candidates, test=x[200:], progress=False, draws=200)
     return model, x[200:], found
 
 
@@ -106,7 +106,7 @@ def test_the_notes_and_the_verdict_say_what_was_done(truth):
     text = repr(found)
     assert "log p(x) is exact" in text and "300 steps of 200 rows" in text and "held out" in text
     assert "clearly better than mean-field by" in found.verdict and "One seed" in found.verdict
-    assert list(found.fits) == ["mean-field", "full", "exact"] == list(found.ways)
+    assert list(found.fits) == ["mean-field", "full", "exact"] == list(found.candidates)
     assert found.fits["full"].posterior(torch.zeros(2, 5)).mean.shape == (2, 3)
 
 
@@ -139,7 +139,7 @@ def test_errors_over_rows_and_seeds_are_told_apart():
 def test_ranks_know_which_differences_are_clear():
     means = {"a": 1.0, "b": 1.1, "c": 3.0, "d": math.nan}
     found = ranks(means, lambda x, y: Estimate(means[x] - means[y], 0.2), higher=True)
-    assert {way: (r.place, r.best, r.worst) for way, r in found.items()} == {
+    assert {candidate: (r.place, r.best, r.worst) for candidate, r in found.items()} == {
         "a": (3, 2, 3), "b": (2, 2, 3), "c": (1, 1, 1)
     }  # fmt: skip
     assert [str(rank) for rank in found.values()] == ["2–3", "2–3", "1"]
@@ -153,7 +153,7 @@ def test_nothing_that_was_given_is_changed():
     full = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(8)))
     svi = lfm.SVI(full, epochs=2)
     network = torch.nn.Linear(4, 4)
-    ways = {
+    candidates = {
         "factor": lfm.Gaussian(network=network),
         "guide": full,
         "svi": svi,
@@ -163,11 +163,11 @@ def test_nothing_that_was_given_is_changed():
     model.train()
     full.eval()
     before, rng, data = state_of(model, full, network), torch.get_rng_state(), x.clone()
-    found = lfm.compare(model, x, ways, **QUICK)
+    found = lfm.compare(model, x, candidates, **QUICK)
     assert same(before, state_of(model, full, network)) and torch.equal(data, x)
     assert torch.equal(rng, torch.get_rng_state()) and not list(pyro.get_param_store().keys())
     assert model.training and not full.training and svi.guide is full
-    programs = [found.fits[way].model for way in ways]
+    programs = [found.fits[candidate].model for candidate in candidates]
     assert len({id(p) for program in (model, *programs) for p in program.parameters()}) == 6 * len(
         list(model.parameters())
     )
@@ -181,12 +181,12 @@ def test_what_functions_hold_is_not_trained_either():
     network = torch.nn.Linear(4, 4)
     held = lfm.Guide(model, z=lfm.Gaussian(network=network))
     before = state_of(model, held, network)
-    ways = {
+    candidates = {
         "held": lambda model: held,
         "module": lambda model: lfm.Guide(model, z=lfm.Gaussian(network=network)),
         "looking": lambda model: lfm.SVI(lfm.ExactPosterior(model), epochs=2),
     }
-    found = lfm.compare(lambda: model, x, ways, **QUICK)
+    found = lfm.compare(lambda: model, x, candidates, **QUICK)
     assert same(before, state_of(model, held, network))
     looking = found.fits["looking"]
     assert looking.guide.model is looking.model and abs(found.estimate("gap", "looking").mean) < 1e-4
@@ -197,7 +197,7 @@ def test_all_ways_of_a_seed_start_from_the_same_weights(declared):
     model, x = small()
     starts = []
 
-    def way(model):
+    def candidate(model):
         starts.append(state_of(model))
         guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
         starts[-1] += state_of(guide)
@@ -207,7 +207,7 @@ def test_all_ways_of_a_seed_start_from_the_same_weights(declared):
         return lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
 
     given = model if declared == "given" else declare
-    found = lfm.compare(given, x, {"one": way, "other": way}, seeds=2, **QUICK)
+    found = lfm.compare(given, x, {"one": candidate, "other": candidate}, seeds=2, **QUICK)
     first, again, *seconds = starts[-4:]
     assert same(first, again) and same(*seconds) and not same(first, seconds[0])
     assert torch.equal(found.rows["bound"]["one"], found.rows["bound"]["other"])
@@ -224,9 +224,9 @@ def test_encoders_of_one_shape_start_alike_and_weights_of_guides_are_drawn_anew_
     model, x = small()
     slow = {**QUICK, "learning_rate": 1e-12}
     given = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
-    ways = {**guides(), "given": given, "refined": lfm.Refined(given, steps=2)}
-    one = lfm.compare(model, x, ways, **slow)
-    hidden = {way: next(iter(done.guide.parameters())) for way, done in one.fits.items()}
+    candidates = {**guides(), "given": given, "refined": lfm.Refined(given, steps=2)}
+    one = lfm.compare(model, x, candidates, **slow)
+    hidden = {candidate: next(iter(done.guide.parameters())) for candidate, done in one.fits.items()}
     assert torch.allclose(hidden["mean-field"], hidden["full"], atol=1e-9)
     # One that is as it was declared starts as those do; one that was changed, from where it is.
     assert torch.allclose(hidden["given"], hidden["full"], atol=1e-9)
@@ -234,9 +234,9 @@ def test_encoders_of_one_shape_start_alike_and_weights_of_guides_are_drawn_anew_
         next(given.parameters()).mul_(2.0)
     moved = lfm.compare(model, x, {"given": given}, **slow).fits["given"].guide
     assert torch.allclose(next(moved.parameters()), next(given.parameters()), atol=1e-9)
-    two = lfm.compare(model, x, ways, seeds=(7, 8), **slow)
-    for way in ways:
-        assert not torch.allclose(*two.rows["bound"][way])
+    two = lfm.compare(model, x, candidates, seeds=(7, 8), **slow)
+    for candidate in candidates:
+        assert not torch.allclose(*two.rows["bound"][candidate])
     assert torch.allclose(two.rows["bound"]["given"][1], two.rows["bound"]["mean-field"][1], atol=1e-4)
 
 
@@ -284,16 +284,19 @@ def test_every_declaration_can_be_declared_once_more(name):
 
 def test_budgets_must_be_equal_or_said_to_differ():
     model, x = small()
-    ways = {
+    candidates = {
         "short": guides()["full"],
         "long": lfm.SVI(lfm.Guide(model, z=guides()["full"]), epochs=4),
         "exact": lfm.EM(),
     }
     with pytest.raises(lfm.DeclarationError, match="equal budgets.*short: 2 steps of 60 rows; long: 4 steps"):
-        lfm.compare(model, x, ways, **QUICK)
-    found = lfm.compare(model, x, ways, equal_budgets=False, **QUICK)
+        lfm.compare(model, x, candidates, **QUICK)
+    found = lfm.compare(model, x, candidates, equal_budgets=False, **QUICK)
     assert "Unequal budgets: short, 2 steps of 60 rows; long, 4 steps of 60 rows" in repr(found)
-    same_steps = {"epochs": lfm.SVI(ways["long"].guide, epochs=4, batch_size=20), "steps": ways["long"].guide}
+    same_steps = {
+        "epochs": lfm.SVI(candidates["long"].guide, epochs=4, batch_size=20),
+        "steps": candidates["long"].guide,
+    }
     lfm.compare(model, x, same_steps, steps=12, batch_size=20, progress=False, draws=10)
 
 
@@ -317,7 +320,7 @@ def test_metrics_of_ones_own_are_paired_and_measured_by_the_same_noise():
     assert torch.equal(found.rows["noise"]["full"], found.rows["noise"]["mean-field"])
     assert not torch.equal(*found.rows["noise"]["full"])
     assert found.values["epochs"]["full"].tolist() == [2, 2] and "epochs" not in found.rows
-    better = min(found.ways, key=lambda way: found.estimate("error", way).mean)
+    better = min(found.candidates, key=lambda candidate: found.estimate("error", candidate).mean)
     assert found.ranks["error"][better].place == 1
     assert "over mean-field" in found.markdown() and found.markdown().count("± over seeds") == 4
     with pytest.raises(lfm.ShapeError, match=r"metric 'wide' must give a number or a tensor \(60,\)"):
@@ -328,10 +331,10 @@ def test_metrics_of_ones_own_are_paired_and_measured_by_the_same_noise():
 
 def test_the_table_as_a_frame_markdown_and_latex(tmp_path, monkeypatch):
     model, x = small()
-    ways = {"mean_field & 50%": guides()["mean-field"], "full": guides()["full"]}
-    found = lfm.compare(model, x[:40], ways, test=x[40:], seeds=2, baseline="full", **QUICK)
+    candidates = {"mean_field & 50%": guides()["mean-field"], "full": guides()["full"]}
+    found = lfm.compare(model, x[:40], candidates, test=x[40:], seeds=2, baseline="full", **QUICK)
     table = found.table
-    assert list(table.index) == list(ways)
+    assert list(table.index) == list(candidates)
     assert table.loc["full", "bound"] == found.estimate("bound", "full").mean
     assert table.loc["full", "bound_difference"] == 0 and not math.isnan(
         table["bound_error_over_seeds"].iloc[0]
@@ -341,7 +344,7 @@ def test_the_table_as_a_frame_markdown_and_latex(tmp_path, monkeypatch):
     )
     lines = found.markdown().splitlines()
     assert lines[0].startswith(
-        "| way | bound | ± over seeds | over full | rank | reconstruction | KL | log p(x) |"
+        "| candidate | bound | ± over seeds | over full | rank | reconstruction | KL | log p(x) |"
     )
     assert len({line.count("|") for line in lines[:4]}) == 1 and sum("**" in line for line in lines[2:4]) == 1
     latex = found.latex()
@@ -350,7 +353,7 @@ def test_the_table_as_a_frame_markdown_and_latex(tmp_path, monkeypatch):
     assert not set("±−–") & set(latex.partition(r"\begin")[2])
     found.save(tmp_path)
     record = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert record["ways"]["full"]["seeds"][1]["bound"] == float(found.values["bound"]["full"][1])
+    assert record["candidates"]["full"]["seeds"][1]["bound"] == float(found.values["bound"]["full"][1])
     assert (tmp_path / "table.md").read_text(encoding="utf-8").strip() == found.markdown()
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pyro_lfm\[data\]"):
@@ -375,43 +378,52 @@ def interrupting(at_call):
 
 def test_an_interrupted_comparison_goes_on_with_the_same_result(tmp_path):
     model, x = small()
-    ways = {**guides(), "em": lfm.EM(iterations=3)}
+    candidates = {**guides(), "em": lfm.EM(iterations=3)}
     options = {"test": x[40:], "seeds": 2, "epochs": 3, "draws": 30, "progress": False}
-    whole = lfm.compare(model, x[:40], ways, **options)
-    # In the second way, after its first epoch.
+    whole = lfm.compare(model, x[:40], candidates, **options)
+    # In the second candidate, after its first epoch.
     calls, callback = interrupting(5)
     with pytest.raises(Interrupted):
-        lfm.compare(model, x[:40], ways, folder=tmp_path, callbacks=[callback], **options)
+        lfm.compare(model, x[:40], candidates, folder=tmp_path, callbacks=[callback], **options)
     assert len(list(tmp_path.glob("*.pt"))) == 1 and len(list(tmp_path.glob("*.unfinished"))) == 1
     seen = []
     went_on = lfm.compare(
         model,
         x[:40],
-        ways,
+        candidates,
         folder=tmp_path,
         callbacks=[lambda record, fit: seen.append(record["epoch"])],
         **options,
     )
-    # The first way is not fitted again, and the second goes on after the epoch that was kept.
+    # The first candidate is not fitted again, and the second goes on after the epoch that was kept.
     assert seen[:2] == [2, 3] and sorted(seen) == sorted([2, 3] + [1, 2, 3] * 2 + [0, 1, 2, 3] * 2)
     assert not list(tmp_path.glob("*.unfinished"))
     unseen = []
     again = lfm.compare(
-        model, x[:40], ways, folder=tmp_path, callbacks=[lambda *record: unseen.append(record)], **options
+        model,
+        x[:40],
+        candidates,
+        folder=tmp_path,
+        callbacks=[lambda *record: unseen.append(record)],
+        **options,
     )
     assert not unseen
     for found in (went_on, again):
         for metric in ("bound", "kl", "log_likelihood", "gap"):
-            for way in ways:
-                assert torch.equal(found.rows[metric][way], whole.rows[metric][way]), (metric, way)
-        for way, done in found.fits.items():
+            for candidate in candidates:
+                assert torch.equal(found.rows[metric][candidate], whole.rows[metric][candidate]), (
+                    metric,
+                    candidate,
+                )
+        for candidate, done in found.fits.items():
             assert same(
-                state_of(done.model, done.guide), state_of(whole.fits[way].model, whole.fits[way].guide)
+                state_of(done.model, done.guide),
+                state_of(whole.fits[candidate].model, whole.fits[candidate].guide),
             )
-            assert torch.equal(done.posterior(x[40:]).mean, whole.fits[way].posterior(x[40:]).mean)
-            assert len(done.history) == len(whole.fits[way].history)
+            assert torch.equal(done.posterior(x[40:]).mean, whole.fits[candidate].posterior(x[40:]).mean)
+            assert len(done.history) == len(whole.fits[candidate].history)
             for what in ("converged", "ends", "schema"):
-                assert repr(getattr(done, what)) == repr(getattr(whole.fits[way], what))
+                assert repr(getattr(done, what)) == repr(getattr(whole.fits[candidate], what))
     assert again.table.drop(columns=[c for c in again.table if "seconds" in c]).equals(
         whole.table.drop(columns=[c for c in whole.table if "seconds" in c])
     )
@@ -437,7 +449,7 @@ def test_a_row_without_an_entry_has_no_bits_and_counts_in_none_of_the_means():
 
 def test_an_interruption_while_measuring_loses_no_training(tmp_path):
     model, x = small()
-    ways, counts, fails = guides(), [], [False, True]
+    candidates, counts, fails = guides(), [], [False, True]
 
     def flaky(fit, rows):
         if fails and fails.pop(0):
@@ -446,20 +458,20 @@ def test_an_interruption_while_measuring_loses_no_training(tmp_path):
 
     options = {**QUICK, "metrics": ["bound", {"flaky": flaky}], "folder": tmp_path}
     with pytest.raises(Interrupted):
-        lfm.compare(model, x, ways, **options)
+        lfm.compare(model, x, candidates, **options)
     # The function holds a list that has changed: another metric, and no reason to believe the old numbers.
     with pytest.raises(
         lfm.DeclarationError, match=r"'mean-field', seed 0, of another comparison: metrics.flaky"
     ):
-        lfm.compare(model, x, ways, **options)
+        lfm.compare(model, x, candidates, **options)
     del counts
 
 
 def test_a_folder_of_another_comparison_is_refused_in_words(tmp_path):
     model, x = small()
-    ways = guides()
-    lfm.compare(model, x, ways, folder=tmp_path, **QUICK)
-    more = lfm.compare(model, x, {**ways, "em": lfm.EM()}, folder=tmp_path, seeds=2, **QUICK)
+    candidates = guides()
+    lfm.compare(model, x, candidates, folder=tmp_path, **QUICK)
+    more = lfm.compare(model, x, {**candidates, "em": lfm.EM()}, folder=tmp_path, seeds=2, **QUICK)
     assert more.values["bound"]["em"].shape == (2,)
     for given, options, word in (
         (x, {"epochs": 3}, "inference.epochs was 2, now it is 3"),
@@ -470,16 +482,16 @@ def test_a_folder_of_another_comparison_is_refused_in_words(tmp_path):
         (x + 1, {}, "fitted_rows"),
     ):
         with pytest.raises(lfm.DeclarationError, match=word) as error:
-            lfm.compare(model, given, ways, folder=tmp_path, **{**QUICK, **options})
+            lfm.compare(model, given, candidates, folder=tmp_path, **{**QUICK, **options})
         assert "another folder" in str(error.value)
     changed = copy.deepcopy(model)
     with torch.no_grad():
         next(changed.parameters()).add_(1.0)
     with pytest.raises(lfm.DeclarationError, match=r"model.factors.*manual_seed"):
-        lfm.compare(changed, x, ways, folder=tmp_path, **QUICK)
+        lfm.compare(changed, x, candidates, folder=tmp_path, **QUICK)
     next(tmp_path.glob("full*seed-0.pt")).write_bytes(b"no file of ours")
     with pytest.raises(lfm.DataError, match="(?s)cannot be read.*remove it"):
-        lfm.compare(model, x, ways, folder=tmp_path, **QUICK)
+        lfm.compare(model, x, candidates, folder=tmp_path, **QUICK)
 
 
 def test_what_was_given_is_known_by_its_values():
@@ -496,10 +508,10 @@ def test_a_way_that_fails_does_not_stop_the_others(tmp_path):
     model, x = small()
 
     bad = lfm.SVI(lfm.Guide(model, z=guides()["full"]), epochs=2, learning_rate=1e30, batch_size=10)
-    ways = {"good": guides()["full"], "bad": bad, "em": lfm.EM()}
+    candidates = {"good": guides()["full"], "bad": bad, "em": lfm.EM()}
     options = {**QUICK, "batch_size": 10, "folder": tmp_path}
     for _ in range(2):  # the second time from the folder
-        found = lfm.compare(model, x, ways, **options)
+        found = lfm.compare(model, x, candidates, **options)
         assert list(found.failed) == ["bad"] and "not finite" in found.failed["bad"][0]
         assert math.isnan(found.estimate("bound", "bad").mean) and "bad" not in found.ranks["bound"]
         assert found.ranks["bound"]["em"].place == 1 and "bad" not in found.fits
@@ -508,18 +520,18 @@ def test_a_way_that_fails_does_not_stop_the_others(tmp_path):
 
 
 def made(metric="score", **rows):
-    """A comparison of made values (seeds, N) of ways."""
-    tables = {way: torch.as_tensor(values, dtype=torch.float64) for way, values in rows.items()}
+    """A comparison of made values (seeds, N) of candidates."""
+    tables = {candidate: torch.as_tensor(values, dtype=torch.float64) for candidate, values in rows.items()}
     seeds = tuple(range(len(next(iter(tables.values())))))
     return lfm.Comparison(
-        ways=tuple(rows),
+        candidates=tuple(rows),
         seeds=seeds,
         baseline=next(iter(rows)),
         metrics={metric: lfm.Metric(None)},
         rows={metric: tables},
-        values={metric: {way: table.mean(1) for way, table in tables.items()}},
+        values={metric: {candidate: table.mean(1) for candidate, table in tables.items()}},
         fits={},
-        histories={way: {} for way in rows},
+        histories={candidate: {} for candidate in rows},
         failed={},
         notes=(),
     )
@@ -536,16 +548,16 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
     for found in (by_row, by_seed):
         assert found.estimate("score", "A").mean > found.estimate("score", "B").mean
         assert found.difference("score", "B").mean > 0.9
-        assert [found.ranks["score"][way].place for way in "AB"] == [2, 1]
+        assert [found.ranks["score"][candidate].place for candidate in "AB"] == [2, 1]
         assert "B is best; clearly better than A by 1." in found.verdict
         assert "**" in next(line for line in found.markdown().splitlines() if line.startswith("| B"))
-        assert "Not all ways have score of the same rows and seeds" in repr(found)
-    # Each pair has other rows in common, and each way is beaten in one of them.
+        assert "Not all candidates have score of the same rows and seeds" in repr(found)
+    # Each pair has other rows in common, and each candidate is beaten in one of them.
     circle = made(
         A=[[1.0, 1.1, 0, 0.1, nan, nan]], B=[[0, 0.2, nan, nan, 1, 1.3]], C=[[nan, nan, 1, 1.2, 0, 0.1]]
     )
     assert {rank.place for rank in circle.ranks["score"].values()} == {1}
-    assert "no way is best" in circle.verdict and "contradict" in circle.verdict
+    assert "no candidate is best" in circle.verdict and "contradict" in circle.verdict
     # Nothing in common: the means give the places, and nothing is clear.
     nothing = made(A=[[1.0, 1.1, nan, nan]], B=[[nan, nan, 0, 0.2]])
     assert str(nothing.ranks["score"]["A"]) == "1–2" and "not to be told apart from B" in nothing.verdict
@@ -565,7 +577,7 @@ def test_a_bound_that_is_not_finite_counts_as_failed_in_words(value, tmp_path):
     labels = lfm.plots.differences(found).axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["part"]
     alone = made("bound", bad=[[value, value]], good=[[1.0, 2.0]])
-    assert alone.verdict == "good is the only way that was measured by bound."
+    assert alone.verdict == "good is the only candidate that was measured by bound."
     with pytest.raises(lfm.DeclarationError, match="the baseline bad has no bound"):
         lfm.plots.differences(alone)
 
@@ -577,9 +589,11 @@ def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
     found = made(**{"$\\foo$": [[1.0, 2.0]], "a$_b": [[1.5, 2.6]], "c": [[1.0, 1.1]]})
     for slowest, seconds in itertools.product((1.3, 40.0, 3000.0), SECONDS):
         history = [{"epoch": k + 1, "seconds": s, "bound": -1.0 / (k + 1)} for k, s in enumerate(seconds)]
-        for way, slower in zip(found.ways, (1.0, 1.05, slowest), strict=True):
-            found.histories[way][0] = [{**entry, "seconds": slower * entry["seconds"]} for entry in history]
-        figure = lfm.plots.climbs(found)
+        for candidate, slower in zip(found.candidates, (1.0, 1.05, slowest), strict=True):
+            found.histories[candidate][0] = [
+                {**entry, "seconds": slower * entry["seconds"]} for entry in history
+            ]
+        figure = lfm.plots.bounds_by_time(found)
         figure.savefig(tmp_path / "climbs.png")
         for ax in figure.axes:
             (low, high), labels = ax.get_xlim(), ax.get_xticklabels()
@@ -593,7 +607,7 @@ def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
 
 def test_that_no_way_failed_but_none_has_a_number_is_said():
     found = made(A=[[math.nan, math.nan]])
-    assert found.verdict == "No way has a number for score, by which they are judged."
+    assert found.verdict == "No candidate has a number for score, by which they are judged."
 
 
 class Counts(lfm.PyroModel):
@@ -623,17 +637,17 @@ class Encoder(lfm.PyroGuide):
 def test_programs_by_hand_are_compared_and_several_seeds_ask_for_functions(tmp_path):
     model = Counts()
     x = model.sample(80, seed=0)["x"]
-    ways = {"declared": {"r": lfm.Gaussian(network=lfm.MLP(8))}, "by hand": Encoder()}
-    found = lfm.compare(model, x[:60], ways, test=x[60:], folder=tmp_path, **QUICK)
-    again = lfm.compare(model, x[:60], ways, test=x[60:], folder=tmp_path, **QUICK)
+    candidates = {"declared": {"r": lfm.Gaussian(network=lfm.MLP(8))}, "by hand": Encoder()}
+    found = lfm.compare(model, x[:60], candidates, test=x[60:], folder=tmp_path, **QUICK)
+    again = lfm.compare(model, x[:60], candidates, test=x[60:], folder=tmp_path, **QUICK)
     assert found.rows["gap"]["by hand"].min() >= -1e-4 and "importance weighting with 30 draws" in repr(found)
-    for way in ways:
-        one, other = (c.fits[way].bound(x[60:], draws=3) for c in (found, again))
+    for candidate in candidates:
+        one, other = (c.fits[candidate].bound(x[60:], draws=3) for c in (found, again))
         assert torch.equal(one, other)
     with pytest.raises(lfm.DeclarationError, match="function that declares the model"):
-        lfm.compare(model, x, ways, seeds=2, **QUICK)
-    with pytest.raises(lfm.DeclarationError, match="guide of way 'by hand'.*function of the model"):
-        lfm.compare(Counts, x, ways, seeds=2, **QUICK)
+        lfm.compare(model, x, candidates, seeds=2, **QUICK)
+    with pytest.raises(lfm.DeclarationError, match="guide of candidate 'by hand'.*function of the model"):
+        lfm.compare(Counts, x, candidates, seeds=2, **QUICK)
     both = lfm.compare(Counts, x, {"by hand": lambda model: Encoder()}, seeds=2, **QUICK)
     assert not torch.equal(*both.rows["bound"]["by hand"])
 
@@ -656,14 +670,16 @@ def test_missing_entries_rows_of_their_own_and_several_latents(dtype, tmp_path):
     }
     test = {name: value[:9] for name, value in data.items()}
     options = {**QUICK, "test": test, "folder": tmp_path}
-    ways = {"encoder": nets, "per row": rows} if dtype is torch.float64 else {"encoder": nets}
-    found, again = (lfm.compare(model, data, ways, **options) for _ in range(2))
-    for way in found.ways:
-        assert found.rows["bound"][way].shape == (1, 9) and found.rows["bound"][way].isfinite().all()
-        assert torch.equal(found.rows["bound"][way], again.rows["bound"][way])
-        assert torch.equal(found.fits[way].bound(), again.fits[way].bound())
+    candidates = {"encoder": nets, "per row": rows} if dtype is torch.float64 else {"encoder": nets}
+    found, again = (lfm.compare(model, data, candidates, **options) for _ in range(2))
+    for candidate in found.candidates:
+        assert (
+            found.rows["bound"][candidate].shape == (1, 9) and found.rows["bound"][candidate].isfinite().all()
+        )
+        assert torch.equal(found.rows["bound"][candidate], again.rows["bound"][candidate])
+        assert torch.equal(found.fits[candidate].bound(), again.fits[candidate].bound())
     with pytest.raises(
-        lfm.DeclarationError, match="way 'one' is one factor, but the model has the latents style, z"
+        lfm.DeclarationError, match="candidate 'one' is one factor, but the model has the latents style, z"
     ):
         lfm.compare(model, data, {"one": nets["z"]}, **QUICK)
 
@@ -671,8 +687,8 @@ def test_missing_entries_rows_of_their_own_and_several_latents(dtype, tmp_path):
 def test_parameters_that_rows_share_leave_log_p_out_and_say_so(tmp_path):
     model = cases.bayesian_factors()
     x = cases.rows_of(model, 40)
-    ways = {"vb": lfm.VariationalBayes(iterations=5)}
-    found, again = (lfm.compare(model, x, ways, folder=tmp_path, **QUICK) for _ in range(2))
+    candidates = {"vb": lfm.VariationalBayes(iterations=5)}
+    found, again = (lfm.compare(model, x, candidates, folder=tmp_path, **QUICK) for _ in range(2))
     assert "log p(x) of its own" in repr(found) and found.values["bound"]["vb"].isfinite().all()
     assert "log_likelihood" not in found.rows and found.ranks["log_likelihood"] == {}
     # Its posterior is more than weights: the numbers are kept, the fit is not.
@@ -690,8 +706,11 @@ def test_priors_made_of_the_guide_and_guides_made_of_the_prior_are_compared_on_c
     )
     assert not found.failed and found.rows["bound"]["given"].isfinite().all()
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
-    ways = {"message": lfm.GaussianMessage(network=lfm.MLP(4)), "posterior": lfm.Gaussian(network=lfm.MLP(4))}
-    found = lfm.compare(model, x, ways, seeds=2, **QUICK)
+    candidates = {
+        "message": lfm.GaussianMessage(network=lfm.MLP(4)),
+        "posterior": lfm.Gaussian(network=lfm.MLP(4)),
+    }
+    found = lfm.compare(model, x, candidates, seeds=2, **QUICK)
     assert not found.failed and found.fits["message"].guide.priors.factors["z"] is not model.factors["z"]
 
 
@@ -708,7 +727,7 @@ def test_what_is_said_of_one_way_alone_bears_its_name():
     found = lfm.compare(model, x, {"patient": patient, "other": guides()["full"]}, **QUICK)
     assert "patient, at most 2 steps of 60 rows; other, 2 steps" in repr(found)
     many = lfm.compare(model, x, {"em": lfm.EM()}, seeds=(3, 1), metrics=("bound", "gap"), **QUICK)
-    assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only way" in many.verdict
+    assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only candidate" in many.verdict
 
 
 CODE = {
@@ -764,12 +783,12 @@ def test_edited_code_is_refused_by_a_folder(tmp_path):
         here: dict = {"__name__": "mine"}
         exec(f"def helper():\n    return {value}\ndef score(fit, data):\n    return helper()", here)
         scores.append({"score": here["score"]})
-    ways = {"em": lfm.EM(iterations=1)}
+    candidates = {"em": lfm.EM(iterations=1)}
     for _ in range(2):
-        found = lfm.compare(model, x, ways, metrics=scores[0], folder=tmp_path, progress=False)
+        found = lfm.compare(model, x, candidates, metrics=scores[0], folder=tmp_path, progress=False)
         assert found.values["score"]["em"].tolist() == [1.0]
     with pytest.raises(lfm.DeclarationError, match=r"metrics.score.function.reads.helper was"):
-        lfm.compare(model, x, ways, metrics=scores[1], folder=tmp_path, progress=False)
+        lfm.compare(model, x, candidates, metrics=scores[1], folder=tmp_path, progress=False)
 
 
 def test_tensors_of_any_layout_are_known_by_their_values():
@@ -826,11 +845,11 @@ print(found)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"ways": {}}, "at least one"),
-        ({"ways": {3: lfm.EM()}}, "name of a way must be a str"),
-        ({"ways": {"a": 3}}, "way 'a' must be a factor or"),
-        ({"ways": {"a": {}}}, "way 'a' must be"),
-        ({"ways": {"a": lambda model: 3}}, "its function must give a guide or an inference; got 3"),
+        ({"candidates": {}}, "at least one"),
+        ({"candidates": {3: lfm.EM()}}, "name of a candidate must be a str"),
+        ({"candidates": {"a": 3}}, "candidate 'a' must be a factor or"),
+        ({"candidates": {"a": {}}}, "candidate 'a' must be"),
+        ({"candidates": {"a": lambda model: 3}}, "its function must give a guide or an inference; got 3"),
         ({"seeds": 0}, "seeds must be a positive int"),
         ({"seeds": [1, 1]}, "all different"),
         ({"baseline": "none"}, "baseline must be one of a"),
@@ -841,14 +860,14 @@ print(found)
         ({"metrics": 3}, "metrics must be names"),
         ({"metrics": {"mine": lambda fit, rows: 1j}}, "metric 'mine' must give real numbers"),
         ({"metrics": {"mine\n": lambda fit, rows: 1.0}}, "name of a metric must be one line"),
-        ({"ways": {"a\nb": lfm.EM()}}, "name of a way must be one line"),
-        ({"ways": {"a": torch.nn.Linear(2, 2)}}, "way 'a' must be a factor or"),
-        ({"ways": {"a": lambda: lfm.EM()}}, "does not take it"),
-        ({"ways": {"a": Encoder}}, "does not take it"),
-        ({"ways": {"a": lfm.PyroGuide}}, "does not take it"),
+        ({"candidates": {"a\nb": lfm.EM()}}, "name of a candidate must be one line"),
+        ({"candidates": {"a": torch.nn.Linear(2, 2)}}, "candidate 'a' must be a factor or"),
+        ({"candidates": {"a": lambda: lfm.EM()}}, "does not take it"),
+        ({"candidates": {"a": Encoder}}, "does not take it"),
+        ({"candidates": {"a": lfm.PyroGuide}}, "does not take it"),
         (
-            {"ways": {"a": lambda batch: batch.plate()}},
-            "way 'a'.*function of a batch is given as lfm.PyroGuide",
+            {"candidates": {"a": lambda batch: batch.plate()}},
+            "candidate 'a'.*function of a batch is given as lfm.PyroGuide",
         ),
         ({"baseline": ["a"]}, "baseline must be one of a"),
         ({"seeds": [2**70]}, "seeds must be below"),
@@ -862,12 +881,18 @@ print(found)
 )
 def test_mistakes_are_told_in_words(arguments, words):
     model, x = small()
-    options = {"model": model, "data": x, "ways": {"a": guides()["full"]}, "progress": False, **arguments}
+    options = {
+        "model": model,
+        "data": x,
+        "candidates": {"a": guides()["full"]},
+        "progress": False,
+        **arguments,
+    }
     with pytest.raises(lfm.DeclarationError, match=words):
         lfm.compare(**options)
     with pytest.raises(lfm.DeclarationError, match="better must be"):
         lfm.Metric(len, better="larger")
-    for picture in (lfm.plots.differences, lfm.plots.climbs):
+    for picture in (lfm.plots.differences, lfm.plots.bounds_by_time):
         with pytest.raises(lfm.DeclarationError, match="of a Comparison, as lfm.compare gives it; got int"):
             picture(3)
 

@@ -14,19 +14,30 @@ from pyro_lfm import evaluate, plots
 
 ERRORS = (lfm.DataError, lfm.DeclarationError)
 
+
+def small_fit():
+    return evaluation_cases.make("one entry")[0]
+
+
 # Right arguments of the functions that take more than a fit, or a result; each in turn is replaced by a wrong one.
 RIGHT = {
-    evaluate.align: lambda: (torch.randn(12, 2), torch.randn(12, 2)),
-    evaluate.classifier_two_sample: lambda: (torch.randn(40, 2), torch.randn(9, 40, 2)),
-    evaluate.disentanglement: lambda: (torch.randn(60, 2), torch.arange(120).reshape(60, 2) % 3),
-    evaluate.expected_coverage: lambda: (torch.randn(20), torch.randn(9, 20)),
-    evaluate.few_labels: lambda: ({"a": (torch.randn(12, 2),) * 2}, torch.arange(12) % 2, torch.arange(12) % 2),
-    evaluate.predictive_check: lambda: (torch.randn(3), torch.randn(20, 3)),
-    evaluate.simulation_based_calibration: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
-    evaluate.tarp: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
-    evaluate.vsbc: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
+    evaluate.align: lambda: (small_fit(), small_fit()),
+    evaluate.representation.align_codes: lambda: (torch.randn(12, 2), torch.randn(12, 2)),
+    evaluate.calibration.classifier_two_sample: lambda: (torch.randn(40, 2), torch.randn(9, 40, 2)),
+    evaluate.disentanglement: lambda: (small_fit(), torch.arange(120).reshape(60, 2) % 3),
+    evaluate.representation.disentanglement_of_codes: lambda: (
+        torch.randn(60, 2), torch.arange(120).reshape(60, 2) % 3,
+    ),
+    evaluate.calibration.expected_coverage: lambda: (torch.randn(20), torch.randn(9, 20)),
+    evaluate.representation.few_labels: lambda: (
+        {"a": (torch.randn(12, 2),) * 2}, torch.arange(12) % 2, torch.arange(12) % 2,
+    ),
+    evaluate.calibration.predictive_check: lambda: (torch.randn(3), torch.randn(20, 3)),
+    evaluate.calibration.simulation_based_calibration: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
+    evaluate.calibration.tarp: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
+    evaluate.calibration.variational_calibration: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
     plots.latent_map: lambda: (torch.randn(3, 2), torch.arange(3)),
-    plots.densities: lambda: (torch.linspace(0, 1, 5), {"a": torch.rand(5, 2)}),
+    plots.densities: lambda: ({"a": torch.rand(5, 2)}, torch.linspace(0, 1, 5)),
     plots.reconstructions: lambda: (torch.rand(3, 4, 4), {"a": torch.rand(3, 4, 4)}),
 }  # fmt: skip
 WRONG = {
@@ -48,20 +59,21 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def fit():
-    return evaluation_cases.make("one entry")[0]
+    return small_fit()
 
 
 @pytest.fixture(scope="module")
 def comparison():
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.Linear()))
-    ways = {"EM": lfm.EM(iterations=3), "variational EM": lfm.VariationalEM(iterations=3)}
-    return lfm.compare(model, x, ways, metrics="bound", progress=False)
+    candidates = {"EM": lfm.EM(iterations=3), "variational EM": lfm.VariationalEM(iterations=3)}
+    return lfm.compare(model, x, candidates, metrics="bound", progress=False)
 
 
 def functions():
-    found = [getattr(module, name) for module in (evaluate, plots) for name in module.__all__]
-    return [each for each in found if inspect.isfunction(each) and each is not plots.colours]
+    modules = evaluate, evaluate.calibration, evaluate.representation, plots
+    public = [getattr(module, name) for module in modules for name in module.__all__]
+    return [each for each in public if inspect.isfunction(each) and each is not plots.colours]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +109,7 @@ def test_what_a_history_lacks_is_named(fit):
     with pytest.raises(
         lfm.ShapeError, match="history must have records with log_likelihood, a finite number; it has epoch"
     ):
-        plots.decomposition(fit)
+        plots.bound_and_gap(fit)
     with pytest.raises(lfm.ShapeError, match="got no record for b"):
         plots.bounds({"a": fit, "b": []})
     with pytest.raises(lfm.ShapeError, match="history of a must have records with bound"):
@@ -172,7 +184,7 @@ def test_labels_that_are_missing_are_refused():
     codes, labels = torch.randn(12, 2), (torch.arange(12) % 2).double()
     labels[3] = torch.nan
     with pytest.raises(lfm.DataError, match="labels must be known in all rows; got 1 that are missing"):
-        evaluate.few_labels({"a": (codes, codes)}, labels, labels, counts=(4,), seeds=2)
+        evaluate.representation.few_labels({"a": (codes, codes)}, labels, labels, counts=(4,), seeds=2)
 
 
 @pytest.mark.parametrize("kind", ["one seed", "a fit that failed", "one row to test on", "one step"])
@@ -184,23 +196,23 @@ def test_every_result_of_a_comparison_holds_no_nan_and_warns_of_nothing(kind, tm
     torch.manual_seed(0)
     x = torch.randn(30, 4)
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
-    ways = {"a": lfm.Gaussian(network=lfm.MLP(4)), "b": lfm.Gaussian(network=lfm.MLP(3))}
+    candidates = {"a": lfm.Gaussian(network=lfm.MLP(4)), "b": lfm.Gaussian(network=lfm.MLP(3))}
     options = {"epochs": 1, "metrics": ("bound", "kl"), "progress": False}
     if kind == "a fit that failed":
-        ways["b"], options["seeds"] = lfm.Gaussian(network=Failing), 2
+        candidates["b"], options["seeds"] = lfm.Gaussian(network=Failing), 2
     if kind == "one row to test on":
         options["test"] = x[:1]
     if kind == "one step":
         options = {"steps": 1, "metrics": ("bound", "kl"), "progress": False}
-    found = lfm.compare(model, x, ways, **options)
+    found = lfm.compare(model, x, candidates, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for text in (repr(found), found.markdown(), found.latex(), found.verdict, *found.remarks):
             assert "nan" not in text.lower()
         found.save(tmp_path)
-        plots.climbs(found).draw_without_rendering()
+        plots.bounds_by_time(found).draw_without_rendering()
         if kind == "a fit that failed":
-            with pytest.raises(lfm.DeclarationError, match="no way was measured beside the baseline a"):
+            with pytest.raises(lfm.DeclarationError, match="no candidate was measured beside the baseline a"):
                 plots.differences(found)
         else:
             plots.differences(found).draw_without_rendering()

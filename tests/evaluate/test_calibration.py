@@ -11,7 +11,8 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm import plots
-from pyro_lfm.evaluate.calibration import exchange, replicates, simulation
+from pyro_lfm.evaluate.calibration import exchange, predictive
+from pyro_lfm.evaluate.diagnosis import replicates, simulation
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.inference import blocks
 from pyro_lfm.inference.engines import tracing
@@ -46,13 +47,15 @@ class Rows:
     def tests(self, seed):
         quantities = {"log q": self.log_q, "log p": self.log_p}
         return {
-            "sbc": lfm.evaluate.simulation_based_calibration(
+            "sbc": lfm.evaluate.calibration.simulation_based_calibration(
                 self.truth, self.draws, None, quantities, seed=seed
             ),
-            "vsbc": lfm.evaluate.vsbc(self.truth, self.draws, seed=seed),
-            "coverage": lfm.evaluate.expected_coverage(*self.log_q, seed=seed),
-            "tarp": lfm.evaluate.tarp(self.truth, self.draws, seed=seed),
-            "two_sample": lfm.evaluate.classifier_two_sample(self.truth, self.draws, self.x, seed=seed),
+            "vsbc": lfm.evaluate.calibration.variational_calibration(self.truth, self.draws, seed=seed),
+            "coverage": lfm.evaluate.calibration.expected_coverage(*self.log_q, seed=seed),
+            "tarp": lfm.evaluate.calibration.tarp(self.truth, self.draws, seed=seed),
+            "two_sample": lfm.evaluate.calibration.classifier_two_sample(
+                self.truth, self.draws, self.x, seed=seed
+            ),
         }
 
 
@@ -82,17 +85,24 @@ def test_a_posterior_that_is_too_narrow_or_beside_the_truth_is_seen(columns):
 def test_symmetry_is_blind_to_spread():
     """50 repeats: at most 9 rejections at 5% but for one experiment in 1000."""
     found = [Rows(seed, 300, 19, 2, scale=0.5) for seed in range(50)]
-    p = [lfm.evaluate.vsbc(each.truth, each.draws, seed=seed).p_value for seed, each in enumerate(found)]
+    p = [
+        lfm.evaluate.calibration.variational_calibration(each.truth, each.draws, seed=seed).p_value
+        for seed, each in enumerate(found)
+    ]
     assert sum(value <= 0.05 for value in p) <= 9
 
 
 def test_correlations_that_are_missed_show_in_joint_quantities_alone():
     rows = Rows(0, 1000, 100, 3, apart=True)
-    assert lfm.evaluate.simulation_based_calibration(rows.truth, rows.draws, seed=0).p_value > 0.05
-    joint = lfm.evaluate.simulation_based_calibration(rows.truth, rows.draws, None, {"log p": rows.log_p})
+    assert (
+        lfm.evaluate.calibration.simulation_based_calibration(rows.truth, rows.draws, seed=0).p_value > 0.05
+    )
+    joint = lfm.evaluate.calibration.simulation_based_calibration(
+        rows.truth, rows.draws, None, {"log p": rows.log_p}
+    )
     assert joint.p_value <= 0.001 and "log p: higher at the truth than at draws" in joint.verdict
     assert joint.coordinates == 3 and joint.ranks.p_values[:3].min() > 0.05
-    assert lfm.evaluate.classifier_two_sample(rows.truth, rows.draws).p_value <= 0.001
+    assert lfm.evaluate.calibration.classifier_two_sample(rows.truth, rows.draws).p_value <= 0.001
 
 
 def test_truths_where_q_has_no_mass():
@@ -100,17 +110,17 @@ def test_truths_where_q_has_no_mass():
     rng = np.random.default_rng(0)
     truth, draws = rng.normal(size=400), rng.uniform(-1, 1, size=(49, 400))
     log_q = [np.where(np.abs(z) < 1, -np.log(2), -np.inf) for z in (truth, draws)]
-    found = lfm.evaluate.expected_coverage(*log_q)
+    found = lfm.evaluate.calibration.expected_coverage(*log_q)
     assert "overconfident" in found.verdict and found.coverage[0, -1] < 0.75
     columns = [np.stack(pair, -1) for pair in zip((truth, draws), log_q, strict=True)]
-    assert lfm.evaluate.classifier_two_sample(*columns).p_value == 0.001
+    assert lfm.evaluate.calibration.classifier_two_sample(*columns).p_value == 0.001
     sums = replicates._sums(torch.randn(9, 4, 5), torch.full((9, 4), -torch.inf), None)
     assert sums["likelihood"].isfinite().all()
 
 
 def test_a_curve_leaves_its_band_where_the_test_rejects():
     for seed in range(30):
-        found = lfm.evaluate.simulation_based_calibration(
+        found = lfm.evaluate.calibration.simulation_based_calibration(
             *(lambda r: (r.truth, r.draws))(Rows(seed, 100, 19, 2, shift=0.2)), seed=seed
         ).ranks
         outside = ((found.shares - found.levels).abs() > found.band + 1e-12).any(1)
@@ -262,7 +272,7 @@ def test_data_that_the_model_does_not_make_are_seen(matter, words):
         name: bool(p <= 0.05)
         for name, p in zip(found.predictive.names, found.predictive.p_values, strict=True)
     }
-    named = next(name for name, both in replicates.STATISTICS.items() if any(words in each for each in both))
+    named = next(name for name, both in predictive.STATISTICS.items() if any(words in each for each in both))
     assert described[named], found.predictive.verdict
 
 
@@ -299,16 +309,16 @@ def test_predictive_p_values_are_uniform_under_the_model():
         x = model.sample(40, seed=seed)["x"].clone()
         x[:10, 0] = torch.nan
         names, statistics = replicates.statistics_of(model, guide, fit.rows_of(x), 39, seed + 10**6)
-        p.append(lfm.evaluate.predictive_check(statistics[0], statistics[1:], names).p_value)
+        p.append(lfm.evaluate.calibration.predictive_check(statistics[0], statistics[1:], names).p_value)
     assert 3 <= sum(value <= 0.2 for value in p) <= 23
 
 
 def test_data_that_differ_where_all_replicates_are_alike():
-    found = lfm.evaluate.predictive_check([3.0, 1.0], torch.ones(99, 2), names=["zeros", "other"])
+    found = lfm.evaluate.calibration.predictive_check([3.0, 1.0], torch.ones(99, 2), names=["zeros", "other"])
     assert found.p_value == 0.01 and found.p_values[1] == 1
     assert "more zeros (all replicates are alike)" in found.verdict
     assert found.standardised[0].tolist() == [float("inf"), 0.0]
-    assert len(plots.predictive(found).axes) == 1
+    assert len(plots.predictive_check(found).axes) == 1
 
 
 def test_missing_entries_are_missing_in_simulated_rows_and_replicates_too():
@@ -399,32 +409,58 @@ def test_what_cannot_be_served_is_refused_in_words():
     truth, draws = np.zeros((30, 2)), np.zeros((9, 30, 2))
     evaluate = lfm.evaluate
     for call, error, words in [
-        (lambda: evaluate.vsbc(truth, draws[:, :20]), lfm.ShapeError, "truth and draws must have shapes"),
-        (lambda: evaluate.tarp(truth[:10], draws[:, :10]), lfm.DataError, "at least 20 rows"),
-        (lambda: evaluate.tarp(truth, draws[:5]), lfm.DataError, "9 draws of each; got 30 rows and 5"),
-        (lambda: evaluate.vsbc(truth * np.nan, draws), lfm.DataError, "got NaN"),
-        (lambda: evaluate.vsbc("truth", draws), lfm.ShapeError, "truth must be a tensor or an array"),
-        (lambda: evaluate.vsbc(truth, draws, ["a"]), lfm.ShapeError, "one name for each"),
         (
-            lambda: evaluate.expected_coverage(truth[:, 0], draws),
+            lambda: evaluate.calibration.variational_calibration(truth, draws[:, :20]),
+            lfm.ShapeError,
+            "truth and draws must have shapes",
+        ),
+        (lambda: evaluate.calibration.tarp(truth[:10], draws[:, :10]), lfm.DataError, "at least 20 rows"),
+        (
+            lambda: evaluate.calibration.tarp(truth, draws[:5]),
+            lfm.DataError,
+            "9 draws of each; got 30 rows and 5",
+        ),
+        (
+            lambda: evaluate.calibration.variational_calibration(truth * np.nan, draws),
+            lfm.DataError,
+            "got NaN",
+        ),
+        (
+            lambda: evaluate.calibration.variational_calibration("truth", draws),
+            lfm.ShapeError,
+            "truth must be a tensor or an array",
+        ),
+        (
+            lambda: evaluate.calibration.variational_calibration(truth, draws, ["a"]),
+            lfm.ShapeError,
+            "one name for each",
+        ),
+        (
+            lambda: evaluate.calibration.expected_coverage(truth[:, 0], draws),
             lfm.ShapeError,
             "log_q_truth and log_q_draws",
         ),
-        (lambda: evaluate.classifier_two_sample(truth, draws), lfm.DataError, "at least 40 rows"),
+        (lambda: evaluate.calibration.classifier_two_sample(truth, draws), lfm.DataError, "at least 40 rows"),
         (
-            lambda: evaluate.classifier_two_sample(np.zeros((40, 1)), np.zeros((9, 40, 1)), np.zeros(40)),
+            lambda: evaluate.calibration.classifier_two_sample(
+                np.zeros((40, 1)), np.zeros((9, 40, 1)), np.zeros(40)
+            ),
             lfm.ShapeError,
             "x must have shape",
         ),
-        (lambda: evaluate.tarp(truth, draws, references=0), lfm.DeclarationError, "references"),
-        (lambda: evaluate.tarp(truth, draws, seed=-1), lfm.DeclarationError, "seed"),
-        (lambda: evaluate.predictive_check([1.0], np.zeros((5, 1))), lfm.DataError, "at least 19"),
+        (lambda: evaluate.calibration.tarp(truth, draws, references=0), lfm.DeclarationError, "references"),
+        (lambda: evaluate.calibration.tarp(truth, draws, seed=-1), lfm.DeclarationError, "seed"),
         (
-            lambda: evaluate.predictive_check(1.0, np.zeros((20, 1))),
+            lambda: evaluate.calibration.predictive_check([1.0], np.zeros((5, 1))),
+            lfm.DataError,
+            "at least 19",
+        ),
+        (
+            lambda: evaluate.calibration.predictive_check(1.0, np.zeros((20, 1))),
             lfm.ShapeError,
             "observed and replicated",
         ),
-        (lambda: evaluate.predictive_check([np.inf], np.zeros((20, 1))), lfm.DataError, "finite"),
+        (lambda: evaluate.calibration.predictive_check([np.inf], np.zeros((20, 1))), lfm.DataError, "finite"),
     ]:
         with pytest.raises(error, match=words):
             call()
@@ -455,7 +491,7 @@ def test_several_tests_are_corrected_for_one_after_the_other():
             found.flagged(level)
     mild = {name: SimpleNamespace(p_value=0.04 if name == "sbc" else 0.5, verdict="") for name in p}
     words = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **mild).verdict
-    assert words == "No test rejects when all are taken together; alone sbc would: more rows can tell."
+    assert words == "No test rejects when all are taken together. Alone sbc would: simulate more rows."
 
 
 class Auxiliary(lfm.PyroGuide):
@@ -504,18 +540,18 @@ def test_pictures_of_each_test_and_of_all():
     figure = plots.diagnosis(found)
     assert len(figure.axes) == 8 and "SBC" in figure.axes[0].get_title(loc="left")
     for draw, part in [
-        (plots.ranks, found.sbc),
-        (plots.symmetry, found.vsbc),
-        (plots.expected_coverage, found.tarp),
-        (plots.pareto, found.pareto),
+        (plots.rank_curves, found.sbc),
+        (plots.symmetry_curves, found.vsbc),
+        (plots.region_coverage, found.tarp),
+        (plots.pareto_k, found.pareto),
         (plots.two_sample, found.two_sample),
-        (plots.predictive, found.predictive),
+        (plots.predictive_check, found.predictive),
     ]:
         assert len(draw(part).axes) == 1
-    labels = [label.get_text() for label in plots.ranks(found.sbc).axes[0].get_legend().get_texts()]
+    labels = [label.get_text() for label in plots.rank_curves(found.sbc).axes[0].get_legend().get_texts()]
     assert labels == ["z[0]", "z[1]", "z[2]", "log q(z | x)", "log p(x, z)"]
     with pytest.raises(lfm.DeclarationError, match="this picture is of a Coverage.*got TwoSample"):
-        plots.expected_coverage(found.two_sample)
+        plots.region_coverage(found.two_sample)
 
 
 def test_a_guide_without_mass_where_the_truth_lies_is_flagged():
@@ -538,13 +574,13 @@ def test_one_infinite_draw_hides_nothing():
     mean, noise = torch.randn(300, 2, generator=rng), torch.randn(40, 300, 2, generator=rng)
     truth, draws = mean + torch.randn(300, 2, generator=rng), mean + 0.5 * noise
     draws[3, 7, 0] = torch.inf
-    assert lfm.evaluate.tarp(truth, draws).p_value < 0.01
-    assert lfm.evaluate.classifier_two_sample(truth, 1e200 * draws.double()).p_value < 0.01
+    assert lfm.evaluate.calibration.tarp(truth, draws).p_value < 0.01
+    assert lfm.evaluate.calibration.classifier_two_sample(truth, 1e200 * draws.double()).p_value < 0.01
 
 
 def test_arguments_that_do_not_fit_are_named():
     truth, draws = torch.randn(50, 2), torch.randn(20, 50, 2)
-    sbc = lfm.evaluate.simulation_based_calibration
+    sbc = lfm.evaluate.calibration.simulation_based_calibration
     with pytest.raises(
         lfm.ShapeError, match=r"quantities\['a'\] must be of the same N=50 rows and L=20 draws"
     ):
@@ -554,8 +590,8 @@ def test_arguments_that_do_not_fit_are_named():
     with pytest.raises(lfm.DataError, match="names must be a list of 2 names"):
         sbc(truth, draws, names=3)
     with pytest.raises(lfm.ShapeError, match="truth and draws must have shapes"):
-        lfm.evaluate.vsbc(truth[:, :0], draws[:, :, :0])
+        lfm.evaluate.calibration.variational_calibration(truth[:, :0], draws[:, :, :0])
     with pytest.raises(lfm.ShapeError, match="x must be"):
-        lfm.evaluate.classifier_two_sample(truth, draws, x="x")
+        lfm.evaluate.calibration.classifier_two_sample(truth, draws, x="x")
     with pytest.raises(lfm.ShapeError, match="observed must be a tensor"):
-        lfm.evaluate.predictive_check("a", "b")
+        lfm.evaluate.calibration.predictive_check("a", "b")

@@ -14,7 +14,7 @@ from pyro_lfm.distributions.entrywise import entries_of
 from pyro_lfm.evaluate.decomposition import aggregate, nats
 from pyro_lfm.inference import blocks
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.plots import decomposed
+from pyro_lfm.plots import kl_by_entry
 
 # Two factors that matter, one that the data hardly know.
 WEIGHT = torch.tensor([[1.2, -0.4, 0.01], [0.8, 0.9, 0.0], [-1.0, 0.5, 0.02], [0.3, -1.1, 0.0]])
@@ -347,11 +347,11 @@ def test_what_cannot_be_decomposed_is_refused_in_words():
 def test_the_picture_has_a_bar_for_each_entry_and_the_guides_point():
     model, guide, x = linear(40)
     found = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=2)
-    bars, curve = decomposed(found).axes
+    bars, curve = kl_by_entry(found).axes
     heights = [patch.get_height() for patch in bars.patches]
     assert heights == sorted(found.latents["z"].kl.tolist(), reverse=True)
     assert [text.get_text() for text in bars.get_legend().get_texts()] == ["active, 2", "not active, 1"]
     at = [line.get_xdata()[0] for line in curve.lines if line.get_label() == "the guide"]
     assert at == [pytest.approx(found.rate.mean)]
     without = lfm.evaluate.decompose((model, guide), x, draws=20, pairs=2, betas=())
-    assert without.curve is None and len(decomposed(without).axes) == 1
+    assert without.curve is None and len(kl_by_entry(without).axes) == 1

@@ -8,7 +8,7 @@ import torch
 
 import pyro_lfm as lfm
 
-few_labels = lfm.evaluate.few_labels
+few_labels = lfm.evaluate.representation.few_labels
 
 
 def clusters(rows, seed, spread=0.3):
@@ -98,7 +98,7 @@ def test_the_rivals_of_a_fit_are_the_data_and_what_scikit_learn_makes_of_them():
     expected = PCA(6, random_state=0).fit(train.x.double().numpy()).transform(test.x.double().numpy())
     assert torch.allclose(found["PCA"][1], torch.as_tensor(expected))
     assert torch.allclose(found["factors"][1].float(), fit.posterior(test.x).mean.float(), atol=1e-5)
-    scores = lfm.evaluate.few_labels(found, train.y, test.y, counts=(100,), seeds=2).mean
+    scores = lfm.evaluate.representation.few_labels(found, train.y, test.y, counts=(100,), seeds=2).mean
     assert all(float(score) > 0.6 for score in scores.values())
     # Factor analysis by EM spans what factor analysis of scikit-learn spans.
     assert abs(float(scores["FA"] - scores["factors"])) < 0.1

@@ -46,7 +46,7 @@ def test_errors_coverage_and_crps_of_a_known_model_are_those_of_its_conditional_
     CRPS of a Gaussian about its own draw is σ/√π. A mean of 200 draws adds at most 1/200 to the squared error."""
     pair, x, covariance = known(1500)
     gone = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.4
-    found = lfm.evaluate.imputation(pair, x, mask=gone, draws=200).variables["x"]
+    found = lfm.evaluate.imputation_scores(pair, x, mask=gone, draws=200).variables["x"]
     variance = spreads(covariance, gone)
     assert found.entries == int(gone.sum())
     assert abs(found.rmse - float(variance.mean().sqrt())) < 4 * found.rmse_error + 0.003
@@ -75,7 +75,7 @@ def test_errors_coverage_and_crps_of_a_known_model_are_those_of_its_conditional_
 
 def test_intervals_that_are_too_narrow_are_said_to_be():
     pair, x, _ = known(600, spread=3.0)
-    found = lfm.evaluate.imputation(pair, x, draws=100)
+    found = lfm.evaluate.imputation_scores(pair, x, draws=100)
     assert not found.variables["x"].honest.any()
     assert "Intervals too narrow: x." in found.verdict and "Better than mean or mode: x." in repr(found)
 
@@ -86,7 +86,9 @@ def test_errors_over_rows_are_those_of_other_samples():
     for seed in range(30):
         pair, _, _ = known(1)
         x = pair[0].sample(100, seed=seed)["x"]
-        found.append(lfm.evaluate.imputation(pair, x, draws=50, seed=seed, levels=(0.8,)).variables["x"])
+        found.append(
+            lfm.evaluate.imputation_scores(pair, x, draws=50, seed=seed, levels=(0.8,)).variables["x"]
+        )
     for value, error in (("rmse", "rmse_error"), ("crps", "crps_error")):
         spread = torch.tensor([getattr(each, value) for each in found]).std()
         mean = torch.tensor([getattr(each, error) for each in found]).mean()
@@ -112,11 +114,11 @@ def test_hidden_entries_stay_hidden_and_missing_ones_missing(monkeypatch):
     for value in (0.0, 1e6):
         changed = x.clone()
         changed[1:10, 2] = value
-        found = lfm.evaluate.imputation(pair, changed, mask=gone, draws=20)
+        found = lfm.evaluate.imputation_scores(pair, changed, mask=gone, draws=20)
         assert found.variables["x"].entries == 9, "a missing entry has no truth"
     assert torch.equal(*said)
     monkeypatch.setattr(hidden_entries, "_ROWS", 7)
-    parts = lfm.evaluate.imputation(pair, changed, mask=gone, draws=20)
+    parts = lfm.evaluate.imputation_scores(pair, changed, mask=gone, draws=20)
     assert parts.variables["x"].entries == 9
 
 
@@ -125,7 +127,7 @@ def test_every_likelihood_is_scored(name):
     torch.manual_seed(0)
     model = cases.one_latent(likelihood=name)
     guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"])
-    found = lfm.evaluate.imputation((model, guide), cases.rows_of(model), share=0.4, draws=20)
+    found = lfm.evaluate.imputation_scores((model, guide), cases.rows_of(model), share=0.4, draws=20)
     scores = found.variables["x"]
     if name in ("bernoulli", "categorical", "ordered-logistic"):
         assert isinstance(scores, lfm.evaluate.LabelScores) and 0 <= scores.accuracy <= 1
@@ -150,7 +152,7 @@ def test_labels_whose_probabilities_are_known():
     guide = lfm.Guide(model, z=lfm.Gaussian())
     rows = model.sample(3000, seed=0)
     data = {"y": rows["y"], "b": rows["b"]}
-    found = lfm.evaluate.imputation((model, guide), data, share=0.5, draws=400).variables
+    found = lfm.evaluate.imputation_scores((model, guide), data, share=0.5, draws=400).variables
     label, binary = found["y"], found["b"]
     assert abs(label.accuracy - 0.6) < 4 * label.accuracy_error
     assert label.confidence == pytest.approx(0.6, abs=1e-5)
@@ -184,13 +186,13 @@ def test_what_cannot_be_scored_is_refused_in_words():
         ({"mask": torch.zeros(10, 5)}, lfm.DataError, "no known entry is hidden"),
     ]:
         with pytest.raises(error, match=words):
-            lfm.evaluate.imputation(pair, x, **change)
+            lfm.evaluate.imputation_scores(pair, x, **change)
 
 
 def test_the_picture_has_the_coverage_of_each_variable():
     pair, x, _ = known(60)
-    found = lfm.evaluate.imputation(pair, x, draws=50)
-    (ax,) = plots.coverage(found).axes
+    found = lfm.evaluate.imputation_scores(pair, x, draws=50)
+    (ax,) = plots.interval_coverage(found).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["50", "80", "90", "95"]
     shown = ax.containers[0].lines[0].get_ydata()
     scores = found.variables["x"]
@@ -200,7 +202,9 @@ def test_the_picture_has_the_coverage_of_each_variable():
     label = cases.one_latent(likelihood="categorical")
     guide = cases.guide_for(label, cases.GUIDES["gaussian-diagonal"])
     with pytest.raises(lfm.ShapeError, match="no intervals: x"):
-        plots.coverage(lfm.evaluate.imputation((label, guide), cases.rows_of(label), share=0.5, draws=20))
+        plots.interval_coverage(
+            lfm.evaluate.imputation_scores((label, guide), cases.rows_of(label), share=0.5, draws=20)
+        )
 
 
 def test_whole_rows_and_whole_blocks_may_be_hidden(monkeypatch):
@@ -217,9 +221,9 @@ def test_whole_rows_and_whole_blocks_may_be_hidden(monkeypatch):
     mask = {"x": torch.zeros(40, 3, dtype=torch.bool), "y": torch.zeros(40, dtype=torch.bool)}
     mask["x"][:20] = mask["y"][:20] = True
     monkeypatch.setattr(hidden_entries, "_ROWS", 10)
-    found = lfm.evaluate.imputation(pair, data, mask=mask, draws=50)
+    found = lfm.evaluate.imputation_scores(pair, data, mask=mask, draws=50)
     assert found.variables["x"].entries == 60 and found.variables["y"].entries == 20
-    every = lfm.evaluate.imputation(pair, data, mask={"y": torch.ones(40, dtype=torch.bool)}, draws=50)
+    every = lfm.evaluate.imputation_scores(pair, data, mask={"y": torch.ones(40, dtype=torch.bool)}, draws=50)
     assert every.variables["y"].entries == 40
 
 
@@ -227,8 +231,8 @@ def test_lists_are_lists():
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     pair = model, lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
     with pytest.raises(lfm.DeclarationError, match=r"levels must be a list, such as \[0.5\]"):
-        lfm.evaluate.imputation(pair, torch.randn(9, 3), levels=0.5)
+        lfm.evaluate.imputation_scores(pair, torch.randn(9, 3), levels=0.5)
     with pytest.raises(lfm.DeclarationError, match="mask of x must be a tensor or an array of bool"):
-        lfm.evaluate.imputation(pair, torch.randn(9, 3), mask="abc")
+        lfm.evaluate.imputation_scores(pair, torch.randn(9, 3), mask="abc")
     with pytest.raises(lfm.DeclarationError, match="betas must be a list"):
         lfm.evaluate.decompose(pair, torch.randn(9, 3), betas=1.0)

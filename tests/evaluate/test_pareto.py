@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.evaluate import pareto_k, smoothed
+from pyro_lfm.evaluate.calibration import pareto, pareto_k, pareto_smooth
 from pyro_lfm.evaluate.likelihood import estimate as likelihood
-from pyro_lfm.evaluate.likelihood import pareto
 from pyro_lfm.inference import blocks
 
 
@@ -48,7 +47,7 @@ def test_columns_together_are_what_the_formulas_give_for_each(draws, spread):
         pareto_k(log_weights), torch.tensor([k for k, _ in expected], dtype=torch.float64), atol=1e-6
     )
     smooth = torch.tensor([values for _, values in expected], dtype=torch.float64).T
-    assert torch.allclose(smoothed(log_weights), smooth, rtol=0, atol=1e-6)
+    assert torch.allclose(pareto_smooth(log_weights), smooth, rtol=0, atol=1e-6)
     assert torch.allclose(pareto_k(log_weights[:, 0]), pareto_k(log_weights)[0], rtol=1e-9)
 
 
@@ -64,7 +63,7 @@ def test_arviz_agrees(draws):
     smooth, k = psislw(log_weights.T.numpy(), normalize=False)
     assert torch.allclose(pareto_k(log_weights), torch.as_tensor(k), rtol=0, atol=1e-6)
     # In which order ties are smoothed is nobody's concern.
-    ours, theirs = smoothed(log_weights).sort(0).values, torch.as_tensor(smooth.T).sort(0).values
+    ours, theirs = pareto_smooth(log_weights).sort(0).values, torch.as_tensor(smooth.T).sort(0).values
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -86,7 +85,8 @@ def test_smoothing_lowers_the_error_of_the_mean_of_heavy_weights():
     torch.manual_seed(0)
     log_weights = torch.distributions.Exponential(torch.tensor(1 / 0.6).double()).sample((1000, 400))
     errors = [
-        (each.exp().mean(0) - 1 / (1 - 0.6)).square().mean() for each in (log_weights, smoothed(log_weights))
+        (each.exp().mean(0) - 1 / (1 - 0.6)).square().mean()
+        for each in (log_weights, pareto_smooth(log_weights))
     ]
     assert errors[1] < 0.8 * errors[0]
 
@@ -97,7 +97,7 @@ def test_weights_without_a_tail():
     assert pareto_k(torch.full((100,), -torch.inf)) == torch.inf
     assert pareto_k(torch.tensor([0.0] * 60 + [1.0] * 3 + [-torch.inf] * 37)) == torch.inf
     few = torch.randn(20)
-    assert pareto_k(few) == torch.inf and torch.equal(smoothed(few), few.double())
+    assert pareto_k(few) == torch.inf and torch.equal(pareto_smooth(few), few.double())
     assert pareto_k(torch.cat([torch.randn(500), torch.full((500,), -torch.inf)])).isfinite()
 
 
@@ -110,7 +110,7 @@ def test_another_shape_is_refused(wrong):
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_weights_that_are_no_numbers_are_refused(wrong):
     with pytest.raises(lfm.DataError, match="log_weights must be finite"):
-        smoothed(torch.tensor([0.0, wrong]))
+        pareto_smooth(torch.tensor([0.0, wrong]))
 
 
 def narrow(scale):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,9 +11,13 @@ from torch import Tensor
 
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
 from pyro_lfm.evaluate.representation.codes import as_array
 from pyro_lfm.inference.blocks import Blocks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows taken together.
 _ROWS = 1024
@@ -41,6 +45,12 @@ class VarianceExplained:
     factors: tuple[str, ...]
     groups: tuple[Any, ...]
 
+    def plot(self, *, title: str | None = "Variance explained") -> Figure:
+        """A map of R² by factor and observed variable, see ``lfm.plots.variance_explained``."""
+        from pyro_lfm import plots
+
+        return plots.variance_explained(self, title=title)
+
     def __repr__(self) -> str:
         columns = [(name, g) for name in self.total for g in range(len(self.groups))]
         heads = [name if len(self.groups) == 1 else f"{name}, {self.groups[g]}" for name, g in columns]
@@ -61,7 +71,9 @@ def _cells(cells: list[tuple[Tensor, Tensor]], wide: list[int]) -> str:
     return "".join(f"  {word:>{w}}" for word, w in zip(words, wide, strict=True))
 
 
-def variance_explained(fit: Any, data: Any = None, groups: Any = None, seed: int = 0) -> VarianceExplained:
+def variance_explained(
+    fit: Evaluated, data: Rows | None = None, groups: Any = None, seed: int = 0
+) -> VarianceExplained:
     """The share of the variance of each observed variable that each factor explains, and all together.
 
         R²_k = 1 − Σ (x − x̂_k)² / Σ (x − x̄)²,    x̂_k = E[x | z_k, all others at their mean over the rows]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,13 @@ from torch.autograd import forward_ad
 
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.figures import written
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.shapes import whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows and numbers taken together.
 _ROWS, _NUMBERS = 256, 2**21
@@ -55,6 +60,18 @@ class Loadings:
         """
         return 1 - self.mean.square().sum(0) / self.rms.square().sum(0)
 
+    def plot(
+        self,
+        *,
+        shape: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        title: str | None = "Loadings: mean derivative of each column by each factor",
+    ) -> Figure:
+        """The mean derivatives as a table, or with ``shape`` as a picture per factor, see ``lfm.plots.loadings``."""
+        from pyro_lfm import plots
+
+        return plots.loadings({"": self.mean}, shape=shape, names=names, title=title)
+
     def __repr__(self) -> str:
         strength = (self.rms * self.scale).square().sum(0).sqrt()
         wide = max(6, *map(len, self.factors))
@@ -74,7 +91,7 @@ class Loadings:
 
 
 def loadings(
-    fit: Any, data: Any = None, draws: int | None = None, per_row: bool = False, seed: int = 0
+    fit: Evaluated, data: Rows | None = None, draws: int | None = None, per_row: bool = False, seed: int = 0
 ) -> Loadings | dict[str, Loadings]:
     """The Jacobian of the decoder, J = ∂E[x | z] / ∂z, over some rows: mean and root mean square, with their errors.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,10 +17,14 @@ from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
 from pyro_lfm.evaluate.decomposition.proposals import tempered_points
 from pyro_lfm.evaluate.decomposition.rate_distortion import RateDistortion, joined
 from pyro_lfm.evaluate.figures import written
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import model_of, served
 from pyro_lfm.evaluate.requirements import has_latents, inferred, rows_apart
 from pyro_lfm.inference.blocks import NUMBERS, Blocks
 from pyro_lfm.shapes import number, several, whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows taken together.
 _ROWS = 256
@@ -85,6 +89,12 @@ class Decomposition:
             )
         return " ".join(words)
 
+    def plot(self, *, title: str | None = "KL of each latent entry") -> Figure:
+        """The KL of each latent entry and the rate-distortion curve, see ``lfm.plots.kl_by_entry``."""
+        from pyro_lfm import plots
+
+        return plots.kl_by_entry(self, title=title)
+
     def __repr__(self) -> str:
         rows = len(self.bound.per_row)
         lines = {
@@ -108,8 +118,8 @@ class Decomposition:
 
 
 def decompose(
-    fit: Any,
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     draws: int = 1000,
     pairs: int = 10,
     betas: Sequence[float] = _BETAS,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_lfm.evaluate.calibration.pareto import k_of_largest, tail_size, threshold
 from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
-from pyro_lfm.evaluate.likelihood.pareto import k_of_largest, tail_size, threshold
 
 # A point of the curve counts where k̂ can be believed in all but this share of the rows.
 _TOLERATED = 0.1

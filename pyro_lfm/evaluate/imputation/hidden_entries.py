@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,13 @@ from pyro_lfm.evaluate.imputation.scores import (
     label_scores,
     number_scores,
 )
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.inference.queries.imputation import Imputation
 from pyro_lfm.shapes import number, several, whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows, and numbers drawn, that are held together.
 _ROWS, _NUMBERS = 1024, 2**23
@@ -64,6 +68,12 @@ class ImputationScores:
             words.append("Intervals cover what they say, within three standard errors.")
         return " ".join(words)
 
+    def plot(self, *, title: str | None = "Hidden entries within their intervals") -> Figure:
+        """Coverage of the intervals against their level, see ``lfm.plots.interval_coverage``."""
+        from pyro_lfm import plots
+
+        return plots.interval_coverage(self, title=title)
+
     def __repr__(self) -> str:
         wide = max(8, *map(len, self.variables))
         lines = [f"ImputationScores: {self.rows} rows, {self.draws} draws of each hidden entry"]
@@ -101,9 +111,9 @@ class ImputationScores:
         return "\n".join([*lines, f"  {self.verdict}"])
 
 
-def imputation(
-    fit: Any,
-    data: Any = None,
+def imputation_scores(
+    fit: Evaluated,
+    data: Rows | None = None,
     share: float = 0.2,
     mask: Any = None,
     levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95),
@@ -141,7 +151,7 @@ def imputation(
     >>> weight = lfm.Fixed(torch.ones(3, 1))
     >>> x = lfm.Gaussian(3, mean=lfm.Linear(weight=weight), covariance=lfm.Isotropic(lfm.Fixed(0.5)))
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=x)
-    >>> found = imputation((model, lfm.ExactPosterior(model)), model.sample(200, seed=0)["x"], draws=50)
+    >>> found = imputation_scores((model, lfm.ExactPosterior(model)), model.sample(200, seed=0)["x"], draws=50)
     >>> found.variables["x"].standardised < found.variables["x"].baseline_standardised
     True
     """

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.evaluate.inputs import Evaluated
 from pyro_lfm.evaluate.likelihood.annealing import Annealing, anneal
 from pyro_lfm.evaluate.likelihood.estimate import model_of, of_weights, served
 from pyro_lfm.evaluate.requirements import rows_apart
-from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import whole
 
 # By how many standard errors an interval is wider than its two estimates.
@@ -90,7 +89,7 @@ class Sandwich:
 
 
 def sandwich(
-    fit: Fit | tuple[Any, Any],
+    fit: Evaluated,
     rows: int = 100,
     draws: int = 256,
     seed: int = 0,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, one_call
+from pyro_lfm.evaluate.calibration.pareto import k_of_largest, pareto_k, tail_size, threshold
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.annealing import Annealing, anneal
-from pyro_lfm.evaluate.likelihood.pareto import k_of_largest, pareto_k, tail_size, threshold
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.any_guide import as_guide
@@ -24,6 +26,9 @@ from pyro_lfm.inference.tables import table_for
 from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.shapes import whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows taken together.
 _ROWS = 256
@@ -103,6 +108,12 @@ class LogLikelihood:
             "posterior, such as lfm.Refined(guide), help."
         )
 
+    def plot(self, *, title: str | None = "k̂ of each row") -> Figure:
+        """k̂ of the rows in ascending order, see ``lfm.plots.pareto_k``."""
+        from pyro_lfm import plots
+
+        return plots.pareto_k(self, title=title)
+
     def __repr__(self) -> str:
         how = f"{self.draws} draws" if self.draws else "exact"
         how += f", {self.temperatures} temperatures" * (self.temperatures > 1)
@@ -111,8 +122,8 @@ class LogLikelihood:
 
 
 def log_likelihood(
-    fit: Fit | tuple[Any, Any],
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     draws: int | None = None,
     seed: int = 0,
     method: Literal["importance", "annealed", "exact"] = "importance",
@@ -169,7 +180,7 @@ def log_likelihood(
     return importance(done.model, guide, batch, draws, seed)
 
 
-def model_of(fit: Any) -> AnyModel:
+def model_of(fit: Evaluated) -> AnyModel:
     """The model of a fit or of a pair (model, guide)."""
     if isinstance(fit, Fit):
         return fit.model
@@ -180,7 +191,7 @@ def model_of(fit: Any) -> AnyModel:
     return as_model(fit[0]).bound_to(as_guide(fit[1]))
 
 
-def fitted(fit: Any, data: Any) -> Fit:
+def fitted(fit: Evaluated, data: Rows | Table | None) -> Fit:
     """A fit as it is; a pair (model, guide) as a fit of the rows given with it."""
     model = model_of(fit)
     if isinstance(fit, Fit):
@@ -197,14 +208,14 @@ def fitted(fit: Any, data: Any) -> Fit:
     return Fit(model, guide, table, ELBO())
 
 
-def served(fit: Any, data: Any) -> tuple[Fit, Batch, AnyGuide]:
+def served(fit: Evaluated, data: Rows | None) -> tuple[Fit, Batch, AnyGuide]:
     """What was fitted, as ``fitted`` gives it, its rows as one batch, and the guide that serves them."""
     with one_call():
         done = fitted(fit, data)
         return done, *done.batch_of(data)
 
 
-def exact(done: Fit, data: Any) -> LogLikelihood:
+def exact(done: Fit, data: Rows | None) -> LogLikelihood:
     """log p(x) by the closed form."""
     recognise(done.model, 'method="exact"', 'method="importance" estimates log p(x) of any declaration')
     with one_call():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +13,12 @@ from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, exact, fitted, importance
 from pyro_lfm.evaluate.likelihood.optimised import optimise
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide, Guide, Refined
 from pyro_lfm.inference.blocks import Blocks, Evaluation
-from pyro_lfm.inference.result import Fit
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import whole
@@ -118,8 +117,8 @@ class Gaps:
 
 
 def gaps(
-    fit: Fit | tuple[Any, Any],
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     draws: int = 4000,
     steps: int = 400,
     learning_rate: float = 0.1,

@@ -1,4 +1,4 @@
-"""The ways of a comparison: what each starts from, and with which budget."""
+"""The candidates of a comparison: what each starts from, and with which budget."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _OF_A_BATCH = "A guide that is a function of a batch is given as lfm.PyroGuide(f
 
 @dataclass(frozen=True)
 class Starts:
-    """What every way of every seed starts from; nothing that the user holds is ever trained.
+    """What every candidate of every seed starts from; nothing that the user holds is ever trained.
 
     Args:
         model: a model, or a function without arguments that declares it.
-        ways: {name: factor, {latent: factor}, guide, inference or function of the model}.
+        candidates: {name: factor, {latent: factor}, guide, inference or function of the model}.
         svi: of a guide, the inference that trains it: the common budget.
         first: the seed that starts from the weights that models and guides have; all others draw them anew.
     """
 
     model: Any
-    ways: dict[str, Any]
+    candidates: dict[str, Any]
     svi: Callable[[AnyGuide], SVI]
     first: int
 
     def at(self, name: str, seed: int) -> tuple[AnyModel, Inference]:
-        """The model and the inference of a way, of their own, before the first step."""
-        model, given, anew = self.model, self.ways[name], seed != self.first
+        """The model and the inference of a candidate, of their own, before the first step."""
+        model, given, anew = self.model, self.candidates[name], seed != self.first
         if is_function(model):
             with Stream(seed):
                 model = model()
@@ -72,25 +72,27 @@ class Starts:
         return model, inference
 
 
-def read_ways(ways: Any) -> dict[str, Any]:
-    """The ways by name, each of a kind that is known."""
-    if not isinstance(ways, Mapping) or not ways:
-        raise DeclarationError(f"ways must be {{name: way}}, with at least one; got {ways!r}")
-    for name, way in ways.items():
-        check_name("way", name)
-        if isinstance(way, Mapping):
-            known = bool(way) and all(isinstance(factor, Factor) for factor in way.values())
+def read_candidates(candidates: Any) -> dict[str, Any]:
+    """The candidates by name, each of a kind that is known."""
+    if not isinstance(candidates, Mapping) or not candidates:
+        raise DeclarationError(
+            f"candidates must be {{name: candidate}}, with at least one; got {candidates!r}"
+        )
+    for name, candidate in candidates.items():
+        check_name("candidate", name)
+        if isinstance(candidate, Mapping):
+            known = bool(candidate) and all(isinstance(factor, Factor) for factor in candidate.values())
         else:
-            of_torch = isinstance(way, nn.Module) and type(way).__module__.startswith("torch.")
-            known = (isinstance(way, nn.Module | Inference) and not of_torch) or is_function(way)
+            of_torch = isinstance(candidate, nn.Module) and type(candidate).__module__.startswith("torch.")
+            known = (isinstance(candidate, nn.Module | Inference) and not of_torch) or is_function(candidate)
         if not known:
-            raise DeclarationError(f"way {name!r} must be {_KINDS}; got {way!r}")
-        if is_function(way) and not _takes_the_model(way):
+            raise DeclarationError(f"candidate {name!r} must be {_KINDS}; got {candidate!r}")
+        if is_function(candidate) and not _takes_the_model(candidate):
             raise DeclarationError(
-                f"way {name!r} must be a function of the model, as in {{{name!r}: lambda model: ...}}; "
-                f"{way!r} does not take it"
+                f"candidate {name!r} must be a function of the model, as in {{{name!r}: lambda model: ...}}; "
+                f"{candidate!r} does not take it"
             )
-    return dict(ways)
+    return dict(candidates)
 
 
 def read_model(model: Any) -> Any:
@@ -108,12 +110,14 @@ def is_function(value: Any) -> bool:
 
 
 def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:
-    """Ways by SVI take as many steps of as many rows each."""
-    budgets = {name: budget(way, rows) for name, way in inferences.items() if isinstance(way, SVI)}
+    """Candidates by SVI take as many steps of as many rows each."""
+    budgets = {
+        name: budget(candidate, rows) for name, candidate in inferences.items() if isinstance(candidate, SVI)
+    }
     if len(set(budgets.values())) > 1:
         words = "; ".join(f"{name}: {steps} steps of {size} rows" for name, (steps, size) in budgets.items())
         raise DeclarationError(
-            f"ways by lfm.SVI must have equal budgets, or their differences are those of the budgets; got {words}. "
+            f"candidates by lfm.SVI must have equal budgets, or their differences are those of the budgets; got {words}. "
             "Make them equal, or pass equal_budgets=False, and the table will say what each had"
         )
 
@@ -129,7 +133,7 @@ def _called(function: Callable[[AnyModel], Any], model: AnyModel, name: str) -> 
         return function(model)
     except (AttributeError, TypeError) as error:
         raise DeclarationError(
-            f"way {name!r}: its function of the model stopped with {type(error).__name__}: {error}. {_OF_A_BATCH}"
+            f"candidate {name!r}: its function of the model stopped with {type(error).__name__}: {error}. {_OF_A_BATCH}"
         ) from error
 
 
@@ -154,7 +158,7 @@ def _only_latent(model: AnyModel, name: str) -> str:
     latents = [n for n, latent in model.latents.items() if latent.per_row]
     if len(latents) != 1:
         raise DeclarationError(
-            f"way {name!r} is one factor, but the model has the latents {', '.join(latents) or 'of no row'}: give "
+            f"candidate {name!r} is one factor, but the model has the latents {', '.join(latents) or 'of no row'}: give "
             "{latent: factor}"
         )
     return latents[0]
@@ -163,7 +167,7 @@ def _only_latent(model: AnyModel, name: str) -> str:
 def _guide(given: Any, name: str) -> AnyGuide:
     if not isinstance(given, nn.Module):
         raise DeclarationError(
-            f"way {name!r}: its function must give a guide or an inference; got {given!r}. {_OF_A_BATCH}"
+            f"candidate {name!r}: its function must give a guide or an inference; got {given!r}. {_OF_A_BATCH}"
         )
     return as_guide(given)
 
@@ -187,6 +191,6 @@ def _redrawn_guide(guide: AnyGuide, model: AnyModel, name: str, seed: int) -> An
     if not list(guide.parameters()):
         return guide
     raise DeclarationError(
-        f"with several seeds the weights of the guide of way {name!r} are to be drawn anew, and how is known of lfm.Guide "
+        f"with several seeds the weights of the guide of candidate {name!r} are to be drawn anew, and how is known of lfm.Guide "
         f"alone: give a function of the model, as in {{{name!r}: lambda model: MyGuide()}}"
     )
