@@ -46,16 +46,16 @@ def compare(
 ) -> Comparison:
     """Fits one model in several candidates, each on copies of its own, and measures all by the same noise on the same rows.
 
-    A candidate is a guide's factor, {latent: factor}, a guide, an inference such as ``lfm.SVI(guide, ...)`` or ``lfm.EM()``, or a
-    function of the model that gives a guide or an inference. Guides are trained by ``lfm.SVI`` with the budget given here.
-    Nothing that is given is trained or changed: neither models, guides and inferences, nor torch's random state, nor Pyro's
-    parameter store.
+    A candidate is a guide's factor, {latent: factor}, a guide, an inference such as ``lfm.SVI(guide, ...)`` or ``lfm.EM()``,
+    or a function of the model that gives a guide or an inference. Guides are trained by ``lfm.SVI`` with the budget given
+    here. Nothing that is given is trained or changed: neither models, guides and inferences, nor torch's random state, nor
+    Pyro's parameter store.
 
-    **The start.** For each seed all candidates start from the same weights of the model, those that ``fit`` with this seed starts
-    from: drawn from the seed, where the model is as it was declared. The first seed of a model that was trained starts
-    from where it is, further ones from weights drawn anew (see ``Model.redrawn``); a model that is a function, ``lambda:
-    lfm.Model(...)``, is declared once more for each seed. So it is with guides, and encoders of one shape start alike. What
-    ``pyro.param`` statements of a program declare starts the same for all seeds.
+    **The start.** For each seed all candidates start from the same weights of the model, those that ``fit`` with this seed
+    starts from: drawn from the seed, where the model is as it was declared. The first seed of a model that was trained
+    starts from where it is, further ones from weights drawn anew (see ``Model.redrawn``); a model that is a function,
+    ``lambda: lfm.Model(...)``, is declared once more for each seed. So it is with guides, and encoders of one shape start
+    alike. What ``pyro.param`` statements of a program declare starts the same for all seeds.
 
     **The budget.** Candidates by ``lfm.SVI`` must have the same steps of the same number of rows; particles do not count.
     ``lfm.EM``, ``lfm.VariationalEM`` and ``lfm.VariationalBayes`` stop where they converge. What each cost in seconds,
@@ -69,8 +69,8 @@ def compare(
     fit_seconds, infer_seconds (to find q of the test rows and draw from it) and guide_parameters (numbers in q).
 
     **The errors.** Over rows: of another draw of test rows, the fits held. Over seeds: of other starts and other noise of
-    training. Differences between candidates are paired by row and by seed, which takes out what rows and seeds have in common.
-    With one seed there is no error over seeds: a clear difference is then one of these very fits.
+    training. Differences between candidates are paired by row and by seed, which takes out what rows and seeds have in
+    common. With one seed there is no error over seeds: a clear difference is then one of these very fits.
 
     Args:
         model: a ``Model``, ``PyroModel`` or other Pyro model, or a function without arguments that gives one. With several
@@ -92,9 +92,9 @@ def compare(
         progress: whether to say which fit is going on, with a bar for it.
 
     Raises:
-        DeclarationError: candidates, metrics or budgets that are none or unequal; a folder of another comparison; what ``fit``
-            says of a candidate. DataError, ShapeError: rows that do not fit. A candidate whose training fails does not stop the
-            others: the table says so.
+        DeclarationError: candidates, metrics or budgets that are none or unequal; a folder of another comparison; what
+            ``fit`` says of a candidate. DataError, ShapeError: rows that do not fit. A candidate whose training fails does
+            not stop the others: the table says so.
 
     Source: paired differences and their errors as in Box, Hunter and Hunter (2005), chapter 3.
 

@@ -46,7 +46,8 @@ class Rank:
     """The place of a candidate, 1 the best.
 
     Attributes:
-        place: by the means of the paired differences, clear or not: over the rows and seeds that two candidates have in common.
+        place: by the means of the paired differences, clear or not: over the rows and seeds that two candidates have in
+            common.
         best, worst: between which it lies by clear differences (see ``Estimate.clear``); two places of a pair that cannot
             be told apart are both possible.
     """
@@ -83,8 +84,8 @@ def estimate(values: Tensor, least: float = 0.0) -> Estimate:
 def ranks(
     means: dict[str, float], difference: Callable[[str, str], Estimate], higher: bool
 ) -> dict[str, Rank]:
-    """Places by how many candidates lie ahead in paired differences, and by which of these are clear; candidates without a mean have
-    none.
+    """Places by how many candidates lie ahead in paired differences, and by which of these are clear; candidates without a
+    mean have none.
 
     Args:
         means: {candidate: mean}.

@@ -58,7 +58,8 @@ class Comparison:
     def difference(self, metric: str, candidate: str, other: str | None = None) -> Estimate:
         """Candidate less other (by default the baseline), paired by row and by seed.
 
-        No error is smaller than what arithmetic in float32 may be off by, so that candidates which do the same are not ranked.
+        No error is smaller than what arithmetic in float32 may be off by, so that candidates which do the same are not
+        ranked.
         """
         one, two = self._values(metric, candidate), self._values(metric, other or self.baseline)
         off = float(torch.finfo(torch.float32).eps * (one.abs() + two.abs()).nanmean())
@@ -83,7 +84,8 @@ class Comparison:
 
     @property
     def ranks(self) -> dict[str, dict[str, Rank]]:
-        """{metric: {candidate: rank}} of the metrics for which a candidate can be better; candidates that failed have none."""
+        """{metric: {candidate: rank}} of the metrics for which a candidate can be better; candidates that failed have
+        none."""
         found = {}
         for name, metric in self.metrics.items():
             if metric.better is not None:
@@ -173,7 +175,8 @@ class Comparison:
 
     @property
     def infinite(self) -> dict[str, dict[int, list[str]]]:
-        """{candidate: {seed: metrics that are not finite}} of fits that did not fail; by these metrics they count as failed."""
+        """{candidate: {seed: metrics that are not finite}} of fits that did not fail; by these metrics they count as
+        failed."""
         found: dict[str, dict[int, list[str]]] = {}
         for candidate in self.candidates:
             for k, seed in enumerate(self.seeds):

@@ -109,8 +109,8 @@ def factor_walk(
     model.
 
     Args:
-        fit: a ``Fit`` of a model with one modelled variable, whose rows have latents with real entries and no labels. Latents
-            that all rows share are at their posterior mean, and covariates at their declared values.
+        fit: a ``Fit`` of a model with one modelled variable, whose rows have latents with real entries and no labels.
+            Latents that all rows share are at their posterior mean, and covariates at their declared values.
         shape: (H, W) or (C, H, W) of one picture, where the rows are flat.
         start: the point where the walks cross, (K,), such as the posterior mean of a row. By default the prior's mean. K
             counts the entries of all latents of a row side by side.

@@ -82,8 +82,9 @@ def test_the_curve_is_that_of_the_tempered_posteriors():
 
 
 def test_the_curve_does_not_hang_on_the_guide():
-    """A guide far from the posterior: the distributions that are fitted to the weights serve in its place. 5 standard errors, 14
-    figures: a false alarm in 100,000 runs. No q has less of R + β D: the guide's point lies far above the curve."""
+    """A guide far from the posterior: the distributions that are fitted to the weights serve in its place. 5 standard
+    errors, 14 figures: a false alarm in 100,000 runs. No q has less of R + β D: the guide's point lies far above the
+    curve."""
     model, _, x = linear(60, weight=3 * WEIGHT)
     torch.manual_seed(0)
     guide = lfm.Guide(
@@ -250,7 +251,8 @@ def test_every_prior(prior):
 
 
 def test_the_kl_of_the_entries_is_that_of_the_latent_where_they_are_independent():
-    """Monte Carlo and closed form: a guide carried onto a support, against Gammas and against a distribution without a form."""
+    """Monte Carlo and closed form: a guide carried onto a support, against Gammas and against a distribution without a
+    form."""
     torch.manual_seed(0)
     for prior in ("gamma", "unit-interval", "student-t"):
         model = cases.one_latent(prior=prior)

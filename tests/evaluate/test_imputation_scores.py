@@ -1,4 +1,5 @@
-"""Scores of hidden entries: against the conditional distributions of a linear Gaussian model, and of labels that are known."""
+"""Scores of hidden entries: against the conditional distributions of a linear Gaussian model, and of labels that are
+known."""
 
 import math
 
@@ -167,7 +168,8 @@ def test_labels_whose_probabilities_are_known():
 
 
 def test_the_crps_is_unbiased_for_few_draws():
-    """E of the fair CRPS of 3 draws is that of the distribution: a Gaussian about 0, σ(√2 − 1)/√π; 100,000 draws, 5 errors."""
+    """E of the fair CRPS of 3 draws is that of the distribution: a Gaussian about 0, σ(√2 − 1)/√π; 100,000 draws, 5
+    errors."""
     draws = torch.randn(3, 100_000, generator=torch.Generator().manual_seed(0)).sort(0).values
     found = fair_crps(draws, torch.zeros(100_000))
     wanted = (2**0.5 - 1) / math.pi**0.5

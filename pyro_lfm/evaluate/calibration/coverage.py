@@ -122,8 +122,8 @@ def tarp(truth: Array, draws: Array, references: int = 10, seed: int = 0) -> Cov
 
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(400, 2))
-    >>> found = tarp(mean + rng.normal(size=(400, 2)), mean + 1.0 + rng.normal(size=(99, 400, 2)))
-    >>> found.p_value, len(found.ranks.names)
+    >>> coverage = tarp(mean + rng.normal(size=(400, 2)), mean + 1.0 + rng.normal(size=(99, 400, 2)))
+    >>> coverage.p_value, len(coverage.ranks.names)
     (0.001, 11)
     """
     references = whole("references", references)

@@ -133,8 +133,9 @@ def diagnose(
     """Is q(z | x) the posterior p(z | x), and does the model fit the data?
 
     The first question is tested on rows that the model simulates, z*, x ~ p(z, x), whose latents are known. If q is the
-    posterior, z* is one more draw from q(z | x), and each test looks for one kind of deviation from that. The second question
-    is tested on the given rows: with z ~ q(z | x), do they look like x_rep ~ p(x | z)? A wrong guide can show there too.
+    posterior, z* is one more draw from q(z | x), and each test looks for one kind of deviation from that. The second
+    question is tested on the given rows: with z ~ q(z | x), do they look like x_rep ~ p(x | z)? A wrong guide can show there
+    too.
 
     Simulated rows take covariates and missing entries from the given rows. A label among the latents is tested as one column
     for each category. Rows to which parameters were fitted look more like their replicates than they should: give others.
