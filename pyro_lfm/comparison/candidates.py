@@ -1,4 +1,4 @@
-"""The candidates of a comparison: what each starts from, and with which budget."""
+"""The candidates of a comparison, as ``compare`` reads them: the model, inference and budget that each starts from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 from torch import nn
 
@@ -19,6 +19,13 @@ from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel, Model, as_model
 from pyro_lfm.runtime import Stream
 
+# A model, or a function without arguments that declares one.
+ModelOrFunction: TypeAlias = nn.Module | Callable[[], nn.Module]
+# A guide's factor, {latent: factor}, a guide, an inference, or a function of the model that returns one of these.
+Candidate: TypeAlias = (
+    Factor | Mapping[str, Factor] | nn.Module | Inference | Callable[[AnyModel], nn.Module | Inference]
+)
+
 _KINDS = (
     "a factor or {latent: factor}, a guide, an inference such as lfm.SVI(guide) or lfm.EM(), or a function of the model "
     "that gives a guide or an inference"
@@ -28,52 +35,52 @@ _OF_A_BATCH = "A guide that is a function of a batch is given as lfm.PyroGuide(f
 
 @dataclass(frozen=True)
 class Starts:
-    """What every candidate of every seed starts from; nothing that the user holds is ever trained.
+    """The start of every candidate for every seed, on copies: the user's own parts are never trained.
 
     Args:
         model: a model, or a function without arguments that declares it.
         candidates: {name: factor, {latent: factor}, guide, inference or function of the model}.
-        svi: of a guide, the inference that trains it: the common budget.
-        first: the seed that starts from the weights that models and guides have; all others draw them anew.
+        svi: gives a guide the inference that trains it, with the common budget.
+        first: the seed that starts from the present weights of models and guides. All other seeds draw new weights.
     """
 
-    model: Any
-    candidates: dict[str, Any]
+    model: ModelOrFunction
+    candidates: dict[str, Candidate]
     svi: Callable[[AnyGuide], SVI]
     first: int
 
     def at(self, name: str, seed: int) -> tuple[AnyModel, Inference]:
-        """The model and the inference of a candidate, of their own, before the first step."""
-        model, given, anew = self.model, self.candidates[name], seed != self.first
+        """A copy of the model and of the inference of a candidate, before the first step."""
+        model, given, redraw = self.model, self.candidates[name], seed != self.first
         if is_function(model):
             with Stream(seed):
                 model = model()
-        # In one copy, so that a guide that looks at the model looks at its copy.
+        # One deep copy, so that a guide that holds the model holds its copy.
         model, given = copy.deepcopy((as_model(model), given))
-        if anew and not is_function(self.model):
+        if redraw and not is_function(self.model):
             model = _redrawn_model(model, seed)
         if is_function(given):
             with Stream(seed):
                 given = _called(given, model, name)
-            # A function may hand out what it holds.
+            # The function may return an object that it holds.
             model, given = copy.deepcopy((model, given))
-            anew = False
+            redraw = False
         if isinstance(given, Factor):
             given = {_only_latent(model, name): given}
         if isinstance(given, Mapping):
             with Stream(seed):
                 given = Guide(model, **given)
-            anew = False
+            redraw = False
         inference = given if isinstance(given, Inference) else self.svi(_guide(given, name))
-        if isinstance(inference, SVI) and anew:
+        if isinstance(inference, SVI) and redraw:
             inference.guide = _redrawn_guide(inference.guide, model, name, seed)
-        # As ``fit`` will: what is kept in a folder must not hang on weights that nobody trains.
+        # As ``fit`` does: the identity of a fit in a folder must not depend on weights that are never trained.
         inference.draw_first_weights(model, seed)
         return model, inference
 
 
-def read_candidates(candidates: Any) -> dict[str, Any]:
-    """The candidates by name, each of a kind that is known."""
+def read_candidates(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
+    """The candidates by name, with an error for one that is of no known kind."""
     if not isinstance(candidates, Mapping) or not candidates:
         raise DeclarationError(
             f"candidates must be {{name: candidate}}, with at least one; got {candidates!r}"
@@ -95,40 +102,38 @@ def read_candidates(candidates: Any) -> dict[str, Any]:
     return dict(candidates)
 
 
-def read_model(model: Any) -> Any:
+def read_model(model: ModelOrFunction) -> ModelOrFunction:
     """A model, or a function without arguments that declares one."""
     if not is_function(model):
         return as_model(model)
     return model if not _takes_arguments(model) else as_model(model)
 
 
-def is_function(value: Any) -> bool:
-    """Whether it makes what is compared: a function, or a class of models or guides."""
+def is_function(value: object) -> TypeGuard[Callable[..., Any]]:
+    """Whether a value is a function, or a class, that makes a model, a guide or an inference."""
     if isinstance(value, type):
         return issubclass(value, nn.Module) and not issubclass(value, Factor)
     return callable(value) and not isinstance(value, nn.Module)
 
 
 def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:
-    """Candidates by SVI take as many steps of as many rows each."""
-    budgets = {
-        name: budget(candidate, rows) for name, candidate in inferences.items() if isinstance(candidate, SVI)
-    }
+    """Candidates by SVI take the same number of steps of the same number of rows."""
+    budgets = {name: budget(each, rows) for name, each in inferences.items() if isinstance(each, SVI)}
     if len(set(budgets.values())) > 1:
-        words = "; ".join(f"{name}: {steps} steps of {size} rows" for name, (steps, size) in budgets.items())
+        listed = "; ".join(f"{name}: {steps} steps of {size} rows" for name, (steps, size) in budgets.items())
         raise DeclarationError(
-            f"candidates by lfm.SVI must have equal budgets, or their differences are those of the budgets; got {words}. "
-            "Make them equal, or pass equal_budgets=False, and the table will say what each had"
+            f"candidates by lfm.SVI must have equal budgets, or their differences are those of the budgets; got {listed}. "
+            "Make them equal, or pass equal_budgets=False, and the table will show each budget"
         )
 
 
 def budget(svi: SVI, rows: int) -> tuple[int, int]:
-    """Steps, and rows in each."""
+    """Steps, and rows in each step."""
     size, _, steps = svi.budget(rows)
     return steps, size
 
 
-def _called(function: Callable[[AnyModel], Any], model: AnyModel, name: str) -> Any:
+def _called(function: Callable[[AnyModel], Candidate], model: AnyModel, name: str) -> Candidate:
     try:
         return function(model)
     except (AttributeError, TypeError) as error:
@@ -137,7 +142,7 @@ def _called(function: Callable[[AnyModel], Any], model: AnyModel, name: str) -> 
         ) from error
 
 
-def _takes_the_model(function: Any) -> bool:
+def _takes_the_model(function: Callable[..., Candidate]) -> bool:
     if isinstance(function, type) and getattr(function, "__init__", None) is PyroGuide.__init__:
         return False
     try:
@@ -149,7 +154,7 @@ def _takes_the_model(function: Any) -> bool:
     return True
 
 
-def _takes_arguments(function: Any) -> bool:
+def _takes_arguments(function: Callable[..., nn.Module]) -> bool:
     needed = inspect.signature(function).parameters.values()
     return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in needed)
 
@@ -164,7 +169,7 @@ def _only_latent(model: AnyModel, name: str) -> str:
     return latents[0]
 
 
-def _guide(given: Any, name: str) -> AnyGuide:
+def _guide(given: Candidate, name: str) -> AnyGuide:
     if not isinstance(given, nn.Module):
         raise DeclarationError(
             f"candidate {name!r}: its function must give a guide or an inference; got {given!r}. {_OF_A_BATCH}"
@@ -178,8 +183,8 @@ def _redrawn_model(model: AnyModel, seed: int) -> AnyModel:
     if not list(model.parameters()):
         return model
     raise DeclarationError(
-        f"with several seeds the weights of {type(model).__name__} are to be drawn anew, and how is known of lfm.Model "
-        "alone: give a function that declares the model, as in compare(lambda: MyModel(), ...)"
+        f"with several seeds the weights of {type(model).__name__} must be drawn anew, which only an lfm.Model can do by "
+        "itself: give a function that declares the model, as in compare(lambda: MyModel(), ...)"
     )
 
 
@@ -191,6 +196,6 @@ def _redrawn_guide(guide: AnyGuide, model: AnyModel, name: str, seed: int) -> An
     if not list(guide.parameters()):
         return guide
     raise DeclarationError(
-        f"with several seeds the weights of the guide of candidate {name!r} are to be drawn anew, and how is known of lfm.Guide "
-        f"alone: give a function of the model, as in {{{name!r}: lambda model: MyGuide()}}"
+        f"with several seeds the weights of the guide of candidate {name!r} must be drawn anew, which only an lfm.Guide can "
+        f"do by itself: give a function of the model, as in {{{name!r}: lambda model: MyGuide()}}"
     )

@@ -1,4 +1,4 @@
-"""What a comparison gives back: every number by row and seed, what follows from them, and tables."""
+"""``Comparison``, the result of ``compare``: numbers by row and seed, estimates, ranks, tables and a verdict."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
-    """One model fitted in several candidates, and what was measured of each; print it for a table.
+    """One model fitted with several candidates, and the metrics of each. Print it for a table.
 
     Attributes:
-        candidates, seeds: in the order in which they were given.
+        candidates, seeds: names and seeds, in the order of the arguments.
         baseline: the candidate from which differences are taken.
-        metrics: {name: Metric}. The first is the one that candidates are judged by.
-        rows: {metric: {candidate: (seeds, N)}}, of each test row; NaN where a fit failed. Metrics of whole fits have none.
-        values: {metric: {candidate: (seeds,)}}, of each fit; of metrics of rows, the mean over them.
-        fits: {candidate: Fit} of the first seed; further ones would cost memory in proportion. Of ``lfm.VariationalBayes`` a
-            folder keeps the numbers alone.
+        metrics: {name: Metric}. Candidates are ranked by the first.
+        rows: {metric: {candidate: (seeds, N)}}, for each test row. NaN where a fit failed. Metrics of whole fits have none.
+        values: {metric: {candidate: (seeds,)}}, for each fit. For metrics of rows it is their mean.
+        fits: {candidate: Fit} of the first seed, to save memory. A folder stores no fit of ``lfm.VariationalBayes``, only
+            its numbers.
         histories: {candidate: {seed: history}}, as ``fit.history``.
-        failed: {candidate: {seed: what stopped the fit}}.
-        notes: what a reader of the table must know, in sentences.
+        failed: {candidate: {seed: the error that stopped the fit}}.
+        notes: notes for a reader of the table, in sentences.
     """
 
     candidates: tuple[str, ...]
@@ -52,14 +52,13 @@ class Comparison:
     notes: tuple[str, ...]
 
     def estimate(self, metric: str, candidate: str) -> Estimate:
-        """A metric's mean over rows and seeds, with both errors; fits of which it is not finite count as failed."""
+        """The mean of a metric over rows and seeds, with both errors. A fit with an infinite value counts as failed."""
         return estimate(self._values(metric, candidate))
 
     def difference(self, metric: str, candidate: str, other: str | None = None) -> Estimate:
-        """Candidate less other (by default the baseline), paired by row and by seed.
+        """Candidate minus other (by default the baseline), paired by row and by seed.
 
-        No error is smaller than what arithmetic in float32 may be off by, so that candidates which do the same are not
-        ranked.
+        No error is smaller than the rounding of float32, so that candidates with equal results are not ranked.
         """
         one, two = self._values(metric, candidate), self._values(metric, other or self.baseline)
         off = float(torch.finfo(torch.float32).eps * (one.abs() + two.abs()).nanmean())
@@ -75,7 +74,7 @@ class Comparison:
 
     @property
     def differences(self) -> dict[str, dict[str, Estimate]]:
-        """{metric: {candidate: candidate less baseline}}, paired by row and by seed, of all candidates but the baseline."""
+        """{metric: {candidate: candidate − baseline}}, paired by row and by seed, for all candidates but the baseline."""
         others = [candidate for candidate in self.candidates if candidate != self.baseline]
         return {
             metric: {candidate: self.difference(metric, candidate) for candidate in others}
@@ -84,22 +83,23 @@ class Comparison:
 
     @property
     def ranks(self) -> dict[str, dict[str, Rank]]:
-        """{metric: {candidate: rank}} of the metrics for which a candidate can be better; candidates that failed have
-        none."""
-        found = {}
+        """{metric: {candidate: rank}} for the metrics with a better direction. Candidates that failed have no rank."""
+        places = {}
         for name, metric in self.metrics.items():
             if metric.better is not None:
                 means = {candidate: self.estimate(name, candidate).mean for candidate in self.candidates}
-                found[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
-        return found
+                places[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
+        return places
 
     @property
     def table(self) -> Any:
-        """A pandas DataFrame: one line per candidate; a column per metric, ``_error_over_rows`` and ``_error_over_seeds``
-        where there are, ``_difference`` and ``_difference_error`` where there are errors, and ``_rank``.
+        """A pandas DataFrame with a row for each candidate and a column for each metric.
+
+        Further columns are ``_error_over_rows``, ``_error_over_seeds``, ``_difference`` and ``_difference_error`` where
+        these are known, and ``_rank``.
 
         Raises:
-            ImportError: without pandas; ``markdown`` and ``latex`` do without.
+            ImportError: without pandas, which ``markdown`` and ``latex`` do not need.
         """
         return frame(self)
 
@@ -108,7 +108,7 @@ class Comparison:
         return as_markdown(cells(self), self.remarks)
 
     def latex(self) -> str:
-        """The table as a LaTeX tabular, with the rules of the package booktabs; the notes are comments."""
+        """The table as a LaTeX tabular with the rules of the package booktabs, and the notes as comments."""
         return as_latex(cells(self), self.remarks)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -121,10 +121,10 @@ class Comparison:
         (place / "results.json").write_text(text, encoding="utf-8")
 
     def record(self) -> dict[str, Any]:
-        """Every number of every fit, but for those of single rows, as JSON knows it: None where there is none."""
+        """Every number of every fit, but those of single rows, as values of JSON. None where there is no number."""
         candidates = {}
         for candidate in self.candidates:
-            found = {metric: _plain(vars(self.estimate(metric, candidate))) for metric in self.metrics}
+            estimates = {metric: _plain(vars(self.estimate(metric, candidate))) for metric in self.metrics}
             differences = {
                 metric: _plain(vars(self.difference(metric, candidate))) for metric in self.metrics
             }
@@ -137,12 +137,16 @@ class Comparison:
                 }
                 for k, seed in enumerate(self.seeds)
             ]
-            candidates[candidate] = {"estimates": found, f"over {self.baseline}": differences, "seeds": seeds}
+            candidates[candidate] = {
+                "estimates": estimates,
+                f"over {self.baseline}": differences,
+                "seeds": seeds,
+            }
         return {"baseline": self.baseline, "candidates": candidates, "notes": list(self.remarks)}
 
     @property
     def verdict(self) -> str:
-        """Which candidate is best by the first metric, and which cannot be told apart from it, in a sentence or two."""
+        """The best candidate by the first metric, and those without a clear difference from it, in a sentence or two."""
         name, metric = next(iter(self.metrics.items()))
         if metric.better is None:
             return f"Of {name} none is better; see the differences."
@@ -169,32 +173,33 @@ class Comparison:
             if d.clear
         ]
         alike = [candidate for candidate, d in differences.items() if not d.clear]
-        words = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
-        words += f", not to be told apart from {', '.join(alike)}." if alike else "."
-        return words + " One seed tells nothing of other starts." * (len(self.seeds) == 1)
+        sentence = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
+        sentence += f", not to be told apart from {', '.join(alike)}." if alike else "."
+        return sentence + " One seed gives no information about other starts." * (len(self.seeds) == 1)
 
     @property
     def infinite(self) -> dict[str, dict[int, list[str]]]:
-        """{candidate: {seed: metrics that are not finite}} of fits that did not fail; by these metrics they count as
-        failed."""
-        found: dict[str, dict[int, list[str]]] = {}
+        """{candidate: {seed: metrics that are not finite}} of fits that did not fail. They count as failed by these
+        metrics."""
+        infinite: dict[str, dict[int, list[str]]] = {}
         for candidate in self.candidates:
             for k, seed in enumerate(self.seeds):
                 names = [name for name in self.metrics if bool(self._infinite(name, candidate)[k])]
                 if names and seed not in self.failed.get(candidate, {}):
-                    found.setdefault(candidate, {})[seed] = names
-        return found
+                    infinite.setdefault(candidate, {})[seed] = names
+        return infinite
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, what failed, and the verdict."""
+        """The notes, the failures, and the verdict."""
         failed = [
-            f"{candidate}, seed {seed}, failed: {words}"
+            f"{candidate}, seed {seed}, failed: {error}"
             for candidate, seeds in self.failed.items()
-            for seed, words in seeds.items()
+            for seed, error in seeds.items()
         ]
         infinite = [
-            f"{candidate}, seed {seed}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} not finite: this counts as failed."
+            f"{candidate}, seed {seed}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} not finite: this counts as "
+            "failed."
             for candidate, seeds in self.infinite.items()
             for seed, names in seeds.items()
         ]
@@ -202,15 +207,16 @@ class Comparison:
         known = [~self._values(name, candidate).isnan() for candidate in self.candidates]
         apart = any(one.any() and two.any() and not one.equal(two) for one in known for two in known)
         common = [
-            f"Not all candidates have {name} of the same rows and seeds: differences and ranks are over those that two candidates have "
-            "in common, and may differ from those of the means."
+            f"Not all candidates have {name} of the same rows and seeds: differences and ranks are over those that two "
+            "candidates have in common, and may differ from those of the means."
         ]
         return (*self.notes, *failed, *infinite, *common * apart, self.verdict)
 
     def _values(self, metric: str, candidate: str) -> Tensor:
         if metric not in self.metrics or candidate not in self.candidates:
             raise DeclarationError(
-                f"metrics are {', '.join(self.metrics)}, candidates are {', '.join(self.candidates)}; got {metric!r}, {candidate!r}"
+                f"metrics are {', '.join(self.metrics)}, candidates are {', '.join(self.candidates)}; "
+                f"got {metric!r}, {candidate!r}"
             )
         values = self._given(metric, candidate).clone()
         values[self._infinite(metric, candidate)] = nan
@@ -221,12 +227,13 @@ class Comparison:
         return of_rows[candidate] if candidate in of_rows else self.values[metric][candidate]
 
     def _infinite(self, metric: str, candidate: str) -> Tensor:
-        """Which fits have an infinite value, or NaN in nats of rows; a metric of one's own may leave rows out by NaN."""
+        """True for fits with an infinite value, or with NaN in nats of rows. The user's own metric may leave rows out by
+        NaN."""
         values = self._given(metric, candidate)
-        found = values.isinf()
+        infinite = values.isinf()
         if values.dim() == 2 and metric in NATS:
-            found = ~values.isfinite()
-        return found.reshape(len(values), -1).any(1)
+            infinite = ~values.isfinite()
+        return infinite.reshape(len(values), -1).any(1)
 
     def plot(self, metric: str | None = None, *, title: str | None = None) -> Figure:
         """Paired differences from the baseline by one metric, the first by default, see ``lfm.plots.differences``."""
@@ -238,12 +245,12 @@ class Comparison:
         return as_text(cells(self), self.remarks)
 
     def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
+        """The table in a notebook."""
         return self.markdown()
 
 
-def _plain(value: Any) -> Any:
-    """As JSON knows it."""
+def _plain(value: object) -> Any:
+    """A value of JSON, None for a number that is not finite."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):

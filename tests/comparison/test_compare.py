@@ -851,7 +851,7 @@ print(found)
         ({"candidates": {"a": {}}}, "candidate 'a' must be"),
         ({"candidates": {"a": lambda model: 3}}, "its function must give a guide or an inference; got 3"),
         ({"seeds": 0}, "seeds must be a positive int"),
-        ({"seeds": [1, 1]}, "all different"),
+        ({"seeds": [1, 1]}, "a list of different seeds"),
         ({"baseline": "none"}, "baseline must be one of a"),
         ({"metrics": ["bounds"]}, "metrics must be names among bound, "),
         ({"metrics": []}, "at least one metric"),

@@ -46,8 +46,8 @@ class Aggregate:
                 )
             if inner := [n for n in latents if len(sites[n]["cond_indep_stack"]) > 1]:
                 raise DeclarationError(
-                    f"lfm.evaluate.decompose needs one distribution of each latent for a row: {', '.join(inner)} stands in a "
-                    "plate inside the plate over rows; declare its entries as one event, by .to_event"
+                    f"lfm.evaluate.decompose needs one distribution of each latent for a row: {', '.join(inner)} stands "
+                    "in a plate inside the plate over rows; declare its entries as one event, by .to_event"
                 )
             self.distributions.append({name: _double(sites[name]["fn"]) for name in latents})
         self.apart = all(_depends_on_rows_only(guide, name, latents) for name in latents)

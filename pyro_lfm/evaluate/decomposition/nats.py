@@ -78,14 +78,14 @@ class Decomposition:
         limit = math.log(rows)
         if self.information.mean > 0.9 * limit and rows > 1:
             sentences.append(
-                f"I(x; z) is near its limit log {rows} = {limit:.2f}, as draws tell all rows apart. For the distribution of the "
-                "rows it is only a lower bound. More rows raise the limit."
+                f"I(x; z) is near its limit log {rows} = {limit:.2f}, as draws tell all rows apart. For the distribution of "
+                "the rows it is only a lower bound. More rows raise the limit."
             )
         share = self.aggregate.mean / self.rate.mean if self.rate.mean > _COLLAPSED else 0.0
         if share > 0.5:
             sentences.append(
-                f"{share:.0%} of the KL hold no information about the rows: q(z) over all rows is not p(z), and a learned prior "
-                "would save nats."
+                f"{share:.0%} of the KL hold no information about the rows: q(z) over all rows is not p(z), and a learned "
+                "prior would save nats."
             )
         return " ".join(sentences)
 

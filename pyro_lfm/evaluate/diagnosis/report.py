@@ -91,7 +91,7 @@ class Diagnosis:
         if not rejecting and alone:
             return f"No test rejects when all are taken together. Alone {', '.join(alone)} would: simulate more rows."
         if not rejecting:
-            return "No test rejects: draws of the guide look like draws of the posterior, and the data like draws of the model."
+            return "No test rejects: the guide looks like the posterior, and the data look like draws from the model."
         if not guide:
             return "The guide passes as the posterior, but the data do not look like their replicates under the model."
         named = f"The guide is not the posterior: {', '.join(guide)} reject{'s' * (len(guide) == 1)} it."

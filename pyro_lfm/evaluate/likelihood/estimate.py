@@ -103,9 +103,9 @@ class LogLikelihood:
             )
         remedy = 'method="annealed"' if self.temperatures == 1 else "more temperatures"
         return (
-            f"k̂ exceeds {limit:.2f} in {bad} of {rows} rows (largest {float(self.pareto_k.max()):.2f}): a few draws dominate "
-            f"their estimates, which are too low by more than their errors. Take more draws, {remedy}, or a guide closer to "
-            "the posterior, such as lfm.Refined(guide)."
+            f"k̂ exceeds {limit:.2f} in {bad} of {rows} rows (largest {float(self.pareto_k.max()):.2f}): a few draws "
+            f"dominate their estimates, which are too low by more than their errors. Take more draws, {remedy}, or a "
+            "guide closer to the posterior, such as lfm.Refined(guide)."
         )
 
     def plot(self, *, title: str | None = "k̂ of each row") -> Figure:
