@@ -92,7 +92,7 @@ def fit_factors(way: str, file: str, tolerance: float) -> dict[str, float]:
 def factor_analysis(x: np.ndarray, repeats: int, tolerance: float) -> dict[str, dict]:
     """Every way in a process of its own, in turn; medians. lapack, which is slow, runs once."""
     tolerances = {OURS: tolerance / 10, RANDOMIZED: tolerance, LAPACK: tolerance}
-    found: dict[str, list[dict]] = {way: [] for way in tolerances}
+    measured: dict[str, list[dict]] = {way: [] for way in tolerances}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "x.npy"
         np.save(file, x)
@@ -101,9 +101,13 @@ def factor_analysis(x: np.ndarray, repeats: int, tolerance: float) -> dict[str, 
                 print(f"factor analysis, {way}", flush=True)
                 command = [sys.executable, __file__, "--fit", way, str(file), str(tolerances[way])]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
-                found[way].append(json.loads(done.stdout.splitlines()[-1]))
-                print("  {seconds:.2f} s, log p(x) {log_likelihood:.6f}".format(**found[way][-1]), flush=True)
-    return {way: {k: statistics.median(r[k] for r in runs) for k in runs[0]} for way, runs in found.items()}
+                measured[way].append(json.loads(done.stdout.splitlines()[-1]))
+                print(
+                    "  {seconds:.2f} s, log p(x) {log_likelihood:.6f}".format(**measured[way][-1]), flush=True
+                )
+    return {
+        way: {k: statistics.median(r[k] for r in runs) for k in runs[0]} for way, runs in measured.items()
+    }
 
 
 # Mixtures ------------------------------------------------------------------------------------------------
@@ -156,11 +160,11 @@ def mixtures(rows: int, columns: int, classes: int, iterations: int, repeats: in
             rival = their_mixture(x, start, structure, iterations)
             seconds["ours"].append(times[1] - times[0])
             seconds["theirs"].append(time.perf_counter() - times[1])
-        found = {who: statistics.median(times) for who, times in seconds.items()}
-        found["our_log_likelihood"] = fit.log_likelihood().mean().item()
-        found["their_log_likelihood"] = float(rival.score(x))
-        results[structure] = {**found, "ratio": found["theirs"] / found["ours"]}
-        print(f"mixture, {columns} columns, {structure}: {found['ours']:.3f} s", flush=True)
+        measured = {who: statistics.median(times) for who, times in seconds.items()}
+        measured["our_log_likelihood"] = fit.log_likelihood().mean().item()
+        measured["their_log_likelihood"] = float(rival.score(x))
+        results[structure] = {**measured, "ratio": measured["theirs"] / measured["ours"]}
+        print(f"mixture, {columns} columns, {structure}: {measured['ours']:.3f} s", flush=True)
     return results
 
 
@@ -178,8 +182,8 @@ def table(results: dict) -> str:
     best, ours = max(r["log_likelihood"] for r in factors.values()), factors[OURS]["seconds"]
     rows = []
     for way, r in factors.items():
-        found = r["log_likelihood"]
-        rows.append([way, f"{found:.6f}", f"{best - found:.1e}", f"{r['iterations']:,.0f}"])
+        measured = r["log_likelihood"]
+        rows.append([way, f"{measured:.6f}", f"{best - measured:.1e}", f"{r['iterations']:,.0f}"])
         rows[-1] += [f"{r['seconds']:.2f} s", f"{r['seconds'] / ours:.2f}", f"{r['memory']:.2f}"]
     lines = ["# Expectation maximisation against scikit-learn", ""]
     lines += [f"Factor analysis, {FACTORS} factors, {size[0]:,} × {size[1]}:", ""]

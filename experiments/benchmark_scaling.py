@@ -98,10 +98,12 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
             with TemporaryDirectory(dir=args.folder) as folder:
                 x = np.load(make_file(folder, point.rows, point.columns), mmap_mode="r")
                 repeats = 1 if args.quick or point.rows > 10**6 else args.repeats
-                found = [{engine: cost(point, x, engine) for engine in args.engines} for _ in range(repeats)]
+                measured = [
+                    {engine: cost(point, x, engine) for engine in args.engines} for _ in range(repeats)
+                ]
                 del x  # before its file
             for engine in args.engines:
-                medians = {k: statistics.median(f[engine][k] for f in found) for k in found[0][engine]}
+                medians = {k: statistics.median(f[engine][k] for f in measured) for k in measured[0][engine]}
                 results[title][engine][value] = medians
                 print(f"{title} = {value:,}, {engine}: {1e6 * medians['epoch']:.2f} µs per row", flush=True)
     return results
@@ -115,13 +117,13 @@ def table(results: dict[str, dict]) -> str:
     for title, engines in results.items():
         head = [title, *engines]
         rows = {
-            value: [f"{1e6 * found[value]['epoch']:.2f}" for found in engines.values()]
+            value: [f"{1e6 * measured[value]['epoch']:.2f}" for measured in engines.values()]
             for value in next(iter(engines.values()))
         }
         if title == "rows N":
             head.append("before the first epoch")
             for value, cells in rows.items():
-                before = statistics.median(found[value]["before"] for found in engines.values())
+                before = statistics.median(measured[value]["before"] for measured in engines.values())
                 cells.append(f"{1e6 * before:.2f}")
         lines += [head, ["---:"] * len(head), *([f"{value:,}", *cells] for value, cells in rows.items()), ""]
     text = [line if isinstance(line, str) else f"| {' | '.join(line)} |" for line in lines]
@@ -145,7 +147,7 @@ def picture(results: dict[str, dict]):
     for ax, (title, sweep) in zip(panels, results.items(), strict=False):
         for engine, colour in zip(engines, plots.colours(engines), strict=True):
             values, costs = zip(
-                *((v, 1e6 * found["epoch"]) for v, found in sweep[engine].items()), strict=True
+                *((v, 1e6 * measured["epoch"]) for v, measured in sweep[engine].items()), strict=True
             )
             ax.plot(values, costs, color=colour, marker="o", markersize=4, label=engine)
         ax.set(xscale="log", yscale="log")

@@ -171,7 +171,7 @@ def run(
     names: Iterable[str], c: Configuration, args: argparse.Namespace, threads: int = 1
 ) -> dict[str, list]:
     """The reports of all that take part in this configuration and arrive, epoch by epoch."""
-    commands = {name: found for name in names if (found := command(name, c, args.pythae))}
+    commands = {name: measured for name in names if (measured := command(name, c, args.pythae))}
     reports, failures = race(commands, c, data(c, args.notes), threads)
     args.notes |= {name: f"left out where it failed: {why}" for name, why in failures.items()}
     return reports
@@ -179,16 +179,16 @@ def run(
 
 def figures(reports: dict[str, list[dict]], c: Configuration) -> dict[str, dict]:
     """Medians over the epochs after the first; ratios are of epochs that were next to each other in time."""
-    found = {}
+    measured = {}
     for name, own in reports.items():
         ratios = [b["seconds"] / r["seconds"] for b, r in zip(reports[BY_HAND], own, strict=True)][WARM_UP:]
-        found[name] = {
+        measured[name] = {
             "step": statistics.median(r["seconds"] for r in own[WARM_UP:]) / c.steps,
             "speed": statistics.median(ratios),
             "speed_quartiles": statistics.quantiles(ratios, n=4)[::2],
             "peak_memory": own[-1]["memory"],
         }
-    return found
+    return measured
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -211,8 +211,8 @@ def measure(args: argparse.Namespace) -> dict:
     for name, c in list(WHOLE.items())[:whole]:
         print(f"{name}, the first epoch", flush=True)
         alone = [BY_HAND, EAGER] if args.quick else [BY_HAND, *OURS]
-        reports = {n: found for one in alone for n, found in run([one], c, args).items()}
-        results["first_epoch"][name] = {n: found[0]["since_start"] for n, found in reports.items()}
+        reports = {n: measured for one in alone for n, measured in run([one], c, args).items()}
+        results["first_epoch"][name] = {n: measured[0]["since_start"] for n, measured in reports.items()}
     return results
 
 

@@ -63,27 +63,29 @@ def two_modes() -> tuple[lfm.Model, torch.Tensor]:
 
 def guides_of_correlated() -> dict[str, lfm.Factor]:
     mean = lfm.Linear()
-    found = {
+    by_guide = {
         "mean field": lfm.Gaussian(mean=mean, covariance=lfm.Diagonal()),
         "full covariance": lfm.Gaussian(mean=mean, covariance=lfm.Full()),
         "inverse autoregressive flow": lfm.Flow(loc=mean, flow=lfm.InverseAutoregressive(layers=1)),
         "neural spline flow": lfm.Flow(loc=mean, flow=lfm.NeuralSpline(layers=1)),
     }
     if importlib.util.find_spec("zuko"):
-        found["zuko's NSF"] = lfm.Flow(loc=mean, flow=lfm.Zuko("NSF", {"transforms": 1}))
-    return found
+        by_guide["zuko's NSF"] = lfm.Flow(loc=mean, flow=lfm.Zuko("NSF", {"transforms": 1}))
+    return by_guide
 
 
 def guides_of_two_modes() -> dict[str, lfm.Factor]:
     network = lfm.MLP(32, activation="tanh")
-    found = {
+    by_guide = {
         "Gaussian": lfm.Gaussian(network=network),
         "mixture of two Gaussians": lfm.MixtureOfGaussians(components=2, network=network),
         "neural spline flow": lfm.Flow(flow=lfm.NeuralSpline(layers=1, bins=16), network=network),
     }
     if importlib.util.find_spec("zuko"):
-        found["zuko's NSF"] = lfm.Flow(flow=lfm.Zuko("NSF", {"transforms": 1, "bins": 16}), network=network)
-    return found
+        by_guide["zuko's NSF"] = lfm.Flow(
+            flow=lfm.Zuko("NSF", {"transforms": 1, "bins": 16}), network=network
+        )
+    return by_guide
 
 
 def cosine(done: float) -> float:
@@ -91,7 +93,7 @@ def cosine(done: float) -> float:
 
 
 def falling(done: float) -> float:
-    """A weight of the KL that falls from 30 to 1: q stays as wide as the prior until it has found both modes.
+    """A weight of the KL that falls from 30 to 1: q stays as wide as the prior until it covers both modes.
 
     For the Gaussian, which can have one, it is 1 throughout: from between the modes it would not get to either.
     """
@@ -115,7 +117,7 @@ def measure_correlated(args) -> dict:
     """Gaps over all rows, from draws: log p(x) is the bound of the exact posterior, whatever the draw."""
     model, x, least = correlated(args.seed)
     exact = lfm.ELBO(kl="monte-carlo").bound(model, lfm.ExactPosterior(model), lfm.Batch(x)).per_row
-    found = {}
+    by_guide = {}
     for name, factor in guides_of_correlated().items():
         objective = lfm.ELBO(gradient="sticking-the-landing", particles=2)
         fit, seconds = fit_one(model, factor, x, objective, args, steps=1500, rate=0.03)
@@ -124,9 +126,9 @@ def measure_correlated(args) -> dict:
             draws = lfm.ELBO(particles=200, kl="monte-carlo").bound(model, fit.guide, lfm.Batch(x)).per_row
         gaps = exact.detach() - draws
         error = float(gaps.std()) / math.sqrt(len(gaps))
-        found[name] = {"gap": float(gaps.mean()), "error": error, "seconds": seconds}
-        print(f"  {name}: gap {found[name]['gap']:.4f} ± {error:.4f} nats per row", flush=True)
-    return {"least_of_mean_field": least, "guides": found}
+        by_guide[name] = {"gap": float(gaps.mean()), "error": error, "seconds": seconds}
+        print(f"  {name}: gap {by_guide[name]['gap']:.4f} ± {error:.4f} nats per row", flush=True)
+    return {"least_of_mean_field": least, "guides": by_guide}
 
 
 def grid() -> tuple[torch.Tensor, float]:
@@ -153,7 +155,7 @@ def measure_two_modes(args) -> tuple[dict, dict[str, lfm.Fit]]:
     points, step = grid()
     joint = joint_of(model, x)
     exact = joint.logsumexp(0) + math.log(step)
-    found, fits = {}, {}
+    by_guide, fits = {}, {}
     apart = x[:, 0] > 1.5  # rows whose modes are apart
     for name, factor in guides_of_two_modes().items():
         objective = lfm.ELBO(particles=8, kl_weight=1.0 if isinstance(factor, lfm.Gaussian) else falling)
@@ -162,14 +164,14 @@ def measure_two_modes(args) -> tuple[dict, dict[str, lfm.Fit]]:
         q = log_q.exp()
         gaps = exact - torch.where(q > 0, q * (joint - log_q), 0.0).sum(0) * step
         right = (q * (points > 0)[:, None]).sum(0) * step
-        found[name] = {
+        by_guide[name] = {
             "gap": float(gaps.mean()),
             "gap_of_two_modes": float(gaps[apart].mean()),
             "least_mass_of_a_mode": float(torch.minimum(right, 1 - right)[apart].min()),
             "seconds": seconds,
         }
-        print("  {}: gap {gap:.4f} nats per row".format(name, **found[name]), flush=True)
-    return {"guides": found}, fits
+        print("  {}: gap {gap:.4f} nats per row".format(name, **by_guide[name]), flush=True)
+    return {"guides": by_guide}, fits
 
 
 def table(one: dict, two: dict, args) -> str:

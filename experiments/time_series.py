@@ -197,8 +197,8 @@ def main() -> None:
     for seed in range(args.seeds):
         data = simulate(seed)
         for method in METHODS:
-            found, band = score(method, data, args.steps, seed)
-            results[method].append({"seed": seed, **found})
+            scores, band = score(method, data, args.steps, seed)
+            results[method].append({"seed": seed, **scores})
             if seed == 0 and band is not None:
                 bands[method] = band
     text = table(results, args)

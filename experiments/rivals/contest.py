@@ -3,7 +3,7 @@
 One process each, because much of what decides speed belongs to a process: thread pools, whether denormal numbers are
 flushed, compilation caches, Pyro's validation, peak memory, and the packages installed. In turn, so that whatever else
 the machine does meets all of them alike. An epoch begins when a line arrives and ends with a report, as JSON; between
-the two nobody else trains. Needs torch and NumPy alone, so that it can be run in other environments.
+the two that no other program trains. Needs only torch and NumPy, so that it can be run in other environments.
 """
 
 import json
@@ -61,7 +61,7 @@ def peak_memory() -> int:
 
 
 def take_part(contestants: Mapping[str, Train], name: str, configuration: str, data: str) -> None:
-    """One contestant, in this process: trains, reporting every epoch, until nobody asks for another."""
+    """One contestant, in this process: trains, reporting every epoch, until no other is requested."""
     fields = json.loads(configuration)
     c = Configuration(**{**fields, "channels": tuple(fields["channels"])})
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -82,7 +82,7 @@ def take_part(contestants: Mapping[str, Train], name: str, configuration: str, d
 
 
 class Contestant:
-    """The other end of ``take_part``: a process that trains for an epoch whenever it is told to."""
+    """The other end of ``take_part``: a process that trains for an epoch on request."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str]):
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")

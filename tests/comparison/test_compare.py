@@ -75,39 +75,39 @@ def truth():
         "full": by_gradients(lfm.Full()),
         "exact": lfm.EM(iterations=0, start="model"),
     }
-    found = lfm.compare(model, x[:200], candidates, test=x[200:], progress=False, draws=200)
-    return model, x[200:], found
+    result = lfm.compare(model, x[:200], candidates, test=x[200:], progress=False, draws=200)
+    return model, x[200:], result
 
 
 def test_a_full_covariance_reaches_log_p_and_mean_field_lies_below_it_by_the_closed_form_gap(truth):
     """Six errors, one number: a false alarm in 10⁸ runs. Adam stops within 0.01 nats of the optimum."""
-    model, test, found = truth
+    model, test, result = truth
     known = gap(recognise(model).read(), test)
     log_p = recognise(model).log_likelihood(test)
     assert known.min() > 0.3
-    assert torch.allclose(found.rows["log_likelihood"]["full"][0], log_p)
-    assert (found.rows["bound"]["exact"][0] - log_p).abs().max() < 1e-9
-    assert (found.rows["gap"]["full"][0].abs() < 0.01).all()
-    difference = found.difference("bound", "full")
+    assert torch.allclose(result.rows["log_likelihood"]["full"][0], log_p)
+    assert (result.rows["bound"]["exact"][0] - log_p).abs().max() < 1e-9
+    assert (result.rows["gap"]["full"][0].abs() < 0.01).all()
+    difference = result.difference("bound", "full")
     assert abs(difference.mean - float(known.mean())) < 0.01 + 6 * difference.error
     assert 0 < difference.error < 0.02
-    assert difference.clear and found.ranks["bound"]["mean-field"].best == 3
+    assert difference.clear and result.ranks["bound"]["mean-field"].best == 3
     assert math.isnan(difference.error_over_seeds)
 
 
 def test_pairing_takes_out_what_the_rows_have_in_common(truth):
-    _, _, found = truth
-    alone = found.estimate("bound", "full").error_over_rows
-    assert found.difference("bound", "full").error_over_rows < alone / 10
+    _, _, result = truth
+    alone = result.estimate("bound", "full").error_over_rows
+    assert result.difference("bound", "full").error_over_rows < alone / 10
 
 
 def test_the_notes_and_the_verdict_say_what_was_done(truth):
-    _, _, found = truth
-    text = repr(found)
+    _, _, result = truth
+    text = repr(result)
     assert "log p(x) is exact" in text and "300 steps of 200 rows" in text and "held out" in text
-    assert "clearly better than mean-field by" in found.verdict and "One seed" in found.verdict
-    assert list(found.fits) == ["mean-field", "full", "exact"] == list(found.candidates)
-    assert found.fits["full"].posterior(torch.zeros(2, 5)).mean.shape == (2, 3)
+    assert "clearly better than mean-field by" in result.verdict and "One seed" in result.verdict
+    assert list(result.fits) == ["mean-field", "full", "exact"] == list(result.candidates)
+    assert result.fits["full"].posterior(torch.zeros(2, 5)).mean.shape == (2, 3)
 
 
 def test_a_difference_is_recovered_within_its_stated_error():
@@ -119,18 +119,18 @@ def test_a_difference_is_recovered_within_its_stated_error():
         rows = torch.randn(1, 50, generator=generator)
         one = rows + 0.1 * torch.randn(1, 50, generator=generator)
         other = rows + 0.2 + 0.1 * torch.randn(1, 50, generator=generator)
-        found = estimate(other - one)
-        held += abs(found.mean - 0.2) < 2 * found.error
+        result = estimate(other - one)
+        held += abs(result.mean - 0.2) < 2 * result.error
     assert 180 <= held <= 199
 
 
 def test_errors_over_rows_and_seeds_are_told_apart():
     rows, seeds = torch.randn(40, dtype=torch.float64), torch.tensor([0.0, 1.0, 5.0], dtype=torch.float64)
-    found = estimate(rows + seeds[:, None])
-    assert found.mean == pytest.approx(float(rows.mean()) + 2)
-    assert found.error_over_rows == pytest.approx(float(rows.std()) / 40**0.5)
-    assert found.error_over_seeds == pytest.approx(float(seeds.std()) / 3**0.5)
-    assert found.error == pytest.approx(math.hypot(found.error_over_rows, found.error_over_seeds))
+    result = estimate(rows + seeds[:, None])
+    assert result.mean == pytest.approx(float(rows.mean()) + 2)
+    assert result.error_over_rows == pytest.approx(float(rows.std()) / 40**0.5)
+    assert result.error_over_seeds == pytest.approx(float(seeds.std()) / 3**0.5)
+    assert result.error == pytest.approx(math.hypot(result.error_over_rows, result.error_over_seeds))
     failed = torch.cat([rows[None], torch.full((1, 40), math.nan, dtype=torch.float64)])
     assert estimate(failed).mean == pytest.approx(float(rows.mean()))
     assert math.isnan(estimate(torch.tensor([math.nan])).mean)
@@ -138,11 +138,11 @@ def test_errors_over_rows_and_seeds_are_told_apart():
 
 def test_ranks_know_which_differences_are_clear():
     means = {"a": 1.0, "b": 1.1, "c": 3.0, "d": math.nan}
-    found = ranks(means, lambda x, y: Estimate(means[x] - means[y], 0.2), higher=True)
-    assert {candidate: (r.place, r.best, r.worst) for candidate, r in found.items()} == {
+    result = ranks(means, lambda x, y: Estimate(means[x] - means[y], 0.2), higher=True)
+    assert {candidate: (r.place, r.best, r.worst) for candidate, r in result.items()} == {
         "a": (3, 2, 3), "b": (2, 2, 3), "c": (1, 1, 1)
     }  # fmt: skip
-    assert [str(rank) for rank in found.values()] == ["2–3", "2–3", "1"]
+    assert [str(rank) for rank in result.values()] == ["2–3", "2–3", "1"]
     lower = ranks(means, lambda x, y: Estimate(means[x] - means[y], 0.2), higher=False)
     assert [rank.place for rank in lower.values()] == [1, 2, 3]
     assert decimals([0.21, 1e-9]) == 2 and decimals([7.8]) == 1 and decimals([0.0]) == 2
@@ -163,17 +163,17 @@ def test_nothing_that_was_given_is_changed():
     model.train()
     full.eval()
     before, rng, data = state_of(model, full, network), torch.get_rng_state(), x.clone()
-    found = lfm.compare(model, x, candidates, **QUICK)
+    result = lfm.compare(model, x, candidates, **QUICK)
     assert same(before, state_of(model, full, network)) and torch.equal(data, x)
     assert torch.equal(rng, torch.get_rng_state()) and not list(pyro.get_param_store().keys())
     assert model.training and not full.training and svi.guide is full
-    programs = [found.fits[candidate].model for candidate in candidates]
+    programs = [result.fits[candidate].model for candidate in candidates]
     assert len({id(p) for program in (model, *programs) for p in program.parameters()}) == 6 * len(
         list(model.parameters())
     )
     assert not same(state_of(programs[0]), state_of(model))
     # A guide given twice starts twice from the same weights, as do guide and SVI of it.
-    assert torch.equal(found.rows["bound"]["guide"], found.rows["bound"]["svi"])
+    assert torch.equal(result.rows["bound"]["guide"], result.rows["bound"]["svi"])
 
 
 def test_what_functions_hold_is_not_trained_either():
@@ -186,10 +186,10 @@ def test_what_functions_hold_is_not_trained_either():
         "module": lambda model: lfm.Guide(model, z=lfm.Gaussian(network=network)),
         "looking": lambda model: lfm.SVI(lfm.ExactPosterior(model), epochs=2),
     }
-    found = lfm.compare(lambda: model, x, candidates, **QUICK)
+    result = lfm.compare(lambda: model, x, candidates, **QUICK)
     assert same(before, state_of(model, held, network))
-    looking = found.fits["looking"]
-    assert looking.guide.model is looking.model and abs(found.estimate("gap", "looking").mean) < 1e-4
+    looking = result.fits["looking"]
+    assert looking.guide.model is looking.model and abs(result.estimate("gap", "looking").mean) < 1e-4
 
 
 @pytest.mark.parametrize("declared", ["given", "function"])
@@ -207,13 +207,13 @@ def test_all_ways_of_a_seed_start_from_the_same_weights(declared):
         return lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
 
     given = model if declared == "given" else declare
-    found = lfm.compare(given, x, {"one": candidate, "other": candidate}, seeds=2, **QUICK)
+    result = lfm.compare(given, x, {"one": candidate, "other": candidate}, seeds=2, **QUICK)
     first, again, *seconds = starts[-4:]
     assert same(first, again) and same(*seconds) and not same(first, seconds[0])
-    assert torch.equal(found.rows["bound"]["one"], found.rows["bound"]["other"])
-    assert not torch.equal(*found.rows["bound"]["one"])
-    assert found.difference("bound", "other").mean == 0 and not found.difference("bound", "other").clear
-    assert str(found.ranks["bound"]["one"]) == "1–2"
+    assert torch.equal(result.rows["bound"]["one"], result.rows["bound"]["other"])
+    assert not torch.equal(*result.rows["bound"]["one"])
+    assert result.difference("bound", "other").mean == 0 and not result.difference("bound", "other").clear
+    assert str(result.ranks["bound"]["one"]) == "1–2"
     if declared == "given":
         assert same(first[: len(state_of(model))], state_of(model)), (
             "the first seed starts where the model is"
@@ -291,8 +291,8 @@ def test_budgets_must_be_equal_or_said_to_differ():
     }
     with pytest.raises(lfm.DeclarationError, match="equal budgets.*short: 2 steps of 60 rows; long: 4 steps"):
         lfm.compare(model, x, candidates, **QUICK)
-    found = lfm.compare(model, x, candidates, equal_budgets=False, **QUICK)
-    assert "Unequal budgets: short, 2 steps of 60 rows; long, 4 steps of 60 rows" in repr(found)
+    result = lfm.compare(model, x, candidates, equal_budgets=False, **QUICK)
+    assert "Unequal budgets: short, 2 steps of 60 rows; long, 4 steps of 60 rows" in repr(result)
     same_steps = {
         "epochs": lfm.SVI(candidates["long"].guide, epochs=4, batch_size=20),
         "steps": candidates["long"].guide,
@@ -314,15 +314,15 @@ def test_metrics_of_ones_own_are_paired_and_measured_by_the_same_noise():
             "epochs": lambda fit, rows: len(fit.history),
         },
     ]
-    found = lfm.compare(model, x[:40], guides(), test=x[40:], metrics=metrics, seeds=2, **QUICK)
-    assert list(found.metrics) == ["bound", "error", "noise", "epochs"]
-    assert found.rows["error"]["full"].shape == (2, 20)
-    assert torch.equal(found.rows["noise"]["full"], found.rows["noise"]["mean-field"])
-    assert not torch.equal(*found.rows["noise"]["full"])
-    assert found.values["epochs"]["full"].tolist() == [2, 2] and "epochs" not in found.rows
-    better = min(found.candidates, key=lambda candidate: found.estimate("error", candidate).mean)
-    assert found.ranks["error"][better].place == 1
-    assert "over mean-field" in found.markdown() and found.markdown().count("± over seeds") == 4
+    result = lfm.compare(model, x[:40], guides(), test=x[40:], metrics=metrics, seeds=2, **QUICK)
+    assert list(result.metrics) == ["bound", "error", "noise", "epochs"]
+    assert result.rows["error"]["full"].shape == (2, 20)
+    assert torch.equal(result.rows["noise"]["full"], result.rows["noise"]["mean-field"])
+    assert not torch.equal(*result.rows["noise"]["full"])
+    assert result.values["epochs"]["full"].tolist() == [2, 2] and "epochs" not in result.rows
+    better = min(result.candidates, key=lambda candidate: result.estimate("error", candidate).mean)
+    assert result.ranks["error"][better].place == 1
+    assert "over mean-field" in result.markdown() and result.markdown().count("± over seeds") == 4
     with pytest.raises(lfm.ShapeError, match=r"metric 'wide' must give a number or a tensor \(60,\)"):
         lfm.compare(model, x, guides(), metrics={"wide": lambda fit, rows: rows}, **QUICK)
     with pytest.raises(lfm.DeclarationError, match="metric 'none' must give a number"):
@@ -332,33 +332,33 @@ def test_metrics_of_ones_own_are_paired_and_measured_by_the_same_noise():
 def test_the_table_as_a_frame_markdown_and_latex(tmp_path, monkeypatch):
     model, x = small()
     candidates = {"mean_field & 50%": guides()["mean-field"], "full": guides()["full"]}
-    found = lfm.compare(model, x[:40], candidates, test=x[40:], seeds=2, baseline="full", **QUICK)
-    table = found.table
+    result = lfm.compare(model, x[:40], candidates, test=x[40:], seeds=2, baseline="full", **QUICK)
+    table = result.table
     assert list(table.index) == list(candidates)
-    assert table.loc["full", "bound"] == found.estimate("bound", "full").mean
+    assert table.loc["full", "bound"] == result.estimate("bound", "full").mean
     assert table.loc["full", "bound_difference"] == 0 and not math.isnan(
         table["bound_error_over_seeds"].iloc[0]
     )
     assert (
         set(table["bound_rank"]) == {1, 2} and table.loc["full", "guide_parameters"] == 4 * 8 + 8 + 8 * 5 + 5
     )
-    lines = found.markdown().splitlines()
+    lines = result.markdown().splitlines()
     assert lines[0].startswith(
         "| candidate | bound | ± over seeds | over full | rank | reconstruction | KL | log p(x) |"
     )
     assert len({line.count("|") for line in lines[:4]}) == 1 and sum("**" in line for line in lines[2:4]) == 1
-    latex = found.latex()
+    latex = result.latex()
     assert r"mean\_field \& 50\%" in latex and r"\textbf{" in latex and r"$\hat{k}$" in latex
     assert all(sign in latex for sign in (r"\toprule", r"\midrule", r"\end{tabular}"))
     assert not set("±−–") & set(latex.partition(r"\begin")[2])
-    found.save(tmp_path)
+    result.save(tmp_path)
     record = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert record["candidates"]["full"]["seeds"][1]["bound"] == float(found.values["bound"]["full"][1])
-    assert (tmp_path / "table.md").read_text(encoding="utf-8").strip() == found.markdown()
+    assert record["candidates"]["full"]["seeds"][1]["bound"] == float(result.values["bound"]["full"][1])
+    assert (tmp_path / "table.md").read_text(encoding="utf-8").strip() == result.markdown()
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pyro_lfm\[data\]"):
-        _ = found.table
-    assert found._repr_markdown_() == found.markdown() and found.latex()
+        _ = result.table
+    assert result._repr_markdown_() == result.markdown() and result.latex()
 
 
 class Interrupted(Exception):
@@ -408,14 +408,14 @@ def test_an_interrupted_comparison_goes_on_with_the_same_result(tmp_path):
         **options,
     )
     assert not unseen
-    for found in (went_on, again):
+    for result in (went_on, again):
         for metric in ("bound", "kl", "log_likelihood", "gap"):
             for candidate in candidates:
-                assert torch.equal(found.rows[metric][candidate], whole.rows[metric][candidate]), (
+                assert torch.equal(result.rows[metric][candidate], whole.rows[metric][candidate]), (
                     metric,
                     candidate,
                 )
-        for candidate, done in found.fits.items():
+        for candidate, done in result.fits.items():
             assert same(
                 state_of(done.model, done.guide),
                 state_of(whole.fits[candidate].model, whole.fits[candidate].guide),
@@ -433,18 +433,18 @@ def test_a_row_without_an_entry_has_no_bits_and_counts_in_none_of_the_means():
     model, x = small()
     test = x[40:].clone()
     test[3] = math.nan
-    found = lfm.compare(model, x[:40], {"EM": lfm.EM(), **guides()}, test=test, **QUICK)
+    result = lfm.compare(model, x[:40], {"EM": lfm.EM(), **guides()}, test=test, **QUICK)
     own = lfm.compare(
         model, x[:40], {"EM": lfm.EM()}, test=test, metrics={"first": lambda fit, rows: rows[:, 0]}, **QUICK
     )
-    for name, each in (("bits_per_dimension", found), ("first", own)):
+    for name, each in (("bits_per_dimension", result), ("first", own)):
         rows = each.rows[name]["EM"][0]
         assert rows.isnan().nonzero().tolist() == [[3]]
         assert each.values[name]["EM"].tolist() == [pytest.approx(float(rows.nanmean()))]
         assert each.estimate(name, "EM").mean == pytest.approx(float(rows.nanmean()))
         assert "not finite" not in repr(each)
-    assert found.difference("bits_per_dimension", "full", "mean-field").error_over_rows > 0
-    assert found.rows["log_likelihood"]["EM"][0, 3] == 0
+    assert result.difference("bits_per_dimension", "full", "mean-field").error_over_rows > 0
+    assert result.rows["log_likelihood"]["EM"][0, 3] == 0
 
 
 def test_an_interruption_while_measuring_loses_no_training(tmp_path):
@@ -511,12 +511,12 @@ def test_a_way_that_fails_does_not_stop_the_others(tmp_path):
     candidates = {"good": guides()["full"], "bad": bad, "em": lfm.EM()}
     options = {**QUICK, "batch_size": 10, "folder": tmp_path}
     for _ in range(2):  # the second time from the folder
-        found = lfm.compare(model, x, candidates, **options)
-        assert list(found.failed) == ["bad"] and "not finite" in found.failed["bad"][0]
-        assert math.isnan(found.estimate("bound", "bad").mean) and "bad" not in found.ranks["bound"]
-        assert found.ranks["bound"]["em"].place == 1 and "bad" not in found.fits
-        assert "| bad | failed |" in found.markdown() and "bad, seed 0, failed: " in found.markdown()
-        json.dumps(found.record(), allow_nan=False)
+        result = lfm.compare(model, x, candidates, **options)
+        assert list(result.failed) == ["bad"] and "not finite" in result.failed["bad"][0]
+        assert math.isnan(result.estimate("bound", "bad").mean) and "bad" not in result.ranks["bound"]
+        assert result.ranks["bound"]["em"].place == 1 and "bad" not in result.fits
+        assert "| bad | failed |" in result.markdown() and "bad, seed 0, failed: " in result.markdown()
+        json.dumps(result.record(), allow_nan=False)
 
 
 def made(metric="score", **rows):
@@ -545,13 +545,13 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
         B=torch.cat([11 + noise[1], noise[2]], 1),
     )
     by_seed = made(A=[[10.0, 10.1], [nan, nan]], B=[[11.0, 11.2], [0.0, 0.1]])
-    for found in (by_row, by_seed):
-        assert found.estimate("score", "A").mean > found.estimate("score", "B").mean
-        assert found.difference("score", "B").mean > 0.9
-        assert [found.ranks["score"][candidate].place for candidate in "AB"] == [2, 1]
-        assert "B is best; clearly better than A by 1." in found.verdict
-        assert "**" in next(line for line in found.markdown().splitlines() if line.startswith("| B"))
-        assert "Not all candidates have score of the same rows and seeds" in repr(found)
+    for result in (by_row, by_seed):
+        assert result.estimate("score", "A").mean > result.estimate("score", "B").mean
+        assert result.difference("score", "B").mean > 0.9
+        assert [result.ranks["score"][candidate].place for candidate in "AB"] == [2, 1]
+        assert "B is best; clearly better than A by 1." in result.verdict
+        assert "**" in next(line for line in result.markdown().splitlines() if line.startswith("| B"))
+        assert "Not all candidates have score of the same rows and seeds" in repr(result)
     # Each pair has other rows in common, and each candidate is beaten in one of them.
     circle = made(
         A=[[1.0, 1.1, 0, 0.1, nan, nan]], B=[[0, 0.2, nan, nan, 1, 1.3]], C=[[nan, nan, 1, 1.2, 0, 0.1]]
@@ -565,16 +565,16 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
 
 @pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
 def test_a_bound_that_is_not_finite_counts_as_failed_in_words(value, tmp_path):
-    found = made(
+    result = made(
         "bound", good=[[1.0, 2.0], [1.5, 2.5]], bad=[[value, 0.0], [value, value]], part=[[0, 1], [value, 1]]
     )
-    assert "bad" not in found.ranks["bound"] and found.ranks["bound"]["good"].place == 1
-    assert math.isnan(found.difference("bound", "bad").mean) and found.estimate("bound", "part").mean == 0.5
-    assert "| bad | not finite |" in found.markdown() and "bad, seed 1: bound is not finite" in repr(found)
-    assert "good is best" in found.verdict and found.infinite["part"] == {1: ["bound"]}
-    found.save(tmp_path)
-    assert found.table.shape[0] == 3 and found.latex()
-    labels = lfm.plots.differences(found).axes[0].get_yticklabels()
+    assert "bad" not in result.ranks["bound"] and result.ranks["bound"]["good"].place == 1
+    assert math.isnan(result.difference("bound", "bad").mean) and result.estimate("bound", "part").mean == 0.5
+    assert "| bad | not finite |" in result.markdown() and "bad, seed 1: bound is not finite" in repr(result)
+    assert "good is best" in result.verdict and result.infinite["part"] == {1: ["bound"]}
+    result.save(tmp_path)
+    assert result.table.shape[0] == 3 and result.latex()
+    labels = lfm.plots.differences(result).axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["part"]
     alone = made("bound", bad=[[value, value]], good=[[1.0, 2.0]])
     assert alone.verdict == "good is the only candidate that was measured by bound."
@@ -586,28 +586,28 @@ SECONDS = [0.002], [0.0015, 0.0002], [1.3, 0.9, 1.1], [0.01] + [3.0] * 30, [1e-3
 
 
 def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
-    found = made(**{"$\\foo$": [[1.0, 2.0]], "a$_b": [[1.5, 2.6]], "c": [[1.0, 1.1]]})
+    result = made(**{"$\\foo$": [[1.0, 2.0]], "a$_b": [[1.5, 2.6]], "c": [[1.0, 1.1]]})
     for slowest, seconds in itertools.product((1.3, 40.0, 3000.0), SECONDS):
         history = [{"epoch": k + 1, "seconds": s, "bound": -1.0 / (k + 1)} for k, s in enumerate(seconds)]
-        for candidate, slower in zip(found.candidates, (1.0, 1.05, slowest), strict=True):
-            found.histories[candidate][0] = [
+        for candidate, slower in zip(result.candidates, (1.0, 1.05, slowest), strict=True):
+            result.histories[candidate][0] = [
                 {**entry, "seconds": slower * entry["seconds"]} for entry in history
             ]
-        figure = lfm.plots.bounds_by_time(found)
+        figure = lfm.plots.bounds_by_time(result)
         figure.savefig(tmp_path / "climbs.png")
         for ax in figure.axes:
             (low, high), labels = ax.get_xlim(), ax.get_xticklabels()
             words = [label.get_text() for label in labels if low <= label.get_position()[0] <= high]
             assert 1 <= len(words) <= 6 and len(set(words)) == len(words), words
             assert not ax.get_xticklabels(minor=True)
-    pictured = lfm.plots.differences(found)
+    pictured = lfm.plots.differences(result)
     pictured.savefig(tmp_path / "differences.png")
     assert pictured.axes[0].get_xlabel() == "score over \\$\\foo\\$"
 
 
 def test_that_no_way_failed_but_none_has_a_number_is_said():
-    found = made(A=[[math.nan, math.nan]])
-    assert found.verdict == "No candidate has a number for score, by which they are judged."
+    result = made(A=[[math.nan, math.nan]])
+    assert result.verdict == "No candidate has a number for score, by which they are judged."
 
 
 class Counts(lfm.PyroModel):
@@ -638,11 +638,13 @@ def test_programs_by_hand_are_compared_and_several_seeds_ask_for_functions(tmp_p
     model = Counts()
     x = model.sample(80, seed=0)["x"]
     candidates = {"declared": {"r": lfm.Gaussian(network=lfm.MLP(8))}, "by hand": Encoder()}
-    found = lfm.compare(model, x[:60], candidates, test=x[60:], folder=tmp_path, **QUICK)
+    result = lfm.compare(model, x[:60], candidates, test=x[60:], folder=tmp_path, **QUICK)
     again = lfm.compare(model, x[:60], candidates, test=x[60:], folder=tmp_path, **QUICK)
-    assert found.rows["gap"]["by hand"].min() >= -1e-4 and "importance weighting with 30 draws" in repr(found)
+    assert result.rows["gap"]["by hand"].min() >= -1e-4 and "importance weighting with 30 draws" in repr(
+        result
+    )
     for candidate in candidates:
-        one, other = (c.fits[candidate].bound(x[60:], draws=3) for c in (found, again))
+        one, other = (c.fits[candidate].bound(x[60:], draws=3) for c in (result, again))
         assert torch.equal(one, other)
     with pytest.raises(lfm.DeclarationError, match="function that declares the model"):
         lfm.compare(model, x, candidates, seeds=2, **QUICK)
@@ -671,13 +673,14 @@ def test_missing_entries_rows_of_their_own_and_several_latents(dtype, tmp_path):
     test = {name: value[:9] for name, value in data.items()}
     options = {**QUICK, "test": test, "folder": tmp_path}
     candidates = {"encoder": nets, "per row": rows} if dtype is torch.float64 else {"encoder": nets}
-    found, again = (lfm.compare(model, data, candidates, **options) for _ in range(2))
-    for candidate in found.candidates:
+    result, again = (lfm.compare(model, data, candidates, **options) for _ in range(2))
+    for candidate in result.candidates:
         assert (
-            found.rows["bound"][candidate].shape == (1, 9) and found.rows["bound"][candidate].isfinite().all()
+            result.rows["bound"][candidate].shape == (1, 9)
+            and result.rows["bound"][candidate].isfinite().all()
         )
-        assert torch.equal(found.rows["bound"][candidate], again.rows["bound"][candidate])
-        assert torch.equal(found.fits[candidate].bound(), again.fits[candidate].bound())
+        assert torch.equal(result.rows["bound"][candidate], again.rows["bound"][candidate])
+        assert torch.equal(result.fits[candidate].bound(), again.fits[candidate].bound())
     with pytest.raises(
         lfm.DeclarationError, match="candidate 'one' is one factor, but the model has the latents style, z"
     ):
@@ -688,12 +691,12 @@ def test_parameters_that_rows_share_leave_log_p_out_and_say_so(tmp_path):
     model = cases.bayesian_factors()
     x = cases.rows_of(model, 40)
     candidates = {"vb": lfm.VariationalBayes(iterations=5)}
-    found, again = (lfm.compare(model, x, candidates, folder=tmp_path, **QUICK) for _ in range(2))
-    assert "log p(x) of its own" in repr(found) and found.values["bound"]["vb"].isfinite().all()
-    assert "log_likelihood" not in found.rows and found.ranks["log_likelihood"] == {}
+    result, again = (lfm.compare(model, x, candidates, folder=tmp_path, **QUICK) for _ in range(2))
+    assert "log p(x) of its own" in repr(result) and result.values["bound"]["vb"].isfinite().all()
+    assert "log_likelihood" not in result.rows and result.ranks["log_likelihood"] == {}
     # Its posterior is more than weights: the numbers are kept, the fit is not.
-    assert torch.equal(found.rows["bound"]["vb"], again.rows["bound"]["vb"])
-    assert "vb" in found.fits and "vb" not in again.fits
+    assert torch.equal(result.rows["bound"]["vb"], again.rows["bound"]["vb"])
+    assert "vb" in result.fits and "vb" not in again.fits
 
 
 def test_priors_made_of_the_guide_and_guides_made_of_the_prior_are_compared_on_copies():
@@ -701,31 +704,33 @@ def test_priors_made_of_the_guide_and_guides_made_of_the_prior_are_compared_on_c
     model = lfm.Model(z=lfm.VampPrior(2, components=5), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
     x = torch.randn(30, 4)
     given = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
-    found = lfm.compare(
+    result = lfm.compare(
         model, x, {"given": given, "factor": lfm.Gaussian(network=lfm.MLP(4))}, seeds=2, **QUICK
     )
-    assert not found.failed and found.rows["bound"]["given"].isfinite().all()
+    assert not result.failed and result.rows["bound"]["given"].isfinite().all()
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
     candidates = {
         "message": lfm.GaussianMessage(network=lfm.MLP(4)),
         "posterior": lfm.Gaussian(network=lfm.MLP(4)),
     }
-    found = lfm.compare(model, x, candidates, seeds=2, **QUICK)
-    assert not found.failed and found.fits["message"].guide.priors.factors["z"] is not model.factors["z"]
+    result = lfm.compare(model, x, candidates, seeds=2, **QUICK)
+    assert not result.failed and result.fits["message"].guide.priors.factors["z"] is not model.factors["z"]
 
 
 def test_one_test_row_has_no_error_over_rows():
     model, x = small()
-    found = lfm.compare(model, x, guides(), test=x[:1], **QUICK)
-    assert math.isnan(found.difference("bound", "full").error) and not found.difference("bound", "full").clear
-    assert repr(found) and found.latex() and str(found.ranks["bound"]["full"]) == "1–2"
+    result = lfm.compare(model, x, guides(), test=x[:1], **QUICK)
+    assert (
+        math.isnan(result.difference("bound", "full").error) and not result.difference("bound", "full").clear
+    )
+    assert repr(result) and result.latex() and str(result.ranks["bound"]["full"]) == "1–2"
 
 
 def test_what_is_said_of_one_way_alone_bears_its_name():
     model, x = small()
     patient = lfm.SVI(lfm.Guide(model, z=guides()["full"]), epochs=2, patience=5)
-    found = lfm.compare(model, x, {"patient": patient, "other": guides()["full"]}, **QUICK)
-    assert "patient, at most 2 steps of 60 rows; other, 2 steps" in repr(found)
+    result = lfm.compare(model, x, {"patient": patient, "other": guides()["full"]}, **QUICK)
+    assert "patient, at most 2 steps of 60 rows; other, 2 steps" in repr(result)
     many = lfm.compare(model, x, {"em": lfm.EM()}, seeds=(3, 1), metrics=("bound", "gap"), **QUICK)
     assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only candidate" in many.verdict
 
@@ -761,7 +766,7 @@ CODE = {
 
 @pytest.mark.parametrize("name", CODE)
 def test_edited_code_and_what_code_reads_is_noticed(name):
-    def found(value):
+    def result(value):
         here = {
             "__name__": "mine",
             "lfm": lfm,
@@ -773,7 +778,7 @@ def test_edited_code_and_what_code_reads_is_noticed(name):
         exec(CODE[name].replace("V", str(value)), here)
         return identity(of=here["of"])
 
-    assert found(1) == found(1) != found(2)
+    assert result(1) == result(1) != result(2)
 
 
 def test_edited_code_is_refused_by_a_folder(tmp_path):
@@ -785,8 +790,8 @@ def test_edited_code_is_refused_by_a_folder(tmp_path):
         scores.append({"score": here["score"]})
     candidates = {"em": lfm.EM(iterations=1)}
     for _ in range(2):
-        found = lfm.compare(model, x, candidates, metrics=scores[0], folder=tmp_path, progress=False)
-        assert found.values["score"]["em"].tolist() == [1.0]
+        result = lfm.compare(model, x, candidates, metrics=scores[0], folder=tmp_path, progress=False)
+        assert result.values["score"]["em"].tolist() == [1.0]
     with pytest.raises(lfm.DeclarationError, match=r"metrics.score.function.reads.helper was"):
         lfm.compare(model, x, candidates, metrics=scores[1], folder=tmp_path, progress=False)
 
@@ -829,8 +834,8 @@ slots.a = {Prior, Slots, ("u", "v")}
 def helper(value, *, by=functools.partial(max, slots)):
     return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else (log, fit, loud)
 prior, loud, values = Prior(), Loud(), {slots: object(), Prior: (1, 2)}
-found = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
-print(found)
+digests = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
+print(digests)
 """
     here: dict = {"__name__": "__main__"}
     exec(script, here)
@@ -839,7 +844,7 @@ print(found)
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(here["found"]) and "inference.schedule" in here["found"]
+    assert done.stdout.strip() == str(here["digests"]) and "inference.schedule" in here["digests"]
 
 
 @pytest.mark.parametrize(

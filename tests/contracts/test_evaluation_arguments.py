@@ -143,8 +143,8 @@ def test_codes_are_those_of_all_latents_of_a_row():
     posterior = fit.posterior(data)
     assert torch.allclose(codes, torch.cat([posterior["z2"].mean, posterior["z1"].mean], 1).double())
     bayesian, data = evaluation_cases.make("VB")
-    found = evaluate.align(bayesian, bayesian, data)
-    assert found.correlation.shape == (2, 2) and found.mean == pytest.approx(1), (
+    result = evaluate.align(bayesian, bayesian, data)
+    assert result.correlation.shape == (2, 2) and result.mean == pytest.approx(1), (
         "weights are no codes of a row"
     )
 
@@ -153,12 +153,12 @@ def test_one_row_is_decomposed_without_nan_and_without_a_word_from_torch():
     fit, data = evaluation_cases.make("vector")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate.decompose(fit, {"x": data["x"][:1]}, draws=50)
-        assert "nan" not in repr(found) and "–" in repr(found)
-    assert found.latents["z"].active is None and found.active_units is None
-    assert float(found.information.mean) == pytest.approx(0, abs=1e-6), "one row: its draws tell nothing"
-    assert found.information_upper.mean == float("inf")
-    assert found.rate.mean == pytest.approx(found.information.mean + found.aggregate.mean)
+        result = evaluate.decompose(fit, {"x": data["x"][:1]}, draws=50)
+        assert "nan" not in repr(result) and "–" in repr(result)
+    assert result.latents["z"].active is None and result.active_units is None
+    assert float(result.information.mean) == pytest.approx(0, abs=1e-6), "one row: its draws tell nothing"
+    assert result.information_upper.mean == float("inf")
+    assert result.rate.mean == pytest.approx(result.information.mean + result.aggregate.mean)
 
 
 def test_a_walk_along_the_factors_of_several_latents_under_shared_parameters(fit):
@@ -204,15 +204,15 @@ def test_every_result_of_a_comparison_holds_no_nan_and_warns_of_nothing(kind, tm
         options["test"] = x[:1]
     if kind == "one step":
         options = {"steps": 1, "metrics": ("bound", "kl"), "progress": False}
-    found = lfm.compare(model, x, candidates, **options)
+    result = lfm.compare(model, x, candidates, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for text in (repr(found), found.markdown(), found.latex(), found.verdict, *found.remarks):
+        for text in (repr(result), result.markdown(), result.latex(), result.verdict, *result.remarks):
             assert "nan" not in text.lower()
-        found.save(tmp_path)
-        plots.bounds_by_time(found).draw_without_rendering()
+        result.save(tmp_path)
+        plots.bounds_by_time(result).draw_without_rendering()
         if kind == "a fit that failed":
             with pytest.raises(lfm.DeclarationError, match="no candidate was measured beside the baseline a"):
-                plots.differences(found)
+                plots.differences(result)
         else:
-            plots.differences(found).draw_without_rendering()
+            plots.differences(result).draw_without_rendering()

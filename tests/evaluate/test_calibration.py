@@ -84,10 +84,10 @@ def test_a_posterior_that_is_too_narrow_or_beside_the_truth_is_seen(columns):
 
 def test_symmetry_is_blind_to_spread():
     """50 repeats: at most 9 rejections at 5% but for one experiment in 1000."""
-    found = [Rows(seed, 300, 19, 2, scale=0.5) for seed in range(50)]
+    result = [Rows(seed, 300, 19, 2, scale=0.5) for seed in range(50)]
     p = [
         lfm.evaluate.calibration.variational_calibration(each.truth, each.draws, seed=seed).p_value
-        for seed, each in enumerate(found)
+        for seed, each in enumerate(result)
     ]
     assert sum(value <= 0.05 for value in p) <= 9
 
@@ -110,8 +110,8 @@ def test_truths_where_q_has_no_mass():
     rng = np.random.default_rng(0)
     truth, draws = rng.normal(size=400), rng.uniform(-1, 1, size=(49, 400))
     log_q = [np.where(np.abs(z) < 1, -np.log(2), -np.inf) for z in (truth, draws)]
-    found = lfm.evaluate.calibration.expected_coverage(*log_q)
-    assert "overconfident" in found.verdict and found.coverage[0, -1] < 0.75
+    result = lfm.evaluate.calibration.expected_coverage(*log_q)
+    assert "overconfident" in result.verdict and result.coverage[0, -1] < 0.75
     columns = [np.stack(pair, -1) for pair in zip((truth, draws), log_q, strict=True)]
     assert lfm.evaluate.calibration.classifier_two_sample(*columns).p_value == 0.001
     sums = replicates._sums(torch.randn(9, 4, 5), torch.full((9, 4), -torch.inf), None)
@@ -120,13 +120,13 @@ def test_truths_where_q_has_no_mass():
 
 def test_a_curve_leaves_its_band_where_the_test_rejects():
     for seed in range(30):
-        found = lfm.evaluate.calibration.simulation_based_calibration(
+        result = lfm.evaluate.calibration.simulation_based_calibration(
             *(lambda r: (r.truth, r.draws))(Rows(seed, 100, 19, 2, shift=0.2)), seed=seed
         ).ranks
-        outside = ((found.shares - found.levels).abs() > found.band + 1e-12).any(1)
-        assert torch.equal(outside, found.p_values <= 0.05)
-        assert bool(outside.any()) == (found.p_value <= 0.05)
-        assert (found.counts.sum(1) == 100).all() and found.rows == 100 and found.draws == 19
+        outside = ((result.shares - result.levels).abs() > result.band + 1e-12).any(1)
+        assert torch.equal(outside, result.p_values <= 0.05)
+        assert bool(outside.any()) == (result.p_value <= 0.05)
+        assert (result.counts.sum(1) == 100).all() and result.rows == 100 and result.draws == 19
 
 
 def test_ties_are_broken_at_random():
@@ -219,9 +219,9 @@ def test_guides_and_models_by_hand_are_served(hand):
 def test_a_mean_field_guide_of_correlated_factors_is_flagged():
     model = linear(alike=1.0)
     data = model.sample(100, seed=0)["x"]
-    found = lfm.evaluate.diagnose((model, lfm.FactorisedPosterior(model)), data)
-    assert {"sbc", "coverage", "tarp", "two_sample"} <= set(found.flagged())
-    assert found.pareto.unreliable.any()
+    result = lfm.evaluate.diagnose((model, lfm.FactorisedPosterior(model)), data)
+    assert {"sbc", "coverage", "tarp", "two_sample"} <= set(result.flagged())
+    assert result.pareto.unreliable.any()
     exact = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), data)
     assert exact.flagged() == () and not exact.pareto.unreliable.any()
 
@@ -236,9 +236,9 @@ class PriorAlone(lfm.PyroGuide):
 
 def test_a_guide_that_ignores_the_data_has_uniform_ranks_of_coordinates_and_is_flagged():
     model = linear()
-    found = lfm.evaluate.diagnose((model, PriorAlone()), model.sample(50, seed=0)["x"], **FEW)
-    assert found.sbc.ranks.p_values[:3].min() > 0.05 and "log p(x, z): higher" in found.sbc.verdict
-    assert {"sbc", "two_sample"} <= set(found.flagged())
+    result = lfm.evaluate.diagnose((model, PriorAlone()), model.sample(50, seed=0)["x"], **FEW)
+    assert result.sbc.ranks.p_values[:3].min() > 0.05 and "log p(x, z): higher" in result.sbc.verdict
+    assert {"sbc", "two_sample"} <= set(result.flagged())
 
 
 @pytest.mark.parametrize(
@@ -266,14 +266,14 @@ def test_data_that_the_model_does_not_make_are_seen(matter, words):
         x += torch.randn(500, 1).double() * torch.tensor([1.0, -1.0, 0.5, 0.5, 1.0]).double()
     else:
         x[:, 1] += 1.0
-    found = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), x, rows=100, draws=19)
-    assert found.flagged() == ("predictive",) and "guide passes" in found.verdict
+    result = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), x, rows=100, draws=19)
+    assert result.flagged() == ("predictive",) and "guide passes" in result.verdict
     described = {
         name: bool(p <= 0.05)
-        for name, p in zip(found.predictive.names, found.predictive.p_values, strict=True)
+        for name, p in zip(result.predictive.names, result.predictive.p_values, strict=True)
     }
     named = next(name for name, both in predictive.STATISTICS.items() if any(words in each for each in both))
-    assert described[named], found.predictive.verdict
+    assert described[named], result.predictive.verdict
 
 
 def test_counts_with_more_zeros_than_the_model_makes():
@@ -294,9 +294,9 @@ def test_counts_with_more_zeros_than_the_model_makes():
     fine = lfm.evaluate.diagnose((model, posterior), x, **FEW)
     assert fine.flagged() == () and "zeros" in fine.predictive.names
     gone = x * (torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) > 0.15)
-    found = lfm.evaluate.diagnose((model, posterior), gone, **FEW)
-    zeros = found.predictive.names.index("zeros")
-    assert found.flagged() == ("predictive",) and found.predictive.p_values[zeros] <= 0.05
+    result = lfm.evaluate.diagnose((model, posterior), gone, **FEW)
+    zeros = result.predictive.names.index("zeros")
+    assert result.flagged() == ("predictive",) and result.predictive.p_values[zeros] <= 0.05
 
 
 def test_predictive_p_values_are_uniform_under_the_model():
@@ -314,11 +314,13 @@ def test_predictive_p_values_are_uniform_under_the_model():
 
 
 def test_data_that_differ_where_all_replicates_are_alike():
-    found = lfm.evaluate.calibration.predictive_check([3.0, 1.0], torch.ones(99, 2), names=["zeros", "other"])
-    assert found.p_value == 0.01 and found.p_values[1] == 1
-    assert "more zeros (all replicates are alike)" in found.verdict
-    assert found.standardised[0].tolist() == [float("inf"), 0.0]
-    assert len(plots.predictive_check(found).axes) == 1
+    result = lfm.evaluate.calibration.predictive_check(
+        [3.0, 1.0], torch.ones(99, 2), names=["zeros", "other"]
+    )
+    assert result.p_value == 0.01 and result.p_values[1] == 1
+    assert "more zeros (all replicates are alike)" in result.verdict
+    assert result.standardised[0].tolist() == [float("inf"), 0.0]
+    assert len(plots.predictive_check(result).axes) == 1
 
 
 def test_missing_entries_are_missing_in_simulated_rows_and_replicates_too():
@@ -330,8 +332,8 @@ def test_missing_entries_are_missing_in_simulated_rows_and_replicates_too():
     gaps = made.x.isnan()
     assert torch.equal(gaps[:, 0], gaps[:, 1]) and not gaps[:, 2:].any()
     assert 0.4 < float(gaps[:, 0].double().mean()) < 0.6
-    found = lfm.evaluate.diagnose(fit, x)
-    assert found.flagged() == () and found.pareto.observed.unique().tolist() == [3.0, 5.0]
+    result = lfm.evaluate.diagnose(fit, x)
+    assert result.flagged() == () and result.pareto.observed.unique().tolist() == [3.0, 5.0]
     # What stands where entries are missing makes no difference.
     members, log_p = (torch.randn(9, 4, 5).double(), torch.randn(9, 4).double())
     members[:, 1, 3] = torch.nan
@@ -343,10 +345,10 @@ def test_missing_entries_are_missing_in_simulated_rows_and_replicates_too():
 def test_labels_several_latents_and_matrices_with_their_exact_posterior(name):
     torch.manual_seed(0)
     model = cases.CLOSED_FORMS[name]().double()
-    found = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), cases.rows_of(model, 60), **FEW)
-    assert found.flagged() == (), found
+    result = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), cases.rows_of(model, 60), **FEW)
+    assert result.flagged() == (), result
     columns = {"factor-analysers": "c = 1", "mixture-diagonal": "c = 2", "matrix-events": "z[2, 0]"}
-    assert columns[name] in found.vsbc.names
+    assert columns[name] in result.vsbc.names
 
 
 @pytest.mark.parametrize("name", ["two-layers-two-views", "three-layers", "gamma-dirichlet"])
@@ -354,9 +356,9 @@ def test_structures_are_served(name):
     torch.manual_seed(0)
     model = cases.MODELS[name]()
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
-    found = lfm.evaluate.diagnose((model, guide), cases.rows_of(model), rows=60, draws=9, replicates=19)
-    assert found.sbc.coordinates == sum(latent.shape.numel() for latent in model.latents.values())
-    assert all(0 < p <= 1 for p in found.p_values.values())
+    result = lfm.evaluate.diagnose((model, guide), cases.rows_of(model), rows=60, draws=9, replicates=19)
+    assert result.sbc.coordinates == sum(latent.shape.numel() for latent in model.latents.values())
+    assert all(0 < p <= 1 for p in result.p_values.values())
 
 
 def test_guides_that_are_refined_for_rows_are_refined_for_simulated_ones():
@@ -364,8 +366,8 @@ def test_guides_that_are_refined_for_rows_are_refined_for_simulated_ones():
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
     fit = lfm.fit(model, cases.rows_of(model, 20), lfm.SVI(guide, epochs=1), seed=0, progress=False)
     fit.guide = lfm.Refined(guide, steps=3)
-    found = lfm.evaluate.diagnose(fit, rows=40, draws=9, replicates=19, weights=20)
-    assert found.rows == 40 and len(found.pareto.per_row) == 20
+    result = lfm.evaluate.diagnose(fit, rows=40, draws=9, replicates=19, weights=20)
+    assert result.rows == 40 and len(result.pareto.per_row) == 20
 
 
 def test_a_seed_repeats_a_diagnosis_and_leaves_random_states_alone():
@@ -384,8 +386,8 @@ def test_blocks_of_rows_change_nothing_but_the_noise(monkeypatch):
     x = model.sample(150, seed=0)["x"]
     monkeypatch.setattr(simulation, "_ROWS", 64)
     monkeypatch.setattr(replicates, "_NUMBERS", 64 * 140 * 5)
-    found = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), x, **FEW)
-    assert found.flagged() == () and found.sbc.ranks.rows == 200
+    result = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), x, **FEW)
+    assert result.flagged() == () and result.sbc.ranks.rows == 200
     bad = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), 3 * x, **FEW)
     assert bad.flagged() == ("predictive",)
 
@@ -481,14 +483,14 @@ def test_several_tests_are_corrected_for_one_after_the_other():
     """Holm: 0.05/6, 0.05/5, and 0.05/4 = 0.0125 < 0.0126."""
     p = {"sbc": 0.009, "vsbc": 0.5, "coverage": 0.001, "tarp": 0.0126, "two_sample": 0.6, "predictive": 0.7}
     stubs = {name: SimpleNamespace(p_value=value, verdict=name) for name, value in p.items()}
-    found = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **stubs)
-    assert found.flagged() == ("coverage", "sbc") and found.p_value == pytest.approx(0.006)
-    assert found.flagged(0.005) == () and found.verdict.startswith(
+    result = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **stubs)
+    assert result.flagged() == ("coverage", "sbc") and result.p_value == pytest.approx(0.006)
+    assert result.flagged(0.005) == () and result.verdict.startswith(
         "The guide is not the posterior: coverage, sbc"
     )
     for level in (0.0, 1.0, "a"):
         with pytest.raises(lfm.DeclarationError, match="level must be"):
-            found.flagged(level)
+            result.flagged(level)
     mild = {name: SimpleNamespace(p_value=0.04 if name == "sbc" else 0.5, verdict="") for name in p}
     words = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **mild).verdict
     assert words == "No test rejects when all are taken together. Alone sbc would: simulate more rows."
@@ -536,22 +538,22 @@ def test_guides_without_a_density_and_further_plates_are_refused_in_words():
 def test_pictures_of_each_test_and_of_all():
     model = linear()
     x = model.sample(40, seed=0)["x"]
-    found = lfm.evaluate.diagnose((model, PriorAlone()), x, **FEW)
-    figure = plots.diagnosis(found)
+    result = lfm.evaluate.diagnose((model, PriorAlone()), x, **FEW)
+    figure = plots.diagnosis(result)
     assert len(figure.axes) == 8 and "SBC" in figure.axes[0].get_title(loc="left")
     for draw, part in [
-        (plots.rank_curves, found.sbc),
-        (plots.symmetry_curves, found.vsbc),
-        (plots.region_coverage, found.tarp),
-        (plots.pareto_k, found.pareto),
-        (plots.two_sample, found.two_sample),
-        (plots.predictive_check, found.predictive),
+        (plots.rank_curves, result.sbc),
+        (plots.symmetry_curves, result.vsbc),
+        (plots.region_coverage, result.tarp),
+        (plots.pareto_k, result.pareto),
+        (plots.two_sample, result.two_sample),
+        (plots.predictive_check, result.predictive),
     ]:
         assert len(draw(part).axes) == 1
-    labels = [label.get_text() for label in plots.rank_curves(found.sbc).axes[0].get_legend().get_texts()]
+    labels = [label.get_text() for label in plots.rank_curves(result.sbc).axes[0].get_legend().get_texts()]
     assert labels == ["z[0]", "z[1]", "z[2]", "log q(z | x)", "log p(x, z)"]
     with pytest.raises(lfm.DeclarationError, match="this picture is of a Coverage.*got TwoSample"):
-        plots.region_coverage(found.two_sample)
+        plots.region_coverage(result.two_sample)
 
 
 def test_a_guide_without_mass_where_the_truth_lies_is_flagged():
@@ -563,10 +565,10 @@ def test_a_guide_without_mass_where_the_truth_lies_is_flagged():
                 edge = torch.ones(batch.size, 2).double()
                 pyro.sample("z", dist.Uniform(-edge, edge).to_event(1))
 
-    found = lfm.evaluate.diagnose(
+    result = lfm.evaluate.diagnose(
         (model, Box()), model.sample(50, seed=0)["x"], rows=100, draws=19, replicates=39
     )
-    assert "coverage" in found.flagged()
+    assert "coverage" in result.flagged()
 
 
 def test_one_infinite_draw_hides_nothing():

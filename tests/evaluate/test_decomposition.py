@@ -44,29 +44,29 @@ def test_of_a_linear_gaussian_model_all_parts_are_known():
     """At 5 standard errors of the draws, some 20 figures: a false alarm in 80,000 runs. Rows: N = 1500 of the model
     itself, so that q(z) is close to p(z) and I to ½ log |M|, at 4 standard errors of the rows."""
     model, guide, x = linear(1500)
-    found = lfm.evaluate.decompose((model, guide), x, draws=400, pairs=4, betas=())
+    result = lfm.evaluate.decompose((model, guide), x, draws=400, pairs=4, betas=())
     rate, distortion, covariance, mean = tempered(x, 1.0)
-    assert torch.allclose(found.rate.per_row, rate) and found.rate.draws_error < 1e-7
-    off = found.reconstruction.mean + distortion.mean()
-    assert abs(off) < 5 * found.reconstruction.draws_error and found.reconstruction.draws_error > 0
-    bound = float((found.bound.per_row - (-distortion - rate)).mean())
-    assert abs(bound) < 5 * found.bound.draws_error
+    assert torch.allclose(result.rate.per_row, rate) and result.rate.draws_error < 1e-7
+    off = result.reconstruction.mean + distortion.mean()
+    assert abs(off) < 5 * result.reconstruction.draws_error and result.reconstruction.draws_error > 0
+    bound = float((result.bound.per_row - (-distortion - rate)).mean())
+    assert abs(bound) < 5 * result.bound.draws_error
     # The surgery: exact in the estimates.
-    assert torch.allclose(found.information.per_row + found.aggregate.per_row, found.rate.per_row)
+    assert torch.allclose(result.information.per_row + result.aggregate.per_row, result.rate.per_row)
     known = 0.5 * float((torch.eye(3) + WEIGHT.T @ WEIGHT).double().logdet())
-    assert abs(found.information.mean - known) < 4 * found.information.rows_error
-    assert found.information.draws_error < 0.2 * found.information.rows_error
-    assert found.information.mean < found.information_upper.mean
-    assert abs(found.aggregate.mean) < 4 * found.aggregate.rows_error + 3 / 1500 * 3
+    assert abs(result.information.mean - known) < 4 * result.information.rows_error
+    assert result.information.draws_error < 0.2 * result.information.rows_error
+    assert result.information.mean < result.information_upper.mean
+    assert abs(result.aggregate.mean) < 4 * result.aggregate.rows_error + 3 / 1500 * 3
     # Marginals of the entries, and what their dependence adds: KL = Σ KL_k + ½ [Σ log C_kk − log |C|].
-    units = found.latents["z"]
+    units = result.latents["z"]
     variance = covariance.diagonal()
     each = 0.5 * (variance + mean.square() - 1 - variance.log()).mean(0)
     assert torch.allclose(units.kl, each)
     assert units.rest == pytest.approx(0.5 * float(variance.log().sum() - covariance.logdet()))
     assert torch.allclose(units.variance, mean.var(0))
-    assert units.active.tolist() == [True, True, False] and found.active_units == 2
-    assert "2 of 3 entries of z are active; 1 carries under 0.01 nats" in found.verdict
+    assert units.active.tolist() == [True, True, False] and result.active_units == 2
+    assert "2 of 3 entries of z are active; 1 carries under 0.01 nats" in result.verdict
 
 
 def test_the_curve_is_that_of_the_tempered_posteriors():
@@ -141,15 +141,15 @@ def test_errors_from_the_draws_are_those_of_other_draws():
         lfm.evaluate.decompose(pair, x, draws=60, pairs=4, seed=10 * seed, betas=(0.5,)) for seed in range(40)
     ]
     for pick in (
-        lambda found: found.bound,
-        lambda found: found.information,
-        lambda found: found.information_upper,
-        lambda found: found.aggregate,
-        lambda found: found.curve.rate[0],
-        lambda found: found.curve.distortion[0],
+        lambda result: result.bound,
+        lambda result: result.information,
+        lambda result: result.information_upper,
+        lambda result: result.aggregate,
+        lambda result: result.curve.rate[0],
+        lambda result: result.curve.distortion[0],
     ):
-        spread = torch.tensor([pick(found).mean for found in every]).std()
-        claimed = torch.tensor([pick(found).draws_error for found in every]).mean()
+        spread = torch.tensor([pick(result).mean for result in every]).std()
+        claimed = torch.tensor([pick(result).draws_error for result in every]).mean()
         assert abs(float(spread / claimed) - 1) < 0.45
 
 
@@ -226,20 +226,20 @@ def test_every_guide_is_decomposed_and_the_parts_add_up(name):
     data = cases.rows_of(model)
     data["x"][::3, 0] = math.nan
     fit = lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
-    found = lfm.evaluate.decompose(fit, draws=20)
-    adds_up(found)
-    units = found.latents["z"]
+    result = lfm.evaluate.decompose(fit, draws=20)
+    adds_up(result)
+    units = result.latents["z"]
     if units.kl is not None:
-        assert float(units.kl.sum()) + units.rest == pytest.approx(found.kl["z"].mean, abs=1e-5)
+        assert float(units.kl.sum()) + units.rest == pytest.approx(result.kl["z"].mean, abs=1e-5)
     assert units.variance.shape == (cases.K,)
 
 
-def adds_up(found):
-    assert found.information.mean + found.aggregate.mean == pytest.approx(found.rate.mean, abs=1e-9)
-    assert found.reconstruction.mean - found.rate.mean == pytest.approx(found.bound.mean, abs=1e-5)
-    assert sum(term.mean for term in found.kl.values()) == pytest.approx(found.rate.mean, abs=1e-5)
-    assert found.information.mean <= math.log(len(found.bound.per_row)) + 5 * found.information.draws_error
-    assert "nan" not in repr(found.curve) and "nan" not in found.verdict
+def adds_up(result):
+    assert result.information.mean + result.aggregate.mean == pytest.approx(result.rate.mean, abs=1e-9)
+    assert result.reconstruction.mean - result.rate.mean == pytest.approx(result.bound.mean, abs=1e-5)
+    assert sum(term.mean for term in result.kl.values()) == pytest.approx(result.rate.mean, abs=1e-5)
+    assert result.information.mean <= math.log(len(result.bound.per_row)) + 5 * result.information.draws_error
+    assert "nan" not in repr(result.curve) and "nan" not in result.verdict
 
 
 @pytest.mark.parametrize("prior", ["learned-full-gaussian", "laplace", "gamma", "dirichlet", "vamp", "flow"])
@@ -257,9 +257,9 @@ def test_the_kl_of_the_entries_is_that_of_the_latent_where_they_are_independent(
     for prior in ("gamma", "unit-interval", "student-t"):
         model = cases.one_latent(prior=prior)
         guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"])
-        found = lfm.evaluate.decompose((model, guide), cases.rows_of(model), draws=50)
-        assert float(found.latents["z"].kl.sum()) == pytest.approx(found.rate.mean, rel=1e-5), prior
-        assert found.latents["z"].rest == 0.0
+        result = lfm.evaluate.decompose((model, guide), cases.rows_of(model), draws=50)
+        assert float(result.latents["z"].kl.sum()) == pytest.approx(result.rate.mean, rel=1e-5), prior
+        assert result.latents["z"].rest == 0.0
 
 
 def test_several_latents_programs_by_hand_and_labels():
@@ -267,16 +267,16 @@ def test_several_latents_programs_by_hand_and_labels():
     for make in (cases.two_layers, cases.two_layers_two_views, cases.GammaDirichlet):
         model = make()
         guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
-        found = lfm.evaluate.decompose((model, guide), cases.rows_of(model), draws=20)
-        adds_up(found)
-        assert found.kl.keys() == found.latents.keys() == model.latents.keys()
+        result = lfm.evaluate.decompose((model, guide), cases.rows_of(model), draws=20)
+        adds_up(result)
+        assert result.kl.keys() == result.latents.keys() == model.latents.keys()
     by_hand = lfm.evaluate.decompose((cases.plain(), cases.HandGuide()), torch.randn(12, 4), draws=20)
     adds_up(by_hand)
     label = cases.mixture(lfm.Gaussian(cases.D, mean=lfm.Lookup(), given="c"))
-    found = lfm.evaluate.decompose((label, lfm.ExactPosterior(label)), cases.rows_of(label), draws=20)
-    adds_up(found)
-    assert found.active_units is None and found.latents["c"].active is None
-    assert found.verdict.startswith("c carries")
+    result = lfm.evaluate.decompose((label, lfm.ExactPosterior(label)), cases.rows_of(label), draws=20)
+    adds_up(result)
+    assert result.active_units is None and result.latents["c"].active is None
+    assert result.verdict.startswith("c carries")
 
 
 def test_a_latent_that_reads_another_is_held_against_every_row_by_pairs():
@@ -307,9 +307,9 @@ def test_collapse_is_told_in_words():
     torch.manual_seed(0)
     model = cases.plain()
     prior = lfm.Gaussian(mean=lfm.Fixed(0.0), covariance=lfm.Isotropic(lfm.Fixed(1.0)))
-    found = lfm.evaluate.decompose((model, lfm.Guide(model, z=prior)), torch.randn(30, 4), draws=20)
-    assert found.rate.mean == pytest.approx(0, abs=1e-6) and found.active_units == 0
-    assert "posterior collapse" in found.verdict and "posterior collapse" in repr(found)
+    result = lfm.evaluate.decompose((model, lfm.Guide(model, z=prior)), torch.randn(30, 4), draws=20)
+    assert result.rate.mean == pytest.approx(0, abs=1e-6) and result.active_units == 0
+    assert "posterior collapse" in result.verdict and "posterior collapse" in repr(result)
 
 
 def test_entries_of_distributions():
@@ -348,12 +348,12 @@ def test_what_cannot_be_decomposed_is_refused_in_words():
 
 def test_the_picture_has_a_bar_for_each_entry_and_the_guides_point():
     model, guide, x = linear(40)
-    found = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=2)
-    bars, curve = kl_by_entry(found).axes
+    result = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=2)
+    bars, curve = kl_by_entry(result).axes
     heights = [patch.get_height() for patch in bars.patches]
-    assert heights == sorted(found.latents["z"].kl.tolist(), reverse=True)
+    assert heights == sorted(result.latents["z"].kl.tolist(), reverse=True)
     assert [text.get_text() for text in bars.get_legend().get_texts()] == ["active, 2", "not active, 1"]
     at = [line.get_xdata()[0] for line in curve.lines if line.get_label() == "the guide"]
-    assert at == [pytest.approx(found.rate.mean)]
+    assert at == [pytest.approx(result.rate.mean)]
     without = lfm.evaluate.decompose((model, guide), x, draws=20, pairs=2, betas=())
     assert without.curve is None and len(kl_by_entry(without).axes) == 1

@@ -24,12 +24,12 @@ def linear(seed, rows=12, factors=3, columns=6):
 def test_estimates_lie_within_their_errors_of_the_exact_value(seed):
     """60 rows in all at 5 standard errors: a false alarm in 30,000 runs of the suite, were they normal."""
     fit = linear(seed)
-    found = lfm.evaluate.log_likelihood(fit, draws=2000, seed=seed)
-    assert found.per_row.shape == found.standard_error.shape == (12,)
-    off = (found.per_row - fit.log_likelihood()) / found.standard_error
+    result = lfm.evaluate.log_likelihood(fit, draws=2000, seed=seed)
+    assert result.per_row.shape == result.standard_error.shape == (12,)
+    off = (result.per_row - fit.log_likelihood()) / result.standard_error
     assert off.abs().max() < 5
-    assert abs(found.mean - float(fit.log_likelihood().mean())) < 5 * found.mean_error
-    assert (found.effective_sample_size <= 2000).all() and (found.effective_sample_size > 1).all()
+    assert abs(result.mean - float(fit.log_likelihood().mean())) < 5 * result.mean_error
+    assert (result.effective_sample_size <= 2000).all() and (result.effective_sample_size > 1).all()
 
 
 def test_reported_errors_are_right():
@@ -48,8 +48,8 @@ def test_blocks_of_draws_and_rows_of_any_number_add_up(monkeypatch):
     exact = fit.log_likelihood()
     monkeypatch.setattr(blocks, "NUMBERS", 5 * 9 * 7)  # 7 draws at a time
     monkeypatch.setattr(likelihood, "_ROWS", 5)
-    found = lfm.evaluate.log_likelihood(fit, draws=1000, seed=0)
-    assert ((found.per_row - exact) / found.standard_error).abs().max() < 5
+    result = lfm.evaluate.log_likelihood(fit, draws=1000, seed=0)
+    assert ((result.per_row - exact) / result.standard_error).abs().max() < 5
 
 
 def test_a_compiled_evaluation_gives_the_same_numbers(monkeypatch):
@@ -71,9 +71,9 @@ def test_missing_entries_and_summed_latents_are_served():
     data = model.sample(9, seed=0)["x"].clone()
     data[::2, 1] = math.nan
     fit = lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
-    found = lfm.evaluate.log_likelihood(fit, draws=3)
-    assert torch.allclose(found.per_row, fit.log_likelihood(), atol=1e-4)
-    assert found.standard_error.max() < 1e-3
+    result = lfm.evaluate.log_likelihood(fit, draws=3)
+    assert torch.allclose(result.per_row, fit.log_likelihood(), atol=1e-4)
+    assert result.standard_error.max() < 1e-3
 
 
 def test_a_latent_that_rows_share_is_refused_by_name():

@@ -30,11 +30,11 @@ def by_the_formulas(log_weights):
     theta = sum(share * value for share, value in zip(shares, thetas, strict=True))
     k = sum(math.log1p(-theta * value) for value in x) / size
     scale, k = -k / theta, (size * k + 5) / (size + 10)
-    found = list(log_weights)
+    result = list(log_weights)
     for rank, i in enumerate(order[-size:]):
         quantile = scale * ((1 - (rank + 0.5) / size) ** -k - 1) / k
-        found[i] = min(math.log(quantile + u), 0.0) + max(log_weights)
-    return k, found
+        result[i] = min(math.log(quantile + u), 0.0) + max(log_weights)
+    return k, result
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
@@ -136,11 +136,11 @@ def test_k_is_kept_while_draws_stream(monkeypatch):
     monkeypatch.setattr(blocks, "NUMBERS", 5 * 3 * 7)
     monkeypatch.setattr(likelihood, "_ROWS", 5)
     model, guide = narrow(0.8)
-    found = lfm.evaluate.log_likelihood((model, guide), torch.randn(12, 2), draws=300)
+    result = lfm.evaluate.log_likelihood((model, guide), torch.randn(12, 2), draws=300)
     for row in range(12):
         weights = torch.cat([w[:, index.tolist().index(row)] for index, w in seen if row in index])
         assert len(weights) == 300
-        assert torch.allclose(found.pareto_k[row], pareto_k(weights), rtol=1e-9)
+        assert torch.allclose(result.pareto_k[row], pareto_k(weights), rtol=1e-9)
 
 
 def test_a_verdict_is_given_by_k():
@@ -160,8 +160,8 @@ def test_a_verdict_is_given_by_k():
 
 def test_an_exact_guide_has_no_tail():
     model, _ = narrow(1.0)
-    found = lfm.evaluate.log_likelihood((model, lfm.ExactPosterior(model)), torch.randn(5, 2), draws=100)
-    assert (found.pareto_k == -torch.inf).all() and not found.unreliable.any()
+    result = lfm.evaluate.log_likelihood((model, lfm.ExactPosterior(model)), torch.randn(5, 2), draws=100)
+    assert (result.pareto_k == -torch.inf).all() and not result.unreliable.any()
 
 
 def test_the_threshold():
@@ -206,9 +206,9 @@ def test_a_pair_of_programs_is_evaluated():
                 pyro.sample("z", dist.Normal(batch["x"] / 2, 0.5**0.5).to_event(1))
 
     rows = torch.randn(5, 2)
-    found = lfm.evaluate.log_likelihood((Made(), Guessed()), rows, draws=3)
+    result = lfm.evaluate.log_likelihood((Made(), Guessed()), rows, draws=3)
     expected = torch.distributions.Normal(0.0, 2**0.5).log_prob(rows).sum(1)
-    assert torch.allclose(found.per_row, expected.double(), atol=1e-5)
+    assert torch.allclose(result.per_row, expected.double(), atol=1e-5)
 
 
 def test_exact_values_and_bits_per_dimension():

@@ -46,13 +46,13 @@ def compared():
     torch.manual_seed(0)
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     candidates = {name: lfm.EM(iterations=3) for name in ("base", "near", "far", "failed")}
-    found = lfm.compare(
+    result = lfm.compare(
         model, torch.randn(30, 3), candidates, seeds=2, metrics=["bound", "gap"], progress=False
     )
     for name, shift in (("near", 0.5), ("far", -400.0), ("failed", math.nan)):
-        found.rows["bound"][name] += shift + 0.3 * torch.randn(2, 30)
-        found.values["bound"][name] += shift
-    return found
+        result.rows["bound"][name] += shift + 0.3 * torch.randn(2, 30)
+        result.values["bound"][name] += shift
+    return result
 
 
 def test_differences_show_which_way_they_point_and_name_what_lies_far_off(compared):
@@ -80,9 +80,9 @@ def test_climbs_hold_the_ends_of_all_ways_and_leave_out_what_lies_far_below(comp
 
 def test_a_comparison_of_one_way_has_no_differences():
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
-    found = lfm.compare(model, torch.randn(30, 3), {"EM": lfm.EM()}, metrics="bound", progress=False)
+    result = lfm.compare(model, torch.randn(30, 3), {"EM": lfm.EM()}, metrics="bound", progress=False)
     with pytest.raises(lfm.DeclarationError, match="no candidate was measured beside the baseline EM"):
-        plots.differences(found)
+        plots.differences(result)
 
 
 FIGURES = {
