@@ -1,6 +1,6 @@
 """Are the missing entries of mixed tables filled in well, and are the intervals honest?
 
-Two tables of scikit-learn, breast cancer (569 rows) and wine (178 rows), some of their columns turned into counts, labels, levels
+Two tables of scikit-learn, breast cancer (569 rows) and wine (178 rows), some columns turned into counts, labels, levels
 and yes or no. Of all entries 30% are removed completely at random; ``lfm.heterogeneous`` declares what is left in one
 call, one factor model is fitted to it, and what was removed is compared with what ``fit.impute`` says of it.
 
