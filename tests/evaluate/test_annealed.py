@@ -219,11 +219,11 @@ def test_a_compiled_chain_gives_the_same_numbers(monkeypatch):
     fit, x = linear(2, 3, 5)
     eager = lfm.evaluate.log_likelihood(fit, x, method="annealed", draws=32, annealing=Annealing(5))
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.log_likelihood(fit, x, method="annealed", draws=32, annealing=Annealing(5))
-    assert len(made) == 1
+    assert len(calls) == 1
     assert torch.allclose(eager.per_row, compiled.per_row, atol=1e-6)
 
 

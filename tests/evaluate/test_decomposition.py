@@ -1,13 +1,11 @@
-"""The parts of a bound: against closed forms of linear Gaussian models, and what cannot be served."""
+"""The parts of a bound: truths of linear models, every guide and prior, collapse, refusals."""
 
 import math
 
 import cases
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
-from torch.distributions import Gamma, kl_divergence
+from decomposition_cases import WEIGHT, linear, tempered
 
 import pyro_lfm as lfm
 from pyro_lfm.distributions.entrywise import entries_of
@@ -15,29 +13,6 @@ from pyro_lfm.evaluate.decomposition import aggregate, nats
 from pyro_lfm.inference import blocks
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.plots import kl_by_entry
-
-# Two factors that matter, one that the data hardly know.
-WEIGHT = torch.tensor([[1.2, -0.4, 0.01], [0.8, 0.9, 0.0], [-1.0, 0.5, 0.02], [0.3, -1.1, 0.0]])
-
-
-def linear(rows, seed=0, weight=WEIGHT):
-    """A linear Gaussian model with noise of variance 1, its exact posterior, rows that it draws."""
-    mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(torch.zeros(len(weight))))
-    noise = lfm.Isotropic(lfm.Fixed(1.0))
-    x = lfm.Gaussian(len(weight), mean=mean, covariance=noise)
-    model = lfm.Model(z=lfm.StandardNormal(weight.shape[1]), x=x).double()
-    return model, lfm.ExactPosterior(model), model.sample(rows, seed=seed)["x"]
-
-
-def tempered(x, beta, weight=WEIGHT):
-    """R and D of the tempered posterior, its covariance and means, in closed form."""
-    w = weight.double()
-    precision = torch.eye(w.shape[1]).double() + beta * w.T @ w
-    covariance = precision.inverse()
-    mean = beta * x @ w @ covariance
-    rate = 0.5 * (covariance.trace() + mean.square().sum(1) - w.shape[1] + precision.logdet())
-    residual = (x - mean @ w.T).square().sum(1) + (w @ covariance @ w.T).trace()
-    return rate, 0.5 * (residual + len(w) * math.log(2 * math.pi)), covariance, mean
 
 
 def test_of_a_linear_gaussian_model_all_parts_are_known():
@@ -69,104 +44,7 @@ def test_of_a_linear_gaussian_model_all_parts_are_known():
     assert "2 of 3 entries of z are active; 1 carries under 0.01 nats" in result.verdict
 
 
-def test_the_curve_is_that_of_the_tempered_posteriors():
-    """At 5 standard errors, 14 figures: a false alarm in 100,000 runs; the ratio's bias is of order 1 / 2000 nats."""
-    model, guide, x = linear(60)
-    betas = (0.0, 0.05, 0.2, 0.5, 1.0, 1.5, 3.0)
-    curve = lfm.evaluate.decompose((model, guide), x, draws=2000, pairs=2, betas=betas).curve
-    assert curve.reliable.all() and curve.betas == betas
-    for i, beta in enumerate(betas):
-        rate, distortion, _, _ = tempered(x, beta)
-        for part, known in ((curve.rate[i], rate), (curve.distortion[i], distortion)):
-            assert abs(part.mean - float(known.mean())) < 5 * part.draws_error + 3e-3
-
-
-def test_the_curve_does_not_hang_on_the_guide():
-    """A guide far from the posterior: the distributions that are fitted to the weights serve in its place. 5 standard
-    errors, 14 figures: a false alarm in 100,000 runs. No q has less of R + β D: the guide's point lies far above the
-    curve."""
-    model, _, x = linear(60, weight=3 * WEIGHT)
-    torch.manual_seed(0)
-    guide = lfm.Guide(
-        model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=lfm.Isotropic(lfm.Fixed(0.1)))
-    ).double()
-    betas = (0.0, 0.05, 0.2, 0.5, 1.0, 1.5, 3.0)
-    curve = lfm.evaluate.decompose((model, guide), x, draws=2000, pairs=2, betas=betas).curve
-    rate, distortion = (term.mean for term in curve.guide)
-    assert curve.effective_sample_size[4] > 400 and curve.reliable.all()
-    for i, beta in enumerate(betas):
-        known = tempered(x, beta, 3 * WEIGHT)
-        assert abs(curve.rate[i].mean - float(known[0].mean())) < 5 * curve.rate[i].draws_error + 5e-3
-        assert (
-            abs(curve.distortion[i].mean - float(known[1].mean()))
-            < 5 * curve.distortion[i].draws_error + 5e-3
-        )
-        assert beta == 0 or rate + beta * distortion > float((known[0] + beta * known[1]).mean()) + 0.5
-
-
-def test_the_curve_of_rates_above_zero():
-    """Poisson counts of a Gamma rate: the tempered posterior is Gamma(a + β x, b + β). 5 standard errors, 10 figures."""
-
-    class Counts(lfm.PyroModel):
-        def forward(self, batch):
-            with batch.plate():
-                r = pyro.sample("r", dist.Gamma(torch.tensor(2.0), torch.tensor(0.5)))
-                pyro.sample("x", dist.Poisson(r), obs=batch["x"])
-
-    model = Counts()
-    torch.manual_seed(3)
-    guide = lfm.Guide(model, r=lfm.Gaussian(network=lfm.MLP(4)))
-    x = model.sample(50, seed=0)["x"]
-    betas = (0.0, 0.1, 0.5, 1.0, 2.0)
-    curve = lfm.evaluate.decompose((model, guide), x, draws=2000, pairs=2, betas=betas).curve
-    assert curve.reliable.all()
-    for i, beta in enumerate(betas):
-        a, b = 2 + beta * x, torch.full_like(x, 0.5 + beta)
-        rate = kl_divergence(Gamma(a, b), Gamma(torch.full_like(x, 2.0), torch.full_like(x, 0.5)))
-        distortion = (x + 1).lgamma() + a / b - x * (a.digamma() - b.log())
-        assert abs(curve.rate[i].mean - float(rate.mean())) < 5 * curve.rate[i].draws_error + 3e-3
-        assert (
-            abs(curve.distortion[i].mean - float(distortion.mean()))
-            < 5 * curve.distortion[i].draws_error + 3e-3
-        )
-
-
-def test_errors_from_the_draws_are_those_of_other_draws():
-    """40 seeds, the same rows: the spread of each figure is within 45% of its mean error, 3.5 standard errors of a spread of
-    40; six figures: a false alarm in 400 runs, were seeds not fixed."""
-    model, _, x = linear(60)
-    torch.manual_seed(0)
-    pair = model, lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear())).double()
-    every = [
-        lfm.evaluate.decompose(pair, x, draws=60, pairs=4, seed=10 * seed, betas=(0.5,)) for seed in range(40)
-    ]
-    for pick in (
-        lambda result: result.bound,
-        lambda result: result.information,
-        lambda result: result.information_upper,
-        lambda result: result.aggregate,
-        lambda result: result.curve.rate[0],
-        lambda result: result.curve.distortion[0],
-    ):
-        spread = torch.tensor([pick(result).mean for result in every]).std()
-        claimed = torch.tensor([pick(result).draws_error for result in every]).mean()
-        assert abs(float(spread / claimed) - 1) < 0.45
-
-
-def test_points_whose_weights_cannot_be_believed_are_marked():
-    """A guide that is far too narrow, and far from the posterior; the prior as far."""
-    weight = 8 * torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
-    model, _, x = linear(20, weight=weight)
-    narrow = lfm.Gaussian(mean=lfm.Fixed(3.0), covariance=lfm.Isotropic(lfm.Fixed(0.01)))
-    guide = lfm.Guide(model, z=narrow).double()
-    curve = lfm.evaluate.decompose((model, guide), x, draws=200, pairs=2, betas=(0.0, 1.0)).curve
-    assert curve.reliable.tolist()[1] is False and curve.effective_sample_size[1] < 20
-    assert "unreliable" in repr(curve)
-    few = lfm.evaluate.decompose((model, guide), x, draws=10, pairs=2, betas=(0.0,)).curve
-    assert not few.reliable.any()
-
-
-def test_rows_that_are_the_same_tell_nothing_and_rows_far_apart_tell_themselves():
+def test_information_is_zero_for_equal_rows_and_log_n_for_distant_rows():
     model, guide, x = linear(1, weight=20 * torch.eye(3))
     same = lfm.evaluate.decompose((model, guide), x.expand(50, -1), draws=20)
     assert same.information.per_row.abs().max() < 1e-9 and same.information.draws_error < 1e-9
@@ -203,11 +81,11 @@ def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
     data = cases.rows_of(model)
     eager = lfm.evaluate.decompose((model, guide), data, draws=50, betas=())
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.decompose((model, guide), data, draws=50, betas=())
-    assert made and torch.allclose(eager.bound.per_row, compiled.bound.per_row, atol=1e-4)
+    assert calls and torch.allclose(eager.bound.per_row, compiled.bound.per_row, atol=1e-4)
     assert torch.allclose(eager.latents["z"].kl, compiled.latents["z"].kl, atol=1e-4)
 
 
@@ -303,7 +181,7 @@ def test_a_latent_that_reads_another_is_held_against_every_row_by_pairs():
     assert torch.allclose(others, pairs.logsumexp(1) - math.log(8), atol=1e-5)
 
 
-def test_collapse_is_told_in_words():
+def test_the_verdict_names_posterior_collapse():
     torch.manual_seed(0)
     model = cases.plain()
     prior = lfm.Gaussian(mean=lfm.Fixed(0.0), covariance=lfm.Isotropic(lfm.Fixed(1.0)))
@@ -322,7 +200,7 @@ def test_entries_of_distributions():
     assert each.log_prob(torch.ones(4, 2, 3)).shape == (4, 6) and each.independent
 
 
-def test_what_cannot_be_decomposed_is_refused_in_words():
+def test_models_that_cannot_be_decomposed_are_refused_in_a_sentence():
     model, guide, x = linear(5)
     for change, words in [
         ({"draws": 1}, "draws must be an int of at least 2"),

@@ -214,7 +214,7 @@ def test_a_fit_is_read_by_its_posterior_means():
         evaluate.align(fit, means)
 
 
-def test_the_same_seed_gives_the_same_scores_and_a_table_says_them():
+def test_the_same_seed_gives_the_same_scores_and_a_table_shows_them():
     known, codes = factors(), torch.randn(ROWS, 3, generator=generator(0))
     first, second = (disentanglement_of_codes(codes, known, seed=3) for _ in range(2))
     assert scores(first) == scores(second)

@@ -56,11 +56,11 @@ def test_a_compiled_evaluation_gives_the_same_numbers(monkeypatch):
     fit = linear(2)
     eager = lfm.evaluate.log_likelihood(fit, draws=500, seed=0)
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.log_likelihood(fit, draws=500, seed=0)
-    assert made and torch.allclose(eager.per_row, compiled.per_row, rtol=1e-9)
+    assert calls and torch.allclose(eager.per_row, compiled.per_row, rtol=1e-9)
 
 
 def test_missing_entries_and_summed_latents_are_served():
@@ -97,11 +97,11 @@ def test_a_compiled_reconstruction_gives_the_same_numbers(monkeypatch):
     monkeypatch.setattr(reconstruction, "_ROWS", 5)
     eager = fit.reconstruct(data, draws=3)
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = fit.reconstruct(data, draws=3)
-    assert made and eager["x"].shape == (12, cases.D) and eager["y"].shape == (12, 2)
+    assert calls and eager["x"].shape == (12, cases.D) and eager["y"].shape == (12, 2)
     for name in eager:
         assert torch.allclose(eager[name], compiled[name], rtol=1e-4, atol=1e-5)
 

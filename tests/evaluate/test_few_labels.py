@@ -21,10 +21,10 @@ def clusters(rows, seed, spread=0.3):
 
 def test_codes_that_hold_the_class_need_few_labels_and_noise_never_has_enough():
     """Noise is right in 1/3 of 600 rows, ± 0.02 at most: 0.08 is off in one run of 8000, for two counts."""
-    (train, labels), (test, asked) = clusters(300, 0), clusters(600, 1)
+    (train, labels), (test, target) = clusters(300, 0), clusters(600, 1)
     rng = torch.Generator().manual_seed(2)
     noise = torch.randn(300, 2, generator=rng), torch.randn(600, 2, generator=rng)
-    result = few_labels({"codes": (train, test), "noise": noise}, labels, asked, counts=(6, 60), seeds=4)
+    result = few_labels({"codes": (train, test), "noise": noise}, labels, target, counts=(6, 60), seeds=4)
     assert result.counts == (6, 60) and result.accuracy["codes"].shape == (4, 2)
     assert result.mean["codes"].min() > 0.95 and result.mean["codes"][1] > 0.99
     assert (result.mean["noise"] - 1 / 3).abs().max() < 0.08
@@ -44,11 +44,11 @@ def test_two_gaussians_come_near_the_error_of_bayes():
 
 
 def test_scale_and_constant_columns_do_not_count_and_labels_may_be_words():
-    (train, labels), (test, asked) = clusters(200, 0), clusters(200, 1)
+    (train, labels), (test, target) = clusters(200, 0), clusters(200, 1)
     words = np.array(["a", "b", "c"])
     scaled = [torch.cat([1000 * codes + 5, torch.ones(200, 1)], 1) for codes in (train, test)]
     both = {"plain": (train, test), "scaled": tuple(scaled)}
-    result = few_labels(both, words[labels.numpy()], words[asked.numpy()], counts=(3, 12), seeds=2)
+    result = few_labels(both, words[labels.numpy()], words[target.numpy()], counts=(3, 12), seeds=2)
     assert torch.allclose(result.accuracy["plain"], result.accuracy["scaled"], atol=0.011)
     assert result.mean["plain"][1] > 0.9
 
@@ -86,7 +86,7 @@ def test_bad_input_is_refused_by_name(given, error, words):
         few_labels(**{**good, **given})
 
 
-def test_the_rivals_of_a_fit_are_the_data_and_what_scikit_learn_makes_of_them():
+def test_the_rivals_of_a_fit_are_the_data_and_those_of_scikit_learn():
     from sklearn.decomposition import PCA
 
     digits = lfm.data.digits()

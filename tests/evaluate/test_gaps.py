@@ -144,11 +144,11 @@ def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
     data = cases.rows_of(model)
     eager = lfm.evaluate.gaps((model, guide), data, steps=20, draws=50)
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.gaps((model, guide), data, steps=20, draws=50)
-    assert made and torch.allclose(eager.amortization, compiled.amortization, atol=1e-4)
+    assert calls and torch.allclose(eager.amortization, compiled.amortization, atol=1e-4)
     assert (eager.amortization > -1e-4).all()
 
 

@@ -74,7 +74,7 @@ def test_errors_coverage_and_crps_of_a_known_model_are_those_of_its_conditional_
     assert result.columns.shape == (5,)
 
 
-def test_intervals_that_are_too_narrow_are_said_to_be():
+def test_intervals_that_are_too_narrow_are_reported():
     pair, x, _ = known(600, spread=3.0)
     result = lfm.evaluate.imputation_scores(pair, x, draws=100)
     assert not result.variables["x"].honest.any()
@@ -104,20 +104,20 @@ def test_hidden_entries_stay_hidden_and_missing_ones_missing(monkeypatch):
     x[0] = math.nan
     gone = torch.zeros(50, 5, dtype=torch.bool)
     gone[:10, 2] = True
-    said = []
-    real = hidden_entries._said
+    values = []
+    real = hidden_entries._imputed
 
     def recorded(*arguments):
-        said.append(real(*arguments)["value"])
+        values.append(real(*arguments)["value"])
         return real(*arguments)
 
-    monkeypatch.setattr(hidden_entries, "_said", recorded)
+    monkeypatch.setattr(hidden_entries, "_imputed", recorded)
     for value in (0.0, 1e6):
         changed = x.clone()
         changed[1:10, 2] = value
         result = lfm.evaluate.imputation_scores(pair, changed, mask=gone, draws=20)
         assert result.variables["x"].entries == 9, "a missing entry has no truth"
-    assert torch.equal(*said)
+    assert torch.equal(*values)
     monkeypatch.setattr(hidden_entries, "_ROWS", 7)
     parts = lfm.evaluate.imputation_scores(pair, changed, mask=gone, draws=20)
     assert parts.variables["x"].entries == 9

@@ -41,7 +41,7 @@ def test_loadings_as_pictures_or_as_a_table():
     assert len(plots.loadings(weights, names=list("abcdef")).axes) == 2 + 1
 
 
-def test_what_does_not_fit_is_said_in_words():
+def test_wrong_shapes_are_refused_in_a_sentence():
     distribution = torch.distributions.MultivariateNormal(torch.zeros(2, 3), torch.eye(3))
     for make, words in [
         (lambda: plots.bound_and_gap({}), "at least one record"),

@@ -55,7 +55,7 @@ def compared():
     return result
 
 
-def test_differences_show_which_way_they_point_and_name_what_lies_far_off(compared):
+def test_differences_show_the_better_direction_and_name_distant_candidates(compared):
     figure = plots.differences(compared)
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["near", "far"]
@@ -70,7 +70,7 @@ def test_differences_show_which_way_they_point_and_name_what_lies_far_off(compar
         plots.differences(compared, "speed")
 
 
-def test_climbs_hold_the_ends_of_all_ways_and_leave_out_what_lies_far_below(compared):
+def test_bounds_by_time_show_the_ends_of_all_candidates(compared):
     figure = plots.bounds_by_time(compared)
     left, right = figure.axes
     assert [left.get_xlabel(), right.get_xlabel()] == ["epoch", "seconds of training"]
@@ -78,7 +78,7 @@ def test_climbs_hold_the_ends_of_all_ways_and_leave_out_what_lies_far_below(comp
     assert pixels(figure).std() > 5
 
 
-def test_a_comparison_of_one_way_has_no_differences():
+def test_a_comparison_of_one_candidate_has_no_differences():
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     result = lfm.compare(model, torch.randn(30, 3), {"EM": lfm.EM()}, metrics="bound", progress=False)
     with pytest.raises(lfm.DeclarationError, match="no candidate was measured beside the baseline EM"):
