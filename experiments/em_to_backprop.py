@@ -65,7 +65,7 @@ def declare(features: int, latent: int) -> lfm.Model:
 
 
 def declare_bayesian(features: int, latent: int) -> lfm.Model:
-    """The same with priors on every parameter; automatic relevance determination finds how many factors there are."""
+    """The same with priors on every parameter. Automatic relevance determination estimates the number of factors."""
     x = lfm.Gaussian(
         features,
         mean=lfm.Linear(prior=lfm.parameter_priors.ARD()),
@@ -77,16 +77,16 @@ def declare_bayesian(features: int, latent: int) -> lfm.Model:
 # The methods: each fits a model in place and returns its fit and its history -----------------------------
 
 
-def exactly(way: lfm.EM | lfm.VariationalEM):
+def exactly(inference: lfm.EM | lfm.VariationalEM):
     def fit_it(model: lfm.Model, x: torch.Tensor, setting: Setting) -> tuple[lfm.Fit, list[dict]]:
-        fit = lfm.fit(model, x, way, seed=0)
+        fit = lfm.fit(model, x, inference, seed=0)
         return fit, fit.history
 
     return fit_it
 
 
 def svi(covariance):
-    """Stochastic gradients of the bound, with a linear encoder; log p and L are computed exactly on the way."""
+    """Stochastic gradients of the bound, with a linear encoder; log p and L are computed exactly during training."""
 
     def fit_it(model: lfm.Model, x: torch.Tensor, setting: Setting) -> tuple[lfm.Fit, list[dict]]:
         torch.manual_seed(0)
@@ -97,7 +97,7 @@ def svi(covariance):
             if record["epoch"] in {*MOMENTS, setting.epochs}:
                 history.append({"epoch": record["epoch"], **exact(fit, x)})
 
-        way = lfm.SVI(
+        inference = lfm.SVI(
             guide,
             objective=lfm.ELBO(gradient="sticking-the-landing"),
             epochs=setting.epochs,
@@ -105,7 +105,7 @@ def svi(covariance):
             learning_rate=setting.learning_rate,
             schedule=lambda done: 0.5 + 0.5 * math.cos(math.pi * done),
         )
-        return lfm.fit(model, x, way, seed=0, callbacks=[watch]), history
+        return lfm.fit(model, x, inference, seed=0, callbacks=[watch]), history
 
     return fit_it
 
@@ -126,9 +126,8 @@ METHODS = {
 
 def gaussian(distribution) -> torch.distributions.MultivariateNormal:
     matrix = getattr(distribution, "covariance_matrix", None)
-    return torch.distributions.MultivariateNormal(
-        distribution.mean, torch.diag_embed(distribution.variance) if matrix is None else matrix
-    )
+    matrix = torch.diag_embed(distribution.variance) if matrix is None else matrix
+    return torch.distributions.MultivariateNormal(distribution.mean, matrix)
 
 
 def exact_posterior(model: lfm.Model, x: torch.Tensor):
@@ -144,9 +143,9 @@ def exact(fit: lfm.Fit, x: torch.Tensor) -> dict[str, float]:
 
 
 def factorised_gap(model: lfm.Model, x: torch.Tensor) -> float:
-    """What the best mean-field q would lose at this model: the gap after one variational E step."""
-    way = lfm.VariationalEM(start="model", iterations=0)
-    return lfm.fit(copy.deepcopy(model), x, way, progress=False).history[0]["kl"]
+    """The gap of the best mean-field q at this model, after one variational E step."""
+    inference = lfm.VariationalEM(start="model", iterations=0)
+    return lfm.fit(copy.deepcopy(model), x, inference, progress=False).history[0]["kl"]
 
 
 def weights(model: lfm.Model) -> torch.Tensor:
@@ -188,8 +187,7 @@ def bayes(x: torch.Tensor, latent: int) -> tuple[dict[str, float], lfm.Fit]:
 def run(x: torch.Tensor, latent: int, setting: Setting) -> tuple[dict[str, dict], dict[str, lfm.Fit]]:
     torch.manual_seed(1)
     start = declare(x.shape[1], latent)
-    results: dict[str, dict] = {}
-    fits, moments = {}, {*range(17), *MOMENTS}
+    results, fits, moments = {}, {}, {*range(17), *MOMENTS}
     for name, method in METHODS.items():
         print(f"\n{latent} factors, {name}", flush=True)
         model = copy.deepcopy(start)
@@ -211,8 +209,8 @@ def run(x: torch.Tensor, latent: int, setting: Setting) -> tuple[dict[str, dict]
         fits[name] = fit
         print("  log p(x) {log_likelihood:.6f} = L {bound:.6f} + KL {kl:.6f} nats per row".format(**measured))
     best = results[CLOSED]["log_likelihood"]
-    for result in results.values():
-        result["below_maximum"] = best - result["log_likelihood"]
+    for each in results.values():
+        each["below_maximum"] = best - each["log_likelihood"]
     return results, fits
 
 
@@ -308,12 +306,9 @@ def main() -> None:
     text = table(results, bayesian, args, x)
     (out / "table.md").write_text(text, encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
-    record = {
-        "settings": {**vars(args), **vars(setting), "rows_of_data": len(x)},
-        "versions": {**packages, "python": platform.python_version()},
-        "factors": results,
-        BAYES: bayesian,
-    }
+    settings = {**vars(args), **vars(setting), "rows_of_data": len(x)}
+    versions = {**packages, "python": platform.python_version()}
+    record = {"settings": settings, "versions": versions, "factors": results, BAYES: bayesian}
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     for name, figure in pictures(results, fits, x, kept, names, args).items():
         figure.savefig(out / f"{name}.png")

@@ -56,18 +56,8 @@ def cells(comparison: Comparison) -> Cells:
             columns.append([_number(e.error_over_seeds, places) for e in means.values()])
         first = places if k == 0 else first
         if len(comparison.candidates) > 1:
-            differences = {
-                candidate: comparison.difference(name, candidate) for candidate in comparison.candidates
-            }
             head.append(f"over {comparison.baseline}")
-            columns.append(
-                [
-                    _NONE
-                    if candidate == comparison.baseline
-                    else _with_error(d, d.error, decimals([d.error]), signed=True)
-                    for candidate, d in differences.items()
-                ]
-            )
+            columns.append(_differences(comparison, name))
         if name in ranks and len(comparison.candidates) > 1:
             head.append("rank")
             columns.append([str(ranks[name].get(candidate, _NONE)) for candidate in comparison.candidates])
@@ -78,6 +68,16 @@ def cells(comparison: Comparison) -> Cells:
         if len(comparison.failed.get(candidate, ())) == len(comparison.seeds):
             line[1] = "failed"
     return Cells(head, lines, best)
+
+
+def _differences(comparison: Comparison, metric: str) -> list[str]:
+    """The differences of all candidates from the baseline, with their errors."""
+    texts = []
+    for candidate in comparison.candidates:
+        d = comparison.difference(metric, candidate)
+        text = _with_error(d, d.error, decimals([d.error]), signed=True)
+        texts.append(_NONE if candidate == comparison.baseline else text)
+    return texts
 
 
 def as_text(table: Cells, notes: Sequence[str]) -> str:

@@ -166,7 +166,10 @@ class Comparison:
             return f"{best} is the only candidate that was measured{'' if len(self.candidates) == 1 else f' by {name}'}."
         differences = {candidate: self.difference(name, best, candidate) for candidate in others}
         if ranks[best].best > 1:
-            return f"By {name} no candidate is best: over what each pair has in common, pairs contradict one another."
+            return (
+                f"By {name} no candidate is best: differences of pairs, each over the rows and seeds that they share, "
+                "contradict one another."
+            )
         parts = [
             f"{candidate} by {abs(d.mean):.{decimals([d.error])}f} ± {d.error:.{decimals([d.error])}f}"
             for candidate, d in differences.items()
@@ -179,8 +182,7 @@ class Comparison:
 
     @property
     def infinite(self) -> dict[str, dict[int, list[str]]]:
-        """{candidate: {seed: metrics that are not finite}} of fits that did not fail. They count as failed by these
-        metrics."""
+        """{candidate: {seed: metrics that are not finite}} of fits that did not fail. They count as failed there."""
         infinite: dict[str, dict[int, list[str]]] = {}
         for candidate in self.candidates:
             for k, seed in enumerate(self.seeds):
@@ -227,8 +229,7 @@ class Comparison:
         return of_rows[candidate] if candidate in of_rows else self.values[metric][candidate]
 
     def _infinite(self, metric: str, candidate: str) -> Tensor:
-        """True for fits with an infinite value, or with NaN in nats of rows. The user's own metric may leave rows out by
-        NaN."""
+        """True for fits with an infinite value, or with NaN in nats of rows. The user's metric may leave rows out."""
         values = self._given(metric, candidate)
         infinite = values.isinf()
         if values.dim() == 2 and metric in NATS:

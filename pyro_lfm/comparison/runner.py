@@ -185,6 +185,6 @@ def _check_record(record: Record, done: Fit) -> None:
 def digests_of(model: AnyModel, **given: Any) -> dict[str, str]:
     """A digest of the rows for each purpose, which changes with the rows."""
     return {
-        what: "none" if data is None else of_rows(table_for(model, data, set()))
-        for what, data in given.items()
+        purpose: "none" if data is None else of_rows(table_for(model, data, set()))
+        for purpose, data in given.items()
     }

@@ -17,7 +17,7 @@ from pyro_lfm.evaluate.likelihood.bounds_from_both_sides import Sandwich, sandwi
 from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.likelihood.inference_gaps import Gaps, gaps
 from pyro_lfm.evaluate.representation.fits import align, disentanglement
-from pyro_lfm.evaluate.representation.rivals import representations
+from pyro_lfm.evaluate.representation.rivals import rival_representations
 
 __all__ = [
     "Annealing",
@@ -42,7 +42,7 @@ __all__ = [
     "loadings",
     "log_likelihood",
     "representation",
-    "representations",
+    "rival_representations",
     "sandwich",
     "variance_explained",
 ]

@@ -182,8 +182,7 @@ def _curve(history: History) -> Curve | None:
 
 
 def _levels(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Vertical limits that show the ends of all curves but those far below, and as much of the curves as leaves the ends
-    distinct."""
+    """Vertical limits that show the ends of all curves but those far below, with the ends still distinct."""
     top = max(float(y.max()) for _, y in curves)
     ends = _nearest([top - float(y[-1]) for _, y in curves])
     near = [(x, y) for x, y in curves if top - y[-1] <= ends]

@@ -61,12 +61,12 @@ def latent_map(
     figure = new_figure(4.2 * columns, 4.2 * rows + 0.3)
     shades = colours(named)
     for place, (name, values) in enumerate(named.items()):
-        what = name or "means"
-        numbers = as_numbers(what, values, "fit.posterior(data).mean")
+        argument = name or "means"
+        numbers = as_numbers(argument, values, "fit.posterior(data).mean")
         if numbers.ndim == 1:
             numbers = numbers[:, None]
         if numbers.ndim != 2 or not numbers.size:
-            raise ShapeError(f"{what} must have shape (N, K), or (N,) of one factor; got {numbers.shape}")
+            raise ShapeError(f"{argument} must have shape (N, K), or (N,) of one factor; got {numbers.shape}")
         if len(numbers) != len(classes):
             raise ShapeError(f"labels must have shape ({len(numbers)},), one per row; got {classes.shape}")
         ax = figure.add_subplot(rows, columns, place + 1)

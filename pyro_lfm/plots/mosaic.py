@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 _GUTTER = 0.12
 
 
-def pictures_of(images: Array, shape: Sequence[int] | None, what: str) -> np.ndarray:
-    """Images as (N, H, W, 3) in [0, 1], dark ink on white for one channel; ``what`` names them in error messages."""
-    array = as_numbers(what, images, "rows (N, D) of pixels").astype(float)
+def pictures_of(images: Array, shape: Sequence[int] | None, argument: str) -> np.ndarray:
+    """Images as (N, H, W, 3) in [0, 1], dark ink on white for one channel; ``argument`` names them in error messages."""
+    array = as_numbers(argument, images, "rows (N, D) of pixels").astype(float)
     if array.ndim == 2:
         if shape is None:
             raise ShapeError(
-                f"{what} are flat rows {array.shape}: give the picture's shape, as in shape=(28, 28)"
+                f"{argument} are flat rows {array.shape}: give the picture's shape, as in shape=(28, 28)"
             )
         if array.shape[1] != math.prod(shape):
             raise ShapeError(
-                f"{what} must have {math.prod(shape)} columns for shape {tuple(shape)}; got {array.shape[1]}"
+                f"{argument} must have {math.prod(shape)} columns for shape {tuple(shape)}; got {array.shape[1]}"
             )
         array = array.reshape(len(array), *shape)
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4 or array.shape[1] not in (1, 3) or not len(array):
         raise ShapeError(
-            f"{what} must be pictures (N, H, W) or (N, C, H, W) with one or three channels; got {array.shape}"
+            f"{argument} must be pictures (N, H, W) or (N, C, H, W) with one or three channels; got {array.shape}"
         )
     array = np.clip(array, 0, 1).transpose(0, 2, 3, 1)
     return np.repeat(1 - array, 3, axis=3) if array.shape[3] == 1 else array

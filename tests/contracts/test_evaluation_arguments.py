@@ -89,7 +89,7 @@ def test_wrong_arguments_are_refused_in_a_sentence(function, fit):
         for kind, value in wrong.items()
         for place in range(len(right()))
     ]
-    if function is evaluate.representations:
+    if function is evaluate.rival_representations:
         arguments = [(kind, [value, torch.randn(5, 4), torch.randn(5, 4)]) for kind, value in wrong.items()]
     for kind, given in arguments:
         with pytest.raises(ERRORS) as caught, warnings.catch_warnings():
@@ -134,12 +134,12 @@ def test_two_mixtures_are_aligned_by_the_probabilities_of_their_classes():
     assert matched.mean > 0.999 and (matched.signs == 1).all()
     probabilities = [fit.posterior(x).probs for fit in fits]
     assert torch.allclose(matched.apply(probabilities[1]), probabilities[0][:, matched.first], atol=1e-3)
-    assert evaluate.representations(fits[0], x, x)["factors"][0].shape == (60, 3)
+    assert evaluate.rival_representations(fits[0], x, x)["factors"][0].shape == (60, 3)
 
 
 def test_codes_are_those_of_all_latents_of_a_row():
     fit, data = evaluation_cases.make("two layers")
-    codes = evaluate.representations(fit, data, data)["factors"][0]
+    codes = evaluate.rival_representations(fit, data, data)["factors"][0]
     posterior = fit.posterior(data)
     assert torch.allclose(codes, torch.cat([posterior["z2"].mean, posterior["z1"].mean], 1).double())
     bayesian, data = evaluation_cases.make("VB")

@@ -78,7 +78,7 @@ ESTIMATES = {
     "variance explained": lambda fit, data: evaluate.variance_explained(fit, data),
     "imputation": lambda fit, data: evaluate.imputation_scores(fit, data, draws=20, share=0.5),
     "align": lambda fit, data: evaluate.align(fit, fit, data),
-    "representations": lambda fit, data: evaluate.representations(fit, data, data),
+    "representations": lambda fit, data: evaluate.rival_representations(fit, data, data),
     "few labels": lambda fit, data: evaluate.representation.few_labels(
         {"factors": (means(fit, data)[[*fit.model.latents][-1]].reshape(rows_in(data), -1),) * 2},
         halves(data), halves(data), counts=(2,), seeds=2,

@@ -186,3 +186,65 @@ def test_several_tests_are_corrected_for_one_after_the_other():
     mild = {name: SimpleNamespace(p_value=0.04 if name == "sbc" else 0.5, verdict="") for name in p}
     words = lfm.evaluate.Diagnosis(pareto=SimpleNamespace(), rows=100, draws=9, **mild).verdict
     assert words == "No test rejects when all are taken together. Alone sbc would: simulate more rows."
+
+
+TRUTH, DRAWS = np.zeros((30, 2)), np.zeros((9, 30, 2))
+calibration = lfm.evaluate.calibration
+WRONG_ARRAYS = [
+    (
+        lambda: calibration.variational_calibration(TRUTH, DRAWS[:, :20]),
+        lfm.ShapeError,
+        "truth and draws must have shapes",
+    ),
+    (lambda: calibration.tarp(TRUTH[:10], DRAWS[:, :10]), lfm.DataError, "at least 20 rows"),
+    (
+        lambda: calibration.tarp(TRUTH, DRAWS[:5]),
+        lfm.DataError,
+        "9 draws of each; got 30 rows and 5",
+    ),
+    (
+        lambda: calibration.variational_calibration(TRUTH * np.nan, DRAWS),
+        lfm.DataError,
+        "got NaN",
+    ),
+    (
+        lambda: calibration.variational_calibration("truth", DRAWS),
+        lfm.ShapeError,
+        "truth must be a tensor or an array",
+    ),
+    (
+        lambda: calibration.variational_calibration(TRUTH, DRAWS, ["a"]),
+        lfm.ShapeError,
+        "one name for each",
+    ),
+    (
+        lambda: calibration.expected_coverage(TRUTH[:, 0], DRAWS),
+        lfm.ShapeError,
+        "log_q_truth and log_q_draws",
+    ),
+    (lambda: calibration.classifier_two_sample(TRUTH, DRAWS), lfm.DataError, "at least 40 rows"),
+    (
+        lambda: calibration.classifier_two_sample(np.zeros((40, 1)), np.zeros((9, 40, 1)), np.zeros(40)),
+        lfm.ShapeError,
+        "x must have shape",
+    ),
+    (lambda: calibration.tarp(TRUTH, DRAWS, references=0), lfm.DeclarationError, "references"),
+    (lambda: calibration.tarp(TRUTH, DRAWS, seed=-1), lfm.DeclarationError, "seed"),
+    (
+        lambda: calibration.predictive_check([1.0], np.zeros((5, 1))),
+        lfm.DataError,
+        "at least 19",
+    ),
+    (
+        lambda: calibration.predictive_check(1.0, np.zeros((20, 1))),
+        lfm.ShapeError,
+        "observed and replicated",
+    ),
+    (lambda: calibration.predictive_check([np.inf], np.zeros((20, 1))), lfm.DataError, "finite"),
+]
+
+
+@pytest.mark.parametrize("call, error, words", WRONG_ARRAYS)
+def test_wrong_arrays_are_refused_in_a_sentence(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -190,64 +190,7 @@ def test_compiled_draws_are_those_of_eager(monkeypatch):
 
 
 def test_models_that_cannot_be_diagnosed_are_refused_in_a_sentence():
-    truth, draws = np.zeros((30, 2)), np.zeros((9, 30, 2))
     evaluate = lfm.evaluate
-    for call, error, words in [
-        (
-            lambda: evaluate.calibration.variational_calibration(truth, draws[:, :20]),
-            lfm.ShapeError,
-            "truth and draws must have shapes",
-        ),
-        (lambda: evaluate.calibration.tarp(truth[:10], draws[:, :10]), lfm.DataError, "at least 20 rows"),
-        (
-            lambda: evaluate.calibration.tarp(truth, draws[:5]),
-            lfm.DataError,
-            "9 draws of each; got 30 rows and 5",
-        ),
-        (
-            lambda: evaluate.calibration.variational_calibration(truth * np.nan, draws),
-            lfm.DataError,
-            "got NaN",
-        ),
-        (
-            lambda: evaluate.calibration.variational_calibration("truth", draws),
-            lfm.ShapeError,
-            "truth must be a tensor or an array",
-        ),
-        (
-            lambda: evaluate.calibration.variational_calibration(truth, draws, ["a"]),
-            lfm.ShapeError,
-            "one name for each",
-        ),
-        (
-            lambda: evaluate.calibration.expected_coverage(truth[:, 0], draws),
-            lfm.ShapeError,
-            "log_q_truth and log_q_draws",
-        ),
-        (lambda: evaluate.calibration.classifier_two_sample(truth, draws), lfm.DataError, "at least 40 rows"),
-        (
-            lambda: evaluate.calibration.classifier_two_sample(
-                np.zeros((40, 1)), np.zeros((9, 40, 1)), np.zeros(40)
-            ),
-            lfm.ShapeError,
-            "x must have shape",
-        ),
-        (lambda: evaluate.calibration.tarp(truth, draws, references=0), lfm.DeclarationError, "references"),
-        (lambda: evaluate.calibration.tarp(truth, draws, seed=-1), lfm.DeclarationError, "seed"),
-        (
-            lambda: evaluate.calibration.predictive_check([1.0], np.zeros((5, 1))),
-            lfm.DataError,
-            "at least 19",
-        ),
-        (
-            lambda: evaluate.calibration.predictive_check(1.0, np.zeros((20, 1))),
-            lfm.ShapeError,
-            "observed and replicated",
-        ),
-        (lambda: evaluate.calibration.predictive_check([np.inf], np.zeros((20, 1))), lfm.DataError, "finite"),
-    ]:
-        with pytest.raises(error, match=words):
-            call()
     model = linear()
     pair = (model, lfm.ExactPosterior(model))
     with pytest.raises(lfm.DataError, match="holds no rows"):

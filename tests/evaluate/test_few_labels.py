@@ -93,7 +93,7 @@ def test_the_rivals_of_a_fit_are_the_data_and_those_of_scikit_learn():
     train, test = digits.split(test=0.3, seed=0)
     model = lfm.Model(z=lfm.StandardNormal(6), x=lfm.Gaussian(64, mean=lfm.Linear()))
     fit = lfm.fit(model, train.x, lfm.EM(iterations=50), seed=0, progress=False)
-    result = lfm.evaluate.representations(fit, train.x, test.x)
+    result = lfm.evaluate.rival_representations(fit, train.x, test.x)
     assert list(result) == ["data", "PCA", "FA", "factors"]
     expected = PCA(6, random_state=0).fit(train.x.double().numpy()).transform(test.x.double().numpy())
     assert torch.allclose(result["PCA"][1], torch.as_tensor(expected))
@@ -110,6 +110,6 @@ def test_rivals_need_whole_rows_of_one_variable():
     fit = lfm.fit(model, rows, lfm.EM(iterations=5), seed=0, progress=False)
     rows[0, 1] = torch.nan
     with pytest.raises(lfm.DataError, match="train has missing entries"):
-        lfm.evaluate.representations(fit, rows, rows[1:])
+        lfm.evaluate.rival_representations(fit, rows, rows[1:])
     with pytest.raises(lfm.DataError, match="components must be at most 4"):
-        lfm.evaluate.representations(fit, rows[1:], rows[1:], components=5)
+        lfm.evaluate.rival_representations(fit, rows[1:], rows[1:], components=5)

@@ -60,7 +60,8 @@ class Folder:
             raise DeclarationError(
                 f"folder {self.path} holds {candidate!r}, seed {seed}, of another comparison: {name} was "
                 f"{stored.get(name, 'not there')}, now it is {identity.get(name, 'not there')}{more}. Name another "
-                "folder, or remove this one; where initial weights differ, call torch.manual_seed before the model is declared"
+                "folder, or remove this one; where initial weights differ, call torch.manual_seed before the model is "
+                "declared"
             )
         return record
 

@@ -106,7 +106,7 @@ def simulation_based_calibration(
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + 0.5 * rng.normal(size=(99, 200, 1))
     >>> print(simulation_based_calibration(truth, draws).verdict)
-    Ranks are not uniform (p ≤ 0.001). z[0]: draws lie too close together.
+    Ranks are not uniform (p ≤ 0.001). z[0]: draws are too close together.
     """
     rng = generator(seed)
     members = members_of(truth, draws)
@@ -180,7 +180,7 @@ class VariationalCalibration:
             (int(k) for k in (self.p_values <= LEVEL).nonzero()), key=lambda k: -float(self.statistic[k])
         )
         named = "; ".join(
-            f"draws of {self.names[k]} lie too {'low' if self.mean[k] > 0.5 else 'high'} (mean p {float(self.mean[k]):.2f})"
+            f"draws of {self.names[k]} are too {'low' if self.mean[k] > 0.5 else 'high'} (mean p {float(self.mean[k]):.2f})"
             for k in worst[:_NAMED]
         )
         more = f"; and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
@@ -216,7 +216,7 @@ def variational_calibration(
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean - 0.5 + rng.normal(size=(99, 200, 1))
     >>> print(variational_calibration(truth, draws).verdict)
-    q is biased (p ≤ 0.001): draws of z[0] lie too low (mean p 0.61).
+    q is biased (p ≤ 0.001): draws of z[0] are too low (mean p 0.61).
     """
     rng = generator(seed)
     members = members_of(truth, draws)
@@ -236,8 +236,8 @@ def _fault(ranks: Uniformity, k: int, coordinate: bool) -> str:
     if not coordinate and abs(bias) >= 2:
         return f"{'higher' if bias > 0 else 'lower'} at the truth than at draws"
     if abs(bias) > abs(spread):
-        return f"draws lie too {'low' if bias > 0 else 'high'}"
-    return f"draws lie too {'close together' if spread > 0 else 'far apart'}"
+        return f"draws are too {'low' if bias > 0 else 'high'}"
+    return f"draws are too {'close together' if spread > 0 else 'far apart'}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -164,8 +164,7 @@ def loadings(
 
 
 def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """The Jacobian of each observed variable, (B, D, K), for all rows at once, as a row's mean depends on its own
-    latents."""
+    """The Jacobian of each observed variable, (B, D, K). All rows go together: a row depends on its own latents only."""
     columns: dict[str, list[Tensor]] = {name: [] for name in decoder.observed}
     for k in range(at.shape[1]):
         direction = torch.zeros_like(at)

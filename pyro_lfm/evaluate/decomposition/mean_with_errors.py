@@ -33,8 +33,7 @@ class Term:
 
     @property
     def rows_error(self) -> float:
-        """The standard error of the mean from the choice of the rows, which includes that from the draws. NaN for one
-        row."""
+        """The standard error of the mean from the choice of the rows, the draws included. NaN for one row."""
         return float(spread(self.per_row) / len(self.per_row) ** 0.5)
 
     def __repr__(self) -> str:

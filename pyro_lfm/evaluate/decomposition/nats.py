@@ -70,7 +70,7 @@ class Decomposition:
 
     @property
     def verdict(self) -> str:
-        """Which entries are active or collapsed, and what limits the estimates, in sentences."""
+        """Which entries are active or collapsed, and whether the estimates are near their limits, in sentences."""
         sentences = [own.verdict(name, self.kl[name].mean) for name, own in self.latents.items()]
         if all(own.collapsed(self.kl[name].mean) for name, own in self.latents.items()):
             sentences = ["The guide is the prior, and the model ignores its latents: posterior collapse."]

@@ -47,8 +47,7 @@ class ImputationScores:
 
     @property
     def verdict(self) -> str:
-        """Whether the imputed values are better than mean or mode, and whether the intervals have their level, in
-        sentences."""
+        """Whether imputed values are better than mean or mode, and whether intervals have their level, in sentences."""
         clear = {name: scores.gain > 2 * scores.gain_error for name, scores in self.variables.items()}
         better = [name for name, gain in clear.items() if gain]
         rest = [name for name, gain in clear.items() if not gain]

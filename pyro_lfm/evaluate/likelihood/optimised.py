@@ -1,5 +1,4 @@
-"""q* of each row, for ``gaps``: the guide's family with parameters optimised for the row alone, and what is still
-missing."""
+"""q* of each row, for ``gaps``: the guide's family with parameters optimised for the row alone."""
 
 from __future__ import annotations
 
@@ -79,8 +78,7 @@ class _Search:
         self.rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps + 1)[:-1])
 
     def rows(self, places: Tensor, left: Tensor) -> None:
-        """Optimises the rows at these places, and writes their parameters into the guide's tables and the rest into
-        ``left``."""
+        """Optimises rows, and writes their parameters into the guide's tables and their remaining gain into ``left``."""
         self._leg(places, 0)
         before = torch.full(left.shape, torch.inf, dtype=left.dtype, device=left.device)
         for leg in range(1, _LEGS):

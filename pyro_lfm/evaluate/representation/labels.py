@@ -64,9 +64,9 @@ def few_labels(
 
     Args:
         representations: {name: (train, test)}, codes (N, K) and (M, K) of any K, or the data themselves. See
-            ``lfm.evaluate.representations`` for those of a fit.
+            ``lfm.evaluate.rival_representations`` for those of a fit.
         labels, test_labels: (N,) and (M,), of any kind.
-        counts: at least the number of classes each, at most what the least frequent class admits.
+        counts: at least the number of classes each, at most as many as the rows of the least frequent class allow.
         seeds: choices of labelled rows, at least two.
 
     Raises:

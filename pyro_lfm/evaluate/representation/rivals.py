@@ -13,7 +13,7 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import whole
 
 
-def representations(
+def rival_representations(
     fit: Fit, train: Rows, test: Rows, components: int | None = None, seed: int = 0
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Train and test rows in several representations, as ``lfm.evaluate.representation.few_labels`` compares them.
@@ -36,7 +36,7 @@ def representations(
     >>> model = Model(z=StandardNormal(2), x=Gaussian(6, mean=Linear()))
     >>> rows = torch.randn(60, 2) @ torch.randn(2, 6) + 0.1 * torch.randn(60, 6)
     >>> done = fit(model, rows[:40], EM(), seed=0, progress=False)
-    >>> {name: tuple(test.shape) for name, (_, test) in representations(done, rows[:40], rows[40:]).items()}
+    >>> {name: tuple(test.shape) for name, (_, test) in rival_representations(done, rows[:40], rows[40:]).items()}
     {'data': (20, 6), 'PCA': (20, 2), 'FA': (20, 2), 'factors': (20, 2)}
     """
     from sklearn.decomposition import PCA, FactorAnalysis
