@@ -41,7 +41,7 @@ class Point:
 
 
 FULL = Point(full=True)
-# Title: the point that all others are near, the number that varies, its values, and those of --quick.
+# Title: the base point, the number that varies, its values, and those of --quick.
 SWEEPS = {
     "rows N": (Point(), "rows", [10**k for k in range(3, 8)], [1_000, 10_000]),
     "columns D": (Point(), "columns", [8, 32, 128, 512, 2048], [8, 32]),
@@ -70,15 +70,15 @@ def declare(point: Point) -> tuple[lfm.Model, lfm.Guide]:
 
 
 def cost(point: Point, x: np.ndarray, engine: str) -> dict[str, float]:
-    """Seconds per row of an epoch, and of what a fit does before its first: looking at all the data once."""
+    """Seconds per row of an epoch, and of the first pass over all data before it."""
     warnings.simplefilter("error", lfm.CompilationWarning)  # eager steps under another name are no result
     torch.manual_seed(0)
     model, guide = declare(point)
     epochs = 1 + min(50, max(1, ROWS_SEEN // point.rows))
     objective = lfm.ELBO(particles=point.draws)
-    way = lfm.SVI(guide, objective=objective, epochs=epochs, batch_size=BATCH, engine=engine)
+    inference = lfm.SVI(guide, objective=objective, epochs=epochs, batch_size=BATCH, engine=engine)
     began = time.perf_counter()
-    fit = lfm.fit(model, x, way, seed=0, progress=False, device="cpu")
+    fit = lfm.fit(model, x, inference, seed=0, progress=False, device="cpu")
     whole = time.perf_counter() - began
     seconds = [record["seconds"] for record in fit.history]
     epoch = statistics.median(seconds[(len(seconds) + 1) // 2 :])
@@ -86,7 +86,7 @@ def cost(point: Point, x: np.ndarray, engine: str) -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict]:
-    """Sweep -> engine -> value -> what it costs."""
+    """{sweep: {engine: {value: cost}}}."""
     for engine in args.engines:
         cost(Point(rows=BATCH), np.zeros((BATCH, Point.columns), np.float32), engine)  # to warm up
     results: dict[str, dict] = {title: {engine: {} for engine in args.engines} for title in SWEEPS}
@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
     return results
 
 
-# What is written -----------------------------------------------------------------------------------------
+# Tables and pictures -----------------------------------------------------------------------------------------
 
 
 def table(results: dict[str, dict]) -> str:

@@ -1,4 +1,4 @@
-"""Which test of a guide and its model sees what, how often, and how often does it cry wolf?
+"""Which faults does each test of a guide and its model detect, how often, and how often is it a false alarm?
 
     python experiments/calibration.py
 
@@ -57,7 +57,7 @@ def linear(weight):
 
 
 def cases(factors: int):
-    """Name -> (loadings, guide, the distribution of data, what is the matter: nothing, the guide or the model)."""
+    """{name: (loadings, guide, the distribution of data, the faulty part: nothing, the guide or the model)}."""
     generator = torch.Generator().manual_seed(factors)
     weight = torch.randn(2 * factors, factors, generator=generator).double()
     alike = weight * 0.4 + torch.randn(2 * factors, 1, generator=generator).double()
@@ -97,7 +97,7 @@ def cases(factors: int):
 
 
 def measure(case, repeats: int, sizes: dict, given: int):
-    """The last diagnosis, and how often each test rejects at 5%."""
+    """The last diagnosis, and the number of rejections of each test at 5%."""
     weight, guide, distribution, matter = case
     model = linear(weight)
     # Where the guide is exact its tests are known from "exact": few simulated rows will do.

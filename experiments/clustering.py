@@ -76,7 +76,7 @@ def encoder(setting: Setting) -> lfm.Gaussian:
 
 
 def clustering_model(setting: Setting, mixture: lfm.Model | None = None) -> lfm.Model:
-    """The declaration; its clusters start at random, or where a mixture of the same clusters says."""
+    """The declaration. Its clusters start at random, or at those of a mixture."""
     share = mean = spread = None
     if mixture is not None:
         clusters = mixture.factors["z"](torch.arange(CLASSES))
@@ -109,7 +109,7 @@ def svi(guide: lfm.Guide, epochs: int, rate: float, warm_up: bool, setting: Sett
 
 
 def mixtures(x: torch.Tensor, distribution: lfm.Factor, name: str, seed: int, starts: int) -> lfm.Fit:
-    """The most likely of several mixtures that EM finds."""
+    """The most likely of several mixtures fitted by EM."""
     fits = []
     for start in range(starts):
         torch.manual_seed(1000 * seed + start)
@@ -119,7 +119,7 @@ def mixtures(x: torch.Tensor, distribution: lfm.Factor, name: str, seed: int, st
 
 
 def one_seed(x: torch.Tensor, seed: int, setting: Setting) -> tuple[dict[str, np.ndarray], dict, lfm.Fit]:
-    """The clusters that every method finds, what the fits say of themselves, and the fit of the deep mixture."""
+    """The clusters of every method, facts about the fits, and the fit of the deep mixture."""
     by_method: dict[str, np.ndarray] = {}
     pixels = lfm.Gaussian(64, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup(), min_scale=GREY), given="c")
     by_method["k-means, pixels"] = KMeans(CLASSES, n_init=10, random_state=seed).fit_predict(x.numpy())
@@ -151,10 +151,10 @@ def one_seed(x: torch.Tensor, seed: int, setting: Setting) -> tuple[dict[str, np
 
     torch.manual_seed(seed)
     unsupervised = clustering_model(setting)
-    way = svi(
+    inference = svi(
         clustering_guide(unsupervised, setting), setting.first_epochs + setting.epochs, 2e-3, True, setting
     )
-    random = lfm.fit(unsupervised, x, way, seed=seed, progress=False)
+    random = lfm.fit(unsupervised, x, inference, seed=seed, progress=False)
     by_method[f"{MODEL}, random start"] = random.posterior()["c"].probs.argmax(-1).numpy()
     bounds = {name: float(f.bound(draws=16).mean()) for name, f in (("first", first), (MODEL, fit))}
     bounds[f"{MODEL}, random start"] = float(random.bound(draws=16).mean())

@@ -1,13 +1,13 @@
-"""What is left of the gap when the guide is richer than a Gaussian? Two models whose log p(x) is known.
+"""How much smaller is the gap of guides richer than a Gaussian? Two models with a known log p(x).
 
     python experiments/flexible_guides.py
     python experiments/flexible_guides.py --seed 1
 
-Correlated: p(z) = N(0, I), p(x | z) = N(W z, Ψ), Ψ diagonal, all held, so that log p(x) is known, and so is the least
-that a mean-field guide loses: ½[Σ ln Mⱼⱼ − ln |M|] with M = I + WᵀΨ⁻¹W.
+Correlated: p(z) = N(0, I), p(x | z) = N(W z, Ψ), Ψ diagonal, all held, so that log p(x) is known, and so is the smallest
+gap of a mean-field guide: ½[Σ ln Mⱼⱼ − ln |M|] with M = I + WᵀΨ⁻¹W.
 
-Two modes: z ~ N(0, 1), x | z ~ N(z², σ²): a row does not tell the sign of z. log p(x) and every bound follow by numeric
-integration; a distribution with one mode loses ln 2 where the two are apart.
+Two modes: z ~ N(0, 1), x | z ~ N(z², σ²): a row does not determine the sign of z. log p(x) and every bound follow by numeric
+integration. A distribution with one mode has a gap of ln 2 where the two modes are apart.
 
 Writes table.md, results.json and two-modes.png into the folder named by --out.
 """
@@ -58,7 +58,7 @@ def two_modes() -> tuple[lfm.Model, torch.Tensor]:
     return model, torch.linspace(0.0, 4.0, 100, dtype=torch.float64)[:, None]
 
 
-# A guide to be compared is one line here.
+# Every guide of the comparison is one line here.
 
 
 def guides_of_correlated() -> dict[str, lfm.Factor]:
@@ -95,7 +95,7 @@ def cosine(done: float) -> float:
 def falling(done: float) -> float:
     """A weight of the KL that falls from 30 to 1: q stays as wide as the prior until it covers both modes.
 
-    For the Gaussian, which can have one, it is 1 throughout: from between the modes it would not get to either.
+    The Gaussian, which can have only one mode, has a weight of 1 throughout: between the modes it would reach neither.
     """
     return max(1.0, 30 ** (1 - 2 * done))
 
@@ -105,8 +105,8 @@ def fit_one(model, factor, x, objective, args, steps: int, rate: float) -> tuple
     guide = lfm.Guide(model, z=factor)
     budget = {"steps": 40 if args.quick else steps, "batch_size": len(x), "learning_rate": rate}
     began = time.perf_counter()
-    way = lfm.SVI(guide, objective=objective, schedule=cosine, engine="eager", **budget)
-    fit = lfm.fit(model, x, way, seed=args.seed, progress=False)
+    inference = lfm.SVI(guide, objective=objective, schedule=cosine, engine="eager", **budget)
+    fit = lfm.fit(model, x, inference, seed=args.seed, progress=False)
     return fit, time.perf_counter() - began
 
 
@@ -114,7 +114,7 @@ def fit_one(model, factor, x, objective, args, steps: int, rate: float) -> tuple
 
 
 def measure_correlated(args) -> dict:
-    """Gaps over all rows, from draws: log p(x) is the bound of the exact posterior, whatever the draw."""
+    """Gaps over all rows, from draws. log p(x) is the bound of the exact posterior for every draw."""
     model, x, least = correlated(args.seed)
     exact = lfm.ELBO(kl="monte-carlo").bound(model, lfm.ExactPosterior(model), lfm.Batch(x)).per_row
     by_guide = {}

@@ -1,4 +1,4 @@
-"""Are the missing entries of mixed tables filled in well, and are the intervals honest?
+"""How good are imputed entries of mixed tables, and do their intervals have the stated coverage?
 
 Two tables of scikit-learn, breast cancer (569 rows) and wine (178 rows), some columns turned into counts, labels, levels
 and yes or no. Of all entries 30% are removed completely at random; ``lfm.heterogeneous`` declares what is left in one
@@ -112,7 +112,7 @@ def confidence(table: lfm.Heterogeneous, imputed: lfm.Imputation) -> dict[str, n
 
 
 def by_kind(columns: pd.DataFrame) -> pd.DataFrame:
-    """Means over the entries of each kind, and the coverage of all that are numbers."""
+    """Means over the entries of each kind, and the coverage of all numbers together."""
 
     def mean(part: pd.DataFrame, name: str) -> float:
         known = part[part[name].notna()]

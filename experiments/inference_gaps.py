@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 import pyro_lfm as lfm
 
-# Table 2 of the publication for this guide as we recall it, not verified.
+# Table 2 of the publication for this guide, recalled and not verified.
 PUBLISHED = {"log p(x)": -97.47, "L[q]": -104.75, "approximation": 3.06, "amortization": 4.22}
 
 
@@ -49,12 +49,12 @@ def train(model: lfm.Model, guide: lfm.Guide, x: torch.Tensor, args: argparse.Na
 
 
 def mean(values: torch.Tensor, errors: torch.Tensor) -> tuple[float, float]:
-    """Over rows, with the error that comes from the draws."""
+    """The mean over rows, with its error from the draws."""
     return float(values.mean()), float(errors.square().sum().sqrt() / len(errors))
 
 
 def measure(fit: lfm.Fit, x: torch.Tensor, args: argparse.Namespace) -> dict:
-    """The figures of one fit, each with its error, and what they cost in seconds."""
+    """The numbers of one fit, each with its error, and their cost in seconds."""
     seconds = {}
 
     def timed(name, function):

@@ -1,4 +1,4 @@
-"""How much does amortization cost, and how much of it do a few steps for each row win back?
+"""How large is the amortization gap, and how much of it do a few steps for each row remove?
 
     python experiments/refine_posteriors.py
 

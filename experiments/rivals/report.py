@@ -1,4 +1,4 @@
-"""What the benchmark of training writes: a table, and a picture."""
+"""The table and the picture of the benchmark of training."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,7 +19,7 @@ NOTES = [
 
 
 def grid(columns: dict[str, dict], names: Iterable[str], cell: Callable[[Any], str]) -> list[str]:
-    """Contestants by configurations; a contestant that took part in none is left out."""
+    """A table of contestants by configurations, without contestants that took part in none."""
     lines = [["", *columns], ["---"] + ["---:"] * len(columns)]
     for name in names:
         if any(name in measured for measured in columns.values()):

@@ -54,7 +54,7 @@ def test_information_is_zero_for_equal_rows_and_log_n_for_distant_rows():
     assert torch.allclose(apart.information.per_row, torch.full((50,), math.log(50)).double())
     assert "near its limit log 50 = 3.91" in apart.verdict
     assert apart.information_upper.mean > 1000
-    assert "a prior that is learned" in apart.verdict
+    assert "a learned prior" in apart.verdict
 
 
 def test_blocks_of_rows_and_draws_give_the_same(monkeypatch):
