@@ -12,7 +12,7 @@ FEW = {"rows": 200, "draws": 39, "replicates": 139, "weights": 50}
 
 
 def linear(alike=0.0):
-    """x | z ~ N(W z, NOISE² I), factors the more correlated given x the larger ``alike``."""
+    """x | z ~ N(W z, NOISE² I). A larger ``alike`` makes factors more correlated given x."""
     weight = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).double() + alike
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(0.0))
     noise = lfm.Isotropic(lfm.Fixed(NOISE**2))

@@ -8,7 +8,7 @@ QUICK = {"progress": False, "epochs": 2, "draws": 30}
 
 
 def fixed_model():
-    """A linear Gaussian model without parameters to learn, whose factors are much alike given x."""
+    """A linear Gaussian model without parameters to learn, with factors that are strongly correlated given x."""
     torch.manual_seed(0)
     weight = 0.5 * torch.randn(5, 3) + torch.tensor([[0.7], [-0.7], [0.7], [0.7], [-0.7]])
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(torch.randn(5)))

@@ -11,7 +11,7 @@ WEIGHT = torch.tensor([[1.2, -0.4, 0.01], [0.8, 0.9, 0.0], [-1.0, 0.5, 0.02], [0
 
 
 def linear(rows, seed=0, weight=WEIGHT):
-    """A linear Gaussian model with noise of variance 1, its exact posterior, rows that it draws."""
+    """A linear Gaussian model with noise of variance 1, its exact posterior, and rows drawn from it."""
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(torch.zeros(len(weight))))
     noise = lfm.Isotropic(lfm.Fixed(1.0))
     x = lfm.Gaussian(len(weight), mean=mean, covariance=noise)

@@ -263,7 +263,7 @@ def without_latents(x):
 
 
 def rows_without_entries():
-    """All that was observed of some rows is missing; the first two among them."""
+    """All entries of some rows are missing, the first two among them."""
     done, data = missing()
     data = {name: value.clone() for name, value in data.items()}
     for value in data.values():

@@ -24,12 +24,12 @@ from pyro_lfm.plots.style import (
     set_title,
 )
 
-# Epochs from 1, seconds so far, bounds.
-Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Epochs from 1, seconds so far, bounds.
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def differences(result: Comparison, metric: str | None = None, *, title: str | None = None) -> Figure:

@@ -97,7 +97,7 @@ def test_parameters_that_rows_share_leave_log_p_out_and_say_so(tmp_path):
     result, again = (lfm.compare(model, x, candidates, folder=tmp_path, **QUICK) for _ in range(2))
     assert "log p(x) of its own" in repr(result) and result.values["bound"]["vb"].isfinite().all()
     assert "log_likelihood" not in result.rows and result.ranks["log_likelihood"] == {}
-    # Its posterior is more than weights: the numbers are kept, the fit is not.
+    # Its posterior is more than weights: the numbers are stored, the fit is not.
     assert torch.equal(result.rows["bound"]["vb"], again.rows["bound"]["vb"])
     assert "vb" in result.fits and "vb" not in again.fits
 

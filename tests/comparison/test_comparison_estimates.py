@@ -64,7 +64,7 @@ def test_notes_and_verdict_name_budget_rows_and_the_best(truth):
 
 
 def test_a_difference_is_recovered_within_its_stated_error():
-    """Of 200 made comparisons of known difference the two-error interval holds 95%: 180 to 199 of them, but for one in
+    """The two-error interval contains the known difference in 180 to 199 of 200 simulated comparisons, but for one in
     3,000 runs."""
     generator = torch.Generator().manual_seed(0)
     held = 0

@@ -35,7 +35,7 @@ def test_the_arguments_are_not_changed():
         list(model.parameters())
     )
     assert not same(state_of(programs[0]), state_of(model))
-    # A guide given twice starts twice from the same weights, as do guide and SVI of it.
+    # A guide and an SVI of it start from the same weights.
     assert torch.equal(result.rows["bound"]["guide"], result.rows["bound"]["svi"])
 
 
@@ -91,7 +91,7 @@ def test_encoders_of_one_shape_start_alike_and_weights_of_guides_are_drawn_anew_
     one = lfm.compare(model, x, candidates, **slow)
     hidden = {candidate: next(iter(done.guide.parameters())) for candidate, done in one.fits.items()}
     assert torch.allclose(hidden["mean-field"], hidden["full"], atol=1e-9)
-    # One that is as it was declared starts as those do; one that was changed, from where it is.
+    # A guide as it was declared starts like those. A changed guide starts from its present weights.
     assert torch.allclose(hidden["given"], hidden["full"], atol=1e-9)
     with torch.no_grad():
         next(given.parameters()).mul_(2.0)

@@ -51,7 +51,7 @@ def test_an_interrupted_comparison_goes_on_with_the_same_result(tmp_path):
         callbacks=[lambda record, fit: seen.append(record["epoch"])],
         **options,
     )
-    # The first candidate is not fitted again, and the second goes on after the epoch that was kept.
+    # The first candidate is not fitted again, and the second continues after the stored epoch.
     assert seen[:2] == [2, 3] and sorted(seen) == sorted([2, 3] + [1, 2, 3] * 2 + [0, 1, 2, 3] * 2)
     assert not list(tmp_path.glob("*.unfinished"))
     unseen = []
@@ -97,7 +97,7 @@ def test_an_interruption_while_measuring_loses_no_training(tmp_path):
     options = {**QUICK, "metrics": ["bound", {"flaky": flaky}], "folder": tmp_path}
     with pytest.raises(Interrupted):
         lfm.compare(model, x, candidates, **options)
-    # The function holds a list that has changed: another metric, and no reason to believe the old numbers.
+    # The function holds a list that has changed, so it is another metric, and stored numbers are not valid.
     with pytest.raises(
         lfm.DeclarationError, match=r"'mean-field', seed 0, of another comparison: metrics.flaky"
     ):
@@ -211,7 +211,7 @@ def test_tensors_of_any_layout_are_compared_by_their_values():
 
 
 def test_the_identity_of_arguments_is_the_same_in_another_process():
-    """The order of a set's entries, addresses, and what counters count, differ between processes."""
+    """The order of a set's entries, addresses and the state of counters differ between processes."""
     script = """
 import functools
 import logging

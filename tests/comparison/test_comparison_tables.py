@@ -139,13 +139,13 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
         assert "B is best; clearly better than A by 1." in result.verdict
         assert "**" in next(line for line in result.markdown().splitlines() if line.startswith("| B"))
         assert "Not all candidates have score of the same rows and seeds" in repr(result)
-    # Each pair has other rows in common, and each candidate is beaten in one of them.
+    # Each pair has different rows in common, and each candidate loses against one other.
     circle = comparison_of(
         A=[[1.0, 1.1, 0, 0.1, nan, nan]], B=[[0, 0.2, nan, nan, 1, 1.3]], C=[[nan, nan, 1, 1.2, 0, 0.1]]
     )
     assert {rank.place for rank in circle.ranks["score"].values()} == {1}
     assert "no candidate is best" in circle.verdict and "contradict" in circle.verdict
-    # Nothing in common: the means give the places, and nothing is clear.
+    # Without common rows the means decide the places, and no difference is clear.
     nothing = comparison_of(A=[[1.0, 1.1, nan, nan]], B=[[nan, nan, 0, 0.2]])
     assert str(nothing.ranks["score"]["A"]) == "1–2" and "not to be told apart from B" in nothing.verdict
 
@@ -181,7 +181,7 @@ def test_pictures_hold_any_name_and_have_few_ticks_that_differ(tmp_path):
                 {**entry, "seconds": slower * entry["seconds"]} for entry in history
             ]
         figure = lfm.plots.bounds_by_time(result)
-        figure.savefig(tmp_path / "climbs.png")
+        figure.savefig(tmp_path / "bounds.png")
         for ax in figure.axes:
             (low, high), labels = ax.get_xlim(), ax.get_xticklabels()
             words = [label.get_text() for label in labels if low <= label.get_position()[0] <= high]

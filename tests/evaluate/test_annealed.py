@@ -13,7 +13,7 @@ from pyro_lfm.inference.engines import tracing
 
 
 def linear(seed, factors, columns, covariance=lfm.Diagonal):
-    """A random linear Gaussian model, a guide that is a little trained on it, and 4 rows from it, as a fit."""
+    """A fit of a random linear Gaussian model, a guide trained for a few steps, and 4 rows from the model."""
     torch.manual_seed(seed)
     model = lfm.Model(z=lfm.StandardNormal(factors), x=lfm.Gaussian(columns, mean=lfm.Linear())).double()
     for parameter in model.parameters():
@@ -115,7 +115,8 @@ def test_the_mean_weight_is_unbiased_whatever_the_temperatures():
 
 
 def test_annealing_heals_a_guide_that_misses_the_posterior():
-    """A guide of a tenth of the posterior's width: draws from it are some nats off, chains from it are not."""
+    """A guide with a tenth of the posterior's width: estimates from its draws are wrong by some nats, those of chains
+    not."""
     torch.manual_seed(0)
     model = lfm.Model(z=lfm.StandardNormal(4), x=lfm.Gaussian(6, mean=lfm.Linear())).double()
     narrow = lfm.Diagonal(lfm.Fixed(0.1))
@@ -162,7 +163,7 @@ def test_several_latents_and_missing_entries_are_served():
     x = model.sample(6, seed=0)["x"].clone()
     x[1, 2] = x[3] = math.nan
     annealed = lfm.evaluate.log_likelihood((model, guide), x, method="annealed")
-    # Draws from the prior: here they cover every posterior, where the weights of the guide are heavy-tailed.
+    # Draws from the prior cover every posterior here, while the weights of the guide have heavy tails.
     drawn = model.sample(500_000, seed=1)
     entries = model.factors["x"](drawn["z"], drawn["r"]).base_dist
     with torch.no_grad():
@@ -178,7 +179,7 @@ def test_several_latents_and_missing_entries_are_served():
 
 @pytest.mark.parametrize("guide", [name for name in cases.GUIDES if not name.startswith("per-row")])
 def test_every_guide_is_a_start(guide):
-    """Intervals of three errors of 6 rows, each way: they overlap but for one run in 100 with fresh seeds."""
+    """Intervals of three errors of 6 rows, in both directions: they overlap but for one run in 100 with fresh seeds."""
     torch.manual_seed(0)
     model = cases.plain()
     pair = model, cases.guide_for(model, cases.GUIDES[guide])
@@ -215,7 +216,7 @@ def test_hand_written_programs_and_summed_latents_are_sandwiched():
 
 
 def test_a_compiled_chain_gives_the_same_numbers(monkeypatch):
-    """As good as the same: a chain magnifies rounding, so that only its first steps agree."""
+    """A chain magnifies rounding, so that only its first steps agree."""
     fit, x = linear(2, 3, 5)
     eager = lfm.evaluate.log_likelihood(fit, x, method="annealed", draws=32, annealing=Annealing(5))
     monkeypatch.setattr(blocks, "COMPILING", -1.0)

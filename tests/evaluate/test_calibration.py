@@ -14,7 +14,7 @@ from pyro_lfm.evaluate.diagnosis import replicates
 
 
 class Rows:
-    """Gaussian posteriors of N rows and draws from them, moved and stretched; K coordinates that are correlated."""
+    """Gaussian posteriors of N rows with K correlated coordinates, and shifted and scaled draws from them."""
 
     def __init__(self, seed, rows, draws, columns, shift=0.0, scale=1.0, apart=False):
         rng = np.random.default_rng([seed, columns])
@@ -51,7 +51,7 @@ class Rows:
 
 
 def test_exact_posteriors_are_rejected_as_often_as_the_level_says():
-    """200 repeats at 5%: 1 to 21 rejections but for one experiment in 1000, of each test; so at 20% and 23 to 60."""
+    """200 repeats of each test: at 5% 1 to 21 rejections, at 20% 23 to 60, but for one experiment in 1000."""
     p = np.array([[t.p_value for t in Rows(seed, 150, 19, 2).tests(seed).values()] for seed in range(200)])
     for level, least, most in ((0.05, 1, 21), (0.2, 23, 60)):
         rejected = (p <= level).sum(0)
@@ -60,7 +60,8 @@ def test_exact_posteriors_are_rejected_as_often_as_the_level_says():
 
 @pytest.mark.parametrize("columns", [2, 5])
 def test_a_posterior_that_is_too_narrow_or_beside_the_truth_is_seen(columns):
-    """At the default sizes each test that looks for it misses in less than one data set of twenty (docs/calibration.md)."""
+    """At the default sizes each test that detects the fault misses it in less than 1 of 20 data sets
+    (docs/calibration.md)."""
     for seed in range(3):
         narrow = Rows(seed, 1000, 100, columns, scale=0.8).tests(seed)
         beside = Rows(seed, 1000, 100, columns, shift=0.3).tests(seed)
@@ -121,7 +122,7 @@ def test_a_curve_leaves_its_band_where_the_test_rejects():
 
 
 def test_ties_are_broken_at_random():
-    """Labels alike in all members: ranks are uniform all the same."""
+    """Equal labels in all members have uniform ranks too."""
     rng = np.random.default_rng(0)
     ranks = exchange.ranks_of(np.zeros((4, 4000, 1)), rng)
     assert (np.sort(ranks[:, :, 0], 0) == np.arange(4)[:, None]).all()

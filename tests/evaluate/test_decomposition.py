@@ -16,8 +16,8 @@ from pyro_lfm.plots import kl_by_entry
 
 
 def test_of_a_linear_gaussian_model_all_parts_are_known():
-    """At 5 standard errors of the draws, some 20 figures: a false alarm in 80,000 runs. Rows: N = 1500 of the model
-    itself, so that q(z) is close to p(z) and I to ½ log |M|, at 4 standard errors of the rows."""
+    """Within 5 standard errors of the draws, about 20 numbers: a false alarm in 80,000 runs. The N = 1500 rows are of the
+    model, so q(z) is close to p(z) and I to ½ log |M|, within 4 standard errors of the rows."""
     model, guide, x = linear(1500)
     result = lfm.evaluate.decompose((model, guide), x, draws=400, pairs=4, betas=())
     rate, distortion, covariance, mean = tempered(x, 1.0)
@@ -26,14 +26,14 @@ def test_of_a_linear_gaussian_model_all_parts_are_known():
     assert abs(off) < 5 * result.reconstruction.draws_error and result.reconstruction.draws_error > 0
     bound = float((result.bound.per_row - (-distortion - rate)).mean())
     assert abs(bound) < 5 * result.bound.draws_error
-    # The surgery: exact in the estimates.
+    # The surgery holds exactly for the estimates.
     assert torch.allclose(result.information.per_row + result.aggregate.per_row, result.rate.per_row)
     known = 0.5 * float((torch.eye(3) + WEIGHT.T @ WEIGHT).double().logdet())
     assert abs(result.information.mean - known) < 4 * result.information.rows_error
     assert result.information.draws_error < 0.2 * result.information.rows_error
     assert result.information.mean < result.information_upper.mean
     assert abs(result.aggregate.mean) < 4 * result.aggregate.rows_error + 3 / 1500 * 3
-    # Marginals of the entries, and what their dependence adds: KL = Σ KL_k + ½ [Σ log C_kk − log |C|].
+    # Marginals of the entries, and the part of their dependence: KL = Σ KL_k + ½ [Σ log C_kk − log |C|].
     units = result.latents["z"]
     variance = covariance.diagonal()
     each = 0.5 * (variance + mean.square() - 1 - variance.log()).mean(0)
@@ -58,7 +58,7 @@ def test_information_is_zero_for_equal_rows_and_log_n_for_distant_rows():
 
 
 def test_blocks_of_rows_and_draws_give_the_same(monkeypatch):
-    """The draws are others: within 6 standard errors of both."""
+    """The draws differ, so the results agree within 6 standard errors of both."""
     model, guide, x = linear(70)
     one = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=4)
     again = lfm.evaluate.decompose((model, guide), x, draws=100, pairs=4)
@@ -158,7 +158,7 @@ def test_several_latents_programs_by_hand_and_labels():
 
 
 def test_a_latent_that_reads_another_is_held_against_every_row_by_pairs():
-    """q(a, b | x) = q(a | x) q(b | a, x), every pair by hand."""
+    """q(a, b | x) = q(a | x) q(b | a, x), with every pair computed by hand."""
     torch.manual_seed(0)
     model = lfm.Model(a=lfm.StandardNormal(1), b=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
     guide = lfm.Guide(

@@ -17,7 +17,7 @@ from pyro_lfm.inference.engines import tracing
 
 
 class Altered(torch.nn.Module):
-    """The exact posterior of ``linear``, as a plain module, moved and stretched."""
+    """The exact posterior of ``linear`` as a plain module, shifted and scaled."""
 
     def __init__(self, weight, shift=0.0, scale=1.0):
         super().__init__()
@@ -91,7 +91,7 @@ def test_a_mean_field_guide_of_correlated_factors_is_flagged():
 
 
 class PriorAlone(lfm.PyroGuide):
-    """Draws from the prior, whatever the data."""
+    """Draws from the prior, for all data."""
 
     def forward(self, batch):
         with batch.plate():
@@ -116,7 +116,7 @@ def test_missing_entries_are_missing_in_simulated_rows_and_replicates_too():
     assert 0.4 < float(gaps[:, 0].double().mean()) < 0.6
     result = lfm.evaluate.diagnose(fit, x)
     assert result.flagged() == () and result.pareto.observed.unique().tolist() == [3.0, 5.0]
-    # What stands where entries are missing makes no difference.
+    # The values at missing entries have no effect.
     members, log_p = (torch.randn(9, 4, 5).double(), torch.randn(9, 4).double())
     members[:, 1, 3] = torch.nan
     sums = replicates._sums(members, log_p, None)

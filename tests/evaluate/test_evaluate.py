@@ -12,7 +12,7 @@ from pyro_lfm.inference.engines import tracing
 
 
 def linear(seed, rows=12, factors=3, columns=6):
-    """A linear Gaussian model with its guide a little trained, and rows from it."""
+    """A linear Gaussian model, a guide trained for a few steps, and rows from the model."""
     torch.manual_seed(seed)
     model = lfm.Model(z=lfm.StandardNormal(factors), x=lfm.Gaussian(columns, mean=lfm.Linear())).double()
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=lfm.Full())).double()
@@ -64,7 +64,7 @@ def test_a_compiled_evaluation_gives_the_same_numbers(monkeypatch):
 
 
 def test_missing_entries_and_summed_latents_are_served():
-    """A mixture's label is summed out, so that log p is that of the marginal, exactly."""
+    """A mixture's label is summed out, so that log p is exactly that of the marginal."""
     torch.manual_seed(0)
     model = cases.mixture(lfm.Gaussian(cases.D, mean=lfm.Lookup(), given="c"))
     guide = lfm.Guide(model, c=lfm.Categorical(logits=lfm.MLP(4)))
@@ -107,7 +107,7 @@ def test_a_compiled_reconstruction_gives_the_same_numbers(monkeypatch):
 
 
 def test_what_a_distribution_refuses_is_told_by_a_compiled_evaluation_too(monkeypatch):
-    """A row that the distribution's check refuses only while it is evaluated, in the words of the distribution."""
+    """A row that the distribution refuses only during the evaluation, with the distribution's own message."""
     import pyro
     import pyro.distributions as dist
 

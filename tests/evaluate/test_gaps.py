@@ -16,7 +16,7 @@ from pyro_lfm.inference.tables import table_for
 
 
 def linear(covariance, seed=0, rows=12):
-    """A linear Gaussian model whose factors are much alike given x, an encoder as it starts, rows with gaps."""
+    """A linear Gaussian model with factors correlated given x, an untrained encoder, rows with missing entries."""
     torch.manual_seed(seed)
     weight = 0.5 * torch.randn(5, 3) + torch.tensor([[0.7], [-0.7], [0.7], [0.7], [-0.7]])
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(torch.randn(5)))
@@ -60,7 +60,7 @@ def test_gaps_of_a_mean_field_guide_are_those_of_the_closed_form(trained):
 
 
 def test_a_full_covariance_costs_nothing_and_the_encoder_everything():
-    """The bound of an exact posterior has no variance: what is left is how far Adam came."""
+    """The bound of an exact posterior has no variance, so the difference is the remaining error of Adam."""
     model, guide, data = linear(lfm.Full())
     result = lfm.evaluate.gaps((model, guide), data)
     assert result.approximation.abs().max() < 1e-3 and result.best_bound_error.max() < 1e-3
@@ -70,7 +70,7 @@ def test_a_full_covariance_costs_nothing_and_the_encoder_everything():
 
 
 def test_an_encoder_that_is_optimal_has_no_gap_of_amortization():
-    """Both bounds have the same noise: steps that find nothing leave no difference at all, nor an error of it."""
+    """Both bounds have the same noise, so useless steps leave no difference and no error."""
     model, guide, data = linear(lfm.Diagonal())
     fit = lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
     result = lfm.evaluate.gaps(fit, steps=0, draws=100)
@@ -87,7 +87,7 @@ def test_paired_noise_makes_the_error_of_the_difference_smaller():
 
 
 def test_where_no_closed_form_is_known_log_p_is_estimated_from_the_refined_guide(monkeypatch):
-    """The same linear model, its closed form kept from view: the same gaps within the errors of both."""
+    """The same linear model without its closed form has the same gaps within the errors of both."""
     model, guide, data = linear(lfm.Diagonal())
     exact = lfm.evaluate.gaps((model, guide), data, steps=200)
     monkeypatch.setattr(inference_gaps, "is_recognised", lambda model: False)
@@ -116,7 +116,7 @@ def test_labels_are_served():
     guide = lfm.Guide(model, c=lfm.Categorical(logits=lfm.MLP(4)))
     data = model.sample(6, seed=0)["x"]
     result = lfm.evaluate.gaps((model, guide), data, steps=300, learning_rate=0.3, draws=50)
-    # A label's distribution has any probabilities that there are.
+    # The distribution of a label can have any probabilities.
     assert result.approximation.abs().max() < 1e-2 and result.amortization.min() > -1e-4
     assert result.total.max() > 1e-2
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_refined_is_refused_by_name():
 
 
 def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
-    """Two views, and only the encoder's bound made native code: tables of rows are read in eager."""
+    """Two views. Only the encoder's bound is compiled, as tables of rows are read in the eager engine."""
     from pyro_lfm.inference.engines import tracing
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The errors of gaps hold what the optimisation of q* has left: against closed forms of linear Gaussian models."""
+"""The errors of gaps include the remaining error of q*: against closed forms of linear Gaussian models."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from pyro_lfm.closed_form.linear import gap
 
 
 def linear(seed, rows=20, family=lfm.Diagonal):
-    """A random linear Gaussian model, a guide as it starts, rows of the model, and the gap of the best q of each."""
+    """A random linear Gaussian model, an untrained guide, rows of the model, and the gap of the best q of each."""
     generator = torch.Generator().manual_seed(seed)
     latent, columns = [2, 3, 4, 6][seed % 4], [5, 8, 12, 20][seed // 4 % 4]
     weight = torch.randn(columns, latent, generator=generator)
@@ -41,7 +41,7 @@ def test_defaults_are_within_their_errors_of_the_closed_form_and_not_above_it():
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_few_steps_make_large_errors_not_wrong_figures(seed):
-    """Legs of 20 steps end some per cent short of the optimum: the errors say so. Three errors of the mean, fixed seed."""
+    """Legs of 20 steps end some per cent short of the optimum, within the errors: three errors of the mean, fixed seed."""
     model, guide, x, truth = linear(seed, rows=8)
     result = lfm.evaluate.gaps((model, guide), x, steps=20, draws=400)
     mean, error = result.means["approximation"]

@@ -15,7 +15,8 @@ from pyro_lfm.evaluate.imputation.scores import fair_crps
 
 
 def known(rows, seed=0, spread=1.0):
-    """A linear Gaussian model, its exact posterior, rows, and C; spread: by what the model's noise is too small."""
+    """A linear Gaussian model, its exact posterior, rows, and C; ``spread`` is the factor by which its noise is too
+    small."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(5, 2, generator=generator).double()
     noise = 0.3 + torch.rand(5, generator=generator).double()
@@ -99,7 +100,7 @@ def test_errors_over_rows_are_those_of_other_samples():
 
 
 def test_hidden_entries_stay_hidden_and_missing_ones_missing(monkeypatch):
-    """Absurd values where entries are hidden, and seen of the others alone: they change the truth and nothing else."""
+    """Absurd values at hidden entries change the truth and nothing else."""
     pair, x, _ = known(50)
     x[0] = math.nan
     gone = torch.zeros(50, 5, dtype=torch.bool)
@@ -139,7 +140,7 @@ def test_every_likelihood_is_scored(name):
 
 
 def test_labels_whose_probabilities_are_known():
-    """Labels that z says nothing of: accuracy and log score are those of the frequencies, at 4 errors over 3000 rows; three
+    """Labels independent of z: accuracy and log score are those of the frequencies, at 4 errors over 3000 rows; three
     figures, twice: a false alarm in 2,600 runs."""
     chances = torch.tensor([0.6, 0.3, 0.1])
     nothing = {"weight": lfm.Fixed(0.0)}
@@ -210,7 +211,7 @@ def test_the_picture_has_the_coverage_of_each_variable():
 
 
 def test_whole_rows_and_whole_blocks_may_be_hidden(monkeypatch):
-    """Scores do not hang on where blocks fall, and labels of all rows may be asked for."""
+    """Scores do not depend on the blocks of rows, and labels of all rows may be hidden."""
     torch.manual_seed(0)
     model = lfm.Model(
         z=lfm.StandardNormal(1),

@@ -31,7 +31,8 @@ def test_loadings_of_a_linear_model_are_its_weight(draws):
     assert result.mean_error.max() < 1e-6 and result.rms_error.max() < 1e-6
     assert result.bending.abs().max() < 1e-9 and result.factors == ("z_1", "z_2")
     assert torch.allclose(result.per_row, weight.expand(300, -1, -1))
-    # The data are of the model: the aggregate posterior has the prior's variance of 1, at 4 standard errors of N = 300.
+    # The data are drawn from the model, so the aggregate posterior has the prior's variance of 1, within 4 standard errors
+    # of N = 300.
     assert (result.scale - 1).abs().max() < 4 / (2 * 300) ** 0.5
     assert torch.allclose(result.standardised, weight * result.scale)
     assert repr(result).splitlines()[2].strip().startswith("z_1")
@@ -87,7 +88,7 @@ def test_several_views_layers_shared_parameters_and_labels():
     assert result["x"].mean.shape == (cases.D, 5) and result["label"].mean.shape == (3, 5)
     assert result["x"].factors == ("top_1", "top_2", "z_1", "z_2", "z_3")
     assert (result["x"].rms[:, :2] == 0).all(), "x reads z alone"
-    # Probabilities of categories sum to one, whatever the factors.
+    # Probabilities of categories sum to one for all factors.
     assert result["label"].mean.sum(0).abs().max() < 1e-6
     bayes = lfm.Model(
         z=lfm.StandardNormal(2),
@@ -123,7 +124,7 @@ def test_what_has_no_loadings_is_refused_in_words():
 
 
 def shares(weight, noise):
-    """R² of each factor and of all, of the model's own rows and the exact posterior."""
+    """R² of each factor and of all, for rows of the model and the exact posterior."""
     w = weight.double()
     inverse = (torch.eye(w.shape[1]).double() + w.T @ w / noise**2).inverse()
     total = float(w.square().sum() + noise**2 * len(w))
@@ -197,7 +198,7 @@ def test_every_likelihood(name):
 
 
 def test_labels_that_follow_a_factor_are_explained():
-    """A label of the sign of a factor, by a decoder that knows it."""
+    """A label for the sign of a factor, with a decoder that computes it."""
     logits = lfm.Linear(
         weight=lfm.Fixed(torch.tensor([[-20.0, 0.0], [20.0, 0.0]])), bias=lfm.Fixed(torch.zeros(2))
     )

@@ -1,4 +1,4 @@
-"""k̂ and smoothed weights, against the formulas, ArviZ and tails that are known; and what evaluations say by them."""
+"""k̂ and smoothed weights against the formulas, ArviZ and known tails, and verdicts of evaluations by k̂."""
 
 import math
 import warnings
@@ -13,7 +13,7 @@ from pyro_lfm.inference import blocks
 
 
 def by_the_formulas(log_weights):
-    """k̂ and smoothed weights of one column, one number after the other."""
+    """k̂ and smoothed weights of one column, computed number by number."""
     values = [value - max(log_weights) for value in log_weights]
     order = sorted(range(len(values)), key=values.__getitem__)
     size = math.ceil(min(len(values) / 5, 3 * math.sqrt(len(values))))
@@ -62,7 +62,7 @@ def test_arviz_agrees(draws):
     log_weights[:, 1] = (10 * log_weights[:, 1]).round() / 10  # ties
     smooth, k = psislw(log_weights.T.numpy(), normalize=False)
     assert torch.allclose(pareto_k(log_weights), torch.as_tensor(k), rtol=0, atol=1e-6)
-    # In which order ties are smoothed is nobody's concern.
+    # The order of smoothed ties does not matter.
     ours, theirs = pareto_smooth(log_weights).sort(0).values, torch.as_tensor(smooth.T).sort(0).values
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
@@ -189,7 +189,7 @@ def test_a_pair_is_evaluated_as_a_fit_is():
 
 
 def test_a_pair_of_programs_is_evaluated():
-    """Programs by hand, which have not run before."""
+    """Programs by hand that have not run before."""
     import pyro
     import pyro.distributions as dist
 
@@ -222,7 +222,7 @@ def test_exact_values_and_bits_per_dimension():
     )
     expected = -exact.per_row / exact.observed / math.log(2)
     assert torch.allclose(exact.bits_per_dimension, expected)
-    # Fair coins: a bit each.
+    # Fair coins have one bit each.
     coins = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Bernoulli(8, logits=lfm.Fixed(0.0), given="z"))
     guide = lfm.Guide(coins, z=lfm.Gaussian(network=lfm.MLP(4)))
     tossed = lfm.evaluate.log_likelihood((coins, guide), coins.sample(3, seed=0)["x"], draws=2000)

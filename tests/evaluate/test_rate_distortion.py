@@ -10,7 +10,7 @@ import pyro_lfm as lfm
 
 
 def test_the_curve_is_that_of_the_tempered_posteriors():
-    """At 5 standard errors, 14 figures: a false alarm in 100,000 runs; the ratio's bias is of order 1 / 2000 nats."""
+    """Within 5 standard errors, 14 numbers: a false alarm in 100,000 runs. The bias of the ratio is about 1 / 2000 nats."""
     model, guide, x = linear(60)
     betas = (0.0, 0.05, 0.2, 0.5, 1.0, 1.5, 3.0)
     curve = lfm.evaluate.decompose((model, guide), x, draws=2000, pairs=2, betas=betas).curve
@@ -22,7 +22,7 @@ def test_the_curve_is_that_of_the_tempered_posteriors():
 
 
 def test_the_curve_does_not_depend_on_the_guide():
-    """A guide far from the posterior: the distributions that are fitted to the weights serve in its place. 5 standard
+    """A guide far from the posterior: distributions fitted to the weights take its place as proposals. 5 standard
     errors, 14 figures: a false alarm in 100,000 runs. No q has less of R + β D: the guide's point lies far above the
     curve."""
     model, _, x = linear(60, weight=3 * WEIGHT)
@@ -45,7 +45,7 @@ def test_the_curve_does_not_depend_on_the_guide():
 
 
 def test_the_curve_of_rates_above_zero():
-    """Poisson counts of a Gamma rate: the tempered posterior is Gamma(a + β x, b + β). 5 standard errors, 10 figures."""
+    """Poisson counts of a Gamma rate: the tempered posterior is Gamma(a + β x, b + β). 5 standard errors, 10 numbers."""
 
     class Counts(lfm.PyroModel):
         def forward(self, batch):
@@ -94,7 +94,7 @@ def test_errors_from_the_draws_are_those_of_other_draws():
 
 
 def test_points_with_unreliable_weights_are_marked():
-    """A guide that is far too narrow, and far from the posterior; the prior as far."""
+    """A guide that is far too narrow and far from the posterior, with a prior as far from it."""
     weight = 8 * torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     model, _, x = linear(20, weight=weight)
     narrow = lfm.Gaussian(mean=lfm.Fixed(3.0), covariance=lfm.Isotropic(lfm.Fixed(0.01)))
