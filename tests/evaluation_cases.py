@@ -1,4 +1,4 @@
-"""Small fits of every kind: of latent, of data, of inference. What evaluates a fit meets each of them."""
+"""Small fits with every kind of latent, data and inference, for the tests of functions that evaluate a fit."""
 
 import cases
 import numpy as np
@@ -40,7 +40,7 @@ def linear(latent=K, columns=D, **options):
 
 
 def one_latent(latent, family, x=None):
-    """A model of one latent, x by a network of it, and a guide of that family."""
+    """A model with one latent and x by a network, and a guide of a family."""
     model = lfm.Model(z=latent, x=lfm.Gaussian(D, mean=lfm.MLP(6)) if x is None else x)
     return model, lfm.Guide(model, z=family)
 
@@ -50,7 +50,7 @@ def network(family=lfm.Gaussian, **options):
 
 
 def of(model, **kinds):
-    """A model with a guide: Gaussian for what is not named."""
+    """A model with a guide, Gaussian for latents that are not named."""
     chosen = {
         n: kinds.get(n) or (network() if latent.per_row else lfm.Gaussian())
         for n, latent in model.latents.items()
@@ -111,7 +111,7 @@ def bayesian_mixture():
     return lfm.Model(c=lfm.Categorical(CLASSES, prior=lfm.parameter_priors.Dirichlet(2.0)), x=x)
 
 
-# Model and guide, fitted by a few steps of SVI to rows that the model makes.
+# Model and guide, fitted by a few steps of SVI to rows drawn from the model.
 BY_SVI = {
     "vector": lambda: of(cases.plain()),
     "one entry": lambda: one_latent(lfm.StandardNormal(1), network()),
@@ -171,10 +171,10 @@ CLOSED = {
 }
 
 
-def made(model, n=N, seed=1):
-    """Rows of the observed variables, made by the model."""
+def rows_from(model, n=N, seed=1):
+    """Rows of the observed variables, drawn from the model."""
     given = {name: COVARIATES[name](n) for name in model.covariates}
-    # A prior that is made of a guide cannot be drawn from before there is one.
+    # A prior that depends on a guide needs a stand-in before there is one.
     drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name].float() for name in model.observed}
 
@@ -191,7 +191,7 @@ def by_svi(name):
     torch.manual_seed(0)
     model, guide = BY_SVI[name]()
     model = lfm.inference.fit.as_model(model) if not hasattr(model, "sample") else model
-    data = made(model)
+    data = rows_from(model)
     if name == "known labels":
         data["y"] = torch.arange(N).float() % CLASSES
         data["y"][4:] = torch.nan
@@ -209,7 +209,7 @@ def closed(name):
 def missing():
     torch.manual_seed(0)
     model, guide = of(views())
-    data = made(model)
+    data = rows_from(model)
     for each in data.values():
         each[torch.rand(each.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
     return fit(model, data, svi(guide)), data
@@ -218,7 +218,7 @@ def missing():
 def constant_columns():
     torch.manual_seed(0)
     model, guide = of(lfm.Model(z=lfm.StandardNormal(2), x=linear()))
-    data = made(model)
+    data = rows_from(model)
     data["x"][:, 0] = 1.0
     return fit(model, data, svi(guide)), data
 
@@ -243,14 +243,14 @@ def table():
 def few_rows(count):
     torch.manual_seed(0)
     model, guide = of(lfm.Model(z=lfm.StandardNormal(2), x=linear()))
-    data = made(model, count)
+    data = rows_from(model, count)
     return fit(model, data, svi(guide, steps=2)), data
 
 
 def refined():
     torch.manual_seed(0)
     model, guide = of(cases.plain())
-    data = made(model)
+    data = rows_from(model)
     done = fit(model, data, svi(guide))
     return fit(model, data, svi(lfm.Refined(done.guide, steps=3), steps=1)), data
 
@@ -263,7 +263,7 @@ def without_latents(x):
 
 
 def rows_without_entries():
-    """All that was observed of some rows is missing; the first two among them."""
+    """All entries of some rows are missing, the first two among them."""
     done, data = missing()
     data = {name: value.clone() for name, value in data.items()}
     for value in data.values():

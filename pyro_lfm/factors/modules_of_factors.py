@@ -63,9 +63,8 @@ class FamilyWithState(ModuleOfFactor):
     def __init__(self, declaration: Factor):
         super().__init__()
         # Not by setattr: a network given as a module is a part of the distribution already.
-        vars(self).update(
-            {name: vars(declaration)[name] for name in OF_DECLARATION & vars(declaration).keys()}
-        )
+        declared = vars(declaration)
+        vars(self).update({name: declared[name] for name in OF_DECLARATION - {"_written"} if name in declared})
         self.take_attributes(declaration)
 
 
