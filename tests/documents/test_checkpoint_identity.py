@@ -109,7 +109,7 @@ def changed(rows, value):
             "optimizer was torch.optim.adam.Adam, now it is torch.optim.sgd.SGD",
         ),
         ({"optimizer": partial(torch.optim.Adam, betas=(0.8, 0.9))}, "optimizer was"),
-        ({"optimizer": lfm.clipped(torch.optim.Adam, 1.0)}, "optimizer was"),
+        ({"clip_norm": 1.0}, "clip_norm was None, now it is 1.0"),
         ({"objective": lfm.ELBO(particles=2)}, "objective.num_particles was 1, now it is 2"),
         ({"objective": lfm.ELBO(kl_weight=0.5)}, "objective.kl_weight was 1.0, now it is 0.5"),
         ({"objective": lfm.ELBO(free_bits=0.5)}, "objective.free_bits"),

@@ -154,9 +154,9 @@ def ramp(fraction):
         {"optimizer": torch.optim.RMSprop},
         {"optimizer": torch.optim.AdamW},
         {"optimizer": lambda p, lr: torch.optim.Adam(p, lr=lr, amsgrad=True, weight_decay=0.1)},
-        {"optimizer": lfm.clipped(torch.optim.Adam, 0.1)},
+        {"clip_norm": 0.1},
     ],
-    ids=["kl-weight", "rate", "alternate", "sgd", "rmsprop", "adamw", "amsgrad", "clipped"],
+    ids=["kl-weight", "rate", "alternate", "sgd", "rmsprop", "adamw", "amsgrad", "clip-norm"],
 )
 def test_schedules_and_optimizers_are_followed(options, replay):
     made = []

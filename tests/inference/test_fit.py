@@ -152,6 +152,47 @@ def test_any_torch_optimizer_serves():
         )
 
 
+def one_step(guide="gaussian-full", **options):
+    """The change of all parameters by one step of gradient descent, tables of rows apart."""
+    model, guide, data = prepared(guide)
+    lfm.fit(model, data, lfm.SVI(guide, steps=1), seed=0, progress=False)
+    tables = {id(table.rows) for table in guide.tables}
+    parameters = [*model.parameters(), *guide.parameters()]
+    before = weights(model, guide)
+    svi = lfm.SVI(guide, steps=1, optimizer=torch.optim.SGD, learning_rate=1.0, batch_size=20, **options)
+    lfm.fit(model, data, svi, seed=0, progress=False)
+    moved = {p: p.detach() - old for p, old in zip(parameters, before, strict=True)}
+    dense = torch.cat([change.flatten() for p, change in moved.items() if id(p) not in tables])
+    return dense, [change for p, change in moved.items() if id(p) in tables]
+
+
+def test_clip_norm_bounds_the_gradients_of_all_parameters_together_under_every_engine():
+    free, _ = one_step(engine="eager")
+    assert free.norm() > 0.1
+    eager, _ = one_step(engine="eager", clip_norm=0.1)
+    assert torch.allclose(eager, 0.1 * free / free.norm(), rtol=1e-3, atol=1e-6)
+    wide, _ = one_step(engine="eager", clip_norm=1e6)
+    assert torch.equal(wide, free)
+    for options in ({"engine": "pyro"}, {"engine": "pyro", "objective": pyro.infer.Trace_ELBO()}):
+        by_pyro, _ = one_step(clip_norm=0.1, **options)
+        # Pyro's gradients are of the loss of all 40 rows, the norm is of the loss per row.
+        assert by_pyro.norm().item() == pytest.approx(40 * 0.1, rel=1e-4)
+
+
+def test_clip_norm_leaves_tables_of_rows_out():
+    free, rows = one_step("per-row", engine="eager")
+    clipped, rows_clipped = one_step("per-row", engine="eager", clip_norm=0.1)
+    assert free.norm() > 0.1 and clipped.norm().item() == pytest.approx(0.1, rel=1e-4)
+    assert rows and same(rows, rows_clipped)
+
+
+@pytest.mark.parametrize("norm", [0, -1.0, math.inf, math.nan, "1", True])
+def test_clip_norm_is_a_number_above_zero(norm):
+    _, guide, _ = prepared()
+    with pytest.raises(lfm.DeclarationError, match="clip_norm must be a number > 0; got"):
+        lfm.SVI(guide, clip_norm=norm)
+
+
 def test_the_progress_bar_tells_rows_and_nats(capsys):
     model, guide, data = prepared()
     lfm.fit(model, data, lfm.SVI(guide, epochs=2), seed=0)

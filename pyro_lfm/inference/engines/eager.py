@@ -13,6 +13,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
 from pyro_lfm.inference.engines.row_adam import RowAdam
 from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
+from pyro_lfm.inference.svi.optimizers import clip
 from pyro_lfm.runtime import uncached_autocast
 
 # Those that have one kernel for the whole step; the numbers are the same but for rounding.
@@ -39,7 +40,8 @@ class Eager(Engine):
         dense = [p for p in self.parts["both"] if id(p) not in rows]
         self.optimizers: list[torch.optim.Optimizer] = []
         if dense:
-            self.optimizers.append(_fused(setup.optimizer(dense, lr=setup.learning_rate)))
+            optimizer = _fused(setup.optimizer(dense, lr=setup.learning_rate))
+            self.optimizers.append(clip(optimizer, dense, setup.clip_norm))
         if tables:
             groups = [{"params": [table.rows], "lr": table.learning_rate} for table in tables]
             self.optimizers.append(RowAdam(groups))

@@ -24,6 +24,7 @@ class Setup:
 
     Args:
         optimizer: (parameters, lr=) -> torch.optim.Optimizer.
+        clip_norm: the largest L2 norm of the gradients of the loss per row, of all parameters but PerRow tables together.
         stream: of all noise.
         total: how many rows N the batches are taken from.
         missing: for each name whether some of its entries are missing; names left out are searched in each batch.
@@ -36,6 +37,7 @@ class Setup:
     stream: Stream
     total: int
     missing: Mapping[str, bool] = field(default_factory=dict)
+    clip_norm: float | None = None
 
     def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
         complete, incomplete = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +13,33 @@ from pyro.ops.provenance import detach_provenance
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
 from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
+from pyro_lfm.inference.svi.optimizers import clip_gradients
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import isolated
 
 # What its optimizers see.
 _GRADIENTS = "gradients of the loss of all rows"
+
+
+class _Clipping(pyro.optim.PyroOptim):
+    """Pyro's optimizers, one per parameter, whose gradients are first clipped by their common norm.
+
+    Pyro's own ``clip_args`` clip the gradient of each parameter by itself.
+
+    Args:
+        setup: with the norm of the gradients of the loss per row; Pyro's are those of the loss of all rows.
+        clipped: the parameters, in an order that does not change from run to run.
+    """
+
+    def __init__(self, setup: Setup, clipped: Sequence[torch.nn.Parameter]):
+        super().__init__(setup.optimizer, {"lr": setup.learning_rate})
+        self.clipped = clipped
+        self.norm = None if setup.clip_norm is None else setup.clip_norm * setup.total
+
+    def __call__(self, params: Iterable[torch.Tensor], *args: Any, **kwargs: Any) -> None:
+        if self.norm is not None:
+            clip_gradients(self.clipped, self.norm)
+        super().__call__([*params], *args, **kwargs)
 
 
 class Pyro(Engine):
@@ -29,8 +51,9 @@ class Pyro(Engine):
             f"{kind}.{n}": p for kind, part in self._parts() for n, p in part.named_parameters()
         }
         self._rates = {id(p): setup.learning_rate for p in self.parameters.values()}
-        self._rates.update({id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables})
-        self.optimizer = pyro.optim.PyroOptim(setup.optimizer, {"lr": setup.learning_rate})
+        tables = {id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables}
+        self._rates.update(tables)
+        self.optimizer = _Clipping(setup, [p for p in self.parameters.values() if id(p) not in tables])
         self._before = set(pyro.get_param_store().keys())
 
     def _parts(self) -> tuple[tuple[str, Program], tuple[str, Program]]:

@@ -130,6 +130,7 @@ class Loop:
             self.stream,
             len(self.table),
             self.table.has_missing,
+            svi.clip_norm,
         )
         # What no schedule changes is not asked for at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.shapes import number
 
 _WANTED = "a class such as torch.optim.Adam, or a function (parameters, lr=) -> torch.optim.Optimizer"
 
 
-def clipped(
-    optimizer: Callable[..., torch.optim.Optimizer], norm: float
-) -> Callable[..., torch.optim.Optimizer]:
-    """The optimizer with gradients scaled down to a norm of at most ``norm`` over all its parameters.
-
-    Args:
-        optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer``.
-        norm: of the gradient of the loss per row.
+def clip(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], norm: float | None
+) -> torch.optim.Optimizer:
+    """The optimizer, which first scales the gradients of ``parameters`` down to an L2 norm of at most ``norm``, all together.
 
     Source: Pascanu, Mikolov and Bengio (2013), algorithm 1.
-
-    >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> svi = SVI(Guide(model, z=Gaussian(network=MLP(8))), optimizer=clipped(torch.optim.Adam, 10.0))
     """
-    norm = number("norm", norm, least=0.0, above=True)
+    if norm is not None:
+        optimizer.register_step_pre_hook(lambda *_: clip_gradients(parameters, norm))
+    return optimizer
 
-    def make(parameters: Iterable[Any], lr: float) -> torch.optim.Optimizer:
-        made = optimizer(parameters, lr=lr)
 
-        def clip(stepping: torch.optim.Optimizer, *_: Any) -> None:
-            every = [p for group in stepping.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(every, norm)
-
-        made.register_step_pre_hook(clip)
-        return made
-
-    return make
+def clip_gradients(parameters: Iterable[torch.Tensor], norm: float) -> None:
+    """Scales the gradients of some parameters, in place, so that their common L2 norm is at most ``norm``."""
+    torch.nn.utils.clip_grad_norm_(parameters, norm)
 
 
 def check_optimizer(optimizer: Any) -> None:

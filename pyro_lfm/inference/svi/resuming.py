@@ -15,7 +15,7 @@ from pyro_lfm.programs.program import Program
 from pyro_lfm.schedules import value_ahead
 
 # The arguments of lfm.SVI that must be the same when a fit is taken up again.
-_SAME = ("optimizer", "learning_rate", "drop_last", "alternate")
+_SAME = ("optimizer", "learning_rate", "clip_norm", "drop_last", "alternate")
 
 
 class Resuming:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
 import pyro.infer
 import torch
 from pyro import poutine
+from torch import nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
@@ -31,14 +31,17 @@ from pyro_lfm.programs.program import Program
 from pyro_lfm.shapes import number, whole
 
 
-@dataclass(eq=False)
+# Passes over the data where neither epochs nor steps are given.
+_EPOCHS = 20
+
+
 class SVI(Inference):
     """Fits model and guide by gradients of a bound.
 
     Args:
         guide: q(z | x): a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide.
         objective: ``lfm.ELBO(...)``, any other ``lfm.Objective``, or any ``pyro.infer.ELBO``.
-        epochs, steps: how long, in passes over the data or in optimisation steps; one of the two.
+        epochs, steps: how long, in passes over the data or in optimisation steps; one of the two, or 20 epochs.
         batch_size: rows per step; shrunk to the data where it is larger.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
@@ -47,6 +50,8 @@ class SVI(Inference):
             normalisation asks of one row; the rows are others in every epoch.
         schedule: a function of the fraction of the training done, 0 to 1, that multiplies every learning rate by a
             number that is not negative.
+        clip_norm: the largest L2 norm of the gradients of all parameters together, of the loss per row; longer ones are
+            scaled down to it (Pascanu, Mikolov and Bengio 2013, algorithm 1). PerRow tables are left out.
         patience: stop when the validation bound (the training bound where there are no validation data) has not
             risen for this many epochs, and keep the best weights. While a weight of the objective follows a schedule,
             bounds of different epochs are not those of one objective: only epochs are counted, and can be the best,
@@ -67,61 +72,78 @@ class SVI(Inference):
 
     takes_known_latents = True
 
-    guide: Any
-    _: KW_ONLY
-    objective: Any = field(default_factory=ELBO)
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int = 128
-    drop_last: bool = False
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
-    learning_rate: float = 1e-3
-    schedule: Callable[[float], float] | None = None
-    patience: int | None = None
-    alternate: int | None = None
-    engine: Literal["auto", "compiled", "eager", "pyro"] = "auto"
+    def __init__(
+        self,
+        guide: Guide | nn.Module,
+        *,
+        objective: pyro.infer.ELBO | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 128,
+        drop_last: bool = False,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        learning_rate: float = 1e-3,
+        schedule: Callable[[float], float] | None = None,
+        clip_norm: float | None = None,
+        patience: int | None = None,
+        alternate: int | None = None,
+        engine: Literal["auto", "compiled", "eager", "pyro"] = "auto",
+    ):
+        if epochs is not None and steps is not None:
+            raise DeclarationError("give epochs or steps, not both")
+        if not isinstance(drop_last, bool):
+            raise DeclarationError(f"drop_last must be True or False; got {drop_last!r}")
+        if schedule is not None and not callable(schedule):
+            raise DeclarationError(f"schedule must be a function of the fraction done; got {schedule!r}")
+        check_optimizer(optimizer)
+        self.guide = as_guide(guide)
+        self.objective = ELBO() if objective is None else objective
+        self.epochs = None if epochs is None else whole("epochs", epochs)
+        self.steps = None if steps is None else whole("steps", steps)
+        self.batch_size = whole("batch_size", batch_size)
+        self.drop_last = drop_last
+        self.optimizer = optimizer
+        self.learning_rate = number("learning_rate", learning_rate, least=0.0, above=True)
+        self.schedule = schedule
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, least=0.0, above=True)
+        self.patience = None if patience is None else whole("patience", patience)
+        self.alternate = None if alternate is None else whole("alternate", alternate)
+        self.engine = engine
+        self._check_objective()
+        self._check_engine()
 
-    def __post_init__(self) -> None:
-        self.guide = as_guide(self.guide)
+    def _check_objective(self) -> None:
         if not isinstance(self.objective, pyro.infer.ELBO) or type(self.objective).__name__.startswith("Jit"):
             raise DeclarationError(
                 f"objective must be lfm.ELBO() or a pyro.infer.ELBO that is not traced; got {self.objective!r}"
             )
-        if self.epochs is not None and self.steps is not None:
-            raise DeclarationError("give epochs or steps, not both")
-        if self.epochs is None and self.steps is None:
-            self.epochs = 20
-        self.batch_size = whole("batch_size", self.batch_size)
-        for name in ("epochs", "steps", "patience", "alternate"):
-            if getattr(self, name) is not None:
-                setattr(self, name, whole(name, getattr(self, name)))
-        self.learning_rate = number("learning_rate", self.learning_rate, least=0.0, above=True)
-        if not isinstance(self.drop_last, bool):
-            raise DeclarationError(f"drop_last must be True or False; got {self.drop_last!r}")
-        check_optimizer(self.optimizer)
-        if self.schedule is not None and not callable(self.schedule):
-            raise DeclarationError(f"schedule must be a function of the fraction done; got {self.schedule!r}")
-        self._check_engine()
 
     def _check_engine(self) -> None:
         if self.engine not in ENGINES:
             raise DeclarationError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine!r}")
-        whole_steps = not hasattr(self.objective, "differentiable_loss")
-        if self.engine in ("eager", "compiled") and whole_steps:
+        if self.engine in ("eager", "compiled") and self._takes_whole_steps:
             kind = type(self.objective).__name__
             raise DeclarationError(
                 f'pyro.infer.{kind} only knows how to do whole steps of Pyro: use engine="pyro"'
             )
-        # Pyro's own engine only where it is asked for, or where the objective knows no other.
-        self.chosen_engine = "pyro" if whole_steps else self.engine
         if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
+
+    @property
+    def _takes_whole_steps(self) -> bool:
+        """Whether the objective gives no differentiable loss, so that only pyro.infer.SVI can step with it."""
+        return not hasattr(self.objective, "differentiable_loss")
+
+    @property
+    def chosen_engine(self) -> str:
+        """The engine as declared, or "pyro" where the objective serves no other."""
+        return "pyro" if self._takes_whole_steps else self.engine
 
     def budget(self, rows: int) -> tuple[int, int, int]:
         """Rows of a batch, steps of an epoch, and steps of the whole fit, where there are so many rows."""
         size = min(self.batch_size, rows)
         per_epoch = rows // size if self.drop_last else ceil(rows / size)
-        return size, per_epoch, self.steps or (self.epochs or 0) * per_epoch
+        return size, per_epoch, self.steps or (self.epochs or _EPOCHS) * per_epoch
 
     def trains(self, model: AnyModel) -> list[Program]:
         return [model, self.guide]
