@@ -15,7 +15,7 @@ from pyro_lfm.comparison.result import Comparison
 from pyro_lfm.comparison.runner import Runner, digests_of
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference import SVI, Fit
-from pyro_lfm.inference.tables import table_for
+from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.shapes import whole

@@ -18,12 +18,12 @@ from pyro_lfm.comparison.metrics import Metric, measure
 from pyro_lfm.comparison.result import Comparison
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
-from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity import identity_of
 from pyro_lfm.documents.identity.version import library_version
 from pyro_lfm.documents.storage import plain
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.inference import SVI, Fit, fit
-from pyro_lfm.inference.tables import table_for
+from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
 
@@ -57,7 +57,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         # Once, as a metric may count its calls.
-        self.metrics_made_of = {} if self.folder is None else identity(metrics=self.metrics)
+        self.metrics_made_of = {} if self.folder is None else identity_of(metrics=self.metrics)
 
     def run(self, name: str, seed: int) -> None:
         """One way from one seed."""
@@ -79,7 +79,7 @@ class Runner:
 
     def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
         rest: dict[str, Any] = {f"{what}_rows": words for what, words in self.digests.items()}
-        given = identity(model=model, inference=inference, draws=self.draws, **rest)
+        given = identity_of(model=model, inference=inference, draws=self.draws, **rest)
         return {**given, **self.metrics_made_of, "version": library_version()}
 
     def _fit(

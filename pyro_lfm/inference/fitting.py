@@ -11,11 +11,11 @@ import torch
 
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference.column_units import measure
+from pyro_lfm.inference.data_boundary import table_for
+from pyro_lfm.inference.environment import check_processes, training
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.inference.surroundings import check_processes, training
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.inference.svi.snapshots import Snapshot
-from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.programs.first_weights import digest_of
 from pyro_lfm.programs.model import AnyModel, as_model

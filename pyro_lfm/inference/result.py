@@ -17,12 +17,12 @@ from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.inference.picklable import check_picklable
+from pyro_lfm.inference.data_boundary import table_for
+from pyro_lfm.inference.pickle_check import check_picklable
 from pyro_lfm.inference.queries.imputation import Imputation, impute
 from pyro_lfm.inference.queries.reconstruction import reconstruct
 from pyro_lfm.inference.queries.refinement import refine
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.tables import table_for
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel

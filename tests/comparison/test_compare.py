@@ -21,7 +21,7 @@ import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.linear import gap
 from pyro_lfm.comparison.estimates import Estimate, decimals, estimate, ranks
-from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity import identity_of
 
 QUICK = {"progress": False, "epochs": 2, "draws": 30}
 
@@ -486,10 +486,10 @@ def test_what_was_given_is_known_by_its_values():
     def schedule(rate):
         return lambda done: rate * done
 
-    one, other = (identity(of=schedule(rate), model=fixed_model()) for rate in (1.0, 2.0))
+    one, other = (identity_of(of=schedule(rate), model=fixed_model()) for rate in (1.0, 2.0))
     assert [name for name in one if one[name] != other[name]] == ["of.holds.0"]
-    assert identity(of=lambda done: done) != identity(of=lambda done: done**2)
-    assert identity(of=schedule(1.0), model=fixed_model()) == one
+    assert identity_of(of=lambda done: done) != identity_of(of=lambda done: done**2)
+    assert identity_of(of=schedule(1.0), model=fixed_model()) == one
 
 
 def test_a_way_that_fails_does_not_stop_the_others(tmp_path):
@@ -752,7 +752,7 @@ def test_edited_code_and_what_code_reads_is_noticed(name):
             "np": np,
         }
         exec(CODE[name].replace("V", str(value)), here)
-        return identity(of=here["of"])
+        return identity_of(of=here["of"])
 
     assert found(1) == found(1) != found(2)
 
@@ -774,9 +774,9 @@ def test_edited_code_is_refused_by_a_folder(tmp_path):
 
 def test_tensors_of_any_layout_are_known_by_their_values():
     one = torch.ones(1).expand(1).as_strided((1,), (0,))
-    assert one.stride() == (0,) and identity(of=one) == identity(of=torch.ones(1))
-    assert identity(of=torch.eye(2).to_sparse()) == identity(of=torch.eye(2))
-    assert identity(of=torch.tensor([1j]).conj()) == identity(of=torch.tensor([complex(0, -1)]))
+    assert one.stride() == (0,) and identity_of(of=one) == identity_of(of=torch.ones(1))
+    assert identity_of(of=torch.eye(2).to_sparse()) == identity_of(of=torch.eye(2))
+    assert identity_of(of=torch.tensor([1j]).conj()) == identity_of(of=torch.tensor([complex(0, -1)]))
 
 
 def test_arguments_are_known_in_another_process():
@@ -786,7 +786,7 @@ import functools
 import logging
 import torch
 import pyro_lfm as lfm
-from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity import identity_of
 torch.manual_seed(0)
 model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
 guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
@@ -810,7 +810,7 @@ slots.a = {Prior, Slots, ("u", "v")}
 def helper(value, *, by=functools.partial(max, slots)):
     return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else (log, fit, loud)
 prior, loud, values = Prior(), Loud(), {slots: object(), Prior: (1, 2)}
-found = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
+found = identity_of(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
 print(found)
 """
     here: dict = {"__name__": "__main__"}

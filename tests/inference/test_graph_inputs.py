@@ -34,7 +34,7 @@ from torch.nn.utils import parametrizations
 
 import pyro_lfm as lfm
 from pyro_lfm.inference.engines import choice, tracing
-from pyro_lfm.inference.engines.pure import changes_nothing
+from pyro_lfm.inference.engines.side_effects import changes_nothing
 
 ROWS = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
 EPOCHS = 6

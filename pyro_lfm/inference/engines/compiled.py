@@ -20,7 +20,7 @@ from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
-from pyro_lfm.inference.engines.recorded import Step
+from pyro_lfm.inference.engines.recorded_step import Step
 from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.objectives import Objective
 

@@ -10,7 +10,7 @@ import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
+from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check, parameters_of
 from pyro_lfm.inference.engines.row_adam import RowAdam
 from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
 from pyro_lfm.inference.svi.optimizers import clip
@@ -78,7 +78,7 @@ class Eager(Engine):
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        return told(objective, loss, batch.total)
+        return bound_parts(objective, loss, batch.total)
 
     def gradients(
         self, batch: Batch, objective: Any, part: str

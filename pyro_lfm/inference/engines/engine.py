@@ -15,7 +15,7 @@ from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.objectives import Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
-from pyro_lfm.runtime import Stream, flushing, isolated
+from pyro_lfm.runtime import Stream, flushing_denormals, isolated
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Engine(ABC):
     @contextmanager
     def session(self) -> Iterator[None]:
         """The time of some steps, in which torch draws from the engine's stream."""
-        with isolated(self.setup.stream, self.setup.model.device), flushing():
+        with isolated(self.setup.stream, self.setup.model.device), flushing_denormals():
             yield
 
     def suspect(self) -> None:  # noqa: B027
@@ -94,7 +94,7 @@ class Engine(ABC):
         """Called once at the end, whatever happened: leaves nothing behind."""
 
 
-def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
+def bound_parts(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
     """[bound, reconstruction, KL] of a step, nats per row; the parts are NaN where the objective does not tell them."""
     last = getattr(objective, "last", None)
     if last is None:
@@ -133,5 +133,5 @@ def evaluate(
         if isinstance(objective, Objective):
             objective = objective.at(1.0, in_turn=False)
         loss = torch.as_tensor(objective.loss(model, guide, batch))
-        bound, reconstruction, kl = told(objective, loss, batch.total).tolist()
+        bound, reconstruction, kl = bound_parts(objective, loss, batch.total).tolist()
     return bound, reconstruction, kl

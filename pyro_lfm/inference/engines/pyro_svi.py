@@ -11,7 +11,7 @@ import torch
 from pyro.ops.provenance import detach_provenance
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
+from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check, parameters_of
 from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
 from pyro_lfm.inference.svi.optimizers import clip_gradients
 from pyro_lfm.programs.program import Program
@@ -80,7 +80,7 @@ class Pyro(Engine):
         loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
         theta, phi = parameters_of(*self.setup.programs)
         check(loss, zip([*theta, *phi], [*theta, *phi], strict=True))
-        return told(objective, loss, self.setup.total)
+        return bound_parts(objective, loss, self.setup.total)
 
     def state(self) -> dict[str, Any]:
         # By the names in the programs: those in the store belong to this instance alone.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pyro_lfm.documents.identity import differences, identity
+from pyro_lfm.documents.identity import differences, identity_of
 from pyro_lfm.documents.storage import read, write
 from pyro_lfm.errors import CheckpointError, DataError, DeclarationError
 from pyro_lfm.programs.program import Program
@@ -96,12 +96,12 @@ class Journal:
 
     def __init__(self, fixed: Mapping[str, Any], parts: Mapping[str, Any]):
         self.parts = dict(parts)
-        self.start = identity(weights=False, **fixed)
+        self.start = identity_of(weights=False, **fixed)
         self.inner = self._now()
         self.moved: set[str] = set()
 
     def _now(self) -> dict[str, str]:
-        found = identity(weights=False, **self.parts)
+        found = identity_of(weights=False, **self.parts)
         # Which an objective of Pyro's finds out at its first step.
         found.pop("objective.max_plate_nesting", None)
         return found

@@ -26,7 +26,7 @@ from pyro_lfm.errors import (
 )
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
-from pyro_lfm.inference.engines.pure import changes_nothing
+from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi.failure import NotFinite, Scene, not_finite, raised

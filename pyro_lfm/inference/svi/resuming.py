@@ -10,7 +10,7 @@ from pyro_lfm.data.digests import of_rows
 from pyro_lfm.documents.identity.version import library_version
 from pyro_lfm.inference.engines.engine import Engine
 from pyro_lfm.inference.svi.checkpoint import Checkpoint, Journal
-from pyro_lfm.inference.svi.hidden_state import restore, state_of
+from pyro_lfm.inference.svi.module_attributes import restore, state_of
 from pyro_lfm.programs.program import Program
 from pyro_lfm.schedules import value_ahead
 

@@ -16,7 +16,7 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.inference.closed.points import put_points
-from pyro_lfm.inference.distance_warnings import warn_of_start
+from pyro_lfm.inference.data_scale_warnings import warn_of_start
 from pyro_lfm.inference.engines.choice import ENGINES
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi.floor_warnings import warn_of_floors
@@ -29,7 +29,6 @@ from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program
 from pyro_lfm.shapes import number, whole
-
 
 # Passes over the data where neither epochs nor steps are given.
 _EPOCHS = 20

@@ -9,7 +9,7 @@ import torch
 
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager, gradients_of, laid_out_as
-from pyro_lfm.inference.engines.engine import told
+from pyro_lfm.inference.engines.engine import bound_parts
 from pyro_lfm.inference.engines.exits import record
 from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.objectives import Objective
@@ -64,7 +64,7 @@ class Step:
                 table.gathered = None
         self.used = [k for k, gradient in enumerate(found) if gradient is not None]
         gradients = [laid_out_as(found[k], wanted[k]).detach() for k in self.used]
-        return [(loss / batch.total).detach(), told(objective, loss, batch.total), *gradients]
+        return [(loss / batch.total).detach(), bound_parts(objective, loss, batch.total), *gradients]
 
     def build(self, inputs: Sequence[torch.Tensor]) -> None:
         """Records the programs, and makes native code of the graph unless it is the one that there is code of.

@@ -15,8 +15,8 @@ from pyro_lfm.data.validation import validate
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError
 from pyro_lfm.factors.variables import Variable
-from pyro_lfm.inference.distance_warnings import warn_of_distance, warn_of_rounding
-from pyro_lfm.inference.missing import check_missing
+from pyro_lfm.inference.data_scale_warnings import warn_of_distance, warn_of_rounding
+from pyro_lfm.inference.missing_entries import check_missing
 from pyro_lfm.programs.model import AnyModel
 
 
