@@ -12,7 +12,7 @@ import torch
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import table_for
-from pyro_lfm.inference.environment import check_processes, training
+from pyro_lfm.inference.environment import check_single_process, with_gradients
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.inference.svi.snapshots import Snapshot
@@ -87,13 +87,13 @@ def fit(
         )
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
-    check_processes()
+    check_single_process()
     keep = None if checkpoint is None else Checkpoint(checkpoint)
     seed = _seed(seed, keep)
     place = _device(device)
     # An inference has programs of its own: the guide.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
-    with training(programs), one_call():
+    with with_gradients(programs), one_call():
         task = _task(model, data, inference, validation, seed, callbacks, progress, place, keep)
         with _first_weights(inference, model, task):
             return inference.run(task)
