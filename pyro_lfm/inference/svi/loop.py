@@ -111,7 +111,7 @@ class Loop:
                     if self.task.callbacks:
                         engine.suspect()
                     if svi.patience and self.epoch >= counts_from:
-                        self.best.see(record)
+                        self.best.update(record)
                     if resuming:
                         resuming.save(engine)
                     if stopped:
