@@ -1,4 +1,4 @@
-"""Stochastic variational inference: θ and φ raised together by gradients of a bound on minibatches."""
+"""``SVI``, stochastic variational inference: it raises a bound in θ and φ by gradients on minibatches."""
 
 from __future__ import annotations
 
@@ -38,32 +38,31 @@ class SVI(Inference):
     """Fits model and guide by gradients of a bound.
 
     Args:
-        guide: q(z | x): a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide.
+        guide: q(z | x), a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide.
         objective: ``lfm.ELBO(...)``, any other ``lfm.Objective``, or any ``pyro.infer.ELBO``.
-        epochs, steps: how long, in passes over the data or in optimisation steps; one of the two, or 20 epochs.
-        batch_size: rows per step; shrunk to the data where it is larger.
+        epochs, steps: how long to train, in passes over the data or in optimisation steps. By default 20 epochs.
+        batch_size: rows per step, at most those of the data.
+        drop_last: whether to leave out the last batch of an epoch where it is smaller than the others. Batch normalisation
+            needs that of a batch of one row. The rows left out are others in every epoch.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
-        learning_rate: for everything but tables of rows, which have their own (see ``PerRow``).
-        drop_last: whether the last batch of an epoch is left out where it is smaller than the others, as batch
-            normalisation asks of one row; the rows are others in every epoch.
-        schedule: a function of the fraction of the training done, 0 to 1, that multiplies every learning rate by a
+        learning_rate: of all parameters but ``PerRow`` tables, which have their own.
+        schedule: a function of the fraction of the training done, 0 to 1. It gives the factor of every learning rate, a
             number that is not negative.
         clip_norm: the largest L2 norm of the gradients of all parameters together, of the loss per row; longer ones are
             scaled down to it (Pascanu, Mikolov and Bengio 2013, algorithm 1). PerRow tables are left out.
-        patience: stop when the validation bound (the training bound where there are no validation data) has not
-            risen for this many epochs, and keep the best weights. While a weight of the objective follows a schedule,
-            bounds of different epochs are not those of one objective: only epochs are counted, and can be the best,
-            from the one on in which every such schedule stands at its end value. ``schedule``, of the learning rate,
-            changes no objective and delays nothing.
-        alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default jointly.
-        engine: "compiled" records the step once and makes it native code, which takes some seconds and is then several
-            times faster for small networks; "eager" runs the programs at every step; "pyro" is ``pyro.infer.SVI``,
-            literally; "auto" compiles after the first epoch where the rest is long enough. The numbers are the same but
-            for rounding. What cannot be compiled is done in eager, with a ``CompilationWarning``; what was chosen, and
-            why, is in the log ``pyro_lfm``.
+        patience: stop when the validation bound (without validation data, the training bound) has not risen for this many
+            epochs, and restore the best weights. While a weight of the objective follows a schedule, bounds of different
+            epochs cannot be compared: epochs count, and can be the best, once every such schedule has reached its end
+            value. ``schedule``, of the learning rate, delays nothing.
+        alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default both together.
+        engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
+            small networks. "eager" runs the programs at every step. "pyro" is ``pyro.infer.SVI`` itself. "auto" compiles
+            after the first epoch where the rest is long enough. The numbers are the same but for rounding. A step that
+            cannot be compiled is done in eager, with a ``CompilationWarning``. The log ``pyro_lfm`` says which engine was
+            chosen and why.
 
-    Parameters may be held and released by ``requires_grad_`` in a callback, under every engine.
+    A callback may freeze and release parameters by ``requires_grad_``, under every engine.
 
     Raises:
         DeclarationError: for an argument out of its range.
@@ -139,7 +138,7 @@ class SVI(Inference):
         return "pyro" if self._takes_whole_steps else self.engine
 
     def budget(self, rows: int) -> tuple[int, int, int]:
-        """Rows of a batch, steps of an epoch, and steps of the whole fit, where there are so many rows."""
+        """Rows per batch, steps per epoch, and steps of the whole fit, for so many rows of data."""
         size = min(self.batch_size, rows)
         per_epoch = rows // size if self.drop_last else ceil(rows / size)
         return size, per_epoch, self.steps or (self.epochs or _EPOCHS) * per_epoch
@@ -148,9 +147,9 @@ class SVI(Inference):
         return [model, self.guide]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
-        # First, as whatever is said of its weights is of no interest where the guide is another model's.
+        # First, so that no warning about weights comes before the error that the guide is another model's.
         self.guide.check_serves(model)
-        # Asked before: the guide may hold a module that reads the model.
+        # Before the model's weights are drawn: the guide may hold a module of the model.
         as_declared = self.guide.is_as_declared
         super().draw_first_weights(model, seed)
         if as_declared:
@@ -158,7 +157,7 @@ class SVI(Inference):
             self.guide.draw_first_weights(model, seed)
 
     def run(self, task: Task) -> Fit:
-        """Raises the bound in φ and θ together (or in turn); see the class."""
+        """Trains model and guide; see the class."""
         model, guide = task.model, self.guide
         if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
             raise DeclarationError(
@@ -168,7 +167,7 @@ class SVI(Inference):
         _size_tables(len(task.table), model, guide)
         model.to(task.device)
         guide.to(task.device)
-        guide = _meet(model, guide, task.table)
+        guide = _bind(model, guide, task.table)
         warn_of_start(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
         loop = Loop(self, task, result)
@@ -184,7 +183,11 @@ class SVI(Inference):
 
 
 def _size_tables(rows: int, *programs: Program) -> None:
-    """Gives every table of rows (``PerRow``) its size; one that has another belongs to other data."""
+    """Gives every ``PerRow`` table its rows.
+
+    Raises:
+        DataError: a table has the rows of other data.
+    """
     for program in programs:
         for table in program.tables:
             if len(table.rows) not in (0, rows):
@@ -195,10 +198,11 @@ def _size_tables(rows: int, *programs: Program) -> None:
             table.resize(rows)
 
 
-def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
-    """One trial on the first row: parameters declared in programs are made, and the guide draws what it should.
+def _bind(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
+    """The guide, bound to the model after a trial run of both on the first row, which makes their ``pyro.param``s.
 
-    Returns the guide as it is with this very model.
+    Raises:
+        DeclarationError: a guide written by hand draws other latents than the model, or in other plates.
     """
     index = torch.zeros(1, dtype=torch.long)
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
