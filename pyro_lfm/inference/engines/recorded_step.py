@@ -80,7 +80,7 @@ class Step:
             graph, external = record(self.python, trial)
         if self.watched.left_behind(external):
             raise tracing.NotRecordable("it reads a tensor that the previous run left")
-        form = [tracing.form(graph, external), self.used]
+        form = [_form(graph, external), self.used]
         self.recordings += 1
         self.external = external
         self.refresh()
@@ -134,3 +134,13 @@ class Step:
             if one.numel() and not float((one - other).abs().max()) <= tolerance * largest:
                 return "its gradients are others compiled than in eager"
         return None
+
+
+def _form(graph: torch.fx.GraphModule, external: Sequence[torch.Tensor]) -> list[Any]:
+    """The operations of a graph and the types of its tensors: two graphs of equal form compute the same."""
+    literals = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
+    return [
+        str(graph.code),
+        [(t.dtype, t.device, t.shape, t.stride()) for t in external],
+        [(value.dtype, str(value.tolist())) for value in literals],
+    ]
