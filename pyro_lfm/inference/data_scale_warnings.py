@@ -38,8 +38,8 @@ def warn_of_rounding(name: str, table: Table, support: Constraint, dtype: torch.
         most, entry = (float(value) for value in scale.largest.max(0))
         if most > 2 / info.eps:
             warn(
-                f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {type_name}, which holds "
-                f"them up to {2 / info.eps:.0f}{_remedy(dtype)}",
+                f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {type_name}, which "
+                f"holds them up to {2 / info.eps:.0f}{_remedy(dtype)}",
                 PrecisionWarning,
                 of=name,
             )
@@ -50,8 +50,8 @@ def warn_of_rounding(name: str, table: Table, support: Constraint, dtype: torch.
     if float(coarse[entry]) > _COARSE:
         warn(
             f"{name}: numbers spread by {float(scale.spread[entry]):.3g} about {float(scale.mean[entry]):.6g}"
-            f"{_column(columns, entry)}, where neighbouring numbers of {type_name} are {float(step[entry]):.2g} apart, so that "
-            f"what is fitted to them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
+            f"{_column(columns, entry)}, where neighbouring numbers of {type_name} are {float(step[entry]):.2g} apart, so "
+            f"that what is fitted to them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
             PrecisionWarning,
             of=name,
         )
@@ -107,8 +107,8 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
         remedy = "scale the data, as (x - x.mean(0)) / x.std(0) does, or start the likelihood where they are"
         if residual > _FAR:
             warn(
-                f"{position}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is {deviation:.3g}: "
-                f"{remedy}",
+                f"{position}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is "
+                f"{deviation:.3g}: {remedy}",
                 DataScaleWarning,
             )
         elif 0 < spread < _NEAR * deviation:

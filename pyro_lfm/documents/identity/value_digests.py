@@ -24,13 +24,14 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 def identity_of(*, weights: bool = True, **arguments: Any) -> dict[str, str]:
     """Every value that some arguments hold, {path: words or digest}. It is the same in another process.
 
-    Functions and classes that the user wrote are compared by their code and by the globals that the code reads, where modules
-    among those globals count by name. Functions and classes of installed packages count by name. A class names in
+    Functions and classes that the user wrote are compared by their code and by the globals that the code reads. Modules, and
+    functions and classes of installed packages, are compared by name. A class names in
     ``not_identity`` the attributes that change as it is used, and in ``moved_by_fits`` those that fits change as they change
     trainable parameters.
 
     Args:
-        weights: whether the values of trainable parameters, and of attributes ``moved_by_fits``, count, or their shapes alone.
+        weights: whether the values of trainable parameters, and of attributes ``moved_by_fits``, count, or only their
+            shapes.
 
     >>> one, other = identity_of(rate=0.1, of=torch.zeros(2)), identity_of(rate=0.1, of=torch.ones(2))
     >>> [path for path in one if one[path] != other[path]]

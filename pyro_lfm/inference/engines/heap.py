@@ -20,7 +20,7 @@ class Heap:
     """The places that can be reached from some roots.
 
     Args:
-        roots, asked, written, codes: see ``Walk``.
+        roots, names_read, written, codes: see ``Walk``.
         places: further places to begin with, and what they hold, by path.
 
     Attributes:
@@ -36,7 +36,7 @@ class Heap:
     def __init__(
         self,
         roots: dict[str, PythonValue],
-        asked: ReadNames = ALL,
+        names_read: ReadNames = ALL,
         written: Collection[str] = (),
         codes: Collection[int] = (),
         places: Iterable[tuple[AnyPlace, dict[str, PythonValue]]] = (),
@@ -44,7 +44,7 @@ class Heap:
         first = dict(places)
         for held in first.values():
             roots = {**roots, **held}
-        self._walk = Walk(roots, asked, written, codes)
+        self._walk = Walk(roots, names_read, written, codes)
         self.doubt: str | None = None
         try:
             self._walk.go()

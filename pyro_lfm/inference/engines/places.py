@@ -80,7 +80,7 @@ class Names(Place[dict[str, Any]]):
 
     Args:
         held: the mapping itself.
-        asked: which names count.
+        names_read: which names count.
         whole: whether all of the mapping may be put back, and not only the names that count.
         owner: the class of the object whose attributes these are.
     """
@@ -89,19 +89,19 @@ class Names(Place[dict[str, Any]]):
         self,
         path: str,
         held: dict[str, PythonValue] | MappingProxyType[str, PythonValue],
-        asked: ReadNames,
+        names_read: ReadNames,
         whole: bool = True,
         owner: type | None = None,
     ):
         self.held: Any = held
-        self.path, self.asked, self.whole, self.owner = path, asked, whole, owner
+        self.path, self.names_read, self.whole, self.owner = path, names_read, whole, owner
         self.volatile: set[str] = set()
         self.saved = self.read()
 
     def read(self) -> dict[str, Any]:
         if self.whole:
             return dict(self.held)
-        return {name: value for name, value in self.held.items() if self.asked.counts(name, value)}
+        return {name: value for name, value in self.held.items() if self.names_read.counts(name, value)}
 
     def write(self, content: dict[str, PythonValue]) -> None:
         now = self.read()
@@ -123,7 +123,7 @@ class Names(Place[dict[str, Any]]):
             for name in {**then, **now}
             if name not in self.volatile
             and not same(now.get(name, _ABSENT), then.get(name, _ABSENT))
-            and self.asked.counts(name, now.get(name), then.get(name))
+            and self.names_read.counts(name, now.get(name), then.get(name))
         ]
 
     def difference(self) -> str | None:
@@ -133,9 +133,9 @@ class Names(Place[dict[str, Any]]):
 class OfClass(Names):
     """The entries of a class that the user wrote."""
 
-    def __init__(self, path: str, kind: type, asked: ReadNames):
+    def __init__(self, path: str, kind: type, names_read: ReadNames):
         self.kind = kind
-        super().__init__(path, vars(kind), asked, whole=False)
+        super().__init__(path, vars(kind), names_read, whole=False)
 
     def write(self, content: dict[str, PythonValue]) -> None:
         now = self.read()

@@ -72,7 +72,7 @@ class Walk:
 
     Args:
         roots: {path: object}.
-        asked: the attributes that are followed.
+        names_read: the attributes that are followed.
         written: the attributes of Python modules that are followed.
         codes: the ids of the code of functions whose closures and defaults are followed.
 
@@ -87,11 +87,11 @@ class Walk:
     def __init__(
         self,
         roots: dict[str, PythonValue],
-        asked: ReadNames,
+        names_read: ReadNames,
         written: Collection[str],
         codes: Collection[int],
     ):
-        self._asked, self._asked_of = asked, dict[type, ReadNames]()
+        self._names_read, self._names_read_by_class = names_read, dict[type, ReadNames]()
         self.codes, self.written = codes, written
         self.tensors = Tensors()
         self.places: list[Place] = [self.tensors]
@@ -121,28 +121,28 @@ class Walk:
 
     def _names(self, path: str, held: dict[str, PythonValue], owner: PythonValue = None) -> None:
         """The attributes of an object, or without an owner the entries of a dict."""
-        asked = ALL if owner is None else self._of(type(owner))
+        names_read = ALL if owner is None else self._of(type(owner))
         self._count(path, len(held))
-        self.places.append(Names(path, held, asked, owner=None if owner is None else type(owner)))
+        self.places.append(Names(path, held, names_read, owner=None if owner is None else type(owner)))
         for name, value in held.items():
-            if asked.counts(name, value):
+            if names_read.counts(name, value):
                 self._queue.append((f"{path}.{name}", value))
 
     def _of(self, kind: type) -> ReadNames:
-        if kind not in self._asked_of:
+        if kind not in self._names_read_by_class:
             # The attributes that torch's own code reads of every module.
             own = ("training", *_OF_MODULES) if issubclass(kind, nn.Module) else ()
-            self._asked_of[kind] = self._asked.of(kind, own)
-        return self._asked_of[kind]
+            self._names_read_by_class[kind] = self._names_read.of(kind, own)
+        return self._names_read_by_class[kind]
 
     def _module(self, path: str, module: nn.Module) -> None:
-        attributes, asked = vars(module), self._of(type(module))
-        self.places.append(Names(path, attributes, asked, owner=type(module)))
+        attributes, names_read = vars(module), self._of(type(module))
+        self.places.append(Names(path, attributes, names_read, owner=type(module)))
         for name, value in attributes.items():
             if name in _CHILDREN:
                 self._names(path, value)
             elif name not in _OF_MODULES:
-                if asked.counts(name, value):
+                if names_read.counts(name, value):
                     self._queue.append((f"{path}.{name}", value))
             elif value:
                 self._names(f"{path}.{name}", value)

@@ -122,8 +122,8 @@ class Watched:
             places.append((module, {f"{module.path}.{name}": value for name, value in module.saved.items()}))
         if reads.names is None or (reads.names | reads.methods) & _ENVIRONMENT:
             places.append((Value("os.environ", lambda: dict(os.environ), None), {}))
-        asked = ReadNames(reads.names, reads.methods, reads.near)
-        return Heap(roots, asked, reads.written, {*reads.codes}, places)
+        names_read = ReadNames(reads.names, reads.methods, reads.near)
+        return Heap(roots, names_read, reads.written, {*reads.codes}, places)
 
 
 def _held(objective: Watchable | None, path: str = "objective") -> dict[str, Any]:

@@ -20,7 +20,7 @@ _WANTED = "a class such as torch.optim.Adam, or a function (parameters, lr=) -> 
 def clip(
     optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], norm: float | None
 ) -> torch.optim.Optimizer:
-    """The optimizer, which first scales the gradients of ``parameters`` down to an L2 norm of at most ``norm``, all together.
+    """The optimizer, whose steps first scale the gradients of ``parameters`` down to a common L2 norm of ``norm``.
 
     Source: Pascanu, Mikolov and Bengio (2013), algorithm 1.
     """
@@ -86,7 +86,7 @@ def checked_maker(optimizer: OptimizerMaker) -> OptimizerMaker:
 
 
 def _check_step(kind: type[torch.optim.Optimizer]) -> None:
-    """Refuses an optimizer whose step needs a function that evaluates the loss, which noise makes another at every call."""
+    """Refuses an optimizer whose step evaluates the loss several times, as noise makes each evaluation another."""
     parameters = list(inspect.signature(kind.step).parameters.values())
     if any(p.name == "closure" and p.default is p.empty for p in parameters[1:]):
         raise DeclarationError(
