@@ -66,7 +66,7 @@ class Starts:
             anew = False
         inference = given if isinstance(given, Inference) else self.svi(_guide(given, name))
         if isinstance(inference, SVI) and anew:
-            inference.guide = _redrawn_guide(inference.guide, model, name, seed)
+            inference = inference.with_guide(_redrawn_guide(inference.guide, model, name, seed))
         # As ``fit`` will: what is kept in a folder must not hang on weights that nobody trains.
         inference.draw_first_weights(model, seed)
         return model, inference

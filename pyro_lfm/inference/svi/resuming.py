@@ -72,7 +72,7 @@ class Resuming:
         if saved["step"] > loop.total_steps:
             raise self.checkpoint.refused(
                 f"a longer fit: it has done {saved['epoch']} epochs ({saved['step']} steps), now {loop.total_steps} steps "
-                "are asked for"
+                "are to be done"
             )
         # Values that training changed before the interruption may differ after it too.
         self.identity.moved = set(saved["moved"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from math import ceil
 from typing import Literal
@@ -136,6 +137,12 @@ class SVI(Inference):
     def chosen_engine(self) -> str:
         """The engine as declared, or "pyro" where the objective serves no other."""
         return "pyro" if self._takes_whole_steps else self.engine
+
+    def with_guide(self, guide: AnyGuide) -> SVI:
+        """The same options with another guide."""
+        other = copy.copy(self)
+        other.guide = guide
+        return other
 
     def budget(self, rows: int) -> tuple[int, int, int]:
         """Rows per batch, steps per epoch, and steps of the whole fit, for so many rows of data."""
