@@ -1,12 +1,12 @@
-"""Pyro's process-wide state, kept private to one piece of work at a time.
+"""Isolation from process-wide state: all that the library runs through Pyro goes through ``isolated()``.
 
-Pyro keeps one stack of handlers and one parameter store for the whole process, and torch one random
-stream. Whatever this library runs through Pyro goes through ``isolated()``: a lock (threads that fit side
-by side take turns), parameters that stay in their modules, and a random stream of its own.
+Pyro keeps one stack of handlers and one parameter store for the whole process, and torch keeps one random stream.
+``isolated()`` is a lock, so that threads that fit side by side take turns. Inside it, parameters stay in their modules and
+torch draws from a random stream of the caller's own.
 
-torch's default stream on the CPU is one for all threads, and Pyro draws from it: a thread that draws from it outside of
-``isolated()``, while another is inside, takes numbers from the other's stream. Such a thread needs a generator of its own.
-It is noticed where it happens while the work inside draws nothing itself (``Stream.watched``).
+All threads share torch's default stream on the CPU, and Pyro draws from it. A thread that draws from it outside of
+``isolated()``, while another thread is inside, takes numbers from the other thread's stream. Such a thread needs a
+generator of its own. ``Stream.watched`` notices such draws during work that draws nothing itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.distributions import MaskedDistribution
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 
@@ -27,15 +28,15 @@ _LOCAL = threading.local()
 
 
 def fresh_seed(below: int) -> int:
-    """A seed drawn from torch, when no other thread is inside a stream."""
+    """A seed drawn from torch's stream, while no other thread is inside a ``Stream``."""
     with _LOCK:
         return int(torch.randint(below, ()))
 
 
 class Stream:
-    """A random stream of its own: inside ``with stream:`` torch draws from it, outside from the user's.
+    """A random stream: inside ``with stream:`` torch draws from it, outside from the user's.
 
-    Threads take turns: what torch draws from stands once in a process.
+    Threads take turns, as torch has one default stream in a process.
 
     >>> stream = Stream(0)
     >>> with stream: a = torch.rand(1)
@@ -48,7 +49,7 @@ class Stream:
         seed = fresh_seed(2**62) if seed is None else seed
         self.seed, self.device = seed, torch.device(device)
         self.state = torch.Generator().manual_seed(seed).get_state()
-        # Whether somebody else has drawn from it.
+        # Whether another thread has drawn from this stream.
         self.disturbed = False
         self.device_state: torch.Tensor | None = None
         if self.device.type == "cuda":
@@ -73,7 +74,7 @@ class Stream:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Some work that draws nothing: if torch's stream on the CPU moves meanwhile, another thread has drawn from it."""
+        """Around work that draws nothing: if torch's stream on the CPU moves meanwhile, another thread has drawn from it."""
         before = torch.get_rng_state()
         yield
         if not torch.equal(before, torch.get_rng_state()):
@@ -82,7 +83,7 @@ class Stream:
 
 @contextmanager
 def others_random_kept() -> Iterator[None]:
-    """Random numbers that are not torch's, Python's and NumPy's: afterwards their states are those of before."""
+    """Puts the random states of Python and NumPy back at the end."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield
@@ -92,7 +93,7 @@ def others_random_kept() -> Iterator[None]:
 
 
 def in_isolation() -> bool:
-    """Whether this thread is inside ``isolated()``: programs then leave the parameter store alone."""
+    """Whether this thread is inside ``isolated()``, where programs leave the parameter store alone."""
     return getattr(_LOCAL, "isolated", False)
 
 
@@ -100,11 +101,14 @@ def in_isolation() -> bool:
 def isolated(
     stream: Stream | None = None, device: torch.device | str = "cpu", store: bool = False
 ) -> Iterator[None]:
-    """One piece of work through Pyro that leaves no trace in the process.
+    """Runs its block through Pyro without a trace in the process.
 
-    With ``store=True`` parameters do go through Pyro's process-wide store: for plain ``pyro.infer.SVI``.
+    Args:
+        stream: the random stream that torch draws from meanwhile; by default the one that stands.
+        device: where tensors are made that name no device.
+        store: whether parameters go through Pyro's process-wide store, as plain ``pyro.infer.SVI`` needs.
     """
-    # A program that writes torch.zeros(3) means "where the model lives".
+    # A program that writes torch.zeros(3) means a tensor on the device of the model.
     place: Any = nullcontext() if torch.device(device).type == "cpu" else torch.device(device)
     with _LOCK, stream or nullcontext(), place:
         outer = in_isolation()
@@ -117,7 +121,7 @@ def isolated(
 
 @contextmanager
 def unless_busy() -> Iterator[bool]:
-    """Whether Pyro's process-wide state is this thread's: no other thread is inside ``isolated()`` meanwhile."""
+    """Gives whether this thread may read Pyro's process-wide state: whether no other thread is inside ``isolated()``."""
     mine = _LOCK.acquire(blocking=False)
     try:
         yield mine
@@ -127,8 +131,8 @@ def unless_busy() -> Iterator[bool]:
 
 
 @contextmanager
-def flushing() -> Iterator[None]:
-    """Numbers too small to be normal count as zero on this thread: Adam's moments fill with them, and they are slow."""
+def flushing_denormals() -> Iterator[None]:
+    """Treats denormal numbers as zero on this thread: they are slow, and Adam's moments fill with them."""
     smallest = torch.tensor(torch.finfo(torch.float32).tiny)
     was = bool(smallest * 0.5 == 0)
     torch.set_flush_denormal(True)
@@ -140,9 +144,9 @@ def flushing() -> Iterator[None]:
 
 @contextmanager
 def uncached_autocast(device: torch.device | str) -> Iterator[None]:
-    """Autocast where the user has switched it on, without its memory of weights.
+    """Autocast where the user has switched it on, without its cache of weights.
 
-    That memory is emptied when the outermost context ends. Around a whole fit it would hold the first weights.
+    torch empties that cache when the outermost context ends. Around a whole fit it would hold the first weights.
     """
     kind = torch.device(device).type
     if not torch.is_autocast_enabled(kind):
@@ -153,7 +157,7 @@ def uncached_autocast(device: torch.device | str) -> Iterator[None]:
 
 
 def replayed(name: str) -> Any:
-    """The site of a name in the trace that is replayed here and now, of the innermost ``poutine.replay``; None elsewhere."""
+    """The site of this name in the trace of the innermost ``poutine.replay`` around the call; None where there is none."""
     with unless_busy() as mine:
         for handler in reversed(_PYRO_STACK) if mine else ():
             if isinstance(handler, ReplayMessenger) and handler.trace is not None:
@@ -162,6 +166,6 @@ def replayed(name: str) -> Any:
     return None
 
 
-def mask_of(masked: Any) -> Any:
+def mask_of(masked: MaskedDistribution) -> Any:
     """The mask of a ``MaskedDistribution``: a bool, or a tensor of its batch shape."""
     return masked._mask

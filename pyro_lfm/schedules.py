@@ -1,4 +1,7 @@
-"""Schedules: functions of the fraction of the training done, 0 to 1, for KL weights, penalties and learning rates."""
+"""Schedules: functions of the fraction of the training done, 0 to 1, for KL weights, penalties and learning rates.
+
+Users write ``lfm.schedules.linear()``; objectives and ``SVI`` read a schedule by ``value_at``.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,21 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.probes import asking
+from pyro_lfm.probes import restoring
 from pyro_lfm.shapes import number, whole
 
 
-def value_at(name: str, schedule: Callable[[float], Any], fraction: float) -> float:
-    """What a schedule gives at a moment of the training: a number that is not negative.
+def value_at(name: str, schedule: Callable[[float], SupportsFloat], fraction: float) -> float:
+    """The value of a schedule at a fraction of the training, a finite number that is not negative.
 
     Args:
-        name: the argument that it is, for the error.
+        name: the argument that holds the schedule, for the error.
 
     Raises:
-        DeclarationError: it gives something else, or raises.
+        DeclarationError: the schedule gives something else, or raises.
 
     >>> value_at("kl_weight", lambda done: 1 - 2 * done, 0.25)
     0.5
@@ -30,41 +33,41 @@ def value_at(name: str, schedule: Callable[[float], Any], fraction: float) -> fl
     """
     wanted = f"{name} is a schedule, which must give a finite number >= 0 at every fraction of the training"
     try:
-        given = schedule(fraction)
+        returned = schedule(fraction)
     except Exception as error:  # whatever a user's function may raise
         raise DeclarationError(
             f"{wanted}; at {fraction:g} it raised {type(error).__name__}: {error}"
         ) from error
-    # One number of torch's or NumPy's is a number too.
-    value = given.item() if getattr(given, "shape", None) == () else given
+    # A tensor or array of one number counts as a number.
+    value: Any = returned.item() if getattr(returned, "shape", None) == () else returned  # type: ignore[attr-defined]
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or value < 0:
-        raise DeclarationError(f"{wanted}; at {fraction:g} it gave {given!r}")
+        raise DeclarationError(f"{wanted}; at {fraction:g} it gave {returned!r}")
     return float(value)
 
 
-def value_ahead(name: str, schedule: Callable[[float], Any], fraction: float) -> float:
-    """What a schedule would give at another moment than the present one; one that counts its calls does not count this one.
+def value_ahead(name: str, schedule: Callable[[float], SupportsFloat], fraction: float) -> float:
+    """The value of a schedule at another moment than the present one. The call leaves the state of the schedule as it was.
 
     Raises:
-        DeclarationError: as of ``value_at``, or it takes its values from an iterator.
+        DeclarationError: as ``value_at``, or the schedule takes its values from an iterator.
 
     >>> value_ahead("schedule", lambda done: 1 - done, 0.25)
     0.75
     """
     try:
-        with asking(schedule):
+        with restoring(schedule):
             return value_at(name, schedule, fraction)
     except TypeError as error:
         raise DeclarationError(
-            f"{name} is a schedule that is asked for its value at {fraction:g} out of turn, as patience=, validation=, "
-            f"checkpoint= and fit.bound need it; {error}, which cannot be put back: make it a function of the fraction alone"
+            f"{name} is a schedule whose value at {fraction:g} is needed ahead of time, by patience=, validation=, "
+            f"checkpoint= or fit.bound; {error}, which cannot be put back: make it a function of the fraction alone"
         ) from None
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """From ``start`` to ``end`` during the first ``until`` of each of ``cycles`` equal parts, then level."""
+    """A schedule from ``start`` to ``end`` during the first ``until`` of each of ``cycles`` equal parts, then level."""
 
     shape: Literal["linear", "cosine"]
     start: float
@@ -82,7 +85,7 @@ class Ramp:
 
     def __call__(self, fraction: float) -> float:
         inside = self.cycles * fraction
-        # The end of the training is the end of the last cycle, not the start of another.
+        # The end of the training is the end of the last cycle, not the start of the next.
         inside = 1.0 if fraction >= 1 else inside - math.floor(inside)
         done = min(1.0, inside / self.until)
         if self.shape == "cosine":
@@ -119,7 +122,7 @@ def cosine(start: float = 0.0, end: float = 1.0, until: float = 1.0) -> Ramp:
 
 
 def cyclical(cycles: int = 4, start: float = 0.0, end: float = 1.0, until: float = 0.5) -> Ramp:
-    """Again and again a straight line from ``start`` to ``end``: in each of ``cycles`` equal parts as ``linear``.
+    """``linear`` repeated in each of ``cycles`` equal parts of the training.
 
     Source: Fu, Li, Liu, Gao, Celikyilmaz and Carin (2019), equations 6 and 7.
 

@@ -1,4 +1,4 @@
-"""Fits in eager and compiled, and how far they are apart."""
+"""Fits in eager and compiled steps, and the distance between their weights, for tests of the engines."""
 
 import random
 import warnings
@@ -45,8 +45,8 @@ def apart(first, second):
 def agree(make, data, tolerance=1e-5, **options):
     """Fits in eager and compiled, which must not fall back and must end alike."""
     eager, _ = fitted("eager", make, data, **options)
-    compiled, said = fitted("compiled", make, data, **options)
-    assert not said
+    compiled, messages = fitted("compiled", make, data, **options)
+    assert not messages
     assert apart(eager, compiled) <= tolerance
     for one, other in zip(eager.history, compiled.history, strict=True):
         assert one["bound"] == pytest.approx(other["bound"], rel=1e-5, abs=1e-4)
@@ -56,8 +56,8 @@ def agree(make, data, tolerance=1e-5, **options):
 def falls_back(make, data, reason, **options):
     """Fits in eager and compiled, which must say why it cannot, once, and give what eager gives."""
     eager, _ = fitted("eager", make, data, **options)
-    compiled, said = fitted("compiled", make, data, **options)
-    assert len(said) == 1 and reason in said[0], said
+    compiled, messages = fitted("compiled", make, data, **options)
+    assert len(messages) == 1 and reason in messages[0], messages
     assert apart(eager, compiled) <= 1e-5
 
 

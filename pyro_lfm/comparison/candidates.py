@@ -75,7 +75,7 @@ class Starts:
             redraw = False
         inference = given if isinstance(given, Inference) else self.svi(_guide(given, name))
         if isinstance(inference, SVI) and redraw:
-            inference.guide = _redrawn_guide(inference.guide, model, name, seed)
+            inference = inference.with_guide(_redrawn_guide(inference.guide, model, name, seed))
         # As ``fit`` does: the identity of a fit in a folder must not depend on weights that are never trained.
         inference.draw_first_weights(model, seed)
         return model, inference

@@ -25,7 +25,7 @@ from pyro_lfm.comparison.storage.folder import Folder
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.inference import SVI, Fit
-from pyro_lfm.inference.tables import table_for
+from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.shapes import whole

@@ -18,13 +18,13 @@ from pyro_lfm.comparison.storage.folder import Folder, Record
 from pyro_lfm.comparison.storage.records import record_of, restore_fit
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
-from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity import identity_of
 from pyro_lfm.documents.identity.version import library_version
 from pyro_lfm.documents.storage import plain
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.inference import SVI, Fit, fit
-from pyro_lfm.inference.tables import table_for
+from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
 
@@ -58,8 +58,8 @@ class Runner:
     metrics_identity: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Computed once, as a metric may change when it is called.
-        self.metrics_identity = {} if self.folder is None else identity(metrics=self.metrics)
+        # Once, as a metric may count its calls.
+        self.metrics_identity = {} if self.folder is None else identity_of(metrics=self.metrics)
 
     def run(self, name: str, seed: int) -> None:
         """Fits one candidate from one seed, or reads its record."""
@@ -81,7 +81,7 @@ class Runner:
 
     def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
         rest: dict[str, Any] = {f"{purpose}_rows": digest for purpose, digest in self.digests.items()}
-        given = identity(model=model, inference=inference, draws=self.draws, **rest)
+        given = identity_of(model=model, inference=inference, draws=self.draws, **rest)
         return {**given, **self.metrics_identity, "version": library_version()}
 
     def _fit(

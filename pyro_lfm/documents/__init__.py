@@ -1,1 +1,1 @@
-"""Files: how they are written whole, and digests of the things that they describe."""
+"""Files that are written whole, and digests of what a fit was made of."""

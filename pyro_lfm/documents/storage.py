@@ -1,4 +1,7 @@
-"""Files of tensors and plain values: written whole or not at all, read without running code."""
+"""Files of tensors and plain values, for checkpoints and folders of comparisons.
+
+They are written whole or not at all, and read without running code.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.probes import PythonValue
 
 _SCALARS = (bool, int, float, complex, str, bytes)
 
 
-def plain(value: Any, where: str) -> Any:
-    """The value made of what a file can hold: tensors, numbers, strings, None, and lists, tuples and dicts of them.
+def plain(value: PythonValue, where: str) -> Any:
+    """The value as a file can hold it: tensors, numbers, strings, None, and lists, tuples, sets and dicts of these.
 
-    Numbers of NumPy become Python's, its arrays tensors. A part of a large tensor becomes a tensor of its own.
+    NumPy's numbers become Python's and its arrays become tensors. A slice of a larger tensor is copied.
 
     Args:
-        where: what it is, for the error.
+        where: the place of the value, for the error.
 
     Raises:
         DeclarationError: a value of another kind.
@@ -45,7 +49,7 @@ def plain(value: Any, where: str) -> Any:
     if isinstance(value, set | frozenset):
         return {plain(entry, where) for entry in value}
     kind: Any
-    for kind in _SCALARS[1:]:  # a subclass, such as an enumeration's member
+    for kind in _SCALARS[1:]:  # a subclass, such as a member of an Enum
         if isinstance(value, kind):
             return str.__str__(value) if kind is str else kind(value)
     if isinstance(value, numbers.Real):
@@ -63,7 +67,7 @@ def _own(value: torch.Tensor, where: str) -> torch.Tensor:
     return value.clone() if small else value
 
 
-def _of_numpy(value: Any, where: str) -> Any:
+def _of_numpy(value: np.generic | np.ndarray, where: str) -> Any:
     if isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "biufcSU":
         raise _refused(where, value)
     if isinstance(value, np.generic) or value.dtype.kind in "SU":
@@ -75,39 +79,39 @@ def _of_numpy(value: Any, where: str) -> Any:
 
 
 def _scalar(value: np.generic) -> Any:
-    """As Python's own; of extended precision, which Python lacks, as a double."""
-    found = value.item()
-    return float(value) if isinstance(found, np.generic) else found  # type: ignore[arg-type]
+    """The number as Python's own. Extended precision, which Python lacks, becomes a double."""
+    number = value.item()
+    return float(value) if isinstance(number, np.generic) else number  # type: ignore[arg-type]
 
 
-def _key(key: Any, where: str) -> Any:
-    found = plain(key, f"a key of {where}")
-    if not isinstance(found, (*_SCALARS, type(None), tuple)):
+def _key(key: PythonValue, where: str) -> Any:
+    plain_key = plain(key, f"a key of {where}")
+    if not isinstance(plain_key, (*_SCALARS, type(None), tuple)):
         raise _refused(f"a key of {where}", key)
-    return found
+    return plain_key
 
 
-def _refused(where: str, value: Any) -> DeclarationError:
+def _refused(where: str, value: PythonValue) -> DeclarationError:
     return DeclarationError(
-        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of the library's cannot "
+        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of pyro_lfm cannot "
         "hold: make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
     )
 
 
-def write(path: Path, state: Mapping[str, Any], what: str) -> None:
-    """Writes a file beside its place and moves it there, so that what was there stays until all is written.
+def write(path: Path, state: Mapping[str, PythonValue], what: str) -> None:
+    """Writes a file under another name and then moves it to ``path``: an older file stays until the new one is whole.
 
     Args:
-        what: the file in words, for errors.
+        what: what kind of file it is, for errors, such as "checkpoint".
 
     Raises:
-        DeclarationError: a value that a file cannot hold; nothing was touched. DataError: the place cannot be written.
+        DeclarationError: a value that a file cannot hold; no file was changed. DataError: the path cannot be written.
     """
-    made = {name: plain(value, f"{what}: {name}") for name, value in state.items()}
+    entries = {name: plain(value, f"{what}: {name}") for name, value in state.items()}
     beside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(made, beside)
+        torch.save(entries, beside)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "the disk may be full, or the folder closed to writing"
@@ -118,25 +122,26 @@ def write(path: Path, state: Mapping[str, Any], what: str) -> None:
 
 
 def read(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """What ``write`` wrote, on the CPU.
+    """The state that ``write`` wrote, on the CPU.
 
     Args:
-        what, remedy: the file, and what to do with one that is none, in words.
+        what: what kind of file it is, for errors, such as "checkpoint".
+        remedy: what to do about a file that cannot be read, for errors.
 
     Raises:
-        DataError: it is no such file, or a part of one.
+        DataError: the path holds no such file, or a part of one.
     """
     if path.is_dir():
         raise DataError(f"{what} {path} must be a file; it is a folder: {remedy}")
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")
+        state = torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
         raise DataError(f"{what} {path} cannot be read: {error.strerror or type(error).__name__}") from error
-    except Exception as error:  # torch names no type for "not one of my files"
+    except Exception as error:  # torch raises errors of several types for a file that it did not write
         size = path.stat().st_size
         raise DataError(
             f"{what} {path} cannot be read: its {size} bytes are not, or no longer, a file that the library wrote; {remedy}"
         ) from error
-    if not isinstance(found, dict):
-        raise DataError(f"{what} {path} cannot be read: it holds a {type(found).__name__}; {remedy}")
-    return found
+    if not isinstance(state, dict):
+        raise DataError(f"{what} {path} cannot be read: it holds a {type(state).__name__}; {remedy}")
+    return state

@@ -64,7 +64,9 @@ class FamilyWithState(ModuleOfFactor):
         super().__init__()
         # Not by setattr: a network given as a module is a part of the distribution already.
         declared = vars(declaration)
-        vars(self).update({name: declared[name] for name in OF_DECLARATION - {"_written"} if name in declared})
+        vars(self).update(
+            {name: declared[name] for name in OF_DECLARATION - {"_written"} if name in declared}
+        )
         self.take_attributes(declaration)
 
 

@@ -1,4 +1,4 @@
-"""Functions of rows that are wanted without gradients, block by block: native code where there are many."""
+"""Functions of rows evaluated without gradients, block by block, for queries and metrics; compiled where it pays."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
-# Numbers that the draws of a block, taken together, may have.
+# The most numbers that the draws of one block may have together.
 NUMBERS = 2**22
 
+# Rows by name, (B, *event) each, and their numbers (B,).
 Block = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
 class Blocks:
-    """Rows, so many at a time, for programs in evaluation mode.
+    """The rows of a batch in blocks, and the programs that run on them in evaluation mode.
 
-    Iterated over, it gives rows by name and their numbers; the last block holds what is left.
+    Iteration gives one ``Block`` after the other. The last may be smaller.
 
     Args:
-        model, guide: what is to be run on them.
-        batch: all the rows, by name.
-        size: rows per block, shrunk to the rows there are.
+        model, guide: the programs.
+        batch: all rows.
+        size: rows per block, at most those of the batch.
         seed: of the noise.
     """
 
@@ -55,33 +56,34 @@ class Blocks:
     def holding(
         cls, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int, draws: int
     ) -> Blocks:
-        """Blocks of at most ``size`` rows, so few that so many draws of each may be held together; all of one size, where
-        that goes, as a smaller last one is not compiled.
+        """Blocks of at most ``size`` rows, so small that ``draws`` draws of each fit in memory together.
+
+        They have equal sizes as far as possible, as a smaller last block is not compiled.
         """
         width = sum(variable.shape.numel() for variable in model.sites.all.values())
         count = -(-batch.size // max(1, min(size, NUMBERS // (draws * width))))
         return cls(model, guide, batch, -(-batch.size // count), seed)
 
     def draws_at_once(self, most: int) -> int:
-        """How many draws of a block, of at most so many, may be held together: memory does not grow with them."""
+        """How many draws of a block, of at most ``most``, fit in memory together."""
         return max(1, min(most, NUMBERS // (self.size * self.width)))
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The time in which they are gone through."""
+        """The context in which the blocks are evaluated: evaluation mode, a stream for the noise, no gradients."""
         setup = self.setup
         with evaluating(*setup.programs), isolated(setup.stream, setup.model.device), torch.no_grad():
             yield
 
 
 class Evaluation:
-    """A function of a batch, called on many blocks, within ``blocks.running()``.
+    """A function of a batch that is called on many blocks, within ``blocks.running()``.
 
     Args:
-        blocks: what it is called on.
-        function: of a batch, and of further tensors, a tensor.
-        draws: how many the function takes of each row.
-        calls: how often it is called on every block.
+        blocks: the blocks.
+        function: takes a batch, and further tensors, and gives a tensor.
+        draws: how many draws of each row the function takes.
+        calls: how often the function is called on every block.
     """
 
     def __init__(self, blocks: Blocks, function: Callable[..., torch.Tensor], draws: int = 1, calls: int = 1):
@@ -102,11 +104,11 @@ class Evaluation:
             value = self.native(*inputs, *self.external)[0]
             if not bool(value.isnan().any()):
                 return value
-            # Where a distribution refuses something, the programs say what.
+            # NaN may mean that a distribution refuses its parameters: the programs raise the error.
         return self.function(self.setup.batch(rows, index), *further)
 
     def _first(self, names: list[str], inputs: list[torch.Tensor]) -> torch.Tensor:
-        """The value by the programs, which are watched, and native code for the next time."""
+        """The value by the programs, which are watched, and native code for the next call."""
 
         def run() -> torch.Tensor:
             rows, (index, *further) = dict(zip(names, inputs, strict=False)), inputs[len(names) :]
@@ -135,7 +137,7 @@ class Evaluation:
             with trial():
                 graph, external = record(python, [value.flip(0) for value in inputs])
             if self.watched.left_behind(external):
-                raise tracing.NotRecordable("it reads a tensor that the run before it left")
+                raise tracing.NotRecordable("it reads a tensor that the previous run left")
             self.external = [value.detach() for value in external]
             with trial():
                 native = tracing.native(graph, [*inputs, *self.external])
@@ -155,12 +157,12 @@ class Evaluation:
 def in_parts(
     blocks: Blocks, draws: int, function: Callable[[int], Callable[..., torch.Tensor]]
 ) -> list[Evaluation]:
-    """Evaluations that together take so many draws of each row, one after the other, each as many as may be held.
+    """Evaluations that together take ``draws`` draws of each row, each as many as fit in memory.
 
     Args:
-        function: of how many draws a part takes, what is evaluated.
+        function: gives, for a number of draws, the function of a batch that takes so many.
     """
     most = blocks.draws_at_once(draws)
     counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
-    made = {n: Evaluation(blocks, function(n), draws=n, calls=counts.count(n)) for n in set(counts)}
-    return [made[n] for n in counts]
+    evaluations = {n: Evaluation(blocks, function(n), draws=n, calls=counts.count(n)) for n in set(counts)}
+    return [evaluations[n] for n in counts]

@@ -1,4 +1,4 @@
-"""The spread and the mean of each column of the data, the units of default floors and priors, taken before a fit."""
+"""The spread and the mean of each column of the data, in which ``fit`` measures default floors and priors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_lfm.programs.model import AnyModel, Model
 
 
 def measure(model: AnyModel, table: Table) -> None:
-    """Gives every observed factor of a declared model the spread and mean of its columns; warns of priors that decide."""
+    """Gives every observed factor the spread and mean of its columns, and warns of priors that outweigh the data."""
     if not isinstance(model, Model):
         return
     for name in model.observed:
@@ -23,9 +23,10 @@ def measure(model: AnyModel, table: Table) -> None:
 
 
 def spread_and_mean(table: Table, name: str) -> tuple[Tensor, Tensor]:
-    """The standard deviation and the mean of each column, of the shape of a row, float64, of the observed entries.
+    """The standard deviation and the mean of the observed entries of each column, in the shape of a row, float64.
 
-    A constant column has that of its absolute value, one of zeros or without entries the smallest of the others, or 1.
+    The spread of a constant column is its absolute value; that of a column of zeros, or without entries, the smallest
+    spread of the others, or 1.
 
     Args:
         table: rows that were validated.

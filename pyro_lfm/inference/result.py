@@ -1,10 +1,12 @@
-"""What a fit gives back: the trained parts, their history, and what they say of data."""
+"""``Fit``, the result of ``lfm.fit``: the trained model and guide, their history, and queries of data."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pyro.infer
 import torch
 from pyro import poutine
 
@@ -17,14 +19,14 @@ from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.inference.picklable import check_picklable
+from pyro_lfm.inference.data_boundary import Data, table_for
+from pyro_lfm.inference.pickle_check import check_picklable
 from pyro_lfm.inference.queries.imputation import Imputation, impute
 from pyro_lfm.inference.queries.reconstruction import reconstruct
 from pyro_lfm.inference.queries.refinement import refine
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.tables import table_for
 from pyro_lfm.objectives import ELBO, Objective
-from pyro_lfm.probes import evaluating
+from pyro_lfm.probes import PythonValue, evaluating
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
@@ -32,39 +34,44 @@ from pyro_lfm.shapes import whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# One epoch of a fit, see ``Fit.history``: numbers, for EM the kind of step, and entries that callbacks add.
+Record: TypeAlias = dict[str, Any]
+# Called after each epoch with its record and the fit so far; True stops the fit.
+Callback: TypeAlias = Callable[[Record, "Fit"], bool | None]
+
 
 class Fit:
-    """A fitted model: what was learned, and what it says of data.
+    """A fitted model, with the guide, the history, and queries of data such as ``posterior`` and ``impute``.
 
-    ``fit`` makes it. Rows are given as to ``fit``; left out, they are those that were fitted. Observed variables that
-    the guide can do without (see ``ProductOfExperts``) may be left out of a dict and count as missing. A guide with a table
-    of rows (``PerRow``) is optimised for rows that it has not seen, the model held.
+    ``lfm.fit`` makes it. Methods take rows as ``lfm.fit`` does; by default the fitted rows. Observed variables that the
+    guide can do without (see ``ProductOfExperts``) may be left out of a dict and count as missing. For rows not seen in
+    training, a ``PerRow`` table of the guide is optimised while the model is held.
 
     Attributes:
         model: the model that was fitted, trained in place.
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
             validation data), all in nats per row, and seconds; for others see ``EM``.
-        converged: whether going on would gain nothing: True or False of exact inference, whose bound says so; None of
-            ``SVI``, whose bound is noisy.
+        converged: whether more iterations would gain nothing: True or False of exact inference; None of ``SVI``, whose
+            bound is noisy.
         ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
             row, best first.
-        keep_rows: whether a pickle of it holds the rows that were fitted. By default it does not: data= must then be given.
-        schema: what the fitted rows were, by name: names of columns, labels, whether they are a covariate, scale. Rows that
-            are given with names are put in that order; bare arrays are taken by position.
+        keep_rows: whether a pickle of the fit holds the fitted rows. By default it does not, and data= must be given.
+        schema: by name, what the fitted rows were: names of columns, labels, whether they are a covariate, scale. Later
+            rows with names are put in that order; bare arrays are taken by position.
 
-    It keeps the rows that were fitted where they are, and no copy: when they have been changed, what needs them is a
-    DataError (see ``pyro_lfm.data.digests.RowsSeen`` for how much of large data is looked at). It can be copied, pickled and
-    stored by joblib where the classes and functions that the user wrote for model and guide stand at the top of a module.
-    Schedules and callbacks are no part of it. A copy (``copy.deepcopy``) looks at the same rows.
+    A fit refers to the fitted rows and makes no copy. When they have been changed, a method that needs them raises a
+    DataError (``pyro_lfm.data.digests.RowsSeen`` says how much of large data is compared). A fit can be copied, pickled and
+    stored by joblib if the user's classes and functions in model and guide stand at the top of a module. Schedules and
+    callbacks are not pickled. ``copy.deepcopy`` refers to the same rows.
     """
 
-    # Of which seconds are a part, others every time.
+    # The history holds seconds, which differ from run to run.
     not_identity = ("history",)
 
-    def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: Any):
+    def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: pyro.infer.ELBO | None):
         self._model, self.guide = model, guide
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Record] = []
         self.converged: bool | None = None
         self.ends: list[float] = []
         self.keep_rows = False
@@ -74,7 +81,7 @@ class Fit:
 
     @property
     def _table(self) -> Table:
-        """The rows that were fitted, as long as they are still those."""
+        """The fitted rows, if they have not been changed since."""
         if not self._seen.are_those_of(self._rows):
             raise DataError(
                 f"the rows of {', '.join(self._rows.names)} have changed since the fit began, and a fit keeps no copy of "
@@ -87,33 +94,33 @@ class Fit:
         state = {
             **self.__dict__,
             "_rows": self._rows if self.keep_rows else self._rows.absent(),
-            # Schedules are over, and often functions without a name.
+            # At its end, without schedules: they are often functions that pickle cannot find.
             "_objective": objective.at_end() if isinstance(objective, Objective) else objective,
         }
         check_picklable(state)
         return state
 
     def __copy__(self) -> Fit:
-        made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__)
-        return made
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
+    def __deepcopy__(self, memo: dict[int, PythonValue]) -> Fit:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
         memo[id(self._rows)] = self._rows
-        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return made
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
 
     @property
     def model(self) -> AnyModel:
-        """The model that was fitted; a view of it where it has since been bound to the guide of another fit."""
+        """The fitted model; a view of it, bound to this guide, if another fit has bound it to another guide since."""
         return self._model.bound_to(self.guide)
 
-    def posterior(self, data: Any = None) -> Any:
+    def posterior(self, data: Data | None = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
 
-        A latent that the guide draws knowing other latents is an equal mixture over 256 draws of those.
+        For a latent whose guide depends on other latents it is an equal mixture over 256 draws of those.
 
         Returns:
             One distribution, or {latent: distribution} for a model of several latents.
@@ -121,56 +128,58 @@ class Fit:
         self._check_latents("posterior")
         batch, guide = self.batch_of(data)
         with evaluating(guide):
-            found = marginals(guide, batch, list(self.model.latents))
-        return next(iter(found.values())) if len(found) == 1 else found
+            posteriors = marginals(guide, batch, list(self.model.latents))
+        return next(iter(posteriors.values())) if len(posteriors) == 1 else posteriors
 
-    def sample_posterior(self, data: Any = None, draws: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
+    def sample_posterior(
+        self, data: Data | None = None, draws: int = 1, seed: int = 0
+    ) -> dict[str, torch.Tensor]:
         """Joint draws of all latents, {latent: (draws, N, *event)}; a latent shared by all rows (draws, *event)."""
         self._check_latents("sample_posterior")
         batch, guide = self.batch_of(data)
         return self._draws(batch, guide, draws, seed)
 
-    def reconstruct(self, data: Any = None, draws: int = 16, seed: int = 0) -> Any:
+    def reconstruct(self, data: Data | None = None, draws: int = 16, seed: int = 0) -> Any:
         """E[x̂ | x]: the mean of the likelihood, averaged over draws of the latents from q(z | x).
 
-        Missing entries are filled in by E[x_missing | x_observed, z], which looks at the row's other entries where the
-        likelihood is joint, as ``impute`` does. Of a categorical variable it is the probability of each category.
+        Missing entries are filled in by E[x_missing | x_observed, z], which uses the row's other entries where the
+        likelihood is joint, as ``impute`` does. For a categorical variable the mean is the probability of each category.
 
         Returns:
             A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
         """
         batch, guide = self.batch_of(data)
-        found = reconstruct(self.model, guide, batch, whole("draws", draws), seed)
-        return next(iter(found.values())) if len(found) == 1 else found
+        means = reconstruct(self.model, guide, batch, whole("draws", draws), seed)
+        return next(iter(means.values())) if len(means) == 1 else means
 
-    def impute(self, data: Any = None, draws: int = 200, seed: int = 0) -> Imputation:
-        """Missing entries filled in, and draws of them from p(x_missing | x_observed) as the guide sees it.
+    def impute(self, data: Data | None = None, draws: int = 200, seed: int = 0) -> Imputation:
+        """Missing entries filled in, and draws of them from the posterior predictive distribution.
 
         Latents are drawn from q(z | x), parameters with priors from their posterior, entries from the likelihood:
         x̃ ~ ∫ p(x_missing | x_observed, z) q(z | x_observed) dz, so that quantiles of the draws are predictive intervals.
-        Where the entries of a variable depend on each other given z, as under a full covariance, those that were
-        observed are conditioned on. Memory beyond what is returned does not grow with the rows.
+        Where the entries of a variable depend on each other given z, as under a full covariance, the draws are conditional
+        on the observed ones. Memory beyond the result does not grow with the rows.
 
         Args:
-            draws: S; the ends of an interval at level 0.9 rest on S / 20 draws each.
+            draws: S; S / 20 draws lie beyond each end of an interval at level 0.9.
 
         Raises:
-            DataError: a row with some entries missing of a distribution that cannot be divided into entries.
+            DataError: a row lacks some entries of a distribution that cannot be divided into entries.
 
         >>> import pyro_lfm as lfm
         >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
         >>> rows = torch.randn(40, 1) + 0.5 * torch.randn(40, 2)
         >>> rows[0, 1] = torch.nan
-        >>> found = lfm.fit(model, rows, lfm.EM(), seed=0).impute()
-        >>> found.values["x"].isnan().any(), found.draws["x"].shape
+        >>> imputation = lfm.fit(model, rows, lfm.EM(), seed=0).impute()
+        >>> imputation.values["x"].isnan().any(), imputation.draws["x"].shape
         (tensor(False), torch.Size([200, 40, 2]))
         """
         table = self._open(data, self.guide.needs)
         batch, guide = self._served(table, fitted=data is None)
         return impute(self.model, guide, batch, whole("draws", draws), seed, table)
 
-    def bound(self, data: Any = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
-        """The evidence bound of each row, (N,) nats: one estimate of it by the fit's objective, or their mean."""
+    def bound(self, data: Data | None = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
+        """The evidence bound of each row by the fit's objective, (N,) nats: the mean of ``draws`` estimates."""
         objective = self._objective if isinstance(self._objective, Objective) else ELBO()
         objective = objective.at(1.0, in_turn=False)
         batch, guide = self.batch_of(data)
@@ -179,13 +188,13 @@ class Fit:
             bounds = [objective.bound(self.model, guide, batch).per_row for _ in range(whole("draws", draws))]
         return torch.stack(bounds).mean(0)
 
-    def log_likelihood(self, data: Any = None) -> torch.Tensor:
+    def log_likelihood(self, data: Data | None = None) -> torch.Tensor:
         """ln p(x) of the observed entries of each row, (N,) nats, exact, in float64, at the model's parameters.
 
-        It needs a declaration whose posterior is closed form (see ``lfm.EM``), fitted in any way.
+        The declaration must have a closed-form posterior (see ``lfm.EM``); any inference may have fitted it.
 
         Raises:
-            DeclarationError: the model has no closed form; the message names the factor that stops it.
+            DeclarationError: the model has no closed form; the message names the factor at fault.
         """
         form = recognise(self.model).exact("fit.log_likelihood", "fit.bound(...) bounds it from below")
         table = self._open(data, set(self.model.observed))
@@ -201,18 +210,16 @@ class Fit:
 
         return plots.bounds(self, validation=validation, title=title)
 
-    def rows_of(self, data: Any = None) -> Batch:
+    def rows_of(self, data: Data | None = None) -> Batch:
         """The rows as one batch."""
         return self._batch(self._open(data, self.guide.needs))
 
-    def batch_of(self, data: Any = None) -> tuple[Batch, AnyGuide]:
-        """The rows as one batch, and the guide that serves them: a copy that is optimised for them where it is
-        ``Refined`` or has ``PerRow`` tables.
-        """
+    def batch_of(self, data: Data | None = None) -> tuple[Batch, AnyGuide]:
+        """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
 
-    def _open(self, data: Any, needs: set[str] | None) -> Table:
-        """The rows through the boundary: those that were fitted, or others of their kind."""
+    def _open(self, data: Data | None, needs: set[str] | None) -> Table:
+        """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
@@ -234,20 +241,20 @@ class Fit:
             return batch, self.guide
         return batch, fit_rows(self.model, self.guide, batch)
 
-    def _check_latents(self, asked: str) -> None:
+    def _check_latents(self, method: str) -> None:
         if not self.model.latents:
             raise DeclarationError(
-                f"fit.{asked} is of latents, and this model has none: fit.model.sample(...) and fit.log_likelihood() serve"
+                f"fit.{method} is of latents, and this model has none: fit.model.sample(...) and fit.log_likelihood() serve"
             )
 
     def _draws(self, batch: Batch, guide: AnyGuide, draws: int, seed: int) -> dict[str, torch.Tensor]:
-        found: dict[str, list[torch.Tensor]] = {name: [] for name in self.model.latents}
+        values: dict[str, list[torch.Tensor]] = {name: [] for name in self.model.latents}
         with evaluating(guide), isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
             for _ in range(whole("draws", draws)):
                 trace: Any = poutine.trace(guide).get_trace(batch)
-                for name, values in found.items():
-                    values.append(trace.nodes[name]["value"])
-        return {name: torch.stack(values) for name, values in found.items()}
+                for name, of_latent in values.items():
+                    of_latent.append(trace.nodes[name]["value"])
+        return {name: torch.stack(of_latent) for name, of_latent in values.items()}
 
     def __repr__(self) -> str:
         last = self.history[-1] if self.history else {"epoch": 0, "bound": float("nan")}

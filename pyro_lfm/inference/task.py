@@ -1,61 +1,61 @@
-"""What ``fit`` hands to a way of inference, and what such a way must be."""
+"""``Inference``, the base class of ``SVI``, ``EM`` and others, and ``Task``, what ``fit`` gives it to do."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_lfm.data.readers import Table
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.result import Callback, Fit, Record
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
+from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program
 
 
 @dataclass(frozen=True)
 class Task:
-    """A model and rows that fit it, read and checked, and how the fit is to be accompanied."""
+    """One fit to do: a model, rows that fit it, read and checked, and the arguments of ``lfm.fit``."""
 
     model: AnyModel
     table: Table
     validation: Table | None
     seed: int
-    callbacks: Sequence[Callable[[dict[str, Any], Fit], Any]]
+    callbacks: Sequence[Callback]
     progress: bool
     device: torch.device
     checkpoint: Checkpoint | None
 
-    def report(self, record: dict[str, Any], result: Fit) -> bool:
-        """Shows a record to every callback; whether one of them asks to stop."""
+    def report(self, record: Record, result: Fit) -> bool:
+        """Calls every callback with a record; whether one of them returned True, to stop."""
         return any([_is_true(callback(record, result)) for callback in self.callbacks])
 
 
-def _is_true(answer: Any) -> bool:
-    """Whether it is True, of NumPy or torch too: what else a callback may give back, such as a list, stops nothing."""
+def _is_true(answer: PythonValue) -> bool:
+    """Whether an answer is True, of NumPy or torch too. Other values, such as a list, stop nothing."""
     if isinstance(answer, torch.Tensor) and answer.dtype is torch.bool and answer.numel() == 1:
         return bool(answer)
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 class Inference(ABC):
-    """A way to fit a declared model to rows: what ``lfm.fit`` is given."""
+    """How a model is fitted to rows: the third argument of ``lfm.fit``. A declaration, which no fit changes."""
 
-    # Whether it can make use of values of latents among the data.
+    # Whether it uses values of latents that the data hold.
     takes_known_latents = False
 
     def trains(self, model: AnyModel) -> list[Program]:
-        """The programs whose parameters it changes."""
+        """The programs whose parameters a fit changes."""
         return [model]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
-        """Draws the weights that training starts from, of what has not been changed since its declaration."""
+        """Draws the first weights of every program whose weights are still those of its declaration."""
         model.draw_first_weights(seed)
 
     @abstractmethod
     def run(self, task: Task) -> Fit:
-        """Fits the task's model in place."""
+        """Fits the task's model in place, and leaves ``self`` as it is."""

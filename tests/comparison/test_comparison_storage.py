@@ -14,7 +14,7 @@ import torch
 from comparison_cases import QUICK, fixed_model, guides, same, small, state_of
 
 import pyro_lfm as lfm
-from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity import identity_of
 
 
 class Interrupted(Exception):
@@ -136,10 +136,10 @@ def test_arguments_are_compared_by_their_values():
     def schedule(rate):
         return lambda done: rate * done
 
-    one, other = (identity(of=schedule(rate), model=fixed_model()) for rate in (1.0, 2.0))
+    one, other = (identity_of(of=schedule(rate), model=fixed_model()) for rate in (1.0, 2.0))
     assert [name for name in one if one[name] != other[name]] == ["of.holds.0"]
-    assert identity(of=lambda done: done) != identity(of=lambda done: done**2)
-    assert identity(of=schedule(1.0), model=fixed_model()) == one
+    assert identity_of(of=lambda done: done) != identity_of(of=lambda done: done**2)
+    assert identity_of(of=schedule(1.0), model=fixed_model()) == one
 
 
 CODE = {
@@ -183,7 +183,7 @@ def test_edited_code_and_changed_globals_change_the_identity(name):
             "np": np,
         }
         exec(CODE[name].replace("V", str(value)), here)
-        return identity(of=here["of"])
+        return identity_of(of=here["of"])
 
     assert result(1) == result(1) != result(2)
 
@@ -205,9 +205,9 @@ def test_edited_code_is_refused_by_a_folder(tmp_path):
 
 def test_tensors_of_any_layout_are_compared_by_their_values():
     one = torch.ones(1).expand(1).as_strided((1,), (0,))
-    assert one.stride() == (0,) and identity(of=one) == identity(of=torch.ones(1))
-    assert identity(of=torch.eye(2).to_sparse()) == identity(of=torch.eye(2))
-    assert identity(of=torch.tensor([1j]).conj()) == identity(of=torch.tensor([complex(0, -1)]))
+    assert one.stride() == (0,) and identity_of(of=one) == identity_of(of=torch.ones(1))
+    assert identity_of(of=torch.eye(2).to_sparse()) == identity_of(of=torch.eye(2))
+    assert identity_of(of=torch.tensor([1j]).conj()) == identity_of(of=torch.tensor([complex(0, -1)]))
 
 
 def test_the_identity_of_arguments_is_the_same_in_another_process():
@@ -217,7 +217,7 @@ import functools
 import logging
 import torch
 import pyro_lfm as lfm
-from pyro_lfm.documents.identity import identity
+from pyro_lfm.documents.identity import identity_of
 torch.manual_seed(0)
 model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
 guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
@@ -241,7 +241,7 @@ slots.a = {Prior, Slots, ("u", "v")}
 def helper(value, *, by=functools.partial(max, slots)):
     return [prior, slots, torch.randn(2), print] if value in {"p", "q", "r"} else (log, fit, loud)
 prior, loud, values = Prior(), Loud(), {slots: object(), Prior: (1, 2)}
-digests = identity(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
+digests = identity_of(model=model, inference=svi, of={"x", "y", "z"}, code=[helper, prior, values])
 print(digests)
 """
     here: dict = {"__name__": "__main__"}

@@ -193,7 +193,10 @@ def test_a_spread_that_single_precision_does_not_hold_is_said_with_the_figure(wa
     fit, messages = call_and_warnings(lambda: run(gaussian(covariance=lfm.Isotropic())), lfm.PrecisionWarning)
     assert bool(messages) == lost
     if lost:
-        assert f"about {middle:.6g} (column '" in messages[0] and "float32 tells only steps of" in messages[0]
+        assert (
+            f"about {middle:.6g} (column '" in messages[0]
+            and "neighbouring numbers of float32 are" in messages[0]
+        )
         asked = [fit.posterior, fit.reconstruct, fit.log_likelihood, fit.impute, fit.bound]
         assert all(call_and_warnings(lambda ask=ask: ask(frame), lfm.PrecisionWarning)[1] for ask in asked)
     # The remedies that it names.

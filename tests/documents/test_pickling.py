@@ -1,4 +1,4 @@
-"""A fit is a value: it is pickled, copied, stored by joblib, without its rows; and it notices when rows have changed."""
+"""A fit can be pickled, copied and stored by joblib without its rows, and notices when its rows have changed."""
 
 import copy
 import io
@@ -95,8 +95,8 @@ FITS = {
 
 
 def means(fit, data):
-    found = fit.posterior(data)
-    return (found if not isinstance(found, dict) else found["z"]).mean
+    posterior = fit.posterior(data)
+    return (posterior if not isinstance(posterior, dict) else posterior["z"]).mean
 
 
 def through_joblib(fit, tmp_path):
@@ -141,7 +141,7 @@ def test_a_fit_comes_back_without_its_rows(tmp_path, name, way):
     ],
     ids=lambda rows: type(rows).__name__,
 )
-def test_with_its_rows_where_it_is_asked_to_keep_them(rows):
+def test_keep_rows_pickles_the_rows(rows):
     fit = stochastic(data=rows)
     small = len(pickle.dumps(fit))
     fit.keep_rows = True
@@ -163,7 +163,7 @@ def test_the_frame_of_a_table_is_left_out_too():
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_copies_look_at_the_same_rows(duplicate):
+def test_copies_refer_to_the_same_rows(duplicate):
     fit = with_lambdas()
     twin = duplicate(fit)
     assert torch.equal(twin.posterior().mean, fit.posterior().mean)
@@ -197,7 +197,7 @@ def wrapped_function():
 
 
 @pytest.mark.parametrize(("make", "words"), [(local_program, "Hidden"), (wrapped_function, "<lambda>")])
-def test_what_pickle_cannot_find_is_said_before_a_byte_is_written(make, words):
+def test_classes_that_pickle_cannot_find_are_named_before_a_byte_is_written(make, words):
     fit = stochastic(make_model=make)
     file = io.BytesIO()
     with pytest.raises(lfm.DeclarationError, match=f"cannot be pickled.*{words}.*top of a module"):
@@ -294,7 +294,7 @@ def linear_on(rows):
     return lfm.fit(model, rows, lfm.EM(iterations=3), seed=0, progress=False)
 
 
-def test_rows_that_are_put_back_are_those_again():
+def test_rows_that_are_restored_are_accepted_again():
     rows = X.copy()
     fit = linear_on(rows)
     before = fit.log_likelihood()
@@ -305,7 +305,7 @@ def test_rows_that_are_put_back_are_those_again():
     assert torch.equal(fit.log_likelihood(), before)
 
 
-def test_large_rows_are_looked_at_in_blocks_from_the_first_to_the_last():
+def test_large_rows_are_compared_in_blocks_from_the_first_to_the_last():
     """100 MiB in double precision: of 64 blocks each is a 64th of 64 MiB, so that two thirds are seen."""
     rows = np.zeros((100, 2**17), dtype=np.uint8)
     table = lfm.data.read(rows, ["x"])
@@ -321,7 +321,7 @@ def test_large_rows_are_looked_at_in_blocks_from_the_first_to_the_last():
     assert not seen.are_those_of(table)
 
 
-def test_looking_at_rows_leaves_the_process_as_it_was():
+def test_comparing_rows_leaves_the_process_as_it_was():
     class Noisy(Listed):
         def __getitem__(self, k):
             return self.rows[k] + 0.1 * torch.randn(4)

@@ -12,7 +12,7 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.linear.factorised_linear import gap
 from pyro_lfm.evaluate.likelihood import inference_gaps
 from pyro_lfm.inference import blocks
-from pyro_lfm.inference.tables import table_for
+from pyro_lfm.inference.data_boundary import table_for
 
 
 def linear(covariance, seed=0, rows=12):

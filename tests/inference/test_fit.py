@@ -1,4 +1,4 @@
-"""What fit promises: history, patience, checkpoints, callbacks, schedules, rows of their own."""
+"""The contract of ``fit``: history, patience, checkpoints, callbacks, schedules, PerRow tables."""
 
 import math
 
@@ -15,8 +15,8 @@ from pyro_lfm.inference.engines.row_adam import RowAdam
 def prepared(guide="gaussian-full", n=40, seed=0):
     torch.manual_seed(seed)
     model = cases.plain()
-    made = cases.guide_for(model, cases.GUIDES[guide])
-    return model, made, cases.rows_of(model, n)["x"]
+    declared = cases.guide_for(model, cases.GUIDES[guide])
+    return model, declared, cases.rows_of(model, n)["x"]
 
 
 def weights(*programs):
@@ -57,7 +57,7 @@ def test_steps_end_a_fit_inside_an_epoch_and_batches_shrink_to_the_data():
     assert fit.history[-1]["step"] == 1
 
 
-def test_patience_stops_and_brings_the_best_weights_back():
+def test_patience_stops_and_restores_the_best_weights():
     model, guide, data = prepared()
     seen = []
 
@@ -107,7 +107,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_broken_checkpoint_is_an_error_in_words(tmp_path):
+def test_a_broken_checkpoint_is_a_data_error(tmp_path):
     path = tmp_path / "state"
     path.write_text("not a checkpoint")
     model, guide, data = prepared()
@@ -152,7 +152,48 @@ def test_any_torch_optimizer_serves():
         )
 
 
-def test_the_progress_bar_tells_rows_and_nats(capsys):
+def one_step(guide="gaussian-full", **options):
+    """The change of all parameters by one step of gradient descent, tables of rows apart."""
+    model, guide, data = prepared(guide)
+    lfm.fit(model, data, lfm.SVI(guide, steps=1), seed=0, progress=False)
+    tables = {id(table.rows) for table in guide.tables}
+    parameters = [*model.parameters(), *guide.parameters()]
+    before = weights(model, guide)
+    svi = lfm.SVI(guide, steps=1, optimizer=torch.optim.SGD, learning_rate=1.0, batch_size=20, **options)
+    lfm.fit(model, data, svi, seed=0, progress=False)
+    moved = {p: p.detach() - old for p, old in zip(parameters, before, strict=True)}
+    dense = torch.cat([change.flatten() for p, change in moved.items() if id(p) not in tables])
+    return dense, [change for p, change in moved.items() if id(p) in tables]
+
+
+def test_clip_norm_bounds_the_gradients_of_all_parameters_together_under_every_engine():
+    free, _ = one_step(engine="eager")
+    assert free.norm() > 0.1
+    eager, _ = one_step(engine="eager", clip_norm=0.1)
+    assert torch.allclose(eager, 0.1 * free / free.norm(), rtol=1e-3, atol=1e-6)
+    wide, _ = one_step(engine="eager", clip_norm=1e6)
+    assert torch.equal(wide, free)
+    for options in ({"engine": "pyro"}, {"engine": "pyro", "objective": pyro.infer.Trace_ELBO()}):
+        by_pyro, _ = one_step(clip_norm=0.1, **options)
+        # Pyro's gradients are of the loss of all 40 rows, the norm is of the loss per row.
+        assert by_pyro.norm().item() == pytest.approx(40 * 0.1, rel=1e-4)
+
+
+def test_clip_norm_leaves_tables_of_rows_out():
+    free, rows = one_step("per-row", engine="eager")
+    clipped, rows_clipped = one_step("per-row", engine="eager", clip_norm=0.1)
+    assert free.norm() > 0.1 and clipped.norm().item() == pytest.approx(0.1, rel=1e-4)
+    assert rows and same(rows, rows_clipped)
+
+
+@pytest.mark.parametrize("norm", [0, -1.0, math.inf, math.nan, "1", True])
+def test_clip_norm_is_a_number_above_zero(norm):
+    _, guide, _ = prepared()
+    with pytest.raises(lfm.DeclarationError, match="clip_norm must be a number > 0; got"):
+        lfm.SVI(guide, clip_norm=norm)
+
+
+def test_the_progress_bar_shows_rows_and_nats(capsys):
     model, guide, data = prepared()
     lfm.fit(model, data, lfm.SVI(guide, epochs=2), seed=0)
     shown = capsys.readouterr().err
@@ -161,10 +202,10 @@ def test_the_progress_bar_tells_rows_and_nats(capsys):
     assert not capsys.readouterr().err
 
 
-# Rows of their own ---------------------------------------------------------------------------------------
+# PerRow tables ------------------------------------------------------------------------------------------
 
 
-def test_a_table_of_rows_finds_each_rows_posterior():
+def test_a_per_row_table_learns_the_posterior_of_each_row():
     """z ~ N(0, I), x | z ~ N(Wz, σ²I): exact means and variances, for rows seen and for rows that were not."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(cases.D, 2, generator=generator, dtype=torch.float64)
@@ -188,7 +229,7 @@ def test_a_table_of_rows_finds_each_rows_posterior():
         distribution = fit.posterior(rows)
         assert torch.allclose(distribution.mean, seen @ weight @ covariance / 0.25, atol=0.05)
         assert torch.allclose(distribution.covariance_matrix, covariance.expand(len(seen), 2, 2), atol=0.02)
-    # What was learned of the rows of the training is not touched by the new ones.
+    # The table of the training rows has not changed.
     assert torch.equal(held, guide.factors["z"].parts["mean"].rows)
 
 
@@ -204,14 +245,14 @@ def test_only_the_rows_of_a_batch_are_updated():
     assert torch.allclose(table[:, 0], torch.tensor([-0.1, 0.0, -0.2, 0.0, 0.0, -0.1]), atol=1e-6)
 
 
-def test_a_table_of_rows_refuses_other_rows_in_words():
+def test_a_per_row_table_refuses_other_rows():
     model, guide, data = prepared("per-row")
     lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
     with pytest.raises(lfm.DataError, match="PerRow table holds 40 rows; got row 99"):
         guide(lfm.Batch(data[:1], index=torch.tensor([99]), total=100))
 
 
-# What a fit says of data ---------------------------------------------------------------------------------
+# Queries of data ----------------------------------------------------------------------------------------
 
 
 def test_posterior_and_reconstruction_of_a_known_model():
@@ -227,7 +268,7 @@ def test_posterior_and_reconstruction_of_a_known_model():
 
 
 def test_missing_entries_are_filled_in_by_reconstruction():
-    """One factor, four copies of it with little noise: three entries tell the fourth."""
+    """One factor, four copies of it with little noise: three entries determine the fourth."""
     torch.manual_seed(0)
     z = torch.randn(400, 1)
     data = z.repeat(1, 4) + 0.05 * torch.randn(400, 4)
@@ -261,7 +302,7 @@ def test_posteriors_of_several_latents_are_mixtures_over_what_they_read():
     assert ((distributions["z1"].mean - draws["z1"].mean(0)).abs() < 6 * error).all()
 
 
-def test_a_run_on_the_noise_floor_is_told_so():
+def test_a_fit_on_the_noise_floor_warns():
     torch.manual_seed(0)
     data = torch.zeros(50, 3)
     model = lfm.Model(
@@ -272,7 +313,7 @@ def test_a_run_on_the_noise_floor_is_told_so():
         lfm.fit(model, data, lfm.SVI(guide, epochs=300, learning_rate=0.05), seed=0, progress=False)
 
 
-def test_a_loss_that_turns_nan_says_where_and_brings_the_weights_back():
+def test_the_error_of_a_nan_loss_names_the_place_and_the_weights_are_restored():
     torch.manual_seed(0)
     model = lfm.Model(
         z=lfm.StandardNormal(2),
@@ -328,9 +369,9 @@ def test_a_memory_map_is_read_by_rows_and_never_whole(tmp_path):
     class Watched(np.memmap):
         def __getitem__(self, index):
             nonlocal largest
-            found = super().__getitem__(index)
-            largest = max(largest, len(found))
-            return found
+            rows = super().__getitem__(index)
+            largest = max(largest, len(rows))
+            return rows
 
     watched = Watched(path, dtype=np.float32, mode="r", shape=(500, cases.D))
     model, guide, _ = prepared()

@@ -1,7 +1,7 @@
-"""Whatever a program reads beside its inputs: compiled steps follow it, or are eager, with one warning that names it.
+"""Values that a program reads beside its inputs: compiled steps follow them, or are eager with one warning that names them.
 
-Each case is a small program with one way for a number to reach the graph from outside, and what a callback does to it
-after every epoch. The histories, the weights and the hidden state of a fit in eager and of one compiled must agree.
+Each case is a small program with one way for a number to reach the graph from outside, and a callback that changes the
+number after every epoch. The histories, weights and hidden states of an eager and a compiled fit must agree.
 """
 
 import array
@@ -34,14 +34,14 @@ from torch.nn.utils import parametrizations
 
 import pyro_lfm as lfm
 from pyro_lfm.inference.engines import choice, tracing
-from pyro_lfm.inference.engines.pure import changes_nothing
+from pyro_lfm.inference.engines.side_effects import changes_nothing
 
 ROWS = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
 EPOCHS = 6
 
 
 class Net(nn.Module):
-    """A part of a program that is scaled by whatever ``read`` gives."""
+    """A part of a program that is scaled by the result of ``read``."""
 
     def __init__(self, read=lambda net, x: 1.0):
         super().__init__()
@@ -72,11 +72,11 @@ class Case:
     """One way for a number to reach the graph.
 
     Args:
-        read: what the program multiplies by, of the net and its input.
-        change: what a callback does to the net after an epoch of this number.
-        prepare: what is done to the net before the fit.
-        reason: what the warning must say; None where there must be none.
-        hidden: what else must be as after eager, of the net.
+        read: gives the factor, of the net and its input.
+        change: changes the net after an epoch, of the net and the number of the epoch.
+        prepare: changes the net before the fit.
+        reason: a part of the warning; None where there must be none.
+        hidden: gives a state of the net that must be the same as after an eager fit.
     """
 
     read: object = lambda net, x: 1.0
@@ -88,7 +88,7 @@ class Case:
 
 
 def table(cases, quick):
-    """The names of cases for a test, those that are not quick marked as slow."""
+    """The names of cases for a test; those that are not quick are marked as slow."""
     assert set(quick.split()) <= set(cases)
     return [name if name in quick.split() else pytest.param(name, marks=pytest.mark.slow) for name in cases]
 
@@ -117,30 +117,30 @@ def fitted(engine, case):
         warnings.simplefilter("always")
         svi = lfm.SVI(guide, **options)
         fit = lfm.fit(model, ROWS, svi, seed=0, callbacks=callbacks, progress=False)
-    said = [str(w.message) for w in caught if w.category is lfm.CompilationWarning]
-    return fit, said, case.hidden(net)
+    warned = [str(w.message) for w in caught if w.category is lfm.CompilationWarning]
+    return fit, warned, case.hidden(net)
 
 
 def agree(make, engine="compiled"):
-    """Fits in eager and compiled, whose histories, weights and hidden state must agree; what the warnings say."""
+    """The warnings of a compiled fit, whose history, weights and hidden state must agree with those of an eager fit."""
     eager, _, hidden = fitted("eager", make())
-    compiled, said, found = fitted(engine, make())
+    compiled, warned, hidden_compiled = fitted(engine, make())
     for one, other in zip(eager.history, compiled.history, strict=True):
-        assert one["bound"] == pytest.approx(other["bound"], rel=2e-6, abs=2e-6), said
+        assert one["bound"] == pytest.approx(other["bound"], rel=2e-6, abs=2e-6), warned
     for part, other in ((eager.model, compiled.model), (eager.guide, compiled.guide)):
         state = other.state_dict()
         for name, value in part.state_dict().items():
-            assert torch.allclose(value, state[name], rtol=1e-4, atol=1e-5), (name, said)
-    assert repr(found) == repr(hidden), said
-    return said
+            assert torch.allclose(value, state[name], rtol=1e-4, atol=1e-5), (name, warned)
+    assert repr(hidden_compiled) == repr(hidden), warned
+    return warned
 
 
 def checked(make, engine="compiled"):
-    case, said = make(), agree(make, engine)
+    case, warned = make(), agree(make, engine)
     if case.reason is None:
-        assert not said
+        assert not warned
     else:
-        assert len(said) == 1 and case.reason in said[0], said
+        assert len(warned) == 1 and case.reason in warned[0], warned
 
 
 # A value leaves the graph --------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ LEAVING = {
 
 
 class Branching(torch.autograd.Function):
-    """A gradient that hangs on the value of what it is of."""
+    """A gradient that depends on the value of its variable."""
 
     @staticmethod
     def forward(ctx, value):
@@ -212,7 +212,7 @@ LEAVING["backward-pass"] = lambda net, x: Branching.apply(net.beta + net.gate)
 def attempted(net):
     try:
         return net.beta.item()
-    except Exception:  # what a program may well do
+    except Exception:  # a program may catch anything
         return 1.0
 
 
@@ -819,9 +819,9 @@ def test_what_is_held_rests_and_what_is_released_moves(engine, replay):
 
     change.before = {}
     prepare = lambda net: net.gate.requires_grad_(False)  # noqa: E731
-    _, said, _ = fitted(engine, Case(prepare=prepare, change=change))
+    _, warned, _ = fitted(engine, Case(prepare=prepare, change=change))
     weights = {"linear.weight", "linear.bias"}
-    assert moved == [weights, set(), set(), {*weights, "gate"}, {*weights, "gate"}] and not said
+    assert moved == [weights, set(), set(), {*weights, "gate"}, {*weights, "gate"}] and not warned
 
 
 def with_table(engine, change, epochs=4):

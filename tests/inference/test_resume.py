@@ -1,4 +1,4 @@
-"""A fit that is interrupted and taken up again is, bit for bit, the fit that was not: 3 epochs and 3 more are 6."""
+"""A fit that is interrupted and resumed is, bit for bit, the uninterrupted fit: 3 epochs and 3 more are 6."""
 
 import pickle
 import random
@@ -141,7 +141,8 @@ CASES = {
     "alternate": (plain, {"alternate": 2}),
     "schedule": (plain, {"schedule": decay}),
     "weights": (plain, {"objective": lfm.ELBO(kl_weight=lfm.schedules.linear())}),
-    "clipped": (plain, {"optimizer": lfm.clipped(torch.optim.Adam, 0.5)}),
+    "clip_norm": (plain, {"clip_norm": 0.5}),
+    "pyro, clip_norm": (plain, {"clip_norm": 0.5, "engine": "pyro"}),
     "RAdam": (plain, {"optimizer": torch.optim.RAdam}),
     "NAdam": (plain, {"optimizer": torch.optim.NAdam}),
     "Adafactor": (plain, {"optimizer": torch.optim.Adafactor}),
@@ -195,7 +196,7 @@ def run(make, path, epochs=6, stop=None, validation=False, steps=False, callback
     return {name: value.clone() for name, value in state.items()}, repr(records)
 
 
-# Members of kinds that others stand for.
+# Slow cases of kinds that quicker cases stand for.
 FURTHER = {"NAdam", "Adafactor", "AMSGrad", "pyro, shared", "pyro, rows", "penalised", "score functions"}
 
 
@@ -226,7 +227,7 @@ def holding(epoch, released=False):
 
 
 @pytest.mark.parametrize("engine", ["eager", "pyro"])
-def test_what_a_callback_holds_is_held_after_it_and_released_again(tmp_path, engine):
+def test_parameters_that_a_callback_freezes_stay_frozen_until_released(tmp_path, engine):
     hold, release = holding(2), holding(4, released=True)
     whole, history = run(plain, None, callbacks=[hold, release], engine=engine)
     run(plain, tmp_path / "state", epochs=3, callbacks=[hold], engine=engine)
@@ -271,7 +272,7 @@ def with_network(network):
     return model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
 
 
-def test_what_a_network_holds_beside_its_parameters_is_kept(tmp_path):
+def test_attributes_of_a_network_are_saved(tmp_path):
     def change(record, fit):
         for part in fit.model.modules():
             if isinstance(part, nn.Dropout):
@@ -285,7 +286,7 @@ def test_what_a_network_holds_beside_its_parameters_is_kept(tmp_path):
     assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
 
 
-def test_a_table_of_rows_is_left_as_engines_found_it(tmp_path):
+def test_engines_restore_the_settings_of_per_row_tables(tmp_path):
     for epochs in (1, 2):
         model, guide = plain("per-row")
         run(lambda made=(model, guide): made, tmp_path / "state", epochs=epochs)
@@ -298,7 +299,7 @@ def test_a_state_that_no_checkpoint_can_hold_is_refused_at_the_first_epoch(tmp_p
     run(lambda: with_network(Counting), None, epochs=1)
 
 
-def test_schedules_with_a_state_are_refused_unless_they_give_it(tmp_path):
+def test_schedules_with_a_state_are_refused_without_state_dict(tmp_path):
     class Falling:
         def __init__(self):
             self.calls = 0
@@ -335,7 +336,7 @@ def test_a_fit_goes_on_under_another_engine(tmp_path, first, then):
 
 @pytest.mark.parametrize(("first", "then"), [("eager", "pyro"), ("pyro", "eager"), ("pyro", "auto")])
 @pytest.mark.parametrize("guide", ["gaussian-full", "per-row"])
-def test_what_engines_cannot_take_over_from_each_other_is_refused(tmp_path, first, then, guide):
+def test_states_that_another_engine_cannot_use_are_refused(tmp_path, first, then, guide):
     """Pyro's moments are those of the loss of all rows, N² times as large: taken over, they would be wrong in silence."""
     run(lambda: plain(guide), tmp_path / "state", epochs=1, engine=first)
     with pytest.raises(lfm.CheckpointError, match="go on with the engine"):
@@ -343,7 +344,7 @@ def test_what_engines_cannot_take_over_from_each_other_is_refused(tmp_path, firs
     run(lambda: plain(guide), tmp_path / "state", epochs=2, engine=first)
 
 
-def test_a_fit_that_patience_ended_goes_on_with_more_of_it(tmp_path):
+def test_a_fit_that_patience_ended_goes_on_with_more_patience(tmp_path):
     options = {"learning_rate": 0.3, "validation": True}
     whole, history = run(plain, None, epochs=20, patience=4, **options)
     run(plain, tmp_path / "state", epochs=20, patience=1, **options)
@@ -351,7 +352,7 @@ def test_a_fit_that_patience_ended_goes_on_with_more_of_it(tmp_path):
     assert again == history and all(torch.equal(whole[n], resumed[n]) for n in whole)
 
 
-def test_an_objective_whose_state_is_not_kept_is_refused_at_the_first_epoch(tmp_path):
+def test_an_objective_whose_state_is_not_saved_is_refused_at_the_first_epoch(tmp_path):
     class Forgetful(Averaged):
         state_dict = load_state_dict = None
 

@@ -1,4 +1,4 @@
-"""What stops a fit is said as it came: who raised what, where, on which rows, and only remedies that fit."""
+"""Errors that stop a fit name what was raised, by which module, on which rows, and only remedies that fit."""
 
 import math
 import threading
@@ -103,7 +103,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_any_exception_of_a_network_is_reported_as_it_came(engine, error):
+def test_an_exception_of_a_network_is_reported_unchanged(engine, error):
     """Declared and looked into first: how often a network runs before the first step is the library's own affair."""
     start = []
 
@@ -114,18 +114,19 @@ def test_any_exception_of_a_network_is_reported_as_it_came(engine, error):
 
     with pytest.raises(lfm.TrainingError) as caught:
         run(partial(Breaking, error, 10**6), engine=engine, epochs=3, callbacks=[remember])
-    words, found = str(caught.value), caught.value
+    words, error_of_fit = str(caught.value), caught.value
     assert f"Breaking raised {type(error).__name__}" in words and str(error) in words
     assert "in epoch 2, factor x, at line" in words and __file__ in words
-    for absent in ("Trace Shapes", "learning_rate", "min_scale", "distribution", "distribution", "Remedies"):
+    for absent in ("Trace Shapes", "learning_rate", "min_scale", "distribution", "Remedies"):
         assert absent not in words
-    assert found.epoch == 2 and found.factor == "x" and found.parameter is None and len(found.rows) == 16
-    assert type(found.__cause__) is type(error)
-    shown = "".join(traceback.format_exception(found))
+    assert error_of_fit.epoch == 2 and error_of_fit.factor == "x"
+    assert error_of_fit.parameter is None and len(error_of_fit.rows) == 16
+    assert type(error_of_fit.__cause__) is type(error)
+    shown = "".join(traceback.format_exception(error_of_fit))
     assert "raise self.error" in shown  # the user's own line
 
 
-def test_the_weights_from_before_the_epoch_come_back_whatever_was_raised():
+def test_every_error_restores_the_weights_from_before_the_epoch():
     kept = {}
 
     def remember(record, fit):
@@ -140,7 +141,7 @@ def test_the_weights_from_before_the_epoch_come_back_whatever_was_raised():
     assert not kept["fit"].model.training and len(kept["fit"].history) == 1
 
 
-def test_an_error_in_the_validation_says_so():
+def test_an_error_in_the_validation_names_the_validation():
     class Narrow(nn.Module):
         def __init__(self, inputs, outputs):
             super().__init__()
@@ -164,7 +165,7 @@ def test_an_error_in_the_validation_says_so():
         (RuntimeError("CUDA error: device-side assert triggered"), 'device="cpu"'),
     ],
 )
-def test_remedies_are_those_that_fit(error, remedy):
+def test_remedies_fit_the_error(error, remedy):
     with pytest.raises(lfm.TrainingError, match=f"Remedies: .*{remedy}"):
         run(model=broken_program(error))
 
@@ -244,7 +245,7 @@ def test_a_larger_min_scale_is_advised_where_there_is_one(make, data, scale):
     ],
 )
 @pytest.mark.parametrize("place", ["schedule", "kl_weight", "TotalCorrelation.weight"])
-def test_a_schedule_answers_for_what_it_gives(schedule, words, place):
+def test_a_wrong_value_of_a_schedule_is_refused_before_training(schedule, words, place):
     options = {
         "schedule": {"schedule": schedule},
         "kl_weight": {"objective": lfm.ELBO(kl_weight=schedule)},
@@ -304,7 +305,7 @@ class Sharp(torch.optim.SGD):
         (lambda parameters, lr: 1 / 0, "raised ZeroDivisionError"),
     ],
 )
-def test_and_those_that_functions_make_before_the_first_step(engine, optimizer, words):
+def test_optimizers_that_functions_make_are_refused_before_the_first_step(engine, optimizer, words):
     with pytest.raises(lfm.DeclarationError, match=f"optimizer.*{words}"):
         run(optimizer=optimizer, engine=engine)
 
@@ -332,7 +333,7 @@ def test_a_fit_trains_whatever_mode_the_caller_is_in(mode, engine):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_exact_inference_and_tables_of_rows_too(mode):
+def test_exact_inference_and_per_row_tables_train_in_any_mode_too(mode):
     linear = lfm.Model(
         z=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.Linear(), covariance=lfm.Isotropic())
     )
@@ -353,7 +354,7 @@ def test_exact_inference_and_tables_of_rows_too(mode):
     assert math.isfinite(done.history[0]["validation_bound"])
 
 
-def test_parameters_made_in_inference_mode_cannot_be_trained_and_it_is_said():
+def test_parameters_made_in_inference_mode_are_refused():
     with torch.inference_mode():
         model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(5)))
         guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
@@ -403,7 +404,7 @@ def half(done):
         (lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(lfm.schedules.linear(0.0, 5.0, until=0.25))), 16),
     ],
 )
-def test_patience_counts_once_every_schedule_of_the_objective_stands_at_its_end(objective, first):
+def test_patience_counts_once_every_schedule_of_the_objective_has_ended(objective, first):
     """Bounds that are given fall from the first epoch on: patience ends the fit as soon as it may count."""
     seen = []
 
@@ -426,7 +427,7 @@ def test_a_schedule_of_the_learning_rate_delays_no_patience():
 @pytest.mark.parametrize(
     "weight", [lfm.schedules.cosine(), lfm.schedules.linear(until=0.9), lambda done: done]
 )
-def test_patience_that_cannot_stop_a_fit_is_said(weight):
+def test_patience_that_cannot_stop_a_fit_warns(weight):
     with pytest.warns(
         lfm.ScheduleWarning, match=r"patience=5 cannot stop.*kl_weight.*from epoch \d+ of 10 on"
     ):
@@ -437,7 +438,7 @@ def test_patience_that_cannot_stop_a_fit_is_said(weight):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_last_batch_is_left_out_where_that_is_asked(engine):
+def test_drop_last_leaves_the_last_batch_out(engine):
     sizes = []
 
     class Watched(nn.Linear):
@@ -507,7 +508,7 @@ def test_a_thread_that_takes_numbers_out_of_the_fits_stream_is_noticed():
     assert len([w for w in caught if w.category is lfm.RandomStreamWarning]) == 1
 
 
-def test_threads_with_generators_of_their_own_are_no_disturbance():
+def test_threads_with_generators_of_their_own_do_not_disturb_a_fit():
     stop, generator = threading.Event(), torch.Generator().manual_seed(0)
 
     def draw():
@@ -520,11 +521,11 @@ def test_threads_with_generators_of_their_own_are_no_disturbance():
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", lfm.RandomStreamWarning)
-            found = [record["bound"] for record in run(epochs=10).history]
+            bounds = [record["bound"] for record in run(epochs=10).history]
     finally:
         stop.set()
         thread.join()
-    assert found == expected
+    assert bounds == expected
 
 
 def test_rows_may_be_changed_by_a_callback_while_they_are_fitted():
@@ -536,7 +537,7 @@ def test_rows_may_be_changed_by_a_callback_while_they_are_fitted():
         done.posterior()
 
 
-def test_a_device_that_answers_no_more_hides_no_error(monkeypatch):
+def test_a_failed_device_does_not_hide_the_first_error(monkeypatch):
     """As after an assertion on a GPU: neither rows nor weights can be fetched, and what came first is said."""
     from pyro_lfm.inference.svi.snapshots import Snapshot
 
@@ -550,7 +551,7 @@ def test_a_device_that_answers_no_more_hides_no_error(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"patience": 3}])
-def test_a_schedule_is_asked_once_for_each_step(options):
+def test_a_schedule_is_called_once_for_each_step(options):
     """Whoever else asks, for the end value say, moves no counter: in an object, a closure or a global."""
     asked = []
 
@@ -583,7 +584,7 @@ def test_a_schedule_is_asked_once_for_each_step(options):
     assert counting.calls == len(asked) == 6
 
 
-def test_what_a_callback_gives_back_stops_nothing_but_true():
+def test_only_true_from_a_callback_stops_a_fit():
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
     for answer, epochs in [([1], 3), (0.5, 3), (None, 3), (True, 1), (np.True_, 1), (torch.tensor(True), 1)]:
         svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(3))), epochs=3)

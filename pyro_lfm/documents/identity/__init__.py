@@ -1,5 +1,5 @@
-"""What a thing was made of, in words and digests: for whoever must notice that something else is at hand."""
+"""Words and digests of every value that some arguments hold, by which checkpoints and comparisons notice a difference."""
 
-from pyro_lfm.documents.identity.value_digests import differences, identity
+from pyro_lfm.documents.identity.value_digests import differences, identity_of
 
-__all__ = ["differences", "identity"]
+__all__ = ["differences", "identity_of"]

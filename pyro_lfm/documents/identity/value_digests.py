@@ -1,4 +1,4 @@
-"""Every value that some arguments hold, in words and digests, so that other arguments are noticed."""
+"""Words and digests of every value that some arguments hold, for checkpoints and folders of comparisons."""
 
 from __future__ import annotations
 
@@ -16,32 +16,35 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.documents.identity.code_digests import attributes, holds, is_library, of_code, reads, written
+from pyro_lfm.probes import PythonValue
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 
 
-def identity(*, weights: bool = True, **arguments: Any) -> dict[str, str]:
-    """Every value that some arguments hold, by path: the same in another process, another wherever a value differs.
+def identity_of(*, weights: bool = True, **arguments: Any) -> dict[str, str]:
+    """Every value that some arguments hold, {path: words or digest}. It is the same in another process.
 
-    Functions and classes that the user wrote are known by their code and by the globals that they read, whose modules are
-    known by name alone; those of installed packages by name. A class whose attributes change as it is used names those in
-    ``not_identity``, and in ``moved_by_fits`` those that fits move as they do trainable parameters.
+    Functions and classes that the user wrote are compared by their code and by the globals that the code reads. Modules, and
+    functions and classes of installed packages, are compared by name. A class names in
+    ``not_identity`` the attributes that change as it is used, and in ``moved_by_fits`` those that fits change as they change
+    trainable parameters.
 
     Args:
-        weights: whether the values of trainable parameters, and of what else fits move, count, or their shapes alone.
+        weights: whether the values of trainable parameters, and of attributes ``moved_by_fits``, count, or only their
+            shapes.
 
-    >>> one, other = identity(rate=0.1, of=torch.zeros(2)), identity(rate=0.1, of=torch.ones(2))
+    >>> one, other = identity_of(rate=0.1, of=torch.zeros(2)), identity_of(rate=0.1, of=torch.ones(2))
     >>> [path for path in one if one[path] != other[path]]
     ['of']
     """
     walk = _Walk(weights)
     for name, value in arguments.items():
-        walk.look(name, value)
-    return walk.found
+        walk.visit(name, value)
+    return walk.words_by_path
 
 
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """The paths at which two identities differ, those of the first in front.
+    """The paths at which two identities differ, in the order of the first.
 
     >>> differences({"rate": "1", "of": "2"}, {"rate": "3", "of": "2"})
     ['rate']
@@ -51,30 +54,30 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 @dataclass
 class _Walk:
-    """Goes through values, and notes what each is under its path."""
+    """Visits values and all that they hold, and keeps the words for each under its path."""
 
     weights: bool
-    found: dict[str, str] = field(default_factory=dict)
-    # What was seen, by its id: where, and itself, as the id of what is gone is given to something else.
+    words_by_path: dict[str, str] = field(default_factory=dict)
+    # By id, the path and the object itself, so that its id is not given to another object.
     seen: dict[int, tuple[str, Any]] = field(default_factory=dict)
 
-    def look(self, path: str, value: Any) -> None:
+    def visit(self, path: str, value: PythonValue) -> None:
         words = self._in_words(value)
         if words is not None:
-            self.found[path] = words
-        elif isinstance(value, tuple):  # two that are equal may be one, or not, as Python likes
+            self.words_by_path[path] = words
+        elif isinstance(value, tuple):  # Python may or may not make one object of two equal tuples
             for k, entry in enumerate(value):
-                self.look(f"{path}.{k}", entry)
+                self.visit(f"{path}.{k}", entry)
         elif id(value) in self.seen:
-            self.found[path] = f"as {self.seen[id(value)][0]}"
+            self.words_by_path[path] = f"as {self.seen[id(value)][0]}"
         else:
             self.seen[id(value)] = (path, value)
             if isinstance(value, Mapping | list) and not is_library(type(value)):
-                self.look(f"{path}.class", type(value))
-            self._look_into(path, value)
+                self.visit(f"{path}.class", type(value))
+            self._visit_parts(path, value)
 
-    def _in_words(self, value: Any) -> str | None:
-        """What is known by its value alone."""
+    def _in_words(self, value: PythonValue) -> str | None:
+        """The words for a value that holds no others; None for one that does."""
         if isinstance(value, _PLAIN):
             return repr(value)
         if isinstance(value, Tensor):
@@ -92,86 +95,86 @@ class _Walk:
             return f"empty {type(value).__qualname__}"
         return None
 
-    def _look_into(self, path: str, value: Any) -> None:
+    def _visit_parts(self, path: str, value: PythonValue) -> None:
         if isinstance(value, Mapping):
             self._mapping(path, value)
         elif isinstance(value, set | frozenset):
-            self.found[path] = str(sorted(map(self._entry, value)))
+            self.words_by_path[path] = str(sorted(map(self._entry, value)))
         elif isinstance(value, list):
             for k, entry in enumerate(value):
-                self.look(f"{path}.{k}", entry)
+                self.visit(f"{path}.{k}", entry)
         elif isinstance(value, type):
             self._class(path, value)
         elif isinstance(value, BuiltinFunctionType):
-            self.found[path] = f"{value.__module__}.{value.__qualname__}"
+            self.words_by_path[path] = f"{value.__module__}.{value.__qualname__}"
         elif isinstance(value, MethodType):
-            self.look(path, value.__func__)
-            self.look(f"{path}.self", value.__self__)
+            self.visit(path, value.__func__)
+            self.visit(f"{path}.self", value.__self__)
         elif isinstance(value, FunctionType):
             self._function(path, value)
         elif isinstance(value, partial):
-            self.found[path] = "partial"
-            self.look(f"{path}.function", value.func)
-            self.look(f"{path}.arguments", value.args)
-            self.look(f"{path}.keywords", value.keywords)
+            self.words_by_path[path] = "partial"
+            self.visit(f"{path}.function", value.func)
+            self.visit(f"{path}.arguments", value.args)
+            self.visit(f"{path}.keywords", value.keywords)
         else:
             self._object(path, value)
 
-    def _mapping(self, path: str, value: Mapping[Any, Any]) -> None:
+    def _mapping(self, path: str, value: Mapping[PythonValue, PythonValue]) -> None:
         for k, (key, entry) in enumerate(value.items()):
             plain = isinstance(key, _PLAIN)
             if not plain:
-                self.look(f"{path}.key {k}", key)
-            self.look(f"{path}.{key if plain else k}", entry)
+                self.visit(f"{path}.key {k}", key)
+            self.visit(f"{path}.{key if plain else k}", entry)
 
     def _function(self, path: str, value: FunctionType) -> None:
-        self.found[path] = f"function {value.__qualname__} {of_code(value.__code__)}"
+        self.words_by_path[path] = f"function {value.__qualname__} {of_code(value.__code__)}"
         for k, entry in enumerate(holds(value)):
-            self.look(f"{path}.holds.{k}", entry)
+            self.visit(f"{path}.holds.{k}", entry)
         if not is_library(value):
             for name, entry in reads(value).items():
-                self.look(f"{path}.reads.{name}", entry)
+                self.visit(f"{path}.reads.{name}", entry)
 
     def _class(self, path: str, value: type) -> None:
         if is_library(value):
-            self.found[path] = f"{value.__module__}.{value.__qualname__}"
+            self.words_by_path[path] = f"{value.__module__}.{value.__qualname__}"
             return
-        self.found[path] = f"class {value.__qualname__}"
+        self.words_by_path[path] = f"class {value.__qualname__}"
         for name, entry in written(value).items():
-            self.look(f"{path}.{name}", entry)
+            self.visit(f"{path}.{name}", entry)
 
-    def _object(self, path: str, value: Any) -> None:
+    def _object(self, path: str, value: PythonValue) -> None:
         kind = type(value)
-        self.found[path] = kind.__qualname__
+        self.words_by_path[path] = kind.__qualname__
         left_out = getattr(kind, "not_identity", ())
         held = {name: entry for name, entry in attributes(value).items() if name not in left_out}
         if not is_library(kind):
-            self.look(f"{path}.class", kind)
+            self.visit(f"{path}.class", kind)
         elif not held:
-            # Such as a range, a date or a function of NumPy; addresses are others in every process.
+            # Such as a range, a date or a function of NumPy. An address in a repr differs from process to process.
             words = repr(value)
-            self.found[path] = kind.__qualname__ if "0x" in words else f"{kind.__qualname__} {words}"
+            self.words_by_path[path] = kind.__qualname__ if "0x" in words else f"{kind.__qualname__} {words}"
         wrapped = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
         if callable(value) and isinstance(wrapped, FunctionType):
-            self.look(f"{path}.wrapped", wrapped)
+            self.visit(f"{path}.wrapped", wrapped)
         moved = () if self.weights else getattr(kind, "moved_by_fits", ())
         for name, entry in held.items():
             if name in moved:
-                self.found[f"{path}.{name}"] = f"moved {_shape(entry)}"
+                self.words_by_path[f"{path}.{name}"] = f"moved {_shape(entry)}"
             else:
-                self.look(f"{path}.{name}", entry)
+                self.visit(f"{path}.{name}", entry)
 
-    def _entry(self, value: Any) -> str:
-        """An entry of a set, whose place in it tells nothing."""
+    def _entry(self, value: PythonValue) -> str:
+        """The words for an entry of a set, whose position means nothing."""
         if isinstance(value, _PLAIN):
             return repr(value)
         inner = _Walk(self.weights, {}, dict(self.seen))
-        inner.look("", value)
-        return str(inner.found)
+        inner.visit("", value)
+        return str(inner.words_by_path)
 
 
-def _of_generator(value: Any) -> str | None:
-    """Of a generator of random numbers: where it stands."""
+def _of_generator(value: PythonValue) -> str | None:
+    """A digest of the state of a random generator; None for any other value."""
     if isinstance(value, torch.Generator):
         state: Any = value.get_state().tolist()
     elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
@@ -202,6 +205,6 @@ def _of_tensor(value: Tensor) -> str:
     dense = (
         (value.detach() if value.layout == torch.strided else value.detach().to_dense()).cpu().resolve_conj()
     )
-    # Of one entry any stride counts as contiguous, and view asks for a stride of one.
+    # A tensor of one entry counts as contiguous whatever its stride, but view needs a stride of one.
     raw = dense.resolve_neg().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
     return f"{words} {hashlib.sha256(raw.numpy().tobytes()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""Which engine does the steps of a fit."""
+"""``choose``: the engine of a fit, by a rough estimate of what compiling costs and saves."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pyro_lfm.inference.engines.pyro_svi import Pyro
 
 ENGINES = ("auto", "compiled", "eager", "pyro")
 
-# Rough figures of a CPU on the slow side of what compiling costs and saves. They decide by the declaration and the
-# data alone, never by a clock: so that a seed repeats a fit bit for bit.
+# Rough figures of a slow CPU for what compiling costs and saves. The declaration and the data alone decide, never a clock,
+# so that a seed repeats a fit bit for bit.
 COMPILING = 20.0  # seconds to record a step and make it native, with nothing cached
 HANDLERS = 1e-3  # seconds that Pyro's handlers take at every step
 FUSED = 0.2  # of the time of the operations, saved by fusing those between matrix products
 OPERATIONS = 5e10  # floating-point operations per second
-# "auto" does the first epoch in eager, so that the first result is there as soon, but no more steps than this.
+# "auto" does the first epoch in eager, so that the first result comes as soon, but no more steps than this.
 FIRST = 1000
 
 
 def saving(setup: Setup, batch_size: int) -> float:
-    """About how many seconds a compiled step is shorter than one in eager."""
+    """About how many seconds a compiled step is shorter than an eager one."""
     tables = {id(table.rows) for program in setup.programs for table in program.tables}
     weights = sum(
         p.numel() for program in setup.programs for p in program.parameters() if id(p) not in tables
     )
-    # A product forward, two backward, and each a multiplication and an addition for every weight and row.
+    # One product forward, two backward, each a multiplication and an addition for every weight and row.
     return HANDLERS + FUSED * 6 * weights * batch_size / OPERATIONS
 
 
@@ -36,8 +36,8 @@ def choose(name: str, setup: Setup, total_steps: int, batch_size: int, drop_last
 
     Args:
         name: "auto", "compiled", "eager" or "pyro".
-        total_steps: how many steps are to be done at most.
-        batch_size: rows of all batches but the last of an epoch, which is left out with ``drop_last``.
+        total_steps: the most steps of the fit.
+        batch_size: rows of all batches but the last of an epoch, which ``drop_last`` leaves out.
     """
     if name == "pyro":
         return Pyro(setup)
@@ -46,7 +46,7 @@ def choose(name: str, setup: Setup, total_steps: int, batch_size: int, drop_last
     full, rest = divmod(setup.total, batch_size)
     rest = 0 if drop_last else rest
     epochs, further = divmod(total_steps, full + (rest > 0))
-    # How many steps there are of each size.
+    # The number of steps of each batch size.
     steps = {batch_size: epochs * full + min(further, full)}
     if rest:
         steps[rest] = epochs

@@ -1,7 +1,7 @@
-"""The compiled step: the programs are run once, what they compute is recorded, and native code does it from then on.
+"""The compiled engine: it records the operations of one step, and does later steps by native code.
 
-Nothing is taken on trust. The native function must give what the programs give on the same noise, when it is made and
-time and again; where it does not, or where a program cannot be recorded, training goes on in eager and says why.
+The native code must give what the programs give on the same noise, when it is made and at intervals after that. Where it
+does not, or where a program cannot be recorded, training goes on in eager and a message says why.
 """
 
 from __future__ import annotations
@@ -14,42 +14,44 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
-from pyro_lfm.inference.engines.recorded import Step
+from pyro_lfm.inference.engines.recorded_step import Step
 from pyro_lfm.inference.svi.failure import NotFinite
+from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
 
 LOG = logging.getLogger("pyro_lfm")
 
-# Steps between two comparisons with the programs: one costs about as much as ten compiled steps.
+# Steps between two comparisons with the programs, each of which costs about as much as ten compiled steps.
 _COMPARE_EVERY = 1000
-# Seconds between two looks at the programs' plain values, which nobody should have changed.
+# Seconds between two checks that nobody has changed the values that the programs read.
 _LOOK_SECONDS = 0.1
-# On a GPU, steps between two looks at the loss, for which it must be waited.
+# On a GPU, steps between two checks of the loss, for which Python must wait.
 _LOOK_EVERY = 50
 # Channels from which a convolution is faster with channels last.
 _WIDE = 32
-# How many choices of trained parameters have native code of their own.
+# How many sets of trained parameters have native code of their own.
 _CHOICES = 4
 
 
-# Rows, part, and the number of the choice of trained parameters.
+# The batch size, the part that is trained, and the number of the set of trained parameters.
 Key = tuple[int, str, int]
 
 
 class Compiled(Engine):
-    """Steps by native code where it is the same, in eager where it is not.
+    """Does steps by native code where it gives the same numbers, and in eager elsewhere.
 
     Args:
-        setup: what is fitted.
+        setup: the programs and the optimizer.
         sizes: the batch sizes that are compiled, one function each; others are done in eager.
-        after: so many first steps are eager, so that nobody waits for the compiler before something has been done.
-        insist: whether a program that cannot be compiled is worth a warning, or only a line in the log.
+        after: the number of first steps that are eager, so that the first epoch does not wait for the compiler.
+        insist: whether a program that cannot be compiled gets a warning, or only a line in the log.
     """
 
     def __init__(self, setup: Setup, sizes: frozenset[int], after: int = 0, insist: bool = True):
@@ -59,7 +61,7 @@ class Compiled(Engine):
         self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
         self._weights: list[Any] = []
         self.steps: dict[Key, Step | None] = {}
-        # The choices of trained parameters so far, numbered, and the present one.
+        # The sets of trained parameters so far, numbered, and the present one.
         self._choices: dict[tuple[bool, ...], int] = {}
         self._choice = self._number_of_choice()
         self.kernels: dict[tuple[int, ...], Any] = {}
@@ -79,7 +81,7 @@ class Compiled(Engine):
                 raise NotFinite(broken, self._index)
 
     def step(
-        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
         if self._suspect:
             self._look_again()
@@ -110,7 +112,7 @@ class Compiled(Engine):
         self._suspect = True
 
     def _look_again(self) -> None:
-        """Whether what the programs read, which parameters are trained, or their memory have changed."""
+        """Checks what the programs read, which parameters are trained, and where they lie in memory."""
         self._suspect, self._looked = False, time.monotonic()
         self.kernels.clear()
         self._choice = self._number_of_choice()
@@ -124,7 +126,7 @@ class Compiled(Engine):
         trained = tuple(parameter.requires_grad for parameter in self.eager.parts["both"])
         return self._choices.setdefault(trained, len(self._choices))
 
-    def _step(self, key: Key, rows: dict[str, torch.Tensor], objective: Any, part: str) -> Step | None:
+    def _step(self, key: Key, rows: dict[str, torch.Tensor], objective: PyroELBO, part: str) -> Step | None:
         """The step of a key; None where there are too many."""
         if key not in self.steps:
             if sum(other[:2] == key[:2] for other in self.steps) >= _CHOICES:
@@ -134,9 +136,9 @@ class Compiled(Engine):
         return self.steps[key]
 
     def _watch(
-        self, key: Key, step: Step | None, batch: Batch, objective: Any, rate: float, part: str
+        self, key: Key, step: Step | None, batch: Batch, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
-        """A step in eager, to see what the programs read."""
+        """A step in eager, in which the values that the programs read are watched."""
         if step is None:
             return self.eager.step_on(batch, objective, rate, part)
         parts = self.eager.step_on(batch, objective, rate, part, step.watched.run(objective))
@@ -144,8 +146,8 @@ class Compiled(Engine):
             self._give_up(key, step.watched.reason)
         return parts
 
-    def _ready(self, key: Key, step: Step, inputs: list[torch.Tensor], objective: Any) -> bool:
-        """Whether the native code can be used for this step: builds it, and compares it when it is time to."""
+    def _ready(self, key: Key, step: Step, inputs: list[torch.Tensor], objective: PyroELBO) -> bool:
+        """Whether native code can do this step: builds it, and compares it when that is due."""
         if step.recorded and self.number - step.compared_at < _COMPARE_EVERY:
             return True
         new, step.objective = not step.recorded, objective
@@ -200,17 +202,19 @@ class Compiled(Engine):
             return None
         return next((p for p in self.eager.parts["both"] if not bool(p.isfinite().all())), None)
 
-    def _fail(self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, part: str) -> None:
-        """A loss is not finite: either the step before broke a parameter, or eager can say what is wrong."""
+    def _fail(
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, part: str
+    ) -> None:
+        """Raises for a loss that is not finite: an earlier step broke a parameter, or eager names the fault."""
         if (broken := self._broken()) is not None:
             raise NotFinite(broken, self._index)
         self.eager.gradients(self.setup.batch(rows, index), objective, part)
         raise NotFinite(None)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> EngineState:
         return self.eager.state()
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: EngineState) -> None:
         self.eager.load(state)
 
     def close(self) -> None:

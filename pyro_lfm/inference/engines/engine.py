@@ -1,4 +1,4 @@
-"""What an engine is: it holds model, guide and optimizer, and does one optimisation step at a time."""
+"""``Engine``, the base class of eager, compiled and Pyro's steps: one optimisation step of model and guide at a time."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.inference.svi.failure import NotFinite
+from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
 from pyro_lfm.objectives.objective import last_bound
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
-from pyro_lfm.runtime import Stream, flushing, isolated
+from pyro_lfm.runtime import Stream, flushing_denormals, isolated
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What an engine works on.
+    """The programs, the optimizer and the random stream that an engine uses.
 
     Args:
         optimizer: (parameters, lr=) -> torch.optim.Optimizer.
-        stream: of all noise.
-        total: how many rows N the batches are taken from.
-        missing: for each name whether some of its entries are missing; names left out are searched in each batch.
+        clip_norm: the largest L2 norm of the gradients of the loss per row, of all parameters but PerRow tables together.
+        stream: the random stream of all noise.
+        total: the number of rows N of the data.
+        missing: for each name whether some of its entries are missing; names that are left out are searched in each batch.
     """
 
     model: Program
@@ -37,6 +40,7 @@ class Setup:
     stream: Stream
     total: int
     missing: Mapping[str, bool] = field(default_factory=dict)
+    clip_norm: float | None = None
 
     def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
         complete, incomplete = (
@@ -56,16 +60,18 @@ class Engine(ABC):
 
     @abstractmethod
     def step(
-        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
-        """One step on rows by name, each (B, *event), and their numbers (B,); to be called within ``session()``.
+        """One step, within ``session()``.
 
         Args:
-            rate: multiplies every learning rate.
-            part: "both", "model" or "guide".
+            rows: by name, (B, *event) each.
+            index: the numbers of the rows in the data, (B,).
+            rate: the factor of every learning rate.
+            part: the programs to train, "both", "model" or "guide".
 
         Returns:
-            [bound, reconstruction, KL] in nats per row, (3,); it may not be computed yet.
+            [bound, reconstruction, KL] in nats per row, (3,). A GPU may still be computing it.
 
         Raises:
             NotFinite: the loss or a gradient is not finite; the weights may be broken.
@@ -73,28 +79,28 @@ class Engine(ABC):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """The time of some steps, in which torch draws from the engine's stream."""
-        with isolated(self.setup.stream, self.setup.model.device), flushing():
+        """The context of some steps, in which torch draws from the engine's stream."""
+        with isolated(self.setup.stream, self.setup.model.device), flushing_denormals():
             yield
 
     def suspect(self) -> None:  # noqa: B027
-        """Code that is not the library's has run, such as a callback: the programs may be others than before."""
+        """Tells the engine that foreign code has run, such as a callback: it may have changed the programs."""
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """The optimizer's state, to be saved."""
+    def state(self) -> EngineState:
+        """The states of the optimizers, for a checkpoint."""
 
     @abstractmethod
-    def load(self, state: dict[str, Any]) -> None:
-        """Takes up a state that was saved."""
+    def load(self, state: EngineState) -> None:
+        """Goes on from the states in a checkpoint."""
 
     @abstractmethod
     def close(self) -> None:
-        """Called once at the end, whatever happened: leaves nothing behind."""
+        """Puts back what the engine has changed outside of itself. Called once, after errors too."""
 
 
-def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
-    """[bound, reconstruction, KL] of a step, nats per row; the parts are NaN where the objective does not tell them."""
+def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: int) -> torch.Tensor:
+    """[bound, reconstruction, KL] of a step, nats per row; the last two are NaN of an objective that keeps no parts."""
     last = last_bound() if isinstance(objective, Objective) else None
     if last is None:
         bound = -loss.detach() / total
@@ -106,16 +112,22 @@ def told(objective: Any, loss: torch.Tensor, total: int) -> torch.Tensor:
 def parameters_of(
     model: Program, guide: Program
 ) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
-    """θ and φ, those that are held just now included; what both programs have counts as θ."""
+    """θ and φ, frozen ones included; a parameter of both programs counts as θ."""
     theta = [p for p in model.parameters() if p.is_floating_point()]
     shared = set(map(id, theta))
     return theta, [p for p in guide.parameters() if p.is_floating_point() and id(p) not in shared]
 
 
-def check(loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]) -> None:
-    """Stops at a loss, or a parameter's gradient, that is not finite."""
+def check_finite(
+    loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]
+) -> None:
+    """Checks the loss, and for each parameter its gradient (or its value).
+
+    Raises:
+        NotFinite: one of them is NaN or infinite.
+    """
     pairs = [(p, v.detach()._values() if v.is_sparse else v.detach()) for p, v in values if v is not None]
-    # One number to look at: it is finite exactly when everything is.
+    # One sum to wait for: it is finite exactly if everything is.
     if not bool(torch.stack([loss.detach(), *(value.sum() for _, value in pairs)]).sum().isfinite()):
         for parameter, value in pairs:
             if not bool(value.isfinite().all()):
@@ -125,12 +137,13 @@ def check(loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.T
 
 
 def evaluate(
-    model: Program, guide: Program, objective: Any, batch: Batch, stream: Stream
+    model: Program, guide: Program, objective: PyroELBO, batch: Batch, stream: Stream
 ) -> tuple[float, float, float]:
-    """Bound, reconstruction and KL of a batch, nats per row, without a step, in evaluation mode."""
+    """Bound, reconstruction and KL of a batch, nats per row, in evaluation mode and without a step."""
     with evaluating(model, guide), isolated(stream, model.device), torch.no_grad():
         if isinstance(objective, Objective):
             objective = objective.at(1.0, in_turn=False)
-        loss = torch.as_tensor(objective.loss(model, guide, batch))
-        bound, reconstruction, kl = told(objective, loss, batch.total).tolist()
+        scored: Any = objective
+        loss = torch.as_tensor(scored.loss(model, guide, batch))
+        bound, reconstruction, kl = bound_parts(objective, loss, batch.total).tolist()
     return bound, reconstruction, kl

@@ -1,7 +1,7 @@
-"""Where a tensor's value leaves the graph while a program is recorded: what it decides outside is not recorded.
+"""``Exits``: notices, while a program is recorded, where the value of a tensor leaves the graph for Python.
 
-A parameter or a buffer counts as an input of the program does. Only what is made of nothing but constants of the
-program's text may be read.
+What such a value decides in Python is not recorded. A parameter or a buffer counts like an input of the program. Only values
+that are made of constants in the program's text alone may be read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.probes import PythonValue
 
-# Methods that give numbers, memory or text, by name: not all of them reach the dispatcher.
+# The names of methods that give numbers, memory or text. Not all of them reach the dispatcher.
 _VALUES = frozenset(
     "item tolist numpy __array__ __float__ __int__ __bool__ __index__ __complex__ __repr__ __format__ data_ptr "
     "storage untyped_storage _typed_storage __dlpack__ __contains__ __deepcopy__ __reduce_ex__".split()
 )
-# Functions that make tensors of lists, in which a tensor is read as a number.
+# The names of functions that make tensors of lists, whose entries they read as numbers.
 _OF_LISTS = frozenset("tensor as_tensor asarray new_tensor new scalar_tensor sparse_coo_tensor".split())
 # Attributes of a tensor that differ from step to step.
 _CHANGING = frozenset(["grad", "_grad", "_version"])
@@ -30,15 +31,15 @@ _SHAPE = "the shapes of its tensors depend on the values of a tensor"
 
 
 class Exits:
-    """The time of a recording. ``reason`` is the first exit, in words.
+    """The context of a recording. ``reason`` is the first exit, in words.
 
     Raises:
-        NotRecordable: within, where a value leaves.
+        NotRecordable: within the context, where a value leaves the graph.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        # The memory of tensors that are made of nothing but constants, and the tensors that hold it.
+        # Tensors that are made of constants alone, by their memory.
         self._constant: dict[int, torch.Tensor] = {}
 
     def __enter__(self) -> Exits:
@@ -55,12 +56,12 @@ class Exits:
         self.reason = self.reason or reason
         raise tracing.NotRecordable(reason)
 
-    def varies(self, values: Any) -> bool:
-        """Whether there is a tensor among these that is not made of constants alone."""
+    def varies(self, values: PythonValue) -> bool:
+        """Whether one of the tensors among these values is not made of constants alone."""
         return any(tracing.memory(tensor) not in self._constant for tensor in _tensors(values))
 
-    def made(self, function: Any, arguments: Any, results: Any) -> None:
-        """Takes down whether what an operation gave, or changed, is made of constants alone."""
+    def add(self, function: tracing.Operation, arguments: PythonValue, results: PythonValue) -> None:
+        """Records whether the tensors that an operation gave, or changed, are made of constants alone."""
         constant = not self.varies(arguments) and not tracing.is_random(function)
         touched = [results, arguments] if tracing.changes_arguments(function) and not constant else results
         for tensor in _tensors(touched):
@@ -73,14 +74,18 @@ class Exits:
 
 
 class _Operations(tracing.DispatchMode):
-    """Sees every operation on tensors, those of the backward pass too."""
+    """Sees every operation on tensors, also in the backward pass."""
 
     def __init__(self, exits: Exits):
         super().__init__()
         self.exits = exits
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Sequence[Any] = (), options: dict[str, Any] | None = None
+        self,
+        function: tracing.Operation,
+        types: Sequence[type],
+        arguments: Sequence[tracing.Argument] = (),
+        options: dict[str, tracing.Argument] | None = None,
     ) -> Any:
         options = options or {}
         exits, everything = self.exits, (arguments, options)
@@ -93,12 +98,12 @@ class _Operations(tracing.DispatchMode):
         if tracing.shape_by_value(function, arguments) and exits.varies(everything):
             exits.leave(_SHAPE)
         results = function(*arguments, **options)
-        exits.made(function, everything, results)
+        exits.add(function, everything, results)
         return results
 
 
 class _Functions(TorchFunctionMode):
-    """Sees what Python asks of tensors, which partly does not come to an operation."""
+    """Sees the functions and methods of tensors that Python calls, some of which do no operation."""
 
     def __init__(self, exits: Exits):
         super().__init__()
@@ -106,10 +111,10 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        function: Callable[..., Any],
-        types: Any,
-        arguments: Sequence[Any] = (),
-        options: dict[str, Any] | None = None,
+        function: Callable[..., PythonValue],
+        types: Sequence[type],
+        arguments: Sequence[PythonValue] = (),
+        options: dict[str, PythonValue] | None = None,
     ) -> Any:
         options = options or {}
         name = getattr(function, "__name__", "")
@@ -124,13 +129,11 @@ class _Functions(TorchFunctionMode):
             ]
             if self.exits.varies(lists):
                 self.exits.leave(f"{_VALUE}, which is made an entry of another")
-        elif (
-            name == "__get__"
-            and (asked := getattr(getattr(function, "__self__", None), "__name__", "")) in _CHANGING
-        ):
-            self.exits.leave(
-                f"it reads {asked.removeprefix('_')} of a tensor, which differs from step to step"
-            )
+        elif name == "__get__":
+            attribute = getattr(getattr(function, "__self__", None), "__name__", "")
+            if attribute in _CHANGING:
+                read = attribute.removeprefix("_")
+                self.exits.leave(f"it reads {read} of a tensor, which differs from step to step")
         return function(*arguments, **options)
 
 
@@ -140,7 +143,7 @@ def record(
     """``tracing.record`` of a function in which no value leaves the graph.
 
     Raises:
-        NotRecordable: one does, or the function cannot be recorded for another reason.
+        NotRecordable: a value leaves, or the function cannot be recorded for another reason.
     """
     exits = Exits()
 
@@ -149,12 +152,12 @@ def record(
             return function(*arguments)
 
     graph, external = tracing.record(watched, inputs)
-    if exits.reason is not None:  # what was raised was caught by the program
+    if exits.reason is not None:  # the program caught the error
         raise tracing.NotRecordable(exits.reason)
     return graph, external
 
 
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
+def _tensors(values: PythonValue) -> Iterator[torch.Tensor]:
     if isinstance(values, torch.Tensor):
         yield values
     elif isinstance(values, dict):

@@ -1,30 +1,30 @@
-"""Everything that some code can reach in memory, as a flat list of places: to see a change, and to undo one.
+"""``Heap``: everything that some code can reach in memory, as a flat list of places, to notice changes and undo them.
 
-As every object on the way is a place of its own, nothing has changed where no place has: a look is one pass over a list.
+Every object on the way is a place of its own. So nothing has changed if no place has, and a check is one pass over a list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-from pyro_lfm.inference.engines.places import PLAIN, Names, Pickled, Place, State, Unknown
-from pyro_lfm.inference.engines.reads import ALL, Asked, is_library
+from pyro_lfm.inference.engines.places import PLAIN, AnyPlace, Names, Pickled, State, Unknown
+from pyro_lfm.inference.engines.reads import ALL, ReadNames, is_library
 from pyro_lfm.inference.engines.walk import Walk
+from pyro_lfm.probes import PythonValue
 
 
 class Heap:
     """The places that can be reached from some roots.
 
     Args:
-        roots, asked, written, codes: see ``Walk``.
-        places: further ones to begin with, and what they hold.
+        roots, names_read, written, codes: see ``Walk``.
+        places: further places to begin with, and what they hold, by path.
 
     Attributes:
-        doubt: why not everything can be watched, in words; None where it can.
+        doubt: why something cannot be watched, in words; None where everything can.
 
     >>> layer = torch.nn.Dropout(0.1)
     >>> heap = Heap({"layer": layer})
@@ -35,16 +35,16 @@ class Heap:
 
     def __init__(
         self,
-        roots: dict[str, Any],
-        asked: Asked = ALL,
+        roots: dict[str, PythonValue],
+        names_read: ReadNames = ALL,
         written: Collection[str] = (),
         codes: Collection[int] = (),
-        places: Iterable[tuple[Place, dict[str, Any]]] = (),
+        places: Iterable[tuple[AnyPlace, dict[str, PythonValue]]] = (),
     ):
         first = dict(places)
         for held in first.values():
             roots = {**roots, **held}
-        self._walk = Walk(roots, asked, written, codes)
+        self._walk = Walk(roots, names_read, written, codes)
         self.doubt: str | None = None
         try:
             self._walk.go()
@@ -53,11 +53,11 @@ class Heap:
         self.places = [*first, *self._walk.places]
 
     def difference(self, running: bool = False) -> str | None:
-        """What is no longer as it was: of several the first; None where all is.
+        """The first value that is no longer as it was; None where nothing has changed.
 
         Args:
-            running: whether a run of the programs lies between, and the answer is to say what it did. Otherwise it is
-                a path, and random generators do not count: who draws from one is found by that.
+            running: whether the programs have run in between. Then the answer is a phrase about what the run did.
+                Otherwise it is a path, and the states of random generators do not count.
         """
         if any(len(hooks) for _, hooks in self._walk.hooks):
             path = next(path for path, hooks in self._walk.hooks if hooks)
@@ -76,24 +76,24 @@ class Heap:
         return self.doubt is None and not any(isinstance(place, Pickled) for place in self.places)
 
     def passing(self) -> set[int]:
-        """Sets aside what each run of the libraries' own code makes anew; the ids of what stands there now.
+        """Stops watching what each run of the libraries' own code makes anew, and gives the ids of the present objects.
 
-        What a run leaves for a later part of the same run decides nothing. Were it read by the next run, it would be
-        an input of the graph.
+        Such an object is made for a later part of the same run. If the next run did read it, it would be an input of the
+        graph.
         """
         passing: set[int] = set()
         for place in self.places:
             if isinstance(place, Names) and place.owner is not None and is_library(place.owner.__module__):
-                made = [n for n in place.changes() if not isinstance(place.held.get(n), PLAIN)]
-                place.volatile.update(made)
+                anew = [n for n in place.changes() if not isinstance(place.held.get(n), PLAIN)]
+                place.volatile.update(anew)
                 passing.update(id(place.held.get(name)) for name in place.volatile)
-                if made and not place.changes():
+                if anew and not place.changes():
                     place.saved = place.read()
         return passing
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Puts everything back, as if what is done had not been."""
+        """Puts everything back at the end."""
         before = [(place, place.read()) for place in self.places]
         try:
             yield

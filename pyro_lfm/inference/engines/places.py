@@ -1,32 +1,38 @@
-"""Places in memory where a value can change: each can be read, held against what it was, and put back."""
+"""Places in memory where a value can change, for ``Heap``: each can be read, compared with what it was, and put back."""
 
 from __future__ import annotations
 
 import io
 import pickle
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
 
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.reads import Asked
+from pyro_lfm.inference.engines.reads import ReadNames
+from pyro_lfm.probes import PythonValue
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device)
 _ABSENT = object()
-# Bytes of the state of an object of an unknown kind, beyond which it is not watched.
+# The most bytes of the pickled state of an object of an unknown kind that is watched.
 _MOST_PICKLED = 2**20
+
+# What a place holds, as ``read`` gives it.
+Content = TypeVar("Content")
 
 
 class Unknown(Exception):
-    """An object whose state cannot be looked at."""
+    """An object whose state cannot be watched."""
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are one object, or equal and plain through and through.
+def same(one: PythonValue, other: PythonValue) -> bool:
+    """Whether two values are one object, or are equal and consist of plain values alone.
 
     >>> same([1, "a"], [1, "a"]), same(1, 1.0), same(float("nan"), float("nan"))
     (True, False, True)
@@ -37,60 +43,67 @@ def same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, PLAIN):
         return bool(one == other) or bool(one != one and other != other)
-    if type(one) in (list, tuple, torch.Size):
-        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, list | tuple) and type(one) in (list, tuple, torch.Size):
+        entries = cast(Sequence[PythonValue], other)
+        return len(one) == len(entries) and all(map(same, one, entries))
     if type(one) is dict:
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        twin = cast(dict[PythonValue, PythonValue], other)
+        return one.keys() == twin.keys() and all(same(one[key], twin[key]) for key in one)
     return False
 
 
-class Place(ABC):
-    """Something that can change. ``saved`` is what was there when it was last looked at."""
+class Place(ABC, Generic[Content]):
+    """A place whose content can change. ``saved`` is the content at the last look."""
 
     path: str
     saved: Any
 
     @abstractmethod
-    def read(self) -> Any:
-        """What is there now; a copy, if it can change in place."""
+    def read(self) -> Content:
+        """The content now; a copy, if it can change in place."""
 
     @abstractmethod
-    def write(self, content: Any) -> None:
-        """Puts back what was read."""
+    def write(self, content: Content) -> None:
+        """Puts back what ``read`` gave."""
 
     def difference(self) -> str | None:
-        """The path of what is no longer as it was."""
+        """The path of a value that is no longer as it was; None where none has changed."""
         return None if same(self.read(), self.saved) else self.path
 
 
-class Names(Place):
-    """Values by name: of a dict, of the attributes of an object, of the globals of a module.
+# A place of any content.
+AnyPlace: TypeAlias = Place[Any]
+
+
+class Names(Place[dict[str, Any]]):
+    """Values by name: the entries of a dict, the attributes of an object, the globals of a module.
 
     Args:
         held: the mapping itself.
-        asked: which of them count.
-        whole: whether all of it may be put back, and not only the names that count.
+        names_read: which names count.
+        whole: whether all of the mapping may be put back, and not only the names that count.
         owner: the class of the object whose attributes these are.
     """
 
     def __init__(
         self,
         path: str,
-        held: Any,
-        asked: Asked,
+        held: dict[str, PythonValue] | MappingProxyType[str, PythonValue],
+        names_read: ReadNames,
         whole: bool = True,
         owner: type | None = None,
     ):
-        self.path, self.held, self.asked, self.whole, self.owner = path, held, asked, whole, owner
+        self.held: Any = held
+        self.path, self.names_read, self.whole, self.owner = path, names_read, whole, owner
         self.volatile: set[str] = set()
         self.saved = self.read()
 
     def read(self) -> dict[str, Any]:
         if self.whole:
             return dict(self.held)
-        return {name: value for name, value in self.held.items() if self.asked.counts(name, value)}
+        return {name: value for name, value in self.held.items() if self.names_read.counts(name, value)}
 
-    def write(self, content: dict[str, Any]) -> None:
+    def write(self, content: dict[str, PythonValue]) -> None:
         now = self.read()
         if now.keys() == content.keys() and all(map(is_, now.values(), content.values())):
             return
@@ -110,7 +123,7 @@ class Names(Place):
             for name in {**then, **now}
             if name not in self.volatile
             and not same(now.get(name, _ABSENT), then.get(name, _ABSENT))
-            and self.asked.counts(name, now.get(name), then.get(name))
+            and self.names_read.counts(name, now.get(name), then.get(name))
         ]
 
     def difference(self) -> str | None:
@@ -118,13 +131,13 @@ class Names(Place):
 
 
 class OfClass(Names):
-    """What stands in a class that the user wrote."""
+    """The entries of a class that the user wrote."""
 
-    def __init__(self, path: str, kind: type, asked: Asked):
+    def __init__(self, path: str, kind: type, names_read: ReadNames):
         self.kind = kind
-        super().__init__(path, vars(kind), asked, whole=False)
+        super().__init__(path, vars(kind), names_read, whole=False)
 
-    def write(self, content: dict[str, Any]) -> None:
+    def write(self, content: dict[str, PythonValue]) -> None:
         now = self.read()
         for name in now.keys() - content.keys():
             delattr(self.kind, name)
@@ -133,22 +146,26 @@ class OfClass(Names):
                 setattr(self.kind, name, value)
 
 
-class Items(Place):
+class Items(Place[Any]):
     """The entries of a list, a deque, a set or a bytearray."""
 
-    def __init__(self, path: str, held: Any):
-        self.path, self.held, self.saved = path, held, None
+    def __init__(
+        self, path: str, held: list[PythonValue] | deque[PythonValue] | set[PythonValue] | bytearray
+    ):
+        self.held: Any = held
+        self.path, self.saved = path, None
         self.saved = self.read()
 
     def read(self) -> Any:
         return self.held.copy() if isinstance(self.held, set | bytearray) else list(self.held)
 
-    def write(self, content: Any) -> None:
+    def write(self, content: list[PythonValue] | set[PythonValue] | bytearray) -> None:
         if isinstance(self.held, set):
             self.held.clear()
             self.held.update(content)
         elif isinstance(self.held, list | bytearray):
-            self.held[:] = content
+            entries: Any = content
+            self.held[:] = entries
         else:
             self.held.clear()
             self.held.extend(content)
@@ -161,7 +178,7 @@ class Items(Place):
         return None if same(list(self.held), self.saved) else self.path
 
 
-class Array(Place):
+class Array(Place[np.ndarray]):
     """The entries of a NumPy array."""
 
     def __init__(self, path: str, held: np.ndarray):
@@ -184,32 +201,39 @@ class Array(Place):
         return None if alike else self.path
 
 
-class Value(Place):
-    """What some function gives, such as the content of a closure's variable."""
+class Value(Place[Content]):
+    """The value that a function gives, such as the content of a closure's variable.
 
-    def __init__(self, path: str, get: Callable[[], Any], put: Callable[[Any], Any] | None):
+    Args:
+        get: gives the value.
+        put: puts one back; None where that cannot be done.
+    """
+
+    def __init__(
+        self, path: str, get: Callable[[], Content], put: Callable[[Content], PythonValue] | None = None
+    ):
         self.path, self.get, self.put = path, get, put
         self.saved = self.get()
 
-    def read(self) -> Any:
+    def read(self) -> Content:
         return self.get()
 
-    def write(self, content: Any) -> None:
+    def write(self, content: Content) -> None:
         if self.put is not None and self.get() is not content:
             self.put(content)
 
 
-class State(Place):
-    """Anything with a function that gives its state, such as a generator of random numbers."""
+class State(Place[Content]):
+    """The state of an object that has functions to get and to set it, such as a random generator."""
 
-    def __init__(self, path: str, get: Callable[[], Any], put: Callable[[Any], Any]):
+    def __init__(self, path: str, get: Callable[[], Content], put: Callable[[Content], PythonValue]):
         self.path, self.get, self.put = path, get, put
         self.saved = self.get()
 
-    def read(self) -> Any:
+    def read(self) -> Content:
         return self.get()
 
-    def write(self, content: Any) -> None:
+    def write(self, content: Content) -> None:
         if not _equal(self.get(), content):
             self.put(content)
 
@@ -217,14 +241,14 @@ class State(Place):
         return None if _equal(self.get(), self.saved) else self.path
 
 
-class Pickled(Place):
-    """An object of a kind that is not known, by what pickle says of it. It cannot be put back.
+class Pickled(Place[bytes]):
+    """An object of an unknown kind, by its pickle. It cannot be put back.
 
     Raises:
-        Unknown: it cannot be pickled, or is too large to be looked at often.
+        Unknown: the object cannot be pickled, or is too large to be compared often.
     """
 
-    def __init__(self, path: str, held: Any):
+    def __init__(self, path: str, held: PythonValue):
         self.path, self.held = path, held
         self.saved = self.read()
 
@@ -232,7 +256,7 @@ class Pickled(Place):
         try:
             target = _Bounded()
             pickle.Pickler(target, protocol=5).dump(self.held)
-        except Exception as error:  # whatever an object's own code may raise
+        except Exception as error:  # an object's own code may raise anything
             raise Unknown(f"{self.path} is a {type(self.held).__name__}, which cannot be watched") from error
         return target.getvalue()
 
@@ -240,8 +264,8 @@ class Pickled(Place):
         pass
 
 
-class Tensors(Place):
-    """What else than its values makes a tensor another for a graph, for many tensors at once."""
+class Tensors(Place[list[tuple[torch.Tensor, bool]]]):
+    """For many tensors at once, everything but their values that makes a recorded graph invalid."""
 
     def __init__(self) -> None:
         self.path, self.saved = "a tensor", []
@@ -251,10 +275,10 @@ class Tensors(Place):
         self.held.append((path, tensor))
         self.saved.append(tracing.tensor_state(tensor))
 
-    def read(self) -> Any:
+    def read(self) -> list[tuple[torch.Tensor, bool]]:
         return [(tensor.detach().clone(), tensor.requires_grad) for _, tensor in self.held]
 
-    def write(self, content: Any) -> None:
+    def write(self, content: list[tuple[torch.Tensor, bool]]) -> None:
         for (_, tensor), (values, trained) in zip(self.held, content, strict=True):
             if tensor.shape == values.shape and not tensor.is_sparse and not torch.equal(tensor, values):
                 tensor.detach().copy_(values)
@@ -269,14 +293,17 @@ class Tensors(Place):
 
 
 class _Bounded(io.BytesIO):
-    def write(self, data: Any) -> int:
+    """A file in memory that refuses to grow beyond a size."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
         if self.tell() + len(data) > _MOST_PICKLED:
             raise Unknown("too large")
         return super().write(data)
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two states, of plain values, tensors and arrays, are equal."""
+def _equal(one: PythonValue, state: PythonValue) -> bool:
+    """Whether two states of one object, of plain values, tensors and arrays, are equal."""
+    other: Any = state
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, np.ndarray):

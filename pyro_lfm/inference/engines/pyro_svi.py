@@ -1,23 +1,46 @@
-"""``pyro.infer.SVI``, literally, through the process-wide parameter store."""
+"""The engine "pyro": ``pyro.infer.SVI`` itself, through Pyro's process-wide parameter store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyro
 import torch
+from pyro.infer import ELBO as PyroELBO
 from pyro.ops.provenance import detach_provenance
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.engine import Engine, Setup, check, parameters_of, told
-from pyro_lfm.inference.svi.optimizer_states import names_of, states, take_up
+from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite, parameters_of
+from pyro_lfm.inference.svi.optimizer_states import EngineState, load_states, names_of, states_of
+from pyro_lfm.inference.svi.optimizers import clip_gradients
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import isolated
 
-# What its optimizers see.
+# Which gradients its optimizers take.
 _GRADIENTS = "gradients of the loss of all rows"
+
+
+class _Clipping(pyro.optim.PyroOptim):
+    """Pyro's optimizers, one per parameter, whose gradients are first clipped by their common norm.
+
+    Pyro's own ``clip_args`` clip the gradient of each parameter by itself.
+
+    Args:
+        setup: with the norm of the gradients of the loss per row; Pyro's are those of the loss of all rows.
+        clipped: the parameters, in an order that does not change from run to run.
+    """
+
+    def __init__(self, setup: Setup, clipped: Sequence[torch.nn.Parameter]):
+        super().__init__(setup.optimizer, {"lr": setup.learning_rate})
+        self.clipped = clipped
+        self.norm = None if setup.clip_norm is None else setup.clip_norm * setup.total
+
+    def __call__(self, params: Iterable[torch.Tensor], *args: Any, **kwargs: Any) -> None:
+        if self.norm is not None:
+            clip_gradients(self.clipped, self.norm)
+        super().__call__([*params], *args, **kwargs)
 
 
 class Pyro(Engine):
@@ -29,8 +52,9 @@ class Pyro(Engine):
             f"{kind}.{n}": p for kind, part in self._parts() for n, p in part.named_parameters()
         }
         self._rates = {id(p): setup.learning_rate for p in self.parameters.values()}
-        self._rates.update({id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables})
-        self.optimizer = pyro.optim.PyroOptim(setup.optimizer, {"lr": setup.learning_rate})
+        tables = {id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables}
+        self._rates.update(tables)
+        self.optimizer = _Clipping(setup, [p for p in self.parameters.values() if id(p) not in tables])
         self._before = set(pyro.get_param_store().keys())
 
     def _parts(self) -> tuple[tuple[str, Program], tuple[str, Program]]:
@@ -38,12 +62,12 @@ class Pyro(Engine):
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        # The parameters are to be in the store. The stream and the lock still are its own.
+        # Parameters go through the store; the stream and the lock are the engine's own all the same.
         with isolated(self.setup.stream, self.setup.model.device, store=True):
             yield
 
     def step(
-        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: Any, rate: float, part: str
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
         if part != "both":
             raise DeclarationError("alternate= needs another engine: pyro.infer.SVI steps θ and φ together")
@@ -56,37 +80,37 @@ class Pyro(Engine):
                 group["lr"] = self._rates[id(parameter)] * rate
         loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
         theta, phi = parameters_of(*self.setup.programs)
-        check(loss, zip([*theta, *phi], [*theta, *phi], strict=True))
-        return told(objective, loss, self.setup.total)
+        check_finite(loss, zip([*theta, *phi], [*theta, *phi], strict=True))
+        return bound_parts(objective, loss, self.setup.total)
 
-    def state(self) -> dict[str, Any]:
-        # By the names in the programs: those in the store belong to this instance alone.
+    def state(self) -> EngineState:
+        # By the names in the programs, as those in the store belong to this instance alone.
         inner = self.optimizer.optim_objs
-        made = [inner[p] for p in self.parameters.values() if p in inner]
-        return {**states(made, names_of(self.setup.programs), _GRADIENTS), "store": self._others()}
+        optimizers = [inner[p] for p in self.parameters.values() if p in inner]
+        return {**states_of(optimizers, names_of(self.setup.programs), _GRADIENTS), "store": self._others()}
 
     def _others(self) -> dict[str, torch.Tensor]:
-        """What the objective keeps in Pyro's store beside the programs' parameters, such as averages for baselines."""
+        """The entries of Pyro's store that the objective made, such as averages for baselines."""
         store = pyro.get_param_store()
         owned = {store.param_name(parameter) for parameter in self.parameters.values()}
         return {
             name: detach_provenance(store[name]).detach() for name in set(store.keys()) - self._before - owned
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        # Of what is held just now too: it may be released again.
+    def load(self, state: EngineState) -> None:
+        # Frozen parameters too, as they may be released again.
         known = {name for entry in state["optimizers"] for name in entry["names"]}
         for name, parameter in self.parameters.items():
             if parameter.requires_grad or name in known:
                 self._make(parameter)
         for name, value in state.get("store", {}).items():
             pyro.get_param_store()[name] = value.to(self.setup.model.device)
-        take_up([*self.optimizer.optim_objs.values()], names_of(self.setup.programs), _GRADIENTS, state)
+        load_states([*self.optimizer.optim_objs.values()], names_of(self.setup.programs), _GRADIENTS, state)
 
     def _make(self, parameter: torch.nn.Parameter) -> None:
-        """The optimizer of a parameter, as PyroOptim would make it on the first gradient."""
-        made = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
-        self.optimizer.optim_objs[parameter], self.optimizer.grad_clip[parameter] = made, None
+        """Makes the optimizer of a parameter, as PyroOptim does on its first gradient."""
+        optimizer = self.setup.optimizer([parameter], lr=self._rates[id(parameter)])
+        self.optimizer.optim_objs[parameter], self.optimizer.grad_clip[parameter] = optimizer, None
 
     def close(self) -> None:
         store = pyro.get_param_store()

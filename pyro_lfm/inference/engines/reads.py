@@ -1,4 +1,4 @@
-"""What Python code ran during a step, and so which values outside the graph it may have read."""
+"""``Reads``: the Python code that ran during a step, and so the values outside the graph that it may have read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.probes import PythonValue
 
-# Code of these packages is read by its authors alone: what its functions hold as globals does not change.
+# Packages whose code is not watched: the globals of their functions do not change.
 _OWN = {"torch", "pyro", "pyro_lfm", "numpy", "opt_einsum"}
 _LIBRARIES = _OWN | sys.stdlib_module_names - {"__main__"}
-# Functions whose result no value in memory decides.
+# Functions whose result does not follow from values in memory.
 _FROM_OUTSIDE = frozenset(
     [
         *(f for name, f in vars(time).items() if callable(f) and not isinstance(f, type) and name != "sleep"),
@@ -34,36 +35,36 @@ _MODULES_OUTSIDE = {"subprocess", "socket", "secrets", "tempfile", "urllib", "ht
 _EXTENDED, _LOAD_ATTR, _LOAD_METHOD, _LOAD_SUPER, _IMPORT_FROM = map(
     dis.opmap.get, ("EXTENDED_ARG", "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
 )
-# From Python 3.12 one instruction loads attributes and methods, and its lowest bit tells which.
+# From Python 3.12 one instruction loads attributes and methods; its lowest bit says which.
 _ONE_FOR_BOTH = sys.version_info >= (3, 12)
 _SEEDING = {"manual_seed", "seed", "set_state"}
-# Names by which code may reach an attribute that is not written out in it.
+# Names by which code may read an attribute whose name does not stand in it.
 _ANY_NAME = frozenset(
     "getattr vars __dict__ __getattribute__ attrgetter eval exec globals locals asdict astuple fields "
     "copy deepcopy replace dumps getmembers".split()
 )
 
 
-def is_library(module: Any) -> bool:
-    """Whether a module, by its name, belongs to one of the packages that are not watched."""
+def is_library(module: PythonValue) -> bool:
+    """Whether the module of this name belongs to one of the packages that are not watched."""
     return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
 
 
-def is_outside(function: Any) -> bool:
-    """Whether a function made in C gives what no value in memory decides."""
+def is_outside(function: PythonValue) -> bool:
+    """Whether the result of a function made in C does not follow from values in memory."""
     try:
         return function in _FROM_OUTSIDE
     except TypeError:  # not hashable
         return False
 
 
-class Asked:
-    """Which attributes some code may have read, by the names that stand in it.
+class ReadNames:
+    """The names of the attributes that some code may have read.
 
     Args:
         attributes: names that are read; None where any may be.
-        methods: names that are called at once, as in ``x.log()``: of these only what can be called counts.
-        near: the attributes that code reads which may know of classes written by hand.
+        methods: names that are called at once, as in ``x.log()``: only values that can be called count.
+        near: the attributes that are read by code outside the libraries, or in this one.
     """
 
     def __init__(
@@ -75,20 +76,20 @@ class Asked:
         self.attributes = None if attributes is None else frozenset(attributes)
         self.methods, self.near = frozenset(methods), frozenset(near)
 
-    def of(self, kind: type, own: Collection[str] = ()) -> Asked:
-        """What may have been read of an object of a class; ``own`` is read of it in any case.
+    def of(self, kind: type, own: Collection[str] = ()) -> ReadNames:
+        """The names that may have been read of an object of a class; those of ``own`` are read in any case.
 
-        A library that did not write the class knows only the attributes of which its own bases of the class speak.
+        The code of a library reads only those attributes of a user's class whose names stand in its own bases of the class.
         """
         if self.attributes is None:
             return self
         attributes: Collection[str] = self.attributes
         if not is_library(kind.__module__):
-            spoken = {
+            of_bases = {
                 name for base in kind.__mro__ if is_library(base.__module__) for name in _names_in(base)
             }
-            attributes = self.near | (self.attributes & spoken)
-        return Asked({*attributes, *own}, self.methods)
+            attributes = self.near | (self.attributes & of_bases)
+        return ReadNames({*attributes, *own}, self.methods)
 
     def counts(self, name: str, *values: Any) -> bool:
         """Whether an attribute of this name, which has these values, may have been read."""
@@ -97,21 +98,21 @@ class Asked:
         return name in self.methods and any(map(callable, values))
 
 
-# The entries of a dict: all count.
-ALL = Asked(None)
+# All names, as of the entries of a dict.
+ALL = ReadNames(None)
 
 
 class Reads:
     """The code that ran in some steps, and the names that stand in it.
 
     Attributes:
-        names: of the attributes that the code may have read; None where it may have read any.
-        near: those of them that stand in code outside the libraries, or in this one.
-        methods: names that it calls at once, as in ``x.log()``.
+        names: the attributes that the code may have read; None where it may have read any.
+        near: those of them whose names stand in code outside the libraries, or in this one.
+        methods: the names that the code calls at once, as in ``x.log()``.
         written: the names in code outside the libraries.
         modules: {id: (globals, names)} of the globals that code outside the libraries read.
-        functions: those outside the libraries that ran, wherever they are held.
-        outside: what the last step did beyond the reach of memory, such as reading a clock, in words.
+        functions: the functions outside the libraries that ran, wherever they are held.
+        outside: what the last step did beside reading memory, such as reading a clock, in words.
     """
 
     def __init__(self) -> None:
@@ -127,12 +128,12 @@ class Reads:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """The time of a step on this thread."""
+        """The context of a step on this thread."""
         ran: dict[int, tuple[CodeType, dict[str, Any]]] = {}
         self.outside = None
         known = self.codes
 
-        def see(frame: FrameType, event: str, argument: Any) -> None:
+        def see(frame: FrameType, event: str, argument: PythonValue) -> None:
             if event == "call":
                 code = frame.f_code
                 if id(code) not in known and id(code) not in ran:
@@ -160,11 +161,11 @@ class Reads:
             self.new = bool(ran)
             self._add(ran)
 
-    def _add(self, ran: dict[int, tuple[CodeType, dict[str, Any]]]) -> None:
+    def _add(self, ran: dict[int, tuple[CodeType, dict[str, PythonValue]]]) -> None:
         users = []
         for number, (code, namespace) in ran.items():
             self.codes[number] = code
-            attributes, methods = _asked(code)
+            attributes, methods = _names_read(code)
             module = namespace.get("__name__")
             if not is_library(module):
                 users.append(code)
@@ -181,8 +182,8 @@ class Reads:
                 f for f in gc.get_referrers(*users) if isinstance(f, FunctionType) and id(f.__code__) in held
             ]
 
-    def _add_written(self, code: CodeType, namespace: dict[str, Any]) -> set[str]:
-        """Takes down what code outside the libraries reads; the names of further attributes."""
+    def _add_written(self, code: CodeType, namespace: dict[str, PythonValue]) -> set[str]:
+        """Adds the names that code outside the libraries reads, and gives the names of further attributes."""
         self.written.update(code.co_names)
         instructions = [*dis.get_instructions(code)]
         if _ANY_NAME & set(code.co_names):
@@ -196,7 +197,7 @@ class Reads:
         strings = {constant for constant in code.co_consts if isinstance(constant, str)}
         if "globals" in code.co_names:
             names |= strings
-        # What it changes counts with what it reads: hidden state is to be as after eager.
+        # Attributes that it changes count too: hidden state must be the same as after eager steps.
         return strings | {i.argval for i in instructions if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
 
 
@@ -209,8 +210,8 @@ def _names_in(kind: type) -> Iterator[str]:
                 yield from function.__code__.co_names
 
 
-def _asked(code: CodeType) -> tuple[set[str], set[str]]:
-    """The names of attributes that code reads, and of those that it calls at once."""
+def _names_read(code: CodeType) -> tuple[set[str], set[str]]:
+    """The names of the attributes that code reads, and of the methods that it calls at once."""
     names, wide = code.co_names, 0
     attributes: set[str] = set()
     methods: set[str] = set()
@@ -230,15 +231,15 @@ def _asked(code: CodeType) -> tuple[set[str], set[str]]:
     return attributes, methods
 
 
-def _outside(function: Any, frame: FrameType) -> str | None:
-    """What a call of a function made in C reads or writes that is not in memory, in words."""
+def _outside(function: PythonValue, frame: FrameType) -> str | None:
+    """What a call of a function made in C reads or writes beside memory, in words; None if nothing."""
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__name__", "")
     if isinstance(owner, torch.Generator) and name in _SEEDING:
         if _caller(frame, ("torch",)) == "pyro_lfm":
             return None
         return f"it seeds random numbers ({name}){_place(frame)}"
-    # The libraries look at clocks and paths for their own sake.
+    # The libraries read clocks and paths for purposes of their own.
     if is_outside(function) and (function in _WHOEVER or _caller(frame, ()) not in _OWN):
         return f"it reads what is outside the program ({name}){_place(frame)}"
     if function is print or isinstance(owner, io.IOBase):
@@ -247,7 +248,7 @@ def _outside(function: Any, frame: FrameType) -> str | None:
 
 
 def _caller(frame: FrameType | None, without: tuple[str, ...]) -> str:
-    """The package that a call comes from, but for the standard library and some others."""
+    """The package that a call comes from, the standard library and those in ``without`` skipped."""
     while frame is not None:
         top = str(frame.f_globals.get("__name__")).partition(".")[0]
         if top not in without and (top not in sys.stdlib_module_names or top == "__main__"):

@@ -1,27 +1,25 @@
-"""Adam for tables of one row per datum: only the rows that the batch touched are read and written."""
+"""Adam for PerRow tables, used by the eager engine: only the rows of the batch are read and written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
+from torch.optim.optimizer import ParamsT
 
 
 class RowAdam(torch.optim.Optimizer):
     """Adam on the rows of sparse gradients, each row with its own count of steps.
 
-    ``torch.optim.SparseAdam`` corrects every row's moments by the step count of the whole table, which makes
-    the first steps of rows that come late in the first epoch up to three times too long.
+    ``torch.optim.SparseAdam`` corrects the moments of every row by the step count of the whole table. So the first steps
+    of rows that come late in the first epoch are up to three times too long.
 
     Source: Kingma and Ba (2015), algorithm 1, applied row by row.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)):
+    def __init__(self, params: ParamsT, lr: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": 1e-8})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             first, second = group["betas"]
             for table in group["params"]:

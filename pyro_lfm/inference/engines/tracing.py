@@ -1,8 +1,8 @@
-"""Every private name of torch and Pyro on which compiled steps lean, and nothing else.
+"""All private names of torch and Pyro that compiled steps use: recording, native code, and facts about tensors.
 
-A program is recorded by ``make_fx`` as one flat graph of tensor operations, with the gradients in it, and made native
-by inductor. What a release of torch or Pyro changes here is found by tests/inference/test_compiled.py, which holds compiled
-steps against eager ones over all cases, and at run time by the engine, which compares before it believes.
+``make_fx`` records a program as one flat graph of tensor operations, gradients included, and inductor turns it into native
+code. If a release of torch or Pyro changes something here, tests/inference/test_compiled.py notices, as it compares compiled
+with eager steps over all cases. So does the engine at run time, as it compares them too.
 """
 
 from __future__ import annotations
@@ -17,89 +17,99 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
+from torch._ops import OpOverload as Operation
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.fx.node import Argument
 from torch.nn.modules import module as modules
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode  # noqa: F401
 
-# From (included) to (excluded).
+from pyro_lfm.probes import PythonValue
+
+# The versions that compiled steps were tested with, from (included) to (excluded).
 TESTED = {"torch": ("2.13", "2.14"), "pyro-ppl": ("1.9", "1.10")}
 
+# A function of tensors, as Python or as native code.
 Function = Callable[..., Sequence[torch.Tensor]]
 
 
 class NotRecordable(Exception):
-    """A program does something that a graph of tensor operations cannot hold."""
+    """A program that cannot be recorded as a graph of tensor operations."""
 
 
 def untested() -> str | None:
-    """Which of the packages that this leans on has a version that it was not tested with, in words."""
+    """The package whose version compiled steps were not tested with, in words; None if there is none."""
     for package, (first, end) in TESTED.items():
-        found = version(package)
-        numbers = [tuple(map(int, number.split(".")[:2])) for number in (first, found, end)]
+        installed = version(package)
+        numbers = [tuple(map(int, number.split(".")[:2])) for number in (first, installed, end)]
         if not numbers[0] <= numbers[1] < numbers[2]:
-            return f"compiled steps were tested with {package} from {first} to before {end}; this is {found}"
+            return (
+                f"compiled steps were tested with {package} from {first} to before {end}; this is {installed}"
+            )
     return None
 
 
-# What can be asked of torch ------------------------------------------------------------------------------
+# Facts about tensors and operations ----------------------------------------------------------------------
 
-# Functions made in C by which a tensor's memory leaves without a word.
+# Functions made in C that hand out the memory of a tensor, unnoticed by dispatch modes.
 OUTSIDE = (torch._C._to_dlpack,)
 
 
 def memory(tensor: torch.Tensor) -> int | None:
-    """What two tensors that share their memory have in common; None where it is not known."""
+    """The id of a tensor's memory, which views share; None where it is not known."""
     with torch._C.DisableTorchFunction():
         if tensor.layout is not torch.strided:
             return None
         return tensor.untyped_storage()._cdata
 
 
-def is_random(operation: Any) -> bool:
+def is_random(operation: Operation) -> bool:
+    """Whether an operation draws random numbers."""
     return torch.Tag.nondeterministic_seeded in operation.tags
 
 
-def is_literal(operation: Any) -> bool:
-    """Whether an operation takes up a tensor that was written out as numbers."""
+def is_literal(operation: Operation) -> bool:
+    """Whether an operation gives a tensor of numbers that stand in the program's text."""
     return operation in (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)
 
 
-def changes_arguments(operation: Any) -> bool:
+def changes_arguments(operation: Operation) -> bool:
+    """Whether an operation works in place."""
     return bool(operation._schema.is_mutable)
 
 
-def unrecorded(operation: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
-    """What an operation gives, of which the graph is to know nothing."""
+def unrecorded(operation: Operation, arguments: Sequence[Argument], options: dict[str, Argument]) -> Any:
+    """The result of an operation, which is left out of the graph."""
     with disable_proxy_modes_tracing():
         return operation(*arguments, **options)
 
 
-def gives_value(operation: Any) -> bool:
+def gives_value(operation: Operation) -> bool:
     """Whether an operation gives a number to Python."""
     return torch.Tag.data_dependent_output in operation.tags
 
 
-def shape_by_value(operation: Any, arguments: Sequence[Any]) -> bool:
-    """Whether the shape of what an operation gives depends on a tensor's values."""
+def shape_by_value(operation: Operation, arguments: Sequence[Argument]) -> bool:
+    """Whether the shape of an operation's result depends on the values of a tensor."""
     if operation is not torch.ops.aten.index.Tensor:
         return torch.Tag.dynamic_output_shape in operation.tags
-    masks = (torch.bool, torch.uint8)
-    return any(index is not None and index.dtype in masks for index in arguments[1])
+    indices: Any = arguments[1]
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices)
 
 
 def tensor_state(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """What else than its values makes a tensor another for a graph."""
+    """Everything about a tensor but its values that a recorded graph depends on."""
     hooks = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
     hooked = [tuple(map(id, h.values())) if h else None for h in hooks]
     return tensor.requires_grad, tensor.dtype, tensor.shape, *hooked
 
 
 def settings(kind: str) -> dict[str, Any]:
-    """What the process has set, on which operations on a kind of device hang."""
+    """The settings of the process that operations on a kind of device depend on."""
     everywhere = (
         *(modules._global_forward_hooks, modules._global_forward_pre_hooks),
         *(modules._global_backward_hooks, modules._global_backward_pre_hooks),
@@ -123,8 +133,8 @@ def record(
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
     """The operations of ``function(*inputs)``, whose first output is a loss, as one graph.
 
-    Every other tensor that it reads and that existed before, such as a parameter, becomes one more input: so what
-    is changed in place later is followed.
+    Every other tensor that it reads and that existed before, such as a parameter, becomes one more input. So the graph
+    follows later changes in place.
 
     Returns:
         The graph, and the tensors for its further inputs.
@@ -133,7 +143,7 @@ def record(
     def recorded(*arguments: torch.Tensor) -> list[torch.Tensor]:
         with _without_values() as valid:
             loss, *rest = function(*arguments)
-        # What distributions would have refused makes the loss NaN, which is looked at.
+        # Arguments that a distribution would refuse make the loss NaN, which the engine notices.
         return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
 
     try:
@@ -145,12 +155,12 @@ def record(
 
 @contextmanager
 def _without_values() -> Iterator[list[torch.Tensor]]:
-    """On this thread nothing asks what a tensor's value is; checks of distributions are collected instead."""
+    """On this thread, collects the checks of distributions as tensors instead of reading their values."""
     valid: list[torch.Tensor] = []
     here = threading.get_ident()
     patches: list[tuple[Any, str, Any]] = []
 
-    def patch(module: Any, name: str, instead: Callable[..., Any]) -> None:
+    def patch(module: ModuleType, name: str, instead: Callable[..., PythonValue]) -> None:
         original = getattr(module, name)
         patches.append((module, name, original))
 
@@ -166,7 +176,7 @@ def _without_values() -> Iterator[list[torch.Tensor]]:
 
     patch(torch, "_is_all_true", collect)
     instead = {
-        # Not the value itself: what is subtracted as a number has no gradient.
+        # Detached, as a number has no gradient.
         "torch_item": lambda value: value.detach() if isinstance(value, torch.Tensor) else value,
         "warn_if_nan": lambda value, *_, **__: value,
         "warn_if_inf": lambda value, *_, **__: value,
@@ -181,18 +191,8 @@ def _without_values() -> Iterator[list[torch.Tensor]]:
             setattr(module, name, original)
 
 
-def form(graph: torch.fx.GraphModule, external: Sequence[torch.Tensor]) -> list[Any]:
-    """What a graph computes and of what: two graphs with one form do the same."""
-    literals = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
-    return [
-        str(graph.code),
-        [(t.dtype, t.device, t.shape, t.stride()) for t in external],
-        [(value.dtype, str(value.tolist())) for value in literals],
-    ]
-
-
 def _lift(graph: torch.fx.GraphModule) -> list[torch.Tensor]:
-    """Makes inputs of the tensors that a graph holds, but for those written out in the program's text."""
+    """Makes inputs of the tensors that a graph holds, except those of numbers in the program's text."""
     fresh = torch.ops.aten.lift_fresh_copy.default
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
     lifted: dict[int, tuple[torch.Tensor, torch.fx.Node]] = {}
@@ -211,7 +211,7 @@ def _lift(graph: torch.fx.GraphModule) -> list[torch.Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """What stopped a recording, and the line of the user's program, or of the library's, where it did."""
+    """What stopped a recording, and the line of the user's program, or of the library, where it did."""
     what = str(error).split("\n")[0]
     if "get value out of a tracing tensor" in what:
         what = "what it does depends on the value of a tensor"
@@ -230,12 +230,12 @@ def _reason(error: Exception) -> str:
 
 
 def native(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Function:
-    """The graph as native code for inputs of these shapes; random numbers are those that eager would draw."""
+    """The graph as native code for inputs of these shapes. It draws the random numbers that eager would draw."""
     for node in graph.graph.nodes:
         node.meta.clear()
     on_cpu = all(value.device.type == "cpu" for value in inputs)
     failed: Exception | None = None
-    # The wrapper in C++ saves some microseconds at every step; it does not know all operations.
+    # The wrapper in C++ saves some microseconds at every step, but does not know all operations.
     for cpp_wrapper in (True, False) if on_cpu else (False,):
         options = {"fallback_random": True, "cpp_wrapper": cpp_wrapper}
         try:
@@ -248,7 +248,7 @@ def native(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Funct
 
 @contextmanager
 def _quiet_compiler() -> Iterator[None]:
-    """Without inductor's remarks on its own code."""
+    """Silences inductor's warnings about its own code."""
     log = logging.getLogger("torch._inductor.ir")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -263,20 +263,15 @@ def _quiet_compiler() -> Iterator[None]:
 def adam_kernel(
     optimizer: torch.optim.Optimizer, parameters: Sequence[torch.nn.Parameter]
 ) -> Callable[[Sequence[torch.Tensor]], None] | None:
-    """What ``optimizer.step()`` comes to for these parameters, given their gradients, where it is one fused kernel.
+    """A function of the gradients of these parameters that does ``optimizer.step()`` by one fused kernel.
 
-    None for other optimizers, one with hooks or options of its own, and one that has not done a step yet.
+    None for other optimizers, for one with hooks or options of its own, and for one that has not done a step yet.
     """
     kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
     kernel = kernels.get(type(optimizer))
-    hooks = (
-        optimizer._optimizer_step_pre_hooks,
-        optimizer._optimizer_step_post_hooks,
-        _global_optimizer_pre_hooks,
-        _global_optimizer_post_hooks,
-        "step" in vars(optimizer),
-    )
-    if kernel is None or any(hooks):
+    own_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    hooks = own_hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
+    if kernel is None or hooks or "step" in vars(optimizer):
         return None
     position = {id(parameter): k for k, parameter in enumerate(parameters)}
     calls: list[Any] = []

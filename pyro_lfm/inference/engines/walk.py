@@ -1,6 +1,6 @@
-"""The walk through memory that finds the places of a ``Heap``: from object to object, each by its kind.
+"""``Walk``, which finds the places of a ``Heap``: it goes through memory from object to object, each by its kind.
 
-It follows attributes whose names stand in code that ran, and what functions that ran close over.
+It follows attributes whose names stand in code that ran, and the closures of functions that ran.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -26,6 +26,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from pyro_lfm.inference.engines.object_layout import (
+    content_of,
+    holds_all_in_attributes,
+    set_attribute,
+    slots_of,
+)
 from pyro_lfm.inference.engines.places import (
     PLAIN,
     Array,
@@ -39,9 +45,10 @@ from pyro_lfm.inference.engines.places import (
     Unknown,
     Value,
 )
-from pyro_lfm.inference.engines.reads import ALL, Asked, is_library, is_outside
+from pyro_lfm.inference.engines.reads import ALL, ReadNames, is_library, is_outside
+from pyro_lfm.probes import PythonValue
 
-# Values that are what they are. A lock is free whenever somebody looks.
+# Types of values that cannot change, and of locks, which are free between steps.
 _CONSTANT = (
     *PLAIN,
     *(torch.layout, torch.memory_format, torch.Size, np.dtype, range, slice, type(...), type(NotImplemented)),
@@ -50,11 +57,11 @@ _CONSTANT = (
     *(re.Pattern, PurePath, Decimal, Fraction, UUID, Enum, date, time, timedelta, tzinfo),
     *(type(threading.Lock()), type(threading.RLock())),
 )  # fmt: skip
-# Bytes of arrays, and entries of containers, that are looked at again and again.
+# The most bytes of arrays, entries of containers, and places, that are compared again and again.
 _MOST_BYTES = 2**24
 _MOST_ENTRIES = 10**6
 _MOST_PLACES = 10**4
-# What every module has of its own: parameters, buffers, modules, hooks.
+# The dicts that every module has: of parameters, buffers, submodules and hooks.
 _OF_MODULES = {name for name, value in vars(nn.Module()).items() if isinstance(value, dict)}
 _CHILDREN = ("_parameters", "_buffers", "_modules")
 _OF_CLASSES = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "_abc_impl"}
@@ -65,20 +72,26 @@ class Walk:
 
     Args:
         roots: {path: object}.
-        asked: which attributes are followed.
-        written: the names of attributes of Python's modules that are followed.
+        names_read: the attributes that are followed.
+        written: the attributes of Python modules that are followed.
         codes: the ids of the code of functions whose closures and defaults are followed.
 
     Attributes:
-        places: what was found.
-        hooks: the hooks of modules that have none.
+        places: all places on the way.
+        hooks: the empty dicts of modules' hooks, by path.
 
     Raises:
-        Unknown: there is something that cannot be watched.
+        Unknown: an object on the way cannot be watched.
     """
 
-    def __init__(self, roots: dict[str, Any], asked: Asked, written: Collection[str], codes: Collection[int]):
-        self._asked, self._asked_of = asked, dict[type, Asked]()
+    def __init__(
+        self,
+        roots: dict[str, PythonValue],
+        names_read: ReadNames,
+        written: Collection[str],
+        codes: Collection[int],
+    ):
+        self._names_read, self._names_read_by_class = names_read, dict[type, ReadNames]()
         self.codes, self.written = codes, written
         self.tensors = Tensors()
         self.places: list[Place] = [self.tensors]
@@ -95,10 +108,10 @@ class Walk:
                 raise Unknown(f"{path} is one of more than {_MOST_PLACES} objects: too many to be watched")
             self._visit(path, value)
 
-    def _visit(self, path: str, value: Any) -> None:
+    def _visit(self, path: str, value: PythonValue) -> None:
         if id(value) in self._seen or (isinstance(value, _CONSTANT) and not hasattr(value, "__dict__")):
             return
-        # Held, so that no id is given to something else.
+        # Kept, so that its id is not given to another object.
         self._seen[id(value)] = value
         for kinds, visit in _VISITS:
             if isinstance(value, kinds):
@@ -106,30 +119,30 @@ class Walk:
                 return
         self._object(path, value)
 
-    def _names(self, path: str, held: Any, owner: Any = None) -> None:
-        """The attributes of an object, or with no owner the entries of a dict."""
-        asked = ALL if owner is None else self._of(type(owner))
+    def _names(self, path: str, held: dict[str, PythonValue], owner: PythonValue = None) -> None:
+        """The attributes of an object, or without an owner the entries of a dict."""
+        names_read = ALL if owner is None else self._of(type(owner))
         self._count(path, len(held))
-        self.places.append(Names(path, held, asked, owner=None if owner is None else type(owner)))
+        self.places.append(Names(path, held, names_read, owner=None if owner is None else type(owner)))
         for name, value in held.items():
-            if asked.counts(name, value):
+            if names_read.counts(name, value):
                 self._queue.append((f"{path}.{name}", value))
 
-    def _of(self, kind: type) -> Asked:
-        if kind not in self._asked_of:
-            # What a module's own machinery reads.
+    def _of(self, kind: type) -> ReadNames:
+        if kind not in self._names_read_by_class:
+            # The attributes that torch's own code reads of every module.
             own = ("training", *_OF_MODULES) if issubclass(kind, nn.Module) else ()
-            self._asked_of[kind] = self._asked.of(kind, own)
-        return self._asked_of[kind]
+            self._names_read_by_class[kind] = self._names_read.of(kind, own)
+        return self._names_read_by_class[kind]
 
     def _module(self, path: str, module: nn.Module) -> None:
-        attributes, asked = vars(module), self._of(type(module))
-        self.places.append(Names(path, attributes, asked, owner=type(module)))
+        attributes, names_read = vars(module), self._of(type(module))
+        self.places.append(Names(path, attributes, names_read, owner=type(module)))
         for name, value in attributes.items():
             if name in _CHILDREN:
                 self._names(path, value)
             elif name not in _OF_MODULES:
-                if asked.counts(name, value):
+                if names_read.counts(name, value):
                     self._queue.append((f"{path}.{name}", value))
             elif value:
                 self._names(f"{path}.{name}", value)
@@ -137,25 +150,25 @@ class Walk:
                 self.hooks.append((f"{path}.{name}", value))
         self._class(path, type(module))
 
-    def _object(self, path: str, value: Any) -> None:
-        """An object of any other kind: by its attributes, or by what pickle says of it."""
-        # A descriptor made in C computes what the objects of its class hold.
+    def _object(self, path: str, value: PythonValue) -> None:
+        """An object of any other kind: by its attributes, or by its pickle."""
+        # A descriptor made in C holds nothing itself: it computes attributes of other objects.
         computes = hasattr(type(value), "__get__") or isinstance(value, _CONSTANT)
-        if not computes and not _is_open(type(value)):
+        if not computes and not holds_all_in_attributes(type(value)):
             self.places.append(Pickled(path, value))
         self._attributes(path, value)
 
-    def _attributes(self, path: str, value: Any) -> None:
+    def _attributes(self, path: str, value: PythonValue) -> None:
         kind = type(value)
         if isinstance(attributes := getattr(value, "__dict__", None), dict):
             self._names(path, attributes, value)
-        for name in _slots(kind):
+        for name in slots_of(kind):
             if self._of(kind).counts(name, getattr(value, name, None)):
                 self._value(f"{path}.{name}", functools.partial(getattr, value, name, None), value, name)
         self._class(path, kind)
 
-    def _value(self, path: str, get: Callable[[], Any], owner: Any, name: str) -> None:
-        self.places.append(Value(path, get, functools.partial(_put, owner, name)))
+    def _value(self, path: str, get: Callable[[], PythonValue], owner: PythonValue, name: str) -> None:
+        self.places.append(Value(path, get, functools.partial(set_attribute, owner, name)))
         self._queue.append((path, get()))
 
     def _class(self, path: str, kind: type) -> None:
@@ -169,14 +182,14 @@ class Walk:
                 if name not in _OF_CLASSES
                 and (callable(value) if name.startswith("__") else self._of(kind).counts(name, value))
             }
-            self.places.append(OfClass(base.__qualname__, base, Asked(names)))
+            self.places.append(OfClass(base.__qualname__, base, ReadNames(names)))
             self._queue.extend((f"{base.__qualname__}.{name}", vars(base)[name]) for name in names)
 
     def _python_module(self, path: str, module: types.ModuleType) -> None:
         held = vars(module)
-        # Only what code by hand asks modules for; of a library's module, whether it is still the same.
+        # Only names that the user's code reads. A library's module is compared by identity.
         names = set(self.written) & held.keys()
-        self.places.append(Names(module.__name__, held, Asked(names), whole=False))
+        self.places.append(Names(module.__name__, held, ReadNames(names), whole=False))
         of_library = is_library(module.__name__)
         for name in names:
             if not of_library or isinstance(held[name], types.ModuleType):
@@ -199,7 +212,7 @@ class Walk:
             self._queue.append((path, function.__self__))
 
     def _cell(self, path: str, cell: types.CellType) -> None:
-        self._value(path, functools.partial(_content, cell), cell, "cell_contents")
+        self._value(path, functools.partial(content_of, cell), cell, "cell_contents")
 
     def _array(self, path: str, value: np.ndarray) -> None:
         self._bytes += value.nbytes
@@ -207,23 +220,25 @@ class Walk:
             raise Unknown(f"{path} is an array of {value.nbytes} bytes: too large to be watched")
         self.places.append(Array(path, value))
 
-    def _generator(self, path: str, value: Any) -> None:
+    def _generator(self, path: str, value: PythonValue) -> None:
         if isinstance(value, random.SystemRandom):
             raise Unknown(f"{path} draws random numbers that no seed decides")
         self.places.append(
             State(path, *_STATES[next(kind for kind in _STATES if isinstance(value, kind))](value))
         )
 
-    def _items(self, path: str, value: Any) -> None:
+    def _items(
+        self, path: str, value: list[PythonValue] | deque[PythonValue] | set[PythonValue] | bytearray
+    ) -> None:
         self._count(path, len(value))
         self.places.append(Items(path, value))
         self._entries_of(path, value)
         self._attributes(path, value)
 
-    def _entries_of(self, path: str, value: Iterable[Any]) -> None:
+    def _entries_of(self, path: str, value: Iterable[PythonValue]) -> None:
         self._queue.extend((f"{path}.{k}", entry) for k, entry in enumerate(value))
 
-    def _dict(self, path: str, value: dict[Any, Any]) -> None:
+    def _dict(self, path: str, value: dict[str, PythonValue]) -> None:
         self._names(path, value)
         self._attributes(path, value)
 
@@ -232,16 +247,16 @@ class Walk:
         if attributes := vars(value):
             self._names(path, attributes, value)
 
-    def _view(self, path: str, value: types.MappingProxyType[Any, Any]) -> None:
+    def _view(self, path: str, value: types.MappingProxyType[PythonValue, PythonValue]) -> None:
         self.places.append(Value(path, functools.partial(dict, value), None))
         self._queue.extend((f"{path}.{name}", entry) for name, entry in value.items())
 
-    def _variable(self, path: str, value: contextvars.ContextVar[Any]) -> None:
+    def _variable(self, path: str, value: contextvars.ContextVar[PythonValue]) -> None:
         self.places.append(Value(path, functools.partial(value.get, None), value.set))
         self._queue.append((path, value.get(None)))
 
-    def _parts(self, path: str, value: Any) -> None:
-        """What is made of others once for all, such as a bound method."""
+    def _parts(self, path: str, value: PythonValue) -> None:
+        """An object that is made of others and does not change, such as a bound method."""
         names = ("__self__", "__func__", "func", "args", "keywords", "fget", "__wrapped__")
         self._queue.extend((path, part) for name in names if (part := getattr(value, name, None)) is not None)
 
@@ -259,7 +274,7 @@ _GENERATORS = (
     np.random.BitGenerator,
     np.random.RandomState,
 )
-# How each kind of generator gives its state, and takes it.
+# The functions by which each kind of generator gives its state and takes one.
 _STATES: dict[type, Callable[[Any], tuple[Callable[[], Any], Callable[[Any], Any]]]] = {
     torch.Generator: lambda g: (g.get_state, g.set_state),
     random.Random: lambda g: (g.getstate, g.setstate),
@@ -287,32 +302,3 @@ _VISITS: tuple[tuple[Any, _Visit], ...] = (
     (contextvars.ContextVar, Walk._variable),
     (types.MappingProxyType, Walk._view),
 )
-
-
-def _slots(kind: type) -> Iterator[str]:
-    """The names of an object's slots, private ones as Python mangles them."""
-    for base in kind.__mro__:
-        slots = vars(base).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else tuple(slots):
-            if name not in ("__dict__", "__weakref__"):
-                private = name.startswith("__") and not name.endswith("__")
-                yield f"_{base.__name__.lstrip('_')}{name}" if private else name
-
-
-def _is_open(kind: type) -> bool:
-    """Whether all that an object holds is in its attributes and slots, and nothing in memory that only C knows."""
-    pointer = tuple.__itemsize__
-    places = sum(map(bool, (kind.__dictoffset__ > 0, kind.__weakrefoffset__ > 0)))  # type: ignore[attr-defined]
-    places += sum(1 for _ in _slots(kind))
-    return not kind.__itemsize__ and kind.__basicsize__ <= object.__basicsize__ + pointer * places
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return None
-
-
-def _put(owner: Any, name: str, value: Any) -> None:
-    object.__setattr__(owner, name, value)

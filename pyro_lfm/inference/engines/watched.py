@@ -1,4 +1,4 @@
-"""What programs read beside their inputs: learned from runs that count, watched between runs, put back after trials."""
+"""``Watched``: the values that programs read beside their inputs, watched between runs and put back after trial runs."""
 
 from __future__ import annotations
 
@@ -6,36 +6,42 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.heap import Heap
-from pyro_lfm.inference.engines.places import Names, Place, State, Value
-from pyro_lfm.inference.engines.reads import Asked, Reads
+from pyro_lfm.inference.engines.places import AnyPlace, Names, State, Value
+from pyro_lfm.inference.engines.reads import ReadNames, Reads
 from pyro_lfm.objectives import Objective
+from pyro_lfm.probes import PythonValue
 
-# After so many runs of which each ran code that those before it had not, programs are not expected to settle.
+# If each of so many runs ran code that the earlier ones had not, the next ones are expected to do the same.
 _RUNS = 10
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 
 
-class Watched:
-    """The programs of a fit, and what a run of them may read.
+# A pyro.infer.ELBO, or a function of a batch.
+Watchable: TypeAlias = PyroELBO | Callable[..., torch.Tensor]
 
-    A run that counts is watched until one runs no code that those before it had not run. It has then been seen whether a
-    run changes anything that the next one may read: programs that do are never run for trial.
+
+class Watched:
+    """The programs of a fit, and the values that a run of them may read.
+
+    Runs are watched until one runs no code that is new. That run shows whether a run changes a value that the next one may
+    read. Programs that do so are never run for trial.
 
     Attributes:
-        settled: whether that is so.
-        reason: why programs like these cannot be recorded, in words.
-        objective: the one of the last run.
+        settled: whether such a run was seen, and changed nothing.
+        reason: why the programs cannot be recorded, in words; None where they can.
+        objective: the objective, or the function of a batch, of the last run.
     """
 
-    def __init__(self, setup: Setup, objective: Any = None):
+    def __init__(self, setup: Setup, objective: Watchable | None = None):
         self.setup, self.objective = setup, objective
         self.settled = False
         self.reason: str | None = None
@@ -44,8 +50,8 @@ class Watched:
         self._passing: set[int] = set()
 
     @contextmanager
-    def run(self, objective: Any = None) -> Iterator[None]:
-        """The time of a run that counts."""
+    def run(self, objective: Watchable | None = None) -> Iterator[None]:
+        """The context of a run whose result is used."""
         self.objective = objective
         heap = self._reach()
         with self._reads.watching():
@@ -62,21 +68,21 @@ class Watched:
         self.settled, self._heap, self._runs = self.reason is None, heap, 0
 
     def difference(self) -> str | None:
-        """The path of a value that has changed since they settled; None where none has."""
+        """The path of a value that has changed since the programs settled; None where none has."""
         return None if self._heap is None else self._heap.difference()
 
     def left_behind(self, tensors: Sequence[torch.Tensor]) -> bool:
-        """Whether one of these is what a run left for itself, and the next one would leave another."""
+        """Whether one of these tensors is one that each run makes anew."""
         return any(id(tensor) in self._passing for tensor in tensors)
 
-    def confirm(self, again: Callable[[], Any], inputs: Sequence[torch.Tensor] = ()) -> None:
-        """Runs the programs again, in place of runs that count, if all that they reach can be put back after it."""
+    def confirm(self, again: Callable[[], PythonValue], inputs: Sequence[torch.Tensor] = ()) -> None:
+        """Runs the programs again until they settle, if all that they reach can be put back after each run."""
         while not self.settled and self.reason is None and (heap := self._reach()).can_be_put_back:
             with self._kept(heap, inputs), self.run(self.objective):
                 again()
 
     def trial(self, inputs: Sequence[torch.Tensor] = ()) -> AbstractContextManager[None]:
-        """Puts back random states and all that the programs can reach, as if what is done had not been."""
+        """The context of a trial run: puts back random states and all that the programs can reach."""
         assert self._heap is not None
         return self._kept(self._heap, inputs)
 
@@ -98,7 +104,7 @@ class Watched:
                     value.copy_(content)
 
     def _reach(self) -> Heap:
-        """What the code that ran so far can reach."""
+        """All that the code that ran so far can reach."""
         reads, setup = self._reads, self.setup
         roots: dict[str, Any] = {"model": setup.model, "guide": setup.guide, **reads.imported}
         roots |= {f"{f.__module__}.{f.__qualname__} {k}": f for k, f in enumerate(reads.functions)}
@@ -106,24 +112,24 @@ class Watched:
         settings = Value("settings", lambda: tracing.settings(kind), None)
         drawn = State("Python's or NumPy's random numbers", _others_random, _restore_others_random)
         objective = Value("objective", lambda: _held(self.objective), None)
-        places: list[tuple[Place, dict[str, Any]]] = [
+        places: list[tuple[AnyPlace, dict[str, Any]]] = [
             (settings, {}),
             (drawn, {}),
             (objective, objective.saved),
         ]
         for namespace, names in reads.modules.values():
-            module = Names(str(namespace.get("__name__")), namespace, Asked(names), whole=False)
+            module = Names(str(namespace.get("__name__")), namespace, ReadNames(names), whole=False)
             places.append((module, {f"{module.path}.{name}": value for name, value in module.saved.items()}))
         if reads.names is None or (reads.names | reads.methods) & _ENVIRONMENT:
             places.append((Value("os.environ", lambda: dict(os.environ), None), {}))
-        asked = Asked(reads.names, reads.methods, reads.near)
-        return Heap(roots, asked, reads.written, {*reads.codes}, places)
+        names_read = ReadNames(reads.names, reads.methods, reads.near)
+        return Heap(roots, names_read, reads.written, {*reads.codes}, places)
 
 
-def _held(objective: Any, path: str = "objective") -> dict[str, Any]:
-    """What an objective holds, by path, but for its weights, which are inputs, and what it remembers of runs.
+def _held(objective: Watchable | None, path: str = "objective") -> dict[str, Any]:
+    """The attributes of an objective, by path, but for its weights, which are inputs, and for what it keeps of runs.
 
-    An objective at a moment of the training is a copy: it is its values that count.
+    The objective of a moment is a copy of the declared one: its values count, not its identity.
     """
     if not isinstance(objective, Objective):
         return {path: objective}
@@ -140,7 +146,7 @@ def _held(objective: Any, path: str = "objective") -> dict[str, Any]:
 
 
 def _others_random() -> tuple[Any, Any]:
-    """The state of the random numbers that are not torch's: Python's and NumPy's."""
+    """The random states of Python and NumPy."""
     return random.getstate(), np.random.get_state(legacy=True)
 
 

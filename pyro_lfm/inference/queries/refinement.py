@@ -1,4 +1,4 @@
-"""What a guide proposes for each row, refined by gradient steps on the row's own bound."""
+"""Refinement of a ``Refined`` guide: offsets for each row, by gradient steps on the row's own bound."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 
-# Rows taken together, and the draws, at a time, by which the bounds before and after are compared.
-_ROWS, _DRAWS = 1024, 16
+# Rows of one block.
+_ROWS = 1024
+# Draws of one estimate of the bound before and after.
+_DRAWS = 16
 
 
 def refine(model: AnyModel, guide: Refined, batch: Batch, seed: int = 0, compared: int = 1) -> AnyGuide:
-    """The proposal with offsets found for the rows of a batch; model and guide are left as they are.
+    """A copy of the guide with offsets optimised for the rows of a batch. Model and guide stay as they are.
 
     Args:
-        compared: how many times 16 draws tell whether a row's bound has risen.
+        compared: how many estimates of 16 draws each decide whether a row's bound has risen; if not, its offset is 0.
     """
     model, opened = copy.deepcopy(model).eval(), guide.opened(batch.total).eval()
     for parameter in (*model.parameters(), *opened.parameters()):
@@ -47,7 +49,7 @@ def refine(model: AnyModel, guide: Refined, batch: Batch, seed: int = 0, compare
 
 
 def _bound(model: AnyModel, guide: AnyGuide, batch: Batch, seed: int, times: int) -> torch.Tensor:
-    """The bound of each row, (B,), by the same noise whenever it is called."""
+    """The bound of each row, (B,), with the same noise at every call of one seed."""
     with isolated(Stream(seed, model.device), model.device), torch.no_grad():
         objective = ELBO(particles=_DRAWS)
         bounds = [objective.bound(model, guide, batch).per_row for _ in range(times)]

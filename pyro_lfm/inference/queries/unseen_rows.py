@@ -1,4 +1,4 @@
-"""Inference for rows not seen in training, by a guide that is a table of rows: their own rows are optimised."""
+"""Optimisation of the ``PerRow`` tables of a guide for rows not seen in training, for ``Fit`` and validation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def fit_rows(
     seed: int = 0,
     start: list[torch.Tensor] | None = None,
 ) -> AnyGuide:
-    """A copy of the guide whose tables hold these rows, everything else held.
+    """A copy of the guide whose tables are optimised for these rows, while all else is held.
 
-    Steps of row-wise Adam on the whole batch, their length falling to zero along a half cosine.
+    It takes steps of row-wise Adam on the whole batch, whose length falls to zero along half a cosine.
 
     Args:
-        start: the rows to start from, one tensor for each table; by default as in training.
+        start: the rows to start from, one tensor per table; by default as in training.
     """
     model, guide = copy.deepcopy(model).eval(), copy.deepcopy(guide).eval()
     for parameter in (*model.parameters(), *guide.parameters()):
@@ -59,16 +59,16 @@ def climb(
     """Steps of row-wise Adam for the guide's tables, whatever the caller's gradient mode.
 
     Args:
-        rates: what multiplies the learning rate at each step.
-        option: the argument that sets the learning rate, in words.
-        particles: draws of a step for each row.
+        rates: the factor of the learning rate at each step.
+        option: the argument that sets the learning rate, for the error.
+        particles: draws per row and step.
     """
     if torch.is_inference_mode_enabled():
         raise DeclarationError(
             "optimising rows needs gradients, which torch.inference_mode() rules out: call outside, or under torch.no_grad()"
         )
     engine = Eager(Setup(model, guide, torch.optim.Adam, 1e-3, Stream(seed, model.device), batch.total))
-    # Near the exact posterior this gradient has no noise.
+    # The noise of this gradient vanishes as q approaches the exact posterior.
     objective = ELBO(particles=particles, gradient="sticking-the-landing")
     with torch.enable_grad(), closing(engine), engine.session():
         for rate in rates.tolist():

@@ -1,4 +1,4 @@
-"""What sits on its floor is said, with what to do about it."""
+"""Warnings after a fit where a scale of the likelihood has reached its floor ``min_scale``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from pyro_lfm.inference.result import Fit
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
 
+# A scale below this multiple of its floor has reached it.
 _NEAR = 1.05
 
 
 def floor_remedy() -> str:
-    """The rest of the sentence about what sits on a floor.
+    """What to do about a scale on its floor, in words.
 
     >>> "lower min_scale" in floor_remedy()
     True
@@ -32,7 +33,7 @@ def floor_remedy() -> str:
 
 
 def warn_of_floors(result: Fit) -> None:
-    """Says so where a scale of an observed factor has run down to its floor."""
+    """Warns where a scale of an observed factor has reached its floor."""
     model = result.model
     if not isinstance(model, Model) or not any(model.factors[name].floors for name in model.observed):
         return
@@ -50,8 +51,8 @@ def warn_of_floors(result: Fit) -> None:
 
 
 def _on_floors(factor: Conditional, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:
-    """What sits on its floor, in words, of each parameter that does."""
-    found = []
+    """The parameters whose scale has reached its floor, in words."""
+    descriptions = []
     for parameter, scale in factor.floored(parents, index).items():
         floor = factor.floor(parameter)
         low = scale < _NEAR * floor
@@ -60,8 +61,8 @@ def _on_floors(factor: Conditional, parents: list[torch.Tensor], index: torch.Te
             columns = low.reshape(-1, floor.numel()).any(0).nonzero().flatten().tolist()
             where = ", ".join(map(str, columns[:8])) + ", ..." * (len(columns) > 8)
             smallest, least = float(scale[low].min()), float(floor.expand_as(scale)[low].min())
-            found.append(
+            descriptions.append(
                 f"{word} is {smallest:.3g}, on its floor min_scale={least:.3g}"
                 + f" (column{'s' * (len(columns) > 1)} {where})" * (floor.numel() > 1)
             )
-    return found
+    return descriptions

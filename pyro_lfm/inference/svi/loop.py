@@ -1,15 +1,17 @@
-"""The training loop of stochastic variational inference: epochs, history, validation, patience, checkpoints."""
+"""``Loop``, the training loop of ``SVI``: epochs, history, validation, patience, checkpoints."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import islice
 from math import nan
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
+from pyro.infer import ELBO as PyroELBO
 from tqdm import TMonitor
 from tqdm.auto import tqdm
 
@@ -26,11 +28,11 @@ from pyro_lfm.errors import (
 )
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
-from pyro_lfm.inference.engines.pure import changes_nothing
+from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.result import Fit
-from pyro_lfm.inference.svi.failure import NotFinite, Scene, not_finite, raised
-from pyro_lfm.inference.svi.optimizers import maker
+from pyro_lfm.inference.result import Fit, Record
+from pyro_lfm.inference.svi.failure import FailedStep, NotFinite, error_of_exception, error_of_values
+from pyro_lfm.inference.svi.optimizers import checked_maker
 from pyro_lfm.inference.svi.resuming import Resuming
 from pyro_lfm.inference.svi.snapshots import Best, Snapshot
 from pyro_lfm.inference.task import Task
@@ -38,11 +40,16 @@ from pyro_lfm.objectives import Objective
 from pyro_lfm.runtime import Stream
 from pyro_lfm.schedules import value_ahead, value_at
 
-# Seconds between two looks at the progress bar, for which a GPU must be waited.
+if TYPE_CHECKING:
+    from pyro_lfm.inference.svi.svi import SVI
+
+Schedule = Callable[[float], float]
+
+# Seconds between two updates of the progress bar, which wait for the GPU.
 _SHOW_EVERY = 0.1
-# How far a weight may be from its end, relative to its largest value, to have reached it.
+# How far a weight may be from its end value, relative to its largest one, to have reached it.
 _REACHED = 1e-3
-# Moments at which a schedule is asked beforehand, less one.
+# Moments at which schedules are checked before the training, less one.
 _PROBES = 20
 
 
@@ -50,11 +57,12 @@ class Loop:
     """The training of one fit: epochs over shuffled indices, history, validation, patience, checkpoints.
 
     Args:
-        svi: the ``lfm.SVI`` whose options hold.
-        task: what is fitted; result: what is filled.
+        svi: the options of the fit.
+        task: the model and the rows.
+        result: the fit, whose history is filled.
     """
 
-    def __init__(self, svi: Any, task: Task, result: Fit):
+    def __init__(self, svi: SVI, task: Task, result: Fit):
         self.svi, self.task, self.result = svi, task, result
         self.model, self.guide = result.model, result.guide
         self.table, self.validation = task.table, task.validation
@@ -68,7 +76,7 @@ class Loop:
         self.warned = False
 
     def _rows_in(self, steps: int) -> int:
-        """How many rows so many steps go through."""
+        """The number of rows of so many steps from the start."""
         epochs, rest = divmod(steps, self.per_epoch)
         size = self.per_epoch * self.batch_size
         return epochs * (size if self.svi.drop_last else len(self.table)) + rest * self.batch_size
@@ -78,7 +86,7 @@ class Loop:
         return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
 
     @property
-    def scheduled(self) -> dict[str, Any]:
+    def scheduled(self) -> dict[str, Schedule]:
         """The objective's weights that are schedules, by name."""
         weights = self.svi.objective.weights if isinstance(self.svi.objective, Objective) else {}
         return {name: weight for name, weight in weights.items() if callable(weight)}
@@ -91,7 +99,7 @@ class Loop:
         if self.task.checkpoint is not None:
             resuming = Resuming(self, self.task.checkpoint)
             resuming.restore()
-        counts_from = self._counts_from() if svi.patience else 1
+        counts_from = self._counts_from(svi.patience) if svi.patience else 1
         with closing(self._engine()) as engine:
             if resuming:
                 resuming.restore_engine(engine)
@@ -111,7 +119,7 @@ class Loop:
                     if self.task.callbacks:
                         engine.suspect()
                     if svi.patience and self.epoch >= counts_from:
-                        self.best.see(record)
+                        self.best.update(record)
                     if resuming:
                         resuming.save(engine)
                     if stopped:
@@ -120,25 +128,27 @@ class Loop:
             self.best.restore()
 
     def _engine(self) -> Engine:
-        """The engine, and what feeds it."""
+        """Makes the engine, and the feed of its batches."""
         svi, device = self.svi, self.model.device
         setup = Setup(
             self.model,
             self.guide,
-            maker(svi.optimizer),
+            checked_maker(svi.optimizer),
             svi.learning_rate,
             self.stream,
             len(self.table),
             self.table.has_missing,
+            svi.clip_norm,
         )
-        # What no schedule changes is not asked for at every step.
+        # Without schedules the moment is the same at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
-        # A schedule written by hand may change the programs too.
+        # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
 
-    def _epoch(self, engine: Engine, bar: Any) -> dict[str, Any]:
+    def _epoch(self, engine: Engine, bar: tqdm) -> Record:
+        """One epoch, or the rest of one; its record."""
         began, rows = time.perf_counter(), 0
         self.model.refresh(self.guide)
         last = min(self.step + self.per_epoch, self.total_steps)
@@ -159,9 +169,9 @@ class Loop:
                         self.step += 1
                         if time.perf_counter() - shown > _SHOW_EVERY:
                             break
-            except Exception as error:  # whatever a program may raise
+            except Exception as error:  # a program may raise anything
                 self._fail(error, index, good)
-            # Many at a time: one by one their sums would cost as much as a small step's optimizer.
+            # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
             sums += sums.new_tensor(sizes) @ torch.stack(results).to(sums)
             rows += sum(sizes)
             bar.update(sum(sizes))
@@ -180,8 +190,8 @@ class Loop:
             "seconds": time.perf_counter() - began,
         }
 
-    def _moment(self, step: int) -> tuple[Any, float, str]:
-        """Objective, factor of the learning rates, and what is moved, at a step."""
+    def _moment(self, step: int) -> tuple[PyroELBO, float, str]:
+        """The objective, the factor of the learning rates, and the part that is trained, at a step."""
         objective, rate, part = self.svi.objective, 1.0, "both"
         fraction = self._fraction(step)
         if isinstance(objective, Objective):
@@ -193,7 +203,7 @@ class Loop:
         return objective, rate, part
 
     def _warn_of_threads(self) -> None:
-        """Says, once, that another thread has drawn from the fit's random stream, where that was noticed."""
+        """Warns, once, if another thread has drawn from the fit's random stream."""
         others = [t for t in threading.enumerate() if t is not threading.current_thread()]
         if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
             self.warned = True
@@ -205,13 +215,13 @@ class Loop:
             )
 
     @property
-    def schedules(self) -> dict[str, Any]:
+    def schedules(self) -> dict[str, Schedule]:
         """All schedules by name: of the objective's weights and of the learning rate."""
         rate = {"schedule": self.svi.schedule} if self.svi.schedule else {}
         return {**rate, **self.scheduled}
 
     def _probe(self) -> None:
-        """Asks schedules for some moments of the training, before anything is trained: those that change nothing by it."""
+        """Checks schedules at some moments before the training, if calling them changes nothing."""
         for name, schedule in self.schedules.items():
             for moment in range(_PROBES + 1) if changes_nothing(schedule) else ():
                 value_at(name, schedule, moment / _PROBES)
@@ -219,10 +229,10 @@ class Loop:
     def _fraction(self, step: int) -> float:
         return step / max(1, self.total_steps - 1)
 
-    def _counts_from(self) -> int:
-        """The first epoch for which patience counts: throughout it, and from then on, the objective is the last one.
+    def _counts_from(self, patience: int) -> int:
+        """The first epoch that patience counts, from which on the objective has the weights of its end.
 
-        Bounds of objectives that differ cannot be compared.
+        Bounds of objectives with other weights cannot be compared.
         """
         epochs = -(-self.total_steps // self.per_epoch)
         first = 1
@@ -232,17 +242,17 @@ class Loop:
             near = _REACHED * max(map(abs, values))
             apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
             first = max(first, apart[-1] + 2 if apart else 1)
-        if first > 1 and first + self.svi.patience > epochs:
+        if first > 1 and first + patience > epochs:
             warn(
-                f"patience={self.svi.patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
+                f"patience={patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
                 f"its end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
                 "lfm.schedules.linear(until=0.5) does",
                 ScheduleWarning,
             )
         return first
 
-    def _fail(self, error: Exception, index: torch.Tensor | None, good: Snapshot) -> None:
-        """Raises what a step has come to, in words: the weights from before the epoch come back."""
+    def _fail(self, error: Exception, index: torch.Tensor | None, good: Snapshot) -> NoReturn:
+        """Raises the error of a step in words, after restoring the weights from before the epoch."""
         if index is None:  # the feed failed: no step was taken
             raise error
         if isinstance(error, DeclarationError | DataError | TrainingError):
@@ -250,21 +260,21 @@ class Loop:
             raise error
         if isinstance(error, NotFinite):
             index = index if error.index is None else error.index
-        scene = self._scene(self.table, index, good, "epoch")
+        failed = self._failed_step(self.table, index, good, "epoch")
         if isinstance(error, NotFinite):
-            raise not_finite(scene, error.parameter) from None
-        worded = raised(scene, error)
-        raise worded from worded.__cause__
+            raise error_of_values(failed, error.parameter) from None
+        in_words = error_of_exception(failed, error)
+        raise in_words from in_words.__cause__
 
-    def _scene(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> Scene:
-        """Where a step failed, as far as the device still answers."""
+    def _failed_step(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> FailedStep:
+        """The step that failed, with its rows if the device still answers."""
         rows: list[int] = []
         batch = None
         with suppress(RuntimeError):
             rows = index.tolist()
             batch = self.batch(table, index.cpu())
         size, total = self.batch_size, len(table)
-        return Scene(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
+        return FailedStep(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
 
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
@@ -279,17 +289,17 @@ class Loop:
                 total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream)[0]
         except (DeclarationError, DataError, TrainingError):
             raise
-        except Exception as error:  # whatever a program may raise
-            scene = self._scene(self.validation, index, good, "the validation after epoch")
-            worded = raised(scene, error)
-            raise worded from worded.__cause__
+        except Exception as error:  # a program may raise anything
+            failed = self._failed_step(self.validation, index, good, "the validation after epoch")
+            in_words = error_of_exception(failed, error)
+            raise in_words from in_words.__cause__
         return total / len(self.validation)
 
     def _validate_tables(self, stream: Stream) -> float:
         assert self.validation is not None
         whole = self.batch(self.validation, torch.arange(len(self.validation)))
-        # The tables found after the last epoch are near those to be found now.
-        known = self.held_out_tables
-        guide = fit_rows(self.model, self.guide, whole, steps=50 if known else 500, start=known)
+        # The tables of the last epoch are a good start.
+        start = self.held_out_tables
+        guide = fit_rows(self.model, self.guide, whole, steps=50 if start else 500, start=start)
         self.held_out_tables = [table.rows.detach() for table in guide.tables]
         return evaluate(self.model, guide, self.svi.objective, whole, stream)[0]

@@ -1,35 +1,55 @@
-"""States of optimizers by the names of what they move, so that one engine goes on where another stopped."""
+"""States of optimizers by the names of their parameters, so that one engine can go on from another's checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
+from torch.optim.optimizer import StateDict
 
 from pyro_lfm.errors import CheckpointError
 from pyro_lfm.programs.program import Program
 
-# Options of a group that belong to the optimizer at hand: how it computes, and its rate, which the engine sets.
+# Options of a group that an optimizer keeps of its own: how it computes, and its rate, which the engine sets.
 _OWN = {"params", "lr", "fused", "foreach", "capturable", "differentiable"}
 
 
+class OptimizerState(TypedDict):
+    """The state of one optimizer."""
+
+    names: list[str]
+    state: StateDict
+
+
+class EngineState(TypedDict):
+    """What a checkpoint keeps of an engine.
+
+    ``gradients`` says in words which gradients its optimizers take; ``store`` holds the entries of Pyro's parameter store.
+    """
+
+    gradients: str
+    optimizers: list[OptimizerState]
+    store: NotRequired[dict[str, torch.Tensor]]
+
+
 def names_of(programs: Sequence[Program]) -> dict[int, str]:
-    """The name of every parameter, by its id; what both programs hold is named once."""
-    found: dict[int, str] = {}
+    """The name of every parameter, by its id; a parameter of both programs has its name in the model."""
+    names: dict[int, str] = {}
     for kind, program in zip(("model", "guide"), programs, strict=True):
         for name, parameter in program.named_parameters():
-            found.setdefault(id(parameter), f"{kind}.{name}")
-    return found
+            names.setdefault(id(parameter), f"{kind}.{name}")
+    return names
 
 
-def states(
+def states_of(
     optimizers: Sequence[torch.optim.Optimizer], names: Mapping[int, str], gradients: str
-) -> dict[str, Any]:
-    """What is kept of some optimizers.
+) -> EngineState:
+    """The states of some optimizers.
 
     Args:
-        gradients: of what the gradients are that they see, in words. Moments of others are of other size.
+        names: see ``names_of``.
+        gradients: which gradients the optimizers take, in words: moments of gradients of another loss differ in size.
     """
     return {
         "gradients": gradients,
@@ -39,22 +59,22 @@ def states(
     }
 
 
-def take_up(
+def load_states(
     optimizers: Sequence[torch.optim.Optimizer],
     names: Mapping[int, str],
     gradients: str,
-    saved: Mapping[str, Any],
+    saved: EngineState,
 ) -> None:
-    """Gives optimizers the states that were kept, of the same parameters, in whatever order they stand.
+    """Gives optimizers the saved states of their parameters, in whatever order these stand.
 
     Raises:
-        CheckpointError: the states are those of other gradients.
+        CheckpointError: the saved optimizers took other gradients.
     """
     if saved["gradients"] != gradients:
         raise CheckpointError(
-            f"the fit that the checkpoint keeps was begun by an engine whose optimizers see {saved['gradients']}; those "
-            f"of this engine see {gradients}, so that their moments differ in size: go on with the engine with which it was "
-            'begun ("auto", "compiled" and "eager" can take each other\'s place, "pyro" cannot)'
+            f"the fit of the checkpoint was begun by an engine whose optimizers take {saved['gradients']}; those of this "
+            f"engine take {gradients}, so that their moments differ in size: go on with the engine that began the fit "
+            '("auto", "compiled" and "eager" can take each other\'s place, "pyro" cannot)'
         )
     kept = saved["optimizers"]
     if [entry["names"] for entry in kept] == [_moved(optimizer, names) for optimizer in optimizers]:
@@ -81,8 +101,8 @@ def _moved(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> list[s
     return [names.get(id(p), "?") for group in optimizer.param_groups for p in group["params"]]
 
 
-def _by_name(entry: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Of each parameter its state, and the options of its group."""
+def _by_name(entry: OptimizerState) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """The state of each parameter, and the options of its group."""
     state = entry["state"]
     return {
         entry["names"][k]: (state["state"].get(k, {}), group)

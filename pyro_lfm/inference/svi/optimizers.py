@@ -1,55 +1,44 @@
-"""Torch optimizers: what serves a fit, how one is made, and what is put around it."""
+"""Checks of the optimizer that ``SVI`` is given, and clipping of gradients, for the engines."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch.optim.optimizer import ParamsT
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.shapes import number
+
+OptimizerMaker: TypeAlias = Callable[..., torch.optim.Optimizer]
 
 _WANTED = "a class such as torch.optim.Adam, or a function (parameters, lr=) -> torch.optim.Optimizer"
 
 
-def clipped(
-    optimizer: Callable[..., torch.optim.Optimizer], norm: float
-) -> Callable[..., torch.optim.Optimizer]:
-    """The optimizer with gradients scaled down to a norm of at most ``norm`` over all its parameters.
-
-    Args:
-        optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer``.
-        norm: of the gradient of the loss per row.
+def clip(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], norm: float | None
+) -> torch.optim.Optimizer:
+    """The optimizer, whose steps first scale the gradients of ``parameters`` down to a common L2 norm of ``norm``.
 
     Source: Pascanu, Mikolov and Bengio (2013), algorithm 1.
-
-    >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> svi = SVI(Guide(model, z=Gaussian(network=MLP(8))), optimizer=clipped(torch.optim.Adam, 10.0))
     """
-    norm = number("norm", norm, least=0.0, above=True)
-
-    def make(parameters: Iterable[Any], lr: float) -> torch.optim.Optimizer:
-        made = optimizer(parameters, lr=lr)
-
-        def clip(stepping: torch.optim.Optimizer, *_: Any) -> None:
-            every = [p for group in stepping.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(every, norm)
-
-        made.register_step_pre_hook(clip)
-        return made
-
-    return make
+    if norm is not None:
+        optimizer.register_step_pre_hook(lambda *_: clip_gradients(parameters, norm))
+    return optimizer
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """Refuses, before anything is trained, what is known not to serve.
+def clip_gradients(parameters: Iterable[torch.Tensor], norm: float) -> None:
+    """Scales the gradients of some parameters, in place, so that their common L2 norm is at most ``norm``."""
+    torch.nn.utils.clip_grad_norm_(parameters, norm)
+
+
+def check_optimizer(optimizer: OptimizerMaker) -> None:
+    """Refuses, before training, what cannot make an optimizer that serves.
 
     Raises:
-        DeclarationError: it makes no optimizer, is one already, or its steps evaluate the loss again and again.
+        DeclarationError: it makes no optimizer, is one already, or evaluates the loss several times in a step.
     """
     if isinstance(optimizer, torch.optim.Optimizer):
         name = type(optimizer).__name__
@@ -70,41 +59,41 @@ def check_optimizer(optimizer: Any) -> None:
         _check_step(kind)
 
 
-def maker(optimizer: Callable[..., Any]) -> Callable[..., torch.optim.Optimizer]:
-    """The function that makes an optimizer of some parameters, with what goes wrong in words.
+def checked_maker(optimizer: OptimizerMaker) -> OptimizerMaker:
+    """The function that makes an optimizer of some parameters, whose errors are in words.
 
-    >>> maker(lambda parameters, lr: None)([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # doctest: +ELLIPSIS
+    >>> checked_maker(lambda parameters, lr: None)([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     pyro_lfm.errors.DeclarationError: optimizer must be a class such as torch.optim.Adam, ... it gave None
     """
 
-    def make(parameters: Iterable[Any], lr: float) -> torch.optim.Optimizer:
+    def make(parameters: ParamsT, lr: float) -> torch.optim.Optimizer:
         try:
-            made = optimizer(parameters, lr=lr)
+            result = optimizer(parameters, lr=lr)
         except DeclarationError:
             raise
-        except Exception as error:  # whatever a user's function may raise
+        except Exception as error:  # a user's function may raise anything
             raise DeclarationError(
                 f"optimizer must be {_WANTED}; called with the parameters and lr={lr:g}, "
                 f"{_name(optimizer)} raised {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(made, torch.optim.Optimizer):
-            raise DeclarationError(f"optimizer must be {_WANTED}; it gave {made!r}")
-        _check_step(type(made))
-        return made
+        if not isinstance(result, torch.optim.Optimizer):
+            raise DeclarationError(f"optimizer must be {_WANTED}; it gave {result!r}")
+        _check_step(type(result))
+        return result
 
     return make
 
 
 def _check_step(kind: type[torch.optim.Optimizer]) -> None:
-    """A step must not need a function that evaluates the loss: on minibatches with noise no two values are alike."""
+    """Refuses an optimizer whose step evaluates the loss several times, as noise makes each evaluation another."""
     parameters = list(inspect.signature(kind.step).parameters.values())
     if any(p.name == "closure" and p.default is p.empty for p in parameters[1:]):
         raise DeclarationError(
-            f"optimizer: {kind.__name__} evaluates the loss several times in a step, and compares what it gets; the loss of "
+            f"optimizer: {kind.__name__} evaluates the loss several times in a step and compares the values, but the loss of "
             "a minibatch is another at every evaluation. Use torch.optim.Adam or another that takes one gradient in a step"
         )
 
 
-def _name(optimizer: Any) -> str:
+def _name(optimizer: OptimizerMaker) -> str:
     return getattr(optimizer, "__qualname__", type(optimizer).__qualname__)

@@ -1,38 +1,42 @@
-"""What of a fit is kept in its checkpoint, and how a fit takes it up again."""
+"""``Resuming``: saves the state of a training loop in a checkpoint after every epoch, and puts it back."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.documents.identity.version import library_version
 from pyro_lfm.inference.engines.engine import Engine
-from pyro_lfm.inference.svi.checkpoint import Checkpoint, Journal
-from pyro_lfm.inference.svi.hidden_state import restore, state_of
+from pyro_lfm.inference.svi.checkpoint import Checkpoint, FitIdentity, SavedFit
+from pyro_lfm.inference.svi.module_attributes import module_states, restore_modules
 from pyro_lfm.programs.program import Program
 from pyro_lfm.schedules import value_ahead
 
-# The arguments of lfm.SVI that must be the same when a fit is taken up again.
-_SAME = ("optimizer", "learning_rate", "drop_last", "alternate")
+if TYPE_CHECKING:
+    from pyro_lfm.inference.svi.loop import Loop
+
+# The arguments of lfm.SVI that must be the same when a fit goes on.
+_SAME = ("optimizer", "learning_rate", "clip_norm", "drop_last", "alternate")
 
 
 class Resuming:
     """Saves the state of a loop after every epoch, and puts it back.
 
     Args:
-        loop: the ``Loop`` of the fit. checkpoint: the file.
+        loop: the training loop of the fit.
+        checkpoint: the file.
 
     Raises:
         CheckpointError: the file belongs to another fit; nothing was changed.
     """
 
-    def __init__(self, loop: Any, checkpoint: Checkpoint):
+    def __init__(self, loop: Loop, checkpoint: Checkpoint):
         self.loop, self.checkpoint = loop, checkpoint
         svi = loop.svi
         for name, schedule in loop.schedules.items():
-            value_ahead(name, schedule, 0.0)  # refuses those that cannot be taken up again
+            value_ahead(name, schedule, 0.0)  # refuses schedules whose state cannot be put back
         options = {name: getattr(svi, name) for name in _SAME}
         if svi.schedule or loop.scheduled:
             options["steps"] = loop.total_steps
@@ -50,31 +54,31 @@ class Resuming:
             "guide": loop.guide,
             "objective": svi.objective,
             "schedule": svi.schedule,
-            # Where parameters start, which the programs no longer hold.
+            # The declared starts of parameters, which the programs no longer hold.
             "declared": {"model": _declared(loop.model), "guide": _declared(loop.guide)},
         }
-        self.journal = Journal(fixed, parts)
+        self.identity = FitIdentity(fixed, parts)
         self.saved = checkpoint.load()
         if self.saved is not None:
             self._check(self.saved)
 
-    def _check(self, saved: dict[str, Any]) -> None:
+    def _check(self, saved: SavedFit) -> None:
         loop = self.loop
-        self.checkpoint.check_shapes(saved, {"model": loop.model, "guide": loop.guide})
-        made_of = self.journal.made_of
+        self.checkpoint.check_shapes(saved, loop.model, loop.guide)
+        made_of = self.identity.made_of
         if loop.svi.patience and saved["patience"] is None:
             made_of["patience"] = str(loop.svi.patience)
         self.checkpoint.check(saved, made_of)
         if saved["step"] > loop.total_steps:
             raise self.checkpoint.refused(
                 f"a longer fit: it has done {saved['epoch']} epochs ({saved['step']} steps), now {loop.total_steps} steps "
-                "are asked for"
+                "are to be done"
             )
-        # What the training changed before is no difference afterwards either.
-        self.journal.moved = set(saved["moved"])
+        # Values that training changed before the interruption may differ after it too.
+        self.identity.moved = set(saved["moved"])
 
     def restore(self) -> None:
-        """Everything but the engine's state, which is made of what this has put back."""
+        """Puts everything back but the state of the engine, which is made of the restored programs later."""
         if self.saved is None:
             return
         loop, saved = self.loop, self.saved
@@ -83,11 +87,11 @@ class Resuming:
         for kind, program in (("model", loop.model), ("guide", loop.guide)):
             for name, parameter in program.named_parameters():
                 parameter.requires_grad_(name not in saved["frozen"][kind])
-            restore(program, saved["hidden"][kind])
+            restore_modules(program, saved["hidden"][kind])
             for name, value in saved["unsaved_buffers"][kind].items():
                 owner, _, own = name.rpartition(".")
                 setattr(program.get_submodule(owner), own, value.to(loop.model.device))
-        for path, part in self.journal.stateful().items():
+        for path, part in self.identity.stateful().items():
             if path in saved["stateful"]:
                 part.load_state_dict(saved["stateful"][path])
         loop.stream.state = saved["stream"]
@@ -106,26 +110,25 @@ class Resuming:
             self.saved = None
 
     def save(self, engine: Engine) -> None:
-        """Writes what has come of the fit so far."""
-        loop = self.loop
-        self.journal.look()
+        """Writes the state of the fit after an epoch."""
+        loop, moved = self.loop, self.identity.moved
+        self.identity.record_changes()
         programs = {"model": loop.model, "guide": loop.guide}
         self.checkpoint.save(
             {
-                "made_of": self.journal.made_of,
-                "moved": sorted(self.journal.moved),
+                "made_of": self.identity.made_of,
+                "moved": sorted(moved),
                 "patience": loop.svi.patience,
                 "best": loop.best.state(),
-                **{kind: program.state_dict() for kind, program in programs.items()},
+                "model": loop.model.state_dict(),
+                "guide": loop.guide.state_dict(),
                 "frozen": {
                     kind: [n for n, p in program.named_parameters() if not p.requires_grad]
                     for kind, program in programs.items()
                 },
-                "hidden": {
-                    kind: state_of(kind, program, self.journal.moved) for kind, program in programs.items()
-                },
+                "hidden": {kind: module_states(kind, program, moved) for kind, program in programs.items()},
                 "unsaved_buffers": {kind: _not_in_state(program) for kind, program in programs.items()},
-                "stateful": {path: part.state_dict() for path, part in self.journal.stateful().items()},
+                "stateful": {path: part.state_dict() for path, part in self.identity.stateful().items()},
                 "engine": engine.state(),
                 "stream": loop.stream.state,
                 "device_stream": loop.stream.device_state,
@@ -145,6 +148,6 @@ def _declared(program: Program) -> dict[str, list[Any]]:
 
 
 def _not_in_state(program: Program) -> dict[str, torch.Tensor]:
-    """The buffers that a module leaves out of its state, which training may move all the same."""
+    """The buffers that a program leaves out of its state dict, and that training may change all the same."""
     held = program.state_dict()
     return {name: buffer for name, buffer in program.named_buffers() if name not in held}

@@ -1,13 +1,15 @@
-"""Weights to come back to: those before an epoch, and the best so far."""
+"""Copies of weights that training can return to: those before an epoch, and the best so far."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from math import inf, isnan
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
+from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.program import Program
 
 
@@ -25,9 +27,17 @@ class Snapshot:
             program.load_state_dict(state, strict=False)
 
 
-def _copy(value: Any) -> Any:
-    """Of a tensor, or of what a module adds to its state by ``get_extra_state``."""
+def _copy(value: PythonValue) -> Any:
+    """A copy of a tensor, or of another object that a module's ``get_extra_state`` gives."""
     return value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+
+
+class BestState(TypedDict):
+    """What a checkpoint keeps of ``Best``."""
+
+    weights: list[dict[str, Any]]
+    bound: float
+    epochs_since: int
 
 
 class Best:
@@ -37,8 +47,8 @@ class Best:
         self.programs, self.weights = programs, Snapshot(*programs)
         self.bound, self.epochs_since = -inf, 0
 
-    def see(self, record: dict[str, Any]) -> None:
-        """Looks at one more epoch."""
+    def update(self, record: Mapping[str, float]) -> None:
+        """Takes the weights of the epoch of this record if its bound is the highest so far."""
         validation = record["validation_bound"]
         bound = record["bound"] if isnan(validation) else validation
         self.epochs_since += 1
@@ -52,9 +62,9 @@ class Best:
         if self.epochs_since:
             self.weights.restore()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> BestState:
         return {"weights": self.weights.states, "bound": self.bound, "epochs_since": self.epochs_since}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: BestState) -> None:
         self.weights.states = state["weights"]
         self.bound, self.epochs_since = state["bound"], state["epochs_since"]

@@ -1,22 +1,23 @@
-"""Stochastic variational inference: θ and φ raised together by gradients of a bound on minibatches."""
+"""``SVI``, stochastic variational inference: it raises a bound in θ and φ by gradients on minibatches."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
 import pyro.infer
 import torch
 from pyro import poutine
+from torch import nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.inference.closed.points import put_points
-from pyro_lfm.inference.distance_warnings import warn_of_start
+from pyro_lfm.inference.data_scale_warnings import warn_of_start
 from pyro_lfm.inference.engines.choice import ENGINES
 from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.svi.floor_warnings import warn_of_floors
@@ -30,36 +31,39 @@ from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program
 from pyro_lfm.shapes import number, whole
 
+# Passes over the data where neither epochs nor steps are given.
+_EPOCHS = 20
 
-@dataclass(eq=False)
+
 class SVI(Inference):
     """Fits model and guide by gradients of a bound.
 
     Args:
-        guide: q(z | x): a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide.
+        guide: q(z | x), a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide.
         objective: ``lfm.ELBO(...)``, any other ``lfm.Objective``, or any ``pyro.infer.ELBO``.
-        epochs, steps: how long, in passes over the data or in optimisation steps; one of the two.
-        batch_size: rows per step; shrunk to the data where it is larger.
+        epochs, steps: how long to train, in passes over the data or in optimisation steps. By default 20 epochs.
+        batch_size: rows per step, at most those of the data.
+        drop_last: whether to leave out the last batch of an epoch where it is smaller than the others. Batch normalisation
+            needs that of a batch of one row. The rows left out are others in every epoch.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
-        learning_rate: for everything but tables of rows, which have their own (see ``PerRow``).
-        drop_last: whether the last batch of an epoch is left out where it is smaller than the others, as batch
-            normalisation asks of one row; the rows are others in every epoch.
-        schedule: a function of the fraction of the training done, 0 to 1, that multiplies every learning rate by a
+        learning_rate: of all parameters but ``PerRow`` tables, which have their own.
+        schedule: a function of the fraction of the training done, 0 to 1. It gives the factor of every learning rate, a
             number that is not negative.
-        patience: stop when the validation bound (the training bound where there are no validation data) has not
-            risen for this many epochs, and keep the best weights. While a weight of the objective follows a schedule,
-            bounds of different epochs are not those of one objective: only epochs are counted, and can be the best,
-            from the one on in which every such schedule stands at its end value. ``schedule``, of the learning rate,
-            changes no objective and delays nothing.
-        alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default jointly.
-        engine: "compiled" records the step once and makes it native code, which takes some seconds and is then several
-            times faster for small networks; "eager" runs the programs at every step; "pyro" is ``pyro.infer.SVI``,
-            literally; "auto" compiles after the first epoch where the rest is long enough. The numbers are the same but
-            for rounding. What cannot be compiled is done in eager, with a ``CompilationWarning``; what was chosen, and
-            why, is in the log ``pyro_lfm``.
+        clip_norm: the largest L2 norm of the gradients of all parameters together, of the loss per row; longer ones are
+            scaled down to it (Pascanu, Mikolov and Bengio 2013, algorithm 1). PerRow tables are left out.
+        patience: stop when the validation bound (without validation data, the training bound) has not risen for this many
+            epochs, and restore the best weights. While a weight of the objective follows a schedule, bounds of different
+            epochs cannot be compared: epochs count, and can be the best, once every such schedule has reached its end
+            value. ``schedule``, of the learning rate, delays nothing.
+        alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default both together.
+        engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
+            small networks. "eager" runs the programs at every step. "pyro" is ``pyro.infer.SVI`` itself. "auto" compiles
+            after the first epoch where the rest is long enough. The numbers are the same but for rounding. A step that
+            cannot be compiled is done in eager, with a ``CompilationWarning``. The log ``pyro_lfm`` says which engine was
+            chosen and why.
 
-    Parameters may be held and released by ``requires_grad_`` in a callback, under every engine.
+    A callback may freeze and release parameters by ``requires_grad_``, under every engine.
 
     Raises:
         DeclarationError: for an argument out of its range.
@@ -67,69 +71,92 @@ class SVI(Inference):
 
     takes_known_latents = True
 
-    guide: Any
-    _: KW_ONLY
-    objective: Any = field(default_factory=ELBO)
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int = 128
-    drop_last: bool = False
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
-    learning_rate: float = 1e-3
-    schedule: Callable[[float], float] | None = None
-    patience: int | None = None
-    alternate: int | None = None
-    engine: Literal["auto", "compiled", "eager", "pyro"] = "auto"
+    def __init__(
+        self,
+        guide: Guide | nn.Module,
+        *,
+        objective: pyro.infer.ELBO | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 128,
+        drop_last: bool = False,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        learning_rate: float = 1e-3,
+        schedule: Callable[[float], float] | None = None,
+        clip_norm: float | None = None,
+        patience: int | None = None,
+        alternate: int | None = None,
+        engine: Literal["auto", "compiled", "eager", "pyro"] = "auto",
+    ):
+        if epochs is not None and steps is not None:
+            raise DeclarationError("give epochs or steps, not both")
+        if not isinstance(drop_last, bool):
+            raise DeclarationError(f"drop_last must be True or False; got {drop_last!r}")
+        if schedule is not None and not callable(schedule):
+            raise DeclarationError(f"schedule must be a function of the fraction done; got {schedule!r}")
+        check_optimizer(optimizer)
+        self.guide = as_guide(guide)
+        self.objective = ELBO() if objective is None else objective
+        self.epochs = None if epochs is None else whole("epochs", epochs)
+        self.steps = None if steps is None else whole("steps", steps)
+        self.batch_size = whole("batch_size", batch_size)
+        self.drop_last = drop_last
+        self.optimizer = optimizer
+        self.learning_rate = number("learning_rate", learning_rate, least=0.0, above=True)
+        self.schedule = schedule
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, least=0.0, above=True)
+        self.patience = None if patience is None else whole("patience", patience)
+        self.alternate = None if alternate is None else whole("alternate", alternate)
+        self.engine = engine
+        self._check_objective()
+        self._check_engine()
 
-    def __post_init__(self) -> None:
-        self.guide = as_guide(self.guide)
+    def _check_objective(self) -> None:
         if not isinstance(self.objective, pyro.infer.ELBO) or type(self.objective).__name__.startswith("Jit"):
             raise DeclarationError(
                 f"objective must be lfm.ELBO() or a pyro.infer.ELBO that is not traced; got {self.objective!r}"
             )
-        if self.epochs is not None and self.steps is not None:
-            raise DeclarationError("give epochs or steps, not both")
-        if self.epochs is None and self.steps is None:
-            self.epochs = 20
-        self.batch_size = whole("batch_size", self.batch_size)
-        for name in ("epochs", "steps", "patience", "alternate"):
-            if getattr(self, name) is not None:
-                setattr(self, name, whole(name, getattr(self, name)))
-        self.learning_rate = number("learning_rate", self.learning_rate, least=0.0, above=True)
-        if not isinstance(self.drop_last, bool):
-            raise DeclarationError(f"drop_last must be True or False; got {self.drop_last!r}")
-        check_optimizer(self.optimizer)
-        if self.schedule is not None and not callable(self.schedule):
-            raise DeclarationError(f"schedule must be a function of the fraction done; got {self.schedule!r}")
-        self._check_engine()
 
     def _check_engine(self) -> None:
         if self.engine not in ENGINES:
             raise DeclarationError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine!r}")
-        whole_steps = not hasattr(self.objective, "differentiable_loss")
-        if self.engine in ("eager", "compiled") and whole_steps:
+        if self.engine in ("eager", "compiled") and self._takes_whole_steps:
             kind = type(self.objective).__name__
             raise DeclarationError(
                 f'pyro.infer.{kind} only knows how to do whole steps of Pyro: use engine="pyro"'
             )
-        # Pyro's own engine only where it is asked for, or where the objective knows no other.
-        self.chosen_engine = "pyro" if whole_steps else self.engine
         if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
 
+    @property
+    def _takes_whole_steps(self) -> bool:
+        """Whether the objective gives no differentiable loss, so that only pyro.infer.SVI can step with it."""
+        return not hasattr(self.objective, "differentiable_loss")
+
+    @property
+    def chosen_engine(self) -> str:
+        """The engine as declared, or "pyro" where the objective serves no other."""
+        return "pyro" if self._takes_whole_steps else self.engine
+
+    def with_guide(self, guide: AnyGuide) -> SVI:
+        """The same options with another guide."""
+        other = copy.copy(self)
+        other.guide = guide
+        return other
+
     def budget(self, rows: int) -> tuple[int, int, int]:
-        """Rows of a batch, steps of an epoch, and steps of the whole fit, where there are so many rows."""
+        """Rows per batch, steps per epoch, and steps of the whole fit, for so many rows of data."""
         size = min(self.batch_size, rows)
         per_epoch = rows // size if self.drop_last else ceil(rows / size)
-        return size, per_epoch, self.steps or (self.epochs or 0) * per_epoch
+        return size, per_epoch, self.steps or (self.epochs or _EPOCHS) * per_epoch
 
     def trains(self, model: AnyModel) -> list[Program]:
         return [model, self.guide]
 
     def draw_first_weights(self, model: AnyModel, seed: int) -> None:
-        # First, as whatever is said of its weights is of no interest where the guide is another model's.
+        # First, so that no warning about weights comes before the error that the guide is another model's.
         self.guide.check_serves(model)
-        # Asked before: the guide may hold a module that reads the model.
+        # Before the model's weights are drawn: the guide may hold a module of the model.
         as_declared = self.guide.is_as_declared
         super().draw_first_weights(model, seed)
         if as_declared:
@@ -137,7 +164,7 @@ class SVI(Inference):
             self.guide.draw_first_weights(model, seed)
 
     def run(self, task: Task) -> Fit:
-        """Raises the bound in φ and θ together (or in turn); see the class."""
+        """Trains model and guide; see the class."""
         model, guide = task.model, self.guide
         if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
             raise DeclarationError(
@@ -147,7 +174,7 @@ class SVI(Inference):
         _size_tables(len(task.table), model, guide)
         model.to(task.device)
         guide.to(task.device)
-        guide = _meet(model, guide, task.table)
+        guide = _bind(model, guide, task.table)
         warn_of_start(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
         loop = Loop(self, task, result)
@@ -163,7 +190,11 @@ class SVI(Inference):
 
 
 def _size_tables(rows: int, *programs: Program) -> None:
-    """Gives every table of rows (``PerRow``) its size; one that has another belongs to other data."""
+    """Gives every ``PerRow`` table its rows.
+
+    Raises:
+        DataError: a table has the rows of other data.
+    """
     for program in programs:
         for table in program.tables:
             if len(table.rows) not in (0, rows):
@@ -174,10 +205,11 @@ def _size_tables(rows: int, *programs: Program) -> None:
             table.resize(rows)
 
 
-def _meet(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
-    """One trial on the first row: parameters declared in programs are made, and the guide draws what it should.
+def _bind(model: AnyModel, guide: AnyGuide, table: Table) -> AnyGuide:
+    """The guide, bound to the model after a trial run of both on the first row, which makes their ``pyro.param``s.
 
-    Returns the guide as it is with this very model.
+    Raises:
+        DeclarationError: a guide written by hand draws other latents than the model, or in other plates.
     """
     index = torch.zeros(1, dtype=torch.long)
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))

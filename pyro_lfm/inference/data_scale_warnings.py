@@ -1,4 +1,7 @@
-"""Rows that the floating type is too coarse for, or that lie far from the fitted rows or the model's start: it is said."""
+"""Warnings about the scale of data, given at the boundary of rows and before training.
+
+The floating type may be too coarse for the numbers, or they may lie far from the fitted rows or from the model's start.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
@@ -18,24 +22,24 @@ from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel, Model
 from pyro_lfm.runtime import Stream, isolated
 
-# The least step of a floating type over the spread of a column from which rounding shows.
+# The step between neighbouring numbers of a floating type, over the spread of a column, from which rounding matters.
 _COARSE = 2.0**-8
-# Deviations of the fitted rows, or of the likelihood, beyond which rows are far; and what part of one is next to nothing.
+# Standard deviations beyond which rows are far; and the part of one below which rows do not differ.
 _FAR, _NEAR = 30.0, 1e-3
-# Rows that the model's start is looked at with.
+# Rows by which the model's start is compared with the data.
 _ROWS = 256
 
 
-def warn_of_rounding(name: str, table: Table, support: Any, dtype: torch.dtype) -> None:
-    """Says so where the model's floating type does not hold the data's digits."""
+def warn_of_rounding(name: str, table: Table, support: Constraint, dtype: torch.dtype) -> None:
+    """Warns where the model's floating type does not hold the digits of the data."""
     scale, columns, info = table.scales[name], table.schema[name], torch.finfo(dtype)
-    words = str(dtype).removeprefix("torch.")
+    type_name = str(dtype).removeprefix("torch.")
     if entrywise(support).is_discrete:
         most, entry = (float(value) for value in scale.largest.max(0))
         if most > 2 / info.eps:
             warn(
-                f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {words}, which holds "
-                f"them up to {2 / info.eps:.0f}{_remedy(dtype)}",
+                f"{name}: whole numbers up to {most:.0f}{_column(columns, int(entry))} are rounded in {type_name}, which "
+                f"holds them up to {2 / info.eps:.0f}{_remedy(dtype)}",
                 PrecisionWarning,
                 of=name,
             )
@@ -46,8 +50,8 @@ def warn_of_rounding(name: str, table: Table, support: Any, dtype: torch.dtype) 
     if float(coarse[entry]) > _COARSE:
         warn(
             f"{name}: numbers spread by {float(scale.spread[entry]):.3g} about {float(scale.mean[entry]):.6g}"
-            f"{_column(columns, entry)}, where {words} tells only steps of {float(step[entry]):.2g} apart, so that what is "
-            f"fitted and said of them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
+            f"{_column(columns, entry)}, where neighbouring numbers of {type_name} are {float(step[entry]):.2g} apart, so "
+            f"that what is fitted to them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
             PrecisionWarning,
             of=name,
         )
@@ -65,8 +69,8 @@ def _column(columns: Columns, entry: int) -> str:
     return f" (column {columns.place(entry)})" if columns.names is not None else ""
 
 
-def warn_of_distance(name: str, table: Table, support: Any, fitted: Columns | None) -> None:
-    """Says so where rows lie far from those that were fitted, as pixels of 0 to 255 do from pixels of 0 to 1."""
+def warn_of_distance(name: str, table: Table, support: Constraint, fitted: Columns | None) -> None:
+    """Warns where rows lie far from the fitted ones, as pixels of 0 to 255 do from pixels of 0 to 1."""
     if fitted is None or fitted.scale is None or entrywise(support).is_discrete:
         return
     now, then = table.scales[name], fitted.scale
@@ -83,10 +87,10 @@ def warn_of_distance(name: str, table: Table, support: Any, fitted: Columns | No
 
 
 def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
-    """Says so where the likelihood, before any training, lies so far from the data that training will not get there.
+    """Warns where the likelihood, before training, lies so far from the data that training will not get there.
 
-    r = (x − E[x | z]) / σ of likelihoods over the reals, at a draw of z from the guide, which knows the rows where model and
-    guide were trained before, or from the prior, whichever is nearer.
+    The distance is r = (x − E[x | z]) / σ, of likelihoods over the reals, at a draw of z from the guide or from the prior,
+    whichever is nearer. The guide is nearer where it was trained before.
     """
     index = torch.linspace(0, len(table) - 1, min(_ROWS, len(table))).long()
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
@@ -99,26 +103,26 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
         residual, deviation = start
         scale = table.scales[name]
         spread = _rms(scale.spread[scale.spread > 0])
-        said = f"{name}: its numbers lie about {_middle(scale.mean):.4g} and spread by {spread:.3g}"
+        position = f"{name}: its numbers lie about {_middle(scale.mean):.4g} and spread by {spread:.3g}"
         remedy = "scale the data, as (x - x.mean(0)) / x.std(0) does, or start the likelihood where they are"
         if residual > _FAR:
             warn(
-                f"{said}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is {deviation:.3g}: "
-                f"{remedy}",
+                f"{position}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is "
+                f"{deviation:.3g}: {remedy}",
                 DataScaleWarning,
             )
         elif 0 < spread < _NEAR * deviation:
             warn(
-                f"{said}, {spread / deviation:.2g} of the likelihood's σ at the start, {deviation:.3g}, beside which they "
-                f"are all alike: {remedy}",
+                f"{position}, which is {spread / deviation:.2g} of the likelihood's σ at the start, {deviation:.3g}: for it "
+                f"all rows are alike: {remedy}",
                 DataScaleWarning,
             )
 
 
 def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tuple[float, float] | None:
-    """The root mean square of r, and of σ; None where the programs do not say."""
+    """The root mean square of r, and of σ; None where the distribution of x has no mean and variance."""
     x, nearest = batch.with_gaps(name), None
-    # A draw from a broad prior of the parameters themselves is nowhere near where training starts.
+    # Training does not start from a draw of the parameters from a broad prior of their own.
     broad = isinstance(model, Model) and bool(model.factors[name].drawn)
     try:
         with evaluating(model, guide), isolated(Stream(0, model.device), model.device), torch.no_grad():
@@ -132,7 +136,7 @@ def _residual(model: AnyModel, guide: AnyGuide, batch: Batch, name: str) -> tupl
                 residual = float(((x - mean) / variance.sqrt()).square().nanmean().sqrt())
                 if nearest is None or not nearest[0] <= residual:
                     nearest = residual, float(variance.mean().sqrt())
-    except Exception:  # whatever a program has to say against its rows it will say when it is trained
+    except Exception:  # the same error comes again when the program is trained
         return None
     return nearest
 

@@ -1,4 +1,4 @@
-"""What a fit finds around it: processes that run it side by side, and torch's modes."""
+"""The process that ``fit`` runs in: refuses several processes side by side, and switches gradients on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from torch import nn
 from pyro_lfm.errors import DeclarationError
 
 
-def check_processes() -> None:
-    """Refuses to run as one of several processes, as under ``torchrun``, which would train models that know nothing of
-    each other.
+def check_single_process() -> None:
+    """Refuses to run as one of several processes, as under ``torchrun``: each would train a model of its own.
+
+    Raises:
+        DeclarationError: the processes are several.
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     size = torch.distributed.get_world_size() if distributed else 1
     if not distributed and "RANK" in os.environ:
-        given = os.environ.get("WORLD_SIZE", "")
-        size = int(given) if given.isdigit() else 1
+        world = os.environ.get("WORLD_SIZE", "")
+        size = int(world) if world.isdigit() else 1
     if size > 1:
         raise DeclarationError(
             f"fit was started in {size} processes, as by torchrun, and cannot share its work among them yet: each would "
@@ -30,11 +32,11 @@ def check_processes() -> None:
 
 
 @contextmanager
-def training(programs: Iterable[nn.Module]) -> Iterator[None]:
-    """Gradients are kept, whatever mode the caller is in: no_grad, inference_mode, set_grad_enabled(False).
+def with_gradients(programs: Iterable[nn.Module]) -> Iterator[None]:
+    """Switches gradients on, whatever mode the caller is in: no_grad, inference_mode, set_grad_enabled(False).
 
     Raises:
-        DeclarationError: parameters that were made in inference mode, which torch can never train.
+        DeclarationError: a parameter was made in inference mode, so that torch can never train it.
     """
     for program in programs:
         for name, parameter in program.named_parameters():

@@ -1,13 +1,15 @@
-"""The boundary that all rows pass, in training and after it: rows that fit what a model observes, or an error."""
+"""The boundary that all rows pass, in training and after it: ``table_for`` gives rows that fit a model, or an error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
+from numpy.typing import ArrayLike
 from torch.distributions import constraints
+from torch.utils.data import Dataset
 
 from pyro_lfm.data.readers import NamedRows, Table, read
 from pyro_lfm.data.schema import Columns, Schema
@@ -15,14 +17,38 @@ from pyro_lfm.data.validation import validate
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError
 from pyro_lfm.factors.variables import Variable
-from pyro_lfm.inference.distance_warnings import warn_of_distance, warn_of_rounding
-from pyro_lfm.inference.missing import check_missing
+from pyro_lfm.inference.data_scale_warnings import warn_of_distance, warn_of_rounding
+from pyro_lfm.inference.missing_entries import check_missing
 from pyro_lfm.programs.model import AnyModel
+
+
+class SparseMatrix(Protocol):
+    """A matrix of scipy.sparse."""
+
+    shape: tuple[int, ...]
+
+    def tocsr(self) -> SparseMatrix: ...
+
+
+class AnnotatedMatrix(Protocol):
+    """An AnnData: a matrix ``X`` with a table ``obs`` of its rows."""
+
+    @property
+    def X(self) -> ArrayLike | SparseMatrix: ...
+
+    @property
+    def obs(self) -> ArrayLike: ...
+
+
+# The rows of one variable; an array is also a tensor, a DataFrame or a memory map.
+Rows: TypeAlias = ArrayLike | SparseMatrix | AnnotatedMatrix | Dataset[Any]
+# Whatever holds rows: those of a model's only observed factor, or of several by name.
+Data: TypeAlias = Rows | Mapping[str, Rows] | Table
 
 
 def table_for(
     model: AnyModel,
-    data: Any,
+    data: Data,
     needs: set[str] | None = None,
     fitted: Schema | None = None,
     *,
@@ -30,18 +56,18 @@ def table_for(
 ) -> Table:
     """The rows of ``data`` under the model's observed names, scanned once for shapes, supports and missing entries.
 
-    A declared model's latents of a row may be among them, where they are known in some rows.
+    The data may hold values of a declared model's latents too, where they are known in some rows.
 
     Args:
-        needs: the variables that must be there; the others may be left out and then count as missing. None: all.
-        fitted: what the rows of the fit were: columns and labels that have names are put in their order.
-        may_be_empty: whether rows without a single observed entry will do; by default those that come after a fit.
+        needs: the variables that the data must hold; others may be left out and then count as missing. None: all.
+        fitted: the schema of the fitted rows: named columns and labels are put in its order.
+        may_be_empty: whether a row may have no observed entry at all; by default after a fit.
 
     Raises:
-        DataError, ShapeError: rows that the model cannot have made, or not the columns that were fitted.
+        DataError, ShapeError: rows that the model cannot have generated, or other columns than those fitted.
     """
-    given = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
-    known = [name for name in model.may_be_known if name in given]
+    names_of_data = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
+    known = [name for name in model.may_be_known if name in names_of_data]
     if isinstance(data, Mapping) and data and set(data) <= {*model.observed, *known}:
         data = _with_absent(model, data, set(model.observed) if needs is None else needs)
     names = [*model.observed, *known]
@@ -69,7 +95,7 @@ def table_for(
 
 
 def _columns(variable: Variable, covariate: bool) -> Columns:
-    """What is known of the rows of a variable before any are read."""
+    """The columns of a variable as its support declares them, before any row is read."""
     support = entrywise(variable.support)
     if isinstance(support, type(constraints.integer_interval(0, 1))) and variable.shape in ((), (1,)):
         lower, upper = (torch.as_tensor(bound) for bound in (support.lower_bound, support.upper_bound))
@@ -78,8 +104,8 @@ def _columns(variable: Variable, covariate: bool) -> Columns:
     return Columns(covariate=covariate)
 
 
-def _with_absent(model: AnyModel, data: Mapping[str, Any], needs: set[str]) -> Mapping[str, Any]:
-    """The data with the variables that are left out, all entries missing."""
+def _with_absent(model: AnyModel, data: Mapping[str, Rows], needs: set[str]) -> Mapping[str, Rows]:
+    """The data with the variables that were left out, all of whose entries are missing."""
     absent = [name for name in model.observed if name not in data]
     if not absent:
         return data

@@ -1,4 +1,4 @@
-"""Where entries may be missing: what a program, a covariate or a joint distribution cannot do without is refused."""
+"""The check that a model can marginalise the missing entries of rows, made at the boundary that all rows pass."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from pyro_lfm.runtime import Stream, isolated
 
 
 def check_missing(model: AnyModel, table: Table, known: list[str]) -> None:
-    """Refuses missing entries that would be read as numbers.
+    """Refuses missing entries that a model would read as numbers.
 
     Args:
-        table: rows that were validated. known: the latents among their names.
+        table: rows that were validated.
+        known: the latents among the names of the table.
 
     Raises:
-        DataError: a covariate with a missing entry, or an observed variable that others read; part of a latent; part of a
-            row whose distribution cannot be divided; a program that asks for no mask.
+        DataError: an entry is missing of a covariate, of an observed variable that others read, or of a variable whose
+            mask the program never reads; or a row has only some entries of a latent, or of a distribution that cannot be
+            divided into entries.
     """
     readers = _readers(model)
     for name, missing in table.has_missing.items():
@@ -56,12 +58,12 @@ def _readers(model: AnyModel) -> dict[str, list[str]]:
     """The observed variables that read each observed variable."""
     if not isinstance(model, Model):
         return {}
-    found: dict[str, list[str]] = {}
+    readers: dict[str, list[str]] = {}
     for name, parents in model.wiring.items():
         for parent in parents if name in model.observed else ():
             if parent in model.observed:
-                found.setdefault(parent, []).append(name)
-    return found
+                readers.setdefault(parent, []).append(name)
+    return readers
 
 
 def _first(table: Table, name: str) -> str:
@@ -70,25 +72,24 @@ def _first(table: Table, name: str) -> str:
         gaps = table.take(index)[name].isnan().reshape(len(index), -1)
         if len(rows := gaps.any(1).nonzero()):
             row = int(rows[0])
-            columns = table.schema[name]
-            entry = int(gaps[row].nonzero()[0])
+            entry, columns = int(gaps[row].nonzero()[0]), table.schema[name]
             where = f", column {columns.place(entry)}" if columns.names is not None else ""
             return f"row {int(index[row])}{where}"
     return "no row"
 
 
-def _check_whole(table: Table, name: str, what: str) -> None:
-    """All of a row is there, or nothing of it."""
+def _check_whole(table: Table, name: str, reason: str) -> None:
+    """Refuses rows of which some entries are missing and others are there."""
     for index in table.blocks():
         gaps = table.take(index)[name].isnan().reshape(len(index), -1)
         if len(rows := (gaps.any(1) & ~gaps.all(1)).nonzero()):
             raise DataError(
-                f"{name} {what}; row {int(index[rows[0]])} has some of them: fill them in, or make the whole row missing"
+                f"{name} {reason}; row {int(index[rows[0]])} has some of them: fill them in, or make the whole row missing"
             )
 
 
 def _is_divisible(model: Model, name: str) -> bool:
-    """Whether a part of the entries of an event has a likelihood of its own, tried on two rows of zeros."""
+    """Whether some entries of an event have a likelihood without the others, tried on two rows of zeros."""
     shape = model.observed[name].shape
     if shape.numel() < 2:
         return True
@@ -110,15 +111,12 @@ def _is_divisible(model: Model, name: str) -> bool:
             )
         except DataError:
             return False
-        except (
-            ValueError,
-            RuntimeError,
-        ):  # zeros are no values that it reads: the rows themselves will show it
+        except (ValueError, RuntimeError):  # zeros are outside its support: the rows themselves decide later
             return True
     return True
 
 
 def _shared(model: Model) -> dict[str, Tensor]:
-    """What all rows share, at its points."""
+    """The point values of the latents that all rows share."""
     points = {name: model.point(name) for name in model.latents}
     return {name: point.detach() for name, point in points.items() if point is not None}

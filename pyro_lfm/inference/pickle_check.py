@@ -1,43 +1,47 @@
-"""Whether something can be pickled, asked before the first byte is written."""
+"""The check, before a ``Fit`` is pickled, that another process can load it."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import sys
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.probes import PythonValue
 
 
 class _Nowhere(io.RawIOBase):
-    def write(self, data: Any) -> int:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
         return len(data)
 
 
 class _Trial(pickle.Pickler):
-    """Pickles all but numbers, which always can be."""
+    """Pickles everything but tensors and arrays, which always can be."""
 
-    def persistent_id(self, value: Any) -> str | None:
+    def persistent_id(self, value: PythonValue) -> str | None:
         return "numbers" if type(value) in (torch.Tensor, torch.nn.Parameter, np.ndarray) else None
 
 
-def check_picklable(state: Any) -> None:
-    """Refuses what pickle could not find by its name in another process.
+def check_picklable(state: dict[str, Any]) -> None:
+    """Refuses classes and functions that pickle could not find by their names in another process.
 
-    Pickles by value, such as joblib sends to its workers, hold code too, and are not refused.
+    cloudpickle and dill write code too, as joblib does for its workers: they are not refused.
 
     Raises:
-        DeclarationError: naming the class or function.
+        DeclarationError: it names the class or function.
     """
     if _by_value():
         return
     try:
         _Trial(_Nowhere()).dump(state)
-    except Exception as error:  # whatever an object may raise that is asked for its state
+    except Exception as error:  # an object may raise anything when its state is read
         raise DeclarationError(
             f"the fit cannot be pickled: {error}. Classes and functions that model, guide, objective or history hold must "
             "stand at the top of a module, where another process finds them by name"
@@ -45,8 +49,8 @@ def check_picklable(state: Any) -> None:
 
 
 def _by_value() -> bool:
-    """Whether it is cloudpickle or dill that asks."""
-    frame: Any = sys._getframe()
+    """Whether cloudpickle or dill is pickling, which write code by value."""
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if {"cloudpickle", "dill"} & set(str(frame.f_globals.get("__name__")).split(".")):
             return True

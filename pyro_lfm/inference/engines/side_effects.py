@@ -1,16 +1,17 @@
-"""Whether a function that runs between steps, such as a schedule, may change what the programs read."""
+"""``changes_nothing``: whether a function that runs between steps, such as a schedule, provably has no side effects."""
 
 from __future__ import annotations
 
 import builtins
 import dis
 import math
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from pyro_lfm.inference.engines.reads import is_library
+from pyro_lfm.probes import PythonValue
 
 _CHANGING = (
     *("STORE_ATTR", "STORE_SUBSCR", "STORE_GLOBAL", "STORE_DEREF", "STORE_SLICE"),
@@ -19,8 +20,8 @@ _CHANGING = (
 _OF_NUMBERS = frozenset("abs bool divmod float int len max min pow range round sum".split())
 
 
-def changes_nothing(function: Any) -> bool:
-    """Whether it is proved that a function of a number leaves everything as it was.
+def changes_nothing(function: PythonValue) -> bool:
+    """Whether the code of a function of a number proves that a call changes nothing.
 
     >>> changes_nothing(lambda fraction: min(1.0, 2 * fraction) * math.cos(math.pi * fraction))
     True
@@ -30,9 +31,9 @@ def changes_nothing(function: Any) -> bool:
     return _proved(function, ())
 
 
-def _proved(function: Any, within: tuple[Any, ...]) -> bool:
+def _proved(function: PythonValue, within: tuple[PythonValue, ...]) -> bool:
     if not isinstance(function, FunctionType):
-        # Those of lfm.schedules are values.
+        # The schedules of lfm.schedules are values.
         return is_library(type(function).__module__) and type(function).__module__.startswith("pyro_lfm")
     if function in within:
         return True
@@ -57,7 +58,7 @@ def _proved(function: Any, within: tuple[Any, ...]) -> bool:
     return all(_proved(value, (*within, function)) for value in read)
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not bound yet
