@@ -12,6 +12,8 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import asking
 from pyro_lfm.shapes import number, whole
 
+__all__ = ["cosine", "cyclical", "linear"]
+
 
 def value_at(name: str, schedule: Callable[[float], Any], fraction: float) -> float:
     """What a schedule gives at a moment of the training: a number that is not negative.
