@@ -1,4 +1,4 @@
-"""Small fits of every kind: of latent, of data, of inference. What evaluates a fit meets each of them."""
+"""Small fits of every kind of latent, of data and of inference: the contract tests of ``evaluate`` and ``plots`` run over them."""
 
 import cases
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from cases import D, K, N
 
 import pyro_lfm as lfm
+from pyro_lfm import evaluate, plots
 
 CLASSES = 3
 # By row.
@@ -16,7 +17,7 @@ COVARIATES = {**cases.COVARIATES, "dose": lambda n: torch.linspace(-1, 1, 2 * n)
 
 
 class ScalarLatent(lfm.PyroModel):
-    """A program whose latent is one number, without an event."""
+    """A program whose latent is one number per row: its event shape is ()."""
 
     def forward(self, batch):
         with batch.plate():
@@ -50,7 +51,7 @@ def network(family=lfm.Gaussian, **options):
 
 
 def of(model, **kinds):
-    """A model with a guide: Gaussian for what is not named."""
+    """A model with a guide, Gaussian for the latents that are not named."""
     chosen = {
         n: kinds.get(n) or (network() if latent.per_row else lfm.Gaussian())
         for n, latent in model.latents.items()
@@ -111,7 +112,7 @@ def bayesian_mixture():
     return lfm.Model(c=lfm.Categorical(CLASSES, prior=lfm.parameter_priors.Dirichlet(2.0)), x=x)
 
 
-# Model and guide, fitted by a few steps of SVI to rows that the model makes.
+# Model and guide, fitted by a few steps of SVI to rows drawn from the model.
 BY_SVI = {
     "vector": lambda: of(cases.plain()),
     "one entry": lambda: one_latent(lfm.StandardNormal(1), network()),
@@ -154,7 +155,7 @@ BY_SVI = {
     "multinomial": lambda: one_latent(lfm.StandardNormal(2), network(), cases.LIKELIHOODS["multinomial"]()),
 }  # fmt: skip
 
-# Model and rows of an inference in closed form.
+# Model and inference in closed form.
 CLOSED = {
     "EM": (lambda: lfm.Model(z=lfm.StandardNormal(2), x=linear()), lambda: lfm.EM(iterations=20)),
     "variational EM": (
@@ -171,10 +172,10 @@ CLOSED = {
 }
 
 
-def made(model, n=N, seed=1):
-    """Rows of the observed variables, made by the model."""
+def rows_of(model, n=N, seed=1):
+    """Rows of the observed variables, drawn from the model."""
     given = {name: COVARIATES[name](n) for name in model.covariates}
-    # A prior that is made of a guide cannot be drawn from before there is one.
+    # A prior made of the guide has no distribution yet: a stand-in takes its place.
     drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name].float() for name in model.observed}
 
@@ -191,11 +192,12 @@ def by_svi(name):
     torch.manual_seed(0)
     model, guide = BY_SVI[name]()
     model = lfm.inference.fit.as_model(model) if not hasattr(model, "sample") else model
-    data = made(model)
-    if name == "known labels":
-        data["y"] = torch.arange(N).float() % CLASSES
-        data["y"][4:] = torch.nan
-    return fit(model, data, svi(guide)), data
+    data = rows_of(model)
+    if name != "known labels":
+        return fit(model, data, svi(guide)), data
+    data["y"] = torch.arange(N).float() % CLASSES
+    data["y"][4:] = torch.nan
+    return fit(model, data, svi(guide, objective=lfm.Penalised(lfm.ELBO(), lfm.Supervised()))), data
 
 
 def closed(name):
@@ -209,7 +211,7 @@ def closed(name):
 def missing():
     torch.manual_seed(0)
     model, guide = of(views())
-    data = made(model)
+    data = rows_of(model)
     for each in data.values():
         each[torch.rand(each.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
     return fit(model, data, svi(guide)), data
@@ -218,7 +220,7 @@ def missing():
 def constant_columns():
     torch.manual_seed(0)
     model, guide = of(lfm.Model(z=lfm.StandardNormal(2), x=linear()))
-    data = made(model)
+    data = rows_of(model)
     data["x"][:, 0] = 1.0
     return fit(model, data, svi(guide)), data
 
@@ -243,14 +245,14 @@ def table():
 def few_rows(count):
     torch.manual_seed(0)
     model, guide = of(lfm.Model(z=lfm.StandardNormal(2), x=linear()))
-    data = made(model, count)
+    data = rows_of(model, count)
     return fit(model, data, svi(guide, steps=2)), data
 
 
 def refined():
     torch.manual_seed(0)
     model, guide = of(cases.plain())
-    data = made(model)
+    data = rows_of(model)
     done = fit(model, data, svi(guide))
     return fit(model, data, svi(lfm.Refined(done.guide, steps=3), steps=1)), data
 
@@ -263,7 +265,7 @@ def without_latents(x):
 
 
 def rows_without_entries():
-    """All that was observed of some rows is missing; the first two among them."""
+    """Three rows without any observed entry, the first two among them."""
     done, data = missing()
     data = {name: value.clone() for name, value in data.items()}
     for value in data.values():
@@ -300,3 +302,26 @@ def make(name):
     if name in BY_SVI:
         return by_svi(name)
     return closed(name) if name in CLOSED else MORE[name]()
+
+
+# Right arguments of the functions of arrays, of tests' results and of pictures; the fits above are for the others.
+ARGUMENTS = {
+    evaluate.dci: lambda: (torch.rand(3, 2),),
+    evaluate.pareto_k: lambda: (torch.randn(200),),
+    evaluate.smoothed: lambda: (torch.randn(200),),
+    plots.colours: lambda: (["mean-field", "full"],),
+    plots.expected_coverage: lambda: (evaluate.expected_coverage(torch.randn(20), torch.randn(9, 20)),),
+    plots.gallery: lambda: (torch.rand(6, 4, 4),),
+    plots.posterior_ellipses: lambda: (
+        {"full": (torch.distributions.MultivariateNormal(torch.zeros(3, 2), torch.eye(2)),) * 2},
+    ),
+    plots.predictive: lambda: (evaluate.predictive_check(torch.randn(3), torch.randn(20, 3)),),
+    plots.prior_draws: lambda: (torch.rand(6, 4, 4),),
+    plots.ranks: lambda: (
+        evaluate.simulation_based_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
+    ),
+    plots.symmetry: lambda: (evaluate.vsbc(torch.randn(20, 2), torch.randn(9, 20, 2)),),
+    plots.two_sample: lambda: (
+        evaluate.classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2)),
+    ),
+}  # fmt: skip

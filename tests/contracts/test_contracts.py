@@ -283,3 +283,63 @@ def test_every_closed_form_is_served_by_em_and_its_posterior_is_a_guide(name):
     torch.testing.assert_close(after, exact, rtol=0, atol=1e-2)
     twin, copied = copy.deepcopy((model, guide))
     assert copied.model is twin
+
+
+@pytest.mark.parametrize("name", cases.PARAMETER_PRIORS)
+def test_parameters_with_every_prior_are_latents_that_all_rows_share(name):
+    model = cases.with_parameter_prior(name)
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    assert not [n for n, latent in model.latents.items() if latent.per_row] == list(model.latents)
+    for parameter, gradient in gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO()).items():
+        assert gradient is not None, f"no gradient reaches {parameter}"
+        assert gradient.isfinite().all(), parameter
+    assert torch.equal(model.sample(5, seed=1)["x"], model.sample(5, seed=1)["x"])
+
+
+@pytest.mark.parametrize("flow", cases.FLOWS)
+def test_every_flow_keeps_the_contract_of_factors(flow):
+    if flow == "zuko":
+        pytest.importorskip("zuko")
+    lfm.testing.check_factor(lfm.Flow(cases.D, cases.FLOWS[flow](), network=lfm.MLP(6)), {"z": cases.K})
+
+
+@pytest.mark.parametrize("form", cases.CLOSED_FORMS)
+@pytest.mark.parametrize("name", cases.EXACT_GUIDES)
+def test_a_guide_computed_from_the_model_has_no_parameters_and_says_what_it_serves(name, form):
+    exact_guide, served = cases.EXACT_GUIDES[name]
+    model = cases.CLOSED_FORMS[form]()
+    if form not in served:
+        with pytest.raises(lfm.DeclarationError, match=f"lfm.{exact_guide.__name__} cannot serve this model"):
+            exact_guide(model)
+        return
+    guide = exact_guide(model)
+    assert not list(guide.parameters())
+    lfm.testing.check_guide(guide, model)
+
+
+@pytest.mark.parametrize("name", cases.SCHEDULES)
+def test_schedules_go_from_start_to_end(name):
+    schedule = cases.SCHEDULES[name]()
+    values = [schedule(step / 100) for step in range(101)]
+    assert values[0] == 0.5 and values[-1] == 2.0
+    assert all(0.5 <= value <= 2.0 for value in values)
+
+
+@pytest.mark.parametrize("name", cases.DATA_SETS)
+def test_data_sets_are_rows_of_pixels_between_0_and_1_and_repeat(name):
+    rows = cases.DATA_SETS[name]()
+    assert rows.dtype == torch.float32 and rows.dim() == 2
+    assert rows.min() >= 0 and rows.max() <= 1
+    torch.manual_seed(1)  # the random state of the process plays no part
+    assert torch.equal(rows, cases.DATA_SETS[name]())
+
+
+@pytest.mark.parametrize("likelihood", cases.LIKELIHOODS)
+def test_rows_that_a_model_draws_pass_the_boundary_that_all_data_pass(likelihood):
+    model = cases.one_latent(likelihood=likelihood)
+    rows = cases.rows_of(model)
+    table = lfm.data.read(rows, list(rows))
+    lfm.data.validate(
+        table, {name: (model.observed[name].shape, model.observed[name].support) for name in rows}
+    )
+    assert len(table) == cases.N

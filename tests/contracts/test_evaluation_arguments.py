@@ -204,3 +204,19 @@ def test_every_result_of_a_comparison_holds_no_nan_and_warns_of_nothing(kind, tm
                 plots.differences(found)
         else:
             plots.differences(found).draw_without_rendering()
+
+
+RIGHT_ARGUMENTS = {**RIGHT, **evaluation_cases.ARGUMENTS}
+OPTIONS = {evaluate.few_labels: {"counts": (2,), "seeds": 2}}
+
+
+@pytest.mark.parametrize(
+    "function", RIGHT_ARGUMENTS, ids=lambda each: f"{each.__module__.split('.')[1]}.{each.__name__}"
+)
+def test_right_arguments_are_served(function):
+    """Functions of arrays and pictures of results; those of fits are called in test_evaluation_crossed.py."""
+    torch.manual_seed(0)
+    result = function(*RIGHT_ARGUMENTS[function](), **OPTIONS.get(function, {}))
+    if function.__module__.startswith("pyro_lfm.plots") and function is not plots.colours:
+        result.draw_without_rendering()
+    assert result is not None
