@@ -39,7 +39,13 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"pyro_lfm {lfm.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["info", "--no-such-option"]], ids=" ".join)
+def test_a_command_is_required(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([])
+    assert exit.value.code == 2 and "required: command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["info", "--no-such-option"]], ids=" ".join)
 def test_a_mistake_in_the_arguments_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
         main(arguments)
