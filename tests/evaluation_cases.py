@@ -1,4 +1,4 @@
-"""Small fits of every kind of latent, of data and of inference: the contract tests of ``evaluate`` and ``plots`` run over them."""
+"""Small fits with every kind of latent, data and inference, for the tests of functions that evaluate a fit."""
 
 import cases
 import numpy as np
@@ -41,7 +41,7 @@ def linear(latent=K, columns=D, **options):
 
 
 def one_latent(latent, family, x=None):
-    """A model of one latent, x by a network of it, and a guide of that family."""
+    """A model with one latent and x by a network, and a guide of a family."""
     model = lfm.Model(z=latent, x=lfm.Gaussian(D, mean=lfm.MLP(6)) if x is None else x)
     return model, lfm.Guide(model, z=family)
 
@@ -51,7 +51,7 @@ def network(family=lfm.Gaussian, **options):
 
 
 def of(model, **kinds):
-    """A model with a guide, Gaussian for the latents that are not named."""
+    """A model with a guide, Gaussian for latents that are not named."""
     chosen = {
         n: kinds.get(n) or (network() if latent.per_row else lfm.Gaussian())
         for n, latent in model.latents.items()
@@ -172,10 +172,10 @@ CLOSED = {
 }
 
 
-def rows_of(model, n=N, seed=1):
+def rows_from(model, n=N, seed=1):
     """Rows of the observed variables, drawn from the model."""
     given = {name: COVARIATES[name](n) for name in model.covariates}
-    # A prior made of the guide has no distribution yet: a stand-in takes its place.
+    # A prior that depends on a guide needs a stand-in before there is one.
     drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name].float() for name in model.observed}
 
@@ -192,7 +192,7 @@ def by_svi(name):
     torch.manual_seed(0)
     model, guide = BY_SVI[name]()
     model = lfm.inference.fit.as_model(model) if not hasattr(model, "sample") else model
-    data = rows_of(model)
+    data = rows_from(model)
     if name != "known labels":
         return fit(model, data, svi(guide)), data
     data["y"] = torch.arange(N).float() % CLASSES
@@ -211,7 +211,7 @@ def closed(name):
 def missing():
     torch.manual_seed(0)
     model, guide = of(views())
-    data = rows_of(model)
+    data = rows_from(model)
     for each in data.values():
         each[torch.rand(each.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
     return fit(model, data, svi(guide)), data
@@ -220,7 +220,7 @@ def missing():
 def constant_columns():
     torch.manual_seed(0)
     model, guide = of(lfm.Model(z=lfm.StandardNormal(2), x=linear()))
-    data = rows_of(model)
+    data = rows_from(model)
     data["x"][:, 0] = 1.0
     return fit(model, data, svi(guide)), data
 
@@ -245,14 +245,14 @@ def table():
 def few_rows(count):
     torch.manual_seed(0)
     model, guide = of(lfm.Model(z=lfm.StandardNormal(2), x=linear()))
-    data = rows_of(model, count)
+    data = rows_from(model, count)
     return fit(model, data, svi(guide, steps=2)), data
 
 
 def refined():
     torch.manual_seed(0)
     model, guide = of(cases.plain())
-    data = rows_of(model)
+    data = rows_from(model)
     done = fit(model, data, svi(guide))
     return fit(model, data, svi(lfm.Refined(done.guide, steps=3), steps=1)), data
 

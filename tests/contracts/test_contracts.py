@@ -22,8 +22,8 @@ def gradients(model, guide, batch, objective):
     assert bound.per_row.shape == (batch.size,)
     assert bound.per_row.isfinite().all()
     named = [(n, p) for part in (model, guide) for n, p in part.named_parameters() if p.requires_grad]
-    found = torch.autograd.grad(bound.objective, [p for _, p in named], allow_unused=True)
-    return {name: gradient for (name, _), gradient in zip(named, found, strict=True)}
+    gradient_values = torch.autograd.grad(bound.objective, [p for _, p in named], allow_unused=True)
+    return {name: gradient for (name, _), gradient in zip(named, gradient_values, strict=True)}
 
 
 @pytest.mark.parametrize(("prior", "likelihood", "guide_name"), cases.triples())
@@ -109,8 +109,8 @@ def test_every_objective_serves_every_structure(model_name, objective):
         pytest.skip("Pyro's mean-field objective takes no discrete latents")
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
     svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
-    if words := cases.REFUSALS.get(objective, {}).get(model_name):
-        with pytest.raises(lfm.DeclarationError, match=words):
+    if message := cases.REFUSALS.get(objective, {}).get(model_name):
+        with pytest.raises(lfm.DeclarationError, match=message):
             lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
         return
     fit = lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
@@ -126,8 +126,8 @@ def test_every_network_serves_prior_likelihood_and_guide(network):
         x=lfm.Gaussian(cases.D, mean=source(), covariance=lfm.Diagonal(source()), given="z"),
     )
     guide = cases.guide_for(model, lambda: lfm.Gaussian(network=source()))
-    found = gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO())
-    assert all(gradient is not None for gradient in found.values())
+    by_name = gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO())
+    assert all(gradient is not None for gradient in by_name.values())
 
 
 @pytest.mark.parametrize("prior", cases.PRIORS)
@@ -200,7 +200,7 @@ def test_float64_throughout(likelihood):
 
 @pytest.mark.parametrize("likelihood", cases.LIKELIHOODS)
 def test_missing_entries_do_not_count(likelihood):
-    """A row without any entry has reconstruction 0; a filled-in value where one is missing changes nothing."""
+    """A row without any entry has reconstruction 0. The value that stands in for a missing entry changes nothing."""
     model = cases.one_latent(likelihood=likelihood)
     guide = cases.guide_for(model, lambda: lfm.Gaussian())  # reads nothing, so only the likelihood sees x
     rows = cases.rows_of(model)
@@ -216,8 +216,8 @@ def test_missing_entries_do_not_count(likelihood):
     assert first.reconstruction[0].abs() < 1e-5
     assert first.reconstruction.isfinite().all()
     assert (first.reconstruction[2:].abs() > 1e-4).all()
-    found = gradients(model, guide, batch, lfm.ELBO()).values()
-    assert all(gradient.isfinite().all() for gradient in found if gradient is not None)
+    by_name = gradients(model, guide, batch, lfm.ELBO())
+    assert all(gradient.isfinite().all() for gradient in by_name.values() if gradient is not None)
 
 
 @pytest.mark.parametrize("model_name", cases.MODELS)
@@ -227,7 +227,7 @@ def test_programs_run_under_plain_pyro(model_name):
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
     batch = lfm.Batch(cases.rows_of(model))
     parameters = [*model.parameters(), *guide.parameters()]
-    # Each objective has an optimizer of its own, whose first steps may cancel: what counts is that one moved it.
+    # Each objective has an optimizer of its own, and their first steps may cancel. At least one has to move a parameter.
     moved = [False] * len(parameters)
     objectives = [
         pyro.infer.Trace_ELBO(),
@@ -256,9 +256,9 @@ def test_programs_run_under_plain_pyro(model_name):
 
 def test_declarations_print_as_what_they_are():
     for part in (*cases.PRIORS.values(), *cases.LIKELIHOODS.values(), *cases.GUIDES.values()):
-        made = part()
-        assert type(made).__name__ in repr(made)
-        assert type(made).__name__ in made.describe()
+        declared = part()
+        assert type(declared).__name__ in repr(declared)
+        assert type(declared).__name__ in declared.describe()
 
 
 @pytest.mark.parametrize("name", cases.CLOSED_FORMS)
@@ -277,7 +277,7 @@ def test_every_closed_form_is_served_by_em_and_its_posterior_is_a_guide(name):
         for objective in (lfm.ELBO(kl="monte-carlo"), lfm.ELBO(kl="monte-carlo", particles=3)):
             bound = objective.bound(fit.model, fit.guide, lfm.Batch(rows)).per_row
             torch.testing.assert_close(bound, exact, rtol=0, atol=1e-7)
-    # Continued by gradients, with the exact posterior held as in an E step: no harm at the maximum.
+    # SVI with the exact posterior held, as in an E step, stays at the maximum.
     svi = lfm.SVI(guide, steps=2, batch_size=40, learning_rate=1e-6)
     after = lfm.fit(model, rows, svi, seed=0, progress=False).log_likelihood()
     torch.testing.assert_close(after, exact, rtol=0, atol=1e-2)

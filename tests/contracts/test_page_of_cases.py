@@ -1,4 +1,4 @@
-"""docs/tested.md says which combinations are tested: it is made of the very cases that the contract tests run over.
+"""docs/tested.md lists the combinations that are tested. It is made of the cases that the contract tests run over.
 
 python tests/contracts/test_page_of_cases.py        writes it anew
 """
