@@ -62,7 +62,7 @@ def our_factors(x: np.ndarray, tolerance: float) -> lfm.Fit:
 
 
 def peak_memory() -> int:
-    """Of this process so far, in bytes. On Linux ru_maxrss would not do: it begins at the parent's."""
+    """Peak memory of this process in bytes. On Linux ru_maxrss would start at that of the parent."""
     if (status := Path("/proc/self/status")).exists():
         return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
     from resource import RUSAGE_SELF, getrusage
@@ -70,40 +70,46 @@ def peak_memory() -> int:
     return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def fit_factors(way: str, file: str, tolerance: float) -> dict[str, float]:
-    """One fit, in this process: seconds, peak memory over what a small fit takes, in units of the data, and log p."""
+def fit_factors(method: str, file: str, tolerance: float) -> dict[str, float]:
+    """One fit in this process: seconds, peak memory above that of a small fit in units of the data, and log p."""
     our_factors(simulated(100, 2 * FACTORS), tolerance), FactorAnalysis(1).fit(simulated(9, 2))  # to warm up
     before = peak_memory()
     x = np.load(file)
     began = time.perf_counter()
-    if way == OURS:
+    if method == OURS:
         fit = our_factors(x, tolerance)
         iterations = fit.history[-1]["iteration"]
     else:
         tol = tolerance * len(x)  # theirs is on all rows together
-        rival = FactorAnalysis(FACTORS, svd_method=way.rpartition(" ")[2], tol=tol, max_iter=20_000)
+        rival = FactorAnalysis(FACTORS, svd_method=method.rpartition(" ")[2], tol=tol, max_iter=20_000)
         iterations = rival.fit(x).n_iter_
     seconds = time.perf_counter() - began
     memory = (peak_memory() - before) / x.nbytes
-    likelihood = fit.log_likelihood().mean().item() if way == OURS else float(rival.score(x))
+    likelihood = fit.log_likelihood().mean().item() if method == OURS else float(rival.score(x))
     return {"seconds": seconds, "memory": memory, "log_likelihood": likelihood, "iterations": iterations}
 
 
 def factor_analysis(x: np.ndarray, repeats: int, tolerance: float) -> dict[str, dict]:
-    """Every way in a process of its own, in turn; medians. lapack, which is slow, runs once."""
+    """Medians of runs of every method, each in its own process, in turn. lapack, which is slow, runs once."""
     tolerances = {OURS: tolerance / 10, RANDOMIZED: tolerance, LAPACK: tolerance}
-    found: dict[str, list[dict]] = {way: [] for way in tolerances}
+    measured: dict[str, list[dict]] = {method: [] for method in tolerances}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "x.npy"
         np.save(file, x)
         for number in range(repeats):
-            for way in [OURS, RANDOMIZED] + [LAPACK] * (number == 0):
-                print(f"factor analysis, {way}", flush=True)
-                command = [sys.executable, __file__, "--fit", way, str(file), str(tolerances[way])]
+            for method in [OURS, RANDOMIZED] + [LAPACK] * (number == 0):
+                print(f"factor analysis, {method}", flush=True)
+                command = [sys.executable, __file__, "--fit", method, str(file), str(tolerances[method])]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
-                found[way].append(json.loads(done.stdout.splitlines()[-1]))
-                print("  {seconds:.2f} s, log p(x) {log_likelihood:.6f}".format(**found[way][-1]), flush=True)
-    return {way: {k: statistics.median(r[k] for r in runs) for k in runs[0]} for way, runs in found.items()}
+                measured[method].append(json.loads(done.stdout.splitlines()[-1]))
+                print(
+                    "  {seconds:.2f} s, log p(x) {log_likelihood:.6f}".format(**measured[method][-1]),
+                    flush=True,
+                )
+    return {
+        method: {k: statistics.median(r[k] for r in runs) for k in runs[0]}
+        for method, runs in measured.items()
+    }
 
 
 # Mixtures ------------------------------------------------------------------------------------------------
@@ -127,8 +133,8 @@ def our_mixture(x: np.ndarray, start: np.ndarray, structure: str, iterations: in
     means, covariances = lfm.Lookup(lfm.Learned(torch.from_numpy(start))), lfm.Lookup(lfm.Learned(first))
     observed = lfm.Gaussian(columns, mean=means, covariance=covariance(covariances), given="c")
     model = lfm.Model(c=lfm.Categorical(classes), x=observed).double()
-    way = lfm.EM(start="model", iterations=iterations, tolerance=0.0)
-    return lfm.fit(model, torch.from_numpy(x), way, progress=False)
+    inference = lfm.EM(start="model", iterations=iterations, tolerance=0.0)
+    return lfm.fit(model, torch.from_numpy(x), inference, progress=False)
 
 
 def their_mixture(x: np.ndarray, start: np.ndarray, structure: str, iterations: int) -> GaussianMixture:
@@ -156,15 +162,15 @@ def mixtures(rows: int, columns: int, classes: int, iterations: int, repeats: in
             rival = their_mixture(x, start, structure, iterations)
             seconds["ours"].append(times[1] - times[0])
             seconds["theirs"].append(time.perf_counter() - times[1])
-        found = {who: statistics.median(times) for who, times in seconds.items()}
-        found["our_log_likelihood"] = fit.log_likelihood().mean().item()
-        found["their_log_likelihood"] = float(rival.score(x))
-        results[structure] = {**found, "ratio": found["theirs"] / found["ours"]}
-        print(f"mixture, {columns} columns, {structure}: {found['ours']:.3f} s", flush=True)
+        measured = {who: statistics.median(times) for who, times in seconds.items()}
+        measured["our_log_likelihood"] = fit.log_likelihood().mean().item()
+        measured["their_log_likelihood"] = float(rival.score(x))
+        results[structure] = {**measured, "ratio": measured["theirs"] / measured["ours"]}
+        print(f"mixture, {columns} columns, {structure}: {measured['ours']:.3f} s", flush=True)
     return results
 
 
-# What is written -----------------------------------------------------------------------------------------
+# Tables and pictures -----------------------------------------------------------------------------------------
 
 
 def grid(head: str, rows: list[list[str]]) -> list[str]:
@@ -177,13 +183,13 @@ def table(results: dict) -> str:
     size, factors = results["factor_analysis_data"], results["factor_analysis"]
     best, ours = max(r["log_likelihood"] for r in factors.values()), factors[OURS]["seconds"]
     rows = []
-    for way, r in factors.items():
-        found = r["log_likelihood"]
-        rows.append([way, f"{found:.6f}", f"{best - found:.1e}", f"{r['iterations']:,.0f}"])
+    for method, r in factors.items():
+        measured = r["log_likelihood"]
+        rows.append([method, f"{measured:.6f}", f"{best - measured:.1e}", f"{r['iterations']:,.0f}"])
         rows[-1] += [f"{r['seconds']:.2f} s", f"{r['seconds'] / ours:.2f}", f"{r['memory']:.2f}"]
     lines = ["# Expectation maximisation against scikit-learn", ""]
     lines += [f"Factor analysis, {FACTORS} factors, {size[0]:,} × {size[1]}:", ""]
-    lines += grid("way, log p(x), below the best, iterations, time, time / ours, peak memory / data", rows)
+    lines += grid("method, log p(x), below the best, iterations, time, time / ours, peak memory / data", rows)
     for name, mixture in results["mixtures"].items():
         rows = []
         for structure, r in mixture.items():
@@ -194,7 +200,7 @@ def table(results: dict) -> str:
         lines += grid("covariance, ours, scikit-learn, time / ours, log p(x) − theirs", rows)
     notes = [
         "log p(x) in nats per row; times include all that lfm.fit does around EM: checks, conversion to float64.",
-        "The tolerances let all ways of factor analysis end within 1e-4 nats per row of the best. One that ends "
+        "The tolerances let all methods of factor analysis end within 1e-4 nats per row of the best. One that ends "
         "further below was ended by the noise of its own random projections, which the tolerance cannot mend.",
         "Peak memory: of the process, less that before the data were loaded, over that of the data (float32).",
         "Ratios depend on the machine and on the number of threads; other work beside blurs them.",
@@ -205,8 +211,8 @@ def table(results: dict) -> str:
 def picture(results: dict):
     from matplotlib.figure import Figure
 
-    seconds = {way: r["seconds"] for way, r in results["factor_analysis"].items()}
-    bars = {f"factors, {way}": seconds[way] / seconds[OURS] for way in (RANDOMIZED, LAPACK)}
+    seconds = {method: r["seconds"] for method, r in results["factor_analysis"].items()}
+    bars = {f"factors, {method}": seconds[method] / seconds[OURS] for method in (RANDOMIZED, LAPACK)}
     for name, mixture in results["mixtures"].items():
         bars |= {f"{structure} mixture, {name}": r["ratio"] for structure, r in mixture.items()}
     figure = Figure(figsize=(8, 0.4 * len(bars) + 1), dpi=150, layout="constrained")

@@ -41,7 +41,7 @@ class Point:
 
 
 FULL = Point(full=True)
-# Title: the point that all others are near, the number that varies, its values, and those of --quick.
+# Title: the base point, the number that varies, its values, and those of --quick.
 SWEEPS = {
     "rows N": (Point(), "rows", [10**k for k in range(3, 8)], [1_000, 10_000]),
     "columns D": (Point(), "columns", [8, 32, 128, 512, 2048], [8, 32]),
@@ -70,15 +70,15 @@ def declare(point: Point) -> tuple[lfm.Model, lfm.Guide]:
 
 
 def cost(point: Point, x: np.ndarray, engine: str) -> dict[str, float]:
-    """Seconds per row of an epoch, and of what a fit does before its first: looking at all the data once."""
+    """Seconds per row of an epoch, and of the first pass over all data before it."""
     warnings.simplefilter("error", lfm.CompilationWarning)  # eager steps under another name are no result
     torch.manual_seed(0)
     model, guide = declare(point)
     epochs = 1 + min(50, max(1, ROWS_SEEN // point.rows))
     objective = lfm.ELBO(particles=point.draws)
-    way = lfm.SVI(guide, objective=objective, epochs=epochs, batch_size=BATCH, engine=engine)
+    inference = lfm.SVI(guide, objective=objective, epochs=epochs, batch_size=BATCH, engine=engine)
     began = time.perf_counter()
-    fit = lfm.fit(model, x, way, seed=0, progress=False, device="cpu")
+    fit = lfm.fit(model, x, inference, seed=0, progress=False, device="cpu")
     whole = time.perf_counter() - began
     seconds = [record["seconds"] for record in fit.history]
     epoch = statistics.median(seconds[(len(seconds) + 1) // 2 :])
@@ -86,7 +86,7 @@ def cost(point: Point, x: np.ndarray, engine: str) -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict]:
-    """Sweep -> engine -> value -> what it costs."""
+    """{sweep: {engine: {value: cost}}}."""
     for engine in args.engines:
         cost(Point(rows=BATCH), np.zeros((BATCH, Point.columns), np.float32), engine)  # to warm up
     results: dict[str, dict] = {title: {engine: {} for engine in args.engines} for title in SWEEPS}
@@ -98,16 +98,18 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
             with TemporaryDirectory(dir=args.folder) as folder:
                 x = np.load(make_file(folder, point.rows, point.columns), mmap_mode="r")
                 repeats = 1 if args.quick or point.rows > 10**6 else args.repeats
-                found = [{engine: cost(point, x, engine) for engine in args.engines} for _ in range(repeats)]
+                measured = [
+                    {engine: cost(point, x, engine) for engine in args.engines} for _ in range(repeats)
+                ]
                 del x  # before its file
             for engine in args.engines:
-                medians = {k: statistics.median(f[engine][k] for f in found) for k in found[0][engine]}
+                medians = {k: statistics.median(f[engine][k] for f in measured) for k in measured[0][engine]}
                 results[title][engine][value] = medians
                 print(f"{title} = {value:,}, {engine}: {1e6 * medians['epoch']:.2f} µs per row", flush=True)
     return results
 
 
-# What is written -----------------------------------------------------------------------------------------
+# Tables and pictures -----------------------------------------------------------------------------------------
 
 
 def table(results: dict[str, dict]) -> str:
@@ -115,13 +117,13 @@ def table(results: dict[str, dict]) -> str:
     for title, engines in results.items():
         head = [title, *engines]
         rows = {
-            value: [f"{1e6 * found[value]['epoch']:.2f}" for found in engines.values()]
+            value: [f"{1e6 * measured[value]['epoch']:.2f}" for measured in engines.values()]
             for value in next(iter(engines.values()))
         }
         if title == "rows N":
             head.append("before the first epoch")
             for value, cells in rows.items():
-                before = statistics.median(found[value]["before"] for found in engines.values())
+                before = statistics.median(measured[value]["before"] for measured in engines.values())
                 cells.append(f"{1e6 * before:.2f}")
         lines += [head, ["---:"] * len(head), *([f"{value:,}", *cells] for value, cells in rows.items()), ""]
     text = [line if isinstance(line, str) else f"| {' | '.join(line)} |" for line in lines]
@@ -145,7 +147,7 @@ def picture(results: dict[str, dict]):
     for ax, (title, sweep) in zip(panels, results.items(), strict=False):
         for engine, colour in zip(engines, plots.colours(engines), strict=True):
             values, costs = zip(
-                *((v, 1e6 * found["epoch"]) for v, found in sweep[engine].items()), strict=True
+                *((v, 1e6 * measured["epoch"]) for v, measured in sweep[engine].items()), strict=True
             )
             ax.plot(values, costs, color=colour, marker="o", markersize=4, label=engine)
         ax.set(xscale="log", yscale="log")

@@ -58,7 +58,7 @@ QUICK = {
     "Gaussian, full-covariance q": replace(TINY, likelihood="Gaussian", covariance="full"),
     "convolutional 4-8": replace(TINY, channels=(4, 8)),
 }
-# The first epoch of a fit of one, over as many rows as there are.
+# A fit of a single epoch over all rows.
 WHOLE = {"digits": replace(SMALL, steps=14), "Fashion-MNIST": replace(MEDIUM, steps=468)}
 
 
@@ -79,13 +79,13 @@ def declare(c: Configuration) -> tuple[lfm.Model, lfm.Guide]:
 def fit(c: Configuration, x: torch.Tensor, turn: Turn, engine: str) -> None:
     warnings.simplefilter("error", lfm.CompilationWarning)  # eager steps under another name are no result
     model, guide = declare(c)
-    way = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, engine=engine)
+    inference = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, engine=engine)
     report = [lambda record, _: turn(record["seconds"])]
-    lfm.fit(model, x, way, callbacks=report, progress=False, seed=0, device="cpu")
+    lfm.fit(model, x, inference, callbacks=report, progress=False, seed=0, device="cpu")
 
 
 class Watched(lfm.ELBO):
-    """Keeps the seconds from the beginning of each step's bound to the end of its Adam, apart from the loop's."""
+    """Records the seconds from the start of each step's bound to the end of its Adam, without those of the loop."""
 
     spent = began = 0.0
 
@@ -107,8 +107,8 @@ def watched_fit(c: Configuration, x: torch.Tensor, turn: Turn, around: bool, pro
 
     model, guide = declare(c)
     watch = {"objective": Watched(), "optimizer": WatchedAdam, "engine": "eager"}
-    way = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, **watch)
-    lfm.fit(model, x, way, callbacks=[report], progress=progress, seed=0, device="cpu")
+    inference = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, **watch)
+    lfm.fit(model, x, inference, callbacks=[report], progress=progress, seed=0, device="cpu")
 
 
 OURS = {name: partial(fit, engine=engine) for name, engine in ENGINES.items()}
@@ -126,7 +126,7 @@ NAMES = [*(name for name in RIVALS if name != LIMIT), *OURS, LIMIT]
 
 
 def parameters(c: Configuration) -> int:
-    """How many there are. Stops where the loss by hand, with the same values and noise, is not the declared one."""
+    """The number of parameters. Stops if the loss by hand, with the same values and noise, is not the declared one."""
     vae, (model, guide) = by_hand.VAE(c), declare(c)
     ours, theirs = [*guide.parameters(), *model.parameters()], [*vae.parameters()]
     x = torch.rand(c.batch, *c.event).round()
@@ -146,7 +146,7 @@ def parameters(c: Configuration) -> int:
 
 
 def data(c: Configuration, notes: dict[str, str]) -> np.ndarray:
-    """As many rows as an epoch has, of Fashion-MNIST or the digits, over again where these are too few."""
+    """The rows of an epoch, of Fashion-MNIST or the digits, repeated where there are too few."""
     try:
         pictures = lfm.data.fashion_mnist() if c.columns == MEDIUM.columns else lfm.data.digits()
         x = pictures.x.numpy()
@@ -158,7 +158,7 @@ def data(c: Configuration, notes: dict[str, str]) -> np.ndarray:
 
 
 def command(name: str, c: Configuration, pythae: str | None) -> list[str] | None:
-    """How a contestant is started; None where it does not take part."""
+    """The command that starts a contestant, or None if it does not take part."""
     if name not in RIVALS:
         return [sys.executable, __file__, "--contestant", name]
     if name in (PYTHAE, BESIDE_PYTHAE):
@@ -170,25 +170,25 @@ def command(name: str, c: Configuration, pythae: str | None) -> list[str] | None
 def run(
     names: Iterable[str], c: Configuration, args: argparse.Namespace, threads: int = 1
 ) -> dict[str, list]:
-    """The reports of all that take part in this configuration and arrive, epoch by epoch."""
-    commands = {name: found for name in names if (found := command(name, c, args.pythae))}
+    """The reports of all contestants that finish this configuration, epoch by epoch."""
+    commands = {name: measured for name in names if (measured := command(name, c, args.pythae))}
     reports, failures = race(commands, c, data(c, args.notes), threads)
     args.notes |= {name: f"left out where it failed: {why}" for name, why in failures.items()}
     return reports
 
 
 def figures(reports: dict[str, list[dict]], c: Configuration) -> dict[str, dict]:
-    """Medians over the epochs after the first; ratios are of epochs that were next to each other in time."""
-    found = {}
+    """Medians over the epochs after the first. Ratios are of epochs that were next to each other in time."""
+    measured = {}
     for name, own in reports.items():
         ratios = [b["seconds"] / r["seconds"] for b, r in zip(reports[BY_HAND], own, strict=True)][WARM_UP:]
-        found[name] = {
+        measured[name] = {
             "step": statistics.median(r["seconds"] for r in own[WARM_UP:]) / c.steps,
             "speed": statistics.median(ratios),
             "speed_quartiles": statistics.quantiles(ratios, n=4)[::2],
             "peak_memory": own[-1]["memory"],
         }
-    return found
+    return measured
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -211,8 +211,8 @@ def measure(args: argparse.Namespace) -> dict:
     for name, c in list(WHOLE.items())[:whole]:
         print(f"{name}, the first epoch", flush=True)
         alone = [BY_HAND, EAGER] if args.quick else [BY_HAND, *OURS]
-        reports = {n: found for one in alone for n, found in run([one], c, args).items()}
-        results["first_epoch"][name] = {n: found[0]["since_start"] for n, found in reports.items()}
+        reports = {n: measured for one in alone for n, measured in run([one], c, args).items()}
+        results["first_epoch"][name] = {n: measured[0]["since_start"] for n, measured in reports.items()}
     return results
 
 

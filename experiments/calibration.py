@@ -1,4 +1,4 @@
-"""Which test of a guide and its model sees what, how often, and how often does it cry wolf?
+"""Which faults does each test of a guide and its model detect, how often, and how often is it a false alarm?
 
     python experiments/calibration.py
 
@@ -57,13 +57,13 @@ def linear(weight):
 
 
 def cases(factors: int):
-    """Name -> (loadings, guide, the distribution of data, what is the matter: nothing, the guide or the model)."""
+    """{name: (loadings, guide, the distribution of data, the faulty part: nothing, the guide or the model)}."""
     generator = torch.Generator().manual_seed(factors)
     weight = torch.randn(2 * factors, factors, generator=generator).double()
     alike = weight * 0.4 + torch.randn(2 * factors, 1, generator=generator).double()
     more = 0.7 * torch.randn(2 * factors, 1, generator=generator).double()
 
-    def made(seed, rows):
+    def simulated(seed, rows):
         return linear(weight).sample(rows, seed=seed)["x"]
 
     def heavy(seed, rows):
@@ -78,12 +78,12 @@ def cases(factors: int):
 
     def wider(seed, rows):
         torch.manual_seed(seed)
-        return made(seed, rows) + torch.randn(rows, 1).double() @ more.T
+        return simulated(seed, rows) + torch.randn(rows, 1).double() @ more.T
 
     return {
-        "exact": (weight, Altered(weight), made, "nothing"),
-        "shrunk by 20%": (weight, Altered(weight, scale=0.8), made, "guide"),
-        "shifted by 0.3": (weight, Altered(weight, shift=0.3), made, "guide"),
+        "exact": (weight, Altered(weight), simulated, "nothing"),
+        "shrunk by 20%": (weight, Altered(weight, scale=0.8), simulated, "guide"),
+        "shifted by 0.3": (weight, Altered(weight, shift=0.3), simulated, "guide"),
         "mean-field": (
             alike,
             Altered(alike, factorised=True),
@@ -97,18 +97,18 @@ def cases(factors: int):
 
 
 def measure(case, repeats: int, sizes: dict, given: int):
-    """The last diagnosis, and how often each test rejects at 5%."""
+    """The last diagnosis, and the number of rejections of each test at 5%."""
     weight, guide, distribution, matter = case
     model = linear(weight)
     # Where the guide is exact its tests are known from "exact": few simulated rows will do.
     few = {**sizes, "rows": 40, "draws": 19} if matter == "model" else sizes
     p_values, any_of_them, start = [], 0, time.perf_counter()
     for repeat in range(repeats):
-        found = lfm.evaluate.diagnose(
+        tested = lfm.evaluate.diagnose(
             (model, guide), distribution(repeat, given), seed=1000 * repeat, weights=100, **few
         )
-        p_values.append([found.p_values[name] for name in TESTS])
-        any_of_them += bool(found.flagged())
+        p_values.append([tested.p_values[name] for name in TESTS])
+        any_of_them += bool(tested.flagged())
     rejected = (torch.tensor(p_values) <= 0.05).sum(0).tolist()
     return {
         "rejected": dict(zip(TESTS, rejected, strict=True)),
@@ -137,13 +137,13 @@ def table_of(results: dict) -> str:
         "| case | repeats | " + " | ".join(TESTS) + " | all together |",
         "|---|---:|" + "---:|" * (len(TESTS) + 1),
     ]
-    for name, found in results.items():
-        share = [100 * count / found["repeats"] for count in found["rejected"].values()]
+    for name, tested in results.items():
+        share = [100 * count / tested["repeats"] for count in tested["rejected"].values()]
         cells = [f"{value:.1f}" for value in share]
         if name in ("heavy tails", "variance × 1.3", "a factor more"):
             cells = ["–"] * (len(TESTS) - 1) + cells[-1:]
-        together = f"{100 * found['all together'] / found['repeats']:.1f}"
-        lines.append(f"| {name} | {found['repeats']} | " + " | ".join([*cells, together]) + " |")
+        together = f"{100 * tested['all together'] / tested['repeats']:.1f}"
+        lines.append(f"| {name} | {tested['repeats']} | " + " | ".join([*cells, together]) + " |")
     return "\n".join(lines)
 
 
@@ -165,24 +165,24 @@ def main() -> None:
     results = {}
     for name, case in cases(options.factors).items():
         weight, guide, distribution, _ = case
-        found = lfm.evaluate.diagnose(
+        tested = lfm.evaluate.diagnose(
             (linear(weight), guide), distribution(10**6, given), seed=10**6, **sizes
         )
-        title = f"{name}: {found.verdict}" if len(found.verdict) < 110 else name
+        title = f"{name}: {tested.verdict}" if len(tested.verdict) < 110 else name
         file = "".join(letter if letter.isalnum() else "_" for letter in name)
-        plots.diagnosis(found, title=title).savefig(out / f"{file}.png")
+        plots.diagnosis(tested, title=title).savefig(out / f"{file}.png")
         results[name] = measure(case, repeats, sizes, given)
         print(f"{name}: {results[name]['seconds']:.0f} s", flush=True)
     fit, rows = deep(epochs)
     start = time.perf_counter()
-    found = lfm.evaluate.diagnose(fit, rows[:given], seed=0, **sizes)
+    tested = lfm.evaluate.diagnose(fit, rows[:given], seed=0, **sizes)
     seconds = time.perf_counter() - start
-    plots.diagnosis(found).savefig(out / "digits.png")
-    print(found)
+    plots.diagnosis(tested).savefig(out / "digits.png")
+    print(tested)
     table = table_of(results)
     print(table)
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
-    digits = {"p_values": found.p_values, "seconds": seconds, "report": repr(found)}
+    digits = {"p_values": tested.p_values, "seconds": seconds, "report": repr(tested)}
     written = {"settings": vars(options), "cases": results, "digits": digits}
     (out / "results.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
 

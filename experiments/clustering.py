@@ -30,7 +30,7 @@ import pyro_lfm as lfm
 from pyro_lfm import plots
 
 CLASSES = 10
-GREY = 1 / 16  # one of the 17 grey levels: what the standard deviation of a pixel can be said to resolve
+GREY = 1 / 16  # one of the 17 grey levels: the smallest standard deviation of a pixel that they resolve
 MODEL = "deep mixture"
 
 
@@ -76,7 +76,7 @@ def encoder(setting: Setting) -> lfm.Gaussian:
 
 
 def clustering_model(setting: Setting, mixture: lfm.Model | None = None) -> lfm.Model:
-    """The declaration; its clusters start at random, or where a mixture of the same clusters says."""
+    """The declaration. Its clusters start at random, or at those of a mixture."""
     share = mean = spread = None
     if mixture is not None:
         clusters = mixture.factors["z"](torch.arange(CLASSES))
@@ -109,7 +109,7 @@ def svi(guide: lfm.Guide, epochs: int, rate: float, warm_up: bool, setting: Sett
 
 
 def mixtures(x: torch.Tensor, distribution: lfm.Factor, name: str, seed: int, starts: int) -> lfm.Fit:
-    """The most likely of several mixtures that EM finds."""
+    """The most likely of several mixtures fitted by EM."""
     fits = []
     for start in range(starts):
         torch.manual_seed(1000 * seed + start)
@@ -119,12 +119,12 @@ def mixtures(x: torch.Tensor, distribution: lfm.Factor, name: str, seed: int, st
 
 
 def one_seed(x: torch.Tensor, seed: int, setting: Setting) -> tuple[dict[str, np.ndarray], dict, lfm.Fit]:
-    """The clusters that every method finds, what the fits say of themselves, and the fit of the deep mixture."""
-    found: dict[str, np.ndarray] = {}
+    """The clusters of every method, facts about the fits, and the fit of the deep mixture."""
+    by_method: dict[str, np.ndarray] = {}
     pixels = lfm.Gaussian(64, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup(), min_scale=GREY), given="c")
-    found["k-means, pixels"] = KMeans(CLASSES, n_init=10, random_state=seed).fit_predict(x.numpy())
+    by_method["k-means, pixels"] = KMeans(CLASSES, n_init=10, random_state=seed).fit_predict(x.numpy())
     plain = mixtures(x, pixels, "x", seed, setting.starts)
-    found["Gaussian mixture, pixels"] = plain.posterior().probs.argmax(-1).numpy()
+    by_method["Gaussian mixture, pixels"] = plain.posterior().probs.argmax(-1).numpy()
 
     began = time.perf_counter()
     torch.manual_seed(seed)
@@ -143,20 +143,22 @@ def one_seed(x: torch.Tensor, seed: int, setting: Setting) -> tuple[dict[str, np
     fit = lfm.fit(deep, x, svi(guide, setting.epochs, 1e-3, False, setting), seed=seed, progress=False)
     seconds = time.perf_counter() - began
 
-    found["k-means, posterior means"] = KMeans(CLASSES, n_init=10, random_state=seed).fit_predict(
+    by_method["k-means, posterior means"] = KMeans(CLASSES, n_init=10, random_state=seed).fit_predict(
         means.numpy()
     )
-    found["Gaussian mixture, posterior means"] = mixture.posterior().probs.argmax(-1).numpy()
-    found[MODEL] = fit.posterior()["c"].probs.argmax(-1).numpy()
+    by_method["Gaussian mixture, posterior means"] = mixture.posterior().probs.argmax(-1).numpy()
+    by_method[MODEL] = fit.posterior()["c"].probs.argmax(-1).numpy()
 
     torch.manual_seed(seed)
-    untaught = clustering_model(setting)
-    way = svi(clustering_guide(untaught, setting), setting.first_epochs + setting.epochs, 2e-3, True, setting)
-    random = lfm.fit(untaught, x, way, seed=seed, progress=False)
-    found[f"{MODEL}, random start"] = random.posterior()["c"].probs.argmax(-1).numpy()
+    unsupervised = clustering_model(setting)
+    inference = svi(
+        clustering_guide(unsupervised, setting), setting.first_epochs + setting.epochs, 2e-3, True, setting
+    )
+    random = lfm.fit(unsupervised, x, inference, seed=seed, progress=False)
+    by_method[f"{MODEL}, random start"] = random.posterior()["c"].probs.argmax(-1).numpy()
     bounds = {name: float(f.bound(draws=16).mean()) for name, f in (("first", first), (MODEL, fit))}
     bounds[f"{MODEL}, random start"] = float(random.bound(draws=16).mean())
-    return found, {"bounds": bounds, "seconds": seconds}, fit
+    return by_method, {"bounds": bounds, "seconds": seconds}, fit
 
 
 def matched(labels: np.ndarray, clusters: np.ndarray) -> float:
@@ -200,7 +202,7 @@ def table(seeds: list[dict], rows: int, setting: Setting) -> str:
         f"{seconds:.1f} s for a deep mixture, its start included.",
         f"Bounds, nats per row: {'; '.join(bounds)}.",
     ]
-    text = ["# Clusters of digits, found without labels", "", *(f"| {line} |" for line in lines), ""]
+    text = ["# Clusters of digits without labels", "", *(f"| {line} |" for line in lines), ""]
     return "\n".join([*text, *(f"- {note}" for note in notes)]) + "\n"
 
 
@@ -247,12 +249,12 @@ def main() -> None:
     print(lfm.describe(shown, clustering_guide(shown, setting)), end="\n\n")
     seeds: list[dict] = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        found, facts, fit = one_seed(x, seed, setting)
-        scores = {name: score(y, clusters) for name, clusters in found.items()}
+        by_method, facts, fit = one_seed(x, seed, setting)
+        scores = {name: score(y, clusters) for name, clusters in by_method.items()}
         seeds.append({"seed": seed, "scores": scores, **facts})
         print(f"seed {seed}: " + ", ".join(f"{n} {s['nmi']:.3f}" for n, s in scores.items()), flush=True)
         if seed == args.first_seed:
-            pictures(fit, found[MODEL], y, out)
+            pictures(fit, by_method[MODEL], y, out)
     text = table(seeds, len(x), setting)
     (out / "table.md").write_text(text, encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy", "scikit-learn")}

@@ -34,10 +34,10 @@ METRICS = [
 
 @dataclass(frozen=True)
 class Setting:
-    """What goes with a data set. `min_scale` is the smallest σ that the likelihood may have, in units of white − black.
+    """Settings of a data set. `min_scale` is the smallest σ of the likelihood, in units of white − black.
 
     Without a floor the bound has no meaning: border pixels are always blank, and a density at a constant grows
-    without end as σ falls. Digits have 17 grey levels, and one level, 1/16, is what σ can be said to resolve.
+    without end as σ falls. Digits have 17 grey levels, and one level, 1/16, is the smallest σ that they resolve.
     Fashion-MNIST has 256, but texture is noise to a few factors, and σ below 0.1 would only reward blank borders.
     A Gaussian, not a Bernoulli of binarised pixels: the greys stay, and so does which pixels are uncertain.
     """
@@ -49,7 +49,7 @@ class Setting:
     min_scale: float
     train_rows: int
     test_rows: int
-    watch: int  # how often the held-out bound is measured on the way
+    watch: int  # measurements of the held-out bound during training
 
 
 SETTINGS = {
@@ -117,19 +117,19 @@ def cosine(done: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * done)
 
 
-def notes(found: lfm.Comparison, setting: Setting) -> list[str]:
-    """What a reader of the table must know beside what the comparison says itself."""
+def notes(comparison: lfm.Comparison, setting: Setting) -> list[str]:
+    """Notes for a reader of the table, beside those of the comparison."""
     lines = [
         f"{setting.latent} factors, {setting.epochs} epochs in batches of {setting.batch_size}; the model's weights and "
         "those of the encoders' hidden layers start at the same values for every guide.",
         "The bound is of densities of pixels in [0, 1] whose standard deviation is at least "
         f"{setting.min_scale:g}, which pixels that are always blank reach.",
-        "The gap between log p(x) and the bound is what q loses on the model that was trained with it.",
+        "The gap between log p(x) and the bound is the loss by q, on the model that was trained with it.",
         "infer: seconds to find q for the held-out rows. Without an encoder each row is optimised, the model held.",
     ]
-    if not {"per-row", "full-covariance"} <= found.failed.keys() ^ set(found.ways):
+    if not {"per-row", "full-covariance"} <= comparison.failed.keys() ^ set(comparison.candidates):
         return lines
-    row, full = (found.estimate("training_bound", way).mean for way in ("per-row", "full-covariance"))
+    row, full = (comparison.estimate("training_bound", name).mean for name in ("per-row", "full-covariance"))
     if row < full:
         lines.append(
             f"per-row updates q(z | x) of a row only when it sees that row, {setting.epochs} times in all, where an "
@@ -140,25 +140,30 @@ def notes(found: lfm.Comparison, setting: Setting) -> list[str]:
     return lines
 
 
-def pictures(found: lfm.Comparison, train, test, out: Path) -> None:
+def pictures(comparison: lfm.Comparison, train, test, out: Path) -> None:
     shape, rows = test.shape, slice(2000)
     some = [int((test.y == c).nonzero()[0]) for c in test.y.unique()]
-    shown, draws, means, histories, made = {}, {}, {}, {}, {}
-    for name, fit in found.fits.items():
+    shown, draws, means, histories, figures = {}, {}, {}, {}, {}
+    for name, fit in comparison.fits.items():
         shown[name] = fit.reconstruct(test.x[some], draws=DRAWS)
         draws[name] = fit.model.factors["x"](fit.model.sample(24, seed=3)["z"]).mean
         means[name] = fit.posterior().mean[rows]
-        last = {**fit.history[-1], "validation_bound": float(found.values["bound"][name][0])}
+        last = {**fit.history[-1], "validation_bound": float(comparison.values["bound"][name][0])}
         histories[name] = [*fit.history[:-1], last]
         walk = {"start": means[name][0], "title": f"A walk along each factor, {name}"}
-        made[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, **walk)
-    made["bounds"] = plots.bounds(histories)
-    made["differences"], made["climbs"] = plots.differences(found), plots.climbs(found)
-    made["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
-    made["prior_draws"] = plots.prior_draws(draws, shape=shape, title="E[x | z] for z drawn from the prior")
+        figures[f"walk_{name}"] = plots.factor_walk(fit, shape=shape, **walk)
+    figures["bounds"] = plots.bounds(histories)
+    figures["differences"], figures["bounds_by_time"] = (
+        plots.differences(comparison),
+        plots.bounds_by_time(comparison),
+    )
+    figures["reconstructions"] = plots.reconstructions(test.x[some], shown, shape=shape)
+    figures["prior_draws"] = plots.prior_draws(
+        draws, shape=shape, title="E[x | z] for z drawn from the prior"
+    )
     names = CLOTHES if test.name == "fashion_mnist" else None
-    made["latent_map"] = plots.latent_map(means, train.y[rows], names=names)
-    for name, figure in made.items():
+    figures["latent_map"] = plots.latent_map(means, train.y[rows], names=names)
+    for name, figure in figures.items():
         figure.savefig(out / f"{name}.png")
 
 
@@ -175,11 +180,11 @@ def compare(args: argparse.Namespace, setting: Setting) -> None:
     moments = {round(setting.epochs * i / setting.watch) for i in range(1, setting.watch)} - {setting.epochs}
 
     def watch(record, fit):
-        """The held-out bound goes into the history a few times on the way."""
+        """Adds the held-out bound to the history in some epochs."""
         if record["epoch"] in moments:
             record["validation_bound"] = float(fit.bound(test.x, draws=4).mean())
 
-    found = lfm.compare(
+    comparison = lfm.compare(
         lambda: declare_model(pixels, setting),
         train.x,
         guides,
@@ -195,18 +200,18 @@ def compare(args: argparse.Namespace, setting: Setting) -> None:
         callbacks=[watch],
         folder=out / "fits" if args.resume else None,
     )
-    more = "\n".join(f"- {line}" for line in notes(found, setting))
-    text = f"# Four guides for one model of {args.data}\n\n{found.markdown()}\n{more}\n"
+    more = "\n".join(f"- {line}" for line in notes(comparison, setting))
+    text = f"# Four guides for one model of {args.data}\n\n{comparison.markdown()}\n{more}\n"
     (out / "table.md").write_text(text, encoding="utf-8")
-    (out / "table.tex").write_text(found.latex() + "\n", encoding="utf-8")
+    (out / "table.tex").write_text(comparison.latex() + "\n", encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
     record = {
         "settings": {**vars(args), **vars(setting), "train_rows": len(train), "test_rows": len(test)},
         "versions": {**packages, "python": platform.python_version()},
-        **found.record(),
+        **comparison.record(),
     }
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    pictures(found, train, test, out)
+    pictures(comparison, train, test, out)
     print(f"\n{text}\nThe table, every number and the pictures are in {out}/")
 
 
@@ -214,14 +219,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", choices=SETTINGS, default="digits")
     parser.add_argument(
-        "--folder", help="where the .gz files of Fashion-MNIST are; found or fetched by default"
+        "--folder", help="folder of the .gz files of Fashion-MNIST; by default they are downloaded"
     )
     parser.add_argument("--latent", type=int, help="number of factors")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, each a start of its own")
     parser.add_argument(
-        "--resume", action="store_true", help="keep every fit in OUT/fits, and go on from there"
+        "--resume", action="store_true", help="store every fit in OUT/fits, and continue from there"
     )
     parser.add_argument("--quick", action="store_true", help="few rows, two epochs: to see that all works")
     parser.add_argument("--out", help="folder of the results; runs/DATA by default")

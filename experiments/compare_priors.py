@@ -61,10 +61,10 @@ def fit_one(prior: lfm.Factor, train: torch.Tensor, args: argparse.Namespace, se
     return lfm.fit(model, Binarised(train, seed), svi, seed=seed)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--folder", help="where the .gz files of Fashion-MNIST are; found or fetched by default"
+        "--folder", help="folder of the .gz files of Fashion-MNIST; by default they are downloaded"
     )
     parser.add_argument("--priors", nargs="+", help="some of the priors; all by default")
     parser.add_argument("--latent", type=int, default=40)
@@ -81,6 +81,45 @@ def main() -> None:
     if args.quick:
         args.latent, args.hidden, args.components, args.epochs = 4, 32, 20, 2
         args.rows, args.test_rows, args.draws = 500, 50, 50
+    return args
+
+
+def measured(
+    fit: lfm.Fit, estimate: lfm.evaluate.LogLikelihood, first: torch.Tensor, bound: float
+) -> dict[str, float]:
+    """The numbers of one fit; ``first`` is log p(x) of each row under the first prior."""
+    gain = estimate.per_row - first
+    return {
+        "log_likelihood": estimate.mean,
+        "error_of_draws": estimate.mean_error,
+        "gain": float(gain.mean()),
+        "gain_error": float(gain.std() / len(gain) ** 0.5),
+        "bound": bound,
+        "training_bound": fit.history[-1]["bound"],
+        "seconds": sum(record["seconds"] for record in fit.history),
+    }
+
+
+def table(results: dict[str, list[dict[str, float]]]) -> str:
+    """Means over seeds, a line for each prior."""
+    names = list(results)
+    lines = [
+        f"| prior | log p(x), held out | over {names[0]} | bound | gap | training bound | fit |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, seeds in results.items():
+        mean = {key: sum(one[key] for one in seeds) / len(seeds) for key in seeds[0]}
+        gain = "–" if name == names[0] else "{gain:+.2f} ± {gain_error:.2f}".format(**mean)
+        lines.append(
+            f"| {name} | {mean['log_likelihood']:.2f} | {gain} | {mean['bound']:.2f} | "
+            f"{mean['log_likelihood'] - mean['bound']:.2f} | {mean['training_bound']:.2f} | {mean['seconds']:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    args = arguments()
+    if args.quick:
         train, test = lfm.data.digits().split(test=0.2, seed=0)
     else:
         train, test = (lfm.data.fashion_mnist(args.folder, train=part) for part in (True, False))
@@ -99,46 +138,21 @@ def main() -> None:
             fit = fit_one(declare_priors(args.latent, args.components, pseudo)[name], greys, args, seed)
             estimate = lfm.evaluate.log_likelihood(fit, held_out, draws=args.draws)
             torch.manual_seed(0)
-            bound = fit.bound(held_out, draws=20).mean()
+            bound = float(fit.bound(held_out, draws=20).mean())
             first = rows_of.setdefault(seed, estimate.per_row)
-            gain = estimate.per_row - first
-            results[name].append(
-                {
-                    "log_likelihood": estimate.mean,
-                    "error_of_draws": estimate.mean_error,
-                    "gain": float(gain.mean()),
-                    "gain_error": float(gain.std() / len(gain) ** 0.5),
-                    "bound": float(bound),
-                    "training_bound": fit.history[-1]["bound"],
-                    "seconds": sum(record["seconds"] for record in fit.history),
-                }
-            )
-            print(
-                "  log p(x) {log_likelihood:.2f}, {gain:+.2f} ± {gain_error:.2f}".format(**results[name][-1]),
-                flush=True,
-            )
+            results[name].append(measured(fit, estimate, first, bound))
+            line = "  log p(x) {log_likelihood:.2f}, {gain:+.2f} ± {gain_error:.2f}"
+            print(line.format(**results[name][-1]), flush=True)
             if seed == 0:
                 draws[name] = fit.model.factors["x"](fit.model.sample(24, seed=3)["z"]).mean
-    lines = [
-        f"| prior | log p(x), held out | over {names[0]} | bound | gap | training bound | fit |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, seeds in results.items():
-        mean = {key: sum(one[key] for one in seeds) / len(seeds) for key in seeds[0]}
-        gain = "–" if name == names[0] else "{gain:+.2f} ± {gain_error:.2f}".format(**mean)
-        lines.append(
-            f"| {name} | {mean['log_likelihood']:.2f} | {gain} | {mean['bound']:.2f} | "
-            f"{mean['log_likelihood'] - mean['bound']:.2f} | {mean['training_bound']:.2f} | {mean['seconds']:.0f} s |"
-        )
-    text = "\n".join(lines)
+    text = table(results)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     record = {"settings": vars(args), "priors": results}
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    plots.prior_draws(draws, shape=train.shape, title="E[x | z] for z drawn from the prior").savefig(
-        out / "draws.png"
-    )
+    figure = plots.prior_draws(draws, shape=train.shape, title="E[x | z] for z drawn from the prior")
+    figure.savefig(out / "draws.png")
     print(
-        f"\n{text}\n\nNats per row, {len(greys):,} rows to learn from, {len(held_out):,} held out, {args.epochs} epochs in "
+        f"\n{text}\n\nNats per row, {len(greys):,} training rows, {len(held_out):,} held out, {args.epochs} epochs in "
         f"batches of 100, {args.seeds} seed{'s' * (args.seeds > 1)}. log p(x) by importance weighting with {args.draws} "
         "draws; ± one standard error of the difference, paired by row."
     )

@@ -1,4 +1,4 @@
-"""From EM to backpropagation: one linear Gaussian declaration, fitted in every way that there is.
+"""From EM to backpropagation: one linear Gaussian declaration, fitted by every inference.
 
     python experiments/em_to_backprop.py --data digits
     python experiments/em_to_backprop.py --data wine
@@ -30,7 +30,7 @@ from pyro_lfm import plots
 
 @dataclass(frozen=True)
 class Setting:
-    """What goes with a data set. `latents`: numbers of factors; the first has the pictures of single posteriors."""
+    """Settings of a data set. `latents`: numbers of factors, the first of which has pictures of single posteriors."""
 
     latents: tuple[int, ...]
     epochs: int
@@ -65,7 +65,7 @@ def declare(features: int, latent: int) -> lfm.Model:
 
 
 def declare_bayesian(features: int, latent: int) -> lfm.Model:
-    """The same with priors on every parameter; automatic relevance determination finds how many factors there are."""
+    """The same with priors on every parameter. Automatic relevance determination estimates the number of factors."""
     x = lfm.Gaussian(
         features,
         mean=lfm.Linear(prior=lfm.parameter_priors.ARD()),
@@ -77,16 +77,16 @@ def declare_bayesian(features: int, latent: int) -> lfm.Model:
 # The methods: each fits a model in place and returns its fit and its history -----------------------------
 
 
-def exactly(way: lfm.EM | lfm.VariationalEM):
+def exactly(inference: lfm.EM | lfm.VariationalEM):
     def fit_it(model: lfm.Model, x: torch.Tensor, setting: Setting) -> tuple[lfm.Fit, list[dict]]:
-        fit = lfm.fit(model, x, way, seed=0)
+        fit = lfm.fit(model, x, inference, seed=0)
         return fit, fit.history
 
     return fit_it
 
 
 def svi(covariance):
-    """Stochastic gradients of the bound, with a linear encoder; log p and L are computed exactly on the way."""
+    """Stochastic gradients of the bound, with a linear encoder; log p and L are computed exactly during training."""
 
     def fit_it(model: lfm.Model, x: torch.Tensor, setting: Setting) -> tuple[lfm.Fit, list[dict]]:
         torch.manual_seed(0)
@@ -97,7 +97,7 @@ def svi(covariance):
             if record["epoch"] in {*MOMENTS, setting.epochs}:
                 history.append({"epoch": record["epoch"], **exact(fit, x)})
 
-        way = lfm.SVI(
+        inference = lfm.SVI(
             guide,
             objective=lfm.ELBO(gradient="sticking-the-landing"),
             epochs=setting.epochs,
@@ -105,7 +105,7 @@ def svi(covariance):
             learning_rate=setting.learning_rate,
             schedule=lambda done: 0.5 + 0.5 * math.cos(math.pi * done),
         )
-        return lfm.fit(model, x, way, seed=0, callbacks=[watch]), history
+        return lfm.fit(model, x, inference, seed=0, callbacks=[watch]), history
 
     return fit_it
 
@@ -126,9 +126,8 @@ METHODS = {
 
 def gaussian(distribution) -> torch.distributions.MultivariateNormal:
     matrix = getattr(distribution, "covariance_matrix", None)
-    return torch.distributions.MultivariateNormal(
-        distribution.mean, torch.diag_embed(distribution.variance) if matrix is None else matrix
-    )
+    matrix = torch.diag_embed(distribution.variance) if matrix is None else matrix
+    return torch.distributions.MultivariateNormal(distribution.mean, matrix)
 
 
 def exact_posterior(model: lfm.Model, x: torch.Tensor):
@@ -144,9 +143,9 @@ def exact(fit: lfm.Fit, x: torch.Tensor) -> dict[str, float]:
 
 
 def factorised_gap(model: lfm.Model, x: torch.Tensor) -> float:
-    """What the best mean-field q would lose at this model: the gap after one variational E step."""
-    way = lfm.VariationalEM(start="model", iterations=0)
-    return lfm.fit(copy.deepcopy(model), x, way, progress=False).history[0]["kl"]
+    """The gap of the best mean-field q at this model, after one variational E step."""
+    inference = lfm.VariationalEM(start="model", iterations=0)
+    return lfm.fit(copy.deepcopy(model), x, inference, progress=False).history[0]["kl"]
 
 
 def weights(model: lfm.Model) -> torch.Tensor:
@@ -157,19 +156,19 @@ def weights(model: lfm.Model) -> torch.Tensor:
         return (model.factors["x"](eye).mean - model.factors["x"](0 * eye).mean).T
 
 
-def matched(found: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The same columns in the order and with the signs that fit a reference best; they are not turned."""
-    alike = found.T @ reference
-    result, free = torch.zeros_like(found), set(range(found.shape[1]))
-    for k in range(found.shape[1]):
-        j = max(free, key=lambda i, k=k: abs(float(alike[i, k])) / (1e-12 + float(found[:, i].norm())))
+def matched(measured: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The columns in the order and with the signs that match a reference best, without a rotation."""
+    alike = measured.T @ reference
+    result, free = torch.zeros_like(measured), set(range(measured.shape[1]))
+    for k in range(measured.shape[1]):
+        j = max(free, key=lambda i, k=k: abs(float(alike[i, k])) / (1e-12 + float(measured[:, i].norm())))
         free.remove(j)
-        result[:, k] = found[:, j] * (1 if alike[j, k] >= 0 else -1)
+        result[:, k] = measured[:, j] * (1 if alike[j, k] >= 0 else -1)
     return result
 
 
 def bayes(x: torch.Tensor, latent: int) -> tuple[dict[str, float], lfm.Fit]:
-    """Variational Bayes: the bound on the evidence, the rank found, and log p(x) at the posterior means."""
+    """Variational Bayes: the bound on the evidence, the rank, and log p(x) at the posterior means."""
     print(f"\n{latent} factors, {BAYES}", flush=True)
     began = time.perf_counter()
     fit = lfm.fit(declare_bayesian(x.shape[1], latent), x, lfm.VariationalBayes(), seed=0)
@@ -178,49 +177,47 @@ def bayes(x: torch.Tensor, latent: int) -> tuple[dict[str, float], lfm.Fit]:
         distribution = fit.model.factors["x"](torch.zeros(1, latent, dtype=torch.float64))
     loadings = weights(fit.model)
     covariance = loadings @ loadings.T + distribution.variance[0].diag()
-    at_means = (
-        torch.distributions.MultivariateNormal(distribution.mean[0], covariance).log_prob(x).mean().item()
-    )
-    found = {"evidence_bound": fit.history[-1]["bound"], "rank": fit.rank, "at_posterior_means": at_means}
-    print("  evidence ≥ {evidence_bound:.6f} nats per row, {rank} factors at work".format(**found))
-    return {**found, "iterations": len(fit.history) - 1, "seconds": seconds}, fit
+    marginal = torch.distributions.MultivariateNormal(distribution.mean[0], covariance)
+    at_means = marginal.log_prob(x).mean().item()
+    measured = {"evidence_bound": fit.history[-1]["bound"], "rank": fit.rank, "at_posterior_means": at_means}
+    print("  evidence ≥ {evidence_bound:.6f} nats per row, {rank} factors at work".format(**measured))
+    return {**measured, "iterations": len(fit.history) - 1, "seconds": seconds}, fit
 
 
 def run(x: torch.Tensor, latent: int, setting: Setting) -> tuple[dict[str, dict], dict[str, lfm.Fit]]:
     torch.manual_seed(1)
     start = declare(x.shape[1], latent)
-    results: dict[str, dict] = {}
-    fits, moments = {}, {*range(17), *MOMENTS}
+    results, fits, moments = {}, {}, {*range(17), *MOMENTS}
     for name, method in METHODS.items():
         print(f"\n{latent} factors, {name}", flush=True)
         model = copy.deepcopy(start)
         began = time.perf_counter()
         fit, history = method(model, x, setting)
         seconds = time.perf_counter() - began
-        found = exact(fit, x)
+        measured, last = exact(fit, x), history[-1]
         results[name] = {
-            **found,
+            **measured,
             "gap_of_mean_field": factorised_gap(model, x),
-            "iterations": history[-1]["epoch"],
+            "iterations": last["epoch"],
             "seconds": seconds,
             "history": [
                 {k: v for k, v in r.items() if v == v}
                 for r in history
-                if r["epoch"] in moments | {history[-1]["epoch"]}
+                if r["epoch"] in moments | {last["epoch"]}
             ],
         }
         fits[name] = fit
-        print("  log p(x) {log_likelihood:.6f} = L {bound:.6f} + KL {kl:.6f} nats per row".format(**found))
+        print("  log p(x) {log_likelihood:.6f} = L {bound:.6f} + KL {kl:.6f} nats per row".format(**measured))
     best = results[CLOSED]["log_likelihood"]
-    for result in results.values():
-        result["below_maximum"] = best - result["log_likelihood"]
+    for each in results.values():
+        each["below_maximum"] = best - each["log_likelihood"]
     return results, fits
 
 
 def table(
     results: dict[str, dict[str, dict]], bayesian: dict[str, dict], args: argparse.Namespace, x: torch.Tensor
 ) -> str:
-    lines = [f"# One model of {args.data}, fitted in {len(METHODS) + 1} ways", ""]
+    lines = [f"# One model of {args.data}, fitted by {len(METHODS) + 1} methods", ""]
     for latent, methods in results.items():
         lines += [f"{latent} factors, {len(x):,} rows of {x.shape[1]} standardised columns:", ""]
         head = "method,log p(x),below the maximum,L,KL(q ‖ p),a factorised q would lose,steps,time".split(",")
@@ -254,24 +251,22 @@ def table(
 
 
 def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args) -> dict:
-    made = {}
+    figures = {}
     title = "Loadings W: one subspace for all, but only a factorised q chooses its axes"
     for latent, by_method in fits.items():
-        found = {name: r for name, r in results[str(latent)].items() if name != CLOSED}
+        histories = {name: r["history"] for name, r in results[str(latent)].items() if name != CLOSED}
         best = results[str(latent)][CLOSED]["log_likelihood"]
-        made[f"decomposition_{latent}"] = plots.decomposition(
-            {name: r["history"] for name, r in found.items()}, maximum=best
-        )
+        figures[f"bound_and_gap_{latent}"] = plots.bound_and_gap(histories, maximum=best)
         reference = weights(by_method[CLOSED].model)
         shown = {}
         for name, fit in by_method.items():
             shown[name] = torch.zeros(len(kept), latent, dtype=torch.float64)
             shown[name][kept] = matched(weights(fit.model), reference)
         if args.data == "digits":
-            made[f"loadings_{latent}"] = plots.loadings(shown, shape=(8, 8), title=title)
+            figures[f"loadings_{latent}"] = plots.loadings(shown, shape=(8, 8), title=title)
         else:
             shown = {name: value[kept] for name, value in shown.items()}
-            made[f"loadings_{latent}"] = plots.loadings(shown, names=names, title=title)
+            figures[f"loadings_{latent}"] = plots.loadings(shown, names=names, title=title)
     first = fits[next(iter(fits))]
     order = first[CLOSED].posterior(x).mean[:, 0].argsort()
     some = x[order[[len(x) // 8, -len(x) // 8]]]  # two rows far apart, but no outliers
@@ -282,8 +277,8 @@ def pictures(results, fits: dict[int, dict[str, lfm.Fit]], x, kept, names, args)
         if name == EM:
             factorised = lfm.FactorisedPosterior(fit.model).known_marginals(lfm.Batch(some))["z"]
             distributions["EM's model, factorised q"] = factorised, distributions[EM][1]
-    made["posteriors"] = plots.posterior_ellipses(distributions, names=["row A", "row B"])
-    return made
+    figures["posteriors"] = plots.posterior_ellipses(distributions, names=["row A", "row B"])
+    return figures
 
 
 def main() -> None:
@@ -311,12 +306,9 @@ def main() -> None:
     text = table(results, bayesian, args, x)
     (out / "table.md").write_text(text, encoding="utf-8")
     packages = {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")}
-    record = {
-        "settings": {**vars(args), **vars(setting), "rows_of_data": len(x)},
-        "versions": {**packages, "python": platform.python_version()},
-        "factors": results,
-        BAYES: bayesian,
-    }
+    settings = {**vars(args), **vars(setting), "rows_of_data": len(x)}
+    versions = {**packages, "python": platform.python_version()}
+    record = {"settings": settings, "versions": versions, "factors": results, BAYES: bayesian}
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     for name, figure in pictures(results, fits, x, kept, names, args).items():
         figure.savefig(out / f"{name}.png")

@@ -1,11 +1,11 @@
-"""What are rows without labels worth to a classifier? Digits of which a hundred have labels.
+"""Do rows without labels help a classifier? Digits of which a hundred have labels.
 
     python experiments/few_labels.py --seeds 5
 
-The model says that a picture x comes from its digit y and from its style z, p(y) p(z) p(x | y, z), as M2 of Kingma et al.
-(2014), "Semi-supervised learning with deep generative models". Of a hundred rows y is known; of the others it is summed
-out under the guide's q(y | x), which is the classifier. Beside it: logistic regression on the same hundred labels, its
-penalty chosen by cross-validation, of the pixels, and of the factors of a model that saw all rows without any label.
+In the model a picture x depends on its digit y and its style z, p(y) p(z) p(x | y, z), as in M2 of Kingma et al. (2014),
+"Semi-supervised learning with deep generative models". y is known for a hundred rows. For the others it is summed out under
+the guide's q(y | x), which is the classifier. Its rivals are logistic regressions on the same hundred labels, with a penalty
+chosen by cross-validation, of the pixels, and of the factors of a model that was fitted to all rows without labels.
 
 Pixels are counts 0..16, each with a binomial distribution. Everything is measured on held-out rows.
 Writes table.md, results.json and pictures of every digit in the same styles into the folder named by --out.
@@ -24,9 +24,11 @@ from sklearn.preprocessing import StandardScaler
 import pyro_lfm as lfm
 from pyro_lfm import plots
 
+CLASSIFIERS = ["M2", "logistic regression of pixels", "logistic regression of factors"]
+
 
 def hide(labels: torch.Tensor, keep: int, seed: int) -> torch.Tensor:
-    """Labels of which ``keep`` are left, as many of each digit as can be; NaN are the others."""
+    """Labels with all but ``keep`` replaced by NaN, the kept ones as evenly over the digits as possible."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     rank = torch.zeros(len(labels), dtype=torch.long)
     for digit in labels.unique():
@@ -75,6 +77,32 @@ def regression(x: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, truth:
     return float(classifier.score(test.numpy(), truth.numpy()))
 
 
+def picture(fit: lfm.Fit, rows: torch.Tensor, shape: tuple[int, ...]):
+    """Every digit in the styles of some rows."""
+    styles = fit.posterior({"x": rows})["z"].mean
+    pictures = {
+        str(digit): fit.model.factors["x"](torch.full((len(rows),), digit), styles).mean / 16
+        for digit in range(10)
+    }
+    return plots.prior_draws(
+        pictures, shape=shape, title="The styles of twelve held-out rows, in every digit"
+    )
+
+
+def table(accuracy: dict[str, list[float]], labels: str) -> str:
+    """Mean accuracies over seeds, and their gains over the regression of pixels."""
+    lines = [f"| {labels} | accuracy, held out | against the regression of pixels |", "|---|---:|---:|"]
+    base = torch.tensor(accuracy[CLASSIFIERS[1]])
+    for name, values in accuracy.items():
+        scores = torch.tensor(values)
+        spread = f" ± {scores.std():.3f}" if len(scores) > 1 else ""
+        better = f"{(scores - base).mean():+.3f}, better in {int((scores > base).sum())} of {len(scores)}"
+        lines.append(
+            f"| {name} | {scores.mean():.3f}{spread} | {'–' if name == CLASSIFIERS[1] else better} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--labels", type=int, default=100)
@@ -90,43 +118,30 @@ def main() -> None:
         args.hidden, args.epochs, args.seeds = 32, 20, 1
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    ways = ["M2", "logistic regression of pixels", "logistic regression of factors"]
-    accuracy: dict[str, list[float]] = {way: [] for way in ways}
+    accuracy: dict[str, list[float]] = {name: [] for name in CLASSIFIERS}
     for seed in range(args.seeds):
         train, test = lfm.data.digits().split(test=0.2, seed=seed)
         x, held_out = ((part.x * 16).round() for part in (train, test))
         labels = hide(train.y, args.labels, seed)
         fit = semi_supervised(x, labels, args, seed)
-        told = fit.posterior({"x": held_out})["y"].probs.argmax(-1)
-        accuracy[ways[0]].append(float((told == test.y).float().mean()))
-        accuracy[ways[1]].append(regression(x, labels, held_out, test.y))
+        predicted = fit.posterior({"x": held_out})["y"].probs.argmax(-1)
         factors = without_labels(x, args, seed)
-        means = (factors.posterior(rows).mean for rows in (x, held_out))
-        features = [mean.detach() for mean in means]
-        accuracy[ways[2]].append(regression(features[0], labels, features[1], test.y))
-        print(
-            f"seed {seed}: " + ", ".join(f"{way} {found[-1]:.3f}" for way, found in accuracy.items()),
-            flush=True,
-        )
+        features = [factors.posterior(rows).mean.detach() for rows in (x, held_out)]
+        for name, score in zip(
+            CLASSIFIERS,
+            (
+                float((predicted == test.y).float().mean()),
+                regression(x, labels, held_out, test.y),
+                regression(features[0], labels, features[1], test.y),
+            ),
+            strict=True,
+        ):
+            accuracy[name].append(score)
+        scores = ", ".join(f"{name} {values[-1]:.3f}" for name, values in accuracy.items())
+        print(f"seed {seed}: {scores}", flush=True)
         if seed == 0:
-            styles = fit.posterior({"x": held_out[:12]})["z"].mean
-            pictures = {
-                str(digit): fit.model.factors["x"](torch.full((12,), digit), styles).mean / 16
-                for digit in range(10)
-            }
-            figure = plots.prior_draws(
-                pictures, shape=train.shape, title="The styles of twelve held-out rows, in every digit"
-            )
-            figure.savefig(out / "styles.png")
-    head = f"{args.labels} labels of {len(x):,} rows | accuracy, held out | against the regression of pixels"
-    lines = [f"| {head} |", "|---|---:|---:|"]
-    base = torch.tensor(accuracy[ways[1]])
-    for way, values in accuracy.items():
-        found = torch.tensor(values)
-        spread = f" ± {found.std():.3f}" if len(found) > 1 else ""
-        better = f"{(found - base).mean():+.3f}, better in {int((found > base).sum())} of {len(found)}"
-        lines.append(f"| {way} | {found.mean():.3f}{spread} | {'–' if way == ways[1] else better} |")
-    text = "\n".join(lines)
+            picture(fit, held_out[:12], train.shape).savefig(out / "styles.png")
+    text = table(accuracy, f"{args.labels} labels of {len(x):,} rows")
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     record = {"settings": vars(args), "accuracy": accuracy}
     (out / "results.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -1,13 +1,13 @@
-"""What is left of the gap when the guide is richer than a Gaussian? Two models whose log p(x) is known.
+"""How much smaller is the gap of guides richer than a Gaussian? Two models with a known log p(x).
 
     python experiments/flexible_guides.py
     python experiments/flexible_guides.py --seed 1
 
-Correlated: p(z) = N(0, I), p(x | z) = N(W z, Ψ), Ψ diagonal, all held, so that log p(x) is known, and so is the least
-that a mean-field guide loses: ½[Σ ln Mⱼⱼ − ln |M|] with M = I + WᵀΨ⁻¹W.
+Correlated: p(z) = N(0, I), p(x | z) = N(W z, Ψ), Ψ diagonal, all held, so that log p(x) is known, and so is the smallest
+gap of a mean-field guide: ½[Σ ln Mⱼⱼ − ln |M|] with M = I + WᵀΨ⁻¹W.
 
-Two modes: z ~ N(0, 1), x | z ~ N(z², σ²): a row does not tell the sign of z. log p(x) and every bound follow by numeric
-integration; a distribution with one mode loses ln 2 where the two are apart.
+Two modes: z ~ N(0, 1), x | z ~ N(z², σ²): a row does not determine the sign of z. log p(x) and every bound follow by numeric
+integration. A distribution with one mode has a gap of ln 2 where the two modes are apart.
 
 Writes table.md, results.json and two-modes.png into the folder named by --out.
 """
@@ -58,32 +58,34 @@ def two_modes() -> tuple[lfm.Model, torch.Tensor]:
     return model, torch.linspace(0.0, 4.0, 100, dtype=torch.float64)[:, None]
 
 
-# A guide to be compared is one line here.
+# Every guide of the comparison is one line here.
 
 
 def guides_of_correlated() -> dict[str, lfm.Factor]:
     mean = lfm.Linear()
-    found = {
+    by_guide = {
         "mean field": lfm.Gaussian(mean=mean, covariance=lfm.Diagonal()),
         "full covariance": lfm.Gaussian(mean=mean, covariance=lfm.Full()),
         "inverse autoregressive flow": lfm.Flow(loc=mean, flow=lfm.InverseAutoregressive(layers=1)),
         "neural spline flow": lfm.Flow(loc=mean, flow=lfm.NeuralSpline(layers=1)),
     }
     if importlib.util.find_spec("zuko"):
-        found["zuko's NSF"] = lfm.Flow(loc=mean, flow=lfm.Zuko("NSF", {"transforms": 1}))
-    return found
+        by_guide["zuko's NSF"] = lfm.Flow(loc=mean, flow=lfm.Zuko("NSF", {"transforms": 1}))
+    return by_guide
 
 
 def guides_of_two_modes() -> dict[str, lfm.Factor]:
     network = lfm.MLP(32, activation="tanh")
-    found = {
+    by_guide = {
         "Gaussian": lfm.Gaussian(network=network),
         "mixture of two Gaussians": lfm.MixtureOfGaussians(components=2, network=network),
         "neural spline flow": lfm.Flow(flow=lfm.NeuralSpline(layers=1, bins=16), network=network),
     }
     if importlib.util.find_spec("zuko"):
-        found["zuko's NSF"] = lfm.Flow(flow=lfm.Zuko("NSF", {"transforms": 1, "bins": 16}), network=network)
-    return found
+        by_guide["zuko's NSF"] = lfm.Flow(
+            flow=lfm.Zuko("NSF", {"transforms": 1, "bins": 16}), network=network
+        )
+    return by_guide
 
 
 def cosine(done: float) -> float:
@@ -91,9 +93,9 @@ def cosine(done: float) -> float:
 
 
 def falling(done: float) -> float:
-    """A weight of the KL that falls from 30 to 1: q stays as wide as the prior until it has found both modes.
+    """A weight of the KL that falls from 30 to 1: q stays as wide as the prior until it covers both modes.
 
-    For the Gaussian, which can have one, it is 1 throughout: from between the modes it would not get to either.
+    The Gaussian, which can have only one mode, has a weight of 1 throughout: between the modes it would reach neither.
     """
     return max(1.0, 30 ** (1 - 2 * done))
 
@@ -103,8 +105,8 @@ def fit_one(model, factor, x, objective, args, steps: int, rate: float) -> tuple
     guide = lfm.Guide(model, z=factor)
     budget = {"steps": 40 if args.quick else steps, "batch_size": len(x), "learning_rate": rate}
     began = time.perf_counter()
-    way = lfm.SVI(guide, objective=objective, schedule=cosine, engine="eager", **budget)
-    fit = lfm.fit(model, x, way, seed=args.seed, progress=False)
+    inference = lfm.SVI(guide, objective=objective, schedule=cosine, engine="eager", **budget)
+    fit = lfm.fit(model, x, inference, seed=args.seed, progress=False)
     return fit, time.perf_counter() - began
 
 
@@ -112,10 +114,10 @@ def fit_one(model, factor, x, objective, args, steps: int, rate: float) -> tuple
 
 
 def measure_correlated(args) -> dict:
-    """Gaps over all rows, from draws: log p(x) is the bound of the exact posterior, whatever the draw."""
+    """Gaps over all rows, from draws. log p(x) is the bound of the exact posterior for every draw."""
     model, x, least = correlated(args.seed)
     exact = lfm.ELBO(kl="monte-carlo").bound(model, lfm.ExactPosterior(model), lfm.Batch(x)).per_row
-    found = {}
+    by_guide = {}
     for name, factor in guides_of_correlated().items():
         objective = lfm.ELBO(gradient="sticking-the-landing", particles=2)
         fit, seconds = fit_one(model, factor, x, objective, args, steps=1500, rate=0.03)
@@ -124,9 +126,9 @@ def measure_correlated(args) -> dict:
             draws = lfm.ELBO(particles=200, kl="monte-carlo").bound(model, fit.guide, lfm.Batch(x)).per_row
         gaps = exact.detach() - draws
         error = float(gaps.std()) / math.sqrt(len(gaps))
-        found[name] = {"gap": float(gaps.mean()), "error": error, "seconds": seconds}
-        print(f"  {name}: gap {found[name]['gap']:.4f} ± {error:.4f} nats per row", flush=True)
-    return {"least_of_mean_field": least, "guides": found}
+        by_guide[name] = {"gap": float(gaps.mean()), "error": error, "seconds": seconds}
+        print(f"  {name}: gap {by_guide[name]['gap']:.4f} ± {error:.4f} nats per row", flush=True)
+    return {"least_of_mean_field": least, "guides": by_guide}
 
 
 def grid() -> tuple[torch.Tensor, float]:
@@ -153,7 +155,7 @@ def measure_two_modes(args) -> tuple[dict, dict[str, lfm.Fit]]:
     points, step = grid()
     joint = joint_of(model, x)
     exact = joint.logsumexp(0) + math.log(step)
-    found, fits = {}, {}
+    by_guide, fits = {}, {}
     apart = x[:, 0] > 1.5  # rows whose modes are apart
     for name, factor in guides_of_two_modes().items():
         objective = lfm.ELBO(particles=8, kl_weight=1.0 if isinstance(factor, lfm.Gaussian) else falling)
@@ -162,14 +164,14 @@ def measure_two_modes(args) -> tuple[dict, dict[str, lfm.Fit]]:
         q = log_q.exp()
         gaps = exact - torch.where(q > 0, q * (joint - log_q), 0.0).sum(0) * step
         right = (q * (points > 0)[:, None]).sum(0) * step
-        found[name] = {
+        by_guide[name] = {
             "gap": float(gaps.mean()),
             "gap_of_two_modes": float(gaps[apart].mean()),
             "least_mass_of_a_mode": float(torch.minimum(right, 1 - right)[apart].min()),
             "seconds": seconds,
         }
-        print("  {}: gap {gap:.4f} nats per row".format(name, **found[name]), flush=True)
-    return {"guides": found}, fits
+        print("  {}: gap {gap:.4f} nats per row".format(name, **by_guide[name]), flush=True)
+    return {"guides": by_guide}, fits
 
 
 def table(one: dict, two: dict, args) -> str:
@@ -208,9 +210,9 @@ def picture(fits: dict[str, lfm.Fit]):
     points, step = grid()
     joint = joint_of(model, x)
     exact = (joint - joint.logsumexp(0)).exp() / step
-    distributions = {name: densities(fit.posterior(x), len(x)).exp() for name, fit in fits.items()}
+    heights = {name: densities(fit.posterior(x), len(x)).exp() for name, fit in fits.items()}
     rows = [f"x = {value:g}" for value in SHOWN]
-    return plots.densities(points, distributions, exact=exact, rows=rows)
+    return plots.densities(heights, points, exact=exact, rows=rows)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Are the missing entries of mixed tables filled in well, and are the intervals honest?
+"""How good are imputed entries of mixed tables, and do their intervals have the stated coverage?
 
-Two tables of scikit-learn, breast cancer (569 rows) and wine (178 rows), some of their columns made counts, labels, levels
+Two tables of scikit-learn, breast cancer (569 rows) and wine (178 rows), some columns turned into counts, labels, levels
 and yes or no. Of all entries 30% are removed completely at random; ``lfm.heterogeneous`` declares what is left in one
 call, one factor model is fitted to it, and what was removed is compared with what ``fit.impute`` says of it.
 
@@ -62,7 +62,7 @@ TABLES = {"breast cancer": breast_cancer, "wine": wine}
 
 
 def run(whole: pd.DataFrame, seed: int, settings: argparse.Namespace) -> pd.DataFrame:
-    """One set of gaps: what is said of each column's removed entries."""
+    """One set of gaps: the scores of each column's removed entries."""
     gone = np.random.default_rng(seed).random(whole.shape) < settings.missing
     frame = whole.mask(pd.DataFrame(gone, index=whole.index, columns=whole.columns))
     table = lfm.heterogeneous(frame)
@@ -77,24 +77,24 @@ def run(whole: pd.DataFrame, seed: int, settings: argparse.Namespace) -> pd.Data
         engine=settings.engine,
     )
     fit = lfm.fit(model, table.data, svi, seed=seed, progress=False)
-    found = fit.impute(draws=settings.draws, seed=seed)
-    values = table.decode(found.values, index=frame.index)
-    low, high = (table.decode(end, index=frame.index) for end in found.interval(0.9))
-    sure = confidence(table, found)
+    imputed = fit.impute(draws=settings.draws, seed=seed)
+    values = table.decode(imputed.values, index=frame.index)
+    low, high = (table.decode(end, index=frame.index) for end in imputed.interval(0.9))
+    sure = confidence(table, imputed)
     rows = []
     for k, column in enumerate(table.columns):
         name, removed = column.name, gone[:, k]
-        seen, truth, said = frame[name][~removed], whole[name][removed], values[name][removed]
+        seen, truth, filled = frame[name][~removed], whole[name][removed], values[name][removed]
         row = {"column": name, "kind": column.kind, "entries": int(removed.sum())}
         if column.levels is None:
             unit = seen.std()
-            row["error"] = float(np.sqrt(((said - truth) ** 2).mean()) / unit)
+            row["error"] = float(np.sqrt(((filled - truth) ** 2).mean()) / unit)
             row["baseline"] = float(np.sqrt(((seen.mean() - truth) ** 2).mean()) / unit)
             slack = 1e-5 * truth.abs()  # rows are held in single precision
             inside = (truth >= low[name][removed] - slack) & (truth <= high[name][removed] + slack)
             row["covered"] = float(inside.mean())
         else:
-            wrong = said.astype(object) != truth.astype(object)
+            wrong = filled.astype(object) != truth.astype(object)
             row["error"] = float(wrong.mean())
             row["baseline"] = float((truth.astype(object) != seen.mode()[0]).mean())
             row["sure"] = float(sure[name][removed].mean())
@@ -102,27 +102,27 @@ def run(whole: pd.DataFrame, seed: int, settings: argparse.Namespace) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def confidence(table: lfm.Heterogeneous, found: lfm.Imputation) -> dict[str, np.ndarray]:
-    """Of each column, how many of the draws of an entry have the value that is said of it."""
+def confidence(table: lfm.Heterogeneous, imputed: lfm.Imputation) -> dict[str, np.ndarray]:
+    """For each column, the share of the draws of an entry that equal its imputed value."""
     result = {}
     for factor, of in table.groups.items():
-        same = (found.draws[factor] == found.values[factor]).float().mean(0).reshape(-1, len(of))
+        same = (imputed.draws[factor] == imputed.values[factor]).float().mean(0).reshape(-1, len(of))
         result.update(zip(of, same.T.numpy(), strict=True))
     return result
 
 
 def by_kind(columns: pd.DataFrame) -> pd.DataFrame:
-    """Means over the entries of each kind, and the coverage of all that are numbers."""
+    """Means over the entries of each kind, and the coverage of all numbers together."""
 
     def mean(part: pd.DataFrame, name: str) -> float:
         known = part[part[name].notna()]
         return float(np.average(known[name], weights=known["entries"])) if len(known) else float("nan")
 
     measures = ["error", "baseline", "covered", "sure"]
-    found = {k: {m: mean(p, m) for m in measures} for k, p in columns.groupby("kind", sort=True)}
+    imputed = {k: {m: mean(p, m) for m in measures} for k, p in columns.groupby("kind", sort=True)}
     numbers = columns[columns["covered"].notna()]
-    found["all numbers"] = {m: mean(numbers, m) for m in measures}
-    return pd.DataFrame(found).T
+    imputed["all numbers"] = {m: mean(numbers, m) for m in measures}
+    return pd.DataFrame(imputed).T
 
 
 def words(values: np.ndarray, percent: bool = False) -> str:
@@ -149,7 +149,7 @@ def main() -> None:
         settings.seeds, settings.tables, settings.steps, settings.draws = [1], ["wine"], 250, 100
     settings.out.mkdir(parents=True, exist_ok=True)
     lines = [
-        "| table | kind | error | of mean or mode | covered by 90%, % | right, % | said to be right, % |",
+        "| table | kind | error | of mean or mode | covered by 90%, % | right, % | sure, % |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     results: dict = {"settings": {k: v for k, v in vars(settings).items() if k != "out"}, "tables": {}}
@@ -165,7 +165,7 @@ def main() -> None:
             print(lfm.heterogeneous(whole))
         kinds = [by_kind(columns) for columns in runs]
         for kind in kinds[0].index:
-            each = {m: np.array([found.loc[kind, m] for found in kinds]) for m in kinds[0].columns}
+            each = {m: np.array([imputed.loc[kind, m] for imputed in kinds]) for m in kinds[0].columns}
             lines.append(
                 f"| {name} | {kind} | {words(each['error'])} | {words(each['baseline'])} | "
                 f"{words(each['covered'], True)} | "
@@ -173,7 +173,7 @@ def main() -> None:
                 f"{words(each['sure'], True)} |"
             )
         results["tables"][name] = {
-            "kinds": [json.loads(found.to_json(orient="index")) for found in kinds],
+            "kinds": [json.loads(imputed.to_json(orient="index")) for imputed in kinds],
             "columns": [json.loads(columns.to_json(orient="records")) for columns in runs],
         }
     text = "\n".join(lines) + "\n"

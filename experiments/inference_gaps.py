@@ -8,7 +8,7 @@ two hidden layers of 200 ELUs, a Gaussian guide with a diagonal covariance, the 
 part of the training. Of rows that were trained on: log p(x), by importance sampling and by annealing, whichever is
 larger on average (both lie below it); L[q*], the same family optimised for each row alone; L[q], the encoder's.
 
-How far annealing can be off is told by rows simulated from the trained model, whose log p(x) is bounded from both sides.
+The error of annealing is bounded by rows simulated from the trained model, whose log p(x) is bounded from both sides.
 Writes table.md, results.json and a picture of the gaps into the folder named by --out.
 """
 
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 import pyro_lfm as lfm
 
-# Table 2 of the publication for this guide as we recall it, not verified.
+# Table 2 of the publication for this guide, recalled and not verified.
 PUBLISHED = {"log p(x)": -97.47, "L[q]": -104.75, "approximation": 3.06, "amortization": 4.22}
 
 
@@ -49,20 +49,20 @@ def train(model: lfm.Model, guide: lfm.Guide, x: torch.Tensor, args: argparse.Na
 
 
 def mean(values: torch.Tensor, errors: torch.Tensor) -> tuple[float, float]:
-    """Over rows, with the error that comes from the draws."""
+    """The mean over rows, with its error from the draws."""
     return float(values.mean()), float(errors.square().sum().sqrt() / len(errors))
 
 
 def measure(fit: lfm.Fit, x: torch.Tensor, args: argparse.Namespace) -> dict:
-    """The figures of one fit, each with its error, and what they cost in seconds."""
+    """The numbers of one fit, each with its error, and their cost in seconds."""
     seconds = {}
 
     def timed(name, function):
         began = time.perf_counter()
-        found = function()
+        result = function()
         seconds[name] = round(time.perf_counter() - began, 1)
-        print(f"{name}, {seconds[name]} s\n{found}\n", flush=True)
-        return found
+        print(f"{name}, {seconds[name]} s\n{result}\n", flush=True)
+        return result
 
     annealing = lfm.evaluate.Annealing(temperatures=args.temperatures)
     importance = timed("importance", lambda: lfm.evaluate.log_likelihood(fit, x, draws=args.draws))
@@ -72,7 +72,7 @@ def measure(fit: lfm.Fit, x: torch.Tensor, args: argparse.Namespace) -> dict:
             fit, x, draws=args.chains, method="annealed", annealing=annealing
         ),
     )
-    best = max(importance, annealed, key=lambda found: found.mean)
+    best = max(importance, annealed, key=lambda result: result.mean)
     gaps = timed(
         "gaps",
         lambda: lfm.evaluate.gaps(
@@ -104,8 +104,8 @@ def measure(fit: lfm.Fit, x: torch.Tensor, args: argparse.Namespace) -> dict:
 def table(results: dict[str, dict], args: argparse.Namespace) -> str:
     names = ["log p(x)", "L[q*]", "L[q]", "approximation", "amortization"]
     lines = ["| guide | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for guide, found in results.items():
-        cells = [f"{found[name][0]:.2f} ± {found[name][1]:.3f}" for name in names]
+    for guide, result in results.items():
+        cells = [f"{result[name][0]:.2f} ± {result[name][1]:.3f}" for name in names]
         lines.append(f"| {guide} | " + " | ".join(cells) + " |")
     star = PUBLISHED["log p(x)"] - PUBLISHED["approximation"]
     cells = [f"{PUBLISHED.get(name, star):.2f}" for name in names]
@@ -117,12 +117,12 @@ def table(results: dict[str, dict], args: argparse.Namespace) -> str:
         f"{args.latent} factors, {args.epochs} epochs, seed {args.seed}. "
         f"q*: legs of {args.steps} steps of Adam for each row.",
     ]
-    for guide, found in results.items():
-        between, bad = found["simulated rows"], found["rows with k above 0.7"]
+    for guide, result in results.items():
+        between, bad = result["simulated rows"], result["rows with k above 0.7"]
         notes.append(
-            f"{guide}: log p(x) by importance sampling, {args.draws:,} draws, {found['importance'][0]:.2f} (k above its "
+            f"{guide}: log p(x) by importance sampling, {args.draws:,} draws, {result['importance'][0]:.2f} (k above its "
             f"limit in {bad} rows), by annealing, {args.chains} chains and {args.temperatures} temperatures, "
-            f"{found['annealed'][0]:.2f}. {args.simulated} simulated rows, the same annealing: their mean log p(x) lies "
+            f"{result['annealed'][0]:.2f}. {args.simulated} simulated rows, the same annealing: their mean log p(x) lies "
             f"between {between['interval'][0]:.2f} and {between['interval'][1]:.2f} (bounds apart by "
             f"{between['gap'][0]:.3f} ± {between['gap'][1]:.3f})."
         )
@@ -132,11 +132,11 @@ def table(results: dict[str, dict], args: argparse.Namespace) -> str:
 def picture(results: dict[str, dict]) -> Figure:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
-    every = [value for found in results.values() for rows in found["rows"].values() for value in rows]
+    every = [value for result in results.values() for rows in result["rows"].values() for value in rows]
     bins = torch.linspace(min(every), max(every), 61).tolist()
-    for ax, (guide, found) in zip(axes, results.items(), strict=True):
+    for ax, (guide, result) in zip(axes, results.items(), strict=True):
         for name, colour in (("approximation", "#0072b2"), ("amortization", "#d55e00")):
-            ax.hist(found["rows"][name], bins=bins, alpha=0.6, color=colour, label=f"{name} gap")
+            ax.hist(result["rows"][name], bins=bins, alpha=0.6, color=colour, label=f"{name} gap")
         ax.set_title(f"Where the nats are lost, row by row: {guide} guide", loc="left")
         ax.set_xlabel("nats")
         ax.spines[["top", "right"]].set_visible(False)
@@ -185,7 +185,7 @@ def main() -> None:
     text = table(results, args)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     record = {"settings": vars(args), "published, recalled": PUBLISHED, "guides": results}
-    if not all(math.isfinite(value) for found in results.values() for value in found["log p(x)"]):
+    if not all(math.isfinite(value) for result in results.values() for value in result["log p(x)"]):
         raise SystemExit("some figure is not finite: see results.json")
     (out / "results.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     picture(results).savefig(out / "gaps.png", dpi=110)

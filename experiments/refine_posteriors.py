@@ -1,4 +1,4 @@
-"""How much does amortization cost, and how much of it do a few steps for each row win back?
+"""How large is the amortization gap, and how much of it do a few steps for each row remove?
 
     python experiments/refine_posteriors.py
 
@@ -34,11 +34,11 @@ def measure(covariance, epochs: int, steps: list[int], draws: int, rows: int) ->
     for count in steps:
         fit.guide = lfm.Refined(guide, steps=count)
         bounds[count] = fit.bound(test.x[:rows], draws=draws).double()
-    found = lfm.evaluate.log_likelihood(fit, test.x[:rows], draws=20 * draws)
+    estimate = lfm.evaluate.log_likelihood(fit, test.x[:rows], draws=20 * draws)
     first = bounds[steps[0]]
     return {
-        "log_p": found.mean,
-        "log_p_error": found.mean_error,
+        "log_p": estimate.mean,
+        "log_p_error": estimate.mean_error,
         "bounds": {
             count: {
                 "mean": float(bound.mean()),
@@ -63,11 +63,11 @@ def main() -> None:
     guides = {"mean-field": lfm.Diagonal(), "full covariance": lfm.Full()}
     results = {name: measure(kind, epochs, steps, draws, rows) for name, kind in guides.items()}
     lines = ["| guide | steps | held-out bound | over the proposal | gap |", "|---|---:|---:|---:|---:|"]
-    for name, found in results.items():
-        for count, bound in found["bounds"].items():
+    for name, estimate in results.items():
+        for count, bound in estimate["bounds"].items():
             won = f"{bound['won']:+.2f} ± {bound['error']:.2f}" if count else "–"
             lines.append(
-                f"| {name} | {count} | {bound['mean']:.2f} | {won} | {found['log_p'] - bound['mean']:.2f} |"
+                f"| {name} | {count} | {bound['mean']:.2f} | {won} | {estimate['log_p'] - bound['mean']:.2f} |"
             )
     table = "\n".join(lines)
     print(table)

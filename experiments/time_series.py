@@ -1,4 +1,4 @@
-"""What a prior that knows the time does for a stretch without data: a Gaussian process against independent rows.
+"""A prior over time for a stretch without data: a Gaussian process against independent rows.
 
 Six noisy series, linear in two factors that are smooth in time, of which a stretch is hidden, and single entries
 elsewhere. One likelihood is fitted with factors that are drawn row by row and with factors that are Gaussian processes
@@ -67,7 +67,7 @@ def fitted(method: str, data: dict[str, torch.Tensor], steps: int, seed: int) ->
     torch.manual_seed(seed)
     model, guide = declare(method)
     rows = {name: data[name] for name in model.observed}
-    way = lfm.SVI(
+    inference = lfm.SVI(
         guide,
         objective=lfm.ELBO(particles=4),
         steps=steps,
@@ -75,7 +75,7 @@ def fitted(method: str, data: dict[str, torch.Tensor], steps: int, seed: int) ->
         learning_rate=1e-2,
         schedule=lfm.schedules.cosine(1.0, 0.0),
     )
-    return lfm.fit(model, rows, way, seed=seed, progress=False)
+    return lfm.fit(model, rows, inference, seed=seed, progress=False)
 
 
 def predictive(fit: lfm.Fit, data: dict[str, torch.Tensor], draws: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,7 +101,7 @@ def straight_line(data: dict[str, torch.Tensor]) -> torch.Tensor:
 def score(
     method: str, data: dict[str, torch.Tensor], steps: int, seed: int
 ) -> tuple[dict, torch.Tensor | None]:
-    """Of the hidden stretch: root mean square error, log density and what a 90% band covers; the band of x."""
+    """Scores of the hidden stretch (root mean square error, log density, coverage of a 90% band), and the band of x."""
     hidden = (data["t"] > GAP[0]) & (data["t"] < GAP[1])
     truth = data["whole"][hidden]
     if method == METHODS[0]:
@@ -197,8 +197,8 @@ def main() -> None:
     for seed in range(args.seeds):
         data = simulate(seed)
         for method in METHODS:
-            found, band = score(method, data, args.steps, seed)
-            results[method].append({"seed": seed, **found})
+            scores, band = score(method, data, args.steps, seed)
+            results[method].append({"seed": seed, **scores})
             if seed == 0 and band is not None:
                 bands[method] = band
     text = table(results, args)

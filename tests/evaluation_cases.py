@@ -306,22 +306,22 @@ def make(name):
 
 # Right arguments of the functions of arrays, of tests' results and of pictures; the fits above are for the others.
 ARGUMENTS = {
-    evaluate.dci: lambda: (torch.rand(3, 2),),
-    evaluate.pareto_k: lambda: (torch.randn(200),),
-    evaluate.smoothed: lambda: (torch.randn(200),),
+    evaluate.representation.dci: lambda: (torch.rand(3, 2),),
+    evaluate.calibration.pareto_k: lambda: (torch.randn(200),),
+    evaluate.calibration.pareto_smooth: lambda: (torch.randn(200),),
     plots.colours: lambda: (["mean-field", "full"],),
-    plots.expected_coverage: lambda: (evaluate.expected_coverage(torch.randn(20), torch.randn(9, 20)),),
+    plots.region_coverage: lambda: (evaluate.calibration.expected_coverage(torch.randn(20), torch.randn(9, 20)),),
     plots.gallery: lambda: (torch.rand(6, 4, 4),),
     plots.posterior_ellipses: lambda: (
         {"full": (torch.distributions.MultivariateNormal(torch.zeros(3, 2), torch.eye(2)),) * 2},
     ),
-    plots.predictive: lambda: (evaluate.predictive_check(torch.randn(3), torch.randn(20, 3)),),
+    plots.predictive_check: lambda: (evaluate.calibration.predictive_check(torch.randn(3), torch.randn(20, 3)),),
     plots.prior_draws: lambda: (torch.rand(6, 4, 4),),
-    plots.ranks: lambda: (
-        evaluate.simulation_based_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
+    plots.rank_curves: lambda: (
+        evaluate.calibration.simulation_based_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
     ),
-    plots.symmetry: lambda: (evaluate.vsbc(torch.randn(20, 2), torch.randn(9, 20, 2)),),
+    plots.symmetry_curves: lambda: (evaluate.calibration.variational_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),),
     plots.two_sample: lambda: (
-        evaluate.classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2)),
+        evaluate.calibration.classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2)),
     ),
 }  # fmt: skip

@@ -12,3 +12,22 @@ LAYERS = {
     "evaluate": 7, "comparison": 7, "testing": 7,
     "plots": 8, "cli": 9,
 }  # fmt: skip
+
+# Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.
+UPWARD = {
+    "inference/result.py": {"Fit.plot": "plots"},
+    "comparison/result.py": {"Comparison.plot": "plots"},
+    "evaluate/calibration/coverage.py": {"Coverage.plot": "plots"},
+    "evaluate/calibration/predictive.py": {"PredictiveCheck.plot": "plots"},
+    "evaluate/calibration/ranks.py": {
+        "SimulationBasedCalibration.plot": "plots",
+        "VariationalCalibration.plot": "plots",
+    },
+    "evaluate/calibration/two_sample.py": {"TwoSample.plot": "plots"},
+    "evaluate/decoding/explained.py": {"VarianceExplained.plot": "plots"},
+    "evaluate/decoding/jacobian.py": {"Loadings.plot": "plots"},
+    "evaluate/decomposition/nats.py": {"Decomposition.plot": "plots"},
+    "evaluate/diagnosis/report.py": {"Diagnosis.plot": "plots"},
+    "evaluate/imputation/hidden_entries.py": {"ImputationScores.plot": "plots"},
+    "evaluate/likelihood/estimate.py": {"LogLikelihood.plot": "plots"},
+}

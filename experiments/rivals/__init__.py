@@ -1,1 +1,1 @@
-"""What pyro_lfm's training is measured against; nothing here imports it."""
+"""Rivals in the benchmark of training. None of them imports pyro_lfm."""

@@ -62,7 +62,7 @@ class VAE(nn.Module):
         return self.decoder[0](z), PIXEL_FLOOR + softplus(self.decoder[1](z))
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:
-        """The negative bound, per row and up to a constant; KL(q ‖ p) in closed form."""
+        """The negative bound per row, up to a constant, with KL(q ‖ p) in closed form."""
         mean, scale = self.encode(x)
         noise = torch.randn_like(mean)
         if self.full:

@@ -1,9 +1,9 @@
-"""A fair race: every contestant trains in a process of its own, and all take turns, an epoch at a time.
+"""A fair race: every contestant trains in its own process, and all take turns, one epoch at a time.
 
 One process each, because much of what decides speed belongs to a process: thread pools, whether denormal numbers are
 flushed, compilation caches, Pyro's validation, peak memory, and the packages installed. In turn, so that whatever else
 the machine does meets all of them alike. An epoch begins when a line arrives and ends with a report, as JSON; between
-the two nobody else trains. Needs torch and NumPy alone, so that it can be run in other environments.
+the two that no other program trains. Needs only torch and NumPy, so that it can be run in other environments.
 """
 
 import json
@@ -52,7 +52,7 @@ Train = Callable[[Configuration, torch.Tensor, Turn], None]
 
 
 def peak_memory() -> int:
-    """Of this process so far, in bytes. On Linux ru_maxrss would not do: it begins at the parent's."""
+    """Peak memory of this process in bytes. On Linux ru_maxrss would start at that of the parent."""
     if (status := Path("/proc/self/status")).exists():
         return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
     from resource import RUSAGE_SELF, getrusage
@@ -61,7 +61,7 @@ def peak_memory() -> int:
 
 
 def take_part(contestants: Mapping[str, Train], name: str, configuration: str, data: str) -> None:
-    """One contestant, in this process: trains, reporting every epoch, until nobody asks for another."""
+    """One contestant, in this process: trains, reporting every epoch, until no other is requested."""
     fields = json.loads(configuration)
     c = Configuration(**{**fields, "channels": tuple(fields["channels"])})
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -73,7 +73,7 @@ def take_part(contestants: Mapping[str, Train], name: str, configuration: str, d
     began = time.perf_counter()
 
     def turn(seconds: float) -> bool:
-        """Reports an epoch and waits for the next; whether there is none."""
+        """Reports an epoch, waits for the next request, and returns whether there is none."""
         report = {"seconds": seconds, "since_start": time.perf_counter() - began, "memory": peak_memory()}
         print(json.dumps(report), file=out, flush=True)
         return not sys.stdin.readline()
@@ -82,7 +82,7 @@ def take_part(contestants: Mapping[str, Train], name: str, configuration: str, d
 
 
 class Contestant:
-    """The other end of ``take_part``: a process that trains for an epoch whenever it is told to."""
+    """The other end of ``take_part``: a process that trains for an epoch on request."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str]):
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")
@@ -113,7 +113,7 @@ class Contestant:
 def race(
     commands: Mapping[str, list[str]], c: Configuration, x: np.ndarray, threads: int
 ) -> tuple[dict[str, list[dict]], dict[str, str]]:
-    """Lets all train in turn. The reports of those that arrive, epoch by epoch, and why the others do not."""
+    """Lets all train in turn. Returns the reports of those that finish, epoch by epoch, and the errors of the others."""
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
     failures: dict[str, str] = {}

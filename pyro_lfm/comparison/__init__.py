@@ -1,4 +1,4 @@
-"""One model and several ways to fit it, compared on equal terms."""
+"""Comparison of several guides or inferences for one model, on equal terms."""
 
 from pyro_lfm.comparison.comparing import compare
 from pyro_lfm.comparison.estimates import Estimate, Rank

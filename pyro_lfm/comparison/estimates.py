@@ -1,4 +1,4 @@
-"""Means over rows and seeds, with an error for each of the two, and ranks that know of errors."""
+"""Means over rows and seeds with an error for each, and ranks that take the errors into account."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class Estimate:
     """A mean over rows and seeds, or a mean difference paired by row and by seed.
 
     Attributes:
-        mean: over all rows and all seeds.
-        error_over_rows: its standard error from the choice of the test rows, the fits held; NaN where rows have no value.
-        error_over_seeds: its standard error from initial weights, shuffling and noise of training; NaN for one seed.
+        mean: the mean over all rows and all seeds.
+        error_over_rows: its standard error from the choice of the test rows, with the fits held. NaN where rows have no
+            value.
+        error_over_seeds: its standard error from initial weights, shuffling and noise of training. NaN for one seed.
     """
 
     mean: float
@@ -25,13 +26,13 @@ class Estimate:
 
     @property
     def error(self) -> float:
-        """Of both together, √(rows² + seeds²), a little too large where both are known; NaN where neither is."""
+        """Both errors together, √(rows² + seeds²), which is a little too large. NaN where neither is known."""
         known = [error for error in (self.error_over_rows, self.error_over_seeds) if not isnan(error)]
         return hypot(*known) if known else nan
 
     @property
     def clear(self) -> bool:
-        """Whether it lies more than two errors from 0, as 1 in 20 does by chance where the truth is 0."""
+        """Whether the mean is more than two errors from 0, which has probability 1 in 20 where the truth is 0."""
         return abs(self.mean) > 2 * self.error
 
     def __repr__(self) -> str:
@@ -43,12 +44,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a way, 1 the best.
+    """The rank of a candidate, 1 for the best.
 
     Attributes:
-        place: by the means of the paired differences, clear or not: over the rows and seeds that two ways have in common.
-        best, worst: between which it lies by clear differences (see ``Estimate.clear``); two places of a pair that cannot
-            be told apart are both possible.
+        place: the rank by the means of paired differences, over the rows and seeds that two candidates have in common.
+        best, worst: the range of ranks by clear differences (see ``Estimate.clear``). Two candidates share a rank if their
+            difference is not clear.
     """
 
     place: int
@@ -60,13 +61,13 @@ class Rank:
 
 
 def estimate(values: Tensor, least: float = 0.0) -> Estimate:
-    """Of values (seeds, N) of rows, or (seeds,) of whole fits; NaN is a fit that failed, or a row without a value.
+    """The mean of values (seeds, N) of rows, or (seeds,) of whole fits. NaN is a failed fit, or a row without a value.
 
     Errors that are known are at least ``least``.
 
     >>> import torch
-    >>> found = estimate(torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
-    >>> found.mean, found.error_over_rows, round(found.error_over_seeds, 6)
+    >>> mean = estimate(torch.tensor([[1.0, 3.0], [3.0, 5.0]]))
+    >>> mean.mean, mean.error_over_rows, round(mean.error_over_seeds, 6)
     (3.0, 1.0, 1.0)
     """
     of_rows = values.dim() == 2
@@ -83,34 +84,36 @@ def estimate(values: Tensor, least: float = 0.0) -> Estimate:
 def ranks(
     means: dict[str, float], difference: Callable[[str, str], Estimate], higher: bool
 ) -> dict[str, Rank]:
-    """Places by how many ways lie ahead in paired differences, and by which of these are clear; ways without a mean have
-    none.
+    """The ranks of all candidates with a mean, from paired differences, and their ranges from clear differences.
 
     Args:
-        means: {way: mean}.
-        difference: of two ways, first less second.
+        means: {candidate: mean}.
+        difference: the paired difference of two candidates, first minus second.
     """
     sign = 1 if higher else -1
-    known = [way for way, mean in means.items() if not isnan(mean)]
-    pairs = {way: {other: difference(way, other) for other in known if other != way} for way in known}
+    known = [candidate for candidate, mean in means.items() if not isnan(mean)]
+    pairs = {
+        candidate: {other: difference(candidate, other) for other in known if other != candidate}
+        for candidate in known
+    }
 
-    def lead(way: str, other: str) -> float:
-        mean = pairs[way][other].mean
-        # Where two ways have nothing in common their means decide, and nothing is clear.
-        return sign * (means[way] - means[other] if isnan(mean) else mean)
+    def lead(candidate: str, other: str) -> float:
+        mean = pairs[candidate][other].mean
+        # Without common rows and seeds the means decide, and the difference is not clear.
+        return sign * (means[candidate] - means[other] if isnan(mean) else mean)
 
-    lost = {way: sum(lead(way, other) < 0 for other in pairs[way]) for way in known}
-    found = {}
-    for way in known:
-        beaten = [d for d in pairs[way].values() if d.clear and sign * d.mean > 0]
-        beaten_by = [d for d in pairs[way].values() if d.clear and sign * d.mean < 0]
-        place = 1 + sum(lost[other] < lost[way] for other in known)
-        found[way] = Rank(place, 1 + len(beaten_by), len(known) - len(beaten))
-    return found
+    losses = {candidate: sum(lead(candidate, other) < 0 for other in pairs[candidate]) for candidate in known}
+    places = {}
+    for candidate in known:
+        beaten = [d for d in pairs[candidate].values() if d.clear and sign * d.mean > 0]
+        beaten_by = [d for d in pairs[candidate].values() if d.clear and sign * d.mean < 0]
+        place = 1 + sum(losses[other] < losses[candidate] for other in known)
+        places[candidate] = Rank(place, 1 + len(beaten_by), len(known) - len(beaten))
+    return places
 
 
 def decimals(errors: Sequence[float]) -> int:
-    """How many decimals show two figures of the smallest error that is not negligible beside the largest; six at most.
+    """The number of decimals that show two digits of the smallest error above a hundredth of the largest, at most six.
 
     >>> decimals([0.21, 0.19, 1e-9]), decimals([6.7, 0.23]), decimals([])
     (2, 2, 2)
@@ -121,5 +124,5 @@ def decimals(errors: Sequence[float]) -> int:
 
 
 def _error(values: Tensor) -> float:
-    """The standard error of their mean."""
+    """The standard error of the mean."""
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else nan

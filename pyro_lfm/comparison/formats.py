@@ -1,8 +1,8 @@
-"""The table of a comparison: as text, Markdown, LaTeX and a DataFrame."""
+"""The table of a comparison as text, Markdown, LaTeX and a DataFrame. Used by ``Comparison``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ _NONE = "–"
 
 @dataclass(frozen=True)
 class Cells:
-    """A table in words: its head, its lines, and the lines whose first number is the best."""
+    """The cells of a table as text: its head, its lines, and for each line whether its first number is the best."""
 
     head: list[str]
     lines: list[list[str]]
@@ -26,51 +26,58 @@ class Cells:
 
 
 def cells(comparison: Comparison) -> Cells:
-    """The table in words: the first metric and those of one's own with errors and paired differences."""
-    head, columns = ["way"], [list(comparison.ways)]
+    """The cells of the table. The first metric, and the user's own, have errors and paired differences."""
+    head, columns = ["candidate"], [list(comparison.candidates)]
     ranks, many = comparison.ranks, len(comparison.seeds) > 1
     infinite = {
-        (way, m) for way, seeds in comparison.infinite.items() for names in seeds.values() for m in names
+        (candidate, m)
+        for candidate, seeds in comparison.infinite.items()
+        for names in seeds.values()
+        for m in names
     }
     first = 2
     for k, (name, title) in enumerate(zip(comparison.metrics, names_of([*comparison.metrics]), strict=True)):
-        found = {way: comparison.estimate(name, way) for way in comparison.ways}
+        means = {candidate: comparison.estimate(name, candidate) for candidate in comparison.candidates}
         judged = k == 0 or name not in STANDARD
         head.append(title)
         if not judged:
-            means = _plain_column(found.values(), first if name in NATS else None)
-            columns.append(_in_words(means, found, [way for way, m in infinite if m == name]))
+            texts = _plain_column(means.values(), first if name in NATS else None)
+            columns.append(
+                _with_infinite(texts, means, [candidate for candidate, m in infinite if m == name])
+            )
             continue
         places = decimals(
-            [e.error_over_rows for e in found.values()] + [e.error_over_seeds for e in found.values()]
+            [e.error_over_rows for e in means.values()] + [e.error_over_seeds for e in means.values()]
         )
-        means = [_with_error(e, e.error_over_rows, places) for e in found.values()]
-        columns.append(_in_words(means, found, [way for way, m in infinite if m == name]))
+        texts = [_with_error(e, e.error_over_rows, places) for e in means.values()]
+        columns.append(_with_infinite(texts, means, [candidate for candidate, m in infinite if m == name]))
         if many:
             head.append("± over seeds")
-            columns.append([_number(e.error_over_seeds, places) for e in found.values()])
+            columns.append([_number(e.error_over_seeds, places) for e in means.values()])
         first = places if k == 0 else first
-        if len(comparison.ways) > 1:
-            differences = {way: comparison.difference(name, way) for way in comparison.ways}
+        if len(comparison.candidates) > 1:
             head.append(f"over {comparison.baseline}")
-            columns.append(
-                [
-                    _NONE
-                    if way == comparison.baseline
-                    else _with_error(d, d.error, decimals([d.error]), signed=True)
-                    for way, d in differences.items()
-                ]
-            )
-        if name in ranks and len(comparison.ways) > 1:
+            columns.append(_differences(comparison, name))
+        if name in ranks and len(comparison.candidates) > 1:
             head.append("rank")
-            columns.append([str(ranks[name].get(way, _NONE)) for way in comparison.ways])
+            columns.append([str(ranks[name].get(candidate, _NONE)) for candidate in comparison.candidates])
     judged_by = ranks.get(next(iter(comparison.metrics)), {})
-    best = [way in judged_by and judged_by[way].place == 1 for way in comparison.ways]
+    best = [candidate in judged_by and judged_by[candidate].place == 1 for candidate in comparison.candidates]
     lines = [list(line) for line in zip(*columns, strict=True)]
-    for line, way in zip(lines, comparison.ways, strict=True):
-        if len(comparison.failed.get(way, ())) == len(comparison.seeds):
+    for line, candidate in zip(lines, comparison.candidates, strict=True):
+        if len(comparison.failed.get(candidate, ())) == len(comparison.seeds):
             line[1] = "failed"
     return Cells(head, lines, best)
+
+
+def _differences(comparison: Comparison, metric: str) -> list[str]:
+    """The differences of all candidates from the baseline, with their errors."""
+    texts = []
+    for candidate in comparison.candidates:
+        d = comparison.difference(metric, candidate)
+        text = _with_error(d, d.error, decimals([d.error]), signed=True)
+        texts.append(_NONE if candidate == comparison.baseline else text)
+    return texts
 
 
 def as_text(table: Cells, notes: Sequence[str]) -> str:
@@ -109,51 +116,51 @@ def as_latex(table: Cells, notes: Sequence[str]) -> str:
 
 
 def frame(comparison: Comparison) -> Any:
-    """A DataFrame of numbers, one line per way."""
+    """A DataFrame of numbers with one row per candidate."""
     try:
         import pandas
     except ImportError as error:
         raise ImportError(
-            "comparison.table needs pandas: pip install 'pyro_lfm[data]'; markdown() and latex() do without"
+            "comparison.table needs pandas: pip install 'pyro_lfm[data]'; markdown() and latex() need no pandas"
         ) from error
     columns: dict[str, list[Any]] = {}
     ranks = comparison.ranks
     for name in comparison.metrics:
-        found = [comparison.estimate(name, way) for way in comparison.ways]
-        differences = [comparison.difference(name, way) for way in comparison.ways]
-        columns[name] = [e.mean for e in found]
+        means = [comparison.estimate(name, candidate) for candidate in comparison.candidates]
+        differences = [comparison.difference(name, candidate) for candidate in comparison.candidates]
+        columns[name] = [e.mean for e in means]
         for part in ("error_over_rows", "error_over_seeds"):
-            if any(not isnan(getattr(e, part)) for e in found):
-                columns[f"{name}_{part}"] = [getattr(e, part) for e in found]
+            if any(not isnan(getattr(e, part)) for e in means):
+                columns[f"{name}_{part}"] = [getattr(e, part) for e in means]
         if any(not isnan(d.error) for d in differences):
             columns[f"{name}_difference"] = [d.mean for d in differences]
             columns[f"{name}_difference_error"] = [d.error for d in differences]
         if name in ranks:
-            places = [ranks[name].get(way) for way in comparison.ways]
+            places = [ranks[name].get(candidate) for candidate in comparison.candidates]
             columns[f"{name}_rank"] = [float("nan") if place is None else place.place for place in places]
-    index = pandas.Index(comparison.ways, name="way")
+    index = pandas.Index(comparison.candidates, name="candidate")
     return pandas.DataFrame(columns, index=index)
 
 
 def signed(value: float, error: float) -> str:
-    """A difference with its sign, to as many decimals as its error allows."""
+    """A difference with its sign, with decimals by its error."""
     return _number(value, decimals([error]), signed=True)
 
 
-def _plain_column(found: Iterable[Estimate], places: int | None) -> list[str]:
-    """Means alone: to as many decimals as their errors over rows allow, else to ``places``, else in three figures."""
-    found = list(found)
-    errors = [e.error_over_rows for e in found]
+def _plain_column(estimates: Iterable[Estimate], places: int | None) -> list[str]:
+    """Means without errors: with decimals by their errors over rows, or with ``places`` decimals, or with three digits."""
+    estimates = list(estimates)
+    errors = [e.error_over_rows for e in estimates]
     if any(error > 0 for error in errors):
         places = decimals(errors)
-    return [_figures(e.mean) if places is None else _number(e.mean, places) for e in found]
+    return [_figures(e.mean) if places is None else _number(e.mean, places) for e in estimates]
 
 
-def _in_words(means: list[str], found: dict[str, Estimate], infinite: Iterable[str]) -> list[str]:
-    """Means, but for those that are none as they are not finite."""
+def _with_infinite(texts: list[str], estimates: dict[str, Estimate], infinite: Iterable[str]) -> list[str]:
+    """Means as text, with "not finite" where a value is infinite."""
     return [
-        "not finite" if way in infinite and isnan(e.mean) else mean
-        for mean, (way, e) in zip(means, found.items(), strict=True)
+        "not finite" if candidate in infinite and isnan(e.mean) else text
+        for text, (candidate, e) in zip(texts, estimates.items(), strict=True)
     ]
 
 
@@ -165,8 +172,8 @@ def _figures(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def _with_error(found: Estimate, error: float, places: int, signed: bool = False) -> str:
-    number = _number(found.mean, places, signed)
+def _with_error(estimate: Estimate, error: float, places: int, signed: bool = False) -> str:
+    number = _number(estimate.mean, places, signed)
     return number if isnan(error) else f"{number} ± {error:.{places}f}"
 
 
@@ -175,7 +182,7 @@ def _number(value: float, places: int, signed: bool = False) -> str:
     return _NONE if isnan(value) else f"{rounded:{'+' if signed else ''},.{places}f}".replace("-", "−")
 
 
-def _bold(table: Cells, k: int, mark: Any) -> list[str]:
+def _bold(table: Cells, k: int, mark: Callable[[str], str]) -> list[str]:
     line = list(table.lines[k])
     if table.best[k]:
         line[1] = mark(line[1])
@@ -190,7 +197,7 @@ _LATEX = {
 
 def _escaped(line: list[str]) -> list[str]:
     signs = {"k̂": r"$\hat{k}$", "log p(x)": r"$\log p(x)$"}
-    found = ["".join(_LATEX.get(sign, sign) for sign in cell) for cell in line]
+    cells = ["".join(_LATEX.get(sign, sign) for sign in cell) for cell in line]
     for sign, formula in signs.items():
-        found = [cell.replace(sign, formula) for cell in found]
-    return found
+        cells = [cell.replace(sign, formula) for cell in cells]
+    return cells

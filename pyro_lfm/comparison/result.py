@@ -1,4 +1,4 @@
-"""What a comparison gives back: every number by row and seed, what follows from them, and tables."""
+"""``Comparison``, the result of ``compare``: numbers by row and seed, estimates, ranks, tables and a verdict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,25 +19,28 @@ from pyro_lfm.comparison.metrics import NATS, Metric
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.result import Fit
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
-    """One model fitted in several ways, and what was measured of each; print it for a table.
+    """One model fitted with several candidates, and the metrics of each. Print it for a table.
 
     Attributes:
-        ways, seeds: in the order in which they were given.
-        baseline: the way from which differences are taken.
-        metrics: {name: Metric}. The first is the one that ways are judged by.
-        rows: {metric: {way: (seeds, N)}}, of each test row; NaN where a fit failed. Metrics of whole fits have none.
-        values: {metric: {way: (seeds,)}}, of each fit; of metrics of rows, the mean over them.
-        fits: {way: Fit} of the first seed; further ones would cost memory in proportion. Of ``lfm.VariationalBayes`` a
-            folder keeps the numbers alone.
-        histories: {way: {seed: history}}, as ``fit.history``.
-        failed: {way: {seed: what stopped the fit}}.
-        notes: what a reader of the table must know, in sentences.
+        candidates, seeds: names and seeds, in the order of the arguments.
+        baseline: the candidate from which differences are taken.
+        metrics: {name: Metric}. Candidates are ranked by the first.
+        rows: {metric: {candidate: (seeds, N)}}, for each test row. NaN where a fit failed. Metrics of whole fits have none.
+        values: {metric: {candidate: (seeds,)}}, for each fit. For metrics of rows it is their mean.
+        fits: {candidate: Fit} of the first seed, to save memory. A folder stores no fit of ``lfm.VariationalBayes``, only
+            its numbers.
+        histories: {candidate: {seed: history}}, as ``fit.history``.
+        failed: {candidate: {seed: the error that stopped the fit}}.
+        notes: notes for a reader of the table, in sentences.
     """
 
-    ways: tuple[str, ...]
+    candidates: tuple[str, ...]
     seeds: tuple[int, ...]
     baseline: str
     metrics: dict[str, Metric]
@@ -48,47 +51,55 @@ class Comparison:
     failed: dict[str, dict[int, str]]
     notes: tuple[str, ...]
 
-    def estimate(self, metric: str, way: str) -> Estimate:
-        """A metric's mean over rows and seeds, with both errors; fits of which it is not finite count as failed."""
-        return estimate(self._values(metric, way))
+    def estimate(self, metric: str, candidate: str) -> Estimate:
+        """The mean of a metric over rows and seeds, with both errors. A fit with an infinite value counts as failed."""
+        return estimate(self._values(metric, candidate))
 
-    def difference(self, metric: str, way: str, other: str | None = None) -> Estimate:
-        """Way less other (by default the baseline), paired by row and by seed.
+    def difference(self, metric: str, candidate: str, other: str | None = None) -> Estimate:
+        """Candidate minus other (by default the baseline), paired by row and by seed.
 
-        No error is smaller than what arithmetic in float32 may be off by, so that ways which do the same are not ranked.
+        No error is smaller than the rounding of float32, so that candidates with equal results are not ranked.
         """
-        one, two = self._values(metric, way), self._values(metric, other or self.baseline)
+        one, two = self._values(metric, candidate), self._values(metric, other or self.baseline)
         off = float(torch.finfo(torch.float32).eps * (one.abs() + two.abs()).nanmean())
         return estimate(one - two, least=off)
 
     @property
     def estimates(self) -> dict[str, dict[str, Estimate]]:
-        """{metric: {way: mean with errors}}."""
-        return {metric: {way: self.estimate(metric, way) for way in self.ways} for metric in self.metrics}
+        """{metric: {candidate: mean with errors}}."""
+        return {
+            metric: {candidate: self.estimate(metric, candidate) for candidate in self.candidates}
+            for metric in self.metrics
+        }
 
     @property
     def differences(self) -> dict[str, dict[str, Estimate]]:
-        """{metric: {way: way less baseline}}, paired by row and by seed, of all ways but the baseline."""
-        others = [way for way in self.ways if way != self.baseline]
-        return {metric: {way: self.difference(metric, way) for way in others} for metric in self.metrics}
+        """{metric: {candidate: candidate − baseline}}, paired by row and by seed, for all candidates but the baseline."""
+        others = [candidate for candidate in self.candidates if candidate != self.baseline]
+        return {
+            metric: {candidate: self.difference(metric, candidate) for candidate in others}
+            for metric in self.metrics
+        }
 
     @property
     def ranks(self) -> dict[str, dict[str, Rank]]:
-        """{metric: {way: rank}} of the metrics for which a way can be better; ways that failed have none."""
-        found = {}
+        """{metric: {candidate: rank}} for the metrics with a better direction. Candidates that failed have no rank."""
+        places = {}
         for name, metric in self.metrics.items():
             if metric.better is not None:
-                means = {way: self.estimate(name, way).mean for way in self.ways}
-                found[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
-        return found
+                means = {candidate: self.estimate(name, candidate).mean for candidate in self.candidates}
+                places[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
+        return places
 
     @property
     def table(self) -> Any:
-        """A pandas DataFrame: one line per way; a column per metric, ``_error_over_rows`` and ``_error_over_seeds``
-        where there are, ``_difference`` and ``_difference_error`` where there are errors, and ``_rank``.
+        """A pandas DataFrame with a row for each candidate and a column for each metric.
+
+        Further columns are ``_error_over_rows``, ``_error_over_seeds``, ``_difference`` and ``_difference_error`` where
+        these are known, and ``_rank``.
 
         Raises:
-            ImportError: without pandas; ``markdown`` and ``latex`` do without.
+            ImportError: without pandas, which ``markdown`` and ``latex`` do not need.
         """
         return frame(self)
 
@@ -97,7 +108,7 @@ class Comparison:
         return as_markdown(cells(self), self.remarks)
 
     def latex(self) -> str:
-        """The table as a LaTeX tabular, with the rules of the package booktabs; the notes are comments."""
+        """The table as a LaTeX tabular with the rules of the package booktabs, and the notes as comments."""
         return as_latex(cells(self), self.remarks)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -110,118 +121,137 @@ class Comparison:
         (place / "results.json").write_text(text, encoding="utf-8")
 
     def record(self) -> dict[str, Any]:
-        """Every number of every fit, but for those of single rows, as JSON knows it: None where there is none."""
-        ways = {}
-        for way in self.ways:
-            found = {metric: _plain(vars(self.estimate(metric, way))) for metric in self.metrics}
-            differences = {metric: _plain(vars(self.difference(metric, way))) for metric in self.metrics}
+        """Every number of every fit, but those of single rows, as values of JSON. None where there is no number."""
+        candidates = {}
+        for candidate in self.candidates:
+            estimates = {metric: _plain(vars(self.estimate(metric, candidate))) for metric in self.metrics}
+            differences = {
+                metric: _plain(vars(self.difference(metric, candidate))) for metric in self.metrics
+            }
             seeds = [
                 {
                     "seed": seed,
-                    **{metric: _plain(float(self.values[metric][way][k])) for metric in self.metrics},
-                    "history": _plain(self.histories[way].get(seed, [])),
-                    "failed": self.failed.get(way, {}).get(seed),
+                    **{metric: _plain(float(self.values[metric][candidate][k])) for metric in self.metrics},
+                    "history": _plain(self.histories[candidate].get(seed, [])),
+                    "failed": self.failed.get(candidate, {}).get(seed),
                 }
                 for k, seed in enumerate(self.seeds)
             ]
-            ways[way] = {"estimates": found, f"over {self.baseline}": differences, "seeds": seeds}
-        return {"baseline": self.baseline, "ways": ways, "notes": list(self.remarks)}
+            candidates[candidate] = {
+                "estimates": estimates,
+                f"over {self.baseline}": differences,
+                "seeds": seeds,
+            }
+        return {"baseline": self.baseline, "candidates": candidates, "notes": list(self.remarks)}
 
     @property
     def verdict(self) -> str:
-        """Which way is best by the first metric, and which cannot be told apart from it, in a sentence or two."""
+        """The best candidate by the first metric, and those without a clear difference from it, in a sentence or two."""
         name, metric = next(iter(self.metrics.items()))
         if metric.better is None:
             return f"Of {name} none is better; see the differences."
         ranks = self.ranks[name]
-        order = sorted(ranks, key=lambda way: ranks[way].place)
+        order = sorted(ranks, key=lambda candidate: ranks[candidate].place)
         if not order:
-            failed = all(len(self.failed.get(way, ())) == len(self.seeds) for way in self.ways)
+            failed = all(
+                len(self.failed.get(candidate, ())) == len(self.seeds) for candidate in self.candidates
+            )
             return (
-                "All ways failed." if failed else f"No way has a number for {name}, by which they are judged."
+                "All candidates failed."
+                if failed
+                else f"No candidate has a number for {name}, by which they are judged."
             )
         best, *others = order
         if not others:
-            return f"{best} is the only way that was measured{'' if len(self.ways) == 1 else f' by {name}'}."
-        differences = {way: self.difference(name, best, way) for way in others}
+            return f"{best} is the only candidate that was measured{'' if len(self.candidates) == 1 else f' by {name}'}."
+        differences = {candidate: self.difference(name, best, candidate) for candidate in others}
         if ranks[best].best > 1:
             return (
-                f"By {name} no way is best: over what each pair has in common, pairs contradict one another."
+                f"By {name} no candidate is best: differences of pairs, each over the rows and seeds that they share, "
+                "contradict one another."
             )
         parts = [
-            f"{way} by {abs(d.mean):.{decimals([d.error])}f} ± {d.error:.{decimals([d.error])}f}"
-            for way, d in differences.items()
+            f"{candidate} by {abs(d.mean):.{decimals([d.error])}f} ± {d.error:.{decimals([d.error])}f}"
+            for candidate, d in differences.items()
             if d.clear
         ]
-        alike = [way for way, d in differences.items() if not d.clear]
-        words = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
-        words += f", not to be told apart from {', '.join(alike)}." if alike else "."
-        return words + " One seed tells nothing of other starts." * (len(self.seeds) == 1)
+        alike = [candidate for candidate, d in differences.items() if not d.clear]
+        sentence = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
+        sentence += f", not to be told apart from {', '.join(alike)}." if alike else "."
+        return sentence + " One seed gives no information about other starts." * (len(self.seeds) == 1)
 
     @property
     def infinite(self) -> dict[str, dict[int, list[str]]]:
-        """{way: {seed: metrics that are not finite}} of fits that did not fail; by these metrics they count as failed."""
-        found: dict[str, dict[int, list[str]]] = {}
-        for way in self.ways:
+        """{candidate: {seed: metrics that are not finite}} of fits that did not fail. They count as failed there."""
+        infinite: dict[str, dict[int, list[str]]] = {}
+        for candidate in self.candidates:
             for k, seed in enumerate(self.seeds):
-                names = [name for name in self.metrics if bool(self._infinite(name, way)[k])]
-                if names and seed not in self.failed.get(way, {}):
-                    found.setdefault(way, {})[seed] = names
-        return found
+                names = [name for name in self.metrics if bool(self._infinite(name, candidate)[k])]
+                if names and seed not in self.failed.get(candidate, {}):
+                    infinite.setdefault(candidate, {})[seed] = names
+        return infinite
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, what failed, and the verdict."""
+        """The notes, the failures, and the verdict."""
         failed = [
-            f"{way}, seed {seed}, failed: {words}"
-            for way, seeds in self.failed.items()
-            for seed, words in seeds.items()
+            f"{candidate}, seed {seed}, failed: {error}"
+            for candidate, seeds in self.failed.items()
+            for seed, error in seeds.items()
         ]
         infinite = [
-            f"{way}, seed {seed}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} not finite: this counts as failed."
-            for way, seeds in self.infinite.items()
+            f"{candidate}, seed {seed}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} not finite: this counts as "
+            "failed."
+            for candidate, seeds in self.infinite.items()
             for seed, names in seeds.items()
         ]
         name = next(iter(self.metrics))
-        known = [~self._values(name, way).isnan() for way in self.ways]
+        known = [~self._values(name, candidate).isnan() for candidate in self.candidates]
         apart = any(one.any() and two.any() and not one.equal(two) for one in known for two in known)
         common = [
-            f"Not all ways have {name} of the same rows and seeds: differences and ranks are over those that two ways have "
-            "in common, and may differ from those of the means."
+            f"Not all candidates have {name} of the same rows and seeds: differences and ranks are over those that two "
+            "candidates have in common, and may differ from those of the means."
         ]
         return (*self.notes, *failed, *infinite, *common * apart, self.verdict)
 
-    def _values(self, metric: str, way: str) -> Tensor:
-        if metric not in self.metrics or way not in self.ways:
+    def _values(self, metric: str, candidate: str) -> Tensor:
+        if metric not in self.metrics or candidate not in self.candidates:
             raise DeclarationError(
-                f"metrics are {', '.join(self.metrics)}, ways are {', '.join(self.ways)}; got {metric!r}, {way!r}"
+                f"metrics are {', '.join(self.metrics)}, candidates are {', '.join(self.candidates)}; "
+                f"got {metric!r}, {candidate!r}"
             )
-        values = self._given(metric, way).clone()
-        values[self._infinite(metric, way)] = nan
+        values = self._given(metric, candidate).clone()
+        values[self._infinite(metric, candidate)] = nan
         return values
 
-    def _given(self, metric: str, way: str) -> Tensor:
+    def _given(self, metric: str, candidate: str) -> Tensor:
         of_rows = self.rows.get(metric, {})
-        return of_rows[way] if way in of_rows else self.values[metric][way]
+        return of_rows[candidate] if candidate in of_rows else self.values[metric][candidate]
 
-    def _infinite(self, metric: str, way: str) -> Tensor:
-        """Which fits have an infinite value, or NaN in nats of rows; a metric of one's own may leave rows out by NaN."""
-        values = self._given(metric, way)
-        found = values.isinf()
+    def _infinite(self, metric: str, candidate: str) -> Tensor:
+        """True for fits with an infinite value, or with NaN in nats of rows. The user's metric may leave rows out."""
+        values = self._given(metric, candidate)
+        infinite = values.isinf()
         if values.dim() == 2 and metric in NATS:
-            found = ~values.isfinite()
-        return found.reshape(len(values), -1).any(1)
+            infinite = ~values.isfinite()
+        return infinite.reshape(len(values), -1).any(1)
+
+    def plot(self, metric: str | None = None, *, title: str | None = None) -> Figure:
+        """Paired differences from the baseline by one metric, the first by default, see ``lfm.plots.differences``."""
+        from pyro_lfm import plots
+
+        return plots.differences(self, metric, title=title)
 
     def __repr__(self) -> str:
         return as_text(cells(self), self.remarks)
 
     def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
+        """The table in a notebook."""
         return self.markdown()
 
 
-def _plain(value: Any) -> Any:
-    """As JSON knows it."""
+def _plain(value: object) -> Any:
+    """A value of JSON, None for a number that is not finite."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):

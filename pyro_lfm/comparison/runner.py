@@ -1,4 +1,4 @@
-"""The fits of a comparison, one after the other, and what is kept of them."""
+"""Runs the fits of a comparison one after the other, measures them, and stores their records. Used by ``compare``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_lfm.comparison.entrants import Starts
-from pyro_lfm.comparison.kept.folder import Folder
-from pyro_lfm.comparison.kept.restoring import record_of, revived
+from pyro_lfm.comparison.candidates import Starts
 from pyro_lfm.comparison.metrics import Metric, measure
 from pyro_lfm.comparison.result import Comparison
+from pyro_lfm.comparison.storage.folder import Folder, Record
+from pyro_lfm.comparison.storage.records import record_of, restore_fit
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
 from pyro_lfm.documents.identity import identity
 from pyro_lfm.documents.identity.version import library_version
 from pyro_lfm.documents.storage import plain
 from pyro_lfm.errors import TrainingError
+from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.inference.tables import table_for
 from pyro_lfm.inference.task import Inference
@@ -33,115 +34,125 @@ _NOISE = 2**20
 
 @dataclass
 class Runner:
-    """Fits and measures, unless a folder has it already.
+    """Fits and measures every candidate for every seed, unless the folder has its record.
 
     Args:
-        starts: of the fits. table: rows to fit. data, test: rows to fit and to measure on, as given by the user.
-        metrics: what is measured, with draws of z per row.
-        options: of every ``fit``.
-        digests: of all rows, by what they are for.
+        starts: the starts of the fits. table: the rows to fit. data, test: rows to fit and to measure on, as given by the
+            user.
+        metrics: the metrics, with ``draws`` of z per row.
+        options: the options of every ``fit``.
+        digests: digests of all rows by their purpose.
     """
 
     starts: Starts
     table: Table
-    data: Any
-    test: Any
+    data: Rows
+    test: Rows | None
     metrics: dict[str, Metric]
     draws: int
     options: dict[str, Any]
     folder: Folder | None
     digests: dict[str, str]
-    records: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    records: dict[tuple[str, int], Record] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
-    metrics_made_of: dict[str, str] = field(init=False)
+    metrics_identity: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Once, as a metric may count its calls.
-        self.metrics_made_of = {} if self.folder is None else identity(metrics=self.metrics)
+        # Computed once, as a metric may change when it is called.
+        self.metrics_identity = {} if self.folder is None else identity(metrics=self.metrics)
 
     def run(self, name: str, seed: int) -> None:
-        """One way from one seed."""
+        """Fits one candidate from one seed, or reads its record."""
         model, inference = self.starts.at(name, seed)
-        made_of, record, done = {}, None, None
+        arguments, record, done = {}, None, None
         if self.folder is not None:
-            made_of = self._identity(model, inference)
-            record = self.folder.load(name, seed, made_of)
+            arguments = self._identity(model, inference)
+            record = self.folder.load(name, seed, arguments)
         if record is None:
-            record, done = self._fit(name, seed, model, inference, made_of)
-            # What a network or the machine raised may not come again: such a fit is not done.
+            record, done = self._fit(name, seed, model, inference, arguments)
+            # An error of a network or of the machine may not occur again: such a fit is repeated next time.
             if not record.pop("raised", False) and self.folder is not None:
                 self.folder.save(name, seed, record)
         elif seed == self.starts.first and record["failed"] is None:
-            done = revived(model, inference, self.table, record)
+            done = restore_fit(model, inference, self.table, record)
         self.records[name, seed] = {part: value for part, value in record.items() if part != "state"}
         if done is not None and seed == self.starts.first:
             self.fits[name] = done
 
     def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
-        rest: dict[str, Any] = {f"{what}_rows": words for what, words in self.digests.items()}
+        rest: dict[str, Any] = {f"{purpose}_rows": digest for purpose, digest in self.digests.items()}
         given = identity(model=model, inference=inference, draws=self.draws, **rest)
-        return {**given, **self.metrics_made_of, "version": library_version()}
+        return {**given, **self.metrics_identity, "version": library_version()}
 
     def _fit(
-        self, name: str, seed: int, model: AnyModel, inference: Inference, made_of: dict[str, str]
-    ) -> tuple[dict[str, Any], Fit | None]:
-        """A fit, and everything that is kept of it."""
+        self, name: str, seed: int, model: AnyModel, inference: Inference, arguments: dict[str, str]
+    ) -> tuple[Record, Fit | None]:
+        """The record of a fit, and the fit, None if it failed."""
         options = dict(self.options)
         if self.folder is not None and isinstance(inference, SVI):
-            options["checkpoint"] = self.folder.checkpoint(name, seed, made_of)
+            options["checkpoint"] = self.folder.checkpoint(name, seed, arguments)
         if self.folder is not None and options["callbacks"]:
-            # What they add to a record is looked at before the fit has gone on for long.
+            # Values that callbacks add to a record are checked in the first epoch.
             options["callbacks"] = [*options["callbacks"], _check_record]
         if options["progress"]:
             tqdm.write(f"{name}, seed {seed}", file=sys.stderr)
         try:
             done = fit(model, self.table, inference, seed=seed, **options)
             seconds = sum(record["seconds"] for record in done.history)
-            found = measure(done, self.test, self.data, self.metrics, self.draws, seed + _NOISE, seconds)
+            measured = measure(done, self.test, self.data, self.metrics, self.draws, seed + _NOISE, seconds)
         except TrainingError as error:
             empty: dict[str, Any] = {"rows": {}, "values": {}, "notes": [], "history": [], "state": {}}
             raised = error.__cause__ is not None
-            return {**empty, "identity": made_of, "failed": str(error), "raised": raised}, None
+            return {**empty, "identity": arguments, "failed": str(error), "raised": raised}, None
         record = {
-            "identity": made_of,
-            "rows": found.rows,
-            "values": found.values,
-            "notes": list(found.notes),
+            "identity": arguments,
+            "rows": measured.rows,
+            "values": measured.values,
+            "notes": list(measured.notes),
             **record_of(done, state=self.folder is not None),
             "failed": None,
         }
         return record, done
 
     def result(
-        self, ways: tuple[str, ...], seeds: tuple[int, ...], baseline: str, notes: list[str]
+        self, candidates: tuple[str, ...], seeds: tuple[int, ...], baseline: str, notes: list[str]
     ) -> Comparison:
-        """All that was measured."""
+        """The comparison of all records."""
         rows: dict[str, dict[str, Tensor]] = {}
         for metric in self.metrics:
             sizes = [len(r["rows"][metric]) for r in self.records.values() if metric in r["rows"]]
             if sizes:
                 none = torch.full((sizes[0],), nan, dtype=torch.float64)
                 rows[metric] = {
-                    way: torch.stack([self.records[way, seed]["rows"].get(metric, none) for seed in seeds])
-                    for way in ways
+                    candidate: torch.stack(
+                        [self.records[candidate, seed]["rows"].get(metric, none) for seed in seeds]
+                    )
+                    for candidate in candidates
                 }
         values = {
             metric: {
-                way: torch.tensor(
-                    [self.records[way, seed]["values"].get(metric, nan) for seed in seeds],
+                candidate: torch.tensor(
+                    [self.records[candidate, seed]["values"].get(metric, nan) for seed in seeds],
                     dtype=torch.float64,
                 )
-                for way in ways
+                for candidate in candidates
             }
             for metric in self.metrics
         }
-        histories = {way: {seed: self.records[way, seed]["history"] for seed in seeds} for way in ways}
+        histories = {
+            candidate: {seed: self.records[candidate, seed]["history"] for seed in seeds}
+            for candidate in candidates
+        }
         failed = {
-            way: {seed: words for seed in seeds if (words := self.records[way, seed]["failed"]) is not None}
-            for way in ways
+            candidate: {
+                seed: words
+                for seed in seeds
+                if (words := self.records[candidate, seed]["failed"]) is not None
+            }
+            for candidate in candidates
         }
         return Comparison(
-            ways=ways,
+            candidates=candidates,
             seeds=seeds,
             baseline=baseline,
             metrics=self.metrics,
@@ -149,31 +160,31 @@ class Runner:
             values=values,
             fits=self.fits,
             histories=histories,
-            failed={way: words for way, words in failed.items() if words},
-            notes=(*notes, *self._notes(ways)),
+            failed={candidate: errors for candidate, errors in failed.items() if errors},
+            notes=(*notes, *self._notes(candidates)),
         )
 
-    def _notes(self, ways: tuple[str, ...]) -> list[str]:
-        """What was said of fits, with the names of the ways where it was not said of all."""
-        said: dict[str, list[str]] = {}
-        measured = {way for (way, _), record in self.records.items() if record["failed"] is None}
-        for (way, _), record in self.records.items():
+    def _notes(self, candidates: tuple[str, ...]) -> list[str]:
+        """The notes of all fits, with the names of the candidates where a note is not for all."""
+        names_of: dict[str, list[str]] = {}
+        measured = {name for (name, _), record in self.records.items() if record["failed"] is None}
+        for (name, _), record in self.records.items():
             for note in record["notes"]:
-                if way not in said.setdefault(note, []):
-                    said[note].append(way)
+                if name not in names_of.setdefault(note, []):
+                    names_of[note].append(name)
         return [
-            note if set(by) == measured else f"{', '.join(w for w in ways if w in by)}: {note}"
-            for note, by in said.items()
+            note if set(names) == measured else f"{', '.join(n for n in candidates if n in names)}: {note}"
+            for note, names in names_of.items()
         ]
 
 
-def _check_record(record: dict[str, Any], done: Fit) -> None:
+def _check_record(record: Record, done: Fit) -> None:
     plain(record, "the record of an epoch")
 
 
 def digests_of(model: AnyModel, **given: Any) -> dict[str, str]:
-    """A digest of all rows of each kind, so that other rows are noticed."""
+    """A digest of the rows for each purpose, which changes with the rows."""
     return {
-        what: "none" if data is None else of_rows(table_for(model, data, set()))
-        for what, data in given.items()
+        purpose: "none" if data is None else of_rows(table_for(model, data, set()))
+        for purpose, data in given.items()
     }

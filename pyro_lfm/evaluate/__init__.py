@@ -1,80 +1,48 @@
-"""What can be said of a fitted model, each number with its error or its yardstick."""
+"""Evaluation of a fitted model, each number with its standard error or its reference value.
 
-from pyro_lfm.evaluate.calibration import (
-    Coverage,
-    Diagnosis,
-    PredictiveCheck,
-    SimulationBasedCalibration,
-    TwoSample,
-    Uniformity,
-    VariationalCalibration,
-    classifier_two_sample,
-    diagnose,
-    expected_coverage,
-    predictive_check,
-    simulation_based_calibration,
-    tarp,
-    vsbc,
-)
+Every function here takes a ``Fit``, or a pair (model, guide). Functions of arrays stand in ``lfm.evaluate.calibration``
+(truths, draws, weights) and ``lfm.evaluate.representation`` (codes).
+"""
+
+from pyro_lfm.evaluate import calibration, representation
 from pyro_lfm.evaluate.decoding.explained import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.decoding.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.decomposition.nats import Decomposition, decompose
 from pyro_lfm.evaluate.decomposition.rate_distortion import RateDistortion
-from pyro_lfm.evaluate.imputation.hidden_entries import ImputationScores, imputation
+from pyro_lfm.evaluate.diagnosis.report import Diagnosis, diagnose
+from pyro_lfm.evaluate.imputation.hidden_entries import ImputationScores, imputation_scores
 from pyro_lfm.evaluate.imputation.scores import LabelScores, NumberScores
 from pyro_lfm.evaluate.likelihood.annealing import Annealing
 from pyro_lfm.evaluate.likelihood.bounds_from_both_sides import Sandwich, sandwich
 from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, log_likelihood
 from pyro_lfm.evaluate.likelihood.inference_gaps import Gaps, gaps
-from pyro_lfm.evaluate.likelihood.pareto import pareto_k, smoothed
-from pyro_lfm.evaluate.representation.alignment import Alignment, align
-from pyro_lfm.evaluate.representation.disentangling import Disentanglement, disentanglement
-from pyro_lfm.evaluate.representation.importance import DCI, dci
-from pyro_lfm.evaluate.representation.labels import FewLabels, few_labels
-from pyro_lfm.evaluate.representation.rivals import representations
+from pyro_lfm.evaluate.representation.fits import align, disentanglement
+from pyro_lfm.evaluate.representation.rivals import rival_representations
 
 __all__ = [
-    "DCI",
-    "Alignment",
     "Annealing",
-    "Coverage",
     "Decomposition",
     "Diagnosis",
-    "Disentanglement",
-    "FewLabels",
     "Gaps",
     "ImputationScores",
     "LabelScores",
     "Loadings",
     "LogLikelihood",
     "NumberScores",
-    "PredictiveCheck",
     "RateDistortion",
     "Sandwich",
-    "SimulationBasedCalibration",
-    "TwoSample",
-    "Uniformity",
     "VarianceExplained",
-    "VariationalCalibration",
     "align",
-    "classifier_two_sample",
-    "dci",
+    "calibration",
     "decompose",
     "diagnose",
     "disentanglement",
-    "expected_coverage",
-    "few_labels",
     "gaps",
-    "imputation",
+    "imputation_scores",
     "loadings",
     "log_likelihood",
-    "pareto_k",
-    "predictive_check",
-    "representations",
+    "representation",
+    "rival_representations",
     "sandwich",
-    "simulation_based_calibration",
-    "smoothed",
-    "tarp",
     "variance_explained",
-    "vsbc",
 ]

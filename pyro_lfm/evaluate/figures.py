@@ -1,4 +1,4 @@
-"""Figures that may not be known, as the spread of a single row is not: how they are taken, and how they are written."""
+"""Numbers that may be NaN, as the deviation of a single row is: how results compute and print them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def spread(values: Tensor) -> Tensor:
-    """The standard deviation over the first dimension; NaN of one value, of which nothing is known.
+    """The standard deviation over the first dimension. NaN for a single value.
 
     >>> spread(torch.tensor([1.0])), spread(torch.tensor([1.0, 3.0]))
     (tensor(nan), tensor(1.4142))
@@ -15,10 +15,10 @@ def spread(values: Tensor) -> Tensor:
     return values.std(0) if len(values) > 1 else torch.full_like(values[0], torch.nan)
 
 
-def written(value: float, form: str) -> str:
-    """A number in a form of Python's, or a dash as wide where there is none.
+def or_dash(value: float, form: str) -> str:
+    """A number in a format of Python, or a dash of the same width for NaN.
 
-    >>> written(2.0, ">6.2f"), written(float("nan"), ">6.2f")
+    >>> or_dash(2.0, ">6.2f"), or_dash(float("nan"), ">6.2f")
     ('  2.00', '     –')
     """
     width = form.partition(".")[0].lstrip("<>+")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro import poutine
@@ -28,6 +28,9 @@ from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Fit:
@@ -187,6 +190,16 @@ class Fit:
         form = recognise(self.model, "fit.log_likelihood", "fit.bound(...) bounds it from below")
         table = self._open(data, set(self.model.observed))
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
+
+    def plot(self, *, validation: str = "held out", title: str | None = "Evidence bound by epoch") -> Figure:
+        """The bound by epoch, see ``lfm.plots.bounds``.
+
+        Raises:
+            ImportError: without matplotlib, which the extra ``pyro_lfm[plot]`` installs.
+        """
+        from pyro_lfm import plots
+
+        return plots.bounds(self, validation=validation, title=title)
 
     def rows_of(self, data: Any = None) -> Batch:
         """The rows as one batch."""

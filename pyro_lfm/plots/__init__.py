@@ -1,54 +1,55 @@
-"""Pictures of fits: bounds by epoch, log p = L + KL, reconstructions, draws, walks along factors, loadings, maps,
-densities, the nats of each latent entry, variance explained, coverage, calibration; of comparisons: paired differences,
-climbs.
+"""Pictures of fits, of evaluation results, of comparisons and of arrays.
 
-Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no
-global state of matplotlib. Whatever comes as {guide: ...} keeps one colour per guide from picture to picture, as
-long as the guides come in the same order.
+Each function returns a ``matplotlib.figure.Figure`` of its own (``figure.savefig("name.png")``) and touches no global state
+of matplotlib. The first argument is the thing that is drawn. It is called ``result`` where it is a result of
+``lfm.evaluate`` or ``lfm.compare``, and such a result has the picture as its method ``plot`` too. {guide: ...} keeps one
+colour per guide from picture to picture, as long as the guides come in the same order.
 """
 
 from pyro_lfm.plots.calibration import (
     diagnosis,
-    expected_coverage,
-    pareto,
-    predictive,
-    ranks,
-    symmetry,
+    pareto_k,
+    predictive_check,
+    rank_curves,
+    region_coverage,
+    symmetry_curves,
     two_sample,
 )
+from pyro_lfm.plots.comparisons import bounds_by_time, differences
 from pyro_lfm.plots.curves import bounds
 from pyro_lfm.plots.density_curves import densities
 from pyro_lfm.plots.explained import variance_explained
+from pyro_lfm.plots.gaps import bound_and_gap
 from pyro_lfm.plots.images import factor_walk, gallery, prior_draws, reconstructions
-from pyro_lfm.plots.interval_coverage import coverage
+from pyro_lfm.plots.intervals import interval_coverage
 from pyro_lfm.plots.maps import latent_map
-from pyro_lfm.plots.paired import climbs, differences
-from pyro_lfm.plots.posteriors import decomposition, loadings, posterior_ellipses
-from pyro_lfm.plots.rates import decomposed
+from pyro_lfm.plots.nats import kl_by_entry
+from pyro_lfm.plots.posteriors import posterior_ellipses
 from pyro_lfm.plots.style import colours
+from pyro_lfm.plots.weights import loadings
 
 __all__ = [
+    "bound_and_gap",
     "bounds",
-    "climbs",
+    "bounds_by_time",
     "colours",
-    "coverage",
-    "decomposed",
-    "decomposition",
     "densities",
-    "differences",
     "diagnosis",
-    "expected_coverage",
+    "differences",
     "factor_walk",
     "gallery",
+    "interval_coverage",
+    "kl_by_entry",
     "latent_map",
     "loadings",
-    "pareto",
+    "pareto_k",
     "posterior_ellipses",
-    "predictive",
+    "predictive_check",
     "prior_draws",
-    "ranks",
+    "rank_curves",
     "reconstructions",
-    "symmetry",
+    "region_coverage",
+    "symmetry_curves",
     "two_sample",
     "variance_explained",
 ]

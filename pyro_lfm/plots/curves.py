@@ -1,11 +1,11 @@
-"""The bound by epoch."""
+"""The bound by epoch, for each guide or fit. Histories of several kinds as records by name."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,21 +19,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# The records of one fit, as ``fit.history``.
+History: TypeAlias = Sequence[Mapping[str, Any]]
+# One history, or several by name.
+Histories: TypeAlias = Fit | Comparison | History | Mapping[str, Fit | History]
+
+
 def bounds(
-    histories: Fit | Comparison | Sequence[Mapping[str, Any]] | Mapping[str, Any],
+    histories: Histories,
     *,
     validation: str = "held out",
     title: str | None = "Evidence bound by epoch",
 ) -> Figure:
     """The bound of each guide by epoch: training solid, validation dashed, each line named at its end.
 
-    The vertical axis shows where the guides differ: the first epochs, far below, run out of the picture, and so does
-    a guide that is far below all others; its name then stands at the bottom with an arrow.
+    The vertical axis shows where the guides differ. It leaves out first epochs far below, and a guide far below all others,
+    whose name is written at the bottom with an arrow.
 
     Args:
-        histories: a ``Fit``, its ``fit.history``, {guide: either}, or what ``lfm.compare`` gives, of which the first seed is
-            drawn. Records have epoch, bound and validation_bound (NaN or None where it was not measured).
-        validation: what the dashed lines are called.
+        histories: a ``Fit``, its ``fit.history``, {guide: either}, or the result of ``lfm.compare``, of which the first seed
+            is drawn. Records have epoch, bound and validation_bound (NaN or None where it was not measured).
+        validation: the name of the dashed lines.
 
     >>> record = {"epoch": 1, "bound": -3.0, "validation_bound": float("nan")}
     >>> bounds({"mean-field": [record]}).axes[0].get_ylabel()
@@ -74,7 +80,7 @@ def bounds(
         ax.plot([], [], color=QUIET, linewidth=1.4, linestyle=(0, (4, 2)), label=validation)
         ax.legend(loc="lower right", frameon=False, labelcolor=QUIET, fontsize=9, handlelength=2.6)
     set_title(ax, title)
-    # Margins set by hand: the names at the right are outside of what a layout engine reckons with.
+    # Margins are set by hand, as a layout engine ignores the names at the right.
     numbers = ax.yaxis.get_major_formatter().format_ticks(list(ax.get_yticks()))
     left, right = 0.5 + 0.075 * max(map(len, numbers)), 0.3 + 0.075 * (max(map(len, named)) + 8)
     width, height = 6.0 + left + right, 4.2
@@ -83,21 +89,21 @@ def bounds(
     return figure
 
 
-def histories_of(histories: Any, *keys: str) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """Histories by name: of a fit, of several, of a comparison, or as they are.
+def histories_of(histories: Histories, *keys: str) -> dict[str, History]:
+    """Histories by name: those of a fit, of several, of a comparison, or plain records.
 
     Args:
-        keys: what a record must have besides its epoch.
+        keys: the keys that records must have besides epoch.
 
     Raises:
-        ShapeError: something else; no record; records without a finite number under one of the keys.
+        ShapeError: another type, no record, or no record with a finite number under one of the keys.
     """
     if isinstance(histories, Comparison):
         seed = histories.seeds[0]
-        histories = {way: found[seed] for way, found in histories.histories.items() if found.get(seed)}
+        histories = {name: own[seed] for name, own in histories.histories.items() if own.get(seed)}
     named = histories if isinstance(histories, Mapping) else {"": histories}
-    found = {str(n): each.history if isinstance(each, Fit) else each for n, each in named.items()}
-    for name, records in found.items():
+    records_of = {str(n): each.history if isinstance(each, Fit) else each for n, each in named.items()}
+    for name, records in records_of.items():
         whole = isinstance(records, Sequence) and all(isinstance(record, Mapping) for record in records)
         if not whole or not records:
             got = "no record" if whole else type(records).__name__
@@ -111,27 +117,24 @@ def histories_of(histories: Any, *keys: str) -> dict[str, Sequence[Mapping[str, 
                     f"the history{f' of {name}' * bool(name)} must have records with {key}, a finite number; it has "
                     f"{', '.join(map(str, records[0])) or 'nothing'}"
                 )
-    if not found:
+    if not records_of:
         raise ShapeError("histories must hold at least one record; got none")
-    return found
+    return records_of
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: float | None) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 
 
-def _curve(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and values, where there are any."""
+def _curve(history: History, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values of the records with a number under a key."""
     pairs = [(record["epoch"], record[key]) for record in history if _is_number(record.get(key))]
     table = np.array(pairs, dtype=float).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 
 
 def _readable(guides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> tuple[float, float]:
-    """Limits that hold the last four fifths of every guide's curves.
-
-    A guide far below the others would flatten their differences to nothing: it is left out of the picture.
-    """
+    """Vertical limits that show the last four fifths of every guide's curves, without guides far below all others."""
     ranges = []
     for curves in guides:
         last = max(x[-1] for x, _ in curves)
@@ -148,7 +151,7 @@ def _readable(guides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> tupl
 
 
 def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names at the lines' ends, pushed apart where they would overlap."""
+    """Writes names at the ends of lines, moved apart where they would overlap."""
     low, high = ax.get_ylim()
     gap = 0.062
     ordered = sorted(ends)
@@ -156,11 +159,11 @@ def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     for value, _, _ in ordered:
         place = max((value - low) / (high - low), 0.02)
         places.append(max(place, places[-1] + gap) if places else place)
-    # What was pushed above the top comes back down, taking its neighbours along.
+    # Names above the top move down again, and their neighbours with them.
     limit = 1.0
     for i in reversed(range(len(places))):
         places[i] = min(places[i], limit)
         limit = places[i] - gap
     for place, (value, name, colour) in zip(places, ordered, strict=True):
-        words = f"{as_words(name)}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
-        ax.annotate(words, (1.015, place), xycoords="axes fraction", color=colour, fontsize=10, va="center")
+        label = f"{as_words(name)}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
+        ax.annotate(label, (1.015, place), xycoords="axes fraction", color=colour, fontsize=10, va="center")

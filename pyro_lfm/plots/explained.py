@@ -1,4 +1,4 @@
-"""How much of each view each factor explains, as a map."""
+"""The share of each observed variable that each factor explains, as a map."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.evaluate import VarianceExplained
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, symbol
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, set_heading, symbol
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
-def variance_explained(found: VarianceExplained, *, title: str | None = "Variance explained") -> Figure:
-    """A map of R² for each group of rows, factors down and observed variables across, under bars of what all explain.
+def variance_explained(result: VarianceExplained, *, title: str | None = "Variance explained") -> Figure:
+    """A map of R² for each group of rows, factors by observed variables, below bars of the R² of all factors together.
 
-    Shares below zero are drawn as zero, and written as they are.
+    A share below zero is drawn as zero and written as it is.
 
     Args:
-        found: as ``lfm.evaluate.variance_explained`` gives it.
+        result: of ``lfm.evaluate.variance_explained``.
 
     >>> import torch
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
-    >>> from pyro_lfm.evaluate import variance_explained as explained
+    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal, evaluate
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> parts = explained((model, Guide(model, z=Gaussian(mean=Linear()))), torch.randn(20, 4))
-    >>> len(variance_explained(parts).axes)  # bars, the map, its scale
+    >>> guide = Guide(model, z=Gaussian(mean=Linear()))
+    >>> shares = evaluate.variance_explained((model, guide), torch.randn(20, 4))
+    >>> len(variance_explained(shares).axes)  # bars, the map, its scale
     3
     """
-    found = of_kind(found, VarianceExplained, "lfm.evaluate.variance_explained")
-    views, factors, groups = list(found.total), list(found.factors), len(found.groups)
-    alone = np.stack([100 * as_array(found.alone[name]) for name in views], 2)  # groups, factors, views
-    total = np.stack([100 * as_array(found.total[name]) for name in views], 1)
-    error = np.stack([100 * as_array(found.total_error[name]) for name in views], 1)
-    top = max(1.0, float(np.nanmax(alone, initial=0.0)))
+    result = of_kind(result, VarianceExplained, "lfm.evaluate.variance_explained")
+    views, factors, groups = list(result.total), list(result.factors), len(result.groups)
+    alone = np.stack([100 * as_array(result.alone[name]) for name in views], 2)  # groups, factors, views
+    total = np.stack([100 * as_array(result.total[name]) for name in views], 1)
+    error = np.stack([100 * as_array(result.total_error[name]) for name in views], 1)
     cell = 0.34 if len(factors) > 6 else 0.42
     longest = max(map(len, views))
     turned = longest * 0.085 > 0.8
@@ -45,40 +46,43 @@ def variance_explained(found: VarianceExplained, *, title: str | None = "Varianc
     grid = figure.subplots(
         2, groups, squeeze=False, sharex="col", sharey="row", height_ratios=[1.1, cell * len(factors)]
     )
-    for g, name in enumerate(found.groups):
-        bars, ax = grid[0, g], grid[1, g]
-        bars.spines[["top", "right", "left", "bottom"]].set_visible(False)
-        places = np.arange(len(views))
-        heights = np.clip(np.nan_to_num(total[g]), 0, None)
-        bars.bar(places, heights, width=0.6, color=GUIDES[0])
-        bars.errorbar(places, heights, yerr=np.nan_to_num(error[g]), fmt="none", ecolor=INK, elinewidth=0.8)
-        bars.set_ylim(0, 100)
-        bars.tick_params(colors=QUIET, labelsize=8, length=0, labelbottom=False)
-        bars.grid(axis="y", color=FAINT, linewidth=0.6)
-        bars.set_axisbelow(True)
+    for g, name in enumerate(result.groups):
+        bars, ax = grid[:, g]
+        _draw_bars(bars, total[g], error[g])
         if groups > 1:
             bars.set_title(str(name), color=INK, fontsize=10.5, loc="left")
-            ax.set_title("", loc="left")
-        shown = np.clip(np.nan_to_num(alone[g]), 0, None)
-        picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=top, aspect="auto")
-        for k in range(len(factors)):
-            for v in range(len(views)):
-                colour = "white" if shown[k, v] > 0.6 * top else INK
-                words = (
-                    "–"
-                    if np.isnan(alone[g, k, v])
-                    else f"{alone[g, k, v]:.1f}".replace("-0.0", "0.0").replace("-", "−")
-                )
-                ax.text(v, k, words, color=colour, fontsize=8, ha="center", va="center")
-        ax.set_xticks(places, views, color=INK, fontsize=9, rotation=90 if turned else 0)
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
+        picture = _draw_map(ax, alone[g], max(1.0, float(np.nanmax(alone, initial=0.0))))
+        ax.set_xticks(np.arange(len(views)), views, color=INK, fontsize=9, rotation=90 if turned else 0)
     grid[1, 0].set_yticks(range(len(factors)), [symbol(name) for name in factors], color=INK, fontsize=9)
     grid[0, 0].set_ylabel("all, %", color=QUIET, fontsize=9)
     bar = figure.colorbar(picture, ax=grid[1], fraction=0.05, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
     bar.set_label("one factor, %", color=QUIET, fontsize=9)
-    if title:
-        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+    set_heading(figure, title)
     return figure
+
+
+def _draw_bars(ax: Axes, total: np.ndarray, error: np.ndarray) -> None:
+    """Bars of the R² of all factors, one for each observed variable, in percent."""
+    ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    places, heights = np.arange(len(total)), np.clip(np.nan_to_num(total), 0, None)
+    ax.bar(places, heights, width=0.6, color=GUIDES[0])
+    ax.errorbar(places, heights, yerr=np.nan_to_num(error), fmt="none", ecolor=INK, elinewidth=0.8)
+    ax.set_ylim(0, 100)
+    ax.tick_params(colors=QUIET, labelsize=8, length=0, labelbottom=False)
+    ax.grid(axis="y", color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _draw_map(ax: Axes, alone: np.ndarray, top: float) -> AxesImage:
+    """The map of one group of rows, R² (factors, views) in percent, with each number in its cell."""
+    shown = np.clip(np.nan_to_num(alone), 0, None)
+    picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+    for (k, v), share in np.ndenumerate(alone):
+        number = "–" if np.isnan(share) else f"{share:.1f}".replace("-0.0", "0.0").replace("-", "−")
+        colour = "white" if shown[k, v] > 0.6 * top else INK
+        ax.text(v, k, number, color=colour, fontsize=8, ha="center", va="center")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return picture

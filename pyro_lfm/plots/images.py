@@ -1,19 +1,20 @@
-"""Rows that are pictures: galleries, draws, reconstructions, walks along factors."""
+"""Pictures of rows that are pictures: galleries, draws, reconstructions, walks along factors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.inference.result import Fit
-from pyro_lfm.plots.mosaic import gutter, mosaic, pictures_of
-from pyro_lfm.plots.style import INK, QUIET, by_name, colours, of_kind, symbol
+from pyro_lfm.plots.mosaic import draw_mosaic, gutter, pictures_of
+from pyro_lfm.plots.style import INK, QUIET, by_name, colours, of_kind, one_or_by_name, symbol
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def gallery(
-    images: Any, *, shape: Sequence[int] | None = None, columns: int | None = None, title: str | None = None
+    images: Array, *, shape: Sequence[int] | None = None, columns: int | None = None, title: str | None = None
 ) -> Figure:
     """Pictures side by side, dark ink on white.
 
     Args:
-        images: (N, D) with ``shape``, or (N, H, W), or (N, C, H, W) with one or three channels; values in [0, 1].
+        images: (N, D) with ``shape``, or (N, H, W), or (N, C, H, W) with one or three channels. Values in [0, 1].
         shape: (H, W) or (C, H, W) of one picture, where the rows are flat.
-        columns: how many to a row; by default as square as it goes.
+        columns: pictures in a row. By default the gallery is as square as possible.
 
     >>> gallery(torch.rand(6, 64), shape=(8, 8), columns=3).axes[0].images[0].get_array().shape
     (17, 26, 3)
@@ -39,61 +40,61 @@ def gallery(
     pictures = pictures_of(images, shape, "images")
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     blocks = {"": pictures}
-    return mosaic(blocks, columns, title, [INK])
+    return draw_mosaic(blocks, columns, title, [INK])
 
 
 def prior_draws(
-    draws: Any,
+    images: Array | Mapping[str, Array],
     *,
     shape: Sequence[int] | None = None,
     columns: int = 12,
     title: str | None = "Drawn from the model",
 ) -> Figure:
-    """Pictures that models make up: one block of rows for each guide with which the model was trained.
+    """Pictures drawn from models: one block of rows for each guide that a model was trained with.
 
     Args:
-        draws: {guide: images}, or the images of one model; as for ``gallery``.
+        images: {guide: images}, or the images of one model, as for ``gallery``.
 
     >>> figure = prior_draws({"mean-field": torch.rand(4, 64), "full": torch.rand(4, 64)}, shape=(8, 8), columns=4)
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['mean-field', 'full']
     """
-    named = draws if isinstance(draws, Mapping) and draws else {"": draws}
-    blocks = {name: pictures_of(images, shape, name or "draws") for name, images in named.items()}
-    return mosaic(blocks, columns, title, colours(blocks))
+    named = one_or_by_name("images", images, "{'full': fit.model.sample(16)['x']}")
+    blocks = {name: pictures_of(each, shape, name or "images") for name, each in named.items()}
+    return draw_mosaic(blocks, columns, title, colours(blocks))
 
 
 def reconstructions(
-    originals: Any,
-    by_guide: Mapping[str, Any],
+    images: Array,
+    by_guide: Mapping[str, Array],
     *,
     shape: Sequence[int] | None = None,
-    title: str | None = "What a few factors keep of rows never seen",
+    title: str | None = "Rows outside of the training set, and their reconstructions",
 ) -> Figure:
-    """Pictures in the first row, and below them what each guide's model makes of them.
+    """Original pictures in the first row, and below them their reconstructions by the model of each guide.
 
     Args:
-        originals: as for ``gallery``.
-        by_guide: {guide: images}, as many as there are originals and in their order.
+        images: the originals, as for ``gallery``.
+        by_guide: {guide: reconstructions}, one for each original, in their order.
 
     >>> figure = reconstructions(torch.rand(5, 64), {"full": torch.rand(5, 64)}, shape=(8, 8))
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['original', 'full']
     """
-    blocks = {"original": pictures_of(originals, shape, "originals")}
+    blocks = {"original": pictures_of(images, shape, "images")}
     by_guide = by_name("by_guide", by_guide, "{'full': fit.reconstruct(rows)}")
-    for name, images in by_guide.items():
-        blocks[name] = pictures_of(images, shape, name)
+    for name, reconstructed in by_guide.items():
+        blocks[name] = pictures_of(reconstructed, shape, name)
         if len(blocks[name]) != len(blocks["original"]):
             raise ShapeError(
                 f"{name} must have one picture for each of the {len(blocks['original'])} originals; "
                 f"got {len(blocks[name])}"
             )
-    return mosaic(blocks, len(blocks["original"]), title, [INK, *colours(by_guide)])
+    return draw_mosaic(blocks, len(blocks["original"]), title, [INK, *colours(by_guide)])
 
 
 def factor_walk(
-    fit: Any,
+    fit: Fit,
     *,
     shape: Sequence[int] | None = None,
     start: torch.Tensor | None = None,
@@ -102,22 +103,22 @@ def factor_walk(
     factors: int | None = None,
     title: str | None = "A walk along each factor",
 ) -> Figure:
-    """E[x | z] while one factor runs and the others stay: one row of pictures per factor.
+    """E[x | z] as one factor varies and the others are held: one row of pictures per factor.
 
-    The factors come in the order of how much they move the picture; those of the last rows, which move nothing, are
-    factors that the model does not use.
+    The factors are ordered by their effect on the picture. Factors without effect, in the last rows, are not used by the
+    model.
 
     Args:
-        fit: a ``Fit`` of a model with one modelled variable, whose rows have latents with real entries and no labels. What
-            all rows share is at its posterior mean, covariates as they are declared.
+        fit: a ``Fit`` of a model with one modelled variable, whose rows have latents with real entries and no labels.
+            Latents that all rows share are at their posterior mean, and covariates at their declared values.
         shape: (H, W) or (C, H, W) of one picture, where the rows are flat.
-        start: (K,) where the walks cross, such as the posterior mean of a row; by default the prior's mean. K are the
-            entries of all latents of a row side by side.
-        steps, reach: how many pictures, from −reach to +reach standard deviations of the prior around its mean.
-        factors: show only so many.
+        start: the point where the walks cross, (K,), such as the posterior mean of a row. By default the prior's mean. K
+            counts the entries of all latents of a row side by side.
+        steps, reach: number of pictures, from −reach to +reach standard deviations of the prior around its mean.
+        factors: the number of factors shown, all by default.
 
     Raises:
-        DeclarationError: a model of another kind. ShapeError: a start, or pictures, of another shape.
+        DeclarationError: another kind of model. ShapeError: a start, or pictures, of another shape.
 
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Bernoulli(16, logits=lfm.MLP(8)))
@@ -147,12 +148,12 @@ def factor_walk(
     pictures = pictures_of(means, shape, decoder.observed[0])
     pictures = pictures.reshape(len(centre), steps, *pictures.shape[1:])
     blocks = {symbol(decoder.names[k]): pictures[k] for k in order}
-    figure = mosaic(blocks, steps, title, [INK] * len(blocks), gap=0.0, label_width=0.3, bottom=0.5)
+    figure = draw_mosaic(blocks, steps, title, [INK] * len(blocks), gap=0.0, label_width=0.3, bottom=0.5)
     ax, pitch = figure.axes[0], pictures.shape[3] + gutter(pictures)
     ticks = sorted({0, steps // 2, steps - 1})
     ax.set_xticks([i * pitch + pictures.shape[3] / 2 - 0.5 for i in ticks])
-    words = [f"{offsets[i]:+.1f}".replace("-", "−") if abs(offsets[i]) > 1e-6 else "0" for i in ticks]
-    ax.set_xticklabels(words, color=QUIET, fontsize=9)
+    labels = [f"{offsets[i]:+.1f}".replace("-", "−") if abs(offsets[i]) > 1e-6 else "0" for i in ticks]
+    ax.set_xticklabels(labels, color=QUIET, fontsize=9)
     ax.set_xlabel("standard deviations of the prior", color=QUIET, fontsize=9)
     return figure
 
@@ -165,7 +166,7 @@ def _prior_moments(model: AnyModel, decoder: Decoder) -> tuple[torch.Tensor, tor
 
 
 def _decoded(fit: Fit, decoder: Decoder, flat: torch.Tensor) -> torch.Tensor:
-    """E[x | z] at factors (B, K), (B, *event): what all rows share is at its posterior mean, covariates as declared."""
+    """E[x | z] at factors (B, K), (B, *event), with shared latents at their posterior mean and covariates as declared."""
     model = fit.model
     if decoder.discrete:
         raise DeclarationError(

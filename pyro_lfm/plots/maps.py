@@ -1,15 +1,26 @@
-"""The latent space in the plane."""
+"""Maps of the latent space in the plane."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.plots.style import CLASSES, FAINT, INK, QUIET, as_numbers, colours, new_figure
+from pyro_lfm.evaluate.inputs import Array
+from pyro_lfm.plots.style import (
+    CLASSES,
+    FAINT,
+    INK,
+    QUIET,
+    as_numbers,
+    colours,
+    new_figure,
+    one_or_by_name,
+    set_heading,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,28 +28,28 @@ if TYPE_CHECKING:
 
 
 def latent_map(
-    means: Any,
-    labels: Any,
+    means: Array | Mapping[str, Array],
+    labels: Array,
     *,
     names: Sequence[str] | None = None,
     title: str | None = "The latent space, coloured by label",
 ) -> Figure:
-    """Posterior means of rows in the plane, coloured by label, each class named where its rows lie.
+    """Posterior means of rows in the plane, coloured by label, with the name of each class at the median of its rows.
 
-    More than two factors are projected onto their first two principal components. Of one factor each class has a line of
-    its own, on which height means nothing.
+    More than two factors are projected onto their first two principal components. With one factor each class has a line of
+    its own, and the height within a line has no meaning.
 
     Args:
-        means: (N, K), or {guide: (N, K)} for a panel each; (N,) is one factor.
+        means: (N, K), or {guide: (N, K)} for a panel each. (N,) is one factor.
         labels: (N,) integers, 0 to C − 1.
-        names: of the classes; by default their numbers.
+        names: the names of the classes, by default their numbers.
 
     >>> import torch
     >>> figure = latent_map(torch.randn(30, 5), torch.arange(30) % 3, names=["ant", "bee", "cat"])
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['ant', 'bee', 'cat']
     """
-    named = means if isinstance(means, Mapping) and means else {"": means}
+    named = one_or_by_name("means", means, "{'full': fit.posterior(data).mean}")
     classes = as_numbers("labels", labels, "data.y")
     if classes.ndim != 1 or (classes != np.floor(classes)).any() or (classes < 0).any():
         raise ShapeError(f"labels must be whole numbers from 0, one for each row; got shape {classes.shape}")
@@ -50,12 +61,12 @@ def latent_map(
     figure = new_figure(4.2 * columns, 4.2 * rows + 0.3)
     shades = colours(named)
     for place, (name, values) in enumerate(named.items()):
-        what = name or "means"
-        numbers = as_numbers(what, values, "fit.posterior(data).mean")
+        argument = name or "means"
+        numbers = as_numbers(argument, values, "fit.posterior(data).mean")
         if numbers.ndim == 1:
             numbers = numbers[:, None]
         if numbers.ndim != 2 or not numbers.size:
-            raise ShapeError(f"{what} must have shape (N, K), or (N,) of one factor; got {numbers.shape}")
+            raise ShapeError(f"{argument} must have shape (N, K), or (N,) of one factor; got {numbers.shape}")
         if len(numbers) != len(classes):
             raise ShapeError(f"labels must have shape ({len(numbers)},), one per row; got {classes.shape}")
         ax = figure.add_subplot(rows, columns, place + 1)
@@ -70,27 +81,26 @@ def latent_map(
             ax.set_xlabel(
                 f"first two principal components, {share:.0%} of the variance", color=QUIET, fontsize=8
             )
-    if title:
-        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+    set_heading(figure, title)
     return figure
 
 
 def _lines(values: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, None]:
-    """Points (N, 2) of one factor: the first class on top, rows of one class a little apart so that none hides others."""
+    """Points (N, 2) of one factor: the first class on top, rows of a class with random heights that separate them."""
     apart = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
     return np.stack([values[:, 0], apart - classes], 1), None
 
 
 def _plane(values: np.ndarray) -> tuple[np.ndarray, float | None]:
-    """Points (N, 2), and the share of the variance they keep where they are a projection."""
+    """Points (N, 2), and for a projection the share of the variance in it."""
     if values.shape[1] == 2:
         return values, None
     centred = values - values.mean(0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    # Each axis points to where its largest entry is positive, so that maps do not flip from run to run.
+    # The largest entry of each axis is made positive, so that maps do not flip from run to run.
     axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(1)[:, None], 1))
     points = centred @ axes.T
-    # One row has one axis, along which it lies at 0.
+    # A single row has one axis, with its point at 0.
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     total = float((sizes**2).sum())
     return points, float((sizes[:2] ** 2).sum()) / total if total > 0 else None
@@ -101,12 +111,12 @@ def _scatter(ax: Axes, points: np.ndarray, classes: np.ndarray, names: Sequence[
 
     size = float(np.clip(16000 / len(points), 8, 22))
     shades = np.array([CLASSES[c % len(CLASSES)] for c in classes])
-    # In a random order, so that no class lies on top of all others.
+    # In random order, so that no class covers all others.
     order = np.random.default_rng(0).permutation(len(points))
     ax.scatter(points[order, 0], points[order, 1], c=shades[order], s=size, linewidths=0, alpha=0.75)
-    found = np.unique(classes)
-    places = np.stack([np.median(points[classes == c], axis=0) for c in found])
-    for c, (x, y) in zip(found, _apart(places, np.ptp(points, axis=0)), strict=True):
+    distinct = np.unique(classes)
+    places = np.stack([np.median(points[classes == c], axis=0) for c in distinct])
+    for c, (x, y) in zip(distinct, _apart(places, np.ptp(points, axis=0)), strict=True):
         ax.text(
             x,
             y,
@@ -125,7 +135,7 @@ def _scatter(ax: Axes, points: np.ndarray, classes: np.ndarray, names: Sequence[
 
 
 def _apart(places: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """Places of words moved up and down a little, until none covers another."""
+    """Positions of names, moved up and down a little until no name covers another."""
     places, room = places.copy(), np.array([0.12, 0.04]) * extent
     for _ in range(100):
         moved = False

@@ -1,50 +1,53 @@
-"""Blocks of pictures below each other, as one image."""
+"""Blocks of pictures below each other, drawn as one image. Used by ``plots.images``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
+from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.plots.style import as_numbers, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_GUTTER = 0.12  # between the pictures of a mosaic, as a fraction of a picture's side
+# Space between the pictures of a mosaic, as a fraction of a picture's width.
+_GUTTER = 0.12
 
 
-def pictures_of(images: Any, shape: Sequence[int] | None, what: str) -> np.ndarray:
-    """(N, H, W, 3) in [0, 1], with ink dark on white for pictures of one channel."""
-    array = as_numbers(what, images, "rows (N, D) of pixels").astype(float)
+def pictures_of(images: Array, shape: Sequence[int] | None, argument: str) -> np.ndarray:
+    """Images as (N, H, W, 3) in [0, 1], dark ink on white for one channel; ``argument`` names them in error messages."""
+    array = as_numbers(argument, images, "rows (N, D) of pixels").astype(float)
     if array.ndim == 2:
         if shape is None:
             raise ShapeError(
-                f"{what} are flat rows {array.shape}: name the picture's shape, as in shape=(28, 28)"
+                f"{argument} are flat rows {array.shape}: give the picture's shape, as in shape=(28, 28)"
             )
         if array.shape[1] != math.prod(shape):
             raise ShapeError(
-                f"{what} must have {math.prod(shape)} columns for shape {tuple(shape)}; got {array.shape[1]}"
+                f"{argument} must have {math.prod(shape)} columns for shape {tuple(shape)}; got {array.shape[1]}"
             )
         array = array.reshape(len(array), *shape)
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4 or array.shape[1] not in (1, 3) or not len(array):
         raise ShapeError(
-            f"{what} must be pictures (N, H, W) or (N, C, H, W) with one or three channels; got {array.shape}"
+            f"{argument} must be pictures (N, H, W) or (N, C, H, W) with one or three channels; got {array.shape}"
         )
     array = np.clip(array, 0, 1).transpose(0, 2, 3, 1)
     return np.repeat(1 - array, 3, axis=3) if array.shape[3] == 1 else array
 
 
 def gutter(pictures: np.ndarray) -> int:
+    """The space between pictures, in pixels."""
     return max(1, round(_GUTTER * pictures.shape[-2]))
 
 
-def mosaic(
+def draw_mosaic(
     blocks: Mapping[str, np.ndarray],
     columns: int,
     title: str | None,

@@ -1,21 +1,24 @@
-"""The look that all pictures share: colours, figures without global state, plain axes."""
+"""The look that all pictures share: colours, figures without global state, plain axes. Arguments of pictures, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.evaluate.inputs import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Kind = TypeVar("Kind")
+Entry = TypeVar("Entry")
 
-# Okabe and Ito's palette (2008), told apart by every kind of colour vision; yellow is left out: too light on white.
+# Okabe and Ito's palette (2008), for every kind of colour vision, without its yellow, which is too light on white.
 GUIDES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 # Petroff's ten colours (2021) for classes.
 CLASSES = (
@@ -35,6 +38,7 @@ def colours(names: Iterable[str]) -> list[str]:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """An empty figure, size in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -43,6 +47,7 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 
 def plain_axes(figure: Figure) -> Axes:
+    """The only axes of a figure, with a baseline and no frame."""
     ax = figure.add_subplot()
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(FAINT)
@@ -52,7 +57,7 @@ def plain_axes(figure: Figure) -> Axes:
 
 
 def as_words(name: str) -> str:
-    """A name as it stands, whose dollar signs enclose no formula.
+    """A name with its dollar signs escaped, so that they enclose no formula.
 
     >>> as_words("$5")
     '\\\\$5'
@@ -61,7 +66,7 @@ def as_words(name: str) -> str:
 
 
 def symbol(name: str) -> str:
-    """z_12 as mathematics; other names as they are.
+    """z_12 as mathematics. Other names stay as they are.
 
     >>> symbol("z_12"), symbol("dose")
     ('$z_{12}$', 'dose')
@@ -71,22 +76,38 @@ def symbol(name: str) -> str:
 
 
 def set_title(ax: Axes, title: str | None) -> None:
+    """A title on the left, if there is one."""
     if title:
         ax.set_title(title, color=INK, fontsize=12, loc="left", pad=10)
 
 
-def as_array(value: Any) -> np.ndarray:
+def set_heading(figure: Figure, title: str | None) -> None:
+    """A title on the left above all axes of a figure, if there is one."""
+    if title:
+        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+
+
+def bare_axes(ax: Axes) -> None:
+    """Removes the frame of axes but for a faint baseline, and makes ticks small."""
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(FAINT)
+    ax.tick_params(colors=QUIET, labelsize=8.5, length=0)
+    ax.set_axisbelow(True)
+
+
+def as_array(value: Array) -> np.ndarray:
+    """A tensor or a sequence as a NumPy array."""
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def as_numbers(name: str, value: Any, example: str) -> np.ndarray:
+def as_numbers(name: str, value: Array, example: str) -> np.ndarray:
     """An array of finite numbers.
 
     Args:
-        name: of the argument. example: what it might be, for the error.
+        name: the name of the argument. example: a right value, for the error message.
 
     Raises:
-        ShapeError: no array. DataError: entries that are no numbers, or not finite.
+        ShapeError: not an array. DataError: entries that are no numbers, or not finite.
     """
     try:
         array = as_array(value)
@@ -102,26 +123,31 @@ def as_numbers(name: str, value: Any, example: str) -> np.ndarray:
     return array
 
 
-def of_kind(found: Any, kind: type, function: str) -> Any:
-    """What a function gives back, as it is.
+def of_kind(result: Kind, kind: type[Kind], function: str) -> Kind:
+    """The result unchanged, if it is of the kind that a function returns.
 
     Raises:
-        DeclarationError: anything else.
+        DeclarationError: another type.
     """
-    if not isinstance(found, kind):
+    if not isinstance(result, kind):
         raise DeclarationError(
-            f"this picture is of a {kind.__name__}, as {function} gives it; got {type(found).__name__}"
+            f"this picture is of a {kind.__name__}, as {function} gives it; got {type(result).__name__}"
         )
-    return found
+    return result
 
 
-def by_name(name: str, value: Any, example: str) -> Mapping[str, Any]:
-    """A mapping that has entries, its keys as text.
+def by_name(name: str, value: Mapping[str, Entry], example: str) -> Mapping[str, Entry]:
+    """A mapping with at least one entry, its keys as text.
 
     Raises:
-        ShapeError: anything else.
+        ShapeError: not a mapping, or an empty one.
     """
     if not isinstance(value, Mapping) or not value:
         got = "none" if isinstance(value, Mapping) else type(value).__name__
-        raise ShapeError(f"{name} must map names to what is drawn, as in {example}; got {got}")
+        raise ShapeError(f"{name} must be a mapping with names as its keys, such as {example}; got {got}")
     return {str(key): entry for key, entry in value.items()}
+
+
+def one_or_by_name(name: str, value: Array | Mapping[str, Array], example: str) -> Mapping[str, Array]:
+    """Arrays by name. A single array has the empty name."""
+    return by_name(name, value, example) if isinstance(value, Mapping) else {"": value}

@@ -14,19 +14,30 @@ from pyro_lfm import evaluate, plots
 
 ERRORS = (lfm.DataError, lfm.DeclarationError)
 
+
+def small_fit():
+    return evaluation_cases.make("one entry")[0]
+
+
 # Right arguments of the functions that take more than a fit, or a result; each in turn is replaced by a wrong one.
 RIGHT = {
-    evaluate.align: lambda: (torch.randn(12, 2), torch.randn(12, 2)),
-    evaluate.classifier_two_sample: lambda: (torch.randn(40, 2), torch.randn(9, 40, 2)),
-    evaluate.disentanglement: lambda: (torch.randn(60, 2), torch.arange(120).reshape(60, 2) % 3),
-    evaluate.expected_coverage: lambda: (torch.randn(20), torch.randn(9, 20)),
-    evaluate.few_labels: lambda: ({"a": (torch.randn(12, 2),) * 2}, torch.arange(12) % 2, torch.arange(12) % 2),
-    evaluate.predictive_check: lambda: (torch.randn(3), torch.randn(20, 3)),
-    evaluate.simulation_based_calibration: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
-    evaluate.tarp: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
-    evaluate.vsbc: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
+    evaluate.align: lambda: (small_fit(), small_fit()),
+    evaluate.representation.align_codes: lambda: (torch.randn(12, 2), torch.randn(12, 2)),
+    evaluate.calibration.classifier_two_sample: lambda: (torch.randn(40, 2), torch.randn(9, 40, 2)),
+    evaluate.disentanglement: lambda: (small_fit(), torch.arange(120).reshape(60, 2) % 3),
+    evaluate.representation.disentanglement_of_codes: lambda: (
+        torch.randn(60, 2), torch.arange(120).reshape(60, 2) % 3,
+    ),
+    evaluate.calibration.expected_coverage: lambda: (torch.randn(20), torch.randn(9, 20)),
+    evaluate.representation.few_labels: lambda: (
+        {"a": (torch.randn(12, 2),) * 2}, torch.arange(12) % 2, torch.arange(12) % 2,
+    ),
+    evaluate.calibration.predictive_check: lambda: (torch.randn(3), torch.randn(20, 3)),
+    evaluate.calibration.simulation_based_calibration: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
+    evaluate.calibration.tarp: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
+    evaluate.calibration.variational_calibration: lambda: (torch.randn(20, 2), torch.randn(9, 20, 2)),
     plots.latent_map: lambda: (torch.randn(3, 2), torch.arange(3)),
-    plots.densities: lambda: (torch.linspace(0, 1, 5), {"a": torch.rand(5, 2)}),
+    plots.densities: lambda: ({"a": torch.rand(5, 2)}, torch.linspace(0, 1, 5)),
     plots.reconstructions: lambda: (torch.rand(3, 4, 4), {"a": torch.rand(3, 4, 4)}),
 }  # fmt: skip
 WRONG = {
@@ -48,20 +59,21 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def fit():
-    return evaluation_cases.make("one entry")[0]
+    return small_fit()
 
 
 @pytest.fixture(scope="module")
 def comparison():
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.Linear()))
-    ways = {"EM": lfm.EM(iterations=3), "variational EM": lfm.VariationalEM(iterations=3)}
-    return lfm.compare(model, x, ways, metrics="bound", progress=False)
+    candidates = {"EM": lfm.EM(iterations=3), "variational EM": lfm.VariationalEM(iterations=3)}
+    return lfm.compare(model, x, candidates, metrics="bound", progress=False)
 
 
 def functions():
-    found = [getattr(module, name) for module in (evaluate, plots) for name in module.__all__]
-    return [each for each in found if inspect.isfunction(each) and each is not plots.colours]
+    modules = evaluate, evaluate.calibration, evaluate.representation, plots
+    public = [getattr(module, name) for module in modules for name in module.__all__]
+    return [each for each in public if inspect.isfunction(each) and each is not plots.colours]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +89,7 @@ def test_wrong_arguments_are_refused_in_a_sentence(function, fit):
         for kind, value in wrong.items()
         for place in range(len(right()))
     ]
-    if function is evaluate.representations:
+    if function is evaluate.rival_representations:
         arguments = [(kind, [value, torch.randn(5, 4), torch.randn(5, 4)]) for kind, value in wrong.items()]
     for kind, given in arguments:
         with pytest.raises(ERRORS) as caught, warnings.catch_warnings():
@@ -97,7 +109,7 @@ def test_what_a_history_lacks_is_named(fit):
     with pytest.raises(
         lfm.ShapeError, match="history must have records with log_likelihood, a finite number; it has epoch"
     ):
-        plots.decomposition(fit)
+        plots.bound_and_gap(fit)
     with pytest.raises(lfm.ShapeError, match="got no record for b"):
         plots.bounds({"a": fit, "b": []})
     with pytest.raises(lfm.ShapeError, match="history of a must have records with bound"):
@@ -122,17 +134,17 @@ def test_two_mixtures_are_aligned_by_the_probabilities_of_their_classes():
     assert matched.mean > 0.999 and (matched.signs == 1).all()
     probabilities = [fit.posterior(x).probs for fit in fits]
     assert torch.allclose(matched.apply(probabilities[1]), probabilities[0][:, matched.first], atol=1e-3)
-    assert evaluate.representations(fits[0], x, x)["factors"][0].shape == (60, 3)
+    assert evaluate.rival_representations(fits[0], x, x)["factors"][0].shape == (60, 3)
 
 
 def test_codes_are_those_of_all_latents_of_a_row():
     fit, data = evaluation_cases.make("two layers")
-    codes = evaluate.representations(fit, data, data)["factors"][0]
+    codes = evaluate.rival_representations(fit, data, data)["factors"][0]
     posterior = fit.posterior(data)
     assert torch.allclose(codes, torch.cat([posterior["z2"].mean, posterior["z1"].mean], 1).double())
     bayesian, data = evaluation_cases.make("VB")
-    found = evaluate.align(bayesian, bayesian, data)
-    assert found.correlation.shape == (2, 2) and found.mean == pytest.approx(1), (
+    result = evaluate.align(bayesian, bayesian, data)
+    assert result.correlation.shape == (2, 2) and result.mean == pytest.approx(1), (
         "weights are no codes of a row"
     )
 
@@ -141,12 +153,12 @@ def test_one_row_is_decomposed_without_nan_and_without_a_word_from_torch():
     fit, data = evaluation_cases.make("vector")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate.decompose(fit, {"x": data["x"][:1]}, draws=50)
-        assert "nan" not in repr(found) and "–" in repr(found)
-    assert found.latents["z"].active is None and found.active_units is None
-    assert float(found.information.mean) == pytest.approx(0, abs=1e-6), "one row: its draws tell nothing"
-    assert found.information_upper.mean == float("inf")
-    assert found.rate.mean == pytest.approx(found.information.mean + found.aggregate.mean)
+        result = evaluate.decompose(fit, {"x": data["x"][:1]}, draws=50)
+        assert "nan" not in repr(result) and "–" in repr(result)
+    assert result.latents["z"].active is None and result.active_units is None
+    assert float(result.information.mean) == pytest.approx(0, abs=1e-6), "one row: its draws tell nothing"
+    assert result.information_upper.mean == float("inf")
+    assert result.rate.mean == pytest.approx(result.information.mean + result.aggregate.mean)
 
 
 def test_a_walk_along_the_factors_of_several_latents_under_shared_parameters(fit):
@@ -172,7 +184,7 @@ def test_labels_that_are_missing_are_refused():
     codes, labels = torch.randn(12, 2), (torch.arange(12) % 2).double()
     labels[3] = torch.nan
     with pytest.raises(lfm.DataError, match="labels must be known in all rows; got 1 that are missing"):
-        evaluate.few_labels({"a": (codes, codes)}, labels, labels, counts=(4,), seeds=2)
+        evaluate.representation.few_labels({"a": (codes, codes)}, labels, labels, counts=(4,), seeds=2)
 
 
 @pytest.mark.parametrize("kind", ["one seed", "a fit that failed", "one row to test on", "one step"])
@@ -184,30 +196,30 @@ def test_every_result_of_a_comparison_holds_no_nan_and_warns_of_nothing(kind, tm
     torch.manual_seed(0)
     x = torch.randn(30, 4)
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
-    ways = {"a": lfm.Gaussian(network=lfm.MLP(4)), "b": lfm.Gaussian(network=lfm.MLP(3))}
+    candidates = {"a": lfm.Gaussian(network=lfm.MLP(4)), "b": lfm.Gaussian(network=lfm.MLP(3))}
     options = {"epochs": 1, "metrics": ("bound", "kl"), "progress": False}
     if kind == "a fit that failed":
-        ways["b"], options["seeds"] = lfm.Gaussian(network=Failing), 2
+        candidates["b"], options["seeds"] = lfm.Gaussian(network=Failing), 2
     if kind == "one row to test on":
         options["test"] = x[:1]
     if kind == "one step":
         options = {"steps": 1, "metrics": ("bound", "kl"), "progress": False}
-    found = lfm.compare(model, x, ways, **options)
+    result = lfm.compare(model, x, candidates, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for text in (repr(found), found.markdown(), found.latex(), found.verdict, *found.remarks):
+        for text in (repr(result), result.markdown(), result.latex(), result.verdict, *result.remarks):
             assert "nan" not in text.lower()
-        found.save(tmp_path)
-        plots.climbs(found).draw_without_rendering()
+        result.save(tmp_path)
+        plots.bounds_by_time(result).draw_without_rendering()
         if kind == "a fit that failed":
-            with pytest.raises(lfm.DeclarationError, match="no way was measured beside the baseline a"):
-                plots.differences(found)
+            with pytest.raises(lfm.DeclarationError, match="no candidate was measured beside the baseline a"):
+                plots.differences(result)
         else:
-            plots.differences(found).draw_without_rendering()
+            plots.differences(result).draw_without_rendering()
 
 
 RIGHT_ARGUMENTS = {**RIGHT, **evaluation_cases.ARGUMENTS}
-OPTIONS = {evaluate.few_labels: {"counts": (2,), "seeds": 2}}
+OPTIONS = {evaluate.representation.few_labels: {"counts": (2,), "seeds": 2}}
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ ESTIMATES = {
     "loadings": lambda fit, data: evaluate.loadings(fit, data),
     "loadings of draws": lambda fit, data: evaluate.loadings(fit, data, draws=2),
     "variance explained": lambda fit, data: evaluate.variance_explained(fit, data),
-    "imputation": lambda fit, data: evaluate.imputation(fit, data, draws=20, share=0.5),
+    "imputation": lambda fit, data: evaluate.imputation_scores(fit, data, draws=20, share=0.5),
     "align": lambda fit, data: evaluate.align(fit, fit, data),
-    "representations": lambda fit, data: evaluate.representations(fit, data, data),
-    "few labels": lambda fit, data: evaluate.few_labels(
+    "representations": lambda fit, data: evaluate.rival_representations(fit, data, data),
+    "few labels": lambda fit, data: evaluate.representation.few_labels(
         {"factors": (means(fit, data)[[*fit.model.latents][-1]].reshape(rows_in(data), -1),) * 2},
         halves(data), halves(data), counts=(2,), seeds=2,
     ),
@@ -96,16 +96,16 @@ LONG = {
 }  # fmt: skip
 PICTURES = {
     "bounds": lambda fit, data: drawn(plots.bounds(fit)),
-    "decomposition": lambda fit, data: drawn(plots.decomposition(fit)),
+    "decomposition": lambda fit, data: drawn(plots.bound_and_gap(fit)),
     "latent map": lambda fit, data: drawn(
         plots.latent_map(means(fit, data)[[*fit.model.latents][-1]], halves(data))
     ),
     "factor walk": lambda fit, data: drawn(plots.factor_walk(fit, shape=(2, 2), steps=3)),
     "loadings": lambda fit, data: drawn(plots.loadings(weights(evaluate.loadings(fit, data)))),
-    "pareto": lambda fit, data: drawn(plots.pareto(evaluate.log_likelihood(fit, data, draws=30))),
+    "pareto": lambda fit, data: drawn(plots.pareto_k(evaluate.log_likelihood(fit, data, draws=30))),
     "variance explained": lambda fit, data: drawn(plots.variance_explained(evaluate.variance_explained(fit, data))),
-    "coverage": lambda fit, data: drawn(plots.coverage(evaluate.imputation(fit, data, draws=20, share=0.5))),
-    "decomposed": lambda fit, data: drawn(plots.decomposed(LONG["decompose"](fit, data))),
+    "coverage": lambda fit, data: drawn(plots.interval_coverage(evaluate.imputation_scores(fit, data, draws=20, share=0.5))),
+    "decomposed": lambda fit, data: drawn(plots.kl_by_entry(LONG["decompose"](fit, data))),
     "diagnosis": lambda fit, data: drawn(plots.diagnosis(LONG["diagnose"](fit, data))),
 }  # fmt: skip
 

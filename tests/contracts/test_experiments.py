@@ -28,12 +28,12 @@ def numbers(value):
 def check_comparison(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
-    assert rows == ["way", "---", *GUIDES]
+    assert rows == ["candidate", "---", *GUIDES]
     assert table.strip() in printed and "KL z: closed form" in printed
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert list(results["ways"]) == GUIDES
+    assert list(results["candidates"]) == GUIDES
     assert all(math.isfinite(number) for number in numbers(results))
-    for guide in results["ways"].values():
+    for guide in results["candidates"].values():
         assert [seed["seed"] for seed in guide["seeds"]] == list(range(results["settings"]["seeds"]))
         for seed in guide["seeds"]:
             assert len(seed["history"]) == results["settings"]["epochs"] and seed["failed"] is None
@@ -41,7 +41,7 @@ def check_comparison(out, printed):
             assert seed["bound"] == pytest.approx(seed["reconstruction"] - seed["kl"], abs=1e-3)
     expected = {
         "bounds",
-        "climbs",
+        "bounds_by_time",
         "differences",
         "reconstructions",
         "prior_draws",
@@ -86,7 +86,7 @@ def check_inferences(out, printed):
         if name in METHODS[1:3]:
             bounds = [record["bound"] for record in method["history"] if record["step"] == "E"]
             assert min(np.diff(bounds)) > -1e-9 and bounds[-1] == pytest.approx(best, abs=1e-4)
-    assert {path.stem for path in out.glob("*.png")} == {"decomposition_2", "loadings_2", "posteriors"}
+    assert {path.stem for path in out.glob("*.png")} == {"bound_and_gap_2", "loadings_2", "posteriors"}
 
 
 def check_benchmark(out, printed):

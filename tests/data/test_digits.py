@@ -243,7 +243,7 @@ def test_a_column_is_warned_of_once_in_one_call():
     )
     assert len(messages) == 1
     calls = [
-        lambda: lfm.evaluate.imputation(fit, rows, draws=20),
+        lambda: lfm.evaluate.imputation_scores(fit, rows, draws=20),
         lambda: lfm.evaluate.log_likelihood(fit, rows, method="exact"),
         lambda: lfm.evaluate.log_likelihood((model, fit.guide), rows),
         lambda: lfm.evaluate.variance_explained(fit, rows),

@@ -13,7 +13,7 @@ from pyro_lfm.inference.engines import tracing
 
 
 def linear(seed, factors, columns, covariance=lfm.Diagonal):
-    """A random linear Gaussian model, a guide that is a little trained on it, and 4 rows from it, as a fit."""
+    """A fit of a random linear Gaussian model, a guide trained for a few steps, and 4 rows from the model."""
     torch.manual_seed(seed)
     model = lfm.Model(z=lfm.StandardNormal(factors), x=lfm.Gaussian(columns, mean=lfm.Linear())).double()
     for parameter in model.parameters():
@@ -37,9 +37,9 @@ def test_random_linear_models(seed):
     )
     importance = lfm.evaluate.log_likelihood(fit, x, draws=4000, seed=seed)
     assert annealed.draws == 128 and annealed.temperatures == 40
-    for found in (annealed, importance):
-        off = (found.per_row - exact) / found.standard_error
-        assert off[found.pareto_k < 0.5].abs().max() < 4
+    for result in (annealed, importance):
+        off = (result.per_row - exact) / result.standard_error
+        assert off[result.pareto_k < 0.5].abs().max() < 4
     assert ((annealed.per_row - exact) / annealed.standard_error).abs().max() < 4
     assert annealed.standard_error.mean() < 0.02
 
@@ -49,10 +49,10 @@ def test_reported_errors_are_right():
     for one run in 60, were they normal; the seed is fixed."""
     fit, x = linear(3, 3, 6)
     repeats = x[:1].expand(200, -1).contiguous()
-    found = lfm.evaluate.log_likelihood(
+    result = lfm.evaluate.log_likelihood(
         fit, repeats, draws=128, method="annealed", annealing=Annealing(20), seed=1
     )
-    scores = (found.per_row - fit.log_likelihood(repeats)) / found.standard_error
+    scores = (result.per_row - fit.log_likelihood(repeats)) / result.standard_error
     assert 0.8 < float(scores.var()) < 1.25
     assert abs(float(scores.mean())) < 0.25
 
@@ -68,12 +68,12 @@ def test_simulated_rows_are_sandwiched(factors, covariance, temperatures):
     Of 50 rows' intervals three or more miss it in one of 2,000 runs with fresh seeds; this one is fixed.
     """
     fit, _ = linear(factors, factors, 12, covariance)
-    found = lfm.evaluate.sandwich(fit, rows=50, draws=256, annealing=Annealing(temperatures), seed=0)
-    exact = fit.log_likelihood(found.data)
-    low, high = found.interval
-    assert low < float(exact.mean()) < high and found.width < 0.01
-    assert ((found.per_row[:, 0] < exact) & (exact < found.per_row[:, 1])).sum() >= 48
-    assert abs(found.gap) < 0.005 and f"between {low:.4f} and {high:.4f}" in repr(found)
+    result = lfm.evaluate.sandwich(fit, rows=50, draws=256, annealing=Annealing(temperatures), seed=0)
+    exact = fit.log_likelihood(result.data)
+    low, high = result.interval
+    assert low < float(exact.mean()) < high and result.width < 0.01
+    assert ((result.per_row[:, 0] < exact) & (exact < result.per_row[:, 1])).sum() >= 48
+    assert abs(result.gap) < 0.005 and f"between {low:.4f} and {high:.4f}" in repr(result)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -84,9 +84,9 @@ def test_an_exact_guide_leaves_the_error_of_rounding(method, dtype):
     pair = model, lfm.ExactPosterior(model)
     x = model.sample(10, seed=0)["x"]
     exact = lfm.evaluate.log_likelihood(pair, x, method="exact").per_row
-    found = lfm.evaluate.log_likelihood(pair, x, draws=200, method=method, annealing=Annealing(5))
-    assert ((found.per_row - exact).abs() < 4 * found.standard_error).all()
-    assert found.standard_error.max() < 200 * torch.finfo(dtype).eps + 1e-8
+    result = lfm.evaluate.log_likelihood(pair, x, draws=200, method=method, annealing=Annealing(5))
+    assert ((result.per_row - exact).abs() < 4 * result.standard_error).all()
+    assert result.standard_error.max() < 200 * torch.finfo(dtype).eps + 1e-8
 
 
 @pytest.mark.slow
@@ -98,24 +98,25 @@ def test_rows_of_a_trained_deep_decoder_are_sandwiched():
     guide = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=hidden))
     svi = lfm.SVI(guide, epochs=15, batch_size=64, learning_rate=5e-3)
     fit = lfm.fit(model, (train.x * 16).round(), svi, seed=0, progress=False)
-    found = lfm.evaluate.sandwich(fit, rows=40, draws=64, annealing=Annealing(200), seed=0)
-    assert found.width < 0.1 and found.gap > -0.05
-    bound = fit.bound(found.data, draws=20).mean()
-    assert float(bound) < found.interval[0] - 0.5, "no more than the encoder's bound says"
+    result = lfm.evaluate.sandwich(fit, rows=40, draws=64, annealing=Annealing(200), seed=0)
+    assert result.width < 0.1 and result.gap > -0.05
+    bound = fit.bound(result.data, draws=20).mean()
+    assert float(bound) < result.interval[0] - 0.5, "no more than the encoder's bound says"
 
 
 def test_the_mean_weight_is_unbiased_whatever_the_temperatures():
     """E[w] = p(x) with two temperatures too; 5 errors of 20,000 chains of one row."""
     fit, x = linear(5, 2, 4)
-    found = lfm.evaluate.log_likelihood(
+    result = lfm.evaluate.log_likelihood(
         fit, x[:1].expand(80, -1).contiguous(), draws=256, method="annealed", annealing=Annealing(2, leaps=1)
     )
-    ratio = (found.per_row - fit.log_likelihood(x[:1])).exp()
+    ratio = (result.per_row - fit.log_likelihood(x[:1])).exp()
     assert abs(float(ratio.mean()) - 1) < 5 * float(ratio.std()) / 80**0.5
 
 
 def test_annealing_heals_a_guide_that_misses_the_posterior():
-    """A guide of a tenth of the posterior's width: draws from it are some nats off, chains from it are not."""
+    """A guide with a tenth of the posterior's width: estimates from its draws are wrong by some nats, those of chains
+    not."""
     torch.manual_seed(0)
     model = lfm.Model(z=lfm.StandardNormal(4), x=lfm.Gaussian(6, mean=lfm.Linear())).double()
     narrow = lfm.Diagonal(lfm.Fixed(0.1))
@@ -146,8 +147,8 @@ def test_estimates_do_not_flatter():
         guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
         svi = lfm.SVI(guide, steps=100, batch_size=100, learning_rate=0.02)
         fit = lfm.fit(model, x, svi, seed=seed, progress=False)
-        found = lfm.evaluate.log_likelihood(fit, held_out, draws=200)
-        over = found.per_row - own.per_row
+        result = lfm.evaluate.log_likelihood(fit, held_out, draws=200)
+        over = result.per_row - own.per_row
         assert float(over.mean()) < 3 * float(over.std()) / 400**0.5
 
 
@@ -162,7 +163,7 @@ def test_several_latents_and_missing_entries_are_served():
     x = model.sample(6, seed=0)["x"].clone()
     x[1, 2] = x[3] = math.nan
     annealed = lfm.evaluate.log_likelihood((model, guide), x, method="annealed")
-    # Draws from the prior: here they cover every posterior, where the weights of the guide are heavy-tailed.
+    # Draws from the prior cover every posterior here, while the weights of the guide have heavy tails.
     drawn = model.sample(500_000, seed=1)
     entries = model.factors["x"](drawn["z"], drawn["r"]).base_dist
     with torch.no_grad():
@@ -178,12 +179,12 @@ def test_several_latents_and_missing_entries_are_served():
 
 @pytest.mark.parametrize("guide", [name for name in cases.GUIDES if not name.startswith("per-row")])
 def test_every_guide_is_a_start(guide):
-    """Intervals of three errors of 6 rows, each way: they overlap but for one run in 100 with fresh seeds."""
+    """Intervals of three errors of 6 rows, in both directions: they overlap but for one run in 100 with fresh seeds."""
     torch.manual_seed(0)
     model = cases.plain()
     pair = model, cases.guide_for(model, cases.GUIDES[guide])
-    found = lfm.evaluate.sandwich(pair, rows=6, draws=32, annealing=Annealing(20))
-    assert found.per_row.isfinite().all() and (found.per_row[:, 0] < found.per_row[:, 1]).all()
+    result = lfm.evaluate.sandwich(pair, rows=6, draws=32, annealing=Annealing(20))
+    assert result.per_row.isfinite().all() and (result.per_row[:, 0] < result.per_row[:, 1]).all()
 
 
 @pytest.mark.parametrize("prior", cases.PRIORS)
@@ -191,16 +192,16 @@ def test_every_prior_is_annealed(prior):
     torch.manual_seed(0)
     model = cases.one_latent(prior)
     guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"])
-    found = lfm.evaluate.sandwich((model, guide), rows=6, draws=32, annealing=Annealing(20))
-    assert found.per_row.isfinite().all() and (found.per_row[:, 0] < found.per_row[:, 1]).all()
+    result = lfm.evaluate.sandwich((model, guide), rows=6, draws=32, annealing=Annealing(20))
+    assert result.per_row.isfinite().all() and (result.per_row[:, 0] < result.per_row[:, 1]).all()
 
 
 def test_hand_written_programs_and_summed_latents_are_sandwiched():
     torch.manual_seed(0)
     model = cases.GammaDirichlet()
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
-    found = lfm.evaluate.sandwich((model, guide), rows=10, draws=32, annealing=Annealing(30))
-    assert (found.per_row[:, 0] < found.per_row[:, 1]).all() and found.latents["w"].shape == (10, cases.K)
+    result = lfm.evaluate.sandwich((model, guide), rows=10, draws=32, annealing=Annealing(30))
+    assert (result.per_row[:, 0] < result.per_row[:, 1]).all() and result.latents["w"].shape == (10, cases.K)
 
     mixture = cases.mixture_of_factor_analysers(lfm.Isotropic())
     guide = lfm.Guide(
@@ -208,22 +209,22 @@ def test_hand_written_programs_and_summed_latents_are_sandwiched():
         c=lfm.Categorical(logits=lfm.MLP(4), given="x"),
         z=lfm.Gaussian(network=lfm.MLP(4), given="x"),
     )
-    found = lfm.evaluate.sandwich((mixture, guide), rows=20, draws=32, annealing=Annealing(30))
-    exact = lfm.evaluate.log_likelihood((mixture, guide), found.data, method="exact").per_row
-    low, high = found.interval
+    result = lfm.evaluate.sandwich((mixture, guide), rows=20, draws=32, annealing=Annealing(30))
+    exact = lfm.evaluate.log_likelihood((mixture, guide), result.data, method="exact").per_row
+    low, high = result.interval
     assert low < float(exact.mean()) < high
 
 
 def test_a_compiled_chain_gives_the_same_numbers(monkeypatch):
-    """As good as the same: a chain magnifies rounding, so that only its first steps agree."""
+    """A chain magnifies rounding, so that only its first steps agree."""
     fit, x = linear(2, 3, 5)
     eager = lfm.evaluate.log_likelihood(fit, x, method="annealed", draws=32, annealing=Annealing(5))
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.log_likelihood(fit, x, method="annealed", draws=32, annealing=Annealing(5))
-    assert len(made) == 1
+    assert len(calls) == 1
     assert torch.allclose(eager.per_row, compiled.per_row, atol=1e-6)
 
 

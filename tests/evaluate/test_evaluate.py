@@ -12,7 +12,7 @@ from pyro_lfm.inference.engines import tracing
 
 
 def linear(seed, rows=12, factors=3, columns=6):
-    """A linear Gaussian model with its guide a little trained, and rows from it."""
+    """A linear Gaussian model, a guide trained for a few steps, and rows from the model."""
     torch.manual_seed(seed)
     model = lfm.Model(z=lfm.StandardNormal(factors), x=lfm.Gaussian(columns, mean=lfm.Linear())).double()
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(), covariance=lfm.Full())).double()
@@ -24,12 +24,12 @@ def linear(seed, rows=12, factors=3, columns=6):
 def test_estimates_lie_within_their_errors_of_the_exact_value(seed):
     """60 rows in all at 5 standard errors: a false alarm in 30,000 runs of the suite, were they normal."""
     fit = linear(seed)
-    found = lfm.evaluate.log_likelihood(fit, draws=2000, seed=seed)
-    assert found.per_row.shape == found.standard_error.shape == (12,)
-    off = (found.per_row - fit.log_likelihood()) / found.standard_error
+    result = lfm.evaluate.log_likelihood(fit, draws=2000, seed=seed)
+    assert result.per_row.shape == result.standard_error.shape == (12,)
+    off = (result.per_row - fit.log_likelihood()) / result.standard_error
     assert off.abs().max() < 5
-    assert abs(found.mean - float(fit.log_likelihood().mean())) < 5 * found.mean_error
-    assert (found.effective_sample_size <= 2000).all() and (found.effective_sample_size > 1).all()
+    assert abs(result.mean - float(fit.log_likelihood().mean())) < 5 * result.mean_error
+    assert (result.effective_sample_size <= 2000).all() and (result.effective_sample_size > 1).all()
 
 
 def test_reported_errors_are_right():
@@ -48,32 +48,32 @@ def test_blocks_of_draws_and_rows_of_any_number_add_up(monkeypatch):
     exact = fit.log_likelihood()
     monkeypatch.setattr(blocks, "NUMBERS", 5 * 9 * 7)  # 7 draws at a time
     monkeypatch.setattr(likelihood, "_ROWS", 5)
-    found = lfm.evaluate.log_likelihood(fit, draws=1000, seed=0)
-    assert ((found.per_row - exact) / found.standard_error).abs().max() < 5
+    result = lfm.evaluate.log_likelihood(fit, draws=1000, seed=0)
+    assert ((result.per_row - exact) / result.standard_error).abs().max() < 5
 
 
 def test_a_compiled_evaluation_gives_the_same_numbers(monkeypatch):
     fit = linear(2)
     eager = lfm.evaluate.log_likelihood(fit, draws=500, seed=0)
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.log_likelihood(fit, draws=500, seed=0)
-    assert made and torch.allclose(eager.per_row, compiled.per_row, rtol=1e-9)
+    assert calls and torch.allclose(eager.per_row, compiled.per_row, rtol=1e-9)
 
 
 def test_missing_entries_and_summed_latents_are_served():
-    """A mixture's label is summed out, so that log p is that of the marginal, exactly."""
+    """A mixture's label is summed out, so that log p is exactly that of the marginal."""
     torch.manual_seed(0)
     model = cases.mixture(lfm.Gaussian(cases.D, mean=lfm.Lookup(), given="c"))
     guide = lfm.Guide(model, c=lfm.Categorical(logits=lfm.MLP(4)))
     data = model.sample(9, seed=0)["x"].clone()
     data[::2, 1] = math.nan
     fit = lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
-    found = lfm.evaluate.log_likelihood(fit, draws=3)
-    assert torch.allclose(found.per_row, fit.log_likelihood(), atol=1e-4)
-    assert found.standard_error.max() < 1e-3
+    result = lfm.evaluate.log_likelihood(fit, draws=3)
+    assert torch.allclose(result.per_row, fit.log_likelihood(), atol=1e-4)
+    assert result.standard_error.max() < 1e-3
 
 
 def test_a_latent_that_rows_share_is_refused_by_name():
@@ -97,17 +97,17 @@ def test_a_compiled_reconstruction_gives_the_same_numbers(monkeypatch):
     monkeypatch.setattr(reconstruction, "_ROWS", 5)
     eager = fit.reconstruct(data, draws=3)
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = fit.reconstruct(data, draws=3)
-    assert made and eager["x"].shape == (12, cases.D) and eager["y"].shape == (12, 2)
+    assert calls and eager["x"].shape == (12, cases.D) and eager["y"].shape == (12, 2)
     for name in eager:
         assert torch.allclose(eager[name], compiled[name], rtol=1e-4, atol=1e-5)
 
 
 def test_what_a_distribution_refuses_is_told_by_a_compiled_evaluation_too(monkeypatch):
-    """A row that the distribution's check refuses only while it is evaluated, in the words of the distribution."""
+    """A row that the distribution refuses only during the evaluation, with the distribution's own message."""
     import pyro
     import pyro.distributions as dist
 

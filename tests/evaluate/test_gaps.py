@@ -16,7 +16,7 @@ from pyro_lfm.inference.tables import table_for
 
 
 def linear(covariance, seed=0, rows=12):
-    """A linear Gaussian model whose factors are much alike given x, an encoder as it starts, rows with gaps."""
+    """A linear Gaussian model with factors correlated given x, an untrained encoder, rows with missing entries."""
     torch.manual_seed(seed)
     weight = 0.5 * torch.randn(5, 3) + torch.tensor([[0.7], [-0.7], [0.7], [0.7], [-0.7]])
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(torch.randn(5)))
@@ -48,54 +48,54 @@ def test_gaps_of_a_mean_field_guide_are_those_of_the_closed_form(trained):
     if trained:
         svi = lfm.SVI(guide, steps=trained, learning_rate=3e-2)
         lfm.fit(model, data, svi, seed=0, progress=False)
-    found = lfm.evaluate.gaps((model, guide), data, draws=1000)
+    result = lfm.evaluate.gaps((model, guide), data, draws=1000)
     known = gap(recognise(model).read(), data)
     assert known.min() > 0.3
-    assert ((found.approximation - known).abs() < 0.01 + 6 * found.approximation_error).all()
+    assert ((result.approximation - known).abs() < 0.01 + 6 * result.approximation_error).all()
     total = divergence(model, guide, data)
-    assert ((found.total - total).abs() < 6 * found.total_error).all()
-    assert ((found.amortization - (total - known)).abs() < 0.01 + 6 * found.amortization_error).all()
-    assert torch.allclose(found.approximation + found.amortization, found.total)
-    assert found.log_likelihood.draws == 0 and "exact" in repr(found)
+    assert ((result.total - total).abs() < 6 * result.total_error).all()
+    assert ((result.amortization - (total - known)).abs() < 0.01 + 6 * result.amortization_error).all()
+    assert torch.allclose(result.approximation + result.amortization, result.total)
+    assert result.log_likelihood.draws == 0 and "exact" in repr(result)
 
 
 def test_a_full_covariance_costs_nothing_and_the_encoder_everything():
-    """The bound of an exact posterior has no variance: what is left is how far Adam came."""
+    """The bound of an exact posterior has no variance, so the difference is the remaining error of Adam."""
     model, guide, data = linear(lfm.Full())
-    found = lfm.evaluate.gaps((model, guide), data)
-    assert found.approximation.abs().max() < 1e-3 and found.best_bound_error.max() < 1e-3
+    result = lfm.evaluate.gaps((model, guide), data)
+    assert result.approximation.abs().max() < 1e-3 and result.best_bound_error.max() < 1e-3
     total = divergence(model, guide, data)
     assert total.min() > 0.3
-    assert ((found.amortization - total).abs() < 1e-3 + 6 * found.amortization_error).all()
+    assert ((result.amortization - total).abs() < 1e-3 + 6 * result.amortization_error).all()
 
 
 def test_an_encoder_that_is_optimal_has_no_gap_of_amortization():
-    """Both bounds have the same noise: steps that find nothing leave no difference at all, nor an error of it."""
+    """Both bounds have the same noise, so useless steps leave no difference and no error."""
     model, guide, data = linear(lfm.Diagonal())
     fit = lfm.fit(model, data, lfm.SVI(guide, epochs=1), seed=0, progress=False)
-    found = lfm.evaluate.gaps(fit, steps=0, draws=100)
-    assert found.amortization.abs().max() < 1e-9 and found.amortization_error.max() < 1e-9
-    assert (found.bound_error > 0).all() and found.draws >= 100
+    result = lfm.evaluate.gaps(fit, steps=0, draws=100)
+    assert result.amortization.abs().max() < 1e-9 and result.amortization_error.max() < 1e-9
+    assert (result.bound_error > 0).all() and result.draws >= 100
 
 
 def test_paired_noise_makes_the_error_of_the_difference_smaller():
     model, guide, data = linear(lfm.Diagonal())
     lfm.fit(model, data, lfm.SVI(guide, steps=600, learning_rate=2e-2), seed=0, progress=False)
-    found = lfm.evaluate.gaps((model, guide), data)
-    apart = torch.hypot(found.bound_error, found.best_bound_error)
-    assert float(found.amortization_error.mean()) < 0.7 * float(apart.mean())
+    result = lfm.evaluate.gaps((model, guide), data)
+    apart = torch.hypot(result.bound_error, result.best_bound_error)
+    assert float(result.amortization_error.mean()) < 0.7 * float(apart.mean())
 
 
 def test_where_no_closed_form_is_known_log_p_is_estimated_from_the_refined_guide(monkeypatch):
-    """The same linear model, its closed form kept from view: the same gaps within the errors of both."""
+    """The same linear model without its closed form has the same gaps within the errors of both."""
     model, guide, data = linear(lfm.Diagonal())
     exact = lfm.evaluate.gaps((model, guide), data, steps=200)
     monkeypatch.setattr(inference_gaps, "is_recognised", lambda model: False)
-    found = lfm.evaluate.gaps((model, guide), data, steps=200)
-    assert found.log_likelihood.draws == 4000 and (found.log_likelihood.standard_error > 0).all()
-    off = (found.approximation - exact.approximation).abs()
-    assert (off < 6 * found.approximation_error).all()
-    assert "importance sampling, 4000 draws" in repr(found) and "k̂" in repr(found)
+    result = lfm.evaluate.gaps((model, guide), data, steps=200)
+    assert result.log_likelihood.draws == 4000 and (result.log_likelihood.standard_error > 0).all()
+    off = (result.approximation - exact.approximation).abs()
+    assert (off < 6 * result.approximation_error).all()
+    assert "importance sampling, 4000 draws" in repr(result) and "k̂" in repr(result)
 
 
 def test_rows_in_blocks_and_a_guide_that_is_refined_already(monkeypatch):
@@ -115,10 +115,10 @@ def test_labels_are_served():
     model = cases.mixture(lfm.Gaussian(cases.D, mean=lfm.Lookup(), given="c"))
     guide = lfm.Guide(model, c=lfm.Categorical(logits=lfm.MLP(4)))
     data = model.sample(6, seed=0)["x"]
-    found = lfm.evaluate.gaps((model, guide), data, steps=300, learning_rate=0.3, draws=50)
-    # A label's distribution has any probabilities that there are.
-    assert found.approximation.abs().max() < 1e-2 and found.amortization.min() > -1e-4
-    assert found.total.max() > 1e-2
+    result = lfm.evaluate.gaps((model, guide), data, steps=300, learning_rate=0.3, draws=50)
+    # The distribution of a label can have any probabilities.
+    assert result.approximation.abs().max() < 1e-2 and result.amortization.min() > -1e-4
+    assert result.total.max() > 1e-2
 
 
 def test_what_cannot_be_refined_is_refused_by_name():
@@ -135,7 +135,7 @@ def test_what_cannot_be_refined_is_refused_by_name():
 
 
 def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
-    """Two views, and only the encoder's bound made native code: tables of rows are read in eager."""
+    """Two views. Only the encoder's bound is compiled, as tables of rows are read in the eager engine."""
     from pyro_lfm.inference.engines import tracing
 
     torch.manual_seed(0)
@@ -144,11 +144,11 @@ def test_a_compiled_evaluation_has_the_same_noise(monkeypatch):
     data = cases.rows_of(model)
     eager = lfm.evaluate.gaps((model, guide), data, steps=20, draws=50)
     monkeypatch.setattr(blocks, "COMPILING", -1.0)
-    made = []
+    calls = []
     native = tracing.native
-    monkeypatch.setattr(tracing, "native", lambda *given: made.append(1) or native(*given))
+    monkeypatch.setattr(tracing, "native", lambda *given: calls.append(1) or native(*given))
     compiled = lfm.evaluate.gaps((model, guide), data, steps=20, draws=50)
-    assert made and torch.allclose(eager.amortization, compiled.amortization, atol=1e-4)
+    assert calls and torch.allclose(eager.amortization, compiled.amortization, atol=1e-4)
     assert (eager.amortization > -1e-4).all()
 
 

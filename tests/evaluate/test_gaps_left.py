@@ -1,4 +1,4 @@
-"""The errors of gaps hold what the optimisation of q* has left: against closed forms of linear Gaussian models."""
+"""The errors of gaps include the remaining error of q*: against closed forms of linear Gaussian models."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from pyro_lfm.closed_form.linear import gap
 
 
 def linear(seed, rows=20, family=lfm.Diagonal):
-    """A random linear Gaussian model, a guide as it starts, rows of the model, and the gap of the best q of each."""
+    """A random linear Gaussian model, an untrained guide, rows of the model, and the gap of the best q of each."""
     generator = torch.Generator().manual_seed(seed)
     latent, columns = [2, 3, 4, 6][seed % 4], [5, 8, 12, 20][seed // 4 % 4]
     weight = torch.randn(columns, latent, generator=generator)
@@ -30,10 +30,10 @@ def test_defaults_are_within_their_errors_of_the_closed_form_and_not_above_it():
     within, off, known = [], 0.0, 0.0
     for seed in range(20):
         model, guide, x, truth = linear(seed)
-        found = lfm.evaluate.gaps((model, guide), x)
-        mean, error = found.means["approximation"]
+        result = lfm.evaluate.gaps((model, guide), x)
+        mean, error = result.means["approximation"]
         assert abs(mean - float(truth.mean())) < 3 * error, seed
-        within.append((found.approximation - truth).abs() < 3 * found.approximation_error)
+        within.append((result.approximation - truth).abs() < 3 * result.approximation_error)
         off, known = off + mean - float(truth.mean()), known + float(truth.mean())
     assert float(torch.cat(within).double().mean()) > 0.97
     assert abs(off) < 0.01 * known
@@ -41,23 +41,23 @@ def test_defaults_are_within_their_errors_of_the_closed_form_and_not_above_it():
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_few_steps_make_large_errors_not_wrong_figures(seed):
-    """Legs of 20 steps end some per cent short of the optimum: the errors say so. Three errors of the mean, fixed seed."""
+    """Legs of 20 steps end some per cent short of the optimum, within the errors: three errors of the mean, fixed seed."""
     model, guide, x, truth = linear(seed, rows=8)
-    found = lfm.evaluate.gaps((model, guide), x, steps=20, draws=400)
-    mean, error = found.means["approximation"]
+    result = lfm.evaluate.gaps((model, guide), x, steps=20, draws=400)
+    mean, error = result.means["approximation"]
     assert abs(mean - float(truth.mean())) < 3 * error
-    assert (found.left > 0).any() and (found.best_bound_error >= found.left).all()
-    assert found.means["amortization"][1] >= float(found.left.mean())
+    assert (result.left > 0).any() and (result.best_bound_error >= result.left).all()
+    assert result.means["amortization"][1] >= float(result.left.mean())
 
 
 def test_what_is_left_of_a_mean_does_not_fall_with_the_rows():
     model, guide, x, _ = linear(0, rows=6)
-    found = lfm.evaluate.gaps((model, guide), x, steps=5, draws=50)
-    assert found.means["L[q*]"][1] >= float(found.left.mean()) > 0
-    assert "±" in repr(found) and "5 steps a leg" in repr(found)
+    result = lfm.evaluate.gaps((model, guide), x, steps=5, draws=50)
+    assert result.means["L[q*]"][1] >= float(result.left.mean()) > 0
+    assert "±" in repr(result) and "5 steps a leg" in repr(result)
 
 
 def test_nothing_is_optimised_with_no_steps():
     model, guide, x, _ = linear(0, rows=3)
-    found = lfm.evaluate.gaps((model, guide), x, steps=0, draws=50)
-    assert (found.left == 0).all() and (found.amortization == 0).all()
+    result = lfm.evaluate.gaps((model, guide), x, steps=0, draws=50)
+    assert (result.left == 0).all() and (result.amortization == 0).all()

@@ -25,16 +25,17 @@ WEIGHT = torch.tensor([[3.0, 0.0], [4.0, 0.0], [0.0, 1.0], [0.0, -2.0], [0.0, 0.
 @pytest.mark.parametrize("draws", [None, 3])
 def test_loadings_of_a_linear_model_are_its_weight(draws):
     model, guide, x = linear(300, WEIGHT)
-    found = lfm.evaluate.loadings((model, guide), x, draws=draws, per_row=True)
+    result = lfm.evaluate.loadings((model, guide), x, draws=draws, per_row=True)
     weight = WEIGHT.double()
-    assert torch.allclose(found.mean, weight) and torch.allclose(found.rms, weight.abs())
-    assert found.mean_error.max() < 1e-6 and found.rms_error.max() < 1e-6
-    assert found.bending.abs().max() < 1e-9 and found.factors == ("z_1", "z_2")
-    assert torch.allclose(found.per_row, weight.expand(300, -1, -1))
-    # The data are of the model: the aggregate posterior has the prior's variance of 1, at 4 standard errors of N = 300.
-    assert (found.scale - 1).abs().max() < 4 / (2 * 300) ** 0.5
-    assert torch.allclose(found.standardised, weight * found.scale)
-    assert repr(found).splitlines()[2].strip().startswith("z_1")
+    assert torch.allclose(result.mean, weight) and torch.allclose(result.rms, weight.abs())
+    assert result.mean_error.max() < 1e-6 and result.rms_error.max() < 1e-6
+    assert result.bending.abs().max() < 1e-9 and result.factors == ("z_1", "z_2")
+    assert torch.allclose(result.per_row, weight.expand(300, -1, -1))
+    # The data are drawn from the model, so the aggregate posterior has the prior's variance of 1, within 4 standard errors
+    # of N = 300.
+    assert (result.scale - 1).abs().max() < 4 / (2 * 300) ** 0.5
+    assert torch.allclose(result.standardised, weight * result.scale)
+    assert repr(result).splitlines()[2].strip().startswith("z_1")
 
 
 @pytest.mark.parametrize("name", [n for n in cases.LIKELIHOODS if n != "cauchy"])
@@ -43,7 +44,7 @@ def test_derivatives_of_every_likelihood_agree_with_differences(name):
     model = cases.one_latent(likelihood=name).double()
     guide = cases.guide_for(model, cases.GUIDES["gaussian-diagonal"]).double()
     data = cases.rows_of(model)
-    found = lfm.evaluate.loadings((model, guide), data, per_row=True)
+    result = lfm.evaluate.loadings((model, guide), data, per_row=True)
     decoder = Decoder(model, "this test")
     batch = lfm.Batch({n: torch.as_tensor(v).double() for n, v in data.items()})
     with torch.no_grad():
@@ -52,7 +53,7 @@ def test_derivatives_of_every_likelihood_agree_with_differences(name):
             step = torch.zeros_like(at)
             step[:, k] = 1e-5
             high, low = (decoder(at + sign * step, others, batch)["x"] for sign in (1, -1))
-            assert torch.allclose(found.per_row[..., k], (high - low) / 2e-5, atol=1e-6, rtol=1e-5)
+            assert torch.allclose(result.per_row[..., k], (high - low) / 2e-5, atol=1e-6, rtol=1e-5)
 
 
 def test_a_decoder_that_bends_and_its_errors_over_rows(monkeypatch):
@@ -67,28 +68,28 @@ def test_a_decoder_that_bends_and_its_errors_over_rows(monkeypatch):
     values = torch.randn(rows, 1, generator=torch.Generator().manual_seed(1)).double()
     exact = lfm.Gaussian(mean=lfm.Linear(weight=lfm.Fixed(torch.ones(1, 1)), bias=lfm.Fixed(torch.zeros(1))))
     guide = lfm.Guide(model, z=exact).double()
-    found = lfm.evaluate.loadings((model, guide), values)
-    assert abs(float(found.mean)) < 4 * float(found.mean_error)
-    assert float(found.mean_error) == pytest.approx(2 / rows**0.5, rel=0.1)
-    assert abs(float(found.rms) - 2) < 4 * float(found.rms_error)
+    result = lfm.evaluate.loadings((model, guide), values)
+    assert abs(float(result.mean)) < 4 * float(result.mean_error)
+    assert float(result.mean_error) == pytest.approx(2 / rows**0.5, rel=0.1)
+    assert abs(float(result.rms) - 2) < 4 * float(result.rms_error)
     # The fourth moment of a Gaussian: Var(J²) = 32, of the root 32 / (4 · 4 N).
-    assert float(found.rms_error) == pytest.approx((2 / rows) ** 0.5, rel=0.2)
-    assert float(found.bending) > 0.99
+    assert float(result.rms_error) == pytest.approx((2 / rows) ** 0.5, rel=0.2)
+    assert float(result.bending) > 0.99
     monkeypatch.setattr(jacobian, "_ROWS", 300)
     parts = lfm.evaluate.loadings((model, guide), values)
-    assert torch.allclose(parts.mean, found.mean) and torch.allclose(parts.rms_error, found.rms_error)
+    assert torch.allclose(parts.mean, result.mean) and torch.allclose(parts.rms_error, result.rms_error)
 
 
 def test_several_views_layers_shared_parameters_and_labels():
     torch.manual_seed(0)
     model = cases.two_layers_two_views()
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
-    found = lfm.evaluate.loadings((model, guide), cases.rows_of(model))
-    assert found["x"].mean.shape == (cases.D, 5) and found["label"].mean.shape == (3, 5)
-    assert found["x"].factors == ("top_1", "top_2", "z_1", "z_2", "z_3")
-    assert (found["x"].rms[:, :2] == 0).all(), "x reads z alone"
-    # Probabilities of categories sum to one, whatever the factors.
-    assert found["label"].mean.sum(0).abs().max() < 1e-6
+    result = lfm.evaluate.loadings((model, guide), cases.rows_of(model))
+    assert result["x"].mean.shape == (cases.D, 5) and result["label"].mean.shape == (3, 5)
+    assert result["x"].factors == ("top_1", "top_2", "z_1", "z_2", "z_3")
+    assert (result["x"].rms[:, :2] == 0).all(), "x reads z alone"
+    # Probabilities of categories sum to one for all factors.
+    assert result["label"].mean.sum(0).abs().max() < 1e-6
     bayes = lfm.Model(
         z=lfm.StandardNormal(2),
         x=lfm.Gaussian(
@@ -123,7 +124,7 @@ def test_what_has_no_loadings_is_refused_in_words():
 
 
 def shares(weight, noise):
-    """R² of each factor and of all, of the model's own rows and the exact posterior."""
+    """R² of each factor and of all, for rows of the model and the exact posterior."""
     w = weight.double()
     inverse = (torch.eye(w.shape[1]).double() + w.T @ w / noise**2).inverse()
     total = float(w.square().sum() + noise**2 * len(w))
@@ -135,26 +136,26 @@ def shares(weight, noise):
 def test_shares_of_a_linear_model_are_known(noise):
     """At 4 standard errors over 3000 rows, three figures, twice: a false alarm in 2,600 runs."""
     model, guide, x = linear(3000, WEIGHT, noise)
-    found = lfm.evaluate.variance_explained((model, guide), x)
+    result = lfm.evaluate.variance_explained((model, guide), x)
     alone, total = shares(WEIGHT, noise)
-    assert ((found.alone["x"][0] - alone).abs() < 4 * found.alone_error["x"][0]).all()
-    assert abs(float(found.total["x"][0]) - total) < 4 * float(found.total_error["x"][0])
-    assert found.alone_error["x"].max() < 0.02
+    assert ((result.alone["x"][0] - alone).abs() < 4 * result.alone_error["x"][0]).all()
+    assert abs(float(result.total["x"][0]) - total) < 4 * float(result.total_error["x"][0])
+    assert result.alone_error["x"].max() < 0.02
     # Loadings without a common column: the shares add up, and alone is unique.
-    assert float(found.alone["x"].sum()) == pytest.approx(float(found.total["x"][0]), abs=0.01)
-    assert torch.allclose(found.alone["x"], found.unique["x"], atol=0.01)
-    lines = repr(found).splitlines()
+    assert float(result.alone["x"].sum()) == pytest.approx(float(result.total["x"][0]), abs=0.01)
+    assert torch.allclose(result.alone["x"], result.unique["x"], atol=0.01)
+    lines = repr(result).splitlines()
     assert lines[2].split()[0] == "z_1" and lines[-1].split()[0] == "all"
 
 
 def test_errors_over_rows_are_those_of_other_samples():
     """R² of 40 samples of 200 rows: their spread is the mean of their errors, within 35%: a false alarm in 1,000 runs."""
-    found = []
+    result = []
     for seed in range(40):
         model, guide, x = linear(200, WEIGHT, seed=seed)
-        found.append(lfm.evaluate.variance_explained((model, guide), x))
-    spread = torch.stack([each.alone["x"][0] for each in found]).std(0)
-    error = torch.stack([each.alone_error["x"][0] for each in found]).mean(0)
+        result.append(lfm.evaluate.variance_explained((model, guide), x))
+    spread = torch.stack([each.alone["x"][0] for each in result]).std(0)
+    error = torch.stack([each.alone_error["x"][0] for each in result]).mean(0)
     assert ((spread / error - 1).abs() < 0.35).all()
 
 
@@ -164,9 +165,9 @@ def test_groups_have_means_of_their_own_and_missing_entries_do_not_count(monkeyp
     shifted = x.clone()
     shifted[0::3, 4] += 100.0
     whole = lfm.evaluate.variance_explained((model, guide), shifted)
-    found = lfm.evaluate.variance_explained((model, guide), shifted, groups=labels)
-    assert found.groups == ("a", "b") and found.alone["x"].shape == (2, 2)
-    assert found.total["x"].min() > 0.99 > 0.1 > float(whole.total["x"][0])
+    result = lfm.evaluate.variance_explained((model, guide), shifted, groups=labels)
+    assert result.groups == ("a", "b") and result.alone["x"].shape == (2, 2)
+    assert result.total["x"].min() > 0.99 > 0.1 > float(whole.total["x"][0])
     holed = x.clone()
     holed[torch.rand(holed.shape, generator=torch.Generator().manual_seed(0)) < 0.3] = math.nan
     some = lfm.evaluate.variance_explained((model, guide), holed)
@@ -190,14 +191,14 @@ def test_every_likelihood(name):
         with pytest.raises(lfm.DeclarationError, match="Cauchy has none"):
             lfm.evaluate.variance_explained((model, guide), cases.rows_of(model))
         return
-    found = lfm.evaluate.variance_explained((model, guide), cases.rows_of(model))
-    assert found.alone["x"].shape == (1, cases.K) and found.total["x"].max() <= 1
+    result = lfm.evaluate.variance_explained((model, guide), cases.rows_of(model))
+    assert result.alone["x"].shape == (1, cases.K) and result.total["x"].max() <= 1
     size = model.observed["x"].categories or model.observed["x"].shape.numel()
     assert lfm.evaluate.loadings((model, guide), cases.rows_of(model)).mean.shape == (size, cases.K)
 
 
 def test_labels_that_follow_a_factor_are_explained():
-    """A label of the sign of a factor, by a decoder that knows it."""
+    """A label for the sign of a factor, with a decoder that computes it."""
     logits = lfm.Linear(
         weight=lfm.Fixed(torch.tensor([[-20.0, 0.0], [20.0, 0.0]])), bias=lfm.Fixed(torch.zeros(2))
     )
@@ -210,17 +211,17 @@ def test_labels_that_follow_a_factor_are_explained():
     model = lfm.Model(z=lfm.StandardNormal(2), v=view, y=lfm.Categorical(2, logits=logits, given="z"))
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(weight=lfm.Fixed(torch.eye(2))), given="v"))
     drawn = model.sample(400, seed=0)
-    found = lfm.evaluate.variance_explained((model, guide), {"v": drawn["v"], "y": drawn["y"]})
-    assert float(found.alone["y"][0, 0]) > 0.8 and abs(float(found.alone["y"][0, 1])) < 1e-6
-    assert found.alone["v"][0].min() > 0.4
+    result = lfm.evaluate.variance_explained((model, guide), {"v": drawn["v"], "y": drawn["y"]})
+    assert float(result.alone["y"][0, 0]) > 0.8 and abs(float(result.alone["y"][0, 1])) < 1e-6
+    assert result.alone["v"][0].min() > 0.4
 
 
 def test_the_heat_map_has_a_row_for_each_factor_and_a_column_for_each_view():
     torch.manual_seed(0)
     model = cases.two_views()
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
-    found = lfm.evaluate.variance_explained((model, guide), cases.rows_of(model), groups=[0, 1] * 6)
-    axes = plots.variance_explained(found).axes
+    result = lfm.evaluate.variance_explained((model, guide), cases.rows_of(model), groups=[0, 1] * 6)
+    axes = plots.variance_explained(result).axes
     maps = [ax for ax in axes if ax.images]
     assert [ax.get_title(loc="left") for ax in axes[:2]] == ["0", "1"]
     assert maps[0].images[0].get_array().shape == (3, 2)

@@ -1,4 +1,4 @@
-"""k̂ and smoothed weights, against the formulas, ArviZ and tails that are known; and what evaluations say by them."""
+"""k̂ and smoothed weights against the formulas, ArviZ and known tails, and verdicts of evaluations by k̂."""
 
 import math
 import warnings
@@ -7,14 +7,13 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.evaluate import pareto_k, smoothed
+from pyro_lfm.evaluate.calibration import pareto, pareto_k, pareto_smooth
 from pyro_lfm.evaluate.likelihood import estimate as likelihood
-from pyro_lfm.evaluate.likelihood import pareto
 from pyro_lfm.inference import blocks
 
 
 def by_the_formulas(log_weights):
-    """k̂ and smoothed weights of one column, one number after the other."""
+    """k̂ and smoothed weights of one column, computed number by number."""
     values = [value - max(log_weights) for value in log_weights]
     order = sorted(range(len(values)), key=values.__getitem__)
     size = math.ceil(min(len(values) / 5, 3 * math.sqrt(len(values))))
@@ -31,11 +30,11 @@ def by_the_formulas(log_weights):
     theta = sum(share * value for share, value in zip(shares, thetas, strict=True))
     k = sum(math.log1p(-theta * value) for value in x) / size
     scale, k = -k / theta, (size * k + 5) / (size + 10)
-    found = list(log_weights)
+    result = list(log_weights)
     for rank, i in enumerate(order[-size:]):
         quantile = scale * ((1 - (rank + 0.5) / size) ** -k - 1) / k
-        found[i] = min(math.log(quantile + u), 0.0) + max(log_weights)
-    return k, found
+        result[i] = min(math.log(quantile + u), 0.0) + max(log_weights)
+    return k, result
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
@@ -48,7 +47,7 @@ def test_columns_together_are_what_the_formulas_give_for_each(draws, spread):
         pareto_k(log_weights), torch.tensor([k for k, _ in expected], dtype=torch.float64), atol=1e-6
     )
     smooth = torch.tensor([values for _, values in expected], dtype=torch.float64).T
-    assert torch.allclose(smoothed(log_weights), smooth, rtol=0, atol=1e-6)
+    assert torch.allclose(pareto_smooth(log_weights), smooth, rtol=0, atol=1e-6)
     assert torch.allclose(pareto_k(log_weights[:, 0]), pareto_k(log_weights)[0], rtol=1e-9)
 
 
@@ -63,8 +62,8 @@ def test_arviz_agrees(draws):
     log_weights[:, 1] = (10 * log_weights[:, 1]).round() / 10  # ties
     smooth, k = psislw(log_weights.T.numpy(), normalize=False)
     assert torch.allclose(pareto_k(log_weights), torch.as_tensor(k), rtol=0, atol=1e-6)
-    # In which order ties are smoothed is nobody's concern.
-    ours, theirs = smoothed(log_weights).sort(0).values, torch.as_tensor(smooth.T).sort(0).values
+    # The order of smoothed ties does not matter.
+    ours, theirs = pareto_smooth(log_weights).sort(0).values, torch.as_tensor(smooth.T).sort(0).values
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -86,7 +85,8 @@ def test_smoothing_lowers_the_error_of_the_mean_of_heavy_weights():
     torch.manual_seed(0)
     log_weights = torch.distributions.Exponential(torch.tensor(1 / 0.6).double()).sample((1000, 400))
     errors = [
-        (each.exp().mean(0) - 1 / (1 - 0.6)).square().mean() for each in (log_weights, smoothed(log_weights))
+        (each.exp().mean(0) - 1 / (1 - 0.6)).square().mean()
+        for each in (log_weights, pareto_smooth(log_weights))
     ]
     assert errors[1] < 0.8 * errors[0]
 
@@ -97,7 +97,7 @@ def test_weights_without_a_tail():
     assert pareto_k(torch.full((100,), -torch.inf)) == torch.inf
     assert pareto_k(torch.tensor([0.0] * 60 + [1.0] * 3 + [-torch.inf] * 37)) == torch.inf
     few = torch.randn(20)
-    assert pareto_k(few) == torch.inf and torch.equal(smoothed(few), few.double())
+    assert pareto_k(few) == torch.inf and torch.equal(pareto_smooth(few), few.double())
     assert pareto_k(torch.cat([torch.randn(500), torch.full((500,), -torch.inf)])).isfinite()
 
 
@@ -110,7 +110,7 @@ def test_another_shape_is_refused(wrong):
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_weights_that_are_no_numbers_are_refused(wrong):
     with pytest.raises(lfm.DataError, match="log_weights must be finite"):
-        smoothed(torch.tensor([0.0, wrong]))
+        pareto_smooth(torch.tensor([0.0, wrong]))
 
 
 def narrow(scale):
@@ -136,11 +136,11 @@ def test_k_is_kept_while_draws_stream(monkeypatch):
     monkeypatch.setattr(blocks, "NUMBERS", 5 * 3 * 7)
     monkeypatch.setattr(likelihood, "_ROWS", 5)
     model, guide = narrow(0.8)
-    found = lfm.evaluate.log_likelihood((model, guide), torch.randn(12, 2), draws=300)
+    result = lfm.evaluate.log_likelihood((model, guide), torch.randn(12, 2), draws=300)
     for row in range(12):
         weights = torch.cat([w[:, index.tolist().index(row)] for index, w in seen if row in index])
         assert len(weights) == 300
-        assert torch.allclose(found.pareto_k[row], pareto_k(weights), rtol=1e-9)
+        assert torch.allclose(result.pareto_k[row], pareto_k(weights), rtol=1e-9)
 
 
 def test_a_verdict_is_given_by_k():
@@ -160,8 +160,8 @@ def test_a_verdict_is_given_by_k():
 
 def test_an_exact_guide_has_no_tail():
     model, _ = narrow(1.0)
-    found = lfm.evaluate.log_likelihood((model, lfm.ExactPosterior(model)), torch.randn(5, 2), draws=100)
-    assert (found.pareto_k == -torch.inf).all() and not found.unreliable.any()
+    result = lfm.evaluate.log_likelihood((model, lfm.ExactPosterior(model)), torch.randn(5, 2), draws=100)
+    assert (result.pareto_k == -torch.inf).all() and not result.unreliable.any()
 
 
 def test_the_threshold():
@@ -189,7 +189,7 @@ def test_a_pair_is_evaluated_as_a_fit_is():
 
 
 def test_a_pair_of_programs_is_evaluated():
-    """Programs by hand, which have not run before."""
+    """Programs by hand that have not run before."""
     import pyro
     import pyro.distributions as dist
 
@@ -206,9 +206,9 @@ def test_a_pair_of_programs_is_evaluated():
                 pyro.sample("z", dist.Normal(batch["x"] / 2, 0.5**0.5).to_event(1))
 
     rows = torch.randn(5, 2)
-    found = lfm.evaluate.log_likelihood((Made(), Guessed()), rows, draws=3)
+    result = lfm.evaluate.log_likelihood((Made(), Guessed()), rows, draws=3)
     expected = torch.distributions.Normal(0.0, 2**0.5).log_prob(rows).sum(1)
-    assert torch.allclose(found.per_row, expected.double(), atol=1e-5)
+    assert torch.allclose(result.per_row, expected.double(), atol=1e-5)
 
 
 def test_exact_values_and_bits_per_dimension():
@@ -222,7 +222,7 @@ def test_exact_values_and_bits_per_dimension():
     )
     expected = -exact.per_row / exact.observed / math.log(2)
     assert torch.allclose(exact.bits_per_dimension, expected)
-    # Fair coins: a bit each.
+    # Fair coins have one bit each.
     coins = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Bernoulli(8, logits=lfm.Fixed(0.0), given="z"))
     guide = lfm.Guide(coins, z=lfm.Gaussian(network=lfm.MLP(4)))
     tossed = lfm.evaluate.log_likelihood((coins, guide), coins.sample(3, seed=0)["x"], draws=2000)

@@ -15,7 +15,7 @@ STEPS = [
 
 def test_the_kl_lies_between_the_bound_and_the_likelihood_and_steps_are_named():
     svi = [{"epoch": e, "log_likelihood": -3.0 / e, "bound": -4.0 / e} for e in range(1, 5)]
-    figure = plots.decomposition({"EM": STEPS, "SVI": svi}, maximum=-0.5)
+    figure = plots.bound_and_gap({"EM": STEPS, "SVI": svi}, maximum=-0.5)
     em, other = figure.axes
     likelihood, bound = em.lines[1], em.lines[2]
     assert list(likelihood.get_xdata()) == [1.0, 1.5, 2.0]
@@ -41,10 +41,10 @@ def test_loadings_as_pictures_or_as_a_table():
     assert len(plots.loadings(weights, names=list("abcdef")).axes) == 2 + 1
 
 
-def test_what_does_not_fit_is_said_in_words():
+def test_wrong_shapes_are_refused_in_a_sentence():
     distribution = torch.distributions.MultivariateNormal(torch.zeros(2, 3), torch.eye(3))
     for make, words in [
-        (lambda: plots.decomposition({}), "at least one record"),
+        (lambda: plots.bound_and_gap({}), "at least one record"),
         (lambda: plots.posterior_ellipses({"full": (distribution, distribution)}), "event shape"),
         (lambda: plots.loadings({"a": torch.zeros(3, 2), "b": torch.zeros(4, 2)}), "one shape"),
         (lambda: plots.loadings({"a": torch.zeros(3, 2)}, shape=(2, 2)), "3 pixels"),
@@ -56,9 +56,9 @@ def test_what_does_not_fit_is_said_in_words():
 def test_densities_have_a_column_for_each_row_and_a_line_for_each_guide():
     points = torch.linspace(-3, 3, 50)
     normal = torch.distributions.Normal(torch.tensor([-1.0, 1.0]), 0.5).log_prob(points[:, None]).exp()
-    figure = plots.densities(points, {"a": normal, "b": 2 * normal}, exact=normal, rows=["left", "right"])
+    figure = plots.densities({"a": normal, "b": 2 * normal}, points, exact=normal, rows=["left", "right"])
     assert len(figure.axes) == 4
     assert [ax.get_title(loc="right") for ax in figure.axes] == ["left", "right", "", ""]
     assert figure.axes[2].lines[0].get_ydata().max() == pytest.approx(2 * normal[:, 0].max().item())
     with pytest.raises(lfm.ShapeError, match="densities must have shape"):
-        plots.densities(points, {"a": normal[:10]})
+        plots.densities({"a": normal[:10]}, points)

@@ -42,18 +42,20 @@ def fitted():
 
 @pytest.fixture(scope="module")
 def compared():
-    """A comparison of four ways, one of which failed, whose differences are made up: small, large, far too large."""
+    """A comparison of four candidates, one of which failed, whose differences are made up: small, large, far too large."""
     torch.manual_seed(0)
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
-    ways = {name: lfm.EM(iterations=3) for name in ("base", "near", "far", "failed")}
-    found = lfm.compare(model, torch.randn(30, 3), ways, seeds=2, metrics=["bound", "gap"], progress=False)
+    candidates = {name: lfm.EM(iterations=3) for name in ("base", "near", "far", "failed")}
+    result = lfm.compare(
+        model, torch.randn(30, 3), candidates, seeds=2, metrics=["bound", "gap"], progress=False
+    )
     for name, shift in (("near", 0.5), ("far", -400.0), ("failed", math.nan)):
-        found.rows["bound"][name] += shift + 0.3 * torch.randn(2, 30)
-        found.values["bound"][name] += shift
-    return found
+        result.rows["bound"][name] += shift + 0.3 * torch.randn(2, 30)
+        result.values["bound"][name] += shift
+    return result
 
 
-def test_differences_show_which_way_they_point_and_name_what_lies_far_off(compared):
+def test_differences_show_the_better_direction_and_name_distant_candidates(compared):
     figure = plots.differences(compared)
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["near", "far"]
@@ -68,19 +70,19 @@ def test_differences_show_which_way_they_point_and_name_what_lies_far_off(compar
         plots.differences(compared, "speed")
 
 
-def test_climbs_hold_the_ends_of_all_ways_and_leave_out_what_lies_far_below(compared):
-    figure = plots.climbs(compared)
+def test_bounds_by_time_show_the_ends_of_all_candidates(compared):
+    figure = plots.bounds_by_time(compared)
     left, right = figure.axes
     assert [left.get_xlabel(), right.get_xlabel()] == ["epoch", "seconds of training"]
     assert {text.get_text().split()[0] for text in right.texts} == {"base", "near", "far", "failed"}
     assert pixels(figure).std() > 5
 
 
-def test_a_comparison_of_one_way_has_no_differences():
+def test_a_comparison_of_one_candidate_has_no_differences():
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
-    found = lfm.compare(model, torch.randn(30, 3), {"EM": lfm.EM()}, metrics="bound", progress=False)
-    with pytest.raises(lfm.DeclarationError, match="no way was measured beside the baseline EM"):
-        plots.differences(found)
+    result = lfm.compare(model, torch.randn(30, 3), {"EM": lfm.EM()}, metrics="bound", progress=False)
+    with pytest.raises(lfm.DeclarationError, match="no candidate was measured beside the baseline EM"):
+        plots.differences(result)
 
 
 FIGURES = {

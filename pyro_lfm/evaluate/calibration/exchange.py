@@ -1,41 +1,41 @@
-"""The null of every test here: under the exact posterior the truth of a row is one more of its draws."""
+"""The null distribution of every test in this folder: under the exact posterior a row's truth is one more of its draws."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.shapes import whole
 
-# Times that truth and draws change places: p-values are multiples of 1/1000.
+# Number of exchanges of truth and draws. p-values are multiples of 1/1000.
 EXCHANGES = 999
 # Level of the bands that pictures show.
 LEVEL = 0.05
 _FEWEST_ROWS, _FEWEST_DRAWS = 20, 9
-# Goes into every seed, so that data which were made with the same seed have no noise in common with a test.
+# Part of every seed, so that a test shares no noise with data that were drawn from the same seed.
 _OWN = 0x5BC
 
 
 def generator(seed: int) -> np.random.Generator:
-    """Noise of a test."""
+    """The random generator of one test."""
     return np.random.default_rng([whole("seed", seed, least=0), _OWN])
 
 
 def seeds(seed: int, count: int) -> list[int]:
-    """Seeds of several parts of a test."""
+    """Seeds for the parts of a test."""
     return [int(n) for n in generator(seed).integers(2**62, size=count)]
 
 
-def members_of(truth: Any, draws: Any, names: tuple[str, str] = ("truth", "draws")) -> np.ndarray:
+def members_of(truth: Array, draws: Array, names: tuple[str, str] = ("truth", "draws")) -> np.ndarray:
     """The truth of each row and its draws side by side, (1 + L, N, C), the truth first.
 
     Args:
         truth: (N, C), or (N,) for C = 1. draws: (L, N, C), or (L, N).
-        names: of the arguments, for the errors.
+        names: the names of the two arguments, for error messages.
     """
     first, others = (array_of(name, value) for name, value in zip(names, (truth, draws), strict=True))
     if first.ndim == 1 and others.ndim == 2:
@@ -50,16 +50,17 @@ def members_of(truth: Any, draws: Any, names: tuple[str, str] = ("truth", "draws
             f"{names[0]} must have at least {_FEWEST_ROWS} rows and {names[1]} {_FEWEST_DRAWS} draws of each; got "
             f"{len(first)} rows and {len(others)} draws"
         )
-    found = np.concatenate([first[None], others])
-    if np.isnan(found).any():
+    members = np.concatenate([first[None], others])
+    if np.isnan(members).any():
         raise DataError(f"{names[0]} and {names[1]} must be numbers; got NaN")
-    return found
+    return members
 
 
 def finite(members: np.ndarray) -> np.ndarray:
-    """Members of each column in units of their largest size, infinite ones as far beyond the others as these reach.
+    """Members of each column divided by their largest absolute value, with infinite values replaced by finite ones.
 
-    Infinite is log q(z* | x) where q has no mass. What is done treats truth and draws alike.
+    An infinite value is placed beyond the finite ones, at a distance of their range. log q(z* | x) is infinite where q has
+    no mass. Truth and draws are treated alike.
     """
     seen = np.isfinite(members)
     size = np.where(seen, np.abs(members), 0.0).max((0, 1))
@@ -80,38 +81,40 @@ def ranks_of(members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     [2, 0, 1]
     """
     order = rng.permuted(np.tile(np.arange(len(members))[:, None], members.shape[1]), axis=0)
-    found = np.empty(members.shape, dtype=np.int32)
+    ranks = np.empty(members.shape, dtype=np.int32)
     for column in range(members.shape[2]):
         shuffled = np.take_along_axis(members[:, :, column], order, 0)
-        ranks = np.argsort(np.argsort(shuffled, axis=0, kind="stable"), axis=0)
-        np.put_along_axis(found[:, :, column], order, ranks, 0)
-    return found
+        own = np.argsort(np.argsort(shuffled, axis=0, kind="stable"), axis=0)
+        np.put_along_axis(ranks[:, :, column], order, own, 0)
+    return ranks
 
 
 def exchanged(ranks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How often the truth of a row has each rank, (1 + B, C, 1 + L): as it is, then with a member chosen at random as truth.
+    """How many rows have each rank of the truth, (1 + B, C, 1 + L): first as observed, then for B exchanges.
 
-    All columns are exchanged together, so that whatever dependence they have stands in the null too.
+    An exchange takes a random member of each row as its truth. All columns are exchanged together, so that the null has
+    the dependence between them.
     """
     size, rows, columns = ranks.shape
     chosen = rng.integers(size, size=(EXCHANGES, rows))
-    found = np.empty((1 + EXCHANGES, columns, size), dtype=np.int32)
+    counts = np.empty((1 + EXCHANGES, columns, size), dtype=np.int32)
     shift = np.arange(1 + EXCHANGES)[:, None] * size
     for column in range(columns):
         own = ranks[:, :, column]
         picked = np.concatenate([own[:1], own[chosen, np.arange(rows)]])
-        found[:, column] = np.bincount((picked + shift).ravel(), minlength=found[:, 0].size).reshape(-1, size)
-    return found
+        flat = np.bincount((picked + shift).ravel(), minlength=counts[:, 0].size)
+        counts[:, column] = flat.reshape(-1, size)
+    return counts
 
 
 def corrected(statistic: np.ndarray) -> tuple[np.ndarray, float]:
     """p-values (C,), each corrected for there being C columns, and the critical value at 5%.
 
-    p = (1 + #{b : max_c T_bc ≥ T_0c}) / (1 + B) with B exchanges: exact whatever the distribution of T, and the least of them is
-    the p-value of the whole (Westfall and Young, 1993; Hemerik and Goeman, 2018).
+    p = (1 + #{b : max_c T_bc ≥ T_0c}) / (1 + B) with B exchanges. It is exact for every distribution of T. The smallest of
+    them is the p-value of all columns together (Westfall and Young, 1993; Hemerik and Goeman, 2018).
 
     Args:
-        statistic: (1 + B, C), the first as observed, large where something is wrong.
+        statistic: T, (1 + B, C), the first as observed. Large values speak against the null.
     """
     top = statistic.max(1)
     p = (top[:, None] >= statistic[0] - 1e-12).mean(0)
@@ -120,25 +123,27 @@ def corrected(statistic: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def column_names(names: Sequence[str] | None, columns: int) -> tuple[str, ...]:
-    """Names of the K columns."""
+    """Names of the K columns, z[0], z[1], ... by default."""
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         raise DataError(f"names must be a list of {columns} names; got {names!r}")
-    found = tuple(map(str, names)) if names is not None else tuple(f"z[{k}]" for k in range(columns))
-    if len(found) != columns:
-        raise ShapeError(f"names must hold one name for each of the K={columns} columns; got {len(found)}")
-    return found
+    labels = tuple(map(str, names)) if names is not None else tuple(f"z[{k}]" for k in range(columns))
+    if len(labels) != columns:
+        raise ShapeError(f"names must hold one name for each of the K={columns} columns; got {len(labels)}")
+    return labels
 
 
-def tensor(values: Any) -> torch.Tensor:
+def tensor(values: np.ndarray) -> torch.Tensor:
+    """A NumPy array as a tensor."""
     return torch.as_tensor(np.ascontiguousarray(values))
 
 
-def said(p: float) -> str:
-    """A p-value in words."""
+def p_text(p: float) -> str:
+    """A p-value as text, bounded by the number of exchanges."""
     return f"p = {p:.3f}" if p > 1.5 / (1 + EXCHANGES) else f"p ≤ {1 / (1 + EXCHANGES):g}"
 
 
-def array_of(name: str, value: Any) -> np.ndarray:
+def array_of(name: str, value: Array) -> np.ndarray:
+    """An argument as an array of real numbers; ``name`` is for error messages."""
     try:
         array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
         if array.dtype.kind != "c":

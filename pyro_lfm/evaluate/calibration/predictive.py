@@ -1,19 +1,36 @@
-"""Whether data look like what the model makes of them: posterior predictive checks with uniform p-values."""
+"""Posterior predictive checks with uniform p-values: do the data look like replicates that the model draws?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import LEVEL, array_of, column_names, tensor
-from pyro_lfm.evaluate.calibration.replicates import STATISTICS
+from pyro_lfm.evaluate.inputs import Array
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Statistics that a verdict names.
 _NAMED = 3
+# Statistics by name, each with the sentence for data that have too little of it, and too much.
+STATISTICS = {
+    "log p(x | z)": ("the data are less likely given z", "the data are more likely given z"),
+    "level": ("the data lie lower", "the data lie higher"),
+    "spread": ("the data vary less", "the data vary more"),
+    "skewness": ("the data are skewed to the left", "the data are skewed to the right"),
+    "tails": ("the data have lighter tails", "the data have heavier tails"),
+    "means of columns": ("means of columns fit better", "means of some columns are off"),
+    "variances of columns": ("variances of columns fit better", "variances of some columns are off"),
+    "spread of rows": ("rows are more alike in spread", "some rows vary more than others"),
+    "correlations": ("columns are less correlated", "columns are correlated beyond what z explains"),
+    "zeros": ("the data have fewer zeros", "the data have more zeros"),
+}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -21,9 +38,9 @@ class PredictiveCheck:
     """Statistics T of the data, and of R replicates of them.
 
     Attributes:
-        names: of the J statistics.
+        names: the names of the J statistics.
         observed: T(x, z), (J,). replicated: T(x_rep, z), (R, J).
-        p_values: two-sided, of each statistic, corrected for there being J, (J,).
+        p_values: two-sided, of each statistic, corrected for the number of statistics, (J,).
     """
 
     names: tuple[str, ...]
@@ -33,14 +50,14 @@ class PredictiveCheck:
 
     @property
     def p_value(self) -> float:
-        """Of all statistics together."""
+        """The p-value of all statistics together."""
         return float(self.p_values.min())
 
     @property
     def standardised(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """T less its mean over its deviation among the replicates: of the data (J,), of the replicates (R, J).
+        """(T − mean) / deviation, mean and deviation over the replicates: of the data (J,), of the replicates (R, J).
 
-        Infinite for data that differ from replicates which are all alike.
+        It is infinite where all replicates are equal and the data differ from them.
         """
         centre, scale = self.replicated.mean(0), self.replicated.std(0)
         alike = (self.replicated == self.replicated[0]).all(0)
@@ -50,21 +67,22 @@ class PredictiveCheck:
 
     @property
     def verdict(self) -> str:
+        """The result of the check, in a sentence."""
         p, count = self.p_value, len(self.replicated)
-        words = f"p = {p:.3f}" if p > 1.5 / (1 + count) else f"p ≤ {1 / (1 + count):.2g}"
+        p_text = f"p = {p:.3f}" if p > 1.5 / (1 + count) else f"p ≤ {1 / (1 + count):.2g}"
         if p > LEVEL:
             return (
-                f"The data look like their {count} replicates in all {len(self.names)} statistics ({words})."
+                f"The data look like their {count} replicates in all {len(self.names)} statistics ({p_text})."
             )
         off = self.standardised[0]
         worst = sorted(
             (int(j) for j in (self.p_values <= LEVEL).nonzero()), key=lambda j: -float(off[j].abs())
         )
-        named = "; ".join(self._said(j, float(off[j])) for j in worst[:_NAMED])
+        named = "; ".join(self._sentence(j, float(off[j])) for j in worst[:_NAMED])
         more = f"; and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-        return f"The data differ from their replicates ({words}): {named}{more}."
+        return f"The data differ from their replicates ({p_text}): {named}{more}."
 
-    def _said(self, j: int, off: float) -> str:
+    def _sentence(self, j: int, off: float) -> str:
         name = self.names[j]
         low, high = STATISTICS.get(name, (f"{name} is lower", f"{name} is higher"))
         size = (
@@ -72,21 +90,29 @@ class PredictiveCheck:
         )
         return f"{high if off > 0 else low} ({size})"
 
+    def plot(self, *, title: str | None = "The data among their replicates") -> Figure:
+        """Each statistic of the data among its replicates, see ``lfm.plots.predictive_check``."""
+        from pyro_lfm import plots
+
+        return plots.predictive_check(self, title=title)
+
     def __repr__(self) -> str:
         return f"PredictiveCheck({len(self.names)} statistics, {len(self.replicated)} replicates). {self.verdict}"
 
 
-def predictive_check(observed: Any, replicated: Any, names: Sequence[str] | None = None) -> PredictiveCheck:
+def predictive_check(
+    observed: Array, replicated: Array, names: Sequence[str] | None = None
+) -> PredictiveCheck:
     """Do the data look like replicates of them? p-values from one draw of z for each row, which are uniform.
 
-    z ~ q(z | x) and x_rep ~ p(x | z), R times with the same z: if the model is true and q its posterior, x and the
-    replicates are exchangeable, and the rank of T(x, z) among T(x_rep, z) is uniform whatever T is. Averages over draws of z
-    are not, but crowd about 1/2. Of several statistics the p-value is that of the most extreme one, with its distribution taken
-    from the replicates.
+    z ~ q(z | x) and x_rep ~ p(x | z), R times with the same z. If the model is true and q its posterior, x and the
+    replicates are exchangeable, and the rank of T(x, z) among T(x_rep, z) is uniform for every T. p-values that average over
+    draws of z are not uniform: they concentrate about 1/2. For several statistics the p-value is that of the most extreme
+    one, whose distribution is taken from the replicates.
 
     Args:
         observed: T(x, z), (J,). replicated: T(x_rep, z), (R, J), R ≥ 19.
-        names: of the J statistics.
+        names: the names of the J statistics.
 
     Raises:
         ShapeError, DataError: shapes that do not fit, too few replicates, NaN.
@@ -112,7 +138,7 @@ def predictive_check(observed: Any, replicated: Any, names: Sequence[str] | None
     every = torch.cat([first[None], others]).numpy()
     if not np.isfinite(every).all():
         raise DataError("observed and replicated must be finite; got NaN or infinite statistics")
-    # Means and deviations of data and replicates alike, so that the data stand among them on equal terms.
+    # Means and deviations over data and replicates together, so that both are treated alike.
     scale = every.std(0)
     off = np.abs(every - every.mean(0)) / np.where(scale > 0, scale, 1.0)
     top = off.max(1)

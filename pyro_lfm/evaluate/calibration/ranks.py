@@ -1,10 +1,10 @@
-"""Ranks of the truth among posterior draws: simulation-based calibration, and the symmetry of it."""
+"""Ranks of the truth among posterior draws: simulation-based calibration, and the symmetry of the ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,11 +17,15 @@ from pyro_lfm.evaluate.calibration.exchange import (
     exchanged,
     generator,
     members_of,
+    p_text,
     ranks_of,
-    said,
     tensor,
 )
-from pyro_lfm.evaluate.calibration.uniformity import Uniformity, uniformity
+from pyro_lfm.evaluate.calibration.uniformity import Uniformity, rank_uniformity
+from pyro_lfm.evaluate.inputs import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Columns that a verdict names.
 _NAMED = 3
@@ -29,11 +33,11 @@ _NAMED = 3
 
 @dataclass(frozen=True, repr=False, eq=False)
 class SimulationBasedCalibration:
-    """Ranks of every latent, and of quantities of all of them, and whether they are uniform.
+    """Ranks of the coordinates of the latents and of further quantities, with the test that they are uniform.
 
     Attributes:
-        ranks: by column, the coordinates first, with their test.
-        coordinates: K, how many columns are coordinates; the others are quantities of all of them.
+        ranks: the ranks of each column and their test. The coordinates come first.
+        coordinates: K, the number of columns that are coordinates. The others are quantities of all coordinates.
     """
 
     ranks: Uniformity
@@ -45,45 +49,52 @@ class SimulationBasedCalibration:
 
     @property
     def verdict(self) -> str:
-        found, p = self.ranks, self.p_value
+        """The result of the test, in a sentence."""
+        ranks, p = self.ranks, self.p_value
         if p > LEVEL:
-            return f"The ranks of {_some(found.names)} look uniform ({said(p)})."
+            return f"The ranks of {_some(ranks.names)} look uniform ({p_text(p)})."
         worst = sorted(
-            (int(k) for k in (found.p_values <= LEVEL).nonzero()), key=lambda k: -float(found.statistic[k])
+            (int(k) for k in (ranks.p_values <= LEVEL).nonzero()), key=lambda k: -float(ranks.statistic[k])
         )
         named = "; ".join(
-            f"{found.names[k]}: {_fault(found, k, k < self.coordinates)}" for k in worst[:_NAMED]
+            f"{ranks.names[k]}: {_fault(ranks, k, k < self.coordinates)}" for k in worst[:_NAMED]
         )
         more = f"; and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-        return f"Ranks are not uniform ({said(p)}). {named}{more}."
+        return f"Ranks are not uniform ({p_text(p)}). {named}{more}."
+
+    def plot(self, *, title: str | None = "Ranks of the truth among draws") -> Figure:
+        """F(u) − u of the ranks of each column, see ``lfm.plots.rank_curves``."""
+        from pyro_lfm import plots
+
+        return plots.rank_curves(self, title=title)
 
     def __repr__(self) -> str:
         return f"SimulationBasedCalibration({_size(self.ranks.counts)}). {self.verdict}"
 
 
 def simulation_based_calibration(
-    truth: Any,
-    draws: Any,
+    truth: Array,
+    draws: Array,
     names: Sequence[str] | None = None,
-    quantities: Mapping[str, tuple[Any, Any]] | None = None,
+    quantities: Mapping[str, tuple[Array, Array]] | None = None,
     seed: int = 0,
 ) -> SimulationBasedCalibration:
     """Are ranks of the truth among draws from q(z | x) uniform, as they are if q is the posterior?
 
     z* ~ p(z), x ~ p(x | z*), z₁ … z_L ~ q(z | x): if q(z | x) = p(z | x), the rank #{l : f(z_l, x) < f(z*, x)} is uniform on
-    0 … L for every f. Taken for f are the coordinates, and the given quantities: with log p(x, z) or log q(z | x) among
-    them ranks also see what no coordinate shows alone, such as correlations that are missed, or data that are ignored.
+    0 … L for every f. Here f is each coordinate, and each given quantity. The quantities log p(x, z) and log q(z | x) detect
+    faults that no coordinate shows alone, such as correlations that q lacks, or data that q ignores.
 
-    The test looks at the largest standardised distance of the ranks' distribution function from uniform, over ranks
-    and columns. Its null is exact: under the exact posterior truth and draws are exchangeable within a row, so that
-    the statistic is compared with that of a random member of each row in place of the truth. Equal values, as labels have,
-    are put in random order.
+    The statistic is the largest standardised distance of the ranks' distribution function from uniform, over ranks and
+    columns. Its null is exact: under the exact posterior truth and draws are exchangeable within a row, so the statistic is
+    compared with that of a random member of each row in place of the truth. Equal values, as labels have, are put in random
+    order.
 
     Args:
         truth: z*, (N, K), of N simulated rows that are independent.
         draws: (L, N, K), independent; L ≥ 9, N ≥ 20.
-        names: of the K coordinates.
-        quantities: {name: (of the truth (N,), of the draws (L, N))}, f(z, x) beyond the coordinates.
+        names: the names of the K coordinates.
+        quantities: {name: (values at the truth (N,), values at the draws (L, N))}, f(z, x) beyond the coordinates.
 
     Raises:
         ShapeError, DataError: shapes that do not fit, too few rows or draws, NaN.
@@ -93,20 +104,22 @@ def simulation_based_calibration(
 
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(200, 1))
-    >>> found = simulation_based_calibration(mean + rng.normal(size=(200, 1)), mean + 0.5 * rng.normal(size=(99, 200, 1)))
-    >>> print(found.verdict)
-    Ranks are not uniform (p ≤ 0.001). z[0]: draws lie too close together.
+    >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + 0.5 * rng.normal(size=(99, 200, 1))
+    >>> print(simulation_based_calibration(truth, draws).verdict)
+    Ranks are not uniform (p ≤ 0.001). z[0]: draws are too close together.
     """
     rng = generator(seed)
     members = members_of(truth, draws)
     columns = column_names(names, members.shape[2])
     more = [_quantity(name, pair, members) for name, pair in _named(quantities).items()]
     ranks = np.concatenate([ranks_of(each, rng) for each in [members, *more]], 2)
-    found = uniformity((*columns, *(quantities or ())), ranks, rng)
-    return SimulationBasedCalibration(found, len(columns))
+    tested = rank_uniformity((*columns, *(quantities or ())), ranks, rng)
+    return SimulationBasedCalibration(tested, len(columns))
 
 
-def _named(quantities: Any) -> Mapping[str, Any]:
+def _named(
+    quantities: Mapping[str, tuple[Array, Array]] | None,
+) -> Mapping[str, tuple[Array, Array]]:
     if quantities is not None and not isinstance(quantities, Mapping):
         raise DataError(
             f"quantities must be {{name: (of the truth, of the draws)}}; got {type(quantities).__name__}"
@@ -114,29 +127,29 @@ def _named(quantities: Any) -> Mapping[str, Any]:
     return quantities or {}
 
 
-def _quantity(name: str, pair: Any, members: np.ndarray) -> np.ndarray:
-    """A quantity of all members, (1 + L, N, 1)."""
+def _quantity(name: str, pair: tuple[Array, Array], members: np.ndarray) -> np.ndarray:
+    """The values of a quantity at all members, (1 + L, N, 1)."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"quantities[{name!r}] must be a pair (of the truth (N,), of the draws (L, N))")
     truth, draws = pair
-    found = members_of(truth, draws, (f"quantities[{name!r}] of the truth", "of the draws"))
-    if found.shape != (*members.shape[:2], 1):
+    values = members_of(truth, draws, (f"quantities[{name!r}] of the truth", "of the draws"))
+    if values.shape != (*members.shape[:2], 1):
         raise ShapeError(
             f"quantities[{name!r}] must be of the same N={members.shape[1]} rows and L={len(members) - 1} draws, one number "
-            f"each; got {found.shape[1]} rows, {len(found) - 1} draws, {found.shape[2]} numbers"
+            f"each; got {values.shape[1]} rows, {len(values) - 1} draws, {values.shape[2]} numbers"
         )
-    return found
+    return values
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class VariationalCalibration:
-    """p_k = Pr(z_k < z*_k | q) of each coordinate, and whether it is symmetric about 1/2.
+    """p_k = Pr(z_k < z*_k | q) of each coordinate, with the test that it is symmetric about 1/2.
 
     Attributes:
-        names: of the coordinates.
+        names: the names of the coordinates.
         counts: rows by rank of the truth, (K, L + 1); p is the rank over L.
         statistic: √N max_p |F_k(p) + F_k((1 − p)⁻) − 1|, (K,), F_k the distribution function of p_k.
-        p_values: of each coordinate, corrected for there being K, (K,).
+        p_values: of each coordinate, corrected for the number of coordinates, (K,).
         limit: a statistic above it rejects at 5%.
     """
 
@@ -148,40 +161,47 @@ class VariationalCalibration:
 
     @property
     def p_value(self) -> float:
-        """Of all coordinates together."""
+        """The p-value of all coordinates together."""
         return float(self.p_values.min())
 
     @property
     def mean(self) -> torch.Tensor:
-        """Of p, (K,): above 1/2 where draws lie too low."""
+        """The mean of p, (K,): above 1/2 where draws are too low."""
         ranks = torch.arange(self.counts.shape[1]).double()
         return (self.counts * ranks).sum(1) / self.counts.sum(1) / (self.counts.shape[1] - 1)
 
     @property
     def verdict(self) -> str:
+        """The result of the test, in a sentence."""
         p = self.p_value
         if p > LEVEL:
-            return (
-                f"No bias is seen in {_some(self.names)} ({said(p)}); how wide q is this test does not ask."
-            )
+            return f"No bias in {_some(self.names)} ({p_text(p)}). This test does not look at the width of q."
         worst = sorted(
             (int(k) for k in (self.p_values <= LEVEL).nonzero()), key=lambda k: -float(self.statistic[k])
         )
         named = "; ".join(
-            f"draws of {self.names[k]} lie too {'low' if self.mean[k] > 0.5 else 'high'} (mean p {float(self.mean[k]):.2f})"
+            f"draws of {self.names[k]} are too {'low' if self.mean[k] > 0.5 else 'high'} (mean p {float(self.mean[k]):.2f})"
             for k in worst[:_NAMED]
         )
         more = f"; and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-        return f"q is biased ({said(p)}): {named}{more}."
+        return f"q is biased ({p_text(p)}): {named}{more}."
+
+    def plot(self, *, title: str | None = "Is q centred on the truth?") -> Figure:
+        """The asymmetry of each coordinate's p, see ``lfm.plots.symmetry_curves``."""
+        from pyro_lfm import plots
+
+        return plots.symmetry_curves(self, title=title)
 
     def __repr__(self) -> str:
         return f"VariationalCalibration({_size(self.counts)}). {self.verdict}"
 
 
-def vsbc(truth: Any, draws: Any, names: Sequence[str] | None = None, seed: int = 0) -> VariationalCalibration:
-    """Is q(z | x) biased? Symmetry of the marginal calibration probabilities p_k = Pr(z_k < z*_k | q) about 1/2.
+def variational_calibration(
+    truth: Array, draws: Array, names: Sequence[str] | None = None, seed: int = 0
+) -> VariationalCalibration:
+    """VSBC: is q(z | x) biased? Symmetry of the marginal calibration probabilities p_k = Pr(z_k < z*_k | q) about 1/2.
 
-    A q that is too narrow or too wide, but centred, has symmetric p: this test sees bias and is blind to spread, by design.
+    A q that is too narrow or too wide, but centred, has symmetric p: the test detects bias and ignores spread, by design.
     The statistic is the Kolmogorov-Smirnov distance of p from 1 − p, the null that of ``simulation_based_calibration``.
 
     Args:
@@ -194,9 +214,9 @@ def vsbc(truth: Any, draws: Any, names: Sequence[str] | None = None, seed: int =
 
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(200, 1))
-    >>> found = vsbc(mean + rng.normal(size=(200, 1)), mean - 0.5 + rng.normal(size=(99, 200, 1)))
-    >>> print(found.verdict)
-    q is biased (p ≤ 0.001): draws of z[0] lie too low (mean p 0.61).
+    >>> truth, draws = mean + rng.normal(size=(200, 1)), mean - 0.5 + rng.normal(size=(99, 200, 1))
+    >>> print(variational_calibration(truth, draws).verdict)
+    q is biased (p ≤ 0.001): draws of z[0] are too low (mean p 0.61).
     """
     rng = generator(seed)
     members = members_of(truth, draws)
@@ -208,16 +228,16 @@ def vsbc(truth: Any, draws: Any, names: Sequence[str] | None = None, seed: int =
     return VariationalCalibration(columns, tensor(counts[0]), tensor(statistic[0]), tensor(p), limit)
 
 
-def _fault(found: Uniformity, k: int, coordinate: bool) -> str:
-    """How the ranks of a column differ from uniform ones, in words."""
-    bias, spread = float(found.bias[k]), float(found.spread[k])
+def _fault(ranks: Uniformity, k: int, coordinate: bool) -> str:
+    """How the ranks of a column differ from uniform ones, as text."""
+    bias, spread = float(ranks.bias[k]), float(ranks.spread[k])
     if max(abs(bias), abs(spread)) < 2:
         return "of another shape"
     if not coordinate and abs(bias) >= 2:
         return f"{'higher' if bias > 0 else 'lower'} at the truth than at draws"
     if abs(bias) > abs(spread):
-        return f"draws lie too {'low' if bias > 0 else 'high'}"
-    return f"draws lie too {'close together' if spread > 0 else 'far apart'}"
+        return f"draws are too {'low' if bias > 0 else 'high'}"
+    return f"draws are too {'close together' if spread > 0 else 'far apart'}"
 
 
 def _some(names: Sequence[str]) -> str:

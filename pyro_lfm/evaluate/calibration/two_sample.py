@@ -1,10 +1,10 @@
-"""Whether a classifier can tell the truth from posterior draws."""
+"""A classifier two-sample test: can a classifier tell the truth from posterior draws?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,12 +18,16 @@ from pyro_lfm.evaluate.calibration.exchange import (
     finite,
     generator,
     members_of,
+    p_text,
     ranks_of,
-    said,
     tensor,
 )
+from pyro_lfm.evaluate.inputs import Array
 
-# Products of each kind that the classifier sees; draws of each row that it learns from; strength of its penalty.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Products of each kind among the features, draws of each row in the training set, inverse strength of the penalty.
 _PRODUCTS, _LEARNED_FROM, _STRENGTH = 100, 5, 0.1
 # Principal components of x.
 _COMPONENTS = 5
@@ -31,13 +35,13 @@ _COMPONENTS = 5
 
 @dataclass(frozen=True, repr=False, eq=False)
 class TwoSample:
-    """Ranks of the truth among draws by a classifier's score, in rows that it has not seen.
+    """Ranks of the truth among draws by a classifier's score, in rows outside of its training set.
 
     Attributes:
-        counts: rows by rank of the truth, (L + 1,): flat if the two cannot be told apart.
-        p_value: of accuracy above 1/2.
-        limit: the accuracy above which that is at most 5%.
-        features: that the classifier saw.
+        counts: rows by rank of the truth, (L + 1,): flat if truths look like draws.
+        p_value: of the hypothesis that the accuracy is 1/2, against a larger one.
+        limit: the accuracy above which the p-value is at most 5%.
+        features: the number of features of the classifier.
     """
 
     counts: torch.Tensor
@@ -47,32 +51,39 @@ class TwoSample:
 
     @property
     def accuracy(self) -> float:
-        """How often, of a truth and a draw of the same row, the truth has the higher score: 1/2 if q is exact."""
+        """The probability that a truth has a higher score than a draw of its row: 1/2 if q is exact."""
         draws = len(self.counts) - 1
         return float((self.counts * torch.arange(draws + 1)).sum() / self.counts.sum() / draws)
 
     @property
     def verdict(self) -> str:
+        """The result of the test, in a sentence."""
         share = f"{self.accuracy:.1%} of truths from draws, by chance 50%"
         if self.p_value > LEVEL:
-            return f"A classifier cannot tell them apart: it tells {share} ({said(self.p_value)})."
-        return f"A classifier tells {share} ({said(self.p_value)}): q is not the posterior."
+            return f"A classifier cannot tell them apart: it tells {share} ({p_text(self.p_value)})."
+        return f"A classifier tells {share} ({p_text(self.p_value)}): q is not the posterior."
+
+    def plot(self, *, title: str | None = "Truths and draws told apart by a classifier") -> Figure:
+        """Rows by the rank of the truth by the classifier's score, see ``lfm.plots.two_sample``."""
+        from pyro_lfm import plots
+
+        return plots.two_sample(self, title=title)
 
     def __repr__(self) -> str:
         return f"TwoSample({int(self.counts.sum())} rows to test, {self.features} features). {self.verdict}"
 
 
-def classifier_two_sample(truth: Any, draws: Any, x: Any = None, seed: int = 0) -> TwoSample:
+def classifier_two_sample(truth: Array, draws: Array, x: Array | None = None, seed: int = 0) -> TwoSample:
     """Can a classifier tell (x, z*) from (x, z) with z ~ q(z | x)?
 
-    Logistic regression learns from one half of the rows; in the other half its score ranks the truth among the draws. The
-    statistic is the share of draws that score below their row's truth, the null that of
-    ``simulation_based_calibration``: whatever the classifier has learned, it is exact.
+    A logistic regression is trained on one half of the rows. In the other half its score ranks the truth among the draws.
+    The statistic is the share of draws that score below the truth of their row. Its null is that of
+    ``simulation_based_calibration``, which is exact for every classifier.
 
-    What the classifier sees is quadratic: the coordinates r of z less the mean, over the deviation, of their row's draws;
-    their squares and products; products of r with the row's means and with five principal components of x (at most 100
-    products of a kind, drawn at random). More of the kind may stand among the columns of ``truth`` and ``draws``, such as
-    log p(x, z).
+    The features are quadratic: the coordinates r of z, centred and scaled by the mean and deviation of their row's draws,
+    their squares and products, and the products of r with the row's means and with five principal components of x (at most
+    100 products of each kind, drawn at random). Further quantities, such as log p(x, z), may be columns of ``truth`` and
+    ``draws``.
 
     Args:
         truth, draws: as of ``simulation_based_calibration``, 40 rows at least.
@@ -85,19 +96,20 @@ def classifier_two_sample(truth: Any, draws: Any, x: Any = None, seed: int = 0) 
 
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(400, 1))
-    >>> found = classifier_two_sample(mean + rng.normal(size=(400, 1)), mean + 0.5 * rng.normal(size=(99, 400, 1)))
-    >>> found.p_value, found.accuracy > 0.6
+    >>> truth, draws = mean + rng.normal(size=(400, 1)), mean + 0.5 * rng.normal(size=(99, 400, 1))
+    >>> result = classifier_two_sample(truth, draws)
+    >>> result.p_value, result.accuracy > 0.6
     (0.001, True)
     """
     rng = generator(seed)
     members = members_of(truth, draws)
     rows = members.shape[1]
     if rows < 40:
-        raise DataError(f"truth must have at least 40 rows, half of them to learn from; got {rows}")
+        raise DataError(f"truth must have at least 40 rows, half of them to train on; got {rows}")
     features = _Features(members, _context(x, rows), rng)
     order = rng.permutation(rows)
-    learned, tested = order[: rows // 2], order[rows // 2 :]
-    scores = _scores(features, learned, tested, rng)
+    training, tested = order[: rows // 2], order[rows // 2 :]
+    scores = _scores(features, training, tested, rng)
     counts = exchanged(ranks_of(scores[:, :, None], rng), rng)[:, 0]
     size = counts.shape[1]
     mean = counts @ np.arange(size) / len(tested) / (size - 1)
@@ -106,7 +118,7 @@ def classifier_two_sample(truth: Any, draws: Any, x: Any = None, seed: int = 0) 
 
 
 class _Features:
-    """What the classifier sees of a member of each row."""
+    """The features of the classifier, for any member of each row."""
 
     def __init__(self, members: np.ndarray, context: np.ndarray, rng: np.random.Generator):
         members = finite(members)
@@ -132,36 +144,38 @@ def _some(pairs: list[tuple[int, int]], rng: np.random.Generator) -> np.ndarray:
     return every[np.sort(rng.permutation(len(every))[:_PRODUCTS])]
 
 
-def _context(x: Any, rows: int) -> np.ndarray:
-    """Scores of the first principal components of x, each of deviation 1."""
+def _context(x: Array | None, rows: int) -> np.ndarray:
+    """Scores of the first principal components of x, (N, at most 5), each of deviation 1."""
     if x is None:
         return np.zeros((rows, 0))
-    found = array_of("x", x)
-    if found.ndim != 2 or len(found) != rows or not found.size:
-        raise ShapeError(f"x must have shape (N, D) with the N={rows} rows of truth; got {found.shape}")
-    seen = np.isfinite(found)
+    values = array_of("x", x)
+    if values.ndim != 2 or len(values) != rows or not values.size:
+        raise ShapeError(f"x must have shape (N, D) with the N={rows} rows of truth; got {values.shape}")
+    seen = np.isfinite(values)
     count = seen.sum(0).clip(1)
-    found = np.where(seen, found, 0.0)
-    found = np.where(seen, found - found.sum(0) / count, 0.0)
-    scale = np.sqrt(np.square(found).sum(0) / count)
-    left, size, _ = np.linalg.svd(found / np.where(scale > 0, scale, 1.0), full_matrices=False)
+    values = np.where(seen, values, 0.0)
+    values = np.where(seen, values - values.sum(0) / count, 0.0)
+    scale = np.sqrt(np.square(values).sum(0) / count)
+    left, size, _ = np.linalg.svd(values / np.where(scale > 0, scale, 1.0), full_matrices=False)
     kept = size[:_COMPONENTS] > 1e-8 * max(size[0], 1e-300)
     return left[:, :_COMPONENTS][:, kept] * rows**0.5
 
 
 def _scores(
-    features: _Features, learned: np.ndarray, tested: np.ndarray, rng: np.random.Generator
+    features: _Features, training: np.ndarray, tested: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Of all members of the tested rows, (1 + L, N/2)."""
+    """The scores of all members of the tested rows, (1 + L, N/2)."""
     from sklearn.linear_model import LogisticRegression
 
     draws = len(features.residual) - 1
-    positive = features.of(0, learned)
-    negative = [features.of(rng.integers(1, draws + 1, len(learned)), learned) for _ in range(_LEARNED_FROM)]
+    positive = features.of(0, training)
+    negative = [
+        features.of(rng.integers(1, draws + 1, len(training)), training) for _ in range(_LEARNED_FROM)
+    ]
     every = np.concatenate([positive, *negative])
     centre, scale = every.mean(0), every.std(0)
     scale = np.where(scale > 0, scale, 1.0)
-    labels = np.repeat([1, 0], [len(learned), len(learned) * _LEARNED_FROM])
+    labels = np.repeat([1, 0], [len(training), len(training) * _LEARNED_FROM])
     weights = np.where(labels == 1, 1.0, 1.0 / _LEARNED_FROM)
     classifier = LogisticRegression(C=_STRENGTH, max_iter=500)
     classifier.fit((every - centre) / scale, labels, weights)

@@ -1,4 +1,4 @@
-"""Whether ranks of the truth among its draws are uniform, as they are under the exact posterior."""
+"""A test that ranks of the truth among its draws are uniform, as they are under the exact posterior."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 
 from pyro_lfm.evaluate.calibration.exchange import EXCHANGES, corrected, exchanged, tensor
 
-# Ranks that fewer rows than this are expected to lie beyond say little, and their distribution is skew.
+# Ranks beyond which fewer rows than this are expected are left out: the share of so few rows has a skewed distribution.
 _BEYOND = 10
-# Exchanges that are counted together.
+# Exchanges in one block.
 _TOGETHER = 50
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Uniformity:
-    """Ranks of the truth among L draws in N rows, for each of C columns, and whether they are uniform on 0 … L.
+    """Ranks of the truth among L draws in N rows, for each of C columns, and the test that they are uniform on 0 … L.
 
     T_c = max_r |F_c(r) − u_r| / √(u_r (1 − u_r) / N), u_r = (r + 1)/(L + 1), F_c the share of rows with rank at most r.
 
     Attributes:
-        names: of the columns.
+        names: the names of the columns.
         counts: rows by rank, (C, L + 1).
         statistic: T, (C,).
-        p_values: of each column, corrected for there being C, (C,).
-        limit: T_c above it rejects at 5%: half the width of a band, in standard deviations, that all curves F_c − u
-            together stay within in 95% of data sets under the exact posterior.
+        p_values: of each column, corrected for the number of columns, (C,).
+        limit: a T_c above this limit rejects at 5%. It is half the width, in standard deviations, of the band that holds all
+            curves F_c − u in 95% of data sets under the exact posterior.
     """
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class Uniformity:
 
     @property
     def p_value(self) -> float:
-        """Of all columns together."""
+        """The p-value of all columns together."""
         return float(self.p_values.min())
 
     @property
@@ -52,30 +52,30 @@ class Uniformity:
 
     @property
     def levels(self) -> torch.Tensor:
-        """u, (L,)."""
+        """u_r of the ranks 0 … L − 1, (L,)."""
         return tensor(_levels(self.draws + 1))
 
     @property
     def shares(self) -> torch.Tensor:
-        """F, (C, L)."""
+        """F_c, (C, L)."""
         return self.counts.double().cumsum(1)[:, :-1] / self.rows
 
     @property
     def band(self) -> torch.Tensor:
-        """How far F may be from u, (L,): infinite at the ends, where the test does not look."""
+        """The allowed distance of F from u, (L,): infinite at the ends, which the test leaves out."""
         u = self.levels
         width = self.limit * (u * (1 - u) / self.rows).sqrt()
-        return width.where(tensor(_looked_at(self.draws + 1, self.rows)), torch.inf)
+        return width.where(tensor(_tested(self.draws + 1, self.rows)), torch.inf)
 
     @property
     def bias(self) -> torch.Tensor:
-        """√(12 N) (ū − 1/2), (C,), u the ranks put into (0, 1): about N(0, 1) where exact, positive for draws that lie too
-        low."""
+        """√(12 N) (ū − 1/2), (C,), u the ranks mapped into (0, 1): about N(0, 1) for an exact q, positive where draws are
+        too low."""
         return self._moment(lambda u: 12**0.5 * (u - 0.5))
 
     @property
     def spread(self) -> torch.Tensor:
-        """√(5 N) mean (6u² − 6u + 1), (C,): about N(0, 1) where exact, positive for draws that lie too close together."""
+        """√(5 N) mean (6u² − 6u + 1), (C,): about N(0, 1) for an exact q, positive where draws are too close together."""
         return self._moment(lambda u: 5**0.5 * (6 * u * u - 6 * u + 1))
 
     def _moment(self, polynomial: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -83,12 +83,12 @@ class Uniformity:
         return (self.counts * polynomial(u)).sum(1) / self.rows**0.5
 
 
-def uniformity(names: tuple[str, ...], ranks: np.ndarray, rng: np.random.Generator) -> Uniformity:
-    """Args: ranks: of all members, (1 + L, N, C), as ``ranks_of`` gives them."""
+def rank_uniformity(names: tuple[str, ...], ranks: np.ndarray, rng: np.random.Generator) -> Uniformity:
+    """Tests the ranks of all members, (1 + L, N, C), as ``ranks_of`` gives them."""
     counts = exchanged(ranks, rng)
     size, rows = ranks.shape[:2]
     statistic = np.empty(counts.shape[:2])
-    u, seen = _levels(size), _looked_at(size, rows)
+    u, seen = _levels(size), _tested(size, rows)
     error = np.sqrt(u * (1 - u) / rows)
     for start in range(0, 1 + EXCHANGES, _TOGETHER):
         part = slice(start, start + _TOGETHER)
@@ -102,6 +102,6 @@ def _levels(size: int) -> np.ndarray:
     return np.arange(1, size) / size
 
 
-def _looked_at(size: int, rows: int) -> np.ndarray:
+def _tested(size: int, rows: int) -> np.ndarray:
     u = _levels(size)
     return rows * np.minimum(u, 1 - u) >= min(_BEYOND, 0.4 * rows)

@@ -1,1 +1,1 @@
-"""What a decoder does with its factors."""
+"""The effect of the factors on the observed variables, through any decoder: loadings, variance explained."""

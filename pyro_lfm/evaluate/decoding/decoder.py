@@ -1,4 +1,4 @@
-"""The likelihood's mean as a function of the latents: what a decoder is, of any model."""
+"""The decoder of any model: the mean of the likelihood as a function of the latents."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from pyro_lfm.programs.model import AnyModel
 
 
 class Decoder:
-    """E[x | z] of the modelled variables of a model, a row at a time: (B, D) by name, events flat.
+    """E[x | z] of the modelled variables of a model for each row, (B, D) by name, events flat.
 
     Args:
-        model: any.
-        asked: who asks, in words.
+        model: any model.
+        function: the name of the calling function, for error messages.
 
     Attributes:
-        observed: the variables that it gives. factors: the latents of a row with real entries, and how many each has.
-        discrete: latents of a row without.
+        observed: the names of the modelled variables. factors: {latent of a row with real entries: number of entries}.
+        discrete: the other latents of a row.
     """
 
-    def __init__(self, model: AnyModel, asked: str):
-        self.model, self.asked = model, asked
+    def __init__(self, model: AnyModel, function: str):
+        self.model, self.function = model, function
         self.observed = [name for name in model.observed if name not in model.covariates]
         rows = {name: latent for name, latent in model.latents.items() if latent.per_row}
         self.discrete = [name for name, latent in rows.items() if latent.support.is_discrete]
         self.factors = {n: latent.shape.numel() for n, latent in rows.items() if n not in self.discrete}
         if not self.factors:
             raise DeclarationError(
-                f"{asked} looks at factors that a row has for itself and that take real values; this model has none: its "
+                f"{function} needs latents of each row with real values; this model has none: its "
                 f"latents are {', '.join(model.latents)}"
             )
 
     @property
     def names(self) -> list[str]:
-        """Of the K entries of all factors side by side, as in pictures: z_1, z_2, ..."""
+        """The names of the K entries of all factors side by side, as in pictures: z_1, z_2, ..."""
         return [f"{n}_{k + 1}" if size > 1 else n for n, size in self.factors.items() for k in range(size)]
 
     def __call__(self, flat: Tensor, others: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Args: flat: the factors' entries side by side, (B, K). others: the values of all other latents."""
+        """E[x | z] at the factors' entries side by side, (B, K), and at values of all other latents."""
         pieces = flat.split([*self.factors.values()], 1)
         shapes = (self.model.latents[name].shape for name in self.factors)
         values = {
@@ -57,20 +57,20 @@ class Decoder:
         }
         program = poutine.condition(self.model, data={**others, **values})
         known = {name: batch[name] for name in self.model.covariates if batch[name] is not None}
-        with _Means(self.observed, self.asked) as means:
+        with _Means(self.observed, self.function) as means:
             program(Batch(known, index=batch.index, total=batch.total))
-        found = {}
-        for name, mean in means.found.items():
+        flat_means = {}
+        for name, mean in means.values.items():
             whole = mean.dim() - len(means.events[name])
             rows = mean.expand(*mean.shape[: whole - 1], len(flat), *mean.shape[whole:]) if whole else mean
-            found[name] = (rows if whole else rows.expand(len(flat), *rows.shape)).reshape(len(flat), -1)
-        return found
+            flat_means[name] = (rows if whole else rows.expand(len(flat), *rows.shape)).reshape(len(flat), -1)
+        return flat_means
 
     def means(self, guide: AnyGuide, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """E_q[z | x] and Var_q[z | x] of the factors side by side, (B, K) each, and the means of all other latents."""
         if self.discrete:
             raise DeclarationError(
-                f"{self.asked} puts latents at their posterior means, which are no values of {', '.join(self.discrete)}"
+                f"{self.function} holds latents at their posterior means, which are no values of {', '.join(self.discrete)}"
             )
         distributions = marginals(guide, batch, list(self.model.latents))
         for name in self.factors:
@@ -79,8 +79,8 @@ class Decoder:
                 or len(distributions[name].batch_shape) > 1
             ):
                 raise DeclarationError(
-                    f"{self.asked} needs one distribution for a row of each latent: {name} stands in a plate within that over rows; "
-                    "declare its entries as one event, by .to_event"
+                    f"{self.function} needs one distribution of each latent for a row: {name} stands in a plate inside the "
+                    "plate over rows; declare its entries as one event, by .to_event"
                 )
         moments = [
             [getattr(distributions[name], moment).reshape(batch.size, -1) for name in self.factors]
@@ -94,7 +94,7 @@ class Decoder:
         mean, variance = (torch.cat(parts, 1) for parts in moments)
         if not bool(mean.isfinite().all()):
             raise DeclarationError(
-                f"{self.asked} needs posterior means; the guide's distributions have none, or not finite ones"
+                f"{self.function} needs posterior means; the guide's distributions have no finite means"
             )
         return mean, variance, others
 
@@ -107,12 +107,12 @@ class Decoder:
 
 
 class _Means(Messenger):
-    """Runs a model for the means of its observed variables, which are not drawn."""
+    """Collects the means of observed variables from a run of the model, and sets their values to zero."""
 
-    def __init__(self, names: list[str], asked: str):
+    def __init__(self, names: list[str], function: str):
         super().__init__()
-        self.names, self.asked = names, asked
-        self.found: dict[str, Tensor] = {}
+        self.names, self.function = names, function
+        self.values: dict[str, Tensor] = {}
         self.events: dict[str, torch.Size] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -124,13 +124,15 @@ class _Means(Messenger):
             base = base.base_dist
         if isinstance(base, Pushforward) and not base.is_reshape:
             raise DeclarationError(
-                f"{self.asked} needs the mean of {name} in closed form; its distribution has none"
+                f"{self.function} needs the mean of {name} in closed form; its distribution has none"
             )
         mean = expectation(distribution)
         if bool(mean.isnan().all()):
-            raise DeclarationError(f"{self.asked} needs the mean of {name}; {type(base).__name__} has none")
-        self.found[name] = mean
-        # Of a label a probability for each category; of levels, as of numbers, one mean.
+            raise DeclarationError(
+                f"{self.function} needs the mean of {name}; {type(base).__name__} has none"
+            )
+        self.values[name] = mean
+        # A label has a probability for each category. Levels, like numbers, have one mean.
         events = len(distribution.event_shape) + isinstance(distribution, torch.distributions.Categorical)
         self.events[name] = mean.shape[mean.dim() - events :]
         msg["value"], msg["done"] = (

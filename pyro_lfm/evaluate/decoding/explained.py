@@ -1,9 +1,9 @@
-"""How much of the variance of each observed variable each factor explains, as MOFA reports it."""
+"""``variance_explained``: the share of the variance of each observed variable that each factor explains, as in MOFA."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,26 +11,30 @@ from torch import Tensor
 
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.inputs import Array, Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
 from pyro_lfm.evaluate.representation.codes import as_array
 from pyro_lfm.inference.blocks import Blocks
 
-# Rows taken together.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Rows in one block.
 _ROWS = 1024
-# Of a value, how far from the mean it may lie and count as equal to it, in double precision.
+# Relative distance from the mean up to which a value counts as equal to it, in double precision.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VarianceExplained:
-    """R² of each observed variable in each of G groups of rows, by each of K factors and by all.
+    """R² of each observed variable in each of G groups of rows, for each of K factors and for all together.
 
     Attributes:
-        alone: {observed: (G, K)}: R² of the reconstruction from factor k with the others at their mean.
+        alone: {observed: (G, K)}, R² of the reconstruction from factor k with the others at their mean.
         alone_error: its standard error over the rows.
-        unique: {observed: (G, K)}: by how much R² falls where factor k is put at its mean.
-        total, total_error: {observed: (G,)}: of all factors, with the standard error over the rows.
-        factors: the names of the K factors. groups: the labels of the G groups; ("all",) where none were given.
+        unique: {observed: (G, K)}, the decrease of R² if factor k is set to its mean.
+        total, total_error: {observed: (G,)}, R² of all factors, with its standard error over the rows.
+        factors: the names of the K factors. groups: the labels of the G groups, ("all",) by default.
     """
 
     alone: dict[str, Tensor]
@@ -40,6 +44,12 @@ class VarianceExplained:
     total_error: dict[str, Tensor]
     factors: tuple[str, ...]
     groups: tuple[Any, ...]
+
+    def plot(self, *, title: str | None = "Variance explained") -> Figure:
+        """A map of R² by factor and observed variable, see ``lfm.plots.variance_explained``."""
+        from pyro_lfm import plots
+
+        return plots.variance_explained(self, title=title)
 
     def __repr__(self) -> str:
         columns = [(name, g) for name in self.total for g in range(len(self.groups))]
@@ -61,28 +71,30 @@ def _cells(cells: list[tuple[Tensor, Tensor]], wide: list[int]) -> str:
     return "".join(f"  {word:>{w}}" for word, w in zip(words, wide, strict=True))
 
 
-def variance_explained(fit: Any, data: Any = None, groups: Any = None, seed: int = 0) -> VarianceExplained:
+def variance_explained(
+    fit: Evaluated, data: Rows | None = None, groups: Array | None = None, seed: int = 0
+) -> VarianceExplained:
     """The share of the variance of each observed variable that each factor explains, and all together.
 
         R²_k = 1 − Σ (x − x̂_k)² / Σ (x − x̄)²,    x̂_k = E[x | z_k, all others at their mean over the rows]
 
-    over the observed entries of all columns, with z at its posterior means; columns of large variance count most. x̂ is
-    shifted to the mean of each column, as only what varies is to be explained. Of labels x is one column of 0 and 1 for each
-    category. The shares add up to that of all factors where the decoder is linear and the posterior means are uncorrelated;
-    else they need not, and they may be negative. An effect by way of another latent is not counted.
+    over the observed entries of all columns, with z at its posterior means. Columns of large variance count most. x̂ is
+    shifted to the mean of each column, as only variation is to be explained. A label has one column of 0 and 1 for each
+    category. The shares add up to that of all factors if the decoder is linear and the posterior means are uncorrelated.
+    Otherwise they need not, and they may be negative. An effect through another latent is not counted.
 
-    As z is inferred of the very x that it is held against, x̂ follows some of its noise, in rows that were not fitted too. In
-    a linear Gaussian model with covariance C = WWᵀ + Ψ and the exact posterior R²_k = ‖w_k‖² (1 + [M⁻¹]_kk) / tr C, M⁻¹ the
-    posterior covariance: the share of the factor, and up to twice that where the data say little of it.
+    z is inferred from the same x, so x̂ follows some of the noise of x, also in rows that were not fitted. In a linear
+    Gaussian model with covariance C = WWᵀ + Ψ and the exact posterior R²_k = ‖w_k‖² (1 + [M⁻¹]_kk) / tr C, M⁻¹ the posterior
+    covariance: the share of the factor, and up to twice that where the data hold little information about it.
 
     Args:
-        fit: what was fitted, or a pair (model, guide).
-        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
-        groups: a label of each row, (N,); each group of rows has means of its own, so that what tells groups apart is not
-            explained. A group of one row, or a variable that does not vary in it, has NaN.
+        fit: a fit, or a pair (model, guide).
+        data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
+        groups: a label of each row, (N,). Each group of rows has its own means, so differences between groups are not part
+            of the variance. A group of one row, or a variable that is constant in it, has NaN.
 
     Raises:
-        DeclarationError: no latent of a row takes real values, or some do not; a likelihood without a mean in closed form.
+        DeclarationError: a latent of a row without real values, or a likelihood without a mean in closed form.
         ShapeError: groups of another length. DataError: no data with a pair.
 
     Source: Argelaguet et al. (2018), "Multi-Omics Factor Analysis", the coefficient of determination of each view and
@@ -106,7 +118,7 @@ def variance_explained(fit: Any, data: Any = None, groups: Any = None, seed: int
         flat = torch.cat([point[0] for point in points])
         centre = torch.stack([flat[of_row == g].mean(0) for g in range(len(names))])
         sums = _Sums(decoder.observed, len(names))
-        # First the means of x and of every reconstruction, then what is left about them.
+        # First the means of x and of every reconstruction, then the squares about them.
         for last in (False, True):
             start = 0
             for block, (at, _, others) in zip(blocks, points, strict=True):
@@ -124,13 +136,13 @@ def variance_explained(fit: Any, data: Any = None, groups: Any = None, seed: int
 
 
 def _settings(at: Tensor, centre: Tensor) -> list[Tensor]:
-    """All factors; each alone, the others at their mean; all but each: (B, K) each."""
+    """The factors with all as they are, with each alone and the others at their mean, and with each at its mean, (B, K)."""
     eye = torch.eye(at.shape[1], dtype=torch.bool, device=at.device)
     alone = [torch.where(own, at, centre) for own in eye]
     return [at, *alone, *(torch.where(own, centre, at) for own in eye)]
 
 
-def _groups(groups: Any, rows: int) -> tuple[np.ndarray, tuple[Any, ...]]:
+def _groups(groups: Array | None, rows: int) -> tuple[np.ndarray, tuple[Any, ...]]:
     if groups is None:
         return np.zeros(rows, dtype=np.int64), ("all",)
     values = as_array("groups", groups)
@@ -141,7 +153,7 @@ def _groups(groups: Any, rows: int) -> tuple[np.ndarray, tuple[Any, ...]]:
 
 
 def _values(x: Tensor, columns: int) -> Tensor:
-    """Rows (B, D) in double precision, NaN where missing; a label as 0 and 1 of each value that it may have."""
+    """Rows (B, D) in double precision, NaN where missing. A label has a column of 0 and 1 for each category."""
     flat = x.reshape(len(x), -1).double()
     levels = columns // flat.shape[1]
     if levels == 1:
@@ -151,7 +163,7 @@ def _values(x: Tensor, columns: int) -> Tensor:
 
 
 class _Sums:
-    """Sums over the rows of each group: column means first, then squares about them, row by row."""
+    """Sums over the rows of each group: first column means, then squares about them, row by row."""
 
     def __init__(self, names: list[str], groups: int):
         self.groups = groups
@@ -172,7 +184,7 @@ class _Sums:
         for key, value in keys if place == 0 else keys[:1]:
             total, count = self.means[key]
             apart = (value - (total / count.clamp_min(1))[own]).where(seen, x.new_zeros(()))
-            # What does not vary is left with the rounding of its mean, which is not to be explained.
+            # A constant column differs from its mean by rounding, which is not variance.
             apart = (
                 apart.where(apart.abs() > _ROUNDING * value.abs(), x.new_zeros(())) if key[1] < 0 else apart
             )
@@ -186,9 +198,9 @@ class _Sums:
         shares, errors = [], []
         for place in sorted(p for n, p in self.left if n == name and p >= 0):
             left = torch.cat(self.left[name, place])
-            found = [_share(left[own == g], whole[own == g]) for g in range(self.groups)]
-            shares.append(torch.stack([share for share, _ in found]))
-            errors.append(torch.stack([error for _, error in found]))
+            pairs = [_share(left[own == g], whole[own == g]) for g in range(self.groups)]
+            shares.append(torch.stack([share for share, _ in pairs]))
+            errors.append(torch.stack([error for _, error in pairs]))
         share, error = torch.stack(shares, 1).to(dtype), torch.stack(errors, 1).to(dtype)
         factors = (share.shape[1] - 1) // 2
         alone, without = share[:, 1 : 1 + factors], share[:, 1 + factors :]
@@ -196,7 +208,7 @@ class _Sums:
 
 
 def _share(left: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """1 − Σ left / Σ whole over rows, and its standard error by the delta method; NaN where nothing varies."""
+    """1 − Σ left / Σ whole over rows, and its standard error by the delta method. NaN if nothing varies."""
     total = whole.sum()
     if len(whole) < 2 or float(total) <= 0:
         return total * torch.nan, total * torch.nan

@@ -1,38 +1,43 @@
-"""Loadings of any decoder: how E[x | z] follows each factor, averaged over the rows."""
+"""``loadings``: the Jacobian of any decoder, ∂E[x | z] / ∂z, averaged over the rows."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
-from pyro_lfm.evaluate.figures import written
+from pyro_lfm.evaluate.figures import or_dash
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.shapes import whole
 
-# Rows and numbers taken together.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Rows in one block, and the most numbers of its Jacobian.
 _ROWS, _NUMBERS = 256, 2**21
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Loadings:
-    """∂E[x_d | z] / ∂z_k over the rows, for one observed variable: D entries, or categories of a label, and K factors.
+    """∂E[x_d | z] / ∂z_k over the rows for one observed variable, with D entries or categories, and K factors.
 
     Attributes:
-        mean: of each derivative over the rows, (D, K), in units of x per unit of z: W of a linear decoder.
-        mean_error: its standard error from the choice of rows (and the draws, where there are such), (D, K); NaN of
-            one row.
-        rms: the root of the mean square of each derivative, (D, K), which derivatives of both signs do not cancel in.
-        rms_error: its standard error.
-        scale: the standard deviation of each factor over the rows, the spread of q(z | x) included, (K,).
+        mean: the mean of each derivative over the rows, (D, K), in units of x per unit of z. It is W for a linear decoder.
+        mean_error: its standard error from the choice of rows, and from draws where they are used, (D, K). NaN for one row.
+        rms: the root mean square of each derivative, (D, K), in which opposite signs do not cancel.
+        rms_error: its standard error, (D, K).
+        scale: the standard deviation of each factor over the rows, the variance of q(z | x) included, (K,).
         factors: the names of the K factors.
-        per_row: each row's, (N, D, K), where they were asked for.
+        per_row: the derivatives of each row, (N, D, K), if requested.
     """
 
     mean: Tensor
@@ -45,15 +50,27 @@ class Loadings:
 
     @property
     def standardised(self) -> Tensor:
-        """By how much E[x_d | z] rises where a factor rises by a standard deviation: mean × scale, (D, K)."""
+        """The change of E[x_d | z] per standard deviation of a factor: mean × scale, (D, K)."""
         return self.mean * self.scale
 
     @property
     def bending(self) -> Tensor:
-        """1 − Σ_d mean² / Σ_d rms² of each factor, (K,): 0 where its effect is the same in all rows, as of a linear decoder,
-        and 1 where its signs cancel; NaN of a factor without effect.
+        """1 − Σ_d mean² / Σ_d rms² of each factor, (K,): 0 where its effect is equal in all rows, as in a linear decoder,
+        and 1 where effects of opposite signs cancel. NaN for a factor without effect.
         """
         return 1 - self.mean.square().sum(0) / self.rms.square().sum(0)
+
+    def plot(
+        self,
+        *,
+        shape: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        title: str | None = "Loadings: mean derivative of each column by each factor",
+    ) -> Figure:
+        """The mean derivatives as a table, or with ``shape`` as a picture per factor, see ``lfm.plots.loadings``."""
+        from pyro_lfm import plots
+
+        return plots.loadings({"": self.mean}, shape=shape, names=names, title=title)
 
     def __repr__(self) -> str:
         strength = (self.rms * self.scale).square().sum(0).sqrt()
@@ -68,33 +85,34 @@ class Loadings:
             largest = ", ".join(f"{d + 1}: {float(column[d]):+.3g}" for d in top)
             lines.append(
                 f"  {self.factors[k]:>{wide}} {float(strength[k]):>10.4g} {float(self.scale[k]):>8.3g} "
-                f"{written(float(self.bending[k]), '>8.3f')}  {largest}"
+                f"{or_dash(float(self.bending[k]), '>8.3f')}  {largest}"
             )
         return "\n".join(lines)
 
 
 def loadings(
-    fit: Any, data: Any = None, draws: int | None = None, per_row: bool = False, seed: int = 0
+    fit: Evaluated, data: Rows | None = None, draws: int | None = None, per_row: bool = False, seed: int = 0
 ) -> Loadings | dict[str, Loadings]:
     """The Jacobian of the decoder, J = ∂E[x | z] / ∂z, over some rows: mean and root mean square, with their errors.
 
-    Of a linear decoder it is W, in all rows. Of others it is taken at the posterior mean of each row, or averaged over draws
-    of q(z | x). All other latents are held, those of other layers too: what a factor does by way of another is not counted.
-    Parameters with priors are at their posterior means (or drawn). K forward derivatives for each block of rows, whatever D.
+    For a linear decoder it is W in every row. For others it is evaluated at the posterior mean of each row, or averaged over
+    draws of q(z | x). All other latents are held, those of other layers included: an effect through another latent is not
+    counted. Parameters with priors are at their posterior means, or drawn. The cost is K forward derivatives for each block
+    of rows, for any D.
 
     Args:
-        fit: what was fitted, or a pair (model, guide).
-        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
-        draws: S ≥ 1, of q(z | x) for each row; None for the posterior means. Models with labels as latents need draws.
-        per_row: whether to keep the Jacobian of each row, N × D × K numbers.
+        fit: a fit, or a pair (model, guide).
+        data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
+        draws: S ≥ 1 of q(z | x) for each row. None for the posterior means. Models with labels as latents need draws.
+        per_row: whether to return the Jacobian of each row too, N × D × K numbers.
 
     Returns:
         Loadings, or {observed: Loadings} for a model of several observed factors. The K factors are the entries of all
         latents of a row side by side, in the order of ``model.latents``.
 
     Raises:
-        DeclarationError: no latent of a row takes real values, some do not and ``draws`` is None, or a likelihood without a
-            mean in closed form. DataError: no data with a pair.
+        DeclarationError: no latent of a row has real values, a latent has no real values and ``draws`` is None, or the
+            likelihood has no mean in closed form. DataError: no data with a pair.
 
     >>> from pyro_lfm import Fixed, Gaussian, Guide, Linear, Model, StandardNormal
     >>> weight = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]])
@@ -136,17 +154,17 @@ def loadings(
                     kept[name].append(first[name])
     mean, square = moments / batch.size
     scale = (square - mean.square()).clamp_min(0).sqrt().to(model.dtype)
-    found = {
+    results = {
         name: _loadings(
             total, batch.size, scale, tuple(decoder.names), torch.cat(kept[name]) if per_row else None
         )
         for name, total in sums.items()
     }
-    return next(iter(found.values())) if len(found) == 1 else found
+    return next(iter(results.values())) if len(results) == 1 else results
 
 
-def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-    """(B, D, K) of each observed variable: a row's mean depends on its own latents alone, so that all rows go together."""
+def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """The Jacobian of each observed variable, (B, D, K). All rows go together: a row depends on its own latents only."""
     columns: dict[str, list[Tensor]] = {name: [] for name in decoder.observed}
     for k in range(at.shape[1]):
         direction = torch.zeros_like(at)
@@ -160,7 +178,7 @@ def _jacobian(decoder: Decoder, at: Tensor, others: dict[str, Tensor], batch: An
 
 def _dual(at: Tensor, direction: Tensor) -> Tensor:
     with warnings.catch_warnings():
-        # The first call of it imports a part of torch that warns of another.
+        # The first call imports a part of torch that emits a deprecation warning.
         warnings.simplefilter("ignore", DeprecationWarning)
         return forward_ad.make_dual(at, direction)
 
@@ -168,7 +186,7 @@ def _dual(at: Tensor, direction: Tensor) -> Tensor:
 def _loadings(
     sums: Tensor, rows: int, scale: Tensor, factors: tuple[str, ...], per_row: Tensor | None
 ) -> Loadings:
-    """From the sums over rows of J, J², and of the mean square of the draws and its square."""
+    """The result, from sums over rows of J, J², the mean square over draws, and its square."""
     mean, square, power, fourth = sums / rows
     free = rows - 1 if rows > 1 else torch.nan
     mean_error = ((square - mean.square()).clamp_min(0) / free).sqrt()

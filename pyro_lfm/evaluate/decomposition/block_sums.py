@@ -1,4 +1,4 @@
-"""Draws of guide and model on blocks of rows, and the sums over them that a decomposition is made of."""
+"""Draws of guide and model on blocks of rows, and the means over them that a decomposition consists of."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pyro_lfm.objectives.run import Run
 
 
 class BoundTerms:
-    """The terms of the ELBO of each row, their means over draws with their errors; within ``blocks.running()``.
+    """The terms of the ELBO of each row, means over draws with their errors. To be used within ``blocks.running()``.
 
     Attributes:
-        draws: S, at least as many as were asked for.
-        entries: of each latent the KL of its entries, a Term of (N, K), or None where their distributions are not known.
-        how: of each latent how its KL is computed, and on what its entries depend, in words.
-        apart: of each latent whether the KLs of its entries add up to its own.
+        draws: S, at least the requested number.
+        entries: {latent: the KL of its entries, a Term of (N, K)}, None where the distributions of entries are not known.
+        how: {latent: how its KL is computed, and whether its entries are independent, as text}.
+        apart: {latent: whether the KLs of its entries add up to its own}.
     """
 
     def __init__(self, blocks: Blocks, draws: int):
@@ -48,40 +48,41 @@ class BoundTerms:
             closed = run.closed_form(name)
             term = terms.log_q(name) - terms.log_p(name) if closed is None else closed
             layers.append(run.rows.add_up([term]))
-            found = _entries(run, name)
-            self.how[name], self.sizes[name] = _words(run, name, found), 0
-            self.apart[name] = found is not None and all(distribution.independent for distribution in found)
-            if found is not None:
-                each = _kl_of_entries(run, name, *found).expand(layers[0].shape[1:] + (-1,))
+            pair = _entries(run, name)
+            self.how[name], self.sizes[name] = _how(run, name, pair), 0
+            self.apart[name] = pair is not None and all(entries.independent for entries in pair)
+            if pair is not None:
+                each = _kl_of_entries(run, name, *pair).expand(layers[0].shape[1:] + (-1,))
                 self.sizes[name] = each.shape[-1]
                 layers.append(each.movedim(-1, 0))
         return torch.cat(layers)
 
     def add(self, block: Block) -> None:
+        """Draws for the rows of one more block."""
         first: Any = 0.0
         second: Any = 0.0
         base: Any = None
         for _ in range(self.calls):
-            found = self.evaluation(block).double()
-            # The bound, reconstruction and rate first, so that their noise is taken together.
-            rate = found[self._places()].sum(0)
-            found = torch.cat([torch.stack([found[0] - rate, rate]), found])
-            base = found[:, :1] if base is None else base
-            first, second = first + (found - base).sum(1), second + (found - base).square().sum(1)
+            layers = self.evaluation(block).double()
+            # The errors of bound and rate follow from their own draws, as their terms have common noise.
+            rate = layers[self._places()].sum(0)
+            layers = torch.cat([torch.stack([layers[0] - rate, rate]), layers])
+            base = layers[:, :1] if base is None else base
+            first, second = first + (layers - base).sum(1), second + (layers - base).square().sum(1)
         mean = first / self.draws
         variance = (second / self.draws - mean.square()).clamp_min(0) / (self.draws - 1)
         self._sums.append(torch.stack([mean + base[:, 0], variance.sqrt()]))
 
     def _places(self) -> list[int]:
-        """Where the KLs of the latents stand."""
+        """The positions of the KLs of the latents among the layers."""
         places, at = [], 1
         for size in self.sizes.values():
             places.append(at)
             at += 1 + size
         return places
 
-    def found(self) -> tuple[Term, Term, dict[str, Term], Term]:
-        """The bound, reconstruction, the KL of each latent and their sum."""
+    def terms(self) -> tuple[Term, Term, dict[str, Term], Term]:
+        """The bound, the reconstruction, the KL of each latent, and the sum of the KLs."""
         means, errors = torch.cat(self._sums, -1)
         kl, self.entries = {}, dict[str, Term | None]()
         for (name, size), place in zip(self.sizes.items(), self._places(), strict=True):
@@ -93,7 +94,7 @@ class BoundTerms:
 
 
 def _entries(run: Run, name: str) -> tuple[Entries, Entries] | None:
-    """The distributions of a latent's entries under q and p."""
+    """The distributions of a latent's entries under q and p, where they are known."""
     if len([frame for frame in run.p[name]["cond_indep_stack"] if frame.name != "particles"]) > 1:
         return None
     q, p = (entries_of(sites[name]["fn"]) for sites in (run.q, run.p))
@@ -103,29 +104,33 @@ def _entries(run: Run, name: str) -> tuple[Entries, Entries] | None:
 def _kl_of_entries(run: Run, name: str, q: Entries, p: Entries) -> Tensor:
     """KL(q(zₖ) ‖ p(zₖ)), (S or 1, B, K)."""
     closed = None if run.obstacle(name) else q.kl(p)
-    if closed is not None:
-        found = closed
-    else:
+    if closed is None:
         value = run.q[name]["value"]
-        found = q.log_prob(value) - p.log_prob(value)
-    return found if found.dim() > 2 else found.expand(run.rows.size, -1).unsqueeze(0)
+        kl = q.log_prob(value) - p.log_prob(value)
+    else:
+        kl = closed
+    return kl if kl.dim() > 2 else kl.expand(run.rows.size, -1).unsqueeze(0)
 
 
-def _words(run: Run, name: str, found: tuple[Entries, Entries] | None) -> str:
+def _how(run: Run, name: str, pair: tuple[Entries, Entries] | None) -> str:
     how = run.how(name)
-    if found is None:
+    if pair is None:
         return f"{how}; the distributions of single entries are not known"
-    apart = [distribution.independent for distribution in found]
+    apart = [entries.independent for entries in pair]
     if all(apart):
         return f"{how}; the entries add up to it"
-    who = " and ".join(side for side, alone in zip(("q", "p"), apart, strict=True) if not alone)
-    return f"{how}; entries depend on each other under {who}"
+    sides = " and ".join(side for side, alone in zip(("q", "p"), apart, strict=True) if not alone)
+    return f"{how}; entries depend on each other under {sides}"
 
 
 def paired_draws(blocks: Blocks, aggregate: Aggregate, pairs: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """At some draws of each row: log q(z | x) − log q(z), the same with q(z) of the other rows, log q(z | x) − log p(z)."""
+    """Log ratios at ``pairs`` draws of each row, (pairs, N) each.
+
+    Returns:
+        log q(z | x) − log q(z), and the same with q(z) over the other rows. log q(z | x) − log p(z).
+    """
     setup, objective = blocks.setup, ELBO(pairs, enumerate="never")
-    found, start = [], 0
+    ratios, start = [], 0
     for block in blocks:
         run = objective.run(setup.model, setup.guide, (setup.batch(*block),), {})
         count = len(block[1])
@@ -137,7 +142,7 @@ def paired_draws(blocks: Blocks, aggregate: Aggregate, pairs: int) -> tuple[tupl
             values[name] = site["value"].reshape(pairs * count, *events)
         own = torch.arange(start, start + count, device=setup.model.device).repeat(pairs)
         itself, whole, others = (part.reshape(pairs, count) for part in aggregate.log_density(values, own))
-        found.append(torch.stack([itself - whole, itself - others, itself - log_p]))
+        ratios.append(torch.stack([itself - whole, itself - others, itself - log_p]))
         start += count
-    near, without, log_ratio = torch.cat(found, -1)
+    near, without, log_ratio = torch.cat(ratios, -1)
     return (near, without), log_ratio

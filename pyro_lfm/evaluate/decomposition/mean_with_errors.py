@@ -1,4 +1,4 @@
-"""A mean over rows with the two errors that it has."""
+"""A mean over rows with its two standard errors: from the draws, and from the choice of the rows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyro_lfm.evaluate.figures import spread, written
+from pyro_lfm.evaluate.figures import or_dash, spread
 
 
 @dataclass(frozen=True, repr=False)
 class Term:
-    """A number of each row, in nats, whose mean over the rows is of interest.
+    """A number of each row, in nats, and its mean over the rows.
 
     Attributes:
-        per_row: (N,).
-        standard_error: of each row's, (N,), from its draws; 0 where exact.
+        per_row: the number of each row, (N,).
+        standard_error: its standard error from the draws, (N,). 0 where it is exact.
     """
 
     per_row: Tensor
@@ -23,19 +23,19 @@ class Term:
 
     @property
     def mean(self) -> float:
-        """Over the rows."""
+        """The mean over the rows."""
         return float(self.per_row.mean())
 
     @property
     def draws_error(self) -> float:
-        """The standard error of the mean from the draws: how far other draws, of the same rows, would move it."""
+        """The standard error of the mean from the draws, for the same rows."""
         return float(self.standard_error.square().sum().sqrt() / len(self.per_row))
 
     @property
     def rows_error(self) -> float:
-        """The standard error of the mean over other rows of the same kind, the draws' included; NaN of a single row."""
+        """The standard error of the mean from the choice of the rows, the draws included. NaN for one row."""
         return float(spread(self.per_row) / len(self.per_row) ** 0.5)
 
     def __repr__(self) -> str:
-        rows = written(self.rows_error, ".4f")
+        rows = or_dash(self.rows_error, ".4f")
         return f"{self.mean:.4f} ± {self.draws_error:.4f} from the draws, ± {rows} from the rows"

@@ -1,49 +1,53 @@
-"""What a bound consists of: reconstruction, the nats of each latent entry, what they tell of the rows, and at what rate."""
+"""``decompose``: the parts of a bound, reconstruction, the KL of each latent entry, information, and the rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pyro_lfm.evaluate.decomposition.active_entries import Units, means_of
+from pyro_lfm.evaluate.decomposition.active_entries import LatentEntries, means_of
 from pyro_lfm.evaluate.decomposition.aggregate import Aggregate
 from pyro_lfm.evaluate.decomposition.block_sums import BoundTerms, paired_draws
 from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
 from pyro_lfm.evaluate.decomposition.proposals import tempered_points
-from pyro_lfm.evaluate.decomposition.rate_distortion import RateDistortion, joined
-from pyro_lfm.evaluate.figures import written
+from pyro_lfm.evaluate.decomposition.rate_distortion import RateDistortion, curve_of_blocks
+from pyro_lfm.evaluate.figures import or_dash
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import model_of, served
 from pyro_lfm.evaluate.requirements import has_latents, inferred, rows_apart
 from pyro_lfm.inference.blocks import NUMBERS, Blocks
 from pyro_lfm.shapes import number, several, whole
 
-# Rows taken together.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Rows in one block.
 _ROWS = 256
 _BETAS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
-# Nats below which a latent says nothing.
-_NOTHING = 0.01
+# Nats below which a latent has collapsed.
+_COLLAPSED = 0.01
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
-    """A bound in its parts, in nats per row: L = reconstruction − Σ kl, and Σ kl = information + aggregate.
+    """The parts of a bound, in nats per row: L = reconstruction − Σ kl, and Σ kl = information + aggregate.
 
     Attributes:
         bound: L, the ELBO. reconstruction: E_q[log p(x | z)].
-        kl: KL(q(z | x) ‖ p(z)) of each latent by name, and rate, their sum.
-        information: I_q(x; z) = 1/N Σ KL(q(z | xₙ) ‖ q(z)), how much the draws tell which of the N rows they are of; at most
-            log N. Of the distribution that the rows come from it is a lower bound, and the less so the nearer to log N.
-        information_upper: the same, q(z) made of the other rows: an upper bound for the distribution that the rows come
-            from; ∞ of one row.
+        kl: {latent: KL(q(z | x) ‖ p(z))}. rate: their sum.
+        information: I_q(x; z) = 1/N Σ KL(q(z | xₙ) ‖ q(z)), the information of a draw about its row among the N rows, at
+            most log N. For the distribution of the rows it is a lower bound, and a loose one near log N.
+        information_upper: the same with q(z) over the other rows. For the distribution of the rows it is an upper bound. ∞
+            for one row.
         aggregate: KL(q(z) ‖ p(z)) of q(z) = 1/N Σ q(z | xₙ).
-        latents: of each latent by name its entries: nats, variances of posterior means, which are active.
-        curve: rate and distortion; None where no β was asked for.
-        draws: S of each row for the bound and the curve. pairs: of each row for log q(z).
+        latents: {latent: its entries, with their nats, variances of posterior means, and which are active}.
+        curve: rate and distortion. None if no β was given.
+        draws: S, draws of each row for the bound and the curve. pairs: draws of each row for log q(z).
     """
 
     bound: Term
@@ -53,37 +57,43 @@ class Decomposition:
     information: Term
     information_upper: Term
     aggregate: Term
-    latents: dict[str, Units]
+    latents: dict[str, LatentEntries]
     curve: RateDistortion | None
     draws: int
     pairs: int
 
     @property
     def active_units(self) -> int | None:
-        """How many entries of all latents are active; None where no latent has a mean, or there is one row."""
-        counts = [int(units.active.sum()) for units in self.latents.values() if units.active is not None]
+        """The number of active entries of all latents. None where no latent has a mean, or there is one row."""
+        counts = [int(own.active.sum()) for own in self.latents.values() if own.active is not None]
         return sum(counts) if counts else None
 
     @property
     def verdict(self) -> str:
-        """What the factors do, in words: which have collapsed onto the prior, and what limits the figures."""
-        words = [units.verdict(name, self.kl[name].mean) for name, units in self.latents.items()]
-        if all(units.collapsed(self.kl[name].mean) for name, units in self.latents.items()):
-            words = ["The guide is the prior, and the model ignores its latents: posterior collapse."]
+        """Which entries are active or collapsed, and whether the estimates are near their limits, in sentences."""
+        sentences = [own.verdict(name, self.kl[name].mean) for name, own in self.latents.items()]
+        if all(own.collapsed(self.kl[name].mean) for name, own in self.latents.items()):
+            sentences = ["The guide is the prior, and the model ignores its latents: posterior collapse."]
         rows = len(self.bound.per_row)
         limit = math.log(rows)
         if self.information.mean > 0.9 * limit and rows > 1:
-            words.append(
-                f"I(x; z) is near its limit log {rows} = {limit:.2f}, as draws tell all rows apart: of the distribution that the "
-                "rows come from it says no more than that it is at least as much; more rows raise the limit."
+            sentences.append(
+                f"I(x; z) is near its limit log {rows} = {limit:.2f}, as draws tell all rows apart. For the distribution of "
+                "the rows it is only a lower bound. More rows raise the limit."
             )
-        share = self.aggregate.mean / self.rate.mean if self.rate.mean > _NOTHING else 0.0
+        share = self.aggregate.mean / self.rate.mean if self.rate.mean > _COLLAPSED else 0.0
         if share > 0.5:
-            words.append(
-                f"{share:.0%} of the KL tell nothing of the rows: q(z), over all of them, is not p(z), and a prior that is "
-                "learned would save nats."
+            sentences.append(
+                f"{share:.0%} of the KL hold no information about the rows: q(z) over all rows is not p(z), and a learned "
+                "prior would save nats."
             )
-        return " ".join(words)
+        return " ".join(sentences)
+
+    def plot(self, *, title: str | None = "KL of each latent entry") -> Figure:
+        """The KL of each latent entry and the rate-distortion curve, see ``lfm.plots.kl_by_entry``."""
+        from pyro_lfm import plots
+
+        return plots.kl_by_entry(self, title=title)
 
     def __repr__(self) -> str:
         rows = len(self.bound.per_row)
@@ -92,7 +102,7 @@ class Decomposition:
             "reconstruction     E[log p(x | z)]": self.reconstruction,
             "KL                 KL(q(z | x) || p(z))": self.rate,
             "  information      I_q(x; z)": self.information,
-            "    other rows' q  at most, of their distribution": self.information_upper,
+            "    upper bound    with q(z) of the other rows": self.information_upper,
             "  aggregate        KL(q(z) || p(z))": self.aggregate,
             **({f"  KL of {name}": term for name, term in self.kl.items()} if len(self.kl) > 1 else {}),
         }
@@ -100,48 +110,50 @@ class Decomposition:
         head = f"Decomposition: nats per row, {rows} rows, {self.draws} draws each"
         top = f"  {'':<{wide}}  {'mean':>10}  {'draws':>8}  {'rows':>8}"
         body = [
-            f"  {words:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{written(term.rows_error, '>7.4f')}"
-            for words, term in lines.items()
+            f"  {label:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{or_dash(term.rows_error, '>7.4f')}"
+            for label, term in lines.items()
         ]
-        units = [line for name, found in self.latents.items() for line in found.report(name)]
-        return "\n".join([head, top, *body, *units, f"  {self.verdict}"])
+        entries = [line for name, own in self.latents.items() for line in own.report(name)]
+        return "\n".join([head, top, *body, *entries, f"  {self.verdict}"])
 
 
 def decompose(
-    fit: Any,
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     draws: int = 1000,
     pairs: int = 10,
     betas: Sequence[float] = _BETAS,
     active: float = 0.01,
     seed: int = 0,
 ) -> Decomposition:
-    """The parts of the evidence bound over some rows, and what they say of posterior collapse.
+    """The parts of the evidence bound over some rows, and which latent entries have collapsed.
 
         L = E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))
         1/N Σ KL(q(z | xₙ) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)),    q(z) = 1/N Σ q(z | xₙ)
 
-    The second is the surgery of Hoffman and Johnson (2016), exact in the estimates too: both come from the same draws, each
-    of which is held against the q(z | x) of every row, N² × ``pairs`` densities, in blocks. Of several latents z is all
-    together. I_q(x; z) has no bias for these N rows, apart from that of a ratio, of order 1/(N × ``pairs``); of other rows
-    see ``Decomposition.information``.
+    The second line is the surgery of Hoffman and Johnson (2016). It holds exactly for the estimates too, as both terms come
+    from the same draws. Each draw is evaluated under q(z | x) of every row, N² × ``pairs`` densities, in blocks. z stands
+    for all latents together. I_q(x; z) for these N rows has no bias but that of a ratio, of order 1/(N × ``pairs``). For the
+    distribution of the rows see ``Decomposition.information``.
 
-    KLs are closed forms where there are such, else means over the draws. Of each entry k of a latent KL(q(zₖ | x) ‖ p(zₖ)),
-    given what the latent's distributions read, is that of the marginals; where they are dependent, in q or p, the KL of the latent
-    has a further part, ``Units.rest``. An entry is active where the variance over rows of E_q[zₖ | x] exceeds ``active``.
+    KLs are closed forms where these exist, and means over the draws otherwise. KL(q(zₖ | x) ‖ p(zₖ)) of an entry k,
+    given the parents of the latent, is that of the marginals. Where entries are dependent, in q or p, the KL of the latent
+    has a further part, ``LatentEntries.rest``. An entry is active where the variance over rows of E_q[zₖ | x] exceeds
+    ``active``.
 
     The curve is that of the fixed prior and decoder: p_β(z | x) ∝ p(z) p(x | z)^β has the smallest rate R = KL(· ‖ p(z)) for
     its distortion D = −E[log p(x | z)]. It is estimated by importance sampling from a mixture of q, the prior and,
-    where latents can be carried to the reals, t distributions fitted to each row's weights; its bias, of order one over the effective
-    draws, is not in the errors. Points whose k̂ is too large are marked: there more draws help.
+    where latents can be mapped to the reals, t distributions fitted to each row's weights. Its bias, of order one over the
+    effective sample size, is not in the errors. Points with too large a k̂ are marked. More draws help there.
 
     Args:
-        fit: what was fitted, or a pair (model, guide).
-        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
-        draws: S ≥ 2, of each row, for the bound; as many for the curve.
+        fit: a fit, or a pair (model, guide).
+        data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
+        draws: S ≥ 2 of each row, for the bound and for the curve.
         pairs: ≥ 2, draws of each row at which log q(z) is evaluated.
-        betas: of the points of the curve, ≥ 0; () saves the time that it takes.
-        active: the variance above which an entry is active, in squared units of z: 0.01 is meant for priors of variance 1.
+        betas: β ≥ 0 of the points of the curve. () leaves the curve out.
+        active: the variance above which an entry is active, in squared units of z. The default 0.01 is for priors of
+            variance 1.
 
     Raises:
         DeclarationError: a latent that all rows share, or that stands in plates of its own; an argument out of its range.
@@ -155,8 +167,8 @@ def decompose(
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
     >>> guide = Guide(model, z=Gaussian(mean=Linear()))
-    >>> found = decompose((model, guide), torch.randn(20, 4), draws=50)
-    >>> abs(found.rate.mean - found.information.mean - found.aggregate.mean) < 1e-6
+    >>> parts = decompose((model, guide), torch.randn(20, 4), draws=50)
+    >>> abs(parts.rate.mean - parts.information.mean - parts.aggregate.mean) < 1e-6
     True
     """
     draws, pairs = whole("draws", draws, least=2), whole("pairs", pairs, least=2)
@@ -173,7 +185,7 @@ def decompose(
     with blocks.running():
         for block in blocks:
             terms.add(block)
-        bound, reconstruction, kl, rate = terms.found()
+        bound, reconstruction, kl, rate = terms.terms()
         aggregate = Aggregate(blocks, guide, names)
         near, log_ratio = paired_draws(blocks, aggregate, pairs)
         centre = means_of(blocks, guide, names)
@@ -182,25 +194,25 @@ def decompose(
     with parts.running():
         points = [] if not betas else [tempered_points(parts, block, draws, betas) for block in parts]
     information, other, upper = _surgery(near, log_ratio, rate)
-    units = {
-        name: Units.of(
+    entries = {
+        name: LatentEntries.of(
             terms.entries[name], terms.apart[name], kl[name], centre[name], active, terms.how[name]
         )
         for name in names
     }
     distortion = Term(-reconstruction.per_row, reconstruction.standard_error)
-    curve = joined(betas, points, draws, (rate, distortion)) if betas else None
+    curve = curve_of_blocks(betas, points, draws, (rate, distortion)) if betas else None
     return Decomposition(
-        bound, reconstruction, rate, kl, information, upper, other, units, curve, terms.draws, pairs
+        bound, reconstruction, rate, kl, information, upper, other, entries, curve, terms.draws, pairs
     )
 
 
 def _surgery(near: tuple[Tensor, Tensor], log_ratio: Tensor, rate: Term) -> tuple[Term, Term, Term]:
-    """Information, aggregate KL and the upper bound of the first, from the draws at which log q(z) is known.
+    """The information, the aggregate KL and the upper bound of the information, from draws with known log q(z).
 
-    The mean of a = log q(z | x) − log q(z) has the noise of log q(z | x), which k = log q(z | x) − log p(z) has too, and
-    of k the mean is known, or better known: a − c (k − KL), c the slope of a on k within rows, has the same mean and less
-    noise, none for q(z) = p(z), where c = 1.
+    k = log q(z | x) − log p(z) is a control variate of a = log q(z | x) − log q(z): both have the noise of log q(z | x), and
+    the mean of k is known, or known better. a − c (k − KL), with c the slope of a on k within rows, has the mean of a and
+    less noise, and none for q(z) = p(z), where c = 1.
 
     Args:
         near: log q(z | x) − log q(z), and the same with q(z) of the other rows, (pairs, N) each.

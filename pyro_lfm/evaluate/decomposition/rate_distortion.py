@@ -1,4 +1,4 @@
-"""How few nats a fixed decoder needs for how little distortion."""
+"""The rate-distortion curve of a fixed prior and decoder, estimated from weighted draws."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_lfm.evaluate.calibration.pareto import k_of_largest, tail_size, threshold
 from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
-from pyro_lfm.evaluate.likelihood.pareto import k_of_largest, tail_size, threshold
 
-# A point of the curve counts where k̂ can be believed in all but this share of the rows.
+# A point of the curve is reliable if at most this share of the rows has too large a k̂.
 _TOLERATED = 0.1
 
 
@@ -20,12 +20,12 @@ class RateDistortion:
     """The trade-off of rate and distortion of a fixed prior and decoder, at slopes −1/β, in nats per row.
 
     Attributes:
-        betas: β of each point, (P,).
+        betas: β of each of the P points.
         rate: R(β) = KL(p_β(z | x) ‖ p(z)), a Term for each point.
         distortion: D(β) = −E[log p(x | z)] under p_β(z | x) ∝ p(z) p(x | z)^β, a Term for each point.
-        effective_sample_size: (Σw)² / Σw² of each row, means over the rows, (P,).
-        untrusted: the share of rows whose k̂ exceeds its threshold, (P,); 1 where the draws are too few to tell.
-        guide: the guide's own rate KL(q ‖ p) and distortion −E_q[log p(x | z)], which lies on the curve or above it.
+        effective_sample_size: the mean over rows of (Σw)² / Σw², (P,).
+        untrusted: the share of rows whose k̂ exceeds its threshold, (P,). 1 where there are too few draws for k̂.
+        guide: the rate KL(q ‖ p) and distortion −E_q[log p(x | z)] of the guide, a point on the curve or above it.
     """
 
     betas: tuple[float, ...]
@@ -37,7 +37,7 @@ class RateDistortion:
 
     @property
     def reliable(self) -> Tensor:
-        """True for the points whose importance weights can be believed in at least 90% of the rows, (P,)."""
+        """True for the points whose importance weights are reliable in at least 90% of the rows, (P,)."""
         return self.untrusted <= _TOLERATED
 
     def __repr__(self) -> str:
@@ -45,39 +45,39 @@ class RateDistortion:
             self.betas, self.rate, self.distortion, self.effective_sample_size.tolist(), self.reliable, strict=True
         )  # fmt: skip
         lines = [
-            f"{beta:>8g} {_words(rate)} {_words(far)} {ess:>8.0f}" + ("" if good else "  unreliable")
+            f"{beta:>8g} {_cell(rate)} {_cell(far)} {ess:>8.0f}" + ("" if good else "  unreliable")
             for beta, rate, far, ess, good in rows
         ]
-        guide = f"{'guide':>8} {_words(self.guide[0])} {_words(self.guide[1])}"
+        guide = f"{'guide':>8} {_cell(self.guide[0])} {_cell(self.guide[1])}"
         head = f"{'beta':>8} {'rate':>12} {'':10} {'distortion':>12} {'':10} {'draws':>8}"
         return "\n".join([head, *lines, guide])
 
 
-def _words(term: Term) -> str:
+def _cell(term: Term) -> str:
     return f"{term.mean:>12.3f} ± {term.draws_error:<8.2g}"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One β for the rows of a block, (B,) each: rate, distortion, their errors, effective draws, k̂."""
+    """One β for the rows of a block, (B,) each: rate, distortion, their errors, effective sample size, k̂."""
 
     rate: Tensor
     rate_error: Tensor
     distortion: Tensor
     distortion_error: Tensor
-    worth: Tensor
+    effective: Tensor
     k: Tensor
 
 
 def tempered(log_likelihood: Tensor, log_weights: Tensor, beta: float) -> Point:
     """R and D of p_β(z | x) ∝ p(z) p(x | z)^β by self-normalised importance sampling.
 
-    With w̄ the weights that sum to one, D = −Σ w̄ log p(x | z) and R = −β D − log Z_β, Z_β the mean of w; errors by the delta
+    With w̄ the normalised weights, D = −Σ w̄ log p(x | z) and R = −β D − log Z_β, Z_β the mean of w. Errors are by the delta
     method.
 
     Args:
         log_likelihood: log p(x | z) of each draw and row, (S, B).
-        log_weights: log p(z) less the log density from which the draws were taken, a mixture with p(z) in it, (S, B).
+        log_weights: log p(z) minus the log density of the proposal, a mixture that contains p(z), (S, B).
     """
     draws = len(log_likelihood)
     log_w = log_weights + (beta * log_likelihood if beta else 0.0)
@@ -87,7 +87,7 @@ def tempered(log_likelihood: Tensor, log_weights: Tensor, beta: float) -> Point:
     off = share * (log_likelihood - mean)
     rate_off = beta * off - (share - 1 / draws)
     top = log_w.topk(min(tail_size(draws) + 1, draws), 0).values
-    # For β = 0 weights are bounded: the prior is one of the proposals.
+    # The prior is one of the proposals, so weights are bounded for β = 0.
     k = k_of_largest(top) if beta else torch.full_like(mean, -torch.inf)
     return Point(
         beta * mean - log_z,
@@ -99,10 +99,10 @@ def tempered(log_likelihood: Tensor, log_weights: Tensor, beta: float) -> Point:
     )
 
 
-def joined(
+def curve_of_blocks(
     betas: tuple[float, ...], blocks: list[list[Point]], draws: int, guide: tuple[Term, Term]
 ) -> RateDistortion:
-    """Args: blocks: the points of the curve for the rows of each block."""
+    """The curve over all rows from the points of each block of rows."""
     columns = list(zip(*blocks, strict=True))
 
     def all_rows(points: tuple[Point, ...], name: str) -> Tensor:
@@ -112,7 +112,9 @@ def joined(
         name: tuple(Term(all_rows(column, name), all_rows(column, f"{name}_error")) for column in columns)
         for name in ("rate", "distortion")
     }
-    worth = torch.stack([all_rows(column, "worth").mean() for column in columns])
+    effective = torch.stack([all_rows(column, "effective").mean() for column in columns])
     k = torch.stack([all_rows(column, "k") for column in columns])
-    untrusted = (k > threshold(draws)).double().mean(1) if tail_size(draws) >= 5 else torch.ones_like(worth)
-    return RateDistortion(betas, terms["rate"], terms["distortion"], worth, untrusted, guide)
+    untrusted = (
+        (k > threshold(draws)).double().mean(1) if tail_size(draws) >= 5 else torch.ones_like(effective)
+    )
+    return RateDistortion(betas, terms["rate"], terms["distortion"], effective, untrusted, guide)

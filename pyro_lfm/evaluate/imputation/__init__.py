@@ -1,1 +1,1 @@
-"""How well hidden entries are filled in."""
+"""Scores of imputation: entries are hidden, filled in by ``fit.impute``, and compared with the truth."""

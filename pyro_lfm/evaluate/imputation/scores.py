@@ -1,4 +1,4 @@
-"""Scores of what is said of hidden entries: numbers by error, coverage and CRPS, labels by accuracy and log score."""
+"""Scores of imputed entries: numbers by error, coverage and CRPS, labels by accuracy and log score."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class NumberScores:
-    """Of the hidden numbers of one variable; errors are over rows, whose entries may depend on each other.
+    """Scores of the hidden numbers of one variable. Errors are over rows, as entries of a row may depend on each other.
 
     Attributes:
-        entries: M, how many were hidden.
+        entries: M, the number of hidden entries.
         rmse, rmse_error: root mean squared error in the units of x. baseline_rmse: that of the column's mean.
-        standardised, standardised_error: the same with each entry over the standard deviation of its column.
+        standardised, standardised_error: the same with each entry divided by the standard deviation of its column.
             baseline_standardised: that of the column's mean, about 1.
-        gain, gain_error: by how much the mean squared standardised error lies below that of the column's mean, by entry.
+        gain, gain_error: the mean squared standardised error of the column's mean minus that of the imputed values, paired
+            by entry.
         mae: mean absolute error in the units of x.
-        crps, crps_error: continuous ranked probability score, E|x̃ − x| − ½ E|x̃ − x̃′|, over the standard deviations: the
-            smaller the better. baseline_crps: that of the values of the column that were not hidden.
-        levels: of intervals, (L,). coverage, coverage_error: the share of entries within them, (L,).
-        width: their mean width in standard deviations, (L,).
-        columns: standardised error of each entry of the event, (D,); NaN where none was hidden.
+        crps, crps_error: continuous ranked probability score, E|x̃ − x| − ½ E|x̃ − x̃′|, divided by the standard deviations.
+            Smaller is better. baseline_crps: that of the values of the column that were not hidden.
+        levels: levels of the intervals, (L,). coverage, coverage_error: the share of entries inside, (L,).
+        width: the mean width of the intervals in standard deviations, (L,).
+        columns: standardised error of each entry of the event, (D,). NaN where none was hidden.
     """
 
     entries: int
@@ -47,9 +48,9 @@ class NumberScores:
 
     @property
     def honest(self) -> Tensor:
-        """True for the levels whose coverage lies within three errors of the level, (L,).
+        """True for the levels whose coverage is within three errors of the level, (L,).
 
-        The error is the larger of the binomial one and that over the rows.
+        The error is the larger of the binomial error and the error over the rows.
         """
         level = torch.tensor(self.levels, dtype=self.coverage.dtype)
         binomial = (level * (1 - level) / self.entries).sqrt()
@@ -58,16 +59,17 @@ class NumberScores:
 
 @dataclass(frozen=True, eq=False)
 class LabelScores:
-    """Of the hidden labels, levels, or 0 and 1 of one variable; errors are over rows.
+    """Scores of the hidden labels, levels, or 0 and 1 of one variable. Errors are over rows.
 
     Attributes:
-        entries: M, how many were hidden.
-        accuracy, accuracy_error: the share that is right. baseline_accuracy: of the commonest value of the column.
-        gain, gain_error: by how much the first lies above the last, by entry.
-        confidence: the mean probability of what is said, which of honest probabilities is the accuracy.
-        log_score, log_score_error: mean log probability of what was hidden, nats: the larger the better. baseline_log_score:
+        entries: M, the number of hidden entries.
+        accuracy, accuracy_error: the share of right values. baseline_accuracy: that of the column's most frequent value.
+        gain, gain_error: the accuracy minus the baseline accuracy, paired by entry.
+        confidence: the mean probability of the imputed values. Calibrated probabilities have a confidence equal to the
+            accuracy.
+        log_score, log_score_error: mean log probability of the hidden values, nats. Larger is better. baseline_log_score:
             that of the frequencies of the column.
-        columns: accuracy of each entry of the event, (D,); NaN where none was hidden.
+        columns: accuracy of each entry of the event, (D,). NaN where none was hidden.
     """
 
     entries: int
@@ -85,11 +87,11 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Hidden:
-    """The M hidden entries of a variable: the truth, what the column holds otherwise, and what is said.
+    """The M hidden entries of a variable, with the values of their columns that were not hidden.
 
     Attributes:
-        truth: (M,). row, column: where each stands, (M,). size: D columns.
-        seen: (N, D), NaN where an entry was hidden or missing.
+        truth: the true values, (M,). row, column: their positions, (M,). size: D columns.
+        seen: the data, (N, D), NaN where an entry was hidden or missing.
     """
 
     truth: Tensor
@@ -102,12 +104,12 @@ class Hidden:
 def number_scores(
     hidden: Hidden, value: Tensor, ends: Tensor, crps: Tensor, levels: tuple[float, ...]
 ) -> NumberScores:
-    """Args: value: what is said, (M,). ends: of intervals, (2, L, M). crps: (M,), in the units of x."""
+    """Scores of imputed numbers, (M,), with the ends of their intervals, (2, L, M), and their CRPS, (M,), in units of x."""
     seen, column = hidden.seen, hidden.column
     count = (~seen.isnan()).sum(0)
     mean = seen.nan_to_num(0.0).sum(0) / count
     spread = ((seen - mean).square().nan_to_num(0.0).sum(0) / (count - 1)).sqrt()
-    # A column that does not vary has no unit: its entries are left out of what is standardised.
+    # A constant column has no unit. Standardised scores leave its entries out.
     unit = torch.where(spread > 0, spread, torch.nan)[column]
     off, base = value - hidden.truth, mean[column] - hidden.truth
     square = off.square()
@@ -115,7 +117,7 @@ def number_scores(
     standardised, standardised_error = _root(*_over_rows(square / unit.square(), hidden.row))
     score, score_error = _over_rows(crps / unit, hidden.row)
     marginal = _crps_of_columns(hidden) / unit
-    slack = 1e-5 * hidden.truth.abs()  # rows may be held in single precision
+    slack = 1e-5 * hidden.truth.abs()  # rows may be in single precision
     inside = (hidden.truth >= ends[0] - slack) & (hidden.truth <= ends[1] + slack)
     covered = [_over_rows(each.double(), hidden.row) for each in inside]
     return NumberScores(
@@ -140,12 +142,12 @@ def number_scores(
 
 
 def label_scores(hidden: Hidden, value: Tensor, probabilities: Tensor) -> LabelScores:
-    """Args: value: what is said, (M,). probabilities: of each of C values, (M, C)."""
+    """Scores of imputed labels, (M,), and of the probabilities of the C values, (M, C)."""
     truth, every = hidden.truth.long(), torch.arange(probabilities.shape[1], device=value.device)
     right = (value.long() == truth).double()
     tiny = torch.finfo(torch.float64).tiny
     log_p = probabilities.double().gather(1, truth.unsqueeze(1)).squeeze(1).clamp_min(tiny).log()
-    # Half a row more of each value, so that one that was never seen is not impossible.
+    # Half a row is added to each value, so that an unseen value is not impossible.
     counts = (hidden.seen.unsqueeze(-1) == every).double().sum(0) + 0.5
     frequencies = (counts / counts.sum(-1, keepdim=True))[hidden.column]
     accuracy, accuracy_error = _over_rows(right, hidden.row)
@@ -178,8 +180,8 @@ def fair_crps(draws: Tensor, truth: Tensor) -> Tensor:
 
 
 def _crps_of_columns(hidden: Hidden) -> Tensor:
-    """The CRPS of the values that were seen of each column, (M,), by sums of sorted values."""
-    found = torch.full_like(hidden.truth, torch.nan)
+    """The CRPS of the seen values of each column as a forecast, (M,), by sums of sorted values."""
+    crps = torch.full_like(hidden.truth, torch.nan)
     for d in hidden.column.unique().tolist():
         own = hidden.column == d
         column = hidden.seen[:, d]
@@ -190,12 +192,12 @@ def _crps_of_columns(hidden: Hidden) -> Tensor:
         sums = torch.cat([values.new_zeros(1), values.cumsum(0)])
         below = torch.searchsorted(values, truth)
         apart = truth * (2 * below - count) - 2 * sums[below] + sums[-1]
-        found[own] = apart / count + fair_crps(values.unsqueeze(1), values.new_zeros(1)) - values.abs().mean()
-    return found
+        crps[own] = apart / count + fair_crps(values.unsqueeze(1), values.new_zeros(1)) - values.abs().mean()
+    return crps
 
 
 def _over_rows(value: Tensor, row: Tensor) -> tuple[float, float]:
-    """The mean of entries that are no NaN, and its standard error with the entries of a row taken together."""
+    """The mean of the entries that are not NaN, and its standard error, clustered by row."""
     known = ~value.isnan()
     value, row = value[known].double(), row[known]
     if not len(value):
@@ -210,7 +212,7 @@ def _over_rows(value: Tensor, row: Tensor) -> tuple[float, float]:
 
 
 def _root(mean: float, error: float) -> tuple[float, float]:
-    """Of a mean of squares, the root and its error."""
+    """The root of a mean of squares, and its error."""
     root = mean**0.5
     return root, error / (2 * root) if root else 0.0
 

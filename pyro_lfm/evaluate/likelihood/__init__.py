@@ -1,1 +1,1 @@
-"""log p(x) of rows, and how far a bound is below it."""
+"""log p(x) of rows by importance sampling, annealing and closed forms, and the gap between it and a bound."""

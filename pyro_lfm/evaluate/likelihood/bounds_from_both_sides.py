@@ -1,35 +1,34 @@
-"""log p(x) of simulated rows between two bounds: chains from the guide to the posterior, and from the posterior back."""
+"""``sandwich``: log p(x) of simulated rows between two bounds, from chains to the posterior and chains back from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.evaluate.inputs import Evaluated
 from pyro_lfm.evaluate.likelihood.annealing import Annealing, anneal
 from pyro_lfm.evaluate.likelihood.estimate import model_of, of_weights, served
 from pyro_lfm.evaluate.requirements import rows_apart
-from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import whole
 
-# By how many standard errors an interval is wider than its two estimates.
+# Standard errors added to an interval on each side.
 _ERRORS = 3.0
 
 
 @dataclass(frozen=True, repr=False)
 class Sandwich:
-    """log p(x) of simulated rows, in nats, between a bound from below and one from above.
+    """log p(x) of simulated rows, in nats, between a lower and an upper bound.
 
     Attributes:
-        lower, upper: of each row, (N,): in expectation below and above log p(x).
-        lower_error, upper_error: their standard errors from the chains, (N,). Chains of a row that come back start at
-            one exact draw; where they do not forget it, upper_error is too small.
-        data: the rows, {observed: (N, *event)}. latents: what they were simulated from.
-        draws, temperatures: S chains each way, T.
+        lower, upper: bounds of each row, (N,), below and above log p(x) in expectation.
+        lower_error, upper_error: their standard errors from the chains, (N,). All chains back from the posterior start at
+            one exact draw. If they do not forget it, upper_error is too small.
+        data: the rows, {observed: (N, *event)}. latents: the latents that they were simulated from.
+        draws, temperatures: S chains in each direction, T.
     """
 
     lower: Tensor
@@ -43,13 +42,13 @@ class Sandwich:
 
     @property
     def per_row(self) -> Tensor:
-        """An interval for each row, (N, 2): lower − 3 errors, upper + 3 errors."""
+        """The interval of each row, (N, 2): lower − 3 errors, upper + 3 errors."""
         low, high = self.lower - _ERRORS * self.lower_error, self.upper + _ERRORS * self.upper_error
         return torch.stack([low, high], 1)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """For the mean of log p(x) over these rows: mean lower − 3 errors, mean upper + 3 errors."""
+        """The interval of the mean of log p(x) over these rows: mean lower − 3 errors, mean upper + 3 errors."""
         low, high = (
             _ERRORS * float(error.square().sum().sqrt() / len(error))
             for error in (self.lower_error, self.upper_error)
@@ -58,27 +57,28 @@ class Sandwich:
 
     @property
     def width(self) -> float:
-        """Of the interval for the mean."""
+        """The width of the interval of the mean."""
         low, high = self.interval
         return high - low
 
     @property
     def gap(self) -> float:
-        """The mean of upper − lower: how much too low estimates by as many chains and temperatures may be on average."""
+        """The mean of upper − lower, an upper limit of the bias of such annealed estimates."""
         return float((self.upper - self.lower).mean())
 
     @property
     def gap_error(self) -> float:
-        """Its standard error over the rows, which are independent of each other."""
+        """The standard error of the gap over the rows."""
         apart = self.upper - self.lower
         return float(apart.std() / len(apart) ** 0.5) if len(apart) > 1 else float("nan")
 
     @property
     def verdict(self) -> str:
+        """The interval and its condition, in a sentence."""
         low, high = self.interval
         return (
-            f"The mean of log p(x) over {len(self.lower)} simulated rows lies between {low:.4f} and {high:.4f} nats, by "
-            f"three errors each way, as far as {self.draws} chains with {self.temperatures} temperatures reach all of the "
+            f"The mean of log p(x) over {len(self.lower)} simulated rows is between {low:.4f} and {high:.4f} nats, with "
+            f"three errors on each side, if {self.draws} chains with {self.temperatures} temperatures reach all of the "
             "posterior."
         )
 
@@ -90,26 +90,25 @@ class Sandwich:
 
 
 def sandwich(
-    fit: Fit | tuple[Any, Any],
+    fit: Evaluated,
     rows: int = 100,
     draws: int = 256,
     seed: int = 0,
     annealing: Annealing | None = None,
     given: Mapping[str, Tensor] | None = None,
 ) -> Sandwich:
-    """How far annealed estimates of log p(x) can be off, by rows of which an exact draw from the posterior is known.
+    """How large is the error of annealed estimates of log p(x)? Two bounds for simulated rows.
 
-    Rows are simulated, z ~ p(z), x ~ p(x | z), so that z is a draw from p(z | x). Chains from the guide give weights with
-    E[w] = p(x), of which log 1/S Σ w lies below log p(x) in expectation; chains from z back to the guide give weights with
-    E[1/w] = 1/p(x), of which −log 1/S Σ 1/w lies above it (bidirectional Monte Carlo). It speaks of rows that look like
-    the model's own; of others, as of real data, it is a hint. Between modes of the posterior that are far apart no chain
-    goes: the bounds of a row then differ only if it was made from a mode that the guide misses, so that a rare one needs
-    many rows to show.
+    Rows are simulated, z ~ p(z), x ~ p(x | z), so z is an exact draw from p(z | x). Chains from the guide give weights with
+    E[w] = p(x), so log 1/S Σ w is below log p(x) in expectation. Chains from z back to the guide give weights with
+    E[1/w] = 1/p(x), so −log 1/S Σ 1/w is above it (bidirectional Monte Carlo). The result holds for rows of the model. For
+    real data it is a hint. Chains do not cross between distant modes of the posterior. The bounds of a row then differ only
+    if it was simulated from a mode that the guide misses, and a rare mode needs many rows to show.
 
     Args:
-        fit: what was fitted, or a pair (model, guide).
-        rows: N, how many are simulated. draws: S, chains each way for each row (see ``log_likelihood``).
-        annealing: by default 200 temperatures.
+        fit: a fit, or a pair (model, guide).
+        rows: N, the number of simulated rows. draws: S, chains in each direction for each row (see ``log_likelihood``).
+        annealing: temperatures and leapfrog steps, by default 200 temperatures.
         given: values of covariates, (N, *event) by name, as for ``model.sample``.
 
     Raises:
@@ -121,8 +120,8 @@ def sandwich(
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
     >>> guide = Guide(model, z=Gaussian(mean=Linear()))
-    >>> found = sandwich((model, guide), rows=5, draws=50, annealing=Annealing(temperatures=20))
-    >>> found.per_row.shape, found.interval[0] < found.interval[1]
+    >>> bounds = sandwich((model, guide), rows=5, draws=50, annealing=Annealing(temperatures=20))
+    >>> bounds.per_row.shape, bounds.interval[0] < bounds.interval[1]
     (torch.Size([5, 2]), True)
     """
     rows, draws = whole("rows", rows), whole("draws", draws, least=2)

@@ -1,20 +1,22 @@
-"""log p(x) of rows: by importance sampling from the guide, by annealing, or by the closed form where there is one."""
+"""``log_likelihood``: log p(x) of rows by importance sampling from the guide, by annealing, or by a closed form."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, one_call
+from pyro_lfm.evaluate.calibration.pareto import k_of_largest, pareto_k, tail_size, threshold
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.annealing import Annealing, anneal
-from pyro_lfm.evaluate.likelihood.pareto import k_of_largest, pareto_k, tail_size, threshold
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.any_guide import as_guide
@@ -25,27 +27,30 @@ from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.shapes import whole
 
-# Rows taken together.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Rows in one block.
 _ROWS = 256
-# By how many roundings a sum of log densities is taken to be off.
+# Roundings in the error of a sum of log densities.
 _ROUNDINGS = 4
 
 
 @dataclass(frozen=True, repr=False)
 class LogLikelihood:
-    """log p(x), in nats: exact, or estimates which on average lie below it, the less the more draws.
+    """log p(x) of rows in nats: exact, or estimates that are below it on average, by less with more draws.
 
     Attributes:
-        per_row: of each row, (N,).
-        standard_error: of each row's, (N,), by the delta method, with four roundings of log p(x); 0 where exact.
-        effective_sample_size: (Σw)² / Σw² of each row, (N,): how many draws from the posterior the draws are worth; ∞
-            where exact.
-        pareto_k: k̂ of each row, (N,): how heavy the tail of its weights is (see ``pareto_k``), which tells whether its
-            standard error can be believed; −∞ where exact. It sees what draws have reached: a mode of the posterior that
-            none did shows neither in k̂ nor in the error.
-        observed: D, how many entries of each row were observed, (N,).
-        draws: S; 0 where exact.
-        temperatures: T of annealing; 1 for draws from the guide as it is.
+        per_row: log p(x) of each row, (N,).
+        standard_error: its standard error, (N,), by the delta method, with four roundings of log p(x). 0 where exact.
+        effective_sample_size: (Σw)² / Σw² of each row, (N,), the equivalent number of draws from the posterior. ∞ where
+            exact.
+        pareto_k: k̂ of each row, (N,), the tail index of its weights (see ``lfm.evaluate.calibration.pareto_k``). The
+            standard error is reliable only for a small k̂. −∞ where exact. A mode of the posterior that no draw has reached
+            shows neither in k̂ nor in the error.
+        observed: D, the number of observed entries of each row, (N,).
+        draws: S. 0 where exact.
+        temperatures: T of annealing. 1 for draws from the guide.
     """
 
     per_row: Tensor
@@ -58,23 +63,23 @@ class LogLikelihood:
 
     @property
     def mean(self) -> float:
-        """Over the rows."""
+        """The mean over the rows."""
         return float(self.per_row.mean())
 
     @property
     def mean_error(self) -> float:
-        """The standard error of the mean that comes from the draws, not from the choice of the rows."""
+        """The standard error of the mean from the draws, without that from the choice of the rows."""
         return float(self.standard_error.square().sum().sqrt() / len(self.standard_error))
 
     @property
     def bits_per_dimension(self) -> Tensor:
-        """−log p(x) / (D ln 2) of each row, (N,), D its observed entries: the smaller the better; NaN where D = 0.
+        """−log p(x) / (D ln 2) of each row, (N,), D its observed entries. Smaller is better. NaN where D = 0.
 
-        Of counts, labels and other discrete data the length of a code for them. Of densities it depends on the units:
-        data multiplied by c have log₂ c more bits per dimension, and it may be negative.
+        For counts, labels and other discrete data it is the length of a code. For densities it depends on the units, and may
+        be negative: data multiplied by c have log₂ c more bits per dimension.
         """
         bits = -self.per_row / (self.observed * math.log(2))
-        # Estimates of log 1 are not quite 0.
+        # Without observed entries log p(x) is log 1, whose estimate is not exactly 0.
         return bits.masked_fill(self.observed == 0, math.nan)
 
     @property
@@ -85,23 +90,29 @@ class LogLikelihood:
 
     @property
     def verdict(self) -> str:
-        """What k̂ says of the estimates, in a sentence."""
+        """Whether the estimates are reliable by k̂, in a sentence."""
         if not self.draws:
             return "Exact, from the closed form."
         if tail_size(self.draws) < 5:
-            return f"{self.draws} draws are too few for k̂ to tell whether the errors can be believed: take 100 or more."
+            return f"{self.draws} draws are too few for k̂, so the errors may be unreliable: take 100 or more."
         rows, bad, limit = len(self.per_row), int(self.unreliable.sum()), threshold(self.draws)
         if not bad:
             return (
-                f"No k̂ of {rows} rows exceeds {limit:.2f}: nothing in the weights speaks against the estimates and their "
+                f"No k̂ of {rows} rows exceeds {limit:.2f}: the weights give no reason to doubt the estimates and their "
                 "errors."
             )
         remedy = 'method="annealed"' if self.temperatures == 1 else "more temperatures"
         return (
-            f"k̂ exceeds {limit:.2f} in {bad} of {rows} rows (largest {float(self.pareto_k.max()):.2f}): a few draws carry "
-            f"their estimates, which lie too low by more than the errors say; more draws, {remedy}, or a guide nearer the "
-            "posterior, such as lfm.Refined(guide), help."
+            f"k̂ exceeds {limit:.2f} in {bad} of {rows} rows (largest {float(self.pareto_k.max()):.2f}): a few draws "
+            f"dominate their estimates, which are too low by more than their errors. Take more draws, {remedy}, or a "
+            "guide closer to the posterior, such as lfm.Refined(guide)."
         )
+
+    def plot(self, *, title: str | None = "k̂ of each row") -> Figure:
+        """k̂ of the rows in ascending order, see ``lfm.plots.pareto_k``."""
+        from pyro_lfm import plots
+
+        return plots.pareto_k(self, title=title)
 
     def __repr__(self) -> str:
         how = f"{self.draws} draws" if self.draws else "exact"
@@ -111,8 +122,8 @@ class LogLikelihood:
 
 
 def log_likelihood(
-    fit: Fit | tuple[Any, Any],
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     draws: int | None = None,
     seed: int = 0,
     method: Literal["importance", "annealed", "exact"] = "importance",
@@ -120,26 +131,26 @@ def log_likelihood(
 ) -> LogLikelihood:
     """log p(x) ≈ log 1/S Σₛ wₛ of the observed entries of each row, E[w] = p(x): below it on average, by about Var[w]/2S.
 
-    "importance" takes w = p(x, z) / q(z | x), z ~ q(z | x). "annealed" leads each draw from the guide to the posterior by
+    "importance" takes w = p(x, z) / q(z | x), z ~ q(z | x). "annealed" moves each draw from the guide to the posterior by
     Hamiltonian Monte Carlo along f_β(z) ∝ q(z | x)^(1−β) p(x, z)^β, with 0 = β₀ < … < β_T = 1, and takes
 
         log w = Σₜ (βₜ − βₜ₋₁) log [p(x, zₜ₋₁) / q(zₜ₋₁ | x)],
 
-    whose variance falls like 1/T where the chains mix: for rows whose posterior the guide misses (k̂ tells), at some
-    hundred times the cost of a draw. Temperatures, step lengths and the metric are found for each row by chains of their
-    own and then held, so that E[w] = p(x) stays true. "exact" takes the closed form of a model that has one.
+    whose variance falls like 1/T where the chains mix. It is for rows whose posterior the guide misses, as a large k̂ shows,
+    and costs some hundred times as much per draw. Temperatures, step lengths and the mass matrix are tuned for each row by
+    separate chains and then held, so that E[w] = p(x). "exact" takes the closed form of a model that has one.
 
-    The draws are taken in blocks, so that memory does not grow with them; where there are many, the block is compiled.
+    Draws are taken in blocks, so that memory does not grow with their number. Many draws are compiled.
 
     Args:
-        fit: what was fitted, or a pair (model, guide).
-        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
-        draws: S ≥ 2; by default 1000, annealed 100. Annealed they come in rounds of at least 32 and at most 256 chains.
+        fit: a fit, or a pair (model, guide).
+        data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
+        draws: S ≥ 2, by default 1000, or 100 for "annealed", which runs in rounds of 32 to 256 chains.
         annealing: temperatures and leapfrog steps of "annealed".
 
     Raises:
-        DeclarationError: a latent is shared by all rows; method="exact" of a model without a closed form;
-            method="annealed" of a latent that is neither summed out nor on a support that the reals are carried onto.
+        DeclarationError: a latent that all rows share, method="exact" for a model without a closed form, or
+            method="annealed" for a latent that is neither summed out nor on a support with a map from the reals.
         DataError: no data with a pair.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; Kong (1992) for the effective sample size; Vehtari,
@@ -169,19 +180,19 @@ def log_likelihood(
     return importance(done.model, guide, batch, draws, seed)
 
 
-def model_of(fit: Any) -> AnyModel:
+def model_of(fit: Evaluated) -> AnyModel:
     """The model of a fit or of a pair (model, guide)."""
     if isinstance(fit, Fit):
         return fit.model
     if not isinstance(fit, tuple) or len(fit) != 2:
         raise DeclarationError(
-            f"what is evaluated must be a Fit, as lfm.fit gives it, or a pair (model, guide); got {type(fit).__name__}"
+            f"fit must be a Fit, as lfm.fit gives it, or a pair (model, guide); got {type(fit).__name__}"
         )
     return as_model(fit[0]).bound_to(as_guide(fit[1]))
 
 
-def fitted(fit: Any, data: Any) -> Fit:
-    """A fit as it is; a pair (model, guide) as a fit of the rows given with it."""
+def fitted(fit: Evaluated, data: Rows | Table | None) -> Fit:
+    """A fit unchanged, or a pair (model, guide) as a fit of the given rows."""
     model = model_of(fit)
     if isinstance(fit, Fit):
         return fit
@@ -197,46 +208,46 @@ def fitted(fit: Any, data: Any) -> Fit:
     return Fit(model, guide, table, ELBO())
 
 
-def served(fit: Any, data: Any) -> tuple[Fit, Batch, AnyGuide]:
-    """What was fitted, as ``fitted`` gives it, its rows as one batch, and the guide that serves them."""
+def served(fit: Evaluated, data: Rows | None) -> tuple[Fit, Batch, AnyGuide]:
+    """The fit, as ``fitted`` gives it, its rows as one batch, and the guide for these rows."""
     with one_call():
         done = fitted(fit, data)
         return done, *done.batch_of(data)
 
 
-def exact(done: Fit, data: Any) -> LogLikelihood:
+def exact(done: Fit, data: Rows | None) -> LogLikelihood:
     """log p(x) by the closed form."""
     recognise(done.model, 'method="exact"', 'method="importance" estimates log p(x) of any declaration')
     with one_call():
-        found = done.log_likelihood(data).to(done.model.device)
+        log_p = done.log_likelihood(data).to(done.model.device)
         observed = _observed(done.model, done.rows_of(data))
-    none = torch.zeros_like(found)
-    return LogLikelihood(found, none, none + torch.inf, none - torch.inf, observed, 0)
+    zero = torch.zeros_like(log_p)
+    return LogLikelihood(log_p, zero, zero + torch.inf, zero - torch.inf, observed, 0)
 
 
 def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> LogLikelihood:
-    """log p(x) from draws of a guide that serves the batch as it is."""
+    """log p(x) from draws of a guide for the rows of the batch."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
     weights = in_parts(
         blocks, draws, lambda count: partial(ImportanceWeightedELBO(count).log_weights, model, guide)
     )
     tail = tail_size(draws) + 1
-    found, tails = [], []
+    sums, tails = [], []
     with blocks.running():
         for block in blocks:
-            # Logarithms of the sums, so far, of the weights and of their squares.
+            # Logarithms of the sums of the weights and of their squares.
             first = second = torch.full(block[1].shape, -torch.inf, dtype=torch.float64, device=model.device)
             top = first.new_empty(0, *first.shape)
             for part in weights:
                 log_w = part(block).double()
                 first = torch.logaddexp(first, log_w.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
-                # Of all draws only those are kept that may be among the largest.
+                # Only draws that may be among the largest are kept.
                 top = torch.cat([top, log_w])
                 top = top.topk(min(tail, len(top)), 0).values
             tails.append(k_of_largest(top))
-            found.append(torch.stack([first, second]))
-    first, second = torch.cat(found, 1)
+            sums.append(torch.stack([first, second]))
+    first, second = torch.cat(sums, 1)
     return _of_sums(first, second, torch.cat(tails), _observed(model, batch), draws, model.dtype)
 
 
@@ -249,7 +260,7 @@ def annealed(
 
 
 def of_weights(log_w: Tensor, observed: Tensor, dtype: torch.dtype, temperatures: int) -> LogLikelihood:
-    """The mean of weights w, whose logarithms are given, (S, N), computed in a dtype."""
+    """The estimate from log weights, (S, N), which were computed in ``dtype``."""
     first, second = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
     return _of_sums(first, second, pareto_k(log_w), observed, len(log_w), dtype, temperatures)
 
@@ -263,17 +274,17 @@ def _of_sums(
     dtype: torch.dtype,
     temperatures: int = 1,
 ) -> LogLikelihood:
-    """Of each row, given the logarithms of the sums of its S weights and of their squares."""
-    found = first - math.log(draws)
+    """The estimate from the logarithms of the sums of S weights, and of their squares, of each row."""
+    log_p = first - math.log(draws)
     # Var[log w̄] ≈ Var[w] / (S E[w]²)
     variance = ((second - 2 * first).exp() - 1 / draws).clamp_min(0) * draws / (draws - 1)
-    # Where the guide is exact only rounding is left.
-    error = torch.hypot(variance.sqrt(), _ROUNDINGS * torch.finfo(dtype).eps * found.abs())
-    return LogLikelihood(found, error, (2 * first - second).exp(), k, observed, draws, temperatures)
+    # Rounding is the only error of an exact guide.
+    error = torch.hypot(variance.sqrt(), _ROUNDINGS * torch.finfo(dtype).eps * log_p.abs())
+    return LogLikelihood(log_p, error, (2 * first - second).exp(), k, observed, draws, temperatures)
 
 
 def _observed(model: AnyModel, batch: Batch) -> Tensor:
-    """How many entries of each row were observed, (N,); covariates are none of them."""
+    """The number of observed entries of each row, (N,), without covariates."""
     counts = torch.zeros(batch.size, dtype=torch.float64, device=model.device)
     for name in model.observed:
         if name not in model.covariates:

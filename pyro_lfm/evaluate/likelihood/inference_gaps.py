@@ -1,11 +1,10 @@
-"""What a bound is short of log p(x): how much of it the family of the guide costs, and how much the encoder."""
+"""``gaps``: the distance of a bound from log p(x), split into the cost of the guide's family and of its encoder."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +13,19 @@ from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, exact, fitted, importance
 from pyro_lfm.evaluate.likelihood.optimised import optimise
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide, Guide, Refined
 from pyro_lfm.inference.blocks import Blocks, Evaluation
-from pyro_lfm.inference.result import Fit
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import whole
 
-# Rows taken together; estimates of a bound from which its error is known, and draws for the fewest that tell.
+# Rows in one block, estimates of a bound from which its error is computed, and the fewest draws.
 _ROWS, _CALLS, _FEWEST = 256, 100, 50
-# By how many roundings a bound is taken to be off.
+# Roundings in the error of a bound.
 _ROUNDINGS = 4
 
 
@@ -37,12 +36,12 @@ class Gaps:
     Attributes:
         log_likelihood: log p(x), exact or by importance sampling from q*.
         best_bound: L[q*], the bound of the guide's family optimised for the row alone. bound: L[q], the encoder's.
-        best_bound_error, bound_error: their standard errors, the first with what the optimisation has ``left``.
-        left: by how much the best q of the family may have a higher bound than the q* that was found.
-        approximation: log p(x) − L[q*] = KL(q* ‖ p(z | x)), what the family costs. approximation_error: its error.
-        amortization: L[q*] − L[q], what the encoder costs. amortization_error: its error; both bounds have the same noise.
-        total, total_error: of their sum, log p(x) − L[q].
-        steps: of each leg of the optimisation of q*. draws: of z for each bound.
+        best_bound_error, bound_error: their standard errors. The first includes ``left``.
+        left: the estimated distance of L[q*] from the best bound of the family, as the optimisation is not perfect.
+        approximation: log p(x) − L[q*] = KL(q* ‖ p(z | x)), the cost of the family. approximation_error: its error.
+        amortization: L[q*] − L[q], the cost of the encoder. amortization_error: its error, paired by noise.
+        total, total_error: the sum of both gaps, log p(x) − L[q], and its error.
+        steps: steps of each leg of the optimisation of q*. draws: draws of z for each bound.
     """
 
     log_likelihood: LogLikelihood
@@ -77,7 +76,7 @@ class Gaps:
 
     @property
     def means(self) -> dict[str, tuple[float, float]]:
-        """Of each figure the mean over the rows and its error: what is left of the optimisation does not fall with N."""
+        """The mean of each figure over the rows, and its error, in which the part of ``left`` does not fall with N."""
         log_p = self.log_likelihood
         figures = {
             "log p(x)": (log_p.per_row, log_p.standard_error, False),
@@ -88,19 +87,19 @@ class Gaps:
             "total": (self.total, self.total_error, False),
         }
         left = float(self.left.mean())
-        found = {}
+        means = {}
         for name, (value, error, optimised) in figures.items():
             square = error.square() - optimised * self.left.square()
             noise = float(square.clamp_min(0).sum().sqrt() / len(error))
-            found[name] = float(value.mean()), math.hypot(noise, optimised * left)
-        return found
+            means[name] = float(value.mean()), math.hypot(noise, optimised * left)
+        return means
 
     def __repr__(self) -> str:
         log_p = self.log_likelihood
         how = f"importance sampling, {log_p.draws} draws" if log_p.draws else "exact"
         if log_p.temperatures > 1:
             how = f"annealed, {log_p.draws} chains, {log_p.temperatures} temperatures"
-        words = {
+        labels = {
             "log p(x)": f"log p(x)            {how}",
             "L[q*]": f"L[q*]               {self.steps} steps a leg for each row",
             "L[q]": "L[q]                the guide",
@@ -108,48 +107,48 @@ class Gaps:
             "amortization": "amortization gap    L[q*] - L[q]",
             "total": "both                log p(x) - L[q]",
         }
-        wide = max(map(len, words.values()))
+        wide = max(map(len, labels.values()))
         head = f"Gaps: nats per row, means over {len(self.bound)} rows ± errors from the draws and the optimisation"
         body = [
-            f"  {words[name]:<{wide}}  {mean:>10.4f} ± {error:.4f}"
+            f"  {labels[name]:<{wide}}  {mean:>10.4f} ± {error:.4f}"
             for name, (mean, error) in self.means.items()
         ]
         return "\n".join([head, *body] + [f"  {log_p.verdict}"] * bool(log_p.draws))
 
 
 def gaps(
-    fit: Fit | tuple[Any, Any],
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     draws: int = 4000,
     steps: int = 400,
     learning_rate: float = 0.1,
     seed: int = 0,
     log_likelihood: LogLikelihood | None = None,
 ) -> Gaps:
-    """Why the bound of a guide lies below log p(x), row by row: its family, or the encoder.
+    """Why is the bound of a guide below log p(x)? The gap of each row, split into that of the family and of the encoder.
 
         log p(x) − L[q] = (log p(x) − L[q*]) + (L[q*] − L[q])
                           approximation gap    amortization gap
 
-    q* is of the guide's family, its parameters optimised for the row alone from where the encoder put them (see
-    ``Refined``). The bounds are ELBOs, with log q by Monte Carlo, which has no variance where q is exact; both are
-    estimated with the same noise, so that the error of their difference is small. log p(x) is exact for models with a
-    closed form, and else an importance estimate from q*, which lies below it on average: the approximation gap too then,
-    and the verdict of k̂ in the repr tells how far it can be believed. A row is optimised in legs until its bound rises no
-    more, at most eight; what q* still lacks by the last two of them (``left``) is in the errors of L[q*] and of both gaps.
-    It is an estimate from one optimum: of a higher one that no leg came near it knows nothing.
+    q* is of the guide's family. Its parameters start at the encoder's output and are optimised for the row alone (see
+    ``Refined``). The bounds are ELBOs with log q by Monte Carlo, which has no variance where q is exact. Both are estimated
+    with the same noise, so that the error of their difference is small. log p(x) is exact for models with a closed form.
+    Otherwise it is an importance estimate from q*, which is too low on average, and so is the approximation gap. The verdict
+    by k̂ in the repr says whether the estimate is reliable. A row is optimised in legs until its bound stops rising, at most
+    eight. The remaining distance of q* from the optimum, estimated from the last two legs (``left``), is in the errors of
+    L[q*] and of both gaps. A higher optimum that no leg came near is not included.
 
     Args:
-        fit: what was fitted, or a pair (model, guide); the guide a ``Guide`` made of factors with sources. Of a
-            ``Refined`` the proposal is looked at.
-        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
-        draws: of z for each bound and each row, S ≥ 50, and for an estimate of log p(x).
-        steps, learning_rate: of Adam for q*, of each leg; with 0 steps q* is the guide's own q, and nothing is said of what
-            is left.
-        log_likelihood: of the same rows, where a better estimate is at hand, such as one by annealing.
+        fit: a fit, or a pair (model, guide). The guide must be a ``Guide`` of factors with sources, or a ``Refined``, whose
+            proposal is evaluated.
+        data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
+        draws: S ≥ 50 draws of z for each bound and each row, and for an estimate of log p(x).
+        steps, learning_rate: those of Adam for q*, in each leg. With 0 steps q* is the guide's own q, and ``left`` is 0.
+        log_likelihood: a better estimate for the same rows, such as one by annealing.
 
     Raises:
-        DeclarationError: another guide, or one with tables of rows; a latent shared by all rows; a prior made of the guide.
+        DeclarationError: another guide, a guide with tables of rows, a latent that all rows share, or a prior that depends
+            on the guide.
         DataError: no data with a pair. ShapeError: a log_likelihood of another number of rows.
 
     Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
@@ -157,18 +156,18 @@ def gaps(
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
     >>> guide = Guide(model, z=Gaussian(mean=Linear()))  # as it starts
-    >>> found = gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
-    >>> torch.allclose(found.approximation + found.amortization, found.total)
+    >>> parts = gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
+    >>> torch.allclose(parts.approximation + parts.amortization, parts.total)
     True
     """
     draws = whole("draws", draws, least=_FEWEST)
     done = fitted(fit, data)
     model = done.model
     rows_apart(model, "lfm.evaluate.gaps")
-    if made := getattr(model, "made_of_guide", []):
+    if priors := getattr(model, "made_of_guide", []):
         raise DeclarationError(
-            f"lfm.evaluate.gaps optimises a q of its own for each row, and the prior of {', '.join(made)} is made of the "
-            "guide that serves all rows: see lfm.evaluate.log_likelihood, which lies above the bound by both gaps together"
+            f"lfm.evaluate.gaps optimises a q of its own for each row, and the prior of {', '.join(priors)} is made of the "
+            "guide of all rows: see lfm.evaluate.log_likelihood, which is above the bound by both gaps together"
         )
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
@@ -179,7 +178,7 @@ def gaps(
     batch, refined = done.rows_of(data), Refined(guide, steps, learning_rate)
     if log_likelihood is not None and not isinstance(log_likelihood, LogLikelihood):
         raise DeclarationError(
-            "log_likelihood must be what lfm.evaluate.log_likelihood gives of the same rows; got "
+            "log_likelihood must be the result of lfm.evaluate.log_likelihood for the same rows; got "
             f"{type(log_likelihood).__name__}"
         )
     if log_likelihood is not None and len(log_likelihood.per_row) != batch.size:
@@ -187,8 +186,8 @@ def gaps(
             f"log_likelihood must be of the same {batch.size} rows; got {len(log_likelihood.per_row)}"
         )
     search, weights, noise = seeds(seed, 3)
-    found = optimise(model, refined, Blocks(model, guide, batch, _ROWS, search), search)
-    best = found.guide
+    optimised = optimise(model, refined, Blocks(model, guide, batch, _ROWS, search), search)
+    best, left = optimised.guide, optimised.left
     if log_likelihood is not None:
         log_p = log_likelihood
     elif is_recognised(model) and not any(name in model.latents for name in batch.names):
@@ -201,20 +200,20 @@ def gaps(
         (each.mean(0), torch.hypot(each.std(0) / len(each) ** 0.5, rounding))
         for each in (high, low, high - low)
     )
-    upper_error, paired = torch.hypot(upper_error, found.left), torch.hypot(paired, found.left)
-    return Gaps(log_p, upper, upper_error, bound, error, paired, found.left, refined.steps, taken)
+    upper_error, paired = torch.hypot(upper_error, left), torch.hypot(paired, left)
+    return Gaps(log_p, upper, upper_error, bound, error, paired, left, refined.steps, taken)
 
 
 def _bounds(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> tuple[Tensor, int]:
-    """Estimates of the ELBO of each row, (estimates, N), by the same noise whatever the guide; and draws in all."""
+    """Estimates of the ELBO of each row, (estimates, N), with the same noise for all guides, and the number of draws."""
     blocks = Blocks(model, guide, batch, _ROWS, seed)
     particles = blocks.draws_at_once(max(2, draws // _CALLS))
     calls = -(-draws // particles)
     objective = ELBO(particles, kl="monte-carlo")
     bound = Evaluation(blocks, partial(_per_row, objective, model, guide), draws=particles, calls=calls)
     with blocks.running():
-        found = [torch.stack([bound(block) for _ in range(calls)]).double() for block in blocks]
-    return torch.cat(found, 1), calls * particles
+        bounds = [torch.stack([bound(block) for _ in range(calls)]).double() for block in blocks]
+    return torch.cat(bounds, 1), calls * particles
 
 
 def _per_row(objective: ELBO, model: AnyModel, guide: AnyGuide, batch: Batch) -> Tensor:

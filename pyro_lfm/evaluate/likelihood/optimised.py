@@ -1,4 +1,4 @@
-"""q* of each row: the guide's family, its parameters optimised for the row alone, and what that has left; for ``gaps``."""
+"""q* of each row, for ``gaps``: the guide's family with parameters optimised for the row alone."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 
-# Rows taken together, and numbers that the draws of one step for all of them may have.
+# Rows in one block, and the most numbers of the draws of one step for all of them.
 _ROWS, _NUMBERS = 256, 2**20
-# Draws of a step, within that; the noise of its gradient is what keeps q* from the optimum.
+# Draws of a step, within that limit. The noise of the gradient keeps q* from the optimum.
 _FEWEST, _MOST = 2, 32
-# Legs of the optimisation; estimates, of so many draws each, by which bounds are compared.
+# Legs of the optimisation. Estimates, and draws of each, by which bounds are compared.
 _LEGS, _CALLS, _DRAWS = 8, 25, 32
-# By how many standard errors a leg must have raised a bound for another to be worth its while.
+# Standard errors by which a leg must raise a bound for another leg to follow.
 _RISEN = 2.0
-# The largest share of its rise that a leg is taken to leave to the next.
+# The largest ratio assumed between the gains of one leg and of the leg before.
 _SLOWEST = 0.9
 
 
 @dataclass(frozen=True)
 class Optimised:
-    """The guide with parameters for each row, and by how much the bound of the best q of its family may be higher.
+    """The guide with parameters for each row, and the remaining distance of its bound from the best of the family.
 
     Attributes:
-        guide: serves the rows that it was optimised for.
-        left: nats, (N,).
+        guide: a guide for the rows that it was optimised for.
+        left: the estimated remaining gain of the bound, nats, (N,).
     """
 
     guide: AnyGuide
@@ -43,19 +43,19 @@ class Optimised:
 
 
 def optimise(model: AnyModel, guide: Refined, blocks: Blocks, seed: int) -> Optimised:
-    """Parameters for each row: legs of Adam, each with the learning rate falling to zero, until a row's bound rises no more.
+    """Parameters for each row: legs of Adam, each with a learning rate that falls to zero, until the bound stops rising.
 
-    Two legs λ₁, λ₂ that have arrived differ by the noise of their gradients alone. Where the bound is quadratic their
-    middle has half the loss of each, and on average exactly as much as what it gains over them,
+    The ends λ₁, λ₂ of two converged legs differ only by the noise of their gradients. Where the bound is quadratic, their
+    middle has half the loss of each end, and on average its own loss equals its gain over the ends,
 
         E[max L − L(λ̄)] = E[L(λ̄) − ½ L(λ₁) − ½ L(λ₂)],    λ̄ = ½ (λ₁ + λ₂)
 
-    So that is ``left``; where they have not arrived, with what is still to come at the pace at which legs gain less. Of the
-    two ends, the middle and the proposal each row keeps the one whose bound is highest, by noise that is used for nothing
+    This is ``left``. For legs that have not converged the expected gain of further legs is added, extrapolated from the last
+    two. Each row keeps the best of the two ends, their middle and the proposal, compared by draws that are used for nothing
     else.
 
     Args:
-        guide: ``steps`` are those of a leg; with 0 the proposal stays, and nothing is said of what is left.
+        guide: its ``steps`` are those of a leg. With 0 the proposal stays, and ``left`` is 0.
         blocks: all the rows.
     """
     model, opened = copy.deepcopy(model).eval(), guide.opened(len(blocks.index)).eval()
@@ -78,7 +78,7 @@ class _Search:
         self.rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps + 1)[:-1])
 
     def rows(self, places: Tensor, left: Tensor) -> None:
-        """Writes what is found for the rows at these places into the guide's tables, and what is left."""
+        """Optimises rows, and writes their parameters into the guide's tables and their remaining gain into ``left``."""
         self._leg(places, 0)
         before = torch.full(left.shape, torch.inf, dtype=left.dtype, device=left.device)
         for leg in range(1, _LEGS):
@@ -91,11 +91,11 @@ class _Search:
             bounds = torch.stack([self._bounds(places, each) for each in ends])
             rise, gain = bounds[1] - bounds[0], bounds[2] - (bounds[0] + bounds[1]) / 2
             risen = rise.mean(0).clamp_min(0)
-            # Rises that fall by a factor ρ a leg have ρ / (1 − ρ) times the last still before them.
+            # If gains fall by a factor ρ per leg, the gains of all further legs add up to ρ / (1 − ρ) times the last.
             ratio = (risen / before[places]).nan_to_num(nan=0.0).clamp_max(_SLOWEST)
             left[places] = gain.mean(0).clamp_min(0) + risen * (ratio / (1 - ratio)).clamp_min(1.0)
             before[places] = risen
-            # A bound that is not finite is none.
+            # A bound that is not finite is never the best.
             best = bounds.mean(1).nan_to_num(nan=-torch.inf).argmax(0)
             for table, values in zip(self.tables, zip(*ends, strict=True), strict=True):
                 table[places] = torch.stack(values)[best, torch.arange(len(places))]
@@ -118,14 +118,14 @@ class _Search:
         return [table[places].clone() for table in self.tables]
 
     def _bounds(self, places: Tensor, values: list[Tensor]) -> Tensor:
-        """Estimates of the rows' bounds at these values, (estimates, B), by the same noise whatever the values."""
+        """Estimates of the rows' bounds at these values, (estimates, B), with the same noise for all values."""
         for table, value in zip(self.tables, values, strict=True):
             table[places] = value
         batch, objective = self._batch(places), ELBO(self.blocks.draws_at_once(_DRAWS))
         stream = Stream(self.comparing, self.model.device)
         with isolated(stream, self.model.device), torch.no_grad():
-            found = [objective.bound(self.model, self.guide, batch).per_row for _ in range(_CALLS)]
-        return torch.stack(found).double()
+            bounds = [objective.bound(self.model, self.guide, batch).per_row for _ in range(_CALLS)]
+        return torch.stack(bounds).double()
 
     def _batch(self, places: Tensor) -> Batch:
         rows = {name: value[places] for name, value in self.blocks.rows.items()}

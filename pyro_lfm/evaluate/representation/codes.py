@@ -1,29 +1,28 @@
-"""Codes and known factors, read and checked, and what of one is known from the other."""
+"""Codes and known factors as checked arrays, and the mutual information between them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.evaluate.latents import codes_of_fit
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.evaluate.inputs import Array
 
-# Rows to each label of a discrete factor, on average: with fewer there is nothing to learn.
+# The fewest rows per label of a discrete factor, on average.
 _FEWEST = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A generative factor whose value in each row is known.
+    """A generative factor with a known value in each row.
 
     Attributes:
-        values: (N,), labels 0, 1, … of a discrete factor, numbers of a continuous one.
-        levels: (N,), the labels, or the numbers put into bins.
+        values: (N,), the labels 0, 1, … of a discrete factor, or the numbers of a continuous one.
+        levels: (N,), the labels, or the bins of the numbers.
+        discrete: whether the values are labels.
     """
 
     name: str
@@ -32,12 +31,8 @@ class Known:
     discrete: bool
 
 
-def codes_of(name: str, codes: Any, data: Any = None) -> np.ndarray:
-    """Codes (N, K): what a fit says of its latents, or as given."""
-    if isinstance(codes, Fit):
-        codes = codes_of_fit(name, codes, data)
-    elif data is not None:
-        raise DeclarationError(f"data are read where {name} is a Fit; got {type(codes).__name__} and data")
+def codes_of(name: str, codes: Array) -> np.ndarray:
+    """Codes (N, K) in double precision; ``name`` is that of the argument, for error messages."""
     array = as_array(name, codes)
     if array.ndim != 2 or not array.size:
         raise ShapeError(f"{name} must have shape (N, K), a row per observation; got {array.shape}")
@@ -48,8 +43,8 @@ def codes_of(name: str, codes: Any, data: Any = None) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def factors_of(factors: Any, rows: int, bins: int) -> list[Known]:
-    """Known factors, of a mapping {name: (N,)} or of the columns of (N, F)."""
+def factors_of(factors: Array | Mapping[str, Array], rows: int, bins: int) -> list[Known]:
+    """Known factors from a mapping {name: (N,)} or from the columns of (N, F)."""
     if not isinstance(factors, Mapping):
         columns = as_array("factors", factors)
         if columns.ndim != 2:
@@ -85,7 +80,7 @@ def _known(name: str, values: np.ndarray, rows: int, bins: int) -> Known:
     return Known(name, values, binned(values, bins), False)
 
 
-def as_array(name: str, values: Any) -> np.ndarray:
+def as_array(name: str, values: Array) -> np.ndarray:
     """A tensor, array or list as an array."""
     try:
         array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
@@ -101,7 +96,7 @@ def as_array(name: str, values: Any) -> np.ndarray:
 
 
 def binned(values: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each value, of ``bins`` that are equally wide from the least value to the largest.
+    """The bin of each value, for ``bins`` equally wide bins between the smallest and the largest value.
 
     >>> binned(np.array([0.0, 0.4, 1.0, 2.0]), 2)
     array([0, 0, 1, 1])
@@ -113,9 +108,9 @@ def binned(values: np.ndarray, bins: int) -> np.ndarray:
 
 
 def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
-    """I(a; b) of two columns of levels 0, 1, …, in nats: Σ p(a, b) log p(a, b) / p(a) p(b) of their counts.
+    """I(a; b) of two columns of levels 0, 1, …, in nats: Σ p(a, b) log p(a, b) / p(a) p(b), p from their counts.
 
-    The estimate of independent columns is above 0, by about (A - 1)(B - 1) / 2N (Miller, 1955).
+    For independent columns the estimate is above 0 on average, by about (A - 1)(B - 1) / 2N (Miller, 1955).
 
     >>> round(mutual_information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0])), 4)
     0.6931
@@ -128,7 +123,7 @@ def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def standardised(codes: np.ndarray) -> np.ndarray:
-    """Codes less their means over their standard deviations; a constant code is 0 throughout."""
+    """Codes minus their means, divided by their standard deviations. A constant code becomes 0."""
     scale = codes.std(0)
     constant = scale <= 1e-12 * np.maximum(1.0, np.abs(codes).max(0))
     return np.where(constant, 0.0, (codes - codes.mean(0)) / np.where(constant, 1.0, scale))

@@ -1,34 +1,35 @@
-"""How far each code of a representation stands for one known factor, by the measures in use."""
+"""Disentanglement scores: does each code of a representation stand for one known factor?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.evaluate.representation.codes import Known, binned, codes_of, factors_of, mutual_information
-from pyro_lfm.evaluate.representation.held_factor import held_factor
+from pyro_lfm.evaluate.representation.held_factor import held_factor_scores
 from pyro_lfm.evaluate.representation.importance import DCI, boosted
 from pyro_lfm.shapes import whole
 
-# Orders of the rows that show what information chance gives, and how many deviations above it are more than chance.
+# Permutations of the rows that estimate the information by chance, and deviations above it that are taken as information.
 _PERMUTATIONS, _DEVIATIONS = 50, 6.0
 
 
 @dataclass(frozen=True, eq=False)
 class Disentanglement:
-    """Scores, the larger the better, and the matrices behind them; print it for a table.
+    """Scores, the larger the better, and the matrices behind them. Print it for a table.
 
     Attributes:
-        mig, modularity, sap, factor_vae, beta_vae: see ``disentanglement``.
+        mig, modularity, sap, factor_vae, beta_vae: see ``lfm.evaluate.representation.disentanglement_of_codes``.
         dci: with ``disentanglement``, ``completeness``, ``informativeness`` and the matrix ``importance``.
         mutual_information: I(zᵢ; vⱼ) in nats, (K, F).
         separability: the scores that SAP compares, (K, F).
         entropy: H(vⱼ) in nats, (F,).
-        factors: their names.
+        factors: the names of the factors.
     """
 
     mig: float
@@ -45,61 +46,61 @@ class Disentanglement:
     def __str__(self) -> str:
         chance = 1 / len(self.factors)
         lines = [
-            ("MIG", self.mig, "gap of the two codes that know most of a factor"),
+            ("MIG", self.mig, "gap of the two codes most informative about a factor"),
             ("DCI disentanglement", self.dci.disentanglement, "codes that matter to one factor"),
-            ("DCI completeness", self.dci.completeness, "factors predicted of one code"),
-            ("DCI informativeness", self.dci.informativeness, "factors predicted of all codes"),
+            ("DCI completeness", self.dci.completeness, "factors predicted from one code"),
+            ("DCI informativeness", self.dci.informativeness, "factors predicted from all codes"),
             ("SAP", self.sap, "gap of the two codes that predict a factor best"),
-            ("modularity", self.modularity, "codes that know of one factor"),
-            ("FactorVAE", self.factor_vae, f"held factor found; by chance {chance:.2f}"),
-            ("β-VAE", self.beta_vae, f"held factor found; by chance {chance:.2f}"),
+            ("modularity", self.modularity, "codes informative about one factor"),
+            ("FactorVAE", self.factor_vae, f"held factor identified; by chance {chance:.2f}"),
+            ("β-VAE", self.beta_vae, f"held factor identified; by chance {chance:.2f}"),
         ]
         return "\n".join(f"{name:<20} {score:6.3f}  {words}" for name, score, words in lines)
 
 
-def disentanglement(
-    codes: Any, factors: Any, *, data: Any = None, seed: int = 0, bins: int = 20
+def disentanglement_of_codes(
+    codes: Array, factors: Array | Mapping[str, Array], *, seed: int = 0, bins: int = 20
 ) -> Disentanglement:
     """Scores of codes z against the factors v that the data were made of.
 
-    - ``mig`` = 1/F Σⱼ (I(zᵢ₁; vⱼ) - I(zᵢ₂; vⱼ)) / H(vⱼ), i₁ and i₂ the codes that know most of vⱼ (Chen et al., 2018).
-    - ``modularity``, the mean over codes of 1 - Σ_{j ≠ j*} I(zᵢ; vⱼ)² / ((F - 1) I(zᵢ; v_{j*})²), j* the factor that zᵢ
-      knows most of (Ridgeway and Mozer, 2018). As only ratios count, and estimates from rows are above 0 where there is
-      nothing to know, more so for factors of many values, I is taken here less its mean over permutations of the rows,
-      and a code that does not stand out from those for any factor is left out; 0 if none does.
+    - ``mig`` = 1/F Σⱼ (I(zᵢ₁; vⱼ) - I(zᵢ₂; vⱼ)) / H(vⱼ), i₁ and i₂ the two codes with the most information about vⱼ (Chen
+      et al., 2018).
+    - ``modularity``, the mean over codes of 1 - Σ_{j ≠ j*} I(zᵢ; vⱼ)² / ((F - 1) I(zᵢ; v_{j*})²), j* the factor with the
+      most information in zᵢ (Ridgeway and Mozer, 2018). The estimate of I is positive for independent variables, and more
+      so for factors of many values. So its mean over permutations of the rows is subtracted here, and a code whose
+      information is within chance for all factors is left out. The score is 0 if no code is left.
     - ``sap``, the mean over factors of the gap of the two largest scores of one code: R² of a line for a continuous
-      factor, for a discrete one of V values the balanced accuracy of V intervals of the code (Kumar et al., 2018).
-      As published, chance is not taken off: with a discrete factor it is at most about 1 - 1/V.
-    - ``dci``, with importances from gradient boosted trees (Eastwood and Williams, 2018); see ``dci``.
-    - ``factor_vae``, ``beta_vae``: the factor that a group of rows shares is told from the code that varies least in it,
-      by vote (Kim and Mnih, 2018), or from the mean distances of pairs, linearly (Higgins et al., 2017). Groups are
-      taken from the rows given, up to 64 that share a value (a bin, of a continuous factor), from half of the rows to
-      learn and from the others to score. Both are 1/F by chance.
+      factor, and for a discrete one of V values the balanced accuracy of V intervals of the code (Kumar et al., 2018).
+      As published, chance is not subtracted: with a discrete factor the gap is at most about 1 - 1/V.
+    - ``dci``, with importances from gradient boosted trees (Eastwood and Williams, 2018), see ``dci``.
+    - ``factor_vae``, ``beta_vae``: accuracies of predicting which factor a group of rows shares, from the code that varies
+      least in the group, by vote (Kim and Mnih, 2018), or from the mean distances of pairs, linearly (Higgins et al.,
+      2017). A group has up to 64 of the rows that share a value, or a bin of a continuous factor. One half of the rows
+      trains the predictor, the other is scored. Both are 1/F by chance.
 
-    Information is estimated from codes in ``bins`` equally wide bins, as is usual since Locatello et al. (2019): it does
-    not change with the order, sign or linear scale of codes, but does with a nonlinear one. SAP and DCI learn from
-    three quarters of the rows and are scored on the rest (R² of SAP on all). The time goes into the trees, in proportion
-    to the rows.
+    Information is estimated from codes in ``bins`` equally wide bins, as is usual since Locatello et al. (2019). It does not
+    depend on the order, sign or linear scale of codes, but on a nonlinear scale. SAP and DCI are trained on three quarters
+    of the rows and scored on the rest (R² of SAP on all). Most of the time goes into the trees, in proportion to the rows.
+    For the codes of a fit see ``lfm.evaluate.disentanglement``.
 
     Args:
-        codes: posterior means, (N, K) with K ≥ 2, or a ``Fit``, of whose rows all latents count, labels by probabilities.
-        factors: {name: (N,)} or (N, F). Discrete are labels of any kind, integers, and floats of at most ``bins``
-            values; other floats are continuous. Labels have ten rows each on average, or more.
-        data: rows as given to ``fit``, where ``codes`` is a ``Fit``; left out, those that were fitted.
+        codes: posterior means or other codes z, (N, K) with K ≥ 2.
+        factors: {name: (N,)} or (N, F). Labels of any kind, integers, and floats of at most ``bins`` values are discrete.
+            Other floats are continuous. Each label needs ten rows on average.
         bins: B ≥ 2.
 
     Raises:
-        DeclarationError: a ``Fit`` whose rows have no latents, or whose posterior has no means; ``data`` next to a tensor.
         ShapeError: shapes other than those above.
         DataError: entries that are not finite, a factor that does not vary, too few rows.
 
     >>> factors = torch.randint(3, (600, 2), generator=torch.Generator().manual_seed(0))
-    >>> found = disentanglement(factors.flip(1) * -2.0, {"shape": factors[:, 0], "size": factors[:, 1]})
-    >>> found.mig > 0.95, found.mutual_information.argmax(0).tolist()
+    >>> named = {"shape": factors[:, 0], "size": factors[:, 1]}
+    >>> scores = disentanglement_of_codes(factors.flip(1) * -2.0, named)
+    >>> scores.mig > 0.95, scores.mutual_information.argmax(0).tolist()
     (True, [1, 0])
     """
     bins, seed = whole("bins", bins, least=2), whole("seed", seed, least=0)
-    z = codes_of("codes", codes, data)
+    z = codes_of("codes", codes)
     rows, width = z.shape
     if width < 2:
         raise ShapeError("codes must have at least two columns, as scores compare codes; got one")
@@ -111,9 +112,9 @@ def disentanglement(
     entropy = np.array([mutual_information(factor.levels, factor.levels) for factor in known])
     order = np.random.default_rng(seed).permutation(rows)
     train, test = order[rows // 4 :], order[: rows // 4]
-    _learnable(known, train, test)
+    _check_variation(known, train, test)
     separability = np.array([[_separability(c, f, train, test) for f in known] for c in z.T])
-    factor_vae, beta_vae = held_factor(z, known, seed)
+    factor_vae, beta_vae = held_factor_scores(z, known, seed)
     return Disentanglement(
         mig=float((_gap(information) / entropy).mean()),
         modularity=_modularity(information, levels, known, seed),
@@ -128,18 +129,19 @@ def disentanglement(
     )
 
 
-def _learnable(known: list[Known], train: np.ndarray, test: np.ndarray) -> None:
+def _check_variation(known: list[Known], train: np.ndarray, test: np.ndarray) -> None:
+    """Every factor varies in the training rows and in the scored rows."""
     for factor in known:
         for part in (train, test):
             if len(np.unique(factor.values[part])) < 2:
                 raise DataError(
-                    f"factor {factor.name} must vary among the rows learned from and among those scored, three quarters "
+                    f"factor {factor.name} must vary among the training rows and among the scored rows, three quarters "
                     "and one quarter at random; got one value in a part: give more rows"
                 )
 
 
 def _gap(scores: np.ndarray) -> np.ndarray:
-    """The largest less the second of each column."""
+    """The largest minus the second largest score of each column."""
     second, first = np.sort(scores, axis=0)[-2:]
     return first - second
 
@@ -149,7 +151,7 @@ def _information(levels: list[np.ndarray], known: list[Known]) -> np.ndarray:
 
 
 def _modularity(information: np.ndarray, levels: list[np.ndarray], known: list[Known], seed: int) -> float:
-    """1 - the squared information on all factors but the best, relative to the best, less what chance gives."""
+    """1 - the squared information about all factors but the best, relative to the best, with that by chance subtracted."""
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(levels[0])) for _ in range(_PERMUTATIONS)]
     chance = np.stack([_information([code[order] for code in levels], known) for order in orders])
@@ -164,7 +166,7 @@ def _modularity(information: np.ndarray, levels: list[np.ndarray], known: list[K
 
 
 def _separability(code: np.ndarray, factor: Known, train: np.ndarray, test: np.ndarray) -> float:
-    """How well one code predicts a factor: R² of a line, or the balanced accuracy of intervals."""
+    """The score of one code as a predictor of a factor: R² of a line, or the balanced accuracy of intervals."""
     if not factor.discrete:
         spread = code.std() * factor.values.std()
         constant = spread <= 1e-12 * max(1.0, np.abs(code).max()) * factor.values.std()

@@ -1,4 +1,4 @@
-"""Scores that tell, from rows that share the value of one factor, which factor it is."""
+"""The FactorVAE and β-VAE scores: from rows that share the value of one factor, predict which factor it is."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import numpy as np
 from pyro_lfm.errors import DataError
 from pyro_lfm.evaluate.representation.codes import Known, standardised
 
-# Rows of a group, the fewest that a value must have, and groups to learn from and as many to be scored on.
+# Rows of a group, the fewest rows of a value, and the number of training groups and of scored groups.
 _GROUP, _FEWEST, _GROUPS = 64, 10, 800
 
 
-def held_factor(codes: np.ndarray, factors: list[Known], seed: int) -> tuple[float, float]:
-    """The FactorVAE score and the β-VAE score, each an accuracy on rows that were not learned from.
+def held_factor_scores(codes: np.ndarray, factors: list[Known], seed: int) -> tuple[float, float]:
+    """The FactorVAE score and the β-VAE score, each an accuracy on rows outside of the training set.
 
-    Groups are rows of the data that share a value, or a bin, of factor k, drawn without repetition, of one half of the
-    rows to learn and of the other to score. FactorVAE (Kim and Mnih, 2018): the code whose variance within the group
-    is least, relative to its variance in all rows, votes for k. β-VAE (Higgins et al., 2017): a linear classifier sees
-    the mean |zᵢ - zᵢ'| over pairs of the group. Codes are standardised, constant ones left out. By chance both are 1 / F.
+    A group is a set of rows that share a value, or a bin, of factor k, drawn without repetition. Training groups come from
+    one half of the rows, scored groups from the other. FactorVAE (Kim and Mnih, 2018): the code with the smallest variance
+    within the group, relative to its variance in all rows, votes for k. β-VAE (Higgins et al., 2017): a linear classifier
+    of the mean |zᵢ - zᵢ'| over pairs of the group. Codes are standardised, and constant ones left out. Both are 1 / F by
+    chance.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -38,7 +39,7 @@ def held_factor(codes: np.ndarray, factors: list[Known], seed: int) -> tuple[flo
 def _groups(
     codes: np.ndarray, factors: list[Known], rows: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each group the factor that is held, the code that varies least, and the mean distance of pairs."""
+    """For each group: the shared factor, the code that varies least, and the mean distance of pairs."""
     values = [_shared(factor, rows) for factor in factors]
     held = rng.integers(len(factors), size=_GROUPS)
     least, differences = np.empty(_GROUPS, dtype=int), np.empty((_GROUPS, codes.shape[1]))
@@ -52,7 +53,7 @@ def _groups(
 
 
 def _shared(factor: Known, rows: np.ndarray) -> list[np.ndarray]:
-    """The rows of each value of a factor that has enough of them."""
+    """For each value of a factor with enough rows, its rows."""
     levels = factor.levels[rows]
     parts = [rows[levels == level] for level in np.unique(levels)]
     enough = [part for part in parts if len(part) >= _FEWEST]

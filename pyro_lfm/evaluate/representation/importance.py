@@ -1,14 +1,14 @@
-"""DCI: how one-to-one a matrix of importances is, and the matrix that boosted trees give."""
+"""DCI: scores of how one-to-one a matrix of importances is, and the matrix from boosted trees."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.evaluate.representation.codes import Known, as_array
 
 
@@ -19,8 +19,8 @@ class DCI:
     Attributes:
         disentanglement: Σᵢ ρᵢ Dᵢ, each code weighted by its share of the importance.
         completeness: the mean of the Cⱼ.
-        informativeness: how well factors are predicted of held-out rows, the mean over factors of the accuracy
-            (discrete) and R² (continuous); None where the importances were given.
+        informativeness: the mean over factors of the accuracy (discrete) or R² (continuous) of predictions on held-out rows.
+            None where only importances are known.
         per_code: Dᵢ, (K,).
         per_factor: Cⱼ, (F,).
         importance: R, (K, F).
@@ -34,24 +34,24 @@ class DCI:
     importance: torch.Tensor
 
 
-def dci(importance: Any, *, informativeness: float | None = None) -> DCI:
-    """DCI scores of a matrix R of importances: Rᵢⱼ says how much code i is used to predict factor j.
+def dci(importance: Array, *, informativeness: float | None = None) -> DCI:
+    """DCI scores of a matrix R of importances: Rᵢⱼ is the importance of code i in predicting factor j.
 
-    Dᵢ = 1 - H(Rᵢ. / Σⱼ Rᵢⱼ) / log F is 1 where a code matters to one factor alone, Cⱼ = 1 - H(R.ⱼ / Σᵢ Rᵢⱼ) / log K is 1
-    where a factor is predicted of one code alone. A code that matters to none has weight 0 and Dᵢ = 0, a factor that
-    no code predicts has Cⱼ = 0; with one factor, or one code, there is nothing to mix and the score is 1.
+    Dᵢ = 1 - H(Rᵢ. / Σⱼ Rᵢⱼ) / log F is 1 where a code matters to one factor only. Cⱼ = 1 - H(R.ⱼ / Σᵢ Rᵢⱼ) / log K is 1
+    where a factor is predicted from one code only. A code that matters to no factor has weight 0 and Dᵢ = 0. A factor that
+    no code predicts has Cⱼ = 0. With one factor Dᵢ = 1, and with one code Cⱼ = 1.
 
     Args:
         importance: R ≥ 0, (K, F).
-        informativeness: as measured with the predictor that R is from.
+        informativeness: that of the predictor whose importances R are.
 
     Raises:
         ShapeError, DataError: R is no matrix, or not finite and ≥ 0.
 
     Source: Eastwood and Williams (2018), section 2.
 
-    >>> found = dci([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
-    >>> round(found.disentanglement, 4), found.completeness  # (1 - ln 2 / ln 3 + 1) / 2
+    >>> scores = dci([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    >>> round(scores.disentanglement, 4), scores.completeness  # (1 - ln 2 / ln 3 + 1) / 2
     (0.6845, 1.0)
     """
     matrix = as_array("importance", importance)
@@ -67,7 +67,7 @@ def dci(importance: Any, *, informativeness: float | None = None) -> DCI:
         float(weights @ rows),
         float(columns.mean()),
         informativeness,
-        *(torch.from_numpy(found) for found in (rows, columns, matrix)),
+        *(torch.from_numpy(array) for array in (rows, columns, matrix)),
     )
 
 
@@ -81,7 +81,7 @@ def _concentration(matrix: np.ndarray) -> np.ndarray:
 
 
 def boosted(codes: np.ndarray, factors: list[Known], train: np.ndarray, test: np.ndarray, seed: int) -> DCI:
-    """DCI with the importances that boosted trees give: how much the splits at each code lower the loss."""
+    """DCI with importances from boosted trees: the decrease of the loss by splits on each code."""
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     columns, scores = [], []
@@ -90,7 +90,7 @@ def boosted(codes: np.ndarray, factors: list[Known], train: np.ndarray, test: np
             random_state=seed
         )
         trees.fit(codes[train], factor.values[train])
-        # Gains of splits that change nothing are 0 but for rounding.
+        # Rounding can make the gain of a useless split negative.
         columns.append(trees.feature_importances_.clip(0))
         scores.append(trees.score(codes[test], factor.values[test]))
     return dci(np.stack(columns, 1), informativeness=float(np.mean(scores)))

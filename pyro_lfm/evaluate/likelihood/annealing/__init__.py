@@ -1,4 +1,4 @@
-"""Annealed importance sampling: log p(x) by chains from the guide to the posterior, and, of simulated rows, back."""
+"""Annealed importance sampling: log p(x) by chains from the guide to the posterior, and for simulated rows back."""
 
 from pyro_lfm.evaluate.likelihood.annealing.chains import Annealing, anneal
 

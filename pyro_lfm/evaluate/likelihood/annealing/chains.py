@@ -1,9 +1,8 @@
-"""Chains from the guide to the posterior and back, and the weights that they gather."""
+"""Annealed chains from the guide to the posterior and back, and their importance weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +12,24 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.likelihood.annealing.path import Path, Points
 from pyro_lfm.evaluate.likelihood.annealing.temperatures import Schedule, find_schedule
 from pyro_lfm.evaluate.likelihood.annealing.transitions import transition
+from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Block, Blocks
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import whole
 
-# Chains of a row that stand side by side; rows that do.
+# Fewest and most chains of a row that run together, and rows in one block.
 _FEWEST, _MOST, _ROWS = 32, 256, 256
-# Transitions at the posterior by which chains that start at one exact draw part.
+# Transitions at the posterior that separate chains from their common starting point.
 _PARTING = 10
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """How chains go from the guide to the posterior.
+    """Settings of annealing from the guide to the posterior.
 
     Args:
-        temperatures: T. Their places are found for each row by chains of their own, equally far apart in standard
-            deviations of the increments of log w, which has then a variance of about Λ² / T.
+        temperatures: T. They are tuned for each row by separate chains, equally far apart in standard deviations of the
+            increments of log w. log w then has a variance of about Λ² / T, with Λ the whole distance.
         leaps: leapfrog steps of each transition.
     """
 
@@ -43,7 +43,7 @@ class Annealing:
 
 def anneal(
     model: AnyModel,
-    guide: Any,
+    guide: AnyGuide,
     batch: Batch,
     draws: int,
     annealing: Annealing,
@@ -53,12 +53,12 @@ def anneal(
     """Runs chains for every row of a batch, block by block.
 
     Args:
-        draws: S, rounded up to a multiple of the chains that stand side by side.
-        latents: an exact draw from the posterior of each row, (N, *event) by name, as simulated rows have: chains from
-            there back to the guide too.
+        draws: S, rounded up to a multiple of the chains that run together.
+        latents: an exact draw from the posterior of each row, (N, *event) by name, as simulated rows have. With it chains
+            run from there back to the guide too.
 
     Returns:
-        log w of the chains from the guide, (S, N), and of those from the latents.
+        log w of the chains from the guide, (S, N), and of the chains from the latents.
     """
     if not isinstance(annealing, Annealing):
         raise DeclarationError(
@@ -105,7 +105,7 @@ def _ahead(path: Path, block: Block, schedule: Schedule, leaps: int) -> Tensor:
 
 
 def _back(path: Path, block: Block, schedule: Schedule, leaps: int, start: Tensor) -> Tensor:
-    """The same of chains that go the other way, from draws of the posterior; transitions are reversible, so the same."""
+    """log w of chains from draws of the posterior back to the guide, with the same, reversible transitions, (S, B)."""
     beta = schedule.beta
     points, _ = path.at(block, start, beta[-1])
     total = torch.zeros_like(points.log_w, dtype=torch.float64)
@@ -119,5 +119,5 @@ def _back(path: Path, block: Block, schedule: Schedule, leaps: int, start: Tenso
 
 
 def _moved(path: Path, block: Block, schedule: Schedule, t: int, points: Points, leaps: int) -> Points:
-    root = schedule.metric.root(schedule.beta[t])
+    root = schedule.mass.root(schedule.beta[t])
     return transition(path, block, points, schedule.beta[t], schedule.step[t], root, leaps)[0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.distributions.transforms import Transform
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.supports import from_reals, is_real
@@ -24,14 +25,14 @@ from pyro_lfm.programs.model import AnyModel
 
 @dataclass(frozen=True)
 class Points:
-    """Where chains stand, (S, B, K), and log q(u | x), log [p(x, u) / q(u | x)] there, (S, B)."""
+    """Points of chains, (S, B, K), with log q(u | x) and log [p(x, u) / q(u | x)], (S, B)."""
 
     u: Tensor
     log_q: Tensor
     log_w: Tensor
 
     def log_density(self, beta: Tensor) -> Tensor:
-        """log f_β, (S, B), at β of each row, (B,)."""
+        """log f_β, (S, B), for β of each row, (B,)."""
         return self.log_q + beta * self.log_w
 
     def where(self, chosen: Tensor, other: Points) -> Points:
@@ -41,22 +42,22 @@ class Points:
 
 
 class Path:
-    """log f_β(u) = log q(u | x) + β log [p(x, u) / q(u | x)]: of β = 0 the guide, of β = 1 the posterior.
+    """log f_β(u) = log q(u | x) + β log [p(x, u) / q(u | x)]: the guide for β = 0, the posterior for β = 1.
 
-    u are the latents of a row in unconstrained space, side by side. Latents that can be summed out are.
+    u are the latents of a row in unconstrained space, side by side. Latents that can be summed out are summed out.
 
     Args:
-        chains: S, how many draws of each row stand side by side.
-        calls: about how often the density of every block is wanted.
+        chains: S, the number of chains of each row that run together.
+        calls: about how often the density of every block is evaluated.
 
     Raises:
-        DeclarationError: a latent that no path leads along, by name.
+        DeclarationError: a latent that cannot be annealed, by name.
     """
 
     def __init__(self, model: AnyModel, guide: AnyGuide, blocks: Blocks, chains: int, calls: int):
         self.model, self.guide, self.blocks, self.chains = model, guide, blocks, chains
         self._weights = _WeightsAt(chains)
-        # An evaluation here has a gradient with it.
+        # An evaluation has the cost of a gradient too.
         self._evaluation = Evaluation(blocks, self._evaluate, draws=3 * chains, calls=calls)
         self._layout = self._lay_out()
         limit = 0.5 * math.log(torch.finfo(model.dtype).max)
@@ -66,15 +67,15 @@ class Path:
             torch.tensor(sizes, device=model.device)
         )
 
-    def _lay_out(self) -> dict[str, tuple[Any, torch.Size]]:
-        """Of each latent that is drawn the map from the reals and the shape of its values in the first block."""
+    def _lay_out(self) -> dict[str, tuple[Transform, torch.Size]]:
+        """For each drawn latent the map from the reals, and the shape of its values in the first block."""
         block = next(iter(self.blocks))
         run = self._weights.run(self.model, self.guide, (self.blocks.setup.batch(*block),), {})
         if run.shared:
             raise DeclarationError(
                 f"{', '.join(run.shared)} is shared by all rows: a row has no chains of its own"
             )
-        found = {}
+        layout = {}
         for name in run.drawn:
             site = run.q[name]
             carry = None if site["fn"].support.is_discrete else from_reals(site["fn"].support)
@@ -85,20 +86,20 @@ class Path:
                 )
             if "auxiliary" in site:
                 raise DeclarationError(
-                    f'method="annealed" needs log q of any value of {name}; this guide knows that of its own draws alone'
+                    f'method="annealed" needs log q of any value of {name}; this guide has it only for its own draws'
                 )
-            found[name] = carry, site["value"].shape
+            layout[name] = carry, site["value"].shape
         terms = run.by_draw(summed_out=True, scored=True)
         if any(terms.log_q(name).shape[0] > 1 for name in run.drawn):
             raise DeclarationError(
-                f'method="annealed": the guide draws {", ".join(run.drawn)} knowing {", ".join(run.layout.values)}, which '
+                f'method="annealed": the guide draws {", ".join(run.drawn)} given {", ".join(run.layout.values)}, which '
                 'is summed out: take method="importance"'
             )
-        if not found:
+        if not layout:
             raise DeclarationError(
                 'method="annealed": all latents are summed out, so that method="importance" is exact'
             )
-        return found
+        return layout
 
     # Between values by name and points --------------------------------------------------------------------
 
@@ -133,11 +134,11 @@ class Path:
         return inner[1:rows], inner[rows + 1 :]
 
     def _plates(self, name: str, shape: torch.Size) -> int:
-        """How many dimensions stand between those of the draws and of the rows."""
+        """The number of dimensions between those of the draws and of the rows."""
         return len(shape) - 2 - len(self.model.latents[name].shape)
 
     def within(self, u: Tensor) -> Tensor:
-        """Whether points, (S, B, K), are where the maps onto supports neither overflow nor underflow, (S, B)."""
+        """Whether the maps onto supports neither overflow nor underflow at points (S, B, K), (S, B)."""
         return (u.abs() < self._limits).all(-1)
 
     # Densities --------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class Path:
         return self._pack({name: run.q[name]["value"] for name in self._layout})
 
     def from_values(self, values: dict[str, Tensor]) -> Tensor:
-        """Points where all chains of a row stand at one value of its latents, (B, *event) by name."""
+        """Points of chains that all start at one value of the row's latents, (B, *event) by name."""
         spread = {}
         for name, (_, shape) in self._layout.items():
             value = values[name]
@@ -158,9 +159,9 @@ class Path:
         return self._pack(spread)
 
     def at(self, block: Block, u: Tensor, beta: Tensor) -> tuple[Points, Tensor]:
-        """The points, and the gradient of log f_β there, (S, B, K); to be called within ``blocks.running()``."""
-        found = self._evaluation(block, u, beta.to(u.dtype))
-        return Points(u, found[..., 0], found[..., 1]), found[..., 2:]
+        """The points, and the gradient of log f_β there, (S, B, K). To be called within ``blocks.running()``."""
+        values = self._evaluation(block, u, beta.to(u.dtype))
+        return Points(u, values[..., 0], values[..., 1]), values[..., 2:]
 
     def _evaluate(self, batch: Batch, u: Tensor, beta: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -176,7 +177,7 @@ class Path:
 
 
 class _WeightsAt(ImportanceWeightedELBO):
-    """Importance weights of given values instead of draws."""
+    """Importance weights at given values instead of draws."""
 
     values: dict[str, Tensor] | None = None
 

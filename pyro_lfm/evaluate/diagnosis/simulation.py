@@ -1,4 +1,4 @@
-"""Rows that a model makes, their latents known, and what a guide draws for them."""
+"""Rows simulated from a model, with their latents, and the draws of a guide for each of them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream
 
-# Rows taken together.
+# Rows in one block.
 _ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """z*, x ~ p(z, x) and z₁ … z_L ~ q(z | x), all latents side by side, a label as one column for each category.
+    """z*, x ~ p(z, x) and z₁ … z_L ~ q(z | x), all latents side by side. A label has one column for each category.
 
     Attributes:
-        names: of the K columns of latents.
+        names: the names of the K columns of latents.
         truth: z*, (N, K). draws: (L, N, K).
         log_q_truth: log q(z* | x), (N,), nats. log_q_draws: (L, N).
         log_p_truth: log p(x, z*), (N,), nats. log_p_draws: (L, N).
-        x: what was observed, (N, D), NaN where missing, a label as one column for each category.
+        x: the observed variables, (N, D), NaN where missing. A label has one column for each category.
     """
 
     names: tuple[str, ...]
@@ -48,17 +48,17 @@ class Simulation:
 
 
 def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simulation:
-    """Rows as the model makes them, with covariates and missing entries as rows that are given have them.
+    """Rows drawn from the model.
 
-    Each simulated row takes its covariates, and the places of its missing entries, from a given row chosen at random.
+    Each simulated row takes its covariates, and the places of its missing entries, from a random row of ``given``.
 
     Raises:
         DeclarationError: a latent is shared by all rows, or stands in a further plate; a guide with auxiliary draws.
     """
     model = done.model
     rows_apart(model, "lfm.evaluate.diagnose")
-    chosen, made, drawn = seeds(seed, 3)
-    truth, data = _rows(model, given, rows, chosen, made)
+    choice, sampling, drawing = seeds(seed, 3)
+    truth, data = _rows(model, given, rows, choice, sampling)
     batch, guide = done.batch_of(data)
     objective = ELBO(kl="monte-carlo", enumerate="never")
 
@@ -68,7 +68,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
         if any(site.get("auxiliary") for site in run.q.values()):
             raise DeclarationError(
                 f"{guide.describe()} draws auxiliary variables, so that log q of a given z is not known: declare the "
-                "guide with lfm.Guide, or write its distribution as a distribution"
+                "guide with lfm.Guide, or draw each latent from one distribution"
             )
         latents = columns(model, {name: run.q[name]["value"] for name in model.latents})
         log_q = sum(_log_q(run, name) for name in run.q)
@@ -77,17 +77,17 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
         terms = [torch.as_tensor(term).expand(1, 1, part.size)[0, 0] for term in (log_q, log_p)]
         return torch.cat([latents.double(), *(term.double().unsqueeze(1) for term in terms)], 1)
 
-    blocks = Blocks(model, guide, batch, _ROWS, drawn)
+    blocks = Blocks(model, guide, batch, _ROWS, drawing)
     evaluation = Evaluation(blocks, one, calls=draws)
-    found = []
+    parts = []
     with blocks.running():
         for block in blocks:
             with AtValues({name: value[block[1]] for name, value in truth.items()}):
                 first = one(blocks.setup.batch(*block))
-            found.append(torch.stack([first, *(evaluation(block) for _ in range(draws))]))
-    every = torch.cat(found, 1).cpu()
+            parts.append(torch.stack([first, *(evaluation(block) for _ in range(draws))]))
+    every = torch.cat(parts, 1).cpu()
     if bool(every.isnan().any()):
-        raise DataError("log q(z | x) or log p(x, z) is NaN for rows that the model itself made")
+        raise DataError("log q(z | x) or log p(x, z) is NaN for rows that were simulated from the model")
     latents, log_q, log_p = every[..., :-2], every[..., -2], every[..., -1]
     x = columns(model, {n: batch.with_gaps(n) for n in model.observed if n not in model.covariates})
     return Simulation(
@@ -96,7 +96,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
 
 
 def _log_q(run: Run, name: str) -> Tensor:
-    """log q of a latent, −∞ where its distribution has no mass: some distributions refuse to be asked there."""
+    """log q of a latent, −∞ outside of the support of its distribution, where some distributions raise an error."""
     try:
         return run.by_draw(scored=True).log_q(name)
     except ValueError:
@@ -109,7 +109,7 @@ def _log_q(run: Run, name: str) -> Tensor:
 
 
 def columns(model: AnyModel, values: Mapping[str, Tensor]) -> Tensor:
-    """Variables side by side, (B, K): numbers as they are, a label as one column for each category."""
+    """Variables side by side, (B, K). A label has one column for each category."""
     return torch.cat([_plain(model, name, value) for name, value in values.items()], 1)
 
 
@@ -122,29 +122,29 @@ def _plain(model: AnyModel, name: str, value: Tensor) -> Tensor:
 
 
 def _names(model: AnyModel) -> tuple[str, ...]:
-    found: list[str] = []
+    names: list[str] = []
     for name, latent in model.latents.items():
         if latent.categories is not None:
-            found += [f"{name} = {c}" for c in range(latent.categories)]
+            names += [f"{name} = {c}" for c in range(latent.categories)]
         elif not latent.shape:
-            found.append(name)
+            names.append(name)
         else:
             places = torch.cartesian_prod(*(torch.arange(n) for n in latent.shape)).reshape(
                 -1, len(latent.shape)
             )
-            found += [f"{name}[{', '.join(map(str, place))}]" for place in places.tolist()]
-    return tuple(found)
+            names += [f"{name}[{', '.join(map(str, place))}]" for place in places.tolist()]
+    return tuple(names)
 
 
 def _rows(
-    model: AnyModel, given: Batch, rows: int, chosen: int, made: int
+    model: AnyModel, given: Batch, rows: int, choice: int, sampling: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """z* by name, and x by name with entries missing."""
-    with Stream(chosen):
+    with Stream(choice):
         like = torch.randint(given.size, (rows,)).to(model.device)
     known = {name: given[name][like] for name in model.covariates}
     with evaluating(model):
-        drawn = model.sample(rows, seed=made, given=known)
+        drawn = model.sample(rows, seed=sampling, given=known)
     for name, variable in model.sites.all.items():
         if drawn[name].shape != (rows, *variable.shape):
             raise DeclarationError(

@@ -1,66 +1,76 @@
-"""Where the nats of a bound go: the KL of each latent entry, and the rate they are bought at."""
+"""The nats of a bound: the KL of each latent entry, and the rate-distortion curve."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_lfm.evaluate import Decomposition, RateDistortion
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, symbol
+from pyro_lfm.plots.style import (
+    FAINT,
+    GUIDES,
+    INK,
+    QUIET,
+    as_array,
+    bare_axes,
+    new_figure,
+    of_kind,
+    set_heading,
+    symbol,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _ACTIVE, _SILENT, _GUIDE = GUIDES[0], "#b5b5b5", GUIDES[4]
-# Bars that can still be told apart.
+# The most bars of a picture.
 _MOST = 60
 
-# Name, nats, their error over rows, and whether it is active, None where that is not known.
+# Name, nats, their error over rows, and whether the entry is active, None where that is not known.
 Bar = tuple[str, float, float, bool | None]
 
 
-def decomposed(found: Decomposition, *, title: str | None = "Where the nats go") -> Figure:
+def kl_by_entry(result: Decomposition, *, title: str | None = "KL of each latent entry") -> Figure:
     """The KL of each latent entry, largest first, and the rate-distortion curve of the decoder with the guide's point.
 
-    Active entries are blue, others grey, and all are blue where it is not known of each; a latent whose entries have no KL
-    of their own is one bar. Points of the curve whose importance weights cannot be believed are hollow, and the line
-    between them dotted; without a curve there are the bars alone.
+    Active entries are blue and others grey. All are blue where activity is not known. A latent whose entries have no KL of
+    their own has one bar. Points of the curve with unreliable importance weights are hollow, and the line between them is
+    dotted. A result without a curve has only the bars.
 
     Args:
-        found: as ``lfm.evaluate.decompose`` gives it; of more than 60 entries the first are drawn.
+        result: of ``lfm.evaluate.decompose``. Of more than 60 entries the first are drawn.
 
     >>> import torch
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
     >>> from pyro_lfm.evaluate import decompose
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
     >>> parts = decompose((model, Guide(model, z=Gaussian(mean=Linear()))), torch.randn(20, 4), draws=50)
-    >>> [axes.get_ylabel() for axes in decomposed(parts).axes]
+    >>> [axes.get_ylabel() for axes in kl_by_entry(parts).axes]
     ['KL, nats per row', 'distortion −E[log p(x | z)], nats per row']
     """
-    found = of_kind(found, Decomposition, "lfm.evaluate.decompose")
-    bars = sorted(_bars(found), key=lambda bar: -bar[1])[:_MOST]
+    result = of_kind(result, Decomposition, "lfm.evaluate.decompose")
+    bars = sorted(_bars(result), key=lambda bar: -bar[1])[:_MOST]
     width = max(3.6, 0.9 + 0.24 * len(bars))
-    if found.curve is None:
+    if result.curve is None:
         figure = new_figure(0.6 + width, 4.0)
         _draw_bars(figure.subplots(), bars)
     else:
         figure = new_figure(5.2 + width, 4.0)
         left, right = figure.subplots(1, 2, width_ratios=[width, 4.6])
         _draw_bars(left, bars)
-        _draw_curve(right, found.curve)
-    if title:
-        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+        _draw_curve(right, result.curve)
+    set_heading(figure, title)
     return figure
 
 
-def _bars(found: Decomposition) -> list[Bar]:
-    """Of every entry of every latent."""
+def _bars(result: Decomposition) -> list[Bar]:
+    """The bars of all entries of all latents."""
     bars: list[Bar] = []
-    for name, units in found.latents.items():
+    for name, units in result.latents.items():
         if units.kl is None:
-            term = found.kl[name]
+            term = result.kl[name]
             active = None if units.active is None else bool(units.active.any())
             bars.append((name, term.mean, term.rows_error, active))
             continue
@@ -76,7 +86,7 @@ def _bars(found: Decomposition) -> list[Bar]:
 def _draw_bars(ax: Axes, bars: list[Bar]) -> None:
     from matplotlib.patches import Patch
 
-    _plain(ax)
+    bare_axes(ax)
     names, nats, errors, active = zip(*bars, strict=True)
     places = np.arange(len(bars))
     shades = [_SILENT if each is False else _ACTIVE for each in active]
@@ -87,16 +97,16 @@ def _draw_bars(ax: Axes, bars: list[Bar]) -> None:
     ax.set_xlim(-0.7, max(len(bars), 4) - 0.3)
     ax.set_ylabel("KL, nats per row", color=QUIET)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
-    if None in active:  # of labels, or of one row, there is nothing to say
+    if None in active:  # labels, or a single row
         return
     count = sum(active)
     keys = [(_ACTIVE, f"active, {count}"), (_SILENT, f"not active, {len(bars) - count}")]
-    handles = [Patch(color=shade, label=words) for shade, words in keys]
+    handles = [Patch(color=shade, label=label) for shade, label in keys]
     ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
 
 
 def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
-    _plain(ax)
+    bare_axes(ax)
     rate, distortion = (np.array([term.mean for term in part]) for part in (curve.rate, curve.distortion))
     good = as_array(curve.reliable)
     for i in range(len(rate) - 1):
@@ -112,7 +122,7 @@ def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
     ax.plot(*at, "D", color=_GUIDE, markersize=6, label="the guide", zorder=5)
     places = [part / max(float(np.ptp(part)), 1e-9) for part in (rate, distortion)]
     taken: list[int] = []
-    # Names of points that lie too close to be told apart are left out, that of β = 1 last.
+    # The names of points too close to others are left out. The name of β = 1 has priority.
     for i in sorted(range(len(rate)), key=lambda i: abs(np.log(max(curve.betas[i], 1e-9)))):
         room = (
             abs(places[0][i] - places[0][j]) > 0.2 or abs(places[1][i] - places[1][j]) > 0.06 for j in taken
@@ -128,10 +138,3 @@ def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
     ax.set_ylabel("distortion −E[log p(x | z)], nats per row", color=QUIET)
     ax.grid(color=FAINT, linewidth=0.6)
     ax.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
-
-
-def _plain(ax: Any) -> None:
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.spines["bottom"].set_color(FAINT)
-    ax.tick_params(colors=QUIET, labelsize=8.5, length=0)
-    ax.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Rows as the model makes them anew from what the guide says of each, and how they differ from the rows that are."""
+"""Posterior predictive replicates of rows, and the statistics that compare them with the rows."""
 
 from __future__ import annotations
 
@@ -10,37 +10,24 @@ from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError
-from pyro_lfm.evaluate.calibration.simulation import columns
+from pyro_lfm.evaluate.diagnosis.simulation import columns
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.objectives.bound import Rows, inside
 from pyro_lfm.programs.model import AnyModel
 
-# Numbers of all replicates of some rows that are held together; columns among which correlations are looked at.
+# Numbers of all replicates of one block of rows. Columns whose correlations are computed.
 _NUMBERS, _COLUMNS = 2**23, 64
-
-# What is looked at, with what is said where data have too little of it, and too much.
-STATISTICS = {
-    "log p(x | z)": ("the data are less likely given z", "the data are more likely given z"),
-    "level": ("the data lie lower", "the data lie higher"),
-    "spread": ("the data vary less", "the data vary more"),
-    "skewness": ("the data are skewed to the left", "the data are skewed to the right"),
-    "tails": ("the data have lighter tails", "the data have heavier tails"),
-    "means of columns": ("means of columns fit better", "means of some columns are off"),
-    "variances of columns": ("variances of columns fit better", "variances of some columns are off"),
-    "spread of rows": ("rows are more alike in spread", "some rows vary more than others"),
-    "correlations": ("columns are less correlated", "columns are correlated beyond what z explains"),
-    "zeros": ("the data have fewer zeros", "the data have more zeros"),
-}
 
 
 def statistics_of(
     model: AnyModel, guide: AnyGuide, batch: Batch, replicates: int, seed: int
 ) -> tuple[list[str], Tensor]:
-    """Names, and the statistics of the data and of replicates of them, (1 + R, J): one draw of z for each row.
+    """The names of the statistics, and their values for the data and for R replicates, (1 + R, J).
 
-    They are of residuals e = (x − m) / s, with m and s the mean and deviation of each entry over data and replicates
-    alike, so that no distribution need have moments, and the data stand among the replicates on equal terms.
+    z is drawn once for each row. The statistics are those of residuals e = (x − m) / s, with m and s the mean and deviation
+    of each entry over data and replicates together. So no distribution needs moments, and data and replicates are treated
+    alike. ``predictive.STATISTICS`` has a sentence for each name.
     """
     modelled = [name for name in model.observed if name not in model.covariates]
     wide = sum((model.observed[n].categories or model.observed[n].shape.numel()) for n in modelled)
@@ -74,7 +61,7 @@ def _members(
     masks = {name: part.mask(name) for name in modelled}
     gaps = any(mask is not None for mask in masks.values())
     p: Any
-    found, log_p = [], []
+    members, log_p = [], []
     for member in range(1 + replicates):
         values = {name: part[name] for name in modelled}
         if member:
@@ -87,12 +74,12 @@ def _members(
             again = Batch({**known, **values}, index=part.index, total=part.total)
             p = poutine.trace(program).get_trace(again)
         log_p.append(_log_likelihood([p.nodes[name] for name in modelled], part))
-        found.append(columns(model, values))
-    return torch.stack(found), torch.stack(log_p)
+        members.append(columns(model, values))
+    return torch.stack(members), torch.stack(log_p)
 
 
 def _log_likelihood(sites: list[dict[str, Any]], part: Batch) -> Tensor:
-    """The sites' terms of each row, (B,), in float64."""
+    """The sum of the log densities of the sites, for each row, (B,), in float64."""
     frames = [frame for site in sites for frame in site["cond_indep_stack"]]
     rows = Rows(part.size, part.total, max([-f.dim for f in frames if f.dim is not None], default=1), 1)
     terms = [rows.reduce(site["fn"].log_prob(site["value"]), site) for site in sites if inside(site)]
@@ -100,7 +87,7 @@ def _log_likelihood(sites: list[dict[str, Any]], part: Batch) -> Tensor:
 
 
 def _sums(members: Tensor, log_p: Tensor, turn: Tensor | None) -> dict[str, Tensor]:
-    """Sums over rows, of each replicate, and over columns where nothing is said of single ones."""
+    """Sums over the rows of a block for the data and each replicate, (1 + R, ...), from which the statistics follow."""
     seen = ~members[0].isnan()
     x = members.where(seen, 0.0)
     spread = x.std(0, correction=0)
@@ -108,8 +95,8 @@ def _sums(members: Tensor, log_p: Tensor, turn: Tensor | None) -> dict[str, Tens
     square = e.square()
     turned = e if turn is None else e @ turn
     excess = (square - 1).masked_fill(~(seen & (spread > 0)), 0.0)
-    found = {
-        # Where the data cannot have come from z, log p is −∞: a number, to be averaged and compared.
+    sums = {
+        # log p(x | z) may be −∞. A finite number can be summed and compared.
         "likelihood": log_p.clamp(-1e12, 1e12).sum(1),
         "level": e.sum(1),
         "excess": excess.sum(1),
@@ -119,13 +106,13 @@ def _sums(members: Tensor, log_p: Tensor, turn: Tensor | None) -> dict[str, Tens
         "products": turned.transpose(1, 2) @ turned,
         "zeros": ((x == 0) & seen).sum((1, 2)),
     }
-    return {name: value.double() for name, value in found.items()}
+    return {name: value.double() for name, value in sums.items()}
 
 
 def _statistics(sums: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
     products = sums["products"] / rows
     between = products.square().sum((1, 2)) - products.diagonal(dim1=1, dim2=2).square().sum(1)
-    found = {
+    statistics = {
         "log p(x | z)": sums["likelihood"],
         "level": sums["level"].sum(1),
         "spread": sums["excess"].sum(1),
@@ -137,7 +124,9 @@ def _statistics(sums: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
         "correlations": between,
         "zeros": sums["zeros"],
     }
-    # What is the same in data and all replicates says nothing.
+    # A statistic that is equal in the data and all replicates is left out.
     return {
-        n: value for n, value in found.items() if float(value.std()) > 1e-9 * (1 + float(value.abs().max()))
+        n: value
+        for n, value in statistics.items()
+        if float(value.std()) > 1e-9 * (1 + float(value.abs().max()))
     }

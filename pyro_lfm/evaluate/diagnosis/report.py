@@ -1,9 +1,9 @@
-"""All tests of a guide and its model together."""
+"""``diagnose``: all calibration tests of a guide and its model, on rows that the model simulates and on the given rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,29 +15,32 @@ from pyro_lfm.evaluate.calibration.ranks import (
     SimulationBasedCalibration,
     VariationalCalibration,
     simulation_based_calibration,
-    vsbc,
+    variational_calibration,
 )
-from pyro_lfm.evaluate.calibration.replicates import statistics_of
-from pyro_lfm.evaluate.calibration.simulation import simulate
 from pyro_lfm.evaluate.calibration.two_sample import TwoSample, classifier_two_sample
+from pyro_lfm.evaluate.diagnosis.replicates import statistics_of
+from pyro_lfm.evaluate.diagnosis.simulation import simulate
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, importance, model_of, served
 from pyro_lfm.evaluate.requirements import has_latents, rows_apart
-from pyro_lfm.inference.result import Fit
 from pyro_lfm.shapes import number, whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Diagnosis:
-    """What a guide and its model were tested for; print it for a report.
+    """The results of all tests of a guide and its model. Print it for a report.
 
     Attributes:
         pareto: k̂ of each given row, and log p(x).
         sbc: ranks of every latent, of log q(z | x) and of log p(x, z).
         vsbc: symmetry of the ranks.
-        coverage: of regions of highest density.
-        tarp: of balls around random points.
-        two_sample: what a classifier can tell apart.
-        predictive: given rows against replicates of them.
+        coverage: coverage of regions of highest density.
+        tarp: coverage of balls around random points.
+        two_sample: a classifier between truths and draws.
+        predictive: the given rows against replicates of them.
         rows, draws: simulated rows N, and draws of each, L.
     """
 
@@ -53,48 +56,54 @@ class Diagnosis:
 
     @property
     def p_values(self) -> dict[str, float]:
-        """Of each test, by name."""
+        """The p-value of each test, by name."""
         return {name: getattr(self, name).p_value for name in _TESTS}
 
     @property
     def p_value(self) -> float:
-        """Of all tests together: the least, times their number (Bonferroni)."""
+        """The p-value of all tests together: the smallest, times their number (Bonferroni)."""
         return min(1.0, len(_TESTS) * min(self.p_values.values()))
 
     def flagged(self, level: float = LEVEL) -> tuple[str, ...]:
-        """The tests that reject at a level that holds for all of them together (Holm, 1979), the surest first.
+        """The tests that reject at a level for all of them together (Holm, 1979), in the order of their p-values.
 
-        With an exact posterior and the true model any is named in at most a share ``level`` of cases.
+        With an exact posterior and the true model, the probability that any test is flagged is at most ``level``.
 
         Raises:
-            DeclarationError: a level that is not between 0 and 1.
+            DeclarationError: a level outside of (0, 1).
         """
         level = number("level", level, least=0.0, above=True)
         if level >= 1:
             raise DeclarationError(f"level must be a probability below 1; got {level!r}")
-        found: list[str] = []
+        rejecting: list[str] = []
         for name, p in sorted(self.p_values.items(), key=lambda pair: pair[1]):
-            if p * (len(_TESTS) - len(found)) > level:
+            if p * (len(_TESTS) - len(rejecting)) > level:
                 break
-            found.append(name)
-        return tuple(found)
+            rejecting.append(name)
+        return tuple(rejecting)
 
     @property
     def verdict(self) -> str:
-        """What all tests say, in a sentence."""
-        found = self.flagged()
-        guide = [name for name in found if name != "predictive"]
+        """The result of all tests together, in a sentence."""
+        rejecting = self.flagged()
+        guide = [name for name in rejecting if name != "predictive"]
         alone = [name for name, p in self.p_values.items() if p <= LEVEL]
-        if not found and alone:
-            return f"No test rejects when all are taken together; alone {', '.join(alone)} would: more rows can tell."
-        if not found:
-            return "No test rejects: the draws of the guide look like the posterior's, the data like the model's."
+        if not rejecting and alone:
+            return f"No test rejects when all are taken together. Alone {', '.join(alone)} would: simulate more rows."
+        if not rejecting:
+            return "No test rejects: the guide looks like the posterior, and the data look like draws from the model."
         if not guide:
-            return "The guide passes as the posterior, but the data do not look like what the model makes of them."
+            return "The guide passes as the posterior, but the data do not look like their replicates under the model."
         named = f"The guide is not the posterior: {', '.join(guide)} reject{'s' * (len(guide) == 1)} it."
-        if "predictive" in found:
-            named += " The data differ from their replicates too, which the guide or the model may be the cause of."
+        if "predictive" in rejecting:
+            named += " The data differ from their replicates too. The cause may be the guide or the model."
         return named
+
+    def plot(self, *, title: str | None = None) -> Figure:
+        """All tests on one page, see ``lfm.plots.diagnosis``. The title is the verdict by default."""
+        from pyro_lfm import plots
+
+        return plots.diagnosis(self, title=title)
 
     def __repr__(self) -> str:
         flagged = self.flagged()
@@ -113,8 +122,8 @@ _TESTS = ("sbc", "vsbc", "coverage", "tarp", "two_sample", "predictive")
 
 
 def diagnose(
-    fit: Fit | tuple[Any, Any],
-    data: Any = None,
+    fit: Evaluated,
+    data: Rows | None = None,
     rows: int = 1000,
     draws: int = 100,
     replicates: int = 199,
@@ -123,18 +132,20 @@ def diagnose(
 ) -> Diagnosis:
     """Is q(z | x) the posterior p(z | x), and does the model fit the data?
 
-    The first is asked of rows that the model makes itself, z*, x ~ p(z, x), whose latents are known: if q is the posterior,
-    z* is one more draw from q(z | x), and every test here looks for a way in which it is not. The second is asked of
-    the given rows: with z ~ q(z | x), do they look like x_rep ~ p(x | z)? A guide that is off may show there too.
+    The first question is tested on rows that the model simulates, z*, x ~ p(z, x), whose latents are known. If q is the
+    posterior, z* is one more draw from q(z | x), and each test looks for one kind of deviation from that. The second
+    question is tested on the given rows: with z ~ q(z | x), do they look like x_rep ~ p(x | z)? A wrong guide can show there
+    too.
 
-    Simulated rows take covariates and missing entries from given ones. Labels among the latents are tested as one column
+    Simulated rows take covariates and missing entries from the given rows. A label among the latents is tested as one column
     for each category. Rows to which parameters were fitted look more like their replicates than they should: give others.
 
     Args:
-        fit: what was fitted, or a pair (model, guide), declared or written by hand.
-        data: rows as given to ``fit``; left out, those that were fitted. With a pair they are needed.
+        fit: a fit, or a pair (model, guide), declared or written by hand.
+        data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
         rows: N ≥ 40 rows to simulate. draws: L ≥ 9 from q for each.
-        replicates: R ≥ 19 of the given rows; fewer than 119 cannot reject alone where all tests are taken together.
+        replicates: R ≥ 19 of the given rows. With fewer than 119 the predictive check cannot reject after the correction for
+            all tests.
         weights: S ≥ 2 importance weights for k̂ of each given row.
 
     Raises:
@@ -145,8 +156,8 @@ def diagnose(
 
     >>> from pyro_lfm import ExactPosterior, Gaussian, Linear, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear())).double()
-    >>> found = diagnose((model, ExactPosterior(model)), model.sample(50, seed=0)["x"], rows=100, draws=19, replicates=39)
-    >>> found.flagged()
+    >>> pair = model, ExactPosterior(model)
+    >>> diagnose(pair, model.sample(50, seed=0)["x"], rows=100, draws=19, replicates=39).flagged()
     ()
     """
     rows, draws = whole("rows", rows, least=40), whole("draws", draws, least=9)
@@ -155,21 +166,25 @@ def diagnose(
     has_latents(model_of(fit), "lfm.evaluate.diagnose")
     done, batch, guide = served(fit, data)
     parts = seeds(seed, 8)
-    made = simulate(done, batch, rows, draws, parts[0])
+    simulated = simulate(done, batch, rows, draws, parts[0])
     quantities = {
-        "log q(z | x)": (made.log_q_truth, made.log_q_draws),
-        "log p(x, z)": (made.log_p_truth, made.log_p_draws),
+        "log q(z | x)": (simulated.log_q_truth, simulated.log_q_draws),
+        "log p(x, z)": (simulated.log_p_truth, simulated.log_p_draws),
     }
-    truth = torch.cat([made.truth, made.log_q_truth[:, None], made.log_p_truth[:, None]], 1)
-    drawn = torch.cat([made.draws, made.log_q_draws[..., None], made.log_p_draws[..., None]], 2)
+    truth = torch.cat([simulated.truth, simulated.log_q_truth[:, None], simulated.log_p_truth[:, None]], 1)
+    drawn = torch.cat(
+        [simulated.draws, simulated.log_q_draws[..., None], simulated.log_p_draws[..., None]], 2
+    )
     names, statistics = statistics_of(done.model, guide, batch, replicates, parts[1])
     return Diagnosis(
         pareto=importance(done.model, guide, batch, weights, parts[2]),
-        sbc=simulation_based_calibration(made.truth, made.draws, made.names, quantities, parts[3]),
-        vsbc=vsbc(made.truth, made.draws, made.names, parts[4]),
-        coverage=expected_coverage(made.log_q_truth, made.log_q_draws, parts[5]),
-        tarp=tarp(made.truth, made.draws, seed=parts[6]),
-        two_sample=classifier_two_sample(truth, drawn, made.x, parts[7]),
+        sbc=simulation_based_calibration(
+            simulated.truth, simulated.draws, simulated.names, quantities, parts[3]
+        ),
+        vsbc=variational_calibration(simulated.truth, simulated.draws, simulated.names, parts[4]),
+        coverage=expected_coverage(simulated.log_q_truth, simulated.log_q_draws, parts[5]),
+        tarp=tarp(simulated.truth, simulated.draws, seed=parts[6]),
+        two_sample=classifier_two_sample(truth, drawn, simulated.x, parts[7]),
         predictive=predictive_check(statistics[0], statistics[1:], names),
         rows=rows,
         draws=draws,

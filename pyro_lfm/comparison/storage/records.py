@@ -1,12 +1,12 @@
-"""Fits kept as tensors, and made into fits again."""
+"""Fits as records of plain values and tensors, and restored from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from pyro_lfm.comparison.storage.folder import Record
 from pyro_lfm.data.readers import Table
 from pyro_lfm.documents.storage import plain
 from pyro_lfm.evaluate.likelihood.estimate import fitted
@@ -20,8 +20,8 @@ from pyro_lfm.programs.model import AnyModel
 _GUIDES: dict[type, Any] = {EM: ExactPosterior, VariationalEM: FactorisedPosterior}
 
 
-def record_of(done: Fit, *, state: bool) -> dict[str, Any]:
-    """What a fit can be made of again, plain; its weights and buffers where ``state`` says so."""
+def record_of(done: Fit, *, state: bool) -> Record:
+    """The record from which a fit can be restored, with its weights and buffers if ``state``."""
     return {
         "history": [plain(entry, f"history[{k}]") for k, entry in enumerate(done.history)],
         "converged": done.converged,
@@ -38,17 +38,17 @@ def _state_of(done: Fit) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def revived(model: AnyModel, inference: Inference, table: Table, record: Mapping[str, Any]) -> Fit | None:
-    """The fit that a record is of; None of an inference whose posterior is more than weights.
+def restore_fit(model: AnyModel, inference: Inference, table: Table, record: Record) -> Fit | None:
+    """The fit of a record, or None for an inference whose posterior is more than weights.
 
     Args:
-        model, inference: as they were before the fit.
-        record: what ``record_of`` made of the fit.
+        model, inference: those before the fit.
+        record: the record of the fit by ``record_of``.
     """
     state = record["state"]
     if isinstance(inference, SVI):
-        met = fitted((model, inference.guide), table)
-        done = Fit(met.model, met.guide, table, inference.objective)
+        start = fitted((model, inference.guide), table)
+        done = Fit(start.model, start.guide, table, inference.objective)
         done.guide.load_state_dict(state["guide"])
     elif type(inference) in _GUIDES:
         done = Fit(model, _GUIDES[type(inference)](model), table, ELBO(kl="monte-carlo"))

@@ -1,4 +1,4 @@
-"""What intervals hold, against what they say."""
+"""Coverage of predictive intervals of imputed entries, against their level."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def coverage(
-    found: ImputationScores, *, title: str | None = "Hidden entries within their intervals"
+def interval_coverage(
+    result: ImputationScores, *, title: str | None = "Hidden entries within their intervals"
 ) -> Figure:
-    """Coverage less the level, of each observed variable that is a number, with two standard errors.
+    """Coverage minus the level for each numerical observed variable, with two standard errors.
 
-    On the line the intervals hold what they say; below it they are too narrow, above it too wide.
+    Intervals are right on the line, too narrow below it, and too wide above it.
 
     Args:
-        found: as ``lfm.evaluate.imputation`` gives it.
+        result: of ``lfm.evaluate.imputation_scores``.
+
+    Raises:
+        ShapeError: a result of labels only, which have no intervals.
 
     >>> import torch, pyro_lfm as lfm
     >>> x = lfm.Gaussian(3, mean=lfm.Linear(), covariance=lfm.Isotropic())
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=x)
-    >>> scores = lfm.evaluate.imputation((model, lfm.ExactPosterior(model)), torch.randn(30, 3), draws=20)
-    >>> coverage(scores).axes[0].get_xlabel()
+    >>> scores = lfm.evaluate.imputation_scores((model, lfm.ExactPosterior(model)), torch.randn(30, 3), draws=20)
+    >>> interval_coverage(scores).axes[0].get_xlabel()
     'level of the interval, %'
     """
-    found = of_kind(found, ImputationScores, "lfm.evaluate.imputation")
-    numbers = {n: s for n, s in found.variables.items() if isinstance(s, NumberScores)}
+    result = of_kind(result, ImputationScores, "lfm.evaluate.imputation_scores")
+    numbers = {n: s for n, s in result.variables.items() if isinstance(s, NumberScores)}
     if not numbers:
         raise ShapeError(
-            f"found has no intervals: {', '.join(found.variables)} are labels, which have no order"
+            f"result has no intervals: {', '.join(result.variables)} are labels, which have no order"
         )
     figure = new_figure(5.6, 3.6)
     ax = figure.add_subplot()
@@ -59,7 +62,7 @@ def coverage(
     ax.set_xticks(100 * levels, [f"{100 * level:g}" for level in levels])
     ax.margins(x=0.06)
     ax.set_xlabel("level of the interval, %", color=QUIET)
-    ax.set_ylabel("covered less the level, %", color=QUIET)
+    ax.set_ylabel("coverage minus level, %", color=QUIET)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     ax.set_axisbelow(True)
     figure.legend(

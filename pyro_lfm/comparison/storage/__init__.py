@@ -1,0 +1,1 @@
+"""Fits of a comparison on disk: the folder, and the records in it."""

@@ -1,0 +1,108 @@
+"""Loadings of several methods side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_lfm.errors import ShapeError
+from pyro_lfm.evaluate.inputs import Array
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, new_figure, set_heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+
+def loadings(
+    weights: Mapping[str, Array],
+    *,
+    shape: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
+    title: str | None = "Loadings: how each column of the data follows each factor",
+) -> Figure:
+    """The loadings W (D, K) of several methods side by side, blue for negative and red for positive.
+
+    Args:
+        weights: {method: W (D, K)}.
+        shape: (H, W) of a picture whose pixels are the D columns, for one picture per factor. Without it, each method has a
+            table of D rows and K columns.
+        names: the names of the D columns, for the table.
+
+    >>> import torch
+    >>> figure = loadings({"EM": torch.randn(4, 2)}, names=["a", "b", "c", "d"])
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['a', 'b', 'c', 'd']
+    """
+    named = by_name("weights", weights, "{'EM': W}, W of shape (D, K)")
+    arrays = {
+        name: as_numbers(name, value, "lfm.evaluate.loadings(fit).mean") for name, value in named.items()
+    }
+    sizes = {array.shape for array in arrays.values()}
+    if len(sizes) != 1 or len(next(iter(sizes))) != 2:
+        raise ShapeError(f"weights must have one shape (D, K) for all methods; got {sorted(sizes)}")
+    dim = next(iter(sizes))[0]
+    if shape is not None and math.prod(shape) != dim:
+        raise ShapeError(f"shape must have {dim} pixels, one per column; got {tuple(shape)}")
+    largest = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
+    options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+    if shape is None:
+        figure, grid, picture = _tables(arrays, names, options)
+    else:
+        figure, grid, picture = _pictures(arrays, shape, options)
+    bar = figure.colorbar(picture, ax=grid, fraction=0.04, pad=0.02, shrink=0.8)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
+    set_heading(figure, title)
+    return figure
+
+
+def _pictures(
+    arrays: Mapping[str, np.ndarray], shape: Sequence[int], options: Mapping[str, Any]
+) -> tuple[Figure, np.ndarray, AxesImage]:
+    """One picture for each method and factor."""
+    latent = next(iter(arrays.values())).shape[1]
+    # Methods are columns where that makes the wider picture, else rows.
+    across = latent < len(arrays)
+    size = (len(arrays), latent) if across else (latent, len(arrays))
+    margin = (0.9, 0.9) if across else (2.4, 0.5)
+    figure = new_figure(margin[0] + 1.15 * size[0], margin[1] + 1.15 * size[1])
+    grid = figure.subplots(size[1], size[0], squeeze=False)
+    for i, (name, array) in enumerate(arrays.items()):
+        own = grid[:, i] if across else grid[i]
+        for k, ax in enumerate(own):
+            picture = ax.imshow(array[:, k].reshape(shape), **options)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_color(FAINT)
+        if across:
+            _name_column(own[0], name)
+        else:
+            own[0].set_ylabel(name, color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8)
+    return figure, grid, picture
+
+
+def _tables(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str] | None, options: Mapping[str, Any]
+) -> tuple[Figure, np.ndarray, AxesImage]:
+    """A table of D rows and K columns for each method."""
+    dim, latent = next(iter(arrays.values())).shape
+    figure = new_figure(2.4 + (0.6 + 0.35 * latent) * len(arrays), 1.0 + 0.24 * dim)
+    grid = figure.subplots(1, len(arrays), sharey=True, squeeze=False)
+    for ax, (name, array) in zip(grid[0], arrays.items(), strict=True):
+        picture = ax.imshow(array, aspect="auto", **options)
+        _name_column(ax, name)
+        ax.set_xticks(range(latent), [f"$z_{{{k + 1}}}$" for k in range(latent)], color=QUIET)
+        ax.spines[:].set_color(FAINT)
+        ax.tick_params(length=0)
+    if names is not None:
+        grid[0][0].set_yticks(range(dim), list(names), color=INK, fontsize=9)
+    return figure, grid, picture
+
+
+def _name_column(ax: Axes, name: str) -> None:
+    ax.set_title(name.replace(", ", ",\n"), color=INK, fontsize=9.5)
