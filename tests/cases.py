@@ -314,7 +314,7 @@ DATA_SETS = {
     ),
 }
 
-# Priors made of the guide's distribution need a guide that is computed from rows.
+# Priors made of the guide's distribution need one that is computed from rows.
 NEED_AN_ENCODER = {"vamp"}
 ENCODES_NOTHING = {"per-row", "per-row-full", "per-row-mean"}
 
