@@ -306,7 +306,6 @@ def make(name):
 
 # Right arguments of the functions of arrays, of tests' results and of pictures; the fits above are for the others.
 ARGUMENTS = {
-    evaluate.disentanglement: lambda: (make("vector")[0], {"half": torch.arange(N) % 2}),
     evaluate.representation.dci: lambda: (torch.rand(3, 2),),
     evaluate.calibration.pareto_k: lambda: (torch.randn(200),),
     evaluate.calibration.pareto_smooth: lambda: (torch.randn(200),),

@@ -218,7 +218,13 @@ def test_every_result_of_a_comparison_holds_no_nan_and_warns_of_nothing(kind, tm
             plots.differences(result).draw_without_rendering()
 
 
-RIGHT_ARGUMENTS = {**RIGHT, **evaluation_cases.ARGUMENTS}
+# Functions of fits are called in test_evaluation_crossed.py, with every kind of fit.
+OF_FITS = (evaluate.align, evaluate.disentanglement)
+RIGHT_ARGUMENTS = {
+    function: arguments
+    for function, arguments in {**RIGHT, **evaluation_cases.ARGUMENTS}.items()
+    if function not in OF_FITS
+}
 OPTIONS = {evaluate.representation.few_labels: {"counts": (2,), "seeds": 2}}
 
 
@@ -226,7 +232,6 @@ OPTIONS = {evaluate.representation.few_labels: {"counts": (2,), "seeds": 2}}
     "function", RIGHT_ARGUMENTS, ids=lambda each: f"{each.__module__.split('.')[1]}.{each.__name__}"
 )
 def test_right_arguments_are_served(function):
-    """Functions of arrays and pictures of results; those of fits are called in test_evaluation_crossed.py."""
     torch.manual_seed(0)
     result = function(*RIGHT_ARGUMENTS[function](), **OPTIONS.get(function, {}))
     if function.__module__.startswith("pyro_lfm.plots") and function is not plots.colours:

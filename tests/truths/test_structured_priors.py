@@ -424,7 +424,7 @@ def test_messages_keep_the_contract_of_guides(name):
     assert torch.equal(bound(*twins), expected)
     copies = copy.deepcopy(model), copy.deepcopy(guide)
     assert torch.equal(bound(*copies), expected)
-    # In a run the copied guide has the priors of the copied model. The run does not change the guide.
+    # In a run the copy has its model's priors; by the run it is not changed.
     held, own = ({id(p) for p in part.parameters()} for part in (copies[0], copies[1].priors))
     bound_to = copies[1].bound_to(copies[0])
     assert all(id(p) in held for p in bound_to.priors.parameters()), "the copy's priors are not its model's"
