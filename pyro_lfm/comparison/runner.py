@@ -145,9 +145,9 @@ class Runner:
         }
         failed = {
             candidate: {
-                seed: words
+                seed: error
                 for seed in seeds
-                if (words := self.records[candidate, seed]["failed"]) is not None
+                if (error := self.records[candidate, seed]["failed"]) is not None
             }
             for candidate in candidates
         }

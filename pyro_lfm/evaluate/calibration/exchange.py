@@ -25,7 +25,7 @@ def generator(seed: int) -> np.random.Generator:
     return np.random.default_rng([whole("seed", seed, least=0), _OWN])
 
 
-def seeds(seed: int, count: int) -> list[int]:
+def split_seed(seed: int, count: int) -> list[int]:
     """Seeds for the parts of a test."""
     return [int(n) for n in generator(seed).integers(2**62, size=count)]
 
@@ -89,7 +89,7 @@ def ranks_of(members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return ranks
 
 
-def exchanged(ranks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def exchange_counts(ranks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """How many rows have each rank of the truth, (1 + B, C, 1 + L): first as observed, then for B exchanges.
 
     An exchange takes a random member of each row as its truth. All columns are exchanged together, so that the null has
@@ -107,7 +107,7 @@ def exchanged(ranks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return counts
 
 
-def corrected(statistic: np.ndarray) -> tuple[np.ndarray, float]:
+def corrected_p_values(statistic: np.ndarray) -> tuple[np.ndarray, float]:
     """p-values (C,), each corrected for there being C columns, and the critical value at 5%.
 
     p = (1 + #{b : max_c T_bc ≥ T_0c}) / (1 + B) with B exchanges. It is exact for every distribution of T. The smallest of

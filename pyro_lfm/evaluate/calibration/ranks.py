@@ -13,8 +13,8 @@ from pyro_lfm.errors import DataError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import (
     LEVEL,
     column_names,
-    corrected,
-    exchanged,
+    corrected_p_values,
+    exchange_counts,
     generator,
     members_of,
     p_text,
@@ -220,10 +220,10 @@ def variational_calibration(
     """
     rng = generator(seed)
     members = members_of(truth, draws)
-    counts = exchanged(ranks_of(members, rng), rng)
+    counts = exchange_counts(ranks_of(members, rng), rng)
     halved = (counts - counts[:, :, ::-1]).cumsum(2)
     statistic = np.abs(halved).max(2) / members.shape[1] ** 0.5
-    p, limit = corrected(statistic)
+    p, limit = corrected_p_values(statistic)
     columns = column_names(names, members.shape[2])
     return VariationalCalibration(columns, tensor(counts[0]), tensor(statistic[0]), tensor(p), limit)
 

@@ -13,8 +13,8 @@ from pyro_lfm.errors import DataError, ShapeError
 from pyro_lfm.evaluate.calibration.exchange import (
     LEVEL,
     array_of,
-    corrected,
-    exchanged,
+    corrected_p_values,
+    exchange_counts,
     finite,
     generator,
     members_of,
@@ -110,10 +110,10 @@ def classifier_two_sample(truth: Array, draws: Array, x: Array | None = None, se
     order = rng.permutation(rows)
     training, tested = order[: rows // 2], order[rows // 2 :]
     scores = _scores(features, training, tested, rng)
-    counts = exchanged(ranks_of(scores[:, :, None], rng), rng)[:, 0]
+    counts = exchange_counts(ranks_of(scores[:, :, None], rng), rng)[:, 0]
     size = counts.shape[1]
     mean = counts @ np.arange(size) / len(tested) / (size - 1)
-    (p,), limit = corrected(mean[:, None])
+    (p,), limit = corrected_p_values(mean[:, None])
     return TwoSample(tensor(counts[0]), float(p), limit, features.number)
 
 

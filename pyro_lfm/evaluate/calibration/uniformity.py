@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pyro_lfm.evaluate.calibration.exchange import EXCHANGES, corrected, exchanged, tensor
+from pyro_lfm.evaluate.calibration.exchange import EXCHANGES, corrected_p_values, exchange_counts, tensor
 
 # Ranks beyond which fewer rows than this are expected are left out: the share of so few rows has a skewed distribution.
 _BEYOND = 10
@@ -85,7 +85,7 @@ class Uniformity:
 
 def rank_uniformity(names: tuple[str, ...], ranks: np.ndarray, rng: np.random.Generator) -> Uniformity:
     """Tests the ranks of all members, (1 + L, N, C), as ``ranks_of`` gives them."""
-    counts = exchanged(ranks, rng)
+    counts = exchange_counts(ranks, rng)
     size, rows = ranks.shape[:2]
     statistic = np.empty(counts.shape[:2])
     u, seen = _levels(size), _tested(size, rows)
@@ -94,7 +94,7 @@ def rank_uniformity(names: tuple[str, ...], ranks: np.ndarray, rng: np.random.Ge
         part = slice(start, start + _TOGETHER)
         shares = counts[part].cumsum(2)[:, :, :-1] / rows
         statistic[part] = (np.abs(shares - u) / error)[:, :, seen].max(2)
-    p, limit = corrected(statistic)
+    p, limit = corrected_p_values(statistic)
     return Uniformity(names, tensor(counts[0]), tensor(statistic[0]), tensor(p), limit)
 
 

@@ -67,8 +67,8 @@ class VarianceExplained:
 
 
 def _cells(cells: list[tuple[Tensor, Tensor]], wide: list[int]) -> str:
-    words = [f"{100 * float(value):.2f} ± {100 * float(error):.2f}" for value, error in cells]
-    return "".join(f"  {word:>{w}}" for word, w in zip(words, wide, strict=True))
+    texts = [f"{100 * float(value):.2f} ± {100 * float(error):.2f}" for value, error in cells]
+    return "".join(f"  {text:>{w}}" for text, w in zip(texts, wide, strict=True))
 
 
 def variance_explained(

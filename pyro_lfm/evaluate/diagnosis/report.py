@@ -9,7 +9,7 @@ import torch
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.calibration.coverage import Coverage, expected_coverage, tarp
-from pyro_lfm.evaluate.calibration.exchange import LEVEL, seeds
+from pyro_lfm.evaluate.calibration.exchange import LEVEL, split_seed
 from pyro_lfm.evaluate.calibration.predictive import PredictiveCheck, predictive_check
 from pyro_lfm.evaluate.calibration.ranks import (
     SimulationBasedCalibration,
@@ -165,7 +165,7 @@ def diagnose(
     rows_apart(model_of(fit), "lfm.evaluate.diagnose")
     has_latents(model_of(fit), "lfm.evaluate.diagnose")
     done, batch, guide = served(fit, data)
-    parts = seeds(seed, 8)
+    parts = split_seed(seed, 8)
     simulated = simulate(done, batch, rows, draws, parts[0])
     quantities = {
         "log q(z | x)": (simulated.log_q_truth, simulated.log_q_draws),

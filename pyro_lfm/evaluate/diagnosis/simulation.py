@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.evaluate.calibration.exchange import split_seed
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.blocks import Blocks, Evaluation
 from pyro_lfm.inference.result import Fit
@@ -57,7 +57,7 @@ def simulate(done: Fit, given: Batch, rows: int, draws: int, seed: int) -> Simul
     """
     model = done.model
     rows_apart(model, "lfm.evaluate.diagnose")
-    choice, sampling, drawing = seeds(seed, 3)
+    choice, sampling, drawing = split_seed(seed, 3)
     truth, data = _rows(model, given, rows, choice, sampling)
     batch, guide = done.batch_of(data)
     objective = ELBO(kl="monte-carlo", enumerate="never")

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_lfm.closed_form import is_recognised
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.evaluate.calibration.exchange import split_seed
 from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import LogLikelihood, exact, fitted, importance
 from pyro_lfm.evaluate.likelihood.optimised import optimise
@@ -185,7 +185,7 @@ def gaps(
         raise ShapeError(
             f"log_likelihood must be of the same {batch.size} rows; got {len(log_likelihood.per_row)}"
         )
-    search, weights, noise = seeds(seed, 3)
+    search, weights, noise = split_seed(seed, 3)
     optimised = optimise(model, refined, Blocks(model, guide, batch, _ROWS, search), search)
     best, left = optimised.guide, optimised.left
     if log_likelihood is not None:

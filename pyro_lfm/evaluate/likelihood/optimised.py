@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.evaluate.calibration.exchange import seeds
+from pyro_lfm.evaluate.calibration.exchange import split_seed
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.inference.queries.unseen_rows import climb
@@ -74,7 +74,7 @@ class _Search:
     def __init__(self, model: AnyModel, guide: AnyGuide, blocks: Blocks, steps: int, seed: int):
         self.model, self.guide, self.blocks = model, guide, blocks
         self.tables = [table.rows for table in guide.tables]
-        self.comparing, *self.legs = seeds(seed, 1 + _LEGS)
+        self.comparing, *self.legs = split_seed(seed, 1 + _LEGS)
         self.rates = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, steps + 1)[:-1])
 
     def rows(self, places: Tensor, left: Tensor) -> None:

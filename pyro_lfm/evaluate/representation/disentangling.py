@@ -55,7 +55,7 @@ class Disentanglement:
             ("FactorVAE", self.factor_vae, f"held factor identified; by chance {chance:.2f}"),
             ("β-VAE", self.beta_vae, f"held factor identified; by chance {chance:.2f}"),
         ]
-        return "\n".join(f"{name:<20} {score:6.3f}  {words}" for name, score, words in lines)
+        return "\n".join(f"{name:<20} {score:6.3f}  {meaning}" for name, score, meaning in lines)
 
 
 def disentanglement_of_codes(
