@@ -320,7 +320,9 @@ ARGUMENTS = {
     plots.rank_curves: lambda: (
         evaluate.calibration.simulation_based_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
     ),
-    plots.symmetry_curves: lambda: (evaluate.calibration.variational_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),),
+    plots.symmetry_curves: lambda: (
+        evaluate.calibration.variational_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
+    ),
     plots.two_sample: lambda: (
         evaluate.calibration.classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2)),
     ),

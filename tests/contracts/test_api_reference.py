@@ -222,7 +222,8 @@ def sections():
 
 def page():
     introduction = (
-        f"This page is made by `{COMMAND}` of the signatures and docstrings in the sources, and a test compares it with them. "
+        f"This page is made by `{COMMAND}` of the signatures and docstrings in the sources, and a test compares "
+        "it with them. "
         "`help(lfm.Gaussian)` shows the whole docstring, with arguments, shapes, units, errors, references and an example. "
         "[catalogue.md](catalogue.md) groups the parts by what they are for."
     )

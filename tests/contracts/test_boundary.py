@@ -1,4 +1,7 @@
-"""Rows that ``fit`` refuses are refused by every query, with the same message; a row without an entry has the prior as posterior."""
+"""Rows that ``fit`` refuses are refused by every query, with the same message.
+
+A row without an entry has the prior as its posterior.
+"""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Default priors do not depend on the units or the origin of the data. A number that decides instead of the data is warned of."""
+"""Default priors do not depend on the units or origin of the data. Numbers that decide instead of the data are warned of."""
 
 import math
 import warnings

@@ -133,8 +133,8 @@ def test_the_kernel_learns_by_the_gradient_of_the_evidence():
 
 
 def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_the_exact_one():
-    """The bound of all 20 rows lies at most 0.5 nats below the evidence. The mean at times between those of the data lies within
-    0.1 of Gaussian process regression, where the process has the standard deviation 1. One seed, float64: deterministic."""
+    """The bound of all 20 rows lies at most 0.5 nats below the evidence. The mean at times between those of the data lies
+    within 0.1 of Gaussian process regression, where the process has the standard deviation 1. One seed, float64: deterministic."""
     model = series(TIMES)
     model.factors["z"].kernel.requires_grad_(False)
     data = data_of(model)
@@ -176,7 +176,7 @@ def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_
 
 
 def test_a_process_of_several_numbers_with_a_kernel_for_each_factor():
-    """Two factors over locations in the plane, each with a length scale of its own, have the covariances of their kernels."""
+    """Two factors over locations in the plane, with a length scale each, have the covariances of their kernels."""
     places = torch.rand(9, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
     z = lfm.GaussianProcess(
         2, lfm.SquaredExponential([0.3, 3.0]), inducing=places, given=("east", "north"), jitter=1e-8
@@ -341,7 +341,7 @@ def test_draws_side_by_side_are_the_draws_one_by_one_and_rows_of_a_group_agree()
 
 
 def test_the_population_is_learned():
-    """τ², learned with the values of 60 groups integrated out, is within 25% of the variance of their true values. One seed."""
+    """τ², learned with 60 groups integrated out, is within 25% of the variance of their true values. One seed."""
     count, per = 60, 10
     site = torch.arange(count).repeat_interleave(per)
     stream = torch.Generator().manual_seed(0)
