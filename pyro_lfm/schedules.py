@@ -15,6 +15,8 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import restoring
 from pyro_lfm.shapes import number, whole
 
+__all__ = ["cosine", "cyclical", "linear"]
+
 
 def value_at(name: str, schedule: Callable[[float], SupportsFloat], fraction: float) -> float:
     """The value of a schedule at a fraction of the training, a finite number that is not negative.

@@ -1,6 +1,7 @@
-"""A constructor for every part: a new part gets one line here, and every contract test meets it.
+"""Constructors of every part, by name. A new part gets one line here, and every contract test runs over it.
 
-Sizes are small: latents have K = 3 entries, observed rows D = 4, and data N = 12 rows.
+Sizes are small: latents have K = 3 entries, observed rows D = 4 entries, and data N = 12 rows.
+``tests/contracts/test_every_part.py`` fails where an exported part has no case.
 """
 
 import pyro
@@ -231,6 +232,14 @@ GUIDES = {
     "product-of-experts": lambda: lfm.ProductOfExperts(network=lfm.MLP(6)),
 }  # fmt: skip
 
+FLOWS = {
+    "inverse-autoregressive": lambda: lfm.InverseAutoregressive(),
+    "one-layer": lambda: lfm.InverseAutoregressive(layers=1, hidden=8),
+    "neural-spline": lambda: lfm.NeuralSpline(),
+    "one-spline": lambda: lfm.NeuralSpline(layers=1, hidden=8, bins=4),
+    "zuko": lambda: lfm.Zuko("NSF", {"transforms": 2}),
+}
+
 OBJECTIVES = {
     "elbo": lambda: lfm.ELBO(),
     "particles": lambda: lfm.ELBO(particles=3),
@@ -259,6 +268,53 @@ OBJECTIVES = {
     "pyro-mean-field": lambda: pyro.infer.TraceMeanField_ELBO(),
 }  # fmt: skip
 
+# A factor whose parameters have that prior. One that reads c stands in a mixture.
+PARAMETER_PRIORS = {
+    "normal": lambda: lfm.Gaussian(
+        D, mean=lfm.Linear(prior=lfm.parameter_priors.Normal(), bias=lfm.parameter_priors.Normal())
+    ),
+    "ard": lambda: lfm.Gaussian(D, mean=lfm.Linear(prior=lfm.parameter_priors.ARD(9.0, 9.0))),
+    "horseshoe": lambda: lfm.Gaussian(D, mean=lfm.Linear(prior=lfm.parameter_priors.Horseshoe())),
+    "gamma": lambda: lfm.Gaussian(
+        D, mean=lfm.Linear(), covariance=lfm.Diagonal(prior=lfm.parameter_priors.Gamma(9.0, 9.0))
+    ),
+    "beta": lambda: lfm.Bernoulli(D, logits=lfm.Lookup(prior=lfm.parameter_priors.Beta(2.0, 2.0)), given="c"),
+    "normal-gamma": lambda: lfm.Gaussian(
+        D,
+        mean=lfm.Lookup(),
+        covariance=lfm.Diagonal(lfm.Lookup()),
+        given="c",
+        prior=lfm.parameter_priors.NormalGamma(),
+    ),
+    "normal-wishart": lambda: lfm.Gaussian(
+        D,
+        mean=lfm.Lookup(),
+        covariance=lfm.Full(lfm.Lookup()),
+        given="c",
+        prior=lfm.parameter_priors.NormalWishart(),
+    ),
+}
+
+SCHEDULES = {
+    "linear": lambda: lfm.schedules.linear(start=0.5, end=2.0),
+    "cosine": lambda: lfm.schedules.cosine(start=0.5, end=2.0),
+    "cyclical": lambda: lfm.schedules.cyclical(cycles=3, start=0.5, end=2.0),
+}
+
+# Pictures in [0, 1], one per row.
+DATA_SETS = {
+    "digits": lambda: lfm.data.digits().x,
+    "faces": lambda: lfm.data.faces(6).x,
+    "draw-faces": lambda: lfm.data.draw_faces(mouth=torch.linspace(-1, 1, 6)),
+    "sprites": lambda: lfm.data.sprites(6).x,
+    "draw-sprites": lambda: lfm.data.draw_sprites("ellipse", rotation=torch.linspace(0, 3, 6)),
+    "from-torchvision": lambda: (
+        lfm.data.from_torchvision(
+            lfm.data.import_torchvision().datasets.FakeData(size=6, image_size=(1, 4, 4))
+        ).x
+    ),
+}
+
 # Priors made of the guide's distribution need one that is computed from rows.
 NEED_AN_ENCODER = {"vamp", "exemplar"}
 ENCODES_NOTHING = {"per-row", "per-row-full", "per-row-mean"}
@@ -272,8 +328,8 @@ def refuses(prior, guide):
 
 
 def triples():
-    """Triples in which every two parts meet: all priors with all likelihoods, the guides taken in turn."""
-    # Along a row or a column of this square each guide is met, so long as it is no longer than either.
+    """Triples that hold every pair of parts: all priors with all likelihoods, and the guides in turn."""
+    # Every row and every column of this square holds every guide, if it is as long as the list of guides.
     guides = list(GUIDES)
     assert len(guides) <= min(len(PRIORS), len(LIKELIHOODS))
     return [
@@ -283,7 +339,7 @@ def triples():
     ]
 
 
-# What an objective cannot serve by its nature: it says so and names the latent.
+# Structures that an objective refuses, {objective: {structure: the text of the error, a pattern}}.
 REFUSALS = {
     "wake-sleep": {
         "bayesian-factors": "x.weight",
@@ -336,7 +392,7 @@ def two_layers_two_views():
 
 
 def bayesian_factors():
-    """Priors on all parameters: latents outside the plate that stand in the networks."""
+    """Priors on all parameters: latents outside the plate that are the weights of the likelihood."""
     return lfm.Model(
         z=lfm.StandardNormal(K),
         x=lfm.Gaussian(
@@ -348,7 +404,7 @@ def bayesian_factors():
 
 
 def latent_mixture():
-    """A label that is summed out, components with a prior, a network on top."""
+    """A label that is summed out, components with a prior, and a likelihood by a network."""
     return lfm.Model(
         c=lfm.Categorical(2, prior=lfm.parameter_priors.Dirichlet(2.0)),
         z=lfm.Gaussian(
@@ -363,13 +419,15 @@ def latent_mixture():
 
 
 def gaussian_process():
-    """Rows that stand in time: inducing values outside the plate, a process given them."""
-    z = lfm.GaussianProcess(K, inducing=torch.linspace(0.0, 3.0, 4), given="t")
+    """Rows at times t: inducing values outside the plate, and the process given their values."""
+    z = lfm.GaussianProcess(
+        K, inducing=torch.linspace(0.0, 3.0, 4), kernel=lfm.SquaredExponential(), given="t"
+    )
     return lfm.Model(t=lfm.Covariate(), z=z, x=lfm.Gaussian(D, mean=lfm.MLP(6), given="z"))
 
 
 def grouped_rows():
-    """Rows in three groups: a factor of the group, one of the row that knows it, a likelihood that reads both."""
+    """Rows in three groups: a latent of the group, a latent of the row given it, and a likelihood that reads both."""
     return lfm.Model(
         site=lfm.Covariate(support=constraints.integer_interval(0, 2)),
         g=lfm.PerGroup(lfm.Gaussian(2), given="site"),
@@ -393,6 +451,14 @@ MODELS = {
 }
 
 
+def with_parameter_prior(name):
+    """A model whose likelihood has that prior on its parameters; of a mixture, also one on the probabilities."""
+    x = PARAMETER_PRIORS[name]()
+    if x.given == ("c",):
+        return lfm.Model(c=lfm.Categorical(2, prior=lfm.parameter_priors.Dirichlet(2.0)), x=x)
+    return lfm.Model(z=lfm.StandardNormal(K), x=x)
+
+
 def mixture(likelihood):
     return lfm.Model(c=lfm.Categorical(3), x=likelihood)
 
@@ -402,7 +468,7 @@ def mixture_of_factor_analysers(covariance):
     return lfm.Model(c=lfm.Categorical(2), z=lfm.StandardNormal(K), x=x)
 
 
-# Declarations whose posterior is closed form.
+# Declarations whose posterior has a closed form.
 CLOSED_FORMS = {
     "probabilistic-pca": lambda: lfm.Model(
         z=lfm.StandardNormal(K), x=lfm.Gaussian(D, mean=lfm.Linear(), covariance=lfm.Isotropic())
@@ -430,8 +496,18 @@ CLOSED_FORMS = {
 }
 
 
+# Guides that are computed from the model, and the closed forms that each serves.
+EXACT_GUIDES = {
+    "exact": (lfm.ExactPosterior, list(CLOSED_FORMS)),
+    "factorised": (
+        lfm.FactorisedPosterior,
+        ["probabilistic-pca", "factor-analysis", "full-noise", "matrix-events"],
+    ),
+}
+
+
 def guide_for(model, factor):
-    """The same kind of factor for every latent of a row but labels; a learned one for what all rows share."""
+    """``factor()`` for each latent of a row, but a Categorical for labels; a learned Gaussian for shared latents."""
 
     def kind(latent):
         if latent.categories:
@@ -441,12 +517,12 @@ def guide_for(model, factor):
     return lfm.Guide(model, **{name: kind(latent) for name, latent in model.latents.items()})
 
 
-# Structures with a latent of the row whose prior reads something.
+# Structures in which the prior of a latent of the row has parents.
 MESSAGES = ("gaussian-process", "grouped-rows", "two-layers", "two-layers-two-views")
 
 
 def message_guide(model):
-    """Messages for the latents of a row whose priors read something; others as in the contracts."""
+    """A GaussianMessage for each latent of a row whose prior has parents, a Gaussian for the others."""
 
     def kind(name, latent):
         if latent.per_row and model.given[name]:
@@ -461,7 +537,7 @@ def is_continuous(model):
 
 
 def one_latent(prior="standard-normal", likelihood="gaussian-learned-noise"):
-    """A model of one latent and one observed factor, with the covariate that it may read."""
+    """A model of one latent and one observed factor, with the covariates that the factor names."""
     x = LIKELIHOODS[likelihood]()
     covariates = {
         name: lfm.Covariate(value=3.0, support=constraints.positive_integer) for name in x.named.values()
@@ -469,7 +545,7 @@ def one_latent(prior="standard-normal", likelihood="gaussian-learned-noise"):
     return lfm.Model(z=PRIORS[prior](), x=x, **covariates)
 
 
-# The covariates of structures, row by row; others have the value that they declare.
+# The values (n, ...) of covariates by name; the others have their declared value in all rows.
 COVARIATES = {
     "t": lambda n: torch.linspace(0.0, 3.0, n),
     "site": lambda n: torch.arange(n) % 3,
@@ -479,6 +555,6 @@ COVARIATES = {
 def rows_of(model, n=N, seed=0):
     """Data drawn from the model itself."""
     given = {name: COVARIATES[name](n) for name in model.covariates if name in COVARIATES}
-    # A prior that is made of a guide cannot be drawn from before there is one.
+    # A prior made of the guide has no distribution yet: a stand-in takes its place.
     drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name] for name in model.observed}

@@ -9,6 +9,7 @@ import torch
 from cases import D, K, N
 
 import pyro_lfm as lfm
+from pyro_lfm import evaluate, plots
 
 CLASSES = 3
 # By row.
@@ -16,7 +17,7 @@ COVARIATES = {**cases.COVARIATES, "dose": lambda n: torch.linspace(-1, 1, 2 * n)
 
 
 class ScalarLatent(lfm.PyroModel):
-    """A program whose latent is one number, without an event."""
+    """A program whose latent is one number per row: its event shape is ()."""
 
     def forward(self, batch):
         with batch.plate():
@@ -154,7 +155,7 @@ BY_SVI = {
     "multinomial": lambda: one_latent(lfm.StandardNormal(2), network(), cases.LIKELIHOODS["multinomial"]()),
 }  # fmt: skip
 
-# Model and rows of an inference in closed form.
+# Model and inference in closed form.
 CLOSED = {
     "EM": (lambda: lfm.Model(z=lfm.StandardNormal(2), x=linear()), lambda: lfm.EM(iterations=20)),
     "variational EM": (
@@ -192,10 +193,11 @@ def by_svi(name):
     model, guide = BY_SVI[name]()
     model = lfm.inference.fit.as_model(model) if not hasattr(model, "sample") else model
     data = rows_from(model)
-    if name == "known labels":
-        data["y"] = torch.arange(N).float() % CLASSES
-        data["y"][4:] = torch.nan
-    return fit(model, data, svi(guide)), data
+    if name != "known labels":
+        return fit(model, data, svi(guide)), data
+    data["y"] = torch.arange(N).float() % CLASSES
+    data["y"][4:] = torch.nan
+    return fit(model, data, svi(guide, objective=lfm.Penalised(lfm.ELBO(), lfm.Supervised()))), data
 
 
 def closed(name):
@@ -263,7 +265,7 @@ def without_latents(x):
 
 
 def rows_without_entries():
-    """All entries of some rows are missing, the first two among them."""
+    """Three rows without any observed entry, the first two among them."""
     done, data = missing()
     data = {name: value.clone() for name, value in data.items()}
     for value in data.values():
@@ -300,3 +302,28 @@ def make(name):
     if name in BY_SVI:
         return by_svi(name)
     return closed(name) if name in CLOSED else MORE[name]()
+
+
+# Right arguments of the functions of arrays, of tests' results and of pictures; the fits above are for the others.
+ARGUMENTS = {
+    evaluate.representation.dci: lambda: (torch.rand(3, 2),),
+    evaluate.calibration.pareto_k: lambda: (torch.randn(200),),
+    evaluate.calibration.pareto_smooth: lambda: (torch.randn(200),),
+    plots.colours: lambda: (["mean-field", "full"],),
+    plots.region_coverage: lambda: (evaluate.calibration.expected_coverage(torch.randn(20), torch.randn(9, 20)),),
+    plots.gallery: lambda: (torch.rand(6, 4, 4),),
+    plots.posterior_ellipses: lambda: (
+        {"full": (torch.distributions.MultivariateNormal(torch.zeros(3, 2), torch.eye(2)),) * 2},
+    ),
+    plots.predictive_check: lambda: (evaluate.calibration.predictive_check(torch.randn(3), torch.randn(20, 3)),),
+    plots.prior_draws: lambda: (torch.rand(6, 4, 4),),
+    plots.rank_curves: lambda: (
+        evaluate.calibration.simulation_based_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
+    ),
+    plots.symmetry_curves: lambda: (
+        evaluate.calibration.variational_calibration(torch.randn(20, 2), torch.randn(9, 20, 2)),
+    ),
+    plots.two_sample: lambda: (
+        evaluate.calibration.classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2)),
+    ),
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""A linear Gaussian model whose answers are known."""
+"""A linear Gaussian model with known posterior and evidence, for the tests of truths."""
 
 import math
 
@@ -12,7 +12,7 @@ def cosine(fraction):
 
 
 def linear_gaussian(seed, features=6, latent=4, rows=400):
-    """A model with W, μ and Ψ held, data drawn from it, and the exact log p(x) of each row."""
+    """A model with fixed W, μ and Ψ, data drawn from it, the exact log p(x) of each row, and W, Ψ, μ and M."""
     generator = torch.Generator().manual_seed(seed)
     options = {"generator": generator, "dtype": torch.float64}
     weight, bias = torch.randn(features, latent, **options), torch.randn(features, **options)
@@ -32,7 +32,7 @@ def linear_gaussian(seed, features=6, latent=4, rows=400):
 
 
 def exact_bound(posterior, data, weight, noise, bias):
-    """E_q[log p(x | z)] − KL(q ‖ N(0, I)) of each row without Monte Carlo, written out anew."""
+    """E_q[log p(x | z)] − KL(q ‖ N(0, I)) of each row without Monte Carlo and without the library."""
     mean, covariance = posterior.mean, covariance_of(posterior)
     residual = data - mean @ weight.T - bias
     spread = torch.einsum("di,bij,dj->bd", weight, covariance, weight)

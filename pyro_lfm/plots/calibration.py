@@ -62,6 +62,12 @@ def symmetry_curves(
 
     Args:
         result: of ``lfm.evaluate.calibration.variational_calibration``.
+
+    >>> from pyro_lfm.evaluate.calibration import variational_calibration
+    >>> import torch
+    >>> result = variational_calibration(torch.randn(100, 1), torch.randn(19, 100, 1))
+    >>> len(symmetry_curves(result).axes)
+    1
     """
     function = "lfm.evaluate.calibration.variational_calibration"
     return _single(draw_symmetry, of_kind(result, VariationalCalibration, function), title)
@@ -72,6 +78,12 @@ def region_coverage(result: Coverage, *, title: str | None = "Coverage") -> Figu
 
     Args:
         result: of ``lfm.evaluate.calibration.expected_coverage`` or ``lfm.evaluate.calibration.tarp``.
+
+    >>> from pyro_lfm.evaluate.calibration import tarp
+    >>> import torch
+    >>> result = tarp(torch.randn(100, 2), torch.randn(19, 100, 2))
+    >>> len(region_coverage(result).axes)
+    1
     """
     function = "lfm.evaluate.calibration.expected_coverage"
     return _single(draw_coverage, of_kind(result, Coverage, function), title, (4.6, 4.4))
@@ -82,6 +94,12 @@ def pareto_k(result: LogLikelihood, *, title: str | None = "k̂ of each row") ->
 
     Args:
         result: of ``lfm.evaluate.log_likelihood``.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> fit = lfm.fit(model, torch.randn(30, 3), lfm.EM(), progress=False)
+    >>> len(pareto_k(lfm.evaluate.log_likelihood(fit, draws=30)).axes)
+    1
     """
     return _single(draw_pareto, of_kind(result, LogLikelihood, "lfm.evaluate.log_likelihood"), title)
 
@@ -93,6 +111,12 @@ def two_sample(
 
     Args:
         result: of ``lfm.evaluate.calibration.classifier_two_sample``.
+
+    >>> from pyro_lfm.evaluate.calibration import classifier_two_sample
+    >>> import torch
+    >>> result = classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2))
+    >>> len(two_sample(result).axes)
+    1
     """
     function = "lfm.evaluate.calibration.classifier_two_sample"
     return _single(draw_two_sample, of_kind(result, TwoSample, function), title)
@@ -105,6 +129,12 @@ def predictive_check(
 
     Args:
         result: of ``lfm.evaluate.calibration.predictive_check``.
+
+    >>> from pyro_lfm.evaluate.calibration import predictive_check as check
+    >>> import torch
+    >>> result = check([3.0], torch.randn(99, 1), names=["largest"])
+    >>> predictive_check(result).axes[0].get_yticklabels()[0].get_text()
+    'largest'
     """
     checked = of_kind(result, PredictiveCheck, "lfm.evaluate.calibration.predictive_check")
     return _single(draw_predictive, checked, title, (6.6, 1.2 + 0.32 * len(checked.names)))
@@ -116,6 +146,13 @@ def diagnosis(result: Diagnosis, *, title: str | None = None) -> Figure:
     Args:
         result: of ``lfm.evaluate.diagnose``.
         title: the title of the page, the verdict by default.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> fit = lfm.fit(model, torch.randn(30, 3), lfm.EM(), progress=False)
+    >>> report = lfm.evaluate.diagnose(fit, rows=40, draws=9, replicates=19, weights=20)
+    >>> len(diagnosis(report).axes)
+    8
     """
     flagged = of_kind(result, Diagnosis, "lfm.evaluate.diagnose").flagged()
     figure = new_figure(14.5, 7.4)

@@ -118,6 +118,13 @@ def bounds_by_time(
 
     Raises:
         DeclarationError: no candidate was fitted.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> inferences = {"EM": lfm.EM(), "variational EM": lfm.VariationalEM()}
+    >>> comparison = lfm.compare(model, torch.randn(30, 3), inferences, metrics="bound", progress=False)
+    >>> len(bounds_by_time(comparison).axes)
+    2
     """
     comparison = of_kind(result, Comparison, "lfm.compare")
     seed = comparison.seeds[0]

@@ -1,4 +1,4 @@
-"""A guide is bound to a model for the time of a run, or by a fit; declaring one changes nothing that exists."""
+"""A run or a fit binds a guide to a model. Declaring a guide changes nothing."""
 
 import copy
 import pickle
@@ -29,7 +29,7 @@ def fitted(model, guide, seed=0, **options):
 
 
 def numbers(model):
-    """What a model says of its latent: draws, and log p(z)."""
+    """Draws of a model's latent, and their log p(z)."""
     z = torch.linspace(-1.0, 1.0, 6).reshape(3, 2)
     with torch.no_grad():
         return model.sample(50, seed=0)["z"], model.factors["z"]().log_prob(z)
@@ -66,7 +66,7 @@ LOOKS = {
 
 
 def failing(model, other):
-    """A fit that stops at its first step, an objective that raises in the middle, a guide of another kind."""
+    """Three failures: a fit that stops at its first step, an objective that raises, and a guide of another kind."""
     broken = ROWS.clone()
     broken[3] = 1e38
     with pytest.raises(lfm.TrainingError):
@@ -131,7 +131,7 @@ def test_each_fit_has_the_prior_of_its_own_guide():
     rows = model.factors["z"].pseudo_inputs["x"]
     for fit, guide in zip((first, second), guides, strict=True):
         assert torch.allclose(fit.model.factors["z"]().log_prob(z), average(guide, rows, z), atol=1e-5)
-        # One model, trained in place: all that is its own is shared.
+        # The model is trained in place: all fits share its parameters.
         assert all(a is b for a, b in zip(fit.model.parameters(), model.parameters(), strict=True))
     assert second.model is model and not same(numbers(first.model), numbers(second.model))
     third = fitted(first.model, guide_of(model), seed=2)  # a view is fitted as the model is
@@ -141,8 +141,8 @@ def test_each_fit_has_the_prior_of_its_own_guide():
 
 @pytest.mark.parametrize("engine", ["eager", pytest.param("compiled", marks=pytest.mark.slow), "pyro"])
 def test_in_a_fit_the_prior_is_that_of_the_guide_at_hand(engine):
-    """Another guide that was declared, or fitted, before plays no part; callbacks see the guide at hand too."""
-    found = []
+    """A guide that was declared or fitted before has no effect. Callbacks see the guide of the present fit too."""
+    results = []
     for others in (False, True):
         torch.manual_seed(0)
         model = declared()
@@ -154,8 +154,8 @@ def test_in_a_fit_the_prior_is_that_of_the_guide_at_hand(engine):
         watch = [lambda record, fit, seen=seen: seen.append(fit.model.sample(4, seed=0)["z"]) and None]
         fit = lfm.fit(model, ROWS, svi, validation=ROWS[:5], seed=0, callbacks=watch, progress=False)
         assert torch.equal(seen[-1], fit.model.sample(4, seed=0)["z"])
-        found.append([record["validation_bound"] for record in fit.history])
-    assert found[0] == found[1]
+        results.append([record["validation_bound"] for record in fit.history])
+    assert results[0] == results[1]
     pyro.clear_param_store()
 
 
@@ -186,13 +186,13 @@ def test_plain_pyros_bound_is_that_of_the_guide_that_it_runs():
     guide, other = guide_of(model), guide_of(model)
     model.bind(other)
     batch = lfm.Batch(ROWS)
-    found = []
+    results = []
     for objective in (Trace_ELBO(), lfm.ELBO(kl="monte-carlo")):
         torch.manual_seed(3)
-        found.append(objective.loss(model, guide, batch))
-    assert abs(found[0] - found[1]) < 1e-3 * abs(found[0])
+        results.append(objective.loss(model, guide, batch))
+    assert abs(results[0] - results[1]) < 1e-3 * abs(results[0])
     torch.manual_seed(3)
-    assert abs(Trace_ELBO().loss(model, other, batch) - found[0]) > 1e-3 * abs(found[0])
+    assert abs(Trace_ELBO().loss(model, other, batch) - results[0]) > 1e-3 * abs(results[0])
     pyro.clear_param_store()
 
 
@@ -219,7 +219,7 @@ def test_a_model_looked_at_from_many_threads_keeps_its_guide():
 
 
 def test_steps_for_each_row_leave_the_prior_that_of_the_proposal():
-    """p(z) must not move with the q of a row: its bound would be one on another log p(x)."""
+    """p(z) must not follow the refined q of a row: the bound would be on another log p(x)."""
     torch.manual_seed(0)
     model = declared()
     guide = guide_of(model)

@@ -1,4 +1,7 @@
-"""What a fit refuses everything refuses after it, in the same words; a row without an entry has the prior as posterior."""
+"""Rows that ``fit`` refuses are refused by every query, with the same message.
+
+A row without an entry has the prior as its posterior.
+"""
 
 import warnings
 
@@ -111,7 +114,7 @@ def test_what_fit_refuses_everything_refuses_in_the_same_words(fit, fault):
     for name, ask in ASKED.items():
         with pytest.raises((lfm.DataError, lfm.ShapeError), match=words) as again:
             ask(fit, data)
-        # What may be left out after a fit is said besides.
+        # After a fit the message also names variables that may be left out.
         assert str(again.value).startswith(str(first.value)[:60]), name
 
 
@@ -165,7 +168,7 @@ def test_a_missing_value_that_another_variable_reads_is_refused():
 
 
 def test_an_observed_variable_that_another_reads_has_its_value_when_rows_are_filled():
-    """x | y is y itself, so that a missing x is the y of its row."""
+    """x | y is y itself: a missing x has the value of y in its row."""
     line = lfm.Linear(weight=lfm.Fixed([[0.0, 1.0]]), bias=lfm.Fixed(0.0))
     model = lfm.Model(
         z=lfm.StandardNormal(1),
@@ -187,15 +190,15 @@ def test_part_of_a_row_that_cannot_be_divided_is_refused_everywhere():
     fit = fitted(model, whole)
     part, gone = whole.clone(), whole.clone()
     part[5, 0], gone[5] = NAN, NAN
-    asked = [fit.posterior, fit.reconstruct, fit.impute, fit.bound, lambda data: fitted(model, data)]
-    for ask in asked:
+    queries = [fit.posterior, fit.reconstruct, fit.impute, fit.bound, lambda data: fitted(model, data)]
+    for query in queries:
         with pytest.raises(lfm.DataError, match="x has a distribution that cannot be divided.*row 5"):
-            ask(part)
-        ask(gone)
+            query(part)
+        query(gone)
 
 
-class Ignorant(lfm.PyroModel):
-    """A program that knows of no missing entries."""
+class WithoutMask(lfm.PyroModel):
+    """A program that does not read the mask of missing entries."""
 
     def __init__(self):
         super().__init__()
@@ -208,7 +211,7 @@ class Ignorant(lfm.PyroModel):
 
 
 def test_a_program_that_asks_for_no_mask_gets_no_gaps_after_the_fit_either():
-    fit = fitted(Ignorant(), rows()["x"])
+    fit = fitted(WithoutMask(), rows()["x"])
     holed = rows()["x"].clone()
     holed[0, 0] = NAN
     for ask in (fit.posterior, fit.reconstruct, fit.impute, fit.bound):
@@ -249,13 +252,14 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("way", EXACT)
+@pytest.mark.parametrize("inference", EXACT)
 @pytest.mark.parametrize("count", [1, 4])
-def test_a_row_without_an_entry_has_the_prior_as_its_posterior(way, count):
-    fit, empty = EXACT[way](), torch.full((count, 3), NAN)
-    found = fit.posterior(empty)
-    found = found if isinstance(found, dict) else {next(iter(fit.model.latents)): found}
-    for name, posterior in found.items():
+def test_a_row_without_an_entry_has_the_prior_as_its_posterior(inference, count):
+    fit, empty = EXACT[inference](), torch.full((count, 3), NAN)
+    posteriors = fit.posterior(empty)
+    if not isinstance(posteriors, dict):
+        posteriors = {next(iter(fit.model.latents)): posteriors}
+    for name, posterior in posteriors.items():
         prior = fit.model.factors[name]()
         if isinstance(prior, torch.distributions.Categorical):
             torch.testing.assert_close(posterior.probs, prior.probs.expand(count, -1), atol=1e-6, rtol=0)
@@ -270,7 +274,7 @@ def test_a_row_without_an_entry_has_the_prior_as_its_posterior(way, count):
         measured = lfm.evaluate.log_likelihood(fit, empty, draws=10, method=method)
         assert measured.bits_per_dimension.isnan().all() and measured.per_row.abs().max() < 1e-5
     assert fit.impute(empty, draws=4).values["x"].isfinite().all()
-    # Beside others it is the same.
+    # A row among others has the same posterior.
     mixed = torch.cat([rows()["x"][:2], empty])
     assert torch.equal(fit.log_likelihood(mixed)[2:], fit.log_likelihood(empty))
 
@@ -278,9 +282,9 @@ def test_a_row_without_an_entry_has_the_prior_as_its_posterior(way, count):
 def test_rows_of_their_own_end_at_the_prior_where_nothing_is_observed():
     model = linear()
     fit = fitted(model, rows()["x"], lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow())))
-    found = fit.posterior(torch.full((2, 3), NAN))
-    torch.testing.assert_close(found.mean, torch.zeros(2, 2), atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.variance, torch.ones(2, 2), atol=5e-3, rtol=0)
+    posterior = fit.posterior(torch.full((2, 3), NAN))
+    torch.testing.assert_close(posterior.mean, torch.zeros(2, 2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(posterior.variance, torch.ones(2, 2), atol=5e-3, rtol=0)
 
 
 def test_an_amortized_guide_says_what_it_says_of_no_entry():

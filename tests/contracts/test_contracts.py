@@ -22,8 +22,8 @@ def gradients(model, guide, batch, objective):
     assert bound.per_row.shape == (batch.size,)
     assert bound.per_row.isfinite().all()
     named = [(n, p) for part in (model, guide) for n, p in part.named_parameters() if p.requires_grad]
-    found = torch.autograd.grad(bound.objective, [p for _, p in named], allow_unused=True)
-    return {name: gradient for (name, _), gradient in zip(named, found, strict=True)}
+    gradient_values = torch.autograd.grad(bound.objective, [p for _, p in named], allow_unused=True)
+    return {name: gradient for (name, _), gradient in zip(named, gradient_values, strict=True)}
 
 
 @pytest.mark.parametrize(("prior", "likelihood", "guide_name"), cases.triples())
@@ -109,8 +109,8 @@ def test_every_objective_serves_every_structure(model_name, objective):
         pytest.skip("Pyro's mean-field objective takes no discrete latents")
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
     svi = lfm.SVI(guide, objective=cases.OBJECTIVES[objective](), steps=3, batch_size=6)
-    if words := cases.REFUSALS.get(objective, {}).get(model_name):
-        with pytest.raises(lfm.DeclarationError, match=words):
+    if message := cases.REFUSALS.get(objective, {}).get(model_name):
+        with pytest.raises(lfm.DeclarationError, match=message):
             lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
         return
     fit = lfm.fit(model, cases.rows_of(model), svi, seed=0, progress=False)
@@ -126,8 +126,8 @@ def test_every_network_serves_prior_likelihood_and_guide(network):
         x=lfm.Gaussian(cases.D, mean=source(), covariance=lfm.Diagonal(source()), given="z"),
     )
     guide = cases.guide_for(model, lambda: lfm.Gaussian(network=source()))
-    found = gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO())
-    assert all(gradient is not None for gradient in found.values())
+    by_name = gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO())
+    assert all(gradient is not None for gradient in by_name.values())
 
 
 @pytest.mark.parametrize("prior", cases.PRIORS)
@@ -200,7 +200,7 @@ def test_float64_throughout(likelihood):
 
 @pytest.mark.parametrize("likelihood", cases.LIKELIHOODS)
 def test_missing_entries_do_not_count(likelihood):
-    """A row without any entry has reconstruction 0; a filled-in value where one is missing changes nothing."""
+    """A row without any entry has reconstruction 0. The value that stands in for a missing entry changes nothing."""
     model = cases.one_latent(likelihood=likelihood)
     guide = cases.guide_for(model, lambda: lfm.Gaussian())  # reads nothing, so only the likelihood sees x
     rows = cases.rows_of(model)
@@ -216,8 +216,8 @@ def test_missing_entries_do_not_count(likelihood):
     assert first.reconstruction[0].abs() < 1e-5
     assert first.reconstruction.isfinite().all()
     assert (first.reconstruction[2:].abs() > 1e-4).all()
-    found = gradients(model, guide, batch, lfm.ELBO()).values()
-    assert all(gradient.isfinite().all() for gradient in found if gradient is not None)
+    by_name = gradients(model, guide, batch, lfm.ELBO())
+    assert all(gradient.isfinite().all() for gradient in by_name.values() if gradient is not None)
 
 
 @pytest.mark.parametrize("model_name", cases.MODELS)
@@ -227,7 +227,7 @@ def test_programs_run_under_plain_pyro(model_name):
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
     batch = lfm.Batch(cases.rows_of(model))
     parameters = [*model.parameters(), *guide.parameters()]
-    # Each objective has an optimizer of its own, whose first steps may cancel: what counts is that one moved it.
+    # Each objective has an optimizer of its own, and their first steps may cancel. At least one has to move a parameter.
     moved = [False] * len(parameters)
     objectives = [
         pyro.infer.Trace_ELBO(),
@@ -256,9 +256,9 @@ def test_programs_run_under_plain_pyro(model_name):
 
 def test_declarations_print_as_what_they_are():
     for part in (*cases.PRIORS.values(), *cases.LIKELIHOODS.values(), *cases.GUIDES.values()):
-        made = part()
-        assert type(made).__name__ in repr(made)
-        assert type(made).__name__ in made.describe()
+        declared = part()
+        assert type(declared).__name__ in repr(declared)
+        assert type(declared).__name__ in declared.describe()
 
 
 @pytest.mark.parametrize("name", cases.CLOSED_FORMS)
@@ -277,9 +277,69 @@ def test_every_closed_form_is_served_by_em_and_its_posterior_is_a_guide(name):
         for objective in (lfm.ELBO(kl="monte-carlo"), lfm.ELBO(kl="monte-carlo", particles=3)):
             bound = objective.bound(fit.model, fit.guide, lfm.Batch(rows)).per_row
             torch.testing.assert_close(bound, exact, rtol=0, atol=1e-7)
-    # Continued by gradients, with the exact posterior held as in an E step: no harm at the maximum.
+    # SVI with the exact posterior held, as in an E step, stays at the maximum.
     svi = lfm.SVI(guide, steps=2, batch_size=40, learning_rate=1e-6)
     after = lfm.fit(model, rows, svi, seed=0, progress=False).log_likelihood()
     torch.testing.assert_close(after, exact, rtol=0, atol=1e-2)
     twin, copied = copy.deepcopy((model, guide))
     assert copied.model is twin
+
+
+@pytest.mark.parametrize("name", cases.PARAMETER_PRIORS)
+def test_parameters_with_every_prior_are_latents_that_all_rows_share(name):
+    model = cases.with_parameter_prior(name)
+    guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
+    assert not [n for n, latent in model.latents.items() if latent.per_row] == list(model.latents)
+    for parameter, gradient in gradients(model, guide, lfm.Batch(cases.rows_of(model)), lfm.ELBO()).items():
+        assert gradient is not None, f"no gradient reaches {parameter}"
+        assert gradient.isfinite().all(), parameter
+    assert torch.equal(model.sample(5, seed=1)["x"], model.sample(5, seed=1)["x"])
+
+
+@pytest.mark.parametrize("flow", cases.FLOWS)
+def test_every_flow_keeps_the_contract_of_factors(flow):
+    if flow == "zuko":
+        pytest.importorskip("zuko")
+    lfm.testing.check_factor(lfm.Flow(cases.D, cases.FLOWS[flow](), network=lfm.MLP(6)), {"z": cases.K})
+
+
+@pytest.mark.parametrize("form", cases.CLOSED_FORMS)
+@pytest.mark.parametrize("name", cases.EXACT_GUIDES)
+def test_a_guide_computed_from_the_model_has_no_parameters_and_says_what_it_serves(name, form):
+    exact_guide, served = cases.EXACT_GUIDES[name]
+    model = cases.CLOSED_FORMS[form]()
+    if form not in served:
+        with pytest.raises(lfm.DeclarationError, match=f"lfm.{exact_guide.__name__} cannot serve this model"):
+            exact_guide(model)
+        return
+    guide = exact_guide(model)
+    assert not list(guide.parameters())
+    lfm.testing.check_guide(guide, model)
+
+
+@pytest.mark.parametrize("name", cases.SCHEDULES)
+def test_schedules_go_from_start_to_end(name):
+    schedule = cases.SCHEDULES[name]()
+    values = [schedule(step / 100) for step in range(101)]
+    assert values[0] == 0.5 and values[-1] == 2.0
+    assert all(0.5 <= value <= 2.0 for value in values)
+
+
+@pytest.mark.parametrize("name", cases.DATA_SETS)
+def test_data_sets_are_rows_of_pixels_between_0_and_1_and_repeat(name):
+    rows = cases.DATA_SETS[name]()
+    assert rows.dtype == torch.float32 and rows.dim() == 2
+    assert rows.min() >= 0 and rows.max() <= 1
+    torch.manual_seed(1)  # the random state of the process plays no part
+    assert torch.equal(rows, cases.DATA_SETS[name]())
+
+
+@pytest.mark.parametrize("likelihood", cases.LIKELIHOODS)
+def test_rows_that_a_model_draws_pass_the_boundary_that_all_data_pass(likelihood):
+    model = cases.one_latent(likelihood=likelihood)
+    rows = cases.rows_of(model)
+    table = lfm.data.read(rows, list(rows))
+    lfm.data.validate(
+        table, {name: (model.observed[name].shape, model.observed[name].support) for name in rows}
+    )
+    assert len(table) == cases.N

@@ -1,4 +1,4 @@
-"""Bad input gets a typed error that names the argument, what was expected, what came and how to mend it."""
+"""Wrong input raises a typed error that names the argument, the expected value, the given value and a remedy."""
 
 import cases
 import numpy as np

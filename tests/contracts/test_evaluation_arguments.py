@@ -216,3 +216,24 @@ def test_every_result_of_a_comparison_holds_no_nan_and_warns_of_nothing(kind, tm
                 plots.differences(result)
         else:
             plots.differences(result).draw_without_rendering()
+
+
+# Functions of fits are called in test_evaluation_crossed.py, with every kind of fit.
+OF_FITS = (evaluate.align, evaluate.disentanglement)
+RIGHT_ARGUMENTS = {
+    function: arguments
+    for function, arguments in {**RIGHT, **evaluation_cases.ARGUMENTS}.items()
+    if function not in OF_FITS
+}
+OPTIONS = {evaluate.representation.few_labels: {"counts": (2,), "seeds": 2}}
+
+
+@pytest.mark.parametrize(
+    "function", RIGHT_ARGUMENTS, ids=lambda each: f"{each.__module__.split('.')[1]}.{each.__name__}"
+)
+def test_right_arguments_are_served(function):
+    torch.manual_seed(0)
+    result = function(*RIGHT_ARGUMENTS[function](), **OPTIONS.get(function, {}))
+    if function.__module__.startswith("pyro_lfm.plots") and function is not plots.colours:
+        result.draw_without_rendering()
+    assert result is not None

@@ -1,4 +1,4 @@
-"""A machine without Fashion-MNIST: where it is searched for, how it is fetched, and what is said where it cannot be."""
+"""A machine without Fashion-MNIST: the folders that are searched, the downloads, and the error where none works."""
 
 import gzip
 import os
@@ -28,7 +28,7 @@ def write_set(folder, value):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder of data sets, empty, and no way to fetch any: neither apt-get nor torchvision reaches the network."""
+    """An empty folder of data sets, without a network: neither apt-get nor torchvision can download."""
     monkeypatch.setenv("PYRO_LFM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PATH", str(tmp_path / "no programs"))
 

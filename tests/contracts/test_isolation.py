@@ -1,4 +1,4 @@
-"""Nothing is shared by accident, nothing is left behind in the process."""
+"""Programs share nothing by accident, and the library leaves no state in the process."""
 
 import copy
 import pickle
@@ -33,7 +33,7 @@ def same(first, second):
 
 
 class Named(lfm.PyroModel):
-    """A model and a guide by hand whose networks are called the same."""
+    """A model by hand whose network has the same name as that of its guide."""
 
     def __init__(self):
         super().__init__()
@@ -151,7 +151,7 @@ def test_engines_agree_step_by_step():
 
 
 def test_threads_that_fit_side_by_side_give_what_they_give_alone():
-    # The rows are drawn from models whose weights are of torch's process-wide stream: made before the threads start.
+    # Rows are drawn from models whose weights use torch's process-wide stream, so they are drawn before the threads start.
     def prepared(k):
         torch.manual_seed(k)
         model = cases.plain()

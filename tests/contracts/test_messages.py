@@ -1,4 +1,4 @@
-"""Messages in the user's units, with remedies that work; names that may be had."""
+"""Messages have the user's units and remedies that work. Names that factors may have."""
 
 import re
 import traceback
@@ -64,8 +64,8 @@ def test_a_column_that_holds_no_numbers_gets_a_remedy_that_works(kind):
 def test_truth_values_are_numbers():
     bernoulli = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Bernoulli(2, logits=lfm.Linear()))
     for data in (np.eye(2, dtype=bool), pd.DataFrame(np.eye(2, dtype=bool)), torch.eye(2).bool()):
-        found = fitted(bernoulli, data).impute(draws=2).values["x"]
-        assert found.double().tolist() == np.eye(2).tolist()
+        values = fitted(bernoulli, data).impute(draws=2).values["x"]
+        assert values.double().tolist() == np.eye(2).tolist()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_examples_in_errors_are_accepted_too():
 
 
 class Broken(torch.nn.Module):
-    """A rate that is not a number once it has been trained for a while."""
+    """A rate that becomes NaN after some steps of training."""
 
     def __init__(self):
         super().__init__()
@@ -154,7 +154,7 @@ def test_a_floor_is_a_remedy_only_where_there_is_a_scale(likelihood, words):
     assert "learning_rate" in str(caught.value)
 
 
-# Nobody else's words -----------------------------------------------------------------------------------------
+# No other library's messages -----------------------------------------------------------------------------------------
 
 
 def test_no_dump_of_shapes_stands_behind_an_error_of_ours():

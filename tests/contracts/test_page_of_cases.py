@@ -1,4 +1,4 @@
-"""docs/tested.md says which combinations are tested: it is made of the very cases that the contract tests run over.
+"""docs/tested.md lists the combinations that are tested. It is made of the cases that the contract tests run over.
 
 python tests/contracts/test_page_of_cases.py        writes it anew
 """
@@ -40,7 +40,8 @@ def page():
 
     parts = [
         "# What is tested together",
-        "This page is made by `python tests/contracts/test_page_of_cases.py` of the cases that the contract tests run over, and a test "
+        "This page is made by `python tests/contracts/test_page_of_cases.py` of the cases that the contract tests run "
+        "over, and a test "
         "holds it against them. ✓: one optimisation step gives finite gradients to every parameter, with one draw and with "
         "several, and shapes are right. –: refused by nature, with an error that says why, which is tested too. Names are "
         "those of `tests/cases.py`, where a new part gets its one line.",

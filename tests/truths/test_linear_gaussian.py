@@ -1,4 +1,4 @@
-"""Truths in closed form: linear Gaussian models, float64."""
+"""Linear Gaussian models against closed forms, in float64: gaps of guides, and the PPCA likelihood."""
 
 import math
 
@@ -14,7 +14,7 @@ import pyro_lfm as lfm
     "seed", [*range(4), *(pytest.param(k, marks=pytest.mark.slow) for k in range(4, 10))]
 )
 def test_gap_of_each_guide_is_the_closed_form(seed):
-    """Gap of mean field: ½[Σ ln Mⱼⱼ − ln|M|]; of the full covariance: 0; low rank lies between."""
+    """The gap of mean field is ½[Σ ln Mⱼⱼ − ln|M|], that of full covariance 0, and that of low rank lies between."""
     gaps, mean_field = gaps_of(seed)
     assert gaps["mean-field"] == pytest.approx(mean_field, abs=1e-4)
     assert -1e-12 < gaps["full"] < 1e-4
@@ -31,7 +31,7 @@ def ppca_likelihood(data, latent):
 
 
 def fitted_likelihood(data, latent, **options):
-    """A linear VAE fitted by SVI: the exact log-likelihood per row of its θ, and its bound."""
+    """The exact log-likelihood per row of a linear VAE fitted by SVI, and its bound."""
     torch.manual_seed(0)
     model = lfm.Model(
         z=lfm.StandardNormal(latent),
@@ -60,7 +60,7 @@ def fitted_likelihood(data, latent, **options):
     ],
 )
 def test_linear_vae_reaches_the_ppca_likelihood(load, latent, published, options):
-    # Centred: from a mean of zero the bias must travel far, while the weaker factors fade and are slow to return.
+    # Centred, because a bias that has to move far makes the weaker factors fade, and they recover slowly.
     data = torch.as_tensor(load().data, dtype=torch.float64)
     data = data - data.mean(0)
     exact = ppca_likelihood(data, latent)

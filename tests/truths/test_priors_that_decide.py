@@ -1,4 +1,4 @@
-"""Priors in the units of the data: no default hangs on their units or their origin, and a number that decides is said."""
+"""Default priors do not depend on the units or origin of the data. Numbers that decide instead of the data are warned of."""
 
 import math
 import warnings
@@ -56,18 +56,18 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_bounds_under_default_priors_do_not_hang_on_the_origin_nor_on_the_units(name):
+def test_bounds_under_default_priors_do_not_depend_on_origin_or_units(name):
     make, rows = DEFAULTS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error", lfm.PriorWarning)
-        here = by_closed_form(make(), rows())
+        reference = by_closed_form(make(), rows())
         for scale, offset in ((1.0, 1e6), (1e-3, 7.0), (1e4, -1e4)):
-            there = by_closed_form(make(), rows(scale, offset))
-            bound = there.history[-1]["bound"] + rows().shape[1] * math.log(scale)
-            assert bound == pytest.approx(here.history[-1]["bound"], abs=1e-6)
+            transformed = by_closed_form(make(), rows(scale, offset))
+            bound = transformed.history[-1]["bound"] + rows().shape[1] * math.log(scale)
+            assert bound == pytest.approx(reference.history[-1]["bound"], abs=1e-6)
 
 
-# What is declared, the rows, the same without the numbers that decide, and the words of the cure.
+# {case: (declaration with numbers that decide, rows, the prior that the warning names)}.
 DECIDE = {
     "noise": (
         lambda: linear(lfm.parameter_priors.Gamma(1e-3, 1e-3)),
@@ -119,23 +119,23 @@ DECIDE = {
 
 @pytest.mark.parametrize("inference", [by_closed_form, by_gradients])
 @pytest.mark.parametrize("name", DECIDE)
-def test_a_prior_that_decides_is_said_once_with_the_cure(name, inference):
+def test_a_prior_that_decides_is_warned_of_once_with_a_remedy(name, inference):
     make, rows, prior = DECIDE[name]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         inference(make(), rows)
-    (said,) = [str(one.message) for one in caught if one.category is lfm.PriorWarning]
-    assert prior + " decide, not the data" in said and f"as in {prior}()" in said
+    (warning,) = [str(one.message) for one in caught if one.category is lfm.PriorWarning]
+    assert prior + " decide, not the data" in warning and f"as in {prior}()" in warning
 
 
-def test_a_noise_prior_that_outweighs_only_the_residuals_is_said():
+def test_a_noise_prior_that_outweighs_only_the_residuals_is_warned_of():
     with pytest.warns(lfm.PriorWarning, match="half a sum of squares") as caught:
         by_closed_form(linear(lfm.parameter_priors.Gamma(1e-3, 20.0)), factors())
     assert len(caught) == 1
 
 
 @pytest.mark.parametrize("inference", [by_closed_form, by_gradients])
-def test_numbers_that_fit_the_data_are_not_complained_of(inference):
+def test_numbers_that_fit_the_data_raise_no_warning(inference):
     x = (factors() - factors().mean(0)) / factors().std(0)
     y = (clusters() - clusters().mean(0)) / clusters().std(0)
     with warnings.catch_warnings():
@@ -153,13 +153,13 @@ def test_numbers_that_fit_the_data_are_not_complained_of(inference):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e6])
-def test_the_cure_works(scale):
+def test_the_remedy_works(scale):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert by_closed_form(linear(), factors(scale)).rank == 2
 
 
-def test_the_origin_goes_with_the_model():
+def test_the_origin_is_saved_with_the_model():
     model = linear()
     by_closed_form(model, factors(1.0, 50.0))
     other = linear()

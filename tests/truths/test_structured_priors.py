@@ -1,4 +1,4 @@
-"""Priors with structure across rows, against the algebra that they stand for: processes of time, rows in groups."""
+"""Priors with structure across rows against exact algebra: Gaussian processes in time, and rows in groups."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ def kernel(t, s, scale=SCALE):
 
 
 def series(inducing, jitter=1e-8, scale=SCALE):
-    """One process, seen through a fixed linear map with fixed noise: all is Gaussian, and its evidence is known."""
+    """One process, a fixed linear map and fixed noise: the model is Gaussian and its evidence is known."""
     se = lfm.SquaredExponential(torch.tensor(scale, dtype=F64))
     return lfm.Model(
         t=lfm.Covariate(),
@@ -42,20 +42,20 @@ def data_of(model, n=N, seed=1, t=TIMES):
 
 
 def fitc(s, jitter=1e-8, scale=SCALE):
-    """A(t) of the declaration, and the variance of z given u, by other means: eigenvectors' square root turned into L."""
+    """A(t) and the variance of z given u, computed without the library."""
     root = torch.linalg.cholesky(kernel(s, s, scale) + jitter * torch.eye(len(s), dtype=F64))
     weights = kernel(TIMES, s, scale) @ torch.linalg.inv(root).mT
     return weights, (1 - weights.square().sum(1)).clamp_min(jitter)
 
 
 def log_evidence(x, covariance):
-    """ln p(x) of all rows at once, for a prior covariance of z at the N times."""
+    """ln p(x) of all rows together, for a prior covariance of z at the N times."""
     whole = torch.kron(covariance, LOADING @ LOADING.mT) + NOISE * torch.eye(3 * N, dtype=F64)
     return float(MultivariateNormal(torch.zeros(3 * N, dtype=F64), whole).log_prob(x.flatten()))
 
 
 def exact_guide(model, s, x, scale=SCALE):
-    """The posterior in closed form: u is Gaussian, and the message about z is that of W and the noise."""
+    """The posterior in closed form: u is Gaussian, and W and the noise give the message about z."""
     weights, left = fitc(s, scale=scale)
     strength = float((LOADING.mT @ LOADING).squeeze())
     message, noise = (x @ LOADING).squeeze(-1) / strength, NOISE / strength
@@ -82,8 +82,8 @@ def exact_guide(model, s, x, scale=SCALE):
 
 
 def test_the_prior_covariance_is_that_of_the_process():
-    """4000 processes at once. Each of 400 entries errs by at most √(2/4000) = 0.0224; a bound of 0.13 is 5.8 deviations,
-    which one of the entries passes with a probability below 4e-6."""
+    """4000 processes at once. The standard error of each of 400 entries is at most √(2/4000) = 0.0224. The tolerance 0.13 is
+    5.8 standard errors: false alarm below 4e-6."""
     se = lfm.SquaredExponential(SCALE)
     for inducing in (TIMES, FEW):
         z = lfm.GaussianProcess(4000, se, inducing=inducing, given="t")
@@ -100,20 +100,20 @@ def test_under_the_exact_posterior_every_draw_of_the_bound_is_the_evidence(induc
     data = data_of(model)
     weights, left = fitc(inducing)
     exact = log_evidence(data["x"], weights @ weights.mT + left.diag())
-    if inducing is TIMES:  # then it is the process itself
+    if inducing is TIMES:  # the model is the process itself
         assert exact == pytest.approx(log_evidence(data["x"], kernel(TIMES, TIMES)), abs=1e-5)
     guide = exact_guide(model, inducing, data["x"])
     for objective in (lfm.ELBO(kl="monte-carlo"), lfm.ELBO(kl="monte-carlo", particles=3)):
-        found = objective.bound(model, guide, lfm.Batch(data)).per_row.sum()
-        assert float(found.detach()) == pytest.approx(exact, abs=1e-4)
+        bound = objective.bound(model, guide, lfm.Batch(data)).per_row.sum()
+        assert float(bound.detach()) == pytest.approx(exact, abs=1e-4)
     closed = lfm.ELBO(particles=2000).bound(model, guide, lfm.Batch(data)).per_row.sum()
     assert float(closed.detach()) == pytest.approx(exact, abs=0.5)
 
 
 def test_the_kernel_learns_by_the_gradient_of_the_evidence():
-    """At the exact posterior the bound touches the evidence, so that their gradients in the kernel agree, the path through
-    the guide, which holds the same kernel, included. An estimate by 4000 draws has deviation 0.10, measured over 30
-    seeds: 0.5 is passed by chance once in a million."""
+    """At the exact posterior the bound touches the evidence, so that their gradients in the kernel agree. The path through
+    the guide, which holds the same kernel, is included. An estimate by 4000 draws has the standard deviation 0.10, measured
+    over 30 seeds. The tolerance is 0.5: false alarm below 1e-6."""
     model = series(FEW)
     data = data_of(model)
     guide = exact_guide(model, FEW, data["x"])
@@ -123,18 +123,18 @@ def test_the_kernel_learns_by_the_gradient_of_the_evidence():
         return log_evidence(data["x"], weights @ weights.mT + left.diag())
 
     start = float(torch.tensor(SCALE, dtype=F64).log())
-    wanted = (exact(start + 1e-4) - exact(start - 1e-4)) / 2e-4
+    expected = (exact(start + 1e-4) - exact(start - 1e-4)) / 2e-4
     parameter = model.factors["z"].kernel.log_lengthscale
     for gradient in ("reparametrized", "sticking-the-landing"):
         torch.manual_seed(0)
         bound = lfm.ELBO(particles=4000, gradient=gradient).bound(model, guide, lfm.Batch(data))
-        (found,) = torch.autograd.grad(bound.objective * N, [parameter])
-        assert float(found) == pytest.approx(wanted, abs=0.5), gradient
+        (derivative,) = torch.autograd.grad(bound.objective * N, [parameter])
+        assert float(derivative) == pytest.approx(expected, abs=0.5), gradient
 
 
 def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_the_exact_one():
-    """The bound of all 20 rows within 0.5 nats below the evidence; the mean at times between those of the data within 0.1
-    of Gaussian process regression, where the process itself has deviation 1. Deterministic: one seed, float64."""
+    """The bound of all 20 rows lies at most 0.5 nats below the evidence. The mean at times between those of the data lies
+    within 0.1 of Gaussian process regression, where the process has the standard deviation 1. One seed, float64: deterministic."""
     model = series(TIMES)
     model.factors["z"].kernel.requires_grad_(False)
     data = data_of(model)
@@ -156,7 +156,7 @@ def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_
     exact = log_evidence(data["x"], kernel(TIMES, TIMES))
     torch.manual_seed(0)
     bound = lfm.ELBO(particles=4000).bound(model, guide, lfm.Batch(data)).per_row.sum()
-    assert exact - 0.5 < float(bound.detach()) < exact + 0.02  # the estimate errs by about 0.01
+    assert exact - 0.5 < float(bound.detach()) < exact + 0.02  # the standard error is about 0.01
     between = (TIMES[1:] + TIMES[:-1]) / 2
     strength = float((LOADING.mT @ LOADING).squeeze())
     message, noise = (data["x"] @ LOADING).squeeze(-1) / strength, NOISE / strength
@@ -165,7 +165,7 @@ def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_
     variance = 1 - (kernel(between, TIMES) * torch.linalg.solve(gram, kernel(TIMES, between)).mT).sum(1)
     hidden = {"t": between, "x": torch.full((N - 1, 3), torch.nan, dtype=F64)}
     distribution = fit.posterior(hidden)["z"]
-    # The mixture of 256 draws errs by a sixteenth of the deviation.
+    # The standard error of a mixture of 256 draws is a sixteenth of the standard deviation.
     assert (distribution.mean.squeeze(-1) - regression).abs().max() < 0.1 + 0.25 * float(
         variance.max().sqrt()
     )
@@ -176,7 +176,7 @@ def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_
 
 
 def test_a_process_of_several_numbers_with_a_kernel_for_each_factor():
-    """Two factors over places in the plane, each with its own scale, have the covariance of their own kernels."""
+    """Two factors over locations in the plane, with a length scale each, have the covariances of their kernels."""
     places = torch.rand(9, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
     z = lfm.GaussianProcess(
         2, lfm.SquaredExponential([0.3, 3.0]), inducing=places, given=("east", "north"), jitter=1e-8
@@ -195,7 +195,7 @@ def test_a_process_of_several_numbers_with_a_kernel_for_each_factor():
         apart = (places[:, None] - places).square().sum(-1)
         weights = distribution.mean[..., k].mT
         torch.testing.assert_close(weights @ weights.mT, (-0.5 * apart / scale**2).exp(), rtol=0, atol=1e-5)
-    assert float(distribution.stddev.max()) < 2e-4  # nothing is left: the places are the inducing ones
+    assert float(distribution.stddev.max()) < 2e-4  # no variance is left at the inducing locations
 
 
 def test_kernels_of_gpytorch_serve():
@@ -238,8 +238,8 @@ def test_processes_of_processes_and_of_unknown_places():
     assert deep.factors["z"].points.value.requires_grad and not deep.factors["h"].points.value.requires_grad
     data = data_of(deep, t=TIMES.float())
     bound = lfm.ELBO(particles=3).bound(deep, guide, lfm.Batch(data))
-    found = torch.autograd.grad(bound.objective, list(deep.parameters()))
-    assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in found)
+    gradients = torch.autograd.grad(bound.objective, list(deep.parameters()))
+    assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
     places = lfm.Model(
         w=lfm.StandardNormal(1),
         z=lfm.GaussianProcess(2, inducing=grid, given="w"),
@@ -258,7 +258,7 @@ SPREAD, MEAN = 0.8, 1.5
 
 
 def random_intercept():
-    """y_ij ~ N(μ + a_i, σ²), a_i ~ N(0, τ²), all but a fixed."""
+    """y_ij ~ N(μ + a_i, σ²), a_i ~ N(0, τ²), with fixed parameters."""
     return lfm.Model(
         site=lfm.Covariate(support=constraints.integer_interval(0, 5)),
         a=lfm.PerGroup(
@@ -273,7 +273,7 @@ def random_intercept():
 
 
 def test_random_intercepts_reach_the_evidence_and_the_shrinkage_formula():
-    """The posterior factorises over groups, so that the default guide holds it. Sticking the landing has no noise there."""
+    """The posterior factorises over groups, so the default guide contains it. Sticking the landing has no noise there."""
     model = random_intercept()
     assert {n: tuple(v.shape) for n, v in model.latents.items()} == {"a.groups": (6, 1)}
     y = model.sample(len(SITE), seed=3, given={"site": SITE})["y"]
@@ -300,13 +300,13 @@ def test_random_intercepts_reach_the_evidence_and_the_shrinkage_formula():
     torch.testing.assert_close(
         distribution.variance.flatten(), 1 / (1 / SPREAD + SIZES.double() / NOISE), rtol=1e-2, atol=0
     )
-    # A row of the group reads its group's value, once fitted the posterior mean.
+    # After the fit a row reads the posterior mean of its group.
     known = model.factors["a"](torch.tensor([4.0, 0.0, 4.0], dtype=F64)).mean
     torch.testing.assert_close(known, distribution.mean[[4, 0, 4]])
 
 
 def test_groups_count_once_however_small_the_batches():
-    """The KL of the groups stands outside the plate; of batches of any size the bounds average to that of all rows."""
+    """The KL of the groups is outside the plate. The bounds of batches of any size average to the bound of all rows."""
     model = random_intercept()
     y = model.sample(32, seed=3, given={"site": SITE})["y"]
     guide = lfm.Guide(model)
@@ -341,7 +341,7 @@ def test_draws_side_by_side_are_the_draws_one_by_one_and_rows_of_a_group_agree()
 
 
 def test_the_population_is_learned():
-    """τ² of many groups, learned with the groups' values integrated out: within 25% of the variance of the true ones."""
+    """τ², learned with 60 groups integrated out, is within 25% of the variance of their true values. One seed."""
     count, per = 60, 10
     site = torch.arange(count).repeat_interleave(per)
     stream = torch.Generator().manual_seed(0)
@@ -356,8 +356,8 @@ def test_the_population_is_learned():
     fit = lfm.fit(model, {"y": y, "site": site}, svi, seed=0, progress=False)
     prior = model.factors["a"].prior()
     assert float(prior.variance.detach()) == pytest.approx(float(truth.var()), rel=0.25)
-    missed = fit.posterior().mean.detach().flatten() - truth
-    assert float(missed.square().mean().sqrt()) < 0.25
+    error = fit.posterior().mean.detach().flatten() - truth
+    assert float(error.square().mean().sqrt()) < 0.25
 
 
 # The guide that starts from the prior ------------------------------------------------------------------
@@ -373,10 +373,10 @@ def test_the_product_of_two_gaussians_is_their_product():
     distribution = product(prior, message)
     assert distribution.batch_shape == (4,) and distribution.event_shape == (2, 3)
     z = torch.randn(50, 4, 2, 3, generator=stream, dtype=F64)
-    apart = distribution.log_prob(z) - prior.log_prob(z) - message.log_prob(z)
-    torch.testing.assert_close(apart, apart[:1].expand_as(apart))
-    heard = torch.tensor([True, False, True, True])
-    masked = product(prior, message, heard)
+    constant = distribution.log_prob(z) - prior.log_prob(z) - message.log_prob(z)
+    torch.testing.assert_close(constant, constant[:1].expand_as(constant))
+    observed = torch.tensor([True, False, True, True])
+    masked = product(prior, message, observed)
     torch.testing.assert_close(masked.mean[1], prior.mean[1])
     torch.testing.assert_close(masked.mean[0], distribution.mean[0])
 
@@ -443,7 +443,7 @@ def test_messages_keep_the_contract_of_guides(name):
 
 
 def test_gradients_pass_through_the_prior_that_the_guide_holds():
-    """At any q the gradient in what model and guide share is that of the bound at the same noise, by differences."""
+    """At any q the gradient in a parameter that model and guide share equals differences of the bound at the same noise."""
     model = cases.gaussian_process().double()
     guide = cases.message_guide(model)
     batch = lfm.Batch({name: value.double() for name, value in cases.rows_of(model).items()})
@@ -453,16 +453,16 @@ def test_gradients_pass_through_the_prior_that_the_guide_holds():
         torch.manual_seed(0)
         return lfm.ELBO().bound(model, guide, batch).objective
 
-    (found,) = torch.autograd.grad(bound(), [parameter])
+    (derivative,) = torch.autograd.grad(bound(), [parameter])
     values = []
     for step in (1e-5, -2e-5):
         with torch.no_grad():
             parameter.add_(step)
             values.append(float(bound()))
-    assert float(found) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5)
+    assert float(derivative) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5)
 
 
-def test_rows_without_data_are_told_by_the_prior_and_rows_with_some_are_not():
+def test_rows_without_data_have_the_prior_and_rows_with_some_data_do_not():
     model = series(FEW)
     data = data_of(model)
     guide = exact_guide(model, FEW, data["x"])
@@ -546,7 +546,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_is_said_in_words(case):
-    make, words = REFUSED[case]
-    with pytest.raises((lfm.DeclarationError, lfm.ShapeError), match=words):
+def test_impossible_declarations_are_refused_in_words(case):
+    make, message = REFUSED[case]
+    with pytest.raises((lfm.DeclarationError, lfm.ShapeError), match=message):
         make()
