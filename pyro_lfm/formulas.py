@@ -10,7 +10,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
 from pyro_lfm.objectives import ELBO, Names, Objective, Run
-from pyro_lfm.objectives.sites import PyroProgram
+from pyro_lfm.objectives.trace_sites import PyroProgram
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel, Model, as_model
 

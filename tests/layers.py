@@ -15,8 +15,8 @@ LAYERS = {
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.
 UPWARD = {
-    "inference/result.py": {"Fit.plot": "plots"},
-    "comparison/result.py": {"Comparison.plot": "plots"},
+    "inference/fitted.py": {"Fit.plot": "plots"},
+    "comparison/comparison_result.py": {"Comparison.plot": "plots"},
     "evaluate/calibration/coverage.py": {"Coverage.plot": "plots"},
     "evaluate/calibration/predictive.py": {"PredictiveCheck.plot": "plots"},
     "evaluate/calibration/ranks.py": {
@@ -24,7 +24,7 @@ UPWARD = {
         "VariationalCalibration.plot": "plots",
     },
     "evaluate/calibration/two_sample.py": {"TwoSample.plot": "plots"},
-    "evaluate/decoding/explained.py": {"VarianceExplained.plot": "plots"},
+    "evaluate/decoding/variance_shares.py": {"VarianceExplained.plot": "plots"},
     "evaluate/decoding/jacobian.py": {"Loadings.plot": "plots"},
     "evaluate/decomposition/nats.py": {"Decomposition.plot": "plots"},
     "evaluate/diagnosis/report.py": {"Diagnosis.plot": "plots"},

@@ -18,8 +18,8 @@ from pyro_lfm.comparison.candidates import (
     read_candidates,
     read_model,
 )
+from pyro_lfm.comparison.comparison_result import Comparison
 from pyro_lfm.comparison.metrics import Metrics, read_metrics
-from pyro_lfm.comparison.result import Comparison
 from pyro_lfm.comparison.runner import Runner, digests_of
 from pyro_lfm.comparison.storage.folder import Folder
 from pyro_lfm.errors import DeclarationError, one_call

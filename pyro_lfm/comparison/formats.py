@@ -11,7 +11,7 @@ from pyro_lfm.comparison.estimates import Estimate, decimals
 from pyro_lfm.comparison.metrics import NATS, STANDARD, names_of
 
 if TYPE_CHECKING:
-    from pyro_lfm.comparison.result import Comparison
+    from pyro_lfm.comparison.comparison_result import Comparison
 
 _NONE = "–"
 

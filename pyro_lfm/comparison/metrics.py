@@ -20,7 +20,7 @@ from pyro_lfm.evaluate.inputs import Array, Rows
 from pyro_lfm.evaluate.likelihood.estimate import exact, importance
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Blocks, in_parts
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel

@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_lfm.comparison.candidates import Starts
+from pyro_lfm.comparison.comparison_result import Comparison
 from pyro_lfm.comparison.metrics import Metric, measure
-from pyro_lfm.comparison.result import Comparison
 from pyro_lfm.comparison.storage.folder import Folder, Record
 from pyro_lfm.comparison.storage.records import record_of, restore_fit
 from pyro_lfm.data.digests import of_rows

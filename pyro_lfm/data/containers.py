@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.datasets import Labelled
-from pyro_lfm.data.labels import Labels, labels_of
+from pyro_lfm.data.label_codes import Labels, labels_of
 from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.remedies import remedy_for
 from pyro_lfm.errors import DataError, ShapeError

@@ -21,7 +21,7 @@ from pyro_lfm.data.containers import (
     listed,
     open_block,
 )
-from pyro_lfm.data.labels import encode
+from pyro_lfm.data.label_codes import encode
 from pyro_lfm.data.schema import Columns, Schema, order_of
 from pyro_lfm.errors import DataError, ShapeError
 

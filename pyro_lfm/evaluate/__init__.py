@@ -5,8 +5,8 @@ Every function here takes a ``Fit``, or a pair (model, guide). Functions of arra
 """
 
 from pyro_lfm.evaluate import calibration, representation
-from pyro_lfm.evaluate.decoding.explained import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.decoding.jacobian import Loadings, loadings
+from pyro_lfm.evaluate.decoding.variance_shares import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.decomposition.nats import Decomposition, decompose
 from pyro_lfm.evaluate.decomposition.rate_distortion import RateDistortion
 from pyro_lfm.evaluate.diagnosis.report import Diagnosis, diagnose

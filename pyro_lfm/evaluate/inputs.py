@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 
 # A fit, or a pair (model, guide), each a declaration, a ``PyroModel`` or ``PyroGuide``, or a module written by hand.
 Evaluated: TypeAlias = Fit | tuple[nn.Module, nn.Module]

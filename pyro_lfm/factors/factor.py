@@ -48,6 +48,7 @@ class Factor(Declaration):
 
     >>> import pyro.distributions as dist
     >>> from torch.distributions import constraints
+    >>> from pyro_lfm.sources.values import Fixed
     >>> class Cauchy(Factor):
     ...     constraints = {"scale": constraints.positive}
     ...     def __init__(self, event=None, loc=None, scale=None, *, given=None, network=None):

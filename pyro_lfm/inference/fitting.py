@@ -14,7 +14,7 @@ from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.environment import check_single_process, with_gradients
-from pyro_lfm.inference.result import Callback, Fit
+from pyro_lfm.inference.fitted import Callback, Fit
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.inference.svi.snapshots import Snapshot
 from pyro_lfm.inference.task import Inference, Task

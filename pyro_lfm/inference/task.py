@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.data.readers import Table
-from pyro_lfm.inference.result import Callback, Fit, Record
+from pyro_lfm.inference.fitted import Callback, Fit, Record
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.model import AnyModel

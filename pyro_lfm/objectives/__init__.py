@@ -3,7 +3,7 @@
 from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.discrepancy import MaximumMeanDiscrepancy
 from pyro_lfm.objectives.elbo import ELBO
-from pyro_lfm.objectives.importance import ImportanceWeightedELBO, RenyiELBO
+from pyro_lfm.objectives.importance_weighted import ImportanceWeightedELBO, RenyiELBO
 from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.penalised import Penalised
 from pyro_lfm.objectives.penalty import Penalty

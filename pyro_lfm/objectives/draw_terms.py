@@ -14,7 +14,7 @@ from pyro_lfm.distributions.kl import kl_closed_form
 from pyro_lfm.distributions.scaled_distribution import ScaledDistribution, same_scale
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.layout import Layout
-from pyro_lfm.objectives.sites import Site, Sites, in_row_plate
+from pyro_lfm.objectives.trace_sites import Site, Sites, in_row_plate
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import in_row_plate
+from pyro_lfm.objectives.trace_sites import in_row_plate
 from pyro_lfm.shapes import number
 
 

@@ -19,7 +19,7 @@ from pyro_lfm.distributions.support_bounds import SupportBounds, compare_support
 from pyro_lfm.distributions.support_check import support_fault
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.any_guide import AnyGuide
-from pyro_lfm.objectives.sites import (
+from pyro_lfm.objectives.trace_sites import (
     Arguments,
     Keywords,
     PyroProgram,

@@ -12,7 +12,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_lfm.distributions.draw_annotations import map_annotated
-from pyro_lfm.objectives.sites import Site, in_row_plate, latent_sites
+from pyro_lfm.objectives.trace_sites import Site, in_row_plate, latent_sites
 
 
 class RowDraws(pyro.plate):

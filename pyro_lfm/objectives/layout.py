@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from pyro.distributions.util import scale_and_mask
 
-from pyro_lfm.objectives.sites import Site, in_row_plate
+from pyro_lfm.objectives.trace_sites import Site, in_row_plate
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.enumeration import Plan, PlanOptions, SumOut, plan_for
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import Arguments, Keywords, PyroProgram, Rows
+from pyro_lfm.objectives.trace_sites import Arguments, Keywords, PyroProgram, Rows
 from pyro_lfm.schedules import value_ahead, value_at
 from pyro_lfm.shapes import number, whole
 

@@ -15,7 +15,7 @@ from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.objective import Names, Objective, Weight
 from pyro_lfm.objectives.penalty import Penalty
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import Arguments, Keywords, PyroProgram
+from pyro_lfm.objectives.trace_sites import Arguments, Keywords, PyroProgram
 
 
 class Penalised(Objective):

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight, as_weight
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import drawn_with_knowledge_of
+from pyro_lfm.objectives.trace_sites import drawn_with_knowledge_of
 
 
 class Penalty(ABC):

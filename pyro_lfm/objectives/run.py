@@ -19,7 +19,7 @@ from pyro_lfm.objectives.draw_terms import DrawTerms
 from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.handlers import DetachedParameters, detached_draw, with_values
 from pyro_lfm.objectives.layout import Layout
-from pyro_lfm.objectives.sites import (
+from pyro_lfm.objectives.trace_sites import (
     Arguments,
     Keywords,
     PyroProgram,

@@ -17,7 +17,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight
 from pyro_lfm.objectives.penalty import Penalty
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import distribution_name
+from pyro_lfm.objectives.trace_sites import distribution_name
 
 
 class TotalCorrelation(Penalty):

@@ -13,7 +13,7 @@ from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.handlers import DetachedDraws
 from pyro_lfm.objectives.objective import Names
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import Arguments, Keywords, PyroProgram
+from pyro_lfm.objectives.trace_sites import Arguments, Keywords, PyroProgram
 from pyro_lfm.objectives.weighted import Terms, Weighted, gradient_alone, renyi_bound
 
 

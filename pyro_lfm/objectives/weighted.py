@@ -17,7 +17,7 @@ from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.handlers import RowDraws, with_values
 from pyro_lfm.objectives.objective import Names, Objective
 from pyro_lfm.objectives.run import Run
-from pyro_lfm.objectives.sites import PyroProgram, Sites, in_row_plate
+from pyro_lfm.objectives.trace_sites import PyroProgram, Sites, in_row_plate
 
 GRADIENTS = ("reparametrized", "sticking-the-landing", "doubly-reparametrized")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyro_lfm.comparison import Comparison
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.plots.style import FAINT, QUIET, as_words, colours, new_figure, plain_axes, set_title
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Priors p(z) that are no family."""
 
 from pyro_lfm.priors.exemplar import ExemplarPrior
-from pyro_lfm.priors.flow import FlowPrior
+from pyro_lfm.priors.flow_prior import FlowPrior
 from pyro_lfm.priors.gaussian_process import GaussianProcess
 from pyro_lfm.priors.kernels import SquaredExponential
 from pyro_lfm.priors.standard import StandardNormal

@@ -62,8 +62,9 @@ class Model(AnyModel):
         check_names(factors, "factor")
         for name, factor in factors.items():
             if not isinstance(factor, Factor):
-                kind = type(factor).__name__
-                raise DeclarationError(f"{name} must be a factor such as Gaussian or a Prior; got {kind}")
+                raise DeclarationError(
+                    f"{name} must be a factor such as Gaussian or a Prior; got {_kind(factor)}"
+                )
         self.declared = dict(factors)
         given, observed = wire(factors)
         self._observed = frozenset(observed)
@@ -276,3 +277,9 @@ class Model(AnyModel):
 
     def __repr__(self) -> str:
         return f"Model({', '.join(f'{name}={factor!r}' for name, factor in self.declared.items())})"
+
+
+def _kind(part: object) -> str:
+    if isinstance(part, Conditional):
+        return "a distribution that a model has built: give its declaration, as in model.declared"
+    return type(part).__name__

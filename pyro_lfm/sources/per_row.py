@@ -22,6 +22,13 @@ class PerRow(Source):
         rows: how many rows the data have; by default the table takes its size from the first batch.
         learning_rate: step size for the table, usually far above that for shared weights: a row is updated
             only when its datum is in the batch.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow()))
+    >>> fit = lfm.fit(model, torch.randn(12, 3), lfm.SVI(guide, epochs=2), seed=0, progress=False)
+    >>> fit.posterior().mean.shape  # one learned distribution per row
+    torch.Size([12, 2])
     """
 
     rows: int | None = None

@@ -18,8 +18,8 @@ from pyro_lfm.shapes import number
 from pyro_lfm.sources.linear import Linear
 from pyro_lfm.sources.parameter_priors import Normal
 from pyro_lfm.sources.source import SourceLike
+from pyro_lfm.tables.column_groups import factor_of
 from pyro_lfm.tables.columns import Column
-from pyro_lfm.tables.groups import factor_of
 from pyro_lfm.tables.kinds import KINDS, of_kind, own_factor, recognise
 
 if TYPE_CHECKING:

@@ -92,6 +92,8 @@ def _factor_faults(factor: Factor, parents: list[Variable], seed: int) -> list[s
                 _bind(built)
             for table in built.tables:
                 table.resize(_ROWS)
+            # As after a fit: in training a prior may depend on the row, as ExemplarPrior does.
+            built.eval()
             faults = plain_tensor_faults(built)
             values = [_values(parent) for parent in parents]
             distribution = built.at(values, torch.arange(_ROWS))

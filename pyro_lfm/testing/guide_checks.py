@@ -12,7 +12,7 @@ from pyro_lfm.factors.variables import Variable
 from pyro_lfm.guides import AnyGuide, as_guide
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.objectives.sites import PyroProgram, Site, Sites, in_row_plate
+from pyro_lfm.objectives.trace_sites import PyroProgram, Site, Sites, in_row_plate
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.runtime import Stream, isolated, others_random_kept
 from pyro_lfm.testing.contract import failure, gradient_faults, plain_tensor_faults, raise_faults, trainable

@@ -11,7 +11,7 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm import evaluate, plots
-from pyro_lfm.inference import result
+from pyro_lfm.inference import fitted as result
 
 ERRORS = (lfm.DataError, lfm.DeclarationError, lfm.TrainingError)
 WARNINGS = (lfm.ScaleFloorWarning, lfm.CompilationWarning)

@@ -54,7 +54,7 @@ def test_scale_and_constant_columns_do_not_count_and_labels_may_be_words():
 
 
 def test_labelled_rows_are_drawn_evenly():
-    from pyro_lfm.evaluate.representation.labels import _even
+    from pyro_lfm.evaluate.representation.few_label_scores import _even
 
     members = [np.arange(0, 50), np.arange(50, 60), np.arange(60, 90)]
     rows = _even(members, 11, np.random.default_rng(0))

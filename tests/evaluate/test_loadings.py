@@ -8,7 +8,8 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm import plots
-from pyro_lfm.evaluate.decoding import explained, jacobian
+from pyro_lfm.evaluate.decoding import jacobian
+from pyro_lfm.evaluate.decoding import variance_shares as explained
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 
 

@@ -249,7 +249,7 @@ REFUSED = {
                 covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma()),
             ),
         ),
-        r"x.mean has weights whose prior is Normal.*needs ARD",
+        r"x.mean has weights whose prior is parameter_priors.Normal.*needs ARD",
     ),
     "a prior of z that is learned": (
         lambda: lfm.Model(

@@ -57,7 +57,7 @@ def test_it_is_the_prior_that_gains_most_when_its_rows_are_the_data():
     The difference is held against an estimate of that KL from draws of its own, within 5 standard errors.
     """
     model, guide = pair(pseudo_inputs=ROWS)
-    plain = lfm.Model(z=lfm.StandardNormal(cases.K), x=model.factors["x"])
+    plain = lfm.Model(z=lfm.StandardNormal(cases.K), x=model.declared["x"])
     plain.factors["x"].load_state_dict(model.factors["x"].state_dict())
     with torch.no_grad():  # away from N(0, I)
         for parameter in guide.parameters():

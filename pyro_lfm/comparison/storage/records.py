@@ -12,7 +12,7 @@ from pyro_lfm.documents.storage import plain
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.guides import ExactPosterior, FactorisedPosterior
 from pyro_lfm.inference import EM, SVI, VariationalEM
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel

@@ -15,7 +15,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import NUMBERS, Block, Blocks
 from pyro_lfm.objectives.handlers import AtValues
-from pyro_lfm.objectives.sites import latent_sites
+from pyro_lfm.objectives.trace_sites import latent_sites
 
 # The most pairs of a draw and a row in one run of the guide.
 _PAIRS = 2**14

@@ -14,7 +14,7 @@ from pyro_lfm.evaluate.diagnosis.simulation import columns
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.objectives.layout import Layout
-from pyro_lfm.objectives.sites import in_row_plate
+from pyro_lfm.objectives.trace_sites import in_row_plate
 from pyro_lfm.programs.model import AnyModel
 
 # Numbers of all replicates of one block of rows. Columns whose correlations are computed.

@@ -13,7 +13,7 @@ from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.calibration.exchange import split_seed
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.blocks import Blocks, Evaluation
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.objectives.handlers import AtValues
 from pyro_lfm.objectives.run import Run

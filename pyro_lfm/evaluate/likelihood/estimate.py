@@ -22,7 +22,7 @@ from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.any_guide import as_guide
 from pyro_lfm.inference.blocks import Blocks, in_parts
 from pyro_lfm.inference.data_boundary import table_for
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.shapes import whole

@@ -5,8 +5,8 @@ Every function here takes arrays. Functions that take a fit stand in ``lfm.evalu
 
 from pyro_lfm.evaluate.representation.alignment import Alignment, align_codes
 from pyro_lfm.evaluate.representation.disentangling import Disentanglement, disentanglement_of_codes
-from pyro_lfm.evaluate.representation.importance import DCI, dci
-from pyro_lfm.evaluate.representation.labels import FewLabels, few_labels
+from pyro_lfm.evaluate.representation.few_label_scores import FewLabels, few_labels
+from pyro_lfm.evaluate.representation.importance_matrix import DCI, dci
 
 __all__ = [
     "DCI",

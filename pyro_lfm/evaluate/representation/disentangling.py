@@ -12,7 +12,7 @@ from pyro_lfm.errors import DataError, ShapeError
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.evaluate.representation.codes import Known, binned, codes_of, factors_of, mutual_information
 from pyro_lfm.evaluate.representation.held_factor import held_factor_scores
-from pyro_lfm.evaluate.representation.importance import DCI, boosted
+from pyro_lfm.evaluate.representation.importance_matrix import DCI, boosted
 from pyro_lfm.shapes import whole
 
 # Permutations of the rows that estimate the information by chance, and deviations above it that are taken as information.

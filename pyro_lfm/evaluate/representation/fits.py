@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pyro_lfm.evaluate.inputs import Array, Rows
-from pyro_lfm.evaluate.latents import codes_of_fit
+from pyro_lfm.evaluate.latent_values import codes_of_fit
 from pyro_lfm.evaluate.representation.alignment import Alignment, align_codes
 from pyro_lfm.evaluate.representation.disentangling import Disentanglement, disentanglement_of_codes
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 
 
 def align(fit_a: Fit, fit_b: Fit, data: Rows | None = None) -> Alignment:

@@ -8,8 +8,8 @@ import torch
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.diagnosis.simulation import columns
 from pyro_lfm.evaluate.inputs import Rows
-from pyro_lfm.evaluate.latents import codes_of_fit
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.evaluate.latent_values import codes_of_fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.shapes import whole
 
 

@@ -17,7 +17,7 @@ from pyro_lfm.exact.linear.bayesian_posterior import (
     relevance_of,
 )
 from pyro_lfm.exact.linear.coordinate_ascent import coordinate_ascent
-from pyro_lfm.exact.linear.latents import Moments, expect
+from pyro_lfm.exact.linear.latent_posterior import Moments, expect
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.pruning import needed_factors, pruned
 from pyro_lfm.exact.linear.rows import Piece, Rows

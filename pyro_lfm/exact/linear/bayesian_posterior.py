@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.exact.linear.latents import Lines, infer
+from pyro_lfm.exact.linear.latent_posterior import Lines, infer
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian, Posterior, check_rows
 
 

@@ -13,7 +13,7 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.exact.history import History, Step
 from pyro_lfm.exact.linear.coordinate_ascent import Problem, coordinate_ascent
 from pyro_lfm.exact.linear.full_noise import FullMoments, FullNoise
-from pyro_lfm.exact.linear.latents import Moments, expect
+from pyro_lfm.exact.linear.latent_posterior import Moments, expect
 from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian, noise_floor
 from pyro_lfm.exact.linear.m_step import free_step
 from pyro_lfm.exact.linear.rows import Piece, Rows

@@ -9,7 +9,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from pyro_lfm.exact.linear.latents import Lines, infer
+from pyro_lfm.exact.linear.latent_posterior import Lines, infer
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.m_step import free_step
 from pyro_lfm.exact.linear.rows import Rows

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.exact.linear.latents import Latents, Lines, infer
+from pyro_lfm.exact.linear.latent_posterior import Latents, Lines, infer
 from pyro_lfm.exact.linear.rows import Rows
 
 # The smallest standard deviation: one for all columns, or one for each, (D,).

@@ -9,7 +9,7 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import ExactPosterior
 from pyro_lfm.inference.closed.journal import climb
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.shapes import number, whole
 

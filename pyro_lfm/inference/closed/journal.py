@@ -10,12 +10,12 @@ import torch
 from tqdm.auto import tqdm
 
 from pyro_lfm.closed_form import AnyLikelihoodForm
-from pyro_lfm.closed_form.blocks import Blocks
 from pyro_lfm.closed_form.form import Parameters
+from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.errors import ConvergenceWarning, DeclarationError, ScaleFloorWarning, warn
 from pyro_lfm.exact.history import Step
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.svi.floor_warnings import floor_remedy
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import ELBO

@@ -8,14 +8,14 @@ from math import nan
 from typing import Any
 
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.blocks import Blocks
 from pyro_lfm.closed_form.recognition import bayesian_declarations
+from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.conjugate import ConjugateGuide
 from pyro_lfm.inference.closed.journal import warn_of_iterations
 from pyro_lfm.inference.closed.points import put_points
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.prior_warnings import warn_of_noise
-from pyro_lfm.inference.result import Fit
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.shapes import number, whole

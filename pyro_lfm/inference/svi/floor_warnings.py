@@ -11,7 +11,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import ScaleFloorWarning, warn
 from pyro_lfm.factors import Conditional
 from pyro_lfm.factors.wiring import parents_of
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
 

@@ -29,8 +29,8 @@ from pyro_lfm.errors import (
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.engines.side_effects import changes_nothing
+from pyro_lfm.inference.fitted import Fit, Record
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.result import Fit, Record
 from pyro_lfm.inference.svi.failure import FailedStep, NotFinite, error_of_exception, error_of_values
 from pyro_lfm.inference.svi.optimizers import checked_maker
 from pyro_lfm.inference.svi.resuming import Resuming

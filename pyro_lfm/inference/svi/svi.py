@@ -19,13 +19,13 @@ from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.inference.closed.points import put_points
 from pyro_lfm.inference.data_scale_warnings import warn_of_start
 from pyro_lfm.inference.engines.choice import ENGINES
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.svi.floor_warnings import warn_of_floors
 from pyro_lfm.inference.svi.loop import Loop
 from pyro_lfm.inference.svi.optimizers import check_optimizer
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.objectives import ELBO
-from pyro_lfm.objectives.sites import latent_sites
+from pyro_lfm.objectives.trace_sites import latent_sites
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program
@@ -67,6 +67,13 @@ class SVI(Inference):
 
     Raises:
         DeclarationError: for an argument out of its range.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> fit = lfm.fit(model, torch.randn(20, 3), SVI(guide, epochs=2), seed=0, progress=False)
+    >>> [record["epoch"] for record in fit.history]
+    [1, 2]
     """
 
     takes_known_latents = True

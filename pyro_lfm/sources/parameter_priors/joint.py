@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.sources.parameter_priors.entrywise import Numbers, check_positive, like_parameter, or_default
+from pyro_lfm.sources.parameter_priors.independent import Numbers, check_positive, like_parameter, or_default
 from pyro_lfm.sources.parameter_priors.parameter_prior import ParameterPrior
 
 

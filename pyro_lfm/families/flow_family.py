@@ -99,6 +99,9 @@ class Zuko(Declaration):
 
     Raises:
         ImportError: zuko is not installed. DeclarationError: it has no such flow.
+
+    >>> Zuko("NSF", {"transforms": 2})
+    Zuko("NSF", {"transforms": 2})
     """
 
     name: str

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.blocks import Blocks
+from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import Table

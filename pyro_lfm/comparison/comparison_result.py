@@ -17,7 +17,7 @@ from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ra
 from pyro_lfm.comparison.formats import as_latex, as_markdown, as_text, cells, frame
 from pyro_lfm.comparison.metrics import NATS, Metric
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.plots.mosaic import draw_mosaic, gutter, pictures_of
 from pyro_lfm.plots.style import INK, QUIET, by_name, colours, of_kind, one_or_by_name, symbol
 from pyro_lfm.probes import evaluating

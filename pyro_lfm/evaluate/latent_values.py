@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.inputs import Rows
-from pyro_lfm.inference.result import Fit
+from pyro_lfm.inference.fitted import Fit
 
 
 def codes_of_fit(name: str, fit: Fit, data: Rows | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -90,12 +90,19 @@ class FlowPrior(Prior):
 class FlowLayers(nn.ModuleList):
     """Layers of Pyro's flows, without the values that they keep of their last call."""
 
+    def __init__(self, layers: Sequence[nn.Module]):
+        super().__init__(layers)
+        self._forget()
+
     def __getstate__(self) -> dict[str, Any]:
         # Those values have gradients, and can be neither copied nor saved.
+        self._forget()
+        return dict(vars(self))
+
+    def _forget(self) -> None:
         for layer in self.modules():
             for name, value in vars(layer).items():
                 if isinstance(value, torch.Tensor):
                     setattr(layer, name, None)
             if isinstance(layer, Transform):
                 layer._cached_x_y = None, None
-        return dict(vars(self))
