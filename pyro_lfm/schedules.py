@@ -85,6 +85,13 @@ class Ramp:
             raise DeclarationError(f"until must be a fraction of at most 1; got {self.until!r}")
         object.__setattr__(self, "cycles", whole("cycles", self.cycles))
 
+    def __repr__(self) -> str:
+        """As it is written: ``schedules.cosine(1.0, 0.0)``."""
+        name = "cyclical" if self.cycles > 1 else self.shape
+        default = {"start": 0.0, "end": 1.0, "until": 1.0 if name == "cosine" else 0.5, "cycles": 1}
+        given = {key: getattr(self, key) for key, value in default.items() if getattr(self, key) != value}
+        return f"schedules.{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+
     def __call__(self, fraction: float) -> float:
         inside = self.cycles * fraction
         # The end of the training is the end of the last cycle, not the start of the next.

@@ -42,13 +42,15 @@ class Declaration(metaclass=_Recording):
     ...         self.x, self.y = x, y
     >>> Point(1.0, y=2.0), Point(1.0) == Point(1.0, 0.0), Point(1.0) == Point(2.0)
     (Point(1.0, y=2.0), True, False)
-    >>> Point(1.0).x = 3.0
+    >>> Point(1.0).x = 3.0  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which does not change: write another one instead of setting x
+    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which does not change: write another one ...
     """
 
     # The name of the public module that holds the class, where it is not the package itself.
     namespace: ClassVar[str] = ""
+    # An identity looks at the attributes, which hold the same values.
+    not_identity: ClassVar[tuple[str, ...]] = ("_written",)
     _written: tuple[tuple[Any, ...], dict[str, Any]]
 
     def check_declaration(self) -> None:
@@ -115,6 +117,21 @@ class Declaration(metaclass=_Recording):
 
     def __getstate__(self) -> dict[str, Any]:
         return without_local_functions(vars(self))
+
+
+class DeclarationWithParts(Declaration):
+    """A declaration that may hold modules, or state of its author's. Its arguments do not change, and copies are copies."""
+
+    def is_fixed(self, name: str) -> bool:
+        return name in self.arguments
+
+    def __copy__(self) -> Self:
+        return self.altered()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = memo[id(self)] = object.__new__(type(self))
+        vars(other).update(copy.deepcopy(vars(self), memo))
+        return other
 
 
 def _kept(argument: Any) -> Any:

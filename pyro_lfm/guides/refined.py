@@ -124,6 +124,9 @@ class Refined(AnyGuide):
         """The Pyro guide: the proposal."""
         return self.proposal.forward(batch)
 
+    def __repr__(self) -> str:
+        return f"Refined({self.proposal!r}, steps={self.steps}, learning_rate={self.learning_rate})"
+
     def describe(self) -> str:
         return f"refined for each row by {self.steps} steps of Adam"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.declarations import DeclarationWithParts
 from pyro_lfm.inference.fitted import Callback, Fit, Record
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.probes import PythonValue
@@ -42,7 +43,7 @@ def _is_true(answer: PythonValue) -> bool:
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
-class Inference(ABC):
+class Inference(DeclarationWithParts):
     """How a model is fitted to rows: the third argument of ``lfm.fit``. A declaration, which no fit changes."""
 
     # Whether it uses values of latents that the data hold.

@@ -122,9 +122,3 @@ class ELBO(Objective):
         if self.gradient == "sticking-the-landing":
             return "Monte Carlo (sticking the landing)"
         return "Monte Carlo" if self.kl == "monte-carlo" else run.how(name)
-
-    def __repr__(self) -> str:
-        return (
-            f"ELBO(particles={self.particles}, kl={self.kl!r}, kl_weight={self.kl_weight!r}, "
-            f"free_bits={self.free_bits}, gradient={self.gradient!r}, enumerate={self.enumerate!r})"
-        )

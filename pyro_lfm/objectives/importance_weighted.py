@@ -71,12 +71,6 @@ class ImportanceWeightedELBO(Weighted):
     def _formula(self, names: Names, row: str) -> str:
         return f"log {names.conditional('p', names.observed)} >= {_mean_weight(names, self.particles, row)}, row by row"
 
-    def __repr__(self) -> str:
-        return (
-            f"ImportanceWeightedELBO(particles={self.particles}, gradient={self.gradient!r}, "
-            f"enumerate={self.enumerate!r})"
-        )
-
 
 class RenyiELBO(Weighted):
     """The variational Rényi bound, per row: L_α = 1/(1 − α) log E_q[(p(x, z) / q(z | x))^(1−α)], in nats.
@@ -119,9 +113,6 @@ class RenyiELBO(Weighted):
         else:
             weights = _mean_weight(names, self.particles, row, 1 - self.alpha)
         return f"log {names.conditional('p', names.observed)} >= {weights}, row by row"
-
-    def __repr__(self) -> str:
-        return f"RenyiELBO(alpha={self.alpha}, particles={self.particles}, enumerate={self.enumerate!r})"
 
 
 def _mean_weight(names: Names, particles: int, row: str, power: float = 1.0) -> str:

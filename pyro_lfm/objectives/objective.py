@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
 
+from pyro_lfm.declarations import DeclarationWithParts
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives.bound import Bound
@@ -60,7 +60,7 @@ class Names:
         return f"{distribution}({value} | {parents})" if parents else f"{distribution}({value})"
 
 
-class Objective(PyroELBO, ABC):
+class Objective(DeclarationWithParts, PyroELBO):
     """The function that is maximised over θ and φ, per row, in nats: one estimate of it from one run of guide and model.
 
     Serves ``lfm.SVI`` and, being a ``pyro.infer.ELBO``, plain ``pyro.infer.SVI``. A subclass writes ``estimate(run)`` and
@@ -126,9 +126,7 @@ class Objective(PyroELBO, ABC):
 
     def replaced(self, **attributes: object) -> Self:
         """A copy with other attributes, which are not checked again."""
-        other = copy.copy(self)
-        other.__dict__.update(attributes)
-        return other
+        return self.altered(**attributes)
 
     def at(self, fraction: float, in_turn: bool = True) -> Self:
         """This objective at a moment of the training: its schedules replaced by numbers.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, Self, cast
@@ -72,8 +71,7 @@ class Penalised(Objective):
         ended = super().at_end()
         penalties = []
         for name, penalty in ended._named().items():
-            penalties.append(copy.copy(penalty))
-            penalties[-1].__dict__["weight"] = ended._weights[f"{name}.weight"]
+            penalties.append(penalty.altered(weight=ended._weights[f"{name}.weight"]))
         return ended.replaced(penalties=tuple(penalties))
 
     def enumerating(self, how: Literal["auto", "never"]) -> Self:
@@ -114,7 +112,3 @@ class Penalised(Objective):
             terms = " + ".join(penalty.formula.format(z=z) for z in penalty.names(run))
             lines.append(f"  - {factor} [{terms}]: Monte Carlo over the batch")
         return lines
-
-    def __repr__(self) -> str:
-        parts = ", ".join(repr(part) for part in (self.objective, *self.penalties))
-        return f"Penalised({parts})"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from pyro_lfm.declarations import DeclarationWithParts
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight, as_weight
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.trace_sites import drawn_with_knowledge_of
 
 
-class Penalty(ABC):
+class Penalty(DeclarationWithParts):
     """A number that training keeps small, from one run of guide and model. A subclass writes ``of`` and ``formula``.
 
     Args:
@@ -56,6 +57,3 @@ class Penalty(ABC):
                     f"{other}, which has no reparametrization; name others in latents="
                 )
         return names
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(weight={self.weight!r}, latents={self.latents!r})"

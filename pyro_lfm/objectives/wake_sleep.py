@@ -103,6 +103,3 @@ class ReweightedWakeSleep(Weighted):
             f"{names.guide}], row by row\n"
             f"phi: raises E_{names.conditional('p', z, x)}[log {names.guide}], no bound on log {evidence}"
         )
-
-    def __repr__(self) -> str:
-        return f"ReweightedWakeSleep(particles={self.particles}, enumerate={self.enumerate!r})"

@@ -19,7 +19,7 @@ def check_start(start: str) -> None:
         raise DeclarationError(f'start must be "auto", "data" or "model"; got {start!r}')
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class EM(Inference):
     """Maximum likelihood by the exact posterior, where both have a closed form.
 

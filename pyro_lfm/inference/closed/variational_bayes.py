@@ -40,7 +40,7 @@ class BayesianFit(Fit):
         return self.guide.posterior.rank()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class VariationalBayes(Inference):
     """Coordinate ascent in q(parameters) q(latents), each factor in turn the best given the others.
 

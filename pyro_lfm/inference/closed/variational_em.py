@@ -14,7 +14,7 @@ from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.shapes import number, whole
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class VariationalEM(Inference):
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for linear Gaussian models.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from math import ceil
 from typing import Literal
@@ -147,9 +146,8 @@ class SVI(Inference):
 
     def with_guide(self, guide: AnyGuide) -> SVI:
         """The same options with another guide."""
-        other = copy.copy(self)
-        other.guide = guide
-        return other
+        options = {name: value for name, value in self.arguments.items() if name != "guide"}
+        return SVI(guide, **options)
 
     def budget(self, rows: int) -> tuple[int, int, int]:
         """Rows per batch, steps per epoch, and steps of the whole fit, for so many rows of data."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -182,9 +181,7 @@ class _WeightsAt(ImportanceWeightedELBO):
     values: dict[str, Tensor] | None = None
 
     def at_values(self, values: dict[str, Tensor]) -> _WeightsAt:
-        now = cast(_WeightsAt, self.weighted({}))
-        now.values = values
-        return now
+        return self.replaced(values=values)
 
     def _draws(self, layout: Plan) -> ExitStack:
         stack = super()._draws(layout)
