@@ -158,7 +158,9 @@ class Conditional(nn.Module):
 
     def floor(self, parameter: str) -> Tensor:
         """The floor of a parameter at present, ``floor_shape`` of its family."""
-        return self.get_buffer(f"{parameter}_floor")
+        floor = self._buffers[f"{parameter}_floor"]
+        assert floor is not None
+        return floor
 
     @property
     def in_units(self) -> tuple[str, ...]:

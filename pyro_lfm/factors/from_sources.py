@@ -41,8 +41,9 @@ class FromSources(Conditional):
         # The parameters that the trunk gives, with their shapes.
         self._heads: dict[str, torch.Size] = {}
         self._build_parts()
-        self._own = tuple(declaration.own_parts(name, dict(self.parts.items())).items())
-        for part, module in self._own:
+        own_parts = declaration.own_parts(name, dict(self.parts.items()))
+        self._own = tuple(own_parts)
+        for part, module in own_parts.items():
             self.add_module(part, module)
         self._lower_floors_to_values()
         self.complete()
@@ -119,7 +120,7 @@ class FromSources(Conditional):
             value, shape = by_name[parent], self._parents[parent].shape
             missing = len(family.raw_shape(parameter)) - len(shape)
             natural[parameter] = value.reshape(*value.shape, *(1,) * missing)
-        return family.distribution(**natural, **{name: self.get_submodule(name) for name, _ in self._own})
+        return family.distribution(**natural, **{name: self._modules[name] for name in self._own})
 
     def part_shape(self, name: str) -> torch.Size:
         """The shape of the output of a part for each row."""

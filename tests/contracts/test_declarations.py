@@ -41,6 +41,23 @@ OTHERS = {
     "zuko": lambda: lfm.Flow(2, lfm.Zuko("NSF", {"transforms": 2})),
     "bernoulli-mixture": lambda: lfm.Bernoulli(3, logits=lfm.Lookup(prior=lfm.parameter_priors.Beta(2.0))),
 }
+ARGUMENTS = {
+    "objective": {
+        n: make
+        for n, make in cases.OBJECTIVES.items()
+        if isinstance(make(), lfm.Objective) and n != "annealed"
+    },
+    "inference": {
+        "em": lambda: lfm.EM(restarts=3, start="data"),
+        "variational-em": lambda: lfm.VariationalEM(iterations=5),
+        "variational-bayes": lambda: lfm.VariationalBayes(iterations=5),
+    },
+    "penalty": {
+        "supervised": lambda: lfm.Supervised(2.0),
+        "mmd": lambda: lfm.MaximumMeanDiscrepancy(3.0, latents="z"),
+    },
+}
+METHODS = {f"{kind} {name}": make for kind, parts in ARGUMENTS.items() for name, make in parts.items()}
 CATALOGUE = {
     name: make
     for name, make in {**FACTORS, **NETWORKS, **OTHERS}.items()
@@ -54,6 +71,30 @@ def test_what_is_printed_is_what_was_written(name):
     assert eval(repr(part), NAMES) == part == CATALOGUE[name]()
     assert hash(part) == hash(CATALOGUE[name]())
     assert copy.deepcopy(part) is part and pickle.loads(pickle.dumps(part)) == part
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_objectives_penalties_and_inferences_are_values(name):
+    part = METHODS[name]()
+    assert (
+        eval(repr(part), NAMES)
+        == part
+        == METHODS[name]()
+        == copy.deepcopy(part)
+        == pickle.loads(pickle.dumps(part))
+    )
+    for argument in part.arguments.keys() & vars(part).keys():
+        with pytest.raises(lfm.DeclarationError, match="does not change"):
+            setattr(part, argument, 1)
+
+
+def test_an_inference_equals_one_with_a_guide_that_is_written_alike():
+    model = cases.plain()
+    one, same, other = (
+        lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(width))), epochs=3) for width in (6, 6, 7)
+    )
+    assert one == same != other and one != lfm.SVI(one.guide, epochs=4)
+    assert repr(one) == "SVI(Guide(z=Gaussian(network=MLP(6))), epochs=3)"
 
 
 def test_it_is_printed_with_the_arguments_that_were_given_and_no_others():
