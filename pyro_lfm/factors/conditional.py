@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from pyro_lfm import shapes
+from pyro_lfm.declarations import Declaration
 from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.named_modules import Factors
@@ -191,3 +192,19 @@ class Deterministic(Conditional):
     def value(self, distribution: Distribution) -> Tensor:
         """The value, of the distribution given the parents."""
         return distribution.value  # type: ignore[attr-defined, no-any-return]
+
+
+def check_is_declared(name: str, part: Factor | Conditional, wanted: str) -> None:
+    """Raises DeclarationError for anything but the declaration of a factor, such as a distribution that is built already.
+
+    Args:
+        name: of the variable.
+        wanted: the words for what it must be.
+    """
+    if isinstance(part, Conditional):
+        raise DeclarationError(
+            f"{name} must be {wanted}; got a distribution that a model has built already: give its declaration, "
+            "model.declared[name]"
+        )
+    if not isinstance(part, Declaration) or not hasattr(part, "build"):
+        raise DeclarationError(f"{name} must be {wanted}; got {type(part).__name__}")

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
+from pyro_lfm.factors.conditional import check_is_declared
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.wiring import with_named
 from pyro_lfm.programs.sites import Sites
@@ -28,8 +29,7 @@ def check_factors(
             raise DeclarationError(
                 f"a guide serves latents: {name} {what}; the latents are {', '.join(latents)}"
             )
-        if not isinstance(factor, Factor):
-            raise DeclarationError(f"{name} must be a factor such as Gaussian; got {type(factor).__name__}")
+        check_is_declared(name, factor, "a factor such as Gaussian")
     missing = [name for name in latents if name not in factors]
     if missing:
         raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}")

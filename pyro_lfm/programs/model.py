@@ -277,9 +277,3 @@ class Model(AnyModel):
 
     def __repr__(self) -> str:
         return f"Model({', '.join(f'{name}={factor!r}' for name, factor in self.declared.items())})"
-
-
-def _kind(part: object) -> str:
-    if isinstance(part, Conditional):
-        return "a distribution that a model has built: give its declaration, as in model.declared"
-    return type(part).__name__

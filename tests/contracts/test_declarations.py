@@ -264,3 +264,14 @@ def test_a_family_with_state_of_its_own_is_trained_and_moved():
     lfm.fit(model, torch.randn(20, 3) + 5, lfm.SVI(guide, epochs=2), seed=0, progress=False)
     assert model.factors["x"].family.tilt != 0
     pyro.clear_param_store()
+
+
+def test_a_built_distribution_is_no_declaration():
+    model = cases.plain()
+    for name in ("z", "x"):
+        with pytest.raises(
+            lfm.DeclarationError, match=rf"{name} must be a factor.*built already.*model.declared"
+        ):
+            lfm.Model(**{**model.declared, name: model.factors[name]})
+    with pytest.raises(lfm.DeclarationError, match="z must be a factor such as Gaussian; got a distribution"):
+        lfm.Guide(model, z=lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))).factors["z"])
