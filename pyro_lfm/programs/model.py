@@ -14,7 +14,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.interface import support_of
 from pyro_lfm.distributions.masking import filled, observed_part
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DataError
 from pyro_lfm.factors import Conditional, Covariate, Deterministic, Factor, Factors, MadeOfGuide
 from pyro_lfm.factors.conditional import Rows
 from pyro_lfm.factors.variables import Variable
@@ -61,10 +61,7 @@ class Model(AnyModel):
         super().__init__()
         check_names(factors, "factor")
         for name, factor in factors.items():
-            if not isinstance(factor, Factor):
-                raise DeclarationError(
-                    f"{name} must be a factor such as Gaussian or a Prior; got {_kind(factor)}"
-                )
+            check_is_declared(name, factor, "a factor such as Gaussian or a Prior")
         self.declared = dict(factors)
         given, observed = wire(factors)
         self._observed = frozenset(observed)
