@@ -16,7 +16,7 @@ from pyro_lfm.distributions.interface import support_of
 from pyro_lfm.distributions.masking import filled, observed_part
 from pyro_lfm.errors import DataError
 from pyro_lfm.factors import Conditional, Covariate, Deterministic, Factor, Factors, MadeOfGuide
-from pyro_lfm.factors.conditional import Rows
+from pyro_lfm.factors.conditional import Rows, check_is_declared
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
 from pyro_lfm.factors.wiring import distribution_of, in_order, reads_of, wire
