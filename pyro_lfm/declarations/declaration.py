@@ -8,6 +8,9 @@ from abc import ABCMeta
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+import numpy as np
+import torch
+
 from pyro_lfm.declarations.pickling import without_local_functions
 from pyro_lfm.declarations.writing import same, written
 from pyro_lfm.errors import DeclarationError
@@ -17,12 +20,10 @@ class _Recording(ABCMeta):
     """Calls a class, and leaves the arguments of the call in the instance."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tuple(map(_kept, args)), {name: _kept(argument) for name, argument in kwargs.items()}
         value = super().__call__(*args, **kwargs)
         # Not by setattr: from here on the value is complete, and refuses it.
-        vars(value)["_written"] = (
-            tuple(map(_kept, args)),
-            {name: _kept(arg) for name, arg in kwargs.items()},
-        )
+        vars(value)["_written"] = args, kwargs
         value.check_declaration()
         return value
 
@@ -35,7 +36,8 @@ class _Recording(ABCMeta):
 class Declaration(metaclass=_Recording):
     """An immutable value. It equals what is written alike, and its ``repr`` is how it was written.
 
-    Attributes may be set in ``__init__`` and not after it. A copy of a declaration is the declaration itself.
+    Attributes may be set in ``__init__`` and not after it. A copy of a declaration is the declaration itself, unless it holds
+    modules, which are copied.
 
     >>> class Point(Declaration):
     ...     def __init__(self, x, y=0.0):
@@ -106,10 +108,10 @@ class Declaration(metaclass=_Recording):
         )
 
     def __copy__(self) -> Self:
-        return self if "_written" in vars(self) else self.altered()
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        if "_written" in vars(self):
+        if not holds_modules(vars(self)):
             return self
         other = memo[id(self)] = object.__new__(type(self))
         vars(other).update(copy.deepcopy(vars(self), memo))
@@ -135,9 +137,28 @@ class DeclarationWithParts(Declaration):
 
 
 def _kept(argument: Any) -> Any:
-    """An argument that the caller cannot change any more, as far as it is a container."""
+    """An argument as the caller cannot change it any more: containers, arrays and tensors are copied, parameters are not."""
+    if (
+        isinstance(argument, torch.Tensor)
+        and not argument.requires_grad
+        and not isinstance(argument, torch.nn.Parameter)
+    ):
+        return argument.detach().clone()
+    if isinstance(argument, np.ndarray):
+        return argument.copy()
     if isinstance(argument, Mapping):
         return {key: _kept(value) for key, value in argument.items()}
     if type(argument) in (list, tuple):
         return type(argument)(map(_kept, argument))
     return argument
+
+
+def holds_modules(value: Any) -> bool:
+    """Whether a value holds modules or parameters, in containers and declarations too."""
+    if isinstance(value, torch.nn.Module | torch.nn.Parameter):
+        return True
+    if isinstance(value, Declaration):
+        return holds_modules(vars(value))
+    if isinstance(value, Mapping):
+        return any(map(holds_modules, value.values()))
+    return type(value) in (list, tuple) and any(map(holds_modules, value))

@@ -51,6 +51,9 @@ class Conditional(nn.Module):
         parents: the variables whose values it takes, in this order.
     """
 
+    # A model and a guide keep the declarations of their factors.
+    not_identity = ("declaration",)
+
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__()
         self.declaration, self.variable = declaration, name

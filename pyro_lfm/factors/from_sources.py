@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from pyro_lfm import shapes
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
-from pyro_lfm.factors.modules_of_factors import family_of
+from pyro_lfm.factors.modules_of_factors import state_of_family
 from pyro_lfm.factors.named_modules import check_named
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.sources.drawn import Drawn
@@ -36,7 +36,8 @@ class FromSources(Conditional):
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
-        self.family = family_of(declaration)
+        if (state := state_of_family(declaration)) is not None:
+            self.add_module("state_of_family", state)
         self._register_floors()
         # The parameters that the trunk gives, with their shapes.
         self._heads: dict[str, torch.Size] = {}
@@ -47,6 +48,12 @@ class FromSources(Conditional):
             self.add_module(part, module)
         self._lower_floors_to_values()
         self.complete()
+
+    @property
+    def family(self) -> Factor:
+        """The family whose methods are called: the declaration, or the module of one that holds tensors or modules."""
+        state: Any = self._modules.get("state_of_family")
+        return self.declaration if state is None else state  # type: ignore[no-any-return]
 
     def _build_parts(self) -> None:
         family, trunk = self.family, as_source(self.declaration.network)

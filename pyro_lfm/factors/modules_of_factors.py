@@ -95,11 +95,11 @@ def blank(base: type[M], factor: type[Factor]) -> M:
     return object.__new__(mixed(base, factor))  # type: ignore[arg-type]
 
 
-def family_of(declaration: Factor) -> Factor:
-    """The family whose methods a distribution calls: the declaration itself, or a module where it holds tensors or modules."""
+def state_of_family(declaration: Factor) -> FamilyWithState | None:
+    """The module of a family that holds tensors or modules; None for all others."""
     own = [value for name, value in vars(declaration).items() if name not in OF_DECLARATION]
     if not any(isinstance(value, Tensor | nn.Module) for value in own):
-        return declaration
+        return None
     module = blank(FamilyWithState, type(declaration))
     FamilyWithState.__init__(module, declaration)
-    return module  # type: ignore[return-value]
+    return module

@@ -8,7 +8,7 @@ from comparison_cases import QUICK, fixed_model, guides, small
 
 import pyro_lfm as lfm
 from pyro_lfm.closed_form import recognise
-from pyro_lfm.closed_form.linear import gap
+from pyro_lfm.closed_form.linear.factorised_linear import gap
 from pyro_lfm.comparison.estimates import Estimate, decimals, estimate, ranks
 
 

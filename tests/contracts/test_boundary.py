@@ -93,7 +93,7 @@ ASKED = {
             "loadings",
             "decompose",
             "diagnose",
-            "imputation",
+            "imputation_scores",
             "gaps",
         )
     },

@@ -259,7 +259,7 @@ def test_a_family_with_state_of_its_own_is_trained_and_moved():
     model = lfm.Model(z=lfm.StandardNormal(2), x=Tilted(3, loc=lfm.MLP(4))).double()
     assert model.factors["x"](torch.zeros(1, 2).double()).mean.dtype == torch.float64
     names = [name for name, _ in model.named_parameters()]
-    assert "factors.x.family.tilt" in names
+    assert "factors.x.state_of_family.tilt" in names
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
     lfm.fit(model, torch.randn(20, 3) + 5, lfm.SVI(guide, epochs=2), seed=0, progress=False)
     assert model.factors["x"].family.tilt != 0

@@ -119,12 +119,18 @@ def changed(rows, value):
             "objective was ELBO, now it is ImportanceWeightedELBO",
         ),
         ({"objective": lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(2.0))}, "objective was ELBO"),
-        ({"make": partial(declared, scale=0.6)}, "model.factors.x.parts.covariance.value was"),
-        ({"make": partial(declared, activation="tanh")}, "model.factors.x.*was ReLU, now it is Tanh"),
+        (
+            {"make": partial(declared, scale=0.6)},
+            "model.declared.x.sources.covariance.value was 0.5, now it is 0.6",
+        ),
+        (
+            {"make": partial(declared, activation="tanh")},
+            "model.declared.x.*activation was 'relu', now it is 'tanh'",
+        ),
         ({"make": partial(declared, min_scale=0.2)}, "min_scale was 0.1, now it is 0.2"),
         ({"make": partial(declared, latents=3)}, "another model"),
         ({"make": with_wide_guide}, "another guide"),
-        ({"make": with_other_guide}, "guide.factors.z.*was ReLU, now it is Tanh"),
+        ({"make": with_other_guide}, "guide.declared.z.*activation was 'relu', now it is 'tanh'"),
     ],
 )
 def test_another_fit_is_refused_with_the_difference_named(tmp_path, other, words):
@@ -139,7 +145,9 @@ def test_another_fit_is_refused_with_the_difference_named(tmp_path, other, words
 
 def test_declared_starts_of_parameters_belong_to_the_declaration(tmp_path):
     run(tmp_path / "state", partial(starting, 0.0))
-    with pytest.raises(lfm.CheckpointError, match=r"declared.model.x.0.bias.init was 0.0, now it is 1.0"):
+    with pytest.raises(
+        lfm.CheckpointError, match=r"model.declared.x.sources.mean.bias.init was 0.0, now it is 1.0"
+    ):
         run(tmp_path / "state", partial(starting, 1.0))
     run(tmp_path / "state", partial(starting, 0.0), epochs=3)
 

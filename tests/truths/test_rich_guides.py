@@ -180,7 +180,7 @@ def moved_flow(name, event=(3,), dtype=torch.float64):
     torch.manual_seed(0)
     variable = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(1, mean=lfm.Linear())).latents["z"]
     factor = lfm.Flow(list(event) or 1, cases.FLOWS[name](), network=lfm.MLP(6))
-    factor.event_shape = torch.Size(event)
+    factor = factor.altered(event_shape=torch.Size(event))
     factor = factor.build("x", [variable]).to(dtype)
     with torch.no_grad():
         for parameter in factor.parameters():

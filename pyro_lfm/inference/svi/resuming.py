@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -54,8 +54,6 @@ class Resuming:
             "guide": loop.guide,
             "objective": svi.objective,
             "schedule": svi.schedule,
-            # The declared starts of parameters, which the programs no longer hold.
-            "declared": {"model": _declared(loop.model), "guide": _declared(loop.guide)},
         }
         self.identity = FitIdentity(fixed, parts)
         self.saved = checkpoint.load()
@@ -139,12 +137,6 @@ class Resuming:
                 "history": loop.history,
             }
         )
-
-
-def _declared(program: Program) -> dict[str, list[Any]]:
-    """The sources of each factor as they were declared."""
-    factors = getattr(program, "factors", {})
-    return {name: factor.declaration.declared_sources for name, factor in factors.items()}
 
 
 def _not_in_state(program: Program) -> dict[str, torch.Tensor]:
