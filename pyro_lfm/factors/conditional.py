@@ -78,7 +78,7 @@ class Conditional(nn.Module):
 
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
-        return stable_version(super().__call__(*parents, **options))  # type: ignore[no-any-return]
+        return stable_version(super().__call__(*parents, **options))
 
     def at(
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
@@ -144,7 +144,7 @@ class Conditional(nn.Module):
     def drawn(self) -> dict[str, Drawn]:
         """The parameters that have priors, by name, in the order in which they are drawn."""
         parameters = {name: self.get_submodule(path) for name, path in self._places.items()}
-        return dict(sorted(parameters.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type, return-value]
+        return dict(sorted(parameters.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type]
 
     @property
     def tables(self) -> list[PerRowTable]:

@@ -278,7 +278,7 @@ class Prior(Factor):
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # Without parents there is nothing to build.
         if self.is_hand_written and not self.given and not parents:
-            return stable_version(self.forward())  # type: ignore[attr-defined, no-any-return]
+            return stable_version(self.forward())  # type: ignore[attr-defined]
         return super().__call__(*parents, **options)
 
 

@@ -58,13 +58,13 @@ class Factors(nn.ModuleDict):
     def __iter__(self) -> Iterator[str]:
         return (name_of(key) for key in super().__iter__())
 
-    def keys(self) -> list[str]:  # type: ignore[override]
+    def keys(self) -> list[str]:
         return list(self)
 
-    def values(self) -> list[Any]:  # type: ignore[override]
+    def values(self) -> list[Any]:
         return [self[name] for name in self]
 
-    def items(self) -> list[tuple[str, Any]]:  # type: ignore[override]
+    def items(self) -> list[tuple[str, Any]]:
         return [(name, self[name]) for name in self]
 
 

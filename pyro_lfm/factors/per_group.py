@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_lfm.distributions.interface import support_of
+from pyro_lfm.distributions.interface import independent, support_of
 from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional, Deterministic
@@ -27,7 +27,7 @@ class OfEachGroup:
     groups: int
 
     def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
-        return self.prior().expand((self.groups,)).to_event(1)
+        return independent(self.prior().expand((self.groups,)), 1)
 
     def __repr__(self) -> str:
         return f"{self.prior.describe()} for each of {self.groups} groups"

@@ -98,7 +98,8 @@ class Variable:
 
     def encode(self, value: torch.Tensor) -> torch.Tensor:
         if self.code is not None:
-            return self.code(value)
+            code: torch.Tensor = self.code(value)
+            return code
         if self.categories is None:
             return value
         # Not by one_hot, which looks at the values first: that would stop a compiled step.

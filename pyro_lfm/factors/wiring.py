@@ -99,7 +99,8 @@ def distribution_of(
     """A factor's distribution, given the values of all variables that it reads."""
     parents = parents_of(factors, given, name, values, index)
     drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
-    return factors[name].at(parents, index, drawn)
+    distribution: Distribution = factors[name].at(parents, index, drawn)
+    return distribution
 
 
 def parents_of(
