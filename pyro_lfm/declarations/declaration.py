@@ -1,4 +1,4 @@
-"""The base of all declarations: a class and the arguments that it was called with."""
+"""The base class of all declarations. It records the arguments of the constructor, for comparison and ``repr``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import copy
 import inspect
 from abc import ABCMeta
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pyro_lfm.declarations.pickling import without_local_functions
 from pyro_lfm.declarations.writing import same, written
 from pyro_lfm.errors import DeclarationError
 
+Argument = TypeVar("Argument")
+
 
 class _Recording(ABCMeta):
-    """Calls a class, and leaves the arguments of the call in the instance."""
+    """The metaclass of declarations: it stores the arguments of a call in the new instance."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         value = super().__call__(*args, **kwargs)
-        # Not by setattr: from here on the value is complete, and refuses it.
+        # Not by setattr, which a complete declaration refuses.
         vars(value)["_written"] = (
             tuple(map(_kept, args)),
             {name: _kept(arg) for name, arg in kwargs.items()},
@@ -33,9 +35,9 @@ class _Recording(ABCMeta):
 
 
 class Declaration(metaclass=_Recording):
-    """An immutable value. It equals what is written alike, and its ``repr`` is how it was written.
+    """An immutable value. Two declarations with the same class and arguments are equal, and ``repr`` gives the Python code.
 
-    Attributes may be set in ``__init__`` and not after it. A copy of a declaration is the declaration itself.
+    Attributes may be set in ``__init__`` and not after it. Copying a declaration returns it unchanged.
 
     >>> class Point(Declaration):
     ...     def __init__(self, x, y=0.0):
@@ -47,12 +49,12 @@ class Declaration(metaclass=_Recording):
     pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which does not change: write another one instead of setting x
     """
 
-    # The name of the public module that holds the class, where it is not the package itself.
+    # The public module that exports the class, such as ``parameter_priors``; empty for the package itself.
     namespace: ClassVar[str] = ""
     _written: tuple[tuple[Any, ...], dict[str, Any]]
 
     def check_declaration(self) -> None:
-        """Raises DeclarationError for what can only be checked once ``__init__`` has ended."""
+        """Checks the complete declaration, after ``__init__``. Subclasses raise DeclarationError here."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,13 +65,13 @@ class Declaration(metaclass=_Recording):
         return dict(bound.arguments)
 
     def altered(self, **attributes: Any) -> Self:
-        """A declaration with other attributes. It is still written as this one is."""
+        """A copy with some attributes changed. Its ``repr`` and arguments stay those of this declaration."""
         other = object.__new__(type(self))
         vars(other).update({**vars(self), **attributes})
         return other
 
     def is_fixed(self, name: str) -> bool:
-        """Whether an attribute of a complete declaration refuses to be set."""
+        """Whether an attribute of a complete declaration cannot be set."""
         return True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -117,10 +119,10 @@ class Declaration(metaclass=_Recording):
         return without_local_functions(vars(self))
 
 
-def _kept(argument: Any) -> Any:
-    """An argument that the caller cannot change any more, as far as it is a container."""
+def _kept(argument: Argument) -> Argument:
+    """A copy of a dict, list or tuple, so that the caller cannot change it any more; any other argument itself."""
     if isinstance(argument, Mapping):
-        return {key: _kept(value) for key, value in argument.items()}
+        return {key: _kept(value) for key, value in argument.items()}  # type: ignore[return-value]
     if type(argument) in (list, tuple):
-        return type(argument)(map(_kept, argument))
+        return type(argument)(map(_kept, argument))  # type: ignore[call-arg, call-overload]
     return argument

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
@@ -21,6 +21,9 @@ from pyro_lfm.sources.per_row import PerRowTable
 
 if TYPE_CHECKING:
     from pyro_lfm.factors.factor import Factor
+
+# A model that a guide is declared with or bound to: a module or a function whose call is a Pyro program.
+PyroProgram = nn.Module | Callable[..., Any]
 
 
 class Seen(NamedTuple):
@@ -99,7 +102,7 @@ class Conditional(nn.Module):
         """The observed parents that a batch may lack altogether."""
         return frozenset()
 
-    def bound_to(self, model: Any) -> Self:
+    def bound_to(self, model: PyroProgram) -> Self:
         """The same distribution, with the parts that it borrows taken from another model."""
         return self
 

@@ -21,7 +21,7 @@ from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
 from pyro_lfm.sources.source import Source, SourceLike, ValueOf, as_source
 
 if TYPE_CHECKING:
-    from pyro_lfm.factors.conditional import Conditional
+    from pyro_lfm.factors.conditional import Conditional, PyroProgram
 
 # A value of a parameter as ``distribution`` takes it: a tensor, or what the family makes of one.
 Natural = Any
@@ -139,7 +139,7 @@ class Factor(Declaration):
 
         return (hand_written if self.is_hand_written else FromSources)(self, name, parents)
 
-    def build_in_guide(self, name: str, parents: Sequence[Variable], model: Any) -> Conditional:
+    def build_in_guide(self, name: str, parents: Sequence[Variable], model: PyroProgram) -> Conditional:
         """The conditional distribution as a guide of a model has it."""
         return self.build(name, parents)
 

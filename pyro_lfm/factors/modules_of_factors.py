@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, TypeVar
 
 from torch import Tensor, nn
 
@@ -45,15 +45,15 @@ class ModuleOfFactor(nn.Module):
 
     def __copy__(self) -> ModuleOfFactor:
         other = blank(*self.bases_of_mixture)
-        other.__setstate__(vars(self).copy())
+        other.__setstate__(vars(self).copy())  # type: ignore[no-untyped-call]
         return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModuleOfFactor:
         other = memo[id(self)] = blank(*self.bases_of_mixture)
-        other.__setstate__(copy.deepcopy(vars(self), memo))
+        other.__setstate__(copy.deepcopy(vars(self), memo))  # type: ignore[no-untyped-call]
         return other
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         return blank, self.bases_of_mixture, without_local_functions(vars(self))
 
 
@@ -92,7 +92,8 @@ def mixed(base: type[M], factor: type[Factor]) -> type[M]:
 
 def blank(base: type[M], factor: type[Factor]) -> M:
     """An instance without attributes, for a module to be built, copied or read."""
-    return object.__new__(mixed(base, factor))  # type: ignore[arg-type]
+    module: M = object.__new__(mixed(base, factor))  # type: ignore[arg-type]
+    return module
 
 
 def family_of(declaration: Factor) -> Factor:

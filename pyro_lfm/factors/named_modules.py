@@ -52,7 +52,7 @@ class Factors(nn.ModuleDict):
     def __getitem__(self, name: str) -> Any:
         return super().__getitem__(key_of(name))
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: str) -> bool:
         return super().__contains__(key_of(str(name)))
 
     def __iter__(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors.conditional import Deterministic
+from pyro_lfm.factors.conditional import Deterministic, PyroProgram
 from pyro_lfm.factors.named_modules import Factors
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
@@ -65,7 +65,7 @@ class PriorOfLatent(nn.Module):
         """The variables that the prior reads."""
         return (model.variables[name] for name in self.reads)
 
-    def bound_to(self, model: ModelOfPriors) -> PriorOfLatent:
+    def bound_to(self, model: PyroProgram) -> PriorOfLatent:
         """The prior as it is in a model; itself where it is that model's already."""
         held = getattr(model, "factors", {})
         others = {n: held[n] for n, factor in self.factors.items() if n in held and held[n] is not factor}

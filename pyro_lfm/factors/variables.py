@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ class Variable:
 
     name: str
     shape: torch.Size
-    support: Any
+    support: constraints.Constraint
     per_row: bool = True
     summable: bool = False  # whether its program can be run with all its values side by side
     code: Code | None = None  # how networks read it, where its factor says so
