@@ -1,4 +1,4 @@
-"""Declarations: immutable values that remember their arguments. Factors, sources, objectives and inferences are declarations."""
+"""Declarations: immutable values that remember their arguments. Factors, sources, objectives and inferences are such."""
 
 from pyro_lfm.declarations.declaration import Declaration
 from pyro_lfm.declarations.pickling import LeftOut, importable

@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Takes the place of a function in a pickle. The networks that the function has built are kept; it can build no new ones.
+    """Takes the place of a function in a pickle. Networks that the function has built are kept, but it can build no more.
 
     >>> LeftOut("<lambda>")(2, 3)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
