@@ -1,4 +1,4 @@
-"""The base of all declarations: a class and the arguments that it was called with."""
+"""The base class of all declarations. It records the arguments of the constructor, for comparison and ``repr``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import inspect
 from abc import ABCMeta
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from pyro_lfm.declarations.pickling import without_local_functions
 from pyro_lfm.declarations.writing import same, written
 from pyro_lfm.errors import DeclarationError
 
+Argument = TypeVar("Argument")
+
 
 class _Recording(ABCMeta):
-    """Calls a class, and leaves the arguments of the call in the instance."""
+    """The metaclass of declarations: it stores the arguments of a call in the new instance."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = tuple(map(_kept, args)), {name: _kept(argument) for name, argument in kwargs.items()}
@@ -34,9 +36,9 @@ class _Recording(ABCMeta):
 
 
 class Declaration(metaclass=_Recording):
-    """An immutable value. It equals what is written alike, and its ``repr`` is how it was written.
+    """An immutable value. Two declarations with the same class and arguments are equal, and ``repr`` gives the Python code.
 
-    Attributes may be set in ``__init__`` and not after it. A copy of a declaration is the declaration itself, unless it holds
+    Attributes may be set in ``__init__`` and not after it. A copy of a declaration is itself, unless it holds
     modules, which are copied.
 
     >>> class Point(Declaration):
@@ -46,17 +48,17 @@ class Declaration(metaclass=_Recording):
     (Point(1.0, y=2.0), True, False)
     >>> Point(1.0).x = 3.0  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which does not change: write another one ...
+    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which cannot be changed: write another ...
     """
 
-    # The name of the public module that holds the class, where it is not the package itself.
+    # The public module that exports the class, such as ``parameter_priors``; empty for the package itself.
     namespace: ClassVar[str] = ""
     # An identity looks at the attributes, which hold the same values.
     not_identity: ClassVar[tuple[str, ...]] = ("_written",)
     _written: tuple[tuple[Any, ...], dict[str, Any]]
 
     def check_declaration(self) -> None:
-        """Raises DeclarationError for what can only be checked once ``__init__`` has ended."""
+        """Checks the complete declaration, after ``__init__``. Subclasses raise DeclarationError here."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -67,26 +69,26 @@ class Declaration(metaclass=_Recording):
         return dict(bound.arguments)
 
     def altered(self, **attributes: Any) -> Self:
-        """A declaration with other attributes. It is still written as this one is."""
+        """A copy with some attributes changed. Its ``repr`` and arguments stay those of this declaration."""
         other = object.__new__(type(self))
         vars(other).update({**vars(self), **attributes})
         return other
 
     def is_fixed(self, name: str) -> bool:
-        """Whether an attribute of a complete declaration refuses to be set."""
+        """Whether an attribute of a complete declaration cannot be set."""
         return True
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "_written" in vars(self) and self.is_fixed(name):
             raise DeclarationError(
-                f"{self!r} is a declaration, which does not change: write another one instead of setting {name}"
+                f"{self!r} is a declaration, which cannot be changed: write another instead of setting {name}"
             )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         if "_written" in vars(self) and self.is_fixed(name):
             raise DeclarationError(
-                f"{self!r} is a declaration, which does not change: {name} cannot be deleted"
+                f"{self!r} is a declaration, which cannot be changed: {name} cannot be deleted"
             )
         super().__delattr__(name)
 

@@ -1,28 +1,29 @@
-"""How the arguments of declarations are written and compared."""
+"""Writing the arguments of declarations as Python code, and comparing them. ``Declaration`` uses both."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.distributions import constraints
 
-# A tensor with more entries is written as its shape alone.
+# Of a tensor with more entries only the shape is written.
 _ENTRIES = 100
 
 
 def written(value: Any) -> str:
-    """A value as Python code, as far as there is any.
+    """A value as Python code, where such code exists, else its ``repr``.
 
-    Tensors of the default type and arrays are written as lists, classes and functions by the shortest name under which they
-    can be had.
+    Tensors of the default type and arrays are written as lists. Classes and functions are written by the shortest dotted
+    name from which they can be imported.
 
     >>> written({"scale": torch.ones(2)}), written("z"), written(constraints.integer_interval(0, 4))
     ('{"scale": [1.0, 1.0]}', '"z"', 'constraints.integer_interval(0, 4)')
@@ -49,7 +50,7 @@ def written(value: Any) -> str:
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return _importable_name(value)
     text = repr(value)
-    # A module of torch's with parts of its own takes several lines.
+    # The repr of a module with submodules takes several lines.
     return (
         f"{type(value).__name__}(...)"
         if isinstance(value, nn.Module) and "\n" in text
@@ -58,7 +59,7 @@ def written(value: Any) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two arguments are written alike: numbers by their values, whatever holds them.
+    """Whether two arguments have the same value. Tensors, arrays and lists are compared as numbers.
 
     >>> same(torch.ones(2), [1.0, 1.0]), same(constraints.interval(0, 1), constraints.interval(0, 1)), same((1,), (1, 2))
     (True, True, False)
@@ -82,17 +83,17 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _same_numbers(one: Any, other: Any) -> bool:
+def _same_numbers(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -> bool:
     try:
-        one, other = (torch.as_tensor(value).detach().cpu() for value in (one, other))
+        first, second = (torch.as_tensor(value).detach().cpu() for value in (one, other))
     except (TypeError, ValueError, RuntimeError):
         return False
-    return one.shape == other.shape and torch.allclose(
-        one.double(), other.double(), rtol=0, atol=0, equal_nan=True
+    return first.shape == second.shape and torch.allclose(
+        first.double(), second.double(), rtol=0, atol=0, equal_nan=True
     )
 
 
-def _numbers(value: Any) -> str:
+def _numbers(value: torch.Tensor | np.ndarray[Any, Any] | np.generic) -> str:
     if math.prod(value.shape) > _ENTRIES:
         return f"{type(value).__name__}(shape={tuple(value.shape)})"
     text = written(value.tolist())
@@ -116,9 +117,10 @@ def _constraint(value: constraints.Constraint) -> str:
     return repr(value)
 
 
-def _importable_name(value: Any) -> str:
-    """The shortest dotted name of a class or function; of a part of this package its name alone."""
-    module, name = getattr(value, "__module__", None) or "", value.__qualname__
+def _importable_name(value: type | Callable[..., Any]) -> str:
+    """The shortest dotted name of a class or function; for this package and the user's own code the bare name."""
+    module: str = getattr(value, "__module__", None) or ""
+    name: str = value.__qualname__
     if module.split(".")[0] not in ("torch", "pyro", "zuko", "gpytorch"):
         return name.split("<locals>.")[-1]
     parts = module.split(".")

@@ -1,4 +1,4 @@
-"""Factors: declarations of conditional distributions, and the modules that models and guides build of them."""
+"""Factors: declarations of conditional distributions, and the modules that models and guides build from them."""
 
 from pyro_lfm.factors.conditional import Conditional, Deterministic, Seen
 from pyro_lfm.factors.covariate import Covariate

@@ -1,8 +1,8 @@
-"""The conditional distribution that a factor builds: a module, given the values of its parents."""
+"""The conditional distribution p(value | parents) as a module. Factors build it; models and guides call it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
@@ -23,32 +23,35 @@ from pyro_lfm.sources.per_row import PerRowTable
 if TYPE_CHECKING:
     from pyro_lfm.factors.factor import Factor
 
+# A model that a guide is declared with or bound to: a module or a function whose call is a Pyro program.
+PyroProgram = nn.Module | Callable[..., Any]
+
 
 class Seen(NamedTuple):
-    """The values of a parent for the rows of a batch, and where they were observed: (B, *event), or None for everywhere."""
+    """The values of a parent for the rows of a batch. ``mask`` (B, *event) is True where observed; None means everywhere."""
 
     value: Tensor
     mask: Tensor | None = None
 
 
 class Rows(Protocol):
-    """The rows that a fit is given."""
+    """The rows of a fit, as a factor reads them."""
 
     def __len__(self) -> int: ...
 
     def take(
         self, index: Tensor, dtype: torch.dtype | None, device: torch.device | str
     ) -> Mapping[str, Tensor]:
-        """The rows at some indices by variable, NaN where an entry is missing."""
+        """The rows at the given indices, by variable. Missing entries are NaN."""
 
 
 class Conditional(nn.Module):
     """p(value | parents), built from a factor: ``conditional(*parents) -> Distribution``.
 
     Args:
-        declaration: the factor that it is built from.
-        name: of the variable.
-        parents: the variables whose values it takes, in this order.
+        declaration: the factor.
+        name: the name of its variable.
+        parents: the variables whose values ``forward`` takes, in this order.
     """
 
     # A model and a guide keep the declarations of their factors.
@@ -63,15 +66,15 @@ class Conditional(nn.Module):
         self._read = {name: parent for name, parent in self._parents.items() if name not in apart}
         self.codes = Factors()
         self.codes.update({n: parent.code for n, parent in self._read.items() if parent.code is not None})
-        # How networks read its own values.
+        # How networks read values of this variable.
         self.code = declaration.code
         # The modules of its sources, by parameter.
         self.parts = nn.ModuleDict()
-        # Where the parameters that have priors stand, so that draws can be put in their place.
+        # The paths of the submodules whose parameters have priors, by parameter. Draws replace their values.
         self._places: dict[str, str] = {}
 
     def complete(self) -> None:
-        """Looks for the parameters that have priors, once all parts are there."""
+        """Records the parameters that have priors. Subclasses call it at the end of ``__init__``."""
         for path, module in self.named_modules():
             if isinstance(module, Drawn):
                 if module.name in self._places:
@@ -81,13 +84,13 @@ class Conditional(nn.Module):
                 self._places[module.name] = path
 
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
-        # A forward of one's own may name distributions of Pyro's that the library has in a stable form.
-        return stable_version(super().__call__(*parents, **options))  # type: ignore[no-any-return]
+        # A user's forward may return a Pyro distribution of which the library has a numerically stable version.
+        return stable_version(super().__call__(*parents, **options))
 
     def at(
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
     ) -> Distribution:
-        """The distribution given the parents and the rows' indices, with draws of its parameters by name."""
+        """The distribution given the parents, the indices of the rows and, by name, draws of its parameters."""
         options = {"index": index} if self.tables else {}
         if not drawn:
             return self(*parents, **options)
@@ -95,7 +98,7 @@ class Conditional(nn.Module):
         return functional_call(self, values, tuple(parents), options)  # type: ignore[no-any-return]
 
     def of_rows(self, seen: Mapping[str, Seen], index: Tensor) -> Distribution:
-        """The distribution in a guide, given what is seen of each parent. Missing entries are gaps or 0 by default."""
+        """The distribution in a guide, given the observed values of each parent. Guides that read masks override it."""
         return self.at([seen[name].value for name in self.parents], index)
 
     @property
@@ -103,12 +106,12 @@ class Conditional(nn.Module):
         """The observed parents that a batch may lack altogether."""
         return frozenset()
 
-    def bound_to(self, model: Any) -> Self:
-        """The same distribution, with the parts that it borrows taken from another model."""
+    def bound_to(self, model: PyroProgram) -> Self:
+        """The same distribution for another model: parts that belong to a model are replaced by those of that model."""
         return self
 
     def own_part(self) -> Conditional:
-        """The part that is not borrowed from a model; the whole by default."""
+        """The part whose parameters belong to the guide and not to the model; by default the whole."""
         return self
 
     def check_parents(self, values: Sequence[Tensor]) -> None:
@@ -117,7 +120,7 @@ class Conditional(nn.Module):
         shapes.check_parents(name, values, {n: p.shape for n, p in self._parents.items()})
 
     def context(self, values: Sequence[Tensor]) -> Tensor | None:
-        """The parents' values as networks read them, side by side."""
+        """The parents' values as networks read them, concatenated."""
         self.check_parents(values)
         by_name = dict(zip(self._parents, values, strict=True))
         codes = [parent.encode(by_name[name]) for name, parent in self._read.items()]
@@ -148,16 +151,16 @@ class Conditional(nn.Module):
     def drawn(self) -> dict[str, Drawn]:
         """The parameters that have priors, by name, in the order in which they are drawn."""
         parameters = {name: self.get_submodule(path) for name, path in self._places.items()}
-        return dict(sorted(parameters.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type, return-value]
+        return dict(sorted(parameters.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type]
 
     @property
     def tables(self) -> list[PerRowTable]:
-        """The tables with a row of parameters for each datum."""
+        """The ``PerRow`` tables among its parts."""
         return [part for part in self.parts.modules() if isinstance(part, PerRowTable)]
 
     @property
     def floors(self) -> Mapping[str, Floor]:
-        """The floors of its scales, by parameter, as they were declared."""
+        """The declared floors of its scales, by parameter."""
         return self.declaration.floors
 
     def floor(self, parameter: str) -> Tensor:
@@ -168,17 +171,17 @@ class Conditional(nn.Module):
 
     @property
     def in_units(self) -> tuple[str, ...]:
-        """The parameters whose priors may be in the units of the data."""
+        """The parameters that are measured in the units of the data, so that their priors may be too."""
         return self.declaration.in_units
 
     def measure(self, units: Tensor, means: Tensor) -> None:
-        """Takes the spread and the mean of each column of the data, of the shape of the event."""
+        """Sets default floors and units of priors from the spread and the mean of each column, both of the event shape."""
 
     def take_rows(self, rows: Rows) -> None:
-        """Takes what it keeps of the rows that are to be fitted, as an ``ExemplarPrior`` does."""
+        """Stores the rows of a fit that it needs later. An ``ExemplarPrior`` stores its exemplars."""
 
     def floored(self, parents: Sequence[Tensor], index: Tensor) -> dict[str, Tensor]:
-        """The scales that have floors, by parameter, given the parents."""
+        """The values, given the parents, of the scales that have floors, by parameter."""
         return {}
 
     def describe(self) -> str:
@@ -190,10 +193,10 @@ class Conditional(nn.Module):
 
 
 class Deterministic(Conditional):
-    """A variable that follows from its parents. It has no sample statement: readers take ``value``."""
+    """A deterministic function of the parents. It has no sample statement; its children read ``value``."""
 
     def value(self, distribution: Distribution) -> Tensor:
-        """The value, of the distribution given the parents."""
+        """The value, taken from the point mass that ``forward`` returns."""
         return distribution.value  # type: ignore[attr-defined, no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Covariates: observed numbers of each row that are not modelled."""
+"""The covariate: a factor for observed numbers of each row that the model does not explain."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyro_lfm.factors.factor import Factor
 
 
 class Covariate(Factor):
-    """Numbers known of each row that are not modelled: time, a dose, the library size of counts.
+    """Known numbers of each row that are not modelled, such as time, a dose or the library size of counts.
 
-    A factor reads it where its ``given=`` names it, and a parameter is its very value where that is named as a source:
-    ``Poisson(50, rate=MLP(64), exposure="library")``. Guides read it as they read every observed variable. It adds
-    nothing to the bound, which is then on log p(x | covariates).
+    A factor whose ``given=`` names it reads it through networks. A parameter whose source is its name has its value, as
+    in ``Poisson(50, rate=MLP(64), exposure="library")``. Guides read it like every observed variable. It adds no term to
+    the bound, which is then a bound on log p(x | covariates).
 
     Args:
         event: its size or shape; () for one number per row.
-        value: what it is where the model generates rows without it; a number, or one per entry.
-        support: where each entry must lie, which is checked when data are read: ``constraints.positive`` for an exposure,
-            ``constraints.positive_integer`` for a number of trials, ``constraints.integer_interval(0, 9)`` for a label,
-            which networks read one-hot and a ``Lookup`` reads as its category.
+        value: its value in rows that the model generates without it; a number, or one per entry.
+        support: the constraint on each entry, checked when data are read. Use ``constraints.positive`` for an exposure,
+            ``constraints.positive_integer`` for a number of trials and ``constraints.integer_interval(0, 9)`` for a label.
+            Networks read a label one-hot, a ``Lookup`` as its category.
 
     >>> from pyro_lfm import MLP, Model, Poisson, StandardNormal
     >>> area = Covariate(support=constraints.positive)

@@ -1,4 +1,4 @@
-"""The factor: a declaration of a conditional distribution, of which models and guides build the distribution itself."""
+"""The factor: the declaration of a conditional distribution. Families and priors subclass it; models and guides build it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
 from pyro_lfm.sources.source import Source, SourceLike, ValueOf, as_source
 
 if TYPE_CHECKING:
-    from pyro_lfm.factors.conditional import Conditional
+    from pyro_lfm.factors.conditional import Conditional, PyroProgram
 
-# A value of a parameter as ``distribution`` takes it: a tensor, or what the family makes of one.
+# A parameter as ``distribution`` takes it: a tensor, or an object that ``natural`` computes from one.
 Natural = Any
 
 
 class Factor(Declaration):
     """A family of distributions whose parameters come from sources: the declaration of p(value | parents).
 
-    A family is a subclass that names its parameters and writes ``distribution``. It then works with every
-    source, as prior, likelihood and guide. A factor of another kind writes ``forward(*parents)`` itself, and may hold
-    parameters and modules as an ``nn.Module`` does. ``build`` makes the conditional distribution, an ``nn.Module``; models
-    and guides call it. Modules that you pass as sources are used as they are, not copied.
+    A family is a subclass that names its parameters and defines ``distribution``. It then works with every source, as
+    prior, likelihood and guide. A factor of another kind defines ``forward(*parents)`` and may hold parameters and modules
+    like an ``nn.Module``. Models and guides call ``build``, which returns the conditional distribution as an ``nn.Module``.
+    Modules passed as sources are used directly, not copied.
 
     Args:
-        event: size of one value, an int or a shape; a guide takes it from the model.
-        sources: parameter name -> source. None means a head of ``network``, else a learned constant. The name of
-            another factor means its very value, as in ``exposure="library"``; networks do not read it.
-        given: name or names of the parents that the networks read. By default every latent for an observed factor,
-            every observed factor for a guide's.
-        network: one trunk, a source, that gives all the parameters left at None.
+        event: the size of one value, an int or a shape. In a guide it follows from the model.
+        sources: parameter name -> source. None means a head of ``network`` or, without a network, a learned constant. The
+            name of another factor means the value of that factor, as in ``exposure="library"``; networks do not read it.
+        given: the parents that the networks read, one name or several. By default an observed factor reads every latent,
+            and a factor of a guide every observed variable.
+        network: one source, the trunk, with a head for each parameter left at None.
 
     Raises:
         DeclarationError: a source has the wrong kind. ShapeError: a network has the wrong size.
@@ -59,11 +59,11 @@ class Factor(Declaration):
     tensor([2., 2., 2.])
     """
 
-    # Where a parameter must lie; the reals where it is not named.
+    # The support of each parameter; a parameter that is left out is real.
     constraints: Mapping[str, Constraint] = {}
-    # The parameters that are scales above a floor.
+    # The floors of the parameters that are scales.
     floors: Mapping[str, Floor] = {}
-    # The parameters that are locations or spreads in the units of the variable: their priors may be in those units.
+    # The parameters measured in the units of the variable, such as locations and scales. Their priors may use these units.
     in_units: ClassVar[tuple[str, ...]] = ()
     # How networks read the values.
     code: Code | None = None
@@ -81,10 +81,10 @@ class Factor(Declaration):
         self.given = None if given is None else _parent_names(given)
         self.sources, self.network = dict(sources or {}), network
 
-    # Subclasses write or override these ----------------------------------------------------------------
+    # Subclasses define or override these ---------------------------------------------------------------
 
     def distribution(self, **parameters: Natural) -> Distribution:
-        """The distribution with these parameters, each (..., *shape), natural (constrained) values."""
+        """The distribution with these parameters, each a natural (constrained) value of shape (..., *shape)."""
         raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
     def raw_shape(self, parameter: str) -> torch.Size:
@@ -96,7 +96,7 @@ class Factor(Declaration):
         return torch.zeros(self.raw_shape(parameter))
 
     def to_raw(self, parameter: str, value: Tensor, floor: Tensor | None = None) -> Tensor:
-        """The raw form of a natural value, as given to Fixed or Learned. floor: of a scale, ``floor_shape``."""
+        """The raw form of a natural value, such as one given to Fixed or Learned. ``floor`` is that of a scale, or None."""
         if floor is not None:
             return raw_scale(value, floor)
         return onto(self.constraints[parameter]).inv(value) if parameter in self.constraints else value
@@ -108,39 +108,39 @@ class Factor(Declaration):
         return onto(self.constraints[parameter])(raw) if parameter in self.constraints else raw
 
     def floor_shape(self, parameter: str) -> torch.Size:
-        """The shape of the floor of a parameter, one that ``floors`` names."""
+        """The shape of the floor of a parameter that ``floors`` names."""
         return self.shape
 
     def scale_numbers(self, parameter: str, raw: Tensor) -> Tensor:
-        """The raw numbers that are scales among those of a parameter, (..., *floor_shape), a view."""
+        """The entries of a raw parameter that are scales, as a view of shape (..., *floor_shape)."""
         return raw
 
     def unit(self, parameter: str, units: Tensor) -> Tensor:
-        """The unit of a parameter, ``floor_shape``, from those of the variable's entries."""
+        """The unit of a parameter, of shape ``floor_shape``, from the units of the entries of the variable."""
         return units
 
     def own_parts(self, name: str, parts: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
-        """Modules of the family besides those of its sources, which ``distribution`` takes by name."""
+        """Further modules of the family besides those of its sources. ``distribution`` takes them by name."""
         return {}
 
     def for_variable(self, variable: Variable) -> Factor:
-        """The factor of a guide, with what it takes from the model: the event shape, in unconstrained space."""
+        """The factor of a guide for a latent, with the event shape of the latent in unconstrained space."""
         return self.altered(event_shape=variable.shape)
 
     def build(self, name: str, parents: Sequence[Variable]) -> Conditional:
         """The conditional distribution given these parents.
 
         Args:
-            name: of the variable, for messages.
-            parents: the variables that it reads, those of ``given`` and those that are parameters.
+            name: the name of the variable, for messages.
+            parents: the variables that it reads: those of ``given``, and those whose values are parameters.
         """
         from pyro_lfm.factors.from_sources import FromSources
         from pyro_lfm.factors.hand_written import hand_written
 
         return (hand_written if self.is_hand_written else FromSources)(self, name, parents)
 
-    def build_in_guide(self, name: str, parents: Sequence[Variable], model: Any) -> Conditional:
-        """The conditional distribution as a guide of a model has it."""
+    def build_in_guide(self, name: str, parents: Sequence[Variable], model: PyroProgram) -> Conditional:
+        """The conditional distribution in a guide of a model. A factor that uses the model overrides it."""
         return self.build(name, parents)
 
     def describe(self) -> str:
@@ -148,7 +148,7 @@ class Factor(Declaration):
         words = [f"{name}: {self.describe_source(name)}" for name in self.sources]
         return f"{type(self).__name__}({', '.join(words)})" if words else type(self).__name__
 
-    # The library asks these ----------------------------------------------------------------------------
+    # The library reads these ---------------------------------------------------------------------------
 
     @property
     def shape(self) -> torch.Size:
@@ -172,23 +172,23 @@ class Factor(Declaration):
 
     @property
     def declared_sources(self) -> list[SourceLike]:
-        """All the sources that were declared, the trunk among them."""
+        """All declared sources, the trunk included."""
         return [*self.sources.values(), self.network]
 
     @property
     def reads(self) -> bool:
-        """Whether the distribution depends on parents: some source is a network, or it has a forward of its own."""
+        """Whether the distribution depends on parents: a source is a network, or the class has its own ``forward``."""
         sources = [as_source(source) for source in self.declared_sources]
         return self.is_hand_written or any(source is not None and source.reads_parents for source in sources)
 
     @property
     def named(self) -> dict[str, str]:
-        """The parameters that are the very value of a parent, and that parent's name."""
+        """The parameters whose source is the value of a parent, with the name of that parent."""
         return {parameter: source for parameter, source in self.sources.items() if isinstance(source, str)}
 
     @property
     def has_min_scale(self) -> bool:
-        """Whether it has a scale whose floor is ``min_scale=``."""
+        """Whether it has a scale with the floor ``min_scale=``."""
         return any(floor.power > 0 for floor in self.floors.values())
 
     def source(self, parameter: str) -> Source | None:
@@ -202,7 +202,7 @@ class Factor(Declaration):
         return "learned" if trunk is None else f"head of {trunk.describe()}"
 
     def coded(self, code: Code) -> Factor:
-        """The same factor, whose values networks read by a code."""
+        """The same factor, with a code by which networks read its values."""
         return self.altered(code=code)
 
     def check_declaration(self) -> None:
@@ -230,10 +230,10 @@ class Factor(Declaration):
             'model.factors["x"](z), or build it yourself, as in factor.build("x", parents)(z)'
         )
 
-    # Hand-written factors use these as they would those of an nn.Module -------------------------------------
+    # Hand-written factors use these like those of nn.Module ---------------------------------------------------
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """A tensor that is no parameter, but moves and is saved with the built distribution."""
+        """Adds a tensor that is not trained but is moved and saved with the built distribution."""
         setattr(self, name, tensor)
         self.__dict__.setdefault("buffer_names", {})[name] = persistent
 
@@ -249,7 +249,7 @@ class Factor(Declaration):
 class Prior(Factor):
     """The factor of a latent, p(z), or p(z | parents) with ``given=``.
 
-    A prior of your own subclasses it and writes ``forward() -> Distribution``. Anything learned is an ``nn.Parameter``.
+    To write a prior, subclass it and define ``forward() -> Distribution``. What is learned is an ``nn.Parameter``.
 
     >>> import pyro.distributions as dist
     >>> class Wide(Prior):
@@ -276,9 +276,9 @@ class Prior(Factor):
                 ) from None
 
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
-        # Without parents there is nothing to build.
+        # A hand-written prior without parents needs no model to have a distribution.
         if self.is_hand_written and not self.given and not parents:
-            return stable_version(self.forward())  # type: ignore[attr-defined, no-any-return]
+            return stable_version(self.forward())  # type: ignore[attr-defined]
         return super().__call__(*parents, **options)
 
 

@@ -1,4 +1,4 @@
-"""The conditional distribution of a family: its parameters come from the modules that its sources build."""
+"""The conditional distribution of a family, whose parameters come from modules that its sources build."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class FromSources(Conditional):
-    """A family with the parameters that its sources give.
+    """A family of distributions with the parameters that its sources give.
 
-    The floors of scales stand in buffers, ``scale_floor`` of a parameter ``scale``. A number that the declaration gives is
-    in the units of the variable. A default is a share of a unit: 1 until the factor is fitted to data as an observed one,
-    and from then on the spread of each column. A ``Fixed`` scale has no default floor.
+    The floors of scales are buffers: ``scale_floor`` is the floor of the parameter ``scale``. A floor that the user gives is
+    in the units of the variable. A default floor is a share of a unit. This unit is 1 until the factor is fitted to data as
+    an observed variable, and then the spread of each column. A ``Fixed`` scale has no default floor.
     """
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
@@ -39,7 +39,7 @@ class FromSources(Conditional):
         if (state := state_of_family(declaration)) is not None:
             self.add_module("state_of_family", state)
         self._register_floors()
-        # The parameters that the trunk gives, with their shapes.
+        # The shapes of the parameters that are heads of the trunk.
         self._heads: dict[str, torch.Size] = {}
         self._build_parts()
         own_parts = declaration.own_parts(name, dict(self.parts.items()))
@@ -53,7 +53,7 @@ class FromSources(Conditional):
     def family(self) -> Factor:
         """The family whose methods are called: the declaration, or the module of one that holds tensors or modules."""
         state: Any = self._modules.get("state_of_family")
-        return self.declaration if state is None else state  # type: ignore[no-any-return]
+        return self.declaration if state is None else state
 
     def _build_parts(self) -> None:
         family, trunk = self.family, as_source(self.declaration.network)
@@ -106,7 +106,7 @@ class FromSources(Conditional):
         )
 
     def raw(self, parents: Sequence[Tensor], index: Tensor | None = None) -> dict[str, Tensor]:
-        """The raw parameters, by name, each (..., *raw_shape)."""
+        """The raw parameters by name, each of shape (..., *raw_shape)."""
         context = self.context(parents)
         raw = {name: part(context, index) for name, part in self.parts.items()}
         if "network" in raw:
@@ -130,13 +130,13 @@ class FromSources(Conditional):
         return family.distribution(**natural, **{name: self._modules[name] for name in self._own})
 
     def part_shape(self, name: str) -> torch.Size:
-        """The shape of the output of a part for each row."""
+        """The shape of the output of a part, for one row."""
         return shapes.trunk_shape(self._heads) if name == "network" else self.family.raw_shape(name)
 
     # Floors ------------------------------------------------------------------------------------------------
 
     def floor_or_none(self, parameter: str) -> Tensor | None:
-        """The floor of a parameter that has one."""
+        """The floor of a parameter, or None where it has none."""
         return self.floor(parameter) if parameter in self.declaration.floors else None
 
     def floored(self, parents: Sequence[Tensor], index: Tensor) -> dict[str, Tensor]:
@@ -150,14 +150,14 @@ class FromSources(Conditional):
         }
 
     def _register_floors(self) -> None:
-        """Before the parts that need them. A default floor is 0 at first where the user gives a value to start at."""
+        """Registers the floors. A default floor starts at 0 where the user gives a start value."""
         for parameter, floor in self.floors.items():
             free = floor.declared is None and self._has_value(parameter)
             start = torch.ones(self.family.floor_shape(parameter))
             self.register_buffer(f"{parameter}_floor", torch.zeros_like(start) if free else floor.of(start))
 
     def _lower_floors_to_values(self) -> None:
-        """Default floors where the user gave a value to start at: as for a variable of unit 1, or far below that value."""
+        """Sets default floors where the user gave a start value: those of unit 1, but far below that value."""
         for parameter, floor in self.floors.items():
             numbers = self._numbers(parameter)
             if (
@@ -171,9 +171,9 @@ class FromSources(Conditional):
                 self._set_floor(parameter, floor.of(torch.ones_like(start)).minimum(1e-3 * least))
 
     def measure(self, units: Tensor, means: Tensor) -> None:
-        """Takes the spread and the mean of each entry in the data, of the shape of the event.
+        """Sets default floors and units of priors from the spread and the mean of each entry of the data.
 
-        Where the user gave a value to start at, the scales keep their values as far as the floors allow it.
+        Where the user gave a start value, scales keep their values as far as the floors allow.
         """
         family = self.family
         for parameter, floor in family.floors.items():
@@ -191,7 +191,7 @@ class FromSources(Conditional):
         return source is not None and source.has_value
 
     def _numbers(self, parameter: str) -> Tensor | None:
-        """The raw numbers of a parameter, where they are numbers and no network or draw."""
+        """The raw numbers of a parameter that is constant or has a table; None for a network or a drawn parameter."""
         part = self.parts[parameter] if parameter in self.parts else None
         if isinstance(part, Constant):
             return part.value

@@ -1,4 +1,4 @@
-"""The conditional distribution of a factor that writes ``forward`` itself."""
+"""The conditional distribution of a factor that defines ``forward`` itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class HandWritten(ModuleOfFactor, Conditional):
-    """A factor's own ``forward`` as a conditional distribution: an instance of the factor's class that is a module too."""
+    """A factor's own ``forward`` as a conditional distribution. Its class inherits from the factor's class and nn.Module."""
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         Conditional.__init__(self, declaration, name, parents)
@@ -45,7 +45,7 @@ class HandWritten(ModuleOfFactor, Conditional):
 
 
 def hand_written(declaration: Factor, name: str, parents: Sequence[Variable]) -> HandWritten:
-    """The module of a hand-written factor."""
+    """Builds the module of a hand-written factor."""
     module = blank(HandWritten, type(declaration))
     HandWritten.__init__(module, declaration, name, parents)
     return module

@@ -1,4 +1,4 @@
-"""Factors by name, whatever the name, and parameters that are the very value of a named factor."""
+"""A container of modules by variable name, and the check of parameters whose source is the name of a factor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pyro_lfm.distributions.supports import is_positive
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.variables import Variable
 
-# What the containers of torch have of their own, so that no module or parameter in them may be called so.
+# The attributes of torch's containers. No module or parameter in a container may have one of these names.
 _TAKEN = frozenset({*dir(nn.ModuleDict()), *dir(nn.ParameterDict())})
 
 
 def key_of(name: str) -> str:
-    """The key of a variable in a container of torch, which allows neither dots nor names of its own attributes.
+    """The key of a variable in a torch container, which allows neither dots nor the names of its own attributes.
 
     >>> key_of("z"), key_of("x.weight"), key_of("training")
     ('z', 'x$weight', 'training$')
@@ -37,8 +37,8 @@ def name_of(key: str) -> str:
 
 
 class Factors(nn.ModuleDict):
-    """Modules by the names of variables. Unlike in torch a name may hold dots, as latent weights of a program do, or be one
-    that torch has for itself.
+    """Modules by variable name. Unlike in torch, a name may contain dots, as in ``net.weight``, or be that of a torch
+    attribute.
 
     >>> factors = Factors()
     >>> factors["net.weight"] = factors["keys"] = nn.Identity()
@@ -52,24 +52,24 @@ class Factors(nn.ModuleDict):
     def __getitem__(self, name: str) -> Any:
         return super().__getitem__(key_of(name))
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: str) -> bool:
         return super().__contains__(key_of(str(name)))
 
     def __iter__(self) -> Iterator[str]:
         return (name_of(key) for key in super().__iter__())
 
-    def keys(self) -> list[str]:  # type: ignore[override]
+    def keys(self) -> list[str]:
         return list(self)
 
-    def values(self) -> list[Any]:  # type: ignore[override]
+    def values(self) -> list[Any]:
         return [self[name] for name in self]
 
-    def items(self) -> list[tuple[str, Any]]:  # type: ignore[override]
+    def items(self) -> list[tuple[str, Any]]:
         return [(name, self[name]) for name in self]
 
 
 def check_named(what: str, parent: Variable, shape: torch.Size, bounds: Constraint | None) -> None:
-    """A parent whose value is a parameter of this shape and within these bounds (a constraint, or None) must fit it."""
+    """Checks that the value of a parent can be a parameter of this shape and support."""
     if parent.shape not in (torch.Size(), shape):
         raise ShapeError(
             f"{what} is {parent.name}, whose shape must be () or {tuple(shape)}; got {tuple(parent.shape)}"

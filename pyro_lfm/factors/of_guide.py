@@ -1,4 +1,4 @@
-"""Priors that are made of a guide, such as the VampPrior, and the encoder that a guide lends them."""
+"""Priors computed from a guide, such as the VampPrior, and the encoder that a guide provides for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyro_lfm.runtime import replayed
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Encoder:
-    """A guide's conditional distribution of one latent, with the observed variables that it reads."""
+    """The conditional distribution of one latent in a guide, with the observed variables that it reads."""
 
     factor: Conditional
     parents: tuple[Variable, ...]
@@ -32,7 +32,7 @@ class Encoder:
 
 
 class PriorOfGuide(Prior):
-    """A prior p(z) made of the guide's q(z | x). It builds a ``MadeOfGuide``."""
+    """The declaration of a prior p(z) that is computed from the guide's q(z | x). It builds a ``MadeOfGuide``."""
 
     @abstractmethod
     def build(self, name: str, parents: Sequence[Variable]) -> MadeOfGuide:
@@ -40,75 +40,76 @@ class PriorOfGuide(Prior):
 
     @abstractmethod
     def trial_variables(self) -> Mapping[str, Variable]:
-        """Observed variables of a model that it could stand in, for ``lfm.testing``."""
+        """Observed variables of a model that can have this prior. ``lfm.testing`` builds such a model."""
 
 
 class MadeOfGuide(Conditional):
-    """A prior p(z) made of the guide's q(z | x). A run or a ``Fit`` says which guide that is.
+    """A prior p(z) computed from the guide's q(z | x).
 
-    In a run it is the guide whose trace the model replays; else the one to which ``bind`` binds a view of the prior, as
-    the model of a ``Fit`` is bound. Without either it has no distribution. Nothing of the guide is a part of it: its own
-    parameters exist once the model is declared, and neither state nor gradients depend on the guide.
+    In a run the guide is the one whose trace the model replays. Outside a run it is the one that ``bind`` was called with;
+    the model of a ``Fit`` is bound to the fitted guide. Without a guide the prior has no distribution. The guide is not a
+    submodule: the prior's own parameters exist as soon as the model is declared, and its state does not contain the guide.
     """
 
     declaration: PriorOfGuide
 
     def __init__(self, declaration: PriorOfGuide, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
-        # An encoder is no module, so the guide's weights stay the guide's.
+        # An Encoder is no module, so that the weights of the guide are not registered here.
         self.bound: Encoder | None = None
 
     @abstractmethod
     def of(self, encoder: Encoder) -> Distribution:
-        """The distribution p(z) that the guide's factor makes."""
+        """The distribution p(z), given the encoder of a guide."""
 
     @abstractmethod
     def observe(self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]) -> None:
-        """Makes the parameters, once the model knows its observed variables.
+        """Creates the parameters, once the model knows its observed variables.
 
         Args:
-            rows: n ↦ that many rows by name, which the model draws before it is trained.
+            observed: the observed variables of the model, by name.
+            rows: draws n rows from the untrained model, by name.
         """
 
     @abstractmethod
     def stand_in(self) -> Conditional:
-        """A prior that takes its place where the library tries a model out, such as a standard normal."""
+        """A prior such as a standard normal that replaces it when the library runs the model without a guide."""
 
     @abstractmethod
     def check(self, encoder: Encoder | None) -> None:
-        """Raises DeclarationError, in words, where the prior cannot be made of a guide's factor, or of None."""
+        """Raises DeclarationError if the prior cannot be computed from this encoder; None stands for a guide without one."""
 
     def refresh(self, encoder: Encoder) -> None:
-        """Computes anew what it keeps of the guide between steps; before every epoch and every validation."""
+        """Updates values of the guide that it stores between steps. Called before every epoch and every validation."""
 
     @property
     def encoder(self) -> Encoder | None:
-        """The encoder at hand: that of the guide of the run, else of the guide that it is bound to."""
+        """The encoder of the guide of the present run, else that of the guide that it is bound to."""
         of_run: Encoder | None = (replayed(self.variable) or {}).get("infer", {}).get("encoder")
         if of_run is not None and not of_run.factor.tables:
             return of_run
         return self.bound
 
     def is_bound(self, encoder: Encoder) -> bool:
-        """Whether it is bound to the very factor of an encoder."""
+        """Whether it is bound to the factor of this encoder."""
         return self.bound is not None and self.bound.factor is encoder.factor
 
     def bind(self, encoder: Encoder | None) -> None:
-        """Makes it that of a guide from now on, as a fit does with the model that it has trained."""
+        """Binds the prior to the encoder of a guide. A fit does so with the model that it has trained."""
         self.bound = encoder
 
     def required_encoder(self) -> Encoder:
-        """The encoder at hand.
+        """The encoder, checked.
 
         Raises:
-            DeclarationError: there is none, or one that the prior cannot be made of.
+            DeclarationError: there is no encoder, or the prior cannot be computed from it.
         """
         encoder = self.encoder
         if encoder is None:
             kind = type(self.declaration).__name__
             raise DeclarationError(
-                f"{self.variable}: a {kind} is made of a guide, and this model is bound to none: take the model of a Fit, as in "
-                "fit.model.sample(16), or bind it, as in model.bound_to(guide).sample(16)"
+                f"{self.variable}: a {kind} is made of a guide, and this model is bound to none: take the model of a Fit, as "
+                "in fit.model.sample(16), or bind it, as in model.bound_to(guide).sample(16)"
             )
         self.check(encoder)
         return encoder

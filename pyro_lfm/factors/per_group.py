@@ -1,4 +1,4 @@
-"""Latents that rows of one group share."""
+"""The factor of a latent that all rows of a group share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_lfm.distributions.interface import support_of
+from pyro_lfm.distributions.interface import independent, support_of
 from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional, Deterministic
@@ -21,13 +21,13 @@ from pyro_lfm.sources.lookup import LookupTable
 
 @dataclass(frozen=True, eq=False)
 class OfEachGroup:
-    """One and the same prior for each of some groups."""
+    """The joint prior of all groups: independent, with the same distribution for each."""
 
     prior: Conditional
     groups: int
 
     def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
-        return self.prior().expand((self.groups,)).to_event(1)
+        return independent(self.prior().expand((self.groups,)), 1)
 
     def __repr__(self) -> str:
         return f"{self.prior.describe()} for each of {self.groups} groups"
@@ -36,19 +36,18 @@ class OfEachGroup:
 class PerGroup(Prior):
     """g_j ~ prior, j = 1 .. G, drawn once for each group; a row has the value of its own group.
 
-    The plate over groups stands outside that over rows: all G values are one latent of the model, ``g.groups`` of shape
-    (G, *event), which counts once for the whole data, however many rows and batches there are. Factors read ``g`` as they
-    read a latent of the row. Parameters of the prior that are learned, such as its variance, are those of the population
-    that the groups come from (empirical Bayes), and are what small groups are drawn towards. By default the guide has
-    parameters of its own for each group, which is the form of the exact posterior where rows of different groups share
-    nothing but θ; to give it another factor see ``Guide``.
+    The values of all groups are one latent of the model, ``g.groups`` of shape (G, *event), outside the plate over rows. It
+    counts once for the whole data. Factors read ``g`` like a latent of the row. Learned parameters of the prior, such as
+    its variance, describe the population of groups (empirical Bayes), and small groups are shrunk towards it. By default
+    the guide has separate parameters for each group. This is the form of the exact posterior if rows of different groups
+    share only θ. To use another factor see ``Guide``.
 
     Args:
-        prior: any factor without parents over continuous values, such as ``StandardNormal(2)``.
-        given: the group of each row: a ``Covariate(support=constraints.integer_interval(0, G - 1))``.
+        prior: a factor without parents over continuous values, such as ``StandardNormal(2)``.
+        given: the group of each row, a ``Covariate(support=constraints.integer_interval(0, G - 1))``.
 
     Raises:
-        DeclarationError: a prior that is none, one with priors of its own, or discrete; no categorical ``given``.
+        DeclarationError: the prior is no factor, is discrete, or has parameters with priors; ``given`` is not categorical.
 
     Source: Gelman and Hill (2006), chapter 12.
 
@@ -82,7 +81,7 @@ class PerGroup(Prior):
 
 
 class GroupOfRow(Deterministic):
-    """The value of each row's group, read off the values of all groups, ``groups``, a parameter with a prior."""
+    """The value of each row's group, looked up in the values of all groups, ``groups``, a parameter with a prior."""
 
     declaration: PerGroup
 

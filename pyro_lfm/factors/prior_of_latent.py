@@ -1,4 +1,4 @@
-"""The model's own prior of a latent, as a factor of a guide holds it."""
+"""The model's prior of a latent as a part of a guide's factor. ``GaussianMessage`` uses it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors.conditional import Deterministic
+from pyro_lfm.factors.conditional import Deterministic, PyroProgram
 from pyro_lfm.factors.named_modules import Factors
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
@@ -18,7 +18,7 @@ from pyro_lfm.factors.wiring import distribution_of
 
 
 class ModelOfPriors(Protocol):
-    """The parts of a declared model that its priors are read from."""
+    """The part of the interface of a declared model that ``PriorOfLatent`` uses."""
 
     factors: Factors
     given: Mapping[str, tuple[str, ...]]
@@ -34,14 +34,14 @@ class ModelOfPriors(Protocol):
 
 
 class PriorOfLatent(nn.Module):
-    """The model's very own prior of one latent, with the deterministic factors that it reads.
+    """The model's prior of one latent, sharing its parameters, with the deterministic factors that it reads.
 
     Args:
         model: a declared model.
-        name: the latent.
+        name: the name of the latent.
 
     Raises:
-        DeclarationError: the model does not declare the prior as a factor.
+        DeclarationError: the model does not declare this prior as a factor.
     """
 
     def __init__(self, model: ModelOfPriors, name: str):
@@ -65,8 +65,8 @@ class PriorOfLatent(nn.Module):
         """The variables that the prior reads."""
         return (model.variables[name] for name in self.reads)
 
-    def bound_to(self, model: ModelOfPriors) -> PriorOfLatent:
-        """The prior as it is in a model; itself where it is that model's already."""
+    def bound_to(self, model: PyroProgram) -> PriorOfLatent:
+        """The prior of the same latent in another model; itself where it is already that of the model."""
         held = getattr(model, "factors", {})
         others = {n: held[n] for n, factor in self.factors.items() if n in held and held[n] is not factor}
         if not others:
@@ -77,5 +77,5 @@ class PriorOfLatent(nn.Module):
         return view(self, factors=factors)
 
     def distribution(self, values: Mapping[str, Tensor], index: torch.Tensor) -> Distribution:
-        """The prior, given the values of what it reads, at least."""
+        """The prior, given the values of the variables that it reads; further values are ignored."""
         return distribution_of(self.factors, self.given, self.name, values, index)

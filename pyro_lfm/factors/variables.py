@@ -1,10 +1,10 @@
-"""Variables: what a factor that reads one, or a guide that infers it, must know."""
+"""Variables of a model: name, shape and support, as factors that read them and guides that infer them need them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,13 +15,14 @@ from pyro_lfm.distributions.supports import plain
 
 
 class Code(nn.Module):
-    """How networks read numbers: (f(x) − loc) / scale, 0 where one is missing, and for each whether it was there.
+    """How networks read numbers: the standardised values (f(x) − loc) / scale, and an indicator of observed entries.
 
-    Without it they read numbers as they come, a missing one as 0, which cannot be told from a 0 that was observed.
+    A missing entry is read as 0, with the indicator 0. Without a code networks read the numbers themselves and a missing
+    entry as 0, which they cannot distinguish from an observed 0.
 
     Args:
-        loc, scale: of f(x), in the shape of one value.
-        log: f is ln(1 + x) for "log1p", ln x for "log", x itself for None.
+        loc, scale: location and scale of f(x), each of the shape of one value.
+        log: f is ln(1 + x) for "log1p", ln x for "log", the identity for None.
 
     >>> Code(torch.tensor([2.0, 0.0]), torch.tensor([2.0, 1.0]))(torch.tensor([[4.0, float("nan")]]))
     tensor([[1., 0., 1., 0.]])
@@ -44,7 +45,7 @@ class Code(nn.Module):
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         seen = ~value.isnan()
-        # 1 is inside the domain of every f.
+        # Missing entries are replaced by 1, which is in the domain of every f.
         number = (self._transform(value.where(seen, value.new_ones(()))) - self.loc) / self.scale
         parts = number.where(seen, number.new_zeros(())), seen.to(number.dtype)
         return torch.cat([part.reshape(*part.shape[: part.dim() - self.loc.dim()], -1) for part in parts], -1)
@@ -63,18 +64,25 @@ _TRANSFORMS: dict[str | None, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Variable:
-    """A named variable of a model: what a factor that reads it, or a guide that infers it, must know."""
+    """A named variable of a model.
+
+    Attributes:
+        name: its name. shape: of one value. support: of its values.
+        per_row: whether each row has its own value, else all rows share it.
+        summable: whether the program can run with all its values side by side, to sum over them.
+        code: how networks read it, or None for the values themselves.
+        extent: the bounds of a latent's values, where they are known.
+        fault: for a latent whose prior has another support than it declares, a message that says so.
+    """
 
     name: str
     shape: torch.Size
-    support: Any
+    support: constraints.Constraint
     per_row: bool = True
-    summable: bool = False  # whether its program can be run with all its values side by side
-    code: Code | None = None  # how networks read it, where its factor says so
-    extent: SupportBounds | None = None  # of a latent between which numbers it lies, where that is known
-    fault: str | None = (
-        None  # of a latent whose prior has another support than it declares what is wrong, in words
-    )
+    summable: bool = False
+    code: Code | None = None
+    extent: SupportBounds | None = None
+    fault: str | None = None
 
     @property
     def categories(self) -> int | None:
@@ -93,14 +101,15 @@ class Variable:
 
     @property
     def shows_gaps(self) -> bool:
-        """Whether networks can tell that a value is missing (NaN): of a label, all of its code is then 0."""
+        """Whether networks can recognise a missing value (NaN). The code of a missing label is all zeros."""
         return self.code is not None or self.categories is not None
 
     def encode(self, value: torch.Tensor) -> torch.Tensor:
         if self.code is not None:
-            return self.code(value)
+            code: torch.Tensor = self.code(value)
+            return code
         if self.categories is None:
             return value
-        # Not by one_hot, which looks at the values first: that would stop a compiled step.
+        # Not by one_hot, which inspects the values and so cannot be compiled.
         every = torch.arange(self.categories, device=value.device)
         return (value.unsqueeze(-1) == every).to(torch.get_default_dtype())

@@ -1,4 +1,4 @@
-"""Views of modules: the same parameters, with some parts replaced."""
+"""Views of modules: shallow copies that share all parameters, with some submodules replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def view(module: M, **parts: nn.Module) -> M:
-    """A module with the very same parameters, buffers and parts as another, but for the parts that are named."""
+    """A shallow copy of a module that shares its parameters, buffers and submodules, except the submodules given."""
     twin = object.__new__(type(module))
     twin.__dict__.update(module.__dict__)
     twin.__dict__["_modules"] = {**module._modules, **parts}

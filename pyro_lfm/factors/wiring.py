@@ -1,4 +1,4 @@
-"""Which factor reads which, and what is observed: read off the declarations."""
+"""The wiring of a model: the parents of each factor and the observed variables, inferred from the declarations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_lfm.factors.named_modules import Factors
 
 
 def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Each factor's parents, and the observed names."""
+    """The parents of each factor, and the names of the observed factors."""
     open_ended = [name for name, factor in factors.items() if factor.given is None and factor.reads]
     declared = {name: with_named(factor.given or (), factor) for name, factor in factors.items()}
     named = set(itertools.chain.from_iterable(declared.values()))
@@ -34,7 +34,7 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
                 raise DeclarationError(
                     f"{name}: given={parent!r} is no factor of this model; it has {', '.join(factors)}"
                 )
-    # Before the observed names are read off the wiring: a cycle has neither beginning nor end.
+    # Raises for a cycle, in which latent and observed factors cannot be told apart.
     in_order(declared)
     leaves = [
         name
@@ -46,7 +46,7 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
     latents = tuple(name for name in factors if name not in observed)
     apart = not named and not open_ended
     if apart and not any(isinstance(factor, Prior) for factor in factors.values()):
-        # Nothing reads anything: a model without latents, such as a baseline of one Gaussian.
+        # No factor reads another: a model without latents, such as a baseline of one Gaussian.
         observed, latents = list(factors), ()
     if open_ended and not latents:
         raise DeclarationError(
@@ -68,7 +68,7 @@ def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], lis
 
 
 def with_named(given: tuple[str, ...], factor: Factor) -> tuple[str, ...]:
-    """The parents that a factor's networks read, then those that are parameters of it themselves."""
+    """The parents that a factor's networks read, then those whose values are its parameters."""
     return tuple(dict.fromkeys((*given, *factor.named.values())))
 
 
@@ -77,7 +77,7 @@ def reads_of(
 ) -> dict[str, tuple[str, ...]]:
     """The parents of every variable, in the order in which variables are drawn, parameters with priors first.
 
-    A deterministic factor is no variable: its readers read its parents.
+    A deterministic factor is no variable: its children read its parents.
     """
     drawn = {name: factors[name].drawn for name in order}
     parents = {f"{n}.{p}": of_factor(n, d.reads) for n in drawn for p, d in drawn[n].items()}
@@ -99,7 +99,8 @@ def distribution_of(
     """A factor's distribution, given the values of all variables that it reads."""
     parents = parents_of(factors, given, name, values, index)
     drawn = {p: values[full] for p in factors[name].drawn for full in of_factor(name, [p])}
-    return factors[name].at(parents, index, drawn)
+    distribution: Distribution = factors[name].at(parents, index, drawn)
+    return distribution
 
 
 def parents_of(
@@ -109,7 +110,7 @@ def parents_of(
     values: Mapping[str, Tensor],
     index: Tensor,
 ) -> list[Tensor]:
-    """The values of a factor's parents. Those that are no variables are computed from their own parents."""
+    """The values of a factor's parents. A deterministic parent is computed from its own parents."""
     return [
         values[p] if p in values else factors[p].value(distribution_of(factors, given, p, values, index))
         for p in given[name]
@@ -117,12 +118,12 @@ def parents_of(
 
 
 def of_factor(factor: str, parameters: Iterable[str]) -> tuple[str, ...]:
-    """The names of a factor's parameters as latents of the model."""
+    """The names of a factor's parameters as latents of the model, as in ``x.weight``."""
     return tuple(f"{factor}.{parameter}" for parameter in parameters)
 
 
 def in_order(parents: dict[str, tuple[str, ...]]) -> list[str]:
-    """Names so that parents come first, in the order of declaration where that is free."""
+    """The names sorted so that parents come first, otherwise in the order of declaration."""
     try:
         return list(TopologicalSorter(parents).static_order())
     except CycleError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import pyro
@@ -49,8 +50,8 @@ class InverseAutoregressive(Declaration):
         whole("hidden", self.hidden)
 
     def __call__(self, features: int, context: int) -> nn.Module:
-        made = [Autoregressive(features, context, self.hidden, i % 2 == 1) for i in range(self.layers)]
-        return Chain(made)
+        layers = [Autoregressive(features, context, self.hidden, i % 2 == 1) for i in range(self.layers)]
+        return Chain(layers)
 
 
 @dataclass(eq=False, repr=False)
@@ -79,11 +80,11 @@ class NeuralSpline(Declaration):
         whole("bins", self.bins, least=2)
 
     def __call__(self, features: int, context: int) -> nn.Module:
-        made = [Autoregressive(features, context, self.hidden, False)]
-        made += [
+        affine = Autoregressive(features, context, self.hidden, False)
+        splines = [
             Autoregressive(features, context, self.hidden, i % 2 == 0, self.bins) for i in range(self.layers)
         ]
-        return Chain(made)
+        return Chain([affine, *splines])
 
 
 @dataclass(eq=False, repr=False)
@@ -107,16 +108,16 @@ class Zuko(Declaration):
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, features: int, context: int) -> Any:
-        found = getattr(_zuko_flows(), self.name, None)
-        if found is None:
+    def __call__(self, features: int, context: int) -> nn.Module:
+        flow: Callable[..., nn.Module] | None = getattr(_zuko_flows(), self.name, None)
+        if flow is None:
             raise DeclarationError(
                 f'name of Zuko must be a class in zuko.flows, such as "NSF"; got {self.name!r}'
             )
-        return found(features, context, **self.options)
+        return flow(features, context, **self.options)
 
 
-def _zuko_flows() -> Any:
+def _zuko_flows() -> ModuleType:
     distribution = torch.distributions.Distribution
     validated, constraints = (
         pyro.settings.get("validate_distributions_torch"),
@@ -166,7 +167,7 @@ class Flow(Factor):
     def __init__(
         self,
         event: int | Sequence[int] | None = None,
-        flow: Callable[[int, int], Any] | None = None,
+        flow: Callable[[int, int], nn.Module] | None = None,
         loc: SourceLike = None,
         scale: SourceLike = None,
         context: SourceLike = None,
@@ -222,12 +223,12 @@ class Flow(Factor):
         return f"Flow({', '.join(words)})"
 
 
-def _checked(name: str, made: Any) -> Any:
-    if not isinstance(made, nn.Module) or not (hasattr(made, "transform") and hasattr(made, "base")):
+def _checked(name: str, flow: nn.Module) -> nn.Module:
+    if not isinstance(flow, nn.Module) or not (hasattr(flow, "transform") and hasattr(flow, "base")):
         raise DeclarationError(
-            f"{name}: flow must give a flow of zuko, which has a transform and a base; it gave {type(made).__name__}"
+            f"{name}: flow must give a flow of zuko, which has a transform and a base; it gave {type(flow).__name__}"
         )
-    base: Any = made.base
+    base: Any = flow.base
     if not is_real(base(None).support):
-        raise DeclarationError(f"{name}: flow must be one over the reals; {type(made).__name__} is not")
-    return made
+        raise DeclarationError(f"{name}: flow must be one over the reals; {type(flow).__name__} is not")
+    return flow

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from pyro_lfm.distributions.product import product
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Seen
+from pyro_lfm.factors.conditional import PyroProgram
 from pyro_lfm.factors.from_sources import FromSources
 from pyro_lfm.factors.prior_of_latent import ModelOfPriors, PriorOfLatent
 from pyro_lfm.factors.variables import Variable
@@ -126,7 +127,7 @@ class PriorTimesMessage(Conditional):
         rows = index if index is not None else torch.zeros(2, dtype=torch.long)
         return self.of_rows({name: Seen(value) for name, value in values.items()}, rows)
 
-    def bound_to(self, model: ModelOfPriors) -> Self:
+    def bound_to(self, model: PyroProgram) -> Self:
         prior = self.prior.bound_to(model)
         return self if prior is self.prior else view(self, prior=prior)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from torch import nn
+from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.factors import Encoder
+from pyro_lfm.factors import Encoder, MadeOfGuide
 from pyro_lfm.guides.automatic import automatic_distributions, check_shared, is_automatic
-from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import HandWritten, Program
+from pyro_lfm.programs.pyro_model import AnyModel, ModelLike
 
 
 class AnyGuide(Program):
@@ -32,7 +35,7 @@ class AnyGuide(Program):
         """The observed variables that rows must come with; None where that is not declared: all of them."""
         return None
 
-    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+    def known_marginals(self, batch: Batch) -> dict[str, Distribution]:
         """The distribution of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
         return {}
 
@@ -46,13 +49,13 @@ class AnyGuide(Program):
         """The latents whose distribution is made of the model's own prior, so that both have parameters in common."""
         return []
 
-    def draw_first_weights(self, model: Any, seed: int) -> None:
+    def draw_first_weights(self, model: ModelLike, seed: int) -> None:
         """Draws its first weights from a seed, for a model, where they are still those of its declaration.
 
         Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
         """
 
-    def bound_to(self, model: Any) -> AnyGuide:
+    def bound_to(self, model: ModelLike) -> AnyGuide:
         """This guide for a model: what it takes from a model, it takes from this very one.
 
         That is the priors that messages multiply, the masks and scales of a program, the parameters of a closed form. All
@@ -60,19 +63,20 @@ class AnyGuide(Program):
         """
         return self
 
-    def check_serves(self, model: Any) -> None:
+    def check_serves(self, model: ModelLike) -> None:
         """Whether it is a guide of a model: of the same latents, and one that its priors can be made of.
 
         Raises:
             DeclarationError, ShapeError: it is not.
         """
-        for name in getattr(model, "made_of_guide", ()):
+        priors: Mapping[str, MadeOfGuide] = getattr(model, "priors_of_guide", {})
+        for name, prior in priors.items():
             if not self.encoders:
                 raise DeclarationError(
                     f"the prior of {name} is made of the guide's factor of the same name, which {type(self).__name__} "
                     "does not have: declare the guide with lfm.Guide"
                 )
-            model.factors[name].check(self.encoders.get(name))
+            prior.check(self.encoders.get(name))
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -108,7 +112,7 @@ class PyroGuide(HandWritten, AnyGuide):
         super().settle(batch)
         check_shared(getattr(self, "program", None))
 
-    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+    def known_marginals(self, batch: Batch) -> dict[str, Distribution]:
         return automatic_distributions(getattr(self, "program", None))
 
     def describe(self) -> str:
@@ -118,7 +122,15 @@ class PyroGuide(HandWritten, AnyGuide):
         )
 
 
-def together(model: Any, guide: Any) -> tuple[Any, Any]:
+# A guide, or a program of one's own that ``as_guide`` wraps.
+GuideLike = AnyGuide | nn.Module | Callable[[Batch], Any]
+
+
+@overload
+def together(model: AnyModel, guide: AnyGuide) -> tuple[AnyModel, AnyGuide]: ...
+@overload
+def together(model: ModelLike, guide: GuideLike) -> tuple[ModelLike, GuideLike]: ...
+def together(model: ModelLike, guide: GuideLike) -> tuple[ModelLike, GuideLike]:
     """A model and a guide as they are with each other: priors made of the guide, a guide that takes from its model.
 
     Neither is changed: where one is bound to another partner, what comes back is a view of it that shares its parameters.
@@ -130,7 +142,7 @@ def together(model: Any, guide: Any) -> tuple[Any, Any]:
     return model, guide
 
 
-def as_guide(guide: Any) -> AnyGuide:
+def as_guide(guide: GuideLike | None) -> AnyGuide:
     """A guide as it is; any other module or function, wrapped."""
     if isinstance(guide, AnyGuide):
         return guide

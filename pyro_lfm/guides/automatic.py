@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoGuide, AutoGuideList, AutoNormal
 from pyro.infer.autoguide.initialization import init_to_median, init_to_value
-from torch.distributions import Transform, biject_to
+from torch.distributions import Distribution, Transform, biject_to
+from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import ReshapeTransform
 
 from pyro_lfm.data.batch import Batch
@@ -21,7 +22,8 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import is_real
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import probing
-from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.programs.program import ProgramLike
+from pyro_lfm.programs.pyro_model import AnyModel
 
 # A class of ``pyro.infer.autoguide``, or a function model -> AutoGuide.
 JointGuide = Callable[..., AutoGuide]
@@ -46,7 +48,7 @@ def joint_guide(make: JointGuide, model: AnyModel, names: list[str]) -> AutoGuid
     return guide
 
 
-def _start(make: Callable[[Any], Any], model: AnyModel, names: list[str]) -> dict[str, Any]:
+def _start(make: JointGuide, model: AnyModel, names: list[str]) -> dict[str, Any]:
     """Where parameters with priors start: at their points. Draws of a vague prior, of which Pyro's guides take medians, are
     scales of 0 or infinity."""
     points = {name: point.detach() for name in names if (point := model.point(name)) is not None}
@@ -61,12 +63,12 @@ def prototype(model: AnyModel) -> Batch:
     return Batch({name: rows[name] for name in model.observed})
 
 
-def is_automatic(guide: Any) -> bool:
+def is_automatic(guide: ProgramLike | None) -> TypeGuard[AutoGuide]:
     """Whether it is one of Pyro's automatic guides."""
     return isinstance(guide, AutoGuide)
 
 
-def check_shared(guide: Any) -> None:
+def check_shared(guide: ProgramLike | None) -> None:
     """An automatic guide has parameters for each row of a batch: it cannot serve latents of rows."""
     if not is_automatic(guide) or guide.prototype_trace is None:
         return
@@ -79,7 +81,7 @@ def check_shared(guide: Any) -> None:
             )
 
 
-def automatic_distributions(guide: Any) -> dict[str, Any]:
+def automatic_distributions(guide: ProgramLike | None) -> dict[str, Distribution]:
     """The distribution of each latent by itself, where the automatic guide is a Gaussian before latents are constrained."""
     if isinstance(guide, AutoGuideList):
         return {
@@ -92,16 +94,16 @@ def automatic_distributions(guide: Any) -> dict[str, Any]:
     sites = dict(guide.prototype_trace.iter_stochastic_nodes())
     if isinstance(guide, AutoDelta):
         return {n: dist.Delta(v, event_dim=sites[n]["fn"].event_dim) for n, v in guide.median().items()}
+    marginals: dict[str, Distribution] = {}
     if isinstance(guide, AutoNormal):
-        found = {}
         for name, site in sites.items():
             loc, scale = attrgetter(name)(guide.locs), attrgetter(name)(guide.scales)
-            found[name] = _onto(dist.Normal(loc, scale).to_event(loc.dim()), site["fn"].support, [])
-        return found
+            marginals[name] = _onto(dist.Normal(loc, scale).to_event(loc.dim()), site["fn"].support, [])
+        return marginals
     moments = gaussian_moments(guide.get_posterior()) if isinstance(guide, AutoContinuous) else None
     if moments is None:
         return {}
-    found, start = {}, 0
+    start = 0
     for name, site in sites.items():
         shape = biject_to(site["fn"].support).inv(site["value"]).shape
         part = slice(start, start := start + shape.numel())
@@ -114,11 +116,11 @@ def automatic_distributions(guide: Any) -> dict[str, Any]:
         reshape: list[Transform] = (
             [] if len(shape) == 1 else [ReshapeTransform(torch.Size((shape.numel(),)), shape)]
         )
-        found[name] = _onto(flat, site["fn"].support, reshape)
-    return found
+        marginals[name] = _onto(flat, site["fn"].support, reshape)
+    return marginals
 
 
-def _onto(distribution: Any, support: Any, reshape: list[Transform]) -> Any:
+def _onto(distribution: Distribution, support: Constraint, reshape: list[Transform]) -> Distribution:
     """A Gaussian carried onto the support of its latent, by the maps that Pyro's guides take."""
     if is_real(support):
         return Pushforward(distribution, reshape) if reshape else distribution

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch.distributions import constraints
@@ -18,7 +17,7 @@ from pyro_lfm.programs.sites import Sites
 
 
 def check_factors(
-    latents: Mapping[str, Variable], observed: Mapping[str, Variable], factors: Mapping[str, Any]
+    latents: Mapping[str, Variable], observed: Mapping[str, Variable], factors: Mapping[str, Factor]
 ) -> None:
     """There is one factor for each latent, and no other."""
     for name, factor in factors.items():

@@ -22,7 +22,7 @@ def rows_of(batch: Batch, observed: str) -> Tensor:
     value, mask = batch[observed], batch.mask(observed)
     if value is None:
         raise DeclarationError(f"the guide reads {observed}, which this batch does not hold")
-    x = value.detach().to(device="cpu", dtype=torch.float64)
+    x: Tensor = value.detach().to(device="cpu", dtype=torch.float64)
     return (x if mask is None else x.masked_fill(~mask.cpu(), float("nan"))).flatten(1)
 
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.declarations import findable, written
+from pyro_lfm.declarations import importable, written
 from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.factors import Conditional, Encoder, Factor, Factors, Seen
+from pyro_lfm.factors import Conditional, Encoder, Factor, Factors, MadeOfGuide, Seen
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
 from pyro_lfm.factors.wiring import in_order
@@ -184,15 +184,16 @@ class Guide(AnyGuide):
         bound._counted = counted
         return bound
 
-    def check_serves(self, model: Any) -> None:
+    def check_serves(self, model: ModelLike) -> None:
         check_variables(self.latents, [self.observed[name] for name in sorted(self.needs)], model)
-        for name in getattr(model, "made_of_guide", ()):
+        priors: Mapping[str, MadeOfGuide] = getattr(model, "priors_of_guide", {})
+        for name, prior in priors.items():
             if read := [parent for parent in self.given[name] if parent in self.latents]:
                 raise DeclarationError(
                     f"the prior of {name} is made of its guide, which must read observed variables alone; it reads "
                     f"{', '.join(read)}"
                 )
-            model.factors[name].check(self.encoders.get(name))
+            prior.check(self.encoders.get(name))
 
     def redrawn(self, model: ModelLike, seed: int) -> Guide:
         """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
@@ -219,7 +220,7 @@ class Guide(AnyGuide):
         return (held for held in super().own_tensors() if id(held[1]) not in borrowed)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "shared": findable(self.shared)}
+        return {**super().__getstate__(), "shared": importable(self.shared)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Guide:
         guide = memo[id(self)] = type(self).__new__(type(self))
@@ -242,7 +243,7 @@ class Guide(AnyGuide):
         required = (set(self.given[n]) - self.factors[n].optional_parents for n in self.order)
         return set(itertools.chain.from_iterable(required)) & set(self.observed)
 
-    def known_marginals(self, batch: Batch) -> dict[str, Any]:
+    def known_marginals(self, batch: Batch) -> dict[str, Distribution]:
         return self.joint.known_marginals(batch) if self.jointly else {}
 
     def latent_descendants(self, name: str) -> set[str] | None:

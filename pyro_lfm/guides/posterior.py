@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import pyro
 import torch
 from pyro import poutine
+from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.draw_mixture import mixture_over_draws
@@ -17,7 +18,7 @@ from pyro_lfm.runtime import Stream, isolated
 
 def marginals(
     guide: AnyGuide, batch: Batch, latents: list[str], draws: int = 256, seed: int = 0
-) -> dict[str, Any]:
+) -> dict[str, Distribution]:
     """q(z | x) of every latent, batch shape (B,).
 
     A latent that the guide draws knowing other latents is an equal mixture over ``draws`` draws of those.
@@ -33,14 +34,15 @@ def marginals(
             outermost = max((-f.dim for f in frames if f.dim is not None), default=0)
             with pyro.plate("particles", draws, dim=-1 - outermost):
                 many = poutine.trace(guide).get_trace(batch)
-    return {
-        name: known[name]
-        if name in known
-        else mixture_over_draws(many.nodes[name]["fn"])  # type: ignore[arg-type]
-        if name in dependent
-        else trace.nodes[name]["fn"]
-        for name in latents
-    }
+    posterior: dict[str, Distribution] = {}
+    for name in latents:
+        if name in known:
+            posterior[name] = known[name]
+        elif name in dependent:
+            posterior[name] = mixture_over_draws(cast(Distribution, many.nodes[name]["fn"]))
+        else:
+            posterior[name] = cast(Distribution, trace.nodes[name]["fn"])
+    return posterior
 
 
 def _reads_latents(guide: AnyGuide, name: str, latents: list[str]) -> bool:

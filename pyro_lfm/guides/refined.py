@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from pyro_lfm.factors import Encoder
 from pyro_lfm.factors.views import view
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.guide import Guide
+from pyro_lfm.programs.pyro_model import ModelLike
 from pyro_lfm.sources.per_row import PerRowTable
 
 
@@ -81,7 +81,7 @@ class Refined(AnyGuide):
                 )
         return guide.to(device=self.device, dtype=self.dtype)
 
-    def bound_to(self, model: Any) -> Refined:
+    def bound_to(self, model: ModelLike) -> Refined:
         proposal = self.proposal.bound_to(model)
         return self if proposal is self.proposal else view(self, proposal=proposal)
 
@@ -100,10 +100,10 @@ class Refined(AnyGuide):
     def remember_first_weights(self) -> None:
         self.proposal.remember_first_weights()
 
-    def draw_first_weights(self, model: Any, seed: int) -> None:
+    def draw_first_weights(self, model: ModelLike, seed: int) -> None:
         self.proposal.draw_first_weights(model, seed)
 
-    def check_serves(self, model: Any) -> None:
+    def check_serves(self, model: ModelLike) -> None:
         self.proposal.check_serves(model)
 
     @property
@@ -134,7 +134,7 @@ class Refined(AnyGuide):
 class _Opened(Guide):
     """A proposal with offsets for each row. What it serves was asked of the proposal, of which a prior may be made."""
 
-    def check_serves(self, model: Any) -> None:
+    def check_serves(self, model: ModelLike) -> None:
         pass
 
 
@@ -145,5 +145,6 @@ class _Offset(nn.Module):
         super().__init__()
         self.part, self.offset = part, PerRowTable(torch.zeros(shape), rows, learning_rate)
 
-    def forward(self, context: Tensor | None, index: Tensor | None = None) -> Any:
-        return self.part(context, index) + self.offset(context, index)
+    def forward(self, context: Tensor | None, index: Tensor | None = None) -> Tensor:
+        raw: Tensor = self.part(context, index) + self.offset(context, index)
+        return raw

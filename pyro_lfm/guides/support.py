@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
+
+from pyro_lfm.distributions.interface import support_of
 from pyro_lfm.distributions.support_bounds import SupportBounds, compare_supports
 from pyro_lfm.distributions.support_check import support_fault
 from pyro_lfm.distributions.supports import entrywise, plain
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.programs.pyro_model import ModelLike
+from pyro_lfm.programs.sites import Sites
 
 
-def check_support(name: str, family: str, distribution: Any, latent: Variable, carried: bool) -> None:
+def check_support(
+    name: str, family: str, distribution: Distribution, latent: Variable, carried: bool
+) -> None:
     """Whether the family of a guide's factor serves a latent.
 
     Mass where the prior has none makes a bound of nothing, and values that q never draws are missing from every estimate of
@@ -25,12 +32,13 @@ def check_support(name: str, family: str, distribution: Any, latent: Variable, c
     Raises:
         DeclarationError: the values differ, or the prior has another support than it declares.
     """
-    if distribution.support.is_discrete and not latent.support.is_discrete:
+    is_discrete = support_of(distribution).is_discrete
+    if is_discrete and not latent.support.is_discrete:
         raise DeclarationError(
             f"{name} takes real values; its guide must have a density, such as Gaussian: {family} puts all its mass on a "
             "few of them"
         )
-    if latent.support.is_discrete and not distribution.support.is_discrete:
+    if latent.support.is_discrete and not is_discrete:
         raise DeclarationError(
             f"{name} takes discrete values; its guide must be discrete too, such as Categorical or Bernoulli"
         )
@@ -57,7 +65,7 @@ def check_support(name: str, family: str, distribution: Any, latent: Variable, c
     raise DeclarationError(f"{name}: {family} takes {ours}, the latent {theirs}: {why}; {remedy}")
 
 
-def check_variables(latents: Mapping[str, Variable], read: Iterable[Variable], model: Any) -> None:
+def check_variables(latents: Mapping[str, Variable], read: Iterable[Variable], model: ModelLike) -> None:
     """Whether a guide that was declared with one model serves another: of a copy, or of one declared alike, it does.
 
     Args:
@@ -67,7 +75,7 @@ def check_variables(latents: Mapping[str, Variable], read: Iterable[Variable], m
     Raises:
         DeclarationError, ShapeError: it has other variables.
     """
-    theirs = getattr(model, "sites", None)
+    theirs: Sites | None = getattr(model, "sites", None)
     if theirs is None or latents is theirs.latents:
         return
     if latents.keys() != theirs.latents.keys():
@@ -104,7 +112,7 @@ def _check_alike(ours: Variable, theirs: Variable, does: str) -> None:
         )
 
 
-def _same_kind(one: Any, other: Any) -> bool:
+def _same_kind(one: Constraint, other: Constraint) -> bool:
     """Whether two supports are carried from the reals alike, and have the same whole numbers.
 
     Of a program, bounds of what is continuous may follow from weights or draws, and are then others at every look.

@@ -11,7 +11,6 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.discrete_values import all_values, may_be_summed
@@ -60,7 +59,7 @@ class SumOut(Messenger):
         super().__init__()
         self.plan = plan
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["name"] in self.plan.values and not msg["is_observed"]:
             values = self.plan.values[msg["name"]]
             right = 1 + self.plan.nesting + list(self.plan.values).index(msg["name"])

@@ -18,7 +18,7 @@ from pyro_lfm.objectives.trace_sites import Site, in_row_plate, latent_sites
 class RowDraws(pyro.plate):
     """Several draws of each latent of a row, and a single draw of a latent that all rows share."""
 
-    def _process_message(self, msg: Message) -> None:
+    def _process_message(self, msg: Message[..., Tensor]) -> None:
         if in_row_plate(cast(Site, msg)):
             super()._process_message(msg)
 
@@ -31,9 +31,9 @@ def detached_draw(draw: Tensor) -> Tensor:
 class DetachedDraws(Messenger):
     """Detaches every draw before another statement reads it."""
 
-    def _pyro_post_sample(self, msg: Message) -> None:
+    def _pyro_post_sample(self, msg: Site) -> None:
         if not msg["is_observed"]:
-            msg["value"] = detached_draw(cast(Tensor, msg["value"]))
+            msg["value"] = detached_draw(msg["value"])
 
 
 class AtValues(Messenger):
@@ -43,16 +43,16 @@ class AtValues(Messenger):
         super().__init__()
         self.values = values
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"] = self.values[cast(str, msg["name"])]
+            msg["value"] = self.values[msg["name"]]
 
 
 class DetachedParameters(Messenger):
     """Detaches the parameters that a program declares by ``pyro.param``."""
 
-    def _pyro_post_param(self, msg: Message) -> None:
-        msg["value"] = cast(Tensor, msg["value"]).detach()
+    def _pyro_post_param(self, msg: Site) -> None:
+        msg["value"] = msg["value"].detach()
 
 
 def with_values(trace: Trace, change: Callable[[Site], Tensor]) -> Trace:

@@ -77,7 +77,7 @@ class Objective(DeclarationWithParts, PyroELBO):
         particles = whole("particles", particles)
         if enumerate not in ("auto", "never"):
             raise DeclarationError(f'enumerate must be "auto" or "never"; got {enumerate!r}')
-        super().__init__(num_particles=particles, vectorize_particles=particles > 1)
+        super().__init__(num_particles=particles, vectorize_particles=particles > 1)  # type: ignore[no-untyped-call]
         self.particles, self.enumerate = particles, enumerate
 
     @abstractmethod

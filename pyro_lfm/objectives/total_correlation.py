@@ -88,7 +88,8 @@ def _entries(distribution: Distribution, value: Tensor, name: str) -> Tensor:
     if (moments := gaussian_moments(distribution)) is not None:
         tril = moments.tril
         scale = cast(Tensor, moments.scale) if tril is None else tril.square().sum(-1).sqrt()
-        return Normal(moments.loc, scale, validate_args=False).log_prob(_flat(value, events))
+        per_entry: Tensor = Normal(moments.loc, scale, validate_args=False).log_prob(_flat(value, events))
+        return per_entry
     base = distribution
     while isinstance(base, Independent):
         base = base.base_dist

@@ -276,7 +276,8 @@ def _values_of(run: Run, name: str) -> int:
     """The number of values of summed-out latents under which a latent is drawn."""
     site = run.q[name]
     shape = site["value"].shape[: site["value"].dim() - site["fn"].event_dim]
-    return shape[: max(0, len(shape) - 1 - run.plan.nesting)].numel()
+    summed: torch.Size = shape[: max(0, len(shape) - 1 - run.plan.nesting)]
+    return summed.numel()
 
 
 def _pass_through_draws(run: Run, share: Tensor) -> None:

@@ -95,7 +95,7 @@ class Model(AnyModel):
             variables[name] = Variable(
                 name,
                 factor.shape,
-                distribution.support,
+                support_of(distribution),
                 summable=bool(self._infer[name]),
                 code=factor.code,
             )
@@ -176,7 +176,14 @@ class Model(AnyModel):
     @property
     def made_of_guide(self) -> list[str]:
         """The latents whose priors are made of the guide's distribution."""
-        return [name for name in self.order if isinstance(self.factors[name], MadeOfGuide)]
+        return list(self.priors_of_guide)
+
+    @property
+    def priors_of_guide(self) -> dict[str, MadeOfGuide]:
+        """The priors that are made of the guide's distribution, by latent."""
+        return {
+            name: self.factors[name] for name in self.order if isinstance(self.factors[name], MadeOfGuide)
+        }
 
     def _with(self, factors: Mapping[str, Conditional]) -> Model:
         """This model with other factors in some places, sharing the rest; itself where there are none."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import pyro
 import torch
@@ -20,6 +20,9 @@ from pyro_lfm.programs.pyro_modules import LocalParams, adopt
 from pyro_lfm.runtime import in_isolation
 from pyro_lfm.sources.applied import floating
 from pyro_lfm.sources.per_row import PerRowTable
+
+# A program that the user has written: a module or a function of a batch.
+ProgramLike = nn.Module | Callable[[Batch], Any]
 
 _NUMBERS = itertools.count()
 # The names of plates, which stand beside the variables in a trace.
@@ -62,10 +65,10 @@ class Program(nn.Module):
         """
         return self._first_weights is not None and self._first_weights == digest_of(self.own_tensors())
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         # Another floating type or device is no other weight, also where it rounds.
         as_declared = self.is_as_declared
-        moved = super()._apply(fn, recurse)
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if as_declared:
             self.remember_first_weights()
         return moved
@@ -81,10 +84,15 @@ class Program(nn.Module):
         return self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._rename()
 
-    def __call__(self, batch: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        batch: Batch | torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         batch = as_batch(batch)
         self._check_rows(batch)
         if not in_isolation():
@@ -130,7 +138,7 @@ class Program(nn.Module):
 class HandWritten(Program):
     """A program written by hand, or a module or function that is wrapped to be one."""
 
-    def __init__(self, program: Any = None):
+    def __init__(self, program: ProgramLike | None = None):
         super().__init__()
         if program is not None and not callable(program):
             raise DeclarationError(
@@ -174,7 +182,7 @@ class HandWritten(Program):
         return self.program(batch)
 
 
-def check_names(names: Any, what: str) -> None:
+def check_names(names: Iterable[str], what: str) -> None:
     for name in names:
         if name in RESERVED or not name.isidentifier() or name.startswith("_"):
             raise DeclarationError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from pyro import poutine
@@ -20,6 +20,9 @@ from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import HandWritten, Program
 from pyro_lfm.programs.sites import Sites, discover
 from pyro_lfm.runtime import Stream, isolated
+
+if TYPE_CHECKING:
+    from pyro_lfm.data.openers import Data
 
 
 class EncoderOwner(Protocol):
@@ -102,7 +105,7 @@ class AnyModel(Program):
         """Lets priors that are made of a guide compute anew what they keep of it between steps."""
 
     def sample(
-        self, n: int, seed: int | None = None, given: Mapping[str, Any] | None = None
+        self, n: int, seed: int | None = None, given: Mapping[str, Data] | None = None
     ) -> dict[str, torch.Tensor]:
         """Rows drawn from the model.
 
@@ -134,7 +137,7 @@ class AnyModel(Program):
             trace: Any = poutine.trace(program).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in self.sites.all}
 
-    def _set_values(self, given: Mapping[str, Any], n: int) -> dict[str, torch.Tensor]:
+    def _set_values(self, given: Mapping[str, Data], n: int) -> dict[str, torch.Tensor]:
         """Values of variables of n rows, through the same boundary as rows to fit, and complete."""
         table = read(given, list(given))
         for name, columns in table.schema.items():
@@ -176,7 +179,8 @@ class PyroModel(HandWritten, AnyModel):
                 self.__dict__["_sites"] = discover(self)
             except AttributeError as error:  # nn.Module would take it for a missing property
                 raise DeclarationError(f"{type(self).__name__} cannot generate two rows: {error}") from error
-        return self.__dict__["_sites"]
+        sites: Sites = self.__dict__["_sites"]
+        return sites
 
 
 # A model, or a program of one's own that ``as_model`` wraps.

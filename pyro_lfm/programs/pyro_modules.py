@@ -7,13 +7,19 @@ program's own dictionary. Every private name of Pyro that the library leans on s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from pyro.nn.module import PyroModule, _Context
 from pyro.poutine.messenger import Messenger
+
+if TYPE_CHECKING:
+    from pyro_lfm.programs.program import HandWritten
+
+# A statement of a program as Pyro's ``Message`` has it: its distribution under "fn", its value under "value", ...
+Site = dict[str, Any]
 
 
 class _Private(_Context):
@@ -38,14 +44,14 @@ def adopt(program: torch.nn.Module) -> _Context:
 
     So their PyroSamples have unique names, and are statements also where the program is no PyroModule itself.
     """
-    found = [(name, module) for name, module in program.named_modules() if isinstance(module, PyroModule)]
-    contexts = {id(module._pyro_context): module._pyro_context for _, module in found}
+    modules = [(name, module) for name, module in program.named_modules() if isinstance(module, PyroModule)]
+    contexts = {id(module._pyro_context): module._pyro_context for _, module in modules}
     if len(contexts) == 1 and isinstance(context := next(iter(contexts.values())), _Private):
         return context
     context = _Private()
     # An automatic guide calls its parameters as the latents that it draws: there the place needs a name.
     automatic = isinstance(getattr(program, "program", None), AutoGuide)
-    for name, module in found:
+    for name, module in modules:
         place = name.removeprefix("program").removeprefix(".")
         module._pyro_name = f"automatic.{place}".removesuffix(".") if automatic else place
         module._pyro_context = context
@@ -55,32 +61,34 @@ def adopt(program: torch.nn.Module) -> _Context:
 class LocalParams(Messenger):
     """Answers ``pyro.param`` from the program's own parameters, and hides it from all other handlers."""
 
-    def __init__(self, program: Any):
+    def __init__(self, program: HandWritten):
         super().__init__()
         self.program = program
 
-    def _pyro_param(self, msg: dict[str, Any]) -> None:
+    def _pyro_param(self, msg: Site) -> None:
         msg["stop"] = True
         if msg["done"] or msg["fn"] != pyro.get_param_store().get_param:
             return  # a PyroModule's statement, which brings its value along
         msg["value"], msg["done"] = self._value(msg), True
 
-    def _value(self, msg: dict[str, Any]) -> Any:
+    def _value(self, msg: Site) -> torch.Tensor:
         params, name = self.program.local_params, msg["name"]
         key = name.replace(".", "$")
-        init = msg["args"][1] if len(msg["args"]) > 1 else None
+        # A tensor, a function that makes one, or None.
+        init: Any = msg["args"][1] if len(msg["args"]) > 1 else None
         if key not in params and (name in self.program.passed or isinstance(init, torch.nn.Parameter)):
             # pyro.module, or a statement about a parameter that some module holds.
             self.program.passed.add(name)
             if isinstance(init, torch.nn.Parameter) and all(init is not p for p in self.program.parameters()):
                 params[key] = init  # held by nobody here, as by a function's closure
-            return init
+            return cast(torch.Tensor, init)
         constraint = msg["kwargs"].get("constraint") or torch.distributions.constraints.real
         transform = torch.distributions.transform_to(constraint)
         if key not in params:
-            value = init() if callable(init) else init
-            if value is None:
+            start = init() if callable(init) else init
+            if start is None:
                 raise KeyError(f"pyro.param {name!r} has no initial value")
             with torch.no_grad():
-                params[key] = torch.nn.Parameter(transform.inv(value.detach()).clone())
-        return transform(params[key])
+                params[key] = torch.nn.Parameter(transform.inv(start.detach()).clone())
+        value: torch.Tensor = transform(params[key])
+        return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from torch import nn
 
@@ -14,6 +14,8 @@ from pyro_lfm.factors import Factor
 from pyro_lfm.programs.first_weights import drawing, replace
 from pyro_lfm.programs.program import Program
 from pyro_lfm.sources.applied import Applied
+
+Value = TypeVar("Value")
 
 
 def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
@@ -29,25 +31,25 @@ def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
     False
     """
     # One memory for all: modules that are shared stay shared.
-    copies: dict[int, Any] = {}
+    copies: dict[int, tuple[nn.Module, nn.Module]] = {}
     return {name: _reset(factor, copies) for name, factor in factors.items()}
 
 
-def _reset(value: Any, copies: dict[int, Any]) -> Any:
+def _reset(value: Value, copies: dict[int, tuple[nn.Module, nn.Module]]) -> Value:
     """A value in which every module is replaced by its reset copy."""
     if isinstance(value, Declaration):
         return value.altered(**{name: _reset(part, copies) for name, part in vars(value).items()})
-    if type(value) is dict:
-        return {key: _reset(part, copies) for key, part in value.items()}
+    if isinstance(value, Mapping) and type(value) is dict:
+        return {key: _reset(part, copies) for key, part in value.items()}  # type: ignore[return-value]
     if type(value) in (list, tuple):
-        return type(value)(_reset(part, copies) for part in value)
+        return type(value)(_reset(part, copies) for part in value)  # type: ignore[call-arg, attr-defined]
     if not isinstance(value, nn.Module):
         return value
     if id(value) not in copies:
         # The original is kept too, so that its identity is not given to another object.
         copies[id(value)] = value, copy.deepcopy(value)
         _draw_weights(copies[id(value)][1])
-    return copies[id(value)][1]
+    return copies[id(value)][1]  # type: ignore[return-value]
 
 
 def _draw_weights(module: nn.Module) -> None:

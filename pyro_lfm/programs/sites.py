@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch.distributions import Distribution
 
@@ -24,6 +25,7 @@ from pyro_lfm.factors import Conditional, MadeOfGuide
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.probes import evaluating, probing
 from pyro_lfm.programs.program import Program
+from pyro_lfm.programs.pyro_modules import Site
 from pyro_lfm.runtime import Stream, isolated
 
 
@@ -122,7 +124,7 @@ def distribution_on_zeros(name: str, factor: Conditional, parents: Sequence[Vari
     return distribution
 
 
-def _fault(distribution: Any, model: Program) -> str | None:
+def _fault(distribution: Distribution, model: Program) -> str | None:
     with isolated(Stream(0), model.device):
         return support_fault(distribution)
 
@@ -137,9 +139,9 @@ class AtOrigin(Messenger):
         super().__init__()
         self.dtype, self.device = dtype, device
 
-    def _pyro_sample(self, msg: Any) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         distribution: Any = msg["fn"]
-        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
+        if msg["is_observed"] or msg["done"] or site_is_subsample(cast(Message[..., torch.Tensor], msg)):
             return
         shape = torch.Size(distribution.batch_shape + distribution.event_shape)
         if distribution.support.is_discrete:
@@ -164,6 +166,6 @@ def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, S
     }
 
 
-def is_of_rows(site: dict[str, Any]) -> bool:
+def is_of_rows(site: Site) -> bool:
     """Whether a statement stands inside the plate over rows."""
     return any(frame.name == "rows" for frame in site["cond_indep_stack"])

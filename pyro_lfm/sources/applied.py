@@ -71,13 +71,14 @@ class Applied(nn.Module):
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         weight = next(chain(self.network.parameters(), self.network.buffers()), context)
         batch = context.shape[: context.dim() - self.event_ndim]
+        output: torch.Tensor
         if getattr(self.network, "broadcasts", False):
             output = self.network(
                 context.reshape(*batch, *self.in_shape).flatten(len(batch)).to(weight.dtype)
             )
             return output.reshape(*output.shape[:-1], *self.out_shape)
-        flat = context.reshape(-1, *self.in_shape)
-        return self.network(flat.to(weight.dtype)).reshape(*batch, *self.out_shape)
+        output = self.network(context.reshape(-1, *self.in_shape).to(weight.dtype))
+        return output.reshape(*batch, *self.out_shape)
 
 
 def network(

@@ -18,6 +18,7 @@ from torch.distributions.transforms import ReshapeTransform
 
 from pyro_lfm.declarations import Declaration
 from pyro_lfm.distributions.correlated import CorrelatedGaussian
+from pyro_lfm.distributions.interface import independent
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.shapes import whole
@@ -127,7 +128,7 @@ class Covariance(Declaration):
 
 def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> Distribution:
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
-    return dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False).to_event(len(event))
+    return independent(dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False), len(event))
 
 
 class Isotropic(Covariance):

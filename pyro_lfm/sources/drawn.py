@@ -67,7 +67,7 @@ class Drawn(nn.Module):
             return entries.flatten().unsqueeze(-1)
         return entries.flatten() if self.value.dim() < entries.dim() else entries
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         for name in ("unit", "origin"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]).to(self.unit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.functional import softplus
@@ -38,7 +37,7 @@ class Floor:
         )
 
 
-def least_scale(value: Any) -> float | None:
+def least_scale(value: float | None) -> float | None:
     """``min_scale`` as given, checked; None for the default."""
     return None if value is None else number("min_scale", value, least=0.0)
 

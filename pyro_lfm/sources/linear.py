@@ -94,4 +94,5 @@ class Affine(nn.Module):
         weight, bias = self.weight(None), self.bias(None)
         if weight.dim() == 2 and bias.dim() == 1:
             return nn.functional.linear(context, weight, bias)
-        return context @ flat_rows(weight, 2).mT + bias
+        image: Tensor = context @ flat_rows(weight, 2).mT + bias
+        return image

@@ -134,7 +134,8 @@ class LookupTable(nn.Module):
         values = self.values() if isinstance(self.values, Drawn) else self.values
         code = context[..., self.position : self.position + self.categories].to(values.dtype)
         if values.dim() == 1 + self.events:
-            return torch.tensordot(code, values, 1)
+            of_category: Tensor = torch.tensordot(code, values, 1)
+            return of_category
         # Draws of the values, (..., 1, C, *shape).
         shape = values.shape[values.dim() - self.events :]
         flat = flat_rows(values.reshape(*values.shape[: -self.events or None], shape.numel()), 2)

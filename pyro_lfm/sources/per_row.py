@@ -87,7 +87,7 @@ class PerRowTable(nn.Module):
             return self.start.expand(*index.shape, *self.start.shape)
         return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         if prefix + "rows" in state_dict:
             self.resize(len(state_dict[prefix + "rows"]))
         super()._load_from_state_dict(state_dict, prefix, *rest)

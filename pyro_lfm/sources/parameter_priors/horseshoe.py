@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_lfm.distributions.heavy_tails import HalfCauchy
+from pyro_lfm.distributions.interface import independent
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors.parameter_prior import WeightPrior
@@ -41,14 +42,15 @@ class Horseshoe(WeightPrior):
         return [shrinkage, local, Drawn("weight", start, self.weight, ("shrinkage", "local"), of_rows=True)]
 
     def shrinkage(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
-        return HalfCauchy(torch.full_like(like, 1.0 if self.scale is None else self.scale)).to_event(1)
+        scale = 1.0 if self.scale is None else self.scale
+        return independent(HalfCauchy(torch.full_like(like, scale)), 1)
 
     def local(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
-        return HalfCauchy(torch.ones_like(like)).to_event(2)
+        return independent(HalfCauchy(torch.ones_like(like)), 2)
 
     def weight(
         self, like: Tensor, shrinkage: Tensor, local: Tensor, unit: Tensor | float = 1.0
     ) -> Distribution:
         scale = shrinkage.unsqueeze(-2) * local
         scale = scale * unit if self.scale is None else scale
-        return dist.Normal(torch.zeros_like(scale), scale).to_event(2)
+        return independent(dist.Normal(torch.zeros_like(scale), scale), 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_lfm.distributions import gamma
+from pyro_lfm.distributions.interface import independent
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors.parameter_prior import ParameterPrior, WeightPrior
@@ -71,7 +72,7 @@ class Normal(WeightPrior):
         self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
     ) -> Distribution:
         scale = or_default(self, "scale", like, self.spread * unit)
-        return dist.Normal(or_default(self, "mean", like, origin), scale).to_event(like.dim())
+        return independent(dist.Normal(or_default(self, "mean", like, origin), scale), like.dim())
 
     def weights(self, start: Tensor) -> list[Drawn]:
         return [Drawn("weight", start, self.distribution, of_rows=True)]
@@ -109,7 +110,7 @@ class ARD(WeightPrior):
     def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         scale = relevance.rsqrt().unsqueeze(-2).expand(*relevance.shape[:-1], *like.shape)
         scale = scale * unit if self.rate is None else scale
-        return dist.Normal(torch.zeros_like(scale), scale).to_event(2)
+        return independent(dist.Normal(torch.zeros_like(scale), scale), 2)
 
 
 @dataclass(eq=False, repr=False)
@@ -134,7 +135,7 @@ class Gamma(ParameterPrior):
 
     def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         rate = or_default(self, "rate", like, 1e-3 * unit**2)
-        return gamma.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
+        return independent(gamma.Gamma(like_parameter(self, "shape", like), rate), like.dim())
 
 
 @dataclass(eq=False, repr=False)
@@ -153,7 +154,7 @@ class Beta(ParameterPrior):
 
     def distribution(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         ones, zeros = like_parameter(self, "ones", like), like_parameter(self, "zeros", like)
-        return gamma.Beta(ones, zeros).to_event(like.dim())
+        return independent(gamma.Beta(ones, zeros), like.dim())
 
 
 @dataclass(eq=False, repr=False)

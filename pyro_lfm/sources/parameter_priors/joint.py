@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_lfm.distributions.interface import independent
 from pyro_lfm.distributions.positive_definite import Wishart
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.sources.parameter_priors.independent import Numbers, check_positive, like_parameter, or_default
@@ -41,14 +42,14 @@ class NormalGamma(ParameterPrior):
 
     def precision(self, like: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         rate = or_default(self, "rate", like, unit**2)
-        return dist.Gamma(like_parameter(self, "shape", like), rate).to_event(like.dim())
+        return independent(dist.Gamma(like_parameter(self, "shape", like), rate), like.dim())
 
     def location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
     ) -> Distribution:
         scale = (self.count * precision).rsqrt()
         mean = or_default(self, "mean", like, origin).expand(scale.shape)
-        return dist.Normal(mean, scale).to_event(like.dim())
+        return independent(dist.Normal(mean, scale), like.dim())
 
 
 def _positive_definite(value: Tensor) -> bool:
@@ -109,7 +110,7 @@ class NormalWishart(ParameterPrior):
         # torch names a Wishart by its scale matrix V, E[Λ] = ν V.
         precision = torch.linalg.inv(self.matrix(like, unit)) / degrees
         distribution = Wishart(like.new_tensor(degrees), covariance_matrix=precision, validate_args=False)
-        return distribution.expand(like.shape[:-2]).to_event(like.dim() - 2)
+        return independent(distribution.expand(like.shape[:-2]), like.dim() - 2)
 
     def location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
@@ -118,4 +119,4 @@ class NormalWishart(ParameterPrior):
         distribution = dist.MultivariateNormal(
             mean, precision_matrix=self.count * precision, validate_args=False
         )
-        return distribution.to_event(like.dim() - 1)
+        return independent(distribution, like.dim() - 1)
