@@ -14,7 +14,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.probes import PythonValue
 
 # The names of methods that give numbers, memory or text. Not all of them reach the dispatcher.
 _VALUES = frozenset(
@@ -56,11 +55,13 @@ class Exits:
         self.reason = self.reason or reason
         raise tracing.NotRecordable(reason)
 
-    def varies(self, values: PythonValue) -> bool:
+    def varies(self, values: tracing.Argument) -> bool:
         """Whether one of the tensors among these values is not made of constants alone."""
         return any(tracing.memory(tensor) not in self._constant for tensor in _tensors(values))
 
-    def add(self, function: tracing.Operation, arguments: PythonValue, results: PythonValue) -> None:
+    def add(
+        self, function: tracing.Operation, arguments: tracing.Argument, results: tracing.Argument
+    ) -> None:
         """Records whether the tensors that an operation gave, or changed, are made of constants alone."""
         constant = not self.varies(arguments) and not tracing.is_random(function)
         touched = [results, arguments] if tracing.changes_arguments(function) and not constant else results
@@ -111,10 +112,10 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        function: Callable[..., PythonValue],
+        function: Callable[..., tracing.Argument],
         types: Sequence[type],
-        arguments: Sequence[PythonValue] = (),
-        options: dict[str, PythonValue] | None = None,
+        arguments: Sequence[tracing.Argument] = (),
+        options: dict[str, tracing.Argument] | None = None,
     ) -> Any:
         options = options or {}
         name = getattr(function, "__name__", "")
@@ -157,7 +158,7 @@ def record(
     return graph, external
 
 
-def _tensors(values: PythonValue) -> Iterator[torch.Tensor]:
+def _tensors(values: tracing.Argument) -> Iterator[torch.Tensor]:
     if isinstance(values, torch.Tensor):
         yield values
     elif isinstance(values, dict):

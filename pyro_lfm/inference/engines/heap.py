@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 
-from pyro_lfm.inference.engines.places import PLAIN, AnyPlace, Names, Pickled, State, Unknown
+from pyro_lfm.inference.engines.nodes import PLAIN, Node
+from pyro_lfm.inference.engines.places import Names, Pickled, Place, State, Unknown
 from pyro_lfm.inference.engines.reads import ALL, ReadNames, is_library
 from pyro_lfm.inference.engines.walk import Walk
-from pyro_lfm.probes import PythonValue
 
 
 class Heap:
@@ -21,13 +22,13 @@ class Heap:
 
     Args:
         roots, names_read, written, codes: see ``Walk``.
-        places: further places to begin with, and what they hold, by path.
+        places: further places to begin with, and the objects that each holds.
 
     Attributes:
         doubt: why something cannot be watched, in words; None where everything can.
 
     >>> layer = torch.nn.Dropout(0.1)
-    >>> heap = Heap({"layer": layer})
+    >>> heap = Heap([Node("layer", layer)])
     >>> layer.p = 0.2
     >>> heap.difference()
     'layer.p'
@@ -35,16 +36,15 @@ class Heap:
 
     def __init__(
         self,
-        roots: dict[str, PythonValue],
+        roots: Iterable[Node],
         names_read: ReadNames = ALL,
         written: Collection[str] = (),
         codes: Collection[int] = (),
-        places: Iterable[tuple[AnyPlace, dict[str, PythonValue]]] = (),
+        places: Iterable[tuple[Place, Iterable[Node]]] = (),
     ):
         first = dict(places)
-        for held in first.values():
-            roots = {**roots, **held}
-        self._walk = Walk(roots, names_read, written, codes)
+        by_path = {node.path: node for node in chain(roots, *first.values())}
+        self._walk = Walk(by_path.values(), names_read, written, codes)
         self.doubt: str | None = None
         try:
             self._walk.go()
@@ -94,10 +94,10 @@ class Heap:
     @contextmanager
     def preserved(self) -> Iterator[None]:
         """Puts everything back at the end."""
-        before = [(place, place.read()) for place in self.places]
+        undos = [place.undo() for place in self.places]
         try:
             yield
         finally:
             with torch.no_grad():
-                for place, content in reversed(before):
-                    place.write(content)
+                for undo in reversed(undos):
+                    undo()

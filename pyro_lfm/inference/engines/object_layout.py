@@ -6,8 +6,6 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from pyro_lfm.probes import PythonValue
-
 
 def slots_of(kind: type) -> Iterator[str]:
     """The names of an object's slots, private ones as Python mangles them."""
@@ -32,7 +30,3 @@ def content_of(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # not bound yet
         return None
-
-
-def set_attribute(owner: PythonValue, name: str, value: PythonValue) -> None:
-    object.__setattr__(owner, name, value)

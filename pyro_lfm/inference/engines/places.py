@@ -5,25 +5,23 @@ from __future__ import annotations
 import io
 import pickle
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from operator import is_
-from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.nodes import Node, equal_states, same
 from pyro_lfm.inference.engines.reads import ReadNames
-from pyro_lfm.probes import PythonValue
+from pyro_lfm.probes import Undo
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device)
 _ABSENT = object()
 # The most bytes of the pickled state of an object of an unknown kind that is watched.
 _MOST_PICKLED = 2**20
 
-# What a place holds, as ``read`` gives it.
+# The value that the function of a ``Value`` gives.
 Content = TypeVar("Content")
 
 
@@ -31,55 +29,30 @@ class Unknown(Exception):
     """An object whose state cannot be watched."""
 
 
-def same(one: PythonValue, other: PythonValue) -> bool:
-    """Whether two values are one object, or are equal and consist of plain values alone.
-
-    >>> same([1, "a"], [1, "a"]), same(1, 1.0), same(float("nan"), float("nan"))
-    (True, False, True)
-    """
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, PLAIN):
-        return bool(one == other) or bool(one != one and other != other)
-    if isinstance(one, list | tuple) and type(one) in (list, tuple, torch.Size):
-        entries = cast(Sequence[PythonValue], other)
-        return len(one) == len(entries) and all(map(same, one, entries))
-    if type(one) is dict:
-        twin = cast(dict[PythonValue, PythonValue], other)
-        return one.keys() == twin.keys() and all(same(one[key], twin[key]) for key in one)
-    return False
-
-
-class Place(ABC, Generic[Content]):
+class Place(ABC):
     """A place whose content can change. ``saved`` is the content at the last look."""
 
     path: str
     saved: Any
 
     @abstractmethod
-    def read(self) -> Content:
+    def read(self) -> Any:
         """The content now; a copy, if it can change in place."""
 
     @abstractmethod
-    def write(self, content: Content) -> None:
-        """Puts back what ``read`` gave."""
+    def undo(self) -> Undo:
+        """The function that puts the present content back."""
 
     def difference(self) -> str | None:
         """The path of a value that is no longer as it was; None where none has changed."""
         return None if same(self.read(), self.saved) else self.path
 
 
-# A place of any content.
-AnyPlace: TypeAlias = Place[Any]
-
-
-class Names(Place[dict[str, Any]]):
+class Names(Place):
     """Values by name: the entries of a dict, the attributes of an object, the globals of a module.
 
     Args:
-        held: the mapping itself.
+        node: the mapping itself, a dict or the view of one.
         names_read: which names count.
         whole: whether all of the mapping may be put back, and not only the names that count.
         owner: the class of the object whose attributes these are.
@@ -87,14 +60,13 @@ class Names(Place[dict[str, Any]]):
 
     def __init__(
         self,
-        path: str,
-        held: dict[str, PythonValue] | MappingProxyType[str, PythonValue],
+        node: Node,
         names_read: ReadNames,
         whole: bool = True,
         owner: type | None = None,
     ):
-        self.held: Any = held
-        self.path, self.names_read, self.whole, self.owner = path, names_read, whole, owner
+        self.path, self.held = node
+        self.names_read, self.whole, self.owner = names_read, whole, owner
         self.volatile: set[str] = set()
         self.saved = self.read()
 
@@ -103,16 +75,21 @@ class Names(Place[dict[str, Any]]):
             return dict(self.held)
         return {name: value for name, value in self.held.items() if self.names_read.counts(name, value)}
 
-    def write(self, content: dict[str, PythonValue]) -> None:
-        now = self.read()
-        if now.keys() == content.keys() and all(map(is_, now.values(), content.values())):
-            return
-        for name in now.keys() - content.keys():
-            del self.held[name]
-        self.held.update(content)
-        if self.whole and list(self.held) != list(content):
-            self.held.clear()
+    def undo(self) -> Undo:
+        content = self.read()
+
+        def put_back() -> None:
+            now = self.read()
+            if now.keys() == content.keys() and all(map(is_, now.values(), content.values())):
+                return
+            for name in now.keys() - content.keys():
+                del self.held[name]
             self.held.update(content)
+            if self.whole and list(self.held) != list(content):
+                self.held.clear()
+                self.held.update(content)
+
+        return put_back
 
     def changes(self) -> list[str]:
         now, then = self.held if self.whole else self.read(), self.saved
@@ -135,40 +112,46 @@ class OfClass(Names):
 
     def __init__(self, path: str, kind: type, names_read: ReadNames):
         self.kind = kind
-        super().__init__(path, vars(kind), names_read, whole=False)
+        super().__init__(Node(path, vars(kind)), names_read, whole=False)
 
-    def write(self, content: dict[str, PythonValue]) -> None:
-        now = self.read()
-        for name in now.keys() - content.keys():
-            delattr(self.kind, name)
-        for name, value in content.items():
-            if now.get(name, _ABSENT) is not value:
-                setattr(self.kind, name, value)
+    def undo(self) -> Undo:
+        content = self.read()
+
+        def put_back() -> None:
+            now = self.read()
+            for name in now.keys() - content.keys():
+                delattr(self.kind, name)
+            for name, value in content.items():
+                if now.get(name, _ABSENT) is not value:
+                    setattr(self.kind, name, value)
+
+        return put_back
 
 
-class Items(Place[Any]):
+class Items(Place):
     """The entries of a list, a deque, a set or a bytearray."""
 
-    def __init__(
-        self, path: str, held: list[PythonValue] | deque[PythonValue] | set[PythonValue] | bytearray
-    ):
-        self.held: Any = held
-        self.path, self.saved = path, None
+    def __init__(self, node: Node):
+        self.path, self.held = node
         self.saved = self.read()
 
     def read(self) -> Any:
         return self.held.copy() if isinstance(self.held, set | bytearray) else list(self.held)
 
-    def write(self, content: list[PythonValue] | set[PythonValue] | bytearray) -> None:
-        if isinstance(self.held, set):
+    def undo(self) -> Undo:
+        content = self.read()
+
+        def put_back() -> None:
+            if isinstance(self.held, list | bytearray):
+                self.held[:] = content
+                return
             self.held.clear()
-            self.held.update(content)
-        elif isinstance(self.held, list | bytearray):
-            entries: Any = content
-            self.held[:] = entries
-        else:
-            self.held.clear()
-            self.held.extend(content)
+            if isinstance(self.held, set):
+                self.held.update(content)
+            else:
+                self.held.extend(content)
+
+        return put_back
 
     def difference(self) -> str | None:
         if isinstance(self.held, set | bytearray):
@@ -178,7 +161,7 @@ class Items(Place[Any]):
         return None if same(list(self.held), self.saved) else self.path
 
 
-class Array(Place[np.ndarray]):
+class Array(Place):
     """The entries of a NumPy array."""
 
     def __init__(self, path: str, held: np.ndarray):
@@ -187,9 +170,14 @@ class Array(Place[np.ndarray]):
     def read(self) -> np.ndarray:
         return self.held.copy()
 
-    def write(self, content: np.ndarray) -> None:
-        if self.held.flags.writeable:
-            self.held[...] = content
+    def undo(self) -> Undo:
+        content = self.read()
+
+        def put_back() -> None:
+            if self.held.flags.writeable:
+                self.held[...] = content
+
+        return put_back
 
     def difference(self) -> str | None:
         if self.held.dtype.hasobject:
@@ -201,7 +189,7 @@ class Array(Place[np.ndarray]):
         return None if alike else self.path
 
 
-class Value(Place[Content]):
+class Value(Place, Generic[Content]):
     """The value that a function gives, such as the content of a closure's variable.
 
     Args:
@@ -209,47 +197,48 @@ class Value(Place[Content]):
         put: puts one back; None where that cannot be done.
     """
 
-    def __init__(
-        self, path: str, get: Callable[[], Content], put: Callable[[Content], PythonValue] | None = None
-    ):
+    def __init__(self, path: str, get: Callable[[], Content], put: Callable[[Content], None] | None = None):
         self.path, self.get, self.put = path, get, put
         self.saved = self.get()
 
-    def read(self) -> Content:
+    def read(self) -> Any:
         return self.get()
 
-    def write(self, content: Content) -> None:
-        if self.put is not None and self.get() is not content:
-            self.put(content)
+    def undo(self) -> Undo:
+        content = self.get()
+
+        def put_back() -> None:
+            if self.put is not None and self.get() is not content:
+                self.put(content)
+
+        return put_back
 
 
-class State(Place[Content]):
+class State(Value[Content]):
     """The state of an object that has functions to get and to set it, such as a random generator."""
 
-    def __init__(self, path: str, get: Callable[[], Content], put: Callable[[Content], PythonValue]):
-        self.path, self.get, self.put = path, get, put
-        self.saved = self.get()
+    def undo(self) -> Undo:
+        content = self.read()
 
-    def read(self) -> Content:
-        return self.get()
+        def put_back() -> None:
+            if self.put is not None and not equal_states(self.read(), content):
+                self.put(content)
 
-    def write(self, content: Content) -> None:
-        if not _equal(self.get(), content):
-            self.put(content)
+        return put_back
 
     def difference(self) -> str | None:
-        return None if _equal(self.get(), self.saved) else self.path
+        return None if equal_states(self.read(), self.saved) else self.path
 
 
-class Pickled(Place[bytes]):
+class Pickled(Place):
     """An object of an unknown kind, by its pickle. It cannot be put back.
 
     Raises:
         Unknown: the object cannot be pickled, or is too large to be compared often.
     """
 
-    def __init__(self, path: str, held: PythonValue):
-        self.path, self.held = path, held
+    def __init__(self, node: Node):
+        self.path, self.held = node
         self.saved = self.read()
 
     def read(self) -> bytes:
@@ -260,11 +249,11 @@ class Pickled(Place[bytes]):
             raise Unknown(f"{self.path} is a {type(self.held).__name__}, which cannot be watched") from error
         return target.getvalue()
 
-    def write(self, content: bytes) -> None:
-        pass
+    def undo(self) -> Undo:
+        return lambda: None
 
 
-class Tensors(Place[list[tuple[torch.Tensor, bool]]]):
+class Tensors(Place):
     """For many tensors at once, everything but their values that makes a recorded graph invalid."""
 
     def __init__(self) -> None:
@@ -278,12 +267,17 @@ class Tensors(Place[list[tuple[torch.Tensor, bool]]]):
     def read(self) -> list[tuple[torch.Tensor, bool]]:
         return [(tensor.detach().clone(), tensor.requires_grad) for _, tensor in self.held]
 
-    def write(self, content: list[tuple[torch.Tensor, bool]]) -> None:
-        for (_, tensor), (values, trained) in zip(self.held, content, strict=True):
-            if tensor.shape == values.shape and not tensor.is_sparse and not torch.equal(tensor, values):
-                tensor.detach().copy_(values)
-            if tensor.requires_grad != trained and tensor.is_leaf:
-                tensor.requires_grad_(trained)
+    def undo(self) -> Undo:
+        content = self.read()
+
+        def put_back() -> None:
+            for (_, tensor), (values, trained) in zip(self.held, content, strict=True):
+                if tensor.shape == values.shape and not tensor.is_sparse and not torch.equal(tensor, values):
+                    tensor.detach().copy_(values)
+                if tensor.requires_grad != trained and tensor.is_leaf:
+                    tensor.requires_grad_(trained)
+
+        return put_back
 
     def difference(self) -> str | None:
         now = [tracing.tensor_state(tensor) for _, tensor in self.held]
@@ -299,17 +293,3 @@ class _Bounded(io.BytesIO):
         if self.tell() + len(data) > _MOST_PICKLED:
             raise Unknown("too large")
         return super().write(data)
-
-
-def _equal(one: PythonValue, state: PythonValue) -> bool:
-    """Whether two states of one object, of plain values, tensors and arrays, are equal."""
-    other: Any = state
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, Sequence) and not isinstance(one, str | bytes):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return same(one, other)

@@ -11,13 +11,12 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
-from types import CodeType, FrameType, FunctionType
-from typing import Any
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType
+from typing import Any, NamedTuple
 
 import torch
 
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.probes import PythonValue
 
 # Packages whose code is not watched: the globals of their functions do not change.
 _OWN = {"torch", "pyro", "pyro_lfm", "numpy", "opt_einsum"}
@@ -45,12 +44,12 @@ _ANY_NAME = frozenset(
 )
 
 
-def is_library(module: PythonValue) -> bool:
+def is_library(module: str | None) -> bool:
     """Whether the module of this name belongs to one of the packages that are not watched."""
     return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
 
 
-def is_outside(function: PythonValue) -> bool:
+def is_outside(function: BuiltinFunctionType) -> bool:
     """Whether the result of a function made in C does not follow from values in memory."""
     try:
         return function in _FROM_OUTSIDE
@@ -102,6 +101,13 @@ class ReadNames:
 ALL = ReadNames(None)
 
 
+class _Ran(NamedTuple):
+    """Code that ran, and the globals that it read from."""
+
+    code: CodeType
+    namespace: dict[str, Any]
+
+
 class Reads:
     """The code that ran in some steps, and the names that stand in it.
 
@@ -129,15 +135,15 @@ class Reads:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """The context of a step on this thread."""
-        ran: dict[int, tuple[CodeType, dict[str, Any]]] = {}
+        ran: dict[int, _Ran] = {}
         self.outside = None
         known = self.codes
 
-        def see(frame: FrameType, event: str, argument: PythonValue) -> None:
+        def see(frame: FrameType, event: str, argument: Any) -> None:
             if event == "call":
                 code = frame.f_code
                 if id(code) not in known and id(code) not in ran:
-                    ran[id(code)] = code, frame.f_globals
+                    ran[id(code)] = _Ran(code, frame.f_globals)
                 elif self.outside is None and code.co_filename in files:
                     self.outside = f"it calls {files[code.co_filename]}"
             elif event == "c_call" and self.outside is None:
@@ -161,15 +167,15 @@ class Reads:
             self.new = bool(ran)
             self._add(ran)
 
-    def _add(self, ran: dict[int, tuple[CodeType, dict[str, PythonValue]]]) -> None:
+    def _add(self, ran: dict[int, _Ran]) -> None:
         users = []
-        for number, (code, namespace) in ran.items():
-            self.codes[number] = code
+        for number, each in ran.items():
+            self.codes[number] = code = each.code
             attributes, methods = _names_read(code)
-            module = namespace.get("__name__")
+            module = each.namespace.get("__name__")
             if not is_library(module):
                 users.append(code)
-                attributes |= self._add_written(code, namespace)
+                attributes |= self._add_written(each)
             self.methods |= methods
             if not is_library(module) or str(module).startswith("pyro_lfm"):
                 self.near |= attributes
@@ -182,8 +188,9 @@ class Reads:
                 f for f in gc.get_referrers(*users) if isinstance(f, FunctionType) and id(f.__code__) in held
             ]
 
-    def _add_written(self, code: CodeType, namespace: dict[str, PythonValue]) -> set[str]:
+    def _add_written(self, ran: _Ran) -> set[str]:
         """Adds the names that code outside the libraries reads, and gives the names of further attributes."""
+        code, namespace = ran
         self.written.update(code.co_names)
         instructions = [*dis.get_instructions(code)]
         if _ANY_NAME & set(code.co_names):
@@ -231,7 +238,7 @@ def _names_read(code: CodeType) -> tuple[set[str], set[str]]:
     return attributes, methods
 
 
-def _outside(function: PythonValue, frame: FrameType) -> str | None:
+def _outside(function: BuiltinFunctionType, frame: FrameType) -> str | None:
     """What a call of a function made in C reads or writes beside memory, in words; None if nothing."""
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__name__", "")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 import dis
 import math
+from collections.abc import Callable
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from pyro_lfm.inference.engines.reads import is_library
-from pyro_lfm.probes import PythonValue
 
 _CHANGING = (
     *("STORE_ATTR", "STORE_SUBSCR", "STORE_GLOBAL", "STORE_DEREF", "STORE_SLICE"),
@@ -20,7 +20,7 @@ _CHANGING = (
 _OF_NUMBERS = frozenset("abs bool divmod float int len max min pow range round sum".split())
 
 
-def changes_nothing(function: PythonValue) -> bool:
+def changes_nothing(function: Callable[..., float]) -> bool:
     """Whether the code of a function of a number proves that a call changes nothing.
 
     >>> changes_nothing(lambda fraction: min(1.0, 2 * fraction) * math.cos(math.pi * fraction))
@@ -31,7 +31,7 @@ def changes_nothing(function: PythonValue) -> bool:
     return _proved(function, ())
 
 
-def _proved(function: PythonValue, within: tuple[PythonValue, ...]) -> bool:
+def _proved(function: Callable[..., float], within: tuple[FunctionType, ...]) -> bool:
     if not isinstance(function, FunctionType):
         # The schedules of lfm.schedules are values.
         return is_library(type(function).__module__) and type(function).__module__.startswith("pyro_lfm")

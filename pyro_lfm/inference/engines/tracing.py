@@ -28,8 +28,6 @@ from torch.nn.modules import module as modules
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode  # noqa: F401
 
-from pyro_lfm.probes import PythonValue
-
 # The versions that compiled steps were tested with, from (included) to (excluded).
 TESTED = {"torch": ("2.13", "2.14"), "pyro-ppl": ("1.9", "1.10")}
 
@@ -160,7 +158,7 @@ def _without_values() -> Iterator[list[torch.Tensor]]:
     here = threading.get_ident()
     patches: list[tuple[Any, str, Any]] = []
 
-    def patch(module: ModuleType, name: str, instead: Callable[..., PythonValue]) -> None:
+    def patch(module: ModuleType, name: str, instead: Callable[..., torch.Tensor | float]) -> None:
         original = getattr(module, name)
         patches.append((module, name, original))
 
@@ -175,7 +173,7 @@ def _without_values() -> Iterator[list[torch.Tensor]]:
         return True
 
     patch(torch, "_is_all_true", collect)
-    instead = {
+    instead: dict[str, Callable[..., torch.Tensor | float]] = {
         # Detached, as a number has no gradient.
         "torch_item": lambda value: value.detach() if isinstance(value, torch.Tensor) else value,
         "warn_if_nan": lambda value, *_, **__: value,

@@ -26,14 +26,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_lfm.inference.engines.object_layout import (
-    content_of,
-    holds_all_in_attributes,
-    set_attribute,
-    slots_of,
-)
+from pyro_lfm.inference.engines.nodes import PLAIN, Node
+from pyro_lfm.inference.engines.object_layout import content_of, holds_all_in_attributes, slots_of
 from pyro_lfm.inference.engines.places import (
-    PLAIN,
     Array,
     Items,
     Names,
@@ -46,7 +41,6 @@ from pyro_lfm.inference.engines.places import (
     Value,
 )
 from pyro_lfm.inference.engines.reads import ALL, ReadNames, is_library, is_outside
-from pyro_lfm.probes import PythonValue
 
 # Types of values that cannot change, and of locks, which are free between steps.
 _CONSTANT = (
@@ -71,7 +65,7 @@ class Walk:
     """Goes from some roots to every object that code can reach.
 
     Args:
-        roots: {path: object}.
+        roots: the objects to begin with.
         names_read: the attributes that are followed.
         written: the attributes of Python modules that are followed.
         codes: the ids of the code of functions whose closures and defaults are followed.
@@ -86,7 +80,7 @@ class Walk:
 
     def __init__(
         self,
-        roots: dict[str, PythonValue],
+        roots: Iterable[Node],
         names_read: ReadNames,
         written: Collection[str],
         codes: Collection[int],
@@ -99,34 +93,35 @@ class Walk:
         self._seen: dict[int, Any] = {}
         self._classes: set[type] = set()
         self._bytes = self._entries = 0
-        self._queue: deque[tuple[str, Any]] = deque(roots.items())
+        self._queue = deque(roots)
 
     def go(self) -> None:
         while self._queue:
-            path, value = self._queue.popleft()
+            node = self._queue.popleft()
             if len(self.places) > _MOST_PLACES:
-                raise Unknown(f"{path} is one of more than {_MOST_PLACES} objects: too many to be watched")
-            self._visit(path, value)
+                raise Unknown(
+                    f"{node.path} is one of more than {_MOST_PLACES} objects: too many to be watched"
+                )
+            self._visit(node)
 
-    def _visit(self, path: str, value: PythonValue) -> None:
+    def _visit(self, node: Node) -> None:
+        value = node.value
         if id(value) in self._seen or (isinstance(value, _CONSTANT) and not hasattr(value, "__dict__")):
             return
         # Kept, so that its id is not given to another object.
         self._seen[id(value)] = value
-        for kinds, visit in _VISITS:
-            if isinstance(value, kinds):
-                visit(self, path, value)
-                return
-        self._object(path, value)
+        visit = next((visit for kinds, visit in _VISITS if isinstance(value, kinds)), Walk._object)
+        visit(self, node)
 
-    def _names(self, path: str, held: dict[str, PythonValue], owner: PythonValue = None) -> None:
-        """The attributes of an object, or without an owner the entries of a dict."""
-        names_read = ALL if owner is None else self._of(type(owner))
+    def _names(self, node: Node, owner: type | None = None) -> None:
+        """The attributes of an object of class ``owner``, or without an owner the entries of a dict."""
+        path, held = node
+        names_read = ALL if owner is None else self._of(owner)
         self._count(path, len(held))
-        self.places.append(Names(path, held, names_read, owner=None if owner is None else type(owner)))
+        self.places.append(Names(node, names_read, owner=owner))
         for name, value in held.items():
             if names_read.counts(name, value):
-                self._queue.append((f"{path}.{name}", value))
+                self._queue.append(Node(f"{path}.{name}", value))
 
     def _of(self, kind: type) -> ReadNames:
         if kind not in self._names_read_by_class:
@@ -135,43 +130,51 @@ class Walk:
             self._names_read_by_class[kind] = self._names_read.of(kind, own)
         return self._names_read_by_class[kind]
 
-    def _module(self, path: str, module: nn.Module) -> None:
-        attributes, names_read = vars(module), self._of(type(module))
-        self.places.append(Names(path, attributes, names_read, owner=type(module)))
+    def _module(self, node: Node) -> None:
+        path, kind = node.path, type(node.value)
+        attributes, names_read = vars(node.value), self._of(kind)
+        self.places.append(Names(Node(path, attributes), names_read, owner=kind))
         for name, value in attributes.items():
             if name in _CHILDREN:
-                self._names(path, value)
+                self._names(Node(path, value))
             elif name not in _OF_MODULES:
                 if names_read.counts(name, value):
-                    self._queue.append((f"{path}.{name}", value))
+                    self._queue.append(Node(f"{path}.{name}", value))
             elif value:
-                self._names(f"{path}.{name}", value)
+                self._names(Node(f"{path}.{name}", value))
             else:
                 self.hooks.append((f"{path}.{name}", value))
-        self._class(path, type(module))
+        self._class(kind)
 
-    def _object(self, path: str, value: PythonValue) -> None:
+    def _object(self, node: Node) -> None:
         """An object of any other kind: by its attributes, or by its pickle."""
+        kind = type(node.value)
         # A descriptor made in C holds nothing itself: it computes attributes of other objects.
-        computes = hasattr(type(value), "__get__") or isinstance(value, _CONSTANT)
-        if not computes and not holds_all_in_attributes(type(value)):
-            self.places.append(Pickled(path, value))
-        self._attributes(path, value)
+        computes = hasattr(kind, "__get__") or isinstance(node.value, _CONSTANT)
+        if not computes and not holds_all_in_attributes(kind):
+            self.places.append(Pickled(node))
+        self._attributes(node)
 
-    def _attributes(self, path: str, value: PythonValue) -> None:
+    def _attributes(self, node: Node) -> None:
+        path, value = node
         kind = type(value)
         if isinstance(attributes := getattr(value, "__dict__", None), dict):
-            self._names(path, attributes, value)
+            self._names(Node(path, attributes), kind)
         for name in slots_of(kind):
             if self._of(kind).counts(name, getattr(value, name, None)):
-                self._value(f"{path}.{name}", functools.partial(getattr, value, name, None), value, name)
-        self._class(path, kind)
+                self._attribute(node, name, f"{path}.{name}")
+        self._class(kind)
 
-    def _value(self, path: str, get: Callable[[], PythonValue], owner: PythonValue, name: str) -> None:
-        self.places.append(Value(path, get, functools.partial(set_attribute, owner, name)))
-        self._queue.append((path, get()))
+    def _attribute(self, owner: Node, name: str, path: str) -> None:
+        """An attribute that stands in no dict."""
+        put = functools.partial(object.__setattr__, owner.value, name)
+        self._value(Value(path, functools.partial(_attribute_of, owner, name), put))
 
-    def _class(self, path: str, kind: type) -> None:
+    def _value(self, place: Place) -> None:
+        self.places.append(place)
+        self._queue.append(Node(place.path, place.read()))
+
+    def _class(self, kind: type) -> None:
         for base in kind.__mro__:
             if is_library(base.__module__) or base in self._classes:
                 continue
@@ -183,82 +186,89 @@ class Walk:
                 and (callable(value) if name.startswith("__") else self._of(kind).counts(name, value))
             }
             self.places.append(OfClass(base.__qualname__, base, ReadNames(names)))
-            self._queue.extend((f"{base.__qualname__}.{name}", vars(base)[name]) for name in names)
+            self._queue.extend(Node(f"{base.__qualname__}.{name}", vars(base)[name]) for name in names)
 
-    def _python_module(self, path: str, module: types.ModuleType) -> None:
+    def _python_module(self, node: Node) -> None:
+        module: types.ModuleType = node.value
         held = vars(module)
         # Only names that the user's code reads. A library's module is compared by identity.
         names = set(self.written) & held.keys()
-        self.places.append(Names(module.__name__, held, ReadNames(names), whole=False))
+        self.places.append(Names(Node(module.__name__, held), ReadNames(names), whole=False))
         of_library = is_library(module.__name__)
         for name in names:
             if not of_library or isinstance(held[name], types.ModuleType):
-                self._queue.append((f"{module.__name__}.{name}", held[name]))
+                self._queue.append(Node(f"{module.__name__}.{name}", held[name]))
 
-    def _function(self, path: str, function: types.FunctionType) -> None:
+    def _function(self, node: Node) -> None:
+        function: types.FunctionType = node.value
         if attributes := vars(function):
-            self._names(path, attributes, function)
+            self._names(Node(node.path, attributes), type(function))
         if id(function.__code__) not in self.codes:
             return
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            self._value(f"{path}.{name}", functools.partial(getattr, function, name), function, name)
+            self._attribute(node, name, f"{node.path}.{name}")
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            self._queue.append((f"{function.__qualname__}.{name}", cell))
+            self._queue.append(Node(f"{function.__qualname__}.{name}", cell))
 
-    def _builtin(self, path: str, function: types.BuiltinFunctionType) -> None:
+    def _builtin(self, node: Node) -> None:
+        function: types.BuiltinFunctionType = node.value
         if is_outside(function):
-            raise Unknown(f"{path} is {function.__name__}, which reads what is outside the program")
+            raise Unknown(f"{node.path} is {function.__name__}, which reads what is outside the program")
         if not isinstance(function.__self__, types.ModuleType):
-            self._queue.append((path, function.__self__))
+            self._queue.append(Node(node.path, function.__self__))
 
-    def _cell(self, path: str, cell: types.CellType) -> None:
-        self._value(path, functools.partial(content_of, cell), cell, "cell_contents")
+    def _cell(self, node: Node) -> None:
+        put = functools.partial(setattr, node.value, "cell_contents")
+        self._value(Value(node.path, functools.partial(content_of, node.value), put))
 
-    def _array(self, path: str, value: np.ndarray) -> None:
-        self._bytes += value.nbytes
+    def _array(self, node: Node) -> None:
+        array: np.ndarray = node.value
+        self._bytes += array.nbytes
         if self._bytes > _MOST_BYTES:
-            raise Unknown(f"{path} is an array of {value.nbytes} bytes: too large to be watched")
-        self.places.append(Array(path, value))
+            raise Unknown(f"{node.path} is an array of {array.nbytes} bytes: too large to be watched")
+        self.places.append(Array(node.path, array))
 
-    def _generator(self, path: str, value: PythonValue) -> None:
-        if isinstance(value, random.SystemRandom):
-            raise Unknown(f"{path} draws random numbers that no seed decides")
-        self.places.append(
-            State(path, *_STATES[next(kind for kind in _STATES if isinstance(value, kind))](value))
-        )
+    def _generator(self, node: Node) -> None:
+        if isinstance(node.value, random.SystemRandom):
+            raise Unknown(f"{node.path} draws random numbers that no seed decides")
+        functions = next(_STATES[kind] for kind in _STATES if isinstance(node.value, kind))
+        self.places.append(State(node.path, *functions(node.value)))
 
-    def _items(
-        self, path: str, value: list[PythonValue] | deque[PythonValue] | set[PythonValue] | bytearray
-    ) -> None:
-        self._count(path, len(value))
-        self.places.append(Items(path, value))
-        self._entries_of(path, value)
-        self._attributes(path, value)
+    def _items(self, node: Node) -> None:
+        self._count(node.path, len(node.value))
+        self.places.append(Items(node))
+        self._entries_of(node)
+        self._attributes(node)
 
-    def _entries_of(self, path: str, value: Iterable[PythonValue]) -> None:
-        self._queue.extend((f"{path}.{k}", entry) for k, entry in enumerate(value))
+    def _entries_of(self, node: Node) -> None:
+        self._queue.extend(Node(f"{node.path}.{k}", entry) for k, entry in enumerate(node.value))
 
-    def _dict(self, path: str, value: dict[str, PythonValue]) -> None:
-        self._names(path, value)
-        self._attributes(path, value)
+    def _dict(self, node: Node) -> None:
+        self._names(node)
+        self._attributes(node)
 
-    def _tensor(self, path: str, value: torch.Tensor) -> None:
-        self.tensors.add(path, value)
-        if attributes := vars(value):
-            self._names(path, attributes, value)
+    def _tensor(self, node: Node) -> None:
+        tensor: torch.Tensor = node.value
+        self.tensors.add(node.path, tensor)
+        if attributes := vars(tensor):
+            self._names(Node(node.path, attributes), type(tensor))
 
-    def _view(self, path: str, value: types.MappingProxyType[PythonValue, PythonValue]) -> None:
-        self.places.append(Value(path, functools.partial(dict, value), None))
-        self._queue.extend((f"{path}.{name}", entry) for name, entry in value.items())
+    def _view(self, node: Node) -> None:
+        self.places.append(Value(node.path, functools.partial(dict, node.value)))
+        self._queue.extend(Node(f"{node.path}.{name}", entry) for name, entry in node.value.items())
 
-    def _variable(self, path: str, value: contextvars.ContextVar[PythonValue]) -> None:
-        self.places.append(Value(path, functools.partial(value.get, None), value.set))
-        self._queue.append((path, value.get(None)))
+    def _variable(self, node: Node) -> None:
+        self._value(Value(node.path, functools.partial(node.value.get, None), node.value.set))
 
-    def _parts(self, path: str, value: PythonValue) -> None:
+    def _parts(self, node: Node) -> None:
         """An object that is made of others and does not change, such as a bound method."""
         names = ("__self__", "__func__", "func", "args", "keywords", "fget", "__wrapped__")
-        self._queue.extend((path, part) for name in names if (part := getattr(value, name, None)) is not None)
+        parts = [getattr(node.value, name, None) for name in names]
+        self._queue.extend(Node(node.path, part) for part in parts if part is not None)
+
+    def _referent(self, node: Node) -> None:
+        """The object that a weak reference leads to."""
+        self._queue.append(Node(node.path, node.value()))
 
     def _count(self, path: str, entries: int) -> None:
         self._entries += entries
@@ -266,7 +276,10 @@ class Walk:
             raise Unknown(f"{path} holds {entries} entries: too many to be watched")
 
 
-_Visit = Callable[[Walk, str, Any], None]
+def _attribute_of(owner: Node, name: str) -> Any:
+    return getattr(owner.value, name, None)
+
+
 _GENERATORS = (
     torch.Generator,
     random.Random,
@@ -282,14 +295,14 @@ _STATES: dict[type, Callable[[Any], tuple[Callable[[], Any], Callable[[Any], Any
     np.random.Generator: lambda g: _STATES[np.random.BitGenerator](g.bit_generator),
     np.random.BitGenerator: lambda g: (lambda: g.state, functools.partial(setattr, g, "state")),
 }
-_VISITS: tuple[tuple[Any, _Visit], ...] = (
+_VISITS: tuple[tuple[Any, Callable[[Walk, Node], None]], ...] = (
     (torch.Tensor, Walk._tensor),
     (nn.Module, Walk._module),
     (dict, Walk._dict),
     (types.FunctionType, Walk._function),
     (list | deque | set | bytearray, Walk._items),
     (tuple | frozenset, Walk._entries_of),
-    (type, lambda walk, path, value: walk._class(path, value)),
+    (type, lambda walk, node: walk._class(node.value)),
     (types.ModuleType, Walk._python_module),
     (types.BuiltinFunctionType, Walk._builtin),
     (types.CellType, Walk._cell),
@@ -298,7 +311,7 @@ _VISITS: tuple[tuple[Any, _Visit], ...] = (
     (types.MethodType | functools.partial | property | staticmethod | classmethod, Walk._parts),
     (functools.cached_property | type(functools.lru_cache(len)), Walk._parts),
     (threading.local, Walk._attributes),
-    (weakref.ref, lambda walk, path, value: walk._queue.append((path, value()))),
+    (weakref.ref, Walk._referent),
     (contextvars.ContextVar, Walk._variable),
     (types.MappingProxyType, Walk._view),
 )

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import starmap
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,10 +16,10 @@ from pyro.infer import ELBO as PyroELBO
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.heap import Heap
-from pyro_lfm.inference.engines.places import AnyPlace, Names, State, Value
+from pyro_lfm.inference.engines.nodes import Node
+from pyro_lfm.inference.engines.places import Names, Place, State, Value
 from pyro_lfm.inference.engines.reads import ReadNames, Reads
 from pyro_lfm.objectives import Objective
-from pyro_lfm.probes import PythonValue
 
 # If each of so many runs ran code that the earlier ones had not, the next ones are expected to do the same.
 _RUNS = 10
@@ -75,7 +76,7 @@ class Watched:
         """Whether one of these tensors is one that each run makes anew."""
         return any(id(tensor) in self._passing for tensor in tensors)
 
-    def confirm(self, again: Callable[[], PythonValue], inputs: Sequence[torch.Tensor] = ()) -> None:
+    def confirm(self, again: Callable[[], torch.Tensor], inputs: Sequence[torch.Tensor] = ()) -> None:
         """Runs the programs again until they settle, if all that they reach can be put back after each run."""
         while not self.settled and self.reason is None and (heap := self._reach()).can_be_put_back:
             with self._kept(heap, inputs), self.run(self.objective):
@@ -106,22 +107,28 @@ class Watched:
     def _reach(self) -> Heap:
         """All that the code that ran so far can reach."""
         reads, setup = self._reads, self.setup
-        roots: dict[str, Any] = {"model": setup.model, "guide": setup.guide, **reads.imported}
-        roots |= {f"{f.__module__}.{f.__qualname__} {k}": f for k, f in enumerate(reads.functions)}
+        roots = [
+            Node("model", setup.model),
+            Node("guide", setup.guide),
+            *starmap(Node, reads.imported.items()),
+        ]
+        roots += [Node(f"{f.__module__}.{f.__qualname__} {k}", f) for k, f in enumerate(reads.functions)]
         kind = setup.model.device.type
         settings = Value("settings", lambda: tracing.settings(kind), None)
-        drawn = State("Python's or NumPy's random numbers", _others_random, _restore_others_random)
+        others = "Python's or NumPy's random numbers"
+        python = State(others, random.getstate, random.setstate)
+        numpy = State(others, np.random.get_state, np.random.set_state)
         objective = Value("objective", lambda: _held(self.objective), None)
-        places: list[tuple[AnyPlace, dict[str, Any]]] = [
-            (settings, {}),
-            (drawn, {}),
-            (objective, objective.saved),
+        places: list[tuple[Place, list[Node]]] = [
+            *((place, []) for place in (settings, python, numpy)),
+            (objective, [*starmap(Node, objective.saved.items())]),
         ]
         for namespace, names in reads.modules.values():
-            module = Names(str(namespace.get("__name__")), namespace, ReadNames(names), whole=False)
-            places.append((module, {f"{module.path}.{name}": value for name, value in module.saved.items()}))
+            of_module = Node(str(namespace.get("__name__")), namespace)
+            module = Names(of_module, ReadNames(names), whole=False)
+            places.append((module, [Node(f"{module.path}.{n}", value) for n, value in module.saved.items()]))
         if reads.names is None or (reads.names | reads.methods) & _ENVIRONMENT:
-            places.append((Value("os.environ", lambda: dict(os.environ), None), {}))
+            places.append((Value("os.environ", lambda: dict(os.environ), None), []))
         names_read = ReadNames(reads.names, reads.methods, reads.near)
         return Heap(roots, names_read, reads.written, {*reads.codes}, places)
 
@@ -143,13 +150,3 @@ def _held(objective: Watchable | None, path: str = "objective") -> dict[str, Any
         else:
             held[f"{path}.{name}"] = value
     return held
-
-
-def _others_random() -> tuple[Any, Any]:
-    """The random states of Python and NumPy."""
-    return random.getstate(), np.random.get_state(legacy=True)
-
-
-def _restore_others_random(state: tuple[Any, Any]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
