@@ -18,8 +18,8 @@ from pyro_lfm.distributions.interface import Shape
 class ParzenMixture(dist.TorchDistribution):
     """p(z) = 1/M Σ_m N(z; c_m, σ² I), with a centre left out for each row of a batch where there is one.
 
-    With ``neighbours`` the sum is over the centres nearest to z alone. The density is then from below, by far less than a nat
-    where σ is small beside the spread of the centres.
+    With ``neighbours`` the sum is over the nearest centres of z alone. The density is then too low, by far less than a nat
+    if σ is small beside the spread of the centres.
 
     Args:
         centres: c, (M, K), by which the nearest are found.

@@ -1,4 +1,4 @@
-"""Guides that are more than one factor per latent: wired among the latents, products, refined, joint distributions of Pyro's own."""
+"""Guides beyond one factor per latent: wired among the latents, products, refined, joint distributions of Pyro's."""
 
 import copy
 

@@ -81,7 +81,11 @@ DECLARED = {
     "priors of parameters": lambda: with_guide(
         lfm.Model(
             z=lfm.StandardNormal(2),
-            x=lfm.Gaussian(4, mean=lfm.Linear(prior=lfm.parameter_priors.Horseshoe()), covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma(9.0, 9.0))),
+            x=lfm.Gaussian(
+                4,
+                mean=lfm.Linear(prior=lfm.parameter_priors.Horseshoe()),
+                covariance=lfm.Isotropic(prior=lfm.parameter_priors.Gamma(9.0, 9.0)),
+            ),
         )
     ),
     "groups": grouped,

@@ -90,7 +90,8 @@ def _check_step(kind: type[torch.optim.Optimizer]) -> None:
     parameters = list(inspect.signature(kind.step).parameters.values())
     if any(p.name == "closure" and p.default is p.empty for p in parameters[1:]):
         raise DeclarationError(
-            f"optimizer: {kind.__name__} evaluates the loss several times in a step and compares the values, but the loss of "
+            f"optimizer: {kind.__name__} evaluates the loss several times in a step and compares the values, but the loss "
+            "of "
             "a minibatch is another at every evaluation. Use torch.optim.Adam or another that takes one gradient in a step"
         )
 
