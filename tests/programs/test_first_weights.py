@@ -384,7 +384,7 @@ def test_a_factory_that_cannot_be_called_twice_is_said_and_its_weights_stay():
     networks = iter([nn.Linear(2, 4)])
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lambda i, o: next(networks)))
     before = weights(model)
-    with pytest.warns(lfm.SeedWarning, match="declaring it anew fails with StopIteration"):
+    with pytest.warns(lfm.SeedWarning, match="declaring it again fails with StopIteration"):
         model.draw_first_weights(0)
     assert same(before, weights(model))
     sizes = iter([3, 5])
@@ -392,7 +392,7 @@ def test_a_factory_that_cannot_be_called_twice_is_said_and_its_weights_stay():
         z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lambda i, o: lfm.MLP(next(sizes))(i, o))
     )
     before = weights(model)
-    with pytest.warns(lfm.SeedWarning, match="is not there once more, in the same shape"):
+    with pytest.warns(lfm.SeedWarning, match="is missing, or has another shape, when it is declared again"):
         model.draw_first_weights(0)
     assert same(before, weights(model))
 
