@@ -81,14 +81,14 @@ class Declaration(metaclass=_Recording):
     def __setattr__(self, name: str, value: Any) -> None:
         if "_written" in vars(self) and self.is_fixed(name):
             raise DeclarationError(
-                f"{self!r} is a declaration, which cannot be changed: write another instead of setting {name}"
+                f"{self!r} is a declaration, which cannot change: write another instead of setting {name}"
             )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         if "_written" in vars(self) and self.is_fixed(name):
             raise DeclarationError(
-                f"{self!r} is a declaration, which cannot be changed: {name} cannot be deleted"
+                f"{self!r} is a declaration, which cannot change: {name} cannot be deleted"
             )
         super().__delattr__(name)
 

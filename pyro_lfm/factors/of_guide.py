@@ -108,8 +108,8 @@ class MadeOfGuide(Conditional):
         if encoder is None:
             kind = type(self.declaration).__name__
             raise DeclarationError(
-                f"{self.variable}: a {kind} is made of a guide, and this model is bound to none: take the model of a Fit, as "
-                "in fit.model.sample(16), or bind it, as in model.bound_to(guide).sample(16)"
+                f"{self.variable}: a {kind} is made of a guide, and this model is bound to none: take the model of a Fit, "
+                "as in fit.model.sample(16), or bind it, as in model.bound_to(guide).sample(16)"
             )
         self.check(encoder)
         return encoder

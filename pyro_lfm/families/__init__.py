@@ -1,4 +1,4 @@
-"""Families: factors whose distribution is one of the field's standard distributions."""
+"""Families: factors with a standard distribution, for priors, likelihoods and guides."""
 
 from pyro_lfm.families.bounded import Beta, ContinuousBernoulli, Dirichlet, LogisticNormal
 from pyro_lfm.families.count_families import (

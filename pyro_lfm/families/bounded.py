@@ -1,4 +1,4 @@
-"""Distributions of proportions: numbers between 0 and 1, and shares that sum to 1."""
+"""Families of proportions: numbers between 0 and 1, and shares that sum to 1."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from pyro_lfm.sources.source import SourceLike
 
 
 class Beta(Factor):
-    """x_d | parents ~ Beta(concentration1_d, concentration0_d), independent, between 0 and 1 without either.
+    """x_d | parents ~ Beta(concentration1_d, concentration0_d), independent, between 0 and 1 exclusive.
 
-    Density ∝ x^(concentration1 − 1) (1 − x)^(concentration0 − 1). ``lfm.parameter_priors.Beta`` is the same distribution as the prior of a
-    parameter.
+    Density ∝ x^(concentration1 − 1) (1 − x)^(concentration0 − 1). ``lfm.parameter_priors.Beta`` is the same distribution
+    for a prior of a parameter.
 
     Args:
         event: size D, or a shape.
@@ -60,11 +60,11 @@ class Beta(Factor):
 class ContinuousBernoulli(Factor):
     """x_d | parents ~ ContinuousBernoulli(logits_d), independent: grey levels between 0 and 1, both included.
 
-    Density C(λ) λ^x (1 − λ)^(1 − x), λ = sigmoid(logits). A Bernoulli on grey levels leaves out C and is no distribution.
+    Density C(λ) λ^x (1 − λ)^(1 − x), λ = sigmoid(logits). A Bernoulli likelihood of grey levels lacks the normalisation C.
 
     Args:
         event: size D, or a shape.
-        logits: source of the logits; the mean is not λ but lies on the same side of ½.
+        logits: source of the logits. The mean is not λ, but on the same side of ½.
         given, network: see ``Factor``.
 
     Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
@@ -89,7 +89,7 @@ class ContinuousBernoulli(Factor):
 
 
 class _Shares(Factor):
-    """What distributions on the simplex have in common: K ≥ 2 shares, of which K − 1 are free."""
+    """The base class of families on the simplex: K ≥ 2 shares, of which K − 1 are free."""
 
     def for_variable(self, variable: Variable) -> Factor:
         if not variable.shape:
@@ -110,7 +110,7 @@ class _Shares(Factor):
 class Dirichlet(_Shares):
     """x | parents ~ Dirichlet(concentration), K shares that sum to 1, density ∝ Π_k x_k^(concentration_k − 1).
 
-    ``lfm.parameter_priors.Dirichlet`` is the same distribution as the prior of a parameter.
+    ``lfm.parameter_priors.Dirichlet`` is the same distribution for a prior of a parameter.
 
     Args:
         event: K.
@@ -139,14 +139,14 @@ class Dirichlet(_Shares):
 
 
 class LogisticNormal(_Shares, MeanAndCovariance):
-    """x | parents: K shares that sum to 1, a Gaussian of K − 1 entries carried onto the simplex by stick breaking.
+    """x | parents: K shares that sum to 1, a Gaussian with K − 1 entries, mapped to the simplex by stick breaking.
 
-    With ``Full`` covariance shares may rise together, as those of a Dirichlet cannot.
+    With ``Full`` covariance, shares may be positively correlated, unlike those of a Dirichlet.
 
     Args:
         event: K.
-        mean: source of the K − 1 means before they are carried.
-        covariance: as of ``Gaussian``, of K − 1 entries.
+        mean: source of the K − 1 means of the Gaussian.
+        covariance: its covariance, as for ``Gaussian``.
         given, network: see ``Factor``.
 
     Source: Aitchison and Shen (1980), "Logistic-normal distributions"; Blei and Lafferty (2007), "A correlated topic
@@ -171,7 +171,7 @@ class LogisticNormal(_Shares, MeanAndCovariance):
                 "covariance of LogisticNormal must be Isotropic, Diagonal, LowRank or Full, without a prior; got "
                 f"{covariance!r}"
             )
-        # Before the map onto the simplex there is no unit: a number, by default 1e-3.
+        # The Gaussian has no unit, so that the default floor is the number 1e-3.
         floor = Floor(1e-3 if covariance.min_scale is None else covariance.min_scale)
         super().__init__(event, mean, covariance, floor, given=given, network=network)
 

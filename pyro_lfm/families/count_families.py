@@ -1,7 +1,7 @@
-"""Counts without a bound, and with more zeros than their distribution has.
+"""Families of unbounded counts, with and without extra zeros.
 
-A count grows with its exposure, the area or time that was looked at or the library size: a rate per unit of
-exposure is what the latents explain. ``exposure="library"`` names a ``Covariate`` that holds it.
+A count is proportional to its exposure, such as the observed area or time, or the library size. The latents explain the
+rate per unit of exposure. ``exposure="library"`` names the ``Covariate`` that holds the exposure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyro_lfm.distributions.zero_inflated import ZeroInflated
 from pyro_lfm.factors import Factor
 from pyro_lfm.sources.source import SourceLike
 
-# Where softplus of a very negative number ends at zero in floating point, ln Γ is infinite.
+# Softplus of a very negative number is zero in floating point, where ln Γ is infinite.
 _AWAY_FROM_ZERO = Above(1e-4)
 
 
@@ -40,7 +40,7 @@ def _negative_binomial(total_count: Tensor, logits: Tensor, exposure: Tensor | N
 
 
 class Poisson(Factor):
-    """x_d | parents ~ Poisson(rate_d · exposure), independent counts; a network's output passes through softplus.
+    """x_d | parents ~ Poisson(rate_d · exposure), independent counts. Softplus maps the output of a network to a rate.
 
     Args:
         event: size D, or a shape.
@@ -74,10 +74,10 @@ class Poisson(Factor):
 
 
 class NegativeBinomial(Factor):
-    """x_d | parents ~ NegativeBinomial(r_d, logits_d), counts more spread than a Poisson's.
+    """x_d | parents ~ NegativeBinomial(r_d, logits_d), overdispersed counts.
 
-    The mean is μ = r exp(logits) · exposure and the variance μ + μ² / r: r, Pyro's ``total_count``, need be no whole
-    number, and 1 / r is the overdispersion. A Poisson whose rate is drawn from a Gamma of shape r has this distribution.
+    The mean is μ = r exp(logits) · exposure and the variance μ + μ² / r. r, Pyro's ``total_count``, need not be an integer,
+    and 1 / r is the overdispersion. A Poisson whose rate has a Gamma distribution of shape r has this distribution.
 
     Args:
         event: size D, or a shape.

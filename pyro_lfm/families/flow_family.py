@@ -1,4 +1,4 @@
-"""A distribution of any shape: independent Gaussians bent by a flow that networks of the parents compute."""
+"""The Flow family: independent Gaussians transformed by a normalizing flow, for flexible posteriors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from pyro_lfm.sources.source import SourceLike
 
 @dataclass(eq=False, repr=False)
 class InverseAutoregressive(Declaration):
-    """Layers y_k = x_k exp(s_k) + m_k, (s_k, m_k) read off x_1 .. x_{k−1} and the context; every other one backwards.
+    """Layers y_k = x_k exp(s_k) + m_k, where a network of x_1 .. x_{k−1} and the context gives s_k and m_k.
 
-    It has every full covariance, whose triangular root is one layer, and bends beyond: but of a single entry, or of the
-    first, it only makes another Gaussian.
+    Every other layer takes the entries in reverse order. One layer can represent every full covariance, several also other
+    shapes. But for K = 1, and for the first entry, it only gives another Gaussian.
 
     Args:
-        layers: how many. hidden: units of each layer's masked network.
+        layers: the number of layers. hidden: units of each layer's masked network.
 
     Source: Kingma et al. (2016), "Improved variational inference with inverse autoregressive flow".
 
@@ -56,13 +56,13 @@ class InverseAutoregressive(Declaration):
 
 @dataclass(eq=False, repr=False)
 class NeuralSpline(Declaration):
-    """Layers y_k = f(x_k; a_k), f a monotone rational-quadratic spline on [−4, 4], a_k read off x_1 .. x_{k−1} and the
-    context; before them one layer of ``InverseAutoregressive``, as splines bend but do not turn.
+    """Layers y_k = f(x_k; a_k), f a monotone rational-quadratic spline on [−4, 4], after one affine autoregressive layer.
 
-    A single entry may have several modes. More bins make sharper ones.
+    A network of x_1 .. x_{k−1} and the context gives a_k. The first layer is one of ``InverseAutoregressive``, because
+    splines alone represent linear correlations badly. A single entry may have several modes. More bins allow sharper modes.
 
     Args:
-        layers: how many, of splines. hidden: units of each layer's masked network. bins: of each spline, at least 2.
+        layers: the number of spline layers. hidden: units of each layer's masked network. bins: of each spline, at least 2.
 
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), "Neural spline flows".
 
@@ -91,11 +91,11 @@ class NeuralSpline(Declaration):
 class Zuko(Declaration):
     """A flow of the package zuko by its name, such as ``Zuko("NSF", {"transforms": 2})``.
 
-    A zuko class may be given to ``Flow`` itself too. But importing zuko switches off torch's validation of arguments for
-    the whole process; here it is imported and validation is left as it was.
+    ``Flow`` takes a class of zuko too. But importing zuko switches off torch's validation of arguments in the whole
+    process. This class imports zuko and restores the validation.
 
     Args:
-        name: of a class in ``zuko.flows`` over the reals with a transform.
+        name: the name of a class in ``zuko.flows`` over the reals with a transform.
         options: its arguments, without the sizes.
 
     Raises:
@@ -135,19 +135,18 @@ def _zuko_flows() -> ModuleType:
 class Flow(Factor):
     """x | parents = loc + scale ⊙ T(ε; context), ε ~ N(0, I), T a learned flow: as a guide, posteriors of any shape.
 
-    log q(x) = log N(ε; 0, I) − log |∂T/∂ε| − Σ log scale. A draw takes one pass through T, and so do a draw and its
-    density together; the density of any other point takes K passes, and so do gradients that hold the parameters of q, such
-    as sticking the landing. At the start T is the identity, and the distribution that of independent Gaussians. Location and scale
-    stand after T, so that T works on numbers near one, wherever the distribution lies.
-    Mean and variance are averages over 4,000 draws of a fixed seed.
+    log q(x) = log N(ε; 0, I) − log |∂T/∂ε| − Σ log scale. A draw with its density takes one pass through T. The density of
+    any other point takes K passes, and so do gradients with q fixed, such as sticking the landing. T starts as the
+    identity, so that the distribution starts as independent Gaussians. Location and scale follow T, so that the numbers in
+    T are near one wherever the distribution is. Mean and variance are averages over 4,000 draws of a fixed seed.
 
     Args:
         event: size K, or a shape, whose entries are taken in order.
         flow: ``InverseAutoregressive`` (default), ``NeuralSpline``, ``Zuko``, or any function (features, context) -> flow
-            of zuko, such as ``zuko.flows.NSF``; context is 0 where T is the same for all rows.
+            of zuko, such as ``zuko.flows.NSF``; context is 0 if T is the same for all rows.
         loc, scale: sources of K numbers each.
-        context: source of what T reads. By default a head of ``network``; without one T reads nothing.
-        context_size: H, how many numbers that is.
+        context: source of the context of T. By default a head of ``network``; without a network T has no context.
+        context_size: H, the size of the context.
         given, network: see ``Factor``.
         min_scale: the smallest scale, in the units of the variable; by default 1e-3 of a latent, and 1e-3 of each
             column's spread in the data of an observed variable.

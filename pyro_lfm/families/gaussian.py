@@ -1,4 +1,4 @@
-"""The Gaussian, with any covariance."""
+"""The Gaussian family, with every covariance structure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyro_lfm.sources.source import Source, SourceLike
 
 
 class MeanAndCovariance(Factor):
-    """Families made of a Gaussian: the sources are a mean and the raw numbers of a covariance."""
+    """The base class of families with a mean and a covariance as sources."""
 
     covariance: Covariance
 
@@ -39,7 +39,7 @@ class MeanAndCovariance(Factor):
 
     @property
     def gaussian_event(self) -> torch.Size:
-        """The event of the Gaussian, before any map."""
+        """The event shape of the Gaussian, before any transform."""
         return self.shape
 
     def floor_shape(self, parameter: str) -> torch.Size:
@@ -76,15 +76,15 @@ class MeanAndCovariance(Factor):
 
 
 class Gaussian(MeanAndCovariance):
-    """x | parents ~ N(μ, Σ), mean and covariance each from a source of its own or both from one ``network``.
+    """x | parents ~ N(μ, Σ), with a source for the mean and one for the covariance, or one ``network`` for both.
 
     Args:
         event: size D, or a shape such as (1, 28, 28).
         mean: source of μ.
         covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
         given, network: see ``Factor``.
-        prior: of mean and precision together, ``NormalGamma`` with ``Diagonal``, ``NormalWishart`` with ``Full``; each
-            must be learned or a ``Lookup()``, one for each category.
+        prior: a joint prior of mean and precision, ``NormalGamma`` with ``Diagonal`` or ``NormalWishart`` with ``Full``.
+            Mean and covariance must then be learned, or a ``Lookup()`` with values for each category.
 
     >>> from pyro_lfm.sources.values import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
@@ -115,14 +115,14 @@ class Gaussian(MeanAndCovariance):
 
 
 def _or_zero(floor: Tensor | None, like: Tensor) -> Tensor:
-    """A floor; 0 for precisions, which have none."""
+    """The floor, or 0 for precisions, which have none."""
     return like.new_zeros(()) if floor is None else floor
 
 
 def _drawn_from(
     prior: NormalGamma | NormalWishart, mean: SourceLike, covariance: Covariance
 ) -> tuple[Source, Covariance]:
-    """The source of a mean and a covariance whose precision is drawn before it, from one prior."""
+    """The sources of a mean and a covariance with a joint prior, which draws the precision first."""
     wanted = {NormalGamma: Diagonal, NormalWishart: Full}.get(type(prior))
     if wanted is None or not isinstance(covariance, wanted):
         raise DeclarationError(

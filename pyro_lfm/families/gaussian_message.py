@@ -1,4 +1,4 @@
-"""Guides that start from the prior: q(z | x, ·) ∝ p(z | ·) × a Gaussian message about z."""
+"""The family of guides that multiply the prior by a message: q(z | x, ·) ∝ p(z | ·) × a Gaussian in z."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ from pyro_lfm.sources.source import SourceLike
 
 
 class GaussianMessage(Gaussian):
-    """q(z | x, ·) ∝ p(z | ·) N(z; m(x), diag s²(x)): the model's own prior of z, times what the row says of it.
+    """q(z | x, ·) ∝ p(z | ·) N(z; m(x), diag s²(x)): the model's prior of z, times a message from the row.
 
-    For a latent whose prior reads other latents or covariates: a ``GaussianProcess``, rows in groups, layers. The guide
-    knows all that the model knows of z before it sees x, and draws z knowing what its prior reads; only the message m, s is
-    learned beside it. Where a row's variables are all missing there is no message and q is the prior, so that such rows are
-    predicted from all others. It is the form of the exact posterior where x is Gaussian about a linear map of one z.
+    It is meant for a latent whose prior reads other latents or covariates, as in a ``GaussianProcess``, grouped rows or
+    layers. The guide contains the prior and draws z given the prior's parents. Only the message, m and s, is learned. In a
+    row whose variables are all missing there is no message, and q is the prior, so that such rows are predicted from the
+    others. If x is Gaussian with a linear mean in one z, the exact posterior has this form.
 
-    A guide with it holds the prior's parameters as the model does: they are trained once, as the model's.
+    Guide and model share the parameters of the prior, which are trained as those of the model.
 
     Args:
-        event: left out; the model says it.
+        event: left out; it follows from the model.
         mean: source of m.
         covariance: ``Diagonal`` (default) or ``Isotropic``, holding the source of s².
-        given, network: see ``Factor``: what the message reads; by default every observed variable.
+        given: the parents of the message; by default every observed variable.
+        network: see ``Factor``.
 
     Raises:
-        DeclarationError: another covariance; at the model, a prior that is no Gaussian with independent entries.
+        DeclarationError: another covariance; or, when the guide is declared, a prior that is not a Gaussian with
+            independent entries.
 
     Source: Johnson et al. (2016), "Composing graphical models with neural networks", section 4; Sønderby et al. (2016),
     "Ladder variational autoencoders", equations 17 to 19.
@@ -84,7 +86,7 @@ class GaussianMessage(Gaussian):
 
 
 class PriorTimesMessage(Conditional):
-    """The distribution ∝ prior × message, of which the prior is the model's own."""
+    """The distribution ∝ prior × message, with the model's own prior."""
 
     def __init__(
         self, declaration: GaussianMessage, name: str, parents: Sequence[Variable], model: ModelOfPriors
@@ -95,12 +97,12 @@ class PriorTimesMessage(Conditional):
         super().__init__(declaration, name, list(variables.values()))
         self.message = FromSources(declaration, name, parents)
         self.prior = prior
-        # A covariate is no evidence about the latent beside the prior, which reads it.
+        # A covariate is no evidence about the latent, because the model does not explain it.
         self.evidence = tuple(p for p in self.message_parents if p not in model.covariates)
         self.check_prior()
 
     def check_prior(self) -> None:
-        """Raises DeclarationError where a message cannot multiply the prior, from its distribution on zeros."""
+        """Raises DeclarationError if a message cannot multiply the prior, whose distribution is computed on zeros."""
         dtype = next((tensor.dtype for tensor in floating(self.prior)), torch.get_default_dtype())
         zeros = {
             name: torch.zeros(*(2,) * variable.per_row, *variable.shape, dtype=dtype)
@@ -122,7 +124,7 @@ class PriorTimesMessage(Conditional):
         return product(prior, message, has_evidence)
 
     def forward(self, *parents: Tensor, index: Tensor | None = None) -> Distribution:
-        """The product given the parents, all of them observed."""
+        """The product given the parents, without missing values."""
         values = dict(zip(self.parents, parents, strict=True))
         rows = index if index is not None else torch.zeros(2, dtype=torch.long)
         return self.of_rows({name: Seen(value) for name, value in values.items()}, rows)

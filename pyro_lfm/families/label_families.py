@@ -1,4 +1,4 @@
-"""Labels and other values of which there are few."""
+"""Families of labels and ordered levels."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Bernoulli(Factor):
 class Categorical(Factor):
     """c | parents ~ Categorical(softmax(logits)), one label 0 .. categories − 1 per row, event shape ().
 
-    Networks that have it as a parent read it one-hot.
+    Networks read it one-hot.
 
     Args:
-        categories: how many; a guide takes it from the model.
+        categories: the number of labels; in a guide it follows from the model.
         logits: source of the logits.
         given, network: see ``Factor``.
-        prior: ``Dirichlet``, of the probabilities; there is then no source.
+        prior: ``Dirichlet``, a prior of the probabilities, without ``logits``.
 
     >>> from pyro_lfm.sources.values import Fixed
     >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
@@ -95,10 +95,10 @@ class OrderedLogistic(Factor):
 
     Args:
         event: size D, or a shape.
-        levels: how many, L.
-        predictor: source of one number for each entry, which moves it up and down the levels.
-        cutpoints: source of L − 1 numbers for each entry; they are cumulative sums of positive steps, so in order
-            whatever is learned. By default one set for each column.
+        levels: L, the number of levels.
+        predictor: source of one number for each entry; the higher it is, the higher the levels.
+        cutpoints: source of L − 1 numbers for each entry. They are cumulative sums of positive steps, and so always in
+            order. By default each column has its own.
         given, network: see ``Factor``.
 
     Source: McCullagh (1980), "Regression models for ordinal data".
@@ -131,7 +131,7 @@ class OrderedLogistic(Factor):
     def start(self, parameter: str) -> Tensor:
         if parameter == "predictor":
             return torch.zeros(self.shape)
-        # About as probable one as the other where the predictor is 0.
+        # Levels are about equally probable where the predictor is 0.
         even = torch.logit(torch.arange(1, self.levels) / self.levels)
         return self.to_raw(parameter, even).expand(self.raw_shape(parameter)).clone()
 

@@ -1,4 +1,4 @@
-"""Distributions of values on a grid, such as the 256 levels of a pixel."""
+"""Families of values on a grid, such as the 256 levels of a pixel."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def _grid(low: float, high: float, levels: int) -> Grid:
 
 
 def _narrowest(grid: Grid) -> Above:
-    """Scales below a thousandth of a step all give a point mass; they would only overflow."""
+    """The smallest scale, a thousandth of a step. It already gives a point mass, and smaller ones overflow."""
     return Above(1e-3 * (grid.high - grid.low) / (grid.levels - 1))
 
 
 class DiscretizedLogistic(Factor):
-    """x_d | parents: a logistic variable rounded to a grid, independent; the first and last value take the tails.
+    """x_d | parents: a logistic variable rounded to a grid, independent. The first and last values include the tails.
 
-    P(x) = σ((x + δ/2 − loc) / scale) − σ((x − δ/2 − loc) / scale), δ the step of the grid. A pmf: the bound is that of
-    the discrete data, and their bits can be compared.
+    P(x) = σ((x + δ/2 − loc) / scale) − σ((x − δ/2 − loc) / scale), δ the step of the grid. It is a probability mass, so
+    that bounds are those of discrete data and comparable in bits.
 
     Args:
         event: size D, or a shape.
-        loc, scale: sources, in the units of the data. Learned locations start in the middle.
+        loc, scale: sources, in the units of the data. Learned locations start in the middle of the grid.
         low, high, levels: the grid: 256 levels from 0 to 1 by default, as of pixels divided by 255.
         given, network: see ``Factor``.
 
@@ -80,7 +80,7 @@ class DiscretizedLogisticMixture(Factor):
 
     Args:
         event: size D, or a shape.
-        components: how many, C.
+        components: C, the number of components.
         logits, loc, scale: sources of D × C numbers. Learned locations start spread over the grid.
         low, high, levels: the grid: 256 levels from 0 to 1 by default, as of pixels divided by 255.
         given, network: see ``Factor``.
@@ -115,7 +115,7 @@ class DiscretizedLogisticMixture(Factor):
         return torch.Size((*self.shape, self.components))
 
     def start(self, parameter: str) -> Tensor:
-        # Components that start alike stay alike.
+        # Components with equal starts would stay equal.
         spread = torch.linspace(self.grid.low, self.grid.high, self.components + 2)[1:-1]
         return (spread if parameter == "loc" else torch.zeros(())).expand(self.raw_shape(parameter)).clone()
 

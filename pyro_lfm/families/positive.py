@@ -1,4 +1,4 @@
-"""Distributions of positive numbers."""
+"""Families of positive numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyro_lfm.sources.source import SourceLike
 class Gamma(Factor):
     """x_d | parents ~ Gamma(concentration_d, rate_d), density ∝ x^(concentration − 1) e^(−rate x), independent.
 
-    ``lfm.parameter_priors.Gamma`` is the same distribution as the prior of a parameter.
+    ``lfm.parameter_priors.Gamma`` is the same distribution for a prior of a parameter.
 
     Args:
         event: size D, or a shape.
@@ -56,7 +56,7 @@ class LogNormal(Factor):
     Args:
         event: size D, or a shape.
         loc, scale: sources of the mean and the standard deviation of ln x.
-        min_scale: the smallest scale, a number without unit: about the relative spread of x.
+        min_scale: the smallest scale, without unit, about the relative spread of x.
         given, network: see ``Factor``.
 
     >>> from pyro_lfm.sources.values import Fixed

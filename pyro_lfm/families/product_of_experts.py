@@ -1,4 +1,4 @@
-"""A product of Gaussian experts, one for each view of a row: any of them may be missing."""
+"""The family of guides for rows with several views: a product of Gaussian experts, one for each view."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ from pyro_lfm.sources.source import SourceLike
 class ProductOfExperts(Factor):
     """q(z | x₁ .. x_V) ∝ N(z; 0, I) ∏_v N(z; μ_v(x_v), Σ_v(x_v)), a guide's factor with an expert for each parent.
 
-    It is Gaussian, of precision Λ = I + Σ_v Σ_v⁻¹ and mean Λ⁻¹ Σ_v Σ_v⁻¹ μ_v. The expert of a view that is missing in a
-    row (all its entries NaN) drops out for that row; with no view left q is the standard normal. So rows may come
-    without some views: ``fit.posterior({"x": X})``. An expert that never had to stand alone need not be good at it:
-    give some rows in training without some of their views.
+    It is Gaussian with precision Λ = I + Σ_v Σ_v⁻¹ and mean Λ⁻¹ Σ_v Σ_v⁻¹ μ_v. The expert of a view that is missing in a
+    row (all its entries NaN) is left out for that row; without any view q is the standard normal. So rows may lack views,
+    as in ``fit.posterior({"x": X})``. To train each expert for this, leave out some views in some rows of the training data.
 
-    With a standard normal prior and views that are independent given z the exact posterior has this form.
+    With a standard normal prior and views that are independent given z, the exact posterior has this form.
 
     Args:
         event: left out in a guide.
-        network: what gives an expert its mean and covariance: a source, or one for each parent by name.
-        covariance: of every expert: ``Diagonal`` (default), ``Isotropic``, ``LowRank`` or ``Full``, without a source.
+        network: the source of mean and covariance of every expert, or {parent: source}.
+        covariance: that of every expert: ``Diagonal`` (default), ``Isotropic``, ``LowRank`` or ``Full``, without a source.
         given: the views; by default every observed variable.
 
     Raises:
-        DeclarationError: no network for a parent, or one that is none. ShapeError: a network of the wrong size.
+        DeclarationError: a parent without a network, or an argument that is no network. ShapeError: a wrong size.
 
     Source: Wu and Goodman (2018), "Multimodal generative models for scalable weakly-supervised learning", section 2.1.
 
@@ -81,7 +80,7 @@ class ProductOfExperts(Factor):
 
 
 class Experts(Conditional):
-    """The product of a standard normal and an expert for each parent that was observed."""
+    """The product of a standard normal and an expert for each observed parent."""
 
     def __init__(self, declaration: ProductOfExperts, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
@@ -111,7 +110,7 @@ class Experts(Conditional):
         """The product.
 
         Args:
-            masks: for each parent where its entries were observed, (B, *event), or None: everywhere.
+            masks: for each parent the mask of observed entries (B, *event), or None if all were.
         """
         self.check_parents(parents)
         experts = [
@@ -135,7 +134,7 @@ class Experts(Conditional):
 
 
 class _Expert:
-    """What an expert contributes: its precision, (..., K) or (..., K, K), and its precision times its mean, (..., K)."""
+    """An expert: its precision, (..., K) or (..., K, K), and its precision times its mean, (..., K)."""
 
     def __init__(self, moments: Moments):
         if moments.tril is None:
@@ -146,7 +145,7 @@ class _Expert:
             self.pull = (self.precision @ moments.loc.unsqueeze(-1)).squeeze(-1)
 
     def only(self, rows: Tensor) -> None:
-        """Drops it out of all rows but those where ``rows`` (B,) is True."""
+        """Removes the contribution of the expert, in place, from all rows but those where ``rows`` (B,) is True."""
         kept = rows.to(self.pull.dtype).unsqueeze(-1)
         self.pull = kept * self.pull
         self.precision = (

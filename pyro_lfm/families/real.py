@@ -1,6 +1,6 @@
-"""Distributions on the real line other than the Gaussian: heavy tails, and several humps.
+"""Families on the real line besides the Gaussian, with heavy tails or several modes.
 
-A likelihood with a free scale is unbounded above, as a Gaussian's is: scales have a floor, ``min_scale``.
+A likelihood with a free scale is unbounded above, so that scales have a floor, ``min_scale``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pyro_lfm.sources.values import Constant
 class Laplace(Factor):
     """x_d | parents ~ Laplace(loc_d, scale_d), density exp(−|x − loc| / scale) / (2 scale), independent.
 
-    As a prior, ``Laplace(8, loc=Fixed(0.0), scale=Fixed(1.0))``: most factors near zero, a few far from it.
+    As a prior, ``Laplace(8, loc=Fixed(0.0), scale=Fixed(1.0))`` puts most latents near zero and a few far from it.
 
     Args:
         event: size D, or a shape.
@@ -61,10 +61,10 @@ class Laplace(Factor):
 
 
 class StudentT(Factor):
-    """x_d | parents ~ StudentT(df_d, loc_d, scale_d), independent: outliers do not pull the factors along.
+    """x_d | parents ~ StudentT(df_d, loc_d, scale_d), independent and robust to outliers.
 
     Density ∝ [1 + (x − loc)² / (df scale²)]^(−(df + 1) / 2). The degrees of freedom are above 1, so that the mean
-    exists; the variance does above 2.
+    exists. The variance exists above 2.
 
     Args:
         event: size D, or a shape.
@@ -106,15 +106,16 @@ class StudentT(Factor):
 class MixtureOfGaussians(Factor):
     """x | parents ~ Σ_c π_c N(loc_c, diag(scale_c²)), π = softmax(logits).
 
-    As a prior its components are clusters of the latents; of a network of parents it is a mixture density; as a guide it
-    has posteriors of several modes. Gradients for the logits come from differences between draws: of a guide take several
-    particles.
+    As a prior it describes clusters of the latents, with networks of parents it is a mixture density network, and as a
+    guide it allows several modes. Gradients of a guide's logits come from differences between draws, so that the objective
+    needs several particles.
 
     Args:
         event: size D, or a shape.
-        components: how many, C.
-        logits: source of C numbers. loc, scale: sources of C × D; the means start apart, at random, those of a network
-            by constants that are added to what it gives.
+        components: C, the number of components.
+        logits: source of C numbers.
+        loc, scale: sources of C × D numbers. The means start at different random values. To the output of a network
+            random constants are added.
         min_scale: the smallest standard deviation, in the units of the variable; by default 1e-3
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
@@ -153,13 +154,13 @@ class MixtureOfGaussians(Factor):
         part = parts["loc"] if "loc" in parts else parts["network"]
         if not isinstance(part, Applied) or self.components == 1:
             return {}
-        # Mean 0 and variance 1 over the components: on both sides of what the network gives, in every entry.
+        # Mean 0 and variance 1 over the components, in every entry, so that the network's output stays their mean.
         drawn = self.start("loc")
         spread = drawn - drawn.mean(0)
         return {"apart": Constant(spread / spread.square().mean(0).sqrt(), learned=False)}
 
     def start(self, parameter: str) -> Tensor:
-        # Components that start alike stay alike.
+        # Components with equal starts would stay equal.
         shape = self.raw_shape(parameter)
         return torch.randn(shape) if parameter == "loc" else torch.zeros(shape)
 

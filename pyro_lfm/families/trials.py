@@ -1,4 +1,4 @@
-"""Counts out of a known number: of trials each on its own, or of a whole row."""
+"""Families of counts with a known total: the trials of an entry, or the sum of a row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyro_lfm.sources.values import Fixed
 
 
 class _Trials(counts.Binomial):
-    """A binomial distribution; ``most`` is the number of trials where it is the same for all rows, so that data can be checked."""
+    """A binomial distribution. ``most`` is the number of trials if all rows have the same, for checks of the data."""
 
     most: Tensor | None = None
 
@@ -51,11 +51,11 @@ def _whole_numbers(total_count: ArrayLike | Tensor | str, family: str) -> Fixed 
 
 
 class Binomial(Factor):
-    """x_d | parents ~ Binomial(n_d, sigmoid(logits_d)): how many of n trials succeeded.
+    """x_d | parents ~ Binomial(n_d, sigmoid(logits_d)): the number of successes in n trials.
 
     Args:
         event: size D, or a shape.
-        total_count: n, a whole number or one for each entry; or the name of a parent that holds it, usually
+        total_count: n, an integer or one for each entry; or the name of the parent that holds it, usually
             a ``Covariate`` with the support ``constraints.positive_integer``.
         logits: source of the logits.
         given, network: see ``Factor``.
@@ -86,15 +86,15 @@ class Binomial(Factor):
 
 
 class Multinomial(Factor):
-    """x | parents ~ Multinomial(n, softmax(logits)): n draws out of D kinds, counted, as the words of a document.
+    """x | parents ~ Multinomial(n, softmax(logits)): counts of D kinds in n draws, such as the words of a document.
 
-    p(x) = n! Π_d p_d^(x_d) / x_d!, p = softmax(logits): the shares are explained, not how long a row is.
+    p(x) = n! Π_d p_d^(x_d) / x_d!, p = softmax(logits). The latents explain the shares, not the total n.
 
     Args:
         event: D.
-        total_count: n, one whole number for all rows; or the name of a parent that holds each row's own, usually
-            a ``Covariate`` with the support ``constraints.positive_integer``. A row of another sum has probability 0.
-        logits: source of the D logits; ln p where probabilities are at hand.
+        total_count: n, an integer for all rows; or the name of the parent that holds the n of each row, usually
+            a ``Covariate`` with the support ``constraints.positive_integer``. A row with another sum has probability 0.
+        logits: source of the D logits; for given probabilities p, their logarithms.
         given, network: see ``Factor``.
 
     Source: Blei, Ng and Jordan (2003), "Latent Dirichlet allocation", section 3, the words given their shares.

@@ -1,4 +1,4 @@
-"""Guides q(z | x): declared from factors, or written by hand."""
+"""Guides q(z | x): declared from factors, in closed form, refined row by row, or written by hand."""
 
 from pyro_lfm.guides.any_guide import AnyGuide, PyroGuide, as_guide
 from pyro_lfm.guides.exact import ExactPosterior, FactorisedPosterior

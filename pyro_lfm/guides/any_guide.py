@@ -1,4 +1,4 @@
-"""What a guide is, declared or not, and guides written by hand."""
+"""The base class of all guides, and guides written by hand."""
 
 from __future__ import annotations
 
@@ -17,57 +17,58 @@ from pyro_lfm.programs.pyro_model import AnyModel, ModelLike
 
 
 class AnyGuide(Program):
-    """What declared and hand-written guides have in common."""
+    """The base class of declared and hand-written guides."""
 
-    # Whether its rows count as the model's do, so that scales and masks of the model's statements are its own.
+    # Whether masks and scales of the model's sample statements apply to those of the guide too.
     follows_model = True
 
     def latent_descendants(self, name: str) -> set[str] | None:
-        """The latents drawn with knowledge of a latent; None where that is not declared."""
+        """The latents whose distribution depends on a latent; None if unknown, as for a hand-written guide."""
         return None
 
     def latent_parents(self, name: str) -> set[str] | None:
-        """The latents that the distribution of a latent reads; None where that is not declared."""
+        """The latents that the distribution of a latent reads; None if unknown, as for a hand-written guide."""
         return None
 
     @property
     def needs(self) -> set[str] | None:
-        """The observed variables that rows must come with; None where that is not declared: all of them."""
+        """The observed variables that rows must have; None if unknown, which means all of them."""
         return None
 
     def known_marginals(self, batch: Batch) -> dict[str, Distribution]:
-        """The distribution of each latent given the rows alone, batch shape (B,), of those for which it is closed form."""
+        """The distributions, batch shape (B,), of the latents whose distribution given the rows has a closed form."""
         return {}
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:
-        """What it lends to priors that are made of a guide, such as ``VampPrior``: its factors that read rows alone."""
+        """Its factors that read observed variables only, by latent. Priors such as ``VampPrior`` are computed from them."""
         return {}
 
     @property
     def made_of_priors(self) -> list[str]:
-        """The latents whose distribution is made of the model's own prior, so that both have parameters in common."""
+        """The latents whose distribution contains the model's prior, so that guide and model share its parameters."""
         return []
 
     def draw_first_weights(self, model: ModelLike, seed: int) -> None:
-        """Draws its first weights from a seed, for a model, where they are still those of its declaration.
+        """Draws its initial weights from a seed, for a model, unless they have changed since the declaration.
 
-        Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
+        Values in the declaration stay. A hand-written program keeps all its weights.
         """
 
     def bound_to(self, model: ModelLike) -> AnyGuide:
-        """This guide for a model: what it takes from a model, it takes from this very one.
+        """A view of this guide for a model.
 
-        That is the priors that messages multiply, the masks and scales of a program, the parameters of a closed form. All
-        parameters of its own are shared. The guide itself, where it takes nothing or is bound to the model already.
+        The view takes from that model the priors that messages multiply, the masks and scales of a program, and the
+        parameters of a closed form. It shares the guide's own parameters. The guide itself is returned if it takes nothing
+        from a model, or is already bound to this one.
         """
         return self
 
     def check_serves(self, model: ModelLike) -> None:
-        """Whether it is a guide of a model: of the same latents, and one that its priors can be made of.
+        """Checks that it is a guide for this model: same latents, and priors can be computed from it where they must be.
 
         Raises:
-            DeclarationError, ShapeError: it is not.
+            DeclarationError, ShapeError: it is no guide for this model.
         """
         priors: Mapping[str, MadeOfGuide] = getattr(model, "priors_of_guide", {})
         for name, prior in priors.items():
@@ -79,14 +80,14 @@ class AnyGuide(Program):
             prior.check(self.encoders.get(name))
 
     def describe(self) -> str:
-        """What it is, in words."""
+        """A phrase that says what the guide is, for ``lfm.describe``."""
         return f"a Pyro program, {type(self).__name__}"
 
 
 class PyroGuide(HandWritten, AnyGuide):
-    """A Pyro guide written by hand: subclass it and write ``forward(self, batch)``, or wrap a module or function.
+    """A Pyro guide written by hand: subclass it and define ``forward(self, batch)``, or wrap a module or function.
 
-    Its sample statements are the model's latents, by the same names and inside ``with batch.plate():``.
+    Its sample statements have the names of the model's latents and are inside ``with batch.plate():``.
 
     >>> import pyro, torch, pyro.distributions as dist
     >>> class Point(PyroGuide):
@@ -99,11 +100,11 @@ class PyroGuide(HandWritten, AnyGuide):
     >>> len(list(Point().parameters()))
     2
 
-    One of Pyro's automatic guides, such as ``AutoMultivariateNormal(model)``, serves latents that all rows share; its
-    parameters are made when it first meets data. With latents of rows too see ``shared`` of ``Guide``.
+    An automatic guide of Pyro, such as ``AutoMultivariateNormal(model)``, can be used for latents that all rows share. Its
+    parameters are created when it first runs on data. For a model that has per-row latents too, see ``shared`` of ``Guide``.
 
-    Where the model masks or scales a latent, by ``poutine.mask``, ``poutine.scale`` or ``.mask(...)`` of its distribution,
-    the guide's statement must stand under the same handlers: an objective refuses it otherwise.
+    If the model masks or scales a latent, by ``poutine.mask``, ``poutine.scale`` or ``.mask(...)`` of its distribution, the
+    guide must do the same with its sample statement. Otherwise objectives raise an error.
     """
 
     follows_model = False
@@ -122,7 +123,7 @@ class PyroGuide(HandWritten, AnyGuide):
         )
 
 
-# A guide, or a program of one's own that ``as_guide`` wraps.
+# A guide, or a module or function that ``as_guide`` wraps.
 GuideLike = AnyGuide | nn.Module | Callable[[Batch], Any]
 
 
@@ -131,9 +132,9 @@ def together(model: AnyModel, guide: AnyGuide) -> tuple[AnyModel, AnyGuide]: ...
 @overload
 def together(model: ModelLike, guide: GuideLike) -> tuple[ModelLike, GuideLike]: ...
 def together(model: ModelLike, guide: GuideLike) -> tuple[ModelLike, GuideLike]:
-    """A model and a guide as they are with each other: priors made of the guide, a guide that takes from its model.
+    """A model and a guide bound to each other.
 
-    Neither is changed: where one is bound to another partner, what comes back is a view of it that shares its parameters.
+    Neither is changed. Where one of them was not bound to the other, the result is a view that shares its parameters.
     """
     if isinstance(guide, AnyGuide):
         guide = guide.bound_to(model)
@@ -143,7 +144,7 @@ def together(model: ModelLike, guide: GuideLike) -> tuple[ModelLike, GuideLike]:
 
 
 def as_guide(guide: GuideLike | None) -> AnyGuide:
-    """A guide as it is; any other module or function, wrapped."""
+    """A guide unchanged; any other module or function wrapped in ``PyroGuide``."""
     if isinstance(guide, AnyGuide):
         return guide
     if guide is None or isinstance(guide, Program):

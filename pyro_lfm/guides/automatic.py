@@ -1,4 +1,4 @@
-"""Pyro's automatic guides (``pyro.infer.autoguide``) for latents that all rows share: what they are, as distributions."""
+"""Pyro's automatic guides (``pyro.infer.autoguide``) for latents that all rows share, and their distributions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JointGuide = Callable[..., AutoGuide]
 
 
 def joint_guide(make: JointGuide, model: AnyModel, names: list[str]) -> AutoGuide:
-    """The automatic guide of some latents of a model.
+    """Builds the automatic guide of some latents of a model.
 
     Args:
         make: a class of ``pyro.infer.autoguide``, or a function model -> AutoGuide.
@@ -49,15 +49,17 @@ def joint_guide(make: JointGuide, model: AnyModel, names: list[str]) -> AutoGuid
 
 
 def _start(make: JointGuide, model: AnyModel, names: list[str]) -> dict[str, Any]:
-    """Where parameters with priors start: at their points. Draws of a vague prior, of which Pyro's guides take medians, are
-    scales of 0 or infinity."""
+    """The options that start parameters with priors at their points.
+
+    By default Pyro's guides start at a median of prior draws, which for a vague prior may be 0 or infinite.
+    """
     points = {name: point.detach() for name in names if (point := model.point(name)) is not None}
     takes = isinstance(make, type) and "init_loc_fn" in inspect.signature(make).parameters
     return {"init_loc_fn": init_to_value(values=points, fallback=init_to_median)} if points and takes else {}
 
 
 def prototype(model: AnyModel) -> Batch:
-    """Two rows that the model draws, on which an automatic guide makes its parameters."""
+    """Two rows drawn from the model, with which an automatic guide creates its parameters."""
     with probing(model):
         rows = model.with_stand_ins().sample(2, seed=0)
     return Batch({name: rows[name] for name in model.observed})
@@ -69,7 +71,7 @@ def is_automatic(guide: ProgramLike | None) -> TypeGuard[AutoGuide]:
 
 
 def check_shared(guide: ProgramLike | None) -> None:
-    """An automatic guide has parameters for each row of a batch: it cannot serve latents of rows."""
+    """Raises DeclarationError if an automatic guide has per-row latents, whose parameters would belong to one batch."""
     if not is_automatic(guide) or guide.prototype_trace is None:
         return
     sites = dict(guide.prototype_trace.iter_stochastic_nodes())
@@ -82,7 +84,7 @@ def check_shared(guide: ProgramLike | None) -> None:
 
 
 def automatic_distributions(guide: ProgramLike | None) -> dict[str, Distribution]:
-    """The distribution of each latent by itself, where the automatic guide is a Gaussian before latents are constrained."""
+    """The marginal distribution of each latent, if the automatic guide is Gaussian in unconstrained space, else empty."""
     if isinstance(guide, AutoGuideList):
         return {
             name: distribution
@@ -110,7 +112,7 @@ def automatic_distributions(guide: ProgramLike | None) -> dict[str, Distribution
         if moments.tril is None:
             flat = dist.Normal(moments.loc[part], moments.scale[part]).to_event(1)  # type: ignore[index]
         else:
-            # Rows of L make the covariance of these entries whatever stands in them: Σ_kk = L_k L_kᵀ.
+            # The covariance of these entries, from their rows of L: Σ_kk = L_k L_kᵀ.
             rows = moments.tril[part]
             flat = dist.MultivariateNormal(moments.loc[part], rows @ rows.mT, validate_args=False)
         reshape: list[Transform] = (
@@ -121,7 +123,7 @@ def automatic_distributions(guide: ProgramLike | None) -> dict[str, Distribution
 
 
 def _onto(distribution: Distribution, support: Constraint, reshape: list[Transform]) -> Distribution:
-    """A Gaussian carried onto the support of its latent, by the maps that Pyro's guides take."""
+    """The image of a Gaussian on the support of its latent, under the transforms that Pyro's guides use."""
     if is_real(support):
         return Pushforward(distribution, reshape) if reshape else distribution
     return Pushforward(distribution, [*reshape, biject_to(support)], onto=support)

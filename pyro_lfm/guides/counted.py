@@ -1,4 +1,4 @@
-"""The rows of latents that count, where a model's program masks or scales them."""
+"""The weights of rows for latents that a model's program masks or scales. Declared guides apply the same weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pyro_lfm.programs.sites import countings
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """The latents that a model's program masks or scales, and the model, whose program says which rows of a batch count.
+    """The latents that a model masks or scales, and the model, whose program gives the weights of the rows of a batch.
 
     Attributes:
-        model: None where no latent is masked or scaled.
+        model: None if no latent is masked or scaled.
+        names: the latents.
     """
 
     model: AnyModel | None = None
@@ -28,7 +29,7 @@ class Counted:
         return Counted(model, names) if names else Counted()
 
     def in_model(self, model: ModelLike) -> Counted:
-        """The same of another model; of a plain function, which says nothing of itself, that of the model before."""
+        """The same for another model. A plain function has no known latents, so that nothing changes."""
         return (
             self
             if not isinstance(model, AnyModel) or model is self.model
@@ -39,5 +40,5 @@ class Counted:
         return self if self.model is None and other.model is None else other
 
     def of_batch(self, batch: Batch) -> dict[str, ScaledDistribution]:
-        """How often each row of a batch counts, by latent."""
+        """The weights of the rows of a batch, by latent."""
         return {} if self.model is None else countings(self.model, batch, self.names)

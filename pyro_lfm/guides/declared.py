@@ -1,4 +1,4 @@
-"""What a declared guide takes from its model before it is built: which factors it needs, what they read, their events."""
+"""Checks and defaults of a declared guide before it is built: its factors, their parents and their event shapes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyro_lfm.programs.sites import Sites
 def check_factors(
     latents: Mapping[str, Variable], observed: Mapping[str, Variable], factors: Mapping[str, Factor]
 ) -> None:
-    """There is one factor for each latent, and no other."""
+    """Checks that there is one factor for each latent, and no other."""
     for name, factor in factors.items():
         if name not in latents:
             what = "is no variable of the model"
@@ -35,7 +35,7 @@ def check_factors(
 
 
 def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
-    """What a guide's factor reads: every observed variable, unless it names its parents."""
+    """The parents of a guide's factor: every observed variable, unless it names its parents."""
     named = with_named(factor.given or (), factor)
     for parent in named:
         if parent not in sites.all or parent == name:
@@ -53,7 +53,7 @@ def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
 
 
 def for_latent(name: str, factor: Factor, latent: Variable) -> Factor:
-    """A guide's factor with its event: that of the latent, or of its unconstrained space."""
+    """A guide's factor with its event shape, that of the latent or of its unconstrained space."""
     declared = factor.event_shape
     carry = None if latent.support.is_discrete else from_reals(latent.support)
     if carry is not None:

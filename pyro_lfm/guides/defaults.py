@@ -1,4 +1,4 @@
-"""Defaults of a declared guide: q of a parameter with a prior, and of a latent whose values the data hold."""
+"""Defaults of a declared guide: q of a parameter with a prior, and q of a latent whose values are in the data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pyro_lfm.sources.values import Learned
 
 
 def of_parameter(variable: Variable, point: torch.Tensor) -> Factor:
-    """q of a parameter with a prior: a learned Gaussian in its unconstrained space, narrow around its point."""
+    """q of a parameter with a prior: a learned Gaussian in unconstrained space, which starts narrow around its point."""
     carry = from_reals(variable.support)
     mean = point if carry is None else carry.inv(point)
     return Gaussian(mean=Learned(mean), covariance=Diagonal(Learned(0.01)))
 
 
 def at_known_values(distribution: Distribution, name: str, batch: Batch) -> Distribution:
-    """A distribution with the values that the data hold of its latent in their place."""
+    """A distribution that is a point mass where the data give the value of the latent."""
     value, mask = batch[name], batch.mask(name)
     rows = value.shape[: value.dim() - len(distribution.event_shape)]
     if mask is None:

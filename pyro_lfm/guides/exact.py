@@ -1,4 +1,4 @@
-"""Guides without parameters: the exact posterior of a model, or the best factorised one, at the model's parameters."""
+"""Guides in closed form, without parameters: the exact posterior of a model, and the best factorised approximation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rows_of(batch: Batch, observed: str) -> Tensor:
 
 
 class _FromClosedForm(AnyGuide):
-    """A guide computed from the closed form of a model. It refers to the model but does not own its parameters."""
+    """The base class of guides in closed form. It refers to the model but does not own its parameters."""
 
     _model: tuple[AnyModel]
 
@@ -36,15 +36,15 @@ class _FromClosedForm(AnyGuide):
         self._refer_to(model)
 
     def _refer_to(self, model: AnyModel) -> None:
-        # In a tuple, which nn.Module does not look into: the parameters belong to the model alone.
+        # In a tuple, so that nn.Module does not register the parameters, which belong to the model.
         self._model = (as_model(model),)
-        # Raises DeclarationError where the model has no such form.
+        # Raises DeclarationError if the model has no such form.
         self.form  # noqa: B018
 
     @property
     @abstractmethod
     def form(self) -> AnyLikelihoodForm:
-        """The form whose posterior the guide is, at the model's present parameters."""
+        """The closed form of the posterior, at the model's present parameters."""
 
     @property
     def model(self) -> AnyModel:
@@ -92,8 +92,8 @@ class ExactPosterior(_FromClosedForm):
     p(c | x) ∝ π_c p(x | c), and for mixtures of factor analysers z | x, c. So KL(q ‖ p(z | x)) = 0, and every single
     draw of log p(x, z) − log q(z) is log p(x).
 
-    It has no parameters, and is computed in float64 without gradients. As in an E step q is held, so that
-    ``lfm.SVI(lfm.ExactPosterior(model))`` climbs log p(x) itself: ∇ log p(x) = E_q[∇ log p(x, z)].
+    It has no parameters, and is computed in float64 without gradients. q is fixed as in an E step, so that
+    ``lfm.SVI(lfm.ExactPosterior(model))`` maximises log p(x) itself: ∇ log p(x) = E_q[∇ log p(x, z)].
 
     Args:
         model: a declared model whose posterior has a closed form (see ``lfm.EM``). The guide does not own its parameters.
@@ -130,7 +130,7 @@ class FactorisedPosterior(_FromClosedForm):
         model: a declared linear Gaussian model, x | z ~ N(W z + b, Ψ). The guide does not own its parameters.
 
     Raises:
-        DeclarationError: the model is another.
+        DeclarationError: the model has another form.
 
     Reference: Bishop (2006), section 10.1.2.
 

@@ -1,4 +1,4 @@
-"""Declared guides: named factors wired from data to latents."""
+"""The declared guide: named factors from data to latents. ``SVI`` and objectives take it."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ from pyro_lfm.sources.applied import promote
 class Guide(AnyGuide):
     """q(latents | observed): one factor for each latent of a model.
 
-    Each is drawn in the model's order and, unless ``given=`` names other parents (observed or latent), reads
-    every observed variable. A family over the reals is carried onto a constrained latent's support by
-    ``biject_to``; one over labels, counts and the like must have the latent's own support. A parameter with a prior
-    may be left out: it gets a learned Gaussian with a variance for each entry. To give it another factor, name it as
-    in ``Guide(model, z=..., **{"x.weight": ...})``; to give all that rows share one joint distribution, use ``shared``.
+    A factor reads every observed variable unless ``given=`` names other parents, observed or latent. A family over the
+    reals is transformed onto a constrained support by ``biject_to``. A discrete family must have the support of the latent.
+    A parameter with a prior may be left out; its factor is then a learned Gaussian with diagonal covariance. For another
+    factor, name it as in ``Guide(model, z=..., **{"x.weight": ...})``. For one joint distribution of all latents that rows
+    share, use ``shared``.
 
-    Data may hold values of a row's latent too, in some rows or all, such as labels: q is then a point there.
+    Data may give values of a per-row latent, such as labels, in some rows or all. There q is a point mass.
 
     Args:
-        model: the model; it is looked into. Where its program masks or scales latents, those rows of q count that count
-            in the model, which the program says of each batch: under ``fit`` and objectives that of the model of the run.
-        shared: a class of ``pyro.infer.autoguide`` such as ``AutoMultivariateNormal``, or a function model -> AutoGuide,
-            for all latents without a factor that rows share, jointly.
-        factors: latent name=factor, the event size left out.
+        model: the model, which is not changed. If its program masks or scales latents, q has the same weights of rows. In a
+            run they are those of the model of the run.
+        shared: a class of ``pyro.infer.autoguide`` such as ``AutoMultivariateNormal``, or a function model -> AutoGuide.
+            It is the joint distribution of all latents that rows share and that have no factor.
+        factors: latent name=factor, without the event size.
 
     Raises:
         DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
@@ -75,12 +75,12 @@ class Guide(AnyGuide):
 
     def __init__(self, model: ModelLike, /, *, shared: JointGuide | Factor | None = None, **factors: Factor):
         super().__init__()
-        if isinstance(shared, Factor):  # of a latent that is called so
+        if isinstance(shared, Factor):  # a latent is called "shared"
             factors, shared = {"shared": shared, **factors}, None
         model = as_model(model)
         sites = model.sites
         self.declared, self.shared = dict(factors), shared
-        # The latents that one joint distribution serves.
+        # The latents of the joint distribution ``shared``.
         self.jointly = [n for n, v in sites.latents.items() if shared and not v.per_row and n not in factors]
         for name in sites.latents:
             point = model.point(name)
@@ -94,9 +94,9 @@ class Guide(AnyGuide):
         # The parents that the networks of each factor read.
         self.given = {n: () if n in self.jointly else parents_of(n, factors[n], sites) for n in self.latents}
         self.factors = Factors()
-        # The factors that are carried from the reals onto the support of their latent.
+        # Whether the distribution of a factor is transformed from the reals onto the support of its latent.
         self.carried: dict[str, bool] = {}
-        # The options of each sample statement for sums over its values.
+        # The ``infer`` options of each sample statement, which allow sums over discrete values.
         self._infer: dict[str, InferDict] = {}
         self._build(model, factors)
         if shared is not None:
@@ -116,7 +116,7 @@ class Guide(AnyGuide):
                 raise DeclarationError(
                     f"{name}: the parameters of a guide are learned; a prior belongs into the model"
                 )
-        # The parents of each latent: those that its networks read, and those of a prior that it multiplies.
+        # The parents of each latent: those that networks read, and those of a prior that is a part of the factor.
         self.wiring = {n: built[n].parents if n in built else () for n in self.latents}
         order = in_order({n: tuple(p for p in read if p in self.latents) for n, read in self.wiring.items()})
         self.order = [name for name in order if name in built]
@@ -134,7 +134,7 @@ class Guide(AnyGuide):
         self.joint.to(model.dtype)
 
     def _is_carried(self, name: str, parents: list[Variable]) -> bool:
-        """Whether a factor lives on the reals and its latent does not, from one distribution on zeros."""
+        """Whether the distribution of a factor, computed on zeros, is over the reals while its latent is constrained."""
         factor, variable = self.factors[name], self.latents[name]
         with probing(factor):
             zeros = [
@@ -153,7 +153,8 @@ class Guide(AnyGuide):
         wanted = factor.shape if carried else variable.shape
         if distribution.event_shape != wanted:
             raise ShapeError(
-                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got {tuple(distribution.event_shape)}"
+                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got "
+                f"{tuple(distribution.event_shape)}"
             )
         check_support(name, type(factor.declaration).__name__, distribution, variable, carried)
         self._infer[name] = sum_out_hint(distribution) if variable.summable else {}
@@ -196,14 +197,13 @@ class Guide(AnyGuide):
             prior.check(self.encoders.get(name))
 
     def redrawn(self, model: ModelLike, seed: int) -> Guide:
-        """The same declaration once more, for a model, with weights that start anew (see ``Model.redrawn``)."""
+        """A new guide of a model with the same declaration and initial weights from a seed (see ``Model.redrawn``)."""
         with drawing(seed, "guide"):
             guide = self._declared_anew(model, with_reset_modules(self.declared))
         return guide.to(device=self.device)
 
     def _declared_anew(self, model: ModelLike, factors: Mapping[str, Factor]) -> Guide:
         guide = object.__new__(type(self))
-        # A latent may be called "shared".
         jointly: dict[str, Any] = {} if "shared" in factors else {"shared": copy(self.shared)}
         Guide.__init__(guide, model, **jointly, **factors)
         return guide
@@ -234,12 +234,12 @@ class Guide(AnyGuide):
 
     @property
     def summable(self) -> bool:
-        """Whether some latent may be summed out."""
+        """Whether a latent can be summed out."""
         return any(self._infer.values())
 
     @property
     def needs(self) -> set[str]:
-        """The observed variables that some factor reads and cannot do without."""
+        """The observed variables that some factor requires."""
         required = (set(self.given[n]) - self.factors[n].optional_parents for n in self.order)
         return set(itertools.chain.from_iterable(required)) & set(self.observed)
 
@@ -272,9 +272,9 @@ class Guide(AnyGuide):
         return at_known_values(distribution, name, batch) if name in batch.names else distribution
 
     def _seen(self, name: str, batch: Batch, may_be_absent: bool) -> Seen:
-        """The rows of an observed variable and where they were observed: nowhere, if the batch does not hold it.
+        """The rows of an observed variable with their mask, which is all False if the batch does not hold the variable.
 
-        Missing entries are gaps where networks can read gaps, else 0.
+        Missing entries are NaN if networks can recognise them, else 0.
         """
         if batch[name] is not None:
             value = batch.with_gaps(name) if self.observed[name].shows_gaps else batch[name]
@@ -285,7 +285,7 @@ class Guide(AnyGuide):
         return Seen(rows, torch.zeros_like(rows, dtype=torch.bool))
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The Pyro guide: one sample statement per latent, those of rows inside the plate over rows."""
+        """The Pyro guide: one sample statement per latent. Those of per-row latents are inside the plate over rows."""
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
         counted = self._counted.of_batch(batch)
         shared = [name for name in self.order if not self.latents[name].per_row]
@@ -305,12 +305,11 @@ class Guide(AnyGuide):
         counting: ScaledDistribution | None,
         encoder: Encoder | None,
     ) -> Tensor:
-        """The sample statement of a latent, of which the rows count that count in the model.
+        """The sample statement of a latent, with the weights of rows in the model.
 
-        A model that replays the run makes its prior of the encoder, where it is made of one.
+        It carries the encoder. A model that replays the trace computes its ``VampPrior`` or the like from it.
         """
         distribution = self.distribution(name, values, batch)
-        # Pyro hands on whatever else stands beside its own options.
         infer: Any = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
         if counting is None:
             return pyro.sample(name, distribution, infer=infer)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The posterior as distributions: what a guide says of each latent of some rows."""
+"""The marginal posterior q(z | x) of each latent, computed from a guide. ``Fit.posterior`` uses it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def marginals(
 ) -> dict[str, Distribution]:
     """q(z | x) of every latent, batch shape (B,).
 
-    A latent that the guide draws knowing other latents is an equal mixture over ``draws`` draws of those.
+    The marginal of a latent that depends on other latents is an equal mixture over ``draws`` draws of those.
     """
     with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
         known = guide.known_marginals(batch)
@@ -49,5 +49,5 @@ def _reads_latents(guide: AnyGuide, name: str, latents: list[str]) -> bool:
     parents = guide.latent_parents(name)
     if is_automatic(getattr(guide, "program", None)) or name in getattr(guide, "jointly", ()):
         return True
-    # Of a program all that is known is the order: only the first latent surely reads none.
+    # Of a hand-written guide only the order is known: the first latent depends on no other.
     return name != latents[0] if parents is None else bool(parents & set(latents))

@@ -1,4 +1,4 @@
-"""A guide that proposes, and a few steps for each row that refine what it proposed."""
+"""Semi-amortized inference: a guide whose proposal is refined by gradient steps for each row."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from pyro_lfm.sources.per_row import PerRowTable
 
 
 class Refined(AnyGuide):
-    """q(z | x) with parameters λ*(x): a guide proposes λ(x), and gradient steps on each row's own bound refine them.
+    """q(z | x) whose parameters λ(x), proposed by a guide, are refined by gradient steps on the bound of each row.
 
-    λ* = λ(x) + δ, where δ starts at zero and takes ``steps`` of Adam, the model held; a row whose bound has not risen,
-    by 16 draws of the same noise, keeps the proposal. What amortization loses is won back row by row.
+    The refined parameters are λ(x) + δ. δ starts at zero and takes ``steps`` steps of Adam with the model fixed. A row whose
+    bound, estimated with 16 draws of the same noise, has not risen keeps the proposal. This reduces the amortization gap.
 
-    It refines where rows are looked at after a fit: ``posterior``, ``sample_posterior``, ``reconstruct``, ``bound`` and
-    ``lfm.evaluate.log_likelihood`` of a ``Fit``. Training, validation during it and the guide as a Pyro program are
-    those of the proposal: no gradient goes through the steps.
+    Refinement takes place after a fit: in ``posterior``, ``sample_posterior``, ``reconstruct`` and ``bound`` of a ``Fit``
+    and in ``lfm.evaluate.log_likelihood``. Training, validation and the Pyro program use the proposal.
 
     Args:
-        guide: a ``Guide`` made of factors with sources; latents that all rows share stay as they are.
-        steps: how many; 0 is the guide itself.
-        learning_rate: of Adam, in units of the parameters before they are constrained; it falls to zero along a half cosine.
+        guide: a ``Guide`` whose factors have sources. Latents that all rows share are not refined.
+        steps: the number of steps; 0 gives the proposal.
+        learning_rate: of Adam, for unconstrained parameters. It decays to zero along a half cosine.
 
     Raises:
-        DeclarationError: another guide, one with tables of rows, or a factor without sources.
+        DeclarationError: another kind of guide, a guide with ``PerRow`` tables, or a factor without sources.
 
     Source: Kim et al. (2018), "Semi-amortized variational autoencoders"; Cremer, Li and Duvenaud (2018), "Inference
     suboptimality in variational autoencoders", for the gap.
@@ -70,7 +69,7 @@ class Refined(AnyGuide):
         return [name for name, latent in self.proposal.latents.items() if latent.per_row]
 
     def opened(self, rows: int) -> Guide:
-        """A copy of the proposal with a table of offsets, all zero, for the raw parameters of each of N rows."""
+        """A copy of the proposal that adds to the raw parameters of each of N rows a table of offsets, initially zero."""
         guide = copy.deepcopy(self.proposal)
         guide.__class__ = _Opened
         for name in self.names:
@@ -132,14 +131,14 @@ class Refined(AnyGuide):
 
 
 class _Opened(Guide):
-    """A proposal with offsets for each row. What it serves was asked of the proposal, of which a prior may be made."""
+    """A proposal with offsets for each row. The proposal was checked against the model, so that it needs no check."""
 
     def check_serves(self, model: ModelLike) -> None:
         pass
 
 
 class _Offset(nn.Module):
-    """A source's raw values, and what is added to those of each row."""
+    """The raw values of a source plus an offset for each row."""
 
     def __init__(self, part: nn.Module, shape: torch.Size, rows: int, learning_rate: float):
         super().__init__()

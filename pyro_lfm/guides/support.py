@@ -1,4 +1,4 @@
-"""Whether a guide's distribution of a latent has the values that the model's has."""
+"""Checks that a guide's distributions have the support, shape and categories of the model's variables."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from pyro_lfm.programs.sites import Sites
 def check_support(
     name: str, family: str, distribution: Distribution, latent: Variable, carried: bool
 ) -> None:
-    """Whether the family of a guide's factor serves a latent.
+    """Checks that the family of a guide's factor has the support of a latent.
 
-    Mass where the prior has none makes a bound of nothing, and values that q never draws are missing from every estimate of
-    log p(x) made with it, which no weight shows.
+    If q has mass where the prior has none, the bound is −∞. If q never draws some values, estimates of log p(x) miss
+    them, and no importance weight shows it.
 
     Args:
-        family: the factor's name. distribution: its distribution, before it is carried onto the support.
-        carried: whether it lives on the reals and is carried onto the support of the latent.
+        name: the latent.
+        family: the name of the factor's class.
+        distribution: the factor's distribution, before it is transformed onto the support of the latent.
+        latent: the variable of the model.
+        carried: whether a distribution over the reals is transformed onto the support.
 
     Raises:
-        DeclarationError: the values differ, or the prior has another support than it declares.
+        DeclarationError: the supports differ, or the prior has another support than it declares.
     """
     is_discrete = support_of(distribution).is_discrete
     if is_discrete and not latent.support.is_discrete:
@@ -66,14 +69,15 @@ def check_support(
 
 
 def check_variables(latents: Mapping[str, Variable], read: Iterable[Variable], model: ModelLike) -> None:
-    """Whether a guide that was declared with one model serves another: of a copy, or of one declared alike, it does.
+    """Checks that a guide declared with one model fits another, such as a copy or a model with the same declaration.
 
     Args:
-        latents: what the guide infers. read: the observed variables that it reads and cannot do without.
-        model: the other; of one that does not know its variables nothing is said.
+        latents: the variables that the guide infers.
+        read: the observed variables that it requires.
+        model: the other model. A plain function, whose variables are unknown, is not checked.
 
     Raises:
-        DeclarationError, ShapeError: it has other variables.
+        DeclarationError, ShapeError: the model has other variables.
     """
     theirs: Sites | None = getattr(model, "sites", None)
     if theirs is None or latents is theirs.latents:
@@ -113,9 +117,9 @@ def _check_alike(ours: Variable, theirs: Variable, does: str) -> None:
 
 
 def _same_kind(one: Constraint, other: Constraint) -> bool:
-    """Whether two supports are carried from the reals alike, and have the same whole numbers.
+    """Whether two supports have the same transform from the reals, and for discrete ones the same values.
 
-    Of a program, bounds of what is continuous may follow from weights or draws, and are then others at every look.
+    Finite bounds of continuous supports are not compared, as they may depend on weights or draws of a program.
     """
     ours, theirs = SupportBounds.of(one), SupportBounds.of(other)
     if ours is None or theirs is None:

@@ -1,4 +1,4 @@
-"""Priors p(z) that are no family."""
+"""Priors p(z) that are not families: standard normal, flow, Gaussian process, and priors computed from the guide."""
 
 from pyro_lfm.priors.exemplar import ExemplarPrior
 from pyro_lfm.priors.flow_prior import FlowPrior

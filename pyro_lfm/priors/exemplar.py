@@ -1,4 +1,4 @@
-"""A prior made of the guide: a Parzen mixture over the codes of the training rows."""
+"""The ExemplarPrior, computed from the guide: a Parzen mixture over the codes of training rows."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from pyro_lfm.shapes import whole
 
 
 class ExemplarPrior(PriorOfGuide):
-    """p(z) = 1/M Σ_m N(z; μ(x_m), σ² I): a Gaussian about the code of each of M training rows, the exemplars.
+    """p(z) = 1/M Σ_m N(z; μ(x_m), σ² I): a Gaussian around the code of each of M training rows, the exemplars.
 
-    μ is the mean of the guide's q(z | x), and σ is learned. While a row is trained its own code is left out, so that the
-    prior does not pull every code towards itself, and of the others those nearest to z count. Exemplars are found by their
-    codes, which are computed anew for every epoch; those that count are encoded in every step, with gradients. The density is
-    then one from below. After the training all codes count, and none is left out. Buffers hold the exemplars, so that they
-    are saved with the weights. Before a fit the exemplars are rows that the model itself draws.
+    μ is the mean of the guide's q(z | x), and σ is learned. In training the mixture for a row leaves out the row's own code,
+    so that the prior does not attract each code to itself, and uses only the codes nearest to z. Nearest codes are searched
+    among codes that are computed once per epoch, and encoded again, with gradients, in the step. This mixture is a lower
+    bound of the density. After training the mixture has all codes. The exemplars are buffers, saved with the weights. Before
+    a fit they are rows drawn from the model.
 
     Args:
         dim: K.
-        exemplars: M, how many rows, taken at random from the data that are fitted; by default all.
-        neighbours: how many of the nearest count in a step of the training.
+        exemplars: M, the number of rows, a random subset of the training data; by default all of them.
+        neighbours: the number of nearest exemplars in a training step.
 
     Raises:
-        DeclarationError: at a model that is bound to no guide, when its prior is asked for; at a guide whose distribution of
-            this latent is not computed from observed rows alone, or has no mean in closed form.
+        DeclarationError: the prior is used in a model that is bound to no guide; or the guide's distribution of this latent
+            reads other variables than observed ones, or has no mean in closed form.
 
     Source: Norouzi, Fleet and Norouzi (2020), "Exemplar VAE: linking generative models, nearest neighbor retrieval, and data
     augmentation", equations 4 to 8.
@@ -64,12 +64,12 @@ class ExemplarPrior(PriorOfGuide):
         return f"ExemplarPrior({self.exemplars or 'all rows'}, {self.neighbours} neighbours)"
 
 
-# The number of rows that the model draws as exemplars before it is fitted, where the declaration says none.
+# The number of exemplars before a fit, if the declaration does not give one.
 _BEFORE_A_FIT = 100
 
 
 class CodesOfExemplars(MadeOfGuide):
-    """The mixture about the codes of exemplars, which are held in buffers with their places among the fitted rows."""
+    """The mixture around the codes of exemplars. Buffers hold the exemplars and their indices among the training rows."""
 
     declaration: ExemplarPrior
     codes_of_exemplars: Tensor
@@ -81,7 +81,7 @@ class CodesOfExemplars(MadeOfGuide):
         self.register_buffer("codes_of_exemplars", torch.zeros(0, self.dim))
         self.register_buffer("places", torch.zeros(0, dtype=torch.long))
         self.exemplars = _Rows()
-        # The encoder whose codes those are, with a digest of its weights, and the one that is known to have a mean.
+        # The encoder of the stored codes with a digest of its weights, and the encoder that was checked to have a mean.
         self.encoded_by: Encoder | None = None
         self.weights = b""
         self.checked: Encoder | None = None
@@ -94,11 +94,11 @@ class CodesOfExemplars(MadeOfGuide):
         drawn = rows(count)
         for name in observed:
             self.exemplars.register_buffer(key_of(name), drawn[name].to(self.log_scale.dtype))
-        # No row of a batch is one of these.
+        # They are not rows of the training data, so that no row of a batch is one of them.
         self.places = torch.full((count,), -1, device=self.log_scale.device)
 
     def take_rows(self, rows: Rows) -> None:
-        """Keeps the exemplars among the rows that are to be fitted."""
+        """Stores the exemplars, a subset of the training rows."""
         most = self.declaration.exemplars
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
         chosen = order[:most].sort().values
@@ -114,7 +114,7 @@ class CodesOfExemplars(MadeOfGuide):
         self.encoded_by = None
 
     def refresh(self, encoder: Encoder) -> None:
-        """Computes the codes of all exemplars, unless they are those of the encoder as it is."""
+        """Computes the codes of all exemplars, unless the encoder is unchanged."""
         weights = _digest(encoder)
         if self._has_codes_of(encoder) and self.weights == weights:
             return
@@ -132,7 +132,7 @@ class CodesOfExemplars(MadeOfGuide):
 
     def bind(self, encoder: Encoder | None) -> None:
         super().bind(encoder)
-        # A view gets codes of its own once it needs others.
+        # A view gets its own buffer of codes.
         self._buffers = dict(self._buffers)
 
     def _encode(self, encoder: Encoder, indices: Tensor) -> Tensor:
@@ -144,8 +144,8 @@ class CodesOfExemplars(MadeOfGuide):
         if encoder is None or not encoder.parents or encoder.factor.tables or not self._has_mean(encoder):
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
-                f"{self.variable}: an ExemplarPrior needs a guide that computes the distribution of its latent from observed "
-                "rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide has"
+                f"{self.variable}: an ExemplarPrior needs a guide that computes the distribution of its latent from "
+                "observed rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide has"
                 f"{this}"
             )
 
@@ -161,7 +161,7 @@ class CodesOfExemplars(MadeOfGuide):
         return has_mean
 
     def required_encoder(self) -> Encoder:
-        # Which was checked as it was bound.
+        # The encoder was checked when it was bound.
         return self.encoder or super().required_encoder()
 
     def at(
@@ -170,7 +170,7 @@ class CodesOfExemplars(MadeOfGuide):
         return self(index=index if self.training else None)
 
     def forward(self, index: Tensor | None = None) -> Distribution:
-        """The mixture, without a row's own code where rows of the training are named."""
+        """The mixture. For rows of the training data, given by index, it leaves out the row's own code."""
         encoder = self.required_encoder()
         if index is None or not self._has_codes_of(encoder):
             self.refresh(encoder)
@@ -189,7 +189,7 @@ class CodesOfExemplars(MadeOfGuide):
         return self.forward()
 
     def __getstate__(self) -> dict[str, object]:
-        # Copies compute codes of their own guide.
+        # A copy computes the codes of its own guide.
         return {**super().__getstate__(), "encoded_by": None, "checked": None}
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
@@ -201,7 +201,7 @@ class CodesOfExemplars(MadeOfGuide):
 
 
 def _digest(encoder: Encoder) -> bytes:
-    """A digest of the weights of an encoder. Versions of tensors do not show what fused optimizers do."""
+    """A digest of the weights of an encoder. Fused optimizers change weights without a change of the tensors' versions."""
     digest = hashlib.blake2b(digest_size=16)
     for parameter in encoder.factor.parameters():
         digest.update(parameter.detach().cpu().double().numpy().tobytes())
@@ -209,7 +209,7 @@ def _digest(encoder: Encoder) -> bytes:
 
 
 class _Rows(nn.Module):
-    """Rows of variables as buffers, by key. They have as many rows as the state that is loaded."""
+    """Rows of variables as buffers, by key. Loading a state sets the number of rows."""
 
     def __getitem__(self, key: str) -> Tensor:
         return self.get_buffer(key)

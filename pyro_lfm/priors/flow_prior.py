@@ -1,4 +1,4 @@
-"""A prior of any shape: a standard normal carried through a learned flow."""
+"""The FlowPrior: a standard normal transformed by a learned normalizing flow."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pyro_lfm.shapes import whole
 
 
 class FlowPrior(Prior):
-    """p(z) = N(f(z); 0, I) |det ∂f/∂z|, f a learned normalizing flow: a prior of any shape, as the data ask for it.
+    """p(z) = N(f(z); 0, I) |det ∂f/∂z|, f a learned normalizing flow, for a prior of any shape.
 
-    f is made of layers, and between two of them the entries are reversed. A density takes one pass through f, a draw one
-    through its inverse: cheap for coupling layers; an autoregressive layer makes K passes of it.
+    f consists of layers, between which the order of the entries is reversed. A density takes one pass through f. A draw
+    takes one pass through its inverse, which is cheap for coupling layers and takes K passes for autoregressive ones.
 
     Args:
         dim: K.
         flow: a function K → invertible Pyro ``TransformModule``, called once for each layer, such as those of
             ``pyro.distributions.transforms``; by default ``affine_coupling``, which needs K ≥ 2. (Pyro's
             ``affine_autoregressive`` draws in float32 alone.)
-        layers: how many.
+        layers: the number of layers.
 
     Source: Rezende and Mohamed (2015), "Variational inference with normalizing flows"; Dinh et al. (2017), "Density
     estimation using Real NVP"; as a prior Chen et al. (2017), "Variational lossy autoencoder".
@@ -88,14 +88,14 @@ class FlowPrior(Prior):
 
 
 class FlowLayers(nn.ModuleList):
-    """Layers of Pyro's flows, without the values that they keep of their last call."""
+    """The layers of a Pyro flow. Their caches of the last call are cleared, so that they can be copied and saved."""
 
     def __init__(self, layers: Sequence[nn.Module]):
         super().__init__(layers)
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Those values have gradients, and can be neither copied nor saved.
+        # Cached values have gradients, and so can neither be copied nor saved.
         self._forget()
         return dict(vars(self))
 

@@ -1,4 +1,4 @@
-"""A prior over rows that stand at times or places: a Gaussian process of what is known of each row."""
+"""The GaussianProcess: a prior for latents that vary smoothly with covariates such as time or place."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from pyro_lfm.sources.values import Constant, Fixed, Learned, Value
 
 
 class GaussianProcess(Prior):
-    """z_k(t) ~ GP(0, k), k = 1 .. K: factors that vary with time or place, which every row has at its own t.
+    """z_k(t) ~ GP(0, k), k = 1 .. K: latents that vary with the time or place t of each row.
 
-    The process is carried by its values at M inducing locations s. They are a latent of the model, shared by all rows,
-    ``z.inducing``, whitened, u (M, K) ~ N(0, I): at s the process is L u, L Lᵀ = k(s, s) + ε I. Given them the rows are
-    independent,
+    The process is represented by its values at M inducing locations s. They are a latent of the model that all rows share,
+    ``z.inducing``, in whitened form: u (M, K) ~ N(0, I), and at s the process is L u, L Lᵀ = k(s, s) + ε I. Given u the rows
+    are independent,
 
         z(t) | u ~ N(A(t) u, k(t, t) − A(t) A(t)ᵀ),  A(t) = k(t, s) L⁻ᵀ,  its variance at least ε.
 
-    So z(t) has the variance of the process at every t, and z(t), z(t') the covariance A(t) A(t')ᵀ: k itself, but for ε,
-    where t or t' is one of s, and close to k where s is dense for k. This is the FITC model, and as rows are independent
-    given u, minibatches are exact: every bound is a bound on the evidence of *this* model, and with s at all observed t
-    on that of the full process. Titsias (2009) and SVGP (Hensman et al., 2013) keep the model a full process and use u in
-    the guide alone, q(z, u) = p(z | u) q(u) with the exact, dependent p(z | u): their bound is on the evidence of the full
-    process, which this one may exceed. GP-VAEs put the process on z as here: Casale et al. (2018) with a low-rank kernel
-    by exact algebra, Fortuin et al. (2020) with a full kernel per series and a guide in time.
+    So z(t) has the variance of the process at every t, and z(t), z(t') have the covariance A(t) A(t')ᵀ. It is k, up to ε, if
+    t or t' is in s, and close to k if s is dense on the length scale of k. This is the FITC model. Rows are independent
+    given u, so that minibatches are exact. Every bound is a bound on the evidence of *this* model, which is that of the full
+    process if s contains all observed t. Titsias (2009) and SVGP (Hensman et al., 2013) keep the full process as the model
+    and use u only in the guide, q(z, u) = p(z | u) q(u) with the exact, dependent p(z | u). Their bound is on the evidence
+    of the full process, which the bound here may exceed. GP-VAEs have a process prior of z too: Casale et al. (2018) with a
+    low-rank kernel and exact algebra, Fortuin et al. (2020) with a full kernel per series and a guide in time.
 
-    The guide: ``GaussianMessage`` of z, which knows the process, so that rows without data are predicted by it; a plain
-    ``Gaussian`` pays for what it does not know of u, the more the denser s. q of ``z.inducing`` has a variance for each
-    entry by default, as every parameter with a prior; given data its entries depend on each other, and a full covariance
-    is worth its (M K)² / 2 numbers: ``Guide(model, z=..., **{"z.inducing": lfm.Gaussian(covariance=lfm.Full())})``.
+    Use ``GaussianMessage`` as the guide's factor of z. It contains the process, so that rows without data are predicted. A
+    plain ``Gaussian`` does not read u, which costs more the denser s is. By default q of ``z.inducing`` has a diagonal
+    covariance. The posterior of u is correlated, and a full covariance is usually worth its (M K)² / 2 numbers:
+    ``Guide(model, z=..., **{"z.inducing": lfm.Gaussian(covariance=lfm.Full())})``.
 
     Args:
         event: K, the number of independent processes.
         kernel: ``SquaredExponential()`` by default, or any kernel of GPyTorch; a module ``kernel(t, s)``,
             ``kernel(t, diag=True)`` of t (..., B, d), with a batch shape (K,) for a kernel of each factor's own. Its
             parameters are learned. It is copied with the declaration. GPyTorch's do not compile.
-        inducing: s: locations (M, d), or (M,) where t is a number, held; ``lfm.Learned(locations)`` moves them.
-        given: what t is: a covariate, several, or a latent (a process of a process, or of unknown places).
+        inducing: s, fixed locations (M, d), or (M,) if t is a number; ``lfm.Learned(locations)`` trains them.
+        given: the variables that make up t: one or several covariates, or a latent (a deep process, or unknown places).
         jitter: ε, in units of the variance of z: 1e-4 suits float32, down to 1e-8 float64.
 
     Raises:
@@ -99,7 +99,7 @@ class GaussianProcess(Prior):
         self._check_kernel()
 
     def build_kernel(self) -> nn.Module:
-        """A kernel with parameters of its own."""
+        """Builds a kernel with its own parameters."""
         return (
             self.kernel.build() if isinstance(self.kernel, SquaredExponential) else copy.deepcopy(self.kernel)
         )
@@ -142,7 +142,7 @@ class GaussianProcess(Prior):
 
 
 class InducedProcess(Conditional):
-    """The process at the times of some rows, given its values at the inducing locations, a parameter with a prior."""
+    """The process at the locations of the rows, given its values at the inducing locations, a parameter with a prior."""
 
     declaration: GaussianProcess
 
@@ -163,11 +163,11 @@ class InducedProcess(Conditional):
         self.complete()
 
     def forward(self, *parents: Tensor) -> Distribution:
-        """The distribution at the times that the parents are."""
+        """The distribution of the process at the locations given by the parents."""
         points = self.points.value
         codes = [p.encode(value) for p, value in zip(self._parents.values(), parents, strict=True)]
         t = join(codes, [p.code_shape for p in self._parents.values()]).to(points.dtype).unsqueeze(-3)
-        # A dimension for the K processes stands left of the rows': of size 1 where all have one kernel.
+        # Left of the dimension for rows is one for the K processes, of size 1 if all have the same kernel.
         gram = _dense(self.kernel(points, points))
         jitter = self.declaration.jitter
         root = torch.linalg.cholesky(
@@ -186,5 +186,5 @@ class _Lazy(Protocol):
 
 
 def _dense(matrix: Tensor | _Lazy) -> Tensor:
-    """GPyTorch's kernels give matrices that are not computed before they are asked for."""
+    """A matrix as a tensor. GPyTorch's kernels return lazy matrices."""
     return matrix.to_dense()

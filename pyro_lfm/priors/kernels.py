@@ -1,4 +1,4 @@
-"""The kernel that a Gaussian process has by default."""
+"""The default kernel of a Gaussian process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_lfm.sources.values import Fixed, Learned, Value
 
 
 class SquaredExponential(Declaration):
-    """k(t, s) = exp(−|t − s|² / (2 ℓ²)), of variance 1: functions that are smooth at the scale ℓ, which is learned.
+    """k(t, s) = exp(−|t − s|² / (2 ℓ²)), of variance 1: smooth functions with the learned length scale ℓ.
 
     Args:
         lengthscale: the start of ℓ, in units of t: a number, or K numbers, one for each latent dimension.
@@ -31,12 +31,12 @@ class SquaredExponential(Declaration):
             raise DeclarationError(f"lengthscale must be above 0, one or one per factor; got {lengthscale!r}")
 
     def build(self) -> SquaredExponentialKernel:
-        """The kernel, with a length scale of its own."""
+        """Builds the kernel, with its own length scale."""
         return SquaredExponentialKernel(self.lengthscale)
 
 
 class SquaredExponentialKernel(nn.Module):
-    """The kernel as a module. It is called as GPyTorch's are: ``kernel(t, s)``, ``kernel(t, diag=True)``."""
+    """The kernel as a module. It has the interface of GPyTorch's: ``kernel(t, s)``, ``kernel(t, diag=True)``."""
 
     def __init__(self, lengthscale: Value):
         super().__init__()

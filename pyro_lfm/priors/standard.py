@@ -12,7 +12,7 @@ from pyro_lfm.factors import Prior
 
 
 class StandardNormal(Prior):
-    """z ~ N(0, I), independent standard normals; nothing to learn.
+    """z ~ N(0, I), independent standard normals, without parameters.
 
     Args:
         event: size K, or a shape.

@@ -1,4 +1,4 @@
-"""A prior made of the guide: the posterior, averaged over a few learned rows."""
+"""The VampPrior, computed from the guide: the average of q(z | u) over a few learned rows u."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from pyro_lfm.shapes import whole
 class VampPrior(PriorOfGuide):
     """p(z) = 1/C Σ_c q(z | u_c): the guide's own distribution, averaged over C learned pseudo-inputs u_c.
 
-    Among all priors the one that raises the ELBO most is the aggregate of the posterior, 1/N Σₙ q(z | xₙ); this is its
-    affordable form. Its KL is Monte Carlo. The pseudo-inputs are parameters of the model, there from its declaration on.
-    The guide is that of the run: of a fit, of an objective, of plain ``pyro.infer.SVI``. ``fit.model`` is bound to the
-    guide of its fit, and ``model.bound_to(guide)`` is the model with any guide. Declaring a guide binds nothing.
+    The prior that maximises the ELBO is the aggregate posterior, 1/N Σₙ q(z | xₙ). This is an approximation at a lower cost.
+    Its KL is estimated by Monte Carlo. The pseudo-inputs are parameters of the model and exist from its declaration on. In a
+    fit, an objective or plain ``pyro.infer.SVI`` the guide is that of the run. ``fit.model`` is bound to its guide, and
+    ``model.bound_to(guide)`` is the model with any guide. Declaring a guide binds nothing.
 
     Args:
         dim: K.
-        components: C; the more the better, and the slower: every step encodes them all.
-        pseudo_inputs: where u starts: C rows of the model's only observed variable, (C, *event), or {name: rows} of
-            those that the guide reads; by default rows of all observed variables, drawn from the model before it has
-            been trained, with N(0, I) for p(z). Rows of the data are better. Entries stay in the range of the variable;
-            labels, which have no gradient, stay where they start.
+        components: C. More components give a better prior and slower steps, as every step encodes them all.
+        pseudo_inputs: the start of u: C rows of the model's only observed variable, (C, *event), or {name: rows} of those
+            that the guide reads. By default they are drawn from the untrained model with N(0, I) for p(z). Rows of the data
+            are a better start. Entries stay in the range of the variable. Labels, which have no gradient, stay fixed.
 
     Raises:
-        DeclarationError: at a model that is bound to no guide, when its prior is asked for; at a guide whose distribution of
-            this latent cannot be had for such rows: it is ``PerRow``, reads other latents, nothing at all or a variable
-            without pseudo-inputs, or is written by hand. ShapeError: pseudo-inputs of another shape than the data.
+        DeclarationError: the prior is used in a model that is bound to no guide; or the guide's distribution of this latent
+            cannot be computed for pseudo-inputs: it is ``PerRow``, reads latents, nothing, or a variable without
+            pseudo-inputs, or is written by hand.
+        ShapeError: pseudo-inputs of another shape than the data.
 
     Source: Tomczak and Welling (2018), "VAE with a VampPrior", equation 9.
 
@@ -84,14 +84,14 @@ class VampPrior(PriorOfGuide):
 
 
 class PosteriorsOfPseudoInputs(MadeOfGuide):
-    """The mixture of the guide's distributions of the pseudo-inputs, which are its parameters."""
+    """The mixture of the guide's distributions given the pseudo-inputs, which are its parameters."""
 
     declaration: VampPrior
     loc: Tensor
 
     def __init__(self, declaration: VampPrior, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
-        # Holds device and floating type before there are pseudo-inputs.
+        # Holds device and floating type until the pseudo-inputs exist.
         self.register_buffer("loc", torch.zeros(self.dim))
         self.pseudo_inputs = nn.ParameterDict()
 
@@ -136,8 +136,8 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
         if encoder is None or not encoder.parents or encoder.factor.tables:
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
-                f"{self.variable}: a VampPrior needs a guide that computes the distribution of its latent from observed rows "
-                f"alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
+                f"{self.variable}: a VampPrior needs a guide that computes the distribution of its latent from observed "
+                f"rows alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
             )
         if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:
             raise DeclarationError(
@@ -151,13 +151,13 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
 
 
 def _within(value: Tensor, variable: Variable) -> Tensor:
-    """Numbers kept in the range of a variable's entries; those between two values of a discrete one are let be."""
+    """Numbers clamped to the range of a variable. For a discrete variable they may lie between two values."""
     support = entrywise(variable.support)
     if isinstance(support, type(constraints.boolean)):
         return value.clamp(0.0, 1.0)
     low, high = (getattr(support, f"{side}_bound", None) for side in ("lower", "upper"))
     if variable.categories is not None:
         return value
-    # One at a time: a bound may be a number or a tensor.
+    # Two calls, because a bound may be a number or a tensor.
     value = value if low is None else value.clamp_min(low)
     return value if high is None else value.clamp_max(high)

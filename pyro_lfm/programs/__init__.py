@@ -1,1 +1,1 @@
-"""Pyro programs: models, and the base that models and guides share."""
+"""Pyro programs: models, and the base class of models and guides."""

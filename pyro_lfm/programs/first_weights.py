@@ -1,6 +1,6 @@
-"""First weights: whether a program still has those of its declaration, and how others are drawn from a seed.
+"""Initial weights of models and guides: whether a program still has them, and drawing them from a seed.
 
-``Program`` keeps a digest of the weights that its declaration gave it; where they are the same, ``fit`` draws them anew.
+``Program`` keeps a digest of its initial weights. If they are unchanged, ``fit`` draws new ones from its seed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from torch import nn
 from pyro_lfm.runtime import Stream, isolated, others_random_kept
 from pyro_lfm.sources.per_row import PerRowTable
 
-# The name of a tensor, the module that holds it, and itself.
+# The name of a tensor, the module that holds it, and the tensor.
 Held = tuple[str, nn.Module, torch.Tensor]
 
 
 @contextmanager
 def drawing(seed: int, what: str) -> Iterator[None]:
-    """Whatever is drawn at random meanwhile follows from a seed: torch's numbers, Python's and NumPy's.
+    """A context in which the random numbers of torch, Python and NumPy follow from a seed.
 
     Args:
-        what: whose weights are drawn: those of model and guide must have nothing to do with each other, nor with the
-            noise of the fit.
+        what: the program, as in "model". The weights of model and guide and the noise of the fit are independent.
 
     >>> with drawing(0, "model"): a = torch.rand(1)
     >>> with drawing(0, "model"): b = torch.rand(1)
@@ -43,7 +42,7 @@ def drawing(seed: int, what: str) -> Iterator[None]:
 
 
 def tensors(module: nn.Module, prefix: str = "") -> Iterator[Held]:
-    """All parameters and buffers, each once, with the modules that hold them."""
+    """All parameters and buffers, each once, with the module that holds it."""
     seen: set[int] = set()
     for path, part in module.named_modules(prefix=prefix):
         for held in (part._parameters, part._buffers):
@@ -54,12 +53,12 @@ def tensors(module: nn.Module, prefix: str = "") -> Iterator[Held]:
 
 
 def digest_of(held: Iterable[Held]) -> str:
-    """A digest of weights, the same in every floating type that holds them exactly and wherever they are.
+    """A digest of weights. It does not depend on the device, nor on the floating type if that is exact.
 
-    Of a table of rows what counts is whether a row has left its start. Buffers of torch's own layers are no weights but
-    statistics of what has run through them.
+    Of a ``PerRow`` table only rows that differ from their start count. Buffers of torch's layers are left out: they are
+    statistics of the data, not weights.
     """
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for name, owner, value in held:
         if not isinstance(value, nn.Parameter) and type(owner).__module__.startswith("torch."):
             continue
@@ -71,24 +70,28 @@ def digest_of(held: Iterable[Held]) -> str:
             numbers = numbers[(numbers != 0).any(1)]
         if numbers.is_floating_point():
             numbers = numbers.double()
-        found.update(f"{name} {tuple(numbers.shape)} ".encode())
-        found.update(numbers.numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(numbers.shape)} ".encode())
+        digest.update(numbers.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def replace(held: Iterable[Held], others: Iterable[Held], kept: set[int]) -> str | None:
-    """Puts other values in place of weights; what stops it in words, and then nothing has changed.
+    """Replaces the weights of a program by those of another one with the same declaration.
 
     Args:
-        held: of the program; others: of one that was declared in the same way.
-        kept: the modules, by identity, whose values are the user's. So are parameters that have been frozen.
+        held: the tensors of the program.
+        others: the tensors of the other program.
+        kept: ids of modules that the user gave, whose weights stay. Frozen parameters stay too.
+
+    Returns:
+        None, or the reason why the weights cannot be replaced. Then nothing has changed.
     """
     pairs = {name: (owner, value) for name, owner, value in held if id(owner) not in kept}
     drawn = {name: value for name, _, value in others}
     for name, (owner, value) in pairs.items():
         is_rows = isinstance(owner, PerRowTable) and value is owner.rows
         if name not in drawn or (drawn[name].shape != value.shape and not is_rows):
-            return f"{name} is not there once more, in the same shape, when it is declared anew"
+            return f"{name} is missing, or has another shape, when it is declared again"
     with torch.no_grad():
         for name, (owner, value) in pairs.items():
             if isinstance(value, nn.Parameter) and drawn[name].requires_grad and not value.requires_grad:

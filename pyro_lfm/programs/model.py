@@ -1,4 +1,4 @@
-"""Models: named factors wired into one Pyro program."""
+"""The declared model: named factors that form one Pyro program. ``fit``, guides and objectives take it."""
 
 from __future__ import annotations
 
@@ -36,17 +36,16 @@ __all__ = ["AnyModel", "Model", "PyroModel", "as_model"]
 class Model(AnyModel):
     """A latent factor model: named factors wired in one direction, p(z) p(x | z).
 
-    Which are observed follows from the wiring: a factor that reads parents without ``given=`` reads every
-    latent and is observed; so is one that names its parents and that nothing reads. All others are latent. So is a
-    parameter that is given a prior where it stands, as in ``mean=Linear(prior=ARD())``: ``x.weight``, drawn before
-    the rows and shared by them.
+    The wiring decides which factors are observed. A factor that reads parents without ``given=`` reads every latent and is
+    observed. A factor that names its parents and that no other factor reads is observed too. All others are latent. A
+    parameter with a prior, as in ``mean=Linear(prior=ARD())``, is also a latent, ``x.weight``, which all rows share.
 
     Args:
-        factors: name=factor, but for the names rows and particles. Each is copied: the model's own are in ``model.factors``.
+        factors: name=factor. The names rows and particles are reserved. The built distributions are in ``model.factors``.
 
     Raises:
         DeclarationError: an unknown name in ``given``, a cycle, a reserved name, no latent or no observed factor,
-            a latent that nothing reads.
+            a latent that no factor reads.
         ShapeError: a network whose sizes do not fit.
 
     >>> from pyro_lfm.families import Gaussian
@@ -67,13 +66,13 @@ class Model(AnyModel):
         self._observed = frozenset(observed)
         self.order = in_order(given)
         self.factors = Factors()
-        # The options of each sample statement for sums over its values.
+        # The ``infer`` options of each sample statement, which allow sums over discrete values.
         self._infer: dict[str, InferDict] = {}
-        # In the order of declaration, which is how people read it.
+        # In the order of declaration.
         self.given = {name: given[name] for name in factors}
         self._build()
         promote(self)
-        # Tried out with stand-ins where a prior has to wait for its guide.
+        # Priors that are computed from a guide have no distribution yet: stand-ins take their place.
         trial = self.with_stand_ins()
         self._sites = discover(trial, self._observed)
         for name, variable in self._sites.observed.items():
@@ -101,10 +100,10 @@ class Model(AnyModel):
             )
 
     def redrawn(self, seed: int) -> Model:
-        """The same declaration once more, with weights that start anew: random ones drawn with the seed.
+        """A new model with the same declaration, whose initial weights are drawn from a seed.
 
-        What the declaration gives a value starts at that value; modules that were given as sources are copied and
-        ``reset_parameters`` called, where they have it. This model is left as it is.
+        Values in the declaration stay. Modules given as sources are copied and their ``reset_parameters`` is called, where
+        they have it. This model does not change.
 
         >>> from pyro_lfm.families import Gaussian
         >>> from pyro_lfm.sources.networks import MLP
@@ -120,15 +119,14 @@ class Model(AnyModel):
 
     def _declared_anew(self, factors: Mapping[str, Factor]) -> Model:
         model = object.__new__(type(self))
-        # Not by a subclass's own __init__, which may take other arguments.
+        # Not by type(self)(...): the __init__ of a subclass may take other arguments.
         Model.__init__(model, **factors)
         return model
 
     def draw_first_weights(self, seed: int) -> None:
-        """Draws its first weights from a seed, where they are still those of its declaration.
+        """Draws its initial weights from a seed, unless the weights have changed since the declaration.
 
-        In place: whoever holds the parameters holds the new ones. What the declaration gives a value stays as it is, and
-        so do modules that were given as sources and parameters that have been frozen.
+        The parameters change in place. Values in the declaration, modules given as sources and frozen parameters stay.
 
         >>> from pyro_lfm.families import Gaussian
         >>> from pyro_lfm.sources.networks import MLP
@@ -143,12 +141,12 @@ class Model(AnyModel):
 
     @property
     def row_latents(self) -> list[str]:
-        """The latents that each row has for itself, in the order of declaration."""
+        """The latents with one value per row, in the order of declaration."""
         return [n for n in self.given if n not in self._observed and n not in self.deterministic]
 
     @property
     def deterministic(self) -> list[str]:
-        """The factors that follow from their parents, and are no variables."""
+        """The factors that are deterministic functions of their parents, and so no variables."""
         return [name for name in self.given if isinstance(self.factors[name], Deterministic)]
 
     @property
@@ -175,18 +173,18 @@ class Model(AnyModel):
 
     @property
     def made_of_guide(self) -> list[str]:
-        """The latents whose priors are made of the guide's distribution."""
+        """The latents whose priors are computed from the guide."""
         return list(self.priors_of_guide)
 
     @property
     def priors_of_guide(self) -> dict[str, MadeOfGuide]:
-        """The priors that are made of the guide's distribution, by latent."""
+        """The priors that are computed from the guide, by latent."""
         return {
             name: self.factors[name] for name in self.order if isinstance(self.factors[name], MadeOfGuide)
         }
 
     def _with(self, factors: Mapping[str, Conditional]) -> Model:
-        """This model with other factors in some places, sharing the rest; itself where there are none."""
+        """A view of this model with some factors replaced; itself if there are none."""
         if not factors:
             return self
         every = view(self.factors)
@@ -198,11 +196,11 @@ class Model(AnyModel):
         return self._with(self._priors_of(guide)) if self.made_of_guide else self
 
     def _priors_of(self, guide: EncoderOwner) -> dict[str, MadeOfGuide]:
-        """Views of the priors that are made of a guide's factors and not bound to those yet."""
+        """Views, bound to a guide, of the priors that are computed from a guide and not bound to this one."""
         priors: dict[str, MadeOfGuide] = {}
         for name in self.made_of_guide:
             prior, encoder = self.factors[name], guide.encoders.get(name)
-            # A guide that refines another's proposal lends nothing: the prior stays that of the other.
+            # A guide with per-row parameters provides no encoder: the prior stays bound to the previous guide.
             if (encoder is None or encoder.factor.tables) and prior.encoder is not None:
                 continue
             prior.check(encoder)
@@ -242,7 +240,7 @@ class Model(AnyModel):
         return set(self.wiring[name]) - self._observed
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The Pyro model: parameters that have priors, then one sample statement per factor in the plate over rows."""
+        """The Pyro model: parameters with priors first, then one sample statement per factor in the plate over rows."""
         values: dict[str, torch.Tensor] = {}
         for name in self.order:
             drawn: dict[str, torch.Tensor] = {}
@@ -270,7 +268,7 @@ class Model(AnyModel):
     def _check_known(
         self, name: str, value: torch.Tensor | None, mask: torch.Tensor | None, batch: Batch
     ) -> None:
-        """A covariate is known of every row that comes with data."""
+        """Checks that a covariate is complete, and given with the data."""
         if mask is not None:
             raise DataError(f"{name} is a covariate, which cannot have missing entries: fill them in")
         modelled = self._observed - set(self.covariates)

@@ -1,4 +1,4 @@
-"""What models and guides share: a plain ``nn.Module`` whose ``forward(batch)`` is a Pyro program."""
+"""The base class of models and guides: an ``nn.Module`` whose ``forward(batch)`` is a Pyro program."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pyro_lfm.sources.per_row import PerRowTable
 ProgramLike = nn.Module | Callable[[Batch], Any]
 
 _NUMBERS = itertools.count()
-# The names of plates, which stand beside the variables in a trace.
+# The names of plates. A trace holds plates and variables under their names.
 RESERVED = frozenset({"rows", "particles"})
 
 
 def _forget(name: str) -> None:
-    """Takes a program's parameters out of the process-wide store."""
+    """Removes the parameters of a program from Pyro's global store."""
     store = pyro.get_param_store()
     for key in [key for key in store.keys() if key.startswith((f"{name}$$$", f"{name}."))]:
         del store[key]
@@ -39,19 +39,19 @@ def _forget(name: str) -> None:
 class Program(nn.Module):
     """A Pyro program over one batch of rows that owns its parameters.
 
-    Called under plain Pyro it registers them in the global store under a name that belongs to this instance
-    alone: two programs never share a parameter because their attributes are called the same. A copy and a
-    loaded instance get names of their own, and the entries leave the store with the instance.
+    Under plain Pyro a call registers the parameters in the global store, under a name that is unique to this instance. So
+    two programs never share a parameter by accident. Copies and loaded instances get new names, and the entries are
+    removed when the instance is deleted.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._rename()
-        # Of the weights that the declaration gave it; None of a program whose weights the library did not draw.
+        # The digest of its initial weights; None for a program whose weights the library did not draw.
         self._first_weights: str | None = None
 
     def own_tensors(self) -> Iterator[Held]:
-        """Its parameters and buffers, but for those that belong to another program."""
+        """Its parameters and buffers, without those that belong to another program."""
         return tensors(self)
 
     def remember_first_weights(self) -> None:
@@ -59,14 +59,14 @@ class Program(nn.Module):
 
     @property
     def is_as_declared(self) -> bool:
-        """Whether its weights are those of its declaration: it was neither trained nor loaded nor assigned to since.
+        """Whether it still has its initial weights: it was not trained or loaded, and no weight was assigned.
 
-        Of a program by hand that is never known.
+        False for a program written by hand, for which this is not known.
         """
         return self._first_weights is not None and self._first_weights == digest_of(self.own_tensors())
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        # Another floating type or device is no other weight, also where it rounds.
+        # Conversion to another floating type or device does not count as a change, even if it rounds.
         as_declared = self.is_as_declared
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if as_declared:
@@ -78,7 +78,7 @@ class Program(nn.Module):
         weakref.finalize(self, _forget, self._store_name)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pyro's store leaves a weak reference on each parameter, which cannot be pickled; it makes a new one.
+        # Pyro's store puts a weak reference on each parameter, which cannot be pickled. The store creates a new one.
         for parameter in self.parameters():
             vars(parameter).pop("unconstrained", None)
         return self.__dict__.copy()
@@ -100,7 +100,7 @@ class Program(nn.Module):
             store = pyro.get_param_store()
             for name, parameter in self.named_parameters():
                 if parameter.requires_grad:
-                    # A module that stands in two programs keeps the name under which it was met first.
+                    # A module that two programs share keeps the name under which it was registered first.
                     pyro.param(store.param_name(parameter) or f"{self._store_name}$$${name}", parameter)
         return self._run(batch, *args, **kwargs)
 
@@ -108,7 +108,7 @@ class Program(nn.Module):
         return super().__call__(batch, *args, **kwargs)
 
     def settle(self, batch: Batch) -> None:
-        """Makes what depends on the data: tables of one row per datum, sized when they are first needed."""
+        """Prepares for data: sizes ``PerRow`` tables that have no rows yet."""
         for table in self.tables:
             if not len(table.rows):
                 table.resize(batch.total)
@@ -136,7 +136,7 @@ class Program(nn.Module):
 
 
 class HandWritten(Program):
-    """A program written by hand, or a module or function that is wrapped to be one."""
+    """A program written by hand as a subclass, or a wrapped module or function."""
 
     def __init__(self, program: ProgramLike | None = None):
         super().__init__()
@@ -148,7 +148,7 @@ class HandWritten(Program):
             self.program = program
         elif program is not None:
             object.__setattr__(self, "program", program)
-        # What the program declares by pyro.param statements.
+        # The parameters of the program's pyro.param statements.
         self.local_params = nn.ParameterDict()
         self.passed: set[str] = set()
         self._settled = False
@@ -158,7 +158,7 @@ class HandWritten(Program):
         self._settled = False
 
     def settle(self, batch: Batch) -> None:
-        """Runs the program once, so that its pyro.param statements have made their parameters."""
+        """Runs the program once, so that its pyro.param statements create their parameters."""
         super().settle(batch)
         if not self._settled:
             self._settled = True
@@ -167,7 +167,7 @@ class HandWritten(Program):
                 self(batch)
 
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
-        # Innermost of all handlers: what the program does with parameters is its own affair.
+        # The innermost handlers, so that no other handler sees the program's own parameter statements.
         with (
             pyro.settings.context(module_local_params=True),
             LocalParams(self),

@@ -1,4 +1,4 @@
-"""What every model is, and models that are Pyro programs written by hand."""
+"""The base class of all models, and models that are Pyro programs written by hand."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class EncoderOwner(Protocol):
-    """A guide, as far as a model's priors need it."""
+    """The part of the interface of a guide that priors of a model use."""
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:
-        """The guide's conditional distributions by latent, where they read observed variables alone."""
+        """The guide's conditional distributions by latent, of latents whose distribution reads observed variables only."""
 
 
 class AnyModel(Program):
-    """What declared and hand-written models have in common: they can be looked into and sampled from."""
+    """The base class of declared and hand-written models: their variables, and sampling."""
 
     @property
     def sites(self) -> Sites:
@@ -51,11 +51,11 @@ class AnyModel(Program):
         return self.sites.observed
 
     def latent_parents(self, name: str) -> set[str] | None:
-        """The latents that the prior of a latent reads; None where that is not declared."""
+        """The latents that the prior of a latent reads; None if unknown, as for a hand-written program."""
         return None
 
     def point(self, name: str) -> torch.Tensor | None:
-        """The value of a parameter with a prior, where guides start; None for all other latents."""
+        """The value of a parameter with a prior at which guides start; None for every other latent."""
         return None
 
     @property
@@ -65,44 +65,44 @@ class AnyModel(Program):
 
     @property
     def may_be_known(self) -> list[str]:
-        """The latents whose values data may hold, in some rows or all."""
+        """The latents for which data may give values, in some rows or all."""
         return []
 
     def draw_first_weights(self, seed: int) -> None:
-        """Draws its first weights from a seed, where they are still those of its declaration.
+        """Draws its initial weights from a seed, unless the weights have changed since the declaration.
 
-        Values that the declaration says stay, and so does all of a program by hand, whose weights are its author's.
+        Values in the declaration stay. A hand-written program keeps all its weights.
         """
 
     def with_stand_ins(self) -> AnyModel:
-        """This model with stand-ins for the priors that it would need a guide for: to look at shapes and rows of it."""
+        """This model with stand-ins for priors that are computed from a guide, so that it runs without one."""
         return self
 
     def check_bound(self) -> None:
-        """Raises DeclarationError where a prior has to be made of a guide, and there is none."""
+        """Raises DeclarationError if a prior is computed from a guide and the model is bound to none."""
 
     def bind(self, guide: EncoderOwner) -> None:
-        """Binds the model itself to the guide of a fit, from now on; see ``bound_to``."""
+        """Binds this model, in place, to the guide of a fit; see ``bound_to``."""
 
     def bound_to(self, guide: EncoderOwner) -> AnyModel:
-        """This model with the priors that are made of a guide (``VampPrior``) made of this one.
+        """A view of this model whose priors, such as a ``VampPrior``, are computed from the given guide.
 
-        All parameters are shared: what trains or loads one of the two changes both. The model itself, where it has no such
-        priors or is bound to the guide already.
+        The view shares all parameters with this model. The model itself is returned if it has no such prior or is already
+        bound to the guide.
 
         Args:
-            guide: what has ``encoders``, as every guide does.
+            guide: any guide.
 
         Raises:
-            DeclarationError: a prior that cannot be made of this guide.
+            DeclarationError: a prior cannot be computed from this guide.
         """
         return self
 
     def take_rows(self, rows: Rows) -> None:
-        """Lets factors take what they keep of the rows that are to be fitted."""
+        """Passes the rows of a fit to the factors, before training."""
 
     def refresh(self, guide: EncoderOwner) -> None:
-        """Lets priors that are made of a guide compute anew what they keep of it between steps."""
+        """Updates values of the guide that priors store between steps."""
 
     def sample(
         self, n: int, seed: int | None = None, given: Mapping[str, Data] | None = None
@@ -111,17 +111,17 @@ class AnyModel(Program):
 
         Args:
             n: how many rows.
-            seed: of a stream of its own, so that the process's random state is left alone; by default one drawn
-                from torch.
-            given: {name: (n, *event)}, values to be set, as arrays or tensors, whose columns are taken by position: of
-                covariates (one left out has the value that its declaration says) and of a row's latents, such as
-                attributes. What a latent depends on is drawn as ever.
+            seed: the seed of a separate random stream, so that the global random state does not change; by default it is
+                drawn from torch.
+            given: {name: (n, *event)}, values of covariates and of per-row latents such as attributes, as arrays or
+                tensors. Columns are taken by position. A covariate left out has the value of its declaration. The
+                parents of a given latent are still drawn from their priors.
 
         Returns:
             {name: (n, *event)} for every latent and observed variable.
 
         Raises:
-            DeclarationError, ShapeError, DataError: what given= sets is no such variable, or cannot have such values.
+            DeclarationError, ShapeError, DataError: given= names another variable, or has values that it cannot have.
         """
         self.check_bound()
         latents = [name for name, latent in self.latents.items() if latent.per_row]
@@ -138,7 +138,7 @@ class AnyModel(Program):
         return {name: trace.nodes[name]["value"] for name in self.sites.all}
 
     def _set_values(self, given: Mapping[str, Data], n: int) -> dict[str, torch.Tensor]:
-        """Values of variables of n rows, through the same boundary as rows to fit, and complete."""
+        """Values for n rows, read and checked like rows to fit. Missing values are errors."""
         table = read(given, list(given))
         for name, columns in table.schema.items():
             if columns.names is not None and len(columns.names) > 1:
@@ -156,11 +156,11 @@ class AnyModel(Program):
 class PyroModel(HandWritten, AnyModel):
     """A Pyro program over one batch of rows: subclass it and write ``forward(self, batch)``, or wrap one.
 
-    Sample statements of row variables stand inside ``with batch.plate():``. ``batch["x"]`` is None when the
-    model generates; the names that the program asks its batch for are its observed ones.
+    Sample statements of per-row variables stand inside ``with batch.plate():``. ``batch["x"]`` is None when the model
+    generates rows. The names that the program reads from its batch are the observed variables.
 
     Args:
-        program: an ``nn.Module``, a ``PyroModule`` or a function of a batch to be wrapped; none when subclassed.
+        program: an ``nn.Module``, ``PyroModule`` or function of a batch to wrap; a subclass passes none.
 
     >>> import pyro, pyro.distributions as dist
     >>> class Scale(PyroModel):
@@ -183,12 +183,12 @@ class PyroModel(HandWritten, AnyModel):
         return sites
 
 
-# A model, or a program of one's own that ``as_model`` wraps.
+# A model, or a module or function that ``as_model`` wraps.
 ModelLike = AnyModel | nn.Module | Callable[[Batch], Any]
 
 
 def as_model(model: ModelLike) -> AnyModel:
-    """A model as it is; any other module, wrapped."""
+    """A model unchanged; a module or function wrapped in ``PyroModel``."""
     if isinstance(model, AnyModel):
         return model
     if isinstance(model, Program):

@@ -1,8 +1,8 @@
-"""Programs by hand keep their parameters to themselves: PyroModules and pyro.param statements.
+"""Parameters of hand-written programs, PyroModules and pyro.param statements, kept inside the program.
 
-Pyro registers both in one process-wide store, under names that two programs may share. Here they stay in the
-program: a ``PyroModule`` runs with module-local parameters, and a ``pyro.param`` statement is answered from the
-program's own dictionary. Every private name of Pyro that the library leans on stands in this file.
+Pyro registers both in one global store, under names that two programs may share. Here a ``PyroModule`` runs with
+module-local parameters, and a ``pyro.param`` statement reads the program's own dictionary. All private names of Pyro that
+the library uses are in this file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Site = dict[str, Any]
 
 
 class _Private(_Context):
-    """The context of a call of PyroModules that leaves the store alone, where Pyro's own swaps all of it."""
+    """A context of calls of PyroModules that leaves the global store alone. Pyro's own context replaces the whole store."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,16 +40,16 @@ class _Private(_Context):
 
 
 def adopt(program: torch.nn.Module) -> _Context:
-    """Names the PyroModules in a program after their place in it; returns the context in which they are called.
+    """Names the PyroModules of a program by their paths, and returns the context in which to call them.
 
-    So their PyroSamples have unique names, and are statements also where the program is no PyroModule itself.
+    So their PyroSamples have unique names, and are sample statements even if the program itself is no PyroModule.
     """
     modules = [(name, module) for name, module in program.named_modules() if isinstance(module, PyroModule)]
     contexts = {id(module._pyro_context): module._pyro_context for _, module in modules}
     if len(contexts) == 1 and isinstance(context := next(iter(contexts.values())), _Private):
         return context
     context = _Private()
-    # An automatic guide calls its parameters as the latents that it draws: there the place needs a name.
+    # The parameters of an automatic guide have the names of its latents, so that their paths need a prefix.
     automatic = isinstance(getattr(program, "program", None), AutoGuide)
     for name, module in modules:
         place = name.removeprefix("program").removeprefix(".")
@@ -59,7 +59,7 @@ def adopt(program: torch.nn.Module) -> _Context:
 
 
 class LocalParams(Messenger):
-    """Answers ``pyro.param`` from the program's own parameters, and hides it from all other handlers."""
+    """Answers ``pyro.param`` statements from the program's parameters, and hides them from all other handlers."""
 
     def __init__(self, program: HandWritten):
         super().__init__()
@@ -68,7 +68,7 @@ class LocalParams(Messenger):
     def _pyro_param(self, msg: Site) -> None:
         msg["stop"] = True
         if msg["done"] or msg["fn"] != pyro.get_param_store().get_param:
-            return  # a PyroModule's statement, which brings its value along
+            return  # the statement of a PyroModule already has its value
         msg["value"], msg["done"] = self._value(msg), True
 
     def _value(self, msg: Site) -> torch.Tensor:
@@ -77,10 +77,10 @@ class LocalParams(Messenger):
         # A tensor, a function that makes one, or None.
         init: Any = msg["args"][1] if len(msg["args"]) > 1 else None
         if key not in params and (name in self.program.passed or isinstance(init, torch.nn.Parameter)):
-            # pyro.module, or a statement about a parameter that some module holds.
+            # pyro.module, or a statement with a parameter of a module.
             self.program.passed.add(name)
             if isinstance(init, torch.nn.Parameter) and all(init is not p for p in self.program.parameters()):
-                params[key] = init  # held by nobody here, as by a function's closure
+                params[key] = init  # not a parameter of the program, as in the closure of a function
             return cast(torch.Tensor, init)
         constraint = msg["kwargs"].get("constraint") or torch.distributions.constraints.real
         transform = torch.distributions.transform_to(constraint)

@@ -1,4 +1,4 @@
-"""New first weights: for a model or guide in place, or for another one that is declared alike."""
+"""New initial weights for a model or guide, in place or in a new one with the same declaration."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Value = TypeVar("Value")
 
 
 def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
-    """The same declarations with copies of the modules that they hold, whose weights are drawn anew.
+    """Copies declarations and re-initialises the modules that they hold.
 
-    ``reset_parameters``, which torch's layers have, draws them. Frozen weights, and parameters of modules without it,
-    stay as they are: the user has set them.
+    Modules draw new weights in ``reset_parameters``, which torch's layers have. Frozen weights and the parameters of
+    modules without this method stay, because the user has set them.
 
     >>> from pyro_lfm.families import Gaussian
     >>> declared = Gaussian(3, mean=nn.Linear(2, 3))
@@ -30,13 +30,13 @@ def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
     >>> bool((reset.sources["mean"].weight == declared.sources["mean"].weight).any())
     False
     """
-    # One memory for all: modules that are shared stay shared.
+    # One dictionary for all factors, so that shared modules stay shared.
     copies: dict[int, tuple[nn.Module, nn.Module]] = {}
     return {name: _reset(factor, copies) for name, factor in factors.items()}
 
 
 def _reset(value: Value, copies: dict[int, tuple[nn.Module, nn.Module]]) -> Value:
-    """A value in which every module is replaced by its reset copy."""
+    """The value, with every module in it replaced by a re-initialised copy."""
     if isinstance(value, Declaration):
         return value.altered(**{name: _reset(part, copies) for name, part in vars(value).items()})
     if isinstance(value, Mapping) and type(value) is dict:
@@ -46,7 +46,7 @@ def _reset(value: Value, copies: dict[int, tuple[nn.Module, nn.Module]]) -> Valu
     if not isinstance(value, nn.Module):
         return value
     if id(value) not in copies:
-        # The original is kept too, so that its identity is not given to another object.
+        # The original is stored too, so that no other object gets its id.
         copies[id(value)] = value, copy.deepcopy(value)
         _draw_weights(copies[id(value)][1])
     return copies[id(value)][1]  # type: ignore[return-value]
@@ -68,10 +68,10 @@ def redraw(
     seed: int,
     what: str,
 ) -> None:
-    """Draws the first weights of a program from a seed, in place, unless they have changed since its declaration.
+    """Draws the initial weights of a program from a seed, in place, unless they have changed since its declaration.
 
-    It is declared once more, within a stream of the seed's own, and its parameters take the values of the new program.
-    Values of the declaration are restored. Modules that were given as sources are the user's: they keep their weights.
+    A new program is declared in a random stream of the seed, and its weights are copied. Modules given as sources keep
+    their weights.
     """
     if not program.is_as_declared:
         return
@@ -80,11 +80,11 @@ def redraw(
     kept = {id(module) for network in given for module in network.modules()}
     try:
         with drawing(seed, what):
-            anew = declare(factors)
-        reason = replace(program.own_tensors(), anew.own_tensors(), kept)
-    except Exception as error:  # whatever a factory of the user's may raise that is called a second time
-        reason = f"declaring it anew fails with {type(error).__name__}: {error}"
-    # A factory that gives the same module each time has given one that was promoted with the new program.
+            other = declare(factors)
+        reason = replace(program.own_tensors(), other.own_tensors(), kept)
+    except Exception as error:  # the second call of a user's factory may raise anything
+        reason = f"declaring it again fails with {type(error).__name__}: {error}"
+    # If a factory returns the same module each time, the new program may have converted it to another type.
     if (program.dtype, program.device) != (dtype, device):
         program.to(dtype=dtype, device=device)
     if reason is not None:

@@ -1,4 +1,4 @@
-"""The variables of a program, found by letting it generate two rows; the distribution of a factor, by a trial."""
+"""The variables of a program, read from a trace of two generated rows, and the distribution of a factor on zeros."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Sites:
         counted: frozenset[str] = frozenset(),
     ):
         self.latents, self.observed = latents, observed
-        # The latents whose statements are masked or scaled, so that not every row counts, or not once.
+        # The latents whose sample statements are masked or scaled, so that rows have unequal weights.
         self.counted = counted
-        # The names whose masks the program asks for, and so can do without.
+        # The observed variables whose masks the program reads, so that entries may be missing.
         self.masked = masked
 
     @property
@@ -51,6 +51,12 @@ class Sites:
 
 
 def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Sites:
+    """The variables of a model, from a trace of two rows that it generates.
+
+    Args:
+        known_observed: the observed variables of a declared model. Those of a hand-written program are the names that it
+            reads from its batch.
+    """
     batch = Batch(size=2)
     batch.index = batch.index.to(model.device)
     with probing(model, device=model.device):
@@ -69,9 +75,8 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         per_row = any(frame.name == "rows" for frame in frames)
         is_observed = name in batch.asked or name in known_observed
         support = site["fn"].support
-        if (
-            is_observed and not known_observed
-        ):  # a factor that is declared says itself what its support hangs on
+        # The support of a declared factor is known for all rows.
+        if is_observed and not known_observed:
             support = support_of_any_row(support)
         elif per_row and not is_observed:
             support = support_of_one_row(support, len(shape))
@@ -93,10 +98,10 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
 
 
 def distribution_on_zeros(name: str, factor: Conditional, parents: Sequence[Variable]) -> Distribution:
-    """The distribution of a model's factor where its parents are zero, two rows of them.
+    """The distribution of a model's factor for two rows of zeros as parents.
 
     Raises:
-        DeclarationError: it is none of Pyro's. ShapeError: it has not the event that the factor declares.
+        DeclarationError: it is no distribution of Pyro. ShapeError: it has another event shape than the factor declares.
     """
     factor = factor.stand_in() if isinstance(factor, MadeOfGuide) else factor
     with probing(factor):
@@ -130,9 +135,9 @@ def _fault(distribution: Distribution, model: Program) -> str | None:
 
 
 class AtOrigin(Messenger):
-    """Latents without a draw: at the image of zero on the reals, a discrete one at its least value.
+    """Sets latents to fixed values: the image of zero on the reals, or the least value of a discrete latent.
 
-    What does not hang on their values, such as which rows a program masks, is so seen without randomness.
+    So the masks and scales of a program can be read without random draws.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device):
@@ -156,7 +161,7 @@ class AtOrigin(Messenger):
 
 
 def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, ScaledDistribution]:
-    """Which rows of some latents a model counts, and how often: by its masks and scales, for the rows of a batch."""
+    """The weights of the rows of a batch for some latents, from the masks and scales of the model."""
     with evaluating(model), torch.no_grad(), poutine.block(), AtOrigin(model.dtype, model.device):
         trace: Any = poutine.trace(model).get_trace(batch)
     share = batch.size / batch.total
@@ -167,5 +172,5 @@ def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, S
 
 
 def is_of_rows(site: Site) -> bool:
-    """Whether a statement stands inside the plate over rows."""
+    """Whether a sample statement is inside the plate over rows."""
     return any(frame.name == "rows" for frame in site["cond_indep_stack"])

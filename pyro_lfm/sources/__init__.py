@@ -1,4 +1,4 @@
-"""Sources: where the parameters of a factor come from."""
+"""Sources of the parameters of a factor: networks, constants, tables, covariances and priors of parameters."""
 
 from pyro_lfm.sources import parameter_priors
 

@@ -1,4 +1,4 @@
-"""A network as a part of a factor: built for its parents, in one floating type, applied to any batch."""
+"""Networks as sources: building one for the sizes of its factor, and applying it to batches of any shape."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pyro_lfm.probes import probing
 
 @runtime_checkable
 class OfShapes(Protocol):
-    """A network declared by the shape of its input and of its output."""
+    """A declared network that is built for the shapes of one input and one output."""
 
     def build(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> nn.Module: ...
 
 
 @runtime_checkable
 class OfSeveralShapes(Protocol):
-    """A network declared by the shapes of all its inputs and outputs, each flattened, and of the factor's event."""
+    """A declared network that is built for the shapes of several flattened inputs and outputs and of the event."""
 
     def assemble(
         self, inputs: Sequence[torch.Size], outputs: Sequence[torch.Size], event: torch.Size | None = None
     ) -> nn.Module: ...
 
 
-# A module, or what makes one when the sizes are known.
+# A module, or a declaration or function that builds one for given sizes.
 NetworkLike = nn.Module | Callable[[int, int], nn.Module] | OfShapes | OfSeveralShapes
 
 
@@ -40,20 +40,20 @@ def floating(module: nn.Module) -> list[torch.Tensor]:
 
 
 def promote(module: nn.Module) -> None:
-    """One floating type throughout: the widest of what was given."""
+    """Converts a module to one floating type, the widest that it holds."""
     kinds = {tensor.dtype for tensor in floating(module)}
     if len(kinds) > 1:
         module.to(max(kinds, key=lambda kind: torch.finfo(kind).bits))
 
 
 class Applied(nn.Module):
-    """A network over any batch shape: draws and rows are flattened to one batch dimension and put back.
+    """A network for any batch shape: batch dimensions are flattened into one for the network, and restored after it.
 
-    Maps (..., *event) to (..., *out_shape), in the network's own floating type; the network reads each event in
-    ``in_shape``. A network that ``broadcasts``, (..., in) to (..., out), is handed all dimensions.
+    It maps (..., *event) to (..., *out_shape) in the floating type of the network. The network reads each event in the
+    shape ``in_shape``. A network with the attribute ``broadcasts`` takes all batch dimensions, (..., in) to (..., out).
 
     Args:
-        is_given: whether the user has given the module itself, whose weights are then the user's.
+        is_given: whether the user gave the module itself, so that ``fit`` does not draw its weights.
     """
 
     def __init__(
@@ -90,14 +90,17 @@ def network(
     heads: Sequence[torch.Size] = (),
     event: torch.Size | None = None,
 ) -> Applied:
-    """The module of a network source: built from its factory, and its sizes checked by a trial on zeros.
+    """Builds the module of a network source, and checks its sizes with a run on zeros.
 
     Args:
-        heads: the shapes of the parameters that ``out_shape`` holds, if several; event: that of the factor's values.
+        in_shapes: the shapes of the parents.
+        what: the name of the parameter, for messages.
+        heads: the shapes of the parameters that make up ``out_shape``, if several.
+        event: the shape of the factor's values.
     """
     if not in_shapes:
         raise DeclarationError(f"{what} is a network but its factor has no parents: name them with given=")
-    # One parent is handed over in its own shape, several side by side.
+    # A single parent keeps its shape; several are flattened and concatenated.
     joined = torch.Size((sum(prod(s) for s in in_shapes),))
     context = in_shapes[0] if len(in_shapes) == 1 else joined
     in_shape = context
@@ -133,7 +136,7 @@ def network(
 
 
 def _try(module: nn.Module, in_shape: torch.Size, out_shape: torch.Size, what: str) -> None:
-    """Whether a module takes two rows of zeros, and gives as many numbers as it must."""
+    """Checks that a module takes two rows of zeros, and returns as many numbers as the parameter needs."""
     weight = next(iter(floating(module)), torch.empty(0))
     try:
         with probing(module, device=weight.device):

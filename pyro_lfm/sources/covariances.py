@@ -1,7 +1,7 @@
 """Covariance structures of a Gaussian, the same for priors, likelihoods and guides.
 
 Every standard deviation is ``floor + softplus(raw)``. The floor is needed: a Gaussian likelihood with free variance is
-unbounded above (Mattei and Frellsen, 2018, section 3). The factor holds it, in a buffer: see ``Floor``.
+unbounded above (Mattei and Frellsen, 2018, section 3). The built factor holds it in a buffer: see ``Floor``.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class RawCovariance(NamedTuple):
 
 
 class Covariance(Declaration):
-    """How the raw numbers of a source become the covariance of a Gaussian over events of a shape with D entries.
+    """The structure of a Gaussian's covariance: how raw numbers of a source determine Σ, for events with D entries.
 
     Args:
-        source: where the raw numbers come from: a network, ``Learned``, ``Fixed``, ``PerRow``; by default a
-            head of the factor's ``network=``, or a learned constant.
+        source: the source of the raw numbers: a network, ``Learned``, ``Fixed`` or ``PerRow``. By default a head of the
+            factor's ``network=`` or, without a network, a learned constant.
         min_scale: the smallest standard deviation, in the units of the variable. By default 1e-3 of a latent, and of an
             observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
-        prior: ``parameter_priors.Gamma``, of the precisions 1 / σ² (Isotropic, Diagonal): the model then draws them,
-            without a floor, and there is no source.
+        prior: ``parameter_priors.Gamma`` of the precisions 1 / σ² (Isotropic, Diagonal). The model then draws the
+            precisions. They have no floor and no source.
     """
 
     source: SourceLike = None
@@ -84,15 +84,15 @@ class Covariance(Declaration):
 
     @property
     def floor(self) -> Floor | None:
-        """The floor as declared; precisions that are drawn from a prior have none."""
+        """The declared floor; None for precisions that are drawn from a prior."""
         return None if self.drawn else Floor(self.min_scale)
 
     def floor_shape(self, event: torch.Size) -> torch.Size:
-        """One floor for each entry of the event, in a row."""
+        """The shape of the floors: one for each entry of the event, flattened."""
         return torch.Size((prod(event),))
 
     def unit(self, units: Tensor) -> Tensor:
-        """The units of the standard deviations, ``floor_shape``, from those of the entries, of the shape of the event."""
+        """The units of the standard deviations, of shape ``floor_shape``, from the units of the entries of the event."""
         return units.flatten()
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Covariance(Declaration):
         return torch.full(self.raw_shape(event), _UNIT)
 
     def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
-        """The raw numbers of the standard deviations among all, (..., *floor_shape), a view."""
+        """The raw numbers that are standard deviations, as a view of shape (..., *floor_shape)."""
         return raw
 
     def scale(self, raw: Tensor, floor: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class Diagonal(Covariance):
 
 
 def shaped(distribution: Distribution, event: torch.Size) -> Distribution:
-    """A Gaussian over flat vectors, put into the event's shape."""
+    """A Gaussian over vectors, reshaped to the event shape."""
     if len(event) == 1:
         return distribution
     return Pushforward(distribution, [ReshapeTransform(torch.Size((prod(event),)), event)])
@@ -202,7 +202,7 @@ def shaped(distribution: Distribution, event: torch.Size) -> Distribution:
 class LowRank(Covariance):
     """Σ = W Wᵀ + diag(σ²), W = diag(σ) V with V of shape (D, rank).
 
-    Scaled by σ, the low-rank part shrinks with the variances: a guide that sharpens keeps its correlations.
+    The low-rank part is scaled by σ, so that a guide whose variances shrink keeps its correlations.
 
     >>> distribution = LowRank(1).distribution(torch.zeros(3), torch.ones(3, 2), torch.Size((3,)), torch.zeros(3))
     >>> float(distribution.covariance_matrix[0, 1] / distribution.covariance_matrix[0, 0])
@@ -214,11 +214,11 @@ class LowRank(Covariance):
         self.min_scale = least_scale(min_scale)
 
     def raw_shape(self, event: torch.Size) -> torch.Size:
-        # Of each entry its scale and its row of V.
+        # For each entry: its scale and its row of V.
         return torch.Size((*event, self.rank + 1))
 
     def start(self, event: torch.Size) -> Tensor:
-        # W = 0 is a saddle that no gradient leaves, so W starts at small random numbers.
+        # W = 0 is a saddle point with zero gradient, so W starts at small random numbers.
         return torch.cat([torch.full((*event, 1), _UNIT), 0.1 * torch.randn(*event, self.rank)], -1)
 
     def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:

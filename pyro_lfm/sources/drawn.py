@@ -1,4 +1,4 @@
-"""Parameters that have priors: drawn by the model, and a point value where they are not."""
+"""Parameters that have priors: the model draws them, and outside a run they have a point value."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ PriorMethod = Callable[..., Distribution]
 
 
 class Drawn(nn.Module):
-    """A parameter with a prior. Where no draw is put in its place it has its point value.
+    """A parameter with a prior. Without a draw it has its point value.
 
     Args:
-        name: of the parameter in its factor.
-        value: the point, natural: where guides start, and once fitted the posterior mean.
-        distribution: its prior, a method ``(like, *read, unit=)`` of a declared prior, with ``origin=`` where it is located.
-        reads: names of the parameters that its prior depends on.
-        to_raw: from the natural value to the one that the factor computes with.
-        used: whether the factor computes with it, or only other priors read it.
-        of_rows: whether its rows, and not its last entries, belong to the entries of the variable: as those of W.
-        located: whether it is a location of the variable, as a mean or a bias is, so that its prior has an origin.
+        name: the name of the parameter in its factor.
+        value: its natural point value. Guides start there, and a fit sets it to the posterior mean.
+        distribution: its prior, a method ``(like, *read, unit=)`` of a declared prior, also with ``origin=`` if located.
+        reads: the names of the parameters that its prior depends on.
+        to_raw: the map from the natural value to the raw value of the factor.
+        used: whether the factor uses it, rather than only other priors.
+        of_rows: whether its rows, not its last dimensions, belong to the entries of the variable, like the rows of W.
+        located: whether it is a location of the variable, such as a mean or a bias, so that its prior has an origin.
     """
 
-    # The point, which a fit puts at the posterior mean.
+    # The point value, which a fit sets to the posterior mean.
     moved_by_fits = ("value",)
     value: Tensor
     unit: Tensor
@@ -57,7 +57,7 @@ class Drawn(nn.Module):
         self.register_buffer("origin", torch.zeros((), dtype=value.dtype))
 
     def measure(self, unit: Tensor, origin: Tensor) -> None:
-        """Takes the units and the means of the columns of data that the parameter belongs to."""
+        """Sets the unit and the origin of the prior from the spreads and the means of the columns of the data."""
         self.unit = self._laid_out(unit.to(self.unit))
         if self.located:
             self.origin = self._laid_out(origin.to(self.origin))
@@ -79,7 +79,7 @@ class Drawn(nn.Module):
         return self.distribution.__self__  # type: ignore[attr-defined, no-any-return]
 
     def prior(self, values: Mapping[str, Tensor]) -> Distribution:
-        """The prior, given the parameters that it reads, by name."""
+        """The prior, given by name the values of the parameters that it reads."""
         origin = {"origin": self.origin} if self.located else {}
         return self.distribution(self.value, *(values[name] for name in self.reads), unit=self.unit, **origin)
 
@@ -89,11 +89,11 @@ class Drawn(nn.Module):
 
 @dataclass(eq=False, repr=False)
 class Stochastic(Source):
-    """The source of a parameter with a prior, which a family makes of the prior that it is given; see ``Drawn``.
+    """The source of a parameter with a prior, which a family creates from a declared prior; see ``Drawn``.
 
     Args:
-        prior: as it was declared.
-        point: the natural value at which guides start; by default the family's start.
+        prior: the declared prior.
+        point: the natural value at which guides start; by default that of the family.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Stochastic(Source):
         return self.at(parameter.start)
 
     def at(self, start: Tensor) -> Drawn:
-        """The parameter, with its point at a value unless the family says another."""
+        """The parameter, with the point value ``point`` or, by default, ``start``."""
         value = start if self.point is None else torch.full_like(start, self.point)
         return Drawn(self.name, value, self.distribution, self.reads, self.to_raw, located=self.located)
 
@@ -121,5 +121,5 @@ class Stochastic(Source):
 
 
 def flat_rows(value: Tensor, events: int) -> Tensor:
-    """A drawn parameter (..., 1, *event) without the dimension of the rows, for products with (..., B, n)."""
+    """A drawn parameter (..., 1, *event) without its dimension for rows, for products with (..., B, n)."""
     return value if value.dim() == events else value.squeeze(-events - 1)

@@ -1,4 +1,4 @@
-"""Floors of scales: how small a standard deviation, or another scale, may become."""
+"""Floors of scales: the lower bounds of standard deviations and other scales."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Floor:
     """The floor of a parameter, as its factor declares it.
 
     Attributes:
-        declared: a number that the user gave, in the units of the parameter; None for the default.
-        share: the default: so much of a unit, 1 for latents and the spread of each column for observed variables.
-        power: of the unit of the data in the unit of the parameter: −1 for a rate.
+        declared: the user's number, in the units of the parameter; None for the default.
+        share: the default floor as a share of the unit, which is 1 for latents and the spread of each column of data.
+        power: the exponent of the unit of the data in the unit of the parameter, −1 for a rate.
 
     >>> Floor(None).of(torch.tensor([1e-5, 2.0]))
     tensor([1.0000e-08, 2.0000e-03])
@@ -29,7 +29,7 @@ class Floor:
     power: int = 1
 
     def of(self, unit: torch.Tensor) -> torch.Tensor:
-        """The floor for data of a unit."""
+        """The floor for a unit."""
         return (
             self.share * unit**self.power
             if self.declared is None
@@ -38,7 +38,7 @@ class Floor:
 
 
 def least_scale(value: float | None) -> float | None:
-    """``min_scale`` as given, checked; None for the default."""
+    """Checks ``min_scale``; None stands for the default."""
     return None if value is None else number("min_scale", value, least=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Affine maps of the parents, whose weights may have values or priors of their own."""
+"""Affine maps of the parents, whose weights are learned, fixed or drawn from a prior."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ BROAD = Normal(spread=1000**0.5)
 
 
 class Affine(nn.Module):
-    """x ↦ x Wᵀ + b. Drawn weights (S, 1, out, in) have a draw for all rows of each x (S, B, in)."""
+    """x ↦ x Wᵀ + b. With S draws of the weights (S, 1, out, in), draw s applies to all rows of x[s], for x (S, B, in)."""
 
-    # Dimensions to the left of the entries are kept.
+    # It takes inputs with any batch dimensions.
     broadcasts = True
 
     def __init__(self, weight: nn.Module, bias: nn.Module, before: Sequence[Drawn] = ()):
         super().__init__()
-        # Parameters that the prior of the weight reads: they are drawn before it and used nowhere else.
+        # Parameters that only the prior of the weight reads, drawn before it.
         self.before, self.weight, self.bias = nn.ModuleList(before), weight, bias
 
     def forward(self, context: Tensor) -> Tensor:

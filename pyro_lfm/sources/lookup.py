@@ -1,4 +1,4 @@
-"""Sources with a value, or a network, for each category of a categorical parent."""
+"""The source that has a value, or a network, for each category of a categorical parent."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Lookup(Source):
     """One value, or one network of the other parents, for each category of the factor's categorical parent.
 
     Args:
-        of: ``Learned(init)`` (the default) or ``Fixed(value)``, natural values of shape (C, ...) or broadcast to it; or a
-            network source such as ``Linear()``, built once per category and read with the other parents.
-        prior: instead, of the values: ``Beta`` (of probabilities) for a Bernoulli's logits, ``Normal`` for a mean.
+        of: ``Learned(init)`` (the default) or ``Fixed(value)``, natural values that broadcast to (C, ...); or a network
+            source such as ``Linear()``, which is built for each category and reads the other parents.
+        prior: a prior of the values, without ``of``: ``Beta`` of probabilities for logits, ``Normal`` for a mean.
 
     >>> from pyro_lfm import Categorical, Full, Gaussian, Model
     >>> mixture = Model(
@@ -52,7 +52,7 @@ class Lookup(Source):
         return isinstance(self.of, Value) and self.of.has_value
 
     def with_values_from(self, source: Stochastic) -> Lookup:
-        """The same table, whose values a family draws from a prior."""
+        """The same table with values drawn from a prior."""
         return self.altered(of=source)
 
     def module_for(self, parameter: Parameter) -> nn.Module:
@@ -96,7 +96,7 @@ class Lookup(Source):
 
 @dataclass(frozen=True)
 class _Others:
-    """The parents beside the categorical one, side by side."""
+    """All parents except the categorical one, concatenated."""
 
     code_shape: torch.Size
     name: str = "the other parents"
@@ -113,7 +113,7 @@ def _network_source(given: SourceLike, name: str) -> Source:
 
 
 class LookupTable(nn.Module):
-    """Raw parameters (C, *shape), read by category."""
+    """A table of raw parameters (C, *shape), indexed by category."""
 
     values: nn.Parameter | Tensor | Drawn
 
@@ -144,7 +144,7 @@ class LookupTable(nn.Module):
 
 
 class LookupNetwork(nn.Module):
-    """One network per category of the other parents' values; the row's category picks whose output counts."""
+    """One network of the other parents for each category. The category of a row selects the output."""
 
     def __init__(self, networks: Sequence[nn.Module], position: int):
         super().__init__()
@@ -161,7 +161,7 @@ class LookupNetwork(nn.Module):
 
 
 def _natural_values(source: Value, parameter: Parameter, categories: int) -> Tensor:
-    """Raw values (C, *shape) of a source that holds natural ones."""
+    """The raw values (C, *shape) of a source of natural values."""
     value = source.tensor()
     if value is None:
         return _apart(parameter.start, categories, parameter.shape)
@@ -177,6 +177,6 @@ def _natural_values(source: Value, parameter: Parameter, categories: int) -> Ten
 
 
 def _apart(start: Tensor, categories: int, shape: torch.Size) -> Tensor:
-    """One start for each category: alike they would stay alike, so locations (zero) are spread; scales need not be."""
+    """A start for each category. Locations (zeros) start at random, as equal ones would stay equal. Scales start equal."""
     spread = 0.0 if bool(start.any()) else 1.0
     return start + spread * torch.randn(categories, *shape)

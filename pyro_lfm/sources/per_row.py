@@ -1,4 +1,4 @@
-"""Parameters that each row has for itself: inference that is not amortized."""
+"""The source with separate parameters for each row of data: inference that is not amortized."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pyro_lfm.sources.source import Parameter, Source
 
 @dataclass(eq=False, repr=False)
 class PerRow(Source):
-    """One learned row of parameters per datum: inference that is not amortized.
+    """Learned parameters for each row of data: inference that is not amortized.
 
     Args:
-        rows: how many rows the data have; by default the table takes its size from the first batch.
-        learning_rate: step size for the table, usually far above that for shared weights: a row is updated
-            only when its datum is in the batch.
+        rows: the number of rows of data; by default that of the first batch's data.
+        learning_rate: step size for the table. It is usually far above that of shared weights, since a row of the table
+            is updated only when its row of data is in the batch.
 
     >>> import pyro_lfm as lfm, torch
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -51,13 +51,13 @@ class PerRow(Source):
 
 
 class PerRowTable(nn.Module):
-    """The parameters of a ``PerRow`` source, (N, numbers per row), read by the index of the row.
+    """The table of a ``PerRow`` source, (N, numbers per row), indexed by row of data.
 
-    Until the number of rows is known the parameter exists with no rows. ``resize`` grows it in place, so that
-    an optimizer made before still holds it.
+    Until the number of rows is known the parameter has no rows. ``resize`` grows it in place, so that an existing optimizer
+    still holds it.
     """
 
-    # Engines set these for the time of a fit.
+    # Engines set these during a fit.
     not_identity = ("sparse", "gathered")
     start: Tensor
 
@@ -66,13 +66,13 @@ class PerRowTable(nn.Module):
         self.register_buffer("start", start)
         self.rows = nn.Parameter(start.flatten().expand(rows or 0, -1).clone())
         self.learning_rate = learning_rate
-        # Gradients of the touched rows only, for optimizers that take them (RowAdam).
+        # Whether gradients are sparse, for optimizers that support them (RowAdam).
         self.sparse = False
-        # The parameters of the batch at hand, (B, numbers), where an engine has gathered them itself.
+        # The parameters of the present batch, (B, numbers), where an engine has gathered them.
         self.gathered: Tensor | None = None
 
     def resize(self, rows: int) -> None:
-        """Starts the table afresh with this many rows, unless it has them."""
+        """Resets the table to this many rows at their start, unless it already has that many."""
         if len(self.rows) != rows:
             with torch.no_grad():
                 self.rows.data = self.start.flatten().expand(rows, -1).clone()
@@ -83,7 +83,7 @@ class PerRowTable(nn.Module):
             raise DeclarationError("a PerRow source needs the row index: call the factor with index=")
         if self.gathered is not None:
             return self.gathered.reshape(*index.shape, *self.start.shape)
-        if len(self.rows) == 0:  # before the number of rows is known every row is at its start
+        if len(self.rows) == 0:  # without a table every row is at its start
             return self.start.expand(*index.shape, *self.start.shape)
         return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)
 

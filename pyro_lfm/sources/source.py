@@ -1,4 +1,4 @@
-"""What every source is: a declaration that builds the module which gives a parameter of a factor."""
+"""The base class of sources, and the parameter for which a source builds a module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_lfm.sources.applied import NetworkLike, network
 
 
 class Parent(Protocol):
-    """What a source knows of a variable that it reads."""
+    """The part of the interface of a variable that a source uses."""
 
     @property
     def name(self) -> str: ...
@@ -40,13 +40,13 @@ class Parameter:
     """The parameter of a factor for which a source builds a module.
 
     Args:
-        name: of factor and parameter, for messages: ``x.mean``.
-        shape: of the raw values.
+        name: factor and parameter, as in ``x.mean``, for messages.
+        shape: the shape of the raw values.
         start: the raw value at which a learned constant starts.
         parents: the variables that the factor's networks read.
-        to_raw: the raw form of a natural value.
-        event: the shape of the factor's values, where it is known.
-        heads: the shapes of the parameters that a trunk gives side by side, by name; empty for a single parameter.
+        to_raw: maps a natural value to its raw form.
+        event: the shape of the factor's values, if it is known.
+        heads: name and shape of each parameter that a trunk gives; empty for a single parameter.
     """
 
     name: str
@@ -59,14 +59,15 @@ class Parameter:
 
 
 class Source(Declaration):
-    """Where a parameter of a factor comes from.
+    """The declaration of how a parameter of a factor is computed.
 
-    Built, it is a module ``source(context, index)`` that gives raw (unconstrained) values of shape (..., *parameter shape).
+    It builds a module, called as ``module(context, index)``, that returns raw (unconstrained) values of shape
+    (..., *parameter shape).
     """
 
     @abstractmethod
     def module_for(self, parameter: Parameter) -> nn.Module:
-        """The module that gives a parameter."""
+        """Builds the module that computes a parameter."""
 
     @property
     def reads_parents(self) -> bool:
@@ -75,7 +76,7 @@ class Source(Declaration):
 
     @property
     def has_value(self) -> bool:
-        """Whether the user has given a value to start at, or to stay at."""
+        """Whether the user gave a value, as a start or fixed."""
         return False
 
     def describe(self) -> str:
@@ -84,7 +85,7 @@ class Source(Declaration):
 
 
 class Network(Source):
-    """A source that is a network of the parents: a factory (in_size, out_size) -> module."""
+    """A source that is a network of the parents, built by ``source(in_size, out_size) -> module``."""
 
     @abstractmethod
     def __call__(self, in_size: int, out_size: int) -> nn.Module:
@@ -95,7 +96,7 @@ class Network(Source):
 
 
 class Given(Source):
-    """A network that the user gives as a module or a function; see ``as_source``."""
+    """A network given as a module or a function; see ``as_source``."""
 
     def __init__(self, network: NetworkLike):
         self.network = network
@@ -112,7 +113,7 @@ class Given(Source):
 
 
 class ValueOf(Source):
-    """The very value of another factor, as in ``exposure="library"``. Networks do not read it."""
+    """The value of another factor, as in ``exposure="library"``. Networks do not read it."""
 
     def __init__(self, factor: str):
         self.factor = factor
@@ -133,7 +134,7 @@ SourceLike = Source | NetworkLike | str | None
 
 
 def as_source(given: SourceLike) -> Source | None:
-    """A source as the library uses it: modules and functions are wrapped, a name is that of a factor."""
+    """The source for a user's argument: modules and functions are wrapped, and a string is the name of a factor."""
     if given is None or isinstance(given, Source):
         return given
     return ValueOf(given) if isinstance(given, str) else Given(given)

@@ -1,4 +1,4 @@
-"""Parameters that are the same for all rows: learned, or fixed."""
+"""Sources of parameters that are the same for all rows: learned, or fixed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Value(Source):
 
     @abstractmethod
     def tensor(self) -> Tensor | None:
-        """The natural value; None for the start of the family."""
+        """The natural value; None for the default start of the family."""
 
     @property
     def reads_parents(self) -> bool:
@@ -106,7 +106,7 @@ class Fixed(Value):
 
 
 class Constant(nn.Module):
-    """A value that depends on nothing, learned or fixed."""
+    """The module of a learned or fixed value."""
 
     def __init__(self, value: Tensor, learned: bool):
         super().__init__()
@@ -120,7 +120,7 @@ class Constant(nn.Module):
 
 
 def _as_float(value: ArrayLike | Tensor) -> Tensor:
-    """A floating tensor keeps its type; numbers and arrays take torch's default."""
+    """A floating tensor with its own type; numbers and arrays in torch's default type."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().clone()
     try:

@@ -1,4 +1,4 @@
-"""Convolutions serve every likelihood of pictures, and networks that read pictures beside other variables."""
+"""Convolutional networks with every likelihood of pictures, and with pictures beside other parents."""
 
 import pytest
 import torch
@@ -66,8 +66,8 @@ def test_each_parameter_is_a_picture_whose_pixels_hang_together(name):
     moved[:, :, 0, 0] += 3.0
 
     def parameters(layer):
-        found = network._in_order(network.up(layer.flatten(1)), torch.zeros(1, 99))
-        return torch.split(found, [prod.numel() for prod in factor._heads.values()], 1)
+        output = network._in_order(network.up(layer.flatten(1)), torch.zeros(1, 99))
+        return torch.split(output, [prod.numel() for prod in factor._heads.values()], 1)
 
     for shape, before, after in zip(
         factor._heads.values(), parameters(narrow), parameters(moved), strict=True

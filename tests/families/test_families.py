@@ -1,4 +1,4 @@
-"""What single families promise: exposure and covariates, ordered levels, grids, counts with many zeros, flows."""
+"""Single families: exposure and covariates, ordered levels, grids, zero-inflated counts, flows."""
 
 import copy
 import io
@@ -221,12 +221,12 @@ def test_the_256_levels_of_pixels(family):
 def test_logistic_levels_are_exact_far_in_the_tails():
     """Where differences of probabilities end in ln 0."""
     distribution = lfm.DiscretizedLogistic(1, loc=lfm.Fixed(0.0), scale=lfm.Fixed(0.002)).build("x", [])()
-    found = distribution.log_prob(torch.tensor([[0.5], [200 / 255]]))
+    log_prob = distribution.log_prob(torch.tensor([[0.5], [200 / 255]]))
     step, scale = 1 / 255, 0.002
     rate = torch.tensor([127.5, 200.0]) * step / scale
     expected = -rate + torch.tensor(step / scale / 2).sinh().mul(2).log()
-    assert found.isfinite().all()
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.0)
+    assert log_prob.isfinite().all()
+    torch.testing.assert_close(log_prob, expected, rtol=0.02, atol=0.0)
 
 
 def test_counts_with_extra_zeros_are_those_of_pyro():
@@ -267,11 +267,11 @@ def test_a_mixture_with_missing_entries_is_the_mixture_of_the_margins():
     guide = lfm.Guide(
         model, z=lfm.Gaussian(mean=lfm.Fixed(0.5), covariance=lfm.Isotropic(lfm.Fixed(1e-12), min_scale=0.0))
     )
-    found = lfm.ELBO().bound(model, guide, lfm.Batch(x)).reconstruction
+    reconstruction = lfm.ELBO().bound(model, guide, lfm.Batch(x)).reconstruction
     distribution = model.factors["x"](torch.full_like(z, 0.5))
     parts = distribution.component_distribution.base_dist
     margins = (distribution.mixture_distribution.logits + parts.log_prob(x.unsqueeze(1))[..., 1]).logsumexp(
         -1
     )
-    torch.testing.assert_close(found[1:], margins[1:], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found[0], distribution.log_prob(x.nan_to_num())[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(reconstruction[1:], margins[1:], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(reconstruction[0], distribution.log_prob(x.nan_to_num())[0], rtol=1e-3, atol=1e-3)

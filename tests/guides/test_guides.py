@@ -1,4 +1,4 @@
-"""Guides beyond one factor per latent: wired among the latents, products, refined, joint distributions of Pyro's."""
+"""Guides with factors that read latents, products of experts, refined guides, and Pyro's joint automatic guides."""
 
 import copy
 
@@ -90,13 +90,13 @@ def test_a_bound_with_closed_forms_and_one_from_draws_alone_agree(structure):
     """20,000 draws of each row: within five of their standard errors, 12 rows, false alarm below 1e-5."""
     model = cases.two_layers()
     guide, batch = STRUCTURES[structure](model), lfm.Batch(cases.rows_of(model))
-    found = []
+    estimates = []
     for kl in ("auto", "monte-carlo"):
         with torch.no_grad():
             bounds = [lfm.ELBO(particles=500, kl=kl).bound(model, guide, batch).per_row for _ in range(40)]
-        found.append(torch.stack(bounds))
-    error = sum(bounds.var(0) / 40 for bounds in found).sqrt()
-    assert ((found[0].mean(0) - found[1].mean(0)).abs() < 5 * error).all()
+        estimates.append(torch.stack(bounds))
+    error = sum(bounds.var(0) / 40 for bounds in estimates).sqrt()
+    assert ((estimates[0].mean(0) - estimates[1].mean(0)).abs() < 5 * error).all()
 
 
 # Products of experts ---------------------------------------------------------------------------------------
@@ -201,8 +201,8 @@ def test_experts_trained_with_views_missing_find_the_exact_posterior_where_it_is
         mean, covariance = views.posterior(seen)
         distribution = fit.posterior(seen)
         exact = dist.MultivariateNormal(mean, covariance)
-        found = dist.MultivariateNormal(distribution.mean, torch.diag_embed(distribution.variance))
-        gap = torch.distributions.kl_divergence(found, exact).mean()
+        factorised = dist.MultivariateNormal(distribution.mean, torch.diag_embed(distribution.variance))
+        gap = torch.distributions.kl_divergence(factorised, exact).mean()
         assert gap < 0.01  # nats per row
 
 
@@ -297,16 +297,16 @@ def test_refined_to_the_end_a_full_guide_is_exact_and_a_diagonal_one_pays_what_m
 
 def test_more_steps_bring_each_row_nearer_and_none_is_the_guide_itself():
     views, rows, fit = untrained(lfm.Gaussian(network=lfm.MLP(6)), steps=0)
-    refined, found = fit.guide, []
+    refined, gaps_by_steps = fit.guide, []
     fit.guide = refined.proposal
     proposed, bound = fit.posterior(), fit.bound()
     for steps in (0, 1, 4, 16, 64):
         fit.guide = lfm.Refined(refined.proposal, steps=steps, learning_rate=0.1)
-        found.append(gaps(views, rows, fit.posterior()))
+        gaps_by_steps.append(gaps(views, rows, fit.posterior()))
         if not steps:
             assert torch.equal(fit.posterior().mean, proposed.mean) and torch.equal(fit.bound(), bound)
-    assert all(later.mean() < earlier.mean() for earlier, later in zip(found, found[1:], strict=False))
-    assert found[-1].mean() < 0.5 * found[0].mean()
+    assert all(later.mean() < earlier.mean() for earlier, later in zip(gaps_by_steps, gaps_by_steps[1:], strict=False))
+    assert gaps_by_steps[-1].mean() < 0.5 * gaps_by_steps[0].mean()
 
 
 def test_a_row_keeps_its_proposal_where_steps_would_harm_it():
@@ -361,11 +361,11 @@ def test_guides_of_every_structure_can_be_refined(name):
         assert distribution.batch_shape == ((cases.N,) if model.latents[latent].per_row else ())
         assert distribution.log_prob(distribution.sample()).isfinite().all()
     batch, refined = fit.batch_of(rows)
-    found = []
+    mean_bounds = []
     for q in (guide.proposal, refined):
         torch.manual_seed(0)  # the same noise: of heavy tails 300 draws alone tell little
-        found.append(lfm.ELBO(particles=300).bound(model, q, batch).per_row.mean())
-    assert found[1] > found[0]
+        mean_bounds.append(lfm.ELBO(particles=300).bound(model, q, batch).per_row.mean())
+    assert mean_bounds[1] > mean_bounds[0]
     assert "refined for each row by 30 steps" in lfm.describe(model, guide)
 
 
@@ -433,14 +433,14 @@ def test_automatic_guides_reach_the_evidence_or_miss_it_by_what_mean_field_must(
         dist.MultivariateNormal(distribution.mean, covariance), exact
     ).detach()
     assert float(gap) == pytest.approx(0.0 if kind is AutoMultivariateNormal else least.item(), abs=0.02)
-    found = []
+    mean_bounds = []
     for objective in (lfm.ELBO(kl="monte-carlo"), lfm.ELBO(gradient="sticking-the-landing")):
         draws = objective.__class__(particles=4000, kl=objective.kl, gradient=objective.gradient)
-        found.append(draws.bound(fit.model, fit.guide, lfm.Batch(x)).per_row.mean())
+        mean_bounds.append(draws.bound(fit.model, fit.guide, lfm.Batch(x)).per_row.mean())
     spread = torch.stack(
         [lfm.ELBO().bound(model, fit.guide, lfm.Batch(x)).per_row.mean() for _ in range(100)]
     ).std()
-    for bound in found:
+    for bound in mean_bounds:
         assert abs(bound - (model.evidence(x) - gap / 40)) < 6 * spread / 4000**0.5 + 1e-6
 
 

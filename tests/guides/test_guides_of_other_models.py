@@ -1,4 +1,4 @@
-"""A guide under another model than that of its declaration: it serves what has the same variables, and refuses the rest."""
+"""A guide used with another model than that of its declaration: it must have the same variables."""
 
 import copy
 import pickle
@@ -94,9 +94,9 @@ def test_a_closed_form_is_that_of_the_model_of_the_run(kind):
     fit = lfm.fit(other, ROWS, lfm.SVI(guide, epochs=2), **OPTIONS)
     assert fit.guide.model is other and guide.model is first
     if kind is lfm.ExactPosterior:
-        found = lfm.evaluate.log_likelihood((other, guide), ROWS, draws=5, method="importance")
+        estimate = lfm.evaluate.log_likelihood((other, guide), ROWS, draws=5, method="importance")
         exact = fit.log_likelihood()
-        assert torch.allclose(found.per_row.double(), exact.double(), atol=1e-6)
+        assert torch.allclose(estimate.per_row.double(), exact.double(), atol=1e-6)
     with pytest.raises(lfm.DeclarationError, match="ExactPosterior|FactorisedPosterior"):
         lfm.ELBO().bound(plain(), guide, ROWS)
 
@@ -170,8 +170,8 @@ def test_a_guide_of_a_masked_program_is_copied_and_written_with_its_model():
     fit = lfm.fit(model, ROWS, lfm.SVI(guide, epochs=1), **OPTIONS)
     for twin in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
         assert twin.guide._counted.model is twin.model
-    found = lfm.compare(model, ROWS, {"a": guide, "b": lfm.Gaussian()}, epochs=1, draws=2, progress=False)
-    assert all(each.guide._counted.model is each.model is not model for each in found.fits.values())
+    comparison = lfm.compare(model, ROWS, {"a": guide, "b": lfm.Gaussian()}, epochs=1, draws=2, progress=False)
+    assert all(each.guide._counted.model is each.model is not model for each in comparison.fits.values())
     assert torch.equal(guide.bound_to(Plain())(ROWS)["z"].isfinite(), torch.ones(40, 2).bool())
 
 

@@ -1,4 +1,4 @@
-"""Latents whose values the data hold in some rows: q is a point there, and the bound is that of what is known."""
+"""Latents whose values are in the data, in some rows: q is a point mass there, and the bound uses the values."""
 
 import cases
 import pytest
@@ -31,7 +31,7 @@ def labelled(seed=0, **objective):
 def test_a_known_label_gives_the_bound_on_the_joint_distribution_and_an_unknown_one_that_on_x():
     """Against each row's terms by hand: ELBO(x, y) for a known label, Σ_y q(y) [ELBO(x, y) − log q(y)] otherwise."""
     model, guide, data = labelled()
-    found = lfm.ELBO(particles=4000).bound(model, guide, data).per_row
+    bound_per_row = lfm.ELBO(particles=4000).bound(model, guide, data).per_row
     factors, x = guide.factors, data["x"]
     q_y = factors["y"](x)
     joint = []
@@ -48,7 +48,7 @@ def test_a_known_label_gives_the_bound_on_the_joint_distribution_and_an_unknown_
     known = ~data["y"].isnan()
     by_hand[known] = joint[known].gather(-1, data["y"][known].long()[:, None])[:, 0]
     # Two estimates of 4000 draws each, of 12 rows: the worst of them within 0.1 nats, some 5 standard errors.
-    assert (found - by_hand).abs().max() < 0.1
+    assert (bound_per_row - by_hand).abs().max() < 0.1
     assert (by_hand[known] - joint[known].logsumexp(-1)).min() < -0.5, "a label is worth something"
 
 

@@ -1,4 +1,4 @@
-"""A guide draws what the prior gives mass, all of it and nothing else; a prior has the support that it declares."""
+"""A guide must have the support of the prior, and a prior the support that it declares."""
 
 import itertools
 import math
@@ -283,8 +283,8 @@ def test_the_remedy_gives_a_bound():
     z = torch.linspace(-math.pi, math.pi, 20001)
     density = dist.VonMises(0.0, 2.0).log_prob(z) + dist.Normal(z.cos(), 0.5).log_prob(x)
     exact = torch.trapezoid(density.exp(), z).log()
-    found = lfm.ImportanceWeightedELBO(20000).bound(model, guide, lfm.Batch(x)).per_row
-    assert torch.allclose(found, exact, atol=0.05)
+    bound_per_row = lfm.ImportanceWeightedELBO(20000).bound(model, guide, lfm.Batch(x)).per_row
+    assert torch.allclose(bound_per_row, exact, atol=0.05)
     assert (lfm.ELBO(5000).bound(model, guide, lfm.Batch(x)).per_row < exact).all()
 
 

@@ -1,4 +1,4 @@
-"""The ExemplarPrior is the leave-one-out Parzen mixture about the codes of the training rows."""
+"""The ExemplarPrior is the leave-one-out Parzen mixture around the codes of the training rows."""
 
 import copy
 import math

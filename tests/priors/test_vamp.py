@@ -1,4 +1,4 @@
-"""The VampPrior is the guide's own distribution, averaged over its pseudo-inputs, whatever becomes of guide and model."""
+"""The VampPrior is the average of the guide's distribution over its pseudo-inputs, in training, copies and saved fits."""
 
 import copy
 
@@ -46,9 +46,9 @@ def test_narrow_components_lose_no_digits(kind):
     distribution = torch.distributions.MultivariateNormal(loc, scale_tril=root)
     if kind == "diagonal":
         distribution = torch.distributions.Independent(torch.distributions.Normal(loc, 0.002), 1)
-    found = pairwise_log_prob(distribution, z)
-    assert found.shape == (5, 1, 6) and found.dtype == torch.float32
-    assert torch.allclose(found, distribution.log_prob(z.unsqueeze(-2)), rtol=1e-5)
+    log_prob_of_pairs = pairwise_log_prob(distribution, z)
+    assert log_prob_of_pairs.shape == (5, 1, 6) and log_prob_of_pairs.dtype == torch.float32
+    assert torch.allclose(log_prob_of_pairs, distribution.log_prob(z.unsqueeze(-2)), rtol=1e-5)
 
 
 def test_it_is_the_prior_that_gains_most_when_its_rows_are_the_data():
@@ -81,10 +81,10 @@ def test_its_gradients_reach_the_encoder_through_both_terms():
     model, guide = pair(pseudo_inputs=ROWS[:4])
     z = torch.randn(6, cases.K)
     wanted = [*guide.parameters(), model.factors["z"].pseudo_inputs["x"]]
-    found = torch.autograd.grad(prior(model, guide).log_prob(z).sum(), wanted)
+    gradients = torch.autograd.grad(prior(model, guide).log_prob(z).sum(), wanted)
     rows = model.factors["z"].pseudo_inputs["x"]
     expected = torch.autograd.grad(average(guide, rows, z).sum(), wanted)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(gradients, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
         assert one.abs().max() > 1e-6
 

@@ -1,4 +1,4 @@
-"""Weights and seeds: ``fit(seed=)`` draws the first weights of what is as it was declared; all else goes on."""
+"""``fit(seed=)`` draws the initial weights of an unchanged model and guide, and keeps weights that were trained or set."""
 
 import copy
 import pickle
@@ -129,21 +129,21 @@ def same(one, other):
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_a_program_with_one_seed_repeats(name):
-    found = []
+    repeats = []
     for disturbance in (1, 2):
         torch.manual_seed(disturbance), random.seed(disturbance), np.random.seed(disturbance)
         model, guide = DECLARED[name]()
-        found.append((bounds(model, guide), weights(model, guide)))
-    assert found[0][0] == found[1][0] and same(found[0][1], found[1][1])
+        repeats.append((bounds(model, guide), weights(model, guide)))
+    assert repeats[0][0] == repeats[1][0] and same(repeats[0][1], repeats[1][1])
     model, guide = DECLARED[name]()
-    assert bounds(model, guide, seed=1) != found[0][0]
+    assert bounds(model, guide, seed=1) != repeats[0][0]
 
 
 def test_without_a_seed_the_weights_are_drawn_anew():
     states = [torch.get_rng_state()]
-    found = [bounds(*pair(), seed=None) for _ in range(2)]
+    repeats = [bounds(*pair(), seed=None) for _ in range(2)]
     states.append(torch.get_rng_state())
-    assert found[0] != found[1] and not torch.equal(*states)
+    assert repeats[0] != repeats[1] and not torch.equal(*states)
     torch.manual_seed(5)
     first = bounds(*pair(), seed=None)
     torch.manual_seed(5)
@@ -212,14 +212,14 @@ def test_what_was_trained_loaded_or_assigned_to_goes_on_from_where_it_is(touch):
 
 
 def test_each_program_is_asked_for_itself():
-    found = []
+    histories = []
     for _ in range(2):
         model, guide = pair()
         with torch.no_grad():
             for parameter in guide.parameters():
                 parameter.fill_(0.1)
-        found.append(bounds(model, guide))
-    assert found[0] == found[1]  # the model's are drawn, the guide's stay
+        histories.append(bounds(model, guide))
+    assert histories[0] == histories[1]  # the model's are drawn, the guide's stay
     assert not guide.is_as_declared
 
 
@@ -262,14 +262,14 @@ def test_what_changes_no_weight_is_as_it_was_declared(change):
 def test_lossy_types_round_the_weights_and_do_not_change_them():
     model, guide = pair()
     assert model.half().is_as_declared and model.float().is_as_declared
-    found = weights(model)
+    first = weights(model)
     model.draw_first_weights(0)
-    assert not same(found, weights(model)) and next(model.parameters()).dtype == torch.float32
+    assert not same(first, weights(model)) and next(model.parameters()).dtype == torch.float32
 
 
 def test_what_has_run_in_training_mode_is_as_it_was_declared():
     """Running statistics are none of the weights, and start anew with them."""
-    found = []
+    histories = []
     for runs in (0, 3):
         model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, network=Perceptron))
         guide = guide_of(model)
@@ -277,8 +277,8 @@ def test_what_has_run_in_training_mode_is_as_it_was_declared():
         for _ in range(runs):
             lfm.ELBO().bound(model, guide, ROWS)
         assert model.is_as_declared
-        found.append(bounds(model, guide))
-    assert found[0] == found[1]
+        histories.append(bounds(model, guide))
+    assert histories[0] == histories[1]
 
 
 def test_what_the_declaration_gives_a_value_has_it():
@@ -363,13 +363,13 @@ def test_compare_starts_where_fit_does():
     model, guide = pair()
     ways = {"guide": guide, "factor": lfm.Gaussian(network=lfm.MLP(5))}
     budget = {"epochs": 2, "batch_size": 12, "progress": False}
-    found = lfm.compare(model, ROWS, ways, seeds=(0, 4), draws=2, **budget)
+    comparison = lfm.compare(model, ROWS, ways, seeds=(0, 4), draws=2, **budget)
     for seed in (0, 4):
         one, q = pair()
         fit = lfm.fit(one, ROWS, lfm.SVI(q, epochs=2, batch_size=12), seed=seed, progress=False)
         wanted = [record["bound"] for record in fit.history]
         for way in ways:
-            assert [record["bound"] for record in found.histories[way][seed]] == wanted
+            assert [record["bound"] for record in comparison.histories[way][seed]] == wanted
     assert model.is_as_declared and guide.is_as_declared
 
 
@@ -388,7 +388,7 @@ def test_a_factory_that_cannot_be_called_twice_is_said_and_its_weights_stay():
     networks = iter([nn.Linear(2, 4)])
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lambda i, o: next(networks)))
     before = weights(model)
-    with pytest.warns(lfm.SeedWarning, match="declaring it anew fails with StopIteration"):
+    with pytest.warns(lfm.SeedWarning, match="declaring it again fails with StopIteration"):
         model.draw_first_weights(0)
     assert same(before, weights(model))
     sizes = iter([3, 5])
@@ -396,7 +396,7 @@ def test_a_factory_that_cannot_be_called_twice_is_said_and_its_weights_stay():
         z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lambda i, o: lfm.MLP(next(sizes))(i, o))
     )
     before = weights(model)
-    with pytest.warns(lfm.SeedWarning, match="is not there once more, in the same shape"):
+    with pytest.warns(lfm.SeedWarning, match="is missing, or has another shape, when it is declared again"):
         model.draw_first_weights(0)
     assert same(before, weights(model))
 
@@ -451,7 +451,7 @@ def test_a_guide_that_reads_its_model_is_drawn_from_the_seed_too():
         def forward(self, z):
             return self.model.factors["x"](z).mean[:, :2]
 
-    found = []
+    histories = []
     for disturbance in (1, 2):
         torch.manual_seed(disturbance)
         model = lfm.Model(
@@ -465,8 +465,8 @@ def test_a_guide_that_reads_its_model_is_drawn_from_the_seed_too():
         )
         data = {"x": ROWS, "y": ROWS[:, :2]}
         fit = lfm.fit(model, data, lfm.SVI(guide, steps=3), seed=0, progress=False)
-        found.append([record["bound"] for record in fit.history])
-    assert found[0] == found[1]
+        histories.append([record["bound"] for record in fit.history])
+    assert histories[0] == histories[1]
 
 
 def test_a_latent_called_shared_is_declared_once_more():

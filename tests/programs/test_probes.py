@@ -1,4 +1,4 @@
-"""Declaring, describing and checking look at networks without a trace: modes, buffers, attributes, random states."""
+"""Declaring, describing and checking change nothing: modes, buffers, attributes and random states stay."""
 
 import copy
 import random
@@ -56,11 +56,11 @@ class Restless(nn.Module):
 
 def state_of(*modules):
     """Everything that a run could change, by copies."""
-    found = [torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()]
+    state = [torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()]
     for module in modules:
-        found.append({n: v.clone() for n, v in module.state_dict().items()})
+        state.append({n: v.clone() for n, v in module.state_dict().items()})
         for part in module.modules():
-            found.append(part.training)
+            state.append(part.training)
             if isinstance(part, Restless):
                 held = {n: v for n, v in vars(part).items() if not n.startswith("_")}
                 generators = [part.rng.bit_generator.state, part.old.get_state()[1].tolist()]
@@ -68,8 +68,8 @@ def state_of(*modules):
                 plain = {
                     n: held.get(n) for n in ("calls", "log", "last", "state", "array", "plain", "newest")
                 }
-                found += [copy.deepcopy(plain), generators]
-    return found
+                state += [copy.deepcopy(plain), generators]
+    return state
 
 
 def same(one, other):

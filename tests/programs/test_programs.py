@@ -1,4 +1,4 @@
-"""Programs by hand: PyroModules, PyroParam, PyroSample, pyro.param and pyro.module, under every engine."""
+"""Hand-written programs: PyroModules, PyroParam, PyroSample, pyro.param and pyro.module, with every engine."""
 
 import math
 
@@ -83,11 +83,11 @@ def test_every_parameter_of_a_pyro_module_is_trained(make, engine):
     model = make()
     guide = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(6)))
     before = [p.detach().clone() for p in model.parameters()]
-    found = fit(model, guide, engine)
-    assert found.history[-1]["bound"] > found.history[0]["bound"] + 5
+    fitted = fit(model, guide, engine)
+    assert fitted.history[-1]["bound"] > fitted.history[0]["bound"] + 5
     assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert not list(pyro.get_param_store())
-    assert found.reconstruct().shape == (40, cases.D)
+    assert fitted.reconstruct().shape == (40, cases.D)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -103,9 +103,9 @@ def test_latent_weights_are_named_after_their_place():
     model = Bayesian()
     assert list(model.latents) == ["net.weight", "z"] and not model.latents["net.weight"].per_row
     guide = lfm.Guide(model, **{"net.weight": lfm.Gaussian(), "z": lfm.Gaussian(network=lfm.MLP(4))})
-    found = fit(model, guide, "eager")
-    assert found.posterior()["net.weight"].mean.shape == (cases.D, 2)
-    assert found.history[-1]["bound"] > found.history[0]["bound"]
+    fitted = fit(model, guide, "eager")
+    assert fitted.posterior()["net.weight"].mean.shape == (cases.D, 2)
+    assert fitted.history[-1]["bound"] > fitted.history[0]["bound"]
 
 
 def point(batch):
@@ -127,11 +127,11 @@ def shifted(batch):
 def test_pyro_param_statements_are_trained_and_kept(engine, gradient):
     data = 3 + torch.randn(40, 2)
     objective = lfm.ELBO(gradient=gradient)
-    found = fit(shifted, point, engine, data, epochs=150, objective=objective)
-    shift = found.model.local_params["shift"]
-    loc = found.posterior().mean[0]
+    fitted = fit(shifted, point, engine, data, epochs=150, objective=objective)
+    shift = fitted.model.local_params["shift"]
+    loc = fitted.posterior().mean[0]
     assert (shift + loc - data.mean(0)).abs().max() < 0.3 and shift.abs().min() > 0.3
-    assert found.posterior().stddev[0].max() < 0.9
+    assert fitted.posterior().stddev[0].max() < 0.9
     assert not list(pyro.get_param_store())
     again = fit(shifted, point, engine, data, epochs=1)
     assert again.model.local_params["shift"].abs().max() < shift.abs().max()
@@ -173,8 +173,8 @@ def test_a_module_in_model_and_guide_is_one_under_every_engine():
 def test_objectives_that_only_do_whole_steps_are_served_by_pyro(objective):
     model = cases.plain()
     guide = cases.guide_for(model, cases.GUIDES["gaussian-full"])
-    found = fit(model, guide, "auto", objective=objective, epochs=2)
-    assert torch.tensor(found.history[-1]["bound"]).isfinite()
+    fitted = fit(model, guide, "auto", objective=objective, epochs=2)
+    assert torch.tensor(fitted.history[-1]["bound"]).isfinite()
     with pytest.raises(lfm.DeclarationError, match='use engine="pyro"'):
         lfm.SVI(guide, objective=objective, engine="eager")
 
@@ -201,8 +201,8 @@ def test_resuming_with_patience_is_the_same_as_not_stopping(tmp_path, engine, st
         data = cases.rows_of(model, 40)["x"]
         svi = lfm.SVI(guide, epochs=12, batch_size=16, learning_rate=0.1, patience=4, engine=engine)
         stop = [lambda record, fit: record["epoch"] == stop_after] if stop else []
-        found = lfm.fit(model, data, svi, seed=1, callbacks=stop, checkpoint=path, progress=False)
-        return [p.detach().clone() for p in (*model.parameters(), *guide.parameters())], found.history
+        fitted = lfm.fit(model, data, svi, seed=1, callbacks=stop, checkpoint=path, progress=False)
+        return [p.detach().clone() for p in (*model.parameters(), *guide.parameters())], fitted.history
 
     whole, history = run(tmp_path / "whole", False)
     run(tmp_path / "parts", True)
@@ -251,10 +251,10 @@ def test_tables_belong_to_their_rows():
     lfm.describe(model, guide)
     lfm.testing.check_guide(guide, model)
     assert [len(table.rows) for table in (*model.tables, *guide.tables)] == [0, 0]
-    found = lfm.fit(model, data, lfm.SVI(guide, epochs=2), progress=False)
-    assert found.posterior().mean.shape == (10, 2) and found.reconstruct().shape == data.shape
+    fitted = lfm.fit(model, data, lfm.SVI(guide, epochs=2), progress=False)
+    assert fitted.posterior().mean.shape == (10, 2) and fitted.reconstruct().shape == data.shape
     with pytest.raises(lfm.DataError, match="none for other rows"):
-        found.posterior(data[:3])
+        fitted.posterior(data[:3])
     for other in (data[:4], torch.randn(40, cases.D)):
         with pytest.raises(lfm.DataError, match="table holds 10 rows; the data have"):
             lfm.fit(model, other, lfm.SVI(guide, epochs=1), progress=False)
@@ -293,8 +293,8 @@ def test_the_validation_bound_does_not_depend_on_the_batch_size():
 def test_reconstruction_of_labels_gives_probabilities():
     model = lfm.Model(z=lfm.StandardNormal(2), y=lfm.Categorical(4, logits=lfm.MLP(5)))
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(5)))
-    found = lfm.fit(model, torch.randint(4, (12,)), lfm.SVI(guide, epochs=1), progress=False)
-    assert torch.allclose(found.reconstruct().sum(-1), torch.ones(12))
+    fitted = lfm.fit(model, torch.randint(4, (12,)), lfm.SVI(guide, epochs=1), progress=False)
+    assert torch.allclose(fitted.reconstruct().sum(-1), torch.ones(12))
 
 
 @pytest.mark.parametrize("guide", [None, cases.plain(), 3])
@@ -334,8 +334,8 @@ def test_shared_latents_may_read_shared_latents():
 
     model = Deep()
     guide = lfm.Guide(model, w=lfm.Gaussian(), t=lfm.Gaussian(network=lfm.MLP(4), given="w"))
-    found = lfm.fit(model, torch.randn(12, 2), lfm.SVI(guide, epochs=2), progress=False)
-    assert torch.tensor(found.history[-1]["bound"]).isfinite()
+    fitted = lfm.fit(model, torch.randn(12, 2), lfm.SVI(guide, epochs=2), progress=False)
+    assert torch.tensor(fitted.history[-1]["bound"]).isfinite()
 
 
 def test_supports_that_rows_give_their_shape_are_those_of_any_rows():

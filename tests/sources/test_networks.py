@@ -1,4 +1,4 @@
-"""Networks and sources: sizes, shapes, and what they do with the values they are given."""
+"""Networks and sources: sizes, shapes and values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Parameters with priors: latents of the model, the same distribution by every route, and SVI on them."""
+"""Parameters with priors: they are latents of the model, with the declared distribution, and SVI fits them."""
 
 import copy
 
@@ -145,8 +145,8 @@ def test_parameters_count_once_for_all_rows():
     q = guide.factors["x.bias"]()
     kl = kl_closed_form(q, model.drawn["x.bias"].prior({}))
     for batch in (lfm.Batch({"x": x}, total=50), lfm.Batch({"x": x[:2]}, total=50)):
-        found = lfm.ELBO(particles=2).bound(model, guide, batch).kl["x.bias"]
-        assert torch.allclose(found, (kl / 50).expand(batch.size))
+        estimate = lfm.ELBO(particles=2).bound(model, guide, batch).kl["x.bias"]
+        assert torch.allclose(estimate, (kl / 50).expand(batch.size))
 
 
 def test_svi_reaches_the_exact_evidence_of_a_conjugate_model():
@@ -316,9 +316,7 @@ def test_a_horseshoe_draws_most_loadings_to_zero_and_leaves_the_rest():
     assert model.wiring["x.weight"] == ("x.shrinkage", "x.local")
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
     fit = lfm.fit(model, rows, lfm.SVI(guide, epochs=100, learning_rate=0.03), seed=0, progress=False)
-    found = fit.posterior()["x.weight"].mean.flatten().abs()
-    assert found[:2].min() > 1.0 and found[2:].max() < 0.1
-    with pytest.raises(
-        lfm.DeclarationError, match="weights whose prior is parameter_priors.Horseshoe.*needs ARD"
-    ):
+    loadings = fit.posterior()["x.weight"].mean.flatten().abs()
+    assert loadings[:2].min() > 1.0 and loadings[2:].max() < 0.1
+    with pytest.raises(lfm.DeclarationError, match="weights whose prior is parameter_priors.Horseshoe.*needs ARD"):
         lfm.fit(model, rows, lfm.VariationalBayes(), progress=False)

@@ -1,4 +1,4 @@
-"""Convolutions: networks of pictures."""
+"""Convolutional networks, sources for pictures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pyro_lfm.sources.source import Network
 class Convolutional(Network):
     """Strided 3×3 convolutions: an encoder of pictures (C, H, W), or a decoder to pictures, or both.
 
-    Each width halves the picture (rounded up) on the way in and doubles it on the way out. What is a picture follows from
-    the shapes: the factor of a picture is declared with the event (C, H, W).
+    Each layer halves the picture (rounded up) in an encoder and doubles it in a decoder. A variable is a picture if its
+    factor has an event (C, H, W).
 
-    - **In**: pictures of one height and width are read as channels side by side, those of another size by convolutions of
-      their own. Other parents (a latent, a covariate, a label) are planes beside the channels, and are read once more
-      where the convolutions end.
-    - **Out**: a parameter whose shape holds that of the event, such as (C, H, W, components) or (components, C, H, W), is
-      a picture of so many more channels. Any other is read off the narrowest layer by a linear map.
+    - **Encoder**: pictures of the same height and width are channels of one stack of convolutions, those of another size
+      have a stack of their own. Other parents (a latent, a covariate, a label) are constant planes beside the channels,
+      and are read again after the convolutions.
+    - **Decoder**: a parameter whose shape contains that of the event, such as (C, H, W, components) or
+      (components, C, H, W), is a picture with more channels. Any other is a linear map of the narrowest layer.
 
     Args:
         channels: of each layer, from the picture inwards.
@@ -78,7 +78,7 @@ class Convolutional(Network):
         return self.assemble([(in_size,)], [(out_size,)])
 
     def down(self, depth: int) -> nn.Sequential:
-        """The convolutions inwards, ended by flattening."""
+        """The convolutions of an encoder, followed by flattening."""
         layers: list[nn.Module] = []
         for channels in self.channels:
             layers += [nn.Conv2d(depth, channels, 3, stride=2, padding=1), self._unit()]
@@ -86,7 +86,7 @@ class Convolutional(Network):
         return nn.Sequential(*layers, nn.Flatten())
 
     def size(self, height: int, width: int) -> list[tuple[int, int]]:
-        """The heights and widths of a picture on the way in, its own first."""
+        """The heights and widths of the layers of an encoder, those of the picture first."""
         sizes = [(height, width)]
         for _ in self.channels:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -97,8 +97,8 @@ class Convolutional(Network):
         return (self.channels[-1], *self.size(height, width)[-1])
 
     def upwards(self, depth: int, height: int, width: int) -> nn.Sequential:
-        """The convolutions outwards, from a flat narrowest layer before its activation."""
-        # Sizes on the way out are those of an encoder read backwards, so odd pictures come out right.
+        """The convolutions of a decoder, from the flattened narrowest layer before its activation."""
+        # The sizes are those of an encoder in reverse order, so that odd sizes are exact.
         sizes, depths = self.size(height, width)[::-1], (*self.channels[::-1], depth)
         layers: list[nn.Module] = [nn.Unflatten(1, self.start(height, width))]
         for i in range(len(self.channels)):
@@ -117,12 +117,12 @@ class Convolutional(Network):
 
 
 Shape = tuple[int, ...]
-# Up to so many numbers of other parents are planes beside a picture as they are; more are first mapped to as many.
+# The most planes for numbers of other parents. More numbers are first mapped linearly to this many.
 _PLANES = 16
 
 
 class _Pictures(nn.Module):
-    """Pictures and numbers (B, in) to pictures and numbers (B, out), each flattened; see ``Convolutional``."""
+    """The network of flattened pictures and numbers, (B, in) to (B, out); see ``Convolutional``."""
 
     def __init__(
         self, inputs: list[Shape], outputs: list[Shape], event: Shape | None, declared: Convolutional
@@ -169,22 +169,22 @@ class _Pictures(nn.Module):
         return self._in_order(picture, plain)
 
     def _in_order(self, picture: torch.Tensor | None, plain: torch.Tensor | None) -> torch.Tensor:
-        """The outputs as they were asked for, out of the channels of one picture and the numbers beside it."""
-        found, channel, number = [], 0, 0
+        """The outputs in the declared order, from the channels of one picture and the other numbers."""
+        outputs, channel, number = [], 0, 0
         for shape, frame in zip(self.outputs, self.frames, strict=True):
             if frame is None and plain is not None:
-                found.append(plain[:, number : number + prod(shape)])
+                outputs.append(plain[:, number : number + prod(shape)])
                 number += prod(shape)
             elif frame is not None and picture is not None:
                 block = picture[:, channel : channel + prod(frame)]
                 channel += prod(frame)
-                # What stands behind the picture in the parameter's shape goes behind its height and width.
-                found.append(block.unflatten(1, frame).movedim(3, -1).flatten(1))
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+                # Dimensions after the event in the parameter's shape move behind height and width.
+                outputs.append(block.unflatten(1, frame).movedim(3, -1).flatten(1))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
 
 def _frame(shape: Shape, event: Shape | None) -> tuple[int, int, int] | None:
-    """How many times a picture's shape stands in another: before it, its channels, and behind it; None where not at all.
+    """The sizes before the picture, of its channels and behind it, if a shape contains that of the picture, else None.
 
     >>> _frame((3, 8, 8, 5), (3, 8, 8)), _frame((2, 3, 8, 8), (3, 8, 8)), _frame((2,), (3, 8, 8))
     ((1, 3, 5), (2, 3, 1), None)

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: a network of numbers."""
+"""The multilayer perceptron, a source for vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Priors of parameters, declared where the parameters are: ``lfm.parameter_priors``."""
+"""Priors of parameters, given with the source of the parameter: ``lfm.parameter_priors``."""
 
 from pyro_lfm.sources.parameter_priors.horseshoe import Horseshoe
 from pyro_lfm.sources.parameter_priors.independent import ARD, Beta, Dirichlet, Gamma, Normal

@@ -1,4 +1,4 @@
-"""The horseshoe: a prior of loadings by which most are near zero."""
+"""The horseshoe, a prior of loadings most of which are near zero."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pyro_lfm.sources.parameter_priors.parameter_prior import WeightPrior
 class Horseshoe(WeightPrior):
     """The horseshoe: w_dk ~ N(0, (τ λ_dk)²), λ_dk ~ HalfCauchy(1), τ ~ HalfCauchy(scale), for ``Linear(prior=...)``.
 
-    Most weights are drawn towards zero, and a few are left as they are: loadings that can be read. ``scale`` is that of the
-    weights which are not, in units of the data per unit of the factor; by default it is the spread of each column.
+    Most weights shrink towards zero and a few hardly shrink, so that loadings can be interpreted. ``scale`` is the scale of
+    these few, in units of the data per unit of the factor. By default it is the spread of each column.
 
     Source: Carvalho, Polson and Scott (2010), "The horseshoe estimator for sparse signals".
 

@@ -1,4 +1,4 @@
-"""Priors that treat each entry of a parameter alike: Normal, ARD, Gamma, Beta, Dirichlet."""
+"""Priors with independent entries, and the Dirichlet: Normal, ARD, Gamma, Beta, Dirichlet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Numbers = ArrayLike | Tensor
 
 
 def like_parameter(prior: ParameterPrior, name: str, like: Tensor) -> Tensor:
-    """A hyperparameter in the shape, type and place of a parameter."""
+    """A hyperparameter in the shape, floating type and device of a parameter."""
     value = torch.as_tensor(getattr(prior, name), dtype=like.dtype, device=like.device)
     try:
         return value.expand(like.shape)
@@ -32,7 +32,7 @@ def like_parameter(prior: ParameterPrior, name: str, like: Tensor) -> Tensor:
 
 
 def or_default(prior: ParameterPrior, name: str, like: Tensor, default: Tensor | float) -> Tensor:
-    """A hyperparameter, or where it is left at None its default, in the shape, type and place of a parameter."""
+    """A hyperparameter, or its default if it is None, in the shape, floating type and device of a parameter."""
     if getattr(prior, name) is not None:
         return like_parameter(prior, name, like)
     return torch.as_tensor(default, dtype=like.dtype, device=like.device).expand(like.shape)
@@ -51,7 +51,7 @@ def check_positive(prior: ParameterPrior, *names: str) -> None:
 
 @dataclass(eq=False, repr=False)
 class Normal(WeightPrior):
-    """w ~ N(mean, scale²), each entry for itself: for the weights or the bias of a ``Linear``.
+    """w ~ N(mean, scale²), independent entries, for the weights or the bias of a ``Linear``.
 
     Args:
         mean, scale: in the units of the data (a weight: per unit of the factor). By default the scale is ``spread``
@@ -82,7 +82,7 @@ class Normal(WeightPrior):
 class ARD(WeightPrior):
     """Automatic relevance determination: w_dk ~ N(0, 1 / α_k), α_k ~ Gamma(shape, rate), for ``Linear(prior=...)``.
 
-    A factor k that explains nothing has its α_k grow until its weights vanish.
+    If factor k explains nothing, α_k grows until the weights of the factor vanish.
 
     Args:
         shape, rate: of α. Where the rate is left at None it is 1e-3 and weights are in units of each column's spread:
@@ -140,7 +140,7 @@ class Gamma(ParameterPrior):
 
 @dataclass(eq=False, repr=False)
 class Beta(ParameterPrior):
-    """p ~ Beta(ones, zeros), each entry for itself: for the probabilities of ``Bernoulli(D, logits=Lookup(prior=...))``.
+    """p ~ Beta(ones, zeros), independent entries, for the probabilities of ``Bernoulli(D, logits=Lookup(prior=...))``.
 
     >>> Beta(3.0, 1.0).distribution(torch.zeros(2)).mean
     tensor([0.7500, 0.7500])

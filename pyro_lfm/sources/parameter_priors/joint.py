@@ -1,4 +1,4 @@
-"""Priors of the mean and the precision of a Gaussian together."""
+"""Joint priors of the mean and the precision of a Gaussian."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class NormalGamma(ParameterPrior):
 
 
 def _positive_definite(value: Tensor) -> bool:
-    # By NumPy: to a compiled step it would be one of the values that it may not look at, but it is declared.
+    # By NumPy, because a compiled step cannot branch on the value of a tensor.
     return bool(np.linalg.eigvalsh(value.detach().cpu().numpy())[0] > 0)
 
 
