@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from types import CellType, FunctionType, MethodType, SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, SupportsFloat, TypeAlias
 
 import numpy as np
 import torch
@@ -18,16 +18,16 @@ from torch import nn
 
 from pyro_lfm.runtime import Stream, isolated, others_random_kept
 
-# Any value at all: what a user's program, network or schedule may hold.
-PythonValue: TypeAlias = object
-
 # The attributes that nn.Module itself makes. Parameters and buffers are handled apart.
 _OWN = frozenset(vars(nn.Module())) - {"training"}
 # Packages whose objects are not followed: they are large, or refer to half of the process.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {"numpy", "pandas", "pyro", "pyro_lfm", "scipy", "torch"}
 
+RandomGenerator: TypeAlias = torch.Generator | random.Random | np.random.RandomState | np.random.Generator
+_GENERATORS = (torch.Generator, random.Random, np.random.RandomState, np.random.Generator)
+
 # Puts one value back as it was.
-Undo = Callable[[], object]
+Undo = Callable[[], None]
 
 
 @contextmanager
@@ -45,9 +45,7 @@ def evaluating(*programs: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def probing(
-    *parts: nn.Module | Callable[..., PythonValue], device: torch.device | str = "cpu"
-) -> Iterator[None]:
+def probing(*parts: nn.Module | Callable[..., Any], device: torch.device | str = "cpu") -> Iterator[None]:
     """A trial run of modules, in evaluation mode and without gradients. Afterwards everything is as it was before.
 
     That holds for modes, values of parameters and buffers, attributes of modules (counters, lists, random generators) and
@@ -62,8 +60,8 @@ def probing(
     modules = [part for part in parts if isinstance(part, nn.Module)]
     structure = _structure(modules)
     tensors = [_tensor(value) for module in modules for value in _values(module)]
-    seen: dict[int, PythonValue] = {}
-    attributes = [undo for module in modules for undo in _undos(module, seen)]
+    reached = _Reached()
+    reached.add(*modules)
     try:
         with isolated(Stream(0, device), device), evaluating(*modules), others_random_kept(), torch.no_grad():
             yield
@@ -71,12 +69,12 @@ def probing(
         for undo in tensors:
             undo()
         if _structure(modules) == structure:
-            for undo in attributes:
+            for undo in reached.undos:
                 undo()
 
 
 @contextmanager
-def restoring(function: Callable[..., PythonValue]) -> Iterator[None]:
+def restoring(function: Callable[..., SupportsFloat]) -> Iterator[None]:
     """Puts back what a call of a function changes: its attributes, its closure, its globals and random states.
 
     Raises:
@@ -86,15 +84,15 @@ def restoring(function: Callable[..., PythonValue]) -> Iterator[None]:
     >>> random.random() == ahead
     True
     """
-    seen: dict[int, PythonValue] = {}
-    undos = [*_undos(function, seen), *_undos(vars(type(function)).get("__call__"), seen)]
-    if iterators := [value for value in seen.values() if isinstance(value, Iterator)]:
+    reached = _Reached()
+    reached.add(function, vars(type(function)).get("__call__"))
+    if iterators := [value for value in reached.seen.values() if isinstance(value, Iterator)]:
         raise TypeError(f"it takes its values from an iterator ({type(iterators[0]).__name__})")
     try:
         with isolated(Stream(0)), others_random_kept():
             yield
     finally:
-        for undo in undos:
+        for undo in reached.undos:
             undo()
 
 
@@ -114,59 +112,88 @@ def _structure(modules: list[nn.Module]) -> list[Any]:
     return structure
 
 
-def _undos(value: PythonValue, seen: dict[int, PythonValue]) -> list[Undo]:
-    """The functions that put a value, and all that it holds, back as it is now, each object in place."""
-    # ``seen`` holds the values themselves, so that no id is given to another object meanwhile.
-    if id(value) in seen:
-        return []
-    seen[id(value)] = value
-    if isinstance(value, nn.Module):
-        inner = [undo for child in value.children() for undo in _undos(child, seen)]
-        return [*_attributes(value, seen), *inner]
-    if isinstance(value, torch.Tensor):
-        return [] if isinstance(value, nn.Parameter) else [_tensor(value)]
-    if isinstance(value, tuple):
-        return [undo for entry in value for undo in _undos(entry, seen)]
-    if isinstance(value, list | deque | dict | set):
-        entries = value.values() if isinstance(value, dict) else value
-        return [_container(value), *(undo for entry in list(entries) for undo in _undos(entry, seen))]
-    if isinstance(value, np.ndarray):
-        return [_array(value)]
-    if (undo := _generator(value)) is not None:
-        return [undo]
-    if isinstance(value, FunctionType):
-        return _function(value, seen)
-    if isinstance(value, MethodType):
-        return _undos(value.__self__, seen)
-    if isinstance(value, partial):
-        return [undo for held in (value.func, value.args, value.keywords) for undo in _undos(held, seen)]
-    return _attributes(value, seen) if _is_users(value) else []
+class _Reached:
+    """Some values and all that they hold.
+
+    Attributes:
+        undos: the functions that put each of them back, in place, as it was when it was added.
+        seen: the values by id. They are kept, so that no id is given to another object meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.undos: list[Undo] = []
+        self.seen: dict[int, Any] = {}
+
+    def add(self, *values: Any) -> None:
+        for value in values:
+            if id(value) not in self.seen:
+                self.seen[id(value)] = value
+                self._add(value)
+
+    def _add(self, value: object) -> None:
+        if isinstance(value, nn.Module):
+            self._module(value)
+        elif isinstance(value, torch.Tensor):
+            if not isinstance(value, nn.Parameter):
+                self.undos.append(_tensor(value))
+        elif isinstance(value, tuple):
+            self.add(*value)
+        elif isinstance(value, list | deque | dict | set):
+            self.undos.append(partial(_refill, value, value.copy()))
+            self.add(*(value.values() if isinstance(value, dict) else value))
+        elif isinstance(value, np.ndarray):
+            self.undos.append(_array(value))
+        elif isinstance(value, _GENERATORS):
+            self.undos.append(_generator(value))
+        elif isinstance(value, FunctionType):
+            self._function(value)
+        elif isinstance(value, MethodType):
+            self.add(value.__self__)
+        elif isinstance(value, partial):
+            self.add(value.func, value.args, value.keywords)
+        elif isinstance(value, SimpleNamespace):
+            self._attributes(vars(value))
+        elif _is_users(type(value)) and hasattr(value, "__dict__") and not isinstance(value, type):
+            self._attributes(vars(value))
+
+    def _module(self, module: nn.Module) -> None:
+        if module._buffers:
+            self.undos.append(_buffers(module))
+        self._attributes(vars(module), without=_OWN)
+        self.add(*module.children())
+
+    def _attributes(self, attributes: dict[str, Any], without: Collection[str] = ()) -> None:
+        before = {name: value for name, value in attributes.items() if name not in without}
+
+        def undo() -> None:
+            for name in attributes.keys() - before.keys() - {*without}:
+                del attributes[name]
+            attributes.update(before)
+
+        self.undos.append(undo)
+        self.add(*before.values())
+
+    def _function(self, function: FunctionType) -> None:
+        """Of a function that the user wrote: its attributes, its closure, and the globals that its code names."""
+        if function.__module__ is None or not _is_users(function):
+            return
+        cells = [cell for cell in function.__closure__ or () if _filled(cell)]
+        contents = [cell.cell_contents for cell in cells]
+        names = [name for name in function.__code__.co_names if name in function.__globals__]
+        read = {name: function.__globals__[name] for name in names}
+
+        def undo() -> None:
+            for cell, content in zip(cells, contents, strict=True):
+                cell.cell_contents = content
+            function.__globals__.update(read)
+
+        self.undos.append(undo)
+        self.add(function.__dict__, function.__defaults__, *contents, *read.values())
 
 
-def _is_users(value: PythonValue) -> bool:
-    """Whether a value is an object with attributes whose class the user wrote, or a bare namespace."""
-    if isinstance(value, SimpleNamespace):
-        return True
-    own = type(value).__module__.split(".")[0] not in _FOREIGN
-    return own and hasattr(value, "__dict__") and not isinstance(value, type)
-
-
-def _function(value: FunctionType, seen: dict[int, PythonValue]) -> list[Undo]:
-    """Of a function that the user wrote: its attributes, its closure, and the globals that its code names."""
-    if value.__module__ is None or value.__module__.split(".")[0] in _FOREIGN:
-        return []
-    cells = [cell for cell in value.__closure__ or () if _filled(cell)]
-    names = [name for name in value.__code__.co_names if name in value.__globals__]
-    contents = [cell.cell_contents for cell in cells]
-    read = {name: value.__globals__[name] for name in names}
-
-    def undo() -> None:
-        for cell, content in zip(cells, contents, strict=True):
-            cell.cell_contents = content
-        value.__globals__.update(read)
-
-    held = [value.__dict__, value.__defaults__, *contents, *read.values()]
-    return [undo, *(inner for entry in held for inner in _undos(entry, seen))]
+def _is_users(part: type | FunctionType) -> bool:
+    """Whether the user wrote a class or a function."""
+    return part.__module__.split(".")[0] not in _FOREIGN
 
 
 def _filled(cell: CellType) -> bool:
@@ -174,21 +201,6 @@ def _filled(cell: CellType) -> bool:
         return cell.cell_contents is not cell
     except ValueError:  # not bound yet
         return False
-
-
-def _attributes(value: PythonValue, seen: dict[int, PythonValue]) -> list[Undo]:
-    attributes = vars(value)
-    before = {n: v for n, v in attributes.items() if not isinstance(value, nn.Module) or n not in _OWN}
-
-    def undo() -> None:
-        for name in [n for n in attributes if n not in before]:
-            if not isinstance(value, nn.Module) or name not in _OWN:
-                del attributes[name]
-        attributes.update(before)
-
-    inner = [entry for held in list(before.values()) for entry in _undos(held, seen)]
-    rebinding = [_buffers(value)] if isinstance(value, nn.Module) and value._buffers else []
-    return [undo, *rebinding, *inner]
 
 
 def _buffers(module: nn.Module) -> Undo:
@@ -209,16 +221,9 @@ def _tensor(value: torch.Tensor) -> Undo:
     return undo
 
 
-def _container(
-    value: list[PythonValue] | deque[PythonValue] | dict[PythonValue, PythonValue] | set[PythonValue],
-) -> Undo:
-    before: Any = value.copy()
-
-    def undo() -> None:
-        value.clear()
-        value.update(before) if isinstance(value, dict | set) else value.extend(before)
-
-    return undo
+def _refill(container: list[Any] | deque[Any] | dict[Any, Any] | set[Any], before: Any) -> None:
+    container.clear()
+    container.update(before) if isinstance(container, dict | set) else container.extend(before)
 
 
 def _array(value: np.ndarray) -> Undo:
@@ -231,20 +236,17 @@ def _array(value: np.ndarray) -> Undo:
     return undo
 
 
-def _generator(value: PythonValue) -> Undo | None:
-    """Puts the state of a random generator back; None for any other value."""
-    if isinstance(value, torch.Generator):
-        return partial(value.set_state, value.get_state())
-    if isinstance(value, random.Random):
-        return partial(value.setstate, value.getstate())
-    if isinstance(value, np.random.RandomState):
-        return partial(value.set_state, value.get_state())
-    if isinstance(value, np.random.Generator):
-        bits: Any = value.bit_generator
-        inner = bits.state
+def _generator(generator: RandomGenerator) -> Undo:
+    """Puts the state of a random generator back."""
+    if isinstance(generator, torch.Generator):
+        return partial(_set_state, generator, generator.get_state())
+    if isinstance(generator, random.Random):
+        return partial(generator.setstate, generator.getstate())
+    if isinstance(generator, np.random.RandomState):
+        return partial(generator.set_state, generator.get_state())
+    bits = generator.bit_generator
+    return partial(setattr, bits, "state", bits.state)
 
-        def undo() -> None:
-            bits.state = inner
 
-        return undo
-    return None
+def _set_state(generator: torch.Generator, state: torch.Tensor) -> None:
+    generator.set_state(state)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -250,7 +251,11 @@ class Comparison:
         return self.markdown()
 
 
-def _plain(value: object) -> Any:
+# A value of JSON, but for numbers that are not finite.
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | None"
+
+
+def _plain(value: Json) -> Any:
     """A value of JSON, None for a number that is not finite."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}

@@ -77,14 +77,14 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
         return _tensor(data.x, name)
     if isinstance(data, Tensor):
         return _tensor(data, name)
-    if comes_from(data, "pandas") and hasattr(data, "iloc"):
+    if comes_from(type(data), "pandas") and hasattr(data, "iloc"):
         return _pandas(data, name, labelled)
-    if comes_from(data, "polars") and hasattr(data, "to_numpy"):
+    if comes_from(type(data), "polars") and hasattr(data, "to_numpy"):
         return _polars(data, name, labelled)
     if data is not None and hasattr(data, "var_names") and hasattr(data, "X"):  # AnnData
         inner = open_block(data.X, name)
         return Block(inner.shape, inner.fetch, tuple(data.var_names))
-    if comes_from(data, "scipy") and hasattr(data, "tocsr"):
+    if comes_from(type(data), "scipy") and hasattr(data, "tocsr"):
         return _sparse(data, name)
     if isinstance(data, list | tuple) or hasattr(data, "__array__"):
         return _array(
@@ -295,6 +295,6 @@ def _in_memory(data: np.ndarray) -> Tensor | None:
         return torch.from_numpy(data.view(np.ndarray))
 
 
-def comes_from(data: object, package: str) -> bool:
-    """Whether an object belongs to a package, which is not imported for it."""
-    return any(kind.__module__.partition(".")[0] == package for kind in type(data).__mro__)
+def comes_from(kind: type, package: str) -> bool:
+    """Whether a class belongs to a package, which is not imported for it."""
+    return any(base.__module__.partition(".")[0] == package for base in kind.__mro__)

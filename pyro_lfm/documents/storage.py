@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.probes import PythonValue
 
 _SCALARS = (bool, int, float, complex, str, bytes)
 
 
-def plain(value: PythonValue, where: str) -> Any:
+def plain(value: object, where: str) -> Any:
     """The value as a file can hold it: tensors, numbers, strings, None, and lists, tuples, sets and dicts of these.
 
     NumPy's numbers become Python's and its arrays become tensors. A slice of a larger tensor is copied.
@@ -54,12 +53,12 @@ def plain(value: PythonValue, where: str) -> Any:
             return str.__str__(value) if kind is str else kind(value)
     if isinstance(value, numbers.Real):
         return float(value)
-    raise _refused(where, value)
+    raise _refused(where, type(value))
 
 
 def _own(value: torch.Tensor, where: str) -> torch.Tensor:
     if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.device.type == "meta":
-        raise _refused(where, value)
+        raise _refused(where, type(value))
     value = value.detach()
     if value.layout != torch.strided:
         return value
@@ -69,13 +68,13 @@ def _own(value: torch.Tensor, where: str) -> torch.Tensor:
 
 def _of_numpy(value: np.generic | np.ndarray, where: str) -> Any:
     if isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "biufcSU":
-        raise _refused(where, value)
+        raise _refused(where, type(value))
     if isinstance(value, np.generic) or value.dtype.kind in "SU":
         return plain(value.tolist() if isinstance(value, np.ndarray) else _scalar(value), where)
     try:
         return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     except TypeError:  # a type that torch lacks
-        raise _refused(where, value) from None
+        raise _refused(where, type(value)) from None
 
 
 def _scalar(value: np.generic) -> Any:
@@ -84,21 +83,21 @@ def _scalar(value: np.generic) -> Any:
     return float(value) if isinstance(number, np.generic) else number  # type: ignore[arg-type]
 
 
-def _key(key: PythonValue, where: str) -> Any:
+def _key(key: Hashable, where: str) -> Any:
     plain_key = plain(key, f"a key of {where}")
     if not isinstance(plain_key, (*_SCALARS, type(None), tuple)):
-        raise _refused(f"a key of {where}", key)
+        raise _refused(f"a key of {where}", type(key))
     return plain_key
 
 
-def _refused(where: str, value: PythonValue) -> DeclarationError:
+def _refused(where: str, kind: type) -> DeclarationError:
     return DeclarationError(
-        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a file of pyro_lfm cannot "
+        f"{where} is of type {kind.__module__}.{kind.__qualname__}, which a file of pyro_lfm cannot "
         "hold: make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
     )
 
 
-def write(path: Path, state: Mapping[str, PythonValue], what: str) -> None:
+def write(path: Path, state: Mapping[str, object], what: str) -> None:
     """Writes a file under another name and then moves it to ``path``: an older file stays until the new one is whole.
 
     Args:

@@ -26,7 +26,7 @@ from pyro_lfm.inference.queries.reconstruction import reconstruct
 from pyro_lfm.inference.queries.refinement import refine
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
 from pyro_lfm.objectives import ELBO, Objective
-from pyro_lfm.probes import PythonValue, evaluating
+from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
@@ -105,7 +105,7 @@ class Fit:
         twin.__dict__.update(self.__dict__)
         return twin
 
-    def __deepcopy__(self, memo: dict[int, PythonValue]) -> Fit:
+    def __deepcopy__(self, memo: dict[int, object]) -> Fit:
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
         memo[id(self._rows)] = self._rows

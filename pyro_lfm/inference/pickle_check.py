@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.probes import PythonValue
 
 
 class _Nowhere(io.RawIOBase):
@@ -25,7 +24,7 @@ class _Nowhere(io.RawIOBase):
 class _Trial(pickle.Pickler):
     """Pickles everything but tensors and arrays, which always can be."""
 
-    def persistent_id(self, value: PythonValue) -> str | None:
+    def persistent_id(self, value: object) -> str | None:
         return "numbers" if type(value) in (torch.Tensor, torch.nn.Parameter, np.ndarray) else None
 
 

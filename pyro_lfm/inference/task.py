@@ -13,7 +13,6 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.declarations import DeclarationWithParts
 from pyro_lfm.inference.fitted import Callback, Fit, Record
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
-from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program
 
@@ -36,7 +35,7 @@ class Task:
         return any([_is_true(callback(record, result)) for callback in self.callbacks])
 
 
-def _is_true(answer: PythonValue) -> bool:
+def _is_true(answer: bool | np.bool_ | torch.Tensor | None) -> bool:
     """Whether an answer is True, of NumPy or torch too. Other values, such as a list, stop nothing."""
     if isinstance(answer, torch.Tensor) and answer.dtype is torch.bool and answer.numel() == 1:
         return bool(answer)

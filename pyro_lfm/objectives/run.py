@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, cast
@@ -65,7 +65,7 @@ class Run:
     args: Arguments
     kwargs: Keywords
     plan: Plan
-    draws: Callable[[], AbstractContextManager[object]]
+    draws: Callable[[], ExitStack]
     traces: tuple[Trace, Trace]
     q: Sites
     p: Sites
@@ -79,7 +79,7 @@ class Run:
         args: Arguments,
         kwargs: Keywords,
         plan: Plan,
-        draws: Callable[[], AbstractContextManager[object]],
+        draws: Callable[[], ExitStack],
         traces: tuple[Trace, Trace],
         particles: int,
     ) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,11 +49,10 @@ def loadings(
     if shape is not None and math.prod(shape) != dim:
         raise ShapeError(f"shape must have {dim} pixels, one per column; got {tuple(shape)}")
     largest = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
-    options: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
     if shape is None:
-        figure, grid, picture = _tables(arrays, names, options)
+        figure, grid, picture = _tables(arrays, names, largest)
     else:
-        figure, grid, picture = _pictures(arrays, shape, options)
+        figure, grid, picture = _pictures(arrays, shape, largest)
     bar = figure.colorbar(picture, ax=grid, fraction=0.04, pad=0.02, shrink=0.8)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
@@ -62,7 +61,7 @@ def loadings(
 
 
 def _pictures(
-    arrays: Mapping[str, np.ndarray], shape: Sequence[int], options: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray], shape: Sequence[int], largest: float
 ) -> tuple[Figure, np.ndarray, AxesImage]:
     """One picture for each method and factor."""
     latent = next(iter(arrays.values())).shape[1]
@@ -75,7 +74,7 @@ def _pictures(
     for i, (name, array) in enumerate(arrays.items()):
         own = grid[:, i] if across else grid[i]
         for k, ax in enumerate(own):
-            picture = ax.imshow(array[:, k].reshape(shape), **options)
+            picture = ax.imshow(array[:, k].reshape(shape), cmap="RdBu_r", vmin=-largest, vmax=largest)
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_color(FAINT)
@@ -87,14 +86,14 @@ def _pictures(
 
 
 def _tables(
-    arrays: Mapping[str, np.ndarray], names: Sequence[str] | None, options: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray], names: Sequence[str] | None, largest: float
 ) -> tuple[Figure, np.ndarray, AxesImage]:
     """A table of D rows and K columns for each method."""
     dim, latent = next(iter(arrays.values())).shape
     figure = new_figure(2.4 + (0.6 + 0.35 * latent) * len(arrays), 1.0 + 0.24 * dim)
     grid = figure.subplots(1, len(arrays), sharey=True, squeeze=False)
     for ax, (name, array) in zip(grid[0], arrays.items(), strict=True):
-        picture = ax.imshow(array, aspect="auto", **options)
+        picture = ax.imshow(array, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
         _name_column(ax, name)
         ax.set_xticks(range(latent), [f"$z_{{{k + 1}}}$" for k in range(latent)], color=QUIET)
         ax.spines[:].set_color(FAINT)

@@ -8,12 +8,15 @@ import inspect
 import sys
 from collections.abc import Iterator
 from functools import cached_property
-from types import CellType, CodeType, FunctionType
-from typing import Any
+from types import CellType, CodeType, EllipsisType, FunctionType
+from typing import Any, TypeAlias
 
 from torch import nn
 
-from pyro_lfm.probes import PythonValue
+# A constant of code, as Python's compiler makes them.
+Constant: TypeAlias = (
+    "CodeType | tuple[Constant, ...] | frozenset[Constant] | str | bytes | complex | EllipsisType | None"
+)
 
 _LIBRARIES = {"torch", "pyro", "numpy", "pyro_lfm", *sys.stdlib_module_names}
 _INSTALLED = ("site-packages", "dist-packages")
@@ -86,7 +89,7 @@ def written(kind: type) -> dict[str, Any]:
     return entries
 
 
-def attributes(value: PythonValue) -> dict[str, Any]:
+def attributes(value: object) -> dict[str, Any]:
     """The attributes of an object by name, with slots, and with private ones where the user wrote the class."""
     held = dict(getattr(value, "__dict__", {}))
     bases = type(value).__mro__
@@ -117,7 +120,7 @@ def _of_libraries(bases: tuple[type, ...]) -> frozenset[str]:
     return _OF_MODULES.union(*(function.__code__.co_names for function in functions))
 
 
-def _functions(value: PythonValue) -> dict[str, FunctionType]:
+def _functions(value: object) -> dict[str, FunctionType]:
     """The functions of an entry of a class, by the suffix that tells the parts of a property apart."""
     parts: dict[str, Any]
     if isinstance(value, property):
@@ -138,7 +141,7 @@ def _globals(code: CodeType) -> Iterator[str]:
             yield from _globals(constant)
 
 
-def _of_constant(constant: PythonValue) -> str:
+def _of_constant(constant: Constant) -> str:
     if isinstance(constant, CodeType):
         return of_code(constant)
     if isinstance(constant, tuple):

@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_lfm.documents.identity.code_digests import attributes, holds, is_library, of_code, reads, written
-from pyro_lfm.probes import PythonValue
 
+RandomGenerator: TypeAlias = (
+    torch.Generator | random.Random | np.random.RandomState | np.random.Generator | np.random.BitGenerator
+)
+_GENERATORS = get_args(RandomGenerator)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 
 
@@ -52,6 +55,13 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return [path for path in {**one, **other} if one.get(path) != other.get(path)]
 
 
+class _Held(NamedTuple):
+    """A value that some arguments hold, and the path to it."""
+
+    path: str
+    value: Any
+
+
 @dataclass
 class _Walk:
     """Visits values and all that they hold, and keeps the words for each under its path."""
@@ -61,8 +71,9 @@ class _Walk:
     # By id, the path and the object itself, so that its id is not given to another object.
     seen: dict[int, tuple[str, Any]] = field(default_factory=dict)
 
-    def visit(self, path: str, value: PythonValue) -> None:
-        words = self._in_words(value)
+    def visit(self, path: str, value: object) -> None:
+        held = _Held(path, value)
+        words = self._in_words(held)
         if words is not None:
             self.words_by_path[path] = words
         elif isinstance(value, tuple):  # Python may or may not make one object of two equal tuples
@@ -74,10 +85,11 @@ class _Walk:
             self.seen[id(value)] = (path, value)
             if isinstance(value, Mapping | list) and not is_library(type(value)):
                 self.visit(f"{path}.class", type(value))
-            self._visit_parts(path, value)
+            self._visit_parts(held)
 
-    def _in_words(self, value: PythonValue) -> str | None:
+    def _in_words(self, held: _Held) -> str | None:
         """The words for a value that holds no others; None for one that does."""
+        value = held.value
         if isinstance(value, _PLAIN):
             return repr(value)
         if isinstance(value, Tensor):
@@ -85,8 +97,8 @@ class _Walk:
             return f"trained {_shape(value)}" if moves else _of_tensor(value)
         if isinstance(value, np.ndarray):
             return _of_array(value)
-        if (state := _of_generator(value)) is not None:
-            return state
+        if isinstance(value, _GENERATORS) and not isinstance(value, random.SystemRandom):
+            return _of_generator(value)
         if isinstance(value, ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, logging.Logger):
@@ -95,9 +107,10 @@ class _Walk:
             return f"empty {type(value).__qualname__}"
         return None
 
-    def _visit_parts(self, path: str, value: PythonValue) -> None:
+    def _visit_parts(self, held: _Held) -> None:
+        path, value = held
         if isinstance(value, Mapping):
-            self._mapping(path, value)
+            self._mapping(held)
         elif isinstance(value, set | frozenset):
             self.words_by_path[path] = str(sorted(map(self._entry, value)))
         elif isinstance(value, list):
@@ -118,9 +131,10 @@ class _Walk:
             self.visit(f"{path}.arguments", value.args)
             self.visit(f"{path}.keywords", value.keywords)
         else:
-            self._object(path, value)
+            self._object(held)
 
-    def _mapping(self, path: str, value: Mapping[PythonValue, PythonValue]) -> None:
+    def _mapping(self, held: _Held) -> None:
+        path, value = held
         for k, (key, entry) in enumerate(value.items()):
             plain = isinstance(key, _PLAIN)
             if not plain:
@@ -143,7 +157,8 @@ class _Walk:
         for name, entry in written(value).items():
             self.visit(f"{path}.{name}", entry)
 
-    def _object(self, path: str, value: PythonValue) -> None:
+    def _object(self, of: _Held) -> None:
+        path, value = of
         kind = type(value)
         self.words_by_path[path] = kind.__qualname__
         left_out = getattr(kind, "not_identity", ())
@@ -164,7 +179,7 @@ class _Walk:
             else:
                 self.visit(f"{path}.{name}", entry)
 
-    def _entry(self, value: PythonValue) -> str:
+    def _entry(self, value: object) -> str:
         """The words for an entry of a set, whose position means nothing."""
         if isinstance(value, _PLAIN):
             return repr(value)
@@ -173,20 +188,18 @@ class _Walk:
         return str(inner.words_by_path)
 
 
-def _of_generator(value: PythonValue) -> str | None:
-    """A digest of the state of a random generator; None for any other value."""
-    if isinstance(value, torch.Generator):
-        state: Any = value.get_state().tolist()
-    elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        state = value.getstate()
-    elif isinstance(value, np.random.RandomState):
-        state = [part.tolist() if isinstance(part, np.ndarray) else part for part in value.get_state()]
-    elif isinstance(value, np.random.Generator | np.random.BitGenerator):
-        bits: Any = getattr(value, "bit_generator", value)
-        state = {name: np.asarray(part).tolist() for name, part in bits.state.items()}
+def _of_generator(generator: RandomGenerator) -> str:
+    """A digest of the state of a random generator."""
+    if isinstance(generator, torch.Generator):
+        state: Any = generator.get_state().tolist()
+    elif isinstance(generator, random.Random):
+        state = generator.getstate()
+    elif isinstance(generator, np.random.RandomState):
+        state = [part.tolist() if isinstance(part, np.ndarray) else part for part in generator.get_state()]
     else:
-        return None
-    return f"{type(value).__qualname__} {hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"
+        bits: Any = getattr(generator, "bit_generator", generator)
+        state = {name: np.asarray(part).tolist() for name, part in bits.state.items()}
+    return f"{type(generator).__qualname__} {hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"
 
 
 def _of_array(value: np.ndarray) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
@@ -115,8 +116,8 @@ class _Means(Messenger):
         self.values: dict[str, Tensor] = {}
         self.events: dict[str, torch.Size] = {}
 
-    def _pyro_sample(self, msg: Any) -> None:
-        name, distribution = msg["name"], msg["fn"]
+    def _pyro_sample(self, msg: Message) -> None:
+        name, distribution = str(msg["name"]), cast(torch.distributions.Distribution, msg["fn"])
         if name not in self.names:
             return
         base = distribution

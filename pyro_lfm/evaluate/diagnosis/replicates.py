@@ -14,7 +14,7 @@ from pyro_lfm.evaluate.diagnosis.simulation import columns
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.objectives.layout import Layout
-from pyro_lfm.objectives.trace_sites import in_row_plate
+from pyro_lfm.objectives.trace_sites import Site, in_row_plate
 from pyro_lfm.programs.model import AnyModel
 
 # Numbers of all replicates of one block of rows. Columns whose correlations are computed.
@@ -79,7 +79,7 @@ def _members(
     return torch.stack(members), torch.stack(log_p)
 
 
-def _log_likelihood(sites: list[dict[str, Any]], part: Batch) -> Tensor:
+def _log_likelihood(sites: list[Site], part: Batch) -> Tensor:
     """The sum of the log densities of the sites, for each row, (B,), in float64."""
     frames = [frame for site in sites for frame in site["cond_indep_stack"]]
     rows = Layout(part.size, part.total, max([-f.dim for f in frames if f.dim is not None], default=1), 1)

@@ -15,7 +15,6 @@ from pyro_lfm.errors import CheckpointError, DataError, DeclarationError
 from pyro_lfm.inference.svi.module_attributes import ModuleStates
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.inference.svi.snapshots import BestState
-from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.program import Program
 
 _ANEW = "give another path, or remove it to begin anew"
@@ -131,13 +130,13 @@ class FitIdentity:
     """The identity of a fit at its start, and the paths of the values that training changes.
 
     Args:
-        fixed: arguments and digests of rows, by name.
+        fixed: the identity of what training does not change: arguments and digests of rows.
         parts: model, guide, objective and schedule, which training may change.
     """
 
-    def __init__(self, fixed: Mapping[str, PythonValue], parts: Mapping[str, PythonValue]):
+    def __init__(self, fixed: Mapping[str, str], parts: Mapping[str, object]):
         self.parts = dict(parts)
-        self.start = identity_of(weights=False, **fixed)
+        self.start = dict(fixed)
         self.inner = self._now()
         self.moved: set[str] = set()
 
@@ -173,7 +172,7 @@ class FitIdentity:
                 )
 
 
-def stateful(part: PythonValue, path: str, depth: int = 2) -> dict[str, Any]:
+def stateful(part: object, path: str, depth: int = 2) -> dict[str, Any]:
     """The parts of an objective or schedule, itself included, with ``state_dict`` and ``load_state_dict``, by path."""
     if isinstance(part, type):
         return {}
@@ -187,7 +186,7 @@ def stateful(part: PythonValue, path: str, depth: int = 2) -> dict[str, Any]:
     return parts
 
 
-def _shapes(state: Mapping[str, PythonValue]) -> dict[str, str]:
+def _shapes(state: Mapping[str, object]) -> dict[str, str]:
     """The shape of each tensor of a state, in words, and the type of anything else."""
     return {
         name: f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -19,7 +19,6 @@ from pyro_lfm.documents.identity.code_digests import is_library_module
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.factors import name_of
 from pyro_lfm.inference.svi.snapshots import Snapshot
-from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import isolated
 
@@ -222,7 +221,7 @@ def _is_refusal(error: Exception) -> bool:
 
 def _of_refusal(failed: FailedStep, error: Exception, factor: str | None) -> list[str]:
     """Remedies for parameters that a distribution refused."""
-    values: Mapping[str, PythonValue] = {}
+    values: Mapping[str, object] = {}
     for frame, _ in traceback.walk_tb(error.__traceback__):
         values = frame.f_locals
     value = values.get("value")

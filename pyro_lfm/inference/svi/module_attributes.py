@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -11,12 +11,18 @@ import torch
 from torch import nn
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.program import Program
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = {"list": list, "tuple": tuple, "set": set}
 
+
+# The functions that put a random generator of each kind into a state.
+_SET_STATE: dict[str, Callable[[Any, Any], None]] = {
+    "torch.Generator": lambda generator, state: generator.set_state(state),
+    "random.Random": lambda generator, state: generator.setstate(state),
+    "numpy.Generator": lambda generator, state: setattr(generator.bit_generator, "state", state),
+}
 
 # A value as a file can hold it, after the name of its kind.
 Written: TypeAlias = tuple[str, Any]
@@ -80,7 +86,7 @@ def _place(modules: dict[str, nn.Module], path: str) -> tuple[str, str] | None:
     return None
 
 
-def _written(value: PythonValue) -> Written | None:
+def _written(value: object) -> Written | None:
     """A value as a file can hold it, with its kind; None where it would not come back the same."""
     if type(value) in _PLAIN:
         return "plain", value
@@ -103,11 +109,12 @@ def _written(value: PythonValue) -> Written | None:
     return None
 
 
-def _read(written: Written, now: PythonValue) -> Any:
+def _read(written: Written, now: object) -> Any:
     """The value of ``written``. A random generator is the one that stands there now, with the saved state."""
     kind, value = written
-    if kind in ("torch.Generator", "random.Random", "numpy.Generator"):
-        return _with_state(kind, now, value)
+    if kind in _SET_STATE:
+        _SET_STATE[kind](now, value)
+        return now
     if kind == "tensor":
         return value.to(now.device) if isinstance(now, torch.Tensor) else value
     if kind in ("array", "number"):
@@ -120,14 +127,3 @@ def _read(written: Written, now: PythonValue) -> Any:
         old += [None] * (len(value) - len(old))
         return _CONTAINERS[kind](_read(entry, each) for entry, each in zip(value, old, strict=False))
     return value
-
-
-def _with_state(kind: str, generator: Any, state: Any) -> Any:
-    """A random generator, put into a state."""
-    if kind == "torch.Generator":
-        generator.set_state(state)
-    elif kind == "random.Random":
-        generator.setstate(state)
-    else:
-        generator.bit_generator.state = state
-    return generator

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pyro_lfm.data.digests import of_rows
+from pyro_lfm.documents.identity import identity_of
 from pyro_lfm.documents.identity.version import library_version
 from pyro_lfm.inference.engines.engine import Engine
 from pyro_lfm.inference.svi.checkpoint import Checkpoint, FitIdentity, SavedFit
@@ -55,7 +56,7 @@ class Resuming:
             "objective": svi.objective,
             "schedule": svi.schedule,
         }
-        self.identity = FitIdentity(fixed, parts)
+        self.identity = FitIdentity(identity_of(weights=False, **fixed), parts)
         self.saved = checkpoint.load()
         if self.saved is not None:
             self._check(self.saved)

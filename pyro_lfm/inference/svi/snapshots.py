@@ -9,7 +9,6 @@ from typing import Any, TypedDict
 
 import torch
 
-from pyro_lfm.probes import PythonValue
 from pyro_lfm.programs.program import Program
 
 
@@ -19,17 +18,17 @@ class Snapshot:
     def __init__(self, *programs: Program):
         self.programs = programs
         self.states = [
-            {name: _copy(value) for name, value in program.state_dict().items()} for program in programs
+            {
+                # Another object than a tensor is one that a module's ``get_extra_state`` gives.
+                name: value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+                for name, value in program.state_dict().items()
+            }
+            for program in programs
         ]
 
     def restore(self) -> None:
         for program, state in zip(self.programs, self.states, strict=True):
             program.load_state_dict(state, strict=False)
-
-
-def _copy(value: PythonValue) -> Any:
-    """A copy of a tensor, or of another object that a module's ``get_extra_state`` gives."""
-    return value.detach().clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
 
 
 class BestState(TypedDict):
