@@ -274,4 +274,6 @@ def test_a_mixture_with_missing_entries_is_the_mixture_of_the_margins():
         -1
     )
     torch.testing.assert_close(reconstruction[1:], margins[1:], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(reconstruction[0], distribution.log_prob(x.nan_to_num())[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        reconstruction[0], distribution.log_prob(x.nan_to_num())[0], rtol=1e-3, atol=1e-3
+    )

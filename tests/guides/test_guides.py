@@ -305,7 +305,10 @@ def test_more_steps_bring_each_row_nearer_and_none_is_the_guide_itself():
         gaps_by_steps.append(gaps(views, rows, fit.posterior()))
         if not steps:
             assert torch.equal(fit.posterior().mean, proposed.mean) and torch.equal(fit.bound(), bound)
-    assert all(later.mean() < earlier.mean() for earlier, later in zip(gaps_by_steps, gaps_by_steps[1:], strict=False))
+    assert all(
+        later.mean() < earlier.mean()
+        for earlier, later in zip(gaps_by_steps, gaps_by_steps[1:], strict=False)
+    )
     assert gaps_by_steps[-1].mean() < 0.5 * gaps_by_steps[0].mean()
 
 

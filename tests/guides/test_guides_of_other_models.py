@@ -170,7 +170,9 @@ def test_a_guide_of_a_masked_program_is_copied_and_written_with_its_model():
     fit = lfm.fit(model, ROWS, lfm.SVI(guide, epochs=1), **OPTIONS)
     for twin in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
         assert twin.guide._counted.model is twin.model
-    comparison = lfm.compare(model, ROWS, {"a": guide, "b": lfm.Gaussian()}, epochs=1, draws=2, progress=False)
+    comparison = lfm.compare(
+        model, ROWS, {"a": guide, "b": lfm.Gaussian()}, epochs=1, draws=2, progress=False
+    )
     assert all(each.guide._counted.model is each.model is not model for each in comparison.fits.values())
     assert torch.equal(guide.bound_to(Plain())(ROWS)["z"].isfinite(), torch.ones(40, 2).bool())
 
