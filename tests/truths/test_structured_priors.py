@@ -134,7 +134,7 @@ def test_the_kernel_learns_by_the_gradient_of_the_evidence():
 
 def test_a_trained_guide_comes_close_to_the_evidence_from_below_and_predicts_as_the_exact_one():
     """The bound of all 20 rows lies at most 0.5 nats below the evidence. The mean at times between those of the data lies
-    within 0.1 of Gaussian process regression, where the process has standard deviation 1. One seed, float64: deterministic."""
+    within 0.1 of Gaussian process regression, with a process of standard deviation 1. One seed, float64: deterministic."""
     model = series(TIMES)
     model.factors["z"].kernel.requires_grad_(False)
     data = data_of(model)
