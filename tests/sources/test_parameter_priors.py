@@ -318,11 +318,5 @@ def test_a_horseshoe_draws_most_loadings_to_zero_and_leaves_the_rest():
     fit = lfm.fit(model, rows, lfm.SVI(guide, epochs=100, learning_rate=0.03), seed=0, progress=False)
     loadings = fit.posterior()["x.weight"].mean.flatten().abs()
     assert loadings[:2].min() > 1.0 and loadings[2:].max() < 0.1
-<<<<<<< HEAD
-    with pytest.raises(
-        lfm.DeclarationError, match="weights whose prior is parameter_priors.Horseshoe.*needs ARD"
-    ):
-=======
     with pytest.raises(lfm.DeclarationError, match="Horseshoe.*needs ARD"):
->>>>>>> w-lang
         lfm.fit(model, rows, lfm.VariationalBayes(), progress=False)
