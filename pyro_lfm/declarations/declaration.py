@@ -48,7 +48,7 @@ class Declaration(metaclass=_Recording):
     (Point(1.0, y=2.0), True, False)
     >>> Point(1.0).x = 3.0  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which cannot be changed: write another ...
+    pyro_lfm.errors.DeclarationError: Point(1.0) is a declaration, which cannot change: write another ...
     """
 
     # The public module that exports the class, such as ``parameter_priors``; empty for the package itself.
@@ -83,6 +83,9 @@ class Declaration(metaclass=_Recording):
             raise DeclarationError(
                 f"{self!r} is a declaration, which cannot change: write another instead of setting {name}"
             )
+        inherited = getattr(type(self), name, None)
+        if isinstance(inherited, property) and inherited.fset is None:
+            raise reserved(self, name)
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -121,6 +124,13 @@ class Declaration(metaclass=_Recording):
 
     def __getstate__(self) -> dict[str, Any]:
         return without_local_functions(vars(self))
+
+
+def reserved(part: Declaration, name: str) -> DeclarationError:
+    """The error of an attribute whose name belongs to the library."""
+    return DeclarationError(
+        f"{type(part).__name__} cannot have an attribute {name}, which every such part has already: choose another name"
+    )
 
 
 class DeclarationWithParts(Declaration):

@@ -69,9 +69,11 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor | np.ndarray) or isinstance(other, torch.Tensor | np.ndarray):
         return _same_numbers(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
     if type(one) is not type(other):
         return not isinstance(one, nn.Module) and bool(one == other)
     if isinstance(one, partial):
@@ -85,9 +87,24 @@ def same(one: Any, other: Any) -> bool:
 
 def _same_numbers(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -> bool:
     try:
-        first, second = (torch.as_tensor(value).detach().cpu() for value in (one, other))
+        first, second = (
+            value.detach().cpu() if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
+            for value in (one, other)
+        )
     except (TypeError, ValueError, RuntimeError):
         return False
+    if not first.is_floating_point() and not second.is_floating_point():
+        return torch.equal(first.long(), second.long())
+    # A tensor of another floating type keeps it; numbers of any other kind take torch's default type.
+    kinds = [
+        value.dtype
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+        else torch.get_default_dtype()
+        for value in (one, other)
+    ]
+    if kinds[0] != kinds[1]:
+        return False
+    first, second = first.to(kinds[0]), second.to(kinds[1])
     return first.shape == second.shape and torch.allclose(
         first.double(), second.double(), rtol=0, atol=0, equal_nan=True
     )

@@ -213,4 +213,7 @@ def check_is_declared(name: str, part: Factor | Conditional, wanted: str) -> Non
             "model.declared[name]"
         )
     if not isinstance(part, Declaration) or not hasattr(part, "build"):
-        raise DeclarationError(f"{name} must be {wanted}; got {type(part).__name__}")
+        kind = type(part).__name__
+        if isinstance(part, type):
+            kind = f"the class {part.__name__}: call it, as in {part.__name__}(...)"
+        raise DeclarationError(f"{name} must be {wanted}; got {kind}")

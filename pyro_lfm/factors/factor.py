@@ -12,13 +12,13 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Declaration, reserved
 from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.variables import Code, Variable
 from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
-from pyro_lfm.sources.source import Source, SourceLike, ValueOf, as_source
+from pyro_lfm.sources.source import Source, SourceLike, as_source, check_source
 
 if TYPE_CHECKING:
     from pyro_lfm.factors.conditional import Conditional, PyroProgram
@@ -68,6 +68,13 @@ class Factor(Declaration):
     # How networks read the values.
     code: Code | None = None
     sources: dict[str, SourceLike]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if issubclass(cls, nn.Module) and "bases_of_mixture" not in vars(cls):
+            raise DeclarationError(
+                f"{cls.__name__} is a factor, which builds an nn.Module: leave nn.Module out of its bases"
+            )
 
     def __init__(
         self,
@@ -213,6 +220,23 @@ class Factor(Declaration):
             and not self._builds_itself()
         ):
             raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
+        for name in vars(self):
+            if callable(getattr(Factor, name, None)):
+                raise reserved(self, name)
+        for parameter, source in {**self.sources, "network": self.network}.items():
+            if not self.is_hand_written:
+                check_source(f"{parameter} of {type(self).__name__}", source)
+        if self.is_hand_written and self.given and not self.named:
+            self._check_forward(self.given)
+
+    def _check_forward(self, parents: Sequence[str]) -> None:
+        try:
+            inspect.signature(type(self).forward).bind(self, *parents)  # type: ignore[attr-defined]
+        except TypeError as error:
+            raise DeclarationError(
+                f"{type(self).__name__}.forward must take the values of its parents, which are "
+                f"{', '.join(parents) or 'none'}: {error}"
+            ) from None
 
     def _builds_itself(self) -> bool:
         return type(self).build is not Factor.build
@@ -235,7 +259,7 @@ class Factor(Declaration):
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Adds a tensor that is not trained but is moved and saved with the built distribution."""
         setattr(self, name, tensor)
-        self.__dict__.setdefault("buffer_names", {})[name] = persistent
+        self.__dict__.setdefault("_buffer_names", {})[name] = persistent
 
     def register_parameter(self, name: str, parameter: nn.Parameter | None) -> None:
         setattr(self, name, parameter)
@@ -278,7 +302,10 @@ class Prior(Factor):
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # A hand-written prior without parents needs no model to have a distribution.
         if self.is_hand_written and not self.given and not parents:
-            return stable_version(self.forward())  # type: ignore[attr-defined]
+            # On a stand-in with the same parameters, so that a forward may count or cache.
+            stand_in = self.altered()
+            del vars(stand_in)["_written"]
+            return stable_version(stand_in.forward())  # type: ignore[attr-defined]
         return super().__call__(*parents, **options)
 
 
@@ -290,6 +317,3 @@ def _parent_names(given: str | Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise DeclarationError(f"given must name each parent once; got {tuple(names)}")
     return tuple(names)
-
-
-__all__ = ["Factor", "Prior", "ValueOf"]

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from pyro_lfm.factors.factor import Factor
 
 # Attributes of the declaration, not of the author of the factor.
-OF_DECLARATION = frozenset({"_written", "event_shape", "given", "sources", "network", "code", "buffer_names"})
+OF_DECLARATION = frozenset(
+    {"_written", "event_shape", "given", "sources", "network", "code", "_buffer_names"}
+)
+
+
+def own_attributes(declaration: Factor) -> dict[str, Any]:
+    """The attributes that the author of a factor set. A hand-written factor may call one of them ``network``."""
+    own = {name: value for name, value in vars(declaration).items() if name not in OF_DECLARATION}
+    if declaration.is_hand_written and declaration.network is not None:
+        own["network"] = declaration.network
+    return own
 
 
 class ModuleOfFactor(nn.Module):
@@ -27,10 +37,10 @@ class ModuleOfFactor(nn.Module):
 
     def take_attributes(self, declaration: Factor) -> None:
         """Copies the attributes that the author of the factor set."""
-        own = {name: value for name, value in vars(declaration).items() if name not in OF_DECLARATION}
-        persistent = vars(declaration).get("buffer_names", {})
-        # One deepcopy of all attributes, so that shared tensors stay shared.
-        for name, value in copy.deepcopy(own).items():
+        persistent = vars(declaration).get("_buffer_names", {})
+        # One deepcopy of all attributes, so that shared tensors stay shared. A reference to the declaration, as in a bound
+        # method, becomes one to the module.
+        for name, value in copy.deepcopy(own_attributes(declaration), {id(declaration): self}).items():
             if name in persistent:
                 self.register_buffer(name, value, persistent[name])
             else:
@@ -98,8 +108,8 @@ def blank(base: type[M], factor: type[Factor]) -> M:
 
 def state_of_family(declaration: Factor) -> FamilyWithState | None:
     """The module of a family that holds tensors or modules; None for all others."""
-    own = [value for name, value in vars(declaration).items() if name not in OF_DECLARATION]
-    if not any(isinstance(value, Tensor | nn.Module) for value in own):
+    own = own_attributes(declaration)
+    if not any(isinstance(value, Tensor | nn.Module) for value in own.values()):
         return None
     module = blank(FamilyWithState, type(declaration))
     FamilyWithState.__init__(module, declaration)

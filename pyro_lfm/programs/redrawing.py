@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import TypeVar
 
 from torch import nn
@@ -38,7 +39,10 @@ def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
 def _reset(value: Value, copies: dict[int, tuple[nn.Module, nn.Module]]) -> Value:
     """The value, with every module in it replaced by a re-initialised copy."""
     if isinstance(value, Declaration):
-        return value.altered(**{name: _reset(part, copies) for name, part in vars(value).items()})
+        reset = value.altered(**{name: _reset(part, copies) for name, part in vars(value).items()})
+        # A bound method of the declaration is one of its copy.
+        vars(reset).update(copy.deepcopy(_methods(vars(reset)), {id(value): reset}))
+        return reset
     if isinstance(value, Mapping) and type(value) is dict:
         return {key: _reset(part, copies) for key, part in value.items()}  # type: ignore[return-value]
     if type(value) in (list, tuple):
@@ -50,6 +54,10 @@ def _reset(value: Value, copies: dict[int, tuple[nn.Module, nn.Module]]) -> Valu
         copies[id(value)] = value, copy.deepcopy(value)
         _draw_weights(copies[id(value)][1])
     return copies[id(value)][1]  # type: ignore[return-value]
+
+
+def _methods(attributes: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in attributes.items() if isinstance(value, MethodType)}
 
 
 def _draw_weights(module: nn.Module) -> None:

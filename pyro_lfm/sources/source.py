@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_lfm.declarations import Declaration
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.sources.applied import NetworkLike, network
+from pyro_lfm.sources.applied import NetworkLike, OfSeveralShapes, OfShapes, network
 
 
 class Parent(Protocol):
@@ -138,6 +138,30 @@ def as_source(given: SourceLike) -> Source | None:
     if given is None or isinstance(given, Source):
         return given
     return ValueOf(given) if isinstance(given, str) else Given(given)
+
+
+def check_source(name: str, given: object) -> None:
+    """Raises DeclarationError for an argument that is no source, when a factor is declared.
+
+    Args:
+        name: of parameter and factor, such as "mean of Gaussian".
+    """
+    wanted = f"{name} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed, PerRow or a factor's name"
+    if isinstance(given, type) and issubclass(given, Declaration):
+        raise DeclarationError(
+            f"{wanted}; got the class {given.__name__}: call it, as in {given.__name__}(...)"
+        )
+    if isinstance(given, nn.Module) and isinstance(getattr(given, "declaration", None), Declaration):
+        raise DeclarationError(f"{wanted}; got a distribution that a model has built")
+    if isinstance(given, Declaration) and not isinstance(given, Source):
+        raise DeclarationError(f"{wanted}; got {given!r}")
+    if isinstance(given, int | float | list | tuple | torch.Tensor) and not isinstance(given, bool):
+        raise DeclarationError(
+            f"{wanted}; got {type(given).__name__}: write lfm.Fixed(value) or lfm.Learned(value)"
+        )
+    if given is not None and not isinstance(given, Source | nn.Module | str | OfShapes | OfSeveralShapes):
+        if not callable(given):
+            raise DeclarationError(f"{wanted}; got {type(given).__name__}")
 
 
 def network_of(source: NetworkLike, parameter: Parameter) -> nn.Module:

@@ -84,7 +84,7 @@ def test_objectives_penalties_and_inferences_are_values(name):
         == pickle.loads(pickle.dumps(part))
     )
     for argument in part.arguments.keys() & vars(part).keys():
-        with pytest.raises(lfm.DeclarationError, match="cannot be changed"):
+        with pytest.raises(lfm.DeclarationError, match="cannot change"):
             setattr(part, argument, 1)
 
 
@@ -275,3 +275,97 @@ def test_a_built_distribution_is_no_declaration():
             lfm.Model(**{**model.declared, name: model.factors[name]})
     with pytest.raises(lfm.DeclarationError, match="z must be a factor such as Gaussian; got a distribution"):
         lfm.Guide(model, z=lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))).factors["z"])
+
+
+def normal(loc):
+    return dist.Normal(loc, 1.0).to_event(1)
+
+
+def test_a_method_kept_as_an_attribute_is_that_of_the_module():
+    class Bound(lfm.Prior):
+        def __init__(self, dim):
+            super().__init__(dim)
+            self.loc = nn.Parameter(torch.zeros(dim))
+            self.one, self.several = self.location, [self.location]
+
+        def location(self):
+            return self.loc
+
+        def forward(self):
+            return normal(self.one() + self.several[0]())
+
+    declared = Bound(2)
+    model = lfm.Model(z=declared, x=lfm.Gaussian(3, mean=lfm.MLP(4)))
+    model.factors["z"]().mean.sum().backward()
+    assert model.factors["z"].loc.grad.tolist() == [2.0, 2.0] and declared.loc.grad is None
+
+
+def test_an_author_may_call_a_module_network_and_count_calls():
+    class Named(lfm.Prior):
+        def __init__(self, dim):
+            super().__init__(dim)
+            self.network, self.calls = nn.Linear(1, dim), 0
+
+        def forward(self):
+            self.calls += 1
+            return normal(self.network(torch.ones(1)))
+
+    assert Named(2)().mean.shape == (2,)
+    model = lfm.Model(z=Named(2), x=lfm.Gaussian(3, mean=lfm.MLP(4)))
+    assert "factors.z.network.weight" in model.state_dict()
+
+
+@pytest.mark.parametrize("name", ["source", "arguments", "shape"])
+def test_names_of_the_library_are_refused_in_words(name):
+    class Taken(lfm.Prior):
+        def __init__(self, dim):
+            super().__init__(dim)
+            setattr(self, name, nn.Linear(2, 2))
+
+        def forward(self):
+            return normal(torch.zeros(self.dim))
+
+    with pytest.raises(
+        lfm.DeclarationError, match=f"Taken cannot have an attribute {name}.*choose another name"
+    ):
+        Taken(2)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (3, r"got int: write lfm.Fixed\(value\)"),
+        (torch.ones(3), "got Tensor: write lfm.Fixed"),
+        ({"a": 1}, "got dict"),
+        (lfm.MLP, r"got the class MLP: call it, as in MLP\(...\)"),
+        (lfm.StandardNormal(3), r"got StandardNormal\(3\)"),
+        (cases.plain().factors["x"], "got a distribution that a model has built"),
+    ],
+    ids=["number", "tensor", "dict", "class", "factor", "built"],
+)
+def test_an_argument_that_is_no_source_is_refused_at_declaration(source, words):
+    with pytest.raises(lfm.DeclarationError, match=f"^mean of Gaussian must be.*{words}"):
+        lfm.Gaussian(3, mean=source)
+
+
+def test_values_are_compared_as_they_are_built():
+    assert lfm.Fixed(float("nan")) == lfm.Fixed(float("nan")) and lfm.Fixed([float("nan")]) == lfm.Fixed(
+        [float("nan")]
+    )
+    assert lfm.Fixed(torch.tensor([2**60])) != lfm.Fixed(torch.tensor([2**60 + 1]))
+    assert lfm.Fixed(torch.ones(2).double()) != lfm.Fixed(torch.ones(2)) == lfm.Fixed([1, 1])
+    held = torch.ones(2)
+    fixed = lfm.Fixed(held)
+    held.fill_(9.0)
+    assert fixed.tensor().tolist() == [1.0, 1.0]
+
+
+def test_a_class_that_is_not_called_and_a_module_among_the_bases_are_named():
+    with pytest.raises(
+        lfm.DeclarationError, match="z must be a factor.*got the class StandardNormal: call it"
+    ):
+        lfm.Model(z=lfm.StandardNormal, x=lfm.Gaussian(3, mean=lfm.MLP(4)))
+    with pytest.raises(lfm.DeclarationError, match="leave nn.Module out of its bases"):
+
+        class Both(lfm.Prior, nn.Module):
+            pass
