@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 # A parameter as ``distribution`` takes it: a tensor, or an object that ``natural`` computes from one.
 Natural = Any
 
+# The methods that the library calls of families alone.
+_OF_FAMILIES = frozenset(
+    "distribution raw_shape start to_raw natural floor_shape scale_numbers unit own_parts".split()
+)
+
 
 class Factor(Declaration):
     """A family of distributions whose parameters come from sources: the declaration of p(value | parents).
@@ -220,7 +225,9 @@ class Factor(Declaration):
             and not self._builds_itself()
         ):
             raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
-        for name in vars(self):
+        # A hand-written factor may use the names of the methods that only families have.
+        free = _OF_FAMILIES if self.is_hand_written else frozenset()
+        for name in vars(self).keys() - free:
             if callable(getattr(Factor, name, None)):
                 raise reserved(self, name)
         for parameter, source in {**self.sources, "network": self.network}.items():
@@ -233,10 +240,10 @@ class Factor(Declaration):
         try:
             inspect.signature(type(self).forward).bind(self, *parents)  # type: ignore[attr-defined]
         except TypeError as error:
-            raise DeclarationError(
-                f"{type(self).__name__}.forward must take the values of its parents, which are "
-                f"{', '.join(parents) or 'none'}: {error}"
-            ) from None
+            wanted = f"the values of its parents, which are {', '.join(parents)}"
+            if not parents:
+                wanted = "no parents, as in def forward(self), or name them with given="
+            raise DeclarationError(f"{type(self).__name__}.forward must take {wanted}; {error}") from None
 
     def _builds_itself(self) -> bool:
         return type(self).build is not Factor.build
@@ -290,14 +297,7 @@ class Prior(Factor):
     def check_declaration(self) -> None:
         super().check_declaration()
         if self.is_hand_written and not self.given:
-            forward = type(self).forward  # type: ignore[attr-defined]
-            try:
-                inspect.signature(forward).bind(self)
-            except TypeError as error:
-                raise DeclarationError(
-                    f"{type(self).__name__}.forward must take no parents, as in def forward(self), or name them with "
-                    f"given=; {error}"
-                ) from None
+            self._check_forward(())
 
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # A hand-written prior without parents needs no model to have a distribution.
