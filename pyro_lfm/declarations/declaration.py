@@ -6,7 +6,7 @@ import copy
 import inspect
 from abc import ABCMeta
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ import torch
 from pyro_lfm.declarations.pickling import without_local_functions
 from pyro_lfm.declarations.writing import same, written
 from pyro_lfm.errors import DeclarationError
-
-Argument = TypeVar("Argument")
 
 
 class _Recording(ABCMeta):
