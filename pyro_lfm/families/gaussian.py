@@ -84,7 +84,8 @@ class Gaussian(MeanAndCovariance):
         covariance: ``Isotropic``, ``Diagonal`` (default), ``LowRank`` or ``Full``, holding the source of Σ.
         given, network: see ``Factor``.
         prior: a joint prior of mean and precision, ``NormalGamma`` with ``Diagonal`` or ``NormalWishart`` with ``Full``.
-            Mean and covariance must then be learned, or a ``Lookup()`` with values for each category.
+            Mean and covariance must then be learned, or a ``Lookup()`` with values for each category. Covariances of
+            each category need means of each category, because the prior of a mean depends on the precision.
 
     >>> from pyro_lfm.sources.values import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
@@ -129,7 +130,14 @@ def _drawn_from(
             "prior of a Gaussian must be lfm.parameter_priors.NormalGamma with Diagonal covariance or "
             f"lfm.parameter_priors.NormalWishart with Full; got {prior!r} with {covariance!r}"
         )
-    location = Stochastic("mean", prior, prior.location, reads=("precision",), located=True)
+    if mean is None and covariance.source is not None:
+        raise DeclarationError(
+            "mean of a Gaussian with a prior must be Lookup() where its covariance is, because the prior of the mean "
+            f"depends on the precision; got mean=None with {covariance!r}"
+        )
+    tied = mean is not None and covariance.source is None
+    distribution = prior.tied_location if tied else prior.location
+    location = Stochastic("mean", prior, distribution, reads=("precision",), located=True)
     precision = Stochastic("precision", prior, prior.precision)
     return (
         _with_values_from(location, "mean", mean),

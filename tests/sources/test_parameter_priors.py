@@ -43,6 +43,16 @@ def mixture(family):
             given="c",
             prior=lfm.parameter_priors.NormalGamma(),
         ),
+        "tied full": lambda: lfm.Gaussian(
+            D,
+            mean=lfm.Lookup(),
+            covariance=lfm.Full(),
+            given="c",
+            prior=lfm.parameter_priors.NormalWishart(),
+        ),
+        "tied diagonal": lambda: lfm.Gaussian(
+            D, mean=lfm.Lookup(), given="c", prior=lfm.parameter_priors.NormalGamma()
+        ),
         "bernoulli": lambda: lfm.Bernoulli(
             D, logits=lfm.Lookup(prior=lfm.parameter_priors.Beta(2.0, 2.0)), given="c"
         ),
@@ -58,6 +68,8 @@ CASES = {
     ),
     "full mixture": (lambda: mixture("full"), ["c.probs", "x.precision", "x.mean", "c"]),
     "diagonal mixture": (lambda: mixture("diagonal"), ["c.probs", "x.precision", "x.mean", "c"]),
+    "tied full mixture": (lambda: mixture("tied full"), ["c.probs", "x.precision", "x.mean", "c"]),
+    "tied diagonal mixture": (lambda: mixture("tied diagonal"), ["c.probs", "x.precision", "x.mean", "c"]),
     "bernoulli mixture": (lambda: mixture("bernoulli"), ["c.probs", "x.probs", "c"]),
 }
 
@@ -244,6 +256,22 @@ def test_positive_definite_matrices_from_the_reals():
         (
             lambda: lfm.Gaussian(2, mean=lfm.Linear(), prior=lfm.parameter_priors.NormalGamma()),
             "must be left out or Lookup",
+        ),
+        (
+            lambda: lfm.Gaussian(
+                2,
+                covariance=lfm.Diagonal(lfm.Lookup()),
+                prior=lfm.parameter_priors.NormalGamma(),
+            ),
+            r"mean of a Gaussian with a prior must be Lookup\(\) where its covariance is",
+        ),
+        (
+            lambda: lfm.Gaussian(
+                2,
+                covariance=lfm.Full(lfm.Lookup()),
+                prior=lfm.parameter_priors.NormalWishart(),
+            ),
+            r"mean of a Gaussian with a prior must be Lookup\(\) where its covariance is",
         ),
         (lambda: lfm.parameter_priors.Gamma(0.0), "shape of Gamma must be above 0; got 0.0"),
         (

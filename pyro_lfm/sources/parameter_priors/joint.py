@@ -48,8 +48,14 @@ class NormalGamma(ParameterPrior):
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
     ) -> Distribution:
         scale = (self.count * precision).rsqrt()
-        mean = or_default(self, "mean", like, origin).expand(scale.shape)
-        return independent(dist.Normal(mean, scale), like.dim())
+        mean = or_default(self, "mean", like, origin)
+        return independent(dist.Normal(*torch.broadcast_tensors(mean, scale)), like.dim())
+
+    def tied_location(
+        self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> Distribution:
+        """The means (C, D) of all categories, which share one precision."""
+        return self.location(like, precision.unsqueeze(-2), unit, origin)
 
 
 def _positive_definite(value: Tensor) -> bool:
@@ -120,3 +126,9 @@ class NormalWishart(ParameterPrior):
             mean, precision_matrix=self.count * precision, validate_args=False
         )
         return independent(distribution, like.dim() - 1)
+
+    def tied_location(
+        self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
+    ) -> Distribution:
+        """The means (C, D) of all categories, which share one precision."""
+        return self.location(like, precision.unsqueeze(-3), unit, origin)
