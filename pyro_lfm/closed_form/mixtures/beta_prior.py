@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
@@ -39,10 +39,6 @@ class BetaPrior(ComponentPrior[Betas]):
 
     def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
         return start_bernoullis(rows, classes, seed=seed)
-
-    @property
-    def reads(self) -> Mapping[str, frozenset[str]]:
-        return {}
 
     def parameters(self, posterior: Betas, like: Tensor) -> dict[str, DistributionGiven]:
         probs = dist.Beta(posterior.ones.to(like), posterior.zeros.to(like)).to_event(2)

@@ -30,13 +30,14 @@ class ComponentPrior(ABC, Generic[Conjugate]):
 
     Attributes:
         family: the family of the observed factor. declared: the prior in the declaration.
-        leading: the parameter that is drawn first.
+        leading: the parameter that is drawn first. following: the parameters whose distributions depend on it.
         observed: the name of the observed factor. prior: p(η), one for all components.
     """
 
     family: ClassVar[type[Factor]]
     declared: ClassVar[type]
     leading: ClassVar[str]
+    following: ClassVar[tuple[str, ...]] = ()
 
     observed: str
     prior: Conjugate
@@ -60,11 +61,6 @@ class ComponentPrior(ABC, Generic[Conjugate]):
     def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
         """A mixture whose components are clusters of the data."""
 
-    @property
-    @abstractmethod
-    def reads(self) -> Mapping[str, frozenset[str]]:
-        """Parameter -> the parameters that its distribution depends on."""
-
     @abstractmethod
     def parameters(self, posterior: Conjugate, like: Tensor) -> dict[str, DistributionGiven]:
         """q(parameter | parameters drawn before it) of all components, in the order of drawing."""
@@ -72,6 +68,11 @@ class ComponentPrior(ABC, Generic[Conjugate]):
     @abstractmethod
     def marginals(self, posterior: Conjugate, like: Tensor) -> dict[str, Distribution]:
         """q(parameter) of the parameters that depend on others."""
+
+    @property
+    def reads(self) -> Mapping[str, frozenset[str]]:
+        """Parameter -> the parameters that its distribution depends on."""
+        return {self.name(parameter): frozenset({self.name(self.leading)}) for parameter in self.following}
 
     def tensors(self, posterior: Conjugate) -> dict[str, Tensor]:
         """The tensors of a posterior by the names of their fields."""

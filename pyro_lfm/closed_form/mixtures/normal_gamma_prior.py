@@ -17,7 +17,7 @@ from pyro_lfm.closed_form.mixtures.component_prior import (
     for_each_class,
     prior_means,
 )
-from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
+from pyro_lfm.closed_form.obstacles import family_obstacle
 from pyro_lfm.exact.mixtures.conjugate_components import NormalGammas
 from pyro_lfm.exact.mixtures.mixture import Mixture
 from pyro_lfm.exact.mixtures.starts import start_gaussians
@@ -29,7 +29,7 @@ from pyro_lfm.sources.parameter_priors import NormalGamma
 class NormalGammaPrior(ComponentPrior[NormalGammas]):
     """``Gaussian(D, mean=Lookup(), covariance=Diagonal(Lookup()), prior=NormalGamma(), given="c")``."""
 
-    family, declared, leading = Gaussian, NormalGamma, "precision"
+    family, declared, leading, following = Gaussian, NormalGamma, "precision", ("mean",)
     declaration = "Gaussian(D, mean=Lookup(), covariance=Diagonal(Lookup()), prior=NormalGamma(), given='c')"
 
     @classmethod
@@ -42,8 +42,6 @@ class NormalGammaPrior(ComponentPrior[NormalGammas]):
             raise family_obstacle(
                 name, factor, "a conjugate prior for each category, as by covariance=Diagonal(Lookup())"
             )
-        if not for_each_class(mean, 1):
-            raise Obstacle(f"{name} has the same mean in each category: a closed form needs mean=Lookup()")
         rate = precision.unit.detach().cpu().double() ** 2 if declared.rate is None else declared.rate
         prior = NormalGammas(
             prior_means(mean, declared.mean, dim),
@@ -55,10 +53,6 @@ class NormalGammaPrior(ComponentPrior[NormalGammas]):
 
     def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
         return start_gaussians(rows, classes, seed=seed, covariance="diagonal", min_scale=NO_FLOOR)
-
-    @property
-    def reads(self) -> Mapping[str, frozenset[str]]:
-        return {self.name("mean"): frozenset({self.name("precision")})}
 
     def parameters(self, posterior: NormalGammas, like: Tensor) -> dict[str, DistributionGiven]:
         means, counts = posterior.means.to(like), posterior.counts.to(like)

@@ -29,7 +29,7 @@ from pyro_lfm.sources.parameter_priors import NormalWishart
 class NormalWishartPrior(ComponentPrior[NormalWisharts]):
     """``Gaussian(D, mean=Lookup(), covariance=Full(Lookup()), prior=NormalWishart(), given="c")``."""
 
-    family, declared, leading = Gaussian, NormalWishart, "precision"
+    family, declared, leading, following = Gaussian, NormalWishart, "precision", ("mean",)
     declaration = "Gaussian(D, mean=Lookup(), covariance=Full(Lookup()), prior=NormalWishart(), given='c')"
 
     @classmethod
@@ -42,8 +42,6 @@ class NormalWishartPrior(ComponentPrior[NormalWisharts]):
             raise Obstacle(
                 f"{name} has the same covariance in each category: a closed form needs covariance=Full(Lookup())"
             )
-        if not for_each_class(mean, 1):
-            raise Obstacle(f"{name} has the same mean in each category: a closed form needs mean=Lookup()")
         degrees = declared.degrees_for(dim)
         unit = precision.unit.detach().cpu().double()
         matrix = declared.matrix(torch.zeros(dim, dim, dtype=torch.float64), unit)
@@ -57,10 +55,6 @@ class NormalWishartPrior(ComponentPrior[NormalWisharts]):
 
     def start(self, rows: Iterable[Tensor], classes: int, seed: int) -> Mixture:
         return start_gaussians(rows, classes, seed=seed, covariance="full", min_scale=NO_FLOOR)
-
-    @property
-    def reads(self) -> Mapping[str, frozenset[str]]:
-        return {self.name("mean"): frozenset({self.name("precision")})}
 
     def parameters(self, posterior: NormalWisharts, like: Tensor) -> dict[str, DistributionGiven]:
         means, counts = posterior.means.to(like), posterior.counts.to(like)
