@@ -187,9 +187,12 @@ class LikelihoodForm(ClosedForm, Generic[State, Data]):
     ) -> Ascent[State]:
         """Raises the bound from these parameters, iteration by iteration."""
 
-    @abstractmethod
     def distributions(self, x: Tensor) -> dict[str, DistributionGiven]:
-        """q(latent | x, latents before it) for the rows x (N, D), NaN where missing; in the order of drawing."""
+        """q(latent | x, latents before it) for the rows x (N, D), NaN where missing; in the order of drawing.
+
+        By default no latent depends on another.
+        """
+        return {name: unconditional(distribution) for name, distribution in self.marginals(x).items()}
 
     @abstractmethod
     def marginals(self, x: Tensor) -> dict[str, Distribution]:

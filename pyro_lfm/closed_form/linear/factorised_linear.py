@@ -13,10 +13,8 @@ from torch import Tensor
 from pyro_lfm.closed_form.form import (
     AnyLikelihoodForm,
     Ascent,
-    DistributionGiven,
     LikelihoodForm,
     Watch,
-    unconditional,
 )
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
@@ -76,9 +74,6 @@ class FactorisedLinear(LikelihoodForm[LinearGaussian, Rows]):
 
     def bound(self, parameters: LinearGaussian, x: Tensor) -> Tensor:
         return parameters.log_likelihood(x) - gap(parameters, x)
-
-    def distributions(self, x: Tensor) -> dict[str, DistributionGiven]:
-        return {self.latent: unconditional(self.marginals(x)[self.latent])}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         posterior = self.read().posterior(x)

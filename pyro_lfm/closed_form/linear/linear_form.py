@@ -14,10 +14,8 @@ from torch.distributions.transforms import ReshapeTransform
 from pyro_lfm.closed_form.form import (
     AnyLikelihoodForm,
     Ascent,
-    DistributionGiven,
     LikelihoodForm,
     Watch,
-    unconditional,
 )
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.closed_form.linear.factorised_linear import FactorisedLinear, per_pattern
@@ -160,9 +158,6 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
             watch=watch,
         )
         return linear_ascent(end, history, self.observed)
-
-    def distributions(self, x: Tensor) -> dict[str, DistributionGiven]:
-        return {self.latent: unconditional(self.marginals(x)[self.latent])}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         posterior = self.read().posterior(x)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import DistributionGiven
 from pyro_lfm.closed_form.mixtures.component_kinds import component_alone
 from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture
 from pyro_lfm.closed_form.outline import Outline
@@ -35,9 +34,6 @@ class BaselineForm(DeclaredMixture):
     def start(self, rows: Iterable[Tensor], seed: int, restarts: int) -> Won[Mixture]:
         """One start: from every start the one maximum is reached."""
         return super().start(rows, seed, 1)
-
-    def distributions(self, x: Tensor) -> dict[str, DistributionGiven]:
-        return {}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         return {}

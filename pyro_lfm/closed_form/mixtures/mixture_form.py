@@ -5,7 +5,6 @@ from __future__ import annotations
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import DistributionGiven, unconditional
 from pyro_lfm.closed_form.mixtures.component_kinds import components_of
 from pyro_lfm.closed_form.mixtures.declared_mixture import DeclaredMixture, weights_of
 from pyro_lfm.closed_form.outline import Outline
@@ -28,9 +27,6 @@ class MixtureForm(DeclaredMixture):
         self.weights, self.classes = weights_of(outline, self.label), outline.classes
         self.components = components_of(self.observed, outline.factor, self.classes)
         self.fixed = self.components.fixed | ({"weights"} if self.weights.fixed else frozenset())
-
-    def distributions(self, x: Tensor) -> dict[str, DistributionGiven]:
-        return {self.label: unconditional(self.marginals(x)[self.label])}
 
     def marginals(self, x: Tensor) -> dict[str, Distribution]:
         return {self.label: self.label_given(self.read(), x)}
