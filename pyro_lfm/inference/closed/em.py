@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from pyro_lfm.closed_form import recognise
-from pyro_lfm.errors import DeclarationError
-from pyro_lfm.guides import ExactPosterior
-from pyro_lfm.inference.closed.journal import climb
-from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.inference.task import Inference, Task
-from pyro_lfm.shapes import number, whole
-
-
-def check_start(start: str) -> None:
-    if start not in ("auto", "data", "model"):
-        raise DeclarationError(f'start must be "auto", "data" or "model"; got {start!r}')
+from pyro_lfm.closed_form import AnyLikelihoodForm, recognise
+from pyro_lfm.guides import AnyGuide, ExactPosterior
+from pyro_lfm.inference.closed.bound_ascent import BoundAscent
+from pyro_lfm.programs.model import AnyModel
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class EM(Inference):
+class EM(BoundAscent):
     """Maximum likelihood by the exact posterior, where both have a closed form.
 
     E step: q(z) = p(z | x), so that the bound L is log p(x). M step: the parameters θ that maximise
@@ -71,28 +62,8 @@ class EM(Inference):
     (-3.531024, -3.531024)
     """
 
-    iterations: int = 2000
-    tolerance: float = 1e-11
-    start: Literal["auto", "data", "model"] = "auto"
-    restarts: int = 10
-    accelerate: bool = True
+    def _form(self, model: AnyModel) -> AnyLikelihoodForm:
+        return recognise(model).exact("lfm.EM")
 
-    def __post_init__(self) -> None:
-        whole("iterations", self.iterations, least=0)
-        number("tolerance", self.tolerance, least=0.0)
-        whole("restarts", self.restarts)
-        check_start(self.start)
-
-    def run(self, task: Task) -> Fit:
-        """Fits the task's model by EM."""
-        form = recognise(task.model).exact("lfm.EM")
-        return climb(
-            task,
-            form,
-            ExactPosterior(task.model),
-            start=self.start,
-            restarts=self.restarts,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-            accelerate=self.accelerate,
-        )
+    def _guide(self, model: AnyModel) -> AnyGuide:
+        return ExactPosterior(model)

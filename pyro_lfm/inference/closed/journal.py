@@ -1,10 +1,9 @@
-"""The climb that EM and variational EM share: every iteration is recorded, the result is written into the model."""
+"""The journal of a climb: the history of its iterations, its progress bar, its callbacks."""
 
 from __future__ import annotations
 
 import time
 from math import nan
-from typing import Literal
 
 import torch
 from tqdm.auto import tqdm
@@ -12,59 +11,10 @@ from tqdm.auto import tqdm
 from pyro_lfm.closed_form import AnyLikelihoodForm
 from pyro_lfm.closed_form.form import Parameters
 from pyro_lfm.closed_form.row_blocks import Blocks
-from pyro_lfm.errors import ConvergenceWarning, DeclarationError, ScaleFloorWarning, warn
+from pyro_lfm.errors import ConvergenceWarning, warn
 from pyro_lfm.exact.history import Step
-from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.inference.svi.floor_warnings import floor_remedy
 from pyro_lfm.inference.task import Task
-from pyro_lfm.objectives import ELBO
-
-
-def climb(
-    task: Task,
-    form: AnyLikelihoodForm,
-    guide: AnyGuide,
-    *,
-    start: Literal["auto", "data", "model"],
-    restarts: int,
-    iterations: int,
-    tolerance: float,
-    accelerate: bool,
-) -> Fit:
-    """A fit by EM or variational EM, with every iteration in its history: the E step of the start, then M and E steps.
-
-    Args:
-        form: of the task's model; its bound is climbed. guide: becomes ``fit.guide``.
-        start, restarts, iterations, tolerance, accelerate: see ``EM``.
-    """
-    if task.checkpoint is not None:
-        raise DeclarationError(
-            'checkpoint= serves lfm.SVI: save the model and go on with start="model" instead'
-        )
-    task.model.to(task.device)
-    result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
-    rows = form.rows(Blocks(task.table, form.observed))
-    ends: tuple[float, ...] = ()
-    if start == "model" or (start == "auto" and not task.model.is_as_declared):
-        first = form.read()
-    else:
-        won = form.start(rows, task.seed, restarts)
-        first, ends = won.state, won.ends[1:]
-    with tqdm(total=iterations, unit="iteration", disable=not task.progress) as bar:
-        journal = _Journal(task, form, result, bar)
-        ascent = form.climb(
-            rows, first, iterations=iterations, tolerance=tolerance, accelerate=accelerate, watch=journal
-        )
-    form.write(ascent.parameters)
-    task.model.eval()
-    result.converged = ascent.converged
-    result.ends = sorted([result.history[-1]["log_likelihood"], *ends], reverse=True)
-    if ascent.floored:
-        warn(f"{ascent.floored}. {floor_remedy()}", ScaleFloorWarning)
-    if not ascent.converged and not journal.stopped:
-        warn_of_iterations(iterations)
-    return result
 
 
 def warn_of_iterations(iterations: int) -> None:
@@ -76,7 +26,7 @@ def warn_of_iterations(iterations: int) -> None:
     )
 
 
-class _Journal:
+class Journal:
     """Watches a climb: extends the history, shows progress, calls the callbacks."""
 
     def __init__(self, task: Task, form: AnyLikelihoodForm, result: Fit, bar: tqdm):

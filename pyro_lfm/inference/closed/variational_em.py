@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from pyro_lfm.closed_form import recognise
-from pyro_lfm.guides import FactorisedPosterior
-from pyro_lfm.inference.closed.em import check_start
-from pyro_lfm.inference.closed.journal import climb
-from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.inference.task import Inference, Task
-from pyro_lfm.shapes import number, whole
+from pyro_lfm.closed_form import AnyLikelihoodForm, recognise
+from pyro_lfm.guides import AnyGuide, FactorisedPosterior
+from pyro_lfm.inference.closed.bound_ascent import BoundAscent
+from pyro_lfm.programs.model import AnyModel
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class VariationalEM(Inference):
+class VariationalEM(BoundAscent):
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for linear Gaussian models.
 
     E step: coordinate ascent in the factors of q, at its limit. M step: the parameters that maximise E_q[log p(x, z)].
@@ -44,29 +40,9 @@ class VariationalEM(Inference):
     True
     """
 
-    iterations: int = 2000
-    tolerance: float = 1e-11
-    start: Literal["auto", "data", "model"] = "auto"
-    restarts: int = 10
-    accelerate: bool = True
-
-    def __post_init__(self) -> None:
-        whole("iterations", self.iterations, least=0)
-        whole("restarts", self.restarts)
-        number("tolerance", self.tolerance, least=0.0)
-        check_start(self.start)
-
-    def run(self, task: Task) -> Fit:
-        """Fits the task's model by variational EM."""
+    def _form(self, model: AnyModel) -> AnyLikelihoodForm:
         remedy = "use lfm.EM(), or lfm.SVI(guide), which fits any declaration"
-        form = recognise(task.model).variational("lfm.VariationalEM", remedy)
-        return climb(
-            task,
-            form,
-            FactorisedPosterior(task.model),
-            start=self.start,
-            restarts=self.restarts,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-            accelerate=self.accelerate,
-        )
+        return recognise(model).variational("lfm.VariationalEM", remedy)
+
+    def _guide(self, model: AnyModel) -> AnyGuide:
+        return FactorisedPosterior(model)
