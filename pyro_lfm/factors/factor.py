@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +15,7 @@ from pyro_lfm.declarations import Declaration, reserved
 from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.factors.forward_signature import check_forward
 from pyro_lfm.factors.variables import Code, Variable
 from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
 from pyro_lfm.sources.source import Source, SourceLike, as_source, check_source
@@ -234,16 +234,7 @@ class Factor(Declaration):
             if not self.is_hand_written:
                 check_source(f"{parameter} of {type(self).__name__}", source)
         if self.is_hand_written and self.given and not self.named:
-            self._check_forward(self.given)
-
-    def _check_forward(self, parents: Sequence[str]) -> None:
-        try:
-            inspect.signature(type(self).forward).bind(self, *parents)  # type: ignore[attr-defined]
-        except TypeError as error:
-            wanted = f"the values of its parents, which are {', '.join(parents)}"
-            if not parents:
-                wanted = "no parents, as in def forward(self), or name them with given="
-            raise DeclarationError(f"{type(self).__name__}.forward must take {wanted}; {error}") from None
+            check_forward(type(self), self.given)
 
     def _builds_itself(self) -> bool:
         return type(self).build is not Factor.build
@@ -297,7 +288,7 @@ class Prior(Factor):
     def check_declaration(self) -> None:
         super().check_declaration()
         if self.is_hand_written and not self.given:
-            self._check_forward(())
+            check_forward(type(self), ())
 
     def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
         # A hand-written prior without parents needs no model to have a distribution.

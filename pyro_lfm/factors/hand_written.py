@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
+from pyro_lfm.factors.forward_signature import check_forward
 from pyro_lfm.factors.modules_of_factors import OF_DECLARATION, ModuleOfFactor, blank
 from pyro_lfm.factors.variables import Variable
 
@@ -20,7 +20,7 @@ class HandWritten(ModuleOfFactor, Conditional):
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         Conditional.__init__(self, declaration, name, parents)
-        self._check_forward()
+        check_forward(type(declaration), list(self._parents), f"{name}: ")
         taken = {*vars(self), *self._modules} - {"training"}
         for attribute in vars(declaration):
             if attribute in taken - OF_DECLARATION:
@@ -31,15 +31,6 @@ class HandWritten(ModuleOfFactor, Conditional):
         self.given = declaration.given
         self.take_attributes(declaration)
         self.complete()
-
-    def _check_forward(self) -> None:
-        try:
-            inspect.signature(type(self).forward).bind(self, *self._parents)
-        except TypeError as error:
-            kind, names = type(self.declaration).__name__, ", ".join(self._parents) or "no parents"
-            raise DeclarationError(
-                f"{self.variable}: {kind}.forward must take the values of its parents, which are {names}: {error}"
-            ) from None
 
     __repr__ = Conditional.__repr__
 
