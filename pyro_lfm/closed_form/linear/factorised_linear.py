@@ -10,12 +10,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
-from pyro_lfm.closed_form.form import (
-    AnyLikelihoodForm,
-    Ascent,
-    LikelihoodForm,
-    Watch,
-)
+from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, LikelihoodForm, Watch
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.mean_field import variational_em

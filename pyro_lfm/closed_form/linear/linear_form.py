@@ -11,12 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin as Dist
 from torch import Tensor
 from torch.distributions.transforms import ReshapeTransform
 
-from pyro_lfm.closed_form.form import (
-    AnyLikelihoodForm,
-    Ascent,
-    LikelihoodForm,
-    Watch,
-)
+from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, LikelihoodForm, Watch
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.closed_form.linear.factorised_linear import FactorisedLinear, per_pattern
 from pyro_lfm.closed_form.linear.latent_priors import gaussian_prior
