@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from pyro_lfm.comparison.storage.folder import Record
 from pyro_lfm.data.readers import Table
 from pyro_lfm.documents.storage import plain
 from pyro_lfm.evaluate.likelihood.estimate import fitted
-from pyro_lfm.guides import ExactPosterior, FactorisedPosterior
-from pyro_lfm.inference import EM, SVI, VariationalEM
+from pyro_lfm.inference import SVI
+from pyro_lfm.inference.closed.bound_ascent import BoundAscent
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Inference
-from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
-
-_GUIDES: dict[type, Any] = {EM: ExactPosterior, VariationalEM: FactorisedPosterior}
 
 
 def record_of(done: Fit, *, state: bool) -> Record:
@@ -50,8 +45,8 @@ def restore_fit(model: AnyModel, inference: Inference, table: Table, record: Rec
         start = fitted((model, inference.guide), table)
         done = Fit(start.model, start.guide, table, inference.objective)
         done.guide.load_state_dict(state["guide"])
-    elif type(inference) in _GUIDES:
-        done = Fit(model, _GUIDES[type(inference)](model), table, ELBO(kl="monte-carlo"))
+    elif isinstance(inference, BoundAscent) and type(inference).run is BoundAscent.run:
+        done = inference.without_history(model, table)
     else:
         return None
     done.model.load_state_dict(state["model"])

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from pyro_lfm.closed_form import AnyLikelihoodForm
 from pyro_lfm.closed_form.row_blocks import Blocks
+from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, warn
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.closed.journal import Journal, warn_of_iterations
@@ -49,15 +50,19 @@ class BoundAscent(Inference):
     def _guide(self, model: AnyModel) -> AnyGuide:
         """The guide of the fit."""
 
+    def without_history(self, model: AnyModel, table: Table) -> Fit:
+        """The fit of a model to rows, before its first record."""
+        return Fit(model, self._guide(model), table, ELBO(kl="monte-carlo"))
+
     def run(self, task: Task) -> Fit:
         """Fits the task's model."""
-        form, guide = self._form(task.model), self._guide(task.model)
+        form = self._form(task.model)
         if task.checkpoint is not None:
             raise DeclarationError(
                 'checkpoint= serves lfm.SVI: save the model and go on with start="model" instead'
             )
         task.model.to(task.device)
-        result = Fit(task.model, guide, task.table, ELBO(kl="monte-carlo"))
+        result = self.without_history(task.model, task.table)
         rows = form.rows(Blocks(task.table, form.observed))
         ends: tuple[float, ...] = ()
         if self.start == "model" or (self.start == "auto" and not task.model.is_as_declared):
