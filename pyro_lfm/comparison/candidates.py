@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeGuard, cast
 from torch import nn
 
 from pyro_lfm.comparison.metrics import check_name
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.guides import AnyGuide, Guide, PyroGuide, Refined, as_guide
@@ -117,7 +117,7 @@ def is_function(value: object) -> TypeGuard[Callable[..., Any]]:
     """Whether a value is a function, or a class, that makes a model, a guide or an inference."""
     if isinstance(value, type):
         return issubclass(value, nn.Module) and not issubclass(value, Factor)
-    return callable(value) and not isinstance(value, nn.Module | Declaration)
+    return callable(value) and not isinstance(value, nn.Module | Part)
 
 
 def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:

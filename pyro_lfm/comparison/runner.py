@@ -18,15 +18,15 @@ from pyro_lfm.comparison.storage.folder import Folder, Record
 from pyro_lfm.comparison.storage.records import record_of, restore_fit
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
-from pyro_lfm.documents.identity import identity_of
-from pyro_lfm.documents.identity.version import library_version
-from pyro_lfm.documents.storage import plain
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.evaluate.inputs import Rows
+from pyro_lfm.identity import identity_of
+from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.storage.files import plain
 
 # From the seed of a fit to that of the noise by which it is measured.
 _NOISE = 2**20

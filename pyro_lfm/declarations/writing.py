@@ -1,4 +1,4 @@
-"""Writing the arguments of declarations as Python code, and comparing them. ``Declaration`` uses both."""
+"""Writing the arguments of declarations as Python code, and comparing them. ``Part`` uses both."""
 
 from __future__ import annotations
 

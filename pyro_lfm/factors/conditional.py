@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from pyro_lfm import shapes
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.named_modules import Factors
@@ -212,7 +212,7 @@ def check_is_declared(name: str, part: Factor | Conditional, wanted: str) -> Non
             f"{name} must be {wanted}; got a distribution that a model has built already: give its declaration, "
             "model.declared[name]"
         )
-    if not isinstance(part, Declaration) or not hasattr(part, "build"):
+    if not isinstance(part, Part) or not hasattr(part, "build"):
         kind = type(part).__name__
         if isinstance(part, type):
             kind = f"the class {part.__name__}: call it, as in {part.__name__}(...)"

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
-from pyro_lfm.declarations import Declaration, reserved
+from pyro_lfm.declarations import Part, reserved
 from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
@@ -32,7 +32,7 @@ _OF_FAMILIES = frozenset(
 )
 
 
-class Factor(Declaration):
+class Factor(Part):
     """A family of distributions whose parameters come from sources: the declaration of p(value | parents).
 
     A family is a subclass that names its parameters and defines ``distribution``. It then works with every source, as

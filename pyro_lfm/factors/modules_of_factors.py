@@ -46,7 +46,7 @@ class ModuleOfFactor(nn.Module):
             else:
                 setattr(self, name, value)
 
-    # These methods are those of nn.Module, not of Declaration.
+    # These methods are those of nn.Module, not of Part.
     register_buffer = nn.Module.register_buffer
     register_parameter = nn.Module.register_parameter
     add_module = register_module = nn.Module.add_module

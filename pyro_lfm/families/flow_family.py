@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions.transforms import AffineTransform, ReshapeTransform
 
-from pyro_lfm.declarations import Declaration, written
+from pyro_lfm.declarations import Part, written
 from pyro_lfm.distributions.bijections import Autoregressive, BijectionTransform, Chain, LazyFlow
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.supports import Above, is_real
@@ -27,7 +27,7 @@ from pyro_lfm.sources.source import SourceLike
 
 
 @dataclass(eq=False, repr=False)
-class InverseAutoregressive(Declaration):
+class InverseAutoregressive(Part):
     """Layers y_k = x_k exp(s_k) + m_k, where a network of x_1 .. x_{k−1} and the context gives s_k and m_k.
 
     Every other layer takes the entries in reverse order. One layer can represent every full covariance, several also other
@@ -55,7 +55,7 @@ class InverseAutoregressive(Declaration):
 
 
 @dataclass(eq=False, repr=False)
-class NeuralSpline(Declaration):
+class NeuralSpline(Part):
     """Layers y_k = f(x_k; a_k), f a monotone rational-quadratic spline on [−4, 4], after one affine autoregressive layer.
 
     A network of x_1 .. x_{k−1} and the context gives a_k. The first layer is one of ``InverseAutoregressive``, because
@@ -88,7 +88,7 @@ class NeuralSpline(Declaration):
 
 
 @dataclass(eq=False, repr=False)
-class Zuko(Declaration):
+class Zuko(Part):
     """A flow of the package zuko by its name, such as ``Zuko("NSF", {"transforms": 2})``.
 
     ``Flow`` takes a class of zuko too. But importing zuko switches off torch's validation of arguments in the whole

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.errors import PriorWarning, warn
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.linear.rows import Rows
@@ -27,7 +27,7 @@ _OUTWEIGHS = 0.1
 # The share of the posterior beyond which a prior decides, beside the most that the data can weigh.
 _AT_BEST = 0.25
 # The numbers of each prior that stand in the units of the data.
-_IN_UNITS: dict[type[Declaration], str] = {
+_IN_UNITS: dict[type[Part], str] = {
     Gamma: "rate",
     ARD: "rate",
     Normal: "mean and the scale",
@@ -122,7 +122,7 @@ def warn_of_noise(name: str, posterior: BayesianLinear, rows: Rows) -> None:
         _warn(f"{name}: the noise", share, Gamma(posterior.prior.noise[0], float(rate.max())), residuals)
 
 
-def _warn(parameter: str, share: float, prior: Declaration, data: str) -> None:
+def _warn(parameter: str, share: float, prior: Part, data: str) -> None:
     """Warns of a prior.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.data.readers import Table
-from pyro_lfm.declarations import DeclarationWithParts
+from pyro_lfm.declarations import PartWithState
 from pyro_lfm.inference.fitted import Callback, Fit, Record
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.programs.model import AnyModel
@@ -42,7 +42,7 @@ def _is_true(answer: bool | np.bool_ | torch.Tensor | None) -> bool:
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
-class Inference(DeclarationWithParts):
+class Inference(PartWithState):
     """How a model is fitted to rows: the third argument of ``lfm.fit``. A declaration, which no fit changes."""
 
     # Whether it uses values of latents that the data hold.

@@ -16,7 +16,7 @@ from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
 
-from pyro_lfm.declarations import DeclarationWithParts
+from pyro_lfm.declarations import PartWithState
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives.bound import Bound
@@ -60,7 +60,7 @@ class Names:
         return f"{distribution}({value} | {parents})" if parents else f"{distribution}({value})"
 
 
-class Objective(DeclarationWithParts, PyroELBO):
+class Objective(PartWithState, PyroELBO):
     """The function that is maximised over θ and φ, per row, in nats: one estimate of it from one run of guide and model.
 
     Serves ``lfm.SVI`` and, being a ``pyro.infer.ELBO``, plain ``pyro.infer.SVI``. A subclass writes ``estimate(run)`` and

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pyro_lfm.declarations import DeclarationWithParts
+from pyro_lfm.declarations import PartWithState
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.objective import Weight, as_weight
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.trace_sites import drawn_with_knowledge_of
 
 
-class Penalty(DeclarationWithParts):
+class Penalty(PartWithState):
     """A number that training keeps small, from one run of guide and model. A subclass writes ``of`` and ``formula``.
 
     Args:

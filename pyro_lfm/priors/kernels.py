@@ -5,12 +5,12 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.sources.values import Fixed, Learned, Value
 
 
-class SquaredExponential(Declaration):
+class SquaredExponential(Part):
     """k(t, s) = exp(−|t − s|² / (2 ℓ²)), of variance 1: smooth functions with the learned length scale ℓ.
 
     Args:

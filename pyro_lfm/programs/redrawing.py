@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.errors import SeedWarning, warn
 from pyro_lfm.factors import Factor
 from pyro_lfm.programs.first_weights import drawing, replace
@@ -38,7 +38,7 @@ def with_reset_modules(factors: Mapping[str, Factor]) -> dict[str, Factor]:
 
 def _reset(value: Value, copies: dict[int, tuple[nn.Module, nn.Module]]) -> Value:
     """The value, with every module in it replaced by a re-initialised copy."""
-    if isinstance(value, Declaration):
+    if isinstance(value, Part):
         reset = value.altered(**{name: _reset(part, copies) for name, part in vars(value).items()})
         # A bound method of the declaration is one of its copy.
         vars(reset).update(copy.deepcopy(_methods(vars(reset)), {id(value): reset}))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.transforms import ReshapeTransform
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.distributions.correlated import CorrelatedGaussian
 from pyro_lfm.distributions.interface import independent
 from pyro_lfm.distributions.pushforward import Pushforward
@@ -38,7 +38,7 @@ class RawCovariance(NamedTuple):
     floor: Tensor
 
 
-class Covariance(Declaration):
+class Covariance(Part):
     """The structure of a Gaussian's covariance: how raw numbers of a source determine Σ, for events with D entries.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.sources.source import Parameter, Source, unchanged
 
 # The method of a declared prior that gives the distribution of a parameter: (like, *read, unit=, origin=).
@@ -74,7 +74,7 @@ class Drawn(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
-    def declared(self) -> Declaration:
+    def declared(self) -> Part:
         """The declared prior, such as ``parameter_priors.Gamma(1.0, 1.0)``."""
         return self.distribution.__self__  # type: ignore[attr-defined, no-any-return]
 
@@ -97,7 +97,7 @@ class Stochastic(Source):
     """
 
     name: str
-    prior: Declaration
+    prior: Part
     distribution: PriorMethod
     point: float | None = None
     reads: tuple[str, ...] = ()

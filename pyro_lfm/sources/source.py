@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.sources.applied import NetworkLike, OfSeveralShapes, OfShapes, network
 
@@ -58,7 +58,7 @@ class Parameter:
     heads: tuple[tuple[str, torch.Size], ...] = ()
 
 
-class Source(Declaration):
+class Source(Part):
     """The declaration of how a parameter of a factor is computed.
 
     It builds a module, called as ``module(context, index)``, that returns raw (unconstrained) values of shape
@@ -147,13 +147,13 @@ def check_source(name: str, given: object) -> None:
         name: of parameter and factor, such as "mean of Gaussian".
     """
     wanted = f"{name} must be a module, a factory (in_size, out_size) -> module, Learned, Fixed, PerRow or a factor's name"
-    if isinstance(given, type) and issubclass(given, Declaration):
+    if isinstance(given, type) and issubclass(given, Part):
         raise DeclarationError(
             f"{wanted}; got the class {given.__name__}: call it, as in {given.__name__}(...)"
         )
-    if isinstance(given, nn.Module) and isinstance(getattr(given, "declaration", None), Declaration):
+    if isinstance(given, nn.Module) and isinstance(getattr(given, "declaration", None), Part):
         raise DeclarationError(f"{wanted}; got a distribution that a model has built")
-    if isinstance(given, Declaration) and not isinstance(given, Source):
+    if isinstance(given, Part) and not isinstance(given, Source):
         raise DeclarationError(f"{wanted}; got {given!r}")
     if isinstance(given, int | float | list | tuple | torch.Tensor) and not isinstance(given, bool):
         raise DeclarationError(

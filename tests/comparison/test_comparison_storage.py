@@ -14,7 +14,7 @@ import torch
 from comparison_cases import QUICK, fixed_model, guides, same, small, state_of
 
 import pyro_lfm as lfm
-from pyro_lfm.documents.identity import identity_of
+from pyro_lfm.identity import identity_of
 
 
 class Interrupted(Exception):
@@ -217,7 +217,7 @@ import functools
 import logging
 import torch
 import pyro_lfm as lfm
-from pyro_lfm.documents.identity import identity_of
+from pyro_lfm.identity import identity_of
 torch.manual_seed(0)
 model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(4)))
 guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))

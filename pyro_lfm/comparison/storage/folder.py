@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pyro_lfm.documents.identity import differences
-from pyro_lfm.documents.storage import read, write
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.identity import differences
+from pyro_lfm.storage.files import read, write
 
 # The stored numbers and tensors of one fit, by name.
 Record: TypeAlias = dict[str, Any]

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from pyro_lfm.comparison.storage.folder import Record
 from pyro_lfm.data.readers import Table
-from pyro_lfm.documents.storage import plain
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.inference import SVI
 from pyro_lfm.inference.closed.bound_ascent import BoundAscent
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.storage.files import plain
 
 
 def record_of(done: Fit, *, state: bool) -> Record:

@@ -9,13 +9,13 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-from pyro_lfm.documents.identity import differences, identity_of
-from pyro_lfm.documents.storage import read, write
 from pyro_lfm.errors import CheckpointError, DataError, DeclarationError
+from pyro_lfm.identity import differences, identity_of
 from pyro_lfm.inference.svi.module_attributes import ModuleStates
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.inference.svi.snapshots import BestState
 from pyro_lfm.programs.program import Program
+from pyro_lfm.storage.files import read, write
 
 _ANEW = "give another path, or remove it to begin anew"
 

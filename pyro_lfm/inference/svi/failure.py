@@ -15,9 +15,9 @@ from torch.distributions import Distribution
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.supports import entrywise
-from pyro_lfm.documents.identity.code_digests import is_library_module
 from pyro_lfm.errors import TrainingError
 from pyro_lfm.factors import name_of
+from pyro_lfm.identity.code_digests import is_library_module
 from pyro_lfm.inference.svi.snapshots import Snapshot
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import isolated

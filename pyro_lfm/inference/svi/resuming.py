@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from pyro_lfm.data.digests import of_rows
-from pyro_lfm.documents.identity import identity_of
-from pyro_lfm.documents.identity.version import library_version
+from pyro_lfm.identity import identity_of
+from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.engines.engine import Engine
 from pyro_lfm.inference.svi.checkpoint import Checkpoint, FitIdentity, SavedFit
 from pyro_lfm.inference.svi.module_attributes import module_states, restore_modules

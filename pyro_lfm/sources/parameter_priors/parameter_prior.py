@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pyro_lfm.declarations import Declaration
+from pyro_lfm.declarations import Part
 from pyro_lfm.sources.drawn import Drawn
 
 
-class ParameterPrior(Declaration):
+class ParameterPrior(Part):
     """A prior of a parameter, given with the source of the parameter.
 
     A parameter with a prior is a latent of the model, not a part of θ. All rows share it, and it is drawn before them.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.documents.identity.code_digests import attributes, holds, is_library, of_code, reads, written
+from pyro_lfm.identity.code_digests import attributes, holds, is_library, of_code, reads, written
 
 RandomGenerator: TypeAlias = (
     torch.Generator | random.Random | np.random.RandomState | np.random.Generator | np.random.BitGenerator

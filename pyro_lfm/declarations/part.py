@@ -33,13 +33,13 @@ class _Recording(ABCMeta):
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-class Declaration(metaclass=_Recording):
+class Part(metaclass=_Recording):
     """An immutable value. Two declarations with the same class and arguments are equal, and ``repr`` gives the Python code.
 
     Attributes may be set in ``__init__`` and not after it. A copy of a declaration is itself, unless it holds
     modules, which are copied.
 
-    >>> class Point(Declaration):
+    >>> class Point(Part):
     ...     def __init__(self, x, y=0.0):
     ...         self.x, self.y = x, y
     >>> Point(1.0, y=2.0), Point(1.0) == Point(1.0, 0.0), Point(1.0) == Point(2.0)
@@ -94,7 +94,7 @@ class Declaration(metaclass=_Recording):
         super().__delattr__(name)
 
     def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other) or not isinstance(other, Declaration):
+        if type(self) is not type(other) or not isinstance(other, Part):
             return NotImplemented
         return self is other or same(self.arguments, other.arguments)
 
@@ -124,14 +124,14 @@ class Declaration(metaclass=_Recording):
         return without_local_functions(vars(self))
 
 
-def reserved(part: Declaration, name: str) -> DeclarationError:
+def reserved(part: Part, name: str) -> DeclarationError:
     """The error of an attribute whose name belongs to the library."""
     return DeclarationError(
         f"{type(part).__name__} cannot have an attribute {name}, which every such part has already: choose another name"
     )
 
 
-class DeclarationWithParts(Declaration):
+class PartWithState(Part):
     """A declaration that may hold modules, or state of its author's. Its arguments do not change, and copies are copies."""
 
     def is_fixed(self, name: str) -> bool:
@@ -167,7 +167,7 @@ def holds_modules(value: Any) -> bool:
     """Whether a value holds modules or parameters, in containers and declarations too."""
     if isinstance(value, torch.nn.Module | torch.nn.Parameter):
         return True
-    if isinstance(value, Declaration):
+    if isinstance(value, Part):
         return holds_modules(vars(value))
     if isinstance(value, Mapping):
         return any(map(holds_modules, value.values()))
