@@ -291,7 +291,8 @@ def _order_in_memory(value: Tensor) -> tuple[int, ...] | None:
 
     Sums of a transposed tensor run in another order, so that a layout is a part of what gives the same bits.
     """
-    order = tuple(sorted(range(value.dim()), key=lambda k: (-value.stride(k), -value.shape[k])))
+    strides = value.stride()
+    order = tuple(sorted(range(value.dim()), key=lambda k: (-strides[k], -value.shape[k])))
     permuted = not value.is_contiguous() and value.permute(order).is_contiguous()
     return order if permuted else None
 
