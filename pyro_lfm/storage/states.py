@@ -100,7 +100,7 @@ def read_state(folder: Folder, name: str) -> State:
     with folder.unchanged():
         head: Any = read_outline(folder, name)
         for file in _tensor_files(name):
-            if not folder.has(file) or digest(folder.path_of(file)) != head["sha256"].get(file):
+            if folder.digest(file) != head["sha256"].get(file):
                 raise DataError(
                     f"{folder.what} {folder.path} cannot be read: {file} is not the file that {name}.json was written with "
                     "(its SHA-256 differs)"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pyro_lfm.data.digests import of_rows
-from pyro_lfm.errors import DataError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.identity import identity_of
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.engines.engine import Engine
@@ -76,6 +77,7 @@ class Resuming:
                 self._check(self.saved)
             except _MALFORMED as error:
                 raise self._malformed(error) from None
+        self.before: Snapshot | None = None
         # The place in the fit that was written last, when, and whether all values are known to be such that they can be.
         self.written: tuple[int, int, bool] | None = None
         self.since, self.tried = time.monotonic(), False
@@ -95,8 +97,9 @@ class Resuming:
         # Values that training changed before the interruption may differ after it too.
         self.identity.moved = set(saved["moved"])
 
-    def _malformed(self, error: Exception) -> DataError:
-        if isinstance(error, DataError):
+    def _malformed(self, error: Exception) -> Exception:
+        """The error of a state that cannot be put back, in words."""
+        if isinstance(error, DataError | DeclarationError):
             return error
         return self.folder.unreadable(
             f"a value of its state is of another kind than the one written ({type(error).__name__})"
@@ -106,12 +109,12 @@ class Resuming:
         """Puts everything back but the state of the engine, which is made of the restored programs later."""
         if self.saved is None:
             return
-        before = Snapshot(*self.programs.values())
-        try:
+        self.before = Snapshot(*self.programs.values())
+        with self._weights_kept(self.before):
             self._restore(self.saved)
-        except _MALFORMED as error:
-            before.restore()
-            raise self._malformed(error) from error
+        for path, part in self.identity.stateful().items():
+            if path in self.saved["stateful"]:
+                part.load_state_dict(self.saved["stateful"][path])
         self.written = self.loop.place
 
     def _restore(self, saved: SavedFit) -> None:
@@ -124,9 +127,6 @@ class Resuming:
             for name, value in saved["unsaved_buffers"][kind].items():
                 owner, _, own = name.rpartition(".")
                 setattr(program.get_submodule(owner), own, value.to(loop.model.device))
-        for path, part in self.identity.stateful().items():
-            if path in saved["stateful"]:
-                part.load_state_dict(saved["stateful"][path])
         loop.stream.state = saved["stream"]
         if loop.stream.device_state is not None and saved["device_stream"] is not None:
             loop.stream.device_state = saved["device_stream"]
@@ -148,13 +148,20 @@ class Resuming:
         return self.saved["engine"]
 
     def restore_engine(self, engine: Engine) -> None:
-        if self.saved is None:
+        if self.saved is None or self.before is None:
             return
-        try:
+        with self._weights_kept(self.before):
             engine.load(self.saved["engine"])
+        self.saved, self.before = None, None
+
+    @contextmanager
+    def _weights_kept(self, before: Snapshot) -> Iterator[None]:
+        """Restores the weights where the state cannot be put back."""
+        try:
+            yield
         except _MALFORMED as error:
-            raise self._malformed(error) from error
-        self.saved = None
+            before.restore()
+            raise self._malformed(error) from None
 
     def after_epoch(self, engine: Engine) -> None:
         """Writes the state if it is due. After the first epoch at least its values are checked."""
