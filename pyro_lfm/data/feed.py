@@ -52,7 +52,9 @@ class Feed:
         self._views = [{name: parts[k] for name, parts in views.items()} for k in range(self.batches)]
 
     def epoch(self, done: int = 0) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-        """Row numbers (B,) on the device, and the rows by name, each (B, *event).
+        """The batches of an epoch: row numbers (B,) on the device, and the rows by name, each (B, *event).
+
+        The call draws the order, also where no batch is taken.
 
         Args:
             done: the number of first batches that are left out, as an earlier run has done them. Each of the others stands
@@ -61,6 +63,11 @@ class Feed:
         order = torch.randperm(len(self.table), generator=self.generator)
         if self.drop_last:
             order = order[: len(order) // self.size * self.size]
+        return self._batches(order, done)
+
+    def _batches(
+        self, order: torch.Tensor, done: int
+    ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         blocks, begun = divmod(done, self.batches)
         for block in order.split(self.batches * self.size)[blocks:]:
             self.table.gather(block, {name: memory[: len(block)] for name, memory in self._memory.items()})

@@ -41,6 +41,8 @@ def same(one, two):
         )
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, set | frozenset):
+        return sorted(map(repr, one)) == sorted(map(repr, two))
     return one == two or repr(one) == repr(two)
 
 
