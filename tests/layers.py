@@ -16,7 +16,13 @@ LAYERS = {
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.
 UPWARD = {
-    "inference/fitted.py": {"Fit.plot": "plots"},
+    "inference/fitted.py": {
+        "Fit.plot": "plots",
+        "Fit.declaration": "documents",
+        "Fit.save": "documents",
+        "Fit.__getstate__": "documents",
+    },
+    "programs/model.py": {"Model.declaration": "documents"},
     "comparison/comparison_result.py": {"Comparison.plot": "plots"},
     "evaluate/calibration/coverage.py": {"Coverage.plot": "plots"},
     "evaluate/calibration/predictive.py": {"PredictiveCheck.plot": "plots"},

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_lfm.declarations import same
 from pyro_lfm.documents.section_reading import SectionReader, is_program
 from pyro_lfm.documents.sections import guide_table, inference_table, model_table
+from pyro_lfm.documents.size_limit import MOST, SizeLimit, limit_of
 from pyro_lfm.documents.table_section import TableSection, declared_table
 from pyro_lfm.documents.text.part_tables import Writer
 from pyro_lfm.documents.text.reading import Broken, Reader
@@ -150,7 +151,8 @@ def part(expression: str | Mapping[str, Any], parts: Iterable[Registered] = ()) 
         )
     value: Any = BrokenPart
     try:
-        value = reader.part(expression, object, "part")
+        with SizeLimit():
+            value = reader.part(expression, object, "part")
     except RecursionError:
         reader.note("is nested too deep")
     if reader.errors or isinstance(value, Broken):
@@ -197,7 +199,8 @@ def declare(
     reader = Reader(Registry(parts), tensors)
     declaration = None
     try:
-        declaration = _read(document, reader, folder)
+        with SizeLimit(MOST if tensors is None else limit_of(tensors)):
+            declaration = _read(document, reader, folder)
     except RecursionError:
         reader.note("is nested too deep")
     if reader.errors or declaration is None:
@@ -205,18 +208,22 @@ def declare(
     return declaration
 
 
-def _read(document: Mapping[str, Any], reader: Reader, folder: Path) -> Declaration:
+def _read(document: Mapping[str, Any], reader: Reader, folder: Path) -> Declaration | None:
     """The declaration of a document. Faults are noted, and what has none is read all the same."""
-    _check_top(document, reader)
+    if not _is_readable(document, reader):
+        return None
     dtype = _dtype(document, reader)
     sections = SectionReader(reader)
     data = _data(document, reader)
     model = guide = inference = table = None
+    table_is_broken = False
     if "model" in document:
         section = document["model"]
         if isinstance(section, Mapping) and not is_program(section):
+            before = len(reader.errors)
             table, section = declared_table(section, data, folder, reader)
-        model = sections.model(section, None if table is None else table.factors)
+            table_is_broken = len(reader.errors) > before
+        model = sections.model(section, None if table is None else table.factors, table_is_broken)
         if model is not None and dtype is not None:
             model = model.to(dtype)
     if "guide" in document:
@@ -229,7 +236,8 @@ def _read(document: Mapping[str, Any], reader: Reader, folder: Path) -> Declarat
     return Declaration(model=model, guide=guide, inference=inference, data=data, table=table)
 
 
-def _check_top(document: Mapping[str, Any], reader: Reader) -> None:
+def _is_readable(document: Mapping[str, Any], reader: Reader) -> bool:
+    """Whether a document has sections in a format that is known here. Other sections are noted."""
     for name in document:
         if name not in _SECTIONS:
             with reader.at(str(name)):
@@ -243,8 +251,10 @@ def _check_top(document: Mapping[str, Any], reader: Reader) -> None:
             reader.note(
                 f"the document has version {version} of the format, and this pyro_lfm knows {FORMAT}: install a newer one"
             )
+        return False
     if not any(name in document for name in _SECTIONS[2:]):
         reader.note("a document has sections [model], [guide], [inference] or [data]; this one has none")
+    return True
 
 
 def _dtype(document: Mapping[str, Any], reader: Reader) -> torch.dtype | None:
@@ -298,8 +308,10 @@ def _document(source: Any) -> tuple[Mapping[str, Any], Path]:
         return tomllib.loads(text), folder
     except RecursionError:
         raise DocumentError([("", "is nested too deep")]) from None
-    except ValueError as error:  # numbers too large are no TOMLDecodeError
+    except tomllib.TOMLDecodeError as error:
         raise DocumentError([("", f"is no TOML: {error}")]) from None
+    except ValueError:
+        raise DocumentError([("", "is no TOML: it holds a number of too many digits")]) from None
 
 
 def _text(path: Path) -> str:

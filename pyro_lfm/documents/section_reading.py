@@ -12,7 +12,7 @@ from pyro_lfm.documents.text.alternatives import Alternatives
 from pyro_lfm.documents.text.expressions import Call, is_call
 from pyro_lfm.documents.text.reading import Broken, Reader
 from pyro_lfm.documents.text.registry import suggestion
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.wiring import in_order
 from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
@@ -42,8 +42,14 @@ class SectionReader:
         # Latents and observed names of the model as far as they could be read; None for a program by hand.
         self.names: set[str] | None = None
 
-    def model(self, section: Any, table: Heterogeneous | None = None) -> AnyModel | None:
-        """The model; None where a fault was noted."""
+    def model(
+        self, section: Any, table: Heterogeneous | None = None, table_is_broken: bool = False
+    ) -> AnyModel | None:
+        """The model; None where a fault was noted.
+
+        Args:
+            table: the factors of a mixed table. table_is_broken: whether they could not be read.
+        """
         with self.reader.at("model"):
             if not isinstance(section, Mapping) or not section:
                 self.reader.note('must be a table of factors, as in z = "StandardNormal(8)"')
@@ -55,6 +61,8 @@ class SectionReader:
             factors = self._factors(section)
             factors |= dict(table or {})
             self.names = set(factors)
+            if table_is_broken:
+                return None
             self._check_wiring({n: f for n, f in factors.items() if isinstance(f, Factor)}, set(factors))
             if len(self.reader.errors) > before:
                 return None
@@ -95,6 +103,9 @@ class SectionReader:
             kind = section.get("type")
             if kind == "Refined":
                 return self._refined(section, model)
+            if kind == "ConjugateGuide":
+                self.reader.note("a ConjugateGuide is made by a fit by VariationalBayes: leave [guide] out")
+                return None
             if kind in OF_THE_MODEL:
                 for name in section.keys() - {"type"}:
                     self.reader.note(f"{kind} has no argument {name!r}")
@@ -190,5 +201,5 @@ class SectionReader:
         except DeclarationError as error:
             self.reader.note(str(error))
         except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-            self.reader.note(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            self.reader.note(f"cannot be made: {first_line(error)}")
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pyro.infer.autoguide
@@ -16,10 +17,9 @@ from pyro_lfm.programs.model import AnyModel, Model
 from pyro_lfm.programs.program import HandWritten
 
 # The guides that are made of a model alone, by the names under which a document writes them.
-OF_THE_MODEL: dict[str, type[AnyGuide]] = {
+OF_THE_MODEL: dict[str, Callable[[AnyModel], AnyGuide]] = {
     "ExactPosterior": ExactPosterior,
     "FactorisedPosterior": FactorisedPosterior,
-    "ConjugateGuide": ConjugateGuide,
 }
 
 
@@ -44,16 +44,15 @@ def guide_table(guide: AnyGuide, writer: Writer) -> dict[str, Any]:
     if isinstance(guide, Refined):
         options = {"steps": guide.steps, "learning_rate": guide.learning_rate}
         return {"type": "Refined", "guide": guide_table(guide.proposal, writer), **options}
-    for name, kind in OF_THE_MODEL.items():
-        if type(guide) is kind:
-            return {"type": name}
+    if type(guide) in (*OF_THE_MODEL.values(), ConjugateGuide):
+        return {"type": type(guide).__name__}
     if not isinstance(guide, Guide):
         return _program_table(guide, writer, "guide")
     factors = {name: writer.table(factor, f"guide.{name}") for name, factor in guide.declared.items()}
     if guide.shared is None:
         return factors
-    known = {kind: name for name, kind in automatic_guides().items()}
-    return {"shared": known.get(guide.shared) or python(guide.shared), **factors}
+    known = (name for name, kind in automatic_guides().items() if kind is guide.shared)
+    return {"shared": next(known, None) or python(guide.shared), **factors}
 
 
 def inference_table(inference: Inference, writer: Writer) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,12 @@ def _options(written: Any, reader: Reader) -> dict[str, Any] | None:
     return options
 
 
-def _kinds(data: Mapping[str, Any] | None, reader: Reader) -> dict[str, Any] | None:
+def _kinds(data: Mapping[str, Any] | None, reader: Reader) -> dict[Hashable, Any] | None:
     """The kinds of columns that the user chose, with factors where they are written as such."""
     columns = (data or {}).get("columns", {})
     if not isinstance(columns, Mapping):
         return None
-    kinds: dict[str, Any] = {}
+    kinds: dict[Hashable, Any] = {}
     for name, kind in columns.items():
         if isinstance(kind, Mapping | Call) or (isinstance(kind, str) and is_call(kind)):
             kind = reader.part(kind, Factor, "factor")

@@ -40,6 +40,13 @@ _WORDS = {
     "constraint": "a constraint such as constraints.positive",
     "mapping": "a table",
 }
+_EXAMPLES = {
+    "Covariance": "a covariance such as Full()",
+    "Factor": "a factor such as Gaussian(2)",
+    "Objective": "an objective such as ELBO()",
+    "Penalty": "a penalty such as TotalCorrelation()",
+    "WeightPrior": "a prior such as parameter_priors.ARD()",
+}
 # Arguments of dataclasses and functions that are not annotated may be anything that a text can hold.
 ANYTHING = frozenset({"anything"})
 
@@ -72,7 +79,7 @@ class Alternatives:
     def words(self) -> str:
         """The alternatives in words, as in "a number or a list of numbers"."""
         words = [_WORDS[name] for name in _WORDS if name in self.names]
-        words += [f"a part such as {kind.__name__}(...)" for kind in self.kinds]
+        words += [_EXAMPLES.get(kind.__name__, f"a part such as {kind.__name__}(...)") for kind in self.kinds]
         words += [" or ".join(map(repr, self.literals))] * bool(self.literals)
         return " or ".join(words) or "a value"
 
@@ -148,12 +155,9 @@ def alternatives_of(annotation: object, owner: object) -> Alternatives:
     >>> sorted(alternatives_of("int | Sequence[int] | None", alternatives_of).names)
     ['None', 'int', 'int list']
     """
-    if not isinstance(annotation, str):
-        annotation = (
-            getattr(annotation, "__name__", "Any") if isinstance(annotation, type) else str(annotation)
-        )
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
     try:
-        tree = ast.parse(annotation.replace("typing.", ""), mode="eval").body
+        tree = ast.parse(str(text).replace("typing.", ""), mode="eval").body
     except SyntaxError:
         return Alternatives(ANYTHING)
     return _joined([_of(node, owner) for node in _members(tree)])

@@ -62,7 +62,7 @@ def parse(text: str) -> Any:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         if isinstance(error, DeclarationError):
             raise
-        raise DeclarationError(f"{_shown(text)} is no expression such as MLP(64, 64)") from None
+        raise DeclarationError(f"{_shown(text)!r} is no expression such as MLP(64, 64)") from None
 
 
 def _check_size(text: str) -> None:

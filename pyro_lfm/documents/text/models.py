@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from pydantic import (
     BaseModel,
@@ -86,7 +86,7 @@ def model_of(part: Callable[..., Any]) -> type[BaseModel]:
 
 def _reading(name: str, alternatives: Alternatives, several: bool) -> Callable[[Any, ValidationInfo], Any]:
     def read(value: Any, info: ValidationInfo) -> Any:
-        reader: ArgumentReader = info.context
+        reader = cast(ArgumentReader, info.context)
         if not several:
             return reader.argument(name, value, alternatives)
         entries = value if isinstance(value, list) else [value]

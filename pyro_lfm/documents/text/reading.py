@@ -18,7 +18,7 @@ from pyro_lfm.documents.text.alternatives import Alternatives
 from pyro_lfm.documents.text.expressions import Call, Name, is_call, parse
 from pyro_lfm.documents.text.models import model_of, parameters_of
 from pyro_lfm.documents.text.registry import Registry, optimizers, suggestion
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.factors import Factor
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.objectives import Objective, Penalty
@@ -145,9 +145,7 @@ class Reader:
         except DeclarationError as error:
             return self.note(str(error))
         except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError, LookupError) as error:
-            return self.note(
-                f"{call.name} refuses these arguments: {type(error).__name__}: {str(error).splitlines()[:1]}"
-            )
+            return self.note(f"{call.name} refuses these arguments: {first_line(error)}")
 
     def _named(self, maker: Callable[..., Any], call: Call) -> dict[str, Any] | Broken:
         """The arguments of a call by name, those by position too."""
@@ -230,7 +228,7 @@ class Reader:
         if "constraint" in alternatives.names:
             return self._of_name(value, alternatives) if not is_call(value) else self._constraint(value)
         known = self.registry.named(value)
-        if alternatives.takes_names and ("str" not in alternatives.names or isinstance(known, Callable)):
+        if alternatives.takes_names and ("str" not in alternatives.names or callable(known)):
             return self._of_name(value, alternatives)
         fault = alternatives.fault_of(value)
         return value if fault is None else self.note(fault)
@@ -271,7 +269,7 @@ class Reader:
             fault = alternatives.fault_of({})
             return self.note(str(fault).replace("{}", f"{call.name}(...)"))
         what = "source" if "source" in alternatives.names else "part"
-        kind = Source if what == "source" else object
+        kind: type = Source if what == "source" else object
         if len(alternatives.kinds) == 1 and not alternatives.takes_names:
             (kind,) = alternatives.kinds
             what = _KINDS.get(kind, "part")
@@ -352,7 +350,7 @@ class Reader:
                 return self.note(f"{name} has no option {option!r}{suggestion(option, known)}")
             if isinstance(value, Call | Name | Mapping):
                 return self.note(f"option {option} of {name} must be a number; got {_shown(value)}")
-        options = {n: tuple(v) if isinstance(v, list) else v for n, v in call.named.items()}
+        options: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in call.named.items()}
         return partial(optimizers()[name], **options) if options else optimizers()[name]
 
     def _python(self, call: Call) -> Any:
