@@ -102,7 +102,7 @@ class Alternatives:
             return bool(self.names & {"int", "float", "numbers"})
         if isinstance(value, float):
             return bool(self.names & {"float", "numbers"})
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return any(_is_list(name, value) for name in self.names)
         return isinstance(value, dict) and "mapping" in self.names
 
@@ -126,7 +126,7 @@ class Alternatives:
         return unique[0] if len(unique) == 1 else {"anyOf": unique}
 
 
-def _is_list(name: str, value: list[Any]) -> bool:
+def _is_list(name: str, value: list[Any] | tuple[Any, ...]) -> bool:
     if name == "int list":
         return all(isinstance(entry, int) and not isinstance(entry, bool) for entry in value)
     if name == "str list":
@@ -135,7 +135,7 @@ def _is_list(name: str, value: list[Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return all(map(_is_number, value))
     return isinstance(value, int | float) and not isinstance(value, bool)
 

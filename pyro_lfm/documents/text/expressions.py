@@ -19,12 +19,13 @@ _CALL = re.compile(r"\s*[^\W\d][\w.]*(\s*>\s*[^\W\d]\w*)?\s*\(")
 class Call:
     """A part as it was written: its name, and its arguments as plain values and further calls.
 
-    A table ``{type = "MLP", hidden = [64]}`` is a call without positional arguments.
+    A table ``{type = "MLP", hidden = [64]}`` is a call too, whose arguments all have names.
     """
 
     name: str
     positional: tuple[Any, ...] = ()
     named: dict[str, Any] = field(default_factory=dict)
+    is_table: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ def _value(node: ast.expr) -> Any:
         number = _value(node.operand)
         if isinstance(number, int | float) and not isinstance(number, bool):
             return -number if isinstance(node.op, ast.USub) else number
-    if isinstance(node, ast.List | ast.Tuple):
+    if isinstance(node, ast.List):
         return [_value(entry) for entry in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(entry) for entry in node.elts)
     if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
         return dict(_entries(node))
     if isinstance(node, ast.Name | ast.Attribute):

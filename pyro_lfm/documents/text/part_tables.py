@@ -17,6 +17,7 @@ from pyro_lfm.declarations import Part, written
 from pyro_lfm.documents.text.registry import Registry, optimizers
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Code
+from pyro_lfm.objectives import Objective, Penalty
 from pyro_lfm.schedules import Ramp
 
 # Larger tensors stand beside the text.
@@ -65,9 +66,11 @@ class Writer:
     def _arguments(self, part: Part) -> dict[str, Any]:
         """The arguments that differ from their defaults."""
         parameters = type(part).__signature__.parameters
-        return {
-            name: value for name, value in part.arguments.items() if not _is_default(value, parameters[name])
-        }
+        arguments = part.arguments
+        if isinstance(part, Objective | Penalty):
+            # At the end of its schedules its attributes are numbers, while its arguments stay as they were written.
+            arguments = {name: vars(part).get(name, value) for name, value in arguments.items()}
+        return {name: value for name, value in arguments.items() if not _is_default(value, parameters[name])}
 
     def value(self, value: Any, path: str = "") -> Any:
         """An argument as a document holds it."""

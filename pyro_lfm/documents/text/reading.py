@@ -106,7 +106,9 @@ class Reader:
         if isinstance(value, Mapping):
             if not isinstance(value.get("type"), str):
                 return self.note(f'must name the {what}, as in type = "{_EXAMPLES.get(what, "MLP")}"')
-            return Call(value["type"], (), {name: entry for name, entry in value.items() if name != "type"})
+            return Call(
+                value["type"], (), {n: entry for n, entry in value.items() if n != "type"}, is_table=True
+            )
         if not isinstance(value, Call):
             return self.note(f"must be a {what}, as an expression or a table; got {_shown(value)}")
         return value
@@ -139,7 +141,7 @@ class Reader:
             code = (
                 arguments.pop("code", None) if isinstance(maker, type) and issubclass(maker, Factor) else None
             )
-            positional, options = _by_position(maker, arguments, len(call.positional))
+            positional, options = _by_position(maker, arguments, 1 if call.is_table else len(call.positional))
             part = maker(*positional, **options)
             return part if code is None else part.coded(code)
         except DeclarationError as error:
@@ -188,7 +190,7 @@ class Reader:
             return BROKEN
         if len(self.errors) > before:
             return BROKEN
-        return {n: getattr(model, f"field_{n}") for n in known if f"field_{n}" in model.model_fields_set}
+        return {n: getattr(model, f"field_{n}") for n in named if n in known}
 
     def argument(self, name: str, value: Any, alternatives: Alternatives) -> Any:
         with self.at(name):
@@ -211,7 +213,7 @@ class Reader:
                 key: self.argument(str(key), each, alternatives.entries) for key, each in value.items()
             }
             return BROKEN if any(isinstance(each, Broken) for each in entries.values()) else entries
-        if isinstance(value, list) and _depth(value) > _DIMENSIONS:
+        if isinstance(value, list | tuple) and _depth(value) > _DIMENSIONS:
             return self.note(f"must be a list that is nested at most {_DIMENSIONS} deep")
         fault = alternatives.fault_of(value)
         return value if fault is None else self.note(fault)
@@ -406,7 +408,7 @@ def _by_position(
     before = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if several is None or not arguments.get(several):
         only = sum(parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY for name in before)
-        before = before[: max(count, only, 1)]
+        before = before[: max(count, only)]
     positional = []
     for name in before:
         if name not in arguments:
@@ -418,7 +420,7 @@ def _by_position(
 
 def _depth(value: Any) -> int:
     depth = 0
-    while isinstance(value, list) and depth <= _DIMENSIONS:
+    while isinstance(value, list | tuple) and depth <= _DIMENSIONS:
         depth, value = depth + 1, value[0] if value else None
     return depth
 
