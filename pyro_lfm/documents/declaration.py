@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.declarations import same
+from pyro_lfm.documents.document_source import document_of
 from pyro_lfm.documents.section_reading import SectionReader, is_program
 from pyro_lfm.documents.sections import guide_table, inference_table, model_table
 from pyro_lfm.documents.size_limit import MOST, SizeLimit, limit_of
@@ -20,7 +20,7 @@ from pyro_lfm.documents.text.part_tables import Writer
 from pyro_lfm.documents.text.reading import Broken, Reader
 from pyro_lfm.documents.text.registry import Registered, Registry, suggestion
 from pyro_lfm.documents.toml_text import toml
-from pyro_lfm.errors import DataError, DeclarationError, DocumentError
+from pyro_lfm.errors import DeclarationError, DocumentError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference import SVI
 from pyro_lfm.inference.task import Inference
@@ -35,8 +35,6 @@ _DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-# A text of this many bytes holds any declaration; larger files are something else.
-_BYTES = 2**24
 
 
 class Declaration:
@@ -195,7 +193,7 @@ def declare(
     >>> len(fit.history)
     3
     """
-    document, folder = _document(source)
+    document, folder = document_of(source)
     reader = Reader(Registry(parts), tensors)
     declaration = None
     try:
@@ -286,43 +284,3 @@ def _data(document: Mapping[str, Any], reader: Reader) -> dict[str, Any] | None:
                 elif name == "columns" and not isinstance(value, Mapping):
                     reader.note(f'must be a table of kinds, as in {{ quality = "ordinal" }}; got {value!r}')
     return dict(section)
-
-
-def _document(source: Any) -> tuple[Mapping[str, Any], Path]:
-    """The document of a source, and the folder in which its files lie."""
-    if isinstance(source, Mapping):
-        return source, Path()
-    is_path = isinstance(source, os.PathLike) or (
-        isinstance(source, str) and "\n" not in source and source.endswith(".toml")
-    )
-    if not is_path and not isinstance(source, str):
-        raise DeclarationError(
-            f"a declaration is read from a dict, the text of a document, or a path that ends in .toml; got {source!r}"
-        )
-    folder, text = Path(), source
-    if is_path:
-        folder, text = Path(source).parent, _text(Path(source))
-    if len(text) > _BYTES:
-        raise DocumentError([("", f"a document may have {_BYTES} bytes; got {len(text)}")])
-    try:
-        return tomllib.loads(text), folder
-    except RecursionError:
-        raise DocumentError([("", "is nested too deep")]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise DocumentError([("", f"is no TOML: {error}")]) from None
-    except ValueError:
-        raise DocumentError([("", "is no TOML: it holds a number of too many digits")]) from None
-
-
-def _text(path: Path) -> str:
-    """The text of a file."""
-    try:
-        size = path.stat().st_size
-        if size > _BYTES:
-            raise DataError(f"{path} has {size} bytes; a declaration has at most {_BYTES}")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is no text in UTF-8: is it a declaration?") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{path} cannot be read: {why}") from None

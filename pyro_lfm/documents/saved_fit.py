@@ -48,7 +48,7 @@ def files_of(fit: Fit) -> dict[str, bytes | Callable[[Path], None]]:
         DataError: a weight is NaN. DeclarationError: a value that no file can hold.
     """
     beside: dict[str, Tensor] = {}
-    declaration = declaration_of(fit).dict(beside)
+    declaration = declaration_of(fit, beside)
     tensors = {f"declaration.{name}": tensor for name, tensor in beside.items()}
     history = history_csv(fit.history, tensors)
     programs = {"model": fit.model, "guide": fit.guide}
@@ -86,21 +86,15 @@ def _write_entries(path: Path, entries: dict[str, Any]) -> None:
     path.write_bytes(write_json({**entries, "files": files}, _WHAT))
 
 
-def declaration_of(fit: Fit) -> Declaration:
-    """The declaration of model, guide and inference of a fit."""
-    return _Written(fit)
+def declaration_of(fit: Fit, beside: dict[str, Tensor] | None = None) -> dict[str, Any]:
+    """The declaration of model, guide and inference of a fit as a dict.
 
-
-class _Written(Declaration):
-    """The declaration of a fit, whose inference may be known by its section alone."""
-
-    def __init__(self, fit: Fit):
-        super().__init__(model=fit.model, guide=fit.guide, inference=fit.inference)
-        self._section = inference_section(fit)
-
-    def dict(self, beside: dict[str, Tensor] | None = None) -> dict[str, Any]:
-        document = super().dict(beside)
-        return document if self._section is None else {**document, "inference": self._section}
+    Args:
+        beside: takes the tensors of more than 100 entries; by default they stand in the dict.
+    """
+    document = Declaration(model=fit.model, guide=fit.guide).dict(beside)
+    section = inference_section(fit)
+    return document if section is None else {**document, "inference": section}
 
 
 def inference_section(fit: Fit) -> dict[str, Any] | None:

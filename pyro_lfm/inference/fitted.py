@@ -35,7 +35,6 @@ from pyro_lfm.shapes import whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyro_lfm.documents.declaration import Declaration
     from pyro_lfm.inference.task import Inference
 
 # One epoch of a fit, see ``Fit.history``: numbers, for EM the kind of step, and entries that callbacks add.
@@ -112,8 +111,8 @@ class Fit:
         """The objective at the end of its schedules, whose bound ``bound`` computes."""
         return self._objective.at_end() if isinstance(self._objective, Objective) else self._objective
 
-    def declaration(self) -> Declaration:
-        """The declaration of model, guide and inference, as it can be written (see ``lfm.declare``)."""
+    def declaration(self) -> dict[str, Any]:
+        """The declaration of model, guide and inference as a dict, which ``lfm.declare`` reads."""
         from pyro_lfm.documents.saved_fit import declaration_of
 
         return declaration_of(self)

@@ -167,3 +167,9 @@ def _refused(node: ast.expr) -> DeclarationError:
 
 def _shown(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def shown(value: Any) -> str:
+    """A value of an expression for messages, shortened."""
+    text = "nothing" if value is None else value.name if isinstance(value, Name | Call) else repr(value)
+    return _shown(text)
