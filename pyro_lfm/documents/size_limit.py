@@ -30,8 +30,9 @@ class SizeLimit(TorchDispatchMode):
     Raises:
         DeclarationError: the limit is reached.
 
+    >>> import torch
     >>> with SizeLimit(1000):
-    ...     torch.zeros(2000)
+    ...     torch.zeros(2000)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     pyro_lfm.errors.DeclarationError: the declaration has more than 1000 numbers, ... declare it in Python
     """
