@@ -27,22 +27,26 @@ def toml(document: Mapping[str, Any]) -> str:
     z = "StandardNormal(2)"
     """
     top = [f"{_key(n)} = {_value(v)}" for n, v in document.items() if not isinstance(v, Mapping)]
-    sections = [_section(name, value) for name, value in document.items() if isinstance(value, Mapping)]
-    return "\n".join(["\n".join(top), *sections]) if top else "\n".join(sections).lstrip("\n")
+    blocks = [top] if top else []
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            blocks += _section(name, value)
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _section(name: str, section: Mapping[str, Any]) -> str:
-    """A section, with tables for its long parts below it."""
-    lines, below = [f"\n[{_key(name)}]"], []
+def _section(name: str, section: Mapping[str, Any]) -> list[list[str]]:
+    """The lines of a section, and those of the tables below it, which hold its long parts."""
+    lines, below = [f"[{_key(name)}]"], []
     for key, value in section.items():
         text = _short(value)
-        is_factor = isinstance(value, Mapping) and isinstance(value.get("type"), str)
-        if is_factor and len(text) > _SHORT and name in ("model", "guide"):
+        is_part = isinstance(value, Mapping) and isinstance(value.get("type"), str)
+        if is_part and len(text) > _SHORT and name in ("model", "guide"):
             inner = [f"{_key(argument)} = {_short(entry)}" for argument, entry in value.items()]
-            below.append("\n".join([f"\n[{_key(name)}.{_key(key)}]", *inner]))
+            below.append([f"[{_key(name)}.{_key(key)}]", *inner])
         else:
             lines.append(f"{_key(key)} = {text}")
-    return "\n".join(["\n".join(lines), *below]) + "\n"
+    # A table below a section declares the section too.
+    return below if below and len(lines) == 1 else [lines, *below]
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,7 @@ class Prior(Factor):
 
     To write a prior, subclass it and define ``forward() -> Distribution``. What is learned is an ``nn.Parameter``.
 
-    >>> import pyro.distributions as dist
+    >>> import torch, pyro.distributions as dist
     >>> class Wide(Prior):
     ...     def forward(self):
     ...         return dist.Normal(torch.zeros(self.dim), 10.0).to_event(1)
