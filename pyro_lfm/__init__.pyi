@@ -167,6 +167,9 @@ from .inference import (
     SVI as SVI,
 )
 from .inference import (
+    Checkpoint as Checkpoint,
+)
+from .inference import (
     Fit as Fit,
 )
 from .inference import (

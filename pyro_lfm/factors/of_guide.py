@@ -82,6 +82,9 @@ class MadeOfGuide(Conditional):
     def refresh(self, encoder: Encoder) -> None:
         """Updates values of the guide that it stores between steps. Called before every epoch and every validation."""
 
+    def keep_codes(self, encoder: Encoder) -> None:
+        """Takes values that were loaded as those that it has stored of the guide, though the guide has moved since."""
+
     @property
     def encoder(self) -> Encoder | None:
         """The encoder of the guide of the present run, else that of the guide that it is bound to."""

@@ -59,6 +59,7 @@ class Fit:
             bound is noisy.
         ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
             row, best first.
+        interrupted: "SIGINT" or "SIGTERM" where such a signal ended the training before its time, else None.
         keep_rows: whether a pickle of the fit holds the fitted rows. By default it does not, and data= must be given.
         schema: by name, what the fitted rows were: names of columns, labels, whether they are a covariate, scale. Later
             rows with names are put in that order; bare arrays are taken by position.
@@ -79,6 +80,7 @@ class Fit:
         self.history: list[Record] = []
         self.converged: bool | None = None
         self.ends: list[float] = []
+        self.interrupted: str | None = None
         self.keep_rows = False
         self._rows, self._objective = table, objective
         self._seen = RowsSeen(table)

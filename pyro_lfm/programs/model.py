@@ -240,6 +240,10 @@ class Model(AnyModel):
         for name in self.made_of_guide:
             self.factors[name].refresh(guide.encoders[name])
 
+    def keep_codes(self, guide: EncoderOwner) -> None:
+        for name in self.made_of_guide:
+            self.factors[name].keep_codes(guide.encoders[name])
+
     def with_stand_ins(self) -> Model:
         return self._with({name: self.factors[name].stand_in() for name in self.made_of_guide})
 

@@ -74,6 +74,16 @@ class Folder:
                 return file.read()
         raise DataError(f"{self.what} {self.path} has no file {name}")
 
+    def digest(self, name: str) -> str | None:
+        """The SHA-256 of a file, in hexadecimal digits; None where there is no such file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError), opened(self.path_of(name), self.what) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return None
+
     def commit(self, files: Mapping[str, Content]) -> None:
         """Replaces files, all of them or none. Files of other names stay.
 
@@ -138,10 +148,10 @@ class Folder:
             for name, content in files.items():
                 _write(beside / name, content)
             _flush(beside)
+            os.rename(beside, self.path / _READY)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        os.rename(beside, self.path / _READY)
         _flush(self.path)
 
     def _finish(self) -> None:
@@ -204,7 +214,7 @@ def opened(path: Path, what: str) -> Iterator[BufferedReader]:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """The SHA-256 of a file that lies beside another that is being written, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -162,6 +162,9 @@ class _Writer:
             raw = dense.reshape(-1).view(torch.uint8)
             parts = {"raw": raw, "dtype": value.dtype, "shape": tuple(value.shape)}
             return _mark("raw", self.written(parts, place))
+        if (order := _order_in_memory(value)) is not None:
+            parts = {"tensor": value.permute(order), "order": order}
+            return _mark("permuted", self.written(parts, place))
         name = first = re.sub(r"[^\w.\- ]", "_", ".".join(place)) or "value"
         while name in self.tensors or name == "__metadata__":
             name = f"{first}~{len(self.tensors)}"
@@ -189,6 +192,7 @@ class _Reader:
             "tensor": lambda value: self.tensors[self._one_of(value, self.tensors)],
             "sparse": self._sparse,
             "compressed": self._compressed,
+            "permuted": self._permuted,
             "raw": self._raw,
         }
 
@@ -239,15 +243,15 @@ class _Reader:
             raise self._refused("a key stands twice")
         return entries
 
-    def _parts(self, value: Json, *tensors: str, word: str | None = None) -> list[Any]:
-        """The named tensors that another is made of, its shape, and a further part if there is one."""
+    def _parts(self, value: Json, *tensors: str, sizes: str = "shape", word: str | None = None) -> list[Any]:
+        """The named tensors that another is made of, a tuple of sizes, and a further part if there is one."""
         parts = self.read(value)
-        names = [*tensors, "shape", *filter(None, [word])]
+        names = [*tensors, sizes, *filter(None, [word])]
         if not isinstance(parts, dict) or set(parts) != set(names):
             raise self._refused(f"a tensor must have the parts {', '.join(names)}")
-        shape = parts["shape"]
-        if not isinstance(shape, tuple) or not all(type(size) is int and 0 <= size < 2**62 for size in shape):
-            raise self._refused("the shape of a tensor must be a tuple of sizes")
+        numbers = parts[sizes]
+        if not isinstance(numbers, tuple) or not all(type(n) is int and 0 <= n < 2**62 for n in numbers):
+            raise self._refused(f"the {sizes} of a tensor must be a tuple of numbers")
         if not all(isinstance(parts[name], Tensor) for name in tensors):
             raise self._refused(f"{', '.join(tensors)} must be tensors")
         return [parts[name] for name in names]
@@ -261,6 +265,13 @@ class _Reader:
         layout = _LAYOUTS[self._one_of(layout, _LAYOUTS)]
         return torch.sparse_compressed_tensor(*parts, layout=layout, check_invariants=True)
 
+    def _permuted(self, value: Json) -> Tensor:
+        tensor, order = self._parts(value, "tensor", sizes="order")
+        back = sorted(range(len(order)), key=order.__getitem__)
+        if sorted(order) != list(range(tensor.dim())):
+            raise self._refused("the order of the dimensions of a tensor must be a permutation of them")
+        return tensor.permute(back)
+
     def _raw(self, value: Json) -> Tensor:
         raw, shape, dtype = self._parts(value, "raw", word="dtype")
         if raw.dtype != torch.uint8 or raw.dim() != 1 or dtype not in _RAW:
@@ -273,6 +284,17 @@ class _Reader:
 
 def _mark(kind: str, value: Json) -> Json:
     return {f"{_MARK}{kind}": value}
+
+
+def _order_in_memory(value: Tensor) -> tuple[int, ...] | None:
+    """The order of dimensions in which the numbers lie in memory one after the other; None where it is that of the tensor.
+
+    Sums of a transposed tensor run in another order, so that a layout is a part of what gives the same bits.
+    """
+    strides = value.stride()
+    order = tuple(sorted(range(value.dim()), key=lambda k: (-strides[k], -value.shape[k])))
+    permuted = not value.is_contiguous() and value.permute(order).is_contiguous()
+    return order if permuted else None
 
 
 def _is_text(value: str) -> bool:

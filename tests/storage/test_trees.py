@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pyro_lfm as lfm
@@ -29,7 +29,9 @@ def same(one, two):
     if isinstance(one, torch.Tensor):
         if one.layout != torch.strided:
             return one.layout == two.layout and torch.equal(one.to_dense(), two.to_dense())
-        return one.dtype == two.dtype and one.shape == two.shape and repr(one.tolist()) == repr(two.tolist())
+        return (one.dtype, one.shape, one.stride()) == (two.dtype, two.shape, two.stride()) and repr(
+            one.tolist()
+        ) == repr(two.tolist())
     if isinstance(one, dict):
         return list(map(repr, one)) == list(map(repr, two)) and all(
             same(*pair) and same(*keys)
@@ -39,6 +41,8 @@ def same(one, two):
         )
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, set | frozenset):
+        return sorted(map(repr, one)) == sorted(map(repr, two))
     return one == two or repr(one) == repr(two)
 
 
@@ -75,6 +79,11 @@ VALUES = {
         torch.eye(3, dtype=torch.complex128).to_sparse(),
         torch.eye(3).to_sparse_csr(),
         torch.eye(4).to_sparse_bsc((2, 2)),
+    ],
+    "layouts": [
+        torch.arange(6.0).reshape(2, 3).T,
+        torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.zeros(2, 3, dtype=torch.complex128).T.contiguous(),
     ],
     "generators": [random.Random(0).getstate(), {**np.random.default_rng(0).bit_generator.state}],
     "deep": eval("[" * 55 + "]" * 55),
@@ -113,7 +122,7 @@ NESTED = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(NESTED)
 def test_any_plain_value_comes_back_exactly(value):
     assert same(value, through(value))
@@ -186,6 +195,9 @@ def test_other_values_are_refused(value, words):
         '{"$raw": {"raw": {"$tensor": "a"}, "dtype": {"$dtype": "complex128"}, "shape": {"$tuple": [1]}}}',
         '{"$raw": {"raw": {"$tensor": "bytes"}, "dtype": {"$dtype": "complex128"}, "shape": {"$tuple": [7]}}}',
         '{"$raw": {"raw": {"$tensor": "bytes"}, "dtype": {"$dtype": "quint8"}, "shape": {"$tuple": [16]}}}',
+        '{"$permuted": {"tensor": {"$tensor": "a"}, "order": {"$tuple": [0, 0]}}}',
+        '{"$permuted": {"tensor": {"$tensor": "a"}, "order": {"$tuple": [5, 1]}}}',
+        '{"$permuted": {"tensor": 1, "order": {"$tuple": [0, 1]}}}',
         '{"$raw": {"raw": {"$tensor": "bytes"}, "dtype": 5, "shape": {"$tuple": [16]}}}',
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyro_lfm.comparison.storage.folder import Record
+from pyro_lfm.comparison.storage.finished_fits import Record
 from pyro_lfm.data.readers import Table
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.inference import SVI

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
+from pyro_lfm.inference.engines.native_progress import Key, rehearse, restore_counts, states_of_steps
 from pyro_lfm.inference.engines.recorded_step import Step
 from pyro_lfm.inference.svi.failure import NotFinite
-from pyro_lfm.inference.svi.optimizer_states import EngineState
+from pyro_lfm.inference.svi.optimizer_states import EngineState, StepState
 from pyro_lfm.objectives import Objective
 
 LOG = logging.getLogger("pyro_lfm")
@@ -38,10 +40,6 @@ _LOOK_EVERY = 50
 _WIDE = 32
 # How many sets of trained parameters have native code of their own.
 _CHOICES = 4
-
-
-# The batch size, the part that is trained, and the number of the set of trained parameters.
-Key = tuple[int, str, int]
 
 
 class Compiled(Engine):
@@ -61,6 +59,8 @@ class Compiled(Engine):
         self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
         self._weights: list[Any] = []
         self.steps: dict[Key, Step | None] = {}
+        # What an earlier run of the fit has done of steps that this one has not needed so far.
+        self._waiting: dict[Key, StepState] = {}
         # The sets of trained parameters so far, numbered, and the present one.
         self._choices: dict[tuple[bool, ...], int] = {}
         self._choice = self._number_of_choice()
@@ -94,12 +94,18 @@ class Compiled(Engine):
             self._weights = weights
             self.weights = self.weights.new_tensor(weights)
         step = self._step(key, rows, objective, part)
+        earlier = self._waiting.pop(key, None)
+        if step is not None and earlier is not None:
+            run = partial(self._trial, rows, index, objective, part)
+            rehearse(step, earlier, run, [*rows.values(), index])
         if step is None or not step.watched.settled:
             return self._watch(key, step, self.setup.batch(rows, index), objective, rate, part)
         gathered = [table.rows.detach().index_select(0, index) for table in step.tables]
         inputs = [*rows.values(), index, self.weights, *gathered]
         if not self._ready(key, step, inputs, objective):
             return self.eager.step(rows, index, objective, rate, part)
+        if earlier is not None and earlier["recorded"]:
+            restore_counts(step, earlier)
         loss, parts, *gradients = step(inputs)
         if self.number % self._look == 0 and not math.isfinite(loss):
             self._fail(rows, index, objective, part)
@@ -134,6 +140,12 @@ class Compiled(Engine):
                 return None
             self.steps[key] = Step(self.eager, [*rows], objective, part)
         return self.steps[key]
+
+    def _trial(
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, part: str
+    ) -> torch.Tensor:
+        """The loss of a step that is not made, by the programs."""
+        return self.eager.gradients(self.setup.batch(rows, index), objective, part)[0]
 
     def _watch(
         self, key: Key, step: Step | None, batch: Batch, objective: PyroELBO, rate: float, part: str
@@ -212,10 +224,31 @@ class Compiled(Engine):
         raise NotFinite(None)
 
     def state(self) -> EngineState:
-        return self.eager.state()
+        if self._suspect:
+            self._look_again()
+        return {
+            **self.eager.state(),
+            "native": {
+                "sizes": sorted(self.sizes),
+                "after": self.after,
+                "number": self.number,
+                "choices": [*self._choices],
+                "steps": states_of_steps(self.steps, self._waiting),
+            },
+        }
 
     def load(self, state: EngineState) -> None:
         self.eager.load(state)
+        if (native := state.get("native")) is None:
+            return
+        self.number = native["number"]
+        self._choices = {choice: k for k, choice in enumerate(native["choices"])}
+        self._choice = self._number_of_choice()
+        for saved in native["steps"]:
+            if saved["given_up"]:
+                self.steps[saved["key"]] = None
+            else:
+                self._waiting[saved["key"]] = saved
 
     def close(self) -> None:
         self.eager.close()
