@@ -3,7 +3,7 @@
 import cases
 import pytest
 import torch
-from resuming import At, interrupt, same_fit, state_of
+from resuming import At, interrupt, same_fit
 
 import pyro_lfm as lfm
 from pyro_lfm.inference.engines import choice
@@ -81,7 +81,13 @@ def fitted(make, path, engine="eager", validation=False, epochs=3, seed=1, **opt
     fit_on, held_out = ({n: v[a:b] for n, v in data.items()} for a, b in ((0, ROWS), (ROWS, None)))
     svi = lfm.SVI(guide, epochs=epochs, batch_size=8, engine=engine, **options)
     return lfm.fit(
-        model, fit_on, svi, validation=held_out if validation else None, seed=seed, checkpoint=path, progress=False
+        model,
+        fit_on,
+        svi,
+        validation=held_out if validation else None,
+        seed=seed,
+        checkpoint=path,
+        progress=False,
     )
 
 

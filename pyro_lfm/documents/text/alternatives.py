@@ -25,6 +25,7 @@ _ALIASES = {
     "Constraint": ("constraint",),
     "Any": ("anything",),
 }
+DEFINED = "x-defined"
 _PLAIN = {"int", "float", "bool", "str", "None", "NoneType"}
 _WORDS = {
     "int": "a whole number",
@@ -107,7 +108,10 @@ class Alternatives:
         return isinstance(value, dict) and "mapping" in self.names
 
     def json_schema(self) -> dict[str, Any]:
-        """The JSON schema of these values. A part is an expression or a table."""
+        """The JSON schema of these values. A part is an expression or a table.
+
+        References to the definitions of the whole document stand under ``DEFINED``, as pydantic knows no other document.
+        """
         choices: list[dict[str, Any]] = []
         kinds = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "mapping": "object"}
         choices += [{"type": kinds[name]} for name in kinds if name in self.names]
@@ -117,9 +121,11 @@ class Alternatives:
             if name in self.names:
                 choices.append({"type": "array", "items": {"type": entry}})
         if "numbers" in self.names:
-            choices += [{"type": "number"}, {"type": "array"}, {"$ref": "#/$defs/tensor"}]
+            choices += [{"type": "number"}, {"type": "array"}, {DEFINED: "tensor"}]
         if self.takes_parts or self.takes_names or "constraint" in self.names:
-            choices += [{"type": "string"}, {"$ref": "#/$defs/part"}]
+            choices += [{"type": "string"}, {DEFINED: "part"}]
+        if "optimizer" in self.names:
+            choices += [{"type": "string"}, {DEFINED: "optimizer"}]
         if "anything" in self.names or not choices:
             return {}
         unique = [choice for k, choice in enumerate(choices) if choice not in choices[:k]]

@@ -76,6 +76,11 @@ def _place(value: Registered) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
+def registered() -> Mapping[str, Registered]:
+    """The parts that users have registered, by name."""
+    return dict(_REGISTERED)
+
+
 @cache
 def catalogue() -> Mapping[str, Callable[..., Any]]:
     """The parts of the library by the names under which expressions write them."""
