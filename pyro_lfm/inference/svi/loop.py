@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from math import nan
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from pyro.infer import ELBO as PyroELBO
-from tqdm import TMonitor
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
@@ -21,7 +20,6 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import (
     DataError,
     DeclarationError,
-    RandomStreamWarning,
     ScheduleWarning,
     TrainingError,
     warn,
@@ -31,10 +29,13 @@ from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.svi.failure import FailedStep, NotFinite, error_of_exception, error_of_values
+from pyro_lfm.inference.svi.failure import FailedStep
+from pyro_lfm.inference.svi.faults import error_of_exception
 from pyro_lfm.inference.svi.optimizers import checked_maker
 from pyro_lfm.inference.svi.resuming import Resuming
+from pyro_lfm.inference.svi.skipped_steps import SkippedSteps
 from pyro_lfm.inference.svi.snapshots import Best, Snapshot
+from pyro_lfm.inference.svi.thread_warnings import warn_of_threads
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import Objective
 from pyro_lfm.runtime import Stream
@@ -74,6 +75,7 @@ class Loop:
         self.held_out_tables: list[torch.Tensor] | None = None
         self.step = self.epoch = 0
         self.warned = False
+        self.skipped = SkippedSteps(svi.max_skipped)
 
     def _rows_in(self, steps: int) -> int:
         """The number of rows of so many steps from the start."""
@@ -113,7 +115,7 @@ class Loop:
                 while self.step < self.total_steps and not self.best.exhausted(svi.patience):
                     self.epoch += 1
                     record = self._epoch(engine, bar)
-                    self._warn_of_threads()
+                    self.warned = self.warned or warn_of_threads(self.stream)
                     self.history.append(record)
                     stopped = self.task.report(record, self.result)
                     if self.task.callbacks:
@@ -149,14 +151,17 @@ class Loop:
 
     def _epoch(self, engine: Engine, bar: tqdm) -> Record:
         """One epoch, or the rest of one; its record."""
-        began, rows = time.perf_counter(), 0
+        began, first = time.perf_counter(), self.step
         self.model.refresh(self.guide)
         last = min(self.step + self.per_epoch, self.total_steps)
         good = Snapshot(self.model, self.guide)
-        sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
+        step_of = partial(self._failed_step, self.table, good, "epoch")
+        # Of bound, reconstruction and KL, weighted by rows, and the rows of the steps that were taken.
+        sums = torch.zeros(4, dtype=torch.float64, device=self.model.device)
         batches = islice(self.feed.epoch(), last - self.step)
+        self.skipped.begin_epoch()
         while self.step < last:
-            index, results, sizes = None, [], []
+            index, results, rows = None, [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
@@ -165,21 +170,24 @@ class Loop:
                         if self.suspicious:
                             engine.suspect()
                         results.append(engine.step(values, index, *moment))
-                        sizes.append(len(index))
+                        rows.append(index)
                         self.step += 1
-                        if time.perf_counter() - shown > _SHOW_EVERY:
+                        if engine.fault or time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except Exception as error:  # a program may raise anything
                 self._fail(error, index, good)
             # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
-            sums += sums.new_tensor(sizes) @ torch.stack(results).to(sums)
-            rows += sum(sizes)
+            sizes, done = [*map(len, rows)], torch.stack(results).to(sums)
+            sums += sums.new_tensor(sizes) @ done
+            self.skipped.count((done[:, 3] > 0).tolist(), rows, engine.fault, step_of)
+            engine.fault = None
             bar.update(sum(sizes))
             if not bar.disable:
                 bar.set_postfix_str(
                     f"epoch {self.epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False
                 )
-        bound, reconstruction, kl = (sums / rows).tolist()
+        skipped = self.skipped.end_epoch(last - first, self.total_steps, rows[-1], step_of)
+        bound, reconstruction, kl = (sums[:3] / sums[3]).tolist()
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -187,6 +195,7 @@ class Loop:
             "reconstruction": reconstruction,
             "kl": kl,
             "validation_bound": nan if self.validation is None else self._validate(good),
+            "skipped": skipped,
             "seconds": time.perf_counter() - began,
         }
 
@@ -201,18 +210,6 @@ class Loop:
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part
-
-    def _warn_of_threads(self) -> None:
-        """Warns, once, if another thread has drawn from the fit's random stream."""
-        others = [t for t in threading.enumerate() if t is not threading.current_thread()]
-        if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
-            self.warned = True
-            warn(
-                "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: "
-                "its seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
-                "pyro_lfm.runtime.isolated()",
-                RandomStreamWarning,
-            )
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -258,23 +255,34 @@ class Loop:
         if isinstance(error, DeclarationError | DataError | TrainingError):
             good.restore()
             raise error
-        if isinstance(error, NotFinite):
-            index = index if error.index is None else error.index
-        failed = self._failed_step(self.table, index, good, "epoch")
-        if isinstance(error, NotFinite):
-            raise error_of_values(failed, error.parameter) from None
-        in_words = error_of_exception(failed, error)
+        in_words = error_of_exception(self._failed_step(self.table, good, "epoch", index), error)
         raise in_words from in_words.__cause__
 
-    def _failed_step(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> FailedStep:
+    def _failed_step(
+        self, table: Table, good: Snapshot, during: str, index: torch.Tensor, in_a_row: int = 0
+    ) -> FailedStep:
         """The step that failed, with its rows if the device still answers."""
         rows: list[int] = []
         batch = None
         with suppress(RuntimeError):
             rows = index.tolist()
             batch = self.batch(table, index.cpu())
-        size, total = self.batch_size, len(table)
-        return FailedStep(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
+        size, total, checkpoint = self.batch_size, len(table), self.task.checkpoint
+        return FailedStep(
+            *(
+                self.model,
+                self.guide,
+                rows,
+                batch,
+                size,
+                total,
+                self.epoch,
+                good,
+                during,
+                in_a_row,
+                checkpoint,
+            )
+        )
 
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
@@ -290,7 +298,7 @@ class Loop:
         except (DeclarationError, DataError, TrainingError):
             raise
         except Exception as error:  # a program may raise anything
-            failed = self._failed_step(self.validation, index, good, "the validation after epoch")
+            failed = self._failed_step(self.validation, good, "the validation after epoch", index)
             in_words = error_of_exception(failed, error)
             raise in_words from in_words.__cause__
         return total / len(self.validation)
