@@ -56,6 +56,9 @@ from .errors import (
     ShapeError as ShapeError,
 )
 from .errors import (
+    SkippedStepWarning as SkippedStepWarning,
+)
+from .errors import (
     TrainingError as TrainingError,
 )
 from .factors import Covariate as Covariate

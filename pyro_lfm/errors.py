@@ -69,8 +69,8 @@ class CheckpointError(DeclarationError, DataError):
 class TrainingError(_Plain, RuntimeError):
     """A fit stopped in a step; the last good weights are restored.
 
-    A loss or a gradient was not finite, a distribution refused its parameters, or a network raised an error, which is then
-    the cause (``__cause__``).
+    Losses or gradients of many consecutive steps were not finite, a distribution refused its parameters, or a network
+    raised an error, which is then the cause (``__cause__``).
 
     Attributes:
         epoch: the epoch of the step, or None.
@@ -82,6 +82,10 @@ class TrainingError(_Plain, RuntimeError):
     rows: list[int] | None = None
     factor: str | None = None
     parameter: str | None = None
+
+
+class SkippedStepWarning(UserWarning):
+    """A step was skipped, since its loss or a gradient was not finite: it moved nothing, and ``fit.skipped`` counts it."""
 
 
 class RandomStreamWarning(UserWarning):

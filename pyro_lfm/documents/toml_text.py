@@ -40,7 +40,8 @@ def _section(name: str, section: Mapping[str, Any]) -> list[list[str]]:
     for key, value in section.items():
         text = _short(value)
         is_part = isinstance(value, Mapping) and isinstance(value.get("type"), str)
-        if is_part and len(text) > _SHORT and name in ("model", "guide"):
+        # In the order of the declaration, in which guides read variables: after the first table come tables alone.
+        if is_part and name in ("model", "guide") and (below or len(text) > _SHORT):
             inner = [f"{_key(argument)} = {_short(entry)}" for argument, entry in value.items()]
             below.append([f"[{_key(name)}.{_key(key)}]", *inner])
         else:

@@ -54,7 +54,8 @@ class Fit:
         model: the model that was fitted, trained in place.
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
-            validation data), all in nats per row, and seconds; for others see ``EM``.
+            validation data), all in nats per row, the number of steps that were skipped (over whose others the epoch
+            averages), and seconds; for others see ``EM``.
         converged: whether more iterations would gain nothing: True or False of exact inference; None of ``SVI``, whose
             bound is noisy.
         ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
@@ -89,6 +90,11 @@ class Fit:
         self.seed: int | None = None
         # The section [inference] of its declaration, for a fit that was loaded or pickled.
         self._inference_table: dict[str, Any] | None = None
+
+    @property
+    def skipped(self) -> int:
+        """The number of steps that were skipped, since their loss or a gradient was not finite."""
+        return sum(record.get("skipped", 0) for record in self.history)
 
     @property
     def _table(self) -> Table:

@@ -77,8 +77,8 @@ def fit(
         CheckpointError: a checkpoint of another fit; the message names the first difference.
         DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
         DeclarationError: a guide that does not fit the model.
-        TrainingError: a loss or gradient that is not finite, or an error that a network raised, which is its cause; the
-            last good weights are restored.
+        TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
+            network raised, which is its cause; the last good weights are restored.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))

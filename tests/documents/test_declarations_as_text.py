@@ -119,6 +119,17 @@ def test_every_prior_and_every_likelihood_is_the_same_in_toml():
         assert lfm.declare(declaration.toml(), parts=OWN) == declaration, (prior, likelihood)
 
 
+def test_the_order_of_factors_is_kept():
+    x = lfm.Gaussian(
+        4, mean=lfm.MLP(64, 64, 64), covariance=lfm.Diagonal(lfm.MLP(8), min_scale=0.1), given="z"
+    )
+    model = lfm.Model(
+        z=lfm.StandardNormal(2), x=x, y=lfm.Poisson(2, rate=lfm.MLP(4)), w=lfm.Poisson(1, rate=lfm.MLP())
+    )
+    again = lfm.declare(lfm.Declaration(model=model).toml()).model
+    assert list(again.declared) == list(model.declared) and list(again.observed) == list(model.observed)
+
+
 def test_a_model_gives_its_declaration():
     model = cases.two_views()
     assert lfm.declare(model.declaration()).model.declared == model.declared

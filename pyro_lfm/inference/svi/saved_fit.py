@@ -57,6 +57,7 @@ class SavedFit(TypedDict):
     step: int
     epoch: int
     total_steps: int
+    skipped: dict[str, int]
     position: PositionState | None
     history: list[Block]
 
@@ -67,7 +68,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "made_of": dict, "moved": list, "patience": (int, _NONE), "best": dict, "frozen": dict, "hidden": dict,
     "unsaved_buffers": dict, "stateful": dict, "engine": dict, "stream": torch.Tensor,
     "device_stream": (torch.Tensor, _NONE), "shuffle": torch.Tensor, "held_out_tables": (list, _NONE), "step": int,
-    "epoch": int, "total_steps": int, "position": (dict, _NONE), "history": list,
+    "epoch": int, "total_steps": int, "skipped": dict, "position": (dict, _NONE), "history": list,
 }  # fmt: skip
 
 
