@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import cast
 
-import torch
 from torch import Tensor
 
 from pyro_lfm.closed_form import has_exact_likelihood
@@ -16,14 +14,15 @@ from pyro_lfm.formulas import describe
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.serving.json_cells import as_json, label_as_json
-from pyro_lfm.serving.json_columns import ObservedVariable
+from pyro_lfm.serving.json_columns import FrameColumns, ObservedVariable
 from pyro_lfm.serving.json_requests import Request, fraction, some_of, whole_number
 from pyro_lfm.serving.json_rows import RowForm, RowForms
 from pyro_lfm.serving.limits import Limits
 from pyro_lfm.serving.posterior_moments import FURTHER, moments
 from pyro_lfm.serving.refusal import Json, Refusal, misnamed, shown
-from pyro_lfm.tables import Heterogeneous
 
+# What a request for the posterior may ask for beyond mean and standard deviation of the latents of a row.
+INCLUDE = (*FURTHER, "shared")
 # Seeds that JSON holds exactly, and those that a service draws.
 _SEEDS, _DRAWN_SEEDS = 2**53 - 1, 2**31
 
@@ -37,7 +36,7 @@ class Answers:
         limits: of one request.
     """
 
-    def __init__(self, fit: Fit, table: Heterogeneous | None, limits: Limits):
+    def __init__(self, fit: Fit, table: FrameColumns | None, limits: Limits):
         self.fit, self.limits = fit, limits
         self.forms = RowForms(fit, table, limits.rows)
         self.is_exact = has_exact_likelihood(fit.model)
@@ -73,17 +72,18 @@ class Answers:
         }
 
     def posterior(self, request: Request) -> dict[str, Json]:
-        """q(z | x) of each row: mean and standard deviation of each latent; of a categorical latent its probabilities."""
-        further = some_of(request, "include", FURTHER)
+        """q(z | x) of each row: mean and standard deviation of its latents; of a categorical latent its probabilities."""
+        include = some_of(request, "include", INCLUDE)
+        further = [name for name in include if name in FURTHER]
         data, _ = self._rows(request)
-        entries = sum(v.shape.numel() for v in self.fit.model.latents.values())
-        self._check_answer(_length(data) * entries * (entries if further else 2))
+        latents = {n: v for n, v in self.fit.model.latents.items() if v.per_row or "shared" in include}
+        sizes = [(_length(data) if v.per_row else 1, v.shape.numel()) for v in latents.values()]
+        self._check_answer(sum(rows * size * (2 + size * len(further)) for rows, size in sizes))
         posterior = self.fit.posterior(data)
-        latents = [*self.fit.model.latents]
-        each = posterior if len(latents) > 1 else {latents[0]: posterior}
+        by_name = posterior if isinstance(posterior, dict) else dict.fromkeys(latents, posterior)
         answer: dict[str, Json] = {}
         for name in latents:
-            answer[name] = {key: as_json(value) for key, value in moments(each[name], further).items()}
+            answer[name] = {key: as_json(value) for key, value in moments(by_name[name], further).items()}
         return {"posterior": answer}
 
     def reconstruct(self, request: Request) -> dict[str, Json]:
@@ -171,12 +171,16 @@ class Answers:
         rows, limits = _length(data), self.limits
         most = limits.drawn // (rows * self.width)
         if most < least:
-            raise Refusal(f"{rows} rows are too many for draws of {self.width} numbers each: send them in parts")
+            raise Refusal(
+                f"{rows} rows are too many for draws of {self.width} numbers each: send them in parts"
+            )
         if "draws" not in request:
             return min(default, most)
         draws = whole_number(request, "draws", default, least, limits.draws)
         if draws > most:
-            raise Refusal(f"draws must be at most {most} for {rows} rows; got {draws}: send the rows in parts")
+            raise Refusal(
+                f"draws must be at most {most} for {rows} rows; got {draws}: send the rows in parts"
+            )
         return draws
 
     def _check_answer(self, numbers: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -17,13 +18,13 @@ from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.serving.answers import Answers
 from pyro_lfm.serving.bodies import Bodies
+from pyro_lfm.serving.json_columns import FrameColumns
 from pyro_lfm.serving.json_requests import parsed
 from pyro_lfm.serving.limits import Limits
 from pyro_lfm.serving.operations import Operation, operations
 from pyro_lfm.serving.operations_page import HEADERS, operations_page
 from pyro_lfm.serving.refusal import Json, Refusal
 from pyro_lfm.shapes import whole
-from pyro_lfm.tables import Heterogeneous
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -34,19 +35,23 @@ LOG = logging.getLogger("pyro_lfm.serving")
 _TITLE = "pyro_lfm"
 _MISSING = "pyro_lfm.serving needs {name}, which is not installed: pip install 'pyro_lfm[app]'"
 _OVERFLOW = (
-    "the model cannot compute with these rows, since its distributions have no finite parameters there: give rows like those "
-    "that were fitted, and null for numbers that stand for missing ones"
+    "the model cannot compute with these rows, since its distributions have no finite parameters there: give rows like "
+    "those that were fitted, and null where a number stands for a missing one"
 )
-_ERROR: dict[str, Json] = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+_ERROR: dict[str, Json] = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}},
+    "required": ["error"],
+}
 
 
-def app(fit: Fit, table: Heterogeneous | None = None, limits: Limits | None = None) -> FastAPI:
+def app(fit: Fit, table: FrameColumns | None = None, limits: Limits | None = None) -> FastAPI:
     """A FastAPI application that answers requests about a fit in JSON, for any ASGI server.
 
-    It has the paths ``POST /posterior``, ``/reconstruct``, ``/impute``, ``/sample`` and ``/log_likelihood``, ``GET /info`` (the
-    model) and ``/docs`` (a page about them), and no others. Rows come as a list of rows, as objects by the names of columns,
-    or as lists by name. null means missing. Labels are those of the fitted rows. An error is ``{"error": sentence}`` with a
-    status 4xx. Answers to one request are the same whatever other threads ask.
+    Its paths are ``POST /posterior``, ``/reconstruct``, ``/impute``, ``/sample``, ``/log_likelihood``, and ``GET /info``
+    (the model), ``/docs`` (a page about them) and ``/openapi.json``. Rows come as a list of rows, as objects by the names of
+    columns, or as lists by name. null means missing. Labels are those of the fitted rows. An error is
+    ``{"error": sentence}`` with a status 4xx. Answers do not depend on what other threads ask meanwhile.
 
     Args:
         fit: the fit.
@@ -92,7 +97,9 @@ def app(fit: Fit, table: Heterogeneous | None = None, limits: Limits | None = No
             name=operation.name,
             summary=operation.summary,
             openapi_extra=operation.openapi(),
-            responses={"4XX": {"description": "refused", "content": {"application/json": {"schema": _ERROR}}}},
+            responses={
+                "4XX": {"description": "refused", "content": {"application/json": {"schema": _ERROR}}}
+            },
         )
     return service
 
@@ -101,7 +108,7 @@ def run(
     fit: Fit,
     host: str = "127.0.0.1",
     port: int = 8000,
-    table: Heterogeneous | None = None,
+    table: FrameColumns | None = None,
     limits: Limits | None = None,
 ) -> None:
     """Serves a fit until it is interrupted, to this machine alone unless ``host`` says otherwise.
@@ -114,7 +121,7 @@ def run(
         port: the port to listen at.
 
     Raises:
-        DeclarationError: a port that is none, or as for ``app``.
+        DeclarationError: the address is in use or none of this machine's, or as for ``app``.
         ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs.
 
     >>> run("not a fit")
@@ -125,9 +132,28 @@ def run(
         import uvicorn
     except ModuleNotFoundError as error:
         raise ImportError(_MISSING.format(name=error.name)) from None
+    config = uvicorn.Config(app(fit, table, limits), access_log=False)
+    with _listening(host, port) as listening:
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address.
+
+    Raises:
+        DeclarationError: the address is none of this machine's, or in use.
+    """
     if whole("port", port, least=0) > 65535:
         raise DeclarationError(f"port must be at most 65535; got {port}")
-    uvicorn.run(app(fit, table, limits), host=host, port=port, access_log=False)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or "no address"
+        raise DeclarationError(
+            f"host and port must be an address that is free here; got {host!r} and {port} ({words.lower()}): another port, "
+            "such as 8001, or 0 for any that is free"
+        ) from None
 
 
 def _endpoint(
@@ -167,7 +193,6 @@ def _answered(operation: Operation, body: bytes) -> bytes:
 
 def _add_errors(service: FastAPI) -> None:
     """Every error as {"error": sentence}."""
-    from fastapi import Request
     from fastapi.responses import JSONResponse
     from starlette.exceptions import HTTPException
 

@@ -38,21 +38,25 @@ class Bodies:
         size = 0
         try:
             async for chunk in request.stream():
-                size += len(chunk)
-                self._hold(len(chunk))
-                if size > self.limits.body:
+                if size + len(chunk) > self.limits.body:
                     raise self._too_large()
+                self._hold(len(chunk))
+                size += len(chunk)
                 chunks.append(chunk)
             return b"".join(chunks)
         finally:
             self._hold(-size)
 
     def _hold(self, size: int) -> None:
+        """Counts bytes that have come, or that are no longer held.
+
+        Raises:
+            Refusal: all bodies together would have too many.
+        """
         with self._lock:
+            if size > 0 and self._held + size > self.limits.bodies:
+                raise Refusal("the service has too many requests at once: send it again later", 429)
             self._held += size
-            full = size > 0 and self._held > self.limits.bodies
-        if full:
-            raise Refusal("the service has too many requests at once: send it again later", 429)
 
     def _too_large(self) -> Refusal:
         return Refusal(f"a request must have at most {self.limits.body} bytes: send the rows in parts", 413)

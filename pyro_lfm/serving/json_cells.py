@@ -69,9 +69,12 @@ class Numbers:
             fault = next(i for i, v in enumerate(flat) if type(v) not in self.kinds)
             raise Refusal(f"{key} must hold {self.words}; got {shown(flat[fault])} in {_place(fault, sizes)}")
         try:
-            return np.array(flat, dtype=np.float64).reshape(len(values), *self.shape)
-        except OverflowError:
-            raise Refusal(f"{key} must hold numbers below 1e308; got a larger whole number") from None
+            numbers = np.array(flat, dtype=np.float64)
+        except OverflowError:  # a whole number, which Python holds
+            numbers = np.array([np.inf])
+        if np.isinf(numbers).any():
+            raise Refusal(f"{key} must hold finite numbers or null; got one beyond 1.8e308")
+        return numbers.reshape(len(values), *self.shape)
 
     def _shape_of(self, values: list[Json]) -> tuple[int, ...]:
         """The shape that is expected: a column of one entry may come with its brackets or without."""
@@ -103,15 +106,17 @@ class Labels:
     def read(self, key: str, values: list[Json]) -> np.ndarray:
         # A column of one entry may come with its brackets.
         flat = [v[0] if type(v) is list and len(v) == 1 else v for v in values]
-        codes = []
+        codes: list[float] = []
         for row, value in enumerate(flat):
-            known = not isinstance(value, list | dict) and value in self.codes
-            if not known and value is not None:
+            if value is None:
+                codes.append(math.nan)
+            elif not isinstance(value, list | dict) and value in self.codes:
+                codes.append(self.codes[value])
+            else:
                 names = listed([str(label) for label in self.labels])
                 raise Refusal(
                     f"{key} must have one of the labels {names}, or null; got {shown(value)} in row {row}"
                 )
-            codes.append(self.codes[cast(Hashable, value)] if known else math.nan)
         return np.array(codes, dtype=np.float64)
 
     def write(self, values: Tensor) -> list[Json]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, cast
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,25 @@ from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.serving.json_cells import Cells, Labels, Numbers, label_as_json
 from pyro_lfm.serving.refusal import Json
-from pyro_lfm.tables import Heterogeneous
 from pyro_lfm.tables.columns import Column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class FrameColumns(Protocol):
+    """The columns of a mixed table, which convert frames to rows and back: ``lfm.heterogeneous``, or what a fit knows."""
+
+    @property
+    def columns(self) -> Sequence[Column]: ...
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[Hashable]]: ...
+
+    def encode(self, frame: pd.DataFrame) -> dict[str, Tensor]: ...
+
+    def decode(self, values: Mapping[str, Tensor]) -> pd.DataFrame: ...
+
 
 # The numbers of each column, by its key in JSON.
 Read = Mapping[str, np.ndarray]
@@ -57,7 +74,7 @@ class ObservedVariable:
 
     def __init__(self, variable: Variable, columns: Columns, optional: bool = False):
         self.variable, self.optional = variable, optional
-        self.names = (variable.name,)
+        self.names: tuple[str, ...] = (variable.name,)
         truths = isinstance(entrywise(variable.support), type(constraints.boolean))
         labelled = columns.labels is not None and variable.shape in ((), (1,))
         whole = Labels(columns.labels or ()) if labelled else Numbers(variable.shape, truths)
@@ -84,9 +101,13 @@ class ObservedVariable:
         if not by_columns:
             return {name: cells.write_means(values) for name, cells in self.whole.items()}
         if len(self.columns) == 1:
-            return {key: cells.write_means(values.squeeze(1) if values.shape[1:] == (1,) else values)
-                    for key, cells in self.columns.items()}
-        return {key: cells.write_means(v) for (key, cells), v in zip(self.columns.items(), values.T, strict=True)}
+            return {
+                key: cells.write_means(values.squeeze(1) if values.shape[1:] == (1,) else values)
+                for key, cells in self.columns.items()
+            }
+        return {
+            key: cells.write_means(v) for (key, cells), v in zip(self.columns.items(), values.T, strict=True)
+        }
 
 
 class ObservedTable:
@@ -98,7 +119,7 @@ class ObservedTable:
 
     optional = False
 
-    def __init__(self, table: Heterogeneous):
+    def __init__(self, table: FrameColumns):
         self.table = table
         self.names = tuple(table.groups)
         self.whole: dict[str, Cells] = {}

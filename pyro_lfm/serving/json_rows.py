@@ -1,24 +1,19 @@
-"""Rows in JSON, in each of the forms that a request may have: ``RowForms`` reads them, ``RowForm`` writes the answer alike."""
+"""Rows in JSON, in the forms that a request may have: ``RowForms`` reads them, ``RowForm`` writes the answer alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from torch import Tensor
 
-from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.serving.json_cells import Cells
-from pyro_lfm.serving.json_columns import Observed, ObservedTable, ObservedVariable
+from pyro_lfm.serving.json_columns import FrameColumns, Observed, ObservedTable, ObservedVariable
 from pyro_lfm.serving.refusal import Json, Refusal, misnamed, shown
-from pyro_lfm.tables import Heterogeneous
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # A bare list of rows, a list of objects, or an object of lists.
 Kind = Literal["bare", "objects", "lists"]
@@ -58,7 +53,7 @@ class RowForms:
         most: the most rows.
     """
 
-    def __init__(self, fit: Fit, table: Heterogeneous | None, most: int):
+    def __init__(self, fit: Fit, table: FrameColumns | None, most: int):
         self.most = most
         model, needs = fit.model, fit.guide.needs
         of_table = set() if table is None else set(table.groups)
@@ -102,15 +97,15 @@ class RowForms:
         kind, keys = self._by_key(rows)
         styles = [(self.parts[0], False)] if kind == "bare" else self._styles_of([*keys])
         data: dict[str, Tensor] = {}
-        frame: pd.DataFrame | None = None
-        columns = {}
         for part, by_columns in styles:
             cells = part.columns if by_columns else part.whole
-            read = part.rows({key: cell.read(key, keys[key]) for key, cell in cells.items()})
-            if isinstance(read, NamedRows):
-                frame, columns = read.frame, read.columns
-            data |= read
-        return data if frame is None else NamedRows(data, frame, columns), RowForm(kind, styles)
+            of_part = part.rows({key: cell.read(key, keys[key]) for key, cell in cells.items()})
+            # A table stands first. Its rows, NamedRows, keep their cells for the answer.
+            if data:
+                data.update(of_part)
+            else:
+                data = of_part
+        return data, RowForm(kind, styles)
 
     def _keys(self) -> dict[str, Cells]:
         """The keys of all rows, by columns where these have names."""
@@ -139,7 +134,9 @@ class RowForms:
     def _lists(self, rows: dict[str, Json]) -> dict[str, list[Json]]:
         for key, values in rows.items():
             if not isinstance(values, list):
-                raise Refusal(f"rows must have a list of values for each column; got {shown(values)} for {key[:40]!r}")
+                raise Refusal(
+                    f"rows must have a list of values for each column; got {shown(values)} for {key[:40]!r}"
+                )
         lengths = {key: len(cast("list[Json]", values)) for key, values in rows.items()}
         if len({*lengths.values()}) > 1:
             shown_lengths = ", ".join(f"{key[:40]!r}: {n}" for key, n in [*lengths.items()][:10])
@@ -167,7 +164,9 @@ class RowForms:
     def check_count(self, count: int, name: str = "rows") -> None:
         """Raises Refusal at no row or too many."""
         if not 1 <= count <= self.most:
-            raise Refusal(f"{name} must be 1 to {self.most}; got {count}{': send them in parts' * (count > 1)}")
+            raise Refusal(
+                f"{name} must be 1 to {self.most}; got {count}{': send them in parts' * (count > 1)}"
+            )
 
     def example(self) -> str:
         """The keys of a row, for messages."""
@@ -180,7 +179,9 @@ class RowForms:
         whole = {key: cell for part in self.parts for key, cell in part.whole.items()}
         if whole and all(part.whole for part in self.parts) and {*whole} != {*self._keys()}:
             forms.append(_objects(whole, optional))
-        each: list[Json] = [{"type": "array", "items": form, "minItems": 1, "maxItems": self.most} for form in forms]
+        each: list[Json] = [
+            {"type": "array", "items": form, "minItems": 1, "maxItems": self.most} for form in forms
+        ]
         if self.bare is not None:
             (cells,) = self.bare.whole.values()
             each.insert(0, {"type": "array", "items": cells.schema(), "minItems": 1, "maxItems": self.most})

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from pyro_lfm.serving.answers import Answers
+from pyro_lfm.serving.answers import INCLUDE, Answers
 from pyro_lfm.serving.json_requests import Request
-from pyro_lfm.serving.posterior_moments import FURTHER
 from pyro_lfm.serving.refusal import Json
 
 
@@ -51,7 +50,7 @@ def operations(answers: Answers) -> list[Operation]:
     rows = answers.forms.schema()
     seed: Json = {"type": "integer", "minimum": 0, "default": 0}
     draws: Json = {"type": "integer", "minimum": 1, "maximum": limits.draws}
-    names: list[Json] = [*FURTHER]
+    names: list[Json] = [*INCLUDE]
     include: Json = {"type": "array", "items": {"enum": names}, "default": []}
     level: Json = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.9}
     given: dict[str, Json] = {

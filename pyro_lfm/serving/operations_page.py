@@ -9,7 +9,10 @@ from html import escape
 from pyro_lfm.serving.operations import Operation
 
 # The browser loads nothing for the page and runs nothing in it.
-HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Referrer-Policy": "no-referrer"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Referrer-Policy": "no-referrer",
+}
 _STYLE = """body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 pre { background: #f4f4f4; padding: .75rem; overflow: auto; max-height: 24rem; font-size: 13px }
 h2 { border-top: 1px solid #ccc; padding-top: 1rem }"""

@@ -6,13 +6,19 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, LowRankMultivariateNormal, MultivariateNormal, Normal
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+)
 
 from pyro_lfm.distributions.interface import without_independent
 from pyro_lfm.distributions.pushforward import monte_carlo_moments
 from pyro_lfm.runtime import Stream
 
-# What a request may ask for beyond mean and standard deviation.
+# The further moments that a request may ask for.
 FURTHER = ("covariance", "scale_tril")
 # Draws from which the covariance of a distribution without a formula for it is computed.
 _DRAWS = 4000
