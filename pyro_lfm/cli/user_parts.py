@@ -50,6 +50,8 @@ def parts_of(file: Path | None) -> list[type | FunctionType]:
         del sys.modules[name]
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(place)]
         where = f" (line {lines[-1]})" if lines else ""
-        raise DeclarationError(f"{file} cannot be imported: {type(error).__name__}: {error}{where}") from error
+        raise DeclarationError(
+            f"{file} cannot be imported: {type(error).__name__}: {error}{where}"
+        ) from error
     own = [value for value in vars(module).values() if getattr(value, "__module__", None) == name]
     return [value for value in own if isinstance(value, type | FunctionType)]

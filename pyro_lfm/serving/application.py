@@ -147,13 +147,16 @@ def _listening(host: str, port: int) -> socket.socket:
         raise DeclarationError(f"port must be at most 65535; got {port}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or "no address"
         raise DeclarationError(
             f"host and port must be an address that is free here; got {host!r} and {port} ({words.lower()}): another port, "
             "such as 8001, or 0 for any that is free"
         ) from None
+    # An answer goes out in two pieces, of which the second would wait 40 ms for a reply to the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _endpoint(
