@@ -11,9 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import torch
-
-from pyro_lfm.errors import DataError, DeclarationError, TrainingError, gathering
+from pyro_lfm.errors import DataError, DeclarationError, TrainingError, first_line, gathering
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.serving.answers import Answers
@@ -185,9 +183,14 @@ def _answered(operation: Operation, body: bytes) -> bytes:
             answer = operation.answer(parsed(body, [*operation.fields]))
     except (DataError, DeclarationError, TrainingError) as error:
         raise Refusal(" ".join(str(error).split())) from None
-    except (ValueError, torch.linalg.LinAlgError):
-        # A distribution refuses its parameters, or a matrix is not positive definite: the numbers have overflowed.
-        LOG.info("%s cannot be answered", operation.name, exc_info=True)
+    except NotImplementedError:
+        raise Refusal(
+            f"the model has no answer to /{operation.name}: a distribution has no formula for it"
+        ) from None
+    except (ValueError, RuntimeError) as error:
+        # A distribution refuses its parameters or a matrix is not positive definite: numbers have overflowed.
+        LOG.warning("/%s refused: %s: %s", operation.name, type(error).__name__, first_line(error))
+        LOG.debug("the error behind it", exc_info=True)
         raise Refusal(_OVERFLOW) from None
     if warnings:
         answer["warnings"] = [*warnings]

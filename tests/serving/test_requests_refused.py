@@ -209,6 +209,16 @@ def test_other_paths_and_methods(client, method, path, status):
     assert response.status_code == status and set(response.json()) == {"error"}
 
 
+def test_rows_whose_answer_overflows_are_refused_and_noted_in_the_log(client, caplog):
+    """The latents of a count of 1e20 are so large that the rate of the other count is infinite."""
+    rows = [{"x": [None] * 4, "y": [None, 10**20]}, {"x": [1e30] * 4, "y": [None, 1]}]
+    response = client.post("/impute", content=json.dumps({"rows": rows}))
+    assert (
+        response.status_code == 422 and "the model cannot compute with these rows" in response.json()["error"]
+    )
+    assert "/impute refused: RuntimeError: invalid Poisson rate" in caplog.text
+
+
 class Broken(lfm.PyroGuide):
     """A guide with a fault of its author's, which shows after the fit."""
 
