@@ -120,6 +120,11 @@ class ObservedTable:
     optional = False
 
     def __init__(self, table: FrameColumns):
+        try:
+            import pandas  # noqa: F401
+        except ModuleNotFoundError:
+            message = "rows by the columns of a table need pandas: pip install 'pyro_lfm[data]'"
+            raise ImportError(message) from None
         self.table = table
         self.names = tuple(table.groups)
         self.whole: dict[str, Cells] = {}
