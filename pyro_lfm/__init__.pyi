@@ -9,6 +9,11 @@ from .comparison import Comparison as Comparison
 from .comparison import Metric as Metric
 from .comparison import compare as compare
 from .data import Batch as Batch
+from .documents.declaration import Declaration as Declaration
+from .documents.declaration import declare as declare
+from .documents.declaration import part as part
+from .documents.loading import load as load
+from .documents.text.registry import register as register
 from .errors import (
     CheckpointError as CheckpointError,
 )
@@ -26,6 +31,9 @@ from .errors import (
 )
 from .errors import (
     DeclarationError as DeclarationError,
+)
+from .errors import (
+    DocumentError as DocumentError,
 )
 from .errors import (
     PrecisionWarning as PrecisionWarning,

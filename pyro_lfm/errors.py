@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -37,6 +37,23 @@ class _Plain(Exception):
 
 class DeclarationError(_Plain, ValueError):
     """A model, a guide or an inference is declared in a way that cannot work."""
+
+
+class DocumentError(DeclarationError):
+    """A text or a dict declares something that cannot be read.
+
+    Attributes:
+        errors: every fault, as (path, message). A path leads to the place, as in model.x.covariance.
+    """
+
+    def __init__(self, errors: Sequence[tuple[str, str]]):
+        self.errors = tuple(errors)
+        lines = [f"{path} | {fault}" if path else fault for path, fault in self.errors]
+        count = f"the declaration has {len(lines)} errors:" if len(lines) > 1 else ""
+        super().__init__("\n".join([*filter(None, [count]), *lines]))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[tuple[str, str], ...]]]:
+        return type(self), (self.errors,)
 
 
 class ShapeError(DeclarationError):

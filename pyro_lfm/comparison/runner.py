@@ -26,7 +26,7 @@ from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
-from pyro_lfm.storage.files import plain
+from pyro_lfm.storage.plain_values import plain
 
 # From the seed of a fit to that of the noise by which it is measured.
 _NOISE = 2**20

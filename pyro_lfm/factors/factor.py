@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
-from pyro_lfm.declarations import Part, reserved
+from pyro_lfm.declarations import Part, reserved, same
 from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
@@ -216,6 +216,21 @@ class Factor(Part):
     def coded(self, code: Code) -> Factor:
         """The same factor, with a code by which networks read its values."""
         return self.altered(code=code)
+
+    def __eq__(self, other: object) -> bool:
+        equal = super().__eq__(other)
+        if equal is not True or not isinstance(other, Factor) or self.code is other.code:
+            return equal
+        return None not in (self.code, other.code) and same(self.code.arguments, other.code.arguments)  # type: ignore[union-attr]
+
+    __hash__ = Part.__hash__
+
+    def __repr__(self) -> str:
+        return (
+            super().__repr__()
+            if vars(self).get("code") is None
+            else f"{super().__repr__()}.coded({self.code!r})"
+        )
 
     def check_declaration(self) -> None:
         self._check_init()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +15,7 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.digests import RowsSeen
-from pyro_lfm.data.readers import Table
+from pyro_lfm.data.readers import FrameConverter, Table
 from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
@@ -33,6 +34,9 @@ from pyro_lfm.shapes import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pyro_lfm.documents.declaration import Declaration
+    from pyro_lfm.inference.task import Inference
 
 # One epoch of a fit, see ``Fit.history``: numbers, for EM the kind of step, and entries that callbacks add.
 Record: TypeAlias = dict[str, Any]
@@ -59,6 +63,8 @@ class Fit:
         keep_rows: whether a pickle of the fit holds the fitted rows. By default it does not, and data= must be given.
         schema: by name, what the fitted rows were: names of columns, labels, whether they are a covariate, scale. Later
             rows with names are put in that order; bare arrays are taken by position.
+        inference: the inference that fitted the model; None of a fit that was loaded or pickled.
+        seed: the seed of the fit; None where it is not known.
 
     A fit refers to the fitted rows and makes no copy. When they have been changed, a method that needs them raises a
     DataError (``pyro_lfm.data.digests.RowsSeen`` says how much of large data is compared). A fit can be copied, pickled and
@@ -78,6 +84,10 @@ class Fit:
         self._rows, self._objective = table, objective
         self._seen = RowsSeen(table)
         self.schema: Schema = table.schema
+        self.inference: Inference | None = None
+        self.seed: int | None = None
+        # The section [inference] of its declaration, for a fit that was loaded or pickled.
+        self._inference_table: dict[str, Any] | None = None
 
     @property
     def _table(self) -> Table:
@@ -89,13 +99,62 @@ class Fit:
             )
         return self._rows
 
+    @property
+    def table(self) -> FrameConverter | None:
+        """The columns of a mixed table (``lfm.heterogeneous``), which convert frames to rows and back; else None.
+
+        Methods take frames with these columns themselves.
+        """
+        return self._rows.converter
+
+    @property
+    def objective(self) -> pyro.infer.ELBO | None:
+        """The objective at the end of its schedules, whose bound ``bound`` computes."""
+        return self._objective.at_end() if isinstance(self._objective, Objective) else self._objective
+
+    def declaration(self) -> Declaration:
+        """The declaration of model, guide and inference, as it can be written (see ``lfm.declare``)."""
+        from pyro_lfm.documents.saved_fit import declaration_of
+
+        return declaration_of(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the fit to a folder, which ``lfm.load`` reads in a process without the rows.
+
+        The folder holds the declaration, weights, history and what the rows were (declaration.toml, weights.safetensors,
+        history.csv, fit.json), and no pickle. Files of an earlier fit there are replaced, all of them or none.
+
+        Args:
+            path: the folder, new or old.
+
+        Raises:
+            DeclarationError: the history holds a value that no file can hold. DataError: the folder cannot be written,
+                or a weight is NaN.
+
+        >>> import tempfile, pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
+        >>> rows = torch.randn(40, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fit = lfm.fit(model, rows, lfm.EM(), seed=0, progress=False)
+        ...     fit.save(folder)
+        ...     again = lfm.load(folder)
+        >>> torch.equal(again.posterior(rows).mean, fit.posterior(rows).mean)
+        True
+        """
+        from pyro_lfm.documents.saved_fit import save
+
+        save(self, path)
+
     def __getstate__(self) -> dict[str, Any]:
-        objective = self._objective
+        from pyro_lfm.documents.saved_fit import inference_section
+
         state = {
             **self.__dict__,
             "_rows": self._rows if self.keep_rows else self._rows.absent(),
-            # At its end, without schedules: they are often functions that pickle cannot find.
-            "_objective": objective.at_end() if isinstance(objective, Objective) else objective,
+            # Without schedules, which are often functions that pickle cannot find.
+            "_objective": self.objective,
+            "inference": None,
+            "_inference_table": inference_section(self),
         }
         check_picklable(state)
         return state
@@ -222,6 +281,9 @@ class Fit:
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
+        converter = self.table
+        if converter is not None and type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
+            data = converter.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

@@ -99,7 +99,9 @@ def fit(
         table, held_out = _tables(model, data, inference, validation)
         task = Task(model, table, held_out, seed, callbacks, progress, torch_device, file)
         with _first_weights(inference, model, task):
-            return inference.run(task)
+            result = inference.run(task)
+    result.inference, result.seed = inference, seed
+    return result
 
 
 def _tables(

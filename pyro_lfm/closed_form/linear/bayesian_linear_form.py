@@ -22,7 +22,7 @@ from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.distributions.interface import without_independent
 from pyro_lfm.exact.linear.bayesian_linear import variational_bayes
-from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, LinearPrior
+from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, GammaDistribution, LinearPrior
 from pyro_lfm.exact.linear.linear_gaussian import principal
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.factors import Conditional
@@ -73,6 +73,16 @@ class BayesianLinearForm(BayesianForm):
         )
         posterior = LinearPosterior(self.observed, self.latent, exact)
         return BayesianAscent(posterior, history.bound, history.converged, NoiseFit(exact, data))
+
+    def restored(self, tensors: Mapping[str, Tensor]) -> LinearPosterior:
+        gammas = {
+            name: GammaDistribution(tensors[f"{name}_shape"], tensors[f"{name}_rate"])
+            for name in ("relevance", "noise")
+        }
+        exact = BayesianLinear(
+            tensors["line"], tensors["covariance"], **gammas, needed=tensors["needed"], prior=self.prior
+        )
+        return LinearPosterior(self.observed, self.latent, exact)
 
 
 @dataclass(frozen=True, eq=False)

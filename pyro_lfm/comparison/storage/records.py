@@ -12,7 +12,7 @@ from pyro_lfm.inference.closed.bound_ascent import BoundAscent
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
-from pyro_lfm.storage.files import plain
+from pyro_lfm.storage.plain_values import plain
 
 
 def record_of(done: Fit, *, state: bool) -> Record:

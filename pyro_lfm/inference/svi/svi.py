@@ -182,6 +182,7 @@ class SVI(Inference):
         guide = _bind(model, guide, task.table)
         warn_of_start(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
+        result.inference, result.seed = self, task.seed
         loop = Loop(self, task, result)
         try:
             loop.run()
