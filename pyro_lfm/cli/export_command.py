@@ -42,7 +42,7 @@ def export(
     import pyro_lfm as lfm
 
     ending = ".onnx" if format is Format.onnx else ".pt2"
-    fit = lfm.load(run, parts=parts_of(parts))  # type: ignore[attr-defined]
+    fit = lfm.load(run, parts=parts_of(parts))
     functions = tuple(function.value for function in only or Function)
     lfm.export(  # type: ignore[attr-defined]
         fit, out or run / f"model{ending}", parts=functions, format=format.value

@@ -19,5 +19,5 @@ def serve(
     """Serve a saved fit over HTTP, to this machine alone unless --host says otherwise. GET /docs describes it."""
     import pyro_lfm as lfm
 
-    fit = lfm.load(run, parts=parts_of(parts))  # type: ignore[attr-defined]
+    fit = lfm.load(run, parts=parts_of(parts))
     lfm.serving.run(fit, host=host, port=port)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import pyro_lfm as lfm
 from pyro_lfm.cli import main
 
 pytest.importorskip("typer")
+from pyro_lfm.cli.user_parts import parts_of  # noqa: E402
 
 PROGRAM = """
 import sys
@@ -111,15 +113,15 @@ def test_output_that_nobody_reads_ends_in_silence():
 
 
 PARTS = """
+import pyro.distributions as dist
 import torch
-import torch.distributions as dist
 
 import pyro_lfm as lfm
 
 
 class Cauchy(lfm.Prior):
     def forward(self):
-        return dist.Independent(dist.Cauchy(torch.zeros(self.dim), 1.0), 1)
+        return dist.Cauchy(torch.zeros(self.dim), 1.0).to_event(1)
 
 
 def network(inputs, outputs):
@@ -154,6 +156,24 @@ def test_serve_and_export_load_the_run_with_the_parts_of_a_file(parts_file, monk
     assert main(["export", str(run), "--format", "torch", "--only", "encode", "--out", "here.pt2"]) == 0
     (fit, out), options = calls[-1]
     assert out.name == "here.pt2" and options == {"parts": ("encode",), "format": "torch"}
+
+
+def test_a_saved_fit_is_served_with_the_part_that_its_declaration_names(
+    parts_file, monkeypatch, tmp_path, capsys
+):
+    cauchy, _ = parts_of(parts_file)
+    model = lfm.Model(z=cauchy(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
+    rows = torch.randn(12, 3)
+    fit = lfm.fit(model, rows, lfm.SVI(guide, steps=1), seed=0, progress=False)
+    fit.save(tmp_path / "run")
+    served = []
+    monkeypatch.setattr(lfm.serving, "run", lambda fit, host, port: served.append(fit))
+    assert main(["serve", str(tmp_path / "run")]) == 2
+    assert "Cauchy" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path / "run"), "--parts", str(parts_file)]) == 0
+    assert torch.equal(served[0].posterior(rows).mean, fit.posterior(rows).mean)
+    assert main(["serve", str(tmp_path / "no-such-run")]) == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
