@@ -3,6 +3,7 @@ from . import data as data
 from . import evaluate as evaluate
 from . import plots as plots
 from . import schedules as schedules
+from . import serving as serving
 from . import testing as testing
 from .comparison import Comparison as Comparison
 from .comparison import Metric as Metric

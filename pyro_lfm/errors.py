@@ -12,6 +12,8 @@ _DUMP = re.compile(r"\n\s*Trace Shapes:")
 
 # The warnings of the present call, by category and subject; None outside ``one_call``.
 _WARNED: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("warned", default=None)
+# The list that takes the warnings of this thread; None outside ``gathering``.
+_GATHERED: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 # Modules that a warning does not point to: the library's, and those called between two of them.
 _INSIDE = {"pyro_lfm", "contextlib"}
 
@@ -143,6 +145,25 @@ def one_call() -> Iterator[None]:
             _WARNED.reset(token)
 
 
+@contextmanager
+def gathering() -> Iterator[list[str]]:
+    """A context that gives the texts of the library's warnings as a list, in place of Python's ``warnings``.
+
+    Only warnings of this thread are gathered; ``warnings.catch_warnings`` would take those of all threads.
+
+    >>> with gathering() as texts:
+    ...     warn("x is rounded", PrecisionWarning)
+    >>> texts
+    ['x is rounded']
+    """
+    texts: list[str] = []
+    token = _GATHERED.set(texts)
+    try:
+        yield texts
+    finally:
+        _GATHERED.reset(token)
+
+
 def warn(message: str, category: type[Warning], of: str | None = None) -> None:
     """Warns, with the line of the user's code that led to it, however deep in the library.
 
@@ -154,6 +175,10 @@ def warn(message: str, category: type[Warning], of: str | None = None) -> None:
         if (category, of) in warned:
             return
         warned.add((category, of))
+    gathered = _GATHERED.get()
+    if gathered is not None:
+        gathered.append(message)
+        return
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back

@@ -11,7 +11,7 @@ LAYERS = {
     "formulas": 6, "inference": 6,
     "documents": 7,
     "evaluate": 7, "comparison": 7, "testing": 7,
-    "plots": 8, "cli": 9,
+    "plots": 8, "cli": 9, "serving": 9,
 }  # fmt: skip
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.

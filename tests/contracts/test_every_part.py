@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CATALOGUE = ROOT / "docs" / "catalogue.md"
 CASES = [ROOT / "tests" / "cases.py", ROOT / "tests" / "evaluation_cases.py"]
 # Functions are called by the tests of contracts.
-FOLDERS = [ROOT / "tests" / name for name in ("contracts", "objectives", "testing")]
+FOLDERS = [ROOT / "tests" / name for name in ("contracts", "objectives", "serving", "testing")]
 CALLS = [*CASES, *(path for folder in FOLDERS for path in folder.glob("test_*.py") if path != Path(__file__))]
 
 # Exported classes that need no case and no example of their own: docs/extending.md derives from them, or they are results.
@@ -38,7 +38,7 @@ OTHERS = {
     "lfm.Run",
 }
 # In these namespaces the classes are results of the functions.
-OF_FUNCTIONS = ("lfm.evaluate", "lfm.plots", "lfm.data", "lfm.schedules", "lfm.testing")
+OF_FUNCTIONS = ("lfm.evaluate", "lfm.plots", "lfm.data", "lfm.schedules", "lfm.serving", "lfm.testing")
 
 
 def parts():
