@@ -16,11 +16,12 @@ LAYERS = {
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.
 UPWARD = {
-    "inference/fitted.py": {
-        "Fit.plot": "plots",
-        "Fit.declaration": "documents",
-        "Fit.save": "documents",
-        "Fit.__getstate__": "documents",
+    "inference/fitted.py": {"Fit.plot": "plots"},
+    "inference/fit_state.py": {
+        "FitState.declaration": "documents",
+        "FitState.save": "documents",
+        "FitState.files": "documents",
+        "FitState.__getstate__": "documents",
     },
     "programs/model.py": {"Model.declaration": "documents"},
     "comparison/comparison_result.py": {"Comparison.plot": "plots"},

@@ -35,7 +35,19 @@ from pyro_lfm.storage.trees import Tree, value_of
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 # Bytes of the files of text.
 _MOST = {"fit.json": 2**25, "declaration.toml": 2**24, "history.csv": 2**28}
-_ENTRIES = {"kind", "seed", "converged", "ends", "objective", "rows", "table", "frozen", "extra", "files"}
+_ENTRIES = {
+    "kind",
+    "seed",
+    "converged",
+    "interrupted",
+    "ends",
+    "objective",
+    "rows",
+    "table",
+    "frozen",
+    "extra",
+    "files",
+}
 
 
 def load(path: str | os.PathLike[str], parts: Iterable[Registered] = ()) -> Fit:
@@ -237,11 +249,12 @@ def _objective(entry: Any, registry: Registry, where: str) -> Objective | None:
 
 def _restore(fit: Fit, entries: Mapping[str, Any], where: str) -> None:
     """The other entries of a fit."""
-    seed, converged = entries["seed"], entries["converged"]
+    seed, converged, interrupted = entries["seed"], entries["converged"], entries["interrupted"]
     ends = value_of(Tree(entries["ends"], {}), where)
     fits = (
         (seed is None or type(seed) is int)
         and (converged is None or isinstance(converged, bool))
+        and interrupted in (None, "SIGINT", "SIGTERM")
         and isinstance(ends, list)
         and all(isinstance(end, int | float) for end in ends)
     )
@@ -250,5 +263,6 @@ def _restore(fit: Fit, entries: Mapping[str, Any], where: str) -> None:
             f"{where} cannot be read: its entries seed, converged and ends are none that the library writes"
         )
     fit.seed, fit.converged, fit.ends = seed, converged, [float(end) for end in ends]
+    fit.interrupted = interrupted
     digest = entries["rows"].get("digest")
     fit._seen.digest = digest if isinstance(digest, str) else None

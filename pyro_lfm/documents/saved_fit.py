@@ -19,7 +19,7 @@ from pyro_lfm.documents.text.part_tables import Writer
 from pyro_lfm.documents.toml_text import toml
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.identity.version import library_version
-from pyro_lfm.inference.fitted import Fit
+from pyro_lfm.inference.fit_state import FitState
 from pyro_lfm.objectives import Objective
 from pyro_lfm.programs.program import Program
 from pyro_lfm.storage.folder import Folder, digest
@@ -34,18 +34,30 @@ FILES = ("declaration.toml", "weights.safetensors", "history.csv")
 _WHAT = "fit"
 
 
-def save(fit: Fit, path: str | os.PathLike[str]) -> None:
+def save(fit: FitState, path: str | os.PathLike[str]) -> None:
     """Writes a fit to a folder; see ``Fit.save``."""
     if not isinstance(path, str | os.PathLike):
         raise DeclarationError(f"a fit is saved to the path of a folder; got {path!r}")
+    check_numbers(fit)
     Folder(path, _WHAT).commit(files_of(fit))
 
 
-def files_of(fit: Fit) -> dict[str, bytes | Callable[[Path], None]]:
+def check_numbers(fit: FitState) -> None:
+    """Raises DataError where a weight is NaN."""
+    for kind, program in (("model", fit.model), ("guide", fit.guide)):
+        for name, value in program.state_dict().items():
+            if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any()):
+                raise DataError(
+                    f"{kind}.{name} holds NaN, so that the fit has no numbers to give: fit again, with a lower "
+                    "learning_rate, before it is saved"
+                )
+
+
+def files_of(fit: FitState) -> dict[str, bytes | Callable[[Path], None]]:
     """The files of a fit by name, for one commit of a folder.
 
     Raises:
-        DataError: a weight is NaN. DeclarationError: a value that no file can hold.
+        DeclarationError: a value that no file can hold.
     """
     beside: dict[str, Tensor] = {}
     declaration = declaration_of(fit, beside)
@@ -60,6 +72,7 @@ def files_of(fit: Fit) -> dict[str, bytes | Callable[[Path], None]]:
         "kind": type(fit).__name__,
         "seed": fit.seed,
         "converged": fit.converged,
+        "interrupted": fit.interrupted,
         "ends": tree_of(list(map(float, fit.ends)), "ends").outline,
         "objective": _objective_entry(fit),
         "rows": rows_entry(fit._rows, fit._seen.digest, tensors),
@@ -86,7 +99,7 @@ def _write_entries(path: Path, entries: dict[str, Any]) -> None:
     path.write_bytes(write_json({**entries, "files": files}, _WHAT))
 
 
-def declaration_of(fit: Fit, beside: dict[str, Tensor] | None = None) -> dict[str, Any]:
+def declaration_of(fit: FitState, beside: dict[str, Tensor] | None = None) -> dict[str, Any]:
     """The declaration of model, guide and inference of a fit as a dict.
 
     Args:
@@ -97,14 +110,14 @@ def declaration_of(fit: Fit, beside: dict[str, Tensor] | None = None) -> dict[st
     return document if section is None else {**document, "inference": section}
 
 
-def inference_section(fit: Fit) -> dict[str, Any] | None:
+def inference_section(fit: FitState) -> dict[str, Any] | None:
     """The section ``[inference]`` of a fit."""
     if fit.inference is None:
         return fit._inference_table
     return inference_table(fit.inference, Writer({}))
 
 
-def _objective_entry(fit: Fit) -> Any:
+def _objective_entry(fit: FitState) -> Any:
     """The objective at its end, without schedules; None for one of Pyro, whose bound a fit does not compute."""
     return Writer().table(fit.objective) if isinstance(fit.objective, Objective) else None
 
@@ -113,12 +126,6 @@ def _state_of(program: Program, kind: str) -> Tree:
     """The state of a program: its tensors by name, and other values of its modules as JSON."""
     state = program.state_dict()
     tensors = {name: value.detach() for name, value in state.items() if isinstance(value, Tensor)}
-    for name, value in tensors.items():
-        if value.is_floating_point() and bool(value.isnan().any()):
-            raise DataError(
-                f"{kind}.{name} holds NaN, so that the fit has no numbers to give: fit again, with a lower learning_rate, "
-                "before it is saved"
-            )
     others = {name: value for name, value in state.items() if name not in tensors}
     tree = tree_of(others, f"the state of the {kind}")
     clash = tree.tensors.keys() & tensors.keys()

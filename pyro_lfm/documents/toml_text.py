@@ -36,7 +36,8 @@ def toml(document: Mapping[str, Any]) -> str:
 
 def _section(name: str, section: Mapping[str, Any]) -> list[list[str]]:
     """The lines of a section, and those of the tables below it, which hold its long parts."""
-    lines, below = [f"[{_key(name)}]"], []
+    lines: list[str] = [f"[{_key(name)}]"]
+    below: list[list[str]] = []
     for key, value in section.items():
         text = _short(value)
         is_part = isinstance(value, Mapping) and isinstance(value.get("type"), str)

@@ -23,6 +23,7 @@ from pyro_lfm.programs.first_weights import digest_of
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.runtime import fresh_seed
 from pyro_lfm.shapes import whole
+from pyro_lfm.storage.folder import Folder
 
 
 def fit(
@@ -106,6 +107,9 @@ def fit(
         with _first_weights(inference, model, task):
             result = inference.run(task)
     result.inference, result.seed = inference, seed
+    if task.checkpoint is not None:
+        # With the weights that the fit returns, which after patience are the best and not the last.
+        Folder(task.checkpoint.path, "checkpoint").commit(result.files())
     return result
 
 

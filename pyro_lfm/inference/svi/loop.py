@@ -273,7 +273,7 @@ class Loop:
         batch = None
         with suppress(RuntimeError):
             rows = index.tolist()
-            batch = self.batch(table, index.cpu())
+            batch = self.batch(table, index.cpu()) if rows else None
         size, total = self.batch_size, len(table)
         saved = self.resuming.last_saved if self.resuming else None
         return FailedStep(
