@@ -33,7 +33,7 @@ def rehearse(
     Args:
         run: runs the programs on some inputs, as a step does, and moves nothing.
     """
-    step.watched.confirm(run, inputs)
+    step.watched.rehearse(run, inputs, earlier["runs"])
     step.watched.settled = step.watched.settled and earlier["settled"]
     restore_counts(step, earlier)
 
@@ -50,6 +50,7 @@ def _state_of(key: Key, step: Step | None) -> StepState:
         "given_up": step is None,
         "settled": step is not None and step.watched.settled,
         "recorded": step is not None and step.recorded,
+        "runs": None if step is None else step.watched.runs,
         "compared_at": 0 if step is None else step.compared_at,
         "rebuilt": 0 if step is None else step.rebuilt,
         "recordings": 0 if step is None else step.recordings,

@@ -26,13 +26,14 @@ class StepState(TypedDict):
     """What a checkpoint keeps of the step of one batch size, part and set of trained parameters, as the key says.
 
     ``given_up``: it is done in eager for good. ``recorded``: it is done by native code. ``settled``: it is, or will be from
-    the next time on.
+    the next time on. ``runs``: how often it was watched; None where it has settled once.
     """
 
     key: tuple[int, str, int]
     given_up: bool
     settled: bool
     recorded: bool
+    runs: int | None
     compared_at: int
     rebuilt: int
     recordings: int
