@@ -7,6 +7,6 @@ import json
 
 def schema() -> None:
     """Print the JSON schema of a declaration file."""
-    from pyro_lfm.documents.schema import json_schema
+    from pyro_lfm.documents.json_schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))

@@ -74,7 +74,7 @@ def app(fit: Fit, table: FrameColumns | None = None, limits: Limits | None = Non
     if not isinstance(fit, Fit):
         raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     limits = Limits() if limits is None else limits
-    answers = Answers(fit, getattr(fit, "table", None) if table is None else table, limits)
+    answers = Answers(fit, fit.table if table is None else table, limits)
     service = FastAPI(
         title=_TITLE,
         version=library_version(),

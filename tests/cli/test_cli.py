@@ -195,6 +195,6 @@ def test_a_file_of_parts_that_cannot_be_imported(name, code, words, tmp_path, ca
 
 
 def test_schema_prints_json(capsys):
-    pytest.importorskip("pyro_lfm.documents.schema")
+    pytest.importorskip("pyro_lfm.documents.json_schema")
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)

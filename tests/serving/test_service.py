@@ -277,9 +277,6 @@ def test_a_wrong_cell_of_a_table_is_named(mixed, change, words):
     assert response.status_code == 422 and words in response.json()["error"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lfm.load puts factors that are strings in TOML before those that are tables"
-)
 def test_a_loaded_fit_knows_its_table_and_answers_alike(mixed, tmp_path):
     _, table, fit = mixed
     fit.save(tmp_path)
