@@ -106,10 +106,10 @@ class SectionReader:
             if kind == "ConjugateGuide":
                 self.reader.note("a ConjugateGuide is made by a fit by VariationalBayes: leave [guide] out")
                 return None
-            if kind in OF_THE_MODEL:
+            if isinstance(kind, str) and kind in OF_THE_MODEL:
                 for name in section.keys() - {"type"}:
                     self.reader.note(f"{kind} has no argument {name!r}")
-                return None if model is None else self._made(lambda: OF_THE_MODEL[str(kind)](model))
+                return None if model is None else self._made(lambda: OF_THE_MODEL[kind](model))
             if is_program(section):
                 program = self._program(section, "guide")
                 return None if program is None else self._made(lambda: as_guide(program))

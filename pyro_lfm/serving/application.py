@@ -23,6 +23,7 @@ from pyro_lfm.serving.operations import Operation, operations
 from pyro_lfm.serving.operations_page import HEADERS, operations_page
 from pyro_lfm.serving.refusal import Json, Refusal
 from pyro_lfm.shapes import whole
+from pyro_lfm.tables.table_columns import TableColumns
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -74,7 +75,9 @@ def app(fit: Fit, table: FrameColumns | None = None, limits: Limits | None = Non
     if not isinstance(fit, Fit):
         raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     limits = Limits() if limits is None else limits
-    answers = Answers(fit, fit.table if table is None else table, limits)
+    if table is None and isinstance(fit.table, TableColumns):
+        table = fit.table
+    answers = Answers(fit, table, limits)
     service = FastAPI(
         title=_TITLE,
         version=library_version(),
