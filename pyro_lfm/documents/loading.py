@@ -155,6 +155,8 @@ def _declaration(
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is no TOML: {str(error) or 'it is nested too deep'}") from None
     section = document.get("inference")
+    # A process may have another default type than the one that saved.
+    document.setdefault("dtype", "float32")
     if isinstance(document.get("guide"), dict) and document["guide"].get("type") == "ConjugateGuide":
         del document["guide"]
     elif "guide" not in document:

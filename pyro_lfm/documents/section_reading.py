@@ -16,9 +16,11 @@ from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.wiring import in_order
 from pyro_lfm.guides import AnyGuide, Guide, Refined, as_guide
+from pyro_lfm.guides.automatic import prototype
 from pyro_lfm.inference import SVI
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel, Model, as_model
+from pyro_lfm.runtime import isolated
 from pyro_lfm.tables import Heterogeneous
 
 _REFINED = {"steps": Alternatives(frozenset({"int"})), "learning_rate": Alternatives(frozenset({"float"}))}
@@ -110,6 +112,12 @@ class SectionReader:
                 for name in section.keys() - {"type"}:
                     self.reader.note(f"{kind} has no argument {name!r}")
                 return None if model is None else self._made(lambda: OF_THE_MODEL[kind](model))
+            if (
+                isinstance(kind, str)
+                and kind in automatic_guides()
+                and self.reader.registry.named(kind) is None
+            ):
+                return None if model is None else self._made(lambda: _automatic(kind, model))
             if is_program(section):
                 program = self._program(section, "guide")
                 return None if program is None else self._made(lambda: as_guide(program))
@@ -203,3 +211,11 @@ class SectionReader:
         except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             self.reader.note(f"cannot be made: {first_line(error)}")
         return None
+
+
+def _automatic(kind: str, model: AnyModel) -> AnyGuide:
+    """An automatic guide of Pyro, with the parameters that it has after its first run."""
+    guide = as_guide(automatic_guides()[kind](model))
+    with isolated():
+        guide.settle(prototype(model))
+    return guide

@@ -80,5 +80,8 @@ def _program_table(program: torch.nn.Module, writer: Writer, path: str) -> dict[
 
 def _of_wrapped(program: Any, writer: Writer) -> dict[str, Any]:
     """A module or function that is a program."""
+    automatic = [name for name, kind in automatic_guides().items() if type(program) is kind]
+    if automatic:
+        return {"type": automatic[0]}
     name = writer.registry.name_of(program if inspect.isroutine(program) else type(program))
     return python(program) if name is None else {"type": name}

@@ -178,7 +178,9 @@ def test_a_registered_part_stands_in_a_file():
 def test_what_is_python_is_refused_with_the_remedy():
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=torch.nn.Linear(2, 3)))
     text = lfm.Declaration(model=model).toml()
-    with pytest.raises(lfm.DocumentError, match=r"model.x.mean \| Linear is Python.*lfm.register"):
+    with pytest.raises(
+        lfm.DocumentError, match=r"model.x.mean \| Linear is a module of Python.*lfm.register"
+    ):
         lfm.declare(text)
 
 

@@ -120,9 +120,14 @@ class Writer:
 
 
 def python(value: object) -> dict[str, Any]:
-    """The table of a value that stands in Python alone: a class or function itself, or an instance of a class."""
+    """The table of a value that stands in Python alone: a class or function itself, or an instance of a class.
+
+    A module does not know the arguments that it was made with.
+    """
     if inspect.isroutine(value) or isinstance(value, type):
         return {"type": "python", "function": value.__name__}
+    if isinstance(value, torch.nn.Module):
+        return {"type": "python", "module": type(value).__name__}
     return {"type": "python", "name": type(value).__name__}
 
 

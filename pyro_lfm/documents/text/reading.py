@@ -265,8 +265,14 @@ class Reader:
 
     def _python(self, call: Call) -> Any:
         """A part that stands in Python alone: its class must be passed."""
-        name = str(call.named.get("function", call.named.get("name", "")))
+        kinds = [kind for kind in ("function", "module", "name") if kind in call.named]
+        name = str(call.named[kinds[0]]) if kinds else ""
         maker = self.registry.passed(name)
+        if "module" in call.named and (not isinstance(maker, type) or parameters_of(maker)):
+            return self.note(
+                f"{name} is a module of Python, whose arguments no text holds: register a function that makes it by "
+                "@lfm.register, and declare that"
+            )
         if maker is None:
             return self.note(
                 f"{name or 'this part'} is Python, which no text holds: register its class or function by "
@@ -274,7 +280,7 @@ class Reader:
             )
         if "function" in call.named:
             return maker
-        return self.made(maker, Call(name, (), {n: v for n, v in call.named.items() if n != "name"}))
+        return self.made(maker, Call(name, (), {n: v for n, v in call.named.items() if n not in kinds}))
 
 
 _EXAMPLES = {
