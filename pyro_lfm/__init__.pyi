@@ -8,6 +8,7 @@ from .comparison import Comparison as Comparison
 from .comparison import Metric as Metric
 from .comparison import compare as compare
 from .data import Batch as Batch
+from .documents.export.exporting import export as export
 from .errors import (
     CheckpointError as CheckpointError,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -18,13 +19,13 @@ class DrawnFromNoise(Messenger):
     """Draws the values of sample statements from noise. A distribution that needs other noise is drawn as always.
 
     Args:
-        noise_of: gives the noise of one statement, for its distribution.
+        noise_of: gives the noise of one statement.
 
     Attributes:
         others: the distributions that were drawn as always, by the names of their statements.
     """
 
-    def __init__(self, noise_of: Callable[[Distribution], Noise]):
+    def __init__(self, noise_of: Callable[[Message], Noise]):
         super().__init__()
         self.noise_of = noise_of
         self.others: dict[str, str] = {}
@@ -34,7 +35,7 @@ class DrawnFromNoise(Messenger):
             return
         distribution = cast(Distribution, msg["fn"])
         try:
-            value = draw_from(distribution, self.noise_of(distribution))
+            value = draw_from(distribution, self.noise_of(msg))
         except NotOfNoise as error:
             self.others[str(msg["name"])] = str(error)
             return
@@ -61,10 +62,9 @@ class NoiseOfParticles(Noise):
 
 def particles_from_noise(particles: int) -> DrawnFromNoise:
     """The handler for a run of a guide in a plate of particles."""
-    sites: list[Distribution] = []
+    sites = itertools.count()
 
-    def noise_of(distribution: Distribution) -> Noise:
-        sites.append(distribution)
-        return NoiseOfParticles(particles, len(distribution.batch_shape), len(sites))
+    def noise_of(site: Message) -> Noise:
+        return NoiseOfParticles(particles, len(cast(Distribution, site["fn"]).batch_shape), next(sites))
 
     return DrawnFromNoise(noise_of)

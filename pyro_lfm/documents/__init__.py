@@ -1,0 +1,1 @@
+"""Documents: a fitted model as files that other programs read."""
