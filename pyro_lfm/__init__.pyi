@@ -12,6 +12,7 @@ from .data import Batch as Batch
 from .documents.declaration import Declaration as Declaration
 from .documents.declaration import declare as declare
 from .documents.declaration import part as part
+from .documents.export.exporting import export as export
 from .documents.loading import load as load
 from .documents.text.registry import register as register
 from .errors import (

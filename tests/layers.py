@@ -8,8 +8,7 @@ LAYERS = {
     "tables": 3, "closed_form": 3,
     "guides": 4,
     "objectives": 5,
-    "formulas": 6, "inference": 6,
-    "documents": 7,
+    "formulas": 6, "inference": 6, "documents": 6,
     "evaluate": 7, "comparison": 7, "testing": 7,
     "plots": 8, "cli": 9, "serving": 9,
 }  # fmt: skip

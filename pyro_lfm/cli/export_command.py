@@ -44,6 +44,4 @@ def export(
     ending = ".onnx" if format is Format.onnx else ".pt2"
     fit = lfm.load(run, parts=parts_of(parts))
     functions = tuple(function.value for function in only or Function)
-    lfm.export(  # type: ignore[attr-defined]
-        fit, out or run / f"model{ending}", parts=functions, format=format.value
-    )
+    lfm.export(fit, out or run / f"model{ending}", parts=functions, format=format.value)

@@ -164,6 +164,13 @@ class Fit(FitState):
         """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
 
+    def first_rows(self, most: int) -> dict[str, torch.Tensor]:
+        """The first of the fitted rows, by name, NaN where missing; {} if the fit has no rows, or they have changed."""
+        if self._rows.is_absent or not self._seen.are_those_of(self._rows):
+            return {}
+        index = torch.arange(min(most, len(self._rows)))
+        return self._rows.take(index, self.model.dtype, self.model.device)
+
     def _open(self, data: Data | None, needs: set[str] | None) -> Table:
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
