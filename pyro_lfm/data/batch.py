@@ -40,18 +40,21 @@ class Batch:
         if not all(isinstance(value, torch.Tensor) for value in values):
             kinds = ", ".join(type(value).__name__ for value in values)
             raise DataError(f"a Batch takes tensors; got {kinds}: use torch.as_tensor")
-        sizes = {len(value) if value.dim() else 0 for value in values}
-        if len(sizes) > 1:
-            raise DataError(f"all tensors of a batch must have the same number of rows; got {sorted(sizes)}")
+        # Not by len(), which would fix the number of rows in an exported graph.
+        sizes = [value.shape[0] if value.dim() else 0 for value in values]
+        if any(rows != sizes[0] for rows in sizes):
+            raise DataError(
+                f"all tensors of a batch must have the same number of rows; got {sorted({*sizes})}"
+            )
         self.size: int = (
-            sizes.pop() if sizes else size if size is not None else 0 if index is None else len(index)
+            sizes[0] if sizes else size if size is not None else 0 if index is None else index.shape[0]
         )
         if self.size < 1:
             raise DataError("a Batch needs at least one row: give data, or size= to generate")
         device = values[0].device if values else None
         self.index = torch.arange(self.size, device=device) if index is None else index
-        if len(self.index) != self.size:
-            raise DataError(f"index must have {self.size} entries, one per row; got {len(self.index)}")
+        if self.index.shape[0] != self.size:
+            raise DataError(f"index must have {self.size} entries, one per row; got {self.index.shape[0]}")
         self.total = self.size if total is None else total
         self.asked: list[str] = []
         self.asked_masks: set[str] = set()

@@ -13,6 +13,7 @@ from torch.distributions.constraints import Constraint
 from pyro_lfm.distributions.discrete_values import has_mass
 from pyro_lfm.distributions.draw_annotations import annotate, annotations_of, log_complement_of, log_of
 from pyro_lfm.distributions.interface import Shape
+from pyro_lfm.distributions.noise_draws import Noise, draw_from
 
 # In place of log 0: a finite number, so that a probability of zero times it is zero.
 _LOG_ZERO = -1e4
@@ -118,6 +119,11 @@ class PartiallyObserved(dist.TorchDistribution):
         variance = self.distribution.variance
         known = _over_events(self.known, len(self.event_shape))
         return torch.where(known, torch.zeros_like(variance), variance)
+
+
+@draw_from.register
+def _(distribution: PartiallyObserved, noise: Noise) -> torch.Tensor:
+    return distribution._with_observed(draw_from(distribution.distribution, noise))
 
 
 def _over_events(known: torch.Tensor, events: int) -> torch.Tensor:

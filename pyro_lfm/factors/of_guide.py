@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
-from pyro_lfm.factors.factor import Prior
+from pyro_lfm.factors.prior import Prior
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.runtime import replayed
 

@@ -13,6 +13,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.draw_mixture import mixture_over_draws
 from pyro_lfm.guides.any_guide import AnyGuide
 from pyro_lfm.guides.automatic import is_automatic
+from pyro_lfm.guides.noise_handler import particles_from_noise
 from pyro_lfm.runtime import Stream, isolated
 
 
@@ -21,7 +22,8 @@ def marginals(
 ) -> dict[str, Distribution]:
     """q(z | x) of every latent, batch shape (B,).
 
-    The marginal of a latent that depends on other latents is an equal mixture over ``draws`` draws of those.
+    The marginal of a latent that depends on other latents is an equal mixture over ``draws`` draws of those. Where these
+    are functions of noise, all rows have the same noise, so that the posterior of a row does not depend on the other rows.
     """
     with isolated(Stream(seed, guide.device), guide.device), torch.no_grad():
         known = guide.known_marginals(batch)
@@ -32,7 +34,8 @@ def marginals(
         if dependent:
             frames = [f for site in trace.nodes.values() for f in site.get("cond_indep_stack", ())]
             outermost = max((-f.dim for f in frames if f.dim is not None), default=0)
-            with pyro.plate("particles", draws, dim=-1 - outermost):
+            # The outer handler is the last to see a statement, when the plate has given it its shape.
+            with particles_from_noise(draws), pyro.plate("particles", draws, dim=-1 - outermost):
                 many = poutine.trace(guide).get_trace(batch)
     posterior: dict[str, Distribution] = {}
     for name in latents:

@@ -23,6 +23,7 @@ from pyro_lfm.programs.first_weights import digest_of
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.runtime import fresh_seed
 from pyro_lfm.shapes import whole
+from pyro_lfm.storage.folder import Folder
 
 
 def fit(
@@ -77,8 +78,8 @@ def fit(
         CheckpointError: a checkpoint of another fit; the message names the first difference.
         DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
         DeclarationError: a guide that does not fit the model.
-        TrainingError: a loss or gradient that is not finite, or an error that a network raised, which is its cause; the
-            last good weights are restored.
+        TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
+            network raised, which is its cause; the last good weights are restored.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -104,7 +105,12 @@ def fit(
         table, held_out = _tables(model, data, inference, validation)
         task = Task(model, table, held_out, seed, callbacks, progress, torch_device, kept)
         with _first_weights(inference, model, task):
-            return inference.run(task)
+            result = inference.run(task)
+    result.inference, result.seed = inference, seed
+    if task.checkpoint is not None:
+        # With the weights that the fit returns, which after patience are the best and not the last.
+        Folder(task.checkpoint.path, "checkpoint").commit(result.files())
+    return result
 
 
 def _tables(

@@ -25,7 +25,7 @@ def check_missing(model: AnyModel, table: Table, known: list[str]) -> None:
             mask the program never reads; or a row has only some entries of a latent, or of a distribution that cannot be
             divided into entries.
     """
-    readers = _readers(model)
+    readers = readers_of(model)
     for name, missing in table.has_missing.items():
         if not missing:
             continue
@@ -46,7 +46,7 @@ def check_missing(model: AnyModel, table: Table, known: list[str]) -> None:
             )
         if name in known:
             _check_whole(table, name, "is a latent, of which a row may have all entries or none (NaN)")
-        elif isinstance(model, Model) and not _is_divisible(model, name):
+        elif isinstance(model, Model) and not is_divisible(model, name):
             _check_whole(
                 table,
                 name,
@@ -54,7 +54,7 @@ def check_missing(model: AnyModel, table: Table, known: list[str]) -> None:
             )
 
 
-def _readers(model: AnyModel) -> dict[str, list[str]]:
+def readers_of(model: AnyModel) -> dict[str, list[str]]:
     """The observed variables that read each observed variable."""
     if not isinstance(model, Model):
         return {}
@@ -88,7 +88,7 @@ def _check_whole(table: Table, name: str, reason: str) -> None:
             )
 
 
-def _is_divisible(model: Model, name: str) -> bool:
+def is_divisible(model: Model, name: str) -> bool:
     """Whether some entries of an event have a likelihood without the others, tried on two rows of zeros."""
     shape = model.observed[name].shape
     if shape.numel() < 2:

@@ -16,7 +16,6 @@ from pyro_lfm.storage.tensors import DTYPES, read_tensors, write_tensors
 from pyro_lfm.storage.texts import MOST_BYTES, Json, read_json, write_json
 from pyro_lfm.storage.trees import Tree, tree_of, value_of
 
-WEIGHTS = "weights.safetensors"
 # The version of the format.
 _FORMAT = 1
 
@@ -29,9 +28,7 @@ class State(NamedTuple):
 
 
 def state_files(name: str, state: State, where: str) -> dict[str, Content]:
-    """The files of a state, for ``Folder.commit``: weights.safetensors, and ``name`` with .safetensors and .json.
-
-    The weights stand in a file of their own that every tool can read, as ``model.<name>`` and ``guide.<name>``.
+    """The files of a state, for ``Folder.commit``: ``name`` with .safetensors and .json.
 
     Args:
         where: the name of the state, for errors.
@@ -48,18 +45,18 @@ def state_files(name: str, state: State, where: str) -> dict[str, Content]:
             else:
                 further[kind][key] = value
     values, programs = tree_of(state.values, where), tree_of(further, f"{where}: the state dict")
-    tensors = {f"values.{n}": t for n, t in values.tensors.items()}
+    tensors = {f"weights.{n}": t for n, t in weights.items()}
+    tensors |= {f"values.{n}": t for n, t in values.tensors.items()}
     tensors |= {f"programs.{n}": t for n, t in programs.tensors.items()}
     outline: Json = {"values": values.outline, "programs": programs.outline}
 
     def write_outline(path: Path) -> None:
-        digests: dict[str, Json] = {file: digest(path.with_name(file)) for file in _tensor_files(name)}
+        digests: dict[str, Json] = {_tensor_file(name): digest(path.with_name(_tensor_file(name)))}
         head: dict[str, Json] = {"format": _FORMAT, "sha256": {**digests, "state": _digest(outline, where)}}
         path.write_bytes(write_json({**head, "state": outline}, where))
 
     return {
-        WEIGHTS: lambda path: write_tensors(path, weights),
-        f"{name}.safetensors": lambda path: write_tensors(path, tensors),
+        _tensor_file(name): lambda path: write_tensors(path, tensors),
         f"{name}.json": write_outline,
     }
 
@@ -99,14 +96,14 @@ def read_state(folder: Folder, name: str) -> State:
     """
     with folder.unchanged():
         head: Any = read_outline(folder, name)
-        for file in _tensor_files(name):
-            if folder.digest(file) != head["sha256"].get(file):
-                raise DataError(
-                    f"{folder.what} {folder.path} cannot be read: {file} is not the file that {name}.json was written with "
-                    "(its SHA-256 differs)"
-                )
-        weights = read_tensors(folder.path_of(WEIGHTS), folder.what)
-        tensors = read_tensors(folder.path_of(f"{name}.safetensors"), folder.what)
+        file = _tensor_file(name)
+        if folder.digest(file) != head["sha256"].get(file):
+            raise DataError(
+                f"{folder.what} {folder.path} cannot be read: {file} is not the file that {name}.json was written with "
+                "(its SHA-256 differs)"
+            )
+        tensors = read_tensors(folder.path_of(file), folder.what)
+    weights = _within("weights", tensors)
     what = f"{folder.what} {folder.path / name}.json"
     values, programs = (
         value_of(Tree(head["state"][part], _within(part, tensors)), what) for part in ("values", "programs")
@@ -120,8 +117,8 @@ def read_state(folder: Folder, name: str) -> State:
     return State(programs, values)
 
 
-def _tensor_files(name: str) -> tuple[str, str]:
-    return WEIGHTS, f"{name}.safetensors"
+def _tensor_file(name: str) -> str:
+    return f"{name}.safetensors"
 
 
 def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -387,7 +387,7 @@ def test_a_file_is_no_checkpoint(tmp_path, bytes_there):
         run(3)
 
 
-FILES = ("state.json", "state.safetensors", "weights.safetensors")
+FILES = ("state.json", "state.safetensors")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -445,9 +445,7 @@ def test_a_saved_fit_is_not_replaced_by_a_checkpoint(tmp_path):
     for name in FILES[:2]:
         (tmp_path / "state" / name).unlink()
     before = content(tmp_path / "state")
-    with pytest.raises(
-        lfm.DataError, match="holds weights.safetensors without state.json.*give another path"
-    ):
+    with pytest.raises(lfm.DataError, match="holds a fit that was saved.*give another path"):
         run(tmp_path / "state")
     assert content(tmp_path / "state") == before
 
@@ -472,8 +470,19 @@ def test_the_weights_are_a_file_that_other_tools_read(tmp_path):
     done = run(tmp_path / "state", epochs=1)
     weights = load_file(tmp_path / "state" / "weights.safetensors")
     state = {**done.model.state_dict(prefix="model."), **done.guide.state_dict(prefix="guide.")}
-    assert weights.keys() == state.keys() and all(torch.equal(weights[n], state[n]) for n in state)
-    assert sorted(content(tmp_path / "state")) == sorted(FILES)
+    programs = {name: value for name, value in weights.items() if not name.startswith("rows.")}
+    assert programs.keys() == state.keys() and all(torch.equal(weights[n], state[n]) for n in state)
+    of_fit = ("declaration.toml", "fit.json", "history.csv", "weights.safetensors")
+    assert sorted(content(tmp_path / "state")) == sorted([*FILES, *of_fit])
+
+
+def test_a_checkpoint_is_a_fit_that_can_be_loaded_and_saved_over(tmp_path):
+    done = run(tmp_path / "state", epochs=1)
+    assert torch.equal(lfm.load(tmp_path / "state").posterior(X).mean, done.posterior(X).mean)
+    done.save(tmp_path / "state")
+    longer, whole = run(tmp_path / "state", epochs=3), run(tmp_path / "other", epochs=3)
+    assert torch.equal(longer.posterior(X).mean, whole.posterior(X).mean)
+    assert len(lfm.load(tmp_path / "state").history) == 3
 
 
 def test_arguments_of_a_checkpoint_are_checked():

@@ -56,10 +56,10 @@ class BayesianMixture(LatentClasses):
         return torch.cat([posterior(part, self.log_joint(part)) for part in pieces([x], *self.size)])
 
     def log_joint(self, x: Tensor) -> Tensor:
-        return self._log_weights + self.components.log_density(x)
+        return self.log_weights + self.components.log_density(x)
 
     @property
-    def _log_weights(self) -> Tensor:
+    def log_weights(self) -> Tensor:
         """E[ln π], (C,)."""
         return torch.digamma(self.concentration) - torch.digamma(self.concentration.sum())
 
@@ -72,7 +72,7 @@ class BayesianMixture(LatentClasses):
 
     def expected_log_joint(self, statistics: Statistics, at: LatentClasses) -> Tensor:
         assert isinstance(at, BayesianMixture)  # for the type checker: both are iterates of one ascent
-        of_class = (statistics[0] * at._log_weights).sum()
+        of_class = (statistics[0] * at.log_weights).sum()
         return of_class + self.components.expected_log_density(statistics[1:], at.components)
 
     def penalty(self) -> Tensor:

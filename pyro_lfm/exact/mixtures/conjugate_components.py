@@ -93,12 +93,12 @@ class NormalGammas(ConjugateComponents):
         return DiagonalGaussians(self.means, self.rates / self.shapes)
 
     @property
-    def _offset(self) -> Tensor:
+    def offset(self) -> Tensor:
         """E[ln N(x; μ, 1/λ)] − ln N(x; m, 1/E[λ]), (C, D)."""
         return 0.5 * (torch.digamma(self.shapes) - self.shapes.log() - 1 / self.counts)
 
     def log_density(self, x: Tensor) -> Tensor:
-        return self.point().log_density(x) + (~x.isnan()).double() @ self._offset.T
+        return self.point().log_density(x) + (~x.isnan()).double() @ self.offset.T
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         return self.point().statistics(x, responsibilities)
@@ -114,7 +114,7 @@ class NormalGammas(ConjugateComponents):
     def expected_log_density(self, statistics: Statistics, at: ConjugateComponents) -> Tensor:
         assert isinstance(at, NormalGammas)
         at_point = self.point().expected_log_density(statistics, at.point())
-        return at_point + (statistics[0] * at._offset).sum()
+        return at_point + (statistics[0] * at.offset).sum()
 
     def divergence(self, prior: ConjugateComponents) -> Tensor:
         assert isinstance(prior, NormalGammas)
@@ -189,12 +189,12 @@ class NormalWisharts(ConjugateComponents):
         return 2 * self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     @property
-    def _offset(self) -> Tensor:
+    def offset(self) -> Tensor:
         """E[ln N(x; μ, Λ⁻¹)] − ln N(x; m, E[Λ]⁻¹), (C,)."""
         return 0.5 * (self._digammas - self.size[1] * (self.degrees.log() + 1 / self.counts))
 
     def log_density(self, x: Tensor) -> Tensor:
-        return self.point().log_density(x) + self._offset
+        return self.point().log_density(x) + self.offset
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         return self.point().statistics(x, responsibilities)
@@ -215,7 +215,7 @@ class NormalWisharts(ConjugateComponents):
     def expected_log_density(self, statistics: Statistics, at: ConjugateComponents) -> Tensor:
         assert isinstance(at, NormalWisharts)
         at_point = self.point().expected_log_density(statistics, at.point())
-        return at_point + (statistics[0] * at._offset).sum()
+        return at_point + (statistics[0] * at.offset).sum()
 
     def divergence(self, prior: ConjugateComponents) -> Tensor:
         assert isinstance(prior, NormalWisharts)

@@ -41,14 +41,14 @@ class Betas(ConjugateComponents):
         return Bernoullis(self.ones / (self.ones + self.zeros))
 
     @property
-    def _expected_logs(self) -> tuple[Tensor, Tensor]:
+    def expected_logs(self) -> tuple[Tensor, Tensor]:
         """E[ln p] and E[ln(1 − p)], (C, D)."""
         total = torch.digamma(self.ones + self.zeros)
         return torch.digamma(self.ones) - total, torch.digamma(self.zeros) - total
 
     def log_density(self, x: Tensor) -> Tensor:
         check_binary(x)
-        log_one, log_zero = self._expected_logs
+        log_one, log_zero = self.expected_logs
         return x.nan_to_num() @ log_one.T + (1 - x).nan_to_num() @ log_zero.T
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
@@ -61,7 +61,7 @@ class Betas(ConjugateComponents):
 
     def expected_log_density(self, statistics: Statistics, at: ConjugateComponents) -> Tensor:
         assert isinstance(at, Betas)
-        log_one, log_zero = at._expected_logs
+        log_one, log_zero = at.expected_logs
         return (statistics[0] * log_one + statistics[1] * log_zero).sum()
 
     def divergence(self, prior: ConjugateComponents) -> Tensor:

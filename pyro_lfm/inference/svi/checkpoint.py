@@ -27,7 +27,7 @@ class Checkpoint(Part):
 
     >>> import pyro_lfm as lfm
     >>> lfm.Checkpoint("run/", epochs=None, seconds=60)
-    Checkpoint('run/', epochs=None, seconds=60)
+    Checkpoint("run/", epochs=None, seconds=60)
     """
 
     def __init__(self, path: str | os.PathLike[str], epochs: int | None = 1, seconds: float | None = None):

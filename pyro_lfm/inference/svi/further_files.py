@@ -1,4 +1,4 @@
-"""``further_files``: files of a checkpoint beside those from which the fit goes on, such as its history as a table."""
+"""``further_files``: the files of a checkpoint, beside its state, that make it a saved fit."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 
 def further_files(done: Fit) -> dict[str, Content]:
-    """The files by name. They change together with the state: a function that writes one may read the weights beside it."""
-    return {}
+    """The files of the fit so far, by name, which ``lfm.load`` reads. They change together with the state."""
+    return done.files()

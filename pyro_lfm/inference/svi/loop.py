@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from math import nan
 from typing import TYPE_CHECKING, NoReturn
@@ -22,12 +23,14 @@ from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.svi.failure import FailedStep, NotFinite, error_of_exception, error_of_values
+from pyro_lfm.inference.svi.failure import FailedStep
+from pyro_lfm.inference.svi.faults import error_of_exception
 from pyro_lfm.inference.svi.interruption import Signals, report_interruption
 from pyro_lfm.inference.svi.optimizers import checked_maker
 from pyro_lfm.inference.svi.patience_start import first_counted_epoch
 from pyro_lfm.inference.svi.position import Position
 from pyro_lfm.inference.svi.resuming import Resuming
+from pyro_lfm.inference.svi.skipped_steps import SkippedSteps
 from pyro_lfm.inference.svi.snapshots import Best, Snapshot
 from pyro_lfm.inference.svi.thread_warnings import warn_of_threads
 from pyro_lfm.inference.task import Task
@@ -71,6 +74,7 @@ class Loop:
         self.signals = Signals()
         self.resuming: Resuming | None = None
         self.warned = False
+        self.skipped = SkippedSteps(svi.max_skipped)
 
     def _rows_in(self, steps: int) -> int:
         """The number of rows of so many steps from the start."""
@@ -97,11 +101,8 @@ class Loop:
             if checkpoint is not None:
                 self.resuming = Resuming(self, checkpoint)
                 self.resuming.restore()
-            counts_from = (
-                first_counted_epoch(svi.patience, self.scheduled, self.total_steps, self.per_epoch)
-                if svi.patience
-                else 1
-            )
+            steps = self.total_steps, self.per_epoch
+            counts_from = first_counted_epoch(svi.patience, self.scheduled, *steps) if svi.patience else 1
             with closing(self._engine()) as engine:
                 if self.resuming:
                     self.resuming.restore_engine(engine)
@@ -169,6 +170,7 @@ class Loop:
     def _begin(self) -> Position:
         """Begins an epoch."""
         self.epoch += 1
+        self.skipped.begin_epoch()
         self.model.refresh(self.guide)
         return Position(self.shuffle.get_state(), self.step)
 
@@ -176,10 +178,12 @@ class Loop:
         """One epoch, or the rest of one; its record, or None where a signal stops it inside."""
         position = self.position = self.position or self._begin()
         good = Snapshot(self.model, self.guide)
+        step_of = partial(self._failed_step, self.table, good, "epoch")
         last = min(position.first + self.per_epoch, self.total_steps)
         batches = islice(self.feed.epoch(position.batches), last - self.step)
+        last_rows = torch.zeros(0, dtype=torch.long)
         while self.step < last:
-            index, results, sizes = None, [], []
+            index, results, rows = None, [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
@@ -188,14 +192,17 @@ class Loop:
                         if self.suspicious:
                             engine.suspect()
                         results.append(engine.step(values, index, *moment))
-                        sizes.append(len(index))
+                        rows.append(index)
                         self.step += 1
-                        if time.perf_counter() - shown > _SHOW_EVERY:
+                        if engine.fault or time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except Exception as error:  # a program may raise anything
                 self._fail(error, index, good)
             # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
-            position.add(sizes, results)
+            sizes = [*map(len, rows)]
+            taken = position.add(sizes, results)
+            self.skipped.count(taken, rows, engine.fault, step_of)
+            engine.fault = None
             bar.update(sum(sizes))
             if not bar.disable:
                 bar.set_postfix_str(
@@ -205,6 +212,8 @@ class Loop:
                 self.resuming.within_epoch(engine)
             if self.signals.received is not None:
                 return None
+            last_rows = rows[-1]
+        skipped = self.skipped.end_epoch(last - position.first, self.total_steps, last_rows, step_of)
         bound, reconstruction, kl = position.means
         validation_bound = nan if self.validation is None else self._validate(good)
         self.position = None
@@ -215,6 +224,7 @@ class Loop:
             "reconstruction": reconstruction,
             "kl": kl,
             "validation_bound": validation_bound,
+            "skipped": skipped,
             "seconds": position.seconds,
         }
 
@@ -252,23 +262,33 @@ class Loop:
         if isinstance(error, DeclarationError | DataError | TrainingError):
             good.restore()
             raise error
-        if isinstance(error, NotFinite):
-            index = index if error.index is None else error.index
-        failed = self._failed_step(self.table, index, good, "epoch")
-        if isinstance(error, NotFinite):
-            raise error_of_values(failed, error.parameter) from None
-        in_words = error_of_exception(failed, error)
+        in_words = error_of_exception(self._failed_step(self.table, good, "epoch", index), error)
         raise in_words from in_words.__cause__
 
-    def _failed_step(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> FailedStep:
+    def _failed_step(
+        self, table: Table, good: Snapshot, during: str, index: torch.Tensor, in_a_row: int = 0
+    ) -> FailedStep:
         """The step that failed, with its rows if the device still answers."""
         rows: list[int] = []
         batch = None
         with suppress(RuntimeError):
             rows = index.tolist()
-            batch = self.batch(table, index.cpu())
+            batch = self.batch(table, index.cpu()) if rows else None
         size, total = self.batch_size, len(table)
-        return FailedStep(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
+        saved = self.resuming.last_saved if self.resuming else None
+        return FailedStep(
+            model=self.model,
+            guide=self.guide,
+            rows=rows,
+            batch=batch,
+            batch_size=size,
+            total=total,
+            epoch=self.epoch,
+            good=good,
+            during=during,
+            in_a_row=in_a_row,
+            saved=saved,
+        )
 
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
@@ -284,7 +304,7 @@ class Loop:
         except (DeclarationError, DataError, TrainingError):
             raise
         except Exception as error:  # a program may raise anything
-            failed = self._failed_step(self.validation, index, good, "the validation after epoch")
+            failed = self._failed_step(self.validation, good, "the validation after epoch", index)
             in_words = error_of_exception(failed, error)
             raise in_words from in_words.__cause__
         return total / len(self.validation)

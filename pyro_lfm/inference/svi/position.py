@@ -15,7 +15,6 @@ class PositionState(TypedDict):
     shuffle: torch.Tensor
     first: int
     batches: int
-    rows: int
     sums: torch.Tensor
     seconds: float
 
@@ -29,13 +28,12 @@ class Position:
 
     Attributes:
         batches: the number of batches that are done.
-        rows: the number of rows in them.
-        sums: sums over these rows of bound, reconstruction and KL, in nats.
+        sums: sums over the rows of the steps that were taken: bound, reconstruction and KL in nats, and 1.
     """
 
     def __init__(self, shuffle: torch.Tensor, first: int):
         self.shuffle, self.first = shuffle, first
-        self.batches = self.rows = 0
+        self.batches = 0
         self.sums: torch.Tensor | None = None
         self._began = time.perf_counter()
 
@@ -44,22 +42,26 @@ class Position:
         """The seconds that the epoch has taken so far, before interruptions too."""
         return time.perf_counter() - self._began
 
-    def add(self, sizes: Sequence[int], results: Sequence[torch.Tensor]) -> None:
-        """Adds batches of so many rows, and [bound, reconstruction, KL] of each, nats per row.
+    def add(self, sizes: Sequence[int], results: Sequence[torch.Tensor]) -> list[bool]:
+        """Adds batches of so many rows, and [bound, reconstruction, KL, 1] of each in nats per row, zeros if it was skipped.
 
-        One after the other on the CPU, so that the sums do not depend on how many are added at a time.
+        They are added one after the other on the CPU, so that the sums do not depend on how many come at a time.
+
+        Returns:
+            For each batch, whether its step was taken.
         """
         values = torch.stack([*results]).double()
         weighted = values.new_tensor(sizes)[:, None] * values
         before = torch.zeros_like(weighted[:1]) if self.sums is None else self.sums[None]
         self.sums = torch.cat([before, weighted]).cumsum(0)[-1]
-        self.batches, self.rows = self.batches + len(sizes), self.rows + sum(sizes)
+        self.batches += len(sizes)
+        return (values[:, 3] > 0).tolist()
 
     @property
     def means(self) -> list[float]:
-        """The means over the rows so far of bound, reconstruction and KL, nats per row."""
+        """The means over the rows of the steps taken so far of bound, reconstruction and KL, nats per row."""
         assert self.sums is not None
-        return (self.sums / self.rows).tolist()
+        return (self.sums[:3] / self.sums[3]).tolist()
 
     def state(self) -> PositionState:
         sums = torch.zeros(0) if self.sums is None else self.sums
@@ -67,7 +69,6 @@ class Position:
             "shuffle": self.shuffle,
             "first": self.first,
             "batches": self.batches,
-            "rows": self.rows,
             "sums": sums,
             "seconds": self.seconds,
         }
@@ -76,7 +77,7 @@ class Position:
     def of(cls, state: PositionState, device: torch.device) -> Position:
         """The position of a state."""
         position = cls(state["shuffle"], state["first"])
-        position.batches, position.rows = state["batches"], state["rows"]
+        position.batches = state["batches"]
         position.sums = state["sums"].to(device) if len(state["sums"]) else None
         position._began -= state["seconds"]
         return position

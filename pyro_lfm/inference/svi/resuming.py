@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -136,6 +137,7 @@ class Resuming:
         loop.held_out_tables = tables and [table.to(loop.model.device) for table in tables]
         loop.history.extend(records_of(saved["history"]))
         loop.step, loop.epoch = saved["step"], saved["epoch"]
+        loop.skipped.load(saved["skipped"])
         if saved["position"] is not None:
             loop.position = Position.of(saved["position"], loop.model.device)
             loop.model.keep_codes(loop.guide)
@@ -162,6 +164,11 @@ class Resuming:
         except _MALFORMED as error:
             before.restore()
             raise self._malformed(error) from None
+
+    @property
+    def last_saved(self) -> tuple[Path, int] | None:
+        """The folder, and the last epoch of which it holds a part; None before the first write."""
+        return None if self.written is None else (self.checkpoint.path, self.written[0])
 
     def after_epoch(self, engine: Engine) -> None:
         """Writes the state if it is due. After the first epoch at least its values are checked."""
@@ -215,6 +222,7 @@ class Resuming:
             "step": loop.step,
             "epoch": loop.epoch,
             "total_steps": loop.total_steps,
+            "skipped": loop.skipped.state(),
             "position": None if position is None else position.state(),
             "history": columns_of([plain(r, f"history[{k}]") for k, r in enumerate(loop.history)]),
         }

@@ -17,7 +17,7 @@ from pyro_lfm.inference.svi.position import PositionState
 from pyro_lfm.inference.svi.snapshots import BestState
 from pyro_lfm.programs.program import Program
 from pyro_lfm.storage.folder import Folder
-from pyro_lfm.storage.states import WEIGHTS, State, read_outline, read_state, state_files
+from pyro_lfm.storage.states import State, read_outline, read_state, state_files
 from pyro_lfm.storage.trees import Tree, value_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class SavedFit(TypedDict):
     step: int
     epoch: int
     total_steps: int
+    skipped: dict[str, int]
     position: PositionState | None
     history: list[Block]
 
@@ -67,7 +68,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "made_of": dict, "moved": list, "patience": (int, _NONE), "best": dict, "frozen": dict, "hidden": dict,
     "unsaved_buffers": dict, "stateful": dict, "engine": dict, "stream": torch.Tensor,
     "device_stream": (torch.Tensor, _NONE), "shuffle": torch.Tensor, "held_out_tables": (list, _NONE), "step": int,
-    "epoch": int, "total_steps": int, "position": (dict, _NONE), "history": list,
+    "epoch": int, "total_steps": int, "skipped": dict, "position": (dict, _NONE), "history": list,
 }  # fmt: skip
 
 
@@ -112,10 +113,10 @@ class SavedFits:
             raise DataError(f"checkpoint {self.path} must be a folder; it is a file: {_ANEW}")
         if self.folder.has(f"{_STATE}.json"):
             return True
-        if self.folder.has(WEIGHTS):
+        if self.folder.has("fit.json"):
             raise DataError(
-                f"checkpoint {self.path} cannot be read: it holds {WEIGHTS} without {_STATE}.json, as a fit that was saved "
-                "does, and a checkpoint would replace that: give another path"
+                f"checkpoint {self.path} cannot be read: it holds a fit that was saved, without the state of its "
+                "training, and a checkpoint would replace it: give another path"
             )
         return False
 

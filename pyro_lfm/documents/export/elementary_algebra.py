@@ -1,0 +1,124 @@
+"""Linear algebra and ln Γ by elementary operations, for ONNX, which has neither a Cholesky factor nor a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.distributions.stirling import HALF_LOG_2PI
+
+_LARGEST = 256  # a column of a matrix becomes some operations of a graph
+
+
+class TooLarge(Exception):
+    """A matrix that would make a graph of too many operations."""
+
+
+def cholesky(matrix: Tensor) -> Tensor:
+    """L (..., n, n), lower triangular, with L Lᵀ the matrix, column by column.
+
+    >>> cholesky(torch.tensor([[4.0, 2.0], [2.0, 5.0]]))
+    tensor([[2., 0.],
+            [1., 2.]])
+    """
+    columns: list[Tensor] = []
+    rest = matrix
+    for k in range(_size(matrix)):
+        column = rest[..., :, k] * rest[..., k, k].rsqrt().unsqueeze(-1)
+        # Entries above the diagonal are rounding.
+        column = column * (torch.arange(matrix.shape[-1], device=matrix.device) >= k).to(matrix.dtype)
+        columns.append(column)
+        rest = rest - column.unsqueeze(-1) * column.unsqueeze(-2)
+    return torch.stack(columns, -1)
+
+
+def solve_lower(tril: Tensor, target: Tensor) -> Tensor:
+    """L⁻¹ b (..., n, m) of a lower triangular L, row by row."""
+    rows: list[Tensor] = []
+    rest = target
+    for k in range(_size(tril)):
+        row = rest[..., k, :] / tril[..., k, k].unsqueeze(-1)
+        rows.append(row)
+        rest = rest - tril[..., :, k].unsqueeze(-1) * row.unsqueeze(-2)
+    return torch.stack(rows, -2)
+
+
+def solve_upper(triu: Tensor, target: Tensor) -> Tensor:
+    """U⁻¹ b (..., n, m) of an upper triangular U."""
+    return solve_lower(triu.flip(-1, -2), target.flip(-2)).flip(-2)
+
+
+def lgamma(x: Tensor) -> Tensor:
+    """ln Γ(x) for x > 0, by Stirling's series at x + 8.
+
+    >>> lgamma(torch.tensor([1.0, 0.5, 6.0])), torch.tensor([1.0, 0.5, 6.0]).lgamma()
+    (tensor([0.0000, 0.5724, 4.7875]), tensor([0.0000, 0.5724, 4.7875]))
+    """
+    wide = x.double()
+    below = wide
+    for k in range(1, 8):
+        below = below * (wide + k)
+    # The product overflows for huge x, which need no shift.
+    shifted = torch.where(wide < 1e30, wide + 8, wide)
+    inverse = shifted.reciprocal()
+    square = inverse * inverse
+    series = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+    value = (shifted - 0.5) * shifted.log() - shifted + HALF_LOG_2PI + series
+    return (value - torch.where(wide < 1e30, below, 1.0).log()).to(x.dtype)
+
+
+def _size(matrix: Tensor) -> int:
+    size = matrix.shape[-1]
+    if size > _LARGEST:
+        raise TooLarge(f"a covariance of {size} entries needs linear algebra that ONNX lacks")
+    return size
+
+
+def _cholesky_ex(matrix: Tensor, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    tril = cholesky(matrix)
+    return tril.mT if upper else tril, torch.zeros(matrix.shape[:-2], dtype=torch.int32, device=matrix.device)
+
+
+def _solve_triangular(
+    matrix: Tensor, target: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    if not left:
+        return _solve_triangular(matrix.mT, target.mT, upper=not upper, unitriangular=unitriangular).mT
+    return (solve_upper if upper else solve_lower)(matrix, target)
+
+
+def _triangular_solve(
+    target: Tensor, matrix: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> tuple[Tensor, Tensor]:
+    if transpose:
+        matrix, upper = matrix.mT, not upper
+    return (solve_upper if upper else solve_lower)(matrix, target), matrix
+
+
+def _cholesky_solve(target: Tensor, tril: Tensor, upper: bool = False) -> Tensor:
+    tril = tril.mT if upper else tril
+    return solve_upper(tril.mT, solve_lower(tril, target))
+
+
+def _cholesky_inverse(tril: Tensor, upper: bool = False) -> Tensor:
+    tril = tril.mT if upper else tril
+    inverse = solve_lower(
+        tril, torch.eye(_size(tril), dtype=tril.dtype, device=tril.device).expand(tril.shape)
+    )
+    return inverse.mT @ inverse
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """The operations of torch by those above, for ``ExportedProgram.run_decompositions``."""
+    aten: Any = torch.ops.aten
+    return {
+        aten.linalg_cholesky_ex.default: _cholesky_ex,
+        aten.linalg_solve_triangular.default: _solve_triangular,
+        aten.triangular_solve.default: _triangular_solve,
+        aten.cholesky_solve.default: _cholesky_solve,
+        aten.cholesky_inverse.default: _cholesky_inverse,
+        aten.lgamma.default: lgamma,
+    }

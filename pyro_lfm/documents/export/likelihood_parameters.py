@@ -1,0 +1,82 @@
+"""The outputs of an exported decoder that describe a likelihood: its mean, and the parameters of its family."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, MixtureSameFamily, TransformedDistribution
+
+from pyro_lfm.distributions.interface import without_independent
+from pyro_lfm.distributions.pushforward import Pushforward
+
+# Parameters that say the same as another output.
+_REDUNDANT = frozenset({"logits", "covariance_matrix", "precision_matrix"})
+
+
+class Likelihoods(Messenger):
+    """Collects the distributions of observed variables from a run of a model.
+
+    A variable without a value gets NaN, so that whatever is computed from it is seen to be no number.
+
+    Attributes:
+        distributions: by name, in the order of the names.
+    """
+
+    def __init__(self, names: list[str]):
+        super().__init__()
+        self.distributions: dict[str, Distribution] = dict.fromkeys(names)  # type: ignore[assignment]
+
+    def _pyro_sample(self, msg: Message) -> None:
+        name, distribution = str(msg["name"]), cast(Distribution, msg["fn"])
+        if name not in self.distributions:
+            return
+        self.distributions[name] = distribution
+        if msg["value"] is None:
+            shape = distribution.batch_shape + distribution.event_shape
+            msg["value"] = torch.full(shape, torch.nan)
+        msg["done"] = True
+
+
+def parameters_of(distribution: Distribution, rows: int) -> dict[str, Tensor]:
+    """The outputs for one likelihood, by name, each with a value for every row.
+
+    ``mean`` where there is one, of a label the probability of each category, and the parameters under the names that the
+    distribution gives them, such as ``scale``, ``scale_tril`` or ``probs``. A mixture or a flow, and a distribution without
+    such names, has its ``variance`` instead.
+
+    >>> import pyro.distributions as dist
+    >>> {name: tuple(value.shape) for name, value in parameters_of(dist.Normal(torch.zeros(4), 1.0).to_event(1), 3).items()}
+    {'mean': (3, 4), 'scale': (3, 4)}
+    """
+    batch = len(distribution.batch_shape)
+    parameters = _parameters(distribution)
+    if isinstance(without_independent(distribution), Categorical):
+        outputs = {"mean": parameters["probs"], **parameters}
+    else:
+        mean = distribution.mean
+        kept = {name: value for name, value in parameters.items() if value is not mean or name == "probs"}
+        outputs = {"mean": mean, **(kept if parameters else {"variance": distribution.variance})}
+    return {name: _for_rows(value, batch, rows) for name, value in outputs.items()}
+
+
+def _parameters(distribution: Distribution) -> dict[str, Tensor]:
+    """The parameters of a family by name; none of a mixture or a flow."""
+    base = without_independent(distribution)
+    if isinstance(base, Pushforward) and base.is_reshape:
+        return {name: value for name, value in _parameters(base.base_dist).items() if name != "loc"}
+    if isinstance(base, MixtureSameFamily | TransformedDistribution):
+        return {}
+    names = [name for name in base.arg_constraints if name not in _REDUNDANT]
+    return {name: torch.as_tensor(getattr(base, name)) for name in names}
+
+
+def _for_rows(value: Tensor, batch: int, rows: int) -> Tensor:
+    """A parameter with its batch dimensions as one of rows, the first, and those of other plates after it."""
+    if value.dim() < max(batch, 1) or not batch:
+        return value.expand(rows, *value.shape)
+    value = value.movedim(batch - 1, 0)
+    return value.expand(rows, *value.shape[1:])

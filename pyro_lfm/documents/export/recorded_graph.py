@@ -1,0 +1,123 @@
+"""A function of a fit as a graph of tensor operations for any number of rows, recorded by ``torch.export``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from pyro_lfm.documents.export.exported_parts import ExportedPart, Tensors
+from pyro_lfm.documents.export.quiet import quiet
+from pyro_lfm.errors import DeclarationError, first_line
+from pyro_lfm.probes import evaluating
+from pyro_lfm.runtime import isolated
+
+# The errors of torch for a program that looks at values of tensors, by the names of their classes.
+_BY_VALUE = frozenset(
+    "GuardOnDataDependentSymNode DataDependentOutputException DynamicOutputShapeException".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A recorded function.
+
+    Attributes:
+        part: the function. program: its graph. inputs: examples of the inputs that matter. outputs: the outputs for these.
+    """
+
+    part: ExportedPart
+    program: ExportedProgram
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+def evaluate(part: ExportedPart, inputs: Tensors) -> dict[str, Tensor]:
+    """The outputs of a function, computed as the library computes them."""
+    with isolated(device=part.outline.device), evaluating(part), quiet(), torch.no_grad():
+        return part(dict(inputs))
+
+
+def record(part: ExportedPart, name: str) -> Recorded:
+    """Records a function, without the inputs on which no output depends.
+
+    Args:
+        name: of the function, for errors, such as "encode".
+
+    Raises:
+        DeclarationError: its Python looks at values of tensors, it draws random numbers, or torch cannot record it.
+    """
+    inputs = dict(part.examples)
+    program = _program(part, inputs, name)
+    needed = _used(program, inputs)
+    if len(needed) < len(inputs):
+        inputs = {n: value for n, value in inputs.items() if n in needed} or inputs
+        program = _program(part, inputs, name)
+    random = sorted({str(n.target) for n in program.graph.nodes if _is_random(n)})
+    if random:
+        raise DeclarationError(
+            f"{name} cannot be exported: it draws random numbers ({', '.join(random)}) that are no function of normal and "
+            "uniform inputs: leave this part out of parts="
+        )
+    return Recorded(part, program, inputs, evaluate(part, inputs))
+
+
+def _program(part: ExportedPart, inputs: dict[str, Tensor], name: str) -> ExportedProgram:
+    rows = Dim("rows")
+    shapes = {n: {0: rows} if part.per_row(n) else None for n in inputs}
+    try:
+        with isolated(device=part.outline.device), evaluating(part), quiet(), torch.no_grad():
+            program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
+            # Without operations in place.
+            program = program.run_decompositions({})
+            _without_dead_code(program)
+            return program
+    except DeclarationError as error:
+        raise DeclarationError(f"{name} cannot be exported: {error}") from None
+    except Exception as error:  # of any kind: torch runs the user's code
+        raise DeclarationError(f"{name} cannot be exported: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if _BY_VALUE & {type(link).__name__ for link in chain}:
+        return (
+            "its Python code looks at values of tensors, as in if or .item(), which a graph cannot: compute with tensors, as "
+            "in torch.where, or leave this part out of parts="
+        )
+    return (
+        f"torch.export does not record it ({type(chain[-1]).__name__}: {first_line(chain[-1])}): write it in operations of "
+        "torch alone, or leave this part out of parts="
+    )
+
+
+def _without_dead_code(program: ExportedProgram) -> None:
+    """Removes operations on whose results nothing depends, random draws and checks of values included."""
+    program.graph.eliminate_dead_code(_has_effect)
+    program.graph_module.recompile()
+
+
+def _has_effect(node: torch.fx.Node) -> bool:
+    """Whether an operation matters although nothing uses its result: it changes a tensor in place."""
+    if node.op in ("placeholder", "output"):
+        return True
+    schema: Any = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def _is_random(node: torch.fx.Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _used(program: ExportedProgram, inputs: dict[str, Tensor]) -> set[str]:
+    """The names of the inputs on which some output depends."""
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    names = program.graph_signature.user_inputs
+    return {name for name, node in zip(inputs, names, strict=True) if nodes[str(node)].users}
