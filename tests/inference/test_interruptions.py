@@ -173,21 +173,21 @@ def writes(monkeypatch):
     return places
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, [(1, 4, False), (2, 8, False), (3, 12, False)]),
-        ({"epochs": 2}, [(2, 8, False), (3, 12, False)]),
-        ({"epochs": 9}, [(3, 12, False)]),
-        ({"epochs": None, "seconds": 1e9}, [(3, 12, False)]),
-        ({"epochs": 2, "seconds": 1e9}, [(2, 8, False), (3, 12, False)]),
-    ],
-)
-def test_a_state_is_written_after_so_many_epochs_and_at_the_end(tmp_path, monkeypatch, options, expected):
+PLACES = {
+    "each epoch": [(1, 4, False), (2, 8, False), (3, 12, False)],
+    "each second epoch": [(2, 8, False), (3, 12, False)],
+    "at the end": [(3, 12, False)],
+    "by time": [(3, 12, False)],
+    "by both": [(2, 8, False), (3, 12, False)],
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_state_is_written_after_so_many_epochs_and_at_the_end(tmp_path, monkeypatch, name):
     places = writes(monkeypatch)
-    fitted(lfm.Checkpoint(tmp_path / "run", **options))
-    assert places == expected
-    assert len(fitted(tmp_path / "run").history) == 3 and places == expected
+    fitted(cases.CHECKPOINTS[name](tmp_path / "run"))
+    assert places == PLACES[name]
+    assert len(fitted(tmp_path / "run").history) == 3 and places == PLACES[name]
 
 
 def test_a_state_is_written_by_time_inside_an_epoch_too(tmp_path, monkeypatch):
@@ -245,10 +245,6 @@ def kills(*arguments):
 
 def test_five_kills_at_random_moments_change_nothing():
     assert "5 kills" in kills("--kills", "5", "--epochs", "4")
-
-
-def test_a_kill_at_every_call_to_the_file_system_changes_nothing():
-    assert "a kill at each of" in kills("--calls", "--epochs", "2")
 
 
 @pytest.mark.kill
