@@ -1,7 +1,7 @@
 """Kills fits and resumes them: a program, as each kill needs a process of its own, forked from one that has all imports.
 
-Each chain of kills must end in the very weights and history of the fit that nobody killed. ``python tests/kills.py
---kills 100 --engine compiled`` prints what was done, and ends with an error where a chain ends in other numbers.
+Each chain of kills must end in the very weights and history of the fit that nobody killed, else the program fails. Used by
+tests/inference/test_interruptions.py, and by hand: ``python tests/kills.py --kills 100 --engine compiled``.
 """
 
 import argparse

@@ -131,11 +131,12 @@ class Folder:
         for part in reversed((self.path, *self.path.parents)):
             if part.is_dir():
                 continue
-            if part.exists():
-                raise DataError(f"{self.what} {self.path} must be a folder; {part} is a file")
-            with suppress(FileExistsError):  # another process was faster
+            try:
                 part.mkdir()
                 new.append(part)
+            except FileExistsError:
+                if not part.is_dir():  # else another writer was faster
+                    raise DataError(f"{self.what} {self.path} must be a folder; {part} is a file") from None
             _flush(part.parent)
 
     def _write(self, files: Mapping[str, Content]) -> None:

@@ -1,8 +1,10 @@
 """Files of tensors: every type comes back, and what is not exactly such a file is refused in words."""
 
+import contextlib
 import json
 import os
 import pickle
+import resource
 import struct
 import zipfile
 
@@ -156,6 +158,48 @@ def test_what_is_no_file_is_refused(tmp_path):
     for name in ("zip", "folder", "pipe", "missing"):
         with pytest.raises(lfm.DataError, match=f"fit .*{name} cannot be read"):
             read_tensors(tmp_path / name, "fit")
+
+
+def peak_of(work):
+    """By how many bytes a process that does some work grows at most."""
+    reading, writing = os.pipe()
+    number = os.fork()
+    if number == 0:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            work()
+        finally:
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            os.write(writing, str((after - before) * 1024).encode())
+            os._exit(0)
+    os.waitpid(number, 0)
+    return int(os.read(reading, 100))
+
+
+MEMORY = {
+    "tensors": lambda: None,
+    "lists": lambda: b"[" + b"[]," * 5_000_000 + b"[]]",
+    "dicts": lambda: b"[" + b'{"a":1},' * 1_900_000 + b"{}]",
+    "numbers": lambda: b"[" + b"0.5," * 3_900_000 + b"1]",
+    "strings": lambda: b"[" + b'"abc",' * 2_600_000 + b"1]",
+    "wide letters": lambda: '"𝄞'.encode() + b"a" * 16_000_000 + b'"',
+    "quotes": lambda: b'"' + b'\\"' * 8_000_000,
+}
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_reading_takes_less_than_twice_the_file_and_100_megabytes(tmp_path, name):
+    path, content = tmp_path / "file", MEMORY[name]()
+    if content is None:
+        write_tensors(path, {"a": torch.zeros(15_000_000), "b": torch.zeros(1)})
+    else:
+        path.write_bytes(struct.pack("<Q", len(content)) + content)
+
+    def work():
+        with contextlib.suppress(lfm.DataError):
+            read_tensors(path, "fit")
+
+    assert peak_of(work) < 2 * path.stat().st_size + 100 * 2**20
 
 
 def test_what_cannot_be_written_is_an_error(tmp_path):
