@@ -56,7 +56,7 @@ def _cell(value: Any, place: str, beside: dict[str, Tensor]) -> str:
     cell = write_json(outline, place).decode()
     if len(cell) > _LONG:
         raise DeclarationError(
-            f"{place} has {len(cell)} characters; a cell of history.csv holds {_LONG}: make it a tensor, or keep it elsewhere"
+            f"{place} has {len(cell)} characters; a cell of history.csv holds {_LONG}: keep it elsewhere"
         )
     return cell
 
