@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,5 +43,5 @@ def export(
 
     ending = ".onnx" if format is Format.onnx else ".pt2"
     fit = lfm.load(run, parts=parts_of(parts))
-    functions = tuple(function.value for function in only or Function)
+    functions: Any = tuple(function.value for function in only or Function)
     lfm.export(fit, out or run / f"model{ending}", parts=functions, format=format.value)

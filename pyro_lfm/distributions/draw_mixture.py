@@ -54,17 +54,20 @@ class DrawMixture(dist.TorchDistribution):
             index = index.reshape(*shape, *(1,) * len(self.event_shape))
             return values.gather(dim, index.expand(*shape, *self.event_shape)).squeeze(dim)
 
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance."""
+        if self._has_monte_carlo_moments:
+            return monte_carlo_moments(self.distribution, 1)
+        means = self.distribution.mean
+        return means.mean(0), self.distribution.variance.mean(0) + means.var(0, correction=0)
+
     @property
     def mean(self) -> torch.Tensor:
-        if self._has_monte_carlo_moments:
-            return monte_carlo_moments(self.distribution, 1)[0]
-        return self.distribution.mean.mean(0)
+        return self.moments()[0] if self._has_monte_carlo_moments else self.distribution.mean.mean(0)
 
     @property
     def variance(self) -> torch.Tensor:
-        if self._has_monte_carlo_moments:
-            return monte_carlo_moments(self.distribution, 1)[1]
-        return self.distribution.variance.mean(0) + self.distribution.mean.var(0, correction=0)
+        return self.moments()[1]
 
     @property
     def _has_monte_carlo_moments(self) -> bool:

@@ -97,7 +97,7 @@ class CommonNoise(Noise):
 
 @singledispatch
 def draw_from(distribution: Distribution, noise: Noise) -> Tensor:
-    """A draw of a distribution, computed from noise: where the noise is standard normal and uniform, it has that distribution.
+    """A draw of a distribution, computed from noise. Of standard normal and uniform noise it has that distribution.
 
     Raises:
         NotOfNoise: the distribution is drawn by rejection, as a Gamma is, or this library knows no such function.

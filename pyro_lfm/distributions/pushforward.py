@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import pyro.distributions as dist
 import torch
@@ -24,7 +25,7 @@ from pyro_lfm.runtime import Stream
 
 _DRAWS = 1000
 _BLOCK = 2_000_000  # the most numbers that are drawn at once
-_BLOCK_IN_GRAPH = 250  # draws at once in an exported graph
+_BLOCK_IN_GRAPH = 500  # draws at once in an exported graph
 
 
 class Pushforward(dist.TransformedDistribution):
@@ -124,19 +125,24 @@ class Pushforward(dist.TransformedDistribution):
         """Whether T only reshapes the event."""
         return len(self.transforms) == 1 and isinstance(self.transforms[0], ReshapeTransform)
 
-    def _moment(self, name: str) -> torch.Tensor:
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance."""
         if self.is_reshape:
-            return self.transforms[0](getattr(self.base_dist, name))
-        mean, variance = monte_carlo_moments(self)
-        return mean if name == "mean" else variance
+            mean, variance = (
+                self.transforms[0](getattr(self.base_dist, name)) for name in ("mean", "variance")
+            )
+            return mean, variance
+        return monte_carlo_moments(self)
 
     @property
     def mean(self) -> torch.Tensor:
-        return self._moment("mean")
+        if self.is_reshape:
+            return self.transforms[0](self.base_dist.mean)
+        return self.moments()[0]
 
     @property
     def variance(self) -> torch.Tensor:
-        return self._moment("variance")
+        return self.moments()[1]
 
 
 def same_map(first: Sequence[Transform], second: Sequence[Transform]) -> bool:
@@ -176,7 +182,7 @@ def monte_carlo_moments(distribution: Distribution, pooled: int = 0) -> tuple[to
     draws = -(-_DRAWS // copies)
     with Stream(0), torch.no_grad():
         centre, total, squares = None, 0.0, 0.0
-        for part in _blocks(draws, batch.numel() * distribution.event_shape.numel()):
+        for part in _blocks(draws, prod(batch + distribution.event_shape)):
             try:
                 values = draw_from(distribution, CommonNoise(draws, len(batch), pooled, part=part))
             except NotOfNoise:

@@ -15,11 +15,15 @@ from torch import Tensor
 from pyro_lfm.data.openers import RowSource
 from pyro_lfm.data.readers import Table
 from pyro_lfm.data.schema import Columns, Scale
-from pyro_lfm.errors import DataError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.storage.texts import Json, read_json, write_json
 from pyro_lfm.storage.trees import Tree, tree_of, value_of
 
 _NUMBER = re.compile(r"-?(\d+|\d+\.\d*(e[+-]?\d+)?|\d+e[+-]?\d+|inf)|nan", re.IGNORECASE)
+
+
+# A whole number from here on, and a longer cell, would not be read back.
+_LARGE, _LONG = 10**18, 100_000
 
 
 def history_csv(history: Sequence[Mapping[str, Any]], beside: dict[str, Tensor]) -> bytes:
@@ -40,15 +44,21 @@ def history_csv(history: Sequence[Mapping[str, Any]], beside: dict[str, Tensor])
 
 
 def _cell(value: Any, place: str, beside: dict[str, Tensor]) -> str:
-    if type(value) in (int, float):
+    if type(value) is float or (type(value) is int and abs(value) < _LARGE):
         return repr(value)
     tree = tree_of(value, place)
     # One tensor that is the whole value has no name of its own.
     names = {name: f"{place}.{name}" if name else place for name in tree.tensors}
     beside.update({names[name]: tensor for name, tensor in tree.tensors.items()})
-    return write_json(
-        {"value": tree.outline, "tensors": list(names)} if names else tree.outline, place
-    ).decode()
+    outline: Json = tree.outline
+    if names or isinstance(outline, dict):
+        outline = {"value": outline, "tensors": list(names)}
+    cell = write_json(outline, place).decode()
+    if len(cell) > _LONG:
+        raise DeclarationError(
+            f"{place} has {len(cell)} characters; a cell of history.csv holds {_LONG}: keep it elsewhere"
+        )
+    return cell
 
 
 def read_history(data: bytes, beside: Mapping[str, Tensor], what: str) -> list[dict[str, Any]]:
@@ -79,11 +89,13 @@ def read_history(data: bytes, beside: Mapping[str, Tensor], what: str) -> list[d
 
 def _value(cell: str, place: str, beside: Mapping[str, Tensor], what: str) -> Any:
     if _NUMBER.fullmatch(cell):
-        return int(cell) if len(cell) < 20 and cell.lstrip("-").isdigit() else float(cell)
+        return int(cell) if cell.lstrip("-").isdigit() else float(cell)
     outline = read_json(cell.encode(), what)
-    names: Json = outline.get("tensors", []) if isinstance(outline, dict) else []
-    if not isinstance(outline, dict) or not isinstance(names, list) or set(outline) != {"value", "tensors"}:
+    if not isinstance(outline, dict):
         return value_of(Tree(outline, {}), what)
+    names = outline.get("tensors")
+    if outline.keys() != {"value", "tensors"} or not isinstance(names, list):
+        raise DataError(f"{what} cannot be read: the cell {place} is none that the library writes")
     tensors: dict[str, Tensor] = {}
     for name in names:
         full = f"{place}.{name}" if name else place

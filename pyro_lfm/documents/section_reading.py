@@ -147,7 +147,8 @@ class SectionReader:
                     self.reader.note(f"the model has no latent {name!r}{suggestion(name, self.names)}")
         if len(self.reader.errors) > before or model is None:
             return None
-        return self._made(lambda: Guide(model, shared=joint, **factors))
+        jointly: dict[str, Any] = {} if joint is None else {"shared": joint}
+        return self._made(lambda: Guide(model, **jointly, **factors))
 
     def _refined(self, section: Mapping[str, Any], model: AnyModel | None) -> AnyGuide | None:
         before = len(self.reader.errors)

@@ -122,7 +122,7 @@ class Experts(Conditional):
         ]
         for expert, mask in zip(experts, masks or [None] * len(experts), strict=True):
             if mask is not None:
-                expert.only(mask.reshape(len(mask), -1).any(-1))
+                expert.only(mask.reshape(mask.shape[0], -1).any(-1))
         precision = functools.reduce(torch.add, (expert.precision for expert in experts))
         pull = functools.reduce(torch.add, (expert.pull for expert in experts))
         if precision.dim() == pull.dim():

@@ -346,3 +346,24 @@ def test_a_fit_that_was_pickled_can_still_be_saved(tmp_path):
     pickle.loads(pickle.dumps(fit)).save(tmp_path / "two")
     for name in os.listdir(tmp_path / "one"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_records_keep_all_that_callbacks_add(tmp_path):
+    added = {
+        "text": 'a,"b"\n', "empty": "", "none": None, "truth": True, "large": 10**30, "negative": -7, "tiny": 5e-324,
+        "table": {"value": 1, "tensors": []}, "tensor": torch.eye(2), "nested": [(1, torch.ones(1)), {2: "two"}],
+        "number as text": "12", "infinite": float("-inf"),
+    }  # fmt: skip
+    model = cases.plain()
+    svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))), epochs=2, engine="eager")
+    callback = lambda record, fit: record.update(added) if record["epoch"] == 2 else None  # noqa: E731
+    fit = lfm.fit(model, cases.rows_of(model), svi, callbacks=[callback], seed=0, progress=False)
+    fit.save(tmp_path)
+    first, second = lfm.load(tmp_path).history
+    assert first.keys() == fit.history[0].keys() and second.keys() == fit.history[1].keys()
+    assert torch.equal(second.pop("tensor"), torch.eye(2)) and torch.equal(
+        second["nested"][0][1], torch.ones(1)
+    )
+    assert second["nested"][1] == {2: "two"} and type(second["nested"][0]) is tuple
+    for name in added.keys() - {"tensor", "nested"}:
+        assert second[name] == added[name] and type(second[name]) is type(added[name]), name

@@ -94,9 +94,10 @@ def gap(parameters: LinearGaussian, x: Tensor) -> Tensor:
 
 def per_pattern(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
     """A function of each matrix (N, K, K), computed once where all rows share one."""
-    if len(matrices) and matrices.stride(0) == 0:
+    rows = matrices.shape[0]
+    if rows > 0 and matrices.stride(0) == 0:
         one = function(matrices[:1])
-        return one.expand(len(matrices), *one.shape[1:])
+        return one.expand(rows, *one.shape[1:])
     return function(matrices)
 
 

@@ -53,7 +53,7 @@ class MixtureOfAnalysersForm(DeclaredMixture):
     def distributions(self, x: Tensor) -> dict[str, DistributionGiven]:
         mixture = self.read()
         mean, tril = self._given_class(mixture, x)
-        row = torch.arange(len(x), device=mean.device)
+        row = torch.arange(x.shape[0], device=mean.device)
 
         def latent_given(values: Mapping[str, Tensor]) -> Distribution:
             c = values[self.label]

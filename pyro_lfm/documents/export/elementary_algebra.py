@@ -1,14 +1,17 @@
-"""Linear algebra and ln Γ by elementary operations, for ONNX, which has neither a Cholesky factor nor a solver."""
+"""Operations that ONNX or onnxruntime lack, by elementary ones: Cholesky factors, solvers, ln Γ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.distributions.stirling import HALF_LOG_2PI
+
+# Operations of torch, and functions of tensors that stand for them.
+Decompositions: TypeAlias = Mapping[Any, Callable[..., Any]]
 
 _LARGEST = 256  # a column of a matrix becomes some operations of a graph
 
@@ -70,6 +73,41 @@ def lgamma(x: Tensor) -> Tensor:
     return (value - torch.where(wide < 1e30, below, 1.0).log()).to(x.dtype)
 
 
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """ln(1 + exp(βx)) / β, which onnxruntime has in single precision only."""
+    scaled = beta * x
+    return (scaled.clamp_min(0.0) + (-scaled.abs()).exp().log1p()) / beta
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: int = 0,
+) -> Tensor:
+    """−ln p(target) of Bernoullis, for which torch's exporter takes the logarithm of a rounded probability.
+
+    >>> cross_entropy(torch.tensor([20.0, -3.0]), torch.tensor([1.0, 0.0]))
+    tensor([2.0612e-09, 4.8587e-02])
+    """
+    one = softplus(-logits) if pos_weight is None else pos_weight * softplus(-logits)
+    each = target * one + (1 - target) * softplus(logits)
+    each = each if weight is None else each * weight
+    return each.mean() if reduction == 1 else each.sum() if reduction == 2 else each
+
+
+def log1p(x: Tensor) -> Tensor:
+    """ln(1 + x), with the digits of small x, for which torch's exporter adds 1.
+
+    >>> log1p(torch.tensor([1e-9, 1.0]))
+    tensor([1.0000e-09, 6.9315e-01])
+    """
+    above = 1 + x
+    lost = x - (above - 1)
+    return torch.where(above == torch.inf, above, above.log() + lost / above)
+
+
 def _size(matrix: Tensor) -> int:
     size = matrix.shape[-1]
     if size > _LARGEST:
@@ -80,6 +118,10 @@ def _size(matrix: Tensor) -> int:
 def _cholesky_ex(matrix: Tensor, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
     tril = cholesky(matrix)
     return tril.mT if upper else tril, torch.zeros(matrix.shape[:-2], dtype=torch.int32, device=matrix.device)
+
+
+def _cholesky(matrix: Tensor, upper: bool = False) -> Tensor:
+    return _cholesky_ex(matrix, upper)[0]
 
 
 def _solve_triangular(
@@ -111,14 +153,18 @@ def _cholesky_inverse(tril: Tensor, upper: bool = False) -> Tensor:
     return inverse.mT @ inverse
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
+def decompositions() -> Decompositions:
     """The operations of torch by those above, for ``ExportedProgram.run_decompositions``."""
     aten: Any = torch.ops.aten
     return {
+        aten.linalg_cholesky.default: _cholesky,
         aten.linalg_cholesky_ex.default: _cholesky_ex,
         aten.linalg_solve_triangular.default: _solve_triangular,
         aten.triangular_solve.default: _triangular_solve,
         aten.cholesky_solve.default: _cholesky_solve,
         aten.cholesky_inverse.default: _cholesky_inverse,
         aten.lgamma.default: lgamma,
+        aten.softplus.default: softplus,
+        aten.log1p.default: log1p,
+        aten.binary_cross_entropy_with_logits.default: cross_entropy,
     }

@@ -82,7 +82,8 @@ class Encode(ExportedPart):
 
     def _batch(self, inputs: Tensors) -> Batch:
         rows = {name: inputs[name] for name in self.outline.rows}
-        return Batch(rows, incomplete=frozenset(self.outline.may_be_missing))
+        maybe = frozenset(self.outline.may_be_missing)
+        return Batch(rows, complete=frozenset(rows) - maybe, incomplete=maybe)
 
     def _drawn(self, batch: Batch, noise: NoiseInputs) -> tuple[dict[str, Tensor], dict[str, str]]:
         with torch.no_grad(), DrawnFromNoise(noise.noise_of) as handler:
@@ -108,7 +109,8 @@ class Decode(ExportedPart):
 
     def __init__(self, outline: Outline, model: AnyModel):
         super().__init__(outline, {**outline.latent_values, **outline.known_rows})
-        self.model = model
+        # Priors made of the guide are not needed for p(x | z), and their code need not be a graph.
+        self.model = model.with_stand_ins()
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         inputs = self.complete(inputs)
@@ -131,7 +133,7 @@ class LogLikelihood(ExportedPart):
 
     def __init__(self, outline: Outline, model: AnyModel):
         super().__init__(outline, {**outline.rows, **outline.latent_values})
-        self.model = model
+        self.model = model.with_stand_ins()
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         inputs = self.complete(inputs)

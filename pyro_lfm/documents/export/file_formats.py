@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.documents.export.elementary_algebra import TooLarge, decompositions
+from pyro_lfm.documents.export.elementary_algebra import Decompositions, decompositions
 from pyro_lfm.documents.export.quiet import quiet
 from pyro_lfm.documents.export.recorded_graph import Recorded
 from pyro_lfm.errors import DeclarationError, first_line
@@ -26,11 +26,13 @@ class FileFormat(ABC):
     """A format of files.
 
     Attributes:
-        name: as ``format=`` has it. suffix: of the files.
+        name: as ``format=`` has it. suffix: of the files. decompositions: of the operations that the format lacks.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+
+    decompositions: ClassVar[Decompositions] = {}
 
     def check_installed(self) -> None:
         """Raises DeclarationError if a package that writes the files is missing."""
@@ -51,7 +53,7 @@ class FileFormat(ABC):
 class Onnx(FileFormat):
     """ONNX files, with the metadata as JSON under ``metadata_props``."""
 
-    name, suffix = "onnx", ".onnx"
+    name, suffix, decompositions = "onnx", ".onnx", decompositions()
 
     def check_installed(self) -> None:
         try:
@@ -70,23 +72,25 @@ class Onnx(FileFormat):
                 f"{part} cannot be exported: its weights have {size / 2**30:.1f} GiB, and an ONNX file holds 2: give "
                 'format="torch"'
             )
+        import onnxscript.optimizer
+
         try:
             with quiet(), torch.no_grad():
-                program = recorded.program.run_decompositions(decompositions())
                 onnx: Any = torch.onnx.export(
-                    program,
+                    recorded.program,
                     dynamo=True,
                     verbose=False,
+                    # torch's rewriting of double precision makes graphs that do not load; onnxruntime fuses by itself.
+                    optimize=False,
+                    custom_translation_table={torch.ops.aten.scalar_tensor.default: _scalar_tensor},
                     input_names=[*recorded.inputs],
                     output_names=[*recorded.outputs],
                 )
-                _name_rows(onnx.model, recorded)
+                onnxscript.optimizer.fold_constants(onnx.model)
+                onnxscript.optimizer.remove_unused_nodes(onnx.model)
+                _name_values(onnx.model, recorded)
                 onnx.model.metadata_props[KEY] = json.dumps(metadata)
                 onnx.save(str(path), external_data=False)
-        except TooLarge as error:
-            raise DeclarationError(
-                f'{part} cannot be exported: {error}: give format="torch", or leave this part out of parts='
-            ) from None
         except OSError:
             raise
         except Exception as error:  # of any kind
@@ -115,14 +119,44 @@ def _lacking(error: BaseException) -> str:
     return text[start:].split("'")[1] if start >= 0 else f"{type(error).__name__}: {first_line(error)}"
 
 
-def _name_rows(model: Any, recorded: Recorded) -> None:
-    """Gives the dimension of rows the name "rows" wherever a shape has it."""
-    first = next(value for value in model.graph.inputs if recorded.part.per_row(value.name))
-    symbol = first.shape[0]
-    values = {*model.graph.inputs, *model.graph.outputs, *(v for node in model.graph for v in node.outputs)}
-    for value in values:
+def _scalar_tensor(
+    value: Any, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
+) -> Any:
+    """A number in the precision of its tensor, for which torch's exporter takes single precision."""
+    import onnx
+    from onnxscript import opset18
+
+    if isinstance(value, int | float):
+        return opset18.Constant(value=onnx.numpy_helper.from_array(np.array(value, dtype.numpy())))
+    return opset18.Cast(value, to=dtype)
+
+
+def _name_values(model: Any, recorded: Recorded) -> None:
+    """Names all values that are no inputs or outputs by numbers, and the dimension of rows "rows" wherever a shape has it.
+
+    torch takes names of operations and parameters, which may be those of inputs or outputs.
+    """
+    import onnx_ir
+
+    graph = model.graph
+    taken = {*graph.inputs, *graph.initializers.values()}
+    for place, value in enumerate(list(graph.outputs)):
+        if value in taken:  # an output has a value of its own
+            node = onnx_ir.node("Identity", [value])
+            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[place] = node.outputs[0]
+        taken.add(value)
+    outer = {*graph.inputs, *graph.outputs}
+    inner = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for k, value in enumerate(value for value in inner if value not in outer):
+        value.name = f"_{k}"
+    for value, name in zip(graph.outputs, recorded.outputs, strict=True):
+        value.name = name
+    rows = next(v.shape[0] for v in graph.inputs if recorded.part.per_row(v.name))
+    for value in {*outer, *inner}:
         for place, size in enumerate(value.shape or ()):
-            if size == symbol:
+            if size == rows:
                 value.shape[place] = "rows"
 
 

@@ -12,6 +12,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, Tr
 
 from pyro_lfm.distributions.interface import without_independent
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.scaled_distribution import unmasked
 
 # Parameters that say the same as another output.
 _REDUNDANT = frozenset({"logits", "covariance_matrix", "precision_matrix"})
@@ -54,24 +55,36 @@ def parameters_of(distribution: Distribution, rows: int) -> dict[str, Tensor]:
     """
     batch = len(distribution.batch_shape)
     parameters = _parameters(distribution)
-    if isinstance(without_independent(distribution), Categorical):
+    if isinstance(_base(distribution), Categorical):
         outputs = {"mean": parameters["probs"], **parameters}
     else:
         mean = distribution.mean
         kept = {name: value for name, value in parameters.items() if value is not mean or name == "probs"}
-        outputs = {"mean": mean, **(kept if parameters else {"variance": distribution.variance})}
+        outputs = {"mean": mean, **(kept if parameters else _variance(distribution))}
     return {name: _for_rows(value, batch, rows) for name, value in outputs.items()}
+
+
+def _base(distribution: Distribution) -> Distribution:
+    """The distribution of the entries, without masks."""
+    return without_independent(unmasked(distribution)[0])
 
 
 def _parameters(distribution: Distribution) -> dict[str, Tensor]:
     """The parameters of a family by name; none of a mixture or a flow."""
-    base = without_independent(distribution)
+    base = _base(distribution)
     if isinstance(base, Pushforward) and base.is_reshape:
         return {name: value for name, value in _parameters(base.base_dist).items() if name != "loc"}
     if isinstance(base, MixtureSameFamily | TransformedDistribution):
         return {}
     names = [name for name in base.arg_constraints if name not in _REDUNDANT]
     return {name: torch.as_tensor(getattr(base, name)) for name in names}
+
+
+def _variance(distribution: Distribution) -> dict[str, Tensor]:
+    try:
+        return {"variance": distribution.variance}
+    except NotImplementedError:
+        return {}
 
 
 def _for_rows(value: Tensor, batch: int, rows: int) -> Tensor:

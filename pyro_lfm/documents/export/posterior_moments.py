@@ -16,6 +16,7 @@ from torch.distributions import (
     Normal,
 )
 
+from pyro_lfm.distributions.draw_mixture import DrawMixture
 from pyro_lfm.distributions.partially_observed import PartiallyObserved
 from pyro_lfm.distributions.pushforward import Pushforward
 
@@ -36,7 +37,11 @@ def moments_of(distribution: Distribution) -> dict[str, Tensor]:
     tril = scale_tril(distribution)
     if tril is not None:
         return {"mean": distribution.mean, "scale_tril": tril}
-    return {"mean": distribution.mean, "variance": distribution.variance}
+    if isinstance(distribution, Pushforward | DrawMixture):
+        mean, variance = distribution.moments()  # together, as each may be an average over draws
+    else:
+        mean, variance = distribution.mean, distribution.variance
+    return {"mean": mean, "variance": variance}
 
 
 def _probs(distribution: Distribution) -> Tensor | None:

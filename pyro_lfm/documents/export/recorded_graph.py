@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from pyro_lfm.documents.export.elementary_algebra import Decompositions, TooLarge
 from pyro_lfm.documents.export.exported_parts import ExportedPart, Tensors
 from pyro_lfm.documents.export.quiet import quiet
 from pyro_lfm.errors import DeclarationError, first_line
@@ -41,21 +42,22 @@ def evaluate(part: ExportedPart, inputs: Tensors) -> dict[str, Tensor]:
         return part(dict(inputs))
 
 
-def record(part: ExportedPart, name: str) -> Recorded:
+def record(part: ExportedPart, name: str, decompositions: Decompositions) -> Recorded:
     """Records a function, without the inputs on which no output depends.
 
     Args:
         name: of the function, for errors, such as "encode".
+        decompositions: operations of torch that the graph must not hold, with what stands for them.
 
     Raises:
         DeclarationError: its Python looks at values of tensors, it draws random numbers, or torch cannot record it.
     """
     inputs = dict(part.examples)
-    program = _program(part, inputs, name)
+    program = _program(part, inputs, name, decompositions)
     needed = _used(program, inputs)
     if len(needed) < len(inputs):
         inputs = {n: value for n, value in inputs.items() if n in needed} or inputs
-        program = _program(part, inputs, name)
+        program = _program(part, inputs, name, decompositions)
     random = sorted({str(n.target) for n in program.graph.nodes if _is_random(n)})
     if random:
         raise DeclarationError(
@@ -65,18 +67,23 @@ def record(part: ExportedPart, name: str) -> Recorded:
     return Recorded(part, program, inputs, evaluate(part, inputs))
 
 
-def _program(part: ExportedPart, inputs: dict[str, Tensor], name: str) -> ExportedProgram:
+def _program(
+    part: ExportedPart, inputs: dict[str, Tensor], name: str, decompositions: Decompositions
+) -> ExportedProgram:
     rows = Dim("rows")
     shapes = {n: {0: rows} if part.per_row(n) else None for n in inputs}
     try:
         with isolated(device=part.outline.device), evaluating(part), quiet(), torch.no_grad():
             program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
-            # Without operations in place.
-            program = program.run_decompositions({})
+            program = program.run_decompositions(dict(decompositions))
             _without_dead_code(program)
             return program
     except DeclarationError as error:
         raise DeclarationError(f"{name} cannot be exported: {error}") from None
+    except TooLarge as error:
+        raise DeclarationError(
+            f'{name} cannot be exported: {error}: give format="torch", or leave this part out of parts='
+        ) from None
     except Exception as error:  # of any kind: torch runs the user's code
         raise DeclarationError(f"{name} cannot be exported: {_reason(error)}") from None
 
@@ -117,7 +124,12 @@ def _is_random(node: torch.fx.Node) -> bool:
 
 
 def _used(program: ExportedProgram, inputs: dict[str, Tensor]) -> set[str]:
-    """The names of the inputs on which some output depends."""
+    """The names of the inputs on whose values some output depends, and not only on their number of rows."""
+    size: Any = torch.ops.aten.sym_size.int
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     names = program.graph_signature.user_inputs
-    return {name for name, node in zip(inputs, names, strict=True) if nodes[str(node)].users}
+    return {
+        name
+        for name, node in zip(inputs, names, strict=True)
+        if any(user.target is not size for user in nodes[str(node)].users)
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +59,10 @@ def parse(text: str) -> Any:
     """
     _check_size(text)
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            # Python's parser warns of odd literals, such as 1x and "\\d", which are errors here or harmless.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text.strip(), mode="eval").body
         return _value(tree)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         if isinstance(error, DeclarationError):

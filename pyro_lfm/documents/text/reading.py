@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from pyro_lfm.documents.text.alternatives import Alternatives
 from pyro_lfm.documents.text.arguments import by_position, named_arguments
 from pyro_lfm.documents.text.expressions import Call, Name, is_call, parse, shown
 from pyro_lfm.documents.text.models import model_of, parameters_of
-from pyro_lfm.documents.text.registry import Registry, optimizers, suggestion
+from pyro_lfm.documents.text.registry import Registry, catalogue, optimizers, suggestion
 from pyro_lfm.documents.text.special_values import bounded_constraint, constraint_of, optimizer_of, tensor_of
 from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.factors import Factor
@@ -117,11 +118,16 @@ class Reader:
         if call.name == "python":
             return self._python(call)
         maker = self.registry.named(call.name)
-        if maker is None or not isinstance(maker, type | Callable):
+        if maker is None:
             among = [n for n in self.registry.names() if self._is_kind(n, kind)]
             return self.note(
                 f"no {what} is called {call.name!r}{suggestion(call.name, among or self.registry.names())}"
             )
+        if isinstance(maker, FunctionType) and call.name not in catalogue():
+            # A function of the user's is handed on, and never called with arguments of a text.
+            if call.positional or call.named:
+                return self.note(f"{call.name} is a function, which is named alone: write {call.name}")
+            return maker
         return self.made(maker, call)
 
     def _is_kind(self, name: str, kind: type) -> bool:
