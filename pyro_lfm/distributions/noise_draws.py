@@ -30,7 +30,6 @@ from torch.distributions import (
 
 from pyro_lfm.errors import DeclarationError
 
-
 _ALL = slice(None)
 
 

@@ -46,9 +46,7 @@ def _posterior(weight: Tensor, pull: Tensor, added: Tensor, prior: tuple[Tensor,
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
     tril = torch.linalg.cholesky(inverse + added)
     pull = pull + inverse @ mean
-    return Posterior(
-        torch.cholesky_solve(pull.unsqueeze(-1), tril).squeeze(-1), torch.cholesky_inverse(tril)
-    )
+    return Posterior(torch.cholesky_solve(pull.unsqueeze(-1), tril).squeeze(-1), torch.cholesky_inverse(tril))
 
 
 def posterior_of_lines(lines: Lines, x: Tensor) -> Posterior:
@@ -84,7 +82,11 @@ def masked_covariance(covariance: Tensor, keep: Tensor) -> Tensor:
 
 class _LinearGaussian(LinearGaussian):
     def posterior(self, x: Tensor) -> Posterior:
-        return posterior_of_full_noise(self, x) if self.structure == "full" else posterior_of_lines(self.lines(), x)
+        return (
+            posterior_of_full_noise(self, x)
+            if self.structure == "full"
+            else posterior_of_lines(self.lines(), x)
+        )
 
 
 class _BayesianLinear(BayesianLinear):

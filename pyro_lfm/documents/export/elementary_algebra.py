@@ -147,7 +147,9 @@ def _cholesky_solve(target: Tensor, tril: Tensor, upper: bool = False) -> Tensor
 
 def _cholesky_inverse(tril: Tensor, upper: bool = False) -> Tensor:
     tril = tril.mT if upper else tril
-    inverse = solve_lower(tril, torch.eye(_size(tril), dtype=tril.dtype, device=tril.device).expand(tril.shape))
+    inverse = solve_lower(
+        tril, torch.eye(_size(tril), dtype=tril.dtype, device=tril.device).expand(tril.shape)
+    )
     return inverse.mT @ inverse
 
 

@@ -89,9 +89,7 @@ def export(
         )
     with one_call():
         outline = outline_of(fit)
-        recorded = {
-            name: record(_PARTS[name](outline, fit), name, writer.decompositions) for name in names
-        }
+        recorded = {name: record(_PARTS[name](outline, fit), name, writer.decompositions) for name in names}
         files = {name: target.with_name(f"{target.name}.{name}{writer.suffix}") for name in names}
         with _staging(target.parent, files.values()) as folder:
             for name, graph in recorded.items():
@@ -102,6 +100,17 @@ def export(
             for file in files.values():
                 os.replace(folder / file.name, file)
     return files
+
+
+def _part(name: str, outline: Outline, fit: Fit) -> ExportedPart:
+    if not outline.latents and name != "log_likelihood":
+        raise DeclarationError(
+            f'{name} cannot be exported: this model has no latents: give parts="log_likelihood"'
+        )
+    try:
+        return _PARTS[name](outline, fit)
+    except DeclarationError as error:
+        raise DeclarationError(f"{name} cannot be exported: {error}") from None
 
 
 def _names(parts: str | Sequence[str]) -> list[str]:
@@ -125,7 +134,7 @@ def _target(path: str | os.PathLike[str], format: str | None) -> tuple[Path, Fil
     by_suffix = {each.suffix: each for each in FORMATS.values()}
     if not target.name or (target.suffix and target.suffix not in by_suffix):
         raise DeclarationError(
-            f"path must end in {' or '.join(by_suffix)}, as in \"model.onnx\"; got {str(path)!r}"
+            f'path must end in {" or ".join(by_suffix)}, as in "model.onnx"; got {str(path)!r}'
         )
     of_suffix = by_suffix.get(target.suffix)
     writer = FORMATS[format] if format is not None else of_suffix or FORMATS["onnx"]

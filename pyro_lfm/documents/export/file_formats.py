@@ -69,7 +69,7 @@ class Onnx(FileFormat):
         size = sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
         if size > _MOST_BYTES:
             raise DeclarationError(
-                f'{part} cannot be exported: its weights have {size / 2**30:.1f} GiB, and an ONNX file holds 2: give '
+                f"{part} cannot be exported: its weights have {size / 2**30:.1f} GiB, and an ONNX file holds 2: give "
                 'format="torch"'
             )
         import onnxscript.optimizer
@@ -106,9 +106,7 @@ class Onnx(FileFormat):
             return None
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 4, 1
-        session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         arrays = {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in inputs.items()}
         names = [output.name for output in session.get_outputs()]
         return {n: torch.as_tensor(v) for n, v in zip(names, session.run(names, arrays), strict=True)}
@@ -121,7 +119,9 @@ def _lacking(error: BaseException) -> str:
     return text[start:].split("'")[1] if start >= 0 else f"{type(error).__name__}: {first_line(error)}"
 
 
-def _scalar_tensor(value: Any, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None) -> Any:
+def _scalar_tensor(
+    value: Any, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None
+) -> Any:
     """A number in the precision of its tensor, for which torch's exporter takes single precision."""
     import onnx
     from onnxscript import opset18
