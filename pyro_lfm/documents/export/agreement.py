@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,12 +12,12 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.documents.export.exported_parts import Encode, Tensors
 from pyro_lfm.documents.export.file_formats import FileFormat
 from pyro_lfm.documents.export.posterior_moments import moments_of
-from pyro_lfm.documents.export.recorded_graph import Recorded, evaluate
+from pyro_lfm.documents.export.recorded_graph import Recorded, evaluate, evaluate_with
 from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.probes import evaluating
-from pyro_lfm.runtime import isolated
+from pyro_lfm.runtime import Stream, isolated
 
 # The largest difference, relative to numbers above 1: of single precision, and of double.
 _TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-8}
@@ -29,6 +30,7 @@ def check_agreement(fit: Fit, recorded: Recorded, writer: FileFormat, path: Path
         DeclarationError: they differ, or the file does not run.
     """
     part, refused = recorded.part, f"{name} cannot be exported:"
+    weights = _moved({**dict(part.named_parameters()), **dict(part.named_buffers())})
     one = {n: value[4:5] if part.per_row(n) else value for n, value in recorded.inputs.items()}
     for inputs, expected in ((recorded.inputs, recorded.outputs), (one, evaluate(part, one))):
         try:
@@ -38,17 +40,25 @@ def check_agreement(fit: Fit, recorded: Recorded, writer: FileFormat, path: Path
                 f"{refused} the file does not run ({first_line(error)}): leave this part out of parts="
             ) from None
         if outputs is not None:
-            _compare(expected, outputs, evaluate(part, _moved(inputs)), f"{refused} the file")
+            moved = evaluate_with(part, weights, {**inputs, **_moved(inputs)})
+            _compare(expected, outputs, moved, f"{refused} the file")
     if isinstance(part, Encode):
         means = _posterior_means(fit, part)
         _compare(means, recorded.outputs, means, f"{refused} its graph")
 
 
-def _moved(inputs: Tensors) -> dict[str, Tensor]:
-    """The inputs with every number moved by some units in its last place."""
+def _moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values with every number moved by up to some units in its last place, up or down."""
     return {
-        name: value * (1 + 8 * torch.finfo(value.dtype).eps) if value.is_floating_point() else value
-        for name, value in inputs.items()
+        name: value
+        * (
+            1
+            + 8
+            * torch.finfo(value.dtype).eps
+            * torch.arange(value.numel(), device=value.device).cos().reshape(value.shape)
+        )
+        for name, value in values.items()
+        if value.is_floating_point()
     }
 
 
@@ -56,17 +66,18 @@ def _posterior_means(fit: Fit, part: Encode) -> dict[str, Tensor]:
     """The moments of the posterior at the examples, by the guide of the fit as the library runs it."""
     outline = part.outline
     batch = Batch(outline.rows, incomplete=frozenset(outline.may_be_missing))
-    with isolated(device=outline.device), evaluating(fit.guide):
+    with isolated(Stream(0, outline.device), outline.device), evaluating(fit.guide):
         posteriors = marginals(fit.guide, batch, outline.latents)
-    prefixes = {name: f"{name}." if len(posteriors) > 1 else "" for name in posteriors}
-    return {prefixes[name] + "mean": moments_of(posterior)["mean"] for name, posterior in posteriors.items()}
+    means = {name: {"mean": moments_of(posterior)["mean"]} for name, posterior in posteriors.items()}
+    return part.named(means)
 
 
 def _compare(expected: Tensors, outputs: Tensors, moved: Tensors, what: str) -> None:
     """Raises DeclarationError where outputs differ by more than rounding.
 
     Args:
-        moved: what the library gives for inputs moved by rounding: where that changes a lot, numbers have few digits.
+        moved: the outputs of the library for inputs and weights moved by rounding. Where these are far away, the output
+            has few digits in the library too.
     """
     for name, value in expected.items():
         given = outputs[name].to(value.device)

@@ -8,18 +8,21 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from torch import Tensor, nn
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.documents.export.fitted_outline import Outline
-from pyro_lfm.documents.export.likelihood_parameters import Likelihoods, parameters_of
+from pyro_lfm.documents.export.likelihood_parameters import parameters_of
+from pyro_lfm.documents.export.likelihood_sites import likelihoods
 from pyro_lfm.documents.export.posterior_moments import moments_of
+from pyro_lfm.documents.export.quiet import quiet
 from pyro_lfm.documents.export.row_noise import NOISE, NoiseInputs
 from pyro_lfm.documents.export.traceable_guides import traceable
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.noise_handler import DrawnFromNoise
 from pyro_lfm.guides.posterior import marginals
+from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 
 Tensors = Mapping[str, Tensor]
@@ -31,11 +34,13 @@ class ExportedPart(nn.Module, ABC):
     Attributes:
         outline: what it knows of the variables of the model.
         examples: its inputs for a few rows, by name.
+        obstacles: by variable, why its draws are no function of noise.
     """
 
     def __init__(self, outline: Outline, examples: dict[str, Tensor]):
         super().__init__()
         self.outline, self.examples = outline, examples
+        self.obstacles: dict[str, str] = {}
 
     @abstractmethod
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
@@ -43,18 +48,35 @@ class ExportedPart(nn.Module, ABC):
 
     def per_row(self, name: str) -> bool:
         """Whether an input has a value for each row."""
-        return NOISE[name][0] if name in NOISE else self.outline.variables[name].per_row
+        variable = self.outline.variables.get(name)
+        return NOISE[name][0] if variable is None else variable.per_row
+
+    def rows_of(self, inputs: Tensors) -> int:
+        """The number of rows."""
+        for name, value in inputs.items():
+            if self.per_row(name):
+                return value.shape[0]
+        raise DeclarationError(
+            "no variable that it reads has a value for each row, so that it is the same for all rows"
+        )
 
     def complete(self, inputs: Tensors) -> dict[str, Tensor]:
         """All inputs, with zeros for those that were left out."""
-        rows = next(value.shape[0] for name, value in inputs.items() if self.per_row(name))
+        rows = self.rows_of(inputs)
+        zeros = {
+            name: torch.zeros(rows, *value.shape[1:]) if self.per_row(name) else torch.zeros(value.shape)
+            for name, value in self.examples.items()
+            if name not in inputs
+        }
+        return {n: inputs[n] if n in inputs else zeros[n].to(value) for n, value in self.examples.items()}
+
+    def named(self, outputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The outputs of each variable, under the name of the variable too if there are several, or an input has a name."""
+        several = len(outputs) > 1 or any(self.examples.keys() & own.keys() for own in outputs.values())
         return {
-            name: inputs[name]
-            if name in inputs
-            else torch.zeros(*((rows, *example.shape[1:]) if self.per_row(name) else example.shape)).to(
-                example
-            )
-            for name, example in self.examples.items()
+            f"{name}.{key}" if several else key: value
+            for name, own in outputs.items()
+            for key, value in own.items()
         }
 
 
@@ -62,30 +84,36 @@ class Encode(ExportedPart):
     """The posterior q(z | x) of the latents, and a joint draw of them, which is a function of the noise.
 
     Attributes:
-        obstacles: the latents that are no function of noise, by name, in words. Then there is no draw.
+        drawn: the latents that have a draw: their own statement, and those that it reads, are functions of noise.
     """
 
     def __init__(self, outline: Outline, guide: AnyGuide):
         super().__init__(outline, dict(outline.rows))
+        if taken := sorted(NOISE.keys() & self.examples.keys()):
+            raise DeclarationError(f"{taken[0]} is the name of its noise: rename the variable {taken[0]}")
         self.guide = traceable(guide)
         probe = NoiseInputs()
-        self.obstacles = self._drawn(self._batch(self.examples), probe)[1]
-        if not self.obstacles:
-            rows = next(iter(outline.rows.values()))
-            for k, (name, size) in enumerate(probe.sizes.items()):
-                noise = torch.Generator().manual_seed(k)
-                own, kind = NOISE[name]
-                shape = (rows.shape[0], size) if own else (size,)
-                draw = torch.randn if kind == NOISE["eps"][1] else torch.rand
-                if size:
-                    self.examples[name] = draw(shape, generator=noise, dtype=rows.dtype).to(rows.device)
+        with probing(self.guide, device=outline.device), quiet():
+            self.obstacles = self._draw(self._batch(self.examples), probe)[1]
+        self.drawn = [name for name in outline.latents if self._is_drawn(name, set())]
+        rows = next(iter(outline.rows.values()))
+        self.examples |= {name: value.to(rows) for name, value in probe.examples(len(rows)).items()}
+
+    def _is_drawn(self, name: str, below: set[str]) -> bool:
+        """Whether a latent and all those that it reads are functions of noise. ``below`` are those that read it."""
+        parents = self.guide.latent_parents(name)
+        if parents is None:  # not known, as for a guide by hand
+            return not self.obstacles
+        return name not in self.obstacles and all(
+            self._is_drawn(parent, below | {name}) for parent in parents - below
+        )
 
     def _batch(self, inputs: Tensors) -> Batch:
         rows = {name: inputs[name] for name in self.outline.rows}
         maybe = frozenset(self.outline.may_be_missing)
         return Batch(rows, complete=frozenset(rows) - maybe, incomplete=maybe)
 
-    def _drawn(self, batch: Batch, noise: NoiseInputs) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def _draw(self, batch: Batch, noise: NoiseInputs) -> tuple[dict[str, Tensor], dict[str, str]]:
         with torch.no_grad(), DrawnFromNoise(noise.noise_of) as handler:
             trace: Any = poutine.trace(self.guide).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in self.outline.latents}, handler.others
@@ -94,14 +122,11 @@ class Encode(ExportedPart):
         inputs = self.complete(inputs)
         batch = self._batch(inputs)
         posteriors = marginals(self.guide, batch, self.outline.latents)
-        values = {} if self.obstacles else self._drawn(batch, NoiseInputs(inputs))[0]
-        outputs: dict[str, Tensor] = {}
-        for name, posterior in posteriors.items():
-            prefix = f"{name}." if len(posteriors) > 1 else ""
-            outputs.update({prefix + moment: value for moment, value in moments_of(posterior).items()})
-            if name in values:
-                outputs[f"{prefix}z"] = values[name]
-        return outputs
+        values = self._draw(batch, NoiseInputs(inputs))[0]
+        outputs = {name: moments_of(posterior) for name, posterior in posteriors.items()}
+        for name in self.drawn:
+            outputs[name]["z"] = values[name]
+        return self.named(outputs)
 
 
 class Decode(ExportedPart):
@@ -109,23 +134,17 @@ class Decode(ExportedPart):
 
     def __init__(self, outline: Outline, model: AnyModel):
         super().__init__(outline, {**outline.latent_values, **outline.known_rows})
-        # Priors made of the guide are not needed for p(x | z), and their code need not be a graph.
-        self.model = model.with_stand_ins()
+        self.model = model
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         inputs = self.complete(inputs)
-        program = poutine.condition(self.model, data={name: inputs[name] for name in self.outline.latents})
-        known = {name: inputs[name] for name in self.outline.known_rows}
-        rows = next(value.shape[0] for name, value in inputs.items() if self.per_row(name))
-        batch = Batch(known, complete=frozenset(known), size=rows)
-        with torch.no_grad(), Likelihoods(self.outline.modelled) as likelihoods:
-            program(batch)
-        outputs: dict[str, Tensor] = {}
-        for name, distribution in likelihoods.distributions.items():
-            prefix = f"{name}." if len(self.outline.modelled) > 1 else ""
-            parameters = parameters_of(distribution, rows)
-            outputs.update({prefix + parameter: value for parameter, value in parameters.items()})
-        return outputs
+        latents, known = (
+            {n: inputs[n] for n in names} for names in (self.outline.latents, self.outline.known_rows)
+        )
+        rows = self.rows_of(inputs)
+        with torch.no_grad():
+            every = likelihoods(self.model, latents, Batch(known, complete=frozenset(known), size=rows))
+        return self.named({n: parameters_of(every[n].distribution, rows) for n in self.outline.modelled})
 
 
 class LogLikelihood(ExportedPart):
@@ -133,25 +152,25 @@ class LogLikelihood(ExportedPart):
 
     def __init__(self, outline: Outline, model: AnyModel):
         super().__init__(outline, {**outline.rows, **outline.latent_values})
-        self.model = model.with_stand_ins()
+        self.model = model
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         inputs = self.complete(inputs)
-        program = poutine.condition(self.model, data={name: inputs[name] for name in self.outline.latents})
-        whole = {n: self.outline.whole_rows(n, inputs[n]) for n in self.outline.indivisible}
-        rows = {n: whole[n][0] if n in whole else inputs[n] for n in self.outline.rows}
-        maybe = frozenset(self.outline.may_be_missing) - set(whole)
+        outline = self.outline
+        whole = {name: outline.whole_rows(name, inputs[name]) for name in outline.indivisible}
+        rows = {name: whole[name][0] if name in whole else inputs[name] for name in outline.rows}
+        maybe = frozenset(outline.may_be_missing) - set(whole)
         batch = Batch(rows, complete=frozenset(rows) - maybe, incomplete=maybe)
         with torch.no_grad():
-            trace: Any = poutine.trace(program).get_trace(batch)
-        terms: dict[str, Tensor] = {}
-        for name in self.outline.modelled:
-            site = trace.nodes[name]
-            log_prob = site["fn"].log_prob(site["value"])
-            log_prob = scale_and_mask(log_prob, site["scale"], site["mask"])
-            each = log_prob.expand(torch.broadcast_shapes(log_prob.shape, (batch.size,)))
-            each = each.reshape(-1, batch.size).sum(0)
-            terms[name] = each if name not in whole else whole[name][1](each)
+            every = likelihoods(self.model, {name: inputs[name] for name in outline.latents}, batch)
+            terms = {name: _of_rows(every[name].log_prob(), batch.size) for name in outline.modelled}
+        terms |= {name: corrected(terms[name]) for name, (_, corrected) in whole.items()}
         total = torch.stack([*terms.values()]).sum(0)
         apart = {f"{name}.log_likelihood": value for name, value in terms.items()} if len(terms) > 1 else {}
         return {"log_likelihood": total, **apart}
+
+
+def _of_rows(log_prob: Tensor, rows: int) -> Tensor:
+    """The log-density of each row, (rows,), summed over the dimensions of other plates."""
+    shape = torch.broadcast_shapes(log_prob.shape, (rows,))
+    return log_prob.expand(shape).reshape(-1, rows).sum(0)

@@ -102,6 +102,17 @@ def export(
     return files
 
 
+def _part(name: str, outline: Outline, fit: Fit) -> ExportedPart:
+    if not outline.latents and name != "log_likelihood":
+        raise DeclarationError(
+            f'{name} cannot be exported: this model has no latents: give parts="log_likelihood"'
+        )
+    try:
+        return _PARTS[name](outline, fit)
+    except DeclarationError as error:
+        raise DeclarationError(f"{name} cannot be exported: {error}") from None
+
+
 def _names(parts: str | Sequence[str]) -> list[str]:
     names = [parts] if isinstance(parts, str) else list(parts) if isinstance(parts, Sequence) else [parts]
     wrong = [name for name in names if not isinstance(name, str) or name not in _PARTS]

@@ -34,8 +34,14 @@ def metadata_of(fit: Fit, recorded: Recorded, part: str) -> dict[str, object]:
         },
         "outputs": {name: _tensor(value) for name, value in recorded.outputs.items()},
         "variables": {name: _variable(fit, name) for name in fit.model.sites.all},
-        **({"no_draws_of": of.obstacles} if isinstance(of, Encode) and of.obstacles else {}),
+        **({"without_draws": _without_draws(of)} if isinstance(of, Encode) else {}),
     }
+
+
+def _without_draws(part: Encode) -> dict[str, str]:
+    """The latents without an output ``z``, and why."""
+    reasons = "; ".join(part.obstacles.values())
+    return {n: part.obstacles.get(n, reasons) for n in part.outline.latents if n not in part.drawn}
 
 
 def _tensor(value: Tensor) -> dict[str, object]:

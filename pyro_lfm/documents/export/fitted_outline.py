@@ -97,17 +97,25 @@ def outline_of(fit: Fit) -> Outline:
 
 
 def _examples(fit: Fit) -> dict[str, Tensor]:
-    """Some rows of the observed variables, without missing entries."""
+    """Some rows of the observed variables, without missing entries: fitted rows, or if there are none rows of the model."""
+    model, fitted = fit.model, fit.first_rows(_ROWS)
+    if not all(name in fitted for name in model.observed):
+        try:
+            fitted = model.with_stand_ins().sample(_ROWS, seed=0)
+        except (ValueError, RuntimeError):  # a vague prior has draws that its model cannot take
+            fitted = {}
+    return {name: _complete(variable, fitted.get(name), fit) for name, variable in model.observed.items()}
+
+
+def _complete(variable: Variable, rows: Tensor | None, fit: Fit) -> Tensor:
+    """Rows of a variable, repeated if they are few, with a value inside the support for entries that are no numbers."""
     model = fit.model
-    drawn = model.with_stand_ins().sample(_ROWS, seed=0)
-    rows = {name: drawn[name].to(model.dtype) for name in model.observed}
-    fitted = fit.first_rows(_ROWS)
-    for name, value in rows.items():
-        if name in fitted:
-            # Repeated where there are fewer rows.
-            given = fitted[name][torch.arange(_ROWS) % len(fitted[name])]
-            rows[name] = torch.where(given.isnan(), value, given)
-    return rows
+    if rows is None:
+        rows = torch.zeros(1, *variable.shape)
+    rows = rows.to(model.device, model.dtype)[torch.arange(_ROWS) % len(rows)]
+    finite = rows.isfinite()
+    inside = filled(torch.zeros_like(rows), torch.zeros_like(finite), variable.support)
+    return torch.where(finite, rows, inside)
 
 
 def _with_gaps(rows: Tensor, whole: bool) -> Tensor:

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
+from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, MixtureSameFamily, TransformedDistribution
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+)
 
-from pyro_lfm.distributions.interface import without_independent
 from pyro_lfm.distributions.pushforward import Pushforward
-from pyro_lfm.distributions.scaled_distribution import unmasked
 
 # Parameters that say the same as another output.
 _REDUNDANT = frozenset({"logits", "covariance_matrix", "precision_matrix"})
-
-
-class Likelihoods(Messenger):
-    """Collects the distributions of observed variables from a run of a model.
-
-    A variable without a value gets NaN, so that whatever is computed from it is seen to be no number.
-
-    Attributes:
-        distributions: by name, in the order of the names.
-    """
-
-    def __init__(self, names: list[str]):
-        super().__init__()
-        self.distributions: dict[str, Distribution] = dict.fromkeys(names)  # type: ignore[assignment]
-
-    def _pyro_sample(self, msg: Message) -> None:
-        name, distribution = str(msg["name"]), cast(Distribution, msg["fn"])
-        if name not in self.distributions:
-            return
-        self.distributions[name] = distribution
-        if msg["value"] is None:
-            shape = distribution.batch_shape + distribution.event_shape
-            msg["value"] = torch.full(shape, torch.nan)
-        msg["done"] = True
 
 
 def parameters_of(distribution: Distribution, rows: int) -> dict[str, Tensor]:
@@ -66,7 +42,9 @@ def parameters_of(distribution: Distribution, rows: int) -> dict[str, Tensor]:
 
 def _base(distribution: Distribution) -> Distribution:
     """The distribution of the entries, without masks."""
-    return without_independent(unmasked(distribution)[0])
+    while isinstance(distribution, Independent | MaskedDistribution):
+        distribution = distribution.base_dist
+    return distribution
 
 
 def _parameters(distribution: Distribution) -> dict[str, Tensor]:
@@ -74,7 +52,7 @@ def _parameters(distribution: Distribution) -> dict[str, Tensor]:
     base = _base(distribution)
     if isinstance(base, Pushforward) and base.is_reshape:
         return {name: value for name, value in _parameters(base.base_dist).items() if name != "loc"}
-    if isinstance(base, MixtureSameFamily | TransformedDistribution):
+    if isinstance(base, MixtureSameFamily):
         return {}
     names = [name for name in base.arg_constraints if name not in _REDUNDANT]
     return {name: torch.as_tensor(getattr(base, name)) for name in names}

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.func import functional_call
 
 from pyro_lfm.documents.export.elementary_algebra import Decompositions, TooLarge
 from pyro_lfm.documents.export.exported_parts import ExportedPart, Tensors
 from pyro_lfm.documents.export.quiet import quiet
 from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.probes import evaluating
-from pyro_lfm.runtime import isolated
+from pyro_lfm.runtime import Stream, isolated
 
 # The errors of torch for a program that looks at values of tensors, by the names of their classes.
 _BY_VALUE = frozenset(
@@ -38,8 +39,19 @@ class Recorded:
 
 def evaluate(part: ExportedPart, inputs: Tensors) -> dict[str, Tensor]:
     """The outputs of a function, computed as the library computes them."""
-    with isolated(device=part.outline.device), evaluating(part), quiet(), torch.no_grad():
-        return part(dict(inputs))
+    return evaluate_with(part, {}, inputs)
+
+
+def evaluate_with(part: ExportedPart, weights: Tensors, inputs: Tensors) -> dict[str, Tensor]:
+    """The same with other weights, by the names of parameters and buffers of the function."""
+    with (
+        isolated(Stream(0, part.outline.device), part.outline.device),
+        evaluating(part),
+        quiet(),
+        torch.no_grad(),
+    ):
+        outputs: dict[str, Tensor] = functional_call(part, dict(weights), (dict(inputs),))
+        return outputs
 
 
 def record(part: ExportedPart, name: str, decompositions: Decompositions) -> Recorded:
@@ -55,14 +67,16 @@ def record(part: ExportedPart, name: str, decompositions: Decompositions) -> Rec
     inputs = dict(part.examples)
     program = _program(part, inputs, name, decompositions)
     needed = _used(program, inputs)
+    if not any(map(part.per_row, needed)):
+        needed |= {next(filter(part.per_row, inputs))}  # it gives the number of rows
     if len(needed) < len(inputs):
-        inputs = {n: value for n, value in inputs.items() if n in needed} or inputs
+        inputs = {n: value for n, value in inputs.items() if n in needed}
         program = _program(part, inputs, name, decompositions)
     random = sorted({str(n.target) for n in program.graph.nodes if _is_random(n)})
     if random:
+        why = "; ".join({**part.obstacles}.values()) or f"it draws random numbers ({', '.join(random)})"
         raise DeclarationError(
-            f"{name} cannot be exported: it draws random numbers ({', '.join(random)}) that are no function of normal and "
-            "uniform inputs: leave this part out of parts="
+            f"{name} cannot be exported: {why}, and a file draws none: leave this part out of parts="
         )
     return Recorded(part, program, inputs, evaluate(part, inputs))
 
@@ -73,7 +87,12 @@ def _program(
     rows = Dim("rows")
     shapes = {n: {0: rows} if part.per_row(n) else None for n in inputs}
     try:
-        with isolated(device=part.outline.device), evaluating(part), quiet(), torch.no_grad():
+        with (
+            isolated(Stream(0, part.outline.device), part.outline.device),
+            evaluating(part),
+            quiet(),
+            torch.no_grad(),
+        ):
             program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
             program = program.run_decompositions(dict(decompositions))
             _without_dead_code(program)
@@ -96,8 +115,8 @@ def _reason(error: BaseException) -> str:
         link = link.__cause__ or link.__context__
     if _BY_VALUE & {type(link).__name__ for link in chain}:
         return (
-            "its Python code looks at values of tensors, as in if or .item(), which a graph cannot: compute with tensors, as "
-            "in torch.where, or leave this part out of parts="
+            "its Python code looks at values of tensors, as in if or .item(), which a graph cannot: compute with "
+            "torch.where or the like, or leave this part out of parts="
         )
     return (
         f"torch.export does not record it ({type(chain[-1]).__name__}: {first_line(chain[-1])}): write it in operations of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
+import numpy as np
 import torch
 from pyro.poutine.runtime import Message
 from torch import Tensor
@@ -42,6 +43,17 @@ class NoiseInputs:
         rows = [frame.dim for frame in frames if frame.name == "rows" and frame.dim is not None]
         batch = len(site["fn"].batch_shape)  # type: ignore[union-attr]
         return _Columns(self, batch + rows[0] if rows else None)
+
+    def examples(self, rows: int) -> dict[str, Tensor]:
+        """Noise with as many columns as were taken, by input, in double precision."""
+        examples: dict[str, Tensor] = {}
+        for name, size in self.sizes.items():
+            own, kind = NOISE[name]
+            generator = np.random.default_rng(len(examples))
+            draw = generator.standard_normal if kind == NORMAL else generator.random
+            if size:
+                examples[name] = torch.as_tensor(draw((rows, size) if own else (size,)))
+        return examples
 
     def take(self, name: str, shape: Sequence[int], like: Tensor, rows: int | None) -> Tensor:
         """The next columns of an input, in a shape whose dimension ``rows`` is that of the rows."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
+from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from torch import Tensor
+
 from pyro_lfm.closed_form import AnyLikelihoodForm, ConjugatePosterior
+from pyro_lfm.closed_form.form import DistributionGiven
 from pyro_lfm.documents.export.closed_forms_in_graph import in_graph
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.views import view
@@ -54,6 +59,30 @@ class _ConjugateInGraph(ConjugateGuide):
         return self.in_graph
 
 
+class _Computed(ConjugatePosterior):
+    """A posterior whose distributions of parameters are computed before a graph is recorded."""
+
+    def __init__(self, posterior: Any, like: Tensor):
+        self.of_rows = replace(posterior, exact=in_graph(posterior.exact))
+        self.reads = posterior.reads
+        self.computed = posterior.parameters(like), posterior.marginals(like)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.of_rows.tensors()
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> ConjugatePosterior:
+        return self.of_rows.with_tensors(tensors)
+
+    def parameters(self, like: Tensor) -> dict[str, DistributionGiven]:
+        return self.computed[0]
+
+    def marginals(self, like: Tensor) -> dict[str, Distribution]:
+        return self.computed[1]
+
+    def latents(self, x: Tensor, like: Tensor) -> dict[str, Distribution]:
+        return self.of_rows.latents(x, like)
+
+
 def _with(guide: AnyGuide, kind: type, form: object) -> Any:
     twin = view(guide)
     twin.__class__ = kind
@@ -72,5 +101,4 @@ def _(guide: ExactPosterior | FactorisedPosterior) -> AnyGuide:
 
 @traceable.register
 def _(guide: ConjugateGuide) -> AnyGuide:
-    posterior: Any = guide.posterior
-    return _with(guide, _ConjugateInGraph, replace(posterior, exact=in_graph(posterior.exact)))
+    return _with(guide, _ConjugateInGraph, _Computed(guide.posterior, guide.like))
