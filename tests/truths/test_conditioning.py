@@ -136,7 +136,7 @@ def test_low_rank_is_accurate_where_its_loadings_are_large(dtype, condition, ran
     # Each draw is rounded by eps of its size, √condition standard deviations of the short axes: a change of their square.
     bound = tolerance(dtype, math.sqrt(condition), 200.0)
     assert (result - expected).abs().max() < bound
-    assert float(distribution.entropy()) == pytest.approx(
+    assert float(distribution.entropy().detach()) == pytest.approx(
         float(0.5 * (D * (1 + mpmath.log(2 * mpmath.pi)) + mpmath.log(mpmath.det(matrix)))), rel=1e-5
     )
     (gradient,) = torch.autograd.grad(result.sum(), raw)
@@ -187,9 +187,9 @@ def test_divergences_of_low_rank_guides_with_large_loadings(rank, size):
         scaled = exact(loadings)
         matrix = (scaled * scaled.T + mpmath.eye(D)) * mpmath.mpf(float(torch.tensor(0.1))) ** 2
     result = kl_closed_form(q, unit)
-    assert float(result) == pytest.approx(divergence(matrix, mpmath.eye(D)), rel=1e-4)
+    assert float(result.detach()) == pytest.approx(divergence(matrix, mpmath.eye(D)), rel=1e-4)
     dense, _ = full(np.eye(D), torch.float32)
-    assert float(kl_closed_form(q, dense)) == pytest.approx(float(result), rel=1e-4)
+    assert float(kl_closed_form(q, dense).detach()) == pytest.approx(float(result.detach()), rel=1e-4)
     assert bool(torch.autograd.grad(result, loadings)[0].isfinite().all())
 
 
@@ -287,11 +287,11 @@ def mixture(covariance):
 
 
 EXACT = {
-    "factor analysis": (linear(lfm.Diagonal), lfm.EM(iterations=20)),
-    "PCA": (linear(lfm.Isotropic), lfm.EM(iterations=20)),
-    "variational": (linear(lfm.Diagonal), lfm.VariationalEM(iterations=20)),
-    "diagonal mixture": (mixture(lfm.Diagonal), lfm.EM(iterations=20)),
-    "full mixture": (mixture(lfm.Full), lfm.EM(iterations=20)),
+    "factor analysis": (linear(lfm.Diagonal), lfm.EM(iterations=10)),
+    "PCA": (linear(lfm.Isotropic), lfm.EM(iterations=10)),
+    "variational": (linear(lfm.Diagonal), lfm.VariationalEM(iterations=10)),
+    "diagonal mixture": (mixture(lfm.Diagonal), lfm.EM(iterations=10)),
+    "full mixture": (mixture(lfm.Full), lfm.EM(iterations=10)),
 }
 
 
@@ -331,17 +331,16 @@ def test_answers_do_not_depend_on_the_sizes_of_columns(name, dtype):
     assert bounds[1] == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("engine", ["eager", "pyro"])
 @pytest.mark.parametrize("kind", ["few", "duplicated", "constant", "alike"])
 @pytest.mark.parametrize(
     "covariance", [lfm.Isotropic, lfm.Diagonal, lambda **o: lfm.LowRank(2, **o), lfm.Full]
 )
-def test_gradients_on_degenerate_rows_are_finite(covariance, kind, engine):
+def test_gradients_on_degenerate_rows_are_finite(covariance, kind):
     torch.manual_seed(0)
     model = lfm.Model(z=lfm.StandardNormal(3), x=lfm.Gaussian(D, mean=lfm.Linear(), covariance=covariance()))
     guide = lfm.Guide(model, z=lfm.Gaussian(covariance=covariance(), network=lfm.MLP(4)))
     x = torch.tensor(rows(kind), dtype=torch.float32)
-    svi = lfm.SVI(guide, epochs=15, batch_size=20, learning_rate=0.05, engine=engine, max_skipped=0)
+    svi = lfm.SVI(guide, epochs=15, batch_size=20, learning_rate=0.05, engine="eager", max_skipped=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lfm.ScaleFloorWarning)
         fit = lfm.fit(model, x, svi, seed=0, progress=False)
