@@ -28,6 +28,7 @@ from torch.distributions import (
     Uniform,
 )
 
+from pyro_lfm.distributions.low_rank import LowRankGaussian
 from pyro_lfm.errors import DeclarationError
 
 _ALL = slice(None)
@@ -121,6 +122,14 @@ def _(distribution: Normal, noise: Noise) -> Tensor:
 def _(distribution: MultivariateNormal, noise: Noise) -> Tensor:
     loc, tril = distribution.loc, distribution._unbroadcasted_scale_tril
     return loc + (tril @ noise.normal(loc.shape, loc).unsqueeze(-1)).squeeze(-1)
+
+
+@draw_from.register
+def _(distribution: LowRankGaussian, noise: Noise) -> Tensor:
+    loc, loadings = distribution.loc, distribution.loadings
+    low = noise.normal((*loc.shape[:-1], loadings.shape[-1]), loc)
+    independent = noise.normal(loc.shape, loc)
+    return loc + distribution.scale * ((loadings @ low.unsqueeze(-1)).squeeze(-1) + independent)
 
 
 @draw_from.register

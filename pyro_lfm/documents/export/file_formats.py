@@ -34,7 +34,7 @@ class FileFormat(ABC):
 
     decompositions: ClassVar[Decompositions] = {}
 
-    def check_installed(self) -> None:
+    def check_installed(self) -> None:  # noqa: B027
         """Raises DeclarationError if a package that writes the files is missing."""
 
     @abstractmethod
