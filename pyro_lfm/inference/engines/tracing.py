@@ -136,13 +136,10 @@ def nan_if_refused(
 def record(
     function: Function, inputs: Sequence[torch.Tensor], check: Function = nan_if_refused
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
-    """The operations of ``check(accepted, *function(*inputs))`` as one graph.
+    """The operations of ``check(accepted, *function(*inputs))`` as one graph, and the tensors for its further inputs.
 
     ``accepted`` tells whether all distributions accept their parameters, None where none was asked. Every tensor that is
     read and that existed before becomes one more input, so that the graph follows later changes in place.
-
-    Returns:
-        The graph, and the tensors for its further inputs.
     """
 
     def recorded(*arguments: torch.Tensor) -> Sequence[torch.Tensor]:
