@@ -43,7 +43,9 @@ class Batch:
         # Not by len(), which would fix the number of rows in an exported graph.
         sizes = [value.shape[0] if value.dim() else 0 for value in values]
         if any(rows != sizes[0] for rows in sizes):
-            raise DataError(f"all tensors of a batch must have the same number of rows; got {sorted({*sizes})}")
+            raise DataError(
+                f"all tensors of a batch must have the same number of rows; got {sorted({*sizes})}"
+            )
         self.size: int = (
             sizes[0] if sizes else size if size is not None else 0 if index is None else index.shape[0]
         )

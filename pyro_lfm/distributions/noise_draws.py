@@ -88,7 +88,9 @@ class CommonNoise(Noise):
     def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
         shape = self._shape(shape)
         cells = np.broadcast_to(np.arange(self.draws).reshape(-1, *(1,) * len(shape)), (self.draws, *shape))
-        numbers = (self.generator.permuted(cells, axis=0) + self.generator.random((self.draws, *shape))) / self.draws
+        numbers = (
+            self.generator.permuted(cells, axis=0) + self.generator.random((self.draws, *shape))
+        ) / self.draws
         numbers = numbers[self.part].clip(1e-7, 1 - 1e-7)
         return torch.tensor(numbers, dtype=like.dtype, device=like.device)
 

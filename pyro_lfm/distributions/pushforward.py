@@ -128,7 +128,9 @@ class Pushforward(dist.TransformedDistribution):
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance."""
         if self.is_reshape:
-            mean, variance = (self.transforms[0](getattr(self.base_dist, name)) for name in ("mean", "variance"))
+            mean, variance = (
+                self.transforms[0](getattr(self.base_dist, name)) for name in ("mean", "variance")
+            )
             return mean, variance
         return monte_carlo_moments(self)
 
@@ -179,7 +181,7 @@ def monte_carlo_moments(distribution: Distribution, pooled: int = 0) -> tuple[to
     copies, dims = batch[:pooled].numel(), tuple(range(pooled + 1))
     draws = -(-_DRAWS // copies)
     with Stream(0), torch.no_grad():
-        centre, total, squares = None, 0.0, 0.0
+        centre, total, squares = None, torch.zeros(()), torch.zeros(())
         for part in _blocks(draws, prod(batch + distribution.event_shape)):
             try:
                 values = draw_from(distribution, CommonNoise(draws, len(batch), pooled, part=part))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import cast
 
 import numpy as np
 import torch
 from pyro.poutine.runtime import Message
 from torch import Tensor
+from torch.distributions import Distribution
 
 from pyro_lfm.distributions.noise_draws import Noise
 
@@ -37,11 +39,11 @@ class NoiseInputs:
         self.inputs = inputs
         self.sizes = dict.fromkeys(NOISE, 0)
 
-    def noise_of(self, site: Message) -> Noise:
+    def noise_of(self, site: Message[..., Tensor]) -> Noise:
         """The noise of one sample statement."""
         frames = site["cond_indep_stack"]
         rows = [frame.dim for frame in frames if frame.name == "rows" and frame.dim is not None]
-        batch = len(site["fn"].batch_shape)  # type: ignore[union-attr]
+        batch = len(cast(Distribution, site["fn"]).batch_shape)
         return _Columns(self, batch + rows[0] if rows else None)
 
     def examples(self, rows: int) -> dict[str, Tensor]:
