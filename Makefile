@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # Two threads, or two processes of one: more cost time at these sizes, and the figures in the README are of two.
 RUN := OMP_NUM_THREADS=2 $(PY)
 
-.PHONY: demo test slow coverage fashion format clean
+.PHONY: demo test slow kill fuzz coverage fashion format clean
 
 # torch comes first, and pinned: on its own, pip would take the newest build that some dependency admits.
 .venv/ready: pyproject.toml constraints.txt
@@ -29,6 +29,14 @@ test: .venv/ready
 # What takes too long for every change.
 slow: .venv/ready
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slow
+
+# A hundred kills of a fit at random moments under each engine, each followed by a fit that must end in the same numbers.
+kill: .venv/ready
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m kill
+
+# A hundred thousand files, changed at random, for all readers together.
+fuzz: .venv/ready
+	FUZZ_EXAMPLES=10400 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal tests/fuzz
 
 # Apart from the tests, which tracing every line of torch and Pyro slows down.
 coverage: .venv/ready

@@ -3,12 +3,18 @@ from . import data as data
 from . import evaluate as evaluate
 from . import plots as plots
 from . import schedules as schedules
+from . import serving as serving
 from . import testing as testing
 from .comparison import Comparison as Comparison
 from .comparison import Metric as Metric
 from .comparison import compare as compare
 from .data import Batch as Batch
+from .documents.declaration import Declaration as Declaration
+from .documents.declaration import declare as declare
+from .documents.declaration import part as part
 from .documents.export.exporting import export as export
+from .documents.loading import load as load
+from .documents.text.registry import register as register
 from .errors import (
     CheckpointError as CheckpointError,
 )
@@ -26,6 +32,9 @@ from .errors import (
 )
 from .errors import (
     DeclarationError as DeclarationError,
+)
+from .errors import (
+    DocumentError as DocumentError,
 )
 from .errors import (
     PrecisionWarning as PrecisionWarning,
@@ -47,6 +56,9 @@ from .errors import (
 )
 from .errors import (
     ShapeError as ShapeError,
+)
+from .errors import (
+    SkippedStepWarning as SkippedStepWarning,
 )
 from .errors import (
     TrainingError as TrainingError,
@@ -158,6 +170,9 @@ from .inference import (
 )
 from .inference import (
     SVI as SVI,
+)
+from .inference import (
+    Checkpoint as Checkpoint,
 )
 from .inference import (
     Fit as Fit,

@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -12,6 +12,8 @@ _DUMP = re.compile(r"\n\s*Trace Shapes:")
 
 # The warnings of the present call, by category and subject; None outside ``one_call``.
 _WARNED: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("warned", default=None)
+# The list that takes the warnings of this thread; None outside ``gathering``.
+_GATHERED: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 # Modules that a warning does not point to: the library's, and those called between two of them.
 _INSIDE = {"pyro_lfm", "contextlib"}
 
@@ -37,6 +39,23 @@ class DeclarationError(_Plain, ValueError):
     """A model, a guide or an inference is declared in a way that cannot work."""
 
 
+class DocumentError(DeclarationError):
+    """A text or a dict declares something that cannot be read.
+
+    Attributes:
+        errors: every fault, as (path, message). A path leads to the place, as in model.x.covariance.
+    """
+
+    def __init__(self, errors: Sequence[tuple[str, str]]):
+        self.errors = tuple(errors)
+        lines = [f"{path} | {fault}" if path else fault for path, fault in self.errors]
+        count = f"the declaration has {len(lines)} errors:" if len(lines) > 1 else ""
+        super().__init__("\n".join([*filter(None, [count]), *lines]))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[tuple[str, str], ...]]]:
+        return type(self), (self.errors,)
+
+
 class ShapeError(DeclarationError):
     """A tensor or the output of a network has the wrong shape."""
 
@@ -52,8 +71,8 @@ class CheckpointError(DeclarationError, DataError):
 class TrainingError(_Plain, RuntimeError):
     """A fit stopped in a step; the last good weights are restored.
 
-    A loss or a gradient was not finite, a distribution refused its parameters, or a network raised an error, which is then
-    the cause (``__cause__``).
+    Losses or gradients of many consecutive steps were not finite, a distribution refused its parameters, or a network
+    raised an error, which is then the cause (``__cause__``).
 
     Attributes:
         epoch: the epoch of the step, or None.
@@ -65,6 +84,10 @@ class TrainingError(_Plain, RuntimeError):
     rows: list[int] | None = None
     factor: str | None = None
     parameter: str | None = None
+
+
+class SkippedStepWarning(UserWarning):
+    """A step was skipped, since its loss or a gradient was not finite: it moved nothing, and ``fit.skipped`` counts it."""
 
 
 class RandomStreamWarning(UserWarning):
@@ -122,6 +145,25 @@ def one_call() -> Iterator[None]:
             _WARNED.reset(token)
 
 
+@contextmanager
+def gathering() -> Iterator[list[str]]:
+    """A context that gives the texts of the library's warnings as a list, in place of Python's ``warnings``.
+
+    Only warnings of this thread are gathered; ``warnings.catch_warnings`` would take those of all threads.
+
+    >>> with gathering() as texts:
+    ...     warn("x is rounded", PrecisionWarning)
+    >>> texts
+    ['x is rounded']
+    """
+    texts: list[str] = []
+    token = _GATHERED.set(texts)
+    try:
+        yield texts
+    finally:
+        _GATHERED.reset(token)
+
+
 def warn(message: str, category: type[Warning], of: str | None = None) -> None:
     """Warns, with the line of the user's code that led to it, however deep in the library.
 
@@ -133,6 +175,10 @@ def warn(message: str, category: type[Warning], of: str | None = None) -> None:
         if (category, of) in warned:
             return
         warned.add((category, of))
+    gathered = _GATHERED.get()
+    if gathered is not None:
+        gathered.append(message)
+        return
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         level, frame = level + 1, frame.f_back

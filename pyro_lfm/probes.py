@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyro_lfm.runtime import Stream, isolated, others_random_kept
+from pyro_lfm.runtime import Stream, in_turn, isolated, others_random_kept
 
 # The attributes that nn.Module itself makes. Parameters and buffers are handled apart.
 _OWN = frozenset(vars(nn.Module())) - {"training"}
@@ -32,16 +32,20 @@ Undo = Callable[[], None]
 
 @contextmanager
 def evaluating(*programs: nn.Module) -> Iterator[None]:
-    """Evaluation mode: no dropout, running statistics held. Afterwards each submodule has its own mode again."""
-    modes = [(module, module.training) for program in programs for module in program.modules()]
-    try:
-        # Not by eval(), which a module may override to do more.
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    """Evaluation mode: no dropout, running statistics held. Afterwards each submodule has its own mode again.
+
+    Threads take turns: one that left would switch modules that they share back to training under another.
+    """
+    with in_turn():
+        modes = [(module, module.training) for program in programs for module in program.modules()]
+        try:
+            # Not by eval(), which a module may override to do more.
+            for module, _ in modes:
+                module.training = False
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
 
 @contextmanager

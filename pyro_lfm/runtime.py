@@ -33,6 +33,13 @@ def fresh_seed(below: int) -> int:
         return int(torch.randint(below, ()))
 
 
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Runs its block while no other thread is inside ``isolated()``, a ``Stream`` or another such block."""
+    with _LOCK:
+        yield
+
+
 class Stream:
     """A random stream: inside ``with stream:`` torch draws from it, outside from the user's.
 

@@ -86,11 +86,18 @@ class Ramp:
         object.__setattr__(self, "cycles", whole("cycles", self.cycles))
 
     def __repr__(self) -> str:
-        """As it is written: ``schedules.cosine(1.0, 0.0)``."""
+        """As it is written: ``schedules.cosine(start=1.0, end=0.0)``."""
+        name, given = self.as_written
+        return f"schedules.{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+
+    @property
+    def as_written(self) -> tuple[str, dict[str, float]]:
+        """The function that makes it, and those of its arguments that are no defaults."""
         name = "cyclical" if self.cycles > 1 else self.shape
         default = {"start": 0.0, "end": 1.0, "until": 1.0 if name == "cosine" else 0.5, "cycles": 1}
-        given = {key: getattr(self, key) for key, value in default.items() if getattr(self, key) != value}
-        return f"schedules.{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+        return name, {
+            key: getattr(self, key) for key, value in default.items() if getattr(self, key) != value
+        }
 
     def __call__(self, fraction: float) -> float:
         inside = self.cycles * fraction

@@ -558,3 +558,13 @@ def rows_of(model, n=N, seed=0):
     # A prior made of the guide has no distribution yet: a stand-in takes its place.
     drawn = model.with_stand_ins().sample(n, seed=seed, given=given)
     return {name: drawn[name] for name in model.observed}
+
+
+# When the state of a fit is written, as functions of the folder.
+CHECKPOINTS = {
+    "each epoch": lambda path: lfm.Checkpoint(path),
+    "each second epoch": lambda path: lfm.Checkpoint(path, epochs=2),
+    "at the end": lambda path: lfm.Checkpoint(path, epochs=9),
+    "by time": lambda path: lfm.Checkpoint(path, epochs=None, seconds=1e9),
+    "by both": lambda path: lfm.Checkpoint(path, epochs=2, seconds=1e9),
+}

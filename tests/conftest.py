@@ -1,5 +1,7 @@
 """What every test starts from: an empty store of Pyro's, and torch's random state seeded."""
 
+import subprocess
+
 import pyro
 import pytest
 import torch
@@ -17,3 +19,19 @@ def fresh_process_state():
 def replay(monkeypatch):
     """The recorded graph as it is, without the seconds that native code takes to be made."""
     monkeypatch.setattr(tracing, "native", lambda graph, inputs: graph)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of a disk of 256 kB, where one can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small disk cannot be mounted here: that needs Linux and its administrator")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

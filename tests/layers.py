@@ -10,12 +10,19 @@ LAYERS = {
     "objectives": 5,
     "formulas": 6, "inference": 6, "documents": 6,
     "evaluate": 7, "comparison": 7, "testing": 7,
-    "plots": 8, "cli": 9,
+    "plots": 8, "cli": 9, "serving": 9,
 }  # fmt: skip
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.
 UPWARD = {
     "inference/fitted.py": {"Fit.plot": "plots"},
+    "inference/fit_state.py": {
+        "FitState.declaration": "documents",
+        "FitState.save": "documents",
+        "FitState.files": "documents",
+        "FitState.__getstate__": "documents",
+    },
+    "programs/model.py": {"Model.declaration": "documents"},
     "comparison/comparison_result.py": {"Comparison.plot": "plots"},
     "evaluate/calibration/coverage.py": {"Coverage.plot": "plots"},
     "evaluate/calibration/predictive.py": {"PredictiveCheck.plot": "plots"},

@@ -96,6 +96,10 @@ class BayesianForm(ClosedForm):
             rows: blocks (B, D), float64, NaN where missing, iterated over repeatedly.
         """
 
+    @abstractmethod
+    def restored(self, tensors: Mapping[str, Tensor]) -> ConjugatePosterior:
+        """The posterior of an earlier fit, from the tensors that its ``tensors()`` gave."""
+
     def _exact(self) -> AnyLikelihoodForm:
         raise prior_obstacle(self.model)
 

@@ -21,7 +21,7 @@ from pyro_lfm.comparison.candidates import (
 from pyro_lfm.comparison.comparison_result import Comparison
 from pyro_lfm.comparison.metrics import Metrics, read_metrics
 from pyro_lfm.comparison.runner import Runner, digests_of
-from pyro_lfm.comparison.storage.folder import Folder
+from pyro_lfm.comparison.storage.finished_fits import FinishedFits
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.inference import SVI, Fit
@@ -109,8 +109,11 @@ def compare(
 
     Raises:
         DeclarationError: invalid candidates, metrics or budgets, unequal budgets, a folder of another comparison, or an
-            error of ``fit``. DataError, ShapeError: rows that do not fit. A candidate whose training fails does not stop the
-            others. The table has its error.
+            error of ``fit``.
+        DataError, ShapeError: rows that do not fit.
+        KeyboardInterrupt: SIGINT or SIGTERM has ended a fit; finished fits and the checkpoint of this one are in the folder.
+
+    A candidate whose training fails does not stop the others. The table has its error.
 
     Source: paired differences and their errors as in Box, Hunter and Hunter (2005), chapter 3.
 
@@ -127,7 +130,7 @@ def compare(
     """
     model, candidates, chosen = read_model(model), read_candidates(candidates), read_metrics(metrics)
     numbers, first_name = _seeds(seeds), _baseline(baseline, candidates)
-    storage = None if folder is None else Folder(folder)
+    storage = None if folder is None else FinishedFits(folder)
     draws = whole("draws", draws, least=2)
     svi = partial(
         SVI,

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.comparison.candidates import Starts
 from pyro_lfm.comparison.comparison_result import Comparison
 from pyro_lfm.comparison.metrics import Metric, measure
-from pyro_lfm.comparison.storage.folder import Folder, Record
+from pyro_lfm.comparison.storage.finished_fits import FinishedFits, Record
 from pyro_lfm.comparison.storage.records import record_of, restore_fit
 from pyro_lfm.data.digests import of_rows
 from pyro_lfm.data.readers import Table
@@ -24,9 +24,10 @@ from pyro_lfm.identity import identity_of
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference import SVI, Fit, fit
 from pyro_lfm.inference.data_boundary import table_for
+from pyro_lfm.inference.svi.further_files import further_files
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
-from pyro_lfm.storage.files import plain
+from pyro_lfm.storage.plain_values import plain
 
 # From the seed of a fit to that of the noise by which it is measured.
 _NOISE = 2**20
@@ -51,7 +52,7 @@ class Runner:
     metrics: dict[str, Metric]
     draws: int
     options: dict[str, Any]
-    folder: Folder | None
+    folder: FinishedFits | None
     digests: dict[str, str]
     records: dict[tuple[str, int], Record] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Runner:
             record, done = self._fit(name, seed, model, inference, arguments)
             # An error of a network or of the machine may not occur again: such a fit is repeated next time.
             if not record.pop("raised", False) and self.folder is not None:
-                self.folder.save(name, seed, record)
+                self.folder.save(name, seed, record, {} if done is None else further_files(done))
         elif seed == self.starts.first and record["failed"] is None:
             done = restore_fit(model, inference, self.table, record)
         self.records[name, seed] = {part: value for part, value in record.items() if part != "state"}
@@ -98,6 +99,8 @@ class Runner:
             tqdm.write(f"{name}, seed {seed}", file=sys.stderr)
         try:
             done = fit(model, self.table, inference, seed=seed, **options)
+            if done.interrupted is not None:
+                raise KeyboardInterrupt(self._where(name, seed, done.interrupted))
             seconds = sum(record["seconds"] for record in done.history)
             measured = measure(done, self.test, self.data, self.metrics, self.draws, seed + _NOISE, seconds)
         except TrainingError as error:
@@ -113,6 +116,15 @@ class Runner:
             "failed": None,
         }
         return record, done
+
+    def _where(self, name: str, seed: int, received: str) -> str:
+        """Where a signal has ended the comparison, in words."""
+        way = (
+            "give folder= to keep the fits that are done"
+            if self.folder is None
+            else f"the same call goes on from folder {self.folder.path}"
+        )
+        return f"{received} ended the comparison in the fit of {name!r}, seed {seed}; {way}"
 
     def result(
         self, candidates: tuple[str, ...], seeds: tuple[int, ...], baseline: str, notes: list[str]

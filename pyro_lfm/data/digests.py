@@ -52,7 +52,7 @@ class RowsSeen:
 
     def __init__(self, table: Table):
         with Stream(0):
-            self.digest = None if _vary(table) else _digest(table, _sample(table))
+            self.digest = None if table.is_absent or _vary(table) else _digest(table, _sample(table))
 
     def are_those_of(self, table: Table) -> bool:
         """Whether the rows that are read are unchanged."""

@@ -51,15 +51,28 @@ class Feed:
         views = {name: memory.split(size) for name, memory in self._memory.items()}
         self._views = [{name: parts[k] for name, parts in views.items()} for k in range(self.batches)]
 
-    def epoch(self) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-        """Row numbers (B,) on the device, and the rows by name, each (B, *event)."""
+    def epoch(self, done: int = 0) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """The batches of an epoch: row numbers (B,) on the device, and the rows by name, each (B, *event).
+
+        The call draws the order, also where no batch is taken.
+
+        Args:
+            done: the number of first batches that are left out, as an earlier run has done them. Each of the others stands
+                at the same place in memory as without them.
+        """
         order = torch.randperm(len(self.table), generator=self.generator)
         if self.drop_last:
             order = order[: len(order) // self.size * self.size]
-        for block in order.split(self.batches * self.size):
-            whole = len(block) // self.size
+        return self._batches(order, done)
+
+    def _batches(
+        self, order: torch.Tensor, done: int
+    ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        blocks, begun = divmod(done, self.batches)
+        for block in order.split(self.batches * self.size)[blocks:]:
             self.table.gather(block, {name: memory[: len(block)] for name, memory in self._memory.items()})
             parts = block.to(self.device).split(self.size)
-            yield from zip(parts[:whole], self._views, strict=False)
-            for index in parts[whole:]:
-                yield index, {name: value[: len(index)] for name, value in self._views[whole].items()}
+            for index, views in [*zip(parts, self._views, strict=False)][begun:]:
+                whole = len(index) == self.size
+                yield index, views if whole else {name: value[: len(index)] for name, value in views.items()}
+            begun = 0

@@ -62,6 +62,11 @@ class RowSource:
         """A source with the shapes and columns, but without the rows."""
         return RowSource(self.length, self.shapes, _Absent(tuple(self.shapes)), columns=self.columns)
 
+    @staticmethod
+    def without_rows(length: int, shapes: Mapping[str, torch.Size], columns: Schema) -> RowSource:
+        """A source of rows that are not here, with their number, and by name their shapes and columns."""
+        return RowSource(length, shapes, _Absent(tuple(shapes)), columns=columns)
+
     @property
     def is_absent(self) -> bool:
         return isinstance(self.rows, _Absent)
@@ -69,14 +74,14 @@ class RowSource:
 
 @dataclass(frozen=True)
 class _Absent:
-    """The rows of a fit that was pickled without them."""
+    """The rows of a fit that was saved or pickled without them."""
 
     names: tuple[str, ...]
 
     def __call__(self, index: Tensor) -> dict[str, Tensor]:
         raise DataError(
-            f"the rows of {', '.join(self.names)} that were fitted are not here: a fit is pickled without them. Give data=, "
-            "or set fit.keep_rows = True before it is pickled"
+            f"the rows of {', '.join(self.names)} that were fitted are not here: a fit is saved and pickled without them. "
+            "Give data=, or pickle the fit with fit.keep_rows = True"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from pyro_lfm.data.openers import Data
 
 
+class FrameConverter(Protocol):
+    """Converts frames to the rows of factors, and back, as the columns of a mixed table do."""
+
+    def encode(self, frame: pd.DataFrame) -> NamedRows: ...
+
+    def decode(
+        self,
+        values: Mapping[str, Tensor],
+        index: pd.Index | Sequence[Hashable] | None = None,
+        like: pd.DataFrame | None = None,
+    ) -> pd.DataFrame: ...
+
+
 class Table:
     """N rows of one or more names, made by `read`. Rows stay in their containers until they are fetched.
 
@@ -31,6 +44,7 @@ class Table:
         scales: {name: scale of the columns}, set by `validate`.
         schema: {name: names of columns, and labels}.
         frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
+        converter: the conversion between frames and rows, if they come from there.
 
     >>> table = read({"x": [[1, 2], [3, 4], [5, 6]], "y": [0, 1, 1]}, ["x", "y"])
     >>> len(table), table.names, table.shapes["x"]
@@ -51,6 +65,7 @@ class Table:
         self.schema: dict[str, Columns] = {name: columns[name] for name in names}
         self.scales: dict[str, Scale] = {}
         self.frame: pd.DataFrame | None = None
+        self.converter: FrameConverter | None = None
 
     def __len__(self) -> int:
         return self._sources[0].length
@@ -139,6 +154,7 @@ class NamedRows(dict[str, Tensor]):
         rows: {name: rows}.
         frame: the frame that the rows were made of.
         columns: {name: the frame's columns that are the entries of a row}.
+        converter: the conversion between frames and rows.
     """
 
     def __init__(
@@ -146,9 +162,10 @@ class NamedRows(dict[str, Tensor]):
         rows: Mapping[str, Tensor],
         frame: pd.DataFrame,
         columns: Mapping[str, tuple[Hashable, ...]] | None = None,
+        converter: FrameConverter | None = None,
     ):
         super().__init__(rows)
-        self.frame, self.columns = frame, dict(columns or {})
+        self.frame, self.columns, self.converter = frame, dict(columns or {}), converter
 
 
 def read(
@@ -192,7 +209,7 @@ def read(
     _check_row_labels(names, sources)
     table = Table(sources, names)
     if isinstance(data, NamedRows):
-        table.frame = data.frame
+        table.frame, table.converter = data.frame, data.converter
         for name, columns in data.columns.items():
             if name in table.schema:
                 table.schema[name] = replace(table.schema[name], names=columns)
@@ -226,7 +243,7 @@ def _in_order(table: Table, schema: Schema) -> Table:
     if all(new is old for new, old in zip(sources, table._sources, strict=True)):
         return table
     ordered = Table(sources, table.names)
-    ordered.frame = table.frame
+    ordered.frame, ordered.converter = table.frame, table.converter
     return ordered
 
 

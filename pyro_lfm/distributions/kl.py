@@ -29,35 +29,52 @@ from torch.distributions.transforms import (
 
 from pyro_lfm.distributions.interface import without_independent
 from pyro_lfm.distributions.kl_families import kl_of_family
+from pyro_lfm.distributions.low_rank import LowRankGaussian
 from pyro_lfm.distributions.partially_observed import PartiallyObserved
 from pyro_lfm.distributions.pushforward import Pushforward, same_map
-from pyro_lfm.distributions.stirling import deviance, stirling_error
+from pyro_lfm.distributions.stirling import deviance, stirling_error, wide
 
 
 @dataclass(frozen=True)
 class Moments:
-    """A Gaussian over flat vectors: its mean (..., D), and either standard deviations (..., D) or L (..., D, D)."""
+    """A Gaussian over flat vectors: its mean (..., D), and standard deviations (..., D) or the correlated distribution."""
 
     loc: torch.Tensor
     scale: torch.Tensor | None = None
-    tril: torch.Tensor | None = None
+    correlated: MultivariateNormal | LowRankMultivariateNormal | None = None
 
     @property
     def variance(self) -> torch.Tensor:
         """The variance of each entry, (..., D)."""
-        return self.scale.square() if self.scale is not None else self.scale_tril.square().sum(-1)
+        return self.spread.square()
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """The standard deviation of each entry, (..., D)."""
+        if self.scale is not None:
+            return self.scale
+        if isinstance(self.correlated, LowRankGaussian):
+            return self.correlated.spread
+        return torch.linalg.vector_norm(wide(self.scale_tril), dim=-1).to(self.loc.dtype)
+
+    @property
+    def tril(self) -> torch.Tensor | None:
+        """L, (..., D, D), with L Lᵀ the covariance; None of independent entries."""
+        return None if self.correlated is None else self.correlated.scale_tril
 
     @property
     def scale_tril(self) -> torch.Tensor:
-        """L, (..., D, D), with L Lᵀ the covariance."""
-        if self.tril is not None:
-            return self.tril
+        """L, (..., D, D), of independent entries too."""
+        if self.correlated is not None:
+            return self.correlated.scale_tril
         assert self.scale is not None  # for the type checker: one of the two is given
         return torch.diag_embed(self.scale)
 
     @property
     def log_det(self) -> torch.Tensor:
         """ln |Σ|, (...)."""
+        if isinstance(self.correlated, LowRankGaussian):
+            return self.correlated.log_det
         scale = self.scale if self.scale is not None else self.scale_tril.diagonal(dim1=-2, dim2=-1)
         return 2 * scale.log().sum(-1)
 
@@ -67,7 +84,7 @@ def gaussian_moments(distribution: Distribution) -> Moments | None:
     if isinstance(distribution, Pushforward) and distribution.is_reshape:
         return gaussian_moments(distribution.base_dist)
     if isinstance(distribution, MultivariateNormal | LowRankMultivariateNormal):
-        return Moments(distribution.loc, tril=distribution.scale_tril)
+        return Moments(distribution.loc, correlated=distribution)
     normal = without_independent(distribution)
     return _flat_moments(normal, len(distribution.event_shape)) if isinstance(normal, Normal) else None
 
@@ -132,7 +149,8 @@ def kl_closed_form(q: Distribution, p: Distribution) -> torch.Tensor | None:
 def _kl_gaussian(q: Moments, p: Moments) -> torch.Tensor:
     gap = p.loc - q.loc
     if p.scale is not None:
-        spread = ((q.variance + gap.square()) / p.scale.square()).sum(-1)
+        # Squares of ratios, as those of the scales themselves need twice the range.
+        spread = ((q.spread / p.scale).square() + (gap / p.scale).square()).sum(-1)
     else:
         # tr(Σp⁻¹ Σq) and the quadratic form from one triangular solve of [Lq, gap].
         tril_q, tril_p = q.scale_tril, p.scale_tril

@@ -22,8 +22,10 @@ from torch.distributions import (
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm.distributions.interface import Shape, independent, without_independent
+from pyro_lfm.distributions.kl import gaussian_moments
 from pyro_lfm.distributions.multinomial import Multinomial
 from pyro_lfm.distributions.pushforward import Pushforward
+from pyro_lfm.distributions.stirling import wide
 from pyro_lfm.distributions.supports import from_reals
 from pyro_lfm.errors import DataError
 
@@ -68,16 +70,31 @@ class MarginalGaussian(dist.TorchDistribution):
         return self.distribution.expand(self.batch_shape).rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        scale, root, _ = _correlation_of(self.distribution, self.observed)
         keep = self.observed.to(value.dtype)
-        residual = ((value - self.distribution.mean) * keep).unsqueeze(-1)
-        covariance = self.distribution.covariance_matrix * keep.unsqueeze(-1) * keep.unsqueeze(-2)
-        tril = torch.linalg.cholesky(covariance + torch.diag_embed(1 - keep))
-        batch = torch.broadcast_shapes(tril.shape[:-2], residual.shape[:-2])
+        residual = wide((value - self.distribution.mean) / scale * keep).unsqueeze(-1)
+        batch = torch.broadcast_shapes(root.shape[:-2], residual.shape[:-2])
         residual = residual.expand(*batch, *residual.shape[-2:])
-        tril = tril.expand(*batch, *tril.shape[-2:])
+        tril = root.expand(*batch, *root.shape[-2:])
         quadratic = torch.linalg.solve_triangular(tril, residual, upper=False).square().sum((-2, -1))
         log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * (quadratic + log_det + keep.sum(-1) * log(2 * pi))
+        scales = 2 * (keep * scale.log()).sum(-1)
+        return -0.5 * ((quadratic + log_det).to(value.dtype) + scales + keep.sum(-1) * log(2 * pi))
+
+
+def _correlation_of(
+    distribution: Gaussian, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The standard deviations (..., D), the Cholesky factor of the observed correlations, and all correlations (..., D, D).
+
+    Rows and columns of missing entries are those of the identity in the factor. Correlations have no units, and are computed
+    in double precision, if the device has it: rounding makes a submatrix of an ill conditioned one indefinite.
+    """
+    scale = gaussian_moments(distribution).spread  # type: ignore[union-attr]
+    rows = wide(distribution.scale_tril / scale.unsqueeze(-1))
+    correlation, keep = rows @ rows.mT, mask.to(rows.dtype)
+    observed = correlation * keep.unsqueeze(-1) * keep.unsqueeze(-2) + torch.diag_embed(1 - keep)
+    return scale, torch.linalg.cholesky(observed), correlation
 
 
 def observed_part(distribution: Distribution, mask: torch.Tensor | None, name: str) -> Distribution:
@@ -155,14 +172,13 @@ def missing_part(
 def _missing_of_gaussian(
     distribution: MultivariateNormal | LowRankMultivariateNormal, value: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, Sampler]:
+    scale, root, correlation = _correlation_of(distribution, mask)
     keep = mask.to(value.dtype)
-    covariance = distribution.covariance_matrix
-    observed = covariance * keep.unsqueeze(-1) * keep.unsqueeze(-2) + torch.diag_embed(1 - keep)
-    tril = torch.linalg.cholesky(observed)
 
     def conditioned(rows: torch.Tensor) -> torch.Tensor:
-        residual = ((value - rows) * keep).unsqueeze(-1)
-        return rows + (covariance @ torch.cholesky_solve(residual, tril)).squeeze(-1)
+        residual = wide((value - rows) / scale * keep).unsqueeze(-1)
+        change = (correlation @ torch.cholesky_solve(residual, root)).squeeze(-1)
+        return rows + scale * change.to(value.dtype)
 
     return conditioned(distribution.mean), lambda: conditioned(distribution.sample())
 

@@ -112,7 +112,7 @@ class Multinomial(dist.TorchDistribution):
         if self.observed is not None:
             value = value * self.observed
             unseen = (n - value.sum(-1)).unsqueeze(-1)
-            value = torch.cat([value, unseen.expand(*value.shape[:-1], 1)], -1)
+            value = torch.cat([value.expand(*unseen.shape[:-1], -1), unseen], -1)
             merged = logits.masked_fill(self.observed, never).logsumexp(-1, keepdim=True)
             # The merged category of the missing counts stands at the end. Their own logits become −∞.
             separate = logits.masked_fill(~self.observed, never)

@@ -28,6 +28,7 @@ from torch.distributions import (
     Uniform,
 )
 
+from pyro_lfm.distributions.low_rank import LowRankGaussian
 from pyro_lfm.errors import DeclarationError
 
 _ALL = slice(None)
@@ -97,7 +98,7 @@ class CommonNoise(Noise):
 
 @singledispatch
 def draw_from(distribution: Distribution, noise: Noise) -> Tensor:
-    """A draw of a distribution, computed from noise: where the noise is standard normal and uniform, it has that distribution.
+    """A draw of a distribution, computed from noise. Of standard normal and uniform noise it has that distribution.
 
     Raises:
         NotOfNoise: the distribution is drawn by rejection, as a Gamma is, or this library knows no such function.
@@ -121,6 +122,14 @@ def _(distribution: Normal, noise: Noise) -> Tensor:
 def _(distribution: MultivariateNormal, noise: Noise) -> Tensor:
     loc, tril = distribution.loc, distribution._unbroadcasted_scale_tril
     return loc + (tril @ noise.normal(loc.shape, loc).unsqueeze(-1)).squeeze(-1)
+
+
+@draw_from.register
+def _(distribution: LowRankGaussian, noise: Noise) -> Tensor:
+    loc, loadings = distribution.loc, distribution.loadings
+    low = noise.normal((*loc.shape[:-1], loadings.shape[-1]), loc)
+    independent = noise.normal(loc.shape, loc)
+    return loc + distribution.scale * ((loadings @ low.unsqueeze(-1)).squeeze(-1) + independent)
 
 
 @draw_from.register

@@ -1,4 +1,4 @@
-"""Positive definite matrices: a bijection of vectors onto them, and a Wishart; priors of covariances use both."""
+"""Positive definite matrices: a bijection of vectors onto them, their inverses, and a Wishart; covariances use them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ import torch
 from torch.distributions import Transform, constraints
 
 from pyro_lfm.distributions.interface import Shape
+from pyro_lfm.distributions.stirling import wide
+
+
+def tril_of_precision(precision: torch.Tensor) -> torch.Tensor:
+    """The Cholesky factor L of the covariance, L Lᵀ = Λ⁻¹, of a precision matrix Λ (..., D, D).
+
+    It is computed in double precision, if the device has it: rounding makes the inverse of an ill conditioned Λ indefinite.
+
+    >>> tril_of_precision(torch.tensor([[4.0, 0.0], [0.0, 0.25]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 2.0000]])
+    """
+    # With the order of the entries reversed, Λ = L⁻ᵀ L⁻¹ is a product of a lower triangular matrix and its transpose.
+    reversed_root = torch.linalg.cholesky(wide(precision).flip(-2, -1))
+    inverse = reversed_root.flip(-2, -1).mT
+    identity = torch.eye(precision.shape[-1], dtype=inverse.dtype, device=inverse.device)
+    return torch.linalg.solve_triangular(inverse, identity.expand_as(inverse), upper=False).to(
+        precision.dtype
+    )
 
 
 class PackedToPositiveDefinite(Transform):

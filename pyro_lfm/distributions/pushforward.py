@@ -181,7 +181,8 @@ def monte_carlo_moments(distribution: Distribution, pooled: int = 0) -> tuple[to
     copies, dims = batch[:pooled].numel(), tuple(range(pooled + 1))
     draws = -(-_DRAWS // copies)
     with Stream(0), torch.no_grad():
-        centre, total, squares = None, torch.zeros(()), torch.zeros(())
+        centre: torch.Tensor | None = None
+        total, squares = torch.zeros(()), torch.zeros(())
         for part in _blocks(draws, prod(batch + distribution.event_shape)):
             try:
                 values = draw_from(distribution, CommonNoise(draws, len(batch), pooled, part=part))

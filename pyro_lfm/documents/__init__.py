@@ -1,1 +1,1 @@
-"""Documents: a fitted model as files that other programs read."""
+"""Declarations as text and fits as folders: ``lfm.declare``, ``lfm.part``, ``lfm.register``, ``lfm.load``."""

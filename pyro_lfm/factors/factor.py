@@ -11,8 +11,7 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
 from pyro_lfm import shapes
-from pyro_lfm.declarations import Part, reserved
-from pyro_lfm.distributions.stable_versions import stable_version
+from pyro_lfm.declarations import Part, reserved, same
 from pyro_lfm.distributions.supports import onto
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.forward_signature import check_forward
@@ -217,6 +216,21 @@ class Factor(Part):
         """The same factor, with a code by which networks read its values."""
         return self.altered(code=code)
 
+    def __eq__(self, other: object) -> bool:
+        equal = super().__eq__(other)
+        if equal is not True or not isinstance(other, Factor) or self.code is other.code:
+            return equal
+        return None not in (self.code, other.code) and same(self.code.arguments, other.code.arguments)  # type: ignore[union-attr]
+
+    __hash__ = Part.__hash__
+
+    def __repr__(self) -> str:
+        return (
+            super().__repr__()
+            if vars(self).get("code") is None
+            else f"{super().__repr__()}.coded({self.code!r})"
+        )
+
     def check_declaration(self) -> None:
         self._check_init()
         if (
@@ -266,38 +280,6 @@ class Factor(Part):
         setattr(self, name, module)
 
     register_module = add_module
-
-
-class Prior(Factor):
-    """The factor of a latent, p(z), or p(z | parents) with ``given=``.
-
-    To write a prior, subclass it and define ``forward() -> Distribution``. What is learned is an ``nn.Parameter``.
-
-    >>> import pyro.distributions as dist
-    >>> class Wide(Prior):
-    ...     def forward(self):
-    ...         return dist.Normal(torch.zeros(self.dim), 10.0).to_event(1)
-    >>> Wide(2)().variance
-    tensor([100., 100.])
-    """
-
-    @property
-    def reads(self) -> bool:
-        return not self.is_hand_written and super().reads
-
-    def check_declaration(self) -> None:
-        super().check_declaration()
-        if self.is_hand_written and not self.given:
-            check_forward(type(self), ())
-
-    def __call__(self, *parents: Tensor, **options: Any) -> Distribution:
-        # A hand-written prior without parents needs no model to have a distribution.
-        if self.is_hand_written and not self.given and not parents:
-            # On a stand-in with the same parameters, so that a forward may count or cache.
-            stand_in = self.altered()
-            del vars(stand_in)["_written"]
-            return stable_version(stand_in.forward())  # type: ignore[attr-defined]
-        return super().__call__(*parents, **options)
 
 
 def _parent_names(given: str | Sequence[str]) -> tuple[str, ...]:

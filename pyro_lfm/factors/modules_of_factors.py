@@ -86,7 +86,8 @@ M = TypeVar("M", bound=ModuleOfFactor)
 @functools.cache
 def mixed(base: type[M], factor: type[Factor]) -> type[M]:
     """The class that inherits from a module class and from a factor's class."""
-    from pyro_lfm.factors.factor import Factor, Prior
+    from pyro_lfm.factors.factor import Factor
+    from pyro_lfm.factors.prior import Prior
 
     # The author's methods take precedence over those of nn.Module.
     authored = [part for part in factor.__mro__ if issubclass(part, Factor) and part not in (Factor, Prior)]

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional
-from pyro_lfm.factors.factor import Prior
+from pyro_lfm.factors.prior import Prior
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.runtime import replayed
 
@@ -81,6 +81,9 @@ class MadeOfGuide(Conditional):
 
     def refresh(self, encoder: Encoder) -> None:
         """Updates values of the guide that it stores between steps. Called before every epoch and every validation."""
+
+    def keep_codes(self, encoder: Encoder) -> None:
+        """Takes values that were loaded as those that it has stored of the guide, though the guide has moved since."""
 
     @property
     def encoder(self) -> Encoder | None:

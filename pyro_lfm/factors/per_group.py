@@ -13,7 +13,8 @@ from pyro_lfm.distributions.interface import independent, support_of
 from pyro_lfm.distributions.unmodelled import Known
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Conditional, Deterministic
-from pyro_lfm.factors.factor import Factor, Prior
+from pyro_lfm.factors.factor import Factor
+from pyro_lfm.factors.prior import Prior
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.lookup import LookupTable

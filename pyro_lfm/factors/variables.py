@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import constraints
 
+from pyro_lfm.declarations import written
 from pyro_lfm.distributions.support_bounds import SupportBounds
 from pyro_lfm.distributions.supports import plain
 
@@ -42,6 +43,14 @@ class Code(nn.Module):
     def shape(self) -> torch.Size:
         """The shape of what networks read."""
         return torch.Size((2 * self.loc.numel(),))
+
+    @property
+    def arguments(self) -> dict[str, torch.Tensor | str | None]:
+        """The arguments by name."""
+        return {"loc": self.loc, "scale": self.scale, "log": self.log}
+
+    def __repr__(self) -> str:
+        return f"Code({written(self.loc)}, {written(self.scale)}, {written(self.log)})"
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         seen = ~value.isnan()

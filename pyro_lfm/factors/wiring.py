@@ -12,8 +12,9 @@ from torch.distributions import Distribution
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.conditional import Deterministic
 from pyro_lfm.factors.covariate import Covariate
-from pyro_lfm.factors.factor import Factor, Prior
+from pyro_lfm.factors.factor import Factor
 from pyro_lfm.factors.named_modules import Factors
+from pyro_lfm.factors.prior import Prior
 
 
 def wire(factors: Mapping[str, Factor]) -> tuple[dict[str, tuple[str, ...]], list[str]]:

@@ -138,7 +138,8 @@ class Flow(Factor):
     log q(x) = log N(ε; 0, I) − log |∂T/∂ε| − Σ log scale. A draw with its density takes one pass through T. The density of
     any other point takes K passes, and so do gradients with q fixed, such as sticking the landing. T starts as the
     identity, so that the distribution starts as independent Gaussians. Location and scale follow T, so that the numbers in
-    T are near one wherever the distribution is. Mean and variance are averages over 1,000 draws from noise that all rows share.
+    T are near one wherever the distribution is. Mean and variance are averages over 1,000 draws, of noise that all rows
+    share.
 
     Args:
         event: size K, or a shape, whose entries are taken in order.

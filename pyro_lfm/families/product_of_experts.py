@@ -6,12 +6,15 @@ import functools
 from collections.abc import Mapping, Sequence
 from math import prod
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_lfm.distributions.correlated import CorrelatedGaussian
 from pyro_lfm.distributions.kl import Moments, gaussian_moments
+from pyro_lfm.distributions.normal import Normal
+from pyro_lfm.distributions.positive_definite import tril_of_precision
+from pyro_lfm.distributions.stirling import wide
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Factor, Factors, Seen
 from pyro_lfm.factors.variables import Variable
@@ -126,23 +129,28 @@ class Experts(Conditional):
             precision = 1 + precision
             loc, scale = pull / precision, precision.rsqrt()
             loc, scale = (value.reshape(*value.shape[:-1], *self.shape) for value in (loc, scale))
-            return dist.Normal(loc, scale, validate_args=False).to_event(len(self.shape))
+            return Normal(loc, scale, validate_args=False).to_event(len(self.shape))
         precision = precision + torch.eye(prod(self.shape), dtype=pull.dtype, device=pull.device)
-        loc = torch.cholesky_solve(pull.unsqueeze(-1), torch.linalg.cholesky(precision)).squeeze(-1)
-        distribution = dist.MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
-        return shaped(distribution, self.shape)
+        tril = tril_of_precision(precision)
+        loc = (tril @ (tril.mT @ pull.unsqueeze(-1))).squeeze(-1)
+        loc, tril = loc.to(experts[0].dtype), tril.to(experts[0].dtype)
+        return shaped(CorrelatedGaussian(loc, scale_tril=tril, validate_args=False), self.shape)
 
 
 class _Expert:
-    """An expert: its precision, (..., K) or (..., K, K), and its precision times its mean, (..., K)."""
+    """An expert: its precision, (..., K) or (..., K, K), and its precision times its mean, (..., K).
+
+    Matrices are in double precision, if the device has it: the digits of a sharp expert would hide those of the others.
+    """
 
     def __init__(self, moments: Moments):
+        self.dtype = moments.loc.dtype
         if moments.tril is None:
             self.precision = moments.scale.square().reciprocal()  # type: ignore[union-attr]
             self.pull = self.precision * moments.loc
         else:
-            self.precision = torch.cholesky_inverse(moments.tril)
-            self.pull = (self.precision @ moments.loc.unsqueeze(-1)).squeeze(-1)
+            self.precision = torch.cholesky_inverse(wide(moments.tril))
+            self.pull = (self.precision @ wide(moments.loc).unsqueeze(-1)).squeeze(-1)
 
     def only(self, rows: Tensor) -> None:
         """Removes the contribution of the expert, in place, from all rows but those where ``rows`` (B,) is True."""

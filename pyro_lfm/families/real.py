@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from pyro_lfm.distributions import heavy_tails
 from pyro_lfm.distributions.gaussian_mixture import GaussianMixture
+from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
 from pyro_lfm.shapes import whole
@@ -172,6 +173,6 @@ class MixtureOfGaussians(Factor):
         batch = torch.broadcast_shapes(
             logits.shape, loc.shape[: loc.dim() - events], scale.shape[: scale.dim() - events]
         )
-        component = dist.Normal(loc, scale, validate_args=False).expand((*batch, *self.shape))
+        component = Normal(loc, scale, validate_args=False).expand((*batch, *self.shape))
         weights = dist.Categorical(logits=logits.expand(batch), validate_args=False)
         return GaussianMixture(weights, component.to_event(events), validate_args=False)

@@ -6,20 +6,42 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.errors import DataError
 from pyro_lfm.inference.prior_warnings import warn_of_priors
 from pyro_lfm.programs.model import AnyModel, Model
 
+# How far the square of a spread must be within the range of the floating type: a precision may be so much larger or smaller.
+_MARGIN = 1e8
+
 
 def measure(model: AnyModel, table: Table) -> None:
-    """Gives every observed factor the spread and mean of its columns, and warns of priors that outweigh the data."""
+    """Gives every observed factor the spread and mean of its columns, and warns of priors that outweigh the data.
+
+    Raises:
+        DataError: precisions of the columns are to be drawn from a prior, and the model's floating type does not hold them.
+    """
     if not isinstance(model, Model):
         return
     for name in model.observed:
         factor = model.factors[name]
         if factor.floors or factor.in_units:
             spread, mean = spread_and_mean(table, name)
+            if factor.drawn:
+                _check_range(name, spread, model.dtype)
             factor.measure(spread, mean)
             warn_of_priors(name, factor, len(table), spread, mean)
+
+
+def _check_range(name: str, spread: Tensor, dtype: torch.dtype) -> None:
+    info, squares = torch.finfo(dtype), spread.square()
+    if float(squares.max()) * _MARGIN < info.max and float(squares.min()) > info.tiny * _MARGIN:
+        return
+    least, most, kind = float(spread.min()), float(spread.max()), str(dtype).removeprefix("torch.")
+    double = ", or declare the model in float64, model.double()" if dtype != torch.float64 else ""
+    raise DataError(
+        f"{name}: its columns spread by {least:.3g} to {most:.3g}, and {kind} does not hold the precisions that are "
+        f"drawn from a prior: scale the data, as (x - x.mean(0)) / x.std(0) does{double}"
+    )
 
 
 def spread_and_mean(table: Table, name: str) -> tuple[Tensor, Tensor]:

@@ -119,5 +119,5 @@ def _with_absent(model: AnyModel, data: Mapping[str, Rows], needs: set[str]) -> 
     rows = len(read({name: next(iter(data.values())) for name in list(data)[:1]}, list(data)[:1]))
     gaps = {n: torch.full((), torch.nan).expand(rows, *model.observed[n].shape) for n in absent}
     if isinstance(data, NamedRows):
-        return NamedRows({**data, **gaps}, data.frame, data.columns)
+        return NamedRows({**data, **gaps}, data.frame, data.columns, data.converter)
     return {**data, **gaps}

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import pyro.infer
 import torch
 from pyro import poutine
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import Table
-from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.data_boundary import Data, table_for
-from pyro_lfm.inference.pickle_check import check_picklable
+from pyro_lfm.inference.fit_state import FitState, Record
 from pyro_lfm.inference.queries.imputation import Imputation, impute
 from pyro_lfm.inference.queries.reconstruction import reconstruct
 from pyro_lfm.inference.queries.refinement import refine
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
-from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.shapes import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# One epoch of a fit, see ``Fit.history``: numbers, for EM the kind of step, and entries that callbacks add.
-Record: TypeAlias = dict[str, Any]
 # Called after each epoch with its record and the fit so far; True stops the fit.
 Callback: TypeAlias = Callable[[Record, "Fit"], bool | None]
 
 
-class Fit:
+class Fit(FitState):
     """A fitted model, with the guide, the history, and queries of data such as ``posterior`` and ``impute``.
 
     ``lfm.fit`` makes it. Methods take rows as ``lfm.fit`` does; by default the fitted rows. Observed variables that the
@@ -51,71 +44,24 @@ class Fit:
         model: the model that was fitted, trained in place.
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
-            validation data), all in nats per row, and seconds; for others see ``EM``.
+            validation data), all in nats per row, the number of steps that were skipped (over whose others the epoch
+            averages), and seconds; for others see ``EM``.
         converged: whether more iterations would gain nothing: True or False of exact inference; None of ``SVI``, whose
             bound is noisy.
         ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
             row, best first.
+        interrupted: "SIGINT" or "SIGTERM" where such a signal ended the training before its time, else None.
         keep_rows: whether a pickle of the fit holds the fitted rows. By default it does not, and data= must be given.
         schema: by name, what the fitted rows were: names of columns, labels, whether they are a covariate, scale. Later
             rows with names are put in that order; bare arrays are taken by position.
+        inference: the inference that fitted the model; None of a fit that was loaded or pickled.
+        seed: the seed of the fit; None where it is not known.
 
     A fit refers to the fitted rows and makes no copy. When they have been changed, a method that needs them raises a
     DataError (``pyro_lfm.data.digests.RowsSeen`` says how much of large data is compared). A fit can be copied, pickled and
     stored by joblib if the user's classes and functions in model and guide stand at the top of a module. Schedules and
     callbacks are not pickled. ``copy.deepcopy`` refers to the same rows.
     """
-
-    # The history holds seconds, which differ from run to run.
-    not_identity = ("history",)
-
-    def __init__(self, model: AnyModel, guide: AnyGuide, table: Table, objective: pyro.infer.ELBO | None):
-        self._model, self.guide = model, guide
-        self.history: list[Record] = []
-        self.converged: bool | None = None
-        self.ends: list[float] = []
-        self.keep_rows = False
-        self._rows, self._objective = table, objective
-        self._seen = RowsSeen(table)
-        self.schema: Schema = table.schema
-
-    @property
-    def _table(self) -> Table:
-        """The fitted rows, if they have not been changed since."""
-        if not self._seen.are_those_of(self._rows):
-            raise DataError(
-                f"the rows of {', '.join(self._rows.names)} have changed since the fit began, and a fit keeps no copy of "
-                "them: give data=, or fit a copy of the rows, such as X.copy()"
-            )
-        return self._rows
-
-    def __getstate__(self) -> dict[str, Any]:
-        objective = self._objective
-        state = {
-            **self.__dict__,
-            "_rows": self._rows if self.keep_rows else self._rows.absent(),
-            # At its end, without schedules: they are often functions that pickle cannot find.
-            "_objective": objective.at_end() if isinstance(objective, Objective) else objective,
-        }
-        check_picklable(state)
-        return state
-
-    def __copy__(self) -> Fit:
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Fit:
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        memo[id(self._rows)] = self._rows
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return twin
-
-    @property
-    def model(self) -> AnyModel:
-        """The fitted model; a view of it, bound to this guide, if another fit has bound it to another guide since."""
-        return self._model.bound_to(self.guide)
 
     def posterior(self, data: Data | None = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
@@ -229,6 +175,9 @@ class Fit:
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
+        converter = self.table
+        if converter is not None and type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
+            data = converter.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

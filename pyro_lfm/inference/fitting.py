@@ -16,12 +16,14 @@ from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.environment import check_single_process, with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
+from pyro_lfm.inference.svi.saved_fit import SavedFits
 from pyro_lfm.inference.svi.snapshots import Snapshot
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.programs.first_weights import digest_of
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.runtime import fresh_seed
 from pyro_lfm.shapes import whole
+from pyro_lfm.storage.folder import Folder
 
 
 def fit(
@@ -34,7 +36,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     device: str | torch.device = "auto",
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> Fit:
     """Fits a model to data, in place: the model and the guide of the call are themselves trained.
 
@@ -56,13 +58,17 @@ def fit(
         callbacks: each is called as ``callback(record, fit)`` after every epoch; one that returns True stops the fit.
         progress: whether to show a progress bar.
         device: "auto" is a GPU where there is one.
-        checkpoint: a file that keeps the state after each epoch, from which an interrupted fit goes on bit for bit. It
-            belongs to these data, this declaration and these options. From call to call may change: epochs or steps (to
-            more, where nothing follows a schedule), the amount of patience, callbacks, progress, device, the container of
-            the data, and the engine, "pyro" excepted. A call without a seed takes the seed of the file. Attributes of
-            modules that change in training are kept too (numbers, tensors, arrays, random generators, lists and dicts of
-            these). A program, objective or schedule with another kind of state is a DeclarationError after the first epoch,
-            before the file is written.
+        checkpoint: a folder that keeps the state after each epoch, or a ``Checkpoint`` that says when it is written. From it
+            an interrupted fit goes on bit for bit. It belongs to these data, this declaration and these options. From call
+            to call may change: epochs or steps (to more, where nothing follows a schedule), the amount of patience,
+            callbacks, progress, device, the container of the data, when the folder is written, and the engine, "pyro"
+            excepted. A call without a seed takes the seed of the folder. Attributes of modules that change in training are
+            kept too (numbers, tensors, arrays, random generators, lists and dicts of these). A program, objective or
+            schedule with another kind of state is a DeclarationError after the first epoch, before anything is written.
+
+    SIGINT (Ctrl-C) and SIGTERM end a training by ``lfm.SVI`` after the present step: the checkpoint is written, one line on
+    stderr says how to go on, and the fit so far is returned, with ``fit.interrupted``. A second Ctrl-C raises
+    KeyboardInterrupt at once.
 
     ``fit`` trains in the calling process alone, and in any gradient mode. While a step runs, torch's random stream for draws
     on the CPU is the fit's. Another thread that draws meanwhile disturbs the fit, unless it uses a ``torch.Generator`` of
@@ -70,10 +76,10 @@ def fit(
 
     Raises:
         CheckpointError: a checkpoint of another fit; the message names the first difference.
-        DataError, ShapeError: data that do not fit the model.
+        DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
         DeclarationError: a guide that does not fit the model.
-        TrainingError: a loss or gradient that is not finite, or an error that a network raised, which is its cause; the
-            last good weights are restored.
+        TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
+            network raised, which is its cause; the last good weights are restored.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -90,16 +96,21 @@ def fit(
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
     check_single_process()
-    file = None if checkpoint is None else Checkpoint(checkpoint)
-    seed = _seed(seed, file)
+    kept = Checkpoint.of(checkpoint)
+    seed = _seed(seed, kept)
     torch_device = _device(device)
     # An inference may hold programs of its own, such as the guide of SVI.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with with_gradients(programs), one_call():
         table, held_out = _tables(model, data, inference, validation)
-        task = Task(model, table, held_out, seed, callbacks, progress, torch_device, file)
+        task = Task(model, table, held_out, seed, callbacks, progress, torch_device, kept)
         with _first_weights(inference, model, task):
-            return inference.run(task)
+            result = inference.run(task)
+    result.inference, result.seed = inference, seed
+    if task.checkpoint is not None:
+        # With the weights that the fit returns, which after patience are the best and not the last.
+        Folder(task.checkpoint.path, "checkpoint").commit(result.files())
+    return result
 
 
 def _tables(
@@ -153,7 +164,7 @@ def _seed(seed: int | None, checkpoint: Checkpoint | None) -> int:
     """The seed of the call; without one that of the checkpoint, or one drawn from torch."""
     if seed is not None:
         return whole("seed", seed, least=0)
-    saved = None if checkpoint is None else checkpoint.seed()
+    saved = None if checkpoint is None else SavedFits(checkpoint).seed()
     return fresh_seed(2**31) if saved is None else saved
 
 

@@ -127,6 +127,9 @@ class CodesOfExemplars(MadeOfGuide):
             self.codes_of_exemplars = codes
         self.encoded_by, self.weights = encoder, weights
 
+    def keep_codes(self, encoder: Encoder) -> None:
+        self.encoded_by, self.weights = encoder, b""
+
     def _has_codes_of(self, encoder: Encoder) -> bool:
         return self.encoded_by is not None and self.encoded_by.factor is encoder.factor
 

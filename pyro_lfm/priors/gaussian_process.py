@@ -6,12 +6,12 @@ import copy
 from collections.abc import Sequence
 from typing import Protocol
 
-import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.factors import Conditional, Prior
 from pyro_lfm.factors.variables import Variable
@@ -178,7 +178,7 @@ class InducedProcess(Conditional):
         loc = (weights @ inducing.mT.unsqueeze(-1)).squeeze(-1).mT
         left = _dense(self.kernel(t, diag=True)) - weights.square().sum(-1)
         scale = left.clamp_min(jitter).sqrt().mT
-        return dist.Normal(loc, scale.expand(loc.shape), validate_args=False).to_event(1)
+        return Normal(loc, scale.expand(loc.shape), validate_args=False).to_event(1)
 
 
 class _Lazy(Protocol):

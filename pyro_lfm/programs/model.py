@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pyro
 import torch
@@ -98,6 +99,20 @@ class Model(AnyModel):
                 summable=bool(self._infer[name]),
                 code=factor.code,
             )
+
+    def declaration(self) -> dict[str, Any]:
+        """The declaration as a dict, from which ``lfm.declare`` makes the model again.
+
+        >>> import pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+        >>> model.declaration()["model"]["z"]
+        {'type': 'StandardNormal', 'event': 2}
+        >>> lfm.declare(model.declaration()).model.declared == model.declared
+        True
+        """
+        from pyro_lfm.documents.declaration import Declaration
+
+        return Declaration(model=self).dict()
 
     def redrawn(self, seed: int) -> Model:
         """A new model with the same declaration, whose initial weights are drawn from a seed.
@@ -224,6 +239,10 @@ class Model(AnyModel):
     def refresh(self, guide: EncoderOwner) -> None:
         for name in self.made_of_guide:
             self.factors[name].refresh(guide.encoders[name])
+
+    def keep_codes(self, guide: EncoderOwner) -> None:
+        for name in self.made_of_guide:
+            self.factors[name].keep_codes(guide.encoders[name])
 
     def with_stand_ins(self) -> Model:
         return self._with({name: self.factors[name].stand_in() for name in self.made_of_guide})

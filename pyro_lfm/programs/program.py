@@ -136,7 +136,20 @@ class Program(nn.Module):
 
 
 class HandWritten(Program):
-    """A program written by hand as a subclass, or a wrapped module or function."""
+    """A program written by hand as a subclass, or a wrapped module or function.
+
+    Attributes:
+        written: the arguments of its constructor, by position and by name, from which a saved fit makes it again.
+    """
+
+    written: tuple[tuple[Any, ...], dict[str, Any]]
+    not_identity = ("written",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        program = super().__new__(cls)
+        # Not by setattr: nn.Module has no fields before its __init__.
+        vars(program)["written"] = args, kwargs
+        return program
 
     def __init__(self, program: ProgramLike | None = None):
         super().__init__()

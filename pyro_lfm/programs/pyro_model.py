@@ -104,6 +104,9 @@ class AnyModel(Program):
     def refresh(self, guide: EncoderOwner) -> None:
         """Updates values of the guide that priors store between steps."""
 
+    def keep_codes(self, guide: EncoderOwner) -> None:
+        """Takes loaded values as those that priors have stored of the guide, for a fit that goes on inside an epoch."""
+
     def sample(
         self, n: int, seed: int | None = None, given: Mapping[str, Data] | None = None
     ) -> dict[str, torch.Tensor]:

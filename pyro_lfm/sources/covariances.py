@@ -10,7 +10,6 @@ from abc import abstractmethod
 from math import expm1, log, prod
 from typing import NamedTuple, Self
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -19,6 +18,9 @@ from torch.distributions.transforms import ReshapeTransform
 from pyro_lfm.declarations import Part
 from pyro_lfm.distributions.correlated import CorrelatedGaussian
 from pyro_lfm.distributions.interface import independent
+from pyro_lfm.distributions.low_rank import LowRankGaussian
+from pyro_lfm.distributions.normal import Normal
+from pyro_lfm.distributions.positive_definite import tril_of_precision
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.shapes import whole
@@ -128,7 +130,7 @@ class Covariance(Part):
 
 def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> Distribution:
     shape = torch.broadcast_shapes(loc.shape, scale.shape)
-    return independent(dist.Normal(loc.expand(shape), scale.expand(shape), validate_args=False), len(event))
+    return independent(Normal(loc.expand(shape), scale.expand(shape), validate_args=False), len(event))
 
 
 class Isotropic(Covariance):
@@ -229,10 +231,7 @@ class LowRank(Covariance):
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         raw = raw.reshape(*raw.shape[: raw.dim() - len(event) - 1], dim, self.rank + 1)
         scale = self.scale(raw[..., 0], floor)
-        factor = scale.unsqueeze(-1) * raw[..., 1:]
-        return shaped(
-            dist.LowRankMultivariateNormal(flat, factor, scale.square(), validate_args=False), event
-        )
+        return shaped(LowRankGaussian(flat, scale, raw[..., 1:], validate_args=False), event)
 
     def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
         raise DeclarationError("LowRank takes no Fixed or initial value: use Full with the matrix")
@@ -272,7 +271,9 @@ class Full(Covariance):
         dim = prod(event)
         flat = loc.reshape(*loc.shape[: loc.dim() - len(event)], dim)
         if self.drawn:
-            return shaped(dist.MultivariateNormal(flat, precision_matrix=raw, validate_args=False), event)
+            return shaped(
+                CorrelatedGaussian(flat, scale_tril=tril_of_precision(raw), validate_args=False), event
+            )
         row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
         unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
         unit[..., row, column] = raw[..., dim:]

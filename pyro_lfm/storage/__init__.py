@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, and read without running code."""
+"""Folders and files that are written whole or not at all, and read without running code, for fits and comparisons."""

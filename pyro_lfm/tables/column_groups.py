@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch.distributions import Distribution, constraints
 
 from pyro_lfm.distributions import count_distributions as counts
@@ -86,13 +87,13 @@ class MeanNegativeBinomial(NegativeBinomial):
     def __init__(
         self,
         event: int,
-        spread: torch.Tensor,
+        spread: ArrayLike | torch.Tensor,
         total_count: SourceLike = None,
         logits: SourceLike = None,
         exposure: SourceLike = None,
     ):
         super().__init__(event, total_count=total_count, logits=logits, exposure=exposure)
-        self.register_buffer("spread", spread)
+        self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.get_default_dtype()))
 
     def natural(self, parameter: str, raw: torch.Tensor, floor: torch.Tensor | None = None) -> torch.Tensor:
         return raw * self.spread if parameter == "logits" else super().natural(parameter, raw, floor)

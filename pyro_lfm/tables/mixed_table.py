@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.tables.column_groups import factor_of
 from pyro_lfm.tables.columns import Column
 from pyro_lfm.tables.kinds import KINDS, of_kind, own_factor, recognise
+from pyro_lfm.tables.table_columns import TableColumns, check_frame, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +44,16 @@ class Heterogeneous(Mapping[str, Factor]):
 
     factors: Mapping[str, Factor]
     data: NamedRows
-    columns: tuple[Column, ...]
-    groups: Mapping[str, tuple[Hashable, ...]]
+    converter: TableColumns
     example: Mapping[Hashable, str]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.converter.columns
+
+    @property
+    def groups(self) -> Mapping[str, tuple[Hashable, ...]]:
+        return self.converter.groups
 
     def __getitem__(self, name: str) -> Factor:
         return self.factors[name]
@@ -56,24 +64,13 @@ class Heterogeneous(Mapping[str, Factor]):
     def __len__(self) -> int:
         return len(self.factors)
 
-    def encode(self, frame: pd.DataFrame) -> dict[str, torch.Tensor]:
+    def encode(self, frame: pd.DataFrame) -> NamedRows:
         """The rows of another frame with these columns, in the scales and codes of the first. Other columns are ignored.
 
         Raises:
             DataError: a column is missing, or has a value without a code or one that its kind cannot have.
         """
-        _check_frame(frame)
-        lacking = [str(column.name) for column in self.columns if column.name not in frame.columns]
-        if lacking:
-            raise DataError(
-                f"frame must have the columns of the table; {', '.join(lacking)} are lacking: add unknown columns as nan"
-            )
-        encoded = {column.name: column.encode(frame[column.name]) for column in self.columns}
-        rows = {
-            name: _rows(self.factors[name], [encoded[n] for n in members])
-            for name, members in self.groups.items()
-        }
-        return NamedRows(rows, _kept(frame, self.columns), self.groups)
+        return self.converter.encode(frame)
 
     def decode(
         self,
@@ -91,25 +88,8 @@ class Heterogeneous(Mapping[str, Factor]):
             like: the frame that observed cells are taken from. By default the frame that ``encode`` was given, if the
                 values come from it or from ``fit.impute`` of it; else the first frame.
         """
-        import pandas as pd
-
         frame = getattr(values, "frame", self.data.frame) if like is None else like
-        columns: dict[Hashable, np.ndarray] = {}
-        for name, members in self.groups.items():
-            if name in values:
-                rows = torch.as_tensor(values[name]).detach().cpu().numpy()
-                if rows.size != len(rows) * len(members):
-                    raise DataError(
-                        f"{name} must have shape (N, {len(members)}); got {rows.shape}: decode one draw at a time"
-                    )
-                columns.update(zip(members, rows.reshape(len(rows), -1).T, strict=True))
-        decoded = {c.name: c.decode(columns[c.name].astype(float)) for c in self.columns if c.name in columns}
-        for column in self.columns if frame is not None else ():
-            if column.name in columns and len(frame) == len(columns[column.name]):
-                cells = frame[column.name]
-                decoded[column.name] = column.restored(decoded[column.name], columns[column.name], cells)
-        rows_of_values = pd.DataFrame(decoded)
-        return rows_of_values if index is None else rows_of_values.set_index(pd.Index(index))
+        return self.converter.decode(values, index, frame)
 
     def __repr__(self) -> str:
         factor = {column: name for name, members in self.groups.items() for column in members}
@@ -178,7 +158,7 @@ def heterogeneous(
     True
     """
     kinds = dict(kinds or {})
-    _check_frame(frame)
+    check_frame(frame)
     unknown = [repr(name) for name in kinds if name not in frame.columns]
     if unknown:
         names = ", ".join(map(str, frame.columns))
@@ -200,14 +180,10 @@ def heterogeneous(
         factor = declared if isinstance(declared, Factor) else None
         factors[name] = factor_of(members, rows, network, min_scale, factor)
         groups[name] = tuple(column.name for column in members)
-        data[name] = _rows(factors[name], list(rows.T))
-    rows_of_frame = NamedRows(data, _kept(frame, columns), groups)
-    return Heterogeneous(factors, rows_of_frame, tuple(columns), groups, _example(frame, columns))
-
-
-def _kept(frame: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
-    """A copy of some columns, since the user may change the frame."""
-    return frame[[column.name for column in columns]].copy()
+        data[name] = rows_of(tuple(factors[name].shape), list(rows.T))
+    shapes = {name: tuple(factor.shape) for name, factor in factors.items()}
+    converter = TableColumns(tuple(columns), groups, shapes)
+    return Heterogeneous(factors, converter.with_frame(data, frame), converter, _example(frame, columns))
 
 
 def _example(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[Hashable, str]:
@@ -222,18 +198,6 @@ def _example(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[Hashable, s
                     continue
                 return {column.name: kind}
     return {known[0].name: known[0].kind if known[0].kind in KINDS else "continuous"}
-
-
-def _check_frame(frame: pd.DataFrame) -> None:
-    if not (type(frame).__module__.startswith("pandas") and hasattr(frame, "columns")):
-        raise DataError(
-            f"frame must be a pandas DataFrame; got a {type(frame).__name__}: pandas.DataFrame(...)"
-        )
-    if not len(frame) or not len(frame.columns):
-        raise DataError(f"frame must have rows and columns; got shape {frame.shape}")
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"frame must have each column once; got {twice!r} twice: rename one of them")
 
 
 def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
@@ -255,13 +219,3 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
             name += "_"
         named[name] = members
     return named
-
-
-def _rows(factor: Factor, columns: list[np.ndarray]) -> torch.Tensor:
-    exact = torch.as_tensor(np.stack(columns, 1))
-    rows = exact.to(torch.get_default_dtype())
-    # Counts that the default type would round stay in float64.
-    whole = bool((exact == exact.round())[~exact.isnan()].all())
-    if whole and not torch.equal(rows.double().nan_to_num(), exact.nan_to_num()):
-        rows = exact
-    return rows if factor.shape else rows[:, 0]

@@ -41,7 +41,7 @@ def test_an_interrupted_comparison_goes_on_with_the_same_result(tmp_path):
     calls, callback = interrupting(5)
     with pytest.raises(Interrupted):
         lfm.compare(model, x[:40], candidates, folder=tmp_path, callbacks=[callback], **options)
-    assert len(list(tmp_path.glob("*.pt"))) == 1 and len(list(tmp_path.glob("*.unfinished"))) == 1
+    assert len(list(tmp_path.glob("*/record.json"))) == 1 and len(list(tmp_path.glob("*.unfinished"))) == 1
     seen = []
     went_on = lfm.compare(
         model,
@@ -127,7 +127,7 @@ def test_a_folder_of_another_comparison_is_refused_in_words(tmp_path):
         next(changed.parameters()).add_(1.0)
     with pytest.raises(lfm.DeclarationError, match=r"model.factors.*manual_seed"):
         lfm.compare(changed, x, candidates, folder=tmp_path, **QUICK)
-    next(tmp_path.glob("full*seed-0.pt")).write_bytes(b"no file of ours")
+    next(tmp_path.glob("full*seed-0/record.json")).write_bytes(b"no file of ours")
     with pytest.raises(lfm.DataError, match="(?s)cannot be read.*remove it"):
         lfm.compare(model, x, candidates, folder=tmp_path, **QUICK)
 

@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 CATALOGUE = ROOT / "docs" / "catalogue.md"
 CASES = [ROOT / "tests" / "cases.py", ROOT / "tests" / "evaluation_cases.py"]
 # Functions are called by the tests of contracts.
-FOLDERS = [ROOT / "tests" / name for name in ("contracts", "objectives", "testing")]
+FOLDERS = [
+    ROOT / "tests" / name
+    for name in ("contracts", "documents", "objectives", "serving", "storage", "testing")
+]
 CALLS = [*CASES, *(path for folder in FOLDERS for path in folder.glob("test_*.py") if path != Path(__file__))]
 
 # Exported classes that need no case and no example of their own: docs/extending.md derives from them, or they are results.
@@ -26,6 +29,7 @@ OTHERS = {
     "lfm.Code",
     "lfm.Comparison",
     "lfm.Covariance",
+    "lfm.Declaration",
     "lfm.Factor",
     "lfm.Fit",
     "lfm.Heterogeneous",
@@ -38,7 +42,7 @@ OTHERS = {
     "lfm.Run",
 }
 # In these namespaces the classes are results of the functions.
-OF_FUNCTIONS = ("lfm.evaluate", "lfm.plots", "lfm.data", "lfm.schedules", "lfm.testing")
+OF_FUNCTIONS = ("lfm.evaluate", "lfm.plots", "lfm.data", "lfm.schedules", "lfm.serving", "lfm.testing")
 
 
 def parts():

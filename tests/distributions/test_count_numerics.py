@@ -141,6 +141,19 @@ def test_a_binomial_and_its_gradient(kind, trials):
             close(slope, right, kind, (trials, logits, count), 1e-3 * (trials * p + 1e-30))
 
 
+def test_a_marginal_of_counts_has_one_density_for_each_draw_of_its_total_and_probabilities():
+    """Totals and probabilities may have dimensions, those of draws, that the rows do not have."""
+    rows, observed = torch.tensor([[1.0, 2.0, 9.0], [0.0, 4.0, 9.0]]), torch.tensor([True, True, False])
+    logits = torch.randn(3, 2, 3)
+    several = Multinomial(torch.full((3, 2), 7.0), logits, observed=observed.expand(2, 3)).log_prob(rows)
+    one_by_one = [
+        Multinomial(torch.tensor(7.0), each, observed=observed).log_prob(row)
+        for draw in logits
+        for each, row in zip(draw, rows, strict=True)
+    ]
+    assert torch.allclose(several.flatten(), torch.stack(one_by_one)) and several.isfinite().all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("total", [3.0, 1e4, 1.6e7])
 def test_a_multinomial_and_the_marginal_of_some_of_its_counts(kind, total):

@@ -2,9 +2,11 @@
 
 import ast
 import copy
+import gc
 import logging
 import math
 import random
+import time
 from pathlib import Path
 
 import cases
@@ -322,7 +324,7 @@ def test_a_gradient_that_breaks_is_traced_to_its_batch(replay):
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(lfm.TrainingError) as caught:
-        svi = lfm.SVI(guide, epochs=1, batch_size=5, engine="compiled")
+        svi = lfm.SVI(guide, epochs=1, batch_size=5, engine="compiled", max_skipped=0)
         lfm.fit(model, data, svi, seed=0, progress=False)
     assert 13 in caught.value.rows and caught.value.parameter == "model.shift"
     assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
@@ -401,6 +403,20 @@ def test_a_checkpoint_goes_from_engine_to_engine(tmp_path, replay):
     whole = run("eager", 4, tmp_path / "whole")
     run("compiled", 4, tmp_path / "parts")
     assert apart(whole, run("eager", 4, tmp_path / "parts")) < 1e-6
+
+
+def test_code_that_runs_as_garbage_is_collected_is_no_part_of_the_program(replay):
+    def read_a_clock(phase, info):
+        time.perf_counter()
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(read_a_clock)
+    gc.set_threshold(10)
+    try:
+        agree(lambda: with_guide(cases.plain()), cases.rows_of)
+    finally:
+        gc.callbacks.remove(read_a_clock)
+        gc.set_threshold(*threshold)
 
 
 def test_the_process_is_left_as_it_was():

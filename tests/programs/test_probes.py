@@ -2,6 +2,7 @@
 
 import copy
 import random
+import threading
 from collections import deque
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 import pyro_lfm as lfm
-from pyro_lfm.probes import probing
+from pyro_lfm.probes import evaluating, probing
 
 # Whose weights are not drawn while the random state is looked at.
 ENCODER = nn.Linear(4, 4)
@@ -234,3 +235,25 @@ def test_gradients_that_wait_survive_a_probe():
         net(torch.ones(3, 2))
     loss.backward()
     assert net[0].weight.grad is not None
+
+
+def test_two_threads_that_evaluate_one_network_leave_its_mode_and_see_the_other_mode_never():
+    """The first leaves while the second is inside; without turns it would switch the second's network to training."""
+    network, entered, left = nn.Sequential(nn.Dropout()), threading.Event(), threading.Event()
+    modes = []
+
+    def second():
+        entered.wait()
+        with evaluating(network):
+            left.wait(0.2)
+            modes.append(network.training or network[0].training)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with evaluating(network):
+        entered.set()
+        # The second thread asks for the network before this one leaves it.
+        thread.join(0.1)
+    left.set()
+    thread.join()
+    assert modes == [False] and network.training and network[0].training

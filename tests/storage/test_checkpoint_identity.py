@@ -1,6 +1,7 @@
 """A checkpoint is refused by any other fit, and every value that is written can be read back."""
 
 import enum
+import os
 from functools import partial
 
 import numpy as np
@@ -82,6 +83,10 @@ def run(path, make=declared, data=X, validation=None, seed=0, callbacks=(), **op
     )
 
 
+def content(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 def changed(rows, value):
     rows = rows.clone()
     rows[7, 2] += value
@@ -136,11 +141,11 @@ def changed(rows, value):
 def test_another_fit_is_refused_with_the_difference_named(tmp_path, other, words):
     path = tmp_path / "state"
     run(path)
-    before = path.read_bytes()
+    before = content(path)
     with pytest.raises(lfm.CheckpointError, match=words) as caught:
         run(path, **other)
     assert isinstance(caught.value, lfm.DeclarationError) and str(path) in str(caught.value)
-    assert path.read_bytes() == before
+    assert content(path) == before
 
 
 def test_declared_starts_of_parameters_belong_to_the_declaration(tmp_path):
@@ -300,7 +305,7 @@ def test_entries_that_callbacks_add_are_read_back_plain(tmp_path):
     assert record["array"].tolist() == [0, 1, 2] and record["tensor"].tolist() == [2.0, 2.0]
     assert record["named"] == {"deep": [2.0, (None, b"x")]}
     assert (record["colour"], record["text"]) == ("red", "words")
-    assert (tmp_path / "state").stat().st_size < 40_000  # of the large tensor only the part
+    assert sum(map(len, content(tmp_path / "state").values())) < 40_000  # of the large tensor only the part
 
 
 @pytest.mark.parametrize(
@@ -370,29 +375,129 @@ def test_a_comparison_that_an_error_stopped_is_not_taken_as_done(tmp_path, monke
     assert not lfm.compare(model, X, ways, **options).failed
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
-def test_a_file_that_is_no_checkpoint_is_an_error_of_the_library(tmp_path, content):
-    (tmp_path / "state").write_bytes(content)
-    with pytest.raises(lfm.DataError, match="cannot be read: its .* bytes.*remove it") as caught:
+@pytest.mark.parametrize("bytes_there", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
+def test_a_file_is_no_checkpoint(tmp_path, bytes_there):
+    (tmp_path / "state").write_bytes(bytes_there)
+    with pytest.raises(
+        lfm.DataError, match="must be a folder; it is a file: give another path, or remove it"
+    ):
         run(tmp_path / "state")
-    assert "issue" not in str(caught.value) and "pickle" not in str(caught.value)
-    for path in (tmp_path, 3):
-        with pytest.raises(ValueError, match="checkpoint.* must be"):
-            run(path)
-    torch.save({"model": {}}, tmp_path / "old")
-    with pytest.raises(lfm.DataError, match="no checkpoint of this version"):
-        run(tmp_path / "old")
+    assert (tmp_path / "state").read_bytes() == bytes_there
+    with pytest.raises(lfm.DeclarationError, match="checkpoint must be the path of a folder.*got 3"):
+        run(3)
 
 
-def test_an_interrupted_write_leaves_the_file_before_it(tmp_path, monkeypatch):
+FILES = ("state.json", "state.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", ["changed", "cut", "empty", "removed", "of another moment", "a folder"])
+def test_a_folder_that_is_not_as_it_was_written_is_refused(tmp_path, name, harm):
+    path = tmp_path / "state"
+    run(path, epochs=1)
+    other = (path / name).read_bytes()
+    run(path, epochs=2)
+    file, whole = path / name, (path / name).read_bytes()
+    if harm in ("removed", "a folder"):
+        file.unlink()
+    if harm == "a folder":
+        file.mkdir()
+    elif harm != "removed":
+        middle = len(whole) // 2
+        turned = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        file.write_bytes(
+            {"changed": turned, "cut": whole[:-1], "empty": b"", "of another moment": other}[harm]
+        )
+    before = {f.name: f.read_bytes() for f in path.iterdir() if f.is_file()}
+    for seed in (0, None):
+        with pytest.raises(
+            lfm.DataError, match=r"checkpoint .*cannot be read: .*give another path"
+        ) as caught:
+            run(path, epochs=3, seed=seed)
+        assert caught.value.__cause__ is None
+    assert {f.name: f.read_bytes() for f in path.iterdir() if f.is_file()} == before
+
+
+def test_a_state_of_another_form_is_refused_and_changes_no_weight(tmp_path):
+    """Digests notice an accident. A state that was written with others, digests included, is refused all the same."""
+    from pyro_lfm.storage.folder import Folder
+    from pyro_lfm.storage.states import State, read_state, state_files
+
     run(tmp_path / "state", epochs=1)
+    good = read_state(Folder(tmp_path / "state", "checkpoint"), "state")
+    for name in (*good.values, None):
+        for wrong in (None, 3, [], {"a": [1]}):
+            values = {**good.values, name: wrong} if name else {"a": wrong}
+            programs = good.programs if name else {"model": {}, "guide": {"a": wrong}}
+            folder = Folder(tmp_path / "bad", "checkpoint")
+            folder.commit(state_files("state", State(programs, values), "checkpoint"))
+            model, guide = declared()
+            before = [p.detach().clone() for p in (*model.parameters(), *guide.parameters())]
+            try:
+                run(folder.path, lambda here=(model, guide): here, epochs=1)
+            except lfm.DataError:
+                after = (*model.parameters(), *guide.parameters())
+                assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)), (name, wrong)
 
-    def stop(state, path, *options, **keywords):
-        path.write_bytes(b"half")
+
+def test_a_saved_fit_is_not_replaced_by_a_checkpoint(tmp_path):
+    run(tmp_path / "state", epochs=1)
+    for name in FILES[:2]:
+        (tmp_path / "state" / name).unlink()
+    before = content(tmp_path / "state")
+    with pytest.raises(lfm.DataError, match="holds a fit that was saved.*give another path"):
+        run(tmp_path / "state")
+    assert content(tmp_path / "state") == before
+
+
+def test_an_interrupted_write_leaves_the_state_before_it(tmp_path, monkeypatch):
+    run(tmp_path / "state", epochs=1)
+    before = content(tmp_path / "state")
+
+    def stop(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(torch, "save", stop)
+        patch.setattr(os, "rename", stop)
         run(tmp_path / "state", epochs=2)
-    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+    assert content(tmp_path / "state") == before
     assert len(run(tmp_path / "state", epochs=1).history) == 1
+
+
+def test_the_weights_are_a_file_that_other_tools_read(tmp_path):
+    from safetensors.torch import load_file
+
+    done = run(tmp_path / "state", epochs=1)
+    weights = load_file(tmp_path / "state" / "weights.safetensors")
+    state = {**done.model.state_dict(prefix="model."), **done.guide.state_dict(prefix="guide.")}
+    programs = {name: value for name, value in weights.items() if not name.startswith("rows.")}
+    assert programs.keys() == state.keys() and all(torch.equal(weights[n], state[n]) for n in state)
+    of_fit = ("declaration.toml", "fit.json", "history.csv", "weights.safetensors")
+    assert sorted(content(tmp_path / "state")) == sorted([*FILES, *of_fit])
+
+
+def test_a_checkpoint_is_a_fit_that_can_be_loaded_and_saved_over(tmp_path):
+    done = run(tmp_path / "state", epochs=1)
+    assert torch.equal(lfm.load(tmp_path / "state").posterior(X).mean, done.posterior(X).mean)
+    done.save(tmp_path / "state")
+    longer, whole = run(tmp_path / "state", epochs=3), run(tmp_path / "other", epochs=3)
+    assert torch.equal(longer.posterior(X).mean, whole.posterior(X).mean)
+    assert len(lfm.load(tmp_path / "state").history) == 3
+
+
+def test_arguments_of_a_checkpoint_are_checked():
+    for arguments, words in [
+        ({"path": 3}, "must be the path of a folder"),
+        ({"path": ""}, "empty string"),
+        ({"path": "run", "epochs": 0}, "epochs must be a positive int"),
+        ({"path": "run", "epochs": 1.5}, "epochs must be a positive int"),
+        ({"path": "run", "seconds": -1}, "seconds must be"),
+        ({"path": "run", "seconds": float("nan")}, "seconds must be"),
+        ({"path": "run", "epochs": None}, "give epochs or seconds"),
+    ]:
+        with pytest.raises(lfm.DeclarationError, match=words):
+            lfm.Checkpoint(**arguments)
+    one = lfm.Checkpoint("run/", epochs=None, seconds=5)
+    assert one == lfm.Checkpoint("run/", epochs=None, seconds=5) != lfm.Checkpoint("run/")
+    with pytest.raises(lfm.DeclarationError, match="cannot change"):
+        one.epochs = 3

@@ -21,8 +21,9 @@ from pyro_lfm.closed_form.form import DistributionGiven, unconditional
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.distributions.interface import without_independent
+from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.exact.linear.bayesian_linear import variational_bayes
-from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, LinearPrior
+from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear, GammaDistribution, LinearPrior
 from pyro_lfm.exact.linear.linear_gaussian import principal
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.factors import Conditional
@@ -74,6 +75,16 @@ class BayesianLinearForm(BayesianForm):
         posterior = LinearPosterior(self.observed, self.latent, exact)
         return BayesianAscent(posterior, history.bound, history.converged, NoiseFit(exact, data))
 
+    def restored(self, tensors: Mapping[str, Tensor]) -> LinearPosterior:
+        gammas = {
+            name: GammaDistribution(tensors[f"{name}_shape"], tensors[f"{name}_rate"])
+            for name in ("relevance", "noise")
+        }
+        exact = BayesianLinear(
+            tensors["line"], tensors["covariance"], **gammas, needed=tensors["needed"], prior=self.prior
+        )
+        return LinearPosterior(self.observed, self.latent, exact)
+
 
 @dataclass(frozen=True, eq=False)
 class LinearPosterior(ConjugatePosterior):
@@ -115,28 +126,29 @@ class LinearPosterior(ConjugatePosterior):
             for name, gamma in (("relevance", q.relevance), ("precision", q.noise))
         }
         line = q.line.to(like)
-        covariance = q.covariance.to(like).expand(len(line), -1, -1)
         mean, bias = line[:, :-1], line[:, -1]
-        inner, cross, outer = covariance[:, :-1, :-1], covariance[:, :-1, -1:], covariance[:, -1, -1]
-        gain = torch.linalg.solve(inner, cross).squeeze(-1)
-        variance = outer - (gain * cross.squeeze(-1)).sum(-1)
-        scale = variance.clamp_min(torch.finfo(line.dtype).tiny).sqrt()
+        # L of the covariance of (w, b): its last row gives b given w. In float64, as its squares may be beyond float32.
+        root = torch.linalg.cholesky(q.covariance.expand(len(line), -1, -1))
+        inner, last = root[:, :-1, :-1], root[:, -1:, :-1]
+        gain = torch.linalg.solve_triangular(inner, last, upper=False, left=False).squeeze(1).to(like)
+        scale = root[:, -1, -1].to(like)
 
         def bias_given(values: Mapping[str, Tensor]) -> Distribution:
             away = values[self._name("weight")] - mean
-            return dist.Normal(bias + (away * gain).sum(-1), scale).to_event(1)
+            return Normal(bias + (away * gain).sum(-1), scale).to_event(1)
 
-        weight = unconditional(dist.MultivariateNormal(mean, inner).to_event(1))
+        weight = unconditional(dist.MultivariateNormal(mean, scale_tril=inner.to(like)).to_event(1))
         return {**gammas, self._name("weight"): weight, self._name("bias"): bias_given}
 
     def latents(self, x: Tensor, like: Tensor) -> dict[str, Distribution]:
-        mean, covariance = (value.to(like) for value in self.exact.posterior(x))
-        return {self.latent: dist.MultivariateNormal(mean, covariance, validate_args=False)}
+        mean, covariance = self.exact.posterior(x)
+        tril = torch.linalg.cholesky(covariance).to(like)
+        return {self.latent: dist.MultivariateNormal(mean.to(like), scale_tril=tril, validate_args=False)}
 
     def marginals(self, like: Tensor) -> dict[str, Distribution]:
         line = self.exact.line
         variance = self.exact.covariance[:, -1, -1].expand(len(line))
-        bias = dist.Normal(line[:, -1].to(like), variance.to(like).sqrt()).to_event(1)
+        bias = Normal(line[:, -1].to(like), variance.sqrt().to(like)).to_event(1)
         return {self._name("bias"): bias}
 
     def rank(self) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
 
 from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, LikelihoodForm, Watch
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
+from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.mean_field import variational_em
 from pyro_lfm.exact.linear.rows import Rows
@@ -75,7 +75,7 @@ class FactorisedLinear(LikelihoodForm[LinearGaussian, Rows]):
         scale = per_pattern(_precision, posterior.covariance).rsqrt()
         event = self.model.latents[self.latent].shape
         mean, scale = (self.place(value).reshape(-1, *event) for value in (posterior.mean, scale))
-        return {self.latent: dist.Normal(mean, scale, validate_args=False).to_event(len(event))}
+        return {self.latent: Normal(mean, scale, validate_args=False).to_event(len(event))}
 
     def _factorised(self) -> AnyLikelihoodForm:
         return self

@@ -64,7 +64,7 @@ class BayesianMixtureForm(BayesianForm):
         kind = next((prior for prior in PRIORS if prior.matches(factor)), None)
         if kind is None:
             raise family_obstacle(self.observed, factor, "a conjugate prior for each category")
-        self.prior = kind.of(self.observed, factor)
+        self.prior: AnyComponentPrior = kind.of(self.observed, factor)
         probs = weights.drawn["probs"]
         concentration = torch.as_tensor(probs.declared.concentration, dtype=torch.float64)
         self.concentration = concentration.expand(probs.value.shape)
@@ -82,6 +82,13 @@ class BayesianMixtureForm(BayesianForm):
         )
         posterior = MixturePosterior(self.label, self.prior, exact)
         return BayesianAscent(posterior, [each.bound for each in history], has_converged(history, tolerance))
+
+    def restored(self, tensors: Mapping[str, Tensor]) -> MixturePosterior:
+        of_components = {name: value for name, value in tensors.items() if name != "concentration"}
+        # All fields of the prior are in the tensors, so that nothing of the prior stays.
+        components = self.prior.with_tensors(self.prior.prior, of_components)
+        exact = BayesianMixture(tensors["concentration"], components, self.concentration, self.prior.prior)
+        return MixturePosterior(self.label, self.prior, exact)
 
 
 @dataclass(frozen=True, eq=False)

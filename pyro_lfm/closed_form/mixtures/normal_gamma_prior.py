@@ -18,6 +18,7 @@ from pyro_lfm.closed_form.mixtures.component_prior import (
     prior_means,
 )
 from pyro_lfm.closed_form.obstacles import family_obstacle
+from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.exact.mixtures.conjugate_components import NormalGammas
 from pyro_lfm.exact.mixtures.mixture import Mixture
 from pyro_lfm.exact.mixtures.starts import start_gaussians
@@ -59,7 +60,7 @@ class NormalGammaPrior(ComponentPrior[NormalGammas]):
         precision = dist.Gamma(posterior.shapes.to(like), posterior.rates.to(like)).to_event(2)
 
         def mean_given(values: Mapping[str, Tensor]) -> Distribution:
-            return dist.Normal(means, (counts * values[self.name("precision")]).rsqrt()).to_event(2)
+            return Normal(means, (counts * values[self.name("precision")]).rsqrt()).to_event(2)
 
         return {self.name("precision"): unconditional(precision), self.name("mean"): mean_given}
 

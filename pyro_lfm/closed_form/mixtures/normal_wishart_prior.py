@@ -17,7 +17,7 @@ from pyro_lfm.closed_form.mixtures.component_prior import (
     prior_means,
 )
 from pyro_lfm.closed_form.obstacles import Obstacle
-from pyro_lfm.distributions.positive_definite import Wishart
+from pyro_lfm.distributions.positive_definite import Wishart, tril_of_precision
 from pyro_lfm.exact.mixtures.conjugate_components import NormalWisharts
 from pyro_lfm.exact.mixtures.mixture import Mixture
 from pyro_lfm.exact.mixtures.starts import start_gaussians
@@ -64,7 +64,8 @@ class NormalWishartPrior(ComponentPrior[NormalWisharts]):
 
         def mean_given(values: Mapping[str, Tensor]) -> Distribution:
             matrix = counts[:, None, None] * values[self.name("precision")]
-            return dist.MultivariateNormal(means, precision_matrix=matrix, validate_args=False).to_event(1)
+            tril = tril_of_precision(matrix)
+            return dist.MultivariateNormal(means, scale_tril=tril, validate_args=False).to_event(1)
 
         return {self.name("precision"): unconditional(precision), self.name("mean"): mean_given}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyro_lfm.comparison.storage.folder import Record
+from pyro_lfm.comparison.storage.finished_fits import Record
 from pyro_lfm.data.readers import Table
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.inference import SVI
@@ -12,7 +12,7 @@ from pyro_lfm.inference.closed.bound_ascent import BoundAscent
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
-from pyro_lfm.storage.files import plain
+from pyro_lfm.storage.plain_values import plain
 
 
 def record_of(done: Fit, *, state: bool) -> Record:

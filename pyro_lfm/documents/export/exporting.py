@@ -41,9 +41,9 @@ def export(
     0, 1, ..., and everything that the library does to rows before the networks read them is inside.
 
     - encode: the observed variables by name, and the noise of a draw: ``eps`` (rows, E), standard normal, and where a latent
-      needs it ``uniform`` (rows, U), between 0 and 1. Outputs: ``mean`` as in ``fit.posterior(X)``, ``scale_tril`` (of
-      Gaussians and mixtures of them), ``probs`` (of labels) or ``variance`` (else), and ``z``, the draw. With several latents
-      ``z.mean``, ``z.scale_tril``, ``z.z``.
+      needs it ``uniform`` (rows, U), between 0 and 1. Outputs: ``mean`` as in ``fit.posterior(X)``, ``scale_tril``
+      (of Gaussians and mixtures of them), ``probs`` (of labels) or ``variance`` (else), and ``z``, the draw. With several
+      latents ``z.mean``, ``z.scale_tril``, ``z.z``.
     - decode: the latents by name, covariates, and observed variables that others read. Outputs: ``mean``, and the parameters
       of the likelihood such as ``scale`` or ``probs``; with several observed variables ``x.mean``, ``x.scale``.
     - log_likelihood: the observed variables and the latents. Output: ``log_likelihood`` (rows,), ln p(x | z) in nats of the

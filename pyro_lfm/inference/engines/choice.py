@@ -8,6 +8,7 @@ from pyro_lfm.inference.engines.compiled import LOG, Compiled
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
 from pyro_lfm.inference.engines.pyro_svi import Pyro
+from pyro_lfm.inference.svi.optimizer_states import EngineState
 
 ENGINES = ("auto", "compiled", "eager", "pyro")
 
@@ -31,14 +32,26 @@ def saving(setup: Setup, batch_size: int) -> float:
     return HANDLERS + FUSED * 6 * weights * batch_size / OPERATIONS
 
 
-def choose(name: str, setup: Setup, total_steps: int, batch_size: int, drop_last: bool = False) -> Engine:
+def choose(
+    name: str,
+    setup: Setup,
+    total_steps: int,
+    batch_size: int,
+    drop_last: bool = False,
+    before: EngineState | None = None,
+) -> Engine:
     """The engine of a fit.
 
     Args:
         name: "auto", "compiled", "eager" or "pyro".
         total_steps: the most steps of the fit.
         batch_size: rows of all batches but the last of an epoch, which ``drop_last`` leaves out.
+        before: the state of the engine of a fit of the same length that goes on: "auto" chooses that engine again.
     """
+    if name == "auto" and before is not None:
+        if (native := before.get("native")) is not None:
+            return Compiled(setup, frozenset(native["sizes"]), native["after"], insist=False)
+        name = "eager"
     if name == "pyro":
         return Pyro(setup)
     if name == "eager":

@@ -7,10 +7,10 @@ does not, or where a program cannot be recorded, training goes on in eager and a
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager
-from pyro_lfm.inference.engines.engine import Engine, Setup
+from pyro_lfm.inference.engines.engine import Engine, Setup, fault_of
+from pyro_lfm.inference.engines.native_progress import Key, rehearse, restore_counts, states_of_steps
 from pyro_lfm.inference.engines.recorded_step import Step
 from pyro_lfm.inference.svi.failure import NotFinite
-from pyro_lfm.inference.svi.optimizer_states import EngineState
+from pyro_lfm.inference.svi.optimizer_states import EngineState, StepState
 from pyro_lfm.objectives import Objective
 
 LOG = logging.getLogger("pyro_lfm")
@@ -32,16 +33,10 @@ LOG = logging.getLogger("pyro_lfm")
 _COMPARE_EVERY = 1000
 # Seconds between two checks that nobody has changed the values that the programs read.
 _LOOK_SECONDS = 0.1
-# On a GPU, steps between two checks of the loss, for which Python must wait.
-_LOOK_EVERY = 50
 # Channels from which a convolution is faster with channels last.
 _WIDE = 32
 # How many sets of trained parameters have native code of their own.
 _CHOICES = 4
-
-
-# The batch size, the part that is trained, and the number of the set of trained parameters.
-Key = tuple[int, str, int]
 
 
 class Compiled(Engine):
@@ -61,26 +56,25 @@ class Compiled(Engine):
         self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
         self._weights: list[Any] = []
         self.steps: dict[Key, Step | None] = {}
+        # What an earlier run of the fit has done of steps that this one has not needed so far.
+        self._waiting: dict[Key, StepState] = {}
         # The sets of trained parameters so far, numbered, and the present one.
         self._choices: dict[tuple[bool, ...], int] = {}
         self._choice = self._number_of_choice()
         self.kernels: dict[tuple[int, ...], Any] = {}
         self.number = 0
-        self._index: torch.Tensor | None = None
         self._suspect, self._looked = False, time.monotonic()
-        self._look = 1 if setup.model.device.type == "cpu" else _LOOK_EVERY
+        # Whether Python waits for each step, to see whether it is finite. A GPU that steps by a kernel skips by itself.
+        self._waits = setup.model.device.type == "cpu"
 
     @contextmanager
     def session(self) -> Iterator[None]:
         with super().session():
             if self._suspect or time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._look_again()
-            self._index = None
             yield
-            if self._index is not None and (broken := self._broken()) is not None:
-                raise NotFinite(broken, self._index)
 
-    def step(
+    def take(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
         if self._suspect:
@@ -88,24 +82,33 @@ class Compiled(Engine):
         self.number += 1
         key = len(index), part, self._choice
         if self.number <= self.after or key[0] not in self.sizes or self.steps.get(key, True) is None:
-            return self.eager.step(rows, index, objective, rate, part)
+            return self.eager.take(rows, index, objective, rate, part)
         weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
         if weights != self._weights:
             self._weights = weights
             self.weights = self.weights.new_tensor(weights)
         step = self._step(key, rows, objective, part)
+        earlier = self._waiting.pop(key, None)
+        if step is not None and earlier is not None:
+            run = partial(self._trial, rows, index, objective, part)
+            rehearse(step, earlier, run, [*rows.values(), index])
         if step is None or not step.watched.settled:
             return self._watch(key, step, self.setup.batch(rows, index), objective, rate, part)
         gathered = [table.rows.detach().index_select(0, index) for table in step.tables]
         inputs = [*rows.values(), index, self.weights, *gathered]
         if not self._ready(key, step, inputs, objective):
-            return self.eager.step(rows, index, objective, rate, part)
-        loss, parts, *gradients = step(inputs)
-        if self.number % self._look == 0 and not math.isfinite(loss):
-            self._fail(rows, index, objective, part)
+            return self.eager.take(rows, index, objective, rate, part)
+        if earlier is not None and earlier["recorded"]:
+            restore_counts(step, earlier)
+        loss, finite, parts, *gradients = step(inputs)
+        kernel = self.kernels.get(step.moved)
+        if (self._waits or kernel is None) and not step.all_finite(finite, gradients):
+            raise self._fault(step, inputs, loss, gradients)
         self.eager.set_rate(rate)
-        self._update(step, index, gradients)
-        self._index = index
+        if kernel is None:
+            self._update(step, index, gradients)
+        else:
+            kernel(gradients, None if self._waits else 1 - parts[-1].float())
         return parts
 
     def suspect(self) -> None:
@@ -134,6 +137,12 @@ class Compiled(Engine):
                 return None
             self.steps[key] = Step(self.eager, [*rows], objective, part)
         return self.steps[key]
+
+    def _trial(
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, part: str
+    ) -> torch.Tensor:
+        """The loss of a step that is not made, by the programs."""
+        return self.eager.gradients(self.setup.batch(rows, index), objective, part)[0]
 
     def _watch(
         self, key: Key, step: Step | None, batch: Batch, objective: PyroELBO, rate: float, part: str
@@ -175,11 +184,8 @@ class Compiled(Engine):
             self.insist = False
 
     def _update(self, step: Step, index: torch.Tensor, gradients: list[torch.Tensor]) -> None:
-        """The optimizers' step."""
-        if (kernel := self.kernels.get(moved := step.moved)) is not None:
-            kernel(gradients)
-            return
-        count = len(step.parameters)
+        """The optimizers' step, which makes a kernel for the next one where there can be one."""
+        count, moved = len(step.parameters), step.moved
         for k, gradient in zip(step.used, gradients, strict=True):
             if k < count:
                 step.parameters[k].grad = gradient
@@ -194,28 +200,41 @@ class Compiled(Engine):
             parameters = [step.parameters[k] for k in step.used]
             self.kernels[moved] = tracing.adam_kernel(self.eager.optimizers[0], parameters)
 
-    def _broken(self) -> torch.nn.Parameter | None:
-        """The first parameter that is not finite."""
-        with torch.no_grad():
-            sums = torch.stack([p.sum() for p in self.eager.parts["both"]])
-        if bool(sums.sum().isfinite()):
-            return None
-        return next((p for p in self.eager.parts["both"] if not bool(p.isfinite().all())), None)
-
-    def _fail(
-        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, part: str
-    ) -> None:
-        """Raises for a loss that is not finite: an earlier step broke a parameter, or eager names the fault."""
-        if (broken := self._broken()) is not None:
-            raise NotFinite(broken, self._index)
-        self.eager.gradients(self.setup.batch(rows, index), objective, part)
-        raise NotFinite(None)
+    def _fault(
+        self, step: Step, inputs: list[torch.Tensor], loss: torch.Tensor, gradients: Sequence[torch.Tensor]
+    ) -> NotFinite:
+        """Why native code is not finite. The programs, run for trial, may refuse the batch in words of their own."""
+        with step.watched.trial(inputs):
+            step.python(*inputs)
+        trained = [*step.parameters, *(table.rows for table in step.learned)]
+        return fault_of(loss, zip([trained[k] for k in step.used], gradients, strict=True))
 
     def state(self) -> EngineState:
-        return self.eager.state()
+        if self._suspect:
+            self._look_again()
+        return {
+            **self.eager.state(),
+            "native": {
+                "sizes": sorted(self.sizes),
+                "after": self.after,
+                "number": self.number,
+                "choices": [*self._choices],
+                "steps": states_of_steps(self.steps, self._waiting),
+            },
+        }
 
     def load(self, state: EngineState) -> None:
         self.eager.load(state)
+        if (native := state.get("native")) is None:
+            return
+        self.number = native["number"]
+        self._choices = {choice: k for k, choice in enumerate(native["choices"])}
+        self._choice = self._number_of_choice()
+        for saved in native["steps"]:
+            if saved["given_up"]:
+                self.steps[saved["key"]] = None
+            else:
+                self._waiting[saved["key"]] = saved
 
     def close(self) -> None:
         self.eager.close()

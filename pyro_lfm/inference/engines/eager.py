@@ -12,6 +12,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite, parameters_of
+from pyro_lfm.inference.engines.kept_buffers import KeptBuffers
 from pyro_lfm.inference.engines.row_adam import RowAdam
 from pyro_lfm.inference.svi.optimizer_states import EngineState, load_states, names_of, states_of
 from pyro_lfm.inference.svi.optimizers import clip
@@ -52,8 +53,9 @@ class Eager(Engine):
         self._sparse = [table.sparse for table in tables]
         for table in tables:
             table.sparse = True
+        self.buffers = KeptBuffers(setup.programs)
 
-    def step(
+    def take(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
         return self.step_on(self.setup.batch(rows, index), objective, rate, part)
@@ -66,14 +68,19 @@ class Eager(Engine):
         part: str,
         during: AbstractContextManager[None] | None = None,
     ) -> torch.Tensor:
-        """``step`` on a batch.
+        """``take`` on a batch.
 
         Args:
             during: a context in which the programs run.
         """
-        with during or nullcontext():
-            loss, gradients = self.gradients(batch, objective, part)
-        check_finite(loss, gradients)
+        self.buffers.keep()
+        try:
+            with during or nullcontext():
+                loss, gradients = self.gradients(batch, objective, part)
+            check_finite(loss, gradients)
+        except Exception:
+            self.buffers.restore()
+            raise
         for parameter, gradient in gradients:
             parameter.grad = gradient
         self.set_rate(rate)

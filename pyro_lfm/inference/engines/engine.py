@@ -12,7 +12,7 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.inference.svi.failure import NotFinite
+from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
 from pyro_lfm.objectives.objective import last_bound
@@ -54,15 +54,41 @@ class Setup:
 
 
 class Engine(ABC):
-    """Does one optimisation step at a time."""
+    """Does one optimisation step at a time.
+
+    Attributes:
+        fault: why the last step was skipped, until someone has looked. Of a step that the device skipped it is None.
+    """
 
     setup: Setup
+    fault: NotFinite | None = None
 
-    @abstractmethod
     def step(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
-        """One step, within ``session()``.
+        """One step, within ``session()``; see ``take``.
+
+        A step whose loss or gradient is not finite is skipped, and gives zeros: it moves nothing but the random stream.
+        """
+        try:
+            return self.take(rows, index, objective, rate, part)
+        except NotFinite as error:
+            self.fault = error
+        except Exception as error:  # a program may raise anything
+            if not of_numbers_not_finite(error):
+                raise
+            self.fault = NotFinite(refusal=error)
+        return self.skipped()
+
+    def skipped(self) -> torch.Tensor:
+        """What ``step`` gives for a step that was skipped."""
+        return torch.zeros(4, dtype=self.setup.model.dtype, device=self.setup.model.device)
+
+    @abstractmethod
+    def take(
+        self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
+    ) -> torch.Tensor:
+        """One step.
 
         Args:
             rows: by name, (B, *event) each.
@@ -71,10 +97,11 @@ class Engine(ABC):
             part: the programs to train, "both", "model" or "guide".
 
         Returns:
-            [bound, reconstruction, KL] in nats per row, (3,). A GPU may still be computing it.
+            [bound, reconstruction, KL, 1] in nats per row, (4,), or zeros where the device has skipped the step. A GPU
+            may still be computing it.
 
         Raises:
-            NotFinite: the loss or a gradient is not finite; the weights may be broken.
+            NotFinite: the loss or a gradient is not finite; nothing was changed.
         """
 
     @contextmanager
@@ -100,13 +127,14 @@ class Engine(ABC):
 
 
 def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: int) -> torch.Tensor:
-    """[bound, reconstruction, KL] of a step, nats per row; the last two are NaN of an objective that keeps no parts."""
+    """[bound, reconstruction, KL, 1] of a step, nats per row; parts that an objective does not keep are NaN."""
     last = last_bound() if isinstance(objective, Objective) else None
     if last is None:
         bound = -loss.detach() / total
-        return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2])
+        return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2, torch.ones_like(bound)])
     kl = sum(last.kl.values(), torch.zeros_like(last.per_row)).mean()
-    return torch.stack([last.per_row.mean(), last.reconstruction.mean(), kl])
+    bound = last.per_row.mean()
+    return torch.stack([bound, last.reconstruction.mean(), kl, torch.ones_like(bound)])
 
 
 def parameters_of(
@@ -119,21 +147,31 @@ def parameters_of(
 
 
 def check_finite(
-    loss: torch.Tensor, values: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]
+    loss: torch.Tensor, gradients: Iterable[tuple[torch.nn.Parameter, torch.Tensor | None]]
 ) -> None:
-    """Checks the loss, and for each parameter its gradient (or its value).
+    """Checks a loss, and the gradient of each parameter.
 
     Raises:
-        NotFinite: one of them is NaN or infinite.
+        NotFinite: the loss is NaN or infinite, or the sum of squares of all gradients, which optimizers keep, is.
     """
-    pairs = [(p, v.detach()._values() if v.is_sparse else v.detach()) for p, v in values if v is not None]
+    held = [(p, g.detach()._values() if g.is_sparse else g.detach()) for p, g in gradients if g is not None]
+    norms = [torch.linalg.vector_norm(g) for _, g in held]
     # One sum to wait for: it is finite exactly if everything is.
-    if not bool(torch.stack([loss.detach(), *(value.sum() for _, value in pairs)]).sum().isfinite()):
-        for parameter, value in pairs:
-            if not bool(value.isfinite().all()):
-                raise NotFinite(parameter)
-        if not bool(loss.isfinite()):
-            raise NotFinite(None)
+    squares = torch.stack(norms).square().sum() if norms else 0.0
+    if not bool((loss.detach() + squares).isfinite()):
+        raise fault_of(loss, held)
+
+
+def fault_of(loss: torch.Tensor, gradients: Iterable[tuple[torch.nn.Parameter, torch.Tensor]]) -> NotFinite:
+    """The error of a loss, or of gradients, that are not finite or have no finite sum of squares."""
+    held = [*gradients]
+    broken = [p for p, g in held if not bool(g.isfinite().all())]
+    if not bool(loss.isfinite()):
+        return NotFinite(broken, everywhere=len(broken) == len(held))
+    if broken:
+        return NotFinite(broken, of="gradient")
+    largest = max(held, key=lambda pair: float(pair[1].abs().max()))
+    return NotFinite([largest[0]], of="square of the gradient")
 
 
 def evaluate(
@@ -145,5 +183,5 @@ def evaluate(
             objective = objective.at(1.0, in_turn=False)
         scored: Any = objective
         loss = torch.as_tensor(scored.loss(model, guide, batch))
-        bound, reconstruction, kl = bound_parts(objective, loss, batch.total).tolist()
+        bound, reconstruction, kl, _ = bound_parts(objective, loss, batch.total).tolist()
     return bound, reconstruction, kl

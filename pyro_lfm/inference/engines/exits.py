@@ -139,7 +139,9 @@ class _Functions(TorchFunctionMode):
 
 
 def record(
-    function: tracing.Function, inputs: Sequence[torch.Tensor]
+    function: tracing.Function,
+    inputs: Sequence[torch.Tensor],
+    check: tracing.Function = tracing.nan_if_refused,
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
     """``tracing.record`` of a function in which no value leaves the graph.
 
@@ -152,7 +154,7 @@ def record(
         with exits:
             return function(*arguments)
 
-    graph, external = tracing.record(watched, inputs)
+    graph, external = tracing.record(watched, inputs, check)
     if exits.reason is not None:  # the program caught the error
         raise tracing.NotRecordable(exits.reason)
     return graph, external

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,8 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.ops.provenance import detach_provenance
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite, parameters_of
+from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite
+from pyro_lfm.inference.engines.kept_buffers import KeptBuffers
 from pyro_lfm.inference.svi.optimizer_states import EngineState, load_states, names_of, states_of
 from pyro_lfm.inference.svi.optimizers import clip_gradients
 from pyro_lfm.programs.program import Program
@@ -22,22 +23,31 @@ from pyro_lfm.runtime import isolated
 _GRADIENTS = "gradients of the loss of all rows"
 
 
-class _Clipping(pyro.optim.PyroOptim):
-    """Pyro's optimizers, one per parameter, whose gradients are first clipped by their common norm.
+class _Checked(pyro.optim.PyroOptim):
+    """Pyro's optimizers, one per parameter, which take no step where loss or gradients are not finite.
 
-    Pyro's own ``clip_args`` clip the gradient of each parameter by itself.
+    Gradients are first clipped by their common norm, as Pyro's own ``clip_args`` clip the gradient of each parameter by
+    itself.
 
     Args:
         setup: with the norm of the gradients of the loss per row; Pyro's are those of the loss of all rows.
-        clipped: the parameters, in an order that does not change from run to run.
+        parameters: those of the programs, in an order that does not change from run to run.
+        clipped: those of them that are clipped.
     """
 
-    def __init__(self, setup: Setup, clipped: Sequence[torch.nn.Parameter]):
+    def __init__(
+        self,
+        setup: Setup,
+        parameters: Sequence[torch.nn.Parameter],
+        clipped: Sequence[torch.nn.Parameter],
+    ):
         super().__init__(setup.optimizer, {"lr": setup.learning_rate})
-        self.clipped = clipped
+        self.parameters, self.clipped = parameters, clipped
         self.norm = None if setup.clip_norm is None else setup.clip_norm * setup.total
+        self.loss = torch.zeros(())
 
     def __call__(self, params: Iterable[torch.Tensor], *args: Any, **kwargs: Any) -> None:
+        check_finite(self.loss, [(p, p.grad) for p in self.parameters])
         if self.norm is not None:
             clip_gradients(self.clipped, self.norm)
         super().__call__([*params], *args, **kwargs)
@@ -54,7 +64,9 @@ class Pyro(Engine):
         self._rates = {id(p): setup.learning_rate for p in self.parameters.values()}
         tables = {id(t.rows): t.learning_rate for _, part in self._parts() for t in part.tables}
         self._rates.update(tables)
-        self.optimizer = _Clipping(setup, [p for p in self.parameters.values() if id(p) not in tables])
+        dense = [p for p in self.parameters.values() if id(p) not in tables]
+        self.optimizer = _Checked(setup, [*self.parameters.values()], dense)
+        self.buffers = KeptBuffers(setup.programs)
         self._before = set(pyro.get_param_store().keys())
 
     def _parts(self) -> tuple[tuple[str, Program], tuple[str, Program]]:
@@ -66,7 +78,7 @@ class Pyro(Engine):
         with isolated(self.setup.stream, self.setup.model.device, store=True):
             yield
 
-    def step(
+    def take(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
         if part != "both":
@@ -78,10 +90,36 @@ class Pyro(Engine):
                 self._make(parameter)  # now, so that the first step has its rate too
             for group in inner[parameter].param_groups if parameter in inner else ():
                 group["lr"] = self._rates[id(parameter)] * rate
-        loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
-        theta, phi = parameters_of(*self.setup.programs)
-        check_finite(loss, zip([*theta, *phi], [*theta, *phi], strict=True))
+        svi.loss_and_grads = self._remembering(svi.loss_and_grads)
+        self.buffers.keep()
+        others = self._others()
+        try:
+            loss = torch.as_tensor(svi.step(self.setup.batch(rows, index)))
+        except Exception:
+            self._put_back(others)
+            raise
         return bound_parts(objective, loss, self.setup.total)
+
+    def _remembering(self, loss_and_grads: Callable[..., Any]) -> Callable[..., Any]:
+        """The function that gives the loss, which the optimizer looks at before it takes a step."""
+
+        def remembering(*arguments: Any) -> Any:
+            loss = loss_and_grads(*arguments)
+            self.optimizer.loss = torch.as_tensor(loss).detach().sum()
+            return loss
+
+        return remembering
+
+    def _put_back(self, others: dict[str, torch.Tensor]) -> None:
+        """Drops the gradients of a step that is not taken, and puts back all else that it changed."""
+        self.buffers.restore()
+        pyro.infer.util.zero_grads(self.parameters.values())
+        store = pyro.get_param_store()
+        for name in self._others():
+            if name in others:
+                store[name] = others[name]
+            else:
+                del store[name]
 
     def state(self) -> EngineState:
         # By the names in the programs, as those in the store belong to this instance alone.

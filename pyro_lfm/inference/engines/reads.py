@@ -159,11 +159,16 @@ class Reads:
             self.outside = "a profiler is running"
             yield
             return
+        # Python collects garbage at moments of its own, and may then run code of anybody's: finalizers, callbacks.
+        collects = gc.isenabled()
+        gc.disable()
         sys.setprofile(see)
         try:
             yield
         finally:
             sys.setprofile(before)
+            if collects:
+                gc.enable()
             self.new = bool(ran)
             self._add(ran)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from pyro_lfm.objectives import Objective
 
 # How far a loss may differ, relative to itself, and a gradient, relative to the largest one.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-4}
+# Entries of a gradient on a CPU from which torch's own reduction is faster than that of native code.
+_LARGE = 2**14
 # How often native code may be made anew after a change, before eager is cheaper.
 _REBUILDS = 2
 # The same for recordings, which cost less.
@@ -27,7 +30,12 @@ class Step:
     """The step of one batch size and part as a function of tensors: in Python, and as native code.
 
     Inputs: the rows of every name, their numbers, the weights of the objective's terms, the rows of every PerRow table.
-    Outputs: the loss per row, [bound, reconstruction, KL], and the gradients of the parameters and of the tables' rows.
+    Outputs: the loss per row, [bound, reconstruction, KL, 1], and the gradients of the parameters and of the tables' rows.
+    Native code gives as well, after the loss, whether all is finite but for the ``large`` gradients. Where it is not, the
+    bound and the 1 are zeros.
+
+    Attributes:
+        large: the numbers of the gradients, among those that are given, that ``all_finite`` has to look at.
     """
 
     def __init__(self, eager: Eager, names: Sequence[str], objective: PyroELBO, part: str):
@@ -39,6 +47,7 @@ class Step:
         rows = {id(table.rows) for table in eager.tables}
         self.parameters = [p for p in trained if id(p) not in rows]
         self.watched = Watched(eager.setup, objective)
+        self._on_cpu = self.setup.model.device.type == "cpu"
         # Whether the native code is that of the programs as they are now.
         self.recorded = False
         self.changed = ""
@@ -65,6 +74,7 @@ class Step:
                 table.gathered = None
         self.used = [k for k, gradient in enumerate(all_gradients) if gradient is not None]
         gradients = [laid_out_as(all_gradients[k], wanted[k]).detach() for k in self.used]
+        self.large = [k for k, g in enumerate(gradients) if self._on_cpu and g.numel() > _LARGE]
         return [(loss / batch.total).detach(), bound_parts(objective, loss, batch.total), *gradients]
 
     def build(self, inputs: Sequence[torch.Tensor]) -> None:
@@ -77,7 +87,7 @@ class Step:
         trial = [*(value.flip(0) for value in inputs[: len(self.names) + 1]), inputs[len(self.names) + 1]]
         trial += [rows.flip(0) for rows in inputs[len(self.names) + 2 :]]
         with self.watched.trial():
-            graph, external = record(self.python, trial)
+            graph, external = record(self.python, trial, self._checked)
         if self.watched.left_behind(external):
             raise tracing.NotRecordable("it reads a tensor that the previous run left")
         form = [_form(graph, external), self.used]
@@ -93,6 +103,20 @@ class Step:
                 self._native = tracing.native(graph, [*inputs, *self.known])
         # The parameters that the optimizer's kernel may update; tables have an optimizer of their own.
         self.moved = () if self.learned else tuple(id(self.parameters[k]) for k in self.used)
+
+    def _checked(
+        self, accepted: torch.Tensor | None, loss: torch.Tensor, parts: torch.Tensor, *gradients: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """The outputs of native code. It tests what ``check_finite`` tests, and that no distribution refuses parameters."""
+        loss, *_ = tracing.nan_if_refused(accepted, loss)
+        small = (g.square().sum() for k, g in enumerate(gradients) if k not in self.large)
+        finite = sum(small, loss).isfinite()
+        # Where Python waits for each step, it gives the zeros itself.
+        return [loss, finite, parts if self._on_cpu else torch.where(finite, parts, 0.0), *gradients]
+
+    def all_finite(self, finite: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:
+        """Whether loss and gradients are finite, given what native code says of it."""
+        return bool(finite) and all(math.isfinite(torch.linalg.vector_norm(gradients[k])) for k in self.large)
 
     def suspect(self) -> bool:
         """Whether a value that the programs read has changed, so that a run must be watched again."""
@@ -117,6 +141,7 @@ class Step:
                 native = self(inputs)
         except Exception as error:  # whatever generated code may raise
             return f"its native code fails: {str(error).splitlines()[:1]}"
+        native = [native[0], *native[2:]]
         tolerance = _TOLERANCE.get(expected[0].dtype, 5e-2)
         if torch.is_autocast_enabled(expected[0].device.type):
             tolerance = 5e-2
@@ -129,7 +154,7 @@ class Step:
             )
         largest = max((float(g.abs().max()) for g in expected[2:] if g.numel()), default=0.0)
         if not all(bool(g.isfinite().all()) for g in expected[2:]):
-            return None  # the step itself raises for it
+            return None  # the step itself is skipped
         for one, other in zip(expected[2:], native[2:], strict=True):
             if one.numel() and not float((one - other).abs().max()) <= tolerance * largest:
                 return "its gradients are others compiled than in eager"

@@ -126,23 +126,26 @@ def settings(kind: str) -> dict[str, Any]:
 # Recording ----------------------------------------------------------------------------------------------
 
 
+def nan_if_refused(
+    accepted: torch.Tensor | None, first: torch.Tensor, *rest: torch.Tensor
+) -> list[torch.Tensor]:
+    """Outputs whose first is NaN where a distribution refuses its parameters, see ``record``."""
+    return [first if accepted is None else torch.where(accepted, first, torch.nan), *rest]
+
+
 def record(
-    function: Function, inputs: Sequence[torch.Tensor]
+    function: Function, inputs: Sequence[torch.Tensor], check: Function = nan_if_refused
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
-    """The operations of ``function(*inputs)``, whose first output is a loss, as one graph.
+    """The operations of ``check(accepted, *function(*inputs))`` as one graph, and the tensors for its further inputs.
 
-    Every other tensor that it reads and that existed before, such as a parameter, becomes one more input. So the graph
-    follows later changes in place.
-
-    Returns:
-        The graph, and the tensors for its further inputs.
+    ``accepted`` tells whether all distributions accept their parameters, None where none was asked. Every tensor that is
+    read and that existed before becomes one more input, so that the graph follows later changes in place.
     """
 
-    def recorded(*arguments: torch.Tensor) -> list[torch.Tensor]:
+    def recorded(*arguments: torch.Tensor) -> Sequence[torch.Tensor]:
         with _without_values() as valid:
-            loss, *rest = function(*arguments)
-        # Arguments that a distribution would refuse make the loss NaN, which the engine notices.
-        return [torch.where(torch.stack(valid).all(), loss, torch.nan) if valid else loss, *rest]
+            outputs = function(*arguments)
+        return check(torch.stack(valid).all() if valid else None, *outputs)
 
     try:
         graph = make_fx(recorded)(*inputs)
@@ -260,9 +263,10 @@ def _quiet_compiler() -> Iterator[None]:
 
 def adam_kernel(
     optimizer: torch.optim.Optimizer, parameters: Sequence[torch.nn.Parameter]
-) -> Callable[[Sequence[torch.Tensor]], None] | None:
+) -> Callable[[Sequence[torch.Tensor], torch.Tensor | None], None] | None:
     """A function of the gradients of these parameters that does ``optimizer.step()`` by one fused kernel.
 
+    Its second argument, a float32 tensor on the device, is 1 where the step is to be skipped, or None.
     None for other optimizers, for one with hooks or options of its own, and for one that has not done a step yet.
     """
     kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
@@ -290,9 +294,9 @@ def adam_kernel(
         values = [p.detach() for p in held]
         calls.append((group, [position[id(p)] for p in held], values, *moments, counts, [*counts]))
 
-    def step(gradients: Sequence[torch.Tensor]) -> None:
+    def step(gradients: Sequence[torch.Tensor], skip: torch.Tensor | None = None) -> None:
         for group, where, values, means, squares, counts, steps in calls:
-            counts += 1
+            counts += 1 if skip is None else 1 - skip
             kernel(
                 values,
                 [gradients[k] for k in where],
@@ -307,6 +311,7 @@ def adam_kernel(
                 eps=group["eps"],
                 amsgrad=False,
                 maximize=False,
+                found_inf=skip,
             )
 
     return step

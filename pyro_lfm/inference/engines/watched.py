@@ -78,9 +78,31 @@ class Watched:
 
     def confirm(self, again: Callable[[], torch.Tensor], inputs: Sequence[torch.Tensor] = ()) -> None:
         """Runs the programs again until they settle, if all that they reach can be put back after each run."""
-        while not self.settled and self.reason is None and (heap := self._reach()).can_be_put_back:
+        while not self.settled and self.reason is None and self._run_for_trial(again, inputs):
+            pass
+
+    def rehearse(
+        self, again: Callable[[], torch.Tensor], inputs: Sequence[torch.Tensor], runs: int | None
+    ) -> None:
+        """Runs the programs again, as ``confirm``, but so many times, or until they settle where that is None."""
+        if runs is None:
+            self.confirm(again, inputs)
+        for _ in range(runs or 0):
+            if self.settled or self.reason is not None or not self._run_for_trial(again, inputs):
+                break
+
+    @property
+    def runs(self) -> int | None:
+        """The number of runs so far; None where the programs have settled, also if values have changed since."""
+        return None if self._heap is not None else self._runs
+
+    def _run_for_trial(self, again: Callable[[], torch.Tensor], inputs: Sequence[torch.Tensor]) -> bool:
+        """Runs the programs while they are watched, if all that they reach can be put back. Whether that was done."""
+        heap = self._reach()
+        if heap.can_be_put_back:
             with self._kept(heap, inputs), self.run(self.objective):
                 again()
+        return heap.can_be_put_back
 
     def trial(self, inputs: Sequence[torch.Tensor] = ()) -> AbstractContextManager[None]:
         """The context of a trial run: puts back random states and all that the programs can reach."""

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from math import nan
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from pyro.infer import ELBO as PyroELBO
-from tqdm import TMonitor
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import (
-    DataError,
-    DeclarationError,
-    RandomStreamWarning,
-    ScheduleWarning,
-    TrainingError,
-    warn,
-)
+from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.svi.failure import FailedStep, NotFinite, error_of_exception, error_of_values
+from pyro_lfm.inference.svi.failure import FailedStep
+from pyro_lfm.inference.svi.faults import error_of_exception
+from pyro_lfm.inference.svi.interruption import Signals, report_interruption
 from pyro_lfm.inference.svi.optimizers import checked_maker
+from pyro_lfm.inference.svi.patience_start import first_counted_epoch
+from pyro_lfm.inference.svi.position import Position
 from pyro_lfm.inference.svi.resuming import Resuming
+from pyro_lfm.inference.svi.skipped_steps import SkippedSteps
 from pyro_lfm.inference.svi.snapshots import Best, Snapshot
+from pyro_lfm.inference.svi.thread_warnings import warn_of_threads
 from pyro_lfm.inference.task import Task
 from pyro_lfm.objectives import Objective
 from pyro_lfm.runtime import Stream
-from pyro_lfm.schedules import value_ahead, value_at
+from pyro_lfm.schedules import value_at
 
 if TYPE_CHECKING:
     from pyro_lfm.inference.svi.svi import SVI
@@ -47,8 +45,6 @@ Schedule = Callable[[float], float]
 
 # Seconds between two updates of the progress bar, which wait for the GPU.
 _SHOW_EVERY = 0.1
-# How far a weight may be from its end value, relative to its largest one, to have reached it.
-_REACHED = 1e-3
 # Moments at which schedules are checked before the training, less one.
 _PROBES = 20
 
@@ -73,7 +69,12 @@ class Loop:
         self.best = Best(self.model, self.guide)
         self.held_out_tables: list[torch.Tensor] | None = None
         self.step = self.epoch = 0
+        # The place inside an epoch; None between two epochs.
+        self.position: Position | None = None
+        self.signals = Signals()
+        self.resuming: Resuming | None = None
         self.warned = False
+        self.skipped = SkippedSteps(svi.max_skipped)
 
     def _rows_in(self, steps: int) -> int:
         """The number of rows of so many steps from the start."""
@@ -94,38 +95,56 @@ class Loop:
     def run(self) -> None:
         self.model.train()
         self.guide.train()
-        svi, resuming = self.svi, None
         self._probe()
-        if self.task.checkpoint is not None:
-            resuming = Resuming(self, self.task.checkpoint)
-            resuming.restore()
-        counts_from = self._counts_from(svi.patience) if svi.patience else 1
-        with closing(self._engine()) as engine:
-            if resuming:
-                resuming.restore_engine(engine)
-            bar = tqdm(
-                total=self._rows_in(self.total_steps),
-                unit="row",
-                disable=not self.task.progress,
-                initial=self._rows_in(self.step),
-            )
-            with bar:
-                while self.step < self.total_steps and not self.best.exhausted(svi.patience):
-                    self.epoch += 1
-                    record = self._epoch(engine, bar)
-                    self._warn_of_threads()
-                    self.history.append(record)
-                    stopped = self.task.report(record, self.result)
-                    if self.task.callbacks:
-                        engine.suspect()
-                    if svi.patience and self.epoch >= counts_from:
-                        self.best.update(record)
-                    if resuming:
-                        resuming.save(engine)
-                    if stopped:
-                        break
+        svi, checkpoint = self.svi, self.task.checkpoint
+        with self.signals:
+            if checkpoint is not None:
+                self.resuming = Resuming(self, checkpoint)
+                self.resuming.restore()
+            steps = self.total_steps, self.per_epoch
+            counts_from = first_counted_epoch(svi.patience, self.scheduled, *steps) if svi.patience else 1
+            with closing(self._engine()) as engine:
+                if self.resuming:
+                    self.resuming.restore_engine(engine)
+                self._train(engine, counts_from)
+                if self.resuming:
+                    self.resuming.at_end(engine)
         if svi.patience:
             self.best.restore()
+        if self.signals.received is not None:
+            self.result.interrupted = self.signals.received
+            where = f"in epoch {self.epoch}, after {self.step:,} of {self.total_steps:,} steps"
+            report_interruption(
+                self.signals.received, where, None if checkpoint is None else str(checkpoint.path)
+            )
+
+    def _train(self, engine: Engine, counts_from: int) -> None:
+        """Epochs until the last one, or until patience, a callback or a signal ends the training."""
+        patience = self.svi.patience
+        done, total = self._rows_in(self.step), self._rows_in(self.total_steps)
+        with tqdm(total=total, unit="row", disable=not self.task.progress, initial=done) as bar:
+            while self._goes_on() and (record := self._epoch(engine, bar)) is not None:
+                self.warned = self.warned or warn_of_threads(self.stream)
+                self.history.append(record)
+                stopped = self.task.report(record, self.result)
+                if self.task.callbacks:
+                    engine.suspect()
+                if patience and self.epoch >= counts_from:
+                    self.best.update(record)
+                if self.resuming:
+                    self.resuming.after_epoch(engine)
+                if stopped:
+                    break
+
+    def _goes_on(self) -> bool:
+        """Whether an epoch is to be begun, or ended."""
+        unfinished = self.position is not None or self.step < self.total_steps
+        return unfinished and not self.best.exhausted(self.svi.patience) and self.signals.received is None
+
+    @property
+    def place(self) -> tuple[int, int, bool]:
+        """The present place in the fit: its epoch and step, and whether it is inside an epoch."""
+        return self.epoch, self.step, self.position is not None
 
     def _engine(self) -> Engine:
         """Makes the engine, and the feed of its batches."""
@@ -145,18 +164,26 @@ class Loop:
         # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
-        return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last)
+        before = self.resuming.engine_before if self.resuming else None
+        return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last, before)
 
-    def _epoch(self, engine: Engine, bar: tqdm) -> Record:
-        """One epoch, or the rest of one; its record."""
-        began, rows = time.perf_counter(), 0
+    def _begin(self) -> Position:
+        """Begins an epoch."""
+        self.epoch += 1
+        self.skipped.begin_epoch()
         self.model.refresh(self.guide)
-        last = min(self.step + self.per_epoch, self.total_steps)
+        return Position(self.shuffle.get_state(), self.step)
+
+    def _epoch(self, engine: Engine, bar: tqdm) -> Record | None:
+        """One epoch, or the rest of one; its record, or None where a signal stops it inside."""
+        position = self.position = self.position or self._begin()
         good = Snapshot(self.model, self.guide)
-        sums = torch.zeros(3, dtype=torch.float64, device=self.model.device)
-        batches = islice(self.feed.epoch(), last - self.step)
+        step_of = partial(self._failed_step, self.table, good, "epoch")
+        last = min(position.first + self.per_epoch, self.total_steps)
+        batches = islice(self.feed.epoch(position.batches), last - self.step)
+        last_rows = torch.zeros(0, dtype=torch.long)
         while self.step < last:
-            index, results, sizes = None, [], []
+            index, results, rows = None, [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
@@ -165,29 +192,40 @@ class Loop:
                         if self.suspicious:
                             engine.suspect()
                         results.append(engine.step(values, index, *moment))
-                        sizes.append(len(index))
+                        rows.append(index)
                         self.step += 1
-                        if time.perf_counter() - shown > _SHOW_EVERY:
+                        if engine.fault or time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except Exception as error:  # a program may raise anything
                 self._fail(error, index, good)
             # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
-            sums += sums.new_tensor(sizes) @ torch.stack(results).to(sums)
-            rows += sum(sizes)
+            sizes = [*map(len, rows)]
+            taken = position.add(sizes, results)
+            self.skipped.count(taken, rows, engine.fault, step_of)
+            engine.fault = None
             bar.update(sum(sizes))
             if not bar.disable:
                 bar.set_postfix_str(
                     f"epoch {self.epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False
                 )
-        bound, reconstruction, kl = (sums / rows).tolist()
+            if self.resuming and self.step < last:
+                self.resuming.within_epoch(engine)
+            if self.signals.received is not None:
+                return None
+            last_rows = rows[-1]
+        skipped = self.skipped.end_epoch(last - position.first, self.total_steps, last_rows, step_of)
+        bound, reconstruction, kl = position.means
+        validation_bound = nan if self.validation is None else self._validate(good)
+        self.position = None
         return {
             "epoch": self.epoch,
             "step": self.step,
             "bound": bound,
             "reconstruction": reconstruction,
             "kl": kl,
-            "validation_bound": nan if self.validation is None else self._validate(good),
-            "seconds": time.perf_counter() - began,
+            "validation_bound": validation_bound,
+            "skipped": skipped,
+            "seconds": position.seconds,
         }
 
     def _moment(self, step: int) -> tuple[PyroELBO, float, str]:
@@ -201,18 +239,6 @@ class Loop:
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
         return objective, rate, part
-
-    def _warn_of_threads(self) -> None:
-        """Warns, once, if another thread has drawn from the fit's random stream."""
-        others = [t for t in threading.enumerate() if t is not threading.current_thread()]
-        if self.stream.disturbed and not self.warned and any(not isinstance(t, TMonitor) for t in others):
-            self.warned = True
-            warn(
-                "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: "
-                "its seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
-                "pyro_lfm.runtime.isolated()",
-                RandomStreamWarning,
-            )
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -229,28 +255,6 @@ class Loop:
     def _fraction(self, step: int) -> float:
         return step / max(1, self.total_steps - 1)
 
-    def _counts_from(self, patience: int) -> int:
-        """The first epoch that patience counts, from which on the objective has the weights of its end.
-
-        Bounds of objectives with other weights cannot be compared.
-        """
-        epochs = -(-self.total_steps // self.per_epoch)
-        first = 1
-        for name, weight in self.scheduled.items():
-            steps = sorted({*range(0, self.total_steps, self.per_epoch), self.total_steps - 1})
-            values = [value_ahead(name, weight, self._fraction(step)) for step in steps]
-            near = _REACHED * max(map(abs, values))
-            apart = [k for k, value in enumerate(values[:epochs]) if abs(value - values[-1]) > near]
-            first = max(first, apart[-1] + 2 if apart else 1)
-        if first > 1 and first + patience > epochs:
-            warn(
-                f"patience={patience} cannot stop this fit: it counts once {', '.join(self.scheduled)} has reached "
-                f"its end value, from epoch {first} of {epochs} on: let the schedule end sooner, as "
-                "lfm.schedules.linear(until=0.5) does",
-                ScheduleWarning,
-            )
-        return first
-
     def _fail(self, error: Exception, index: torch.Tensor | None, good: Snapshot) -> NoReturn:
         """Raises the error of a step in words, after restoring the weights from before the epoch."""
         if index is None:  # the feed failed: no step was taken
@@ -258,23 +262,33 @@ class Loop:
         if isinstance(error, DeclarationError | DataError | TrainingError):
             good.restore()
             raise error
-        if isinstance(error, NotFinite):
-            index = index if error.index is None else error.index
-        failed = self._failed_step(self.table, index, good, "epoch")
-        if isinstance(error, NotFinite):
-            raise error_of_values(failed, error.parameter) from None
-        in_words = error_of_exception(failed, error)
+        in_words = error_of_exception(self._failed_step(self.table, good, "epoch", index), error)
         raise in_words from in_words.__cause__
 
-    def _failed_step(self, table: Table, index: torch.Tensor, good: Snapshot, during: str) -> FailedStep:
+    def _failed_step(
+        self, table: Table, good: Snapshot, during: str, index: torch.Tensor, in_a_row: int = 0
+    ) -> FailedStep:
         """The step that failed, with its rows if the device still answers."""
         rows: list[int] = []
         batch = None
         with suppress(RuntimeError):
             rows = index.tolist()
-            batch = self.batch(table, index.cpu())
+            batch = self.batch(table, index.cpu()) if rows else None
         size, total = self.batch_size, len(table)
-        return FailedStep(self.model, self.guide, rows, batch, size, total, self.epoch, good, during)
+        saved = self.resuming.last_saved if self.resuming else None
+        return FailedStep(
+            model=self.model,
+            guide=self.guide,
+            rows=rows,
+            batch=batch,
+            batch_size=size,
+            total=total,
+            epoch=self.epoch,
+            good=good,
+            during=during,
+            in_a_row=in_a_row,
+            saved=saved,
+        )
 
     def _validate(self, good: Snapshot) -> float:
         """The bound on the validation rows, with the same noise after every epoch."""
@@ -290,7 +304,7 @@ class Loop:
         except (DeclarationError, DataError, TrainingError):
             raise
         except Exception as error:  # a program may raise anything
-            failed = self._failed_step(self.validation, index, good, "the validation after epoch")
+            failed = self._failed_step(self.validation, good, "the validation after epoch", index)
             in_words = error_of_exception(failed, error)
             raise in_words from in_words.__cause__
         return total / len(self.validation)

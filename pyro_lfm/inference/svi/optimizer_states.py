@@ -22,14 +22,47 @@ class OptimizerState(TypedDict):
     state: StateDict
 
 
+class StepState(TypedDict):
+    """What a checkpoint keeps of the step of one batch size, part and set of trained parameters, as the key says.
+
+    ``given_up``: it is done in eager for good. ``recorded``: it is done by native code. ``settled``: it is, or will be from
+    the next time on. ``runs``: how often it was watched; None where it has settled once.
+    """
+
+    key: tuple[int, str, int]
+    given_up: bool
+    settled: bool
+    recorded: bool
+    runs: int | None
+    compared_at: int
+    rebuilt: int
+    recordings: int
+
+
+class NativeState(TypedDict):
+    """What a checkpoint keeps of native code, so that the same steps are done by it as without an interruption.
+
+    ``sizes`` and ``after`` are the arguments of ``Compiled``, ``number`` counts steps, ``choices`` are the sets of trained
+    parameters in their order.
+    """
+
+    sizes: list[int]
+    after: int
+    number: int
+    choices: list[tuple[bool, ...]]
+    steps: list[StepState]
+
+
 class EngineState(TypedDict):
     """What a checkpoint keeps of an engine.
 
-    ``gradients`` says in words which gradients its optimizers take; ``store`` holds the entries of Pyro's parameter store.
+    ``gradients`` says in words which gradients its optimizers take, ``native`` stands there for the compiled engine alone,
+    and ``store`` holds the entries of Pyro's parameter store.
     """
 
     gradients: str
     optimizers: list[OptimizerState]
+    native: NotRequired[NativeState]
     store: NotRequired[dict[str, torch.Tensor]]
 
 

@@ -30,6 +30,18 @@ class Snapshot:
         for program, state in zip(self.programs, self.states, strict=True):
             program.load_state_dict(state, strict=False)
 
+    def broken(self) -> str | None:
+        """The name of a parameter that was finite at that moment and is not now."""
+        for kind, program, state in zip(("model", "guide"), self.programs, self.states, strict=True):
+            for name, parameter in program.named_parameters():
+                if (
+                    not bool(parameter.isfinite().all())
+                    and name in state
+                    and bool(state[name].isfinite().all())
+                ):
+                    return f"{kind}.{name}"
+        return None
+
 
 class BestState(TypedDict):
     """What a checkpoint keeps of ``Best``."""

@@ -55,6 +55,10 @@ class SVI(Inference):
             epochs, and restore the best weights. While a weight of the objective follows a schedule, bounds of different
             epochs cannot be compared: epochs count, and can be the best, once every such schedule has reached its end
             value. ``schedule``, of the learning rate, delays nothing.
+        max_skipped: the most consecutive steps that may be skipped. A step whose loss or gradient is not finite moves
+            nothing: a ``SkippedStepWarning`` tells of the first, and the history counts them. One more than these in a row
+            ends the fit by a ``TrainingError``, and so does an epoch of several steps all of which were skipped. 0 ends the
+            fit at the first.
         alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default both together.
         engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
             small networks. "eager" runs the programs at every step. "pyro" is ``pyro.infer.SVI`` itself. "auto" compiles
@@ -91,6 +95,7 @@ class SVI(Inference):
         schedule: Callable[[float], float] | None = None,
         clip_norm: float | None = None,
         patience: int | None = None,
+        max_skipped: int = 10,
         alternate: int | None = None,
         engine: Literal["auto", "compiled", "eager", "pyro"] = "auto",
     ):
@@ -112,6 +117,7 @@ class SVI(Inference):
         self.schedule = schedule
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, least=0.0, above=True)
         self.patience = None if patience is None else whole("patience", patience)
+        self.max_skipped = whole("max_skipped", max_skipped, least=0)
         self.alternate = None if alternate is None else whole("alternate", alternate)
         self.engine = engine
         self._check_objective()
@@ -182,6 +188,7 @@ class SVI(Inference):
         guide = _bind(model, guide, task.table)
         warn_of_start(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
+        result.inference, result.seed = self, task.seed
         loop = Loop(self, task, result)
         try:
             loop.run()

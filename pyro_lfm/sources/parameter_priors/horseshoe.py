@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_lfm.distributions.heavy_tails import HalfCauchy
 from pyro_lfm.distributions.interface import independent
+from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors.parameter_prior import WeightPrior
@@ -53,4 +53,4 @@ class Horseshoe(WeightPrior):
     ) -> Distribution:
         scale = shrinkage.unsqueeze(-2) * local
         scale = scale * unit if self.scale is None else scale
-        return independent(dist.Normal(torch.zeros_like(scale), scale), 2)
+        return independent(Normal(torch.zeros_like(scale), scale), 2)

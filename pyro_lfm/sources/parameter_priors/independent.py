@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_lfm.distributions import gamma
+from pyro_lfm.distributions import gamma, normal
 from pyro_lfm.distributions.interface import independent
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.sources.drawn import Drawn
@@ -72,7 +71,7 @@ class Normal(WeightPrior):
         self, like: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
     ) -> Distribution:
         scale = or_default(self, "scale", like, self.spread * unit)
-        return independent(dist.Normal(or_default(self, "mean", like, origin), scale), like.dim())
+        return independent(normal.Normal(or_default(self, "mean", like, origin), scale), like.dim())
 
     def weights(self, start: Tensor) -> list[Drawn]:
         return [Drawn("weight", start, self.distribution, of_rows=True)]
@@ -110,7 +109,7 @@ class ARD(WeightPrior):
     def weight(self, like: Tensor, relevance: Tensor, unit: Tensor | float = 1.0) -> Distribution:
         scale = relevance.rsqrt().unsqueeze(-2).expand(*relevance.shape[:-1], *like.shape)
         scale = scale * unit if self.rate is None else scale
-        return independent(dist.Normal(torch.zeros_like(scale), scale), 2)
+        return independent(normal.Normal(torch.zeros_like(scale), scale), 2)
 
 
 @dataclass(eq=False, repr=False)

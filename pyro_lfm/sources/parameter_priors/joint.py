@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_lfm.distributions.interface import independent
-from pyro_lfm.distributions.positive_definite import Wishart
+from pyro_lfm.distributions.normal import Normal
+from pyro_lfm.distributions.positive_definite import Wishart, tril_of_precision
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.sources.parameter_priors.independent import Numbers, check_positive, like_parameter, or_default
 from pyro_lfm.sources.parameter_priors.parameter_prior import ParameterPrior
@@ -49,7 +50,7 @@ class NormalGamma(ParameterPrior):
     ) -> Distribution:
         scale = (self.count * precision).rsqrt()
         mean = or_default(self, "mean", like, origin)
-        return independent(dist.Normal(*torch.broadcast_tensors(mean, scale)), like.dim())
+        return independent(Normal(*torch.broadcast_tensors(mean, scale)), like.dim())
 
     def tied_location(
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
@@ -122,9 +123,8 @@ class NormalWishart(ParameterPrior):
         self, like: Tensor, precision: Tensor, unit: Tensor | float = 1.0, origin: Tensor | float = 0.0
     ) -> Distribution:
         mean = or_default(self, "mean", like, origin)
-        distribution = dist.MultivariateNormal(
-            mean, precision_matrix=self.count * precision, validate_args=False
-        )
+        tril = tril_of_precision(self.count * precision)
+        distribution = dist.MultivariateNormal(mean, scale_tril=tril, validate_args=False)
         return independent(distribution, like.dim() - 1)
 
     def tied_location(

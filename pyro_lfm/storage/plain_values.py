@@ -1,26 +1,21 @@
-"""Files of tensors and plain values, for checkpoints and folders of comparisons.
-
-They are written whole or not at all, and read without running code.
-"""
+"""``plain``, which makes values of NumPy and torch such that a file can hold them, for checkpoints and records."""
 
 from __future__ import annotations
 
 import numbers
-import os
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DeclarationError
 
 _SCALARS = (bool, int, float, complex, str, bytes)
 
 
 def plain(value: object, where: str) -> Any:
-    """The value as a file can hold it: tensors, numbers, strings, None, and lists, tuples, sets and dicts of these.
+    """The value as a file can hold it: tensors, numbers, strings, None, and lists, tuples, sets and dicts.
 
     NumPy's numbers become Python's and its arrays become tensors. A slice of a larger tensor is copied.
 
@@ -46,7 +41,8 @@ def plain(value: object, where: str) -> Any:
         entries = [plain(entry, f"{where}[{k}]") for k, entry in enumerate(value)]
         return entries if isinstance(value, list) else tuple(entries)
     if isinstance(value, set | frozenset):
-        return {plain(entry, where) for entry in value}
+        members = {plain(entry, where) for entry in value}
+        return members if isinstance(value, set) else frozenset(members)
     kind: Any
     for kind in _SCALARS[1:]:  # a subclass, such as a member of an Enum
         if isinstance(value, kind):
@@ -95,52 +91,3 @@ def _refused(where: str, kind: type) -> DeclarationError:
         f"{where} is of type {kind.__module__}.{kind.__qualname__}, which a file of pyro_lfm cannot "
         "hold: make it a number, a string, a tensor, or a list or dict of these, or keep it elsewhere"
     )
-
-
-def write(path: Path, state: Mapping[str, object], what: str) -> None:
-    """Writes a file under another name and then moves it to ``path``: an older file stays until the new one is whole.
-
-    Args:
-        what: what kind of file it is, for errors, such as "checkpoint".
-
-    Raises:
-        DeclarationError: a value that a file cannot hold; no file was changed. DataError: the path cannot be written.
-    """
-    entries = {name: plain(value, f"{what}: {name}") for name, value in state.items()}
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(entries, beside)
-        os.replace(beside, path)
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or "the disk may be full, or the folder closed to writing"
-        raise DataError(f"{what} cannot be written to {path}: {why}; what was there before stays") from error
-    finally:
-        if beside.exists():
-            beside.unlink()
-
-
-def read(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """The state that ``write`` wrote, on the CPU.
-
-    Args:
-        what: what kind of file it is, for errors, such as "checkpoint".
-        remedy: what to do about a file that cannot be read, for errors.
-
-    Raises:
-        DataError: the path holds no such file, or a part of one.
-    """
-    if path.is_dir():
-        raise DataError(f"{what} {path} must be a file; it is a folder: {remedy}")
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError as error:
-        raise DataError(f"{what} {path} cannot be read: {error.strerror or type(error).__name__}") from error
-    except Exception as error:  # torch raises errors of several types for a file that it did not write
-        size = path.stat().st_size
-        raise DataError(
-            f"{what} {path} cannot be read: its {size} bytes are not, or no longer, a file that the library wrote; {remedy}"
-        ) from error
-    if not isinstance(state, dict):
-        raise DataError(f"{what} {path} cannot be read: it holds a {type(state).__name__}; {remedy}")
-    return state

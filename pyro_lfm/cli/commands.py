@@ -1,0 +1,39 @@
+"""The commands of ``pyro-lfm`` as one Typer program. Each command stands in a file of its own, without torch at its top."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from pyro_lfm.cli.export_command import export
+from pyro_lfm.cli.info_command import info
+from pyro_lfm.cli.schema_command import schema
+from pyro_lfm.cli.serve_command import serve
+
+program = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pyro_lfm {version('pyro_lfm')}")
+        raise typer.Exit()
+
+
+@program.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Deep latent factor models on Pyro."""
+
+
+for command in (info, schema, serve, export):
+    program.command()(command)

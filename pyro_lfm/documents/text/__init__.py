@@ -1,0 +1,1 @@
+"""Parts as text: expressions and tables, read and written without running code."""

@@ -1,0 +1,30 @@
+"""Nothing that the library writes to a disk or reads from one is a pickle, which can run code."""
+
+import ast
+from pathlib import Path
+
+import pyro_lfm as lfm
+
+PACKAGE = Path(lfm.__file__).parent
+# A pickle of a Fit is the user's. These look for what cannot be pickled, and compare and copy values in memory.
+ALLOWED = {"inference/pickle_check.py", "declarations/pickling.py", "inference/engines/places.py"}
+LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def calls(tree):
+    """The dotted names that a file calls or imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_package_saves_and_loads_by_torch_nowhere():
+    for path in PACKAGE.rglob("*.py"):
+        names = set(calls(ast.parse(path.read_text())))
+        assert not names & {"torch.save", "torch.load", "np.load", "numpy.load", "np.save"}, path
+        if str(path.relative_to(PACKAGE)) not in ALLOWED:
+            assert not {name.partition(".")[0] for name in names} & LOADERS, path
