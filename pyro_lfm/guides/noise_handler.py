@@ -14,6 +14,9 @@ from torch.distributions import Distribution
 
 from pyro_lfm.distributions.noise_draws import CommonNoise, Noise, NotOfNoise, draw_from
 
+# A sample statement in a run of a program.
+Site = Message[..., Tensor]
+
 
 class DrawnFromNoise(Messenger):
     """Draws the values of sample statements from noise. A distribution that needs other noise is drawn as always.
@@ -25,12 +28,12 @@ class DrawnFromNoise(Messenger):
         others: the distributions that were drawn as always, by the names of their statements.
     """
 
-    def __init__(self, noise_of: Callable[[Message[Any, Any]], Noise]):
+    def __init__(self, noise_of: Callable[[Site], Noise]):
         super().__init__()
         self.noise_of = noise_of
         self.others: dict[str, str] = {}
 
-    def _pyro_sample(self, msg: Message[Any, Any]) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         if msg["is_observed"] or msg["done"] or site_is_subsample(cast(Any, msg)):
             return
         distribution = cast(Distribution, msg["fn"])
@@ -64,7 +67,7 @@ def particles_from_noise(particles: int) -> DrawnFromNoise:
     """The handler for a run of a guide in a plate of particles."""
     sites = itertools.count()
 
-    def noise_of(site: Message[Any, Any]) -> Noise:
+    def noise_of(site: Site) -> Noise:
         return NoiseOfParticles(particles, len(cast(Distribution, site["fn"]).batch_shape), next(sites))
 
     return DrawnFromNoise(noise_of)

@@ -153,10 +153,32 @@ def _cholesky_inverse(tril: Tensor, upper: bool = False) -> Tensor:
     return inverse.mT @ inverse
 
 
+# Operations that onnxruntime has in single precision only.
+_SINGLE = (
+    "celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution elu erf gelu hardsigmoid "
+    "hardswish leaky_relu mish prelu selu tan"
+).split()
+
+
+def _in_single(operation: Any) -> Callable[..., Any]:
+    """An operation that computes in single precision where it is given double precision."""
+
+    def single(*arguments: Any, **options: Any) -> Any:
+        if not any(isinstance(a, Tensor) and a.dtype == torch.float64 for a in arguments):
+            return NotImplemented
+        floats = [a.float() if isinstance(a, Tensor) and a.dtype == torch.float64 else a for a in arguments]
+        return operation(*floats, **options).double()
+
+    return single
+
+
 def decompositions() -> Decompositions:
     """The operations of torch by those above, for ``ExportedProgram.run_decompositions``."""
     aten: Any = torch.ops.aten
+    packets = [getattr(aten, name) for name in _SINGLE]
+    every = [getattr(packet, overload) for packet in packets for overload in packet.overloads()]
     return {
+        **{operation: _in_single(operation) for operation in every if "out" not in operation._overloadname},
         aten.linalg_cholesky.default: _cholesky,
         aten.linalg_cholesky_ex.default: _cholesky_ex,
         aten.linalg_solve_triangular.default: _solve_triangular,

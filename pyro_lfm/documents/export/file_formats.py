@@ -26,15 +26,18 @@ class FileFormat(ABC):
     """A format of files.
 
     Attributes:
-        name: as ``format=`` has it. suffix: of the files. decompositions: of the operations that the format lacks.
+        name: as ``format=`` has it. suffix: of the files. remedy: for a graph that the format cannot hold.
+        decompositions: of the operations that the format lacks.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
 
-    decompositions: ClassVar[Decompositions] = {}
+    remedy: ClassVar[str]
+    decompositions: ClassVar[Decompositions]
 
-    def check_installed(self) -> None:  # noqa: B027
+    @abstractmethod
+    def check_installed(self) -> None:
         """Raises DeclarationError if a package that writes the files is missing."""
 
     @abstractmethod
@@ -53,7 +56,9 @@ class FileFormat(ABC):
 class Onnx(FileFormat):
     """ONNX files, with the metadata as JSON under ``metadata_props``."""
 
-    name, suffix, decompositions = "onnx", ".onnx", decompositions()
+    name, suffix = "onnx", ".onnx"
+    remedy = 'give format="torch", or leave this part out of parts='
+    decompositions = decompositions()
 
     def check_installed(self) -> None:
         try:
@@ -95,8 +100,7 @@ class Onnx(FileFormat):
             raise
         except Exception as error:  # of any kind
             raise DeclarationError(
-                f"{part} cannot be exported: ONNX lacks an operation of its graph ({_lacking(error)}): give "
-                'format="torch", or leave this part out of parts='
+                f"{part} cannot be exported: ONNX lacks an operation of its graph ({_lacking(error)}): {self.remedy}"
             ) from None
 
     def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -163,7 +167,11 @@ def _name_values(model: Any, recorded: Recorded) -> None:
 class TorchProgram(FileFormat):
     """Files of ``torch.export.save``, with the metadata as the extra file ``pyro_lfm.json``."""
 
-    name, suffix = "torch", ".pt2"
+    name, suffix, remedy = "torch", ".pt2", "leave this part out of parts="
+    decompositions: ClassVar[Decompositions] = {}
+
+    def check_installed(self) -> None:
+        """torch alone writes and reads them."""
 
     def write(self, recorded: Recorded, path: Path, metadata: Mapping[str, object], part: str) -> None:
         with quiet():

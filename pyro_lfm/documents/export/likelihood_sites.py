@@ -47,9 +47,8 @@ def likelihoods(model: AnyModel, latents: Mapping[str, Tensor], batch: Batch) ->
     program: Any = poutine.condition(model, data={**latents})
     with poutine.trace() as tracer, _WithoutDraws():
         program(batch)
-    sites: dict[str, Any] = {
-        name: tracer.trace.nodes[name] for name in model.observed if name in tracer.trace.nodes
-    }
+    nodes: Any = tracer.trace.nodes
+    sites = {name: nodes[name] for name in model.observed if name in nodes}
     return {n: Likelihood(s["fn"], s["value"], s["scale"], s["mask"]) for n, s in sites.items()}
 
 

@@ -63,7 +63,7 @@ def _(distribution: MultivariateNormal) -> Tensor:
 
 @scale_tril.register
 def _(distribution: LowRankMultivariateNormal) -> Tensor:
-    return torch.linalg.cholesky(distribution.covariance_matrix)
+    return distribution.scale_tril
 
 
 @scale_tril.register

@@ -23,6 +23,15 @@ _BY_VALUE = frozenset(
 )
 
 
+def _broadcast(tensors: list[Tensor]) -> list[Tensor]:
+    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return [tensor.expand(shape) for tensor in tensors]
+
+
+# As one operation of several tensors it would make each of them seem to depend on the others.
+_ALWAYS: Decompositions = {torch.ops.aten.broadcast_tensors.default: _broadcast}
+
+
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """A recorded function.
@@ -65,6 +74,8 @@ def record(part: ExportedPart, name: str, decompositions: Decompositions) -> Rec
         DeclarationError: its Python looks at values of tensors, it draws random numbers, or torch cannot record it.
     """
     inputs = dict(part.examples)
+    # Distributions keep what they compute first: that must be tensors, and not the symbols of a recording.
+    evaluate(part, inputs)
     program = _program(part, inputs, name, decompositions)
     needed = _used(program, inputs)
     if not any(map(part.per_row, needed)):
@@ -94,7 +105,7 @@ def _program(
             torch.no_grad(),
         ):
             program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
-            program = program.run_decompositions(dict(decompositions))
+            program = program.run_decompositions({**_ALWAYS, **decompositions})
             _without_dead_code(program)
             return program
     except DeclarationError as error:

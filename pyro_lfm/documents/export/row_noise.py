@@ -39,7 +39,7 @@ class NoiseInputs:
         self.inputs = inputs
         self.sizes = dict.fromkeys(NOISE, 0)
 
-    def noise_of(self, site: Message) -> Noise:
+    def noise_of(self, site: Message[..., Tensor]) -> Noise:
         """The noise of one sample statement."""
         frames = site["cond_indep_stack"]
         rows = [frame.dim for frame in frames if frame.name == "rows" and frame.dim is not None]
