@@ -12,12 +12,11 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.documents.export.exported_parts import Encode, Tensors
 from pyro_lfm.documents.export.file_formats import FileFormat
 from pyro_lfm.documents.export.posterior_moments import moments_of
+from pyro_lfm.documents.export.quiet import trial
 from pyro_lfm.documents.export.recorded_graph import Recorded, evaluate, evaluate_with
 from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.probes import evaluating
-from pyro_lfm.runtime import Stream, isolated
 
 # The largest difference, relative to numbers above 1. onnxruntime has some operations in single precision only.
 _TOLERANCE = 1e-5
@@ -65,7 +64,7 @@ def _posterior_means(fit: Fit, part: Encode) -> dict[str, Tensor]:
     """The moments of the posterior at the examples, by the guide of the fit as the library runs it."""
     outline = part.outline
     batch = Batch(outline.rows, incomplete=frozenset(outline.may_be_missing))
-    with isolated(Stream(0, outline.device), outline.device), evaluating(fit.guide):
+    with trial(fit.guide, outline.device):
         posteriors = marginals(fit.guide, batch, outline.latents)
     means = {name: {"mean": moments_of(posterior)["mean"]} for name, posterior in posteriors.items()}
     return part.named(means)

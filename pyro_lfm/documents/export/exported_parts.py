@@ -15,14 +15,13 @@ from pyro_lfm.documents.export.fitted_outline import Outline
 from pyro_lfm.documents.export.likelihood_parameters import parameters_of
 from pyro_lfm.documents.export.likelihood_sites import likelihoods
 from pyro_lfm.documents.export.posterior_moments import moments_of
-from pyro_lfm.documents.export.quiet import quiet
+from pyro_lfm.documents.export.quiet import trial
 from pyro_lfm.documents.export.row_noise import NOISE, NoiseInputs
 from pyro_lfm.documents.export.traceable_guides import traceable
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.noise_handler import DrawnFromNoise
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.probes import probing
 from pyro_lfm.programs.model import AnyModel
 
 Tensors = Mapping[str, Tensor]
@@ -93,7 +92,7 @@ class Encode(ExportedPart):
             raise DeclarationError(f"{taken[0]} is the name of its noise: rename the variable {taken[0]}")
         self.guide = traceable(guide)
         probe = NoiseInputs()
-        with probing(self.guide, device=outline.device), quiet():
+        with trial(self.guide, outline.device):
             self.obstacles = self._draw(self._batch(self.examples), probe)[1]
         self.drawn = [name for name in outline.latents if self._is_drawn(name, set())]
         rows = next(iter(outline.rows.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,15 @@ from torch import Tensor
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.masking import filled
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.missing_entries import is_divisible, readers_of
 from pyro_lfm.probes import probing
-from pyro_lfm.programs.model import Model
+from pyro_lfm.programs.model import AnyModel, Model
 from pyro_lfm.programs.pyro_model import PyroModel
 
-# Rows of the examples. A graph is recorded for any number of rows, but not from one row, which might stand for "all".
-_ROWS = 7
+# A graph is recorded for any number of rows, but not from one row, which might stand for "all".
+_LEAST_ROWS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def outline_of(fit: Fit) -> Outline:
     ]
     never = {n for n in modelled if isinstance(model, PyroModel) and n not in model.sites.masked}
     may_be_missing = [name for name in modelled if name not in known and name not in never]
-    complete = _examples(fit)
+    complete = _examples(fit, _row_count(model, fit.guide))
     rows = {
         name: _with_gaps(value, whole=name in indivisible) if name in may_be_missing else value
         for name, value in complete.items()
@@ -96,23 +98,32 @@ def outline_of(fit: Fit) -> Outline:
     )
 
 
-def _examples(fit: Fit) -> dict[str, Tensor]:
+def _row_count(model: AnyModel, guide: AnyGuide) -> int:
+    """The rows of the examples: a number that is no other size, for which torch could take it."""
+    variables = [variable.shape for variable in model.sites.all.values()]
+    tensors = [t.shape for program in (model, guide) for t in (*program.parameters(), *program.buffers())]
+    sizes = set(itertools.chain(*variables, *tensors))
+    return next(count for count in itertools.count(_LEAST_ROWS) if count not in sizes)
+
+
+def _examples(fit: Fit, count: int) -> dict[str, Tensor]:
     """Some rows of the observed variables, without missing entries: fitted rows, or if there are none rows of the model."""
-    model, fitted = fit.model, fit.first_rows(_ROWS)
+    model, fitted = fit.model, fit.first_rows(count)
     if not all(name in fitted for name in model.observed):
         try:
-            fitted = model.with_stand_ins().sample(_ROWS, seed=0)
+            fitted = model.with_stand_ins().sample(count, seed=0)
         except (ValueError, RuntimeError):  # a vague prior has draws that its model cannot take
             fitted = {}
-    return {name: _complete(variable, fitted.get(name), fit) for name, variable in model.observed.items()}
+    return {
+        name: _complete(variable, fitted.get(name), model, count) for name, variable in model.observed.items()
+    }
 
 
-def _complete(variable: Variable, rows: Tensor | None, fit: Fit) -> Tensor:
+def _complete(variable: Variable, rows: Tensor | None, model: AnyModel, count: int) -> Tensor:
     """Rows of a variable, repeated if they are few, with a value inside the support for entries that are no numbers."""
-    model = fit.model
     if rows is None:
         rows = torch.zeros(1, *variable.shape)
-    rows = rows.to(model.device, model.dtype)[torch.arange(_ROWS) % len(rows)]
+    rows = rows.to(model.device, model.dtype)[torch.arange(count) % len(rows)]
     finite = rows.isfinite()
     inside = filled(torch.zeros_like(rows), torch.zeros_like(finite), variable.support)
     return torch.where(finite, rows, inside)

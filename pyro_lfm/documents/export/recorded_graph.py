@@ -12,10 +12,8 @@ from torch.func import functional_call
 
 from pyro_lfm.documents.export.elementary_algebra import Decompositions, TooLarge
 from pyro_lfm.documents.export.exported_parts import ExportedPart, Tensors
-from pyro_lfm.documents.export.quiet import quiet
+from pyro_lfm.documents.export.quiet import trial
 from pyro_lfm.errors import DeclarationError, first_line
-from pyro_lfm.probes import evaluating
-from pyro_lfm.runtime import Stream, isolated
 
 # The errors of torch for a program that looks at values of tensors, by the names of their classes.
 _BY_VALUE = frozenset(
@@ -53,12 +51,7 @@ def evaluate(part: ExportedPart, inputs: Tensors) -> dict[str, Tensor]:
 
 def evaluate_with(part: ExportedPart, weights: Tensors, inputs: Tensors) -> dict[str, Tensor]:
     """The same with other weights, by the names of parameters and buffers of the function."""
-    with (
-        isolated(Stream(0, part.outline.device), part.outline.device),
-        evaluating(part),
-        quiet(),
-        torch.no_grad(),
-    ):
+    with trial(part, part.outline.device):
         outputs: dict[str, Tensor] = functional_call(part, dict(weights), (dict(inputs),))
         return outputs
 
@@ -98,12 +91,7 @@ def _program(
     rows = Dim("rows")
     shapes = {n: {0: rows} if part.per_row(n) else None for n in inputs}
     try:
-        with (
-            isolated(Stream(0, part.outline.device), part.outline.device),
-            evaluating(part),
-            quiet(),
-            torch.no_grad(),
-        ):
+        with trial(part, part.outline.device):
             program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
             program = program.run_decompositions({**_ALWAYS, **decompositions})
             _without_dead_code(program)
