@@ -8,6 +8,14 @@ import torch
 
 from pyro_lfm.inference.engines import tracing
 
+# Its first import switches the validation of distributions off for the whole process: it comes before all tests.
+try:
+    import zuko.distributions  # noqa: F401
+except ImportError:
+    pass
+pyro.enable_validation(True)
+torch.distributions.Distribution.set_default_validate_args(True)
+
 
 @pytest.fixture(autouse=True)
 def fresh_process_state():

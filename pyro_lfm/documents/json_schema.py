@@ -19,8 +19,8 @@ def json_schema() -> dict[str, Any]:
     Editors use it to complete and to check TOML files. A part stands as an expression or as a table with its type.
 
     >>> schema = json_schema()
-    >>> schema["$defs"]["MLP"]["properties"]["hidden"]
-    {'type': 'array', 'items': {'type': 'integer'}}
+    >>> schema["$defs"]["MLP"]["properties"]["hidden"] == {"type": "array", "items": {"type": "integer"}}
+    True
     """
     parts = {**catalogue(), **registered()}
     definitions: dict[str, Any] = {name: _part(name, maker) for name, maker in parts.items()}

@@ -54,7 +54,7 @@ def test_whole_numbers_keep_all_digits_that_their_type_has(dtype):
         2**60 + 1 if dtype in (np.int64, np.uint64) else np.iinfo(np.int32).max if dtype == np.int32 else 200
     )
     counts = np.array([[top, 3], [5, 7], [8, 9]]).astype(dtype)
-    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Poisson(2, rate=lfm.MLP(4)))
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Poisson(2, rate=lfm.MLP(4))).double()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = fitted(model, counts)
@@ -359,7 +359,7 @@ def test_a_frame_comes_back_as_a_frame_its_gaps_filled():
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = fitted(model, {"x": frame, "c": labels, "f": flags})
+        fit = fitted(model.double(), {"x": frame, "c": labels, "f": flags})
         turned = {"x": frame[frame.columns[::-1]], "c": labels, "f": flags}
         for given, imputation in [
             ({"x": frame, "c": labels, "f": flags}, fit.impute(draws=3)),

@@ -40,11 +40,11 @@ def register(part: Value | str) -> Value | Callable[[Value], Value]:
         DeclarationError: the name belongs to the catalogue or to another class, or is no name.
 
     >>> import torch, pyro_lfm as lfm
-    >>> @lfm.register("handbook>Wide")
+    >>> @lfm.register("manual>Wide")
     ... class Wide(lfm.Prior):
     ...     def forward(self):
     ...         return torch.distributions.Independent(torch.distributions.Normal(torch.zeros(self.dim), 10.0), 1)
-    >>> lfm.part("handbook>Wide(2)")
+    >>> lfm.part("manual>Wide(2)")
     Wide(2)
     """
     if isinstance(part, str):
