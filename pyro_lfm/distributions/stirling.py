@@ -19,8 +19,8 @@ from torch import Tensor
 
 HALF_LOG_2PI = 0.5 * log(2 * pi)
 # B₂ₖ / (2k (2k − 1)) for k = 1, 2, ...: δ(x) = Σ_k cₖ x^(1 − 2k).
-_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-_SLOPE = tuple(-(2 * k - 1) * coefficient for k, coefficient in enumerate(_STIRLING, 1))
+STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+_SLOPE = tuple(-(2 * k - 1) * coefficient for k, coefficient in enumerate(STIRLING, 1))
 # From here on the series has all digits of a double, and its first three terms those of single precision.
 _LARGE = 10.0
 # 2 / (2k + 1): ln(1 + u) = 2 artanh v = Σ_k 2 v^(2k + 1) / (2k + 1), v = u / (2 + u).
@@ -53,7 +53,7 @@ def stirling_error(x: Tensor) -> Tensor:
     tensor([8.1061e-02, 8.3333e-10])
     """
     large = x.clamp_min(_LARGE)
-    series = _horner(_STIRLING, large.square().reciprocal())
+    series = _horner(STIRLING, large.square().reciprocal())
     small = x.clamp_max(_LARGE)
     direct = small.lgamma() - (small - 0.5) * small.log() + small - HALF_LOG_2PI
     return torch.where(x < _LARGE, direct, series / large)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from pyro_lfm.distributions.stirling import HALF_LOG_2PI
+from pyro_lfm.distributions.stirling import HALF_LOG_2PI, STIRLING
 
 # Operations of torch, and functions of tensors that stand for them.
 Decompositions: TypeAlias = Mapping[Any, Callable[..., Any]]
@@ -57,8 +57,8 @@ def solve_upper(triu: Tensor, target: Tensor) -> Tensor:
 def lgamma(x: Tensor) -> Tensor:
     """ln Γ(x) for x > 0, by Stirling's series at x + 8.
 
-    >>> lgamma(torch.tensor([1.0, 0.5, 6.0])), torch.tensor([1.0, 0.5, 6.0]).lgamma()
-    (tensor([0.0000, 0.5724, 4.7875]), tensor([0.0000, 0.5724, 4.7875]))
+    >>> lgamma(torch.tensor([0.5, 3.0, 6.0])), torch.tensor([0.5, 3.0, 6.0]).lgamma()
+    (tensor([0.5724, 0.6931, 4.7875]), tensor([0.5724, 0.6931, 4.7875]))
     """
     wide = x.double()
     below = wide
@@ -68,7 +68,10 @@ def lgamma(x: Tensor) -> Tensor:
     shifted = torch.where(wide < 1e30, wide + 8, wide)
     inverse = shifted.reciprocal()
     square = inverse * inverse
-    series = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+    terms = torch.full_like(square, STIRLING[-1])
+    for coefficient in reversed(STIRLING[:-1]):
+        terms = terms * square + coefficient
+    series = inverse * terms
     value = (shifted - 0.5) * shifted.log() - shifted + HALF_LOG_2PI + series
     return (value - torch.where(wide < 1e30, below, 1.0).log()).to(x.dtype)
 

@@ -89,7 +89,7 @@ def export(
         )
     with one_call():
         outline = outline_of(fit)
-        recorded = {name: record(_PARTS[name](outline, fit), name, writer.decompositions) for name in names}
+        recorded = {name: record(_part(name, outline, fit), name, writer.decompositions) for name in names}
         files = {name: target.with_name(f"{target.name}.{name}{writer.suffix}") for name in names}
         with _staging(target.parent, files.values()) as folder:
             for name, graph in recorded.items():

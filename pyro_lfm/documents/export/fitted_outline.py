@@ -84,8 +84,11 @@ def outline_of(fit: Fit) -> Outline:
         name: _with_gaps(value, whole=name in indivisible) if name in may_be_missing else value
         for name, value in complete.items()
     }
+    count = next(iter(complete.values())).shape[0]
+    known_rows = min((len(table.rows) for table in fit.guide.tables), default=count)
+    batch = Batch(complete, index=torch.arange(count, device=model.device) % max(1, known_rows))
     with probing(model, fit.guide, device=model.device), torch.no_grad():
-        trace: Any = poutine.trace(fit.guide).get_trace(Batch(complete))
+        trace: Any = poutine.trace(fit.guide).get_trace(batch)
     return Outline(
         model.sites.all,
         list(model.latents),

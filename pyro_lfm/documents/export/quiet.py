@@ -35,6 +35,6 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def trial(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """A run of a function that is to become a graph: it leaves nothing behind, and Pyro checks no values, as a graph cannot."""
+    """A run of a function that is to become a graph: it leaves nothing behind, and no values are checked."""
     with probing(module, device=device), pyro.validation_enabled(False), quiet():
         yield
