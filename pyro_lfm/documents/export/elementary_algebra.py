@@ -57,9 +57,8 @@ def solve_upper(triu: Tensor, target: Tensor) -> Tensor:
 def lgamma(x: Tensor) -> Tensor:
     """ln Γ(x) for x > 0, by Stirling's series at x + 8.
 
-    >>> x = torch.tensor([1.0, 0.5, 6.0])
-    >>> torch.allclose(lgamma(x), x.lgamma(), atol=1e-5)
-    True
+    >>> lgamma(torch.tensor([0.5, 3.0, 6.0])), torch.tensor([0.5, 3.0, 6.0]).lgamma()
+    (tensor([0.5724, 0.6931, 4.7875]), tensor([0.5724, 0.6931, 4.7875]))
     """
     wide = x.double()
     below = wide

@@ -35,6 +35,6 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def trial(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """A trial run of a function that is to become a graph. It leaves nothing behind, and Pyro checks no values in it."""
+    """A run of a function that is to become a graph: it leaves nothing behind, and no values are checked."""
     with probing(module, device=device), pyro.validation_enabled(False), quiet():
         yield
