@@ -129,21 +129,47 @@ class Encode(ExportedPart):
 
 
 class Decode(ExportedPart):
-    """The likelihood p(x | z): of each observed variable the mean and the parameters."""
+    """The likelihood p(x | z): of each observed variable the mean and the parameters.
+
+    Attributes:
+        undefined: the outputs that are no numbers, such as the mean of a Cauchy; they are left out.
+    """
 
     def __init__(self, outline: Outline, model: AnyModel):
         super().__init__(outline, {**outline.latent_values, **outline.known_rows})
         self.model = model
+        self.undefined: set[tuple[str, str]] = set()
+        with trial(self.model, outline.device):
+            one, other = (self._of_latents(self.examples, absent) for absent in (0.0, 1.0))
+        for name, parameters in one.items():
+            for key, value in parameters.items():
+                if not torch.equal(value.nan_to_num(), other[name][key].nan_to_num()):
+                    raise DeclarationError(
+                        f"{name} reads another observed variable, which the decoder of a program does not take: "
+                        "declare the model by lfm.Model, or leave this part out of parts="
+                    )
+                if bool(value.isnan().all()):
+                    self.undefined.add((name, key))
 
-    def forward(self, inputs: Tensors) -> dict[str, Tensor]:
-        inputs = self.complete(inputs)
+    def _of_latents(self, inputs: Tensors, absent: float) -> dict[str, dict[str, Tensor]]:
+        """The outputs of each observed variable, if those that the model would draw are ``absent``."""
         latents, known = (
             {n: inputs[n] for n in names} for names in (self.outline.latents, self.outline.known_rows)
         )
         rows = self.rows_of(inputs)
+        batch = Batch(known, complete=frozenset(known), size=rows)
         with torch.no_grad():
-            every = likelihoods(self.model, latents, Batch(known, complete=frozenset(known), size=rows))
-        return self.named({n: parameters_of(every[n].distribution, rows) for n in self.outline.modelled})
+            every = likelihoods(self.model, latents, batch, absent)
+        return {name: parameters_of(every[name].distribution, rows) for name in self.outline.modelled}
+
+    def forward(self, inputs: Tensors) -> dict[str, Tensor]:
+        parameters = self._of_latents(self.complete(inputs), 0.0)
+        return self.named(
+            {
+                name: {key: value for key, value in own.items() if (name, key) not in self.undefined}
+                for name, own in parameters.items()
+            }
+        )
 
 
 class LogLikelihood(ExportedPart):

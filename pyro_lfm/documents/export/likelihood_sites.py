@@ -25,8 +25,7 @@ class Likelihood(NamedTuple):
     """p(x | z) of one observed variable for the rows of a batch, at its observed entries.
 
     Attributes:
-        value: the rows with a value inside the support for missing entries; NaN where the batch does not hold the variable,
-            so that whatever is computed from it is seen to be no number.
+        value: the rows, with a value inside the support for missing entries.
         scale, mask: those of handlers in the program of the model.
     """
 
@@ -42,10 +41,16 @@ class Likelihood(NamedTuple):
 
 
 @singledispatch
-def likelihoods(model: AnyModel, latents: Mapping[str, Tensor], batch: Batch) -> dict[str, Likelihood]:
-    """The likelihood of every observed variable, by name. A program is run as a whole, with the latents given."""
+def likelihoods(
+    model: AnyModel, latents: Mapping[str, Tensor], batch: Batch, absent: float = 0.0
+) -> dict[str, Likelihood]:
+    """The likelihood of every observed variable, by name. A program is run as a whole, with the latents given.
+
+    Args:
+        absent: the value of variables that the batch does not hold.
+    """
     program: Any = poutine.condition(model, data={**latents})
-    with poutine.trace() as tracer, _WithoutDraws():
+    with poutine.trace() as tracer, _WithoutDraws(absent):
         program(batch)
     nodes: Any = tracer.trace.nodes
     sites = {name: nodes[name] for name in model.observed if name in nodes}
@@ -53,7 +58,9 @@ def likelihoods(model: AnyModel, latents: Mapping[str, Tensor], batch: Batch) ->
 
 
 @likelihoods.register
-def _(model: Model, latents: Mapping[str, Tensor], batch: Batch) -> dict[str, Likelihood]:
+def _(
+    model: Model, latents: Mapping[str, Tensor], batch: Batch, absent: float = 0.0
+) -> dict[str, Likelihood]:
     values = dict(latents)
     every: dict[str, Likelihood] = {}
     for name in model.order:
@@ -61,19 +68,23 @@ def _(model: Model, latents: Mapping[str, Tensor], batch: Batch) -> dict[str, Li
             continue
         distribution = distribution_of(model.factors, model.given, name, values, batch.index)
         rows, mask = batch[name], batch.mask(name)
-        value = _nothing(distribution) if rows is None else filled(rows, mask, support_of(distribution))
+        value = _all(absent, distribution) if rows is None else filled(rows, mask, support_of(distribution))
         every[name] = Likelihood(observed_part(distribution, mask, name), value)
         values[name] = value
     return every
 
 
-def _nothing(distribution: Distribution) -> Tensor:
-    return torch.full(distribution.batch_shape + distribution.event_shape, torch.nan)
+def _all(value: float, distribution: Distribution) -> Tensor:
+    return torch.full(distribution.batch_shape + distribution.event_shape, value)
 
 
 class _WithoutDraws(Messenger):
-    """Sets the values of statements that the batch and the latents leave open to NaN, where they would be drawn."""
+    """Sets the values of statements that batch and latents leave open, where they would be drawn."""
+
+    def __init__(self, absent: float):
+        super().__init__()
+        self.absent = absent
 
     def _pyro_sample(self, msg: Message) -> None:
         if msg["value"] is None and not msg["done"]:
-            msg["value"], msg["done"] = _nothing(cast(Distribution, msg["fn"])), True
+            msg["value"], msg["done"] = _all(self.absent, cast(Distribution, msg["fn"])), True

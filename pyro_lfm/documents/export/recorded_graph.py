@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +93,8 @@ def _program(
     rows = Dim("rows")
     shapes = {n: {0: rows} if part.per_row(n) else None for n in inputs}
     try:
-        with trial(part, part.outline.device):
+        # Where torch fails it prints what it has recorded.
+        with trial(part, part.outline.device), contextlib.redirect_stderr(io.StringIO()):
             program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
             program = program.run_decompositions({**_ALWAYS, **decompositions})
             _without_dead_code(program)
