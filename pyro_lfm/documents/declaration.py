@@ -17,7 +17,7 @@ from pyro_lfm.documents.sections import guide_table, inference_table, model_tabl
 from pyro_lfm.documents.size_limit import MOST, SizeLimit, limit_of
 from pyro_lfm.documents.table_section import TableSection, declared_table
 from pyro_lfm.documents.text.part_tables import Writer
-from pyro_lfm.documents.text.reading import Broken, Reader
+from pyro_lfm.documents.text.reading import BROKEN, Broken, Reader
 from pyro_lfm.documents.text.registry import Registered, Registry, suggestion
 from pyro_lfm.documents.toml_text import toml
 from pyro_lfm.errors import DeclarationError, DocumentError
@@ -147,7 +147,7 @@ def part(expression: str | Mapping[str, Any], parts: Iterable[Registered] = ()) 
         raise DeclarationError(
             f'an expression is a string such as "MLP(64)"; got {type(expression).__name__}'
         )
-    value: Any = BrokenPart
+    value: Any = BROKEN
     try:
         with SizeLimit():
             value = reader.part(expression, object, "part")
@@ -156,9 +156,6 @@ def part(expression: str | Mapping[str, Any], parts: Iterable[Registered] = ()) 
     if reader.errors or isinstance(value, Broken):
         raise DocumentError(reader.errors)
     return value
-
-
-BrokenPart = Broken()
 
 
 def declare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.documents.declaration import Declaration, declare
 from pyro_lfm.documents.fit_values import absent_rows, read_history
-from pyro_lfm.documents.saved_fit import FILES, FORMAT
+from pyro_lfm.documents.saved_fit import FILES, FORMAT, first_nan
 from pyro_lfm.documents.table_values import read_table
 from pyro_lfm.documents.text.reading import Broken, Reader
 from pyro_lfm.documents.text.registry import Registered, Registry
@@ -76,8 +75,8 @@ def load(path: str | os.PathLike[str], parts: Iterable[Registered] = ()) -> Fit:
     where = str(folder.path / "fit.json")
     with folder.unchanged():
         entries = _entries(folder, where)
+        _check_digests(entries, folder)
         texts = {name: folder.read(name, _MOST[name]) for name in ("declaration.toml", "history.csv")}
-        _check_digests(entries, folder, texts)
         tensors = read_tensors(folder.path_of("weights.safetensors"), "fit")
     declaration, section = _declaration(texts["declaration.toml"], parts, tensors, folder)
     model, guide = declaration.model, declaration.guide
@@ -119,27 +118,18 @@ def _entries(folder: Folder, where: str) -> dict[str, Any]:
     return entries
 
 
-def _check_digests(entries: Mapping[str, Any], folder: Folder, texts: Mapping[str, bytes]) -> None:
+def _check_digests(entries: Mapping[str, Any], folder: Folder) -> None:
     """Refuses files that are not those of which fit.json has the digests."""
     stored = entries["files"]
     for name in FILES:
-        if name in texts:
-            digest = hashlib.sha256(texts[name]).hexdigest()
-        else:
-            with _opened(folder, name) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = folder.digest(name)
+        if digest is None:
+            raise DataError(f"fit {folder.path} cannot be read: it has no file {name}")
         if not isinstance(stored, dict) or stored.get(name) != digest:
             raise DataError(
                 f"{folder.path / name} is not the file that was saved: its SHA-256 differs from the one in fit.json. Copy "
                 "the folder again, or save the fit again"
             )
-
-
-def _opened(folder: Folder, name: str) -> Any:
-    try:
-        return folder.path_of(name).open("rb")
-    except OSError as error:
-        raise DataError(f"fit {folder.path / name} cannot be read: {error.strerror}") from None
 
 
 def _declaration(
@@ -185,11 +175,11 @@ def _load_state(
     """
     prefix = f"{kind}."
     state: dict[str, Any] = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    for name, value in state.items():
-        if value.is_floating_point() and bool(value.isnan().any()):
-            raise DataError(
-                f"{where}: {prefix}{name} holds NaN: the fit had no numbers to give when it was saved"
-            )
+    broken = first_nan(state)
+    if broken is not None:
+        raise DataError(
+            f"{where}: {prefix}{broken} holds NaN: the fit had no numbers to give when it was saved"
+        )
     extra = entries["extra"].get(kind) if isinstance(entries["extra"], dict) else None
     if not isinstance(extra, dict) or not isinstance(extra.get("tensors"), list):
         raise DataError(f"{where} cannot be read: its entry extra is none that the library writes")

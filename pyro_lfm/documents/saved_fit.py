@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,20 @@ def save(fit: FitState, path: str | os.PathLike[str]) -> None:
 def check_numbers(fit: FitState) -> None:
     """Raises DataError where a weight is NaN."""
     for kind, program in (("model", fit.model), ("guide", fit.guide)):
-        for name, value in program.state_dict().items():
-            if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any()):
-                raise DataError(
-                    f"{kind}.{name} holds NaN, so that the fit has no numbers to give: fit again, with a lower "
-                    "learning_rate, before it is saved"
-                )
+        name = first_nan(program.state_dict())
+        if name is not None:
+            raise DataError(
+                f"{kind}.{name} holds NaN, so that the fit has no numbers to give: fit again, with a lower learning_rate, "
+                "before it is saved"
+            )
+
+
+def first_nan(state: Mapping[str, Any]) -> str | None:
+    """The name of the first tensor of a state that holds NaN; None where there is none."""
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any()):
+            return name
+    return None
 
 
 def files_of(fit: FitState) -> dict[str, bytes | Callable[[Path], None]]:

@@ -16,8 +16,8 @@ from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.environment import check_single_process, with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
-from pyro_lfm.inference.svi.saved_fit import SavedFits
 from pyro_lfm.inference.svi.snapshots import Snapshot
+from pyro_lfm.inference.svi.training_state import TrainingFolder
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.programs.first_weights import digest_of
 from pyro_lfm.programs.model import AnyModel, as_model
@@ -164,7 +164,7 @@ def _seed(seed: int | None, checkpoint: Checkpoint | None) -> int:
     """The seed of the call; without one that of the checkpoint, or one drawn from torch."""
     if seed is not None:
         return whole("seed", seed, least=0)
-    saved = None if checkpoint is None else SavedFits(checkpoint).seed()
+    saved = None if checkpoint is None else TrainingFolder(checkpoint).seed()
     return fresh_seed(2**31) if saved is None else saved
 
 

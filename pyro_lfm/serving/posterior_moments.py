@@ -6,15 +6,9 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Categorical,
-    Distribution,
-    LowRankMultivariateNormal,
-    MultivariateNormal,
-    Normal,
-)
+from torch.distributions import Categorical, Distribution
 
-from pyro_lfm.distributions.interface import without_independent
+from pyro_lfm.distributions.covariance_factor import scale_tril
 from pyro_lfm.distributions.pushforward import monte_carlo_moments
 from pyro_lfm.runtime import Stream
 
@@ -44,21 +38,22 @@ def moments(distribution: Distribution, further: Collection[str] = ()) -> dict[s
         mean, variance = monte_carlo_moments(distribution)
     each = {"mean": mean, "standard_deviation": variance.clamp_min(0.0).sqrt()}
     if further:
-        covariance = _covariance(distribution, variance)
+        tril = scale_tril(distribution)
+        covariance = _of_draws(distribution) if tril is None else tril @ tril.mT
         each["covariance"] = covariance
         if "scale_tril" in further:
-            factor, failed = torch.linalg.cholesky_ex(covariance)
-            each["scale_tril"] = factor.where((failed == 0)[..., None, None], torch.nan)
+            each["scale_tril"] = _factor(covariance) if tril is None else tril
     return {name: value for name, value in each.items() if name not in FURTHER or name in further}
 
 
-def _covariance(distribution: Distribution, variance: Tensor) -> Tensor:
-    """(N, K, K), for events of K entries."""
-    if isinstance(distribution, MultivariateNormal | LowRankMultivariateNormal):
-        return distribution.covariance_matrix
-    batch = len(distribution.batch_shape)
-    if isinstance(without_independent(distribution), Normal):
-        return torch.diag_embed(variance.reshape(*variance.shape[:batch], -1))
+def _factor(covariance: Tensor) -> Tensor:
+    """L with L Lᵀ the covariance; NaN where rounding left it indefinite."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    return factor.where((failed == 0)[..., None, None], torch.nan)
+
+
+def _of_draws(distribution: Distribution) -> Tensor:
+    """The covariance of draws, (N, K, K), for events of K entries."""
     with Stream(0), torch.no_grad():
         draws = distribution.sample((_DRAWS,))
     draws = draws.reshape(_DRAWS, *distribution.batch_shape, -1)

@@ -99,6 +99,11 @@ def test_models_know_nothing_of_guides_and_experiments_only_of_public_names():
         assert used <= {"plots", "data"}, f"{path.name} imports {used}"
 
 
+def test_a_file_name_stands_once():
+    names = [path.name for path in FILES if path.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_files_have_one_idea():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 320, path

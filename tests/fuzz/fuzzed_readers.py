@@ -13,7 +13,7 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm.comparison.storage.finished_fits import FinishedFits
-from pyro_lfm.inference.svi.saved_fit import SavedFits
+from pyro_lfm.inference.svi.training_state import TrainingFolder
 from pyro_lfm.storage.folder import Folder
 from pyro_lfm.storage.states import State, read_state, state_files
 from pyro_lfm.storage.tensors import read_tensors, write_tensors
@@ -86,7 +86,7 @@ def read_checkpoint(name, path):
     """A checkpoint one of whose files is another."""
     for other, content in checkpoint()[0].items():
         (path.parent / other).write_bytes(content if other != name else path.read_bytes())
-    return SavedFits(lfm.Checkpoint(path.parent)).load()
+    return TrainingFolder(lfm.Checkpoint(path.parent)).load()
 
 
 def go_on(path):

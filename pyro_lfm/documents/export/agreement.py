@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.documents.export.encoder_outputs import moments_of
 from pyro_lfm.documents.export.exported_parts import Encode, Tensors
 from pyro_lfm.documents.export.file_formats import FileFormat
-from pyro_lfm.documents.export.posterior_moments import moments_of
 from pyro_lfm.documents.export.quiet import trial
 from pyro_lfm.documents.export.recorded_graph import Recorded, evaluate, evaluate_with
 from pyro_lfm.errors import DeclarationError, first_line

@@ -11,10 +11,10 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.documents.export.encoder_outputs import moments_of
 from pyro_lfm.documents.export.fitted_outline import Outline
 from pyro_lfm.documents.export.likelihood_parameters import parameters_of
 from pyro_lfm.documents.export.likelihood_sites import likelihoods
-from pyro_lfm.documents.export.posterior_moments import moments_of
 from pyro_lfm.documents.export.quiet import trial
 from pyro_lfm.documents.export.row_noise import NOISE, NoiseInputs
 from pyro_lfm.documents.export.traceable_guides import traceable

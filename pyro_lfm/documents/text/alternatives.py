@@ -6,7 +6,6 @@ import ast
 import builtins
 import sys
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ _ALIASES = {
     "Constraint": ("constraint",),
     "Any": ("anything",),
 }
+# The key of a reference to a definition of the whole document, see ``json_schema``.
 DEFINED = "x-defined"
 _PLAIN = {"int", "float", "bool", "str", "None", "NoneType"}
 _WORDS = {
@@ -233,8 +233,3 @@ def _defined(name: str, owner: object) -> object:
         if place is not None:
             return place
     return None
-
-
-def is_mapping_of_values(value: object) -> bool:
-    """Whether a value is a table that is no part, as the options of a library are."""
-    return isinstance(value, Mapping) and "type" not in value

@@ -22,8 +22,8 @@ from pyro_lfm.inference.svi.history_columns import columns_of, records_of
 from pyro_lfm.inference.svi.module_attributes import module_states, restore_modules
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.inference.svi.position import Position
-from pyro_lfm.inference.svi.saved_fit import SavedFit, SavedFits
 from pyro_lfm.inference.svi.snapshots import Snapshot
+from pyro_lfm.inference.svi.training_state import TrainingFolder, TrainingState
 from pyro_lfm.programs.program import Program
 from pyro_lfm.schedules import value_ahead
 from pyro_lfm.storage.plain_values import plain
@@ -50,7 +50,7 @@ class Resuming:
 
     def __init__(self, loop: Loop, checkpoint: Checkpoint):
         self.loop, self.checkpoint = loop, checkpoint
-        self.folder = SavedFits(checkpoint)
+        self.folder = TrainingFolder(checkpoint)
         self.programs: dict[str, Program] = {"model": loop.model, "guide": loop.guide}
         svi = loop.svi
         for name, schedule in loop.schedules.items():
@@ -71,7 +71,7 @@ class Resuming:
         self.identity = FitIdentity(identity_of(weights=False, **fixed), parts)
         # Of a state that is there: the state dicts of the programs, and the rest until the engine has its part.
         self.states: Mapping[str, Mapping[str, Any]] = {}
-        self.saved: SavedFit | None = None
+        self.saved: TrainingState | None = None
         if (there := self.folder.load()) is not None:
             self.states, self.saved = there
             try:
@@ -83,7 +83,7 @@ class Resuming:
         self.written: tuple[int, int, bool] | None = None
         self.since, self.tried = time.monotonic(), False
 
-    def _check(self, saved: SavedFit) -> None:
+    def _check(self, saved: TrainingState) -> None:
         loop = self.loop
         self.folder.check_shapes(self.states, self.programs)
         made_of = self.identity.made_of
@@ -118,7 +118,7 @@ class Resuming:
                 part.load_state_dict(self.saved["stateful"][path])
         self.written = self.loop.place
 
-    def _restore(self, saved: SavedFit) -> None:
+    def _restore(self, saved: TrainingState) -> None:
         loop = self.loop
         for kind, program in self.programs.items():
             program.load_state_dict(self.states[kind])
@@ -198,7 +198,7 @@ class Resuming:
         self.folder.save(self.programs, state, further_files(self.loop.result))
         self.written, self.since, self.tried = self.loop.place, time.monotonic(), True
 
-    def _state(self, engine: Engine) -> SavedFit:
+    def _state(self, engine: Engine) -> TrainingState:
         loop, moved, position = self.loop, self.identity.moved, self.loop.position
         self.identity.record_changes()
         return {

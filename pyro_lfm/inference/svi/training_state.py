@@ -1,4 +1,4 @@
-"""``SavedFit``, the whole state of an SVI fit, and the folder in which a checkpoint keeps it."""
+"""``TrainingState``, all that a training by SVI needs to go on, and the folder in which a checkpoint keeps it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANEW = "give another path, or remove it to begin anew"
 _STATE = "state"
 
 
-class SavedFit(TypedDict):
+class TrainingState(TypedDict):
     """What state.json and state.safetensors hold, beside the weights.
 
     Attributes:
@@ -63,7 +63,7 @@ class SavedFit(TypedDict):
 
 
 _NONE = type(None)
-# The types of the values of a SavedFit.
+# The types of the values of a TrainingState.
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "made_of": dict, "moved": list, "patience": (int, _NONE), "best": dict, "frozen": dict, "hidden": dict,
     "unsaved_buffers": dict, "stateful": dict, "engine": dict, "stream": torch.Tensor,
@@ -72,7 +72,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-class SavedFits:
+class TrainingFolder:
     """The folder of a checkpoint. A write replaces weights and state together, or leaves both.
 
     Args:
@@ -84,7 +84,10 @@ class SavedFits:
         self.folder = Folder(checkpoint.path, "checkpoint")
 
     def save(
-        self, programs: Mapping[str, Program], saved: SavedFit, further: Mapping[str, Content] | None = None
+        self,
+        programs: Mapping[str, Program],
+        saved: TrainingState,
+        further: Mapping[str, Content] | None = None,
     ) -> None:
         """Writes a state.
 
@@ -97,7 +100,7 @@ class SavedFits:
         """
         self.folder.commit({**self.files(programs, saved), **(further or {})})
 
-    def files(self, programs: Mapping[str, Program], saved: SavedFit) -> dict[str, Content]:
+    def files(self, programs: Mapping[str, Program], saved: TrainingState) -> dict[str, Content]:
         """The files of a state, whose values are checked."""
         states = {kind: program.state_dict() for kind, program in programs.items()}
         return state_files(_STATE, State(states, {**saved}), "checkpoint")
@@ -120,7 +123,7 @@ class SavedFits:
             )
         return False
 
-    def load(self) -> tuple[dict[str, dict[str, Any]], SavedFit] | None:
+    def load(self) -> tuple[dict[str, dict[str, Any]], TrainingState] | None:
         """The state dicts of model and guide, and the state; None where nothing has been written yet.
 
         Raises:
@@ -137,7 +140,7 @@ class SavedFits:
             raise self.unreadable(
                 f"it is no checkpoint of this version ({', '.join(wrong) or 'its programs'})"
             )
-        return programs, cast(SavedFit, values)
+        return programs, cast(TrainingState, values)
 
     def seed(self) -> int | None:
         """The seed of the saved fit; None where nothing has been written yet."""
@@ -175,7 +178,7 @@ class SavedFits:
                     f"{here.get(name, 'none')}"
                 )
 
-    def check(self, saved: SavedFit, made_of: Mapping[str, str]) -> None:
+    def check(self, saved: TrainingState, made_of: Mapping[str, str]) -> None:
         """Refuses a fit of another identity, apart from values that training itself has changed.
 
         Raises:
