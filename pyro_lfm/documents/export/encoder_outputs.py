@@ -17,7 +17,7 @@ def moments_of(distribution: Distribution) -> dict[str, Tensor]:
     ``mean`` always, of a label the probability of each category. ``scale_tril`` (B, K, K) of a Gaussian and of a mixture of
     Gaussians, over the flattened entries. ``probs`` of a label. ``variance`` of every other distribution.
 
-    >>> import pyro.distributions as dist
+    >>> import pyro.distributions as dist, torch
     >>> {name: tuple(value.shape) for name, value in moments_of(dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)).items()}
     {'mean': (5, 2), 'scale_tril': (5, 2, 2)}
     """
