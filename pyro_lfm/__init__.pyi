@@ -1,5 +1,6 @@
 # The public names, one list for readers of types and for the lazy imports of __init__.py.
 from . import data as data
+from . import estimators as estimators
 from . import evaluate as evaluate
 from . import plots as plots
 from . import schedules as schedules
