@@ -56,7 +56,7 @@ class FactorAnalysis(LatentTransformer):
     >>> analysis.components_.shape, analysis.transform(load_iris().data[:3]).shape
     ((2, 4), (3, 2))
     >>> round(analysis.score(load_iris().data), 3)
-    -2.506
+    -2.594
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
