@@ -9,7 +9,7 @@ LAYERS = {
     "guides": 4,
     "objectives": 5,
     "formulas": 6, "inference": 6, "documents": 6,
-    "evaluate": 7, "comparison": 7, "testing": 7,
+    "evaluate": 7, "factor_analysis": 7, "comparison": 7, "testing": 7,
     "plots": 8, "cli": 9, "serving": 9,
 }  # fmt: skip
 
