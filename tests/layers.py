@@ -15,7 +15,7 @@ LAYERS = {
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.
 UPWARD = {
-    "inference/fitted.py": {"Fit.plot": "plots"},
+    "inference/fitted.py": {"Fit.loadings": "factor_analysis", "Fit.plot": "plots"},
     "inference/fit_state.py": {
         "FitState.declaration": "documents",
         "FitState.save": "documents",
@@ -37,4 +37,5 @@ UPWARD = {
     "evaluate/diagnosis/report.py": {"Diagnosis.plot": "plots"},
     "evaluate/imputation/hidden_entries.py": {"ImputationScores.plot": "plots"},
     "evaluate/likelihood/estimate.py": {"LogLikelihood.plot": "plots"},
+    "factor_analysis/factor_solution.py": {"FactorSolution.plot": "plots"},
 }

@@ -1,5 +1,20 @@
-"""Factor analysis as analysts know it: rotated loadings, communalities, indices of fit, scores, the number of factors."""
+"""Factor analysis as analysts know it: rotated loadings, communalities, indices of fit, scores, the number of factors.
 
+``solution`` takes a fit, and ``number_of_factors`` rows. ``rotate``, ``fit_indices`` and ``score_weights`` take loadings
+and uniquenesses, wherever they are from.
+"""
+
+from pyro_lfm.factor_analysis.factor_scores import score_weights
+from pyro_lfm.factor_analysis.factor_solution import FactorSolution, solution
+from pyro_lfm.factor_analysis.indices_of_fit import FitIndices, fit_indices
 from pyro_lfm.factor_analysis.rotation import Rotation, rotate
 
-__all__ = ["Rotation", "rotate"]
+__all__ = [
+    "FactorSolution",
+    "FitIndices",
+    "Rotation",
+    "fit_indices",
+    "rotate",
+    "score_weights",
+    "solution",
+]

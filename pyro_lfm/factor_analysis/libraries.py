@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Protocol
 
 from pyro_lfm.factor_analysis.matrices import Matrix
@@ -24,3 +25,12 @@ def rotation_library() -> RotationLibrary:
     except ImportError:
         raise ImportError("rotations need statsmodels: pip install 'pyro_lfm[efa]'") from None
     return factor_rotation
+
+
+def frames() -> ModuleType:
+    """``pandas``."""
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("tables of factor analysis need pandas: pip install 'pyro_lfm[efa]'") from None
+    return pandas
