@@ -37,5 +37,6 @@ UPWARD = {
     "evaluate/diagnosis/report.py": {"Diagnosis.plot": "plots"},
     "evaluate/imputation/hidden_entries.py": {"ImputationScores.plot": "plots"},
     "evaluate/likelihood/estimate.py": {"LogLikelihood.plot": "plots"},
+    "factor_analysis/factor_numbers.py": {"FactorNumbers.plot": "plots"},
     "factor_analysis/factor_solution.py": {"FactorSolution.plot": "plots"},
 }

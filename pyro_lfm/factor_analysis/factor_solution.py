@@ -144,9 +144,7 @@ class FactorSolution:
         from pyro_lfm import plots
 
         weights = {str(self.rotation or "unrotated"): self.loadings.to_numpy()}
-        return plots.loadings(
-            {heading: self.loadings.to_numpy()}, names=[str(column) for column in self.columns], title=title
-        )
+        return plots.loadings(weights, names=[str(column) for column in self.columns], title=title)
 
     def __repr__(self) -> str:
         indices = self.fit_indices() if self.fit.has_rows else None
