@@ -2,6 +2,7 @@
 from . import data as data
 from . import estimators as estimators
 from . import evaluate as evaluate
+from . import factor_analysis as factor_analysis
 from . import plots as plots
 from . import schedules as schedules
 from . import serving as serving
