@@ -43,6 +43,7 @@ class Table:
         has_missing: {name: whether an entry is missing}, set by `validate`.
         scales: {name: scale of the columns}, set by `validate`.
         schema: {name: names of columns, and labels}.
+        weights: (N,), how many rows of the likelihood each row is worth, float64; None where each is worth one.
         frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
         converter: the conversion between frames and rows, if they come from there.
 
@@ -66,9 +67,27 @@ class Table:
         self.scales: dict[str, Scale] = {}
         self.frame: pd.DataFrame | None = None
         self.converter: FrameConverter | None = None
+        self.weights: Tensor | None = None
 
     def __len__(self) -> int:
         return self._sources[0].length
+
+    @property
+    def counted(self) -> Tensor:
+        """The indices of the rows that count: all but those of weight 0."""
+        return torch.arange(len(self)) if self.weights is None else self.weights.nonzero().flatten()
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights; N where rows have none. Bounds of a fit are per unit of it."""
+        return len(self) if self.weights is None else float(self.weights.sum())
+
+    def with_weights(self, weights: Tensor) -> Table:
+        """The same rows with weights (N,), before they are validated."""
+        table = copy.copy(self)
+        table.event_shapes, table.has_missing = dict(self.event_shapes), dict(self.has_missing)
+        table.schema, table.scales, table.weights = dict(self.schema), dict(self.scales), weights
+        return table
 
     @property
     def by_item(self) -> bool:

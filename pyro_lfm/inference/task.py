@@ -47,6 +47,8 @@ class Inference(PartWithState):
 
     # Whether it uses values of latents that the data hold.
     takes_known_latents = False
+    # Whether it fits the weighted bound, so that rows may have weights.
+    takes_weights = False
 
     def trains(self, model: AnyModel) -> list[Program]:
         """The programs whose parameters a fit changes."""
