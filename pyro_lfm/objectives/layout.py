@@ -17,7 +17,7 @@ class Layout:
 
     Attributes:
         size: the number of rows in the batch.
-        total: the number of rows that the batch stands for.
+        total: what the bound is per unit of: the number of rows that the batch stands for, or the sum of their weights.
         nesting: the number of dimensions that the programs' plates take up.
         particles: the number of draws.
         value_counts: the number of values of each latent that is summed out. Their dimensions stand left of the draws.
@@ -25,7 +25,7 @@ class Layout:
     """
 
     size: int
-    total: int
+    total: float
     nesting: int
     particles: int
     value_counts: tuple[int, ...] = ()

@@ -63,7 +63,8 @@ class Loop:
         self.model, self.guide = result.model, result.guide
         self.table, self.validation = task.table, task.validation
         self.seed, self.history = task.seed, result.history
-        self.batch_size, self.per_epoch, self.total_steps = svi.budget(len(self.table))
+        self.rows = len(self.table.counted)
+        self.batch_size, self.per_epoch, self.total_steps = svi.budget(self.rows)
         self.shuffle = torch.Generator().manual_seed(self.seed)
         self.stream = Stream(self.seed, self.model.device)
         self.best = Best(self.model, self.guide)
@@ -80,7 +81,7 @@ class Loop:
         """The number of rows of so many steps from the start."""
         epochs, rest = divmod(steps, self.per_epoch)
         size = self.per_epoch * self.batch_size
-        return epochs * (size if self.svi.drop_last else len(self.table)) + rest * self.batch_size
+        return epochs * (size if self.svi.drop_last else self.rows) + rest * self.batch_size
 
     def batch(self, table: Table, index: torch.Tensor) -> Batch:
         device = self.model.device
@@ -149,15 +150,18 @@ class Loop:
     def _engine(self) -> Engine:
         """Makes the engine, and the feed of its batches."""
         svi, device = self.svi, self.model.device
+        weights = self.table.weights
+        weights = None if weights is None else weights.to(device, self.model.dtype)
         setup = Setup(
             self.model,
             self.guide,
             checked_maker(svi.optimizer),
             svi.learning_rate,
             self.stream,
-            len(self.table),
+            self.rows,
             self.table.has_missing,
             svi.clip_norm,
+            weights,
         )
         # Without schedules the moment is the same at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)

@@ -79,7 +79,7 @@ class SVI(Inference):
     [1, 2]
     """
 
-    takes_known_latents = True
+    takes_known_latents = takes_weights = True
 
     def __init__(
         self,
