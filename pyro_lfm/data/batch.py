@@ -16,18 +16,18 @@ class WeightedPlate(pyro.plate):
     """The plate over rows of which each has a weight: the scale of its statements is w N / B.
 
     Args:
-        batch: the batch, which has weights.
+        batch: the batch. weights: of its rows, (B,).
         scales: the scales so far, by the number that the weights are multiplied by. All statements of a batch share them,
             model's and guide's, so that whoever compares scales need not read their values.
     """
 
-    def __init__(self, batch: Batch, scales: dict[float, torch.Tensor]):
+    def __init__(self, batch: Batch, weights: torch.Tensor, scales: dict[float, torch.Tensor]):
         super().__init__("rows", size=batch.total, subsample=batch.index, dim=-1)
-        self.weights, self.scales = batch.weights, scales
+        self.weights, self.scales = weights, scales
 
     def _process_message(self, msg: Message[..., Any]) -> None:
         super()._process_message(msg)
-        scale = msg["scale"]
+        scale: float | torch.Tensor = msg["scale"]
         if isinstance(scale, torch.Tensor):
             msg["scale"] = scale * self.weights
         else:
@@ -142,7 +142,7 @@ class Batch:
         """The plate over rows, at dimension −1, with subsampling scale N / B, times the weight of each row if it has one."""
         if self.weights is None:
             return pyro.plate("rows", size=self.total, subsample=self.index, dim=-1)
-        return WeightedPlate(self, self._scales)
+        return WeightedPlate(self, self.weights, self._scales)
 
     def __len__(self) -> int:
         return self.size

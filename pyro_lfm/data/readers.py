@@ -68,6 +68,8 @@ class Table:
         self.frame: pd.DataFrame | None = None
         self.converter: FrameConverter | None = None
         self.weights: Tensor | None = None
+        # The sum of the weights of rows that were left out when a fit was saved.
+        self.weight_of_absent: float | None = None
 
     def __len__(self) -> int:
         return self._sources[0].length
@@ -80,7 +82,13 @@ class Table:
     @property
     def total_weight(self) -> float:
         """The sum of the weights; N where rows have none. Bounds of a fit are per unit of it."""
-        return len(self) if self.weights is None else float(self.weights.sum())
+        if self.weights is not None:
+            return float(self.weights.sum())
+        return len(self) if self.weight_of_absent is None else self.weight_of_absent
+
+    def weights_in(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """The weights in another type, on another device."""
+        return None if self.weights is None else self.weights.to(device, dtype)
 
     def with_weights(self, weights: Tensor) -> Table:
         """The same rows with weights (N,), before they are validated."""
@@ -109,6 +117,8 @@ class Table:
         table = copy.copy(self)
         table._sources = tuple(source.absent() for source in self._sources)
         table.frame = None
+        if table.weights is not None:
+            table.weights, table.weight_of_absent = None, self.total_weight
         return table
 
     def __repr__(self) -> str:

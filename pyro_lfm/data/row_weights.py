@@ -55,7 +55,9 @@ def row_weights(weights: ArrayLike | Tensor, table: Table) -> Tensor:
 def _check_labels(weights: ArrayLike | Tensor, table: Table) -> None:
     """Refuses a Series whose row labels are those of the data in another order."""
     labels = getattr(weights, "index", None)
-    for name, container in table.containers.items() if hasattr(labels, "is_unique") else ():
+    if labels is None or not hasattr(labels, "is_unique"):
+        return
+    for name, container in table.containers.items():
         index = container.index
         if not labels.equals(index) and labels.is_unique and index.is_unique and index.isin(labels).all():
             raise DataError(

@@ -46,7 +46,9 @@ class WeightedRows(Iterable[Tensor]):
             elif bool(counted.any()):
                 yield x[counted], weights[counted]
         if done != len(self.weights):
-            raise ShapeError(f"weights must be one for each row; got {len(self.weights)} for {done} rows or more")
+            raise ShapeError(
+                f"weights must be one for each row; got {len(self.weights)} for {done} rows or more"
+            )
 
 
 def pairs_of(rows: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:

@@ -109,6 +109,10 @@ class Objective(PartWithState, PyroELBO):
         """Whether latents that all rows share may be summed out."""
         return True
 
+    def takes_weights(self) -> bool:
+        """Whether rows may have weights: the terms of a run hold them. Statistics of all codes together do not."""
+        return True
+
     # Weights that change over the training --------------------------------------------------------------
 
     @property

@@ -10,12 +10,10 @@ from typing import Literal, cast
 
 import torch
 from pyro import poutine
-from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.func import functional_call
 
-from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.draw_terms import DrawTerms
 from pyro_lfm.objectives.enumeration import Plan
@@ -32,6 +30,7 @@ from pyro_lfm.objectives.trace_sites import (
     is_scored,
     latent_sites,
     obstacle,
+    weighted_batch,
 )
 
 HowKL = Literal["auto", "analytic", "monte-carlo"]
@@ -99,8 +98,7 @@ class Run:
         sites = [cast(Site, site) for site in traces[1].nodes.values() if site["type"] == "sample"]
         frames = (frame for site in sites for frame in site["cond_indep_stack"])
         plate = next((frame for frame in frames if frame.name == "rows"), None)
-        size, total = (1, 1) if plate is None else (plate.size, _total(plate, args, kwargs))
-        layout = Layout(size, total, plan.nesting, particles, plan.sizes)
+        layout = Layout.of(plate, weighted_batch(args, kwargs), plan.nesting, particles, plan.sizes)
         run = cls(model, guide, args, kwargs, plan, draws, traces, q, p, layout)
         if plan.values:
             log_weights = run._terms.log_values([*plan.values])
@@ -308,12 +306,6 @@ class Run:
             f"of {distribution_name(self.q[name]['fn'])} against {distribution_name(self.p[name]['fn'])} has no closed form"
             f"{f' here: {reason}' if reason else ''}"
         )
-
-
-def _total(plate: CondIndepStackFrame, args: Arguments, kwargs: Keywords) -> float:
-    """The number of rows that a batch stands for, or the sum of their weights."""
-    weighted = [a for a in (*args, *kwargs.values()) if isinstance(a, Batch) and a.weights is not None]
-    return weighted[0].total_weight if weighted else plate.full_size or plate.size
 
 
 def _centred(cost: Tensor, own: bool) -> Tensor:

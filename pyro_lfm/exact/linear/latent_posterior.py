@@ -101,9 +101,10 @@ class Moments:
     Residuals e = x − β·(z, u) are those of the ``lines`` of the E step. They are summed directly, so that noise far
     smaller than the data keeps its digits.
 
-    rows: N, or the sum of weights. observed: (D,), entries per column. latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows
-    where column d is observed. cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1),
-    Σ E[(z, u)(z, u)ᵀ] over all rows. log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
+    rows: N, or the sum of weights. observed: (D,), entries per column.
+    latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows where column d is observed.
+    cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over all rows.
+    log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
     """
 
     lines: Lines

@@ -147,9 +147,7 @@ class Rows:
             scatter.add(torch.where(block.isnan(), self.mean, block), weights)
         return scatter.factor()
 
-    def _add_columns(
-        self, block: Tensor, seen: Tensor, squares: Tensor, weights: Tensor | None
-    ) -> Tensor:
+    def _add_columns(self, block: Tensor, seen: Tensor, squares: Tensor, weights: Tensor | None) -> Tensor:
         """Merges a block into the column counts and means, and returns the new sums of squared differences.
 
         Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.

@@ -206,9 +206,7 @@ def pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[Tensor]:
     return (x for x, _ in weighted_pieces(rows, classes, dim))
 
 
-def weighted_pieces(
-    rows: Iterable[Tensor], classes: int, dim: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
+def weighted_pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The pieces of ``pieces`` with the weights of their rows, (B,), None where each row counts once."""
     of_row = classes * dim
     length = max(1, _CACHED // of_row, min(_ROWS, _MOST // of_row))

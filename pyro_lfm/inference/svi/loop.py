@@ -150,8 +150,6 @@ class Loop:
     def _engine(self) -> Engine:
         """Makes the engine, and the feed of its batches."""
         svi, device = self.svi, self.model.device
-        weights = self.table.weights
-        weights = None if weights is None else weights.to(device, self.model.dtype)
         setup = Setup(
             self.model,
             self.guide,
@@ -161,7 +159,7 @@ class Loop:
             self.rows,
             self.table.has_missing,
             svi.clip_norm,
-            weights,
+            self.table.weights_in(self.model.dtype, device),
         )
         # Without schedules the moment is the same at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
@@ -278,15 +276,14 @@ class Loop:
         with suppress(RuntimeError):
             rows = index.tolist()
             batch = self.batch(table, index.cpu()) if rows else None
-        size, total = self.batch_size, len(table)
         saved = self.resuming.last_saved if self.resuming else None
         return FailedStep(
             model=self.model,
             guide=self.guide,
             rows=rows,
             batch=batch,
-            batch_size=size,
-            total=total,
+            batch_size=self.batch_size,
+            total=len(table),
             epoch=self.epoch,
             good=good,
             during=during,
