@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from torch.utils.data import Dataset
 
 from pyro_lfm.data.readers import NamedRows, Table, read
+from pyro_lfm.data.row_weights import row_weights
 from pyro_lfm.data.schema import Columns, Schema
 from pyro_lfm.data.validation import validate
 from pyro_lfm.distributions.supports import entrywise
@@ -53,6 +54,7 @@ def table_for(
     fitted: Schema | None = None,
     *,
     may_be_empty: bool | None = None,
+    weights: ArrayLike | None = None,
 ) -> Table:
     """The rows of ``data`` under the model's observed names, scanned once for shapes, supports and missing entries.
 
@@ -62,6 +64,7 @@ def table_for(
         needs: the variables that the data must hold; others may be left out and then count as missing. None: all.
         fitted: the schema of the fitted rows: named columns and labels are put in its order.
         may_be_empty: whether a row may have no observed entry at all; by default after a fit.
+        weights: of the rows, (N,), see ``lfm.fit``.
 
     Raises:
         DataError, ShapeError: rows that the model cannot have generated, or other columns than those fitted.
@@ -78,6 +81,8 @@ def table_for(
         for name, variable in variables.items()
     }
     table = read(data, names, expected)
+    if weights is not None:
+        table = table.with_weights(row_weights(weights, table))
     validate(
         table,
         {n: (v.shape, v.support) for n, v in variables.items()},

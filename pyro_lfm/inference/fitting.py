@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import torch
+from numpy.typing import ArrayLike
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
@@ -31,6 +32,7 @@ def fit(
     data: Data,
     inference: Inference,
     *,
+    weights: ArrayLike | torch.Tensor | None = None,
     validation: Data | None = None,
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -51,6 +53,10 @@ def fit(
             of a declared model's latents too, where they are known in some rows, such as labels. Names of columns are kept
             (``Fit.schema``): validation and later rows may have them in another order.
         inference: such as ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
+        weights: (N,), numbers ≥ 0, not all 0: how many rows each row is worth, as survey or frequency weights say. The bound
+            is the weighted one, Σᵢ wᵢ log p(xᵢ) or its lower bound, and what the fit records is per unit of weight. A weight
+            of 2 is the same as a repeated row, and 0 the same as leaving the row out. Methods of the ``Fit`` answer for
+            every row alike. The validation rows have no weights.
         validation: more rows of the same kind, whose bound is measured after every epoch.
         seed: of first weights, noise and shuffling; by default one drawn from torch. Values in the declaration
             (``Learned(init)``, ``Fixed``), modules given as sources, frozen parameters and programs written by hand keep
@@ -102,7 +108,7 @@ def fit(
     # An inference may hold programs of its own, such as the guide of SVI.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with with_gradients(programs), one_call():
-        table, held_out = _tables(model, data, inference, validation)
+        table, held_out = _tables(model, data, inference, validation, weights)
         task = Task(model, table, held_out, seed, callbacks, progress, torch_device, kept)
         with _first_weights(inference, model, task):
             result = inference.run(task)
@@ -114,10 +120,19 @@ def fit(
 
 
 def _tables(
-    model: AnyModel, data: Data, inference: Inference, validation: Data | None
+    model: AnyModel,
+    data: Data,
+    inference: Inference,
+    validation: Data | None,
+    weights: ArrayLike | torch.Tensor | None,
 ) -> tuple[Table, Table | None]:
     """The rows and the validation rows, read and checked."""
-    table = table_for(model, data)
+    if weights is not None and not inference.takes_weights:
+        raise DeclarationError(
+            f"{type(inference).__name__} fits no weighted bound: leave weights= out, or fit by lfm.SVI, lfm.EM, "
+            "lfm.VariationalEM or lfm.VariationalBayes"
+        )
+    table = table_for(model, data, weights=weights)
     known = [name for name in table.names if name in model.latents]
     if known and not inference.takes_known_latents:
         raise DeclarationError(

@@ -22,6 +22,7 @@ from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.svi.floor_warnings import warn_of_floors
 from pyro_lfm.inference.svi.loop import Loop
 from pyro_lfm.inference.svi.optimizers import check_optimizer
+from pyro_lfm.inference.svi.weight_checks import check_weights
 from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.objectives.trace_sites import latent_sites
@@ -79,7 +80,7 @@ class SVI(Inference):
     [1, 2]
     """
 
-    takes_known_latents = True
+    takes_known_latents = takes_weights = True
 
     def __init__(
         self,
@@ -186,6 +187,8 @@ class SVI(Inference):
         model.to(task.device)
         guide.to(task.device)
         guide = _bind(model, guide, task.table)
+        if task.table.weights is not None:
+            check_weights(model, guide, self.objective, task.table)
         warn_of_start(model, guide, task.table)
         result = Fit(model, guide, task.table, self.objective)
         result.inference, result.seed = self, task.seed

@@ -1,0 +1,5 @@
+"""scikit-learn estimators: the library's models with fit, transform, predict and score, for pipelines and searches."""
+
+from pyro_lfm.estimators.gaussian_factors import FactorAnalysis
+
+__all__ = ["FactorAnalysis"]
