@@ -37,7 +37,9 @@ class NumberColumn:
         try:
             numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError):
-            raise DataError(f"column {self.name!r} must hold numbers, as in fit; got {_example(column)}") from None
+            raise DataError(
+                f"column {self.name!r} must hold numbers, as in fit; got {_example(column)}"
+            ) from None
         if np.isinf(numbers).any():
             raise DataError(
                 f"column {self.name!r} must hold finite numbers; got infinity: replace it by NaN, which means missing"
@@ -94,15 +96,19 @@ def column_of(column: pd.Series) -> Column:
             "the first, as (t - t.min()) / numpy.timedelta64(1, 'D') does"
         )
     if types.is_complex_dtype(column):
-        raise DataError(f"column {column.name!r} holds complex data: give real and imaginary part as two columns")
+        raise DataError(
+            f"column {column.name!r} holds complex data: give real and imaginary part as two columns"
+        )
     if types.is_numeric_dtype(column) and not types.is_bool_dtype(column):
         return NumberColumn(column.name, whole=types.is_integer_dtype(column))
     present = column.dropna()
     try:
         levels = list(present.unique())
     except TypeError:
-        raise DataError(f"column {column.name!r} must hold numbers or labels; got {_example(present)}") from None
-    if levels and all(isinstance(level, (int, float, np.number)) and not isinstance(level, bool) for level in levels):
+        raise DataError(
+            f"column {column.name!r} must hold numbers or labels; got {_example(present)}"
+        ) from None
+    if all(isinstance(level, (int, float, np.number)) and not isinstance(level, bool) for level in levels):
         return NumberColumn(column.name)
     if len(levels) > max(_LEVELS, len(present) // 2):
         raise DataError(
@@ -125,6 +131,16 @@ class Columns:
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Columns:
         return cls(tuple(column_of(frame.iloc[:, k]) for k in range(frame.shape[1])))
+
+    @classmethod
+    def of_numbers(cls, count: int) -> Columns:
+        """The columns of an array."""
+        return cls(tuple(NumberColumn(k) for k in range(count)))
+
+    @property
+    def labels(self) -> list[Any]:
+        """The names of the columns of labels."""
+        return [column.name for column in self.columns if isinstance(column, LabelColumn)]
 
     @property
     def groups(self) -> list[range]:

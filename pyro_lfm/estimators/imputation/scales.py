@@ -60,9 +60,7 @@ class Standard:
         return (rows - self.center) / np.where(self.unit > 0, self.unit, 1.0)
 
     def decode(self, column: int, values: Numbers) -> Numbers:
-        return np.clip(
-            self.center[column] + self.unit[column] * values, self.low[column], self.high[column]
-        )
+        return np.clip(self.center[column] + self.unit[column] * values, self.low[column], self.high[column])
 
 
 @dataclass(frozen=True, eq=False)
