@@ -87,7 +87,9 @@ def by_codes(imputer: Callable[[int], SimpleImputer | KNNImputer | IterativeImpu
 
     def run(frame: pd.DataFrame, seed: int) -> Imputed:
         codes = with_codes(frame, drop)
-        filled = pd.DataFrame(imputer(seed).fit_transform(codes.to_numpy(copy=True)), columns=list(codes), index=frame.index)
+        filled = pd.DataFrame(
+            imputer(seed).fit_transform(codes.to_numpy(copy=True)), columns=list(codes), index=frame.index
+        )
         values = frame.copy()
         for name in frame:
             column = frame[name]
@@ -117,14 +119,16 @@ def forest(features: float | str) -> Callable[[pd.DataFrame, int], Imputed]:
 def latent(frame: pd.DataFrame, seed: int) -> Imputed:
     imputer = lfm.estimators.LatentImputer(random_state=seed)
     values = imputer.fit_transform(frame)
-    draws = imputer.sample(frame, draws=200, random_state=seed)
+    draws = imputer.sample(frame, draws=100, random_state=seed)
     return Imputed(values, np.stack([each[numeric(frame)].to_numpy(dtype=float) for each in draws]))
 
 
 METHODS: dict[str, Callable[[pd.DataFrame, int], Imputed]] = {
     "mean": by_codes(lambda seed: SimpleImputer(keep_empty_features=True)),
     "k-NN": by_codes(lambda seed: KNNImputer(keep_empty_features=True)),
-    "Bayesian ridge": by_codes(lambda seed: IterativeImputer(random_state=seed, keep_empty_features=True), drop=1),
+    "Bayesian ridge": by_codes(
+        lambda seed: IterativeImputer(random_state=seed, keep_empty_features=True), drop=1
+    ),
     "forest": forest(1.0),
     "forest, √D": forest("sqrt"),
     "LatentImputer": latent,
@@ -148,7 +152,10 @@ def scored(whole: pd.DataFrame, gone: np.ndarray, imputed: Imputed) -> dict[str,
     unit = np.broadcast_to(np.where(unit > 0, unit, 1.0), truth.shape)[removed]
     truth = truth[removed] / unit
     values = imputed.values[names].to_numpy(dtype=float)[removed] / unit
-    scores = {"error": float(np.sqrt(np.mean((values - truth) ** 2))), "crps": float(np.mean(abs(values - truth)))}
+    scores = {
+        "error": float(np.sqrt(np.mean((values - truth) ** 2))),
+        "crps": float(np.mean(abs(values - truth))),
+    }
     if imputed.draws is not None:
         drawn = np.sort(imputed.draws[:, removed] / unit, 0)
         count = len(drawn)
@@ -189,7 +196,14 @@ def run_cells(settings: argparse.Namespace) -> None:
                         imputed = METHODS[method](frame, mask)
                     seconds = time.perf_counter() - start
                     scores = scored(whole, gone, imputed)
-                    cell = {"table": table, "share": share, "mask": mask, "method": method, "seconds": seconds, **scores}
+                    cell = {
+                        "table": table,
+                        "share": share,
+                        "mask": mask,
+                        "method": method,
+                        "seconds": seconds,
+                        **scores,
+                    }
                     part = path.with_suffix(".part")
                     part.write_text(json.dumps(cell), encoding="utf-8")
                     part.replace(path)
@@ -202,8 +216,12 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.3, 0.5, 0.7])
-    parser.add_argument("--masks", type=int, default=10, help="masks of each table and share; forests have at most 3")
-    parser.add_argument("--quick", action="store_true", help="wine and penguins, one mask of 30%%, without forests")
+    parser.add_argument(
+        "--masks", type=int, default=10, help="masks of each table and share; forests have at most 3"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="wine and penguins, one mask of 30%%, without forests"
+    )
     settings = parser.parse_args()
     if settings.quick:
         settings.tables, settings.shares, settings.masks = ["wine", "penguins"], [0.3], 1

@@ -15,8 +15,6 @@ from pyro_lfm.estimators.imputation.scales import Numbers
 if TYPE_CHECKING:
     import pandas as pd
 
-Mask: TypeAlias = NDArray[np.bool_]
-
 # Labels with more levels than this, and than half of the rows, name rows: nothing can be learned of them.
 _LEVELS = 20
 

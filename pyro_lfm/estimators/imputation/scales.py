@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-Numbers = NDArray[np.float64]
+Numbers: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
 
 # A share of entries at the smallest or largest value from which the column is censored there, such as a dark pixel.
 _ATOM = 0.05
@@ -29,7 +31,7 @@ class Scale(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """Mean 0 and variance 1.
+    """Mean 0 and variance 1. Codes of labels, 0 or 1, stay as they are.
 
     A column of one value is that value. Where at least one entry in 20 has the smallest or the largest value, that value is
     a limit that no imputed entry passes.
@@ -44,16 +46,20 @@ class Standard:
     high: Numbers
 
     @classmethod
-    def of(cls, rows: Numbers) -> Standard:
+    def of(cls, rows: Numbers, labels: Mask) -> Standard:
+        """The scale of rows (N, D), NaN where missing. labels: True for the codes of labels, (D,)."""
         seen = ~np.isnan(rows)
         count = seen.sum(0).clip(1)
         center = np.where(seen, rows, 0.0).sum(0) / count
         unit = np.sqrt((np.where(seen, rows - center, 0.0) ** 2).sum(0) / count)
         # The rounding of the mean of a constant column is no spread.
         unit = np.where(unit > 1e-12 * abs(center), unit, 0.0)
+        center, unit = np.where(labels, 0.0, center), np.where(labels, 1.0, unit)
         low = np.where(seen, rows, np.inf).min(0)
         high = np.where(seen, rows, -np.inf).max(0)
-        at_low, at_high = (((rows == end).sum(0) >= _ATOM * count) & (unit > 0) for end in (low, high))
+        at_low, at_high = (
+            ((rows == end).sum(0) >= _ATOM * count) & (unit > 0) & ~labels for end in (low, high)
+        )
         return cls(center, unit, np.where(at_low, low, -np.inf), np.where(at_high, high, np.inf))
 
     def encode(self, rows: Numbers) -> Numbers:
@@ -67,51 +73,75 @@ class Standard:
 class NormalScores:
     """The normal quantile of each value's rank, as in a Gaussian copula; linear between the values that occurred.
 
-    Columns with fewer than 8 different values are standardised instead. Decoded values lie within those that occurred.
+    Columns with fewer than 8 different values are standardised instead. A value with at least one entry in 20 is an
+    interval of quantiles: it is read as the mean of the interval, and the whole interval is decoded to it. Decoded values lie
+    within those that occurred.
 
     Attributes:
-        standard: the scale of those columns.
-        scores, values: for each column the quantiles and the values, or None.
+        standard: the scale of columns with few values.
+        curves: for each other column the quantiles and the values that they stand for.
 
-    Reference: Liu, Lafferty and Wasserman (2009), "The nonparanormal".
+    References: Liu, Lafferty and Wasserman (2009), "The nonparanormal"; Hoff (2007) for the intervals.
 
-    >>> scale = NormalScores.of(np.exp(np.linspace(-2, 2, 101))[:, None])
+    >>> scale = NormalScores.of(np.exp(np.linspace(-2, 2, 101))[:, None], np.array([False]))
     >>> scale.encode(np.array([[1.0]])).round(6) + 0.0
     array([[0.]])
     """
 
     standard: Standard
-    scores: tuple[Numbers | None, ...]
-    values: tuple[Numbers | None, ...]
+    curves: Mapping[int, Curve]
 
     @classmethod
-    def of(cls, rows: Numbers) -> NormalScores:
-        scores: list[Numbers | None] = []
-        values: list[Numbers | None] = []
-        for column in rows.T:
+    def of(cls, rows: Numbers, labels: Mask) -> NormalScores:
+        """The scale of rows (N, D), NaN where missing. labels: True for the codes of labels, (D,)."""
+        curves = {}
+        for k, column in enumerate(rows.T):
             present = column[~np.isnan(column)]
-            distinct, counts = np.unique(present, return_counts=True)
-            if len(distinct) < _DISTINCT:
-                scores.append(None)
-                values.append(None)
-                continue
-            middle = (np.cumsum(counts) - counts / 2) / len(present)
-            scores.append(norm.ppf(middle))
-            values.append(distinct)
-        return cls(Standard.of(rows), tuple(scores), tuple(values))
+            if len(np.unique(present)) >= _DISTINCT:
+                curves[k] = Curve.of(present)
+        return cls(Standard.of(rows, labels), curves)
 
     def encode(self, rows: Numbers) -> Numbers:
         out = self.standard.encode(rows)
-        for k, (scores, values) in enumerate(zip(self.scores, self.values, strict=True)):
-            if scores is not None and values is not None:
-                out[:, k] = np.where(np.isnan(rows[:, k]), np.nan, np.interp(rows[:, k], values, scores))
+        for k, curve in self.curves.items():
+            out[:, k] = np.where(
+                np.isnan(rows[:, k]), np.nan, np.interp(rows[:, k], curve.values, curve.scores)
+            )
         return out
 
     def decode(self, column: int, values: Numbers) -> Numbers:
-        scores, known = self.scores[column], self.values[column]
-        if scores is None or known is None:
+        curve = self.curves.get(column)
+        if curve is None:
             return self.standard.decode(column, values)
-        return np.interp(values, scores, known)
+        return np.interp(values, curve.quantiles, curve.decoded)
 
 
-SCALES: dict[str, Any] = {"standard": Standard.of, "normal scores": NormalScores.of}
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Values and their normal scores, both increasing, and quantiles with the values that they are decoded to."""
+
+    values: Numbers
+    scores: Numbers
+    quantiles: Numbers
+    decoded: Numbers
+
+    @classmethod
+    def of(cls, present: Numbers) -> Curve:
+        """The curve of a column's observed entries."""
+        values, counts = np.unique(present, return_counts=True)
+        end = np.cumsum(counts) / len(present)
+        share = counts / len(present)
+        low, high = norm.ppf(end - share), norm.ppf(np.minimum(end, 1.0))
+        middle = norm.ppf(end - share / 2)
+        atom = share >= _ATOM
+        scores = np.where(atom, (norm.pdf(low) - norm.pdf(high)) / share, middle)
+        quantiles = np.stack([np.where(atom, low, middle), np.where(atom, high, middle)], 1).ravel()
+        decoded = np.repeat(values, 2)
+        finite = np.isfinite(quantiles)
+        return cls(values, scores, quantiles[finite], decoded[finite])
+
+
+SCALES: dict[str, Callable[[Numbers, Mask], Scale]] = {
+    "standard": Standard.of,
+    "normal scores": NormalScores.of,
+}

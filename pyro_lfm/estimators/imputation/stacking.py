@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture, FittedMixture
-from pyro_lfm.estimators.imputation.scales import Numbers, Standard
+from pyro_lfm.estimators.imputation.scales import Mask, Numbers
 
 # The share of known entries that is hidden at a time, how many hidden entries are wanted, and the most repetitions.
 _SHARE, _ENTRIES, _REPEATS = 0.15, 1500, 2
@@ -19,8 +18,8 @@ _SHARE, _ENTRIES, _REPEATS = 0.15, 1500, 2
 _PULL = 0.02
 # Mixtures with a smaller weight are left out.
 _LEAST = 0.04
-# Iterations of a first fit, and of the fit to all entries that goes on from it.
-_FIRST, _MORE = 40, 20
+# Rows from which on there are many classes.
+_LARGE = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +63,15 @@ def default_models(rows: int, codes: int) -> tuple[FactorMixture, ...]:
     if rows < 60:
         return (linear, FactorMixture(2, 4))
     copula = FactorMixture(1, 20, "normal scores")
-    if rows < 1000:
-        few = FactorMixture(3, 3, "normal scores")
-        return (linear, copula, FactorMixture(2, 4), FactorMixture(3, 3), few, FactorMixture(5, 5))
-    return (linear, copula, FactorMixture(10, 10), FactorMixture(20, 10))
+    if rows < _LARGE:
+        few = (
+            FactorMixture(2, 4),
+            FactorMixture(2, 10, "normal scores"),
+            FactorMixture(3, 3, "normal scores"),
+        )
+        return (linear, copula, *few, FactorMixture(5, 5))
+    many = (FactorMixture(10, 25, "normal scores"), FactorMixture(20, 15, "normal scores"))
+    return (linear, copula, *many, FactorMixture(20, 15), FactorMixture(40, 8, "normal scores"))
 
 
 def fit_stack(
@@ -78,15 +82,20 @@ def fit_stack(
     Args:
         groups: the columns of the codes of each column of the table; they are hidden together.
     """
+    labels = np.zeros(codes.shape[1], dtype=bool)
+    for group in groups:
+        labels[list(group)] = len(group) > 1
+    # Many classes predict hidden entries no better after more iterations.
+    iterations = 40 if len(codes) < _LARGE else 16
     if len(models) == 1:
-        fit = models[0].fit(codes, seed=seed, iterations=_FIRST + _MORE)
+        fit = models[0].fit(codes, labels, seed=seed, iterations=iterations)
         return Stack(tuple(models), (fit,), np.ones(1))
     starts: list[FittedMixture] = []
     predicted, truth = [], []
-    unit = np.where((spread := Standard.of(codes).unit) > 0, spread, 1.0)
+    unit = np.where((spread := np.nanstd(codes, 0)) > 0, spread, 1.0)
     for hidden in _hidden(codes, groups, seed):
         known = np.where(hidden, np.nan, codes)
-        fits = [model.fit(known, seed=seed, iterations=_FIRST) for model in models]
+        fits = [model.fit(known, labels, seed=seed, iterations=iterations) for model in models]
         starts = starts or fits
         scale = np.broadcast_to(unit, codes.shape)[hidden]
         predicted.append(np.stack([fit.mean(known)[hidden] / scale for fit in fits]))
@@ -96,7 +105,10 @@ def fit_stack(
         weights = stacking_weights(np.concatenate(predicted, 1), np.concatenate(truth))
     kept = np.flatnonzero(weights >= min(_LEAST, weights.max()))
     fitted = [
-        models[k].fit(codes, seed=seed, iterations=_MORE, start=starts[k] if starts else None) for k in kept
+        models[k].fit(
+            codes, labels, seed=seed, iterations=iterations // 4, start=starts[k] if starts else None
+        )
+        for k in kept
     ]
     return Stack(tuple(models[k] for k in kept), tuple(fitted), weights[kept] / weights[kept].sum())
 
@@ -119,7 +131,7 @@ def stacking_weights(predicted: Numbers, truth: Numbers) -> Numbers:
     return weights / weights.sum()
 
 
-def _hidden(codes: Numbers, groups: Sequence[Sequence[int]], seed: int) -> list[NDArray[np.bool_]]:
+def _hidden(codes: Numbers, groups: Sequence[Sequence[int]], seed: int) -> list[Mask]:
     """Disjoint masks (N, P) of known entries to hide. Every column keeps two; no mask where too few are known."""
     known = ~np.isnan(codes)
     place = np.empty(codes.shape)
