@@ -9,9 +9,9 @@ removed completely at random, ten masks each. Every method sees the same gaps. S
 
 All methods of scikit-learn read numbers on the scale of mean 0 and variance 1, and labels as one column of 0 and 1 for each
 label; the largest of these is the imputed label. Regressions and forests have no column for the first label: the other
-columns would predict each of them without error, and no label would leave its starting value. ``lfm.estimators.LatentImputer`` reads the frame as it is, with its
-defaults. Forests have 20 trees, 5 rounds and three masks: with all columns at each split, as in scikit-learn, and with √D of
-them, as in missForest (Stekhoven and Bühlmann, 2012).
+columns would predict each of them without error, and no label would leave its starting value. ``LatentImputer`` reads the
+frame as it is, with its defaults. Forests have 20 trees, 5 rounds and three masks: with √D of the columns at each split, as
+in missForest (Stekhoven and Bühlmann, 2012), and with all of them, as is scikit-learn's default.
 
 Each cell (table, share, mask, method) is stored when it is done. A run that was stopped goes on where it was.
 

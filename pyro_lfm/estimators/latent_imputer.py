@@ -34,7 +34,7 @@ class LatentImputer(TransformerMixin, LatentEstimator):
     probable one. Observed cells stay as they are, to the last bit.
 
     Tables may be arrays, and pandas or polars DataFrames. Strings, categories, booleans and objects are labels. A DataFrame
-    comes back as one, with its dtypes, index and order of columns.
+    comes back as one, with its dtypes, index and order of columns, if the imputer was fitted to a DataFrame.
 
     Args:
         model: "auto": a selection that fits the size of the table. "linear": factor analysis alone. A ``FactorMixture``, or
@@ -81,11 +81,6 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         self.keep_empty_features = keep_empty_features
         self.max_rows = max_rows
         self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = False
-        return tags
 
     def fit(self, X: Rows, y: object = None) -> Self:
         """Fits the mixtures to a table (N, D) in which None, NaN and NA mean missing.
@@ -167,9 +162,8 @@ class LatentImputer(TransformerMixin, LatentEstimator):
             ends[:, rows] = np.quantile(drawn, shares, axis=0)
         if self._columns.labels:
             mean = self._stack.mean(codes)
-            for group, column in zip(self._columns.groups, self._columns.columns, strict=True):
-                if column.name in self._columns.labels:
-                    ends[:, :, group] = mean[:, group]
+            for group in self._columns.labels.values():
+                ends[:, :, group] = mean[:, group]
         low, high = (table.filled(self._columns, end, self._kept) for end in ends)
         return low, high
 
@@ -210,9 +204,11 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         return models
 
     def _table(self, X: Rows, *, reset: bool) -> Table:
-        """X as a table whose shape and names are checked."""
+        """X as a table whose shape and names are checked. After a fit to an array all tables are read as arrays."""
         table = frame_table(X)
-        if table is None:
+        if reset:
+            self._frames = table is not None
+        if table is None or not self._frames:
             return ArrayTable(self._validated(X, sparse=False, reset=reset))
         validate_data(self, X, reset=reset, skip_check_array=True)
         if not len(table.frame) or not table.frame.shape[1]:

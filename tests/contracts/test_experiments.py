@@ -248,8 +248,20 @@ def check_series(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"time-series"}
 
 
+def check_imputers(out, printed):
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in (out / "cells").glob("*.json")]
+    assert len(cells) == 8 and {cell["table"] for cell in cells} == {"wine", "penguins"}
+    best = {(cell["table"], cell["method"]): cell["error"] for cell in cells}
+    assert all(math.isfinite(error) for error in best.values())
+    for table in ("wine", "penguins"):
+        assert best[table, "LatentImputer"] < 0.9 * best[table, "mean"]
+    covered = [cell["covered"] for cell in cells if "covered" in cell]
+    assert len(covered) == 2 and all(0.8 < share < 1 for share in covered)
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
+    "benchmark_imputation": [([], check_imputers)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
     "calibration": [([], check_calibration)],

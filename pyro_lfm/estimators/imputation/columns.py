@@ -136,15 +136,16 @@ class Columns:
         return cls(tuple(NumberColumn(k) for k in range(count)))
 
     @property
-    def labels(self) -> list[Any]:
-        """The names of the columns of labels."""
-        return [column.name for column in self.columns if isinstance(column, LabelColumn)]
-
-    @property
     def groups(self) -> list[range]:
         """The numbers of the codes of each column."""
         ends = np.cumsum([0, *(column.width for column in self.columns)])
         return [range(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+    @property
+    def labels(self) -> dict[LabelColumn, range]:
+        """The columns of labels, with the numbers of their codes."""
+        pairs = zip(self.columns, self.groups, strict=True)
+        return {column: group for column, group in pairs if isinstance(column, LabelColumn)}
 
     def encode(self, frame: pd.DataFrame) -> Numbers:
         """The codes (N, P) of the rows, NaN where a cell is missing.

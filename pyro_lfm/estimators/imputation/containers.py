@@ -41,9 +41,9 @@ class ArrayTable:
 
     def encode(self, columns: Columns) -> Numbers:
         if columns.labels:
+            names = ", ".join(str(column.name) for column in columns.labels)
             raise DataError(
-                f"X must be a DataFrame, as in fit, since it has columns of labels: {', '.join(map(str, columns.labels))}; "
-                "got an array"
+                f"X must be a DataFrame, as in fit, since it has columns of labels: {names}; got an array"
             )
         return self.rows.astype(np.float64)
 

@@ -74,8 +74,8 @@ class NormalScores:
     """The normal quantile of each value's rank, as in a Gaussian copula; linear between the values that occurred.
 
     Columns with fewer than 8 different values are standardised instead. A value with at least one entry in 20 is an
-    interval of quantiles: it is read as the mean of the interval, and the whole interval is decoded to it. Decoded values lie
-    within those that occurred.
+    interval of quantiles: it is read as the mean of the interval, and the whole interval is decoded to it. Decoded values
+    lie within those that occurred.
 
     Attributes:
         standard: the scale of columns with few values.

@@ -103,7 +103,7 @@ def fit_stack(
     weights = np.full(len(models), 1 / len(models))
     if truth:
         weights = stacking_weights(np.concatenate(predicted, 1), np.concatenate(truth))
-    kept = np.flatnonzero(weights >= min(_LEAST, weights.max()))
+    kept = np.flatnonzero(weights >= min(_LEAST, weights.max())).tolist()
     fitted = [
         models[k].fit(
             codes, labels, seed=seed, iterations=iterations // 4, start=starts[k] if starts else None

@@ -246,7 +246,11 @@ def _sums(state: BayesianFactors, x: Tensor) -> _Sums:
     """What the updates need of q(c, z), block of rows by block."""
     classes, dim, width = state.line.shape
     totals = _Sums(
-        *(x.new_zeros(classes, *shape) for shape in ((), (dim,), (dim,), (dim, width), (dim, width, width))),
+        x.new_zeros(classes),
+        x.new_zeros(classes, dim),
+        x.new_zeros(classes, dim),
+        x.new_zeros(classes, dim, width),
+        x.new_zeros(classes, dim, width, width),
         x.new_zeros(()),
     )
     for part in x.split(max(1, _NUMBERS // (classes * width**2))):
