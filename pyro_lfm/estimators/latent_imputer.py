@@ -174,13 +174,12 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         codes = self._query(X).encode(self._columns)
         mean = np.clip(self._stack.mean(codes), 0.0, 1.0)
         result = {}
-        for column, group in zip(self._columns.columns, self._columns.groups, strict=True):
-            if column.name in self._columns.labels:
-                shares = mean[:, group] + 1e-9
-                shares = shares / shares.sum(1, keepdims=True)
-                result[column.name] = pd.DataFrame(
-                    shares, columns=list(column.levels), index=getattr(X, "index", None)
-                )
+        for label, group in self._columns.labels.items():
+            shares = mean[:, group] + 1e-9
+            shares = shares / shares.sum(1, keepdims=True)
+            result[label.name] = pd.DataFrame(
+                shares, columns=list(label.levels), index=getattr(X, "index", None)
+            )
         return result
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
