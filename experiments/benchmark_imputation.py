@@ -25,27 +25,17 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rivals.imputers import RIVALS, Imputed, numeric
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (IterativeImputer is behind it)
-from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 import pyro_lfm as lfm
+from pyro_lfm import plots
 
 LEVEL = 0.9
-
-
-@dataclass(frozen=True)
-class Imputed:
-    """A filled table, with the draws (S, N, D) of its numbers where the method has a distribution."""
-
-    values: pd.DataFrame
-    draws: np.ndarray | None = None
 
 
 def penguins() -> pd.DataFrame:
@@ -65,57 +55,6 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
 }
 
 
-def numeric(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame if not isinstance(frame[name].dtype, pd.CategoricalDtype)]
-
-
-def with_codes(frame: pd.DataFrame, drop: int) -> pd.DataFrame:
-    """Numbers on the scale of mean 0 and variance 1, and a column of 0 and 1 for each label after the first ``drop``."""
-    parts = {}
-    for name in frame:
-        column = frame[name]
-        if name in numeric(frame):
-            parts[name] = (column - column.mean()) / (column.std(ddof=0) or 1.0)
-        else:
-            for label in column.cat.categories[drop:]:
-                parts[name, label] = (column == label).astype(float).where(column.notna())
-    return pd.DataFrame(parts)
-
-
-def by_codes(imputer: Callable[[int], SimpleImputer | KNNImputer | IterativeImputer], drop: int = 0):
-    """A method of scikit-learn for whole tables, on standardised numbers and codes of labels."""
-
-    def run(frame: pd.DataFrame, seed: int) -> Imputed:
-        codes = with_codes(frame, drop)
-        filled = pd.DataFrame(
-            imputer(seed).fit_transform(codes.to_numpy(copy=True)), columns=list(codes), index=frame.index
-        )
-        values = frame.copy()
-        for name in frame:
-            column = frame[name]
-            if name in numeric(frame):
-                own = filled[name] * (column.std(ddof=0) or 1.0) + column.mean()
-            else:
-                labels = column.cat.categories
-                shares = np.stack([filled[name, label] for label in labels[drop:]], 1)
-                if drop:
-                    shares = np.column_stack([1 - shares.sum(1), shares])
-                best = shares.argmax(1)
-                own = pd.Series(labels[best], index=frame.index)
-            values[name] = column.where(column.notna(), own)
-        return Imputed(values)
-
-    return run
-
-
-def forest(features: float | str) -> Callable[[pd.DataFrame, int], Imputed]:
-    def imputer(seed: int) -> IterativeImputer:
-        trees = RandomForestRegressor(20, max_features=features, random_state=seed)
-        return IterativeImputer(trees, max_iter=5, random_state=seed, keep_empty_features=True)
-
-    return by_codes(imputer, drop=1)
-
-
 def latent(frame: pd.DataFrame, seed: int) -> Imputed:
     imputer = lfm.estimators.LatentImputer(random_state=seed)
     values = imputer.fit_transform(frame)
@@ -123,22 +62,13 @@ def latent(frame: pd.DataFrame, seed: int) -> Imputed:
     return Imputed(values, np.stack([each[numeric(frame)].to_numpy(dtype=float) for each in draws]))
 
 
-METHODS: dict[str, Callable[[pd.DataFrame, int], Imputed]] = {
-    "mean": by_codes(lambda seed: SimpleImputer(keep_empty_features=True)),
-    "k-NN": by_codes(lambda seed: KNNImputer(keep_empty_features=True)),
-    "Bayesian ridge": by_codes(
-        lambda seed: IterativeImputer(random_state=seed, keep_empty_features=True), drop=1
-    ),
-    "forest": forest(1.0),
-    "forest, √D": forest("sqrt"),
-    "LatentImputer": latent,
-}
+METHODS = {**RIVALS, "LatentImputer": latent}
 FORESTS = ("forest", "forest, √D")
 
 
 def with_gaps(whole: pd.DataFrame, share: float, mask: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The table with a share of its known entries removed at random, and True for these entries."""
-    rng = np.random.default_rng([mask, int(100 * share)])
+    rng = np.random.default_rng([mask, round(100 * share)])
     gone = (rng.random(whole.shape) < share) & whole.notna().to_numpy()
     return whole.mask(pd.DataFrame(gone, index=whole.index, columns=whole.columns)), gone
 
@@ -174,7 +104,7 @@ def scored(whole: pd.DataFrame, gone: np.ndarray, imputed: Imputed) -> dict[str,
 
 
 def cell_path(folder: Path, table: str, share: float, mask: int, method: str) -> Path:
-    name = f"{table}_{int(100 * share)}_{mask}_{method}".replace(" ", "-").replace(",", "")
+    name = f"{table}_{round(100 * share)}_{mask}_{method}".replace(" ", "-").replace(",", "")
     return folder / "cells" / f"{name}.json"
 
 
@@ -210,6 +140,137 @@ def run_cells(settings: argparse.Namespace) -> None:
             print(f"{method}, {table}: done", flush=True)
 
 
+def stored(folder: Path) -> pd.DataFrame:
+    """All stored cells, one a row. Wrong labels are a table of their own, "penguins, labels"."""
+    cells = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "cells").glob("*.json"))
+    ]
+    frame = pd.DataFrame(cells)
+    order = [*TABLES, *(f"{table}, labels" for table in TABLES)]
+    if "label error" in frame:
+        labels = frame[frame["label error"].notna()].copy()
+        labels["table"] += ", labels"
+        labels["error"] = labels["label error"]
+        frame = pd.concat([frame, labels.drop(columns=["crps", "covered"], errors="ignore")])
+    frame["table"] = pd.Categorical(
+        frame["table"], [t for t in order if t in set(frame["table"])], ordered=True
+    )
+    frame["method"] = pd.Categorical(
+        frame["method"], [m for m in METHODS if m in set(frame["method"])], ordered=True
+    )
+    return frame.drop(columns="label error", errors="ignore").sort_values(
+        ["table", "share", "method", "mask"]
+    )
+
+
+def compared(cells: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The mean of a measure over masks: one row for each table and share, one column for each method."""
+    known = cells[cells[measure].notna()]
+    return known.pivot_table(index=["table", "share"], columns="method", values=measure, observed=True)
+
+
+def standings(cells: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """For each method its mean rank, and how often LatentImputer is better: in means of tables and shares, and in masks.
+
+    All methods of a table are compared on the masks that all of them have.
+    """
+    columns = ["table", "share", "mask"]
+    masks = cells[cells[measure].notna()].pivot_table(
+        index=columns, columns="method", values=measure, observed=True
+    )
+    rows = []
+    ranks: dict[str, list[float]] = {method: [] for method in masks}
+    for _, group in masks.groupby(level=[0, 1], observed=True):
+        group = group.dropna(axis=1, how="all")
+        for method, rank in group.dropna().mean().rank().items():
+            ranks[method].append(rank)
+    for method in masks:
+        pairs = masks[["LatentImputer", method]].dropna() if method != "LatentImputer" else masks[:0]
+        row = {"method": method, "mean rank": float(np.mean(ranks[method])), "settings": len(ranks[method])}
+        if len(pairs):
+            means = pairs.groupby(level=[0, 1], observed=True).mean()
+            row["won, means"] = f"{int((means['LatentImputer'] < means[method]).sum())} of {len(means)}"
+            row["won, masks"] = f"{int((pairs['LatentImputer'] < pairs[method]).sum())} of {len(pairs)}"
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("mean rank")
+
+
+def markdown(frame: pd.DataFrame, digits: int = 3, best: bool = False) -> str:
+    """A frame as a table of Markdown, with the smallest number of each row in bold if ``best``."""
+    lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|---" * len(frame.columns) + "|"]
+    for _, row in frame.iterrows():
+        numbers = [value for value in row if isinstance(value, float) and not np.isnan(value)]
+        words = []
+        for value in row:
+            if not isinstance(value, float):
+                words.append(str(value))
+            elif np.isnan(value):
+                words.append("–")
+            else:
+                word = f"{value:.{digits}f}"
+                words.append(f"**{word}**" if best and word == f"{min(numbers):.{digits}f}" else word)
+        lines.append("| " + " | ".join(words) + " |")
+    return "\n".join(lines)
+
+
+def report(folder: Path) -> str:
+    """All results as tables, which are stored beside the cells, and the picture."""
+    cells = stored(folder)
+    cells.to_csv(folder / "results.csv", index=False)
+    parts = []
+    for measure, title in (("error", "Error"), ("crps", "CRPS")):
+        means = compared(cells, measure).reset_index()
+        means["share"] = [f"{100 * share:.0f}%" for share in means["share"]]
+        parts += [f"{title}\n", markdown(means, best=True), ""]
+        if "LatentImputer" in means and means.shape[1] > 3:
+            parts += [f"{title}: ranks, wins and losses\n", markdown(standings(cells, measure), 2), ""]
+    if "covered" in cells:
+        covered = (100 * compared(cells, "covered")).unstack("share")["LatentImputer"].reset_index()
+        covered.columns = ["table", *(f"{100 * share:.0f}%" for share in covered.columns[1:])]
+        parts += ["Covered by 90% intervals of LatentImputer, %\n", markdown(covered, 1), ""]
+    seconds = cells.pivot_table(
+        index="table", columns="method", values="seconds", aggfunc="median", observed=True
+    )
+    parts += ["Seconds, median\n", markdown(seconds.reset_index(), 1)]
+    text = "\n".join(parts) + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    draw(compared(cells, "error"), folder / "imputation.png")
+    return text
+
+
+def draw(means: pd.DataFrame, path: Path) -> None:
+    """Error against the share of missing entries, one panel a table."""
+    from matplotlib.figure import Figure
+
+    tables = list(means.index.unique(level="table"))
+    figure = Figure(figsize=(3.2 * len(tables), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    colours = plots.colours([m for m in means if m != "mean"])
+    for panel, table in zip(panels, tables, strict=True):
+        rows = means.loc[table]
+        rivals = iter(colours)
+        for method in means:
+            ours = method == "LatentImputer"
+            colour = "#999999" if method == "mean" else next(rivals)
+            panel.plot(
+                100 * rows.index,
+                rows[method],
+                "o-",
+                color=colour,
+                label=method,
+                lw=2.6 if ours else 1.3,
+                ms=3.5,
+            )
+        panel.set_title(table, loc="left", fontsize=11)
+        panel.set_xlabel("missing, %")
+        panel.set_xticks(100 * rows.index)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("error of missing entries")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/imputation"))
@@ -228,6 +289,7 @@ def main() -> None:
         settings.methods = [method for method in settings.methods if method not in FORESTS]
     (settings.out / "cells").mkdir(parents=True, exist_ok=True)
     run_cells(settings)
+    print(report(settings.out))
 
 
 if __name__ == "__main__":

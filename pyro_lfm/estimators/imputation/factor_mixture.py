@@ -89,9 +89,10 @@ class FittedMixture:
         for column, missing in enumerate(np.isnan(codes).T):
             if missing.any():
                 center, spread = means[:, missing, column], np.sqrt(variances[:, missing, column])
-                nodes = center + _NODES[:, None, None] * spread
-                decoded = np.tensordot(_WEIGHTS, self.scale.decode(column, nodes), 1)
-                out[missing, column] = (odds[missing].T * decoded).sum(0)
+                nodes = self.scale.decode(column, center + _NODES[:, None, None] * spread)
+                mean = (odds[missing].T * np.tensordot(_WEIGHTS, nodes, 1)).sum(0)
+                # Rounding must not lead a mean out of the values: a constant column stays constant.
+                out[missing, column] = np.clip(mean, nodes.min((0, 1)), nodes.max((0, 1)))
         return out
 
     def draw(self, codes: Numbers, draws: int, generator: torch.Generator) -> Numbers:

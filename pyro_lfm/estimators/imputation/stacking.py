@@ -38,8 +38,9 @@ class Stack:
 
     def mean(self, codes: Numbers) -> Numbers:
         """Rows (N, P) with their missing entries replaced by predictive means."""
-        means = [weight * fit.mean(codes) for weight, fit in zip(self.weights, self.fits, strict=True)]
-        return np.where(np.isnan(codes), sum(means), codes)
+        means = np.stack([fit.mean(codes) for fit in self.fits])
+        mean = np.clip(np.tensordot(self.weights, means, 1), means.min(0), means.max(0))
+        return np.where(np.isnan(codes), mean, codes)
 
     def draw(self, codes: Numbers, draws: int, generator: torch.Generator) -> Numbers:
         """Rows with draws of their missing entries, (S, N, P). Each draw is one of one mixture for all rows."""
