@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch.distributions import constraints
 from torch.utils.data import Dataset
 
+from pyro_lfm.data.openers import RowSource
 from pyro_lfm.data.readers import NamedRows, Table, read
 from pyro_lfm.data.row_weights import row_weights
 from pyro_lfm.data.schema import Columns, Schema
@@ -96,6 +97,16 @@ def table_for(
             warn_of_distance(name, table, variable.support, fitted.get(name))
         scale = expected[name].scale or table.scales[name]
         table.schema[name] = replace(table.schema[name], covariate=name in covariates, scale=scale)
+    return table
+
+
+def absent_rows_of(model: AnyModel) -> Table:
+    """A table of the rows that a model observes, of which none is here."""
+    covariates = set(model.covariates)
+    columns = {name: _columns(variable, name in covariates) for name, variable in model.observed.items()}
+    shapes = {name: torch.Size(variable.shape) for name, variable in model.observed.items()}
+    table = Table([RowSource.without_rows(0, shapes, columns)], list(shapes))
+    table.has_missing.update(dict.fromkeys(shapes, False))
     return table
 
 
