@@ -2,6 +2,7 @@
 from . import callbacks as callbacks
 from . import data as data
 from . import evaluate as evaluate
+from . import lightning as lightning
 from . import plots as plots
 from . import schedules as schedules
 from . import serving as serving

@@ -61,7 +61,11 @@ def _maker() -> Callable[[dict[str, dict[str, Any]], dict[str, Any], dict[str, l
     except ImportError as error:
         raise ImportError("fit.to_arviz needs arviz: pip install 'pyro_lfm[stats]'") from error
     if "posterior" in inspect.signature(arviz.from_dict).parameters:
-        return lambda groups, coords, dims: arviz.from_dict(**groups, coords=coords, dims=dims)
+
+        def with_keywords(groups: Any, coords: Any, dims: Any) -> ArviZData:
+            return arviz.from_dict(**groups, coords=coords, dims=dims)
+
+        return with_keywords
     return lambda groups, coords, dims: arviz.from_dict(groups, coords=coords, dims=dims)
 
 
@@ -164,7 +168,9 @@ def _known_dims(name: str, shape: torch.Size, sizes: dict[str, int], dims: dict[
     """The dimensions of a parameter: columns and factors where it has their sizes, as weights (D, K) have."""
     own = dims.get(name.split(".")[0], [])[1:]
     factors = [dim for dim in sizes if dim.endswith("factor")]
-    wanted = {(sizes[c], sizes[f]): [c, f] for c in own for f in factors if c in sizes}
+    wanted: dict[tuple[int, ...], list[str]] = {
+        (sizes[c], sizes[f]): [c, f] for c in own for f in factors if c in sizes
+    }
     # The relevance of automatic relevance determination is one of each factor.
     single = factors if name.endswith(".relevance") else [c for c in own if c in sizes]
     wanted |= {(sizes[dim],): [dim] for dim in single}
