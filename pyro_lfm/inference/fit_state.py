@@ -62,6 +62,11 @@ class FitState:
         return self._rows
 
     @property
+    def total_weight(self) -> float:
+        """The sum of the weights of the fitted rows, by which bounds of the history are divided; N where they had none."""
+        return self._rows.total_weight
+
+    @property
     def table(self) -> FrameConverter | None:
         """The columns of a mixed table (``lfm.heterogeneous``), which convert frames to rows and back; else None.
 

@@ -200,7 +200,7 @@ class _QuasiNewtonAscent:
     the ascent converges as at any other maximum, while plain EM needs 1 / error iterations.
     """
 
-    def __init__(self, free: Collection[str], scale: Tensor, floor: Tensor, rows: int):
+    def __init__(self, free: Collection[str], scale: Tensor, floor: Tensor, rows: float):
         self.free, self.scale, self.floor, self.rows = free, scale, floor, rows
         self.failures = 0
         self.forget()
