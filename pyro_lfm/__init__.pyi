@@ -38,6 +38,9 @@ from .errors import (
     DocumentError as DocumentError,
 )
 from .errors import (
+    IdentificationWarning as IdentificationWarning,
+)
+from .errors import (
     PrecisionWarning as PrecisionWarning,
 )
 from .errors import (
