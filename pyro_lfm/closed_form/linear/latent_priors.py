@@ -59,7 +59,7 @@ class LatentPrior:
             return cls(factor, None, False)
         spread = Spread.of(name, factor, tables=False)
         if not spread.full:
-            raise source_obstacle(name, factor, "covariance", _WANTED)
+            raise source_obstacle(name, factor, "covariance" if mean.fixed else "mean", _WANTED)
         return cls(factor, spread, not mean.fixed)
 
     @property
