@@ -106,7 +106,7 @@ def test_variance_by_codes_is_what_evaluate_estimates():
 @pytest.mark.slow
 @pytest.mark.parametrize("covariance", [lfm.Diagonal(), lfm.Isotropic()])
 def test_variational_bayes_and_svi_give_solutions_near_that_of_em(covariance):
-    """PPCA and factor analysis of 400 rows with strong factors: priors and noise of SVI move loadings by a few hundredths."""
+    """PPCA and factor analysis of 400 rows with strong factors: priors and SVI move loadings a little."""
     g = torch.Generator().manual_seed(0)
     weight = torch.tensor([[0.9, 0.0], [0.8, 0.0], [0.9, 0.0], [0.0, 0.7], [0.0, 0.6], [0.0, 0.7]]).double()
     rows = (
