@@ -3,6 +3,7 @@ from . import callbacks as callbacks
 from . import data as data
 from . import evaluate as evaluate
 from . import lightning as lightning
+from . import factor_analysis as factor_analysis
 from . import plots as plots
 from . import schedules as schedules
 from . import serving as serving
@@ -37,6 +38,9 @@ from .errors import (
 )
 from .errors import (
     DocumentError as DocumentError,
+)
+from .errors import (
+    IdentificationWarning as IdentificationWarning,
 )
 from .errors import (
     PrecisionWarning as PrecisionWarning,

@@ -102,6 +102,10 @@ class ScaleFloorWarning(UserWarning):
     """A fitted standard deviation has reached its floor ``min_scale``: without it the likelihood would be unbounded."""
 
 
+class IdentificationWarning(UserWarning):
+    """Other values of the parameters have the same likelihood, so that the fitted ones say nothing by themselves."""
+
+
 class ConvergenceWarning(UserWarning):
     """A fit stopped before it converged: more iterations would raise its bound."""
 
