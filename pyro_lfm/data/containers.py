@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.blocks import Block, check_numeric, comes_from, from_numpy
+from pyro_lfm.data.opened_rows import Block, check_numeric, comes_from, from_numpy
 from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.files.picture_folder import PictureFolder
 from pyro_lfm.data.frame_blocks import of_pandas, of_polars, side_by_side

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from torch import Tensor
 
-from pyro_lfm.data.blocks import comes_from
+from pyro_lfm.data.opened_rows import comes_from
 from pyro_lfm.data.polars_columns import as_pandas
 from pyro_lfm.data.schema import Columns
 

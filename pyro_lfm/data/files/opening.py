@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pyro_lfm.data.files.formats import FORMATS, readable
+from pyro_lfm.data.files.data_formats import FORMATS, readable
 from pyro_lfm.data.files.picture_folder import PICTURES, PictureFolder
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:
-    from pyro_lfm.data.files.formats import Opened
+    from pyro_lfm.data.files.data_formats import Opened
 
     Given = TypeVar("Given")
 
