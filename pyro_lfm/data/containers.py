@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.opened_rows import Block, check_numeric, comes_from, from_numpy
 from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.files.picture_folder import PictureFolder
 from pyro_lfm.data.frame_blocks import of_pandas, of_polars, side_by_side
 from pyro_lfm.data.label_codes import labels_of
+from pyro_lfm.data.opened_rows import Block, check_numeric, comes_from, from_numpy
 from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.stored_rows import StoredRows, StoredSparseRows
 from pyro_lfm.errors import DataError, ShapeError

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.opened_rows import Block, Fetch, check_numeric, from_numpy
 from pyro_lfm.data.label_codes import Labels, labels_of
+from pyro_lfm.data.opened_rows import Block, Fetch, check_numeric, from_numpy
 from pyro_lfm.data.polars_columns import column_of, labels_of_enum
 from pyro_lfm.data.remedies import remedy_for
 from pyro_lfm.errors import DataError, ShapeError
