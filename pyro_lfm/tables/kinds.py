@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyro_lfm.data.remedies import remedy_for_text, remedy_for_times
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables.columns import Column, first_few, numbers
@@ -35,14 +36,9 @@ def recognise(series: pd.Series, others: OtherColumns | None = None) -> Column:
     """
     from pandas.api import types
 
-    if types.is_datetime64_any_dtype(series) or types.is_timedelta64_dtype(series):
-        raise _fault(
-            series,
-            f"times (dtype {series.dtype})",
-            "give the days since the first, as (t - t.min()) / numpy.timedelta64(1, 'D') does"
-            if types.is_datetime64_any_dtype(series)
-            else "give numbers of days, as t / numpy.timedelta64(1, 'D') does",
-        )
+    remedy = remedy_for_times(series)
+    if remedy is not None:
+        raise _fault(series, f"times (dtype {series.dtype})", remedy)
     if types.is_complex_dtype(series):
         raise _fault(series, "complex numbers", "give real and imaginary part as two columns")
     if types.is_numeric_dtype(series.dtype):
@@ -65,7 +61,8 @@ def recognise(series: pd.Series, others: OtherColumns | None = None) -> Column:
             raise _fault(
                 series,
                 f"{len(values)} different labels in {len(present)} rows",
-                "leave it out if it names rows; numbers in quotation marks: pandas.to_numeric; else give "
+                remedy_for_text(series)
+                or f"leave it out if it names rows, frame = frame.drop(columns={series.name!r}); else give "
                 f'kinds={{{series.name!r}: "categorical"}}',
             )
         return KINDS["categorical"](series, "labels without order")
