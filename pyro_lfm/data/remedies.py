@@ -24,7 +24,8 @@ _LABELS = (
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d.*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)([ T]\d.*)?"
 )
-_SINCE_FIRST = ".pipe(lambda t: (t - t.min()) / pandas.Timedelta(days=1))"
+_SINCE_FIRST = ".pipe(lambda t: (t - t.min()) / numpy.timedelta64(1, 'D'))"
+_DAYS = ".pipe(lambda t: t / numpy.timedelta64(1, 'D'))"
 
 
 def remedy_for_times(series: pd.Series) -> str | None:
@@ -35,12 +36,12 @@ def remedy_for_times(series: pd.Series) -> str | None:
     if types.is_datetime64_any_dtype(series.dtype):
         return f"give the days since the first: {cells} = {cells}{_SINCE_FIRST}"
     if getattr(series.dtype, "kind", "") == "m":
-        return f"give numbers of days: {cells} = {cells} / pandas.Timedelta(days=1)"
+        return f"give numbers of days: {cells} = {cells}{_DAYS}"
     if hasattr(series.dtype, "freq"):  # periods
         return f"give the days since the first: {cells} = {cells}.dt.to_timestamp(){_SINCE_FIRST}"
     present = series.dropna()
     if len(present) and isinstance(present.iloc[0], datetime.timedelta):
-        return f"give numbers of days: {cells} = pandas.to_timedelta({cells}) / pandas.Timedelta(days=1)"
+        return f"give numbers of days: {cells} = pandas.to_timedelta({cells}){_DAYS}"
     if len(present) and isinstance(present.iloc[0], datetime.date):
         return f"give the days since the first: {cells} = pandas.to_datetime({cells}){_SINCE_FIRST}"
     return _remedy_for_dates_as_text(present, cells)

@@ -152,7 +152,12 @@ def test_the_conversion_that_a_message_gives_works(kind):
         with pytest.raises(lfm.DataError, match="'when'") as caught:
             use(frame)
         line = "frame" + str(caught.value).partition(": frame")[2]
-        names = {"frame": frame if kind in POLARS_TIMES else frame.copy(), "pandas": pd, "pl": pl}
+        names = {
+            "frame": frame if kind in POLARS_TIMES else frame.copy(),
+            "pandas": pd,
+            "numpy": np,
+            "pl": pl,
+        }
         exec(line, names)
         converted = np.asarray(names["frame"]["when"].to_numpy(), dtype=float)
         first = 1 if kind == "with gaps" else 0  # the first date is missing there
