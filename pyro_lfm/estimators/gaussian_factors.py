@@ -116,7 +116,7 @@ class FactorAnalysis(LatentTransformer):
         # Rows without entries tell nothing, and rows of weight zero are not there.
         kept = ~np.isnan(dense).all(1) & (True if weights is None else weights > 0)
         dense, weights = dense[kept], None if weights is None else weights[kept]
-        scaler = StandardScaler().fit(dense, sample_weight=weights)
+        scaler = StandardScaler().set_output(transform="default").fit(dense, sample_weight=weights)
         count = float(len(dense) if weights is None else weights.sum())
         standard = scaler.transform(dense)
         return self._fit_standard(standard, weights, count, scaler.mean_, scaler.scale_, rows.dtype)
