@@ -1,9 +1,10 @@
 # The public names, one list for readers of types and for the lazy imports of __init__.py.
 from . import callbacks as callbacks
 from . import data as data
+from . import estimators as estimators
 from . import evaluate as evaluate
-from . import lightning as lightning
 from . import factor_analysis as factor_analysis
+from . import lightning as lightning
 from . import plots as plots
 from . import schedules as schedules
 from . import serving as serving

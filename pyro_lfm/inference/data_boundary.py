@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from torch.distributions import constraints
 from torch.utils.data import Dataset
 
-from pyro_lfm.data.openers import RowSource
 from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.openers import RowSource
 from pyro_lfm.data.readers import NamedRows, Table, read
 from pyro_lfm.data.row_weights import row_weights
 from pyro_lfm.data.schema import Columns, Schema

@@ -79,6 +79,20 @@ class FitState:
         """The objective at the end of its schedules, whose bound ``bound`` computes."""
         return self._objective.at_end() if isinstance(self._objective, Objective) else self._objective
 
+    def without_rows(self) -> Self:
+        """The same fit, which refers to its rows no longer: queries need ``data=`` then, and nothing keeps the rows alive.
+
+        >>> import torch, pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
+        >>> rows = torch.randn(40, 2)
+        >>> fit = lfm.fit(model, rows, lfm.EM(), seed=0, progress=False).without_rows()
+        >>> fit.posterior(rows).mean.shape
+        torch.Size([40, 1])
+        """
+        twin = copy.copy(self)
+        twin._rows = self._rows.absent()
+        return twin
+
     def declaration(self) -> dict[str, Any]:
         """The declaration of model, guide and inference as a dict, which ``lfm.declare`` reads."""
         from pyro_lfm.documents.saved_fit import declaration_of

@@ -1,0 +1,6 @@
+"""scikit-learn estimators: the library's models with fit, transform, predict and score, for pipelines and searches."""
+
+from pyro_lfm.estimators.deep_factors import DeepFactorAnalysis
+from pyro_lfm.estimators.gaussian_factors import FactorAnalysis
+
+__all__ = ["DeepFactorAnalysis", "FactorAnalysis"]
