@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.annotated_rows import AnnotatedRows, annotated_rows, is_anndata
 from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.label_codes import Labels, labels_of
 from pyro_lfm.data.pictures.scenes import Scenes
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         | pl.DataFrame
         | pl.Series
         | AnnData
+        | AnnotatedRows
         | sparray
         | spmatrix
     )
@@ -77,13 +79,14 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
         return _tensor(data.x, name)
     if isinstance(data, Tensor):
         return _tensor(data, name)
+    if is_anndata(data):
+        data = annotated_rows(data)
+    if isinstance(data, AnnotatedRows):
+        return Block(torch.Size(data.shape), _OfAnnData(data), data.names)
     if comes_from(type(data), "pandas") and hasattr(data, "iloc"):
         return _pandas(data, name, labelled)
     if comes_from(type(data), "polars") and hasattr(data, "to_numpy"):
         return _polars(data, name, labelled)
-    if data is not None and hasattr(data, "var_names") and hasattr(data, "X"):  # AnnData
-        inner = open_block(data.X, name)
-        return Block(inner.shape, inner.fetch, tuple(data.var_names))
     if comes_from(type(data), "scipy") and hasattr(data, "tocsr"):
         return _sparse(data, name)
     if isinstance(data, list | tuple) or hasattr(data, "__array__"):
@@ -117,6 +120,14 @@ class _SparseRows:
 
     def __call__(self, index: Tensor) -> Tensor:
         return from_numpy(self.matrix[index.numpy()].toarray())
+
+
+@dataclass(frozen=True)
+class _OfAnnData:
+    rows: AnnotatedRows
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return from_numpy(self.rows.take(index.numpy()))
 
 
 @dataclass(frozen=True)

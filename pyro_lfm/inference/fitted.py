@@ -175,9 +175,8 @@ class Fit(FitState):
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
-        converter = self.table
-        if converter is not None and type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
-            data = converter.encode(data)
+        if self.table is not None and self.table.takes(data):
+            data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

@@ -63,6 +63,7 @@ class Model(AnyModel):
         for name, factor in factors.items():
             check_is_declared(name, factor, "a factor such as Gaussian or a Prior")
         self.declared = dict(factors)
+        self.converter = next((f.converter for f in factors.values() if f.converter is not None), None)
         given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)

@@ -36,6 +36,10 @@ class TableColumns:
         kept = frame[[column.name for column in self.columns]].copy()
         return NamedRows(rows, kept, self.groups, self)
 
+    def takes(self, data: object) -> bool:
+        """Whether it can read such data: a DataFrame."""
+        return _is_frame(data)
+
     def encode(self, frame: pd.DataFrame) -> NamedRows:
         """The rows of a frame with these columns. Other columns are ignored.
 
@@ -89,9 +93,13 @@ class TableColumns:
         return rows_of_values if index is None else rows_of_values.set_index(pd.Index(index))
 
 
+def _is_frame(data: object) -> bool:
+    return type(data).__module__.startswith("pandas") and hasattr(data, "columns")
+
+
 def check_frame(frame: pd.DataFrame) -> None:
     """Raises DataError where a frame is none, is empty, or has a column twice."""
-    if not (type(frame).__module__.startswith("pandas") and hasattr(frame, "columns")):
+    if not _is_frame(frame):
         raise DataError(
             f"frame must be a pandas DataFrame; got a {type(frame).__name__}: pandas.DataFrame(...)"
         )
