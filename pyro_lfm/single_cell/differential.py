@@ -43,9 +43,9 @@ def differential_expression(
         β_d = log2(ρ_d(z_i, s) + ε) − log2(ρ_d(z_j, s) + ε),
 
     with the shares ρ of ``lfm.tables.anndata`` and ε = offset / 10⁴. Both cells are decoded under the same batch, so that
-    another composition of batches makes no difference. p_d is the share of the pairs with |β_d| > delta. Genes are ordered by p_d. The
-    expected false discovery rate of the first k of them is the mean of 1 − p_d over these; the most genes for which it is at
-    most ``fdr`` are called.
+    another composition of batches makes no difference. p_d is the share of the pairs with |β_d| > delta. Genes are ordered
+    by p_d. The expected false discovery rate of the first k of them is the mean of 1 − p_d over these; the most genes for
+    which it is at most ``fdr`` are called.
 
     The parameters of the decoder are held at their estimates, and their uncertainty does not enter p_d.
 
@@ -63,8 +63,8 @@ def differential_expression(
 
     Returns:
         A frame with one row for each gene, the most probable first: ``probability`` p_d, ``log_fold_change`` (the mean of
-        β_d) and ``spread`` (its standard deviation over pairs), ``expression`` and ``reference_expression`` (means of 10⁴ ρ_d in both
-        groups), ``expected_fdr`` of this gene and those above it, and ``differs``, whether the gene is called.
+        β_d), ``spread`` (its standard deviation over pairs), ``expression`` and ``reference_expression`` (the means of
+        10⁴ ρ_d in both groups), ``expected_fdr`` of this gene and those above it, ``differs``: whether the gene is called.
 
     Raises:
         DataError, DeclarationError: a group without cells, or an option that is wrong.
@@ -75,10 +75,13 @@ def differential_expression(
     >>> import anndata as ad, pandas as pd, pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> kind = np.repeat(["T", "B"], 60)
-    >>> rates = np.where((kind == "T")[:, None], [9.0, 3.0, 3.0, 3.0], [1.0, 3.0, 3.0, 3.0])
+    >>> rates = np.where((kind == "T")[:, None], [90, 30, 30, 30], [10, 30, 30, 30])
     >>> obs = pd.DataFrame({"kind": kind}, index=[f"cell {i}" for i in range(120)])
     >>> adata = ad.AnnData(rng.poisson(rates).astype("float32"), obs=obs, var=pd.DataFrame(index=list("abcd")))
-    >>> fit = lfm.tables.anndata(adata).fit(1, seed=0, progress=False)
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), **lfm.tables.anndata(adata))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(16)))
+    >>> svi = lfm.SVI(guide, steps=200, learning_rate=0.02, engine="eager")
+    >>> fit = lfm.fit(model, adata, svi, seed=0, progress=False)
     >>> genes = lfm.single_cell.differential_expression(fit, adata, "kind", "T", pairs=500)
     >>> genes.index[0], bool(genes.differs.iloc[0])
     ('a', True)

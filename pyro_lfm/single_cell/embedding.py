@@ -28,7 +28,7 @@ def embed(fit: Fit, adata: AnnData, *, key: str = "X_lfm") -> None:
 
     >>> import anndata as ad, pyro_lfm as lfm
     >>> adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (40, 5)).astype("float32"))
-    >>> fit = lfm.tables.anndata(adata).fit(3, epochs=1, seed=0, progress=False)
+    >>> fit = lfm.single_cell.fit(adata, 3, epochs=1, seed=0, progress=False)
     >>> lfm.single_cell.embed(fit, adata)
     >>> adata.obsm["X_lfm"].shape
     (40, 3)

@@ -55,7 +55,7 @@ def normalised_expression(
     >>> import anndata as ad, numpy as np, pandas as pd, pyro_lfm as lfm
     >>> obs = pd.DataFrame({"batch": ["a", "b"] * 20}, index=[f"cell {i}" for i in range(40)])
     >>> adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (40, 5)).astype("float32"), obs=obs)
-    >>> fit = lfm.tables.anndata(adata, batch_key="batch").fit(2, epochs=1, seed=0, progress=False)
+    >>> fit = lfm.single_cell.fit(adata, 2, batch_key="batch", epochs=1, seed=0, progress=False)
     >>> frame = lfm.single_cell.normalised_expression(fit, adata, given={"batch": "a"})
     >>> frame.shape, bool(np.allclose(frame.sum(axis=1), 1e4))
     ((40, 5), True)

@@ -111,7 +111,8 @@ class CellColumns:
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(values, dtype=torch.get_default_dtype())
+    # A copy, as arrays of pandas are read-only.
+    return torch.tensor(values, dtype=torch.get_default_dtype())
 
 
 def _places(names: Sequence[Hashable], genes: Sequence[Hashable]) -> np.ndarray | None:

@@ -27,8 +27,6 @@ from pyro_lfm.tables.obs_columns import ObsColumn, obs_column
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from pyro_lfm.inference import Fit
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cells(Mapping[str, Factor]):
@@ -64,36 +62,6 @@ class Cells(Mapping[str, Factor]):
             DataError: a gene or a column is lacking, an entry is no count, or a label was not fitted.
         """
         return self.converter.encode(adata)
-
-    def fit(
-        self,
-        factors: int = 10,
-        *,
-        epochs: int | None = None,
-        seed: int | None = None,
-        progress: bool = True,
-        device: str | torch.device = "auto",
-    ) -> Fit:
-        """Declares a model with its guide and fits it, by defaults for cells: docs/single_cell.md writes them out.
-
-        Args:
-            factors: the number of latent factors.
-            epochs: by default as many as make 2,400 steps, and at least 20.
-            seed, progress, device: see ``lfm.fit``.
-        """
-        from pyro_lfm.families import Gaussian
-        from pyro_lfm.guides import Guide
-        from pyro_lfm.inference import SVI, fit
-        from pyro_lfm.priors import StandardNormal
-        from pyro_lfm.programs.model import Model
-        from pyro_lfm.schedules import cosine
-
-        steps = -(-len(self.scan.library) // 128)
-        epochs = max(20, -(-2400 // steps)) if epochs is None else epochs
-        model = Model(z=StandardNormal(factors), **self)
-        guide = Guide(model, z=Gaussian(network=MLP(128)))
-        inference = SVI(guide, epochs=epochs, batch_size=128, learning_rate=3e-3, schedule=cosine(1.0, 0.0))
-        return fit(model, self.data, inference, seed=seed, progress=progress, device=device)
 
     def __repr__(self) -> str:
         library, silent = self.scan.library, int((self.scan.sums == 0).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 _NUMBERS = 2**22
 # Rows by which another layer is judged to hold counts.
 _FIRST = 200
+
+
+# What is wrong with a value that is no count; the first that holds.
+_FAULTS: dict[str, Callable[[float], bool]] = {
+    "a missing value": np.isnan,
+    "an infinite value": np.isinf,
+    "a value that looks normalised, such as a logarithm": lambda value: value != np.floor(value),
+    "a value below 0": lambda value: True,
+}
 
 
 @dataclass(frozen=True)
@@ -87,13 +97,7 @@ def _check_counts(block: np.ndarray, rows: AnnotatedRows, start: int, adata: Ann
         return
     cell, gene = np.argwhere(bad)[0]
     value, row = block[cell, gene], start + cell
-    what = (
-        "values that look normalised, such as logarithms"
-        if value == value and (value > 0 or (value < 0 and value != round(value)))
-        else "values that are missing"
-        if value != value
-        else "values below 0"
-    )
+    what = next(words for words, holds in _FAULTS.items() if holds(value))
     raise DataError(
         f"{rows.place} must hold counts, whole numbers of at least 0; got {what}: {value:.6g} in cell "
         f"{adata.obs_names[row]!r}, gene {rows.names[gene]!r}: {_remedy(rows, adata)}"
