@@ -57,6 +57,8 @@ class Model(AnyModel):
     {'z': (3, 2), 'x': (3, 5)}
     """
 
+    not_identity = ("converter",)
+
     def __init__(self, /, **factors: Factor):
         super().__init__()
         check_names(factors, "factor")

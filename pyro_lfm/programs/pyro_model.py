@@ -38,7 +38,6 @@ class AnyModel(Program):
 
     # What reads tables of the user, such as AnnData, as the rows of the model's variables.
     converter: FrameConverter | None = None
-    not_identity: tuple[str, ...] = ("converter",)
 
     @property
     def sites(self) -> Sites:

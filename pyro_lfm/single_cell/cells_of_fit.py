@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.annotated_rows import AnnotatedRows
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.wiring import distribution_of
 from pyro_lfm.inference import Fit
@@ -32,7 +31,8 @@ class CellsOfFit:
 
     Attributes:
         columns: genes and covariates of the fit.
-        rows: the rows by factor; counts stay where they are.
+        rows: the rows by factor.
+        counts: the counts of the fitted genes, which stay where they are.
     """
 
     def __init__(self, fit: Fit, adata: AnnData, function: str):
@@ -43,9 +43,7 @@ class CellsOfFit:
             )
         self.fit, self.model, self.columns = fit, model, columns
         self.rows = columns.encode(adata)
-        counts = self.rows[columns.counts]
-        assert isinstance(counts, AnnotatedRows)
-        self.counts = counts
+        self.counts = columns.rows_of(adata)
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -165,9 +165,9 @@ def _groups(
     """The numbers of the cells of the group and of the reference."""
     if isinstance(groupby, str) or np.ndim(groupby) == 0:  # type: ignore[arg-type]
         if groupby not in adata.obs.columns:
-            known = ", ".join(map(repr, adata.obs.columns)) or "none"
+            columns = ", ".join(map(repr, adata.obs.columns)) or "none"
             raise DeclarationError(
-                f"groupby must name a column of adata.obs; got {groupby!r}: its columns are {known}"
+                f"groupby must name a column of adata.obs; got {groupby!r}: its columns are {columns}"
             )
         labels = adata.obs[groupby].to_numpy(dtype=object)
     else:
@@ -176,11 +176,11 @@ def _groups(
             raise DataError(
                 f"groupby must hold a label for each of {adata.n_obs} cells; got shape {labels.shape}"
             )
-    known = [label == label and label is not None for label in labels]
+    known = np.array([label == label and label is not None for label in labels], dtype=bool)
     ours = np.flatnonzero(labels == group)
-    theirs = np.flatnonzero(np.array(known) & (labels != group) if reference is None else labels == reference)
+    theirs = np.flatnonzero(known & (labels != group) if reference is None else labels == reference)
     for name, label, members in (("group", group, ours), ("reference", reference, theirs)):
         if not len(members):
-            present = ", ".join(map(repr, dict.fromkeys(labels[np.array(known, dtype=bool)].tolist())))
+            present = ", ".join(map(repr, dict.fromkeys(labels[known].tolist())))
             raise DataError(f"{name} must be a label of some cells; got {label!r}: the labels are {present}")
     return ours, theirs

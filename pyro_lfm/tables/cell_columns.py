@@ -38,6 +38,11 @@ class CellColumns:
     library: str | None
     covariates: tuple[ObsColumn, ...]
 
+    @property
+    def place(self) -> str:
+        """Where the counts of an AnnData are, in words."""
+        return "adata.X" if self.layer is None else f"adata.layers[{self.layer!r}]"
+
     def takes(self, data: object) -> bool:
         """Whether it can read such data: an AnnData."""
         return is_anndata(data)

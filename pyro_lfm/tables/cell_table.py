@@ -66,9 +66,8 @@ class Cells(Mapping[str, Factor]):
     def __repr__(self) -> str:
         library, silent = self.scan.library, int((self.scan.sums == 0).sum())
         empty = int((library == 0).sum())
-        counts = self.data[self.converter.counts]
         lines = [
-            f"{self.converter.counts}: {len(library)} cells x {len(self.converter.genes)} genes of {counts.place}"
+            f"{self.converter.counts}: {len(library)} cells x {len(self.converter.genes)} genes of {self.converter.place}"
             + (f", {silent} genes without counts" if silent else "")
             + (f", {empty} cells without counts" if empty else "")
         ]
