@@ -8,6 +8,8 @@ from . import lightning as lightning
 from . import plots as plots
 from . import schedules as schedules
 from . import serving as serving
+from . import single_cell as single_cell
+from . import tables as tables
 from . import testing as testing
 from .comparison import Comparison as Comparison
 from .comparison import Metric as Metric
@@ -39,6 +41,9 @@ from .errors import (
 )
 from .errors import (
     DocumentError as DocumentError,
+)
+from .errors import (
+    EmptyCountsWarning as EmptyCountsWarning,
 )
 from .errors import (
     IdentificationWarning as IdentificationWarning,

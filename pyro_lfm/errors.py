@@ -130,6 +130,10 @@ class DataScaleWarning(UserWarning):
     """Data lie far from the model, or from the rows that it was fitted to."""
 
 
+class EmptyCountsWarning(UserWarning):
+    """Cells or genes of an AnnData have no counts at all, so that nothing is learned of them."""
+
+
 @contextmanager
 def one_call() -> Iterator[None]:
     """A context in which each subject is warned of once, by the first function that notices it.

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 
 class FrameConverter(Protocol):
-    """Converts frames to the rows of factors, and back, as the columns of a mixed table do."""
+    """Converts tables of the user, such as frames or AnnData, to the rows of factors, and rows to frames."""
 
-    def encode(self, frame: pd.DataFrame) -> NamedRows: ...
+    def takes(self, data: object) -> bool:
+        """Whether data are a table that ``encode`` reads."""
+
+    def encode(self, frame: Any) -> NamedRows: ...
 
     def decode(
         self,
@@ -183,7 +186,7 @@ class NamedRows(dict[str, Tensor]):
 
     Args:
         rows: {name: rows}.
-        frame: the frame that the rows were made of.
+        frame: the frame that the rows were made of; None where they were made of no frame.
         columns: {name: the frame's columns that are the entries of a row}.
         converter: the conversion between frames and rows.
     """
@@ -191,7 +194,7 @@ class NamedRows(dict[str, Tensor]):
     def __init__(
         self,
         rows: Mapping[str, Tensor],
-        frame: pd.DataFrame,
+        frame: pd.DataFrame | None,
         columns: Mapping[str, tuple[Hashable, ...]] | None = None,
         converter: FrameConverter | None = None,
     ):

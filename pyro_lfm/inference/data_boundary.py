@@ -73,6 +73,8 @@ def table_for(
         DataError, ShapeError: rows that the model cannot have generated, or other columns than those fitted.
     """
     data = cast("Data", opened(data))
+    if model.converter is not None and model.converter.takes(data):
+        data = model.converter.encode(data)
     names_of_data = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
     known = [name for name in model.may_be_known if name in names_of_data]
     if isinstance(data, Mapping) and data and set(data) <= {*model.observed, *known}:

@@ -14,7 +14,6 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.files.opening import opened
-from pyro_lfm.data.frames import frame_of
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
@@ -296,9 +295,9 @@ class Fit(FitState):
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
-        converter, data = self.table, cast("Data", opened(data))
-        if converter is not None and (frame := frame_of(data)) is not None:
-            data = converter.encode(frame)
+        data = cast("Data", opened(data))
+        if self.table is not None and self.table.takes(data):
+            data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

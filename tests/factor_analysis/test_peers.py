@@ -1,7 +1,8 @@
 """Rotations, communalities, indices of fit and scores against factor_analyzer (recorded) and statsmodels, to 1e-6.
 
 ``factor_analyzer.json`` holds the answers of factor_analyzer 0.5.1, which needs an environment of its own.
-``record_peers.py`` makes the file. With its interpreter in the environment variable FACTOR_ANALYZER_PYTHON a slow test asks it again.
+``record_peers.py`` makes the file. With its interpreter in the environment variable
+FACTOR_ANALYZER_PYTHON a slow test asks it again.
 """
 
 import json
