@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from pyro_lfm.cli.describe_command import describe
 from pyro_lfm.cli.export_command import export
+from pyro_lfm.cli.fit_command import fit
 from pyro_lfm.cli.info_command import info
+from pyro_lfm.cli.init_command import init
 from pyro_lfm.cli.schema_command import schema
 from pyro_lfm.cli.serve_command import serve
 
 program = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,5 +38,5 @@ def _options(
     """Deep latent factor models on Pyro."""
 
 
-for command in (info, schema, serve, export):
+for command in (init, fit, describe, export, serve, schema, info):
     program.command()(command)
