@@ -10,10 +10,13 @@ import typer
 from pyro_lfm.cli.describe_command import describe
 from pyro_lfm.cli.export_command import export
 from pyro_lfm.cli.fit_command import fit
+from pyro_lfm.cli.impute_command import impute
 from pyro_lfm.cli.info_command import info
 from pyro_lfm.cli.init_command import init
+from pyro_lfm.cli.sample_command import sample
 from pyro_lfm.cli.schema_command import schema
 from pyro_lfm.cli.serve_command import serve
+from pyro_lfm.cli.transform_command import transform
 
 program = typer.Typer(
     add_completion=True,
@@ -38,5 +41,5 @@ def _options(
     """Deep latent factor models on Pyro."""
 
 
-for command in (init, fit, describe, export, serve, schema, info):
+for command in (init, fit, describe, transform, impute, sample, export, serve, schema, info):
     program.command()(command)

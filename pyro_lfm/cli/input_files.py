@@ -116,7 +116,8 @@ def _read(path: Path, ending: str) -> DataFile:
     except DataError:
         raise
     except ImportError as error:
-        raise DataError(f"reading {path} needs {error.name}: pip install 'pyro_lfm[data]'") from None
+        needed = error.name or "pandas"
+        raise DataError(f"reading {path} needs {needed}: pip install 'pyro_lfm[data]'") from None
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror or 'it is no ' + ending + ' file'}"
