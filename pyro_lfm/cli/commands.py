@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pyro_lfm.cli.compare_command import compare
 from pyro_lfm.cli.describe_command import describe
+from pyro_lfm.cli.evaluate_command import evaluate
 from pyro_lfm.cli.export_command import export
 from pyro_lfm.cli.fit_command import fit
 from pyro_lfm.cli.impute_command import impute
@@ -41,5 +43,18 @@ def _options(
     """Deep latent factor models on Pyro."""
 
 
-for command in (init, fit, describe, transform, impute, sample, export, serve, schema, info):
+for command in (
+    init,
+    fit,
+    evaluate,
+    compare,
+    describe,
+    transform,
+    impute,
+    sample,
+    export,
+    serve,
+    schema,
+    info,
+):
     program.command()(command)

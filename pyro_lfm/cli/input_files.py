@@ -48,6 +48,13 @@ class DataFile:
             return len(next(iter(self.rows.values())))
         return int(self.rows.shape[0])  # type: ignore[union-attr]
 
+    def take(self, places: np.ndarray) -> DataFile:
+        """Some of the rows, by their places (B,)."""
+        if isinstance(self.rows, Mapping):
+            return DataFile(self.path, {name: array[places] for name, array in self.rows.items()})
+        frame = self.frame
+        return DataFile(self.path, self.rows[places] if frame is None else frame.iloc[places])  # type: ignore[index]
+
 
 def read_data(path: Path, leave_out: Iterable[str] = ()) -> DataFile:
     """Reads a data file: CSV, parquet, .npy, .npz or .h5ad.
