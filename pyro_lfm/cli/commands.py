@@ -15,6 +15,7 @@ from pyro_lfm.cli.fit_command import fit
 from pyro_lfm.cli.impute_command import impute
 from pyro_lfm.cli.info_command import info
 from pyro_lfm.cli.init_command import init
+from pyro_lfm.cli.report_command import report
 from pyro_lfm.cli.sample_command import sample
 from pyro_lfm.cli.schema_command import schema
 from pyro_lfm.cli.serve_command import serve
@@ -43,18 +44,8 @@ def _options(
     """Deep latent factor models on Pyro."""
 
 
-for command in (
-    init,
-    fit,
-    evaluate,
-    compare,
-    describe,
-    transform,
-    impute,
-    sample,
-    export,
-    serve,
-    schema,
-    info,
-):
+COMMANDS = (
+    init, fit, report, evaluate, compare, describe, transform, impute, sample, export, serve, schema, info,
+)  # fmt: skip
+for command in COMMANDS:
     program.command()(command)
