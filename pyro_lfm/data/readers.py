@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.openers import RowSource, in_order, open_source
 from pyro_lfm.data.schema import Columns, Scale, Schema
 from pyro_lfm.errors import DataError
@@ -169,14 +171,17 @@ class NamedRows(dict[str, Tensor]):
 
 
 def read(
-    data: Data | Mapping[str, Data] | Table, names: Sequence[str], schema: Schema | None = None
+    data: Data | Mapping[str, Data] | Table | str | os.PathLike[str],
+    names: Sequence[str],
+    schema: Schema | None = None,
 ) -> Table:
     """The data as a table of the observed `names`.
 
     `data` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series, AnnData,
-    scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); or a dict of any of these by name. A
-    bare array stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (further
-    values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
+    scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); an array of h5py or zarr, or a
+    `lfm.data.PictureFolder`, whose rows stay on the disk; or a dict of any of these by name. A path stands for what
+    `lfm.data.open` makes of it, and a bare array for the only name. An item of a Dataset is a row, a tuple of rows in the
+    order of the names (further values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
 
     Named columns are put in the order of the `schema` of an earlier table; columns without names are taken by position.
     Strings and pandas categories of a label are read as codes, also in the order of the schema.
@@ -196,13 +201,14 @@ def read(
     """
     if not names:
         raise DataError("the model must observe at least one factor to read data; it observes none")
+    data = opened(data)
     if isinstance(data, Table):
         _check_names(data.names, names)
         return data if schema is None else _in_order(data, schema)
     if not isinstance(data, Mapping):
         return Table([open_source(data, names, schema)], names)
     _check_names(tuple(data), names)
-    sources = [open_source(data[name], [name], schema) for name in names]
+    sources = [open_source(opened(data[name]), [name], schema) for name in names]
     if len({source.length for source in sources}) > 1:
         lengths = ", ".join(f"{name}: {source.length}" for name, source in zip(names, sources, strict=True))
         raise DataError(f"data must have as many rows under every name; got {lengths}")

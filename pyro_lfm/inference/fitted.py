@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from pyro import poutine
@@ -11,6 +11,8 @@ from pyro import poutine
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.frames import frame_of
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
@@ -175,9 +177,9 @@ class Fit(FitState):
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
-        converter = self.table
-        if converter is not None and type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
-            data = converter.encode(data)
+        converter, data = self.table, cast("Data", opened(data))
+        if converter is not None and (frame := frame_of(data)) is not None:
+            data = converter.encode(frame)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

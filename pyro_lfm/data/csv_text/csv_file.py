@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from pyro_lfm.data.csv_text.dialect import Dialect, recognised
 from pyro_lfm.data.csv_text.encoding import decoded
-from pyro_lfm.data.csv_text.records import LINE_END, Cell, Grammar, Record
+from pyro_lfm.data.csv_text.records import LINE_END, Record
 from pyro_lfm.data.csv_text.text_columns import TextColumn
 from pyro_lfm.errors import DataError, ShapeError
 
@@ -36,7 +37,6 @@ class CsvFile:
         path: of the file.
         dialect: how it is written: delimiter, decimal sign, quotes, header, encoding, spellings of missing cells.
         columns: its columns, D.
-        missing: (N, D) whether a cell is missing.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,7 @@ class CsvFile:
     path: Path
     dialect: Dialect
     columns: tuple[TextColumn, ...]
-    missing: np.ndarray
+    _values: list[list[str | None]]
     _preamble: str
     _records: list[Record]
     _rows: list[int]
@@ -129,12 +129,17 @@ class CsvFile:
         rows = rows[1:] if dialect.header else rows
         if not rows:
             raise DataError(f"{what} has names of columns but no rows: check how it was exported")
-        columns, gaps = [], []
+        columns, values = [], []
         for k, name in enumerate(names):
-            column, gone = TextColumn.of(name, _cells(records, rows, k, dialect.grammar), dialect)
+            column, cells = TextColumn.of(name, [records[i].fields[k] for i in rows], dialect)
             columns.append(column)
-            gaps.append(gone)
-        return CsvFile(path, dialect, tuple(columns), np.stack(gaps, 1), preamble, records, rows)
+            values.append(cells)
+        return CsvFile(path, dialect, tuple(columns), values, preamble, records, rows)
+
+    @cached_property
+    def missing(self) -> np.ndarray:
+        """(N, D) whether a cell is missing."""
+        return np.array([[value is None for value in column] for column in self._values]).T
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -157,13 +162,8 @@ class CsvFile:
             import pandas as pd
         except ImportError:
             raise ImportError("reading CSV needs pandas: pip install 'pyro_lfm[data]'") from None
-        series = {
-            column.name: column.series(
-                _cells(self._records, self._rows, k, self.dialect.grammar), self.missing[:, k]
-            )
-            for k, column in enumerate(self.columns)
-        }
-        return pd.DataFrame(series)
+        pairs = zip(self.columns, self._values, strict=True)
+        return pd.DataFrame({column.name: column.series(values) for column, values in pairs})
 
     def filled(self, frame: pd.DataFrame, where: ArrayLike | None = None) -> bytes:
         """The bytes of the file with missing cells filled; every other byte is as it was.
@@ -272,10 +272,6 @@ def _rows_of(records: list[Record]) -> list[int]:
     kept = [i for i, record in enumerate(records) if not record.is_blank]
     single = all(len(records[i].fields) == 1 for i in kept)
     return list(range(kept[0], kept[-1] + 1)) if single else kept
-
-
-def _cells(records: list[Record], rows: list[int], k: int, grammar: Grammar) -> list[Cell]:
-    return [grammar.cell(records[i].fields[k]) for i in rows]
 
 
 def _names(records: list[Record], rows: list[int], dialect: Dialect, what: str) -> list[str]:

@@ -19,6 +19,11 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _PLACES, _FINEST = 6, 1e-6
 
 
+def number_pattern(decimal: str) -> re.Pattern[str]:
+    """The pattern of whole texts that are numbers with this decimal sign."""
+    return _PATTERNS[decimal]
+
+
 def is_number(text: str, decimal: str) -> bool:
     """Whether a text is a number with this decimal sign.
 
@@ -59,15 +64,21 @@ class Numerals:
         >>> Numerals.of(["39.1", "40"], ".").text(41.26)
         '41.3'
         """
-        if all(is_integer(cell) for cell in cells):
+        cells = [cell for cell in cells if "n" not in cell and "N" not in cell] or ["0.0"]  # no infinities
+        if all(map(_INTEGER.fullmatch, cells)):
             digits = [cell.lstrip("+-") for cell in cells]
             padded = any(len(each) > 1 and each[0] == "0" for each in digits)
             return Numerals(decimal, True, max(map(len, digits)) if padded else 0)
-        parts = [re.split("[eE]", cell) for cell in cells if cell[-1].isdigit() or cell[-1] == decimal]
-        marks = "".join(mark for cell in cells for mark in cell if mark in "eE" and cell[-1].isdigit())
+        marks = [mark for cell in cells for mark in "eE" if mark in cell]
         scientific = len(marks) * 2 > len(cells)
-        places = [len(p[0].partition(decimal)[2]) for p in parts if (len(p) == 2) == scientific] or [0]
-        most = min(max(places), _enough(cells, decimal))
+        mantissas = cells
+        if marks:
+            parts = [re.split("[eE]", cell) for cell in cells]
+            mantissas = [part[0] for part in parts if (len(part) == 2) == scientific]
+        signs = [each.find(decimal) for each in mantissas]
+        places = [len(c) - at - 1 if at >= 0 else 0 for c, at in zip(mantissas, signs, strict=True)]
+        most = max(places)
+        most = min(most, _enough(cells, decimal)) if most > _PLACES else most
         exponent = max("eE", key=marks.count) if scientific else ""
         return Numerals(decimal, False, 0, min(min(places), most), most, exponent)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pyro_lfm.data.csv_text.dialect import MISSING_NUMBERS, Dialect
-from pyro_lfm.data.csv_text.numerals import Numerals, is_number
-from pyro_lfm.data.csv_text.records import Cell
+from pyro_lfm.data.csv_text.numerals import Numerals, number_pattern
+from pyro_lfm.data.csv_text.records import Cell, Grammar
 from pyro_lfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Content = Literal["integer", "number", "boolean", "text"]
 # How logical values are spelled; labels such as yes and no stay labels.
 _LOGICAL = {"true": True, "false": False}
+# What a field begins or ends with that is not its value alone.
+_AROUND = " \t\"'"
 
 
 @dataclass(frozen=True)
@@ -43,41 +45,40 @@ class TextColumn:
     before: str = ""
 
     @staticmethod
-    def of(name: str, cells: Sequence[Cell], dialect: Dialect) -> tuple[TextColumn, np.ndarray]:
-        """The column of some cells, and which of them are missing, (N,)."""
-        values = [cell.value.strip() for cell in cells]
-        missing = np.array([value in dialect.missing for value in values], dtype=bool)
-        also = missing | np.array([value in MISSING_NUMBERS for value in values], dtype=bool)
-        present = [value for value, gone in zip(values, also, strict=True) if not gone]
-        whole = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
-        quoted = sum(cell.quoted for cell in whole) * 2 > len(whole)
-        before = Counter(cell.before for cell in whole).most_common(1)[0][0] if whole else ""
-        if present and all(is_number(value, dialect.decimal) for value in present):
-            numerals = Numerals.of(present, dialect.decimal)
+    def of(name: str, fields: Sequence[str], dialect: Dialect) -> tuple[TextColumn, list[str | None]]:
+        """The column of some raw fields, and its values, (N,): None where they are missing."""
+        values, quoted, before = _parts(fields, dialect.grammar)
+        known = [value for value in values if value.strip() not in dialect.missing]
+        numbers = [each for value in known if (each := value.strip()) not in MISSING_NUMBERS]
+        if numbers and all(map(number_pattern(dialect.decimal).fullmatch, numbers)):
+            numerals = Numerals.of(numbers, dialect.decimal)
             content: Content = "integer" if numerals.whole else "number"
-            return TextColumn(name, content, numerals, (), quoted, before), also
-        present = [value for value, gone in zip(values, missing, strict=True) if not gone]
-        if present and all(value.lower() in _LOGICAL for value in present):
-            return TextColumn(name, "boolean", None, _spelled(present), quoted, before), missing
-        return TextColumn(name, "text", None, (), quoted, before), missing
+            column = TextColumn(name, content, numerals, (), quoted, before)
+            return column, _without(values, dialect.missing | MISSING_NUMBERS)
+        if known and all(value.strip().lower() in _LOGICAL for value in known):
+            spelled = _spelled([value.strip() for value in known])
+            return TextColumn(name, "boolean", None, spelled, quoted, before), _without(
+                values, dialect.missing
+            )
+        return TextColumn(name, "text", None, (), quoted, before), _without(values, dialect.missing)
 
-    def series(self, cells: Sequence[Cell], missing: np.ndarray) -> pd.Series:
-        """The cells as a column of pandas: whole numbers stay whole where others are missing."""
+    def series(self, values: Sequence[str | None]) -> pd.Series:
+        """The values as a column of pandas: whole numbers stay whole where others are missing."""
         import pandas as pd
 
-        values = [None if gone else cell.value.strip() for cell, gone in zip(cells, missing, strict=True)]
+        gaps = None in values
         if self.content == "text":
-            kept = [None if gone else cell.value for cell, gone in zip(cells, missing, strict=True)]
-            return pd.Series(kept, name=self.name, dtype=object).infer_objects()
+            return pd.Series(values, name=self.name, dtype=object).infer_objects()
         if self.content == "boolean":
-            logical = [None if value is None else _LOGICAL[value.lower()] for value in values]
-            return pd.Series(logical, name=self.name, dtype="boolean" if missing.any() else bool)
+            logical = [None if value is None else _LOGICAL[value.strip().lower()] for value in values]
+            return pd.Series(logical, name=self.name, dtype="boolean" if gaps else bool)
         assert self.numerals is not None
         if self.content == "integer":
             whole = [None if value is None else int(value) for value in values]
             if all(value is None or abs(value) < 2**63 for value in whole):
-                return pd.Series(whole, name=self.name, dtype="Int64" if missing.any() else "int64")
-        numbers = [np.nan if v is None else float(v.replace(self.numerals.decimal, ".")) for v in values]
+                return pd.Series(whole, name=self.name, dtype="Int64" if gaps else "int64")
+        decimal = self.numerals.decimal
+        numbers = [np.nan if value is None else float(value.replace(decimal, ".")) for value in values]
         return pd.Series(numbers, name=self.name, dtype="float64")
 
     def filled(self, cell: Cell, value: Hashable, what: str) -> Cell:
@@ -106,6 +107,24 @@ class TextColumn:
                 f"{what}, column {self.name!r}, holds {_WORDS[self.content]}; got {value!r}: give a value of that kind"
             ) from None
         return str(value)
+
+
+def _parts(fields: Sequence[str], grammar: Grammar) -> tuple[Sequence[str], bool, str]:
+    """The values of raw fields, whether most of those with a value are quoted, and the spaces before most of them."""
+    if not any(field[:1] in _AROUND or field[-1:] in _AROUND for field in fields if field):
+        return fields, False, ""
+    q = grammar.quote
+    if all(len(field) > 1 and field[0] == q == field[-1] and field.count(q) == 2 for field in fields):
+        return [field[1:-1] for field in fields], True, ""
+    cells = [grammar.cell(field) for field in fields]
+    present = [cell for cell in cells if cell.value.strip()]
+    quoted = sum(cell.quoted for cell in present) * 2 > len(present)
+    before = Counter(cell.before for cell in present).most_common(1)[0][0] if present else ""
+    return [cell.value for cell in cells], quoted, before
+
+
+def _without(values: Sequence[str], missing: frozenset[str]) -> list[str | None]:
+    return [None if value.strip() in missing else value for value in values]
 
 
 _WORDS = {"integer": "whole numbers", "number": "numbers", "boolean": "True and False", "text": "labels"}
