@@ -142,7 +142,8 @@ def _notes(chosen: Sequence[Configuration], names: Sequence[str]) -> list[str]:
     for name, own in zip(names[1:], kinds[1:], strict=True):
         if own != kinds[0]:
             notes.append(
-                f"{name} reads the columns in another way than {names[0]}: densities of other kinds or units cannot be compared"
+                f"{name} reads the columns in another way than {names[0]}: densities of other kinds or units cannot be "
+                "compared"
             )
     return notes
 

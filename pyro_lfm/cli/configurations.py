@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from pyro_lfm.cli.input_files import TEXT, DataFile, check_file, read_data
+from pyro_lfm.cli.input_files import DATA, DataFile, check_file, read_data
 from pyro_lfm.cli.named_rows import rows_to_fit
 from pyro_lfm.cli.settings import changed
 from pyro_lfm.errors import DataError, DeclarationError
@@ -105,7 +105,7 @@ def read_configuration(
     written, folder = document_of(path)
     document = changed(written, settings, parts)
     if data is not None:
-        check_file(data, "--data")
+        _check_data(data)
         document["data"] = {**document.get("data", {}), "file": str(data)}
     else:
         data = _named(
@@ -124,13 +124,22 @@ def check_configuration(path: Path) -> None:
             f"CONFIG must be a declaration, a .toml file; {path} is a folder"
             + (f", with a fit: its declaration is {path / 'declaration.toml'}" if is_run else "")
         )
-    if path.name.lower().endswith((*TEXT, ".parquet", ".npy", ".npz", ".h5ad")):
+    if path.name.lower().endswith(DATA):
         raise DataError(
-            f"CONFIG must be a declaration, a .toml file; {path} holds data: pyro-lfm init {path} writes a declaration for it"
+            f"CONFIG must be a declaration, a .toml file; {path} holds data: pyro-lfm init {path} writes a declaration "
+            "for it"
         )
     check_file(path, "CONFIG")
     if path.suffix != ".toml":
         raise DataError(f"CONFIG must be a declaration, whose name ends in .toml; got {path}")
+
+
+def _check_data(path: Path) -> None:
+    """Raises DataError where ``--data`` is that of no file; a folder may hold pictures or arrays."""
+    if path.suffix == ".toml":
+        raise DataError(f"--data must be a file with rows, such as wine.csv; {path} is a declaration")
+    if not path.is_dir():
+        check_file(path, "--data")
 
 
 def _named(section: Any, folder: Path, path: Path, is_set: bool) -> Path | None:
@@ -139,7 +148,7 @@ def _named(section: Any, folder: Path, path: Path, is_set: bool) -> Path | None:
     if not isinstance(file, str):
         return None
     place = Path(file) if is_set else folder / file
-    if not place.is_file():
+    if not place.exists():
         raise DataError(
             f"[data] of {path} names the file {file}, and there is no file {place}: mend the name, or give --data FILE"
         )

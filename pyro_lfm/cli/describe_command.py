@@ -31,7 +31,8 @@ def describe(
             raise DeclarationError("--set changes a declaration; a run is what it is: describe its CONFIG")
         fit = open_run(source, parts)
         model: Any = fit.model
-        guide, objective = fit.guide, fit.objective
+        guide: Any = fit.guide
+        objective: Any = fit.objective
         document = fit.declaration()
     else:
         chosen = read_configuration(source, settings=settings or (), parts=parts_of(parts))

@@ -25,6 +25,8 @@ _STEPS, _ROWS = 1200, 128
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Rows for each column from which weights are learned, and not inferred with their uncertainty.
 _PLENTY = 20
+# Numbers of the smallest row that looks like a picture, and rows of an array that are looked at.
+_PIXELS, _FIRST = 36, 2000
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def first_declaration(file: DataFile, place: Path) -> FirstDeclaration:
         DataError: no column can be modelled.
     """
     relative = os.path.relpath(file.path, place.parent)
-    if file.frame is not None:
+    if file.frame is not None and len(file.frame.columns):
         return _of_table(file.frame, file, relative, place)
     return FirstDeclaration(_of_arrays(file, relative, place), {}, {})
 
@@ -159,19 +161,21 @@ def _model(factors: int, network: str, has_prior: bool) -> list[str]:
         if has_prior
         else "network=MLP(32) in its place is nonlinear: it explains more, and needs more rows."
     )
+    several = f"{factors} factor{'s' * (factors > 1)}"
     return [
-        f"# Each row has {factors} factor{'s' * (factors > 1)} z, standard normal, of which all its cells follow. More factors explain more; few are read",
-        "# more easily. pyro-lfm compare tells which number suits the data.",
+        *_comment(
+            f"Each row has {several} z, standard normal, of which all its cells follow. More factors explain more; few are "
+            "read more easily. pyro-lfm compare tells which number suits the data."
+        ),
         "[model]",
         f'z = "StandardNormal({factors})"',
-        *(
-            f"# {line}"
-            for line in wrap(
-                f"Each column is a function of z, with the distribution of its kind. {words}", 114
-            )
-        ),
+        *_comment(f"Each column is a function of z, with the distribution of its kind. {words}"),
         f'table = "heterogeneous{network}"',
     ]
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in wrap(text, 114)]
 
 
 def _guide() -> list[str]:
@@ -187,8 +191,10 @@ def _svi(rows: int, learning_rate: str = "0.01") -> list[str]:
     per_epoch = math.ceil(rows / _ROWS)
     epochs = max(10, math.ceil(_STEPS / per_epoch))
     return [
-        "# Stochastic variational inference raises a bound on log p(x), some rows at a time. If the curve of the report still",
-        "# rises at its end, train longer: pyro-lfm fit ... --resume --set inference.epochs=...",
+        *_comment(
+            "Stochastic variational inference raises a bound on log p(x), some rows at a time. If the curve of the report "
+            "still rises at its end, train longer: pyro-lfm fit ... --resume --set inference.epochs=..."
+        ),
         "[inference]",
         'type = "SVI"',
         f"epochs = {epochs}  # passes over the rows",
@@ -198,42 +204,51 @@ def _svi(rows: int, learning_rate: str = "0.01") -> list[str]:
 
 
 def _of_arrays(file: DataFile, relative: str, place: Path) -> str:
-    """A declaration for an array of numbers, or for arrays by name."""
+    """A declaration for an array of numbers, for the largest of several, or for pictures."""
     import numpy as np
 
-    arrays = _named_arrays(file)
-    if len(arrays) > 1:
-        first = max(arrays, key=lambda name: arrays[name].size)
-        arrays = {first: arrays[first]}
-    ((name, array),) = arrays.items()
+    name, array, rows = _array(file)
+    event = array.shape[1] if array.ndim == 2 else list(array.shape[1:])
     size = math.prod(array.shape[1:])
-    whole = np.asarray(array, dtype=np.float64)
-    missing = float(np.isnan(whole).mean())
-    event = size if len(array.shape) == 2 else list(array.shape[1:])
-    lines = [*_head(file, place, len(array), size, missing), "[data]", f"file = {json.dumps(relative)}", ""]
-    factors = _factors(size)
+    whole = array.astype(np.float64)
     present = whole[~np.isnan(whole)]
+    lines = [
+        *_head(file, place, rows, size, 1 - present.size / whole.size),
+        "[data]",
+        f"file = {json.dumps(relative, ensure_ascii=False)}",
+        "",
+    ]
+    factors = _factors(size)
     if present.size and bool(np.isin(present, (0, 1)).all()):
-        return (
-            "\n".join([*lines, *_binary(name, event, factors), "", *_guide(), "", *_svi(len(array), "0.003")])
-            + "\n"
-        )
-    return "\n".join([*lines, *_factor_analysis(name, event, factors)]) + "\n"
+        model = [*_binary(name, event, factors), "", *_guide(), "", *_svi(rows, "0.003")]
+    elif size >= _PIXELS and present.size and float(present.min()) >= 0 and float(present.max()) <= 1:
+        model = [*_pictures(name, event, factors), "", *_guide(), "", *_svi(rows, "0.002")]
+    else:
+        model = _factor_analysis(name, event, factors)
+    return "\n".join([*lines, *model]) + "\n"
 
 
-def _named_arrays(file: DataFile) -> dict[str, np.ndarray]:
-    """The arrays of numbers of a file, by the names that the model gives them."""
+def _array(file: DataFile) -> tuple[str, np.ndarray, int]:
+    """The name of the array that is modelled, its first rows, and the number of all.
+
+    Raises:
+        DataError: the file holds no array of numbers with rows and columns.
+    """
     import numpy as np
 
-    given = file.rows if isinstance(file.rows, dict) else {"x": getattr(file.rows, "X", file.rows)}
-    arrays = {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in given.items()}
-    numbers = {n: a for n, a in arrays.items() if a.ndim >= 2 and a.dtype.kind in "biuf"}
+    given = file.arrays or {"x": getattr(file.rows, "X", file.rows)}
+    firsts = {}
+    for name, rows in given.items():
+        first = rows[:_FIRST]
+        firsts[name] = np.asarray(first.toarray() if hasattr(first, "toarray") else first)
+    numbers = {n: a for n, a in firsts.items() if a.ndim >= 2 and a.dtype.kind in "biuf" and a.size}
     if not numbers:
-        shapes = ", ".join(f"{name} {a.shape} {a.dtype}" for name, a in arrays.items())
+        shapes = ", ".join(f"{name} of shape {a.shape}, {a.dtype}" for name, a in firsts.items())
         raise DataError(
             f"{file.path} must hold an array of numbers with rows and columns, (N, D); it holds {shapes}"
         )
-    return {name if name.isidentifier() and name != "z" else "x": a for name, a in numbers.items()}
+    name = max(numbers, key=lambda n: numbers[n].size)
+    return (name if name.isidentifier() and name != "z" else "x"), numbers[name], len(file)
 
 
 def _binary(name: str, event: object, factors: int) -> list[str]:
@@ -245,9 +260,24 @@ def _binary(name: str, event: object, factors: int) -> list[str]:
     ]
 
 
+def _pictures(name: str, event: object, factors: int) -> list[str]:
+    return [
+        *_comment(
+            f"Each row has {factors} factors z, standard normal. A network of them gives the mean of each number in [0, 1], "
+            "such as the pixels of a picture. covariance=Isotropic(MLP(128)) lets the noise depend on z too."
+        ),
+        "[model]",
+        f'z = "StandardNormal({factors})"',
+        f'{name} = "Gaussian({event}, mean=MLP(128), covariance=Isotropic())"',
+    ]
+
+
 def _factor_analysis(name: str, event: object, factors: int) -> list[str]:
     return [
-        f"# Factor analysis: each row is a linear function of {factors} factors z, plus noise of its own size in each column.",
+        *_comment(
+            f"Factor analysis: each row is a linear function of {factors} factors z, plus noise of its own size in each "
+            "column."
+        ),
         "[model]",
         f'z = "StandardNormal({factors})"',
         f'{name} = "Gaussian({event}, mean=Linear(), covariance=Diagonal())"',
@@ -256,7 +286,7 @@ def _factor_analysis(name: str, event: object, factors: int) -> list[str]:
         "[inference]",
         'type = "EM"',
         "",
-        "# A deep model in its place: mean=MLP(64) above, and instead of [inference] the lines below. Scale the columns first.",
+        "# A deep model: mean=MLP(64) above, and the lines below instead of [inference]. Scale the columns first.",
         "#",
         "# [guide]",
         '# z = "Gaussian(covariance=Full(), network=MLP(64))"',

@@ -9,8 +9,9 @@ import typer
 
 from pyro_lfm.cli.input_files import DataFile, read_data
 from pyro_lfm.cli.named_rows import columns_of, rows_of_fit
-from pyro_lfm.cli.output import AsJson, say, show
+from pyro_lfm.cli.output import AsJson, Value, say, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
+from pyro_lfm.cli.refinement import RefineSteps, refined
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
@@ -37,6 +38,7 @@ def impute(
         ),
     ] = None,
     level: Annotated[float, typer.Option(help="The probability of these intervals.")] = 0.9,
+    refine: RefineSteps = None,
     force: Force = False,
     parts: PartsFile = None,
     as_json: AsJson = False,
@@ -53,7 +55,7 @@ def impute(
         raise DeclarationError(f"--level must be a probability between 0 and 1; got {level:g}")
     fit = open_run(run, parts)
     file = read_data(data)
-    done = fit.impute(rows_of_fit(fit, file), draws=draws, seed=seed)
+    done = refined(fit, len(file), refine).impute(rows_of_fit(fit, file), draws=draws, seed=seed)
     if file.frame is None:
         _write_arrays(out, done)
     else:
@@ -61,7 +63,7 @@ def impute(
     if cells is not None:
         write_frame(cells, filled_cells(fit, file, done, level))
     filled = sum(int(gaps.sum()) for gaps in done.missing.values())
-    result = {
+    result: dict[str, Value] = {
         "out": str(out),
         "rows": len(file),
         "filled": filled,

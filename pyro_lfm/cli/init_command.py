@@ -10,7 +10,7 @@ import typer
 
 from pyro_lfm.cli.first_declaration import first_declaration
 from pyro_lfm.cli.input_files import read_data
-from pyro_lfm.cli.output import AsJson, say, show
+from pyro_lfm.cli.output import AsJson, Value, say, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
 
 
@@ -40,7 +40,7 @@ def init(
         beside.write_text(written.text, encoding="utf-8")
         # A declaration that could not be read would be of no use.
         lfm.declare(beside)
-    result = {
+    result: dict[str, Value] = {
         "file": str(place),
         "rows": len(file),
         "columns": dict(written.columns),

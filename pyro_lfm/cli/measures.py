@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pyro_lfm.cli.refinement import refined
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def measure(fit: Fit, rows: Any, draws: int = 500, share: float = 0.2, seed: int
         reasons["reconstruction"], reconstructed = error, {}
     try:
         table.imputation = lfm.evaluate.imputation_scores(
-            fit, rows, share=share, draws=max(draws, 20), seed=seed
+            refined(fit, table.rows), rows, share=share, draws=max(draws, 20), seed=seed
         )
     except (DataError, DeclarationError) as error:
         reasons["imputation"] = error

@@ -56,7 +56,7 @@ def _framed(file: DataFile, names: list[Any]) -> Any:
         return file.frame
     import pandas as pd
 
-    shape = getattr(file.rows, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(file.rows, "shape", ()))
     if len(shape) != 2 or shape[1] != len(names):
         raise DataError(
             f"{file.path} must be a table with the columns {', '.join(map(str, names))}; got "
@@ -67,7 +67,7 @@ def _framed(file: DataFile, names: list[Any]) -> Any:
 
 def _by_name(observed: list[str], file: DataFile, fitted: Mapping[str, Any]) -> Any:
     """The rows of each observed variable; bare where there is one variable."""
-    if isinstance(file.rows, Mapping):
+    if file.arrays is not None:
         return _arrays(observed, file)
     if file.frame is None:
         if len(observed) > 1:
@@ -94,13 +94,11 @@ def _by_name(observed: list[str], file: DataFile, fitted: Mapping[str, Any]) -> 
 
 
 def _arrays(observed: list[str], file: DataFile) -> Any:
-    assert isinstance(file.rows, Mapping)
-    if len(observed) == 1 and len(file.rows) == 1:
-        return next(iter(file.rows.values()))
-    lacking = [name for name in observed if name not in file.rows]
+    arrays = file.arrays or {}
+    lacking = [name for name in observed if name not in arrays]
     if lacking:
         raise DataError(
             f"{file.path} must hold arrays called {', '.join(observed)}, as the model observes; it holds "
-            f"{', '.join(file.rows)}"
+            f"{', '.join(arrays)}"
         )
-    return file.rows[observed[0]] if len(observed) == 1 else {name: file.rows[name] for name in observed}
+    return arrays[observed[0]] if len(observed) == 1 else {name: arrays[name] for name in observed}

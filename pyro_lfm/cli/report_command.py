@@ -96,7 +96,7 @@ def _page(
     toml = (run / "declaration.toml").read_text(encoding="utf-8")
     parts: list[Section | None] = [
         sections.doubts(doubts),
-        sections.declared(fit, toml),
+        sections.declared(fit, toml, None if file is None else file.frame),
         sections.training(fit),
         sections.factors(fit, decomposed, pictures, rows),
         None if done is None else sections.rows(done, fit, pictures, fitted),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyro_lfm.cli.output_files import whole_file
 from pyro_lfm.errors import DataError
@@ -83,6 +83,6 @@ def _check_numbers(path: Path, frame: pd.DataFrame) -> None:
             )
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def _plain(array: np.ndarray) -> Any:
     """An array that is stored without pickle: text in place of objects."""
     return array.astype(str) if array.dtype.kind == "O" else array

@@ -10,7 +10,7 @@ import typer
 from pyro_lfm.cli.impute_command import DataArgument
 from pyro_lfm.cli.input_files import DataFile, read_data
 from pyro_lfm.cli.named_rows import rows_of_fit
-from pyro_lfm.cli.output import AsJson, show
+from pyro_lfm.cli.output import AsJson, Value, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, entries_of, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, check_latents, open_run
@@ -55,7 +55,7 @@ def transform(
     else:
         write_arrays(out, arrays, names)
     columns = [column for name in arrays for column in names[name]]
-    result = {"out": str(out), "rows": len(file), "columns": columns}
+    result: dict[str, Value] = {"out": str(out), "rows": len(file), "columns": columns}
     show(result, f"{out}: {len(columns)} columns of {len(file):,} rows: {', '.join(columns[:6])}"
          + ", ..." * (len(columns) > 6), as_json)  # fmt: skip
 
@@ -107,7 +107,7 @@ def _write_annotated(out: Path, file: DataFile, arrays: dict[str, np.ndarray]) -
     """The AnnData with the factors in obsm, X_lfm for the first latent and X_lfm_NAME for others."""
     if not hasattr(file.rows, "obsm"):
         raise DataError(f"--out {out} needs an AnnData as DATA, a file that ends in .h5ad; got {file.path}")
-    annotated = file.rows.copy()
+    annotated = file.rows.to_memory() if getattr(file.rows, "isbacked", False) else file.rows.copy()
     for place, (name, array) in enumerate(arrays.items()):
         annotated.obsm["X_lfm" if place == 0 else f"X_lfm_{name}"] = array.reshape(len(array), -1)
     with whole_file(out) as beside:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.frames import frame_of
 from pyro_lfm.documents.text.alternatives import Alternatives
 from pyro_lfm.documents.text.expressions import Call, is_call
 from pyro_lfm.documents.text.reading import Broken, Reader
@@ -108,15 +110,9 @@ def _frame(data: Mapping[str, Any] | None, folder: Path, reader: Reader) -> Any:
     if not isinstance(file, str):
         return reader.note('a table is made of its data: name them, as in [data] file = "wine.csv"') and None
     try:
-        import pandas as pd
-    except ImportError:
-        reader.note("reading a table needs pandas: pip install 'pyro_lfm[data]'")
-        return None
-    path = folder / file
-    try:
-        return pd.read_csv(path)
-    except OSError as error:
-        reader.note(f"{path} cannot be read: {error.strerror or type(error).__name__}")
-    except (ValueError, pd.errors.ParserError) as error:
-        reader.note(f"{path} is no table with commas: {str(error).splitlines()[0]}")
-    return None
+        frame = frame_of(opened(folder / file))
+    except (DataError, ImportError) as error:
+        return reader.note(str(error)) and None
+    if frame is None:
+        reader.note(f"{folder / file} holds no table with named columns: give a .csv or .parquet file")
+    return frame

@@ -55,7 +55,8 @@ def _of_training(fit: Fit) -> Iterator[Doubt]:
     if fit.skipped:
         yield Doubt(
             f"{fit.skipped} steps were skipped",
-            "Their loss or gradient was not finite. A smaller learning_rate or clip_norm= helps; look at the scale of the data.",
+            "Their loss or gradient was not finite. A smaller learning_rate or clip_norm= helps; look at the scale of the "
+            "data.",
         )
     if fit.converged is False:
         yield Doubt(
@@ -65,8 +66,8 @@ def _of_training(fit: Fit) -> Iterator[Doubt]:
     if fit.converged is None and (gain := _last_gain(bounds)) is not None:
         yield Doubt(
             "The bound was still rising",
-            f"It rose by {gain:.2g} nats per row over the last tenth of the training. To go on: pyro-lfm fit CONFIG --resume "
-            "--set inference.epochs= with a larger number.",
+            f"It rose by {gain:.2g} nats per row over the last tenth of the training. To go on: pyro-lfm fit CONFIG "
+            "--resume --set inference.epochs= with a larger number.",
         )
     held_out = np.array([record.get("validation_bound", math.nan) for record in fit.history], dtype=float)
     if np.isfinite(held_out).sum() > 5:
@@ -75,8 +76,8 @@ def _of_training(fit: Fit) -> Iterator[Doubt]:
         if loss > 0.05 * max(1.0, abs(held_out[best]) * 0.1) and best < 0.8 * len(held_out):
             yield Doubt(
                 "The validation bound has fallen",
-                f"It was best after epoch {best + 1} and is {loss:.2g} nats per row lower now: the model overfits. patience=, "
-                "fewer factors or a smaller network help.",
+                f"It was best after epoch {best + 1} and is {loss:.2g} nats per row lower now: the model overfits. "
+                "patience=, fewer factors or a smaller network help.",
             )
 
 

@@ -8,13 +8,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Bytes beyond which a picture is stored as pixels.
 _LARGE = 400_000
+# Without the empty margin that a title would have taken.
+_TIGHT: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05}
 
 STYLE = """
 :root { --ink:#1d2430; --soft:#5b6573; --line:#e4e7ec; --paper:#fff; --ground:#f6f7f9; --blue:#0072b2; --pale:#e3eff7;
@@ -36,8 +38,11 @@ section { background:var(--paper); border:1px solid var(--line); border-radius:.
 h2 { font-size:1.25rem; margin:0 0 .5rem; letter-spacing:-.01em } h3 { font-size:1rem; margin:1.5rem 0 .4rem }
 section p { margin:.4rem 0 .9rem; max-width:48rem } .soft { color:var(--soft) }
 pre { background:var(--ground); border-radius:.5rem; padding:.9rem 1rem; overflow-x:auto; font-size:.82rem;
-  line-height:1.5; margin:.6rem 0; font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace }
-figure { margin:1rem 0 0 } figure img { max-width:100%; height:auto; display:block }
+  line-height:1.5; margin:.6rem 0; white-space:pre-wrap; overflow-wrap:anywhere;
+  font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace }
+.pair { display:grid; grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr)); gap:0 1.5rem;
+  align-items:start }
+figure { margin:1rem 0 0; min-width:0 } figure img { max-width:100%; height:auto; display:block }
 figcaption { color:var(--soft); font-size:.9rem; margin-top:.3rem; max-width:48rem }
 .wide { overflow-x:auto }
 table { border-collapse:collapse; font-size:.9rem; font-variant-numeric:tabular-nums; min-width:60% }
@@ -133,11 +138,20 @@ def picture(figure: Figure, caption: str, words: str) -> str:
     """
     kind, data = _drawn(figure)
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    width = round(96 * figure.get_size_inches()[0])
     return (
-        f'<figure><img src="{source}" alt="{escape(words, quote=True)}" width="{width}">'
+        f'<figure><img src="{source}" alt="{escape(words, quote=True)}"{_size(kind, figure)}>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def _size(kind: str, figure: Figure) -> str:
+    """The width of pixels on the page; SVG knows its own."""
+    return "" if kind == "svg+xml" else f' width="{round(96 * figure.get_size_inches()[0])}"'
+
+
+def side_by_side(*figures: str) -> str:
+    """Pictures beside each other where there is room."""
+    return f'<div class="pair">{"".join(figures)}</div>'
 
 
 def _drawn(figure: Figure) -> tuple[str, bytes]:
@@ -147,9 +161,9 @@ def _drawn(figure: Figure) -> tuple[str, bytes]:
     out = io.BytesIO()
     # No date, and names that do not depend on chance: the same fit gives the same page.
     with matplotlib.rc_context({"svg.hashsalt": "pyro_lfm"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
+        figure.savefig(out, format="svg", metadata={"Date": None}, **_TIGHT)
     if out.tell() <= _LARGE:
         return "svg+xml", out.getvalue()
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=150, metadata={"Software": None}, **_TIGHT)
     return "png", out.getvalue()

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pyro_lfm.cli.report.doubts import Doubt
-from pyro_lfm.cli.report.page import Section, bar, paragraph, picture, table
+from pyro_lfm.cli.report.page import Section, bar, paragraph, picture, side_by_side, table
 from pyro_lfm.cli.report.pictures import Pictures
 from pyro_lfm.cli.report.walks import Walks, walk_table
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
@@ -29,17 +29,48 @@ def doubts(found: list[Doubt]) -> Section:
     return Section("doubts", "What is doubtful", f'<ul class="doubts">{entries}</ul>')
 
 
-def declared(fit: Fit, toml: str) -> Section:
+def declared(fit: Fit, toml: str, frame: Any) -> Section:
+    """The declaration.
+
+    Args:
+        frame: the table of the rows; None without one.
+    """
     import pyro_lfm as lfm
 
     body = paragraph("The model p, the guide q, and the bound that was raised, as formulas:")
     body += f"<pre>{escape(str(lfm.describe(fit.model, fit.guide, fit.objective)))}</pre>"
     converter: Any = fit.table
     if converter is not None:
-        rows = [(escape(str(c.name)), escape(c.kind), escape(c.why)) for c in converter.columns]
-        body += "<h3>Columns</h3>" + table(["column", "kind", "why"], rows)
+        lines = [
+            (escape(str(c.name)), escape(c.kind), _values(c), _missing(c.name, frame))
+            for c in converter.columns
+        ]
+        body += "<h3>Columns</h3>" + table(["column", "kind", "values", "missing"], lines, [3])
     body += f"<details><summary>The declaration as TOML</summary><pre>{escape(toml)}</pre></details>"
     return Section("declared", "What was declared", body)
+
+
+def _values(column: Any) -> str:
+    """What a column of a table holds, in a few words."""
+    if column.levels is not None:
+        shown = ", ".join(str(level) for level in list(column.levels)[:8])
+        return escape(shown + ", ..." * (len(column.levels) > 8))
+    if column.kind in ("continuous", "own"):
+        return escape(f"{column.loc:.4g} ± {column.scale:.4g}".replace("-", "−"))
+    return (
+        "numbers above 0"
+        if column.kind == "positive"
+        else "whole numbers from 0"
+        if column.kind == "count"
+        else ""
+    )
+
+
+def _missing(name: Any, frame: Any) -> str:
+    if frame is None or name not in frame.columns:
+        return ""
+    share = float(frame[name].isna().mean())
+    return f"{100 * share:.1f}%" if share else "–"
 
 
 def training(fit: Fit) -> Section | None:
@@ -66,9 +97,13 @@ def training(fit: Fit) -> Section | None:
 def factors(fit: Fit, parts: Decomposition | None, pictures: Pictures | None, rows: Any) -> Section | None:
     """What each factor does, strongest first."""
     body = ""
+    figures = []
     if parts is not None:
         caption = "The KL of each factor: how many nats it holds about a row. A factor near 0 is not used."
-        body += picture(_kl(parts), caption, "The KL of each factor")
+        figures.append(picture(_kl(parts), caption, "The KL of each factor"))
+    if rows is not None and (drawn := _attempt(lambda: _map(fit, rows))) is not None:
+        figures.append(picture(drawn[0], drawn[1], "A map of the rows by their factors"))
+    body += side_by_side(*figures) if figures else ""
     if pictures is not None and (walk := _attempt(lambda: pictures.walk(fit))) is not None:
         body += picture(
             walk,
@@ -78,14 +113,12 @@ def factors(fit: Fit, parts: Decomposition | None, pictures: Pictures | None, ro
     elif (walks := _attempt(lambda: Walks(fit))) is not None:
         order = sorted(range(len(walks.names)), key=lambda k: -walks.effects[k])
         body += paragraph(
-            "The expected row as one factor moves from −2 to +2 standard deviations of its prior, with the others at their "
-            "mean: orange is above the middle, blue below it. The factors and columns that move most come first. The sign of "
-            "a factor, and rotations of several, have no meaning of their own."
+            "The expected row as one factor moves from −2 to +2 standard deviations of its prior, with the others at "
+            "their mean: orange is above the middle, blue below it, green another mix of labels. The factors and columns "
+            "that move most come first. The sign of a factor, and rotations of several, have no meaning of their own."
         )
         for k in order[:_FACTORS]:
             body += f"<h3>{escape(walks.names[k])}</h3>" + walk_table(walks.of(k))
-    if rows is not None and (drawn := _attempt(lambda: _map(fit, rows))) is not None:
-        body += picture(drawn[0], drawn[1], "A map of the rows by their factors")
     return Section("factors", "What each factor does", body) if body else None
 
 
@@ -118,7 +151,7 @@ def _labels(fit: Fit, rows: Any, count: int) -> tuple[str | None, Any, list[str]
     frame = getattr(rows, "frame", None)
     for column in converter.columns if converter is not None and frame is not None else ():
         if column.levels is not None and 2 <= len(column.levels) <= 10 and column.kind != "ordinal":
-            codes = column.encode(frame[column.name])
+            codes = column.encode(frame[column.name])  # type: ignore[index]
             names = [str(level) for level in column.levels]
             gone = np.isnan(codes)
             return str(column.name), np.where(gone, len(names), codes).astype(int), [*names, "missing"]
@@ -193,16 +226,49 @@ def calibration(done: Measures | None, tests: Diagnosis | None) -> Section | Non
             )
     if tests is not None:
         body += "<h3>Is the guide the posterior, and do the data look like draws of the model?</h3>"
-        body += paragraph(tests.verdict)
-        body += picture(
-            lfm.plots.diagnosis(tests, title=""),
-            f"Tests on {tests.rows} simulated rows; red are those that reject at 5%, corrected for their number.",
-            "Tests of calibration",
-        )
+        body += paragraph(tests.verdict) + _tests(tests)
     elif done is not None and done.likelihood is not None and done.likelihood.draws:
         own = done.likelihood
         body += picture(lfm.plots.pareto_k(own, title=None), own.verdict, "Importance weights")
     return Section("calibration", "Calibration", body) if body else None
+
+
+def _tests(tests: Diagnosis) -> str:
+    """The tests of a guide and its model: a line for each, and pictures of those that say most."""
+    import pyro_lfm as lfm
+
+    flagged = tests.flagged()
+    lines = [
+        (
+            f"<b>{escape(name)}</b>" if name in flagged else escape(name),
+            f"{p:.3f}",
+            escape(getattr(tests, name).verdict),
+        )
+        for name, p in tests.p_values.items()
+    ]
+    plots = lfm.plots
+    figures = side_by_side(
+        picture(
+            plots.rank_curves(tests.sbc, title=None),
+            "Ranks of simulated truths among draws of the guide: inside the band, the guide is the posterior.",
+            "Ranks of truths",
+        ),
+        picture(
+            plots.region_coverage(tests.coverage, title=None),
+            "The share of simulated truths inside the guide's regions: on the diagonal, they have their level.",
+            "Coverage of regions",
+        ),
+        picture(
+            plots.predictive_check(tests.predictive, title=None),
+            "Statistics of the data, as dots, among those of replicates that the model draws.",
+            "The data among their replicates",
+        ),
+        picture(
+            plots.pareto_k(tests.pareto, title=None), tests.pareto.verdict, "Importance weights of the rows"
+        ),
+    )
+    caption = f"{tests.rows} simulated rows. In bold, tests that reject at 5%, corrected for their number."
+    return table(["test", "p", "result"], lines, [1]) + paragraph(caption, soft=True) + figures
 
 
 def _attempt(make: Callable[[], Any]) -> Any:

@@ -28,14 +28,17 @@ class ColumnWalk:
     """A column as a factor moves.
 
     Attributes:
-        column: its name. texts: its value at each place, in its own units. effect: how far it moves, in standard deviations
-            of the column, or in probability. moves: at each place, relative to the middle, in the same.
+        column: its name. texts: its value at each place, in its own units.
+        effect: how far it moves, in standard deviations of the column, or in probability.
+        moves: at each place, relative to the middle, in the same.
+        is_label: whether it holds labels, whose moves have no sign.
     """
 
     column: str
     texts: list[str]
     effect: float
     moves: list[float]
+    is_label: bool = False
 
 
 class Walks:
@@ -109,7 +112,7 @@ class Walks:
         best = means.argmax(1)
         texts = [f"{labels[b]} {100 * means[i, b]:.0f}%" for i, b in enumerate(best)]
         moves = (0.5 * np.abs(means - means[len(PLACES) // 2]).sum(1)).tolist()
-        return ColumnWalk(column_names(self.fit, name, 1)[0], texts, max(moves), moves)
+        return ColumnWalk(column_names(self.fit, name, 1)[0], texts, max(moves), moves, True)
 
     def _labels(self, name: str, count: int) -> list[str]:
         converter: Any = self.fit.table
@@ -152,7 +155,7 @@ def walk_table(walks: list[ColumnWalk]) -> str:
     rows = []
     for walk in walks:
         cells = "".join(
-            f'<td style="background:{_shade(move)}">{escape(text)}</td>'
+            f'<td style="background:{_shade(move, walk.is_label)}">{escape(text)}</td>'
             for text, move in zip(walk.texts, walk.moves, strict=True)
         )
         rows.append(f"<tr><td>{escape(walk.column)}</td>{cells}</tr>")
@@ -162,10 +165,10 @@ def walk_table(walks: list[ColumnWalk]) -> str:
     )
 
 
-def _shade(move: float) -> str:
-    """Blue below the middle, red above it, the stronger the further."""
+def _shade(move: float, is_label: bool) -> str:
+    """Blue below the middle, orange above it, green for labels; the stronger the further."""
     strength = min(abs(move) / 2.0, 1.0)
     if strength < 0.02:
         return "transparent"
-    colour = "0,114,178" if move < 0 else "213,94,0"
+    colour = "0,158,115" if is_label else "0,114,178" if move < 0 else "213,94,0"
     return f"rgba({colour},{0.06 + 0.34 * strength:.2f})"
