@@ -104,8 +104,14 @@ def _columns(frame: pd.DataFrame) -> tuple[list[Column], dict[str, str]]:
         try:
             columns.append(recognise(frame[name]))
         except DataError as error:
-            left_out[str(name)] = str(error).partition("; got ")[2] or str(error)
+            left_out[str(name)] = _reason(str(error))
     return columns, left_out
+
+
+def _reason(fault: str) -> str:
+    """What a fault of a column says that it holds, without the remedies of Python."""
+    got = fault.partition("; got ")[2] or fault
+    return re.sub(r"np\.\w+\((.*?)\)", r"\1", got.partition(": ")[0])
 
 
 def _factors(columns: int) -> int:
@@ -181,7 +187,7 @@ def _comment(text: str) -> list[str]:
 def _guide() -> list[str]:
     return [
         "# The guide infers the factors of a row from its cells, by a network: q(z | x), a Gaussian with full covariance.",
-        "# covariance=Diagonal() is simpler, MLP(128) larger. Missing cells need no care.",
+        "# covariance=Diagonal() is simpler, MLP(128) larger. The network sees which cells are missing.",
         "[guide]",
         'z = "Gaussian(covariance=Full(), network=MLP(64))"',
     ]

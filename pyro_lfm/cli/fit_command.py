@@ -144,6 +144,8 @@ def _fitted(
         run.mkdir(parents=True, exist_ok=True)
     if not run.is_dir():
         raise DataError(f"--out is {run}, and this folder cannot be made: name another one")
+    # Exact inferences keep no state: their result is saved at the end.
+    keeps_state = isinstance(chosen.inference, lfm.SVI)
     with TrainingLog(run / _LOG, _plan(chosen.inference)) as log:
         done = lfm.fit(
             chosen.model,
@@ -154,8 +156,10 @@ def _fitted(
             callbacks=[log],
             progress=sys.stderr.isatty(),
             device=device,
-            checkpoint=lfm.Checkpoint(run, epochs=None, seconds=_SECONDS),
+            checkpoint=lfm.Checkpoint(run, epochs=None, seconds=_SECONDS) if keeps_state else None,
         )
+        if not keeps_state:
+            done.save(run)
     return done, before
 
 
