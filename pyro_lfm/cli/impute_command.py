@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyro_lfm.cli.adapted_guide import RefineSteps, refined
 from pyro_lfm.cli.input_files import DataFile, read_data
 from pyro_lfm.cli.named_rows import columns_of, rows_of_fit
 from pyro_lfm.cli.output import AsJson, Value, say, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
-from pyro_lfm.cli.refinement import RefineSteps, refined
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pyro_lfm.cli.refinement import refined
+from pyro_lfm.cli.adapted_guide import refined
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:

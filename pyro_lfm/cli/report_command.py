@@ -83,7 +83,7 @@ def _page(
     fit: Fit, run: Path, notes: Notes, file: DataFile | None, *, fitted: bool, draws: int, seed: int
 ) -> tuple[str, list[str]]:
     """The page, and the doubts in a few words each."""
-    from pyro_lfm.cli.report import sections
+    from pyro_lfm.cli.report import page_sections as sections
     from pyro_lfm.cli.report.doubts import doubts_of
     from pyro_lfm.cli.report.page import page
     from pyro_lfm.cli.report.pictures import Pictures
