@@ -46,13 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DeclarationError, DataError, ImportError, OSError) as error:
         return _failed(str(error))
     except _usage_errors(typer.BadParameter) as error:
-        words = error.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]
-        return _failed(f"{words.rstrip('.')}: see pyro-lfm --help")
+        words = error.format_message().replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]
+        return _failed(f"{words}{_given(error, sys.argv[1:] if argv is None else argv)}: see pyro-lfm --help")
 
 
 def _usage_errors(kind: type[Exception]) -> type[Exception]:
     """The base class of typer's errors about arguments, which is click's or its own, by version."""
     return next(base for base in reversed(kind.__mro__) if hasattr(base, "format_message"))
+
+
+def _given(error: Exception, argv: Sequence[str]) -> str:
+    """What was given for the option that an error is about, where its message does not say so."""
+    options = getattr(getattr(error, "param", None), "opts", ())
+    for option, value in zip(argv, [*argv[1:], ""], strict=False):
+        name, equals, after = option.partition("=")
+        given = after if equals else value
+        if name in options and given and repr(given) not in str(error):
+            return f"; got {given!r}"
+    return ""
 
 
 def _failed(*messages: str, status: int = MISTAKE) -> int:

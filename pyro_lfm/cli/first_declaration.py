@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _STEPS, _ROWS = 1200, 128
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Rows for each column from which weights are learned, and not inferred with their uncertainty.
-_PLENTY = 20
+_PLENTY = 5
 # Numbers of the smallest row that looks like a picture, and rows of an array that are looked at.
 _PIXELS, _FIRST = 36, 2000
 

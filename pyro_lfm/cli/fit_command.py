@@ -60,8 +60,8 @@ def fit(
     minute.
     """
     run = out if out is not None else Path("runs") / config.stem
-    _check_folder(run, resume, force)
     chosen = read_configuration(config, data, settings or (), parts_of(parts))
+    _check_folder(run, resume, force)
     rows = chosen.rows()
     held_out = None if validation is None else chosen.rows_in(validation)
     if resume:

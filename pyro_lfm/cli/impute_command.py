@@ -12,7 +12,7 @@ from pyro_lfm.cli.input_files import DataFile, read_data
 from pyro_lfm.cli.named_rows import columns_of, rows_of_fit
 from pyro_lfm.cli.output import AsJson, Value, say, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
-from pyro_lfm.cli.row_files import ARRAYS, TABLES, write_arrays, write_frame
+from pyro_lfm.cli.row_files import ARRAYS, TABLES, check_numbers, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.errors import DataError, DeclarationError
@@ -55,6 +55,8 @@ def impute(
         raise DeclarationError(f"--level must be a probability between 0 and 1; got {level:g}")
     fit = open_run(run, parts)
     file = read_data(data)
+    if out.suffix == ".npy" and file.frame is not None:
+        check_numbers(out, file.frame)
     done = refined(fit, len(file), refine).impute(rows_of_fit(fit, file), draws=draws, seed=seed)
     if file.frame is None:
         _write_arrays(out, done)

@@ -29,8 +29,8 @@ def init(
     It is commented TOML, to be read and edited. Its columns are explained by a few factors.
     """
     place = out if out is not None else Path(f"{data.name.split('.')[0] or 'data'}.toml")
-    check_output(place, force, (".toml",))
     file = read_data(data)
+    check_output(place, force, (".toml",))
     import pyro_lfm as lfm
 
     written = first_declaration(file, place.absolute())

@@ -31,7 +31,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
         elif path.suffix == ".npz":
             np.savez(beside, **{str(name): _plain(frame[name].to_numpy()) for name in frame.columns})
         else:
-            _check_numbers(path, frame)
+            check_numbers(path, frame)
             np.save(beside, frame.to_numpy(dtype=float))
 
 
@@ -73,7 +73,8 @@ def entries_of(name: str, shape: tuple[int, ...]) -> list[str]:
     return [name] if not shape else [f"{name}_{k + 1}" for k in range(size)]
 
 
-def _check_numbers(path: Path, frame: pd.DataFrame) -> None:
+def check_numbers(path: Path, frame: pd.DataFrame) -> None:
+    """Raises DataError where a table has columns that an array of numbers cannot hold."""
     from pandas.api import types
 
     for name in frame.columns:

@@ -155,7 +155,7 @@ def _labels(fit: Fit, rows: Any, count: int) -> tuple[str | None, Any, list[str]
             names = [str(level) for level in column.levels]
             gone = np.isnan(codes)
             return str(column.name), np.where(gone, len(names), codes).astype(int), [*names, "missing"]
-    return None, np.zeros(count, dtype=int), ["rows"]
+    return None, np.zeros(count, dtype=int), [""]
 
 
 def rows(done: Measures, fit: Fit, pictures: Pictures | None, fitted: bool) -> Section:
@@ -184,7 +184,11 @@ def rows(done: Measures, fit: Fit, pictures: Pictures | None, fitted: bool) -> S
 
 
 def _errors(columns: list[ColumnErrors], heads: tuple[str, str, str]) -> str:
-    whole = columns if len(columns) <= 40 else sorted(columns, key=lambda c: c.imputed)[:20]
+    whole = (
+        columns
+        if len(columns) <= 40
+        else sorted(columns, key=lambda c: (math.isnan(c.imputed), c.imputed))[:20]
+    )
     widest = max(
         (v for c in whole for v in (c.reconstructed, c.imputed, c.baseline) if math.isfinite(v)), default=1.0
     )
@@ -199,7 +203,9 @@ def _errors(columns: list[ColumnErrors], heads: tuple[str, str, str]) -> str:
         for each in whole
     ]
     more = (
-        paragraph(f"The first 20 of {len(columns)} columns.", soft=True) if len(whole) < len(columns) else ""
+        paragraph(f"The 20 of {len(columns)} columns with the smallest numbers.", soft=True)
+        if len(whole) < len(columns)
+        else ""
     )
     return table(["column", *heads], lines) + more
 
