@@ -2,5 +2,7 @@
 
 from pyro_lfm.estimators.deep_factors import DeepFactorAnalysis
 from pyro_lfm.estimators.gaussian_factors import FactorAnalysis
+from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture
+from pyro_lfm.estimators.latent_imputer import LatentImputer
 
-__all__ = ["DeepFactorAnalysis", "FactorAnalysis"]
+__all__ = ["DeepFactorAnalysis", "FactorAnalysis", "FactorMixture", "LatentImputer"]
