@@ -33,6 +33,8 @@ try:
 except ImportError as error:
     raise ImportError("lfm.lightning needs lightning: pip install 'pyro_lfm[lightning]'") from error
 
+__all__ = ["DataModule", "Module"]
+
 
 class IndexedRows(NamedTuple):
     """Some rows of a table: their numbers, (B,), and the rows by name, (B, ...), NaN where missing."""
