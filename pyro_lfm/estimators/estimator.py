@@ -119,6 +119,11 @@ def observed_entries(rows: Array) -> NDArray[np.int64]:
     return np.sum([(~np.isnan(block)).sum(0) for block in blocks(rows)], 0)
 
 
+def is_complete(rows: Array) -> bool:
+    """Whether no entry of the rows is missing."""
+    return not any(np.isnan(block).any() for block in blocks(rows))
+
+
 def _listed(names: NDArray[Any], most: int = 10) -> str:
     words = ", ".join(map(str, names[:most]))
     return f"columns {words}" + f", ... ({len(names)} in all)" * (len(names) > most)

@@ -8,16 +8,20 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted
 
 from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, warn
-from pyro_lfm.estimators.estimator import Array, LatentTransformer, RandomState, Rows, blocks
+from pyro_lfm.estimators.estimator import Array, LatentTransformer, RandomState, Rows, blocks, is_complete
 from pyro_lfm.estimators.linear_fits import LEAST_NOISE, METHODS, NOISE, Numbers, Task, principal_axes
-from pyro_lfm.estimators.moments import Moments, scales
+from pyro_lfm.estimators.moments import Moments
 from pyro_lfm.estimators.number_of_factors import number_of_factors
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
+from pyro_lfm.factor_analysis.rotation import METHODS as METHODS_OF_ROTATION
+from pyro_lfm.factor_analysis.rotation import Method as Rotated
+from pyro_lfm.factor_analysis.rotation import rotate
 
 
 class FactorAnalysis(LatentTransformer):
@@ -30,7 +34,9 @@ class FactorAnalysis(LatentTransformer):
         n_components: K, the number of factors. None: as many as parallel analysis supports; of these method="vb" keeps those
             that relevance determination leaves.
         noise: "diagonal", a variance for each column; "isotropic", one for all, which is probabilistic PCA.
-        rotation: None: factors whose WᵀΨ⁻¹W is diagonal, largest first.
+        rotation: "varimax", "quartimax", "oblimin" or "promax", of the loadings of the standardised columns (see
+            ``lfm.factor_analysis.rotate``; extra ``efa``). Under the last two factors may be correlated. None: factors whose
+            WᵀΨ⁻¹W is diagonal, largest first.
         method: "em", maximum likelihood by expectation maximisation from several starts; "vb", variational Bayes with
             automatic relevance determination, whose parameters are posterior means; "svi", stochastic gradients.
         max_iter: the most iterations; of "svi" epochs, of which fewer are done where the rows are many.
@@ -39,6 +45,7 @@ class FactorAnalysis(LatentTransformer):
 
     Attributes:
         components_: W transposed, (K, D), in units of the columns.
+        factor_correlations_: of the factors, (K, K); the identity but for "oblimin" and "promax", where z ~ N(0, Φ).
         noise_variance_: the diagonal of Ψ, (D,).
         mean_: μ, (D,).
         loglike_: log p(X) after each iteration, nats of all rows together; for "vb" and "svi" its lower bound.
@@ -62,7 +69,7 @@ class FactorAnalysis(LatentTransformer):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "noise": [StrOptions(set(NOISE))],
-        "rotation": [None],
+        "rotation": [StrOptions(set(METHODS_OF_ROTATION)), None],
         "method": [StrOptions(set(METHODS))],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
@@ -74,7 +81,7 @@ class FactorAnalysis(LatentTransformer):
         n_components: int | None = None,
         *,
         noise: Literal["diagonal", "isotropic"] = "diagonal",
-        rotation: None = None,
+        rotation: Rotated | None = None,
         method: Literal["em", "vb", "svi"] = "em",
         max_iter: int = 2000,
         tol: float = 1e-11,
@@ -93,7 +100,7 @@ class FactorAnalysis(LatentTransformer):
 
         Args:
             y: ignored.
-            sample_weight: (N,), how many rows each row stands for; for method="em" and rows without missing entries.
+            sample_weight: (N,), how many rows each row stands for.
 
         Raises:
             DataError, ValueError: rows or parameters that cannot serve.
@@ -103,18 +110,16 @@ class FactorAnalysis(LatentTransformer):
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        complete = not any(np.isnan(block).any() for block in blocks(rows))
-        if weights is not None and (self.method != "em" or not complete):
-            raise DataError(
-                'sample_weight serves method="em" and rows without missing entries: fill them in, or leave it out'
-            )
-        if self.method == "em" and complete:
+        if self.method == "em" and is_complete(rows):
             return self._fit_moments(Moments.of(rows, weights), rows.dtype)
         dense = np.concatenate([*blocks(rows)]).astype(np.float64)
-        dense = dense[~np.isnan(dense).all(1)]
-        mean = np.nanmean(dense, 0)
-        scale = scales(np.nanstd(dense, 0), mean)
-        return self._fit_standard((dense - mean) / scale, len(dense), mean, scale, rows.dtype)
+        # Rows without entries tell nothing, and rows of weight zero are not there.
+        kept = ~np.isnan(dense).all(1) & (True if weights is None else weights > 0)
+        dense, weights = dense[kept], None if weights is None else weights[kept]
+        scaler = StandardScaler().set_output(transform="default").fit(dense, sample_weight=weights)
+        count = float(len(dense) if weights is None else weights.sum())
+        standard = scaler.transform(dense)
+        return self._fit_standard(standard, weights, count, scaler.mean_, scaler.scale_, rows.dtype)
 
     def partial_fit(self, X: Rows, y: object = None) -> Self:
         """Adds complete rows to those of earlier calls, and fits the model to all of them, by method="em".
@@ -126,16 +131,12 @@ class FactorAnalysis(LatentTransformer):
             DataError: missing entries, or another method, for which no such update is exact.
         """
         before: Moments | None = getattr(self, "_moments", None)
-        rows = (
-            self._rows_to_fit(X, sparse=True)
-            if before is None
-            else self._validated(X, sparse=True, reset=False)
-        )
-        if self.method != "em" or any(np.isnan(block).any() for block in blocks(rows)):
+        self._validate_params()
+        rows = self._rows_to_fit(X, sparse=True) if before is None else self._rows(X, sparse=True)
+        if self.method != "em" or not is_complete(rows):
             raise DataError(
                 'partial_fit is exact for method="em" and rows without missing entries alone: use fit on all rows'
             )
-        self._validate_params()
         fresh = Moments.of(rows)
         self._moments = fresh if before is None else before.merged(fresh)
         return self._fit_moments(self._moments, rows.dtype)
@@ -144,23 +145,34 @@ class FactorAnalysis(LatentTransformer):
         if moments.count <= 1:
             raise DataError(f"the weights of X must add up to more than one row; got {moments.count:g}")
         rows = moments.standing_for()
-        return self._fit_standard(rows, moments.count, moments.mean, moments.scale, dtype)
+        return self._fit_standard(rows, None, moments.count, moments.mean, moments.scale, dtype)
 
     def _fit_standard(
-        self, rows: Numbers, count: float, mean: Numbers, scale: Numbers, dtype: np.dtype[Any]
+        self,
+        rows: Numbers,
+        weights: Numbers | None,
+        count: float,
+        mean: Numbers,
+        scale: Numbers,
+        dtype: np.dtype[Any],
     ) -> Self:
         """Fits rows in units of their columns, which stand for ``count`` rows."""
         seed = self._seed()
         unit = scale if self.noise == "diagonal" else np.full_like(scale, np.sqrt(np.mean(scale**2)))
         factors = self._factors(rows, count, seed)
-        done = METHODS[self.method](
-            Task(rows * (scale / unit), factors, self.noise, self.max_iter, self.tol, seed)
-        )
+        standard = rows * (scale / unit)
+        task = Task(standard, weights, factors, self.noise, self.max_iter, self.tol, seed)
+        done = METHODS[self.method](task)
         if self.n_components is None:
             factors = done.rank
         self._warn_of_floor(done.noise, scale)
-        weight = principal_axes(done.weight, done.noise)[:, :factors] * unit[:, None]
-        self.components_ = weight.T.astype(dtype)
+        weight = principal_axes(done.weight, done.noise)[:, :factors]
+        correlations = np.eye(factors)
+        if self.rotation is not None:
+            rotated = rotate(weight * (unit / scale)[:, None], self.rotation, seed=seed)
+            weight, correlations = weight @ rotated.transformation, rotated.correlations
+        self.components_ = (weight * unit[:, None]).T.astype(dtype)
+        self.factor_correlations_ = correlations.astype(dtype)
         self.mean_ = (mean + done.bias * unit).astype(dtype)
         self.noise_variance_ = (done.noise * unit**2).astype(dtype)
         # Densities are those of the columns in their own units.
@@ -219,22 +231,25 @@ class FactorAnalysis(LatentTransformer):
         check_is_fitted(self)
         state = check_random_state(self.random_state)
         factors = state.standard_normal((n_samples, self.n_components_))
+        factors = factors @ np.linalg.cholesky(self.factor_correlations_).T
         noise = state.standard_normal((n_samples, self.n_features_in_)) * np.sqrt(self.noise_variance_)
         return (factors @ self.components_ + self.mean_ + noise).astype(self.components_.dtype)
 
     def get_covariance(self) -> Array:
-        """The covariance of the rows under the model, W Wᵀ + Ψ, (D, D)."""
+        """The covariance of the rows under the model, W Φ Wᵀ + Ψ, (D, D)."""
         check_is_fitted(self)
-        return self.components_.T @ self.components_ + np.diag(self.noise_variance_)
+        common = self.components_.T @ self.factor_correlations_ @ self.components_
+        return common + np.diag(self.noise_variance_)
 
     def get_precision(self) -> Array:
         """The inverse of ``get_covariance()``, (D, D), by the matrix inversion lemma."""
         check_is_fitted(self)
         scaled = self.components_ / self.noise_variance_
-        inner = np.eye(self.n_components_, dtype=scaled.dtype) + scaled @ self.components_.T
+        inner = np.linalg.inv(self.factor_correlations_) + scaled @ self.components_.T
         return np.diag(1 / self.noise_variance_) - scaled.T @ np.linalg.solve(inner, scaled)
 
     def _model(self) -> LinearGaussian:
         """The fitted model, for exact queries."""
-        arrays = (self.components_.T, self.mean_, self.noise_variance_)
-        return LinearGaussian(*(torch.from_numpy(array.astype(np.float64)) for array in arrays))
+        parts = (self.components_.T, self.mean_, self.noise_variance_, self.factor_correlations_)
+        weight, mean, noise, correlations = (torch.from_numpy(part.astype(np.float64)) for part in parts)
+        return LinearGaussian(weight, mean, noise, prior_covariance=correlations)

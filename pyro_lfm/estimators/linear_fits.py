@@ -60,10 +60,12 @@ class Task:
 
     Attributes:
         rows: (N, D), float64, NaN where missing; each column has mean 0 and variance 1, or is constant.
+        weights: (N,), of the rows; None: all alike.
         factors: K. noise: "diagonal" or "isotropic". iterations, tolerance: where to stop. seed: of starts and noise.
     """
 
     rows: Numbers
+    weights: Numbers | None
     factors: int
     noise: str
     iterations: int
@@ -74,7 +76,7 @@ class Task:
         """A model with these sources, fitted in double precision."""
         x = Gaussian(self.rows.shape[1], mean=linear, covariance=covariance)
         model = Model(z=StandardNormal(self.factors), x=x).double()
-        return fit(model, self.rows, inference(model), seed=self.seed, progress=False)
+        return fit(model, self.rows, inference(model), weights=self.weights, seed=self.seed, progress=False)
 
 
 def by_em(task: Task) -> LinearFit:

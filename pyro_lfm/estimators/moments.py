@@ -64,7 +64,8 @@ class Moments:
     @property
     def scale(self) -> NDArray[np.float64]:
         """The standard deviation of each column (maximum likelihood); 1 for a constant column."""
-        return scales(np.sqrt(self.scatter.diagonal() / self.count), self.mean)
+        deviations = np.sqrt(self.scatter.diagonal() / self.count)
+        return np.where(deviations > _CONSTANT * np.abs(self.mean), deviations, 1.0)
 
     def standing_for(self) -> NDArray[np.float64]:
         """Rows (2D, D) whose mean is zero and whose covariance is that of the rows in units of ``scale``."""
@@ -73,12 +74,3 @@ class Moments:
         values, vectors = np.linalg.eigh(covariance)
         rows = (vectors * np.sqrt(values.clip(0) * len(values))).T
         return np.concatenate([rows, -rows])
-
-
-def scales(deviations: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations as units of columns: 1 for a constant column.
-
-    >>> scales(np.array([2.0, 0.0]), np.array([0.0, 5.0]))
-    array([2., 1.])
-    """
-    return np.where(deviations > _CONSTANT * np.abs(means), deviations, 1.0)
