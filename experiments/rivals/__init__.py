@@ -1,1 +1,1 @@
-"""Rivals in the benchmark of training. None of them imports pyro_lfm."""
+"""Rivals in the benchmarks of training and of imputation. None of them imports pyro_lfm."""

@@ -17,12 +17,15 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from pyro_lfm.errors import DataError, DeclarationError, EmptyColumnWarning, warn
 from pyro_lfm.estimators.estimator import LatentEstimator, RandomState, Rows
 from pyro_lfm.estimators.imputation.containers import ArrayTable, Table, frame_table
-from pyro_lfm.estimators.imputation.factor_mixture import BLOCK, FactorMixture
+from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture
 from pyro_lfm.estimators.imputation.stacking import default_models, fit_stack
 from pyro_lfm.shapes import number, whole
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Rows in one block, and the most numbers that are drawn for them at a time.
+_ROWS, _NUMBERS = 1024, 2**24
 
 
 class LatentImputer(TransformerMixin, LatentEstimator):
@@ -227,6 +230,7 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         """Blocks of rows, each with its draws (S, rows, P)."""
         seed = self._seed() if random_state is None else check_random_state(random_state).randint(2**31 - 1)
         generator = torch.Generator().manual_seed(int(seed))
-        for start in range(0, len(codes), BLOCK):
-            rows = slice(start, start + BLOCK)
+        size = max(1, min(_ROWS, _NUMBERS // (draws * codes.shape[1])))
+        for start in range(0, len(codes), size):
+            rows = slice(start, start + size)
             yield rows, self._stack.draw(codes[rows], draws, generator)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.estimators.imputation.scales import SCALES, Mask, Numbers, Scale
+from pyro_lfm.estimators.imputation.scales import SCALES, Numbers, Scale
 from pyro_lfm.exact.mixtures.bayesian_factors import BayesianFactors, fit_bayesian_factors
 from pyro_lfm.shapes import whole
 
@@ -50,14 +50,9 @@ class FactorMixture:
             raise DeclarationError(f"scale must be one of {', '.join(map(repr, SCALES))}; got {self.scale!r}")
 
     def fit(
-        self, codes: Numbers, labels: Mask, *, seed: int, iterations: int, start: FittedMixture | None = None
+        self, codes: Numbers, scale: Scale, *, seed: int, iterations: int, start: FittedMixture | None = None
     ) -> FittedMixture:
-        """The fit to coded rows (N, P), NaN = missing, from an earlier fit if one is given.
-
-        Args:
-            labels: True for the codes of labels, (P,).
-        """
-        scale = SCALES[self.scale](codes, labels)
+        """The fit to coded rows (N, P), NaN = missing, on a scale of theirs, from an earlier fit if one is given."""
         factors = max(1, min(self.factors, codes.shape[1] - 1))
         state = fit_bayesian_factors(
             torch.from_numpy(scale.encode(codes)),

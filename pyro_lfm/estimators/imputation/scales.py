@@ -17,6 +17,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 _ATOM = 0.05
 # Columns with fewer different values keep their scale: ranks say little about them.
 _DISTINCT = 8
+# Values at which a curve of normal scores is kept, so that a fit does not hold the rows.
+_KNOTS = 100
 
 
 class Scale(Protocol):
@@ -113,32 +115,42 @@ class NormalScores:
         curve = self.curves.get(column)
         if curve is None:
             return self.standard.decode(column, values)
-        return np.interp(values, curve.quantiles, curve.decoded)
+        return curve.decode(values)
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Values and their normal scores, both increasing, and quantiles with the values that they are decoded to."""
+    """Values and their normal scores, both increasing, and the quantiles that are decoded to each value.
+
+    Attributes:
+        values, scores: (V,). low, high: the ends of each value's interval of quantiles, equal but for piles of values.
+    """
 
     values: Numbers
     scores: Numbers
-    quantiles: Numbers
-    decoded: Numbers
+    low: Numbers
+    high: Numbers
 
     @classmethod
     def of(cls, present: Numbers) -> Curve:
-        """The curve of a column's observed entries."""
+        """The curve of a column's observed entries, at 100 of their values and at all piles."""
         values, counts = np.unique(present, return_counts=True)
-        end = np.cumsum(counts) / len(present)
         share = counts / len(present)
-        low, high = norm.ppf(end - share), norm.ppf(np.minimum(end, 1.0))
+        end = np.minimum(np.cumsum(share), 1.0)
+        low, high = norm.ppf(np.maximum(end - share, 0.0)), norm.ppf(end)
         middle = norm.ppf(end - share / 2)
-        atom = share >= _ATOM
-        scores = np.where(atom, (norm.pdf(low) - norm.pdf(high)) / share, middle)
-        quantiles = np.stack([np.where(atom, low, middle), np.where(atom, high, middle)], 1).ravel()
-        decoded = np.repeat(values, 2)
-        finite = np.isfinite(quantiles)
-        return cls(values, scores, quantiles[finite], decoded[finite])
+        pile = share >= _ATOM
+        scores = np.where(pile, (norm.pdf(low) - norm.pdf(high)) / share, middle)
+        even = np.linspace(0, len(values) - 1, min(_KNOTS, len(values))).round().astype(int)
+        kept = np.union1d(even, np.flatnonzero(pile))
+        low, high = np.where(pile, low, middle), np.where(pile, high, middle)
+        return cls(values[kept], scores[kept], low[kept], high[kept])
+
+    def decode(self, quantiles: Numbers) -> Numbers:
+        """The values of quantiles, of any shape."""
+        ends = np.stack([self.low, self.high], 1).ravel()
+        finite = np.isfinite(ends)
+        return np.interp(quantiles, ends[finite], np.repeat(self.values, 2)[finite])
 
 
 SCALES: dict[str, Callable[[Numbers, Mask], Scale]] = {

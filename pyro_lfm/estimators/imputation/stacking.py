@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import nnls
 
 from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture, FittedMixture
-from pyro_lfm.estimators.imputation.scales import Mask, Numbers
+from pyro_lfm.estimators.imputation.scales import SCALES, Mask, Numbers, Scale, Standard
 
 # The share of known entries that is hidden at a time, how many hidden entries are wanted, and the most repetitions.
 _SHARE, _ENTRIES, _REPEATS = 0.15, 1500, 2
@@ -86,32 +86,43 @@ def fit_stack(
     labels = np.zeros(codes.shape[1], dtype=bool)
     for group in groups:
         labels[list(group)] = len(group) > 1
+    scales = _scales(codes, labels, models)
     # Many classes predict hidden entries no better after more iterations.
     iterations = 40 if len(codes) < _LARGE else 16
     if len(models) == 1:
-        fit = models[0].fit(codes, labels, seed=seed, iterations=iterations)
+        fit = models[0].fit(codes, scales[models[0].scale], seed=seed, iterations=iterations)
         return Stack(tuple(models), (fit,), np.ones(1))
     starts: list[FittedMixture] = []
     predicted, truth = [], []
-    unit = np.where((spread := np.nanstd(codes, 0)) > 0, spread, 1.0)
+    standard = Standard.of(codes, np.zeros(codes.shape[1], dtype=bool))
     for hidden in _hidden(codes, groups, seed):
         known = np.where(hidden, np.nan, codes)
-        fits = [model.fit(known, labels, seed=seed, iterations=iterations) for model in models]
+        own = _scales(known, labels, models)
+        fits = [model.fit(known, own[model.scale], seed=seed, iterations=iterations) for model in models]
         starts = starts or fits
-        scale = np.broadcast_to(unit, codes.shape)[hidden]
-        predicted.append(np.stack([fit.mean(known)[hidden] / scale for fit in fits]))
-        truth.append(codes[hidden] / scale)
+        # In deviations from the mean of each column, whatever its units.
+        predicted.append(np.stack([standard.encode(fit.mean(known))[hidden] for fit in fits]))
+        truth.append(standard.encode(codes)[hidden])
     weights = np.full(len(models), 1 / len(models))
     if truth:
         weights = stacking_weights(np.concatenate(predicted, 1), np.concatenate(truth))
     kept = np.flatnonzero(weights >= min(_LEAST, weights.max())).tolist()
     fitted = [
         models[k].fit(
-            codes, labels, seed=seed, iterations=iterations // 4, start=starts[k] if starts else None
+            codes,
+            scales[models[k].scale],
+            seed=seed,
+            iterations=iterations // 4,
+            start=starts[k] if starts else None,
         )
         for k in kept
     ]
     return Stack(tuple(models[k] for k in kept), tuple(fitted), weights[kept] / weights[kept].sum())
+
+
+def _scales(codes: Numbers, labels: Mask, models: Sequence[FactorMixture]) -> dict[str, Scale]:
+    """The scales that the models share, by name."""
+    return {model.scale: SCALES[model.scale](codes, labels) for model in models}
 
 
 def stacking_weights(predicted: Numbers, truth: Numbers) -> Numbers:

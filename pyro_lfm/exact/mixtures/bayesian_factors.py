@@ -106,11 +106,13 @@ class BayesianFactors:
         tril = torch.linalg.cholesky(latents.covariances)
         out = torch.randn(draws, *x.shape, dtype=x.dtype, generator=generator)
         for c, line in enumerate(self.line):
-            draw, row = (label == c).nonzero(as_tuple=True)
-            z = latents.means[c, row] + (tril[c, row] @ noise[draw, row, :, None])[..., 0]
-            design, square = _moments(z, z.new_zeros(()))
-            variance = square.flatten(1) @ self.covariance[c].flatten(1).mT + self.noise[c]
-            out[draw, row] = design @ line.mT + variance.sqrt() * out[draw, row]
+            chosen = (label == c).nonzero()
+            for piece in chosen.split(max(1, _NUMBERS // (latent + 1) ** 2)):
+                draw, row = piece.T
+                z = latents.means[c, row] + (tril[c, row] @ noise[draw, row, :, None])[..., 0]
+                design, square = _moments(z, z.new_zeros(()))
+                variance = square.flatten(1) @ self.covariance[c].flatten(1).mT + self.noise[c]
+                out[draw, row] = design @ line.mT + variance.sqrt() * out[draw, row]
         return torch.where(x.isnan(), out, x)
 
     def _second_moment(self) -> Tensor:
