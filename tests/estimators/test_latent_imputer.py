@@ -87,7 +87,7 @@ def test_default_beats_means_where_rows_cluster():
 def test_observed_numbers_stay_to_the_last_bit(dtype):
     _, gaps = one_factor(80, seed=2)
     gaps = gaps.astype(dtype)
-    filled = LatentImputer(random_state=0).fit_transform(gaps)
+    filled = LatentImputer("linear", random_state=0).fit_transform(gaps)
     seen = ~np.isnan(gaps)
     assert filled.dtype == dtype and not np.isnan(filled).any()
     assert filled[seen].tobytes() == gaps[seen].tobytes()
@@ -123,7 +123,7 @@ def test_a_label_that_fit_has_not_seen_stays():
     _, gaps = mixed()
     new = gaps.head(4).copy()
     new["town"] = ["west", None, "north", "south"]
-    filled = LatentImputer(random_state=0).fit(gaps).transform(new)
+    filled = LatentImputer("linear", random_state=0).fit(gaps).transform(new)
     assert filled["town"].iloc[0] == "west" and filled["town"].iloc[1] in ("north", "south")
 
 
@@ -142,16 +142,27 @@ def test_polars_frames_come_back_as_polars():
 
 
 def test_one_seed_repeats_and_the_pickle_holds_no_rows():
-    whole, gaps = one_factor(400, seed=3)
+    _, gaps = one_factor(100, seed=3)
     one, other = (LatentImputer(random_state=7).fit(gaps) for _ in range(2))
     assert one.transform(gaps).tobytes() == other.transform(gaps).tobytes()
     assert one.sample(gaps, 3)[2].tobytes() == other.sample(gaps, 3)[2].tobytes()
-    larger = LatentImputer("linear", random_state=0).fit(np.tile(gaps, (10, 1)))
-    smaller = LatentImputer("linear", random_state=0).fit(gaps)
-    sizes = [len(pickle.dumps(imputer)) for imputer in (smaller, larger)]
+    own = FactorMixture(1, 3, "normal scores")
+    sizes = [
+        len(pickle.dumps(LatentImputer(own, random_state=0).fit(one_factor(rows)[1]))) for rows in (400, 4000)
+    ]
     assert abs(sizes[1] - sizes[0]) < 1000 and sizes[1] < 100_000
     again = pickle.loads(pickle.dumps(one))
     assert again.transform(gaps).tobytes() == one.transform(gaps).tobytes()
+
+
+def test_answers_do_not_depend_on_the_units():
+    _, gaps = one_factor(120, seed=8)
+    unit, shift = np.array([1.0, 1e3, 1e-4, 7.0]), np.array([0.0, -2e5, 3.0, 40.0])
+    models = [FactorMixture(), FactorMixture(1, 3, "normal scores"), FactorMixture(2, 2)]
+    filled, moved = (LatentImputer(models, random_state=0).fit(rows) for rows in (gaps, gaps * unit + shift))
+    assert np.allclose(filled.weights_, moved.weights_, atol=1e-6)
+    off = (moved.transform(gaps * unit + shift) - shift) / unit - filled.transform(gaps)
+    assert np.abs(off / np.nanstd(gaps, 0)).max() < 1e-5
 
 
 @pytest.mark.parametrize("keep", [False, True])
