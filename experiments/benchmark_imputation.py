@@ -249,10 +249,14 @@ def draw(means: pd.DataFrame, path: Path) -> None:
     from matplotlib.figure import Figure
 
     tables = list(means.index.unique(level="table"))
-    figure = Figure(figsize=(3.2 * len(tables), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    width = min(3, len(tables))
+    height = -(-len(tables) // width)
+    figure = Figure(figsize=(3.4 * width, 2.9 * height + 0.4), layout="constrained")
+    panels = figure.subplots(height, width, squeeze=False).flatten()
+    for panel in panels[len(tables) :]:
+        panel.axis("off")
     colours = plots.colours([m for m in means if m != "mean"])
-    for panel, table in zip(panels, tables, strict=True):
+    for panel, table in zip(panels, tables, strict=False):
         rows = means.loc[table]
         rivals = iter(colours)
         for method in means:
@@ -271,7 +275,8 @@ def draw(means: pd.DataFrame, path: Path) -> None:
         panel.set_xlabel("missing, %")
         panel.set_xticks(100 * rows.index)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("error of missing entries")
+    for panel in panels[::width]:
+        panel.set_ylabel("error of missing entries")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
     figure.savefig(path, dpi=130)
