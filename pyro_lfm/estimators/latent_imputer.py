@@ -16,8 +16,8 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from pyro_lfm.errors import DataError, DeclarationError, EmptyColumnWarning, warn
 from pyro_lfm.estimators.estimator import LatentEstimator, RandomState, Rows
-from pyro_lfm.estimators.imputation.containers import ArrayTable, Table, frame_table
 from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture
+from pyro_lfm.estimators.imputation.imputed_tables import ArrayTable, Table, frame_table
 from pyro_lfm.estimators.imputation.stacking import default_models, fit_stack
 from pyro_lfm.shapes import number, whole
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_lfm.errors import DataError
-from pyro_lfm.estimators.imputation.columns import Columns
+from pyro_lfm.estimators.imputation.coded_columns import Columns
 from pyro_lfm.estimators.imputation.scales import Numbers
 
 if TYPE_CHECKING:
