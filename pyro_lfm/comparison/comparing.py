@@ -63,9 +63,9 @@ def compare(
     candidate for all, one for each by the model's name, or several by other names, each with each model. A model may bring
     its own as ``(model, candidate)``. Without any candidate, a model with a closed form is fitted by ``lfm.EM``, or by
     ``lfm.VariationalBayes`` where its parameters have priors. Of data by name each model takes the variables that it
-    observes. log p(x) judges them by default, as bounds of guides are more or less tight. A model of which p(x) is of another
-    measure than that of the baseline, such as probabilities of counts beside densities, is not ranked by nats, and a note
-    says so.
+    observes. log p(x) judges them by default where rows have one of their own, as bounds of guides are more or less tight. A
+    model of which p(x) is of another measure than that of the baseline, such as probabilities of counts beside densities, is
+    not ranked by nats, and a note says so.
 
     **The start.** For each seed all candidates start from the same weights of the model, those that ``fit`` with this seed
     starts from. A model that is as it was declared draws them from the seed. For a model that was trained, the first seed
@@ -157,6 +157,9 @@ def compare(
         if equal_budgets:
             check_budgets(inferences, count)
         notes = [_rows_note(count, test is not None, numbers), *_budget_notes(inferences, count)]
+        if metrics is None and any(not v.per_row for m, _ in ready.values() for v in m.latents.values()):
+            # A row has no log p(x) of its own where all rows share a latent.
+            chosen = {"bound": chosen["bound"], **chosen}
         measures = {name: measure_of(each, isinstance(data, Mapping)) for name, (each, _) in ready.items()}
         runner = Runner(
             starts=starts,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from pyro_lfm.comparison.by_name import ByName
 from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
 from pyro_lfm.comparison.formats import as_latex, as_markdown, as_text, cells, frame
 from pyro_lfm.comparison.measures import OF_A_MEASURE
@@ -57,6 +58,13 @@ class Comparison:
     notes: tuple[str, ...]
     measures: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("fits", "histories", "failed", "measures"):
+            object.__setattr__(self, name, ByName(getattr(self, name)))
+        for name in ("rows", "values"):
+            inner = {metric: ByName(each) for metric, each in getattr(self, name).items()}
+            object.__setattr__(self, name, inner)
+
     def estimate(self, metric: str, candidate: str) -> Estimate:
         """The mean of a metric over rows and seeds, with both errors. A fit with an infinite value counts as failed."""
         return estimate(self._values(metric, candidate))
@@ -77,7 +85,7 @@ class Comparison:
     def estimates(self) -> dict[str, dict[str, Estimate]]:
         """{metric: {candidate: mean with errors}}."""
         return {
-            metric: {candidate: self.estimate(metric, candidate) for candidate in self.candidates}
+            metric: ByName({candidate: self.estimate(metric, candidate) for candidate in self.candidates})
             for metric in self.metrics
         }
 
@@ -86,14 +94,14 @@ class Comparison:
         """{metric: {candidate: candidate − baseline}}, paired by row and by seed, for all candidates but the baseline."""
         others = [candidate for candidate in self.candidates if candidate != self.baseline]
         return {
-            metric: {candidate: self.difference(metric, candidate) for candidate in others}
+            metric: ByName({candidate: self.difference(metric, candidate) for candidate in others})
             for metric in self.metrics
         }
 
     @property
     def ranks(self) -> dict[str, dict[str, Rank]]:
         """{metric: {candidate: rank}} for the metrics with a better direction. Candidates that failed have no rank."""
-        places = {}
+        places: dict[str, dict[str, Rank]] = {}
         for name, metric in self.metrics.items():
             if metric.better is not None:
                 means = {
@@ -101,7 +109,8 @@ class Comparison:
                     for candidate in self.candidates
                     if self._is_comparable(name, candidate, self.baseline)
                 }
-                places[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
+                higher = metric.better == "higher"
+                places[name] = ByName(ranks(means, partial(self.difference, name), higher))
         return places
 
     def _is_comparable(self, metric: str, one: str, other: str) -> bool:
@@ -127,7 +136,7 @@ class Comparison:
     def latex(self, columns: str | Sequence[str] | None = None) -> str:
         r"""The table as a LaTeX tabular with the rules of the package booktabs, and the notes as comments.
 
-        The preamble of the document needs ``\\usepackage{booktabs}``; the first comment says so.
+        The preamble of the document needs ``\usepackage{booktabs}``; the first comment says so.
 
         Args:
             columns: metrics, in the order of the columns; "all" for every one. By default the first, by which candidates are

@@ -43,7 +43,7 @@ def cells(comparison: Comparison, metrics: Sequence[str] | None = None) -> Cells
     first = 2
     for k, (name, title) in enumerate(zip(chosen, names_of(chosen), strict=True)):
         means = {candidate: comparison.estimate(name, candidate) for candidate in comparison.candidates}
-        judged = k == 0 or name not in STANDARD
+        judged = name == next(iter(comparison.metrics)) or name not in STANDARD
         head.append(title)
         if not judged:
             texts = _plain_column(means.values(), first if name in NATS else None)

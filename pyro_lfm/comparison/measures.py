@@ -53,8 +53,8 @@ def note_of(measures: Mapping[str, str], baseline: str, metrics: list[str]) -> l
     if not touched:
         return []
     return [
-        f"{', '.join(names)}: p(x) is {measure}, and that of {baseline} is {measures[baseline]}. Their nats are of different "
-        f"measures and cannot be compared, so that {'it is' if len(names) == 1 else 'they are'} not ranked by "
+        f"{', '.join(names)}: p(x) is {measure}, and that of {baseline} is {measures[baseline]}. Their nats are of "
+        f"different measures and cannot be compared, so that {'it is' if len(names) == 1 else 'they are'} not ranked by "
         f"{', '.join(touched)}; a metric of your own in the units of the data can compare them."
         for measure, names in others.items()
     ]
