@@ -149,7 +149,7 @@ def test_probabilities_and_densities_are_not_ranked_and_it_is_said() -> None:
     difference = result.difference("log_likelihood", "Gaussian")
     assert difference.mean != difference.mean and not difference.clear
     assert result.estimate("log_likelihood", "Gaussian").mean < 0  # its own number stays in the table
-    (note,) = [note for note in result.notes if "measure" in note]
+    (note,) = [note for note in result.notes if "different measures" in note]
     assert note.startswith("Gaussian: p(x) is a density, and that of Poisson is a probability.")
     assert "not ranked by log_likelihood, bits_per_dimension" in note and "gap" not in note
     assert "Gaussian" not in result.verdict and note in str(result)
