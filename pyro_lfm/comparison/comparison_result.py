@@ -205,6 +205,8 @@ class Comparison:
                 else f"No candidate has a number for {name}, by which they are judged."
             )
         best, *others = order
+        if not others and any(not self._is_comparable(name, best, other) for other in self.candidates):
+            return f"Nothing can be compared with {best} by {name}: the others are of another measure."
         if not others:
             return f"{best} is the only candidate that was measured{'' if len(self.candidates) == 1 else f' by {name}'}."
         differences = {candidate: self.difference(name, best, candidate) for candidate in others}
