@@ -65,7 +65,7 @@ def differences(result: Comparison, metric: str | None = None, *, title: str | N
         raise DeclarationError(f"the baseline {comparison.baseline} has no {name} to take differences from")
     if not shown:
         raise DeclarationError(
-            f"no candidate was measured beside the baseline {comparison.baseline} by a {name} that can be compared with its own"
+            f"no candidate was measured beside the baseline {comparison.baseline} by a comparable {name}"
         )
     low, high = _reach(list(shown.values()))
     longest = max(map(len, shown))

@@ -17,7 +17,7 @@ ROWS = (torch.randn(160, 2, generator=G) @ torch.randn(2, 5, generator=G)).doubl
 ROWS = ROWS + 0.5 * torch.randn(160, 5, generator=G).double()
 TRAIN, TEST = ROWS[:110], ROWS[110:]
 COUNTS = torch.poisson(ROWS[:, :3].abs() * 3, generator=G)
-QUICK: dict[str, Any] = {"progress": False, "epochs": 2, "draws": 20}
+QUICK: dict[str, Any] = {"progress": False, "epochs": 1, "draws": 10}
 
 
 def factors(count: int) -> lfm.Model:
@@ -191,19 +191,20 @@ def test_models_whose_parameters_have_priors_are_judged_by_the_bound() -> None:
         )
         return lfm.Model(z=lfm.StandardNormal(count), x=x).double()
 
-    result = lfm.compare({1: bayesian(1), 2: bayesian(2)}, TRAIN, progress=False, draws=20)
+    fewer = lfm.VariationalBayes(iterations=15)
+    with pytest.warns(lfm.ConvergenceWarning):
+        result = lfm.compare({1: bayesian(1), 2: bayesian(2)}, TRAIN, fewer, progress=False, draws=5)
     assert next(iter(result.metrics)) == "bound" and result.verdict.startswith("By bound, 2 is best")
 
 
 def test_a_folder_of_models_goes_on_and_takes_more(tmp_path: Path) -> None:
     first = lfm.compare({1: factors(1)}, TRAIN, test=TEST, folder=tmp_path, progress=False)
     models = {1: factors(1), 2: factors(2)}
-    seen: list[str] = []
     more = lfm.compare(models, TRAIN, test=TEST, folder=tmp_path, progress=False)
     assert torch.equal(more.rows["log_likelihood"][1], first.rows["log_likelihood"][1])
     assert more.values["fit_seconds"][1] == first.values["fit_seconds"][1]
     again = lfm.compare(models, TRAIN, test=TEST, folder=tmp_path, progress=False)
-    assert again.values["fit_seconds"][2] == more.values["fit_seconds"][2] and not seen
+    assert again.values["fit_seconds"][2] == more.values["fit_seconds"][2]
     with pytest.raises(DeclarationError, match="holds '2', seed 0, of another comparison: model"):
         lfm.compare({1: factors(1), 2: factors(3)}, TRAIN, test=TEST, folder=tmp_path, progress=False)
 
