@@ -34,6 +34,9 @@ except ImportError as error:
     raise ImportError("lfm.lightning needs lightning: pip install 'pyro_lfm[lightning]'") from error
 
 
+__all__ = ["DataModule", "Module"]
+
+
 class IndexedRows(NamedTuple):
     """Some rows of a table: their numbers, (B,), and the rows by name, (B, ...), NaN where missing."""
 
@@ -113,6 +116,7 @@ class Module(lightning.LightningModule):
         self.seed = whole("seed", seed, least=0)
         self.rows = None if rows is None else whole("rows", rows)
         self._stream: Stream | None = None
+        self._noise: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Starts as ``lfm.fit`` does, where the rows are those of a ``DataModule``."""
@@ -147,6 +151,8 @@ class Module(lightning.LightningModule):
         """−L of the batch per row."""
         if self._stream is None:
             self._stream = Stream(self.seed + 7919 * self._rank, self.device)
+            if self._noise is not None and not self._rank:
+                self._stream.state = self._noise.cpu()
         objective: Any = self.inference.objective
         if isinstance(objective, Objective):
             objective = objective.at(self._fraction(objective))
@@ -158,6 +164,15 @@ class Module(lightning.LightningModule):
         if isinstance(objective, Objective):
             objective = objective.at_end()
         self._loss(objective, self._batch(batch, "val_dataloaders"), self._validation_stream, "validation_")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the place in the noise, so that a training that goes on draws new numbers."""
+        if self._stream is not None:
+            checkpoint["pyro_lfm_noise"] = self._stream.state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from the place in the noise."""
+        self._noise = checkpoint.get("pyro_lfm_noise")
 
     def _loss(self, objective: Any, batch: Batch, stream: Stream, prefix: str) -> Tensor:
         """The loss per row, with its parts logged."""

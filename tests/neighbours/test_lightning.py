@@ -98,6 +98,7 @@ def test_loaders_of_ones_own_and_checkpoints(tmp_path: Path) -> None:
     trainer = _trainer(max_epochs=1)
     trainer.fit(module, DataLoader(TensorDataset(ROWS, torch.zeros(120)), batch_size=60))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt")["pyro_lfm_noise"].dtype == torch.uint8  # goes on with new noise
     again, other = _programs()
     loaded = Module.load_from_checkpoint(tmp_path / "a.ckpt", model=again, guide=other)
     assert all(torch.equal(p, dict(loaded.named_parameters())[n]) for n, p in module.named_parameters())
