@@ -93,14 +93,8 @@ class Module(lightning.LightningModule):
     ):
         super().__init__()
         # It checks the arguments, and holds them.
-        self.inference = SVI(
-            guide,
-            objective=objective,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            schedule=schedule,
-            engine="auto",
-        )
+        options = {"learning_rate": learning_rate, "optimizer": optimizer, "schedule": schedule}
+        self.inference = SVI(guide, objective=objective, **options)  # type: ignore[arg-type]
         if self.inference.chosen_engine == "pyro":
             kind = type(self.inference.objective).__name__
             raise DeclarationError(
@@ -182,15 +176,8 @@ class Module(lightning.LightningModule):
         parts = {"bound": bound, "reconstruction": reconstruction, "kl": kl}
         for name, value in parts.items() if self._trainer is not None else ():
             if not bool(value.isnan()) or name == "bound":
-                self.log(
-                    f"{prefix}{name}",
-                    value,
-                    on_step=False,
-                    on_epoch=True,
-                    prog_bar=name == "bound",
-                    batch_size=batch.size,
-                    sync_dist=True,
-                )
+                shown = {"prog_bar": name == "bound", "on_step": False, "on_epoch": True}
+                self.log(f"{prefix}{name}", value, batch_size=batch.size, sync_dist=True, **shown)
         return loss
 
     def _batch(self, given: Given, loader: str) -> Batch:
