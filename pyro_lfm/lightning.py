@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import partial
 from math import isinf
 from typing import Any, NamedTuple, TypeAlias
 
@@ -174,10 +175,10 @@ class Module(lightning.LightningModule):
             loss = torch.as_tensor(objective.differentiable_loss(self.model, self.guide, batch)) / batch.total
         bound, reconstruction, kl, _ = bound_parts(objective, loss * batch.total, batch.total)
         parts = {"bound": bound, "reconstruction": reconstruction, "kl": kl}
+        log = partial(self.log, on_step=False, on_epoch=True, sync_dist=True)
         for name, value in parts.items() if self._trainer is not None else ():
             if not bool(value.isnan()) or name == "bound":
-                shown = {"prog_bar": name == "bound", "on_step": False, "on_epoch": True}
-                self.log(f"{prefix}{name}", value, batch_size=batch.size, sync_dist=True, **shown)
+                log(f"{prefix}{name}", value, prog_bar=name == "bound", batch_size=batch.size)
         return loss
 
     def _batch(self, given: Given, loader: str) -> Batch:

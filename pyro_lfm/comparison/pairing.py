@@ -95,8 +95,7 @@ def _read_models(given: Models) -> tuple[dict[str, ModelOrFunction], dict[str, C
         check_name("model", name)
         if name in models:
             raise DeclarationError(f"two models have the name {name!r}: give each a name of its own")
-        pair = isinstance(value, tuple)
-        if pair and len(value) != 2:
+        if isinstance(value, tuple) and len(value) != 2:
             raise DeclarationError(
                 f"model {name!r} must be a model, or (model, candidate); got {len(value)} values"
             )

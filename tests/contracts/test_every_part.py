@@ -22,7 +22,7 @@ FOLDERS = [
         "callbacks",
         "contracts",
         "documents",
-        "neighbours",
+        "lightning",
         "objectives",
         "serving",
         "storage",
