@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 from pyro import poutine
@@ -13,6 +13,7 @@ from torch import nn
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
@@ -31,7 +32,10 @@ from pyro_lfm.shapes import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
+# As ``lfm.factor_analysis.rotate`` names them.
+Rotation: TypeAlias = Literal["varimax", "quartimax", "oblimin", "promax"]
 # Called after each epoch with its record and the fit so far; True stops the fit.
 Callback: TypeAlias = Callable[[Record, "Fit"], bool | None]
 
@@ -236,6 +240,22 @@ class Fit(FitState):
         self._check_latents("to_arviz")
         return to_arviz(self, data, draws, chains, seed, groups)
 
+    def loadings(self, rotation: Rotation | None = None, *, standardised: bool = True) -> DataFrame:
+        """Loadings of a linear Gaussian model, rows named by columns of the data, see ``lfm.factor_analysis.solution``.
+
+        Args:
+            rotation: None, "varimax", "quartimax", "oblimin" or "promax", with Kaiser normalisation.
+            standardised: loadings of columns of variance one, or in the units of the data.
+
+        Raises:
+            DeclarationError: the model is another (``lfm.evaluate.loadings(fit)`` serves all), or an unknown rotation.
+            ImportError: without pandas and statsmodels, which the extra ``pyro_lfm[efa]`` installs.
+        """
+        from pyro_lfm import factor_analysis
+
+        done = factor_analysis.solution(self, rotation)
+        return done.loadings if standardised else done.loadings_in_units
+
     def plot(self, *, validation: str = "held out", title: str | None = "Evidence bound by epoch") -> Figure:
         """The bound by epoch, see ``lfm.plots.bounds``.
 
@@ -250,6 +270,11 @@ class Fit(FitState):
         """The rows as one batch."""
         return self._batch(self._open(data, self.guide.needs))
 
+    def exact_rows(self, data: Data | None = None) -> dict[str, torch.Tensor]:
+        """The observed rows as exact inference reads them: by name, (N, D) in float64 on the CPU, NaN where missing."""
+        table = self._open(data, set(self.model.observed))
+        return {name: torch.cat(list(Blocks(table, name))) for name in self.model.observed}
+
     def batch_of(self, data: Data | None = None) -> tuple[Batch, AnyGuide]:
         """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
@@ -261,13 +286,18 @@ class Fit(FitState):
         index = torch.arange(min(most, len(self._rows)))
         return self._rows.take(index, self.model.dtype, self.model.device)
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the fitted rows are at hand; False of a fit that was loaded, or pickled without them."""
+        return not self._rows.is_absent
+
     def _open(self, data: Data | None, needs: set[str] | None) -> Table:
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
-        converter = self.table
-        if converter is not None and type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
-            data = converter.encode(data)
+        data = cast("Data", opened(data))
+        if self.table is not None and self.table.takes(data):
+            data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

@@ -22,6 +22,7 @@ FOLDERS = [
         "callbacks",
         "contracts",
         "documents",
+        "factor_analysis",
         "lightning",
         "objectives",
         "serving",
@@ -53,7 +54,15 @@ OTHERS = {
 # In these namespaces the classes are no declarations, and the tests of their folder construct them.
 CONSTRUCTED = ("lfm.callbacks", "lfm.lightning")
 # In these namespaces the classes are results of the functions.
-OF_FUNCTIONS = ("lfm.evaluate", "lfm.plots", "lfm.data", "lfm.schedules", "lfm.serving", "lfm.testing")
+OF_FUNCTIONS = (
+    "lfm.evaluate",
+    "lfm.factor_analysis",
+    "lfm.plots",
+    "lfm.data",
+    "lfm.schedules",
+    "lfm.serving",
+    "lfm.testing",
+)
 
 
 def parts():
