@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.blocks import Block, Fetch, check_numeric, from_numpy
+from pyro_lfm.data.frames import without_dictionary
 from pyro_lfm.data.label_codes import Labels, labels_of
+from pyro_lfm.data.opened_rows import Block, Fetch, check_numeric, from_numpy
 from pyro_lfm.data.polars_columns import column_of, labels_of_enum
 from pyro_lfm.data.remedies import remedy_for
 from pyro_lfm.errors import DataError, ShapeError
@@ -100,7 +101,7 @@ def of_pandas(frame: pd.DataFrame | pd.Series, name: str, labelled: bool) -> Blo
     series = [frame] if single else [frame.iloc[:, k] for k in range(frame.shape[1])]
     names = None if single and frame.name is None else (frame.name,) if single else tuple(frame.columns)
     if labelled and len(series) == 1:
-        (column,) = series
+        column = without_dictionary(series[0])
         if isinstance(column.dtype, CategoricalDtype):
             labels = Labels(
                 column.cat.codes.to_numpy(np.int64), tuple(column.cat.categories), bool(column.cat.ordered)
@@ -110,7 +111,8 @@ def of_pandas(frame: pd.DataFrame | pd.Series, name: str, labelled: bool) -> Blo
             labels = labels_of(column.tolist())
             return Block(torch.Size(frame.shape), None, names, labels, container=frame)
     for column in series:
-        if not types.is_numeric_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
+        is_number = types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype)
+        if not is_number or types.is_complex_dtype(column.dtype):
             where = "" if column.name is None else f" in column {column.name!r}"
             raise DataError(
                 f"{name} must hold numbers; got dtype {column.dtype}{where}: {remedy_for(column)}"

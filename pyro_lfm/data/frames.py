@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from torch import Tensor
 
-from pyro_lfm.data.blocks import comes_from
+from pyro_lfm.data.opened_rows import comes_from
 from pyro_lfm.data.polars_columns import as_pandas
 from pyro_lfm.data.schema import Columns
 
@@ -25,8 +25,17 @@ def frame_of(data: object) -> pd.DataFrame | None:
     """
     if comes_from(type(data), "polars") and hasattr(data, "columns"):
         return as_pandas(cast("pl.DataFrame", data))
-    is_frame = comes_from(type(data), "pandas") and hasattr(data, "columns")
-    return cast("pd.DataFrame", data) if is_frame else None
+    if not (comes_from(type(data), "pandas") and hasattr(data, "columns")):
+        return None
+    frame = cast("pd.DataFrame", data)
+    dictionaries = [str(dtype).startswith("dictionary<") for dtype in frame.dtypes]
+    return frame.apply(without_dictionary) if any(dictionaries) else frame
+
+
+def without_dictionary(series: pd.Series) -> pd.Series:
+    """A column whose labels are a category, where they are a dictionary of Arrow, which loses missing cells."""
+    is_dictionary = str(series.dtype).startswith("dictionary<")
+    return series.astype(object).astype("category") if is_dictionary else series
 
 
 def refilled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def column_of(series: pl.Series) -> np.ndarray:
     Raises:
         DataError: times, lists, structures and objects, with the conversion to use.
     """
-    kind = series.dtype.base_type().__name__
+    kind = _kind(series)
     if kind == "Decimal":
         series = series.cast(float)
     elif kind == "Boolean" and series.null_count():
@@ -50,7 +50,7 @@ def column_of(series: pl.Series) -> np.ndarray:
 
 def labels_of_enum(series: pl.Series) -> Labels | None:
     """The labels of an Enum, in its order; None for another type."""
-    if series.dtype.base_type().__name__ != "Enum":
+    if _kind(series) != "Enum":
         return None
     codes = series.to_physical().fill_null(0).cast(int).to_numpy()
     return Labels(np.where(series.is_null().to_numpy(), -1, codes), tuple(_categories(series)), True)
@@ -70,7 +70,7 @@ def as_pandas(frame: pl.DataFrame) -> pd.DataFrame:
 def _pandas_column(series: pl.Series) -> pd.Series:
     import pandas as pd
 
-    kind, gaps = series.dtype.base_type().__name__, bool(series.null_count())
+    kind, gaps = _kind(series), bool(series.null_count())
     values = column_of(series)
     if kind in ("Categorical", "Enum"):
         return pd.Series(pd.Categorical(series.to_list(), _categories(series), ordered=kind == "Enum"))
@@ -82,12 +82,18 @@ def _pandas_column(series: pl.Series) -> pd.Series:
 
 
 def _categories(series: pl.Series) -> list[str]:
-    categories: pl.Series = series.cat.get_categories()  # type: ignore[attr-defined]
-    return categories.to_list()
+    """The labels of an Enum in its order, or those that a Categorical has, sorted."""
+    if _kind(series) == "Enum":
+        return list(cast("pl.Enum", series.dtype).categories)
+    return sorted(set(series.drop_nulls().to_list()))
+
+
+def _kind(series: pl.Series) -> str:
+    return series.dtype.base_type().__name__
 
 
 def _conversion(series: pl.Series) -> str:
-    kind = series.dtype.base_type().__name__
+    kind = _kind(series)
     if kind not in _CONVERSIONS:
         return f"leave it out, as frame = frame.drop({series.name!r}) does, or make numbers of it"
     unit = _UNITS.get(kind, "numbers of days")

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyro_lfm.data.files.opening import opened
-from pyro_lfm.data.frames import frame_of
 from pyro_lfm.documents.text.alternatives import Alternatives
 from pyro_lfm.documents.text.expressions import Call, is_call
 from pyro_lfm.documents.text.reading import Broken, Reader
@@ -16,6 +14,7 @@ from pyro_lfm.documents.text.registry import suggestion
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables import Heterogeneous, heterogeneous
+from pyro_lfm.tables.table_columns import table_of
 
 _OPTIONS = {
     "network": Alternatives(frozenset({"source", "function"})),
@@ -110,9 +109,7 @@ def _frame(data: Mapping[str, Any] | None, folder: Path, reader: Reader) -> Any:
     if not isinstance(file, str):
         return reader.note('a table is made of its data: name them, as in [data] file = "wine.csv"') and None
     try:
-        frame = frame_of(opened(folder / file))
+        return table_of(folder / file)
     except (DataError, ImportError) as error:
-        return reader.note(str(error)) and None
-    if frame is None:
-        reader.note(f"{folder / file} holds no table with named columns: give a .csv or .parquet file")
-    return frame
+        reader.note(str(error))
+    return None

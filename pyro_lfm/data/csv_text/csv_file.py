@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyro_lfm.data.csv_text.csv_records import LINE_END, Record
 from pyro_lfm.data.csv_text.dialect import Dialect, recognised
 from pyro_lfm.data.csv_text.encoding import decoded
-from pyro_lfm.data.csv_text.records import LINE_END, Record
 from pyro_lfm.data.csv_text.text_columns import TextColumn
 from pyro_lfm.errors import DataError, ShapeError
 

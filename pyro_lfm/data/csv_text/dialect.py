@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from pyro_lfm.data.csv_text.csv_records import Grammar, Record
 from pyro_lfm.data.csv_text.encoding import Encoding
 from pyro_lfm.data.csv_text.numerals import is_integer, is_number
-from pyro_lfm.data.csv_text.records import Grammar, Record
 from pyro_lfm.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")

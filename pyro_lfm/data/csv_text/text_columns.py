@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pyro_lfm.data.csv_text.csv_records import Cell, Grammar
 from pyro_lfm.data.csv_text.dialect import MISSING_NUMBERS, Dialect
 from pyro_lfm.data.csv_text.numerals import Numerals, number_pattern
-from pyro_lfm.data.csv_text.records import Cell, Grammar
 from pyro_lfm.errors import DataError
 
 if TYPE_CHECKING:

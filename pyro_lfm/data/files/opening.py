@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pyro_lfm.data.files.formats import FORMATS, readable
+from pyro_lfm.data.files.data_formats import FORMATS, readable
 from pyro_lfm.data.files.picture_folder import PICTURES, PictureFolder
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:
-    from pyro_lfm.data.files.formats import Opened
+    from pyro_lfm.data.files.data_formats import Opened
 
     Given = TypeVar("Given")
 
@@ -58,7 +58,7 @@ def open(
     """
     path = Path(path)
     _check_exists(path)
-    ending = ending_of(path)
+    ending = ".zarr" if _is_zarr(path) else ending_of(path)
     if ending is None and path.is_dir():
         return PictureFolder.open(path, size=size, colour=colour, attributes=attributes)
     if size is not None or colour is not None or attributes is not None:
@@ -87,6 +87,11 @@ def ending_of(path: Path) -> str | None:
     return max((ending for ending in FORMATS if name.endswith(ending)), key=len, default=None)
 
 
+def _is_zarr(path: Path) -> bool:
+    """Whether a folder is an array or a group of zarr, which may lie within another."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
 def opened(data: Given | str | os.PathLike[str]) -> Given | Opened:
     """Data as they are, or what a path of them opens as."""
     return open(data) if isinstance(data, str | os.PathLike) else data
@@ -104,12 +109,14 @@ def _check_exists(path: Path) -> None:
     parent = path.parent
     if not parent.is_dir():
         raise DataError(f"there is no file {path}, and no folder {parent}: check the path, from {Path.cwd()}")
-    names = [each.name for each in parent.iterdir() if each.is_dir() or ending_of(each)]
-    close = difflib.get_close_matches(path.name, names, 1, 0.5)
+    names = [
+        each.name for each in parent.iterdir() if ending_of(each) or (each.is_dir() and each.name[0] != ".")
+    ]
+    close = difflib.get_close_matches(path.name, names, 1)
     remedy = f"did you mean {parent / close[0]}?" if close else f"{parent.resolve()} has {_listed(names)}"
     raise DataError(f"there is no file {path}: {remedy}")
 
 
 def _listed(names: list[str], most: int = 8) -> str:
     shown = ", ".join(sorted(names)[:most])
-    return (f"{shown}, ... ({len(names)} data files)" if len(names) > most else shown) or "no data files"
+    return (f"{shown}, ... ({len(names)} in all)" if len(names) > most else shown) or "no data"

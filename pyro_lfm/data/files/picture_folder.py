@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,32 +145,28 @@ class PictureFolder:
 
         channels, height, width = self.shape
         with _opened(self.folder / name) as image:
-            try:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode in _DEEP:
-                    upright = Image.fromarray(np.asarray(upright, dtype=np.float32) / np.float32(65535))
-                else:
-                    upright = upright.convert("L" if channels == 1 else "RGB")
-                if upright.size != (width, height):
-                    upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise _broken(self.folder / name, error) from None
+            upright = ImageOps.exif_transpose(image) if image.format == "JPEG" else image
+            if upright.mode in _DEEP:
+                upright = Image.fromarray(np.asarray(upright, dtype=np.float32) / np.float32(65535))
+            else:
+                upright = upright.convert("L" if channels == 1 else "RGB")
+            if upright.size != (width, height):
+                upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(upright, dtype=np.float32) / np.float32(1 if upright.mode == "F" else 255)
         return np.broadcast_to(pixels, self.shape) if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-def _opened(path: Path) -> Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """A picture that is open; what is wrong with it becomes a DataError."""
     from PIL import Image
 
     try:
-        return Image.open(path)
+        with Image.open(path) as image:
+            yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _broken(path, error) from None
-
-
-def _broken(path: Path, error: Exception) -> DataError:
-    why = getattr(error, "strerror", None) or "it is no picture, or is cut off"
-    return DataError(f"{path} cannot be read: {why}. Remove it, or copy it anew")
+        why = getattr(error, "strerror", None) or "it is no picture, or is cut off"
+        raise DataError(f"{path} cannot be read: {why}. Remove it, or copy it anew") from None
 
 
 def _sizes_and_modes(folder: Path, names: Sequence[str]) -> tuple[dict[tuple[int, int], str], bool]:
@@ -179,7 +176,8 @@ def _sizes_and_modes(folder: Path, names: Sequence[str]) -> tuple[dict[tuple[int
     for name in names:
         with _opened(folder / name) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # the orientation of a camera that was held upright
+            # The orientation of a camera that was held upright. In PNG it would stand behind the picture.
+            turned = image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5
             sizes.setdefault((width, height) if turned else (height, width), name)
             grey = grey and image.mode in _GREY
     return sizes, grey

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def _array(path: Path) -> Opened:
     """.npy: a memory map, whose rows stay on the disk."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return npy.open_memmap(path, mode="r")  # objects, which are pickles, have no memory map
 
 
 def _arrays(path: Path) -> Opened:
