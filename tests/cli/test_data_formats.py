@@ -29,6 +29,7 @@ def test_semicolons_decimal_commas_and_latin_1_stay_as_they_are(tmp_path, monkey
     assert sum(a != b for a, b in cells) == HOLES and all(a == b or not a for a, b in cells)
 
 
+@pytest.mark.slow
 def test_parquet_keeps_the_types_of_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame = mixed_table().assign(kind=lambda f: f["kind"].astype("category"))
@@ -70,6 +71,7 @@ def test_an_array_gets_factor_analysis_and_its_gaps_are_filled(tmp_path, monkeyp
     assert np.load("new.npz")["x"].shape == (7, 4)
 
 
+@pytest.mark.slow
 def test_zeros_and_ones_and_arrays_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -80,6 +82,7 @@ def test_zeros_and_ones_and_arrays_by_name(tmp_path, monkeypatch):
     assert main(["evaluate", "runs/both", "both.npz", "--draws", "20"]) == 0
 
 
+@pytest.mark.slow
 def test_annotated_counts_get_their_factors_in_obsm(tmp_path, monkeypatch):
     anndata = pytest.importorskip("anndata")
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,9 @@ def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_keeps_the_work_and_the_printed_call_goes_on(
     here, tmp_path, monkeypatch, capsys, name, status
 ):
@@ -51,6 +53,7 @@ def test_a_signal_keeps_the_work_and_the_printed_call_goes_on(
     assert same(weights(run), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_resume_trains_longer(here, tmp_path):
     call = ["fit", "animals.toml", "--out", str(tmp_path / "run")]
     assert main([*call, "--set", "inference.epochs=2"]) == 0
@@ -59,6 +62,7 @@ def test_resume_trains_longer(here, tmp_path):
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_force_replaces_a_run_and_nothing_else_does(here, tmp_path):
     call = ["fit", "animals.toml", "--out", str(tmp_path / "run"), "--set", "inference.epochs=1"]
     assert main(call) == 0
