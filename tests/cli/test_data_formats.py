@@ -59,7 +59,7 @@ def test_an_array_gets_factor_analysis_and_its_gaps_are_filled(tmp_path, monkeyp
     assert main(["init", "rows.npy"]) == 0
     assert type(lfm.declare("rows.toml").inference).__name__ == "EM"
     assert main(["fit", "rows.toml"]) == 0
-    assert main(["impute", "runs/rows", "rows.npy", "--out", "full.npy"]) == 0
+    assert main(["impute", "runs/rows", "rows.npy", "--out", "full.npy", "--draws", "20"]) == 0
     full = np.load("full.npy")
     assert np.array_equal(full[~gaps], rows[~gaps])
     spread = np.nanstd(rows, 0)
