@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.annotated_rows import AnnotatedRows, annotated_rows, is_anndata
 from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.files.picture_folder import PictureFolder
 from pyro_lfm.data.frame_blocks import of_pandas, of_polars, side_by_side
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         | pl.DataFrame
         | pl.Series
         | AnnData
+        | AnnotatedRows
         | sparray
         | spmatrix
         | StoredArray
@@ -63,6 +65,10 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
         return _tensor(data.x, name)
     if isinstance(data, Tensor):
         return _tensor(data, name)
+    if is_anndata(data):
+        data = annotated_rows(data)
+    if isinstance(data, AnnotatedRows):
+        return Block(torch.Size(data.shape), _OfAnnData(data), data.names)
     if comes_from(type(data), "pandas") and hasattr(data, "iloc"):
         return of_pandas(data, name, labelled)
     if comes_from(type(data), "polars") and hasattr(data, "to_numpy"):
@@ -73,9 +79,6 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
         return _stored(cast("StoredArray", data), name)
     if comes_from(type(data), "anndata") and hasattr(data, "group"):
         return _stored_sparse(cast("SparseDataset", data), name)
-    if data is not None and hasattr(data, "var_names") and hasattr(data, "X"):  # AnnData
-        inner = open_block(data.X, name)
-        return Block(inner.shape, inner.fetch, tuple(data.var_names))
     if comes_from(type(data), "scipy") and hasattr(data, "tocsr"):
         return _sparse(data, name)
     if isinstance(data, list | tuple) or hasattr(data, "__array__"):
@@ -119,6 +122,14 @@ class _FromDisk:
 
     def __call__(self, index: Tensor) -> Tensor:
         return from_numpy(self.rows(index.numpy()))
+
+
+@dataclass(frozen=True)
+class _OfAnnData:
+    rows: AnnotatedRows
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return from_numpy(self.rows.take(index.numpy()))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 
 class FrameConverter(Protocol):
-    """Converts frames to the rows of factors, and back, as the columns of a mixed table do."""
+    """Converts tables of the user, such as frames or AnnData, to the rows of factors, and rows to frames."""
 
-    def encode(self, frame: pd.DataFrame) -> NamedRows: ...
+    def takes(self, data: object) -> bool:
+        """Whether data are a table that ``encode`` reads."""
+
+    def encode(self, frame: Any) -> NamedRows: ...
 
     def decode(
         self,
@@ -45,6 +48,7 @@ class Table:
         has_missing: {name: whether an entry is missing}, set by `validate`.
         scales: {name: scale of the columns}, set by `validate`.
         schema: {name: names of columns, and labels}.
+        weights: (N,), how many rows of the likelihood each row is worth, float64; None where each is worth one.
         frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
         converter: the conversion between frames and rows, if they come from there.
 
@@ -68,9 +72,35 @@ class Table:
         self.scales: dict[str, Scale] = {}
         self.frame: pd.DataFrame | None = None
         self.converter: FrameConverter | None = None
+        self.weights: Tensor | None = None
+        # The sum of the weights of rows that were left out when a fit was saved.
+        self.weight_of_absent: float | None = None
 
     def __len__(self) -> int:
         return self._sources[0].length
+
+    @property
+    def counted(self) -> Tensor:
+        """The indices of the rows that count: all but those of weight 0."""
+        return torch.arange(len(self)) if self.weights is None else self.weights.nonzero().flatten()
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights; N where rows have none. Bounds of a fit are per unit of it."""
+        if self.weights is not None:
+            return float(self.weights.sum())
+        return len(self) if self.weight_of_absent is None else self.weight_of_absent
+
+    def weights_in(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """The weights in another type, on another device."""
+        return None if self.weights is None else self.weights.to(device, dtype)
+
+    def with_weights(self, weights: Tensor) -> Table:
+        """The same rows with weights (N,), before they are validated."""
+        table = copy.copy(self)
+        table.event_shapes, table.has_missing = dict(self.event_shapes), dict(self.has_missing)
+        table.schema, table.scales, table.weights = dict(self.schema), dict(self.scales), weights
+        return table
 
     @property
     def by_item(self) -> bool:
@@ -92,6 +122,8 @@ class Table:
         table = copy.copy(self)
         table._sources = tuple(source.absent() for source in self._sources)
         table.frame = None
+        if table.weights is not None:
+            table.weights, table.weight_of_absent = None, self.total_weight
         return table
 
     def __repr__(self) -> str:
@@ -154,7 +186,7 @@ class NamedRows(dict[str, Tensor]):
 
     Args:
         rows: {name: rows}.
-        frame: the frame that the rows were made of.
+        frame: the frame that the rows were made of; None where they were made of no frame.
         columns: {name: the frame's columns that are the entries of a row}.
         converter: the conversion between frames and rows.
     """
@@ -162,7 +194,7 @@ class NamedRows(dict[str, Tensor]):
     def __init__(
         self,
         rows: Mapping[str, Tensor],
-        frame: pd.DataFrame,
+        frame: pd.DataFrame | None,
         columns: Mapping[str, tuple[Hashable, ...]] | None = None,
         converter: FrameConverter | None = None,
     ):

@@ -59,6 +59,13 @@ def declared_table(
         frame = _frame(data, folder, reader)
         if frame is None:
             return None, rest
+        unwanted = (data or {}).get("leave_out", [])
+        lacking = [name for name in unwanted if name not in frame.columns]
+        if lacking:
+            columns = [str(name) for name in frame.columns]
+            reader.note(f"leave_out names no column: {lacking[0]!r}{suggestion(lacking[0], columns)}")
+            return None, rest
+        frame = frame.drop(columns=unwanted)
         try:
             return TableSection(heterogeneous(frame, kinds=kinds, **options), written), rest
         except (DataError, DeclarationError) as error:

@@ -62,10 +62,15 @@ class FitState:
         return self._rows
 
     @property
-    def table(self) -> FrameConverter | None:
-        """The columns of a mixed table (``lfm.heterogeneous``), which convert frames to rows and back; else None.
+    def total_weight(self) -> float:
+        """The sum of the weights of the fitted rows, by which bounds of the history are divided; N where they had none."""
+        return self._rows.total_weight
 
-        Methods take frames with these columns themselves.
+    @property
+    def table(self) -> FrameConverter | None:
+        """The columns of ``lfm.heterogeneous`` or ``lfm.tables.anndata``, which convert tables to rows and back; else None.
+
+        Methods take frames, or AnnData, with these columns themselves.
         """
         return self._rows.converter
 
@@ -73,6 +78,20 @@ class FitState:
     def objective(self) -> pyro.infer.ELBO | None:
         """The objective at the end of its schedules, whose bound ``bound`` computes."""
         return self._objective.at_end() if isinstance(self._objective, Objective) else self._objective
+
+    def without_rows(self) -> Self:
+        """The same fit, which refers to its rows no longer: queries need ``data=`` then, and nothing keeps the rows alive.
+
+        >>> import torch, pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
+        >>> rows = torch.randn(40, 2)
+        >>> fit = lfm.fit(model, rows, lfm.EM(), seed=0, progress=False).without_rows()
+        >>> fit.posterior(rows).mean.shape
+        torch.Size([40, 1])
+        """
+        twin = copy.copy(self)
+        twin._rows = self._rows.absent()
+        return twin
 
     def declaration(self) -> dict[str, Any]:
         """The declaration of model, guide and inference as a dict, which ``lfm.declare`` reads."""

@@ -24,6 +24,7 @@ from pyro_lfm.plots.maps import latent_map
 from pyro_lfm.plots.nats_by_entry import kl_by_entry
 from pyro_lfm.plots.pictures_of_rows import factor_walk, gallery, prior_draws, reconstructions
 from pyro_lfm.plots.posteriors import posterior_ellipses
+from pyro_lfm.plots.scree_plot import scree
 from pyro_lfm.plots.style import colours
 from pyro_lfm.plots.variance_map import variance_explained
 from pyro_lfm.plots.weights import loadings
@@ -48,6 +49,7 @@ __all__ = [
     "prior_draws",
     "rank_curves",
     "reconstructions",
+    "scree",
     "region_coverage",
     "symmetry_curves",
     "two_sample",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +13,13 @@ import torch
 from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
-from pyro_lfm.programs.program import RESERVED
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.linear import Linear
 from pyro_lfm.sources.parameter_priors import Normal
 from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.tables.column_groups import factor_of
 from pyro_lfm.tables.columns import Column
+from pyro_lfm.tables.factor_names import factor_name
 from pyro_lfm.tables.kinds import KINDS, of_kind, own_factor, recognise
 from pyro_lfm.tables.other_columns import OtherColumns
 from pyro_lfm.tables.table_columns import TableColumns, rows_of, table_of
@@ -221,10 +220,5 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
         gathered.setdefault(key, []).append(column)
     named: dict[str, list[Column]] = {}
     for key, members in gathered.items():
-        name = re.sub(r"\W", "_", str(members[0].name if len(members) == 1 else key))
-        name = name if name[:1].isalpha() else f"column_{name.strip('_')}"
-        # z is the usual name of the latent.
-        while name in RESERVED or name in named or name == "z" or not name.isidentifier():
-            name += "_"
-        named[name] = members
+        named[factor_name(members[0].name if len(members) == 1 else key, named)] = members
     return named

@@ -40,6 +40,10 @@ class TableColumns:
         kept = frame[[column.name for column in self.columns]].copy()
         return NamedRows(rows, kept, self.groups, self)
 
+    def takes(self, data: object) -> bool:
+        """Whether it can read such data: a DataFrame of pandas or polars."""
+        return frame_of(data) is not None
+
     def encode(self, frame: pd.DataFrame | pl.DataFrame | str | os.PathLike[str]) -> NamedRows:
         """The rows of a frame with these columns. Other columns are ignored.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_lfm.exact.linear.latent_posterior import Lines, infer
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.m_step import free_step
+from pyro_lfm.exact.linear.quasi_newton_ascent import Slope
 from pyro_lfm.exact.linear.rows import Rows
 
 
@@ -24,7 +25,7 @@ class FullMoments:
     """
 
     line: Tensor
-    rows: int
+    rows: float
     total: Tensor
     cross: Tensor
     scatter: Tensor
@@ -39,9 +40,10 @@ class FullMoments:
         cost = cost + _gaussian_cost(covariance, _about(self.total, mean), self.rows)
         return self.entropy - 0.5 * float(cost)
 
-    def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """The gradient of ln p of all rows in (W, b), (D, K + 1), at the model of the E step. The noise is fixed."""
-        return torch.linalg.solve(model.noise, self.cross), torch.zeros(())
+    def slope(self, model: LinearGaussian) -> Slope:
+        """The gradient of ln p of all rows in (W, b) at the model of the E step. Noise and prior are fixed."""
+        zero = torch.zeros(())
+        return Slope(torch.linalg.solve(model.noise, self.cross), zero, zero)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class FullNoise:
             for number, seen in enumerate(patterns):
                 index = pattern == number
                 values, intercept = piece.values[index][:, seen], piece.intercept[index]
-                count = int(index.sum()) if self.rows.has_missing else piece.rows
+                count = piece.rows
+                if self.rows.has_missing:
+                    count = float(index.sum() if piece.weights is None else piece.weights[index].sum())
                 observed, tril = _whitened(model, seen)
                 white = torch.linalg.solve_triangular(tril, values.mT, upper=False).mT
                 latents = infer(observed, white, intercept)
@@ -117,7 +121,7 @@ def _regression(noise: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     return regression, (conditional + conditional.mT) / 2
 
 
-def _gaussian_cost(covariance: Tensor, scatter: Tensor, rows: int) -> Tensor:
+def _gaussian_cost(covariance: Tensor, scatter: Tensor, rows: float) -> Tensor:
     """−2 Σ ln N(· ; 0, covariance) for rows with this scatter matrix."""
     tril = torch.linalg.cholesky(covariance)
     log_det = 2 * tril.diagonal().log().sum()

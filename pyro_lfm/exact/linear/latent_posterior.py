@@ -101,13 +101,14 @@ class Moments:
     Residuals e = x − β·(z, u) are those of the ``lines`` of the E step. They are summed directly, so that noise far
     smaller than the data keeps its digits.
 
-    rows: N. observed: (D,), entries per column. latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows
-    where column d is observed. cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1),
-    Σ E[(z, u)(z, u)ᵀ] over all rows. log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
+    rows: N, or the sum of weights. observed: (D,), entries per column.
+    latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows where column d is observed.
+    cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over all rows.
+    log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
     """
 
     lines: Lines
-    rows: int
+    rows: float
     observed: Tensor
     latent: Tensor
     cross: Tensor
@@ -122,6 +123,11 @@ class Moments:
         moved = (step.unsqueeze(1) @ self.latent).squeeze(1)
         return (self.square + ((moved - 2 * self.cross) * step).sum(1)).clamp(min=0.0)
 
+    def spread_of_latents(self, mean: Tensor) -> Tensor:
+        """The mean over rows of E[(z − mean)(z − mean)ᵀ], (K, K)."""
+        shift = torch.cat([torch.eye(len(mean), dtype=torch.float64), -mean.unsqueeze(1)], 1)
+        return shift @ self.total @ shift.mT / self.rows
+
     def bound(self, lines: Lines) -> float:
         """E[ln p(x, z)] − E[ln q(z)] with this q(z) and any lines, in nats, summed over rows."""
         error = self.residual(lines.line)
@@ -129,9 +135,8 @@ class Moments:
             error = error + (self.latent * lines.covariance).sum((1, 2))
         data = (self.observed * (log(2 * pi) - lines.log_precision) + lines.precision * error).sum()
         tril = torch.linalg.cholesky(lines.prior_covariance)
-        shift = torch.cat([torch.eye(len(tril), dtype=torch.float64), -lines.prior_mean.unsqueeze(1)], 1)
-        scatter = shift @ self.total @ shift.mT
-        prior = torch.cholesky_solve(scatter, tril).trace() - self.rows * len(tril)
+        spread = self.rows * self.spread_of_latents(lines.prior_mean)
+        prior = torch.cholesky_solve(spread, tril).trace() - self.rows * len(tril)
         prior = prior + 2 * self.rows * tril.diagonal().log().sum()
         return float(-0.5 * (data + prior)) + self.log_volume
 
@@ -144,14 +149,15 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
     """
     dim, width = lines.line.shape
     weight = lines.line[:, :-1]
-    rows, log_volume, gap = 0, 0.0, 0.0
+    rows: float = 0
+    log_volume, gap = 0.0, 0.0
     observed, square = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
     cross, total = torch.zeros_like(lines.line), torch.zeros(width, width, dtype=torch.float64)
     latent = torch.zeros(1, width, width, dtype=torch.float64)
     for piece in pieces:
         latents = infer(lines, piece.values, piece.intercept)
         complete = len(latents.observed) == 1 and bool(latents.observed.all())
-        repeats = torch.bincount(latents.pattern, minlength=len(latents.observed)).double()
+        repeats = torch.bincount(latents.pattern, piece.weights, len(latents.observed)).double()
         if complete:
             repeats = repeats.new_tensor([piece.rows])
         covariance, diagonal = latents.covariance, latents.precision.diagonal(dim1=1, dim2=2)
