@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyro_lfm.tables.columns import Column
 
 # Steps of the training, and rows of each.
-_STEPS, _ROWS = 1200, 128
+_STEPS, _ROWS = 1000, 128
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Rows for each column from which weights are learned, and not inferred with their uncertainty.
 _PLENTY = 5
