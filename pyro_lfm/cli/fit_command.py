@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds between two writes of a checkpoint.
 _SECONDS = 20.0
-# The exit status after each signal.
+# What is said, and the exit status, after a signal.
+_GO_ON = "the work is kept; to go on: "
 _STATUS = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -59,6 +60,8 @@ def fit(
     To fit longer: --resume --set inference.epochs=40. On a terminal a bar shows the progress; RUN/fit.log has a line a
     minute.
     """
+    from pyro_lfm.storage.folder import Folder
+
     run = out if out is not None else Path("runs") / config.stem
     chosen = read_configuration(config, data, settings or (), parts_of(parts))
     inference = type(chosen.inference).__name__
@@ -70,17 +73,22 @@ def fit(
     notes = Notes.of(run) if resume else Notes()
     notes.config, notes.data = str(config.absolute()), str(chosen.data_path.absolute())
     notes.settings = list(settings or ())
+    again = _command(config, data, out, settings, seed, validation, parts)
     started = time.monotonic()
-    with warnings_as_lines() as warnings:
-        result = _fitted(chosen, rows, held_out, run, resume=resume, force=force, seed=seed, device=device)
+    try:
+        with warnings_as_lines() as warnings, taken(run, force):
+            if not resume:  # at once, for a report of a run that is killed
+                Folder(run, "run").commit({NOTES: notes.text()})
+            result = _fitted(chosen, rows, held_out, run, resume=resume, seed=seed, device=device)
+    except KeyboardInterrupt:
+        say(_GO_ON + again if holds_fit(run) else "interrupted before there was anything to keep")
+        raise
     notes.seconds += time.monotonic() - started
     notes.warnings += [text for text in warnings if text not in notes.warnings]
-    from pyro_lfm.storage.folder import Folder
-
     Folder(run, "run").commit({NOTES: notes.text()})
     show(_outcome(result, run, notes), _text(result, run, notes), as_json)
     if result.interrupted:
-        say(f"the work is kept; to go on: {_command(config, data, out, settings, seed, validation, parts)}")
+        say(_GO_ON + again)
         raise typer.Exit(_STATUS[result.interrupted])
 
 
@@ -91,7 +99,6 @@ def _fitted(
     run: Path,
     *,
     resume: bool,
-    force: bool,
     seed: int | None,
     device: str,
 ) -> Fit:
@@ -105,28 +112,20 @@ def _fitted(
     before = len(lfm.load(run).history) if resume and holds_fit(run) else 0
     # Exact inferences keep no state: their result is saved at the end.
     keeps_state = isinstance(chosen.inference, lfm.SVI)
-    try:
-        with taken(run, force), TrainingLog(run / LOG, _plan(chosen.inference)) as log:
-            done = lfm.fit(
-                chosen.model,
-                rows,
-                chosen.inference,
-                validation=held_out,
-                seed=0 if seed is None and not resume else seed,
-                callbacks=[log],
-                progress=sys.stderr.isatty(),
-                device=device,
-                checkpoint=lfm.Checkpoint(run, epochs=None, seconds=_SECONDS) if keeps_state else None,
-            )
-            if not keeps_state:
-                done.save(run)
-    except KeyboardInterrupt:
-        say(
-            f"the work is kept in {run}"
-            if holds_fit(run)
-            else "interrupted before there was anything to keep"
+    with TrainingLog(run / LOG, _plan(chosen.inference)) as log:
+        done = lfm.fit(
+            chosen.model,
+            rows,
+            chosen.inference,
+            validation=held_out,
+            seed=0 if seed is None and not resume else seed,
+            callbacks=[log],
+            progress=sys.stderr.isatty(),
+            device=device,
+            checkpoint=lfm.Checkpoint(run, epochs=None, seconds=_SECONDS) if keeps_state else None,
         )
-        raise
+        if not keeps_state:
+            done.save(run)
     if resume and len(done.history) == before and not done.interrupted:
         raise CheckpointError(
             f"the run {run} has ended, after {_length(done)}: there is nothing left to do. To train longer, add "

@@ -83,7 +83,8 @@ def taken(run: Path, force: bool) -> Iterator[None]:
         yield
     except BaseException:
         if not holds_fit(run):
-            (run / LOG).unlink(missing_ok=True)
+            for name in (LOG, NOTES):
+                (run / name).unlink(missing_ok=True)
             if is_new or before is not None:
                 with suppress(OSError):
                     run.rmdir()
