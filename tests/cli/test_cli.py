@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -42,6 +43,16 @@ def test_answers_about_commands_need_no_torch():
     assert run.stdout.count("Usage: pyro-lfm") == 1 + len(COMMANDS) and run.stdout.count("--json") >= len(
         COMMANDS
     )
+
+
+@pytest.mark.parametrize(("words", "expected"), [("i", "init impute info"), ("fit --re", "--resume")])
+def test_a_shell_completes_commands_and_options(words, expected, capsys, monkeypatch):
+    monkeypatch.setenv("_PYRO_LFM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"pyro-lfm {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    with suppress(SystemExit):
+        main([])
+    assert capsys.readouterr().out.split() == expected.split()
 
 
 def test_the_version_is_that_of_the_package(capsys):
