@@ -11,7 +11,14 @@ from pyro_lfm.data.remedies import remedy_for_text, remedy_for_times
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables.columns import Column, first_few, numbers
-from pyro_lfm.tables.kind_likelihoods import gaussian, grid, levels, lognormal, negative_binomial
+from pyro_lfm.tables.kind_likelihoods import (
+    gaussian,
+    grid,
+    levels,
+    lognormal,
+    negative_binomial,
+    poisson_log_normal,
+)
 from pyro_lfm.tables.other_columns import OtherColumns
 
 if TYPE_CHECKING:
@@ -22,8 +29,9 @@ _LEVELS = 11
 # The gain in log-likelihood of a log-normal over a Gaussian that decides for it, nats per row.
 _CLEARLY = 0.05
 # The gains, in nats, that decide against counts: for levels and for a continuous distribution. Columns that are counts
-# reach them in about 1% of cases (tests/tables/test_kinds.py).
-_FOR_LEVELS, _FOR_CONTINUOUS = 2.0, 4.0
+# reach them in about 1% of cases (tests/tables/test_kinds.py). The third is the gain of a Poisson-log-normal that decides
+# for counts all the same: where its Poisson noise cannot be seen it is as likely as the log-normal.
+_FOR_LEVELS, _FOR_CONTINUOUS, _FOR_MIXED_COUNTS = 2.0, 4.0, 0.5
 # With fewer rows, where likelihoods say little, it is counts that need a gain against levels.
 _FEW = 20
 
@@ -116,6 +124,10 @@ def _whole(series: pd.Series, x: np.ndarray, others: OtherColumns | None) -> Col
     steps = "" if step == 1 else f" in steps of {step:.0f}" + ("" if share == 1 else f" ({share:.0%})")
     reason = _reason(gain, _FOR_CONTINUOUS, best.words, count.words)
     if gain > _FOR_CONTINUOUS:
+        mixed = poisson_log_normal(x)
+        if mixed.score - best.score > _FOR_MIXED_COUNTS:
+            reason = _reason(best.score - mixed.score, _FOR_CONTINUOUS, best.words, mixed.words)
+            return KINDS["count"](series, f"{span}; {reason}")
         return KINDS[kind](series, f"{span}{steps}; {reason}")
     if others is not None:
         spread = others.spread_given(series.name, numbers(series))

@@ -109,11 +109,11 @@ class CsvFile:
             raise DataError(f"delimiter must be one character, such as ';' or '\\t'; got {delimiter!r}")
         what = path.name
         text, coded = decoded(content, what, encoding)
-        if not text.strip():
-            raise DataError(f"{what} is empty: it needs a line with names and a line for each row")
         named = _NAMED_DELIMITER.match(text)
         preamble = named.group() if named else _comments(text)
         text = text[len(preamble) :]
+        if not text.strip():
+            raise DataError(f"{what} is empty: it needs a line with names and a line for each row")
         dialect = recognised(
             text,
             coded,
