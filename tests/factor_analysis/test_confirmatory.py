@@ -89,14 +89,20 @@ CROSSED = blocks(8, 2)
 CROSSED[3, 1] = 1
 
 
+# Two columns stand with the wrong factor, so that the factors' correlation is near one.
+SWAPPED = blocks(6, 2)
+SWAPPED[[0, 3]] = SWAPPED[[3, 0]]
+
+
 @pytest.mark.parametrize(
     ("pattern", "rows"),
     [
+        (SWAPPED, simulated(blocks(6, 2), 300, 2)),
         (blocks(9, 3), simulated(blocks(9, 3), 400, 0)),
         (CROSSED, simulated(CROSSED, 150, 1, between=-0.5)),
         (blocks(12, 3), questionnaire()),
     ],
-    ids=["three factors", "a cross-loading", "questionnaire"],
+    ids=["a wrong pattern", "three factors", "a cross-loading", "questionnaire"],
 )
 def test_the_maximum_is_that_of_a_numerical_search(pattern, rows):
     fit = fitted(pattern, rows)
@@ -182,6 +188,22 @@ def test_known_loadings_leave_covariances_of_factors_to_be_learned():
         warnings.simplefilter("ignore", lfm.ScaleFloorWarning)
         indices = factor_analysis.solution(fit).fit_indices()
     assert indices.df == 21 - 6 - 3
+
+
+def test_means_of_factors_and_a_fixed_bias():
+    """A mean of the factors changes nothing where the bias is free; one is told where it is not."""
+    pattern = blocks(6, 2)
+    rows = simulated(pattern, 200, 12)
+    expected = float(fitted(pattern, rows).log_likelihood().mean())
+    shifted = lfm.Gaussian(2, mean=lfm.Fixed([1.0, -2.0]), covariance=lfm.Full())
+    for latent in (shifted, lfm.Gaussian(2, covariance=lfm.Full())):
+        fit = fitted(pattern, rows, latent=latent)
+        assert fit.converged and float(fit.log_likelihood().mean()) == pytest.approx(expected, abs=1e-9)
+        assert torch.allclose(fit.model.factors["z"]().covariance_matrix.diagonal(), torch.ones(2).double())
+    x = lfm.Gaussian(6, mean=lfm.Linear(pattern=pattern, bias=lfm.Fixed(0.0)))
+    fixed = lfm.Model(z=lfm.Gaussian(2, covariance=lfm.Full()), x=x)
+    with pytest.raises(lfm.DeclarationError, match=r"bias of x is fixed.*z.mean to be Fixed\(0.0\)"):
+        lfm.fit(fixed, rows, lfm.EM(), progress=False)
 
 
 def test_svi_keeps_the_zeros_and_comes_near():
