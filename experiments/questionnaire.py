@@ -49,10 +49,11 @@ def exploratory(answers: pd.DataFrame, factors: int, seed: int) -> lfm.Fit:
     return lfm.fit(model.double(), answers, lfm.EM(), seed=seed, progress=False)
 
 
-def confirmatory(answers: pd.DataFrame, pattern: np.ndarray, seed: int) -> lfm.Fit:
+def confirmatory(answers: pd.DataFrame, pattern: np.ndarray, settings: argparse.Namespace) -> lfm.Fit:
     latent = lfm.Gaussian(pattern.shape[1], mean=lfm.Fixed(0.0), covariance=lfm.Full())
     x = lfm.Gaussian(answers.shape[1], mean=lfm.Linear(pattern=pattern.astype(int)))
-    return lfm.fit(lfm.Model(z=latent, x=x).double(), answers, lfm.EM(), seed=seed, progress=False)
+    em = lfm.EM(restarts=settings.restarts)
+    return lfm.fit(lfm.Model(z=latent, x=x).double(), answers, em, seed=settings.seed, progress=False)
 
 
 def agreement(
@@ -83,10 +84,10 @@ def analyses(settings: argparse.Namespace) -> dict[str, lfm.factor_analysis.Fact
         "varimax": solve(fit, "varimax"),
         "oblimin": solve(fit, "oblimin"),
         "promax": solve(fit, "promax"),
-        "pattern": solve(confirmatory(answers, pattern, settings.seed), factors=FACTORS),
-        "pattern, two items swapped": solve(confirmatory(answers, swapped, settings.seed), factors=FACTORS),
+        "pattern": solve(confirmatory(answers, pattern, settings), factors=FACTORS),
+        "pattern, two items swapped": solve(confirmatory(answers, swapped, settings), factors=FACTORS),
         f"pattern, {settings.missing:.0%} missing": solve(
-            confirmatory(answers.mask(gone), pattern, settings.seed), factors=FACTORS
+            confirmatory(answers.mask(gone), pattern, settings), factors=FACTORS
         ),
     }
 
@@ -112,11 +113,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--items", type=int, default=5, help="items of each factor")
     parser.add_argument("--missing", type=float, default=0.2, help="share of answers that are taken away")
+    parser.add_argument("--restarts", type=int, default=10, help="starts of each confirmatory fit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="few rows and items")
     settings = parser.parse_args()
     if settings.quick:
-        settings.rows, settings.items = 200, 3
+        settings.rows, settings.items, settings.restarts = 200, 3, 1
     settings.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     answers, truth, between = questionnaire(settings.rows, settings.items, settings.seed)

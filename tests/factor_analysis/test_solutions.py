@@ -130,7 +130,7 @@ def test_a_heywood_case_names_the_column_and_the_remedy():
     rows = torch.randn(200, 1, generator=g) + torch.randn(200, 4, generator=g)
     rows = torch.cat([rows, rows[:, :1] + 1e-4 * torch.randn(200, 1, generator=g)], 1)
     frame = pd.DataFrame(rows.numpy(), columns=["calm", "alert", "kind", "open", "calm again"])
-    with pytest.warns(lfm.ScaleFloorWarning):
+    with pytest.warns(lfm.ScaleFloorWarning, match=r"the noise of columns? \d.* of x \('calm"):
         fit = fitted(frame, 1)
     with pytest.warns(lfm.ScaleFloorWarning, match="unique to 'calm.*fit by lfm.VariationalBayes"):
         done = factor_analysis.solution(fit)
