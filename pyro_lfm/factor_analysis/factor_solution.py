@@ -226,6 +226,10 @@ def solution(
     2       0.7  0.5  0.5  1.0
     """
     check_method("rotation", rotation)
+    if not isinstance(fit, Fit):
+        raise DeclarationError(
+            f"fit must be a Fit, which lfm.fit and lfm.load give; got {type(fit).__name__}"
+        )
     parameters = linear_parameters(fit, "lfm.factor_analysis.solution")
     names = fit.schema[parameters.observed].names
     columns = tuple(range(len(parameters.weight))) if names is None else tuple(names)
