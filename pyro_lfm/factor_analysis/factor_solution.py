@@ -239,16 +239,20 @@ def solution(
             np.diag(parameters.weight @ parameters.covariance @ parameters.weight.T) + parameters.noise
         )
         first = _canonical(parameters)
+        loadings = parameters.weight @ first / scale[:, None]
+        # Factors without loadings, as relevance determination leaves them, come last and stay.
+        rank = max(1, int(np.linalg.matrix_rank(loadings)))
         turned = rotate(
-            parameters.weight @ first / scale[:, None],
-            rotation if count > 1 else None,
+            loadings[:, :rank],
+            rotation if rank > 1 else None,
             kaiser=kaiser,
             power=power,
             gamma=gamma,
             starts=starts,
             seed=seed,
         )
-        transformation = first @ turned.transformation
+        transformation = first.copy()
+        transformation[:, :rank] = first[:, :rank] @ turned.transformation
         names_of_factors = [f"F{k + 1}" for k in range(count)]
     elif rotation is None:
         transformation = np.diag(np.sqrt(np.diag(parameters.covariance)))

@@ -144,6 +144,8 @@ def test_rows_with_gaps_by_full_information():
     )
     indices = factor_analysis.solution(fit).fit_indices()
     assert indices.df == 8 and 0 <= indices.chi_squared < indices.baseline_chi_squared
+    empty = np.vstack([rows, np.full(6, np.nan)])
+    assert factor_analysis.solution(fit).fit_indices(empty) == indices
 
 
 @pytest.mark.parametrize(
