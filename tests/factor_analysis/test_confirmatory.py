@@ -31,7 +31,9 @@ def model_of(pattern, latent=None, covariance=None):
 
 
 def fitted(pattern, rows, inference=None, **options):
-    return lfm.fit(model_of(pattern, **options), rows, inference or lfm.EM(), seed=0, progress=False)
+    return lfm.fit(
+        model_of(pattern, **options), rows, inference or lfm.EM(restarts=1), seed=0, progress=False
+    )
 
 
 def simulated(pattern, rows, seed, between=0.4):
@@ -162,6 +164,16 @@ def test_the_bound_never_falls(inference):
     assert (fit.loadings().to_numpy()[pattern == 0] == 0).all()
 
 
+@pytest.mark.slow
+def test_random_starts_end_in_the_same_maximum():
+    """Ten starts, of random loadings but for the first; the likelihood of a crossed pattern is the same up to signs."""
+    rows = simulated(CROSSED, 300, 13)
+    one, ten = (fitted(CROSSED, rows, lfm.EM(restarts=restarts)) for restarts in (1, 10))
+    assert len(ten.ends) == 10
+    assert float(one.log_likelihood().mean()) == pytest.approx(float(ten.log_likelihood().mean()), abs=1e-8)
+    assert np.allclose(one.loadings(), ten.loadings(), atol=1e-4)
+
+
 def test_a_second_fit_goes_on_and_a_saved_fit_has_the_correlations(tmp_path):
     pattern = blocks(6, 2)
     rows = simulated(pattern, 200, 7)
@@ -208,6 +220,7 @@ def test_means_of_factors_and_a_fixed_bias():
         lfm.fit(fixed, rows, lfm.EM(), progress=False)
 
 
+@pytest.mark.slow
 def test_svi_keeps_the_zeros_and_comes_near():
     pattern = blocks(6, 2)
     rows = simulated(pattern, 300, 9) / np.geomspace(0.1, 100, 6)
