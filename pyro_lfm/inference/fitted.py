@@ -159,6 +159,17 @@ class Fit(FitState):
         Raises:
             DeclarationError: the model is another (``lfm.evaluate.loadings(fit)`` serves all), or an unknown rotation.
             ImportError: without pandas and statsmodels, which the extra ``pyro_lfm[efa]`` installs.
+
+        >>> import pandas as pd, pyro_lfm as lfm
+        >>> rows = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 1.0, 1.0])
+        >>> rows = rows + torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        >>> answers = pd.DataFrame(rows.numpy(), columns=["calm", "alert", "kind"])
+        >>> lfm.fit(model, answers, lfm.EM(), seed=0, progress=False).loadings().round(1)
+                F1
+        calm   0.9
+        alert  0.7
+        kind   0.7
         """
         from pyro_lfm import factor_analysis
 
