@@ -110,6 +110,10 @@ class ConvergenceWarning(UserWarning):
     """A fit stopped before it converged: more iterations would raise its bound."""
 
 
+class EmptyColumnWarning(UserWarning):
+    """A column of a table has no cell that is not missing, and is left out."""
+
+
 class PriorWarning(UserWarning):
     """A prior outweighs the data, since its numbers do not fit the scale of the data."""
 
@@ -128,6 +132,10 @@ class PrecisionWarning(UserWarning):
 
 class DataScaleWarning(UserWarning):
     """Data lie far from the model, or from the rows that it was fitted to."""
+
+
+class EmptyCountsWarning(UserWarning):
+    """Cells or genes of an AnnData have no counts at all, so that nothing is learned of them."""
 
 
 @contextmanager

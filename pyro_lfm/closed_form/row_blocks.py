@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.exact.weighted_rows import WeightedRows
 
 # Data of at most this many numbers are kept in memory as float64. Larger data are read again in every pass.
 _KEPT = 2**23
@@ -30,3 +31,9 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Tensor]:
         return self._read() if self._kept is None else iter(self._kept)
+
+
+def weighted_blocks(table: Table, name: str) -> Iterable[Tensor]:
+    """The rows to fit in blocks, with their weights where they have some."""
+    blocks = Blocks(table, name)
+    return blocks if table.weights is None else WeightedRows(blocks, table.weights)

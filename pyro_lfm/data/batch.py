@@ -7,8 +7,33 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.poutine.runtime import Message
 
 from pyro_lfm.errors import DataError, DeclarationError
+
+
+class WeightedPlate(pyro.plate):
+    """The plate over rows of which each has a weight: the scale of its statements is w N / B.
+
+    Args:
+        batch: the batch. weights: of its rows, (B,).
+        scales: the scales so far, by the number that the weights are multiplied by. All statements of a batch share them,
+            model's and guide's, so that whoever compares scales need not read their values.
+    """
+
+    def __init__(self, batch: Batch, weights: torch.Tensor, scales: dict[float, torch.Tensor]):
+        super().__init__("rows", size=batch.total, subsample=batch.index, dim=-1)
+        self.weights, self.scales = weights, scales
+
+    def _process_message(self, msg: Message[..., Any]) -> None:
+        super()._process_message(msg)
+        scale: float | torch.Tensor = msg["scale"]
+        if isinstance(scale, torch.Tensor):
+            msg["scale"] = scale * self.weights
+        else:
+            if scale not in self.scales:
+                self.scales[scale] = scale * self.weights
+            msg["scale"] = self.scales[scale]
 
 
 class Batch:
@@ -21,6 +46,9 @@ class Batch:
         size: the number of rows B, needed only without data.
         complete: names without missing entries, which are not searched for NaN.
         incomplete: names with missing entries in some batch. They always have a mask, so that all batches are alike.
+        weights: (B,), how many rows of the likelihood each row is worth; None where each is worth one. Statements in
+            ``plate()`` are scaled by them too.
+        total_weight: the sum of the weights of the whole data; N without weights.
 
     >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
     >>> batch["x"], batch.mask("x"), batch.size, batch.total
@@ -35,6 +63,8 @@ class Batch:
         size: int | None = None,
         complete: frozenset[str] = frozenset(),
         incomplete: frozenset[str] = frozenset(),
+        weights: torch.Tensor | None = None,
+        total_weight: float | None = None,
     ):
         values = list(data.values()) if isinstance(data, Mapping) else [] if data is None else [data]
         if not all(isinstance(value, torch.Tensor) for value in values):
@@ -56,10 +86,13 @@ class Batch:
         if self.index.shape[0] != self.size:
             raise DataError(f"index must have {self.size} entries, one per row; got {self.index.shape[0]}")
         self.total = self.size if total is None else total
+        self.weights = weights
+        self.total_weight = self.total if total_weight is None else total_weight
         self.asked: list[str] = []
         self.asked_masks: set[str] = set()
         self._data, self._complete, self._incomplete = data, complete, incomplete
         self._cache: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._scales: dict[float, torch.Tensor] = {}
 
     def _read(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if name not in self.asked:
@@ -106,8 +139,10 @@ class Batch:
         return value if mask is None else value.masked_fill(~mask, torch.nan)  # type: ignore[union-attr]
 
     def plate(self) -> Any:
-        """The plate over rows, at dimension −1, with subsampling scale N / B."""
-        return pyro.plate("rows", size=self.total, subsample=self.index, dim=-1)
+        """The plate over rows, at dimension −1, with subsampling scale N / B, times the weight of each row if it has one."""
+        if self.weights is None:
+            return pyro.plate("rows", size=self.total, subsample=self.index, dim=-1)
+        return WeightedPlate(self, self.weights, self._scales)
 
     def __len__(self) -> int:
         return self.size

@@ -33,6 +33,19 @@ def of_rows(table: Table) -> str:
         return f"{words}, {_digest(table, table.blocks(_rows_of(table, 2**22)))[:16]}"
 
 
+def of_weights(table: Table) -> str:
+    """A description of the weights of rows, with a digest.
+
+    >>> from pyro_lfm.data.readers import read
+    >>> of_weights(read([[1.0], [2.0]], ["x"]))
+    'none'
+    """
+    if table.weights is None:
+        return "none"
+    digest = hashlib.sha256(table.weights.contiguous().numpy().data).hexdigest()
+    return f"{len(table)} weights whose sum is {table.total_weight:g}, {digest[:16]}"
+
+
 class RowsSeen:
     """The digest of rows at one moment, to be compared with their digest later. The rows are not copied.
 

@@ -18,7 +18,7 @@ class Feed:
     The tensors that it yields are overwritten by later batches: copy those that are to be kept.
 
     Args:
-        table: the rows.
+        table: the rows. Those of weight 0 are left out.
         size: rows per batch; the last batch of an epoch holds the remaining rows.
         dtype, device: of the tensors.
         generator: the random stream of the order.
@@ -41,8 +41,9 @@ class Feed:
     ):
         self.table, self.size, self.generator, self.drop_last = table, size, generator, drop_last
         self.device = torch.device(device)
+        self.rows = len(table.counted)
         row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
-        self.batches = max(1, min(_BLOCK_BYTES // max(1, row * size), len(table) // size))
+        self.batches = max(1, min(_BLOCK_BYTES // max(1, row * size), self.rows // size))
         rows = self.batches * size
         self._memory = {
             name: torch.empty(rows, *shape, dtype=dtype, device=device)
@@ -60,7 +61,9 @@ class Feed:
             done: the number of first batches that are left out, as an earlier run has done them. Each of the others stands
                 at the same place in memory as without them.
         """
-        order = torch.randperm(len(self.table), generator=self.generator)
+        order = torch.randperm(self.rows, generator=self.generator)
+        if self.table.weights is not None:
+            order = self.table.counted[order]
         if self.drop_last:
             order = order[: len(order) // self.size * self.size]
         return self._batches(order, done)

@@ -27,8 +27,13 @@ class Moments:
         self.count: Tensor | None = None
         self.step = 0.0
 
-    def add(self, rows: Tensor) -> None:
-        """Adds rows (B, ...) in their own type, NaN where missing."""
+    def add(self, rows: Tensor, weights: Tensor | None = None) -> None:
+        """Adds rows (B, ...) in their own type, NaN where missing, each as often as its weight, (B,), says."""
+        if weights is not None:
+            weights = weights.to(rows.device)
+            rows, weights = rows[weights > 0], weights[weights > 0]
+            if not len(rows):
+                return
         rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
         whole = not rows.is_floating_point()
         self.step = max(self.step, 0.0 if whole else torch.finfo(rows.dtype).eps)
@@ -42,10 +47,11 @@ class Moments:
         place = seen.int().argmax(0, keepdim=True)
         self.first = torch.where((self.count == 0) & seen.any(0), rows.gather(0, place), self.first)
         values = (rows - self.first).double()
-        fresh = seen.sum(0).double()
-        mean = torch.where(seen, values, 0.0).sum(0) / fresh.clamp_min(1)
-        inner = torch.where(seen, values - mean, 0.0).square().sum(0)
-        total = (self.count + fresh).clamp_min(1)
+        share = seen.double() if weights is None else seen * weights.unsqueeze(1)
+        fresh = share.sum(0)
+        mean = (share * torch.where(seen, values, 0.0)).sum(0) / _divisor(fresh)
+        inner = (share * torch.where(seen, values - mean, 0.0).square()).sum(0)
+        total = _divisor(self.count + fresh)
         shift = torch.where(fresh > 0, mean - self.mean, 0.0)
         # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
         self.squares = self.squares + inner + shift.square() * self.count * fresh / total
@@ -59,10 +65,15 @@ class Moments:
         """The scale of all rows so far."""
         assert self.count is not None
         none = self.count == 0
-        spread = (self.squares / self.count.clamp_min(1)).sqrt().masked_fill(none, torch.nan)
+        spread = (self.squares / _divisor(self.count)).sqrt().masked_fill(none, torch.nan)
         mean = (self.mean + self.first[0].double()).masked_fill(none, torch.nan)
         # The distance between neighbouring floats is that at the power of two below.
         power = torch.ldexp(torch.ones_like(mean), self.largest.frexp().exponent - 1)
         step = max(self.step, _ROUNDINGS * torch.finfo(torch.float64).eps)
         rounding = torch.where(self.largest > 0, step * power, 0.0)
         return Scale(mean.cpu(), spread.cpu(), self.largest.cpu(), rounding.cpu())
+
+
+def _divisor(count: Tensor) -> Tensor:
+    """Counts, with 1 in place of 0."""
+    return torch.where(count > 0, count, 1.0)

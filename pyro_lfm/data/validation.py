@@ -90,7 +90,7 @@ def validate(
     for index in table.blocks(max(1, min(4096, 2**19 // widest))):
         rows = table.take(index, None, device)
         for name, scan in scans.items():
-            scan.add(rows[name], int(index[0]))
+            scan.add(rows[name], int(index[0]), None if table.weights is None else table.weights[index])
     for scan in scans.values():
         scan.raise_faults(dtype)
     if complete and (gappy := [name for name, scan in scans.items() if scan.missing]):
@@ -144,9 +144,9 @@ class _Scan:
         self.infinite, self.outside = _Fault(columns), _Fault(columns)
         self.moments, self.covariate = Moments(), columns.covariate
 
-    def add(self, given: Tensor, start: int) -> None:
+    def add(self, given: Tensor, start: int, weights: Tensor | None = None) -> None:
         """Adds rows in their own type."""
-        self.moments.add(given)
+        self.moments.add(given, weights)
         # float64, so that rounding moves no value across a bound and no row off the simplex.
         rows = given.double()
         nan = rows.isnan()

@@ -126,7 +126,8 @@ def rows_entry(table: Table, digest: str | None, beside: dict[str, Tensor]) -> d
             "ordered": columns.ordered,
             "covariate": columns.covariate,
         }
-    return {"count": len(table), "digest": digest, "names": names}
+    weight = None if table.total_weight == len(table) else table.total_weight
+    return {"count": len(table), "weight": weight, "digest": digest, "names": names}
 
 
 def _labels(labels: tuple[Hashable, ...] | None, name: str) -> Json:
@@ -144,6 +145,8 @@ def absent_rows(entry: Any, beside: Mapping[str, Tensor], what: str) -> Table:
         shapes = {name: torch.Size(map(_size, each["shape"])) for name, each in names.items()}
         columns = {name: _read_columns(each, _scale(name, beside), what) for name, each in names.items()}
         table = Table([RowSource.without_rows(_size(entry["count"]), shapes, columns)], list(names))
+        weight = entry.get("weight")
+        table.weight_of_absent = None if weight is None else float(weight)
         for name, each in names.items():
             table.event_shapes[name] = torch.Size(map(_size, each["event"]))
             table.has_missing[name] = bool(each["missing"])

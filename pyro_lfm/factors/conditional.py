@@ -177,6 +177,11 @@ class Conditional(nn.Module):
     def measure(self, units: Tensor, means: Tensor) -> None:
         """Sets default floors and units of priors from the spread and the mean of each column, both of the event shape."""
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the rows of a fit may have weights."""
+        return True
+
     def take_rows(self, rows: Rows) -> None:
         """Stores the rows of a fit that it needs later. An ``ExemplarPrior`` stores its exemplars."""
 

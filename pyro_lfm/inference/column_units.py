@@ -29,7 +29,7 @@ def measure(model: AnyModel, table: Table) -> None:
             if factor.drawn:
                 _check_range(name, spread, model.dtype)
             factor.measure(spread, mean)
-            warn_of_priors(name, factor, len(table), spread, mean)
+            warn_of_priors(name, factor, table.total_weight, spread, mean)
 
 
 def _check_range(name: str, spread: Tensor, dtype: torch.dtype) -> None:

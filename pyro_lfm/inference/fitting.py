@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import torch
+from numpy.typing import ArrayLike
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
@@ -31,6 +32,7 @@ def fit(
     data: Data,
     inference: Inference,
     *,
+    weights: ArrayLike | torch.Tensor | None = None,
     validation: Data | None = None,
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -51,6 +53,10 @@ def fit(
             of a declared model's latents too, where they are known in some rows, such as labels. Names of columns are kept
             (``Fit.schema``): validation and later rows may have them in another order.
         inference: such as ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
+        weights: (N,), numbers ≥ 0, not all 0: how many rows each row is worth, as survey or frequency weights say. The bound
+            is the weighted one, Σᵢ wᵢ log p(xᵢ) or its lower bound, and what the fit records is per unit of weight. A weight
+            of 2 is the same as a repeated row, and 0 the same as leaving the row out. Methods of the ``Fit`` answer for
+            every row alike. The validation rows have no weights.
         validation: more rows of the same kind, whose bound is measured after every epoch.
         seed: of first weights, noise and shuffling; by default one drawn from torch. Values in the declaration
             (``Learned(init)``, ``Fixed``), modules given as sources, frozen parameters and programs written by hand keep
@@ -102,7 +108,7 @@ def fit(
     # An inference may hold programs of its own, such as the guide of SVI.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with with_gradients(programs), one_call():
-        table, held_out = _tables(model, data, inference, validation)
+        table, held_out = _tables(model, data, inference, validation, weights)
         task = Task(model, table, held_out, seed, callbacks, progress, torch_device, kept)
         with _first_weights(inference, model, task):
             result = inference.run(task)
@@ -114,10 +120,19 @@ def fit(
 
 
 def _tables(
-    model: AnyModel, data: Data, inference: Inference, validation: Data | None
+    model: AnyModel,
+    data: Data,
+    inference: Inference,
+    validation: Data | None,
+    weights: ArrayLike | torch.Tensor | None,
 ) -> tuple[Table, Table | None]:
     """The rows and the validation rows, read and checked."""
-    table = table_for(model, data)
+    if weights is not None and not inference.takes_weights:
+        raise DeclarationError(
+            f"{type(inference).__name__} fits no weighted bound: leave weights= out, or fit by lfm.SVI, lfm.EM, "
+            "lfm.VariationalEM or lfm.VariationalBayes"
+        )
+    table = table_for(model, data, weights=weights)
     known = [name for name in table.names if name in model.latents]
     if known and not inference.takes_known_latents:
         raise DeclarationError(
@@ -127,18 +142,24 @@ def _tables(
     return table, None if validation is None else table_for(model, validation, fitted=table.schema)
 
 
+def begin(inference: Inference, model: AnyModel, table: Table, seed: int) -> None:
+    """Draws the first weights of programs that are as they were declared, and takes the units of the data."""
+    programs = inference.trains(model)
+    as_declared = [program for program in programs if program.is_as_declared]
+    inference.draw_first_weights(model, seed)
+    measure(model, table)
+    model.take_rows(table)
+    # Taking the units of the data does not change what was declared.
+    for program in as_declared:
+        program.remember_first_weights()
+
+
 @contextmanager
 def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterator[None]:
     """Draws the first weights and takes the units of the data. A fit that fails before it learns puts both back."""
     programs = inference.trains(model)
     before = [(Snapshot(program), program.is_as_declared) for program in programs]
-    inference.draw_first_weights(model, task.seed)
-    measure(model, task.table)
-    model.take_rows(task.table)
-    for program, (_, as_declared) in zip(programs, before, strict=True):
-        # Taking the units of the data does not change what was declared.
-        if as_declared:
-            program.remember_first_weights()
+    begin(inference, model, task.table, task.seed)
     digests = [digest_of(program.own_tensors()) for program in programs]
     try:
         yield

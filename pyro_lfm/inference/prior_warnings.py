@@ -36,12 +36,12 @@ _IN_UNITS: dict[type[Part], str] = {
 }
 
 
-def warn_of_priors(name: str, factor: Conditional, rows: int, spread: Tensor, mean: Tensor) -> None:
+def warn_of_priors(name: str, factor: Conditional, rows: float, spread: Tensor, mean: Tensor) -> None:
     """Warns where a prior weighs more than the data can, whatever the fit makes of them.
 
     Args:
         name, factor: an observed variable.
-        rows: N.
+        rows: N, or the sum of their weights.
         spread, mean: of the columns of the variable, in the shape of its event.
     """
     spread, mean = spread.flatten(), mean.flatten()
@@ -55,7 +55,7 @@ def warn_of_priors(name: str, factor: Conditional, rows: int, spread: Tensor, me
             _warn(f"{name}: {parameter}", share, drawn.declared, columns)
 
 
-def _weights(drawn: Drawn, rows: int, spread: Tensor, mean: Tensor) -> tuple[str, Tensor, Tensor] | None:
+def _weights(drawn: Drawn, rows: float, spread: Tensor, mean: Tensor) -> tuple[str, Tensor, Tensor] | None:
     """The parameter of a prior in words, the prior's weight in the posterior, and the most that the data can weigh.
 
     None where the prior has no number in the units of the data.
@@ -77,7 +77,7 @@ def _weights(drawn: Drawn, rows: int, spread: Tensor, mean: Tensor) -> tuple[str
 
 
 def _weights_of_normal(
-    prior: Normal, drawn: Drawn, rows: int, spread: Tensor, mean: Tensor
+    prior: Normal, drawn: Drawn, rows: float, spread: Tensor, mean: Tensor
 ) -> tuple[str, Tensor, Tensor]:
     """Of a normal prior of weights, a bias or a mean: how far it pulls, in units of the spread of each column."""
     columns = len(spread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -46,7 +47,9 @@ class Inference(PartWithState):
     """How a model is fitted to rows: the third argument of ``lfm.fit``. A declaration, which no fit changes."""
 
     # Whether it uses values of latents that the data hold.
-    takes_known_latents = False
+    takes_known_latents: ClassVar[bool] = False
+    # Whether it fits the weighted bound, so that rows may have weights.
+    takes_weights: ClassVar[bool] = False
 
     def trains(self, model: AnyModel) -> list[Program]:
         """The programs whose parameters a fit changes."""

@@ -17,7 +17,7 @@ class Bound:
         reconstruction: E_q[log p(x | z)] of each row, (B,).
         kl: KL(q ‖ p) of each row, (B,), for every latent. The ELBO is reconstruction − Σ kl; a bound made of importance
             weights lies above that difference.
-        total: the number of rows N that the batch stands for.
+        total: the number of rows N that the batch stands for, or the sum of their weights.
         penalties: each penalty before its weight, a scalar.
     """
 
@@ -25,5 +25,5 @@ class Bound:
     per_row: torch.Tensor
     reconstruction: torch.Tensor
     kl: dict[str, torch.Tensor]
-    total: int
+    total: float
     penalties: dict[str, torch.Tensor] = field(default_factory=dict)

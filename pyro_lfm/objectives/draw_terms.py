@@ -123,16 +123,13 @@ class DrawTerms:
         Raises:
             DeclarationError: the statements have different scales.
         """
-        inner = {
-            n: s["scale"] * (self.layout.size / self.layout.total)
-            for n, s in (self.p | self.observed).items()
-            if in_row_plate(s)
-        }
-        first = next(iter(inner.values()), 1.0)
+        share = self.layout.size / self.layout.total
+        inner = {n: s["scale"] for n, s in (self.p | self.observed).items() if in_row_plate(s)}
+        first = next(iter(inner.values()), 1 / share)
         for name, scale in inner.items():
             if not same_scale(first, scale) or (isinstance(scale, Tensor) and scale.dim() > 1):
                 raise DeclarationError(
                     f"a bound made of importance weights weighs whole rows; {name} is scaled otherwise than the other "
                     "statements of a row: put one poutine.scale around all of them, or use lfm.ELBO()"
                 )
-        return first
+        return first * share

@@ -15,7 +15,16 @@ from pyro_lfm.distributions.draw_annotations import map_annotated
 from pyro_lfm.objectives.trace_sites import Site, in_row_plate, latent_sites
 
 
-class RowDraws(pyro.plate):
+class Draws(pyro.plate):
+    """Several draws of each latent. They are all taken, so that no scale changes: a tensor stays the same object."""
+
+    def _process_message(self, msg: Message[..., Tensor]) -> None:
+        scale = msg["scale"]
+        super()._process_message(msg)
+        msg["scale"] = scale
+
+
+class RowDraws(Draws):
     """Several draws of each latent of a row, and a single draw of a latent that all rows share."""
 
     def _process_message(self, msg: Message[..., Tensor]) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 
+from pyro_lfm.data.batch import Batch
 from pyro_lfm.objectives.trace_sites import Site, in_row_plate
 
 
@@ -17,19 +19,41 @@ class Layout:
 
     Attributes:
         size: the number of rows in the batch.
-        total: the number of rows that the batch stands for.
+        total: what the bound is per unit of: the number of rows that the batch stands for, or the sum of their weights.
         nesting: the number of dimensions that the programs' plates take up.
         particles: the number of draws.
         value_counts: the number of values of each latent that is summed out. Their dimensions stand left of the draws.
+        row_weights: the weight of each row, (B,), of mean one over all rows; 1 where all count alike. It is in all terms.
         log_weights: log q of each joint value, (values or 1, draws or 1, rows or 1); None if no latent is summed out.
     """
 
     size: int
-    total: int
+    total: float
     nesting: int
     particles: int
     value_counts: tuple[int, ...] = ()
+    row_weights: torch.Tensor | float = 1.0
     log_weights: torch.Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        plate: CondIndepStackFrame | None,
+        weighted: Batch | None,
+        nesting: int,
+        particles: int,
+        value_counts: tuple[int, ...] = (),
+    ) -> Layout:
+        """The layout of a run.
+
+        Args:
+            plate: that over rows. weighted: the batch, where its rows have weights.
+        """
+        size, total = (1, 1.0) if plate is None else (plate.size, plate.full_size or plate.size)
+        if weighted is None or weighted.weights is None:
+            return cls(size, total, nesting, particles, value_counts)
+        weights = weighted.weights * (total / weighted.total_weight)
+        return cls(size, weighted.total_weight, nesting, particles, value_counts, weights)
 
     @property
     def weights(self) -> torch.Tensor | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Self
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
@@ -21,6 +20,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.enumeration import Plan, PlanOptions, SumOut, plan_for
+from pyro_lfm.objectives.handlers import Draws
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.trace_sites import Arguments, Keywords, PyroProgram, Rows
 from pyro_lfm.schedules import value_ahead, value_at
@@ -109,6 +109,10 @@ class Objective(PartWithState, PyroELBO):
         """Whether latents that all rows share may be summed out."""
         return True
 
+    def takes_weights(self) -> bool:
+        """Whether rows may have weights: the terms of a run hold them. Statistics of all codes together do not."""
+        return True
+
     # Weights that change over the training --------------------------------------------------------------
 
     @property
@@ -176,7 +180,7 @@ class Objective(PartWithState, PyroELBO):
         return stack
 
     def _plate_of_draws(self, dim: int) -> AbstractContextManager[object]:
-        return pyro.plate("particles", self.particles, dim=dim)
+        return Draws("particles", self.particles, dim=dim)
 
     def traces(
         self,

@@ -80,6 +80,9 @@ class Penalised(Objective):
     def takes_penalties(self) -> bool:
         return False
 
+    def takes_weights(self) -> bool:
+        return self.objective.takes_weights() and all(penalty.takes_weights for penalty in self.penalties)
+
     def averages_draws(self) -> bool:
         return self.objective.averages_draws()
 

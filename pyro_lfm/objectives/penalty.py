@@ -22,6 +22,8 @@ class Penalty(PartWithState):
         latents: the latents of a row whose penalties are added up; by default all that are continuous.
     """
 
+    # Whether it is a mean over rows that is weighted by ``run.layout.row_weights``, so that rows may have weights.
+    takes_weights = False
     formula: str  # the penalty of a latent {z}, for ``lfm.describe``
 
     def __init__(self, weight: Weight, latents: str | Sequence[str] | None):

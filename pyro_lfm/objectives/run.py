@@ -30,6 +30,7 @@ from pyro_lfm.objectives.trace_sites import (
     is_scored,
     latent_sites,
     obstacle,
+    weighted_batch,
 )
 
 HowKL = Literal["auto", "analytic", "monte-carlo"]
@@ -97,8 +98,7 @@ class Run:
         sites = [cast(Site, site) for site in traces[1].nodes.values() if site["type"] == "sample"]
         frames = (frame for site in sites for frame in site["cond_indep_stack"])
         plate = next((frame for frame in frames if frame.name == "rows"), None)
-        size, total = (1, 1) if plate is None else (plate.size, plate.full_size or plate.size)
-        layout = Layout(size, total, plan.nesting, particles, plan.sizes)
+        layout = Layout.of(plate, weighted_batch(args, kwargs), plan.nesting, particles, plan.sizes)
         run = cls(model, guide, args, kwargs, plan, draws, traces, q, p, layout)
         if plan.values:
             log_weights = run._terms.log_values([*plan.values])

@@ -43,6 +43,7 @@ class Supervised(Penalty):
     True
     """
 
+    takes_weights = True
     formula = "mean over rows of -log q({z}), where {z} is known"
 
     def __init__(self, weight: Weight = 1.0, latents: str | Sequence[str] | None = None):
@@ -62,10 +63,10 @@ class Supervised(Penalty):
         return list(known if self.latents is None else self.latents)
 
     def of(self, run: Run, names: Sequence[str]) -> Tensor:
-        return torch.stack([self._of_one(run.q[name]["fn"]) for name in names]).sum()
+        return torch.stack([self._of_one(run.q[name]["fn"], run.layout.row_weights) for name in names]).sum()
 
     @staticmethod
-    def _of_one(pinned: PartiallyObserved) -> Tensor:
+    def _of_one(pinned: PartiallyObserved, weights: Tensor | float) -> Tensor:
         log_q = pinned.distribution.log_prob(pinned.value)
         # If q reads other latents, it has a distribution for each of their draws: the mean is over draws too.
-        return -torch.where(pinned.known, log_q, torch.zeros_like(log_q)).mean()
+        return -(weights * torch.where(pinned.known, log_q, torch.zeros_like(log_q))).mean()

@@ -24,6 +24,12 @@ Site = dict[str, Any]
 Sites = dict[str, Site]
 
 
+def weighted_batch(args: Arguments, kwargs: Keywords) -> Batch | None:
+    """The batch among the arguments, if its rows have weights."""
+    batches = (a for a in (*args, *kwargs.values()) if isinstance(a, Batch) and a.weights is not None)
+    return next(batches, None)
+
+
 def in_row_plate(site: Site) -> bool:
     """Whether a site stands inside the plate over rows, so that every row has a value of its own."""
     return any(frame.name == "rows" for frame in site["cond_indep_stack"])

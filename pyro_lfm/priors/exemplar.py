@@ -97,6 +97,10 @@ class CodesOfExemplars(MadeOfGuide):
         # They are not rows of the training data, so that no row of a batch is one of them.
         self.places = torch.full((count,), -1, device=self.log_scale.device)
 
+    @property
+    def takes_weights(self) -> bool:
+        return False
+
     def take_rows(self, rows: Rows) -> None:
         """Stores the exemplars, a subset of the training rows."""
         most = self.declaration.exemplars

@@ -66,7 +66,7 @@ class BayesianLinearForm(BayesianForm):
     def infer(
         self, rows: Iterable[Tensor], *, seed: int, iterations: int, tolerance: float
     ) -> BayesianAscent:
-        data = Rows(lambda: iter(rows))
+        data = Rows(lambda: rows)
         size = self.model.latents[self.latent].shape.numel()
         start = principal(data, size, self.noise, min_scale=_NO_FLOOR)
         exact, history = variational_bayes(

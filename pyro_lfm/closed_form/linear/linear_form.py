@@ -101,7 +101,7 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
         self.prior.write(parameters.prior[1])
 
     def rows(self, blocks: Iterable[Tensor]) -> Rows:
-        return Rows(lambda: iter(blocks))
+        return Rows(lambda: blocks)
 
     def start(self, rows: Rows, seed: int, restarts: int) -> Won[LinearGaussian]:
         """A start for EM, or the maximum itself.

@@ -53,7 +53,7 @@ def coordinate_ascent(
     state: State,
     acceleration: Acceleration[State, Result] | None,
     *,
-    rows: int,
+    rows: float,
     iterations: int,
     tolerance: float,
     likelihood: bool = True,
@@ -65,7 +65,7 @@ def coordinate_ascent(
     guarantees, so the bound after the E step never falls.
 
     Args:
-        rows: N. iterations: the most iterations. tolerance: nats per row.
+        rows: N, or the sum of the weights. iterations: the most iterations. tolerance: nats per row.
         likelihood: whether to record ln p = bound + gap.
         watch: called with the state and the steps of each iteration; ends the run where it returns True.
 

@@ -25,7 +25,7 @@ class FullMoments:
     """
 
     line: Tensor
-    rows: int
+    rows: float
     total: Tensor
     cross: Tensor
     scatter: Tensor
@@ -68,7 +68,9 @@ class FullNoise:
             for number, seen in enumerate(patterns):
                 index = pattern == number
                 values, intercept = piece.values[index][:, seen], piece.intercept[index]
-                count = int(index.sum()) if self.rows.has_missing else piece.rows
+                count = piece.rows
+                if self.rows.has_missing:
+                    count = float(index.sum() if piece.weights is None else piece.weights[index].sum())
                 observed, tril = _whitened(model, seen)
                 white = torch.linalg.solve_triangular(tril, values.mT, upper=False).mT
                 latents = infer(observed, white, intercept)
@@ -119,7 +121,7 @@ def _regression(noise: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     return regression, (conditional + conditional.mT) / 2
 
 
-def _gaussian_cost(covariance: Tensor, scatter: Tensor, rows: int) -> Tensor:
+def _gaussian_cost(covariance: Tensor, scatter: Tensor, rows: float) -> Tensor:
     """−2 Σ ln N(· ; 0, covariance) for rows with this scatter matrix."""
     tril = torch.linalg.cholesky(covariance)
     log_det = 2 * tril.diagonal().log().sum()

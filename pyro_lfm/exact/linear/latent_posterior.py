@@ -101,13 +101,14 @@ class Moments:
     Residuals e = x − β·(z, u) are those of the ``lines`` of the E step. They are summed directly, so that noise far
     smaller than the data keeps its digits.
 
-    rows: N. observed: (D,), entries per column. latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows
-    where column d is observed. cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1),
-    Σ E[(z, u)(z, u)ᵀ] over all rows. log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
+    rows: N, or the sum of weights. observed: (D,), entries per column.
+    latent: (D or 1, K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over the rows where column d is observed.
+    cross: (D, K + 1), Σ E[e (z, u)]. square: (D,), Σ E[e²]. total: (K + 1, K + 1), Σ E[(z, u)(z, u)ᵀ] over all rows.
+    log_volume: Σ ½ ln |Cov q|. gap: Σ KL(q ‖ p(z | x)) in nats.
     """
 
     lines: Lines
-    rows: int
+    rows: float
     observed: Tensor
     latent: Tensor
     cross: Tensor
@@ -148,14 +149,15 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
     """
     dim, width = lines.line.shape
     weight = lines.line[:, :-1]
-    rows, log_volume, gap = 0, 0.0, 0.0
+    rows: float = 0
+    log_volume, gap = 0.0, 0.0
     observed, square = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
     cross, total = torch.zeros_like(lines.line), torch.zeros(width, width, dtype=torch.float64)
     latent = torch.zeros(1, width, width, dtype=torch.float64)
     for piece in pieces:
         latents = infer(lines, piece.values, piece.intercept)
         complete = len(latents.observed) == 1 and bool(latents.observed.all())
-        repeats = torch.bincount(latents.pattern, minlength=len(latents.observed)).double()
+        repeats = torch.bincount(latents.pattern, piece.weights, len(latents.observed)).double()
         if complete:
             repeats = repeats.new_tensor([piece.rows])
         covariance, diagonal = latents.covariance, latents.precision.diagonal(dim1=1, dim2=2)

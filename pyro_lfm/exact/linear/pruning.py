@@ -20,7 +20,7 @@ Ascend = Callable[[BayesianLinear], tuple[BayesianLinear, History]]
 
 
 def pruned(
-    state: BayesianLinear, history: History, ascend: Ascend, rows: int, tolerance: float
+    state: BayesianLinear, history: History, ascend: Ascend, rows: float, tolerance: float
 ) -> tuple[BayesianLinear, History]:
     """Switches off the factors without which the bound is at least as high.
 
@@ -45,7 +45,7 @@ def pruned(
     return state, history
 
 
-def needed_factors(state: BayesianLinear, ascend: Ascend, rows: int, tolerance: float) -> Tensor:
+def needed_factors(state: BayesianLinear, ascend: Ascend, rows: float, tolerance: float) -> Tensor:
     """The number of factors that the data need, (): the weakest is removed as long as the bound of the rest is as high.
 
     A factor that is only switched off still has a KL from its prior, so this count is stricter than ``pruned``.
@@ -63,7 +63,7 @@ def needed_factors(state: BayesianLinear, ascend: Ascend, rows: int, tolerance: 
     return state.energy().new_tensor(float(len(state.energy())))
 
 
-def _doubtful(state: BayesianLinear, rows: int) -> Tensor:
+def _doubtful(state: BayesianLinear, rows: float) -> Tensor:
     """Which factors, (K,), explain so little that the KL of their weights may cost more than they gain."""
     energy = state.energy()
     gain = 0.5 * rows * (energy - energy.log1p())

@@ -44,7 +44,9 @@ class QuasiNewtonAscent:
         scale: of the columns, (D,). floor: of the noise variances. rows: N.
     """
 
-    def __init__(self, free: Sequence[str], pattern: Tensor | None, scale: Tensor, floor: Tensor, rows: int):
+    def __init__(
+        self, free: Sequence[str], pattern: Tensor | None, scale: Tensor, floor: Tensor, rows: float
+    ):
         self.free, self.pattern, self.scale, self.floor, self.rows = free, pattern, scale, floor, rows
         # Where the weights are free too, the factors have variance one.
         self.unit = {"weight", "prior"} <= set(free)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.exact.weighted_rows import pairs_of
 
 Statistics = tuple[Tensor, ...]
 Summary = Callable[[Tensor], Statistics]
@@ -114,7 +115,7 @@ def ascend(
     """Alternates q(c) and the parameters until the objective gains less than ``tolerance`` nats per row.
 
     Args:
-        rows: blocks x (B, D), NaN = missing; iterated over once per iteration.
+        rows: blocks x (B, D), NaN = missing; iterated over once per iteration. Those of ``WeightedRows`` count by weight.
         start: the first parameters.
         fixed: names of the parameters that keep their start.
         iterations: the most parameter steps.
@@ -161,11 +162,12 @@ def ascend(
 def _pass(rows: Iterable[Tensor], model: LatentClasses) -> tuple[Tensor, Statistics]:
     """The E step: Σ_n ln Σ_c exp(log_joint), and the statistics of all rows."""
     evidence, total = torch.zeros((), dtype=torch.float64), None
-    for x in pieces(rows, *model.size):
+    for x, weights in weighted_pieces(rows, *model.size):
         joint, summary = model.half_steps(x)
         of_row = log_evidence(x, joint)
-        evidence += of_row.sum()
-        part = summary((joint - of_row[:, None]).exp())
+        shares = (joint - of_row[:, None]).exp()
+        evidence += of_row.sum() if weights is None else weights @ of_row
+        part = summary(shares if weights is None else weights[:, None] * shares)
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
     if total is None:
         raise DataError("rows must hold at least one row; got none")
@@ -201,18 +203,23 @@ def pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[Tensor]:
     >>> [len(x) for x in pieces([torch.zeros(5, 2), torch.zeros(1, 2)], 3, 2)]
     [5, 1]
     """
+    return (x for x, _ in weighted_pieces(rows, classes, dim))
+
+
+def weighted_pieces(rows: Iterable[Tensor], classes: int, dim: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The pieces of ``pieces`` with the weights of their rows, (B,), None where each row counts once."""
     of_row = classes * dim
     length = max(1, _CACHED // of_row, min(_ROWS, _MOST // of_row))
-    for block in rows:
+    for block, weights in pairs_of(rows):
         if block.dim() != 2 or block.shape[1] != dim:
             raise ShapeError(f"rows must come in blocks of shape (B, {dim}); got {tuple(block.shape)}")
-        for x in block.detach().double().split(length):
+        for start in range(0, len(block), length):
+            x = block[start : start + length].detach().double()
             if not all_finite(x) and x.isinf().any():
                 raise DataError(
                     "rows must be finite, or NaN where an entry is missing; got an infinite entry"
                 )
-            if len(x):
-                yield x
+            yield x, None if weights is None else weights[start : start + length]
 
 
 def all_finite(x: Tensor) -> bool:

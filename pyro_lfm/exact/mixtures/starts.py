@@ -14,6 +14,7 @@ from pyro_lfm.exact.mixtures.full_gaussians import FullGaussians
 from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians, Floor
 from pyro_lfm.exact.mixtures.mixture import Mixture
 from pyro_lfm.exact.mixtures.mixture_of_factors import FactorAnalysers
+from pyro_lfm.exact.weighted_rows import pairs_of
 
 _SAMPLE = 10_000
 
@@ -54,44 +55,61 @@ def clusters(
     """
     if classes < 1:
         raise DeclarationError(f"a mixture needs at least one class; got {classes}")
+    x, weights = _sample(rows, seed)
+    # A stream of its own, which does not depend on the number of rows: a weight of 2 draws what two rows draw.
     generator = torch.Generator().manual_seed(seed)
-    x = _sample(rows, generator)
     observed = ~x.isnan()
-    mean = x.nansum(0) / observed.sum(0).clamp_min(1)
+    share = observed * weights[:, None]
+    counts = _divisor(share.sum(0))
+    mean = (share * x.nan_to_num()).sum(0) / counts
     x = torch.where(observed, x, mean)
-    scale = x.std(0, correction=0) if standardise else torch.ones_like(x[0])
+    spread = (weights @ (x - mean).square() / weights.sum()).sqrt()
+    scale = spread if standardise else torch.ones_like(x[0])
     # A constant column adds nothing to a distance.
     scale = torch.where(scale > 0, scale, 1.0)
     x = x / scale
-    centres = x[torch.randint(len(x), (1,), generator=generator)]
+    centres = x[_drawn(weights, generator)]
     nearest = (x - centres[0]).square().sum(-1)
     for _ in range(classes - 1):
         # If all rows are duplicates of centres, the next centre is any row.
         odds = nearest / nearest.max() if nearest.max() > 0 else torch.ones_like(nearest)
-        centre = x[torch.multinomial(odds, 1, generator=generator)]
+        centre = x[_drawn(weights * odds, generator)]
         centres = torch.cat([centres, centre])
         nearest = torch.minimum(nearest, (x - centre).square().sum(-1))
     label = _labels(x, centres)
     for _ in range(rounds):
-        member = torch.nn.functional.one_hot(label, classes).double()
-        counts = member.sum(0)[:, None]
-        centres = torch.where(counts > 0, member.T @ x / counts.clamp_min(1), centres)
+        member = torch.nn.functional.one_hot(label, classes) * weights[:, None]
+        of_class = member.sum(0)[:, None]
+        centres = torch.where(of_class > 0, member.T @ x / _divisor(of_class), centres)
         label = _labels(x, centres)
-    counts = torch.bincount(label, minlength=classes)
-    squares = torch.where(observed, (x - centres[label]).square(), 0.0).sum(0) * scale.square()
-    variance = torch.where(observed.any(0), squares / observed.sum(0).clamp_min(1), 1.0)
+    sizes = torch.bincount(label, weights, classes)
+    squares = (share * (x - centres[label]).square()).sum(0) * scale.square()
+    variance = torch.where(observed.any(0), squares / counts, 1.0)
     # One more row in each class, so that no class starts without weight.
-    return Clusters((counts + 1) / (counts + 1).sum(), centres * scale, variance)
+    return Clusters((sizes + 1) / (sizes + 1).sum(), centres * scale, variance)
+
+
+def _drawn(odds: Tensor, generator: torch.Generator) -> Tensor:
+    """The index, (1,), of a row drawn with probability proportional to its odds, (N,)."""
+    edges = odds.cumsum(0)
+    place = torch.rand(1, dtype=torch.float64, generator=generator) * edges[-1]
+    return torch.searchsorted(edges, place, right=True).clamp_max(len(odds) - 1)
+
+
+def _divisor(count: Tensor) -> Tensor:
+    """Counts, with 1 in place of 0."""
+    return torch.where(count > 0, count, 1.0)
 
 
 def _labels(x: Tensor, centres: Tensor) -> Tensor:
     return torch.cdist(x, centres).argmin(-1)
 
 
-def _sample(rows: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-    """A uniform random sample of at most 10,000 rows: those with the largest random keys."""
-    kept, keys = None, torch.empty(0, dtype=torch.float64)
-    for block in rows:
+def _sample(rows: Iterable[Tensor], seed: int) -> tuple[Tensor, Tensor]:
+    """A uniform random sample of at most 10,000 rows, those with the largest random keys, and their weights."""
+    generator = torch.Generator().manual_seed(seed)
+    kept, keys, weights = None, torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
+    for block, of_rows in pairs_of(rows):
         x = block.detach().double()
         if x.dim() != 2 or (kept is not None and x.shape[1] != kept.shape[1]):
             raise ShapeError(f"rows must come in blocks of one shape (B, D); got {tuple(x.shape)}")
@@ -99,12 +117,13 @@ def _sample(rows: Iterable[Tensor], generator: torch.Generator) -> Tensor:
             raise DataError("rows must be finite, or NaN where an entry is missing; got an infinite entry")
         kept = x if kept is None else torch.cat([kept, x])
         keys = torch.cat([keys, torch.rand(len(x), dtype=torch.float64, generator=generator)])
+        weights = torch.cat([weights, torch.ones(len(x)).double() if of_rows is None else of_rows])
         if len(kept) > _SAMPLE:
             keys, chosen = keys.topk(_SAMPLE)
-            kept = kept[chosen]
+            kept, weights = kept[chosen], weights[chosen]
     if kept is None or not len(kept):
         raise DataError("rows must hold at least one row; got none")
-    return kept
+    return kept, weights
 
 
 def start_gaussians(

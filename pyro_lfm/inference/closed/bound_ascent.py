@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tqdm.auto import tqdm
 
 from pyro_lfm.closed_form import AnyLikelihoodForm
-from pyro_lfm.closed_form.row_blocks import Blocks
+from pyro_lfm.closed_form.row_blocks import weighted_blocks
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, warn
 from pyro_lfm.guides import AnyGuide
@@ -37,6 +37,7 @@ class BoundAscent(Inference):
     start: Literal["auto", "data", "model"] = "auto"
     restarts: int = 10
     accelerate: bool = True
+    takes_weights: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("iterations", self.iterations, least=0)
@@ -66,7 +67,7 @@ class BoundAscent(Inference):
             )
         task.model.to(task.device)
         result = self.without_history(task.model, task.table)
-        rows = form.rows(Blocks(task.table, form.observed))
+        rows = form.rows(weighted_blocks(task.table, form.observed))
         ends: tuple[float, ...] = ()
         if self.start == "model" or (self.start == "auto" and not task.model.is_as_declared):
             first = form.read()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import KW_ONLY, dataclass
 from math import nan
-from typing import Any
+from typing import Any, ClassVar
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.recognition import bayesian_declarations
-from pyro_lfm.closed_form.row_blocks import Blocks
+from pyro_lfm.closed_form.row_blocks import weighted_blocks
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides.conjugate import ConjugateGuide
 from pyro_lfm.inference.closed.journal import warn_of_iterations
@@ -86,6 +86,7 @@ class VariationalBayes(Inference):
     _: KW_ONLY
     iterations: int = 2000
     tolerance: float = 1e-9
+    takes_weights: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.iterations = whole("iterations", self.iterations)
@@ -99,7 +100,7 @@ class VariationalBayes(Inference):
             raise DeclarationError("lfm.VariationalBayes keeps no checkpoint: leave checkpoint= out")
         began = time.perf_counter()
         ascent = form.infer(
-            Blocks(task.table, form.observed),
+            weighted_blocks(task.table, form.observed),
             seed=task.seed,
             iterations=self.iterations,
             tolerance=self.tolerance,

@@ -87,7 +87,7 @@ class Eager(Engine):
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        return bound_parts(objective, loss, batch.total)
+        return bound_parts(objective, loss, batch.total_weight)
 
     def gradients(
         self, batch: Batch, objective: PyroELBO, part: str
@@ -95,9 +95,9 @@ class Eager(Engine):
         """The loss over all rows, and for each parameter that is trained the gradient of the loss per row."""
         loss = self.loss(batch, objective)
         parameters = self.trained(part)
-        # Per row, so that a step does not depend on how many rows there are.
+        # Per row, or unit of weight, so that a step does not depend on how many rows there are.
         with self.setup.stream.watched():
-            gradients = gradients_of(loss / batch.total, parameters)
+            gradients = gradients_of(loss / batch.total_weight, parameters)
         return loss, [(p, laid_out_as(g, p)) for p, g in zip(parameters, gradients, strict=True)]
 
     def loss(self, batch: Batch, objective: PyroELBO) -> torch.Tensor:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ class Setup:
         optimizer: (parameters, lr=) -> torch.optim.Optimizer.
         clip_norm: the largest L2 norm of the gradients of the loss per row, of all parameters but PerRow tables together.
         stream: the random stream of all noise.
-        total: the number of rows N of the data.
+        total: the number of rows N of the data that count.
+        weights: of the rows, (N,), on the device of the model; None where each counts once.
         missing: for each name whether some of its entries are missing; names that are left out are searched in each batch.
     """
 
@@ -41,12 +43,27 @@ class Setup:
     total: int
     missing: Mapping[str, bool] = field(default_factory=dict)
     clip_norm: float | None = None
+    weights: torch.Tensor | None = None
 
     def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
         complete, incomplete = (
             frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
         )
-        return Batch(rows, index, self.total, complete=complete, incomplete=incomplete)
+        weights = None if self.weights is None else self.weights.index_select(0, index)
+        return Batch(
+            rows,
+            index,
+            self.total,
+            complete=complete,
+            incomplete=incomplete,
+            weights=weights,
+            total_weight=self.total_weight,
+        )
+
+    @cached_property
+    def total_weight(self) -> float:
+        """What losses are divided by: N, or the sum of the weights."""
+        return self.total if self.weights is None else float(self.weights.double().sum())
 
     @property
     def programs(self) -> tuple[Program, Program]:
@@ -126,7 +143,7 @@ class Engine(ABC):
         """Puts back what the engine has changed outside of itself. Called once, after errors too."""
 
 
-def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: int) -> torch.Tensor:
+def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: float) -> torch.Tensor:
     """[bound, reconstruction, KL, 1] of a step, nats per row; parts that an objective does not keep are NaN."""
     last = last_bound() if isinstance(objective, Objective) else None
     if last is None:
@@ -183,5 +200,5 @@ def evaluate(
             objective = objective.at(1.0, in_turn=False)
         scored: Any = objective
         loss = torch.as_tensor(scored.loss(model, guide, batch))
-        bound, reconstruction, kl, _ = bound_parts(objective, loss, batch.total).tolist()
+        bound, reconstruction, kl, _ = bound_parts(objective, loss, batch.total_weight).tolist()
     return bound, reconstruction, kl

@@ -43,7 +43,7 @@ class _Checked(pyro.optim.PyroOptim):
     ):
         super().__init__(setup.optimizer, {"lr": setup.learning_rate})
         self.parameters, self.clipped = parameters, clipped
-        self.norm = None if setup.clip_norm is None else setup.clip_norm * setup.total
+        self.norm = None if setup.clip_norm is None else setup.clip_norm * setup.total_weight
         self.loss = torch.zeros(())
 
     def __call__(self, params: Iterable[torch.Tensor], *args: Any, **kwargs: Any) -> None:
@@ -98,7 +98,7 @@ class Pyro(Engine):
         except Exception:
             self._put_back(others)
             raise
-        return bound_parts(objective, loss, self.setup.total)
+        return bound_parts(objective, loss, self.setup.total_weight)
 
     def _remembering(self, loss_and_grads: Callable[..., Any]) -> Callable[..., Any]:
         """The function that gives the loss, which the optimizer looks at before it takes a step."""

@@ -68,14 +68,15 @@ class Step:
         try:
             loss = self.eager.loss(batch, objective)
             wanted = [*self.parameters, *leaves]
-            all_gradients = gradients_of(loss / batch.total, wanted)
+            all_gradients = gradients_of(loss / batch.total_weight, wanted)
         finally:
             for table in self.tables:
                 table.gathered = None
         self.used = [k for k, gradient in enumerate(all_gradients) if gradient is not None]
         gradients = [laid_out_as(all_gradients[k], wanted[k]).detach() for k in self.used]
         self.large = [k for k, g in enumerate(gradients) if self._on_cpu and g.numel() > _LARGE]
-        return [(loss / batch.total).detach(), bound_parts(objective, loss, batch.total), *gradients]
+        parts = bound_parts(objective, loss, batch.total_weight)
+        return [(loss / batch.total_weight).detach(), parts, *gradients]
 
     def build(self, inputs: Sequence[torch.Tensor]) -> None:
         """Records the programs, and makes native code of the graph unless there is code of the same graph.

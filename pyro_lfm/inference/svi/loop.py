@@ -63,7 +63,8 @@ class Loop:
         self.model, self.guide = result.model, result.guide
         self.table, self.validation = task.table, task.validation
         self.seed, self.history = task.seed, result.history
-        self.batch_size, self.per_epoch, self.total_steps = svi.budget(len(self.table))
+        self.rows = len(self.table.counted)
+        self.batch_size, self.per_epoch, self.total_steps = svi.budget(self.rows)
         self.shuffle = torch.Generator().manual_seed(self.seed)
         self.stream = Stream(self.seed, self.model.device)
         self.best = Best(self.model, self.guide)
@@ -80,7 +81,7 @@ class Loop:
         """The number of rows of so many steps from the start."""
         epochs, rest = divmod(steps, self.per_epoch)
         size = self.per_epoch * self.batch_size
-        return epochs * (size if self.svi.drop_last else len(self.table)) + rest * self.batch_size
+        return epochs * (size if self.svi.drop_last else self.rows) + rest * self.batch_size
 
     def batch(self, table: Table, index: torch.Tensor) -> Batch:
         device = self.model.device
@@ -155,9 +156,10 @@ class Loop:
             checked_maker(svi.optimizer),
             svi.learning_rate,
             self.stream,
-            len(self.table),
+            self.rows,
             self.table.has_missing,
             svi.clip_norm,
+            self.table.weights_in(self.model.dtype, device),
         )
         # Without schedules the moment is the same at every step.
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
@@ -274,15 +276,14 @@ class Loop:
         with suppress(RuntimeError):
             rows = index.tolist()
             batch = self.batch(table, index.cpu()) if rows else None
-        size, total = self.batch_size, len(table)
         saved = self.resuming.last_saved if self.resuming else None
         return FailedStep(
             model=self.model,
             guide=self.guide,
             rows=rows,
             batch=batch,
-            batch_size=size,
-            total=total,
+            batch_size=self.batch_size,
+            total=len(table),
             epoch=self.epoch,
             good=good,
             during=during,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pyro_lfm.data.digests import of_rows
+from pyro_lfm.data.digests import of_rows, of_weights
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.identity import identity_of
 from pyro_lfm.identity.version import library_version
@@ -60,6 +60,7 @@ class Resuming:
             options["steps"] = loop.total_steps
         fixed = {
             "data": of_rows(loop.table),
+            "row_weights": of_weights(loop.table),
             "validation": None if loop.validation is None else of_rows(loop.validation),
             "seed": loop.seed,
             "batch_size": loop.batch_size,

@@ -1,0 +1,167 @@
+"""The declarations of deep estimators: likelihoods and guides by name, and the model and guide that they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.estimators.estimator import Array, blocks
+from pyro_lfm.estimators.linear_fits import principal_axes
+from pyro_lfm.estimators.linear_start import LinearPlus, LinearStart
+from pyro_lfm.exact.linear.factor_analysis import factor_analysis
+from pyro_lfm.exact.linear.linear_gaussian import principal
+from pyro_lfm.exact.linear.rows import Rows
+from pyro_lfm.factors import Factor
+from pyro_lfm.factors.variables import Code
+from pyro_lfm.families import Bernoulli, Gaussian, NegativeBinomial, Poisson
+from pyro_lfm.guides import Guide
+from pyro_lfm.priors import StandardNormal
+from pyro_lfm.programs.model import Model
+from pyro_lfm.sources.covariances import Covariance, Diagonal, Full
+from pyro_lfm.sources.networks import MLP
+from pyro_lfm.sources.values import Learned
+
+GUIDES: dict[str, type[Full | Diagonal]] = {"full": Full, "diagonal": Diagonal}
+# The smallest standard deviation of the noise of a standardised column, and the smallest at the start.
+_FLOOR, _START = 0.01, 0.1
+# Rows from which the linear start is fitted, and columns beyond which it is that of principal components.
+_ROWS, _COLUMNS = 20_000, 200
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How p(x | z) is declared.
+
+    Attributes:
+        standardised: whether the rows are given in units of their columns.
+        factor: the factor of D columns from the source of their means, and the noise variances at the start.
+        link: what the means of the columns are for that source.
+        code: the transform by which encoders read the rows.
+        logarithmic: whether the source gives the logarithm of a rate.
+    """
+
+    standardised: bool
+    factor: Callable[[int, LinearPlus, NDArray[np.float64]], Factor]
+    link: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    code: Any = None
+    logarithmic: bool = False
+
+
+def _gaussian(dim: int, mean: LinearPlus, noise: NDArray[np.float64]) -> Factor:
+    covariance = Diagonal(Learned(torch.as_tensor(noise)), min_scale=_FLOOR)
+    return Gaussian(dim, mean=mean, covariance=covariance)
+
+
+def _logits(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    probabilities = means.clip(0.01, 0.99)
+    return np.log(probabilities / (1 - probabilities))
+
+
+def _logarithms(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(means.clip(1e-3))
+
+
+LIKELIHOODS = {
+    "gaussian": Likelihood(True, _gaussian, np.zeros_like),
+    "bernoulli": Likelihood(False, lambda dim, mean, noise: Bernoulli(dim, logits=mean), _logits),
+    "poisson": Likelihood(
+        False, lambda dim, mean, noise: Poisson(dim, rate=mean), _logarithms, "log1p", logarithmic=True
+    ),
+    "negative_binomial": Likelihood(
+        False, lambda dim, mean, noise: NegativeBinomial(dim, logits=mean), _logarithms, "log1p"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DeepDeclaration:
+    """The parameters of a deep estimator that declare its model.
+
+    Attributes:
+        factors: K. hidden: widths of the hidden layers of encoder and decoder.
+        likelihood, guide: names, or factors. prior: of z; None for N(0, I).
+    """
+
+    factors: int
+    hidden: tuple[int, ...]
+    likelihood: str | Factor
+    guide: str | Factor
+    prior: Factor | None = None
+
+    @property
+    def standardised(self) -> bool:
+        """Whether rows are given in units of their columns."""
+        return isinstance(self.likelihood, str) and LIKELIHOODS[self.likelihood].standardised
+
+    def build(self, rows: Array, seed: int) -> tuple[Model, Guide]:
+        """The model and the guide for rows (N, D), in the floating type of the rows."""
+        start = self._start(rows, seed)
+        x = self._x(rows, start)
+        prior = StandardNormal(self.factors) if self.prior is None else self.prior
+        if prior.event_shape != torch.Size((self.factors,)):
+            raise DeclarationError(
+                f"prior must be a distribution over n_components={self.factors} numbers; got {prior!r}"
+            )
+        model = Model(z=prior, x=x).to(dtype=torch.from_numpy(np.zeros(1, rows.dtype)).dtype)
+        return model, Guide(model, z=self._encoder(start))
+
+    def _start(self, rows: Array, seed: int) -> LinearStart | None:
+        """Factor analysis of some rows, where the likelihood is that of factor analysis but for its mean."""
+        if self.likelihood != "gaussian":
+            return None
+        dense = np.concatenate([*blocks(rows)])
+        if len(dense) > _ROWS:
+            dense = dense[np.random.default_rng(seed).choice(len(dense), _ROWS, replace=False)]
+        compressed, count = Rows.of(torch.from_numpy(dense)), min(self.factors, rows.shape[1])
+        if rows.shape[1] > _COLUMNS:
+            found = principal(compressed, count, "diagonal", min_scale=_START)
+        else:
+            found = factor_analysis(compressed, count, min_scale=_START, iterations=50, tolerance=1e-6)
+        noise = found.noise.numpy()
+        weight = np.zeros((rows.shape[1], self.factors))
+        weight[:, :count] = principal_axes(found.weight.numpy(), noise)
+        return LinearStart(weight, found.bias.numpy(), noise)
+
+    def _x(self, rows: Array, start: LinearStart | None) -> Factor:
+        """The likelihood."""
+        dim = rows.shape[1]
+        if isinstance(self.likelihood, Factor):
+            if self.likelihood.event_shape is None:
+                return self.likelihood.altered(event=dim)
+            return self.likelihood
+        kind = LIKELIHOODS[self.likelihood]
+        means, spreads = _column_statistics(rows, kind.code)
+        if start is None:
+            bias = kind.link(_column_statistics(rows)[0])
+            factor = kind.factor(dim, LinearPlus(None, bias, self.hidden, kind.logarithmic), np.ones(dim))
+        else:
+            factor = kind.factor(dim, LinearPlus(start.weight, start.bias, self.hidden), start.noise)
+        return factor.coded(Code(torch.as_tensor(means), torch.as_tensor(spreads), kind.code))
+
+    def _encoder(self, start: LinearStart | None) -> Factor:
+        """The guide's factor for z."""
+        if isinstance(self.guide, Factor):
+            return self.guide
+        covariance: Covariance = GUIDES[self.guide](MLP(*self.hidden))
+        mean = MLP(*self.hidden) if start is None else LinearPlus(*start.encoder(), self.hidden)
+        return Gaussian(mean=mean, covariance=covariance)
+
+
+def _column_statistics(
+    rows: Array, transform: str | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and spread (1 where it is 0) of the observed entries of each column, or of ln(1 + x)."""
+    count = total = squares = np.zeros(rows.shape[1])
+    for block in blocks(rows):
+        values = np.log1p(block.clip(0)) if transform == "log1p" else block.astype(np.float64)
+        count = count + (~np.isnan(values)).sum(0)
+        total, squares = total + np.nansum(values, 0), squares + np.nansum(values**2, 0)
+    means = total / count
+    spreads = np.sqrt((squares / count - means**2).clip(0))
+    return means, np.where(spreads > 1e-6, spreads, 1.0)

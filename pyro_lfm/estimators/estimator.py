@@ -1,0 +1,129 @@
+"""``LatentEstimator``, the base of all estimators: rows in any container, checked parameters, seeds, fits without rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pyro_lfm.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from scipy.sparse import sparray, spmatrix
+
+# Rows as users have them.
+Rows: TypeAlias = "ArrayLike | pd.DataFrame | pl.DataFrame | sparray | spmatrix"
+# Whatever sklearn.utils.check_random_state takes.
+RandomState: TypeAlias = int | np.random.RandomState | None
+# Rows and results, float32 or float64.
+Array: TypeAlias = NDArray[np.floating[Any]]
+
+# Rows that are worked on at a time.
+BLOCK = 4096
+
+
+class LatentEstimator(BaseEstimator):
+    """What all estimators share.
+
+    Rows may be arrays, pandas and polars DataFrames, nullable types included, and sparse matrices. NaN means missing. The
+    floating type of the rows, float32 or float64, is that of the results; other numbers are read as float64. No row is kept.
+
+    A subclass gives the constraints of its parameters in ``_parameter_constraints``, as scikit-learn does, and begins its
+    ``fit`` with ``_rows_to_fit``. Its other methods get their rows from ``_rows``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _rows_to_fit(self, X: Rows, *, sparse: bool = False, least: int = 2) -> Array:
+        """Checks the parameters, and gives the rows (N, D) to fit. Their number and names of columns are remembered.
+
+        Args:
+            sparse: whether a sparse matrix is given as a CSR array; by default it becomes an array.
+            least: the smallest number of rows.
+
+        Raises:
+            InvalidParameterError: a parameter that is out of its range. DataError: a column without any entry.
+        """
+        self._validate_params()
+        rows = self._validated(X, sparse=sparse, reset=True, ensure_min_samples=least)
+        empty = [k for k, column in enumerate(observed_entries(rows)) if not column]
+        if empty:
+            names = getattr(self, "feature_names_in_", np.arange(rows.shape[1]))
+            raise DataError(
+                f"each column of X must have an entry that is not missing; got none in {_listed(names[empty])}: drop such "
+                "columns"
+            )
+        return rows
+
+    def _rows(self, X: Rows, *, sparse: bool = False) -> Array:
+        """The rows (N, D) of a query, with the columns that were fitted.
+
+        Raises:
+            NotFittedError: before ``fit``. ValueError: other columns.
+        """
+        check_is_fitted(self)
+        return self._validated(X, sparse=sparse, reset=False)
+
+    def _validated(self, X: Rows, *, sparse: bool, reset: bool, ensure_min_samples: int = 1) -> Array:
+        rows = validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=ensure_min_samples,
+        )
+        return rows.toarray() if hasattr(rows, "toarray") and not sparse else rows
+
+    def _seed(self) -> int:
+        """A seed from ``random_state``: the same at every call if that is a number."""
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+class LatentTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, LatentEstimator):
+    """An estimator that transforms rows to the posterior means of their factors.
+
+    A subclass has ``_n_features_out``, the number of factors.
+    """
+
+
+def blocks(rows: Array) -> Iterator[Array]:
+    """The rows in blocks, each an array."""
+    for start in range(0, rows.shape[0], BLOCK):
+        block = rows[start : start + BLOCK]
+        yield block.toarray() if hasattr(block, "toarray") else block
+
+
+def observed_entries(rows: Array) -> NDArray[np.int64]:
+    """The number of observed entries of each column.
+
+    >>> observed_entries(np.array([[1.0, np.nan], [2.0, 3.0]]))
+    array([2, 1])
+    """
+    return np.sum([(~np.isnan(block)).sum(0) for block in blocks(rows)], 0)
+
+
+def is_complete(rows: Array) -> bool:
+    """Whether no entry of the rows is missing."""
+    return not any(np.isnan(block).any() for block in blocks(rows))
+
+
+def _listed(names: NDArray[Any], most: int = 10) -> str:
+    words = ", ".join(map(str, names[:most]))
+    return f"columns {words}" + f", ... ({len(names)} in all)" * (len(names) > most)
