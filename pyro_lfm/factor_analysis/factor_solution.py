@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_lfm.errors import DeclarationError, IdentificationWarning, ScaleFloorWarning, warn
+from pyro_lfm.errors import DataError, DeclarationError, IdentificationWarning, ScaleFloorWarning, warn
 from pyro_lfm.factor_analysis.explained_variance import variance_table
 from pyro_lfm.factor_analysis.factor_scores import ScoreMethod, score_rows, score_weights
 from pyro_lfm.factor_analysis.indices_of_fit import Correction, FitIndices
@@ -105,6 +105,11 @@ class FactorSolution:
             data: rows as given to ``lfm.fit``; the fitted rows by default.
             correction: of χ²: "bartlett" by default for exploratory models of complete rows, else "none".
         """
+        if data is None and self.fit.has_weights:
+            raise DataError(
+                "fit_indices serves rows that count alike, and the fitted rows have weights: χ² has another "
+                "distribution then. Give data= for rows without weights"
+            )
         rows = self.fit.exact_rows(data)[self.parameters.observed]
         return indices_of_rows(self.parameters, rows, correction)
 
@@ -148,7 +153,8 @@ class FactorSolution:
         return plots.loadings(weights, names=[str(column) for column in self.columns], title=title)
 
     def __repr__(self) -> str:
-        indices = self.fit_indices() if self.fit.has_rows else None
+        counted = self.fit.has_rows and not self.fit.has_weights
+        indices = self.fit_indices() if counted else None
         return report(self, indices)
 
     @property

@@ -253,6 +253,11 @@ class Fit(FitState):
         """Whether the fitted rows are at hand; False of a fit that was loaded, or pickled without them."""
         return not self._rows.is_absent
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the fitted rows have weights."""
+        return self._rows.weights is not None
+
     def _open(self, data: Data | None, needs: set[str] | None) -> Table:
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:

@@ -137,6 +137,17 @@ def test_factors_that_relevance_determination_switched_off_stay_zero():
     assert np.allclose(done.factor_correlations.iloc[2:, :2], 0)
 
 
+def test_rows_with_weights_have_loadings_and_their_indices_are_refused():
+    weights = np.random.default_rng(0).integers(1, 3, len(WINE))
+    fit = lfm.fit(model_of(13, 2), WINE, lfm.EM(), seed=0, progress=False, weights=weights)
+    repeated = fitted(WINE.loc[WINE.index.repeat(weights)])
+    assert np.allclose(fit.loadings("varimax"), repeated.loadings("varimax"), atol=1e-5)
+    done = factor_analysis.solution(fit)
+    assert "RMSEA" not in repr(done)
+    with pytest.raises(lfm.DataError, match="the fitted rows have weights"):
+        done.fit_indices()
+
+
 def test_a_heywood_case_names_the_column_and_the_remedy():
     g = torch.Generator().manual_seed(1)
     rows = torch.randn(200, 1, generator=g) + torch.randn(200, 4, generator=g)
