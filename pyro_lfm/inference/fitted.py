@@ -201,6 +201,17 @@ class Fit(FitState):
         Raises:
             DeclarationError: the model is another (``lfm.evaluate.loadings(fit)`` serves all), or an unknown rotation.
             ImportError: without pandas and statsmodels, which the extra ``pyro_lfm[efa]`` installs.
+
+        >>> import pandas as pd, pyro_lfm as lfm
+        >>> rows = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 1.0, 1.0])
+        >>> rows = rows + torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        >>> answers = pd.DataFrame(rows.numpy(), columns=["calm", "alert", "kind"])
+        >>> lfm.fit(model, answers, lfm.EM(), seed=0, progress=False).loadings().round(1)
+                F1
+        calm   0.9
+        alert  0.7
+        kind   0.7
         """
         from pyro_lfm import factor_analysis
 
@@ -241,6 +252,11 @@ class Fit(FitState):
     def has_rows(self) -> bool:
         """Whether the fitted rows are at hand; False of a fit that was loaded, or pickled without them."""
         return not self._rows.is_absent
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the fitted rows have weights."""
+        return self._rows.weights is not None
 
     def _open(self, data: Data | None, needs: set[str] | None) -> Table:
         """The fitted rows, or others of the same kind, read and checked."""

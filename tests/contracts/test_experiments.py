@@ -248,6 +248,18 @@ def check_series(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"time-series"}
 
 
+def check_questionnaire(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "Number of factors" in printed and "Factor correlations" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    found = results["analyses"]
+    assert found["varimax"]["chi_squared"] == pytest.approx(found["oblimin"]["chi_squared"])
+    assert found["pattern"]["congruence"] > 0.9 > found["pattern, two items swapped"]["congruence"]
+    assert found["pattern, two items swapped"]["rmsea"] > found["pattern"]["rmsea"]
+    assert {path.stem for path in out.glob("*.png")} == {"number_of_factors", "loadings"}
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
@@ -263,6 +275,7 @@ RUNS = {
     "few_labels": [([], check_few_labels)],
     "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "questionnaire": [([], check_questionnaire)],
     "inference_gaps": [([], check_gaps)],
     "time_series": [([], check_series)],
     "refine_posteriors": [([], check_refinement)],
