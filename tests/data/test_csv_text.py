@@ -171,6 +171,13 @@ def test_values_that_a_column_cannot_hold_are_refused(tmp_path):
         latin.filled(pd.DataFrame({"a": ["Ω"] * 3}))
 
 
+def test_the_decimal_sign_may_show_late(tmp_path):
+    rows = [f"{k};{k}" for k in range(1, 400)] + ["400;1,5", "401;", "402;2,25"]
+    file = read(tmp_path, "\n".join(["id;x", *rows]))
+    assert file.dialect.decimal == "," and file.frame()["x"].iloc[-1] == 2.25
+    assert file.filled(pd.DataFrame({"x": np.full(402, 3.126)})).decode().splitlines()[401] == "401;3,13"
+
+
 def test_headers_are_told_from_rows(tmp_path):
     for content, header in (
         ("country,2019,2020\nFR,55.5,3\nDE,2.5,4.5\n", True),
