@@ -29,9 +29,9 @@ _LEVELS = 11
 # The gain in log-likelihood of a log-normal over a Gaussian that decides for it, nats per row.
 _CLEARLY = 0.05
 # The gains, in nats, that decide against counts: for levels and for a continuous distribution. Columns that are counts
-# reach them in about 1% of cases (tests/tables/test_kinds.py). The third is the gain of a Poisson-log-normal that decides
+# reach them in at most 1% of cases (tests/tables/test_kinds.py). The third is the gain of a Poisson-log-normal that decides
 # for counts all the same: where its Poisson noise cannot be seen it is as likely as the log-normal.
-_FOR_LEVELS, _FOR_CONTINUOUS, _FOR_MIXED_COUNTS = 2.0, 4.0, 0.5
+_FOR_LEVELS, _FOR_CONTINUOUS, _FOR_MIXED_COUNTS = 2.0, 3.0, 0.5
 # With fewer rows, where likelihoods say little, it is counts that need a gain against levels.
 _FEW = 20
 
