@@ -129,6 +129,8 @@ def test_labels_with_delimiters_get_quotes(tmp_path):
         (b"a,b\n", "no rows"),
         (b"a,b\n1,2\n3\n4\n", r"line 3: 1 cell where the first line has 2 \(and 1 more lines\): add"),
         (b'a,b\n1,"2\n3"\n3,4,5\n', "line 4: 3 cells .* in quotes"),
+        (b"x\n1,5\n2,5\n", "line 2: 2 cells where the first line has 1 .*name the delimiter="),
+        (b"a,b\n1,2,3\n3,4,5\n", "line 2: 3 cells where the first line has 2"),
         (b"a,b,a\n1,2,3\n", "line 1: the name 'a' stands for 2 columns"),
         (b'a,b\n1,"2\n3,4\n', "line 2: the quotes .* do not end"),
         (b'a,b\n"x"y,2\n3,4\n', "line 2: text follows the end of the quotes"),

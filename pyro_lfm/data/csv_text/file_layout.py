@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from pyro_lfm.data.csv_text.csv_records import Record
+from pyro_lfm.data.csv_text.csv_records import Cell, Record
 from pyro_lfm.data.csv_text.dialect import Dialect, decimal_of
+from pyro_lfm.data.csv_text.numerals import is_number
 from pyro_lfm.errors import DataError
 
 # Excel's line that names the delimiter, with quotes or without.
@@ -54,9 +55,11 @@ def names_of(records: list[Record], rows: list[int], dialect: Dialect, what: str
     lengths = {len(records[i].fields) for i in body}
     names = [dialect.grammar.cell(field).value for field in first.fields]
     if dialect.header and lengths == {width + 1}:
-        # A column of row names without a name, as R writes it, or a delimiter at the end of each row.
-        ends = all(not records[i].fields[-1].strip() for i in body)
-        names, width = (names, width) if ends else (["", *names], width + 1)
+        # A delimiter at the end of each row, or a column of row names without a name, as R writes it.
+        if any(records[i].fields[-1].strip() for i in body):
+            if not all(_is_row_name(dialect.grammar.cell(records[i].fields[0]), dialect) for i in body):
+                raise _ragged(records, body, width, dialect, what)
+            names, width = ["", *names], width + 1
     elif lengths - {width}:
         raise _ragged(records, body, width, dialect, what)
     if not dialect.header:
@@ -68,6 +71,11 @@ def names_of(records: list[Record], rows: list[int], dialect: Dialect, what: str
             f"{what}, line {first.line}: the name {twice[0]!r} stands for {names.count(twice[0])} columns: rename one"
         )
     return names
+
+
+def _is_row_name(cell: Cell, dialect: Dialect) -> bool:
+    """Whether a cell without a name may name its row: it is a text, or stands in quotes."""
+    return cell.quoted or not is_number(cell.value, dialect.decimal)
 
 
 def _ragged(records: list[Record], body: list[int], width: int, dialect: Dialect, what: str) -> DataError:
