@@ -95,6 +95,13 @@ def test_levels_of_a_scale_are_ordinal(shape, start):
     assert kind(10 * rng.choice(len(shape), 150, p=shape) + 10) == "ordinal"  # 10, 20, ...
 
 
+def test_long_columns_and_huge_numbers():
+    rng = np.random.default_rng(0)
+    assert kind(rng.poisson(300.0, 100_000)) == "count"
+    assert kind(rng.normal(0, 1, 50) * 1e300) == "continuous"
+    assert kind(1e18 + 1e16 * rng.normal(size=50).round(3)) == "continuous"
+
+
 def test_penguins():
     table = lfm.heterogeneous(load_penguins())
     kinds = {column.name: column for column in table.columns}
