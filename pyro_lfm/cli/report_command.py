@@ -18,7 +18,7 @@ from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:
-    from pyro_lfm.cli.measures import Measures
+    from pyro_lfm.cli.fit_measures import Measures
     from pyro_lfm.cli.report.page import Section
     from pyro_lfm.evaluate import Decomposition, Diagnosis
     from pyro_lfm.inference import Fit
@@ -121,7 +121,7 @@ def _measured(
 ) -> tuple[Measures | None, Decomposition | None, Diagnosis | None]:
     """What can be measured of a fit on rows; None for what cannot."""
     import pyro_lfm as lfm
-    from pyro_lfm.cli.measures import measure
+    from pyro_lfm.cli.fit_measures import measure
 
     done, decomposed, tests = None, None, None
     try:
