@@ -1,8 +1,15 @@
 """scikit-learn estimators: the library's models with fit, transform, predict and score, for pipelines and searches."""
 
+from pyro_lfm.estimators.any_model import LatentModel
 from pyro_lfm.estimators.classifier import SemiSupervisedClassifier
 from pyro_lfm.estimators.clustering import LatentClustering
 from pyro_lfm.estimators.deep_factors import DeepFactorAnalysis
 from pyro_lfm.estimators.gaussian_factors import FactorAnalysis
 
-__all__ = ["DeepFactorAnalysis", "FactorAnalysis", "LatentClustering", "SemiSupervisedClassifier"]
+__all__ = [
+    "DeepFactorAnalysis",
+    "FactorAnalysis",
+    "LatentClustering",
+    "LatentModel",
+    "SemiSupervisedClassifier",
+]

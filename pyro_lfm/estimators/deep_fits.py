@@ -145,10 +145,10 @@ def log_likelihoods(done: Fit, rows: Array) -> Array:
     return _of_blocks(rows, size, of_block)
 
 
-def means(done: Fit, factors: Array) -> Array:
+def means(done: Fit, factors: Array, name: str = "x") -> Array:
     """E[x | z] of factors (N, K): (N, D)."""
     model: Any = done.model
-    decoder = model.factors["x"]
+    decoder = model.factors[name]
 
     def of_block(block: Array) -> torch.Tensor:
         with evaluating(model), torch.no_grad():
@@ -157,10 +157,10 @@ def means(done: Fit, factors: Array) -> Array:
     return _of_blocks(factors, BLOCK, of_block)
 
 
-def draws(done: Fit, count: int, seed: int) -> NDArray[Any]:
+def draws(done: Fit, count: int, seed: int, name: str = "x") -> NDArray[Any]:
     """Rows drawn from the model, (count, D)."""
     model: Any = done.model
-    return model.sample(count, seed=seed)["x"].numpy()
+    return model.sample(count, seed=seed)[name].numpy()
 
 
 def _of_blocks(rows: Array, size: int, function: Any) -> Array:
