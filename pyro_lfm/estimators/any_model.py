@@ -32,8 +32,8 @@ class LatentModel(TransformerMixin, LatentEstimator):
 
     Args:
         model: a model with one observed factor, whose event has D numbers; or a function of D that makes one.
-        guide: {latent: factor}, a ``Guide`` of the model, a ``PyroGuide``, or a function of the model that makes one. None: for
-            an inference that needs none.
+        guide: {latent: factor}, a ``Guide`` of the model, a ``PyroGuide``, or a function of the model that makes one. None:
+            for an inference that needs none.
         inference: such as ``lfm.EM()``; None: ``lfm.SVI`` of the guide with the options below.
         objective: of SVI; None: ``lfm.ELBO()``.
         max_iter: epochs of SVI. batch_size, learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.

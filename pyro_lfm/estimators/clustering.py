@@ -127,9 +127,11 @@ class LatentClustering(ClusterMixin, DeepEstimator):
             )
         seed = self._seed()
         first, encoder = self._declaration.build(rows, seed)
-        prior = first_clusters(
-            self._first_codes(first, encoder, rows, seed), self.n_clusters, self.n_init, seed
-        )
+        if self.likelihood != "gaussian":
+            # There is no linear start: a first training under N(0, I) makes the factors.
+            self._train(first, encoder, rows, seed)
+        codes, variances = deep_fits.moments_of_codes(encoder, rows)
+        prior = first_clusters(codes, variances, self.n_clusters, self.n_init, seed)
         model, guide = replace(self._declaration, prior=prior).build(rows, seed)
         model.factors["x"].load_state_dict(first.factors["x"].state_dict())
         guide.factors["z"].load_state_dict(encoder.factors["z"].state_dict())
@@ -161,12 +163,6 @@ class LatentClustering(ClusterMixin, DeepEstimator):
             device=self.device,
         )
 
-    def _first_codes(self, model: Model, guide: Guide, rows: Array, seed: int) -> Array:
-        """The factors in which the first clusters are sought, under N(0, I); trained where there is no linear start."""
-        if self.likelihood == "gaussian":
-            return deep_fits.untrained_codes(guide, rows)
-        return deep_fits.codes(self._train(model, guide, rows, seed), rows)
-
     @property
     def _prior(self) -> Any:
         model: Any = self.fit_.model
@@ -196,12 +192,17 @@ class LatentClustering(ClusterMixin, DeepEstimator):
         return self._original(drawn["x"].numpy()), clusters
 
 
-def first_clusters(codes: Array, clusters: int, starts: int, seed: int) -> ClusterPrior:
-    """The most likely Gaussian mixture of codes (N, K), of several starts, as a prior."""
+def first_clusters(codes: Array, variances: Array, clusters: int, starts: int, seed: int) -> ClusterPrior:
+    """The most likely Gaussian mixture of codes, of several starts, as a prior.
+
+    Args:
+        codes: the posterior means of the rows, (N, K). variances: the posterior variances, (N, K), by which factors spread
+            more than their means do.
+    """
     mixture = GaussianMixture(clusters, n_init=starts, reg_covar=LEAST_SCALE**2, random_state=seed)
     # Its starts by k-means know NumPy alone.
     with config_context(array_api_dispatch=False):
         found = mixture.fit(codes)
-    tril = np.linalg.cholesky(found.covariances_)
+    tril = np.linalg.cholesky(found.covariances_ + np.diag(variances.mean(0)))
     logits = np.log(found.weights_.clip(1e-6))
     return ClusterPrior(codes.shape[1], *(torch.as_tensor(part) for part in (logits, found.means_, tril)))

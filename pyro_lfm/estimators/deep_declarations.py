@@ -25,7 +25,7 @@ from pyro_lfm.guides import Guide
 from pyro_lfm.priors import StandardNormal
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream
-from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, Isotropic
+from pyro_lfm.sources.covariances import Diagonal, Full, Isotropic
 from pyro_lfm.sources.networks import MLP
 from pyro_lfm.sources.values import Learned
 
@@ -34,6 +34,8 @@ GUIDES: dict[str, type[Full | Diagonal]] = {"full": Full, "diagonal": Diagonal}
 _FLOOR, _START = 0.01, 0.1
 # The share of a column's variance that is noise at the start, where there is no linear one.
 _UNEXPLAINED = 0.5
+# The default floor of the standard deviations of a latent.
+_LATENT_FLOOR = 1e-3
 # Rows from which the linear start is fitted, and columns beyond which it is that of principal components.
 _ROWS, _COLUMNS = 20_000, 200
 
@@ -146,9 +148,19 @@ class DeepDeclaration:
         """The guide's factor for z."""
         if isinstance(self.guide, Factor):
             return self.guide
-        covariance: Covariance = GUIDES[self.guide](MLP(*self.hidden))
-        mean = MLP(*self.hidden) if start is None else LinearPlus(*start.encoder(), self.hidden)
-        return Gaussian(mean=mean, covariance=covariance)
+        kind = GUIDES[self.guide]
+        if start is None:
+            return Gaussian(mean=MLP(*self.hidden), covariance=kind(MLP(*self.hidden)))
+        weight, bias, covariance = start.encoder()
+        natural = torch.as_tensor(covariance)
+        raw = kind().to_raw(
+            natural if kind is Full else natural.diagonal(),
+            torch.Size((self.factors,)),
+            torch.tensor(_LATENT_FLOOR),
+        )
+        # The covariance starts at that of the linear posterior, whatever the row.
+        spread = LinearPlus(np.zeros((len(raw), 0)), raw.numpy(), self.hidden)
+        return Gaussian(mean=LinearPlus(weight, bias, self.hidden), covariance=kind(spread))
 
 
 def observed(rows: Array, likelihood: str, hidden: tuple[int, ...], start: LinearStart | None) -> Factor:

@@ -83,15 +83,20 @@ def codes(done: Fit, rows: Array) -> Array:
     return _of_blocks(rows, BLOCK, lambda block: done.posterior(block).mean)
 
 
-def untrained_codes(guide: Guide, rows: Array) -> Array:
-    """The means of z of each row under a guide before its training, (N, K)."""
+def moments_of_codes(guide: Guide, rows: Array) -> tuple[Array, Array]:
+    """Mean and variance of z of each row under a guide, (N, K) each."""
     encoder: Any = guide.factors["z"]
 
     def of_block(block: Array) -> torch.Tensor:
+        dense = torch.from_numpy(
+            np.ascontiguousarray(block.toarray() if hasattr(block, "toarray") else block)
+        )
         with evaluating(guide), torch.no_grad():
-            return encoder(torch.from_numpy(np.ascontiguousarray(block))).mean
+            posterior = encoder(dense)
+            return torch.cat([posterior.mean, posterior.variance], 1)
 
-    return _of_blocks(rows, BLOCK, of_block)
+    both = _of_blocks(rows, BLOCK, of_block)
+    return both[:, : both.shape[1] // 2], both[:, both.shape[1] // 2 :]
 
 
 def averages(done: Fit, rows: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
