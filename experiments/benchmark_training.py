@@ -36,8 +36,8 @@ from rivals.report import picture, table
 import pyro_lfm as lfm
 
 PYTHAE, BESIDE_PYTHAE = "pythae's trainer", "by hand, beside pythae"
-EAGER = "lfm, eager engine"
-ENGINES = {EAGER: "eager", "lfm, default engine (auto)": "auto", "lfm, compiled engine": "compiled"}
+EAGER, AUTO = "lfm, eager engine", "lfm, default engine (auto)"
+ENGINES = {EAGER: "eager", AUTO: "auto", "lfm, compiled engine": "compiled"}
 WARM_UP = 2  # epochs
 
 MEDIUM = Configuration(784, 400, 20, batch=128)
@@ -55,8 +55,9 @@ CONFIGURATIONS = {
 TINY = Configuration(64, 16, 4, batch=32, steps=10)
 QUICK = {
     "64-16-4, B=32": TINY,
-    "Gaussian, full-covariance q": replace(TINY, likelihood="Gaussian", covariance="full"),
-    "convolutional 4-8": replace(TINY, channels=(4, 8)),
+    "Gaussian, full-covariance q, convolutional 4-8": replace(
+        TINY, likelihood="Gaussian", covariance="full", channels=(4, 8)
+    ),
 }
 # A fit of a single epoch over all rows.
 WHOLE = {"digits": replace(SMALL, steps=14), "Fashion-MNIST": replace(MEDIUM, steps=468)}
@@ -191,6 +192,13 @@ def figures(reports: dict[str, list[dict]], c: Configuration) -> dict[str, dict]
     return measured
 
 
+def contestants(c: Configuration, quick: bool) -> list[str]:
+    """All, or for a quick run few, as each is a process that starts anew."""
+    if not quick:
+        return NAMES
+    return [BY_HAND, EAGER, *([*pyro_tutorial.CONTESTANTS, AUTO, LIMIT] if c is TINY else [])]
+
+
 def measure(args: argparse.Namespace) -> dict:
     every = QUICK if args.quick else CONFIGURATIONS
     configurations = {name: c for name, c in every.items() if args.quick or name in args.only}
@@ -198,8 +206,7 @@ def measure(args: argparse.Namespace) -> dict:
     results |= {"speed": {str(threads): {} for threads in args.threads}, "loop": {}, "first_epoch": {}}
     for threads, (name, c) in product(args.threads, configurations.items()):
         print(f"{name}, {threads} thread{'s' * (threads > 1)}", flush=True)
-        some = [BY_HAND, EAGER] if args.quick and c is not TINY else NAMES
-        reports = run(some, replace(c, epochs=WARM_UP + args.rounds), args, threads)
+        reports = run(contestants(c, args.quick), replace(c, epochs=WARM_UP + args.rounds), args, threads)
         results["speed"][str(threads)][name] = figures(reports, c)
     for name, c in configurations.items():
         if c in (TINY, SMALL, MEDIUM) and len(configurations) == len(every):
@@ -210,7 +217,7 @@ def measure(args: argparse.Namespace) -> dict:
     whole = 0 if len(configurations) < len(every) else 1 if args.quick else None
     for name, c in list(WHOLE.items())[:whole]:
         print(f"{name}, the first epoch", flush=True)
-        alone = [BY_HAND, EAGER] if args.quick else [BY_HAND, *OURS]
+        alone = [EAGER] if args.quick else [BY_HAND, *OURS]
         reports = {n: measured for one in alone for n, measured in run([one], c, args).items()}
         results["first_epoch"][name] = {n: measured[0]["since_start"] for n, measured in reports.items()}
     return results

@@ -237,7 +237,7 @@ def main() -> None:
     args = parser.parse_args()
     setting = Setting()
     if args.quick:
-        args.seeds = 2
+        args.seeds = 1
         setting = replace(setting, first_epochs=60, epochs=6, starts=1, rows=500, batch_size=64, hidden=64)
     # Always blank pixels sit on the floor of σ by intention.
     warnings.simplefilter("ignore", lfm.ScaleFloorWarning)

@@ -1,11 +1,15 @@
 # The public names, one list for readers of types and for the lazy imports of __init__.py.
+from . import callbacks as callbacks
 from . import data as data
 from . import estimators as estimators
 from . import evaluate as evaluate
 from . import factor_analysis as factor_analysis
+from . import lightning as lightning
 from . import plots as plots
 from . import schedules as schedules
 from . import serving as serving
+from . import single_cell as single_cell
+from . import tables as tables
 from . import testing as testing
 from .comparison import Comparison as Comparison
 from .comparison import Metric as Metric
@@ -37,6 +41,12 @@ from .errors import (
 )
 from .errors import (
     DocumentError as DocumentError,
+)
+from .errors import (
+    EmptyCountsWarning as EmptyCountsWarning,
+)
+from .errors import (
+    IdentificationWarning as IdentificationWarning,
 )
 from .errors import (
     PrecisionWarning as PrecisionWarning,

@@ -102,8 +102,16 @@ class ScaleFloorWarning(UserWarning):
     """A fitted standard deviation has reached its floor ``min_scale``: without it the likelihood would be unbounded."""
 
 
+class IdentificationWarning(UserWarning):
+    """Other values of the parameters have the same likelihood, so that the fitted ones say nothing by themselves."""
+
+
 class ConvergenceWarning(UserWarning):
     """A fit stopped before it converged: more iterations would raise its bound."""
+
+
+class EmptyColumnWarning(UserWarning):
+    """A column of a table has no cell that is not missing, and is left out."""
 
 
 class PriorWarning(UserWarning):
@@ -124,6 +132,10 @@ class PrecisionWarning(UserWarning):
 
 class DataScaleWarning(UserWarning):
     """Data lie far from the model, or from the rows that it was fitted to."""
+
+
+class EmptyCountsWarning(UserWarning):
+    """Cells or genes of an AnnData have no counts at all, so that nothing is learned of them."""
 
 
 @contextmanager

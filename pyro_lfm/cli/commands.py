@@ -7,13 +7,22 @@ from typing import Annotated
 
 import typer
 
+from pyro_lfm.cli.compare_command import compare
+from pyro_lfm.cli.describe_command import describe
+from pyro_lfm.cli.evaluate_command import evaluate
 from pyro_lfm.cli.export_command import export
+from pyro_lfm.cli.fit_command import fit
+from pyro_lfm.cli.impute_command import impute
 from pyro_lfm.cli.info_command import info
+from pyro_lfm.cli.init_command import init
+from pyro_lfm.cli.report_command import report
+from pyro_lfm.cli.sample_command import sample
 from pyro_lfm.cli.schema_command import schema
 from pyro_lfm.cli.serve_command import serve
+from pyro_lfm.cli.transform_command import transform
 
 program = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,5 +44,8 @@ def _options(
     """Deep latent factor models on Pyro."""
 
 
-for command in (info, schema, serve, export):
+COMMANDS = (
+    init, fit, report, evaluate, compare, describe, transform, impute, sample, export, serve, schema, info,
+)  # fmt: skip
+for command in COMMANDS:
     program.command()(command)

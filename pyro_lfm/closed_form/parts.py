@@ -14,7 +14,7 @@ from pyro_lfm.families import Gaussian
 from pyro_lfm.sources.applied import Applied
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, Isotropic
 from pyro_lfm.sources.floors import raw_scale
-from pyro_lfm.sources.linear import Affine
+from pyro_lfm.sources.linear import Affine, Patterned
 from pyro_lfm.sources.lookup import LookupTable
 from pyro_lfm.sources.values import Constant
 
@@ -57,6 +57,8 @@ class LinearMap:
 
     weight: Slot
     bias: Slot
+    # (D, K), which weights are learned; None for all.
+    pattern: Tensor | None = None
 
     @classmethod
     def of(cls, part: nn.Module | None) -> LinearMap | None:
@@ -66,7 +68,8 @@ class LinearMap:
             module = module[0]
         if isinstance(module, Affine):
             weight, bias = constant(module.weight), constant(module.bias)
-            return cls(weight, bias) if weight and bias else None
+            pattern = module.weight.mask.cpu() if isinstance(module.weight, Patterned) else None
+            return cls(weight, bias, pattern) if weight and bias else None
         if type(module) is nn.Linear:
             zero = torch.zeros(module.out_features)
             return cls(Slot(module.weight), Slot(zero if module.bias is None else module.bias))

@@ -1,8 +1,11 @@
 """Batches, readers for data of any kind, and data sets to try the library on."""
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.csv_text import CsvFile
 from pyro_lfm.data.datasets import Labelled, digits, from_torchvision, import_torchvision
 from pyro_lfm.data.fashion import fashion_mnist
+from pyro_lfm.data.files.opening import open
+from pyro_lfm.data.files.picture_folder import PictureFolder
 from pyro_lfm.data.pictures.faces import draw_faces, faces
 from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.pictures.sprites import draw_sprites, sprites
@@ -11,7 +14,9 @@ from pyro_lfm.data.validation import validate
 
 __all__ = [
     "Batch",
+    "CsvFile",
     "Labelled",
+    "PictureFolder",
     "Scenes",
     "Table",
     "digits",
@@ -21,6 +26,7 @@ __all__ = [
     "fashion_mnist",
     "from_torchvision",
     "import_torchvision",
+    "open",
     "read",
     "sprites",
     "validate",

@@ -1,17 +1,41 @@
-"""A DataFrame or a Series with its missing cells filled, for imputation."""
+"""DataFrames of either kind as those of pandas, and with their missing cells filled, for mixed tables and imputation."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from torch import Tensor
 
+from pyro_lfm.data.opened_rows import comes_from
+from pyro_lfm.data.polars_columns import as_pandas
 from pyro_lfm.data.schema import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+
+
+def frame_of(data: object) -> pd.DataFrame | None:
+    """A DataFrame of pandas or polars as one of pandas; None for anything else.
+
+    Raises:
+        DataError: a column of polars that pandas cannot model either, such as dates, with the conversion to use.
+    """
+    if comes_from(type(data), "polars") and hasattr(data, "columns"):
+        return as_pandas(cast("pl.DataFrame", data))
+    if not (comes_from(type(data), "pandas") and hasattr(data, "columns")):
+        return None
+    frame = cast("pd.DataFrame", data)
+    dictionaries = [str(dtype).startswith("dictionary<") for dtype in frame.dtypes]
+    return frame.apply(without_dictionary) if any(dictionaries) else frame
+
+
+def without_dictionary(series: pd.Series) -> pd.Series:
+    """A column whose labels are a category, where they are a dictionary of Arrow, which loses missing cells."""
+    is_dictionary = str(series.dtype).startswith("dictionary<")
+    return series.astype(object).astype("category") if is_dictionary else series
 
 
 def refilled(

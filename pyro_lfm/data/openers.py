@@ -11,17 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from pyro_lfm.data.containers import (
-    KINDS,
-    Block,
-    Fetch,
-    InOrder,
-    check_numeric,
-    from_numpy,
-    listed,
-    open_block,
-)
+from pyro_lfm.data.containers import KINDS, listed, open_block
 from pyro_lfm.data.label_codes import encode
+from pyro_lfm.data.opened_rows import Block, Fetch, InOrder, check_numeric, from_numpy
 from pyro_lfm.data.schema import Columns, Schema, order_of
 from pyro_lfm.errors import DataError, ShapeError
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.openers import RowSource, in_order, open_source
 from pyro_lfm.data.schema import Columns, Scale, Schema
 from pyro_lfm.errors import DataError
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 
 
 class FrameConverter(Protocol):
-    """Converts frames to the rows of factors, and back, as the columns of a mixed table do."""
+    """Converts tables of the user, such as frames or AnnData, to the rows of factors, and rows to frames."""
 
-    def encode(self, frame: pd.DataFrame) -> NamedRows: ...
+    def takes(self, data: object) -> bool:
+        """Whether data are a table that ``encode`` reads."""
+
+    def encode(self, frame: Any) -> NamedRows: ...
 
     def decode(
         self,
@@ -181,7 +186,7 @@ class NamedRows(dict[str, Tensor]):
 
     Args:
         rows: {name: rows}.
-        frame: the frame that the rows were made of.
+        frame: the frame that the rows were made of; None where they were made of no frame.
         columns: {name: the frame's columns that are the entries of a row}.
         converter: the conversion between frames and rows.
     """
@@ -189,7 +194,7 @@ class NamedRows(dict[str, Tensor]):
     def __init__(
         self,
         rows: Mapping[str, Tensor],
-        frame: pd.DataFrame,
+        frame: pd.DataFrame | None,
         columns: Mapping[str, tuple[Hashable, ...]] | None = None,
         converter: FrameConverter | None = None,
     ):
@@ -198,14 +203,17 @@ class NamedRows(dict[str, Tensor]):
 
 
 def read(
-    data: Data | Mapping[str, Data] | Table, names: Sequence[str], schema: Schema | None = None
+    data: Data | Mapping[str, Data] | Table | str | os.PathLike[str],
+    names: Sequence[str],
+    schema: Schema | None = None,
 ) -> Table:
     """The data as a table of the observed `names`.
 
     `data` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series, AnnData,
-    scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); or a dict of any of these by name. A
-    bare array stands for the only name. An item of a Dataset is a row, a tuple of rows in the order of the names (further
-    values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
+    scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); an array of h5py or zarr, or a
+    `lfm.data.PictureFolder`, whose rows stay on the disk; or a dict of any of these by name. A path stands for what
+    `lfm.data.open` makes of it, and a bare array for the only name. An item of a Dataset is a row, a tuple of rows in the
+    order of the names (further values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
 
     Named columns are put in the order of the `schema` of an earlier table; columns without names are taken by position.
     Strings and pandas categories of a label are read as codes, also in the order of the schema.
@@ -225,13 +233,14 @@ def read(
     """
     if not names:
         raise DataError("the model must observe at least one factor to read data; it observes none")
+    data = opened(data)
     if isinstance(data, Table):
         _check_names(data.names, names)
         return data if schema is None else _in_order(data, schema)
     if not isinstance(data, Mapping):
         return Table([open_source(data, names, schema)], names)
     _check_names(tuple(data), names)
-    sources = [open_source(data[name], [name], schema) for name in names]
+    sources = [open_source(opened(data[name]), [name], schema) for name in names]
     if len({source.length for source in sources}) > 1:
         lengths = ", ".join(f"{name}: {source.length}" for name, source in zip(names, sources, strict=True))
         raise DataError(f"data must have as many rows under every name; got {lengths}")

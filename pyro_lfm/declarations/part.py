@@ -156,6 +156,9 @@ def _kept(argument: Any) -> Any:
         return argument.detach().clone()
     if isinstance(argument, np.ndarray):
         return argument.copy()
+    if hasattr(argument, "to_numpy") and hasattr(argument, "columns"):
+        # A DataFrame: a declaration holds its numbers, which text can hold too.
+        return argument.to_numpy(copy=True)
     if isinstance(argument, Mapping):
         return {key: _kept(value) for key, value in argument.items()}
     if type(argument) in (list, tuple):

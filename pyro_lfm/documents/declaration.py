@@ -25,10 +25,12 @@ from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference import SVI
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
+from pyro_lfm.tables import Heterogeneous
 
 # The version of the format of declarations.
 FORMAT = 1
 _SECTIONS = ("lfm", "dtype", "data", "model", "guide", "inference")
+_OF_DATA = ("file", "columns", "leave_out")
 _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -44,7 +46,8 @@ class Declaration:
         model: the model; None where it is not declared.
         guide: the guide of the model; None where it is not declared.
         inference: such as ``lfm.SVI(guide)``, the third argument of ``lfm.fit``; None where it is not declared.
-        data: the section ``[data]``: the file of the rows, and the kinds of its columns; None where it is not declared.
+        data: the section ``[data]``: the file of the rows, the kinds of its columns, and those that are left out; None
+            where it is not declared.
         table: the factors and rows of ``table = "heterogeneous"``; None for other models.
 
     Two declarations are equal if their documents are.
@@ -75,6 +78,11 @@ class Declaration:
         self.guide = inference.guide if guide is None and isinstance(inference, SVI) else guide
         self.data = None if data is None else dict(data)
         self._table = table
+
+    @property
+    def table(self) -> Heterogeneous | None:
+        """The factors, rows and columns of ``table = "heterogeneous"``; None for other models."""
+        return None if self._table is None else self._table.factors
 
     def dict(self, beside: dict[str, Tensor] | None = None) -> dict[str, Any]:
         """The document as nested dicts and lists, which ``lfm.declare`` reads.
@@ -274,10 +282,16 @@ def _data(document: Mapping[str, Any], reader: Reader) -> dict[str, Any] | None:
             return None
         for name, value in section.items():
             with reader.at(str(name)):
-                if name not in ("file", "columns"):
-                    reader.note(f"[data] has no {name!r}{suggestion(str(name), ['file', 'columns'])}")
+                if name not in _OF_DATA:
+                    reader.note(f"[data] has no {name!r}{suggestion(str(name), _OF_DATA)}")
                 elif name == "file" and not isinstance(value, str):
                     reader.note(f"must be the path of a file; got {value!r}")
                 elif name == "columns" and not isinstance(value, Mapping):
                     reader.note(f'must be a table of kinds, as in {{ quality = "ordinal" }}; got {value!r}')
+                elif name == "leave_out" and not _is_list_of_names(value):
+                    reader.note(f'must be a list of columns, as in ["id", "date"]; got {value!r}')
     return dict(section)
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

@@ -64,6 +64,7 @@ def json_schema() -> dict[str, Any]:
                 "properties": {
                     "file": {"type": "string"},
                     "columns": {"type": "object", "additionalProperties": part},
+                    "leave_out": {"type": "array", "items": {"type": "string"}},
                 },
             },
             "model": {**section, "description": "factors by name, or the type of a program"},

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.closed_form import recognise
+from pyro_lfm.documents.converter_values import read_converter
 from pyro_lfm.documents.declaration import Declaration, declare
 from pyro_lfm.documents.fit_values import absent_rows, read_history
 from pyro_lfm.documents.saved_fit import FILES, FORMAT, first_nan
-from pyro_lfm.documents.table_values import read_table
 from pyro_lfm.documents.text.reading import Broken, Reader
 from pyro_lfm.documents.text.registry import Registered, Registry
 from pyro_lfm.errors import DataError, DeclarationError, DocumentError
@@ -86,8 +86,7 @@ def load(path: str | os.PathLike[str], parts: Iterable[Registered] = ()) -> Fit:
     _load_state(guide, "guide", tensors, entries, where)
     model.bind(guide)
     table = absent_rows(entries["rows"], tensors, where)
-    if entries["table"] is not None:
-        table.converter = read_table(entries["table"], where)
+    table.converter = model.converter = read_converter(entries["table"], where)
     kind = BayesianFit if isinstance(guide, ConjugateGuide) else Fit
     fit = kind(model.eval(), guide.eval(), table, _objective(entries["objective"], Registry(parts), where))
     fit.history = read_history(texts["history.csv"], tensors, str(folder.path / "history.csv"))

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_lfm.documents.converter_values import converter_entry
 from pyro_lfm.documents.declaration import Declaration
 from pyro_lfm.documents.fit_values import history_csv, rows_entry
 from pyro_lfm.documents.sections import inference_table
-from pyro_lfm.documents.table_values import table_entry
 from pyro_lfm.documents.text.part_tables import Writer
 from pyro_lfm.documents.toml_text import toml
 from pyro_lfm.errors import DataError, DeclarationError
@@ -26,7 +26,6 @@ from pyro_lfm.storage.folder import Folder, digest
 from pyro_lfm.storage.tensors import write_tensors
 from pyro_lfm.storage.texts import Json, write_json
 from pyro_lfm.storage.trees import Tree, tree_of
-from pyro_lfm.tables.table_columns import TableColumns
 
 # The version of the format of saved fits.
 FORMAT = 1
@@ -84,7 +83,7 @@ def files_of(fit: FitState) -> dict[str, bytes | Callable[[Path], None]]:
         "ends": tree_of(list(map(float, fit.ends)), "ends").outline,
         "objective": _objective_entry(fit),
         "rows": rows_entry(fit._rows, fit._seen.digest, tensors),
-        "table": table_entry(fit.table) if isinstance(fit.table, TableColumns) else None,
+        "table": converter_entry(fit.table),
         "frozen": {
             kind: sorted(name for name, p in program.named_parameters() if not p.requires_grad)
             for kind, program in programs.items()

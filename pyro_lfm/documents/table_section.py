@@ -14,6 +14,7 @@ from pyro_lfm.documents.text.registry import suggestion
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables import Heterogeneous, heterogeneous
+from pyro_lfm.tables.table_columns import table_of
 
 _OPTIONS = {
     "network": Alternatives(frozenset({"source", "function"})),
@@ -58,6 +59,13 @@ def declared_table(
         frame = _frame(data, folder, reader)
         if frame is None:
             return None, rest
+        unwanted = (data or {}).get("leave_out", [])
+        lacking = [name for name in unwanted if name not in frame.columns]
+        if lacking:
+            columns = [str(name) for name in frame.columns]
+            reader.note(f"leave_out names no column: {lacking[0]!r}{suggestion(lacking[0], columns)}")
+            return None, rest
+        frame = frame.drop(columns=unwanted)
         try:
             return TableSection(heterogeneous(frame, kinds=kinds, **options), written), rest
         except (DataError, DeclarationError) as error:
@@ -101,15 +109,7 @@ def _frame(data: Mapping[str, Any] | None, folder: Path, reader: Reader) -> Any:
     if not isinstance(file, str):
         return reader.note('a table is made of its data: name them, as in [data] file = "wine.csv"') and None
     try:
-        import pandas as pd
-    except ImportError:
-        reader.note("reading a table needs pandas: pip install 'pyro_lfm[data]'")
-        return None
-    path = folder / file
-    try:
-        return pd.read_csv(path)
-    except OSError as error:
-        reader.note(f"{path} cannot be read: {error.strerror or type(error).__name__}")
-    except (ValueError, pd.errors.ParserError) as error:
-        reader.note(f"{path} is no table with commas: {str(error).splitlines()[0]}")
+        return table_of(folder / file)
+    except (DataError, ImportError) as error:
+        reader.note(str(error))
     return None

@@ -5,11 +5,15 @@ from pyro_lfm.estimators.classifier import SemiSupervisedClassifier
 from pyro_lfm.estimators.clustering import LatentClustering
 from pyro_lfm.estimators.deep_factors import DeepFactorAnalysis
 from pyro_lfm.estimators.gaussian_factors import FactorAnalysis
+from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture
+from pyro_lfm.estimators.latent_imputer import LatentImputer
 
 __all__ = [
     "DeepFactorAnalysis",
     "FactorAnalysis",
+    "FactorMixture",
     "LatentClustering",
+    "LatentImputer",
     "LatentModel",
     "SemiSupervisedClassifier",
 ]

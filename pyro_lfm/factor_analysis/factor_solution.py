@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, warn
+from pyro_lfm.errors import DeclarationError, IdentificationWarning, ScaleFloorWarning, warn
 from pyro_lfm.factor_analysis.explained_variance import variance_table
 from pyro_lfm.factor_analysis.factor_scores import ScoreMethod, score_rows, score_weights
 from pyro_lfm.factor_analysis.indices_of_fit import Correction, FitIndices
@@ -21,6 +21,7 @@ from pyro_lfm.factor_analysis.printed_table import loadings_text, report
 from pyro_lfm.factor_analysis.rotation import Method, check_method, rotate
 from pyro_lfm.inference.data_boundary import Data
 from pyro_lfm.inference.fitted import Fit
+from pyro_lfm.shapes import several
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,6 +184,7 @@ def solution(
     gamma: float = 0.0,
     starts: int = 1,
     seed: int = 0,
+    factors: Sequence[str] | None = None,
 ) -> FactorSolution:
     """The factor solution of a fitted linear Gaussian model, whatever fitted it: EM, variational Bayes or SVI.
 
@@ -199,6 +201,7 @@ def solution(
         fit: of ``Model(z=StandardNormal(K), x=Gaussian(D, mean=Linear(), covariance=...))`` and its variants.
         rotation: None, "varimax", "quartimax", "oblimin" or "promax".
         kaiser, power, gamma, starts, seed: see ``rotate``.
+        factors: names of the factors, in their order.
 
     Raises:
         DeclarationError: a model of another kind, a rotation of fixed axes, or an unknown rotation.
@@ -242,16 +245,21 @@ def solution(
             seed=seed,
         )
         transformation = first @ turned.transformation
-        factors = tuple(f"F{k + 1}" for k in range(count))
+        names_of_factors = [f"F{k + 1}" for k in range(count)]
     elif rotation is None:
         transformation = np.diag(np.sqrt(np.diag(parameters.covariance)))
-        factors = tuple(f"{parameters.latent}_{k + 1}" for k in range(count))
+        names_of_factors = [f"{parameters.latent}_{k + 1}" for k in range(count)]
     else:
         raise DeclarationError(
-            f"rotation must be None where weights of {parameters.observed} are fixed, as a rotation would change them; got "
-            f"{rotation!r}"
+            f"rotation must be None where weights of {parameters.observed} are fixed or have a pattern of zeros, which a "
+            f"rotation would change; got {rotation!r}"
         )
-    done = FactorSolution(fit, parameters, rotation, transformation, columns, factors)
+    if factors is not None:
+        names_of_factors = [str(name) for name in several("factors", factors)]
+        if len(names_of_factors) != count:
+            raise DeclarationError(f"factors must name the {count} factors; got {len(names_of_factors)}")
+    done = FactorSolution(fit, parameters, rotation, transformation, columns, tuple(names_of_factors))
+    _warn_of_identification(done)
     _warn_of_heywood(done)
     return done
 
@@ -263,6 +271,21 @@ def _canonical(parameters: LinearParameters) -> Matrix:
     _, _, axes = np.linalg.svd(white, full_matrices=True)
     turned: Matrix = root @ axes.T
     return turned
+
+
+def _warn_of_identification(done: FactorSolution) -> None:
+    parameters = done.parameters
+    if parameters.axes_free:
+        return
+    count = parameters.free.count(parameters.exact)
+    if parameters.parameters < count:
+        warn(
+            f"the pattern of zeros identifies {parameters.parameters} of {count} parameters: other values give the "
+            "same covariance. Give each factor at least three columns of its own, or two where it correlates with "
+            "others; take out loadings; or let factors be uncorrelated by StandardNormal(K)",
+            IdentificationWarning,
+            of=parameters.observed,
+        )
 
 
 def _warn_of_heywood(done: FactorSolution) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.linear.bayesian_linear_form import LinearPosterior
 from pyro_lfm.closed_form.linear.linear_form import LinearForm
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
+from pyro_lfm.factor_analysis.identification import FreeParameters
 from pyro_lfm.factor_analysis.matrices import Matrix
 from pyro_lfm.guides.conjugate import ConjugateGuide
 from pyro_lfm.inference.fitted import Fit
@@ -30,16 +33,24 @@ class LinearParameters:
         weight: W, (D, K). noise: ψ, (D,). covariance: S, (K, K). mean: of x, (D,).
         observed, latent: the names of the factors in the model.
         axes_free: whether every rotation of the factors has the same likelihood.
-        parameters: the number of free parameters but for the means, less those that a rotation leaves free.
         own_noise: whether each column has a noise of its own that is learned, so that it may vanish (a Heywood case).
+        free: which parameters are learned, means apart.
     """
 
     exact: LinearGaussian
     observed: str
     latent: str
     axes_free: bool
-    parameters: int
     own_noise: bool
+    free: FreeParameters
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of free parameters of the covariance of x, less what a rotation of the factors leaves free."""
+        if not self.axes_free:
+            return self.free.identified(self.exact)
+        factors = self.weight.shape[1]
+        return self.free.count(self.exact) - factors * (factors - 1) // 2
 
     @property
     def weight(self) -> Matrix:
@@ -67,9 +78,9 @@ def linear_parameters(fit: Fit, caller: str) -> LinearParameters:
     if isinstance(fit.guide, ConjugateGuide) and isinstance(fit.guide.posterior, LinearPosterior):
         posterior = fit.guide.posterior
         exact = posterior.exact.expected()
-        count = _count(exact, np.ones(exact.weight.shape, dtype=bool), frozenset(), True)
+        free = FreeParameters(torch.ones_like(exact.weight, dtype=torch.bool), True, False)
         own = exact.structure == "diagonal"
-        return LinearParameters(exact, posterior.observed, posterior.latent, True, count, own)
+        return LinearParameters(exact, posterior.observed, posterior.latent, True, own, free)
     form = recognise(fit.model).exact(caller, _REMEDY)
     if not isinstance(form, LinearForm):
         raise DeclarationError(
@@ -80,14 +91,19 @@ def linear_parameters(fit: Fit, caller: str) -> LinearParameters:
         raise DeclarationError(
             f"{form.observed}.covariance is Full, so that {caller} has no uniquenesses: it needs Isotropic() or Diagonal()"
         )
-    axes_free = "weight" not in form.fixed
-    count = _count(exact, np.ones(exact.weight.shape, dtype=bool), form.fixed, axes_free)
-    own = exact.structure == "diagonal" and "noise" not in form.fixed
-    return LinearParameters(exact, form.observed, form.latent, axes_free, count, own)
+    dim, factors = exact.weight.shape
+    everything = torch.ones(dim, factors, dtype=torch.bool)
+    free = FreeParameters(
+        loadings=torch.zeros_like(everything)
+        if "weight" in form.fixed
+        else _or(form.line.pattern, everything),
+        noise="noise" not in form.fixed,
+        covariance=form.prior.learned,
+    )
+    axes_free = "weight" not in form.fixed and form.line.pattern is None
+    own = exact.structure == "diagonal" and free.noise
+    return LinearParameters(exact, form.observed, form.latent, axes_free, own, free)
 
 
-def _count(exact: LinearGaussian, free: Matrix, fixed: frozenset[str], axes_free: bool) -> int:
-    factors = exact.weight.shape[1]
-    rotations = factors * (factors - 1) // 2 if axes_free else 0
-    noise = 0 if "noise" in fixed else max(exact.noise.numel(), 1)
-    return (0 if "weight" in fixed else int(free.sum()) - rotations) + noise
+def _or(value: Tensor | None, default: Tensor) -> Tensor:
+    return default if value is None else value

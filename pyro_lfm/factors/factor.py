@@ -20,6 +20,7 @@ from pyro_lfm.sources.floors import Floor, natural_scale, raw_scale
 from pyro_lfm.sources.source import Source, SourceLike, as_source, check_source
 
 if TYPE_CHECKING:
+    from pyro_lfm.data.readers import FrameConverter
     from pyro_lfm.factors.conditional import Conditional, PyroProgram
 
 # A parameter as ``distribution`` takes it: a tensor, or an object that ``natural`` computes from one.
@@ -71,6 +72,8 @@ class Factor(Part):
     in_units: ClassVar[tuple[str, ...]] = ()
     # How networks read the values.
     code: Code | None = None
+    # What reads tables of the user as rows, for a factor that was made of such a table.
+    converter: FrameConverter | None = None
     sources: dict[str, SourceLike]
 
     def __init_subclass__(cls, **options: Any) -> None:

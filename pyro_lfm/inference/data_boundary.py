@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import torch
 from numpy.typing import ArrayLike
 from torch.distributions import constraints
 from torch.utils.data import Dataset
 
+from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.openers import RowSource
 from pyro_lfm.data.readers import NamedRows, Table, read
 from pyro_lfm.data.row_weights import row_weights
 from pyro_lfm.data.schema import Columns, Schema
@@ -41,8 +44,8 @@ class AnnotatedMatrix(Protocol):
     def obs(self) -> ArrayLike: ...
 
 
-# The rows of one variable; an array is also a tensor, a DataFrame or a memory map.
-Rows: TypeAlias = ArrayLike | SparseMatrix | AnnotatedMatrix | Dataset[Any]
+# The rows of one variable; an array is also a tensor, a DataFrame or a memory map. A path is opened by lfm.data.open.
+Rows: TypeAlias = ArrayLike | SparseMatrix | AnnotatedMatrix | Dataset[Any] | os.PathLike[str]
 # Whatever holds rows: those of a model's only observed factor, or of several by name.
 Data: TypeAlias = Rows | Mapping[str, Rows] | Table
 
@@ -69,6 +72,9 @@ def table_for(
     Raises:
         DataError, ShapeError: rows that the model cannot have generated, or other columns than those fitted.
     """
+    data = cast("Data", opened(data))
+    if model.converter is not None and model.converter.takes(data):
+        data = model.converter.encode(data)
     names_of_data = data.names if isinstance(data, Table) else data if isinstance(data, Mapping) else ()
     known = [name for name in model.may_be_known if name in names_of_data]
     if isinstance(data, Mapping) and data and set(data) <= {*model.observed, *known}:
@@ -96,6 +102,16 @@ def table_for(
             warn_of_distance(name, table, variable.support, fitted.get(name))
         scale = expected[name].scale or table.scales[name]
         table.schema[name] = replace(table.schema[name], covariate=name in covariates, scale=scale)
+    return table
+
+
+def absent_rows_of(model: AnyModel) -> Table:
+    """A table of the rows that a model observes, of which none is here."""
+    covariates = set(model.covariates)
+    columns = {name: _columns(variable, name in covariates) for name, variable in model.observed.items()}
+    shapes = {name: torch.Size(variable.shape) for name, variable in model.observed.items()}
+    table = Table([RowSource.without_rows(0, shapes, columns)], list(shapes))
+    table.has_missing.update(dict.fromkeys(shapes, False))
     return table
 
 

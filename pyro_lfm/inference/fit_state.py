@@ -68,9 +68,9 @@ class FitState:
 
     @property
     def table(self) -> FrameConverter | None:
-        """The columns of a mixed table (``lfm.heterogeneous``), which convert frames to rows and back; else None.
+        """The columns of ``lfm.heterogeneous`` or ``lfm.tables.anndata``, which convert tables to rows and back; else None.
 
-        Methods take frames with these columns themselves.
+        Methods take frames, or AnnData, with these columns themselves.
         """
         return self._rows.converter
 

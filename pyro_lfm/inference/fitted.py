@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 from pyro import poutine
+from pyro.infer import ELBO as PyroELBO
+from torch import nn
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
@@ -21,6 +24,7 @@ from pyro_lfm.inference.queries.imputation import Imputation, impute
 from pyro_lfm.inference.queries.reconstruction import reconstruct
 from pyro_lfm.inference.queries.refinement import refine
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
+from pyro_lfm.inference.trained_parts import trained_parts
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
@@ -65,6 +69,52 @@ class Fit(FitState):
     stored by joblib if the user's classes and functions in model and guide stand at the top of a module. Schedules and
     callbacks are not pickled. ``copy.deepcopy`` refers to the same rows.
     """
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        guide: nn.Module | None = None,
+        data: Data | None = None,
+        *,
+        objective: PyroELBO | None = None,
+        history: Sequence[Record] = (),
+    ) -> Fit:
+        """A fit of weights that were trained anywhere: by a loop of one's own, by Lightning, by ``pyro.infer.SVI``.
+
+        No weight is changed. The fit answers as those of ``lfm.fit`` do: posterior, bound, impute, save, ``lfm.evaluate``.
+
+        Args:
+            model: the model, a ``Model``, a ``PyroModel`` or any module that is a Pyro model of a batch.
+            guide: q(z | x); by default the exact posterior, for a model that has one in closed form.
+            data: the rows that were fitted. Without them the schema holds no names of columns, and methods need data=.
+            objective: whose bound ``bound`` computes, ``lfm.ELBO()`` by default.
+            history: records, one dict per epoch.
+
+        Raises:
+            DeclarationError: a guide of another model, or none where the posterior has no closed form.
+            DataError, ShapeError: rows that do not fit.
+
+        >>> import pyro, pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+        >>> rows = torch.randn(50, 3)
+        >>> parameters = [*model.parameters(), *guide.parameters()]
+        >>> optimizer = torch.optim.Adam(parameters, 1e-2)
+        >>> for _ in range(3):
+        ...     loss = -lfm.ELBO().bound(model, guide, rows).objective
+        ...     gradients = torch.autograd.grad(loss, parameters)
+        ...     for parameter, gradient in zip(parameters, gradients):
+        ...         parameter.grad = gradient
+        ...     optimizer.step()
+        >>> fit = lfm.Fit.of(model, guide, rows)
+        >>> fit.posterior(rows[:4]).mean.shape, fit.bound().shape
+        (torch.Size([4, 2]), torch.Size([50]))
+        """
+        program, q, table = trained_parts(model, guide, data)
+        fit = cls(program, q, table, ELBO() if objective is None else objective)
+        fit.history = [dict(record) for record in history]
+        return fit
 
     def posterior(self, data: Data | None = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
@@ -149,6 +199,47 @@ class Fit(FitState):
         table = self._open(data, set(self.model.observed))
         return torch.cat([form.log_likelihood(x) for x in Blocks(table, form.observed)])
 
+    def to_arviz(
+        self,
+        data: Data | None = None,
+        *,
+        draws: int = 100,
+        chains: int = 4,
+        seed: int = 0,
+        groups: Sequence[str] = ("posterior", "posterior_predictive", "log_likelihood", "observed_data"),
+    ) -> Any:
+        """Draws of the fit as ArviZ reads them: an ``InferenceData``, or from ArviZ 1.0 on an ``xarray.DataTree``.
+
+        The dimension ``row`` has the index of a DataFrame as its coordinate, ``column`` the names of columns, ``factor`` the
+        numbers of the factors (``z1_factor`` where there are several latents). The draws are independent ones from q: chains
+        are only how ArviZ counts them, and its r_hat says nothing about the fit.
+
+        posterior: z ~ q(z | x) and parameters with priors. posterior_predictive: replicates x̃ ~ p(x | z) of all entries.
+        log_likelihood: log p(x | z) of the observed entries of each row. observed_data: the rows, NaN where missing.
+        constant_data: covariates, where there are some.
+
+        ``az.loo`` of a latent of the row itself is optimistic, and its k̂ says so: the row has drawn its own z. Compare
+        models by ``lfm.evaluate.log_likelihood`` of rows that were held out.
+
+        Args:
+            data: rows, as for ``posterior``.
+            draws: of each chain, at least 4. Memory: draws × chains × rows × columns.
+            groups: those to make.
+
+        Raises:
+            ImportError: without arviz, which the extra ``pyro_lfm[stats]`` installs.
+
+        >>> import pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        >>> fit = lfm.fit(model, torch.randn(20, 3), lfm.EM(), seed=0, progress=False)
+        >>> fit.to_arviz(draws=10)["posterior"]["z"].dims
+        ('chain', 'draw', 'row', 'factor')
+        """
+        from pyro_lfm.arviz_groups import to_arviz
+
+        self._check_latents("to_arviz")
+        return to_arviz(self, data, draws, chains, seed, groups)
+
     def loadings(self, rotation: Rotation | None = None, *, standardised: bool = True) -> DataFrame:
         """Loadings of a linear Gaussian model, rows named by columns of the data, see ``lfm.factor_analysis.solution``.
 
@@ -204,9 +295,9 @@ class Fit(FitState):
         """The fitted rows, or others of the same kind, read and checked."""
         if data is None:
             return self._table
-        converter = self.table
-        if converter is not None and type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
-            data = converter.encode(data)
+        data = cast("Data", opened(data))
+        if self.table is not None and self.table.takes(data):
+            data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
     def _batch(self, table: Table) -> Batch:

@@ -142,18 +142,24 @@ def _tables(
     return table, None if validation is None else table_for(model, validation, fitted=table.schema)
 
 
+def begin(inference: Inference, model: AnyModel, table: Table, seed: int) -> None:
+    """Draws the first weights of programs that are as they were declared, and takes the units of the data."""
+    programs = inference.trains(model)
+    as_declared = [program for program in programs if program.is_as_declared]
+    inference.draw_first_weights(model, seed)
+    measure(model, table)
+    model.take_rows(table)
+    # Taking the units of the data does not change what was declared.
+    for program in as_declared:
+        program.remember_first_weights()
+
+
 @contextmanager
 def _first_weights(inference: Inference, model: AnyModel, task: Task) -> Iterator[None]:
     """Draws the first weights and takes the units of the data. A fit that fails before it learns puts both back."""
     programs = inference.trains(model)
     before = [(Snapshot(program), program.is_as_declared) for program in programs]
-    inference.draw_first_weights(model, task.seed)
-    measure(model, task.table)
-    model.take_rows(task.table)
-    for program, (_, as_declared) in zip(programs, before, strict=True):
-        # Taking the units of the data does not change what was declared.
-        if as_declared:
-            program.remember_first_weights()
+    begin(inference, model, task.table, task.seed)
     digests = [digest_of(program.own_tensors()) for program in programs]
     try:
         yield

@@ -57,12 +57,15 @@ class Model(AnyModel):
     {'z': (3, 2), 'x': (3, 5)}
     """
 
+    not_identity = ("converter",)
+
     def __init__(self, /, **factors: Factor):
         super().__init__()
         check_names(factors, "factor")
         for name, factor in factors.items():
             check_is_declared(name, factor, "a factor such as Gaussian or a Prior")
         self.declared = dict(factors)
+        self.converter = next((f.converter for f in factors.values() if f.converter is not None), None)
         given, observed = wire(factors)
         self._observed = frozenset(observed)
         self.order = in_order(given)

@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.data.readers import read
+from pyro_lfm.data.readers import FrameConverter, read
 from pyro_lfm.data.validation import validate
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.factors import Encoder
@@ -35,6 +35,9 @@ class EncoderOwner(Protocol):
 
 class AnyModel(Program):
     """The base class of declared and hand-written models: their variables, and sampling."""
+
+    # What reads tables of the user, such as AnnData, as the rows of the model's variables.
+    converter: FrameConverter | None = None
 
     @property
     def sites(self) -> Sites:

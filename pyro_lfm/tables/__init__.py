@@ -1,5 +1,6 @@
-"""DataFrames with columns of several kinds: a family for each column, and the rows as tensors and back."""
+"""Tables as observed factors: DataFrames with columns of several kinds, and AnnData with counts and covariates of cells."""
 
+from pyro_lfm.tables.cell_table import Cells, anndata
 from pyro_lfm.tables.mixed_table import Heterogeneous, heterogeneous
 
-__all__ = ["Heterogeneous", "heterogeneous"]
+__all__ = ["Cells", "Heterogeneous", "anndata", "heterogeneous"]

@@ -120,5 +120,7 @@ def numbers(series: pd.Series) -> np.ndarray:
 
 def first_few(levels: pd.Index, most: int = 4) -> str:
     """The first values, for messages."""
-    shown = ", ".join(str(level) for level in list(levels)[:most])
+    shown = ", ".join(
+        f"{level:g}" if isinstance(level, float) else str(level) for level in list(levels)[:most]
+    )
     return f"{shown}, ..." if len(levels) > most else shown

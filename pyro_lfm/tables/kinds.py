@@ -7,31 +7,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyro_lfm.data.remedies import remedy_for_text, remedy_for_times
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables.columns import Column, first_few, numbers
+from pyro_lfm.tables.kind_likelihoods import gaussian, grid, levels, lognormal, negative_binomial
+from pyro_lfm.tables.other_columns import OtherColumns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Whole numbers with at most this many different values are levels of a scale.
-_LEVELS = 10
+# A scale has at most this many levels, as that from 0 to 10 has.
+_LEVELS = 11
 # The gain in log-likelihood of a log-normal over a Gaussian that decides for it, nats per row.
 _CLEARLY = 0.05
+# The gains, in nats, that decide against counts: for levels and for a continuous distribution. Columns that are counts
+# reach them in about 1% of cases (tests/tables/test_kinds.py).
+_FOR_LEVELS, _FOR_CONTINUOUS = 2.0, 4.0
+# With fewer rows, where likelihoods say little, it is counts that need a gain against levels.
+_FEW = 20
 
 
-def recognise(series: pd.Series) -> Column:
-    """A column with the kind that its dtype and values suggest."""
+def recognise(series: pd.Series, others: OtherColumns | None = None) -> Column:
+    """A column with the kind that its dtype and values suggest.
+
+    Args:
+        others: the columns of its table, which show how much it varies given the others.
+    """
     from pandas.api import types
 
-    if types.is_datetime64_any_dtype(series) or types.is_timedelta64_dtype(series):
-        raise _fault(
-            series,
-            f"times (dtype {series.dtype})",
-            "give the days since the first, as (t - t.min()) / numpy.timedelta64(1, 'D') does"
-            if types.is_datetime64_any_dtype(series)
-            else "give numbers of days, as t / numpy.timedelta64(1, 'D') does",
-        )
+    remedy = remedy_for_times(series)
+    if remedy is not None:
+        raise _fault(series, f"times (dtype {series.dtype})", remedy)
     if types.is_complex_dtype(series):
         raise _fault(series, "complex numbers", "give real and imaginary part as two columns")
     if types.is_numeric_dtype(series.dtype):
@@ -54,11 +61,12 @@ def recognise(series: pd.Series) -> Column:
             raise _fault(
                 series,
                 f"{len(values)} different labels in {len(present)} rows",
-                "leave it out if it names rows; numbers in quotation marks: pandas.to_numeric; else give "
+                remedy_for_text(series)
+                or f"leave it out if it names rows, frame = frame.drop(columns={series.name!r}); else give "
                 f'kinds={{{series.name!r}: "categorical"}}',
             )
         return KINDS["categorical"](series, "labels without order")
-    return _numeric(series)
+    return _numeric(series, others)
 
 
 def _distinct(present: pd.Series) -> Sequence[Hashable]:
@@ -73,18 +81,11 @@ def _distinct(present: pd.Series) -> Sequence[Hashable]:
         ) from None
 
 
-def _numeric(series: pd.Series) -> Column:
+def _numeric(series: pd.Series, others: OtherColumns | None) -> Column:
     x = numbers(series)
     x = x[~np.isnan(x)]
     if (x == x.round()).all():
-        span = f"integers {x.min():.0f}..{x.max():.0f}"
-        if len(np.unique(x)) <= _LEVELS:
-            return KINDS["ordinal"](series, f"{span}, few enough to be levels")
-        if x.min() < 0:
-            return KINDS["continuous"](series, f"{span}, some below 0")
-        if x.var() < x.mean():
-            return KINDS["continuous"](series, f"{span}, less spread than counts have")
-        return KINDS["count"](series, span)
+        return _whole(series, x, others)
     if x.min() <= 0:
         return KINDS["continuous"](series, f"numbers {x.min():.4g} to {x.max():.4g}, not all above 0")
     log_x = np.log(x)
@@ -92,6 +93,46 @@ def _numeric(series: pd.Series) -> Column:
     if gain > _CLEARLY:
         return KINDS["positive"](series, f"log-normal by {gain:.2g} nats per row over Gaussian")
     return KINDS["continuous"](series, f"numbers {x.min():.4g} to {x.max():.4g}, not clearly log-normal")
+
+
+def _whole(series: pd.Series, x: np.ndarray, others: OtherColumns | None) -> Column:
+    """The kind of whole numbers: levels of a scale, counts, or continuous ones that were rounded."""
+    span, few = f"integers {x.min():.0f}..{x.max():.0f}", len(np.unique(x)) <= _LEVELS
+    if x.min() < 0:
+        words = "few enough to be levels" if few else "some below 0"
+        return KINDS["ordinal" if few else "continuous"](series, f"{span}, {words}")
+    count = negative_binomial(x)
+    if few:
+        gain = levels(x).score - count.score
+        needed = _FOR_LEVELS if len(x) >= _FEW else -_FOR_LEVELS
+        reason = _reason(gain, needed, "levels of a scale", count.words)
+        return KINDS["ordinal" if gain > needed else "count"](series, f"{span}; {reason}")
+    step, share = grid(x)
+    normal, log_normal = gaussian(x, step, share), lognormal(x, step, share)
+    is_positive = log_normal.score - normal.score > _CLEARLY * len(x)
+    is_positive |= normal.score - count.score <= _FOR_CONTINUOUS < log_normal.score - count.score
+    kind, best = ("positive", log_normal) if is_positive else ("continuous", normal)
+    gain = best.score - count.score
+    steps = "" if step == 1 else f" in steps of {step:.0f}" + ("" if share == 1 else f" ({share:.0%})")
+    reason = _reason(gain, _FOR_CONTINUOUS, best.words, count.words)
+    if gain > _FOR_CONTINUOUS:
+        return KINDS[kind](series, f"{span}{steps}; {reason}")
+    if others is not None:
+        spread = others.spread_given(series.name, numbers(series))
+        if spread.gain > _FOR_CONTINUOUS:
+            words = f"given the other columns its variance is {spread.dispersion:.2g} times that of counts"
+            return KINDS[kind](series, f"{span}; {words}")
+    return KINDS["count"](series, f"{span}; {reason}")
+
+
+def _reason(gain: float, needed: float, other: str, count: str) -> str:
+    """How the likelihoods decide between counts and another kind, in words."""
+    nats = f"{abs(gain):.1f}" if abs(gain) < 100 else f"{abs(gain):.0f}"
+    winner, loser = (other, count) if gain > 0 else (count, other)
+    decides = (
+        "" if (gain > 0) == (gain > needed) else f", too few against {winner if needed < 0 else 'counts'}"
+    )
+    return f"{winner} by {nats} nats over {loser}{decides}"
 
 
 def of_kind(series: pd.Series, kind: str) -> Column:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,18 +13,20 @@ import torch
 from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
-from pyro_lfm.programs.program import RESERVED
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.linear import Linear
 from pyro_lfm.sources.parameter_priors import Normal
 from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.tables.column_groups import factor_of
 from pyro_lfm.tables.columns import Column
+from pyro_lfm.tables.factor_names import factor_name
 from pyro_lfm.tables.kinds import KINDS, of_kind, own_factor, recognise
-from pyro_lfm.tables.table_columns import TableColumns, check_frame, rows_of
+from pyro_lfm.tables.other_columns import OtherColumns
+from pyro_lfm.tables.table_columns import TableColumns, rows_of, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +66,8 @@ class Heterogeneous(Mapping[str, Factor]):
     def __len__(self) -> int:
         return len(self.factors)
 
-    def encode(self, frame: pd.DataFrame) -> NamedRows:
-        """The rows of another frame with these columns, in the scales and codes of the first. Other columns are ignored.
+    def encode(self, frame: pd.DataFrame | pl.DataFrame | str | os.PathLike[str]) -> NamedRows:
+        """The rows of another frame or file with these columns, in the scales and codes of the first; others are ignored.
 
         Raises:
             DataError: a column is missing, or has a value without a code or one that its kind cannot have.
@@ -107,24 +109,29 @@ class Heterogeneous(Mapping[str, Factor]):
 
 
 def heterogeneous(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | pl.DataFrame | str | os.PathLike[str],
     *,
     kinds: Mapping[Hashable, str | Factor] | None = None,
     network: SourceLike = None,
     min_scale: float = 0.05,
 ) -> Heterogeneous:
-    """Reads the columns of a pandas DataFrame, missing entries anywhere, as the observed factors of a model.
+    """Reads the columns of a table, missing entries anywhere, as the observed factors of a model.
 
     p(x | z) = Π_d p_d(x_d | z), with the family of p_d chosen by the column's dtype and values:
 
     - binary, two values: ``Bernoulli``;
     - categorical, labels: ``Categorical``;
-    - ordinal, an ordered category or up to 10 different whole numbers: ``OrderedLogistic``;
-    - count, whole numbers from 0 with a variance of at least their mean: ``MeanNegativeBinomial``. Its limit is a Poisson:
-      the column alone does not show whether counts are overdispersed *given z*;
+    - ordinal, an ordered category or levels of a scale: ``OrderedLogistic``;
+    - count: ``MeanNegativeBinomial``. Its limit is a Poisson: the column alone does not show whether counts are
+      overdispersed *given z*;
     - positive, numbers above 0 that a log-normal fits better than a Gaussian does: ``LogNormal``, in units of the
       geometric mean;
     - continuous, all other numbers: ``Gaussian``, on the scale of mean 0 and variance 1.
+
+    Whole numbers are what their likelihood says, penalised by the number of parameters (``kind_likelihoods``): counts
+    (Poisson or negative binomial), levels if there are up to 11, or continuous, whose densities are integrated over the step
+    in which the column is recorded: body masses in steps of 25 are no counts. In a tie they are counts, unless the column
+    varies less, given the others, than counts of its size can. ``print`` shows the reason.
 
     All columns of a kind form one factor, named after the kind. A categorical column, and the only column of a kind, is a
     factor named after the column. The network gives the parameter that moves with z (mean, loc, logits, predictor).
@@ -132,8 +139,9 @@ def heterogeneous(
     which entries are missing.
 
     Args:
-        frame: N rows; NaN, None and NA mean missing. If a column's name is no Python name, or is reserved, or is z, the
-            factor has a similar name; ``print`` shows both.
+        frame: N rows, a DataFrame of pandas or polars, or a file of one such as a CSV file; NaN, None, NA and null mean
+            missing. If a column's name is no Python name, or is reserved, or is z, the factor has a similar name; ``print``
+            shows both.
         kinds: {column: kind}, or a factor of one entry, which reads the column in its own units (labels as codes 0, 1, ...).
         network: the source of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default. Its weights are inferred and not
             only learned, so that the intervals of few rows are honest. ``MLP(32)`` is nonlinear, and overfits few rows.
@@ -151,27 +159,27 @@ def heterogeneous(
     >>> frame = pd.DataFrame({"age": [21, 34, None, 50, 81, 19, 44, 62, 28, 37, 55, 70], "sex": ["f", "m"] * 6})
     >>> table = heterogeneous(frame)
     >>> print(table)
-    age  count (integers 19..81), in age: MeanNegativeBinomial
+    age  count (integers 19..81; negative binomial by 16.6 nats over levels of a scale), in age: MeanNegativeBinomial
     sex  binary (two values: f, m), in sex: Bernoulli
     other kinds: lfm.heterogeneous(frame, kinds={'age': "continuous"}), or a factor in its place
     >>> table.decode(table.data).equals(frame)
     True
     """
     kinds = dict(kinds or {})
-    check_frame(frame)
+    frame = table_of(frame)
     unknown = [repr(name) for name in kinds if name not in frame.columns]
     if unknown:
         names = ", ".join(map(str, frame.columns))
         raise DeclarationError(f"kinds must name columns; got {', '.join(unknown)}: the columns are {names}")
     network = Linear(prior=Normal(0.0, 1.0)) if network is None else network
     min_scale = number("min_scale", min_scale, least=0.0, above=True)
-    columns = []
+    columns, others = [], OtherColumns(frame)
     for name in frame.columns:
         kind = kinds.get(name)
         if isinstance(kind, Factor):
             columns.append(own_factor(frame[name], kind))
         else:
-            columns.append(recognise(frame[name]) if kind is None else of_kind(frame[name], kind))
+            columns.append(recognise(frame[name], others) if kind is None else of_kind(frame[name], kind))
     encoded = {column.name: column.encode(frame[column.name]) for column in columns}
     factors, data, groups = {}, {}, {}
     for name, members in _grouped(columns).items():
@@ -212,10 +220,5 @@ def _grouped(columns: list[Column]) -> dict[str, list[Column]]:
         gathered.setdefault(key, []).append(column)
     named: dict[str, list[Column]] = {}
     for key, members in gathered.items():
-        name = re.sub(r"\W", "_", str(members[0].name if len(members) == 1 else key))
-        name = name if name[:1].isalpha() else f"column_{name.strip('_')}"
-        # z is the usual name of the latent.
-        while name in RESERVED or name in named or name == "z" or not name.isidentifier():
-            name += "_"
-        named[name] = members
+        named[factor_name(members[0].name if len(members) == 1 else key, named)] = members
     return named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.frames import frame_of
 from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.errors import DataError
 from pyro_lfm.tables.columns import Column
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +40,17 @@ class TableColumns:
         kept = frame[[column.name for column in self.columns]].copy()
         return NamedRows(rows, kept, self.groups, self)
 
-    def encode(self, frame: pd.DataFrame) -> NamedRows:
+    def takes(self, data: object) -> bool:
+        """Whether it can read such data: a DataFrame of pandas or polars."""
+        return frame_of(data) is not None
+
+    def encode(self, frame: pd.DataFrame | pl.DataFrame | str | os.PathLike[str]) -> NamedRows:
         """The rows of a frame with these columns. Other columns are ignored.
 
         Raises:
             DataError: a column is missing, or has a value without a code or one that its kind cannot have.
         """
-        check_frame(frame)
+        frame = table_of(frame)
         lacking = [str(column.name) for column in self.columns if column.name not in frame.columns]
         if lacking:
             raise DataError(
@@ -89,17 +97,24 @@ class TableColumns:
         return rows_of_values if index is None else rows_of_values.set_index(pd.Index(index))
 
 
-def check_frame(frame: pd.DataFrame) -> None:
-    """Raises DataError where a frame is none, is empty, or has a column twice."""
-    if not (type(frame).__module__.startswith("pandas") and hasattr(frame, "columns")):
+def table_of(data: object) -> pd.DataFrame:
+    """A DataFrame of pandas, of polars, or in a file, as one of pandas.
+
+    Raises:
+        DataError: the data are none, are empty, or have a column twice.
+    """
+    frame = frame_of(opened(data))
+    if frame is None:
         raise DataError(
-            f"frame must be a pandas DataFrame; got a {type(frame).__name__}: pandas.DataFrame(...)"
+            f"frame must be a pandas DataFrame, one of polars, or a file with one; got a {type(data).__name__}: "
+            "pandas.DataFrame(...)"
         )
     if not len(frame) or not len(frame.columns):
         raise DataError(f"frame must have rows and columns; got shape {frame.shape}")
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise DataError(f"frame must have each column once; got {twice!r} twice: rename one of them")
+    return frame
 
 
 def rows_of(shape: tuple[int, ...], columns: list[np.ndarray]) -> torch.Tensor:

@@ -308,3 +308,16 @@ def test_a_row_that_all_refuse_is_named_by_the_users_columns():
     frame.loc[2, "weight"] = -1
     with pytest.raises(lfm.DataError, match="x must be greater than 0.*got -1 at row 2, column 'weight'"):
         fit.posterior(frame)
+
+
+def test_a_file_of_rows_is_the_rows(tmp_path):
+    data = np.random.default_rng(0).normal(size=(N, 3))
+    np.save(tmp_path / "x.npy", data)
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.MLP(4)))
+    fit = fitted(model, lfm.data.open(tmp_path / "x.npy"))
+    torch.testing.assert_close(fit.posterior(tmp_path / "x.npy").mean, fit.posterior(data).mean)
+    data[3, 1] = INF
+    np.save(tmp_path / "y.npy", data)
+    for query in (fit.posterior, lambda rows: fitted(model, rows)):
+        with pytest.raises(lfm.DataError, match="1 infinite.*row 3"):
+            query(str(tmp_path / "y.npy"))

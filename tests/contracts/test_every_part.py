@@ -18,7 +18,7 @@ CASES = [ROOT / "tests" / "cases.py", ROOT / "tests" / "evaluation_cases.py"]
 # Functions are called by the tests of contracts.
 FOLDERS = [
     ROOT / "tests" / name
-    for name in ("contracts", "documents", "objectives", "serving", "storage", "testing")
+    for name in ("contracts", "documents", "factor_analysis", "objectives", "serving", "storage", "testing")
 ]
 CALLS = [*CASES, *(path for folder in FOLDERS for path in folder.glob("test_*.py") if path != Path(__file__))]
 
@@ -42,7 +42,15 @@ OTHERS = {
     "lfm.Run",
 }
 # In these namespaces the classes are results of the functions.
-OF_FUNCTIONS = ("lfm.evaluate", "lfm.plots", "lfm.data", "lfm.schedules", "lfm.serving", "lfm.testing")
+OF_FUNCTIONS = (
+    "lfm.evaluate",
+    "lfm.factor_analysis",
+    "lfm.plots",
+    "lfm.data",
+    "lfm.schedules",
+    "lfm.serving",
+    "lfm.testing",
+)
 
 
 def parts():

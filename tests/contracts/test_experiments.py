@@ -110,7 +110,7 @@ def check_training(out, printed):
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert all(math.isfinite(number) and number > 0 for number in numbers(results))
     (configurations,) = results["speed"].values()
-    assert len(configurations) == len(results["parameters"]) == 3
+    assert len(configurations) == len(results["parameters"]) == 2
     for found in configurations.values():
         assert found["by hand, Adam"]["speed"] == 1
         assert {"lfm, eager engine", "by hand, Adam"} <= found.keys()
@@ -120,7 +120,7 @@ def check_training(out, printed):
         "lfm, default engine (auto)",
         "matrix products alone",
     } <= most.keys()
-    assert {"by hand, Adam", "lfm, eager engine"} <= results["first_epoch"]["digits"].keys()
+    assert "lfm, eager engine" in results["first_epoch"]["digits"]
     (loop,) = results["loop"].values()
     assert len(loop) == 3
     assert "pythae's trainer: left out" in table
@@ -182,7 +182,7 @@ def check_clusters(out, printed):
     assert "c: summed out exactly, 10 values" in printed
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert all(math.isfinite(number) for number in numbers(results))
-    assert [seed["seed"] for seed in results["seeds"]] == [0, 1]
+    assert [seed["seed"] for seed in results["seeds"]] == [0]
     for seed in results["seeds"]:
         assert len(seed["scores"]) == 6
         for score in seed["scores"].values():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from sklearn.datasets import load_iris
@@ -29,24 +30,6 @@ def records(frame):
     )
 
 
-class FakePolars:
-    """The interface of a DataFrame of polars."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    columns = property(lambda self: list(self.frame.columns))
-
-    def __getitem__(self, name):
-        return self.frame[name]
-
-    def to_numpy(self):
-        return self.frame.to_numpy()
-
-
-FakePolars.__module__ = "polars.dataframe.frame"
-
-
 class FakeAnnData:
     """The interface of AnnData."""
 
@@ -68,7 +51,7 @@ CONTAINERS = {
 }
 WRAPPED = {
     "records": records,
-    "polars": FakePolars,
+    "polars": lambda frame: pl.DataFrame(frame.to_dict("list")),
     "AnnData": FakeAnnData,
     "by name": lambda frame: {"x": frame},
 }

@@ -38,7 +38,11 @@ def test_a_signal_ends_the_fit_with_the_work_so_far(tmp_path, monkeypatch, capsy
     assert not done.model.training and done.posterior(ROWS).mean.shape == (32, cases.K)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"{name} ended the fit in epoch 2, after 6 of 12 steps" in said
-    assert (str(path) in said and "the same call goes on" in said) if kept else "without checkpoint=" in said
+    assert (
+        (str(path) in said and "the same call of lfm.fit goes on" in said)
+        if kept
+        else "without checkpoint=" in said
+    )
     monkeypatch.undo()
     if kept:
         assert same_fit(fitted(path), fitted()) and not capsys.readouterr().err

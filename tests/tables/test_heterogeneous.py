@@ -66,7 +66,8 @@ def test_kinds_are_read_off_dtypes_and_values(gaps):
         (["a", "b", "c", None], "categorical"),
         (pd.array([1, 2, None, 5], dtype="Int64"), "ordinal"),
         ([1.0, 2.0, np.nan, 5.0], "ordinal"),
-        (range(0, 400, 10), "count"),
+        (range(0, 400, 10), "continuous"),  # recorded in steps of 10, which counts are not
+        (np.random.default_rng(0).poisson(20, 60), "count"),
         (range(-200, 200, 10), "continuous"),
         (range(1990, 2020), "continuous"),  # years: far less spread than counts
         (np.exp(np.linspace(-3, 3, 40)), "positive"),

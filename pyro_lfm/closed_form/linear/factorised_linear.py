@@ -59,7 +59,9 @@ class FactorisedLinear(LikelihoodForm[LinearGaussian, Rows]):
             rows,
             start,
             fixed=self.fixed,
-            min_scale=self.linear.spread.floor(),  # type: ignore[arg-type]
+            pattern=self.linear.line.pattern,
+            free_prior=self.linear.prior.learned,
+            min_scale=self.linear.spread.floor(),
             iterations=iterations,
             tolerance=tolerance,
             accelerate=accelerate,

@@ -14,7 +14,7 @@ from torch.distributions.transforms import ReshapeTransform
 from pyro_lfm.closed_form.form import AnyLikelihoodForm, Ascent, LikelihoodForm, Watch
 from pyro_lfm.closed_form.linear.ascents import linear_ascent
 from pyro_lfm.closed_form.linear.factorised_linear import FactorisedLinear, per_pattern
-from pyro_lfm.closed_form.linear.latent_priors import gaussian_prior
+from pyro_lfm.closed_form.linear.latent_priors import LatentPrior
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle, source_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.closed_form.parts import LinearMap, Spread
@@ -22,7 +22,7 @@ from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.exact.linear.expectation_maximisation import em
 from pyro_lfm.exact.linear.factor_analysis import factor_analyses
 from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian, noise_floor, principal
-from pyro_lfm.exact.linear.linear_starts import linear_starts
+from pyro_lfm.exact.linear.linear_starts import linear_starts, pattern_starts
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.exact.race import Reached, Won, race
 from pyro_lfm.families import Gaussian
@@ -63,7 +63,24 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
                 f"{name}.covariance is Full and learned: it cannot be separated from the factors; a closed form needs "
                 "Isotropic(), Diagonal() or Full(Fixed(...))"
             )
-        self.prior = gaussian_prior(self.latent, self.model.factors[self.latent])
+        self.prior = LatentPrior.of(self.latent, self.model.factors[self.latent])
+        if self.spread.full and (line.pattern is not None or self.prior.learned):
+            raise Obstacle(
+                f"{name}.covariance is Full: a pattern or correlated factors need Isotropic() or Diagonal()"
+            )
+        if self.prior.learned and line.pattern is None and not line.weight.fixed:
+            raise Obstacle(
+                f"{self.latent}.covariance is learned, and the weights of {name}.mean have no pattern of zeros: any other "
+                f"covariance gives the same likelihood. Declare {self.latent}=StandardNormal(K), or Linear(pattern=...)"
+            )
+        if (
+            self.prior.learned
+            and line.bias.fixed
+            and (self.prior.mean_learned or bool(self.prior.read()[0].any()))
+        ):
+            raise Obstacle(
+                f"the bias of {name} is fixed, so that a closed form needs {self.latent}.mean to be Fixed(0.0)"
+            )
         slots = {"weight": line.weight, "bias": line.bias, "noise": self.spread.slot}
         self.fixed = frozenset(parameter for parameter, slot in slots.items() if slot.fixed)
 
@@ -74,13 +91,14 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
         else:
             noise = self.spread.variance()[0]
             noise = noise.reshape(()) if self.spread.isotropic else noise
-        return LinearGaussian(self.line.weight.read(), self.line.bias.read(), noise, *self.prior())
+        return LinearGaussian(self.line.weight.read(), self.line.bias.read(), noise, *self.prior.read())
 
     def write(self, parameters: LinearGaussian) -> None:
         self.line.weight.write(parameters.weight)
         self.line.bias.write(parameters.bias)
         if "noise" not in self.fixed:
             self.spread.write_variance(parameters.noise)
+        self.prior.write(parameters.prior[1])
 
     def rows(self, blocks: Iterable[Tensor]) -> Rows:
         return Rows(lambda: blocks)
@@ -94,6 +112,14 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
         now, floor = self.read(), self.spread.floor()
         latent, isotropic = now.weight.shape[1], now.structure != "diagonal"
         complete = not rows.has_missing
+        if self.line.pattern is not None and "weight" not in self.fixed:
+            drawn = pattern_starts(
+                rows, self.line.pattern, now, restarts=restarts, seed=seed, min_scale=floor
+            )
+            won = self._race(map(self._kept, drawn), rows, floor)
+            # A turn of the factors moves the bias where their mean is not zero.
+            free = "bias" not in self.fixed or not bool(now.prior[0].any())
+            return Won(won.state.with_positive_factors() if free else won.state, won.ends)
         if complete and not isotropic and not self.fixed and rows.dim <= _NEWTON:
             won = factor_analyses(rows, latent, restarts=restarts, seed=seed, min_scale=floor)
             return Won(self._for_prior(now, won.state), won.ends)
@@ -109,7 +135,14 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
     def _race(self, starts: Iterable[LinearGaussian], rows: Rows, floor: Floor) -> Won[LinearGaussian]:
         def advance(start: LinearGaussian, iterations: int) -> Reached[LinearGaussian]:
             end, history = em(
-                rows, start, fixed=self.fixed, min_scale=floor, iterations=iterations, tolerance=_TRIAL
+                rows,
+                start,
+                fixed=self.fixed,
+                pattern=self.line.pattern,
+                free_prior=self.prior.learned,
+                min_scale=floor,
+                iterations=iterations,
+                tolerance=_TRIAL,
             )
             return Reached(end, history.log_likelihood[-1], converged=history.converged)
 
@@ -127,6 +160,14 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
         noise = torch.maximum(rows.variance, noise_floor(rows, floor, "diagonal"))
         noise = noise if now.structure == "diagonal" else noise.mean()
         return self._free(now, bias=rows.mean - now.weight @ now.prior[0], noise=noise)
+
+    def _kept(self, start: LinearGaussian) -> LinearGaussian:
+        """A start with the present values of what is fixed."""
+        now = self.read()
+        prior = start.prior[1] if self.prior.learned else now.prior[1]
+        return replace(
+            self._free(now, weight=start.weight, bias=start.bias, noise=start.noise), prior_covariance=prior
+        )
 
     def _free(self, now: LinearGaussian, **values: Tensor) -> LinearGaussian:
         """The present parameters, with new values for those that are not fixed."""
@@ -146,6 +187,8 @@ class LinearForm(LikelihoodForm[LinearGaussian, Rows]):
             rows,
             start,
             fixed=self.fixed,
+            pattern=self.line.pattern,
+            free_prior=self.prior.learned,
             min_scale=self.spread.floor(),
             iterations=iterations,
             tolerance=tolerance,

@@ -143,7 +143,8 @@ def _is_list(name: str, value: list[Any] | tuple[Any, ...]) -> bool:
 def _is_number(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_number, value))
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # True and False in a list are entries of a mask.
+    return isinstance(value, int | float)
 
 
 def _shown(value: Any) -> str:

@@ -86,9 +86,11 @@ def catalogue() -> Mapping[str, Callable[..., Any]]:
     """The parts of the library by the names under which expressions write them."""
     import pyro_lfm
     from pyro_lfm.tables.column_groups import MeanNegativeBinomial
+    from pyro_lfm.tables.gene_counts import GeneCounts
 
     names: dict[str, Callable[..., Any]] = {
         "MeanNegativeBinomial": MeanNegativeBinomial,
+        "GeneCounts": GeneCounts,
         "Code": pyro_lfm.Code,
     }
     places = [("", pyro_lfm), ("parameter_priors.", pyro_lfm.parameter_priors)]

@@ -16,12 +16,10 @@ from pyro_lfm.exact.linear.full_noise import FullMoments, FullNoise
 from pyro_lfm.exact.linear.latent_posterior import Moments, expect
 from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian, noise_floor
 from pyro_lfm.exact.linear.m_step import free_step
+from pyro_lfm.exact.linear.quasi_newton_ascent import QuasiNewtonAscent, Slope
 from pyro_lfm.exact.linear.rows import Piece, Rows
-from pyro_lfm.exact.quasi_newton import QuasiNewton
 
 PARAMETERS = ("weight", "bias", "noise")
-# The steps that the quasi-Newton ascent keeps, and the number of refused proposals in a row after which it drops them.
-_MEMORY, _FAILURES = 15, 5
 Result = TypeVar("Result", "_EStep", FullMoments)
 Watch = Callable[[LinearGaussian, tuple[Step, ...]], bool]
 
@@ -31,6 +29,8 @@ def em(
     start: LinearGaussian,
     *,
     fixed: Collection[str] = (),
+    pattern: Tensor | None = None,
+    free_prior: bool = False,
     min_scale: Floor = 1e-3,
     iterations: int = 5000,
     tolerance: float = 1e-11,
@@ -48,6 +48,10 @@ def em(
     Complete data are read once by ``Rows``, and an iteration costs O(D²K). With missing entries an iteration reads all
     blocks, O(N D K²), and the marginal likelihood of the observed entries is exact: nothing is imputed.
 
+    With a pattern of zeros in W, and a free prior covariance S, this is confirmatory factor analysis with correlated
+    factors. The M step of S is the mean of E[z zᵀ]. As the scales of W and S are not separately identified where W is
+    free, S is returned as correlations.
+
     The maximum that EM reaches depends on the start. For isotropic noise and complete data ``principal`` is the maximum.
 
     Rounding: with missing entries ln |I + WᵀΨ⁻¹W| loses the digits of the largest signal to noise ratio. Where the noise
@@ -55,9 +59,11 @@ def em(
 
     Args:
         rows: the data.
-        start: the first parameters. Its prior of z is kept, and its noise decides the structure: isotropic, diagonal,
-            or full, which must be fixed.
+        start: the first parameters. The prior of z is kept, its covariance unless it is free. The noise decides the
+            structure: isotropic, diagonal, or full, which must be fixed.
         fixed: which of "weight", "bias", "noise" keep their value.
+        pattern: (D, K), which weights are free; the others keep their value. None for all.
+        free_prior: whether the prior covariance of z is free.
         min_scale: the smallest noise standard deviation, > 0, in units of x, one number or one per column. A likelihood
             with free noise is unbounded without a floor. Float64 resolves no noise below 1e-6 of a column's standard
             deviation, which is a floor too (``noise_floor``). Fixed noise has no floor.
@@ -71,7 +77,7 @@ def em(
         ``history.floored`` lists the columns whose noise is at the floor.
 
     Raises:
-        DeclarationError: an unknown name in ``fixed``, or full noise that is not fixed.
+        DeclarationError: an unknown name in ``fixed``, or full noise that is not fixed, or has a pattern or a free prior.
         ShapeError: the start is not for D columns.
 
     >>> x = torch.tensor([[2.0, 1.0], [-2.0, 1.0], [2.0, -1.0], [-2.0, -1.0]])
@@ -85,6 +91,8 @@ def em(
         start,
         fixed,
         min_scale,
+        pattern=pattern,
+        free_prior=free_prior,
         iterations=iterations,
         tolerance=tolerance,
         accelerate=accelerate,
@@ -99,6 +107,8 @@ def maximise(
     fixed: Collection[str],
     min_scale: Floor,
     *,
+    pattern: Tensor | None = None,
+    free_prior: bool = False,
     iterations: int,
     tolerance: float,
     accelerate: bool,
@@ -112,9 +122,9 @@ def maximise(
     if len(start.bias) != rows.dim:
         raise ShapeError(f"start must be for the {rows.dim} columns of x; it has {len(start.bias)}")
     floor = noise_floor(rows, min_scale, start.structure)
-    free = [name for name in PARAMETERS if name not in fixed]
+    free = [name for name in PARAMETERS if name not in fixed] + ["prior"] * free_prior
     scale = torch.maximum(rows.variance, floor).sqrt()
-    acceleration = _QuasiNewtonAscent(free, scale, floor, rows.count) if accelerate else None
+    acceleration = QuasiNewtonAscent(free, pattern, scale, floor, rows.count) if accelerate else None
 
     # The loop works on differences from the column means.
     def run(
@@ -132,20 +142,25 @@ def maximise(
 
     if start.structure != "full":
         pieces = None if rows.has_missing else list(rows.pieces())
-        problem = _Problem(lambda: rows.pieces() if pieces is None else pieces, free, floor, factorised)
+        problem = _Problem(
+            lambda: rows.pieces() if pieces is None else pieces, free, floor, factorised, pattern
+        )
         noise = torch.maximum(start.noise, floor) if "noise" in free else start.noise
         model, history = run(problem, replace(start, noise=noise))
     elif "noise" in free:
         raise DeclarationError(
             "full noise must be fixed: with free full noise the factors are not identifiable"
         )
+    elif pattern is not None or free_prior:
+        raise DeclarationError("a pattern or a free prior needs isotropic or diagonal noise; got full")
     elif factorised:
         raise DeclarationError("variational EM serves isotropic and diagonal noise; got full: use em")
     else:
         model, history = run(FullNoise(rows, free), start)
     floored = (model.noise <= floor * (1 + 1e-6)).expand(rows.dim) if "noise" in free else torch.zeros(0)
     history = replace(history, floored=tuple(floored.nonzero().flatten().tolist()))
-    return replace(model, bias=model.bias + rows.mean), history
+    model = replace(model, bias=model.bias + rows.mean)
+    return model.with_unit_factors() if free_prior and "weight" in free else model, history
 
 
 @dataclass(frozen=True)
@@ -161,11 +176,15 @@ class _EStep:
     def bound_at(self, model: LinearGaussian) -> float:
         return self.moments.bound(model.lines())
 
-    def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """∂ ln p of all rows in (W, b), (D, K + 1), and in the noise variances, at the model of the E step."""
+    def slope(self, model: LinearGaussian) -> Slope:
+        """∂ ln p of all rows at the model of the E step."""
         moments, noise = self.moments, model.noise.expand(len(model.bias))
         of_noise = 0.5 * (moments.square / noise - moments.observed) / noise
-        return moments.cross / noise.unsqueeze(1), of_noise if model.noise.dim() else of_noise.sum()
+        of_noise = of_noise if model.noise.dim() else of_noise.sum()
+        mean, covariance = model.prior
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+        excess = moments.rows * (moments.spread_of_latents(mean) - covariance)
+        return Slope(moments.cross / noise.unsqueeze(1), of_noise, 0.5 * inverse @ excess @ inverse)
 
 
 @dataclass(frozen=True)
@@ -176,6 +195,7 @@ class _Problem:
     free: Collection[str]
     floor: Tensor
     factorised: bool
+    pattern: Tensor | None
 
     def expect(self, model: LinearGaussian) -> _EStep:
         return _EStep(expect(model.lines(), self.pieces(), factorised=self.factorised))
@@ -183,82 +203,12 @@ class _Problem:
     def improve(self, model: LinearGaussian, e_step: _EStep) -> LinearGaussian:
         """Solves least squares for the free coefficients of each column. The noise is the residual, or the floor."""
         moments = e_step.moments
-        line = moments.lines.line + free_step(moments.latent, moments.cross, self.free)
-        noise = model.noise
+        line = moments.lines.line + free_step(moments.latent, moments.cross, self.free, self.pattern)
+        noise, prior = model.noise, model.prior[1]
         if "noise" in self.free:
             residual, count = moments.residual(line), moments.observed
             ratio = residual / count if noise.dim() else residual.sum() / count.sum()
             noise = torch.maximum(ratio, self.floor)
-        return replace(model, weight=line[:, :-1], bias=line[:, -1], noise=noise)
-
-
-class _QuasiNewtonAscent:
-    """Accelerates EM by quasi-Newton ascent of ln p in the free parameters, in units of the columns.
-
-    At the E step's q the gradient of the bound is that of ln p (Fisher's identity). The noise is parametrised by its
-    standard deviation. Where a variance tends to zero (a Heywood case), ln p is smooth and even in the standard deviation:
-    the ascent converges as at any other maximum, while plain EM needs 1 / error iterations.
-    """
-
-    def __init__(self, free: Collection[str], scale: Tensor, floor: Tensor, rows: float):
-        self.free, self.scale, self.floor, self.rows = free, scale, floor, rows
-        self.failures = 0
-        self.forget()
-
-    def propose(
-        self, model: LinearGaussian, plain: LinearGaussian, e_step: _EStep | FullMoments
-    ) -> LinearGaussian | None:
-        if not self.free:
-            return None
-        point, slope = self._pack(model), self._slope(model, e_step)
-        guess = self.guess(point, slope / self.rows)
-        if guess is None or not bool(guess.isfinite().all()):
-            return None
-        return self._unpack(guess, plain)
-
-    def accepted(self) -> None:
-        self.failures = 0
-
-    def refused(self) -> None:
-        """Keeps the approximate curvature, unless it has failed several times in a row."""
-        self.failures += 1
-        if self.failures == _FAILURES:
-            self.forget()
-
-    def forget(self) -> None:
-        self.guess, self.failures = QuasiNewton(_MEMORY), 0
-
-    def _noise_scale(self, noise: Tensor) -> Tensor:
-        """The unit in which the standard deviation of the noise is measured."""
-        return self.scale if noise.dim() else self.scale.square().mean().sqrt()
-
-    def _pack(self, model: LinearGaussian) -> Tensor:
-        parts = {
-            "weight": lambda: (model.weight / self.scale.unsqueeze(1)).flatten(),
-            "bias": lambda: model.bias / self.scale,
-            "noise": lambda: (model.noise.sqrt() / self._noise_scale(model.noise)).flatten(),
-        }
-        return torch.cat([parts[name]() for name in self.free])
-
-    def _slope(self, model: LinearGaussian, e_step: _EStep | FullMoments) -> Tensor:
-        """The gradient of ln p of all rows, as a vector like that of ``_pack``."""
-        line, noise = e_step.slope(model)
-        line = line * self.scale.unsqueeze(1)
-        parts = {
-            "weight": lambda: line[:, :-1].flatten(),
-            "bias": lambda: line[:, -1],
-            "noise": lambda: (2 * model.noise.sqrt() * self._noise_scale(model.noise) * noise).flatten(),
-        }
-        return torch.cat([parts[name]() for name in self.free])
-
-    def _unpack(self, vector: Tensor, like: LinearGaussian) -> LinearGaussian:
-        model = like
-        for name in self.free:
-            value = getattr(like, name)
-            part, vector = vector[: value.numel()].reshape(value.shape), vector[value.numel() :]
-            if name == "noise":
-                part = torch.maximum((part * self._noise_scale(value)).square(), self.floor)
-            else:
-                part = part * (self.scale.unsqueeze(1) if name == "weight" else self.scale)
-            model = replace(model, **{name: part})
-        return model
+        if "prior" in self.free:
+            prior = moments.spread_of_latents(model.prior[0])
+        return replace(model, weight=line[:, :-1], bias=line[:, -1], noise=noise, prior_covariance=prior)

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_lfm.exact.linear.latent_posterior import Lines, infer
 from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.exact.linear.m_step import free_step
+from pyro_lfm.exact.linear.quasi_newton_ascent import Slope
 from pyro_lfm.exact.linear.rows import Rows
 
 
@@ -39,9 +40,10 @@ class FullMoments:
         cost = cost + _gaussian_cost(covariance, _about(self.total, mean), self.rows)
         return self.entropy - 0.5 * float(cost)
 
-    def slope(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """The gradient of ln p of all rows in (W, b), (D, K + 1), at the model of the E step. The noise is fixed."""
-        return torch.linalg.solve(model.noise, self.cross), torch.zeros(())
+    def slope(self, model: LinearGaussian) -> Slope:
+        """The gradient of ln p of all rows in (W, b) at the model of the E step. Noise and prior are fixed."""
+        zero = torch.zeros(())
+        return Slope(torch.linalg.solve(model.noise, self.cross), zero, zero)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,11 @@ class Moments:
         moved = (step.unsqueeze(1) @ self.latent).squeeze(1)
         return (self.square + ((moved - 2 * self.cross) * step).sum(1)).clamp(min=0.0)
 
+    def spread_of_latents(self, mean: Tensor) -> Tensor:
+        """The mean over rows of E[(z − mean)(z − mean)ᵀ], (K, K)."""
+        shift = torch.cat([torch.eye(len(mean), dtype=torch.float64), -mean.unsqueeze(1)], 1)
+        return shift @ self.total @ shift.mT / self.rows
+
     def bound(self, lines: Lines) -> float:
         """E[ln p(x, z)] − E[ln q(z)] with this q(z) and any lines, in nats, summed over rows."""
         error = self.residual(lines.line)
@@ -130,9 +135,8 @@ class Moments:
             error = error + (self.latent * lines.covariance).sum((1, 2))
         data = (self.observed * (log(2 * pi) - lines.log_precision) + lines.precision * error).sum()
         tril = torch.linalg.cholesky(lines.prior_covariance)
-        shift = torch.cat([torch.eye(len(tril), dtype=torch.float64), -lines.prior_mean.unsqueeze(1)], 1)
-        scatter = shift @ self.total @ shift.mT
-        prior = torch.cholesky_solve(scatter, tril).trace() - self.rows * len(tril)
+        spread = self.rows * self.spread_of_latents(lines.prior_mean)
+        prior = torch.cholesky_solve(spread, tril).trace() - self.rows * len(tril)
         prior = prior + 2 * self.rows * tril.diagonal().log().sum()
         return float(-0.5 * (data + prior)) + self.log_volume
 

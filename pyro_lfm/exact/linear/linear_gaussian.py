@@ -184,6 +184,33 @@ class LinearGaussian:
             groups.append((index, model, block, tril.diagonal().log().sum()))
         return groups
 
+    def with_unit_factors(self) -> LinearGaussian:
+        """The same distribution of x with factors of variance one and the same mean: W takes the scales.
+
+        >>> model = LinearGaussian(torch.tensor([[3.0]]), torch.zeros(1), torch.tensor(1.0), None, torch.tensor([[4.0]]))
+        >>> model.with_unit_factors().weight
+        tensor([[6.]], dtype=torch.float64)
+        """
+        mean, covariance = self.prior
+        scale = covariance.diagonal().sqrt()
+        correlations = (covariance / torch.outer(scale, scale)).fill_diagonal_(1.0)
+        weight = self.weight * scale
+        return LinearGaussian(
+            weight, self.bias + (self.weight - weight) @ mean, self.noise, mean, correlations
+        )
+
+    def with_positive_factors(self) -> LinearGaussian:
+        """The same distribution of x with each factor turned so that its weights have a positive sum.
+
+        >>> LinearGaussian(torch.tensor([[-3.0]]), torch.zeros(1), torch.tensor(1.0)).with_positive_factors().weight
+        tensor([[3.]], dtype=torch.float64)
+        """
+        mean, covariance = self.prior
+        signs = torch.where(self.weight.sum(0) < 0, -1.0, 1.0).double()
+        turned = covariance * torch.outer(signs, signs)
+        weight = self.weight * signs
+        return LinearGaussian(weight, self.bias + (self.weight - weight) @ mean, self.noise, mean, turned)
+
     def restrict(self, columns: Tensor) -> LinearGaussian:
         """The model of some columns: a mask (D,) or indices."""
         noise = self.noise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from torch import Tensor
+
 from pyro_lfm.exact.history import History
 from pyro_lfm.exact.linear.expectation_maximisation import Watch, maximise
-from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
+from pyro_lfm.exact.linear.linear_gaussian import Floor, LinearGaussian
 from pyro_lfm.exact.linear.rows import Rows
 
 
@@ -15,7 +17,9 @@ def variational_em(
     start: LinearGaussian,
     *,
     fixed: Collection[str] = (),
-    min_scale: float = 1e-3,
+    pattern: Tensor | None = None,
+    free_prior: bool = False,
+    min_scale: Floor = 1e-3,
     iterations: int = 5000,
     tolerance: float = 1e-11,
     accelerate: bool = True,
@@ -44,6 +48,8 @@ def variational_em(
         start,
         fixed,
         min_scale,
+        pattern=pattern,
+        free_prior=free_prior,
         iterations=iterations,
         tolerance=tolerance,
         accelerate=accelerate,

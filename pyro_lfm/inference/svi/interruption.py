@@ -61,6 +61,6 @@ def report_interruption(received: str, where: str, folder: str | None) -> None:
             "without checkpoint= its state is not kept, and fitting its model again goes on from its weights"
         )
     else:
-        way = f"its state is in {folder}: the same call goes on from there"
+        way = f"its state is in {folder}: the same call of lfm.fit goes on from there"
     if sys.stderr is not None:
         print(f"pyro_lfm: {received} ended the fit {where}; {way}", file=sys.stderr, flush=True)
