@@ -43,7 +43,8 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
         label_weight: the weight of −log q(y | x) of the labelled rows, per row of data.
         dropout: the probability that a hidden unit of the classifier is dropped while it is trained.
         max_iter: epochs. The learning rate falls to zero along a cosine.
-        batch_size, learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.
+        batch_size: rows per step; None: a tenth of the rows, from 16 to 128.
+        learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.
 
     Attributes:
         classes_: the labels, (C,).
@@ -55,7 +56,7 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
     >>> X, y = load_iris(return_X_y=True)
     >>> few = y.copy()
     >>> few[np.arange(150) % 10 > 0] = -1  # five labels of each class are known
-    >>> classifier = SemiSupervisedClassifier(max_iter=30, random_state=0).fit(X, few)
+    >>> classifier = SemiSupervisedClassifier(max_iter=50, random_state=0).fit(X, few)
     >>> classifier.predict_proba(X).shape, classifier.score(X, y) > 0.8
     ((150, 3), True)
     """
@@ -68,7 +69,7 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
         "label_weight": [Interval(Real, 0.0, None, closed="neither")],
         "dropout": [Interval(Real, 0.0, 1.0, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate_init": [Interval(Real, 0.0, None, closed="neither")],
         "device": [str],
         "random_state": ["random_state"],
@@ -84,7 +85,7 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
         label_weight: float = 0.1,
         dropout: float = 0.5,
         max_iter: int = 200,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         learning_rate_init: float = 1e-3,
         device: str = "auto",
         random_state: RandomState = None,
@@ -130,7 +131,7 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
             {"x": standard, "y": codes},
             seed=seed,
             epochs=self.max_iter,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size or min(128, max(16, len(codes) // 10)),
             learning_rate=self.learning_rate_init,
             device=self.device,
             objective=Penalised(ELBO(), Supervised(weight=weight)),
