@@ -38,7 +38,7 @@ class LatentClustering(ClusterMixin, DeepEstimator):
 
     The likelihood "gaussian" starts at factor analysis. A Gaussian mixture of the factors' posterior means, the most likely
     of ``n_init``, gives the first clusters. Then networks and clusters are learned together. Missing entries (NaN) are left
-    out of the likelihood.
+    out of the likelihood. Rows may be sparse under the likelihoods of counts.
 
     Args:
         n_clusters: C. Some may end without a row.
@@ -108,6 +108,12 @@ class LatentClustering(ClusterMixin, DeepEstimator):
         self.learning_rate_init = learning_rate_init
         self.device = device
         self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Counts may be sparse; standardised columns are not.
+        tags.input_tags.sparse = not self._is_standardised
+        return tags
 
     @property
     def _declaration(self) -> DeepDeclaration:

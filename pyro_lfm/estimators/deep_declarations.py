@@ -85,6 +85,8 @@ LIKELIHOODS = {
     ),
 }
 
+STANDARDISED = [name for name, kind in LIKELIHOODS.items() if kind.standardised]
+
 
 @dataclass(frozen=True)
 class DeepDeclaration:

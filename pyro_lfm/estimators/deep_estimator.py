@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from pyro_lfm.errors import DataError
 from pyro_lfm.estimators import deep_fits
-from pyro_lfm.estimators.deep_declarations import LIKELIHOODS, DeepDeclaration
+from pyro_lfm.estimators.deep_declarations import STANDARDISED, DeepDeclaration
 from pyro_lfm.estimators.estimator import Array, LatentTransformer, Rows
 from pyro_lfm.factors import Factor
 from pyro_lfm.inference import Fit
@@ -35,7 +35,7 @@ class DeepEstimator(LatentTransformer):
     @property
     def _is_standardised(self) -> bool:
         """Whether rows are given to the model in units of their columns."""
-        return isinstance(self.likelihood, str) and LIKELIHOODS[self.likelihood].standardised
+        return isinstance(self.likelihood, str) and self.likelihood in STANDARDISED
 
     def _training_rows(self, X: Rows) -> Array:
         """The rows to fit that have an entry, in units of their columns where the likelihood is Gaussian."""

@@ -88,7 +88,7 @@ class LatentEstimator(BaseEstimator):
             self,
             X,
             reset=reset,
-            accept_sparse="csr",
+            accept_sparse="csr" if self.__sklearn_tags__().input_tags.sparse else False,
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",
             ensure_min_samples=ensure_min_samples,

