@@ -34,7 +34,9 @@ def densities(train: np.ndarray, test: np.ndarray, seed: int, quick: bool) -> di
     return {
         "FactorAnalysis of scikit-learn": PeerFactorAnalysis(2).fit(train).score(test),
         "FactorAnalysis": FactorAnalysis(2, random_state=seed).fit(train).score(test),
-        "DeepFactorAnalysis": DeepFactorAnalysis(2, max_iter=epochs, random_state=seed).fit(train).score(test),
+        "DeepFactorAnalysis": DeepFactorAnalysis(2, max_iter=epochs, random_state=seed)
+        .fit(train)
+        .score(test),
     }
 
 
@@ -55,7 +57,9 @@ def clusters(name: str, rows: np.ndarray, labels: np.ndarray, seed: int, quick: 
 
 def accuracies(rows: np.ndarray, labels: np.ndarray, seed: int, quick: bool) -> dict[str, float]:
     """Held-out accuracy with ten labels of each class."""
-    train, test, known, truth = train_test_split(rows, labels, test_size=0.25, random_state=seed, stratify=labels)
+    train, test, known, truth = train_test_split(
+        rows, labels, test_size=0.25, random_state=seed, stratify=labels
+    )
     few, random = np.full(len(known), -1), np.random.default_rng(seed)
     for label in np.unique(known):
         chosen = random.choice(np.flatnonzero(known == label), 10, replace=False)
@@ -93,7 +97,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="iris, one seed, few epochs: to see that all works")
+    parser.add_argument(
+        "--quick", action="store_true", help="iris, one seed, few epochs: to see that all works"
+    )
     parser.add_argument("--out", default="runs/sklearn_estimators", help="folder of the results")
     args = parser.parse_args()
     if args.quick:

@@ -248,6 +248,14 @@ def check_series(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"time-series"}
 
 
+def check_estimators(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8"))["iris"]
+    assert all(math.isfinite(number) for number in numbers(seed))
+    found = seed["held-out log p(x)"]
+    assert found["FactorAnalysis"] > found["FactorAnalysis of scikit-learn"] - 0.1
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
@@ -265,6 +273,7 @@ RUNS = {
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
     "inference_gaps": [([], check_gaps)],
     "time_series": [([], check_series)],
+    "sklearn_estimators": [([], check_estimators)],
     "refine_posteriors": [([], check_refinement)],
     "impute_tables": [([], check_imputation)],
 }
