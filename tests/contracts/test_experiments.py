@@ -260,6 +260,14 @@ def check_questionnaire(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"number_of_factors", "loadings"}
 
 
+def check_estimators(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8"))["iris"]
+    assert all(math.isfinite(number) for number in numbers(seed))
+    found = seed["held-out log p(x)"]
+    assert found["FactorAnalysis"] > found["FactorAnalysis of scikit-learn"] - 0.1
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
@@ -278,6 +286,7 @@ RUNS = {
     "questionnaire": [([], check_questionnaire)],
     "inference_gaps": [([], check_gaps)],
     "time_series": [([], check_series)],
+    "sklearn_estimators": [([], check_estimators)],
     "refine_posteriors": [([], check_refinement)],
     "impute_tables": [([], check_imputation)],
 }
