@@ -248,6 +248,15 @@ def check_series(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"time-series"}
 
 
+def check_cells(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8")).values()
+    assert len(seed["scores"]) == 4 and all(math.isfinite(number) for number in numbers(seed))
+    assert all(row["false"] <= row["called"] for row in seed["differential"])
+    assert {path.stem for path in out.glob("*.png")} == {"map_1"}
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
@@ -267,6 +276,7 @@ RUNS = {
     "time_series": [([], check_series)],
     "refine_posteriors": [([], check_refinement)],
     "impute_tables": [([], check_imputation)],
+    "single_cell": [([], check_cells)],
 }
 
 
