@@ -18,16 +18,8 @@ CASES = [ROOT / "tests" / "cases.py", ROOT / "tests" / "evaluation_cases.py"]
 # Functions are called by the tests of contracts.
 FOLDERS = [
     ROOT / "tests" / name
-    for name in (
-        "contracts",
-        "documents",
-        "factor_analysis",
-        "objectives",
-        "serving",
-        "single_cell",
-        "storage",
-    )
-] + [ROOT / "tests" / name for name in ("tables", "testing")]
+    for name in "contracts documents factor_analysis objectives serving single_cell storage tables testing".split()
+]
 CALLS = [*CASES, *(path for folder in FOLDERS for path in folder.glob("test_*.py") if path != Path(__file__))]
 
 # Exported classes that need no case and no example of their own: docs/extending.md derives from them, or they are results.

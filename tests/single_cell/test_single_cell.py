@@ -137,3 +137,15 @@ def test_a_fit_of_other_data_is_refused():
     other = lfm.fit(model, torch.randn(20, 8), lfm.EM(), seed=0, progress=False)
     with pytest.raises(lfm.DeclarationError, match="needs a fit of lfm.tables.anndata"):
         lfm.single_cell.embed(other, cells())
+
+
+def test_the_one_call_is_the_declaration_in_its_docstring():
+    adata = cells()
+    one = lfm.single_cell.fit(adata, 2, batch_key="batch", epochs=2, seed=0, progress=False)
+    table = lfm.tables.anndata(adata, batch_key="batch")
+    model = lfm.Model(z=lfm.StandardNormal(2), **table)
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(128)))
+    svi = lfm.SVI(guide, epochs=2, learning_rate=3e-3, schedule=lfm.schedules.cosine(1.0, 0.0))
+    other = lfm.fit(model, table.data, svi, seed=0, progress=False)
+    assert torch.equal(one.posterior().mean, other.posterior().mean)
+    assert one.model.declared == other.model.declared
