@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class CellColumns:
         Raises:
             DataError: a gene or a column is lacking, an entry is no count, or a label was not fitted.
         """
-        adata = opened(adata)
+        adata = cast("AnnData", opened(adata))
         rows = self.rows_of(adata)
         library = library_of(rows, adata) if self.library is not None else None
         return self.named(rows, library, adata.obs)
