@@ -22,11 +22,14 @@ FOLDERS = [
         "callbacks",
         "contracts",
         "documents",
+        "estimators",
         "factor_analysis",
         "lightning",
         "objectives",
         "serving",
+        "single_cell",
         "storage",
+        "tables",
         "testing",
     )
 ]
@@ -61,6 +64,8 @@ OF_FUNCTIONS = (
     "lfm.data",
     "lfm.schedules",
     "lfm.serving",
+    "lfm.single_cell",
+    "lfm.tables",
     "lfm.testing",
 )
 

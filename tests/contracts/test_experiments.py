@@ -268,6 +268,15 @@ def check_estimators(out, printed):
     assert found["FactorAnalysis"] > found["FactorAnalysis of scikit-learn"] - 0.1
 
 
+def check_cells(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8")).values()
+    assert len(seed["scores"]) == 4 and all(math.isfinite(number) for number in numbers(seed))
+    assert all(row["false"] <= row["called"] for row in seed["differential"])
+    assert {path.stem for path in out.glob("*.png")} == {"map_1"}
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
@@ -289,6 +298,7 @@ RUNS = {
     "sklearn_estimators": [([], check_estimators)],
     "refine_posteriors": [([], check_refinement)],
     "impute_tables": [([], check_imputation)],
+    "single_cell": [([], check_cells)],
 }
 
 
