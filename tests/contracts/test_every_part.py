@@ -55,7 +55,7 @@ OTHERS = {
     "lfm.Run",
 }
 # In these namespaces the classes are no declarations, and the tests of their folder construct them.
-CONSTRUCTED = ("lfm.callbacks", "lfm.lightning")
+CONSTRUCTED = ("lfm.callbacks", "lfm.estimators", "lfm.lightning")
 # In these namespaces the classes are results of the functions.
 OF_FUNCTIONS = (
     "lfm.evaluate",
@@ -82,10 +82,13 @@ def parts():
 
 
 def used_in(paths):
-    """The ids of all public objects that some test files name, as ``lfm.Gaussian`` or ``evaluate.gaps``."""
+    """The ids of all public objects that some test files name, as ``lfm.Gaussian`` or ``evaluate.gaps``, or import."""
     used = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pyro_lfm."):
+                space = getattr(lfm, node.module.split(".")[1], None)
+                used |= {id(getattr(space, alias.name, None)) for alias in node.names}
             if not isinstance(node, ast.Attribute):
                 continue
             first, *rest = ast.unparse(node).split(".")
