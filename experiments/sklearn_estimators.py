@@ -2,8 +2,8 @@
 
     python experiments/sklearn_estimators.py --seeds 3
 
-Factor analysis and deep factor analysis are compared by held-out log p(x), clusters by the adjusted Rand index with labels that
-no method saw, and classifiers by held-out accuracy with ten labels of each class. All have their defaults.
+Factor analysis and deep factor analysis are compared by held-out log p(x), clusters by the adjusted Rand index with labels
+that no method saw, and classifiers by held-out accuracy with ten labels of each class. All have their defaults.
 Writes table.md and results.json into the folder named by --out.
 """
 
