@@ -2,8 +2,8 @@
 
     python experiments/sklearn_estimators.py --seeds 3
 
-Factor analysis and deep factor analysis are compared by held-out log p(x), clusters by the adjusted Rand index with labels that
-no method saw, and classifiers by held-out accuracy with ten labels of each class. All have their defaults.
+Factor analysis and deep factor analysis are compared by held-out log p(x), clusters by the adjusted Rand index with labels
+that no method saw, and classifiers by held-out accuracy with ten labels of each class. All have their defaults.
 Writes table.md and results.json into the folder named by --out.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
-from sklearn.decomposition import FactorAnalysis as PeerFactorAnalysis
+from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pyro_lfm.estimators import DeepFactorAnalysis, FactorAnalysis, LatentClustering, SemiSupervisedClassifier
+import pyro_lfm as lfm
 
 DATA = {"iris": load_iris, "wine": load_wine, "breast cancer": load_breast_cancer, "digits": load_digits}
 
@@ -32,9 +32,9 @@ def densities(train: np.ndarray, test: np.ndarray, seed: int, quick: bool) -> di
     """Held-out log p(x) with two factors, nats per row."""
     epochs = 5 if quick else 200
     return {
-        "FactorAnalysis of scikit-learn": PeerFactorAnalysis(2).fit(train).score(test),
-        "FactorAnalysis": FactorAnalysis(2, random_state=seed).fit(train).score(test),
-        "DeepFactorAnalysis": DeepFactorAnalysis(2, max_iter=epochs, random_state=seed)
+        "FactorAnalysis of scikit-learn": FactorAnalysis(2).fit(train).score(test),
+        "FactorAnalysis": lfm.estimators.FactorAnalysis(2, random_state=seed).fit(train).score(test),
+        "DeepFactorAnalysis": lfm.estimators.DeepFactorAnalysis(2, max_iter=epochs, random_state=seed)
         .fit(train)
         .score(test),
     }
@@ -45,7 +45,9 @@ def clusters(name: str, rows: np.ndarray, labels: np.ndarray, seed: int, quick: 
     count, scaled = len(np.unique(labels)), StandardScaler().fit_transform(rows)
     # Pixels have one unit.
     noise = "isotropic" if name == "digits" else "diagonal"
-    latent = LatentClustering(count, noise=noise, max_iter=2 if quick else 100, random_state=seed)
+    latent = lfm.estimators.LatentClustering(
+        count, noise=noise, max_iter=2 if quick else 100, random_state=seed
+    )
     mixture = GaussianMixture(count, n_init=5, reg_covar=1e-3, random_state=seed)
     found = {
         "KMeans, standardised": KMeans(count, n_init=10, random_state=seed).fit_predict(scaled),
@@ -66,7 +68,9 @@ def accuracies(rows: np.ndarray, labels: np.ndarray, seed: int, quick: bool) -> 
         few[chosen] = label
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     regression.fit(train[few >= 0], few[few >= 0])
-    classifier = SemiSupervisedClassifier(max_iter=5 if quick else 200, random_state=seed).fit(train, few)
+    classifier = lfm.estimators.SemiSupervisedClassifier(max_iter=5 if quick else 200, random_state=seed).fit(
+        train, few
+    )
     return {
         "LogisticRegression of the labelled rows": regression.score(test, truth),
         "SemiSupervisedClassifier": classifier.score(test, truth),
