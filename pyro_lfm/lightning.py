@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import partial
 from math import isinf
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,6 +33,7 @@ try:
     import lightning
 except ImportError as error:
     raise ImportError("lfm.lightning needs lightning: pip install 'pyro_lfm[lightning]'") from error
+
 
 __all__ = ["DataModule", "Module"]
 
@@ -92,14 +94,8 @@ class Module(lightning.LightningModule):
     ):
         super().__init__()
         # It checks the arguments, and holds them.
-        self.inference = SVI(
-            guide,
-            objective=objective,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            schedule=schedule,
-            engine="auto",
-        )
+        options = {"learning_rate": learning_rate, "optimizer": optimizer, "schedule": schedule}
+        self.inference = SVI(guide, objective=objective, **options)  # type: ignore[arg-type]
         if self.inference.chosen_engine == "pyro":
             kind = type(self.inference.objective).__name__
             raise DeclarationError(
@@ -115,6 +111,7 @@ class Module(lightning.LightningModule):
         self.seed = whole("seed", seed, least=0)
         self.rows = None if rows is None else whole("rows", rows)
         self._stream: Stream | None = None
+        self._noise: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Starts as ``lfm.fit`` does, where the rows are those of a ``DataModule``."""
@@ -149,6 +146,8 @@ class Module(lightning.LightningModule):
         """−L of the batch per row."""
         if self._stream is None:
             self._stream = Stream(self.seed + 7919 * self._rank, self.device)
+            if self._noise is not None and not self._rank:
+                self._stream.state = self._noise.cpu()
         objective: Any = self.inference.objective
         if isinstance(objective, Objective):
             objective = objective.at(self._fraction(objective))
@@ -161,23 +160,25 @@ class Module(lightning.LightningModule):
             objective = objective.at_end()
         self._loss(objective, self._batch(batch, "val_dataloaders"), self._validation_stream, "validation_")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the place in the noise, so that a training that goes on draws new numbers."""
+        if self._stream is not None:
+            checkpoint["pyro_lfm_noise"] = self._stream.state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from the place in the noise."""
+        self._noise = checkpoint.get("pyro_lfm_noise")
+
     def _loss(self, objective: Any, batch: Batch, stream: Stream, prefix: str) -> Tensor:
         """The loss per row, with its parts logged."""
         with isolated(stream, self.device):
             loss = torch.as_tensor(objective.differentiable_loss(self.model, self.guide, batch)) / batch.total
         bound, reconstruction, kl, _ = bound_parts(objective, loss * batch.total, batch.total)
         parts = {"bound": bound, "reconstruction": reconstruction, "kl": kl}
+        log = partial(self.log, on_step=False, on_epoch=True, sync_dist=True)
         for name, value in parts.items() if self._trainer is not None else ():
             if not bool(value.isnan()) or name == "bound":
-                self.log(
-                    f"{prefix}{name}",
-                    value,
-                    on_step=False,
-                    on_epoch=True,
-                    prog_bar=name == "bound",
-                    batch_size=batch.size,
-                    sync_dist=True,
-                )
+                log(f"{prefix}{name}", value, prog_bar=name == "bound", batch_size=batch.size)
         return loss
 
     def _batch(self, given: Given, loader: str) -> Batch:

@@ -21,7 +21,7 @@ def cells(count=60, genes=8, seed=0, matrix=np.asarray):
     """Cells of three batches and two kinds, the counts in X; the kinds differ in the first three genes."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(2, size=count)
-    rates = np.full((count, genes), 3.0)
+    rates = np.full((count, genes), 12.0)
     rates[:, :3] *= np.where(kind, 3.0, 0.5)[:, None]
     counts = rng.poisson(rates * rng.gamma(5.0, 0.2, (count, 1))).astype(np.float32)
     counts[:, 0] += 1.0  # no cell without counts

@@ -14,9 +14,9 @@ import typer
 
 from pyro_lfm.cli.configurations import Configuration, DataOption, read_configuration
 from pyro_lfm.cli.input_files import DataFile
-from pyro_lfm.cli.measures import standard_error
+from pyro_lfm.cli.fit_measures import standard_error
 from pyro_lfm.cli.named_rows import rows_to_fit
-from pyro_lfm.cli.output import AsJson, Value, say, show
+from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, say, show
 from pyro_lfm.cli.settings import Settings
 from pyro_lfm.cli.user_parts import PartsFile, parts_of
 from pyro_lfm.errors import DataError, DeclarationError
@@ -53,7 +53,9 @@ def compare(
     ] = None,
     held_out: Annotated[float, typer.Option(help="The share of the rows that is held out.")] = 0.2,
     draws: Annotated[int, typer.Option(min=20, help="Draws of the latents for each held-out row.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fits, and of the choice of rows.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of the fits, and of the choice of rows.")
+    ] = 0,
     settings: Settings = None,
     parts: PartsFile = None,
     as_json: AsJson = False,

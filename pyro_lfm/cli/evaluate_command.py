@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyro_lfm.cli.adapted_guide import RefineSteps
 from pyro_lfm.cli.input_files import read_data
-from pyro_lfm.cli.measures import ColumnErrors, Measures, measure, standard_error
+from pyro_lfm.cli.fit_measures import ColumnErrors, Measures, measure, standard_error
 from pyro_lfm.cli.named_rows import rows_of_fit
-from pyro_lfm.cli.output import AsJson, Value, show
+from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, show
 from pyro_lfm.cli.runs import RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.errors import DeclarationError
@@ -24,7 +25,10 @@ def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Rows, best such that were not fitted.")],
     draws: Annotated[int, typer.Option(min=20, help="Draws of the latents for each row.")] = 500,
     share: Annotated[float, typer.Option(help="The share of the cells that are hidden and imputed.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws, and of the choice of hidden cells.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of the draws, and of the choice of hidden cells.")
+    ] = 0,
+    refine: RefineSteps = None,
     parts: PartsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -33,7 +37,7 @@ def evaluate(
         raise DeclarationError(f"--share must be a share above 0, up to 1; got {share:g}")
     fit = open_run(run, parts)
     file = read_data(data)
-    done = measure(fit, rows_of_fit(fit, file), draws, share, seed)
+    done = measure(fit, rows_of_fit(fit, file), draws, share, seed, refine)
     show(result_of(done), text_of(done), as_json)
 
 

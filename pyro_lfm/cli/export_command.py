@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pyro_lfm.cli.user_parts import PartsFile, parts_of
+from pyro_lfm.cli.output import AsJson, show
+from pyro_lfm.cli.runs import RunFolder, open_run
+from pyro_lfm.cli.user_parts import PartsFile
 
 
 class Format(Enum):
@@ -27,7 +29,7 @@ class Function(Enum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a saved fit.")],
+    run: RunFolder,
     out: Annotated[
         Path | None,
         typer.Option(help="model.onnx stands for model.encode.onnx and so on; by default in RUN."),
@@ -37,11 +39,14 @@ def export(
     ] = None,
     format: Annotated[Format, typer.Option(help="The kind of files.")] = Format.onnx,
     parts: PartsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Export a saved fit as ONNX files, which run with neither torch nor Pyro, or as programs of torch.export."""
     import pyro_lfm as lfm
 
     ending = ".onnx" if format is Format.onnx else ".pt2"
-    fit = lfm.load(run, parts=parts_of(parts))
+    fit = open_run(run, parts)
     functions: Any = tuple(function.value for function in only or Function)
-    lfm.export(fit, out or run / f"model{ending}", parts=functions, format=format.value)
+    written = lfm.export(fit, out or run / f"model{ending}", parts=functions, format=format.value)
+    files = {name: str(path) for name, path in written.items()}
+    show({"files": files}, "\n".join(files.values()), as_json)

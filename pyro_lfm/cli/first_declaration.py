@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyro_lfm.tables.columns import Column
 
 # Steps of the training, and rows of each.
-_STEPS, _ROWS = 1200, 128
+_STEPS, _ROWS = 1000, 128
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Rows for each column from which weights are learned, and not inferred with their uncertainty.
 _PLENTY = 5
@@ -124,7 +124,7 @@ def _head(file: DataFile, place: Path, rows: int, columns: int, missing: float) 
     holes = f"{100 * missing:.2g}% of the cells are missing" if missing else "no cell is missing"
     impute = f"#   pyro-lfm impute {run} {file.path.name} --out filled.csv" if missing and file.text else ""
     return [
-        f"# A declaration for {file.path.name}: {rows:,} rows, {columns} columns, {holes}.",
+        f"# A declaration for {file.path.name}: {rows:,} rows, {columns} column{'s' * (columns > 1)}, {holes}.",
         "# It says what the model is, how its factors are inferred, and how both are trained. Everything may be edited.",
         "#",
         f"#   pyro-lfm describe {place.name}      prints it as formulas",
@@ -254,6 +254,10 @@ def _array(file: DataFile) -> tuple[str, np.ndarray, int]:
             f"{file.path} must hold an array of numbers with rows and columns, (N, D); it holds {shapes}"
         )
     name = max(numbers, key=lambda n: numbers[n].size)
+    known = numbers[name][~np.isnan(numbers[name])]
+    if not known.size or np.isinf(known).any():
+        got = "infinite ones: write missing values as nan" if known.size else "missing ones alone"
+        raise DataError(f"{file.path} must hold finite numbers; got {got}")
     return (name if name.isidentifier() and name != "z" else "x"), numbers[name], len(file)
 
 

@@ -10,7 +10,7 @@ import typer
 from pyro_lfm.cli.adapted_guide import RefineSteps, refined
 from pyro_lfm.cli.input_files import DataFile, read_data
 from pyro_lfm.cli.named_rows import columns_of, rows_of_fit
-from pyro_lfm.cli.output import AsJson, Value, say, show
+from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, say, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, check_numbers, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, open_run
@@ -30,7 +30,7 @@ def impute(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The filled file: .csv, .parquet, .npy or .npz.")],
     draws: Annotated[int, typer.Option(min=1, help="Draws of each missing cell.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the draws.")] = 0,
     cells: Annotated[
         Path | None,
         typer.Option(

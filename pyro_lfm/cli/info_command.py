@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
 
-import typer
+from pyro_lfm.cli.output import AsJson
 
 PACKAGES = (
     "pyro_lfm",
@@ -22,7 +21,7 @@ PACKAGES = (
 )
 
 
-def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def info(as_json: AsJson = False) -> None:
     """Print the versions of this library and of the packages it needs."""
     versions = {name: _version(name) for name in PACKAGES}
     system = f"{platform.system()} {platform.machine()}"

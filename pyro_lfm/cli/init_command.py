@@ -46,6 +46,7 @@ def init(
         "columns": dict(written.columns),
         "left_out": dict(written.left_out),
     }
-    columns = f", {len(written.columns)} columns" if written.columns else ""
+    count = len(written.columns)
+    columns = f", {count} column{'s' * (count > 1)}" if count else ""
     text = f"{place}: a declaration for {len(file):,} rows{columns}\nread it, then: pyro-lfm fit {shlex.quote(str(place))}"
     show(result, text, as_json)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pyro_lfm.errors import DataError
+from pyro_lfm.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
     from pyro_lfm.cli.input_files import DataFile
@@ -23,17 +24,53 @@ def rows_to_fit(model: AnyModel, table: Heterogeneous | None, file: DataFile) ->
     Args:
         table: the factors of a mixed table, if the model has them.
     """
-    if table is not None:
-        return table.encode(_framed(file, [column.name for column in table.columns]))
-    return _by_name(list(model.observed), file, {})
+    from pyro_lfm.inference.data_boundary import table_for
+
+    with _naming(file, model):
+        if table is not None:
+            return table.encode(_framed(file, [column.name for column in table.columns]))
+        rows = _by_name(list(model.observed), file, {})
+        table_for(model, rows)
+        return rows
 
 
 def rows_of_fit(fit: Fit, file: DataFile) -> Any:
     """The rows of a file, as the methods of a fit take them: with the columns that were fitted, in any order."""
-    if fit.table is not None:
-        names = [column.name for column in fit.table.columns]  # type: ignore[attr-defined]
-        return fit.table.encode(_framed(file, names))
-    return _by_name(list(fit.model.observed), file, {name: own.names for name, own in fit.schema.items()})
+    from pyro_lfm.inference.data_boundary import table_for
+
+    with _naming(file):
+        if fit.table is not None:
+            names = [column.name for column in fit.table.columns]  # type: ignore[attr-defined]
+            return fit.table.encode(_framed(file, names))
+        rows = _by_name(list(fit.model.observed), file, {n: own.names for n, own in fit.schema.items()})
+        table_for(fit.model, rows, fit.guide.needs, fit.schema, may_be_empty=True)
+        return rows
+
+
+@contextmanager
+def _naming(file: DataFile, model: AnyModel | None = None) -> Iterator[None]:
+    """A context in which errors about rows name their file.
+
+    Args:
+        model: that is to be fitted to them, and may be declared for other rows.
+    """
+    try:
+        yield
+    except (DataError, ShapeError) as error:
+        text = str(error)
+        shape = getattr(file.rows, "shape", None)
+        if (
+            isinstance(error, ShapeError)
+            and model is not None
+            and len(model.observed) == 1
+            and shape is not None
+        ):
+            event = shape[1] if len(shape) == 2 else list(shape[1:])
+            (name,) = model.observed
+            text += f": name a file with such rows, or declare these by --set model.{name}.event={event}"
+        elif isinstance(error, ShapeError):
+            text += ": give rows such as those that were fitted"
+        raise DataError(text if str(file.path) in text else f"{file.path}: {text}") from None
 
 
 def columns_of(fit: Fit) -> list[Any] | None:

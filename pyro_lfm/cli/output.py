@@ -14,6 +14,8 @@ import typer
 
 # A value of JSON. Numbers that are not finite become null.
 Value: TypeAlias = "Mapping[str, Value] | Sequence[Value] | str | float | bool | None"
+# The largest seed of a command; torch takes no larger ones.
+LARGEST_SEED = 2**62
 # The option of every command.
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")

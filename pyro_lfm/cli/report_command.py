@@ -11,14 +11,14 @@ import typer
 
 from pyro_lfm.cli.input_files import DataFile, read_data
 from pyro_lfm.cli.named_rows import rows_of_fit
-from pyro_lfm.cli.output import AsJson, say, show
+from pyro_lfm.cli.output import LARGEST_SEED, AsJson, say, show
 from pyro_lfm.cli.output_files import Force, check_output, whole_file
 from pyro_lfm.cli.runs import Notes, RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:
-    from pyro_lfm.cli.measures import Measures
+    from pyro_lfm.cli.fit_measures import Measures
     from pyro_lfm.cli.report.page import Section
     from pyro_lfm.evaluate import Decomposition, Diagnosis
     from pyro_lfm.inference import Fit
@@ -37,7 +37,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="The page; by default RUN/report.html.")
     ] = None,
     draws: Annotated[int, typer.Option(min=50, help="Draws of the latents for each row.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the draws.")] = 0,
     force: Force = False,
     parts: PartsFile = None,
     as_json: AsJson = False,
@@ -121,7 +121,7 @@ def _measured(
 ) -> tuple[Measures | None, Decomposition | None, Diagnosis | None]:
     """What can be measured of a fit on rows; None for what cannot."""
     import pyro_lfm as lfm
-    from pyro_lfm.cli.measures import measure
+    from pyro_lfm.cli.fit_measures import measure
 
     done, decomposed, tests = None, None, None
     try:

@@ -32,7 +32,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
             np.savez(beside, **{str(name): _plain(frame[name].to_numpy()) for name in frame.columns})
         else:
             check_numbers(path, frame)
-            np.save(beside, frame.to_numpy(dtype=float))
+            np.save(beside, frame.to_numpy(dtype=float), allow_pickle=False)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], names: Mapping[str, list[str]]) -> None:
@@ -51,7 +51,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], names: Mapping[st
         if len(arrays) > 1:
             raise DataError(f"{path} holds one array, and there are {', '.join(arrays)}: write an .npz file")
         with whole_file(path) as beside:
-            np.save(beside, _plain(next(iter(arrays.values()))))
+            np.save(beside, _plain(next(iter(arrays.values()))), allow_pickle=False)
     else:
         columns = {
             column: array.reshape(len(array), -1)[:, k]

@@ -61,6 +61,16 @@ def open_run(run: Path, parts: Path | None = None) -> Fit:
     """
     import pyro_lfm as lfm
 
+    own = parts_of(parts)
+    try:
+        return lfm.load(run, parts=own)
+    except DataError:
+        _check_run(run)
+        raise
+
+
+def _check_run(run: Path) -> None:
+    """Raises DataError where a path is no folder, with what it is instead."""
     if run.suffix == ".toml" and run.is_file():
         raise DataError(
             f"RUN must be the folder of a fit; {run} is a declaration: fit it first, by pyro-lfm fit {run}"
@@ -73,8 +83,6 @@ def open_run(run: Path, parts: Path | None = None) -> Fit:
             f"there is no run {run}"
             + (f": there are {', '.join(others)}" if others else ": pyro-lfm fit makes one")
         )
-    fit = lfm.load(run, parts=parts_of(parts))
-    return fit
 
 
 def runs_beside(run: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pyro_lfm.cli.output import AsJson, show
+from pyro_lfm.cli.output import LARGEST_SEED, AsJson, show
 from pyro_lfm.cli.output_files import Force, check_output
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, entries_of, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, open_run
@@ -18,7 +18,7 @@ def sample(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The new rows: .csv, .parquet, .npy or .npz.")],
     n: Annotated[int, typer.Option("-n", "--rows", min=1, help="The number of rows.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the draws.")] = 0,
     latents: Annotated[bool, typer.Option("--latents", help="Write the factors of each row too.")] = False,
     force: Force = False,
     parts: PartsFile = None,

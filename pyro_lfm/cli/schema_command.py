@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from pyro_lfm.cli.output import AsJson, show
 
 
-def schema() -> None:
-    """Print the JSON schema of a declaration file."""
+def schema(as_json: AsJson = True) -> None:
+    """Print the JSON schema of a declaration file, for editors; it is JSON with or without --json."""
     from pyro_lfm.documents.json_schema import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    show(json_schema(), "", as_json=True)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import Annotated
 
 import typer
 
-from pyro_lfm.cli.user_parts import PartsFile, parts_of
+from pyro_lfm.cli.output import AsJson, show
+from pyro_lfm.cli.runs import RunFolder, open_run
+from pyro_lfm.cli.user_parts import PartsFile
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="The folder of a saved fit.")],
+    run: RunFolder,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at; 0 for any that is free.")] = 8000,
     parts: PartsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve a saved fit over HTTP, to this machine alone unless --host says otherwise. GET /docs describes it."""
     import pyro_lfm as lfm
 
-    fit = lfm.load(run, parts=parts_of(parts))
+    fit = open_run(run, parts)
+    if as_json:
+        show({"run": str(run), "host": host, "port": port}, "", as_json)
+        sys.stdout.flush()
     lfm.serving.run(fit, host=host, port=port)

@@ -40,15 +40,19 @@ class TrainingLog:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
         self._ended.set()
         self._thread.join()
-        how = "ends" if error is None else f"fails: {' '.join(str(error).split()) or type(error).__name__}"
-        self.write(f"{how}, {self._progress()}")
+        if error is None:
+            self.write(f"ends, {self._progress()}")
+        else:
+            # The command says on stderr what has failed.
+            why = " ".join(str(error).split()) or type(error).__name__
+            self.write(f"fails, {self._progress()}: {why}", on_stderr=False)
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, on_stderr: bool = True) -> None:
         """Adds a line, with the time before it."""
         text = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
         with open(self.path, "a", encoding="utf-8") as file:
             print(text, file=file)
-        if not sys.stderr.isatty():
+        if on_stderr and not sys.stderr.isatty():
             print(text, file=sys.stderr, flush=True)
 
     def _write_often(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,11 +105,19 @@ def _write_with_data(
 
 
 def _write_annotated(out: Path, file: DataFile, arrays: dict[str, np.ndarray]) -> None:
-    """The AnnData with the factors in obsm, X_lfm for the first latent and X_lfm_NAME for others."""
-    if not hasattr(file.rows, "obsm"):
+    """A copy of the file with the factors in obsm, X_lfm for the first latent and X_lfm_NAME for others."""
+    if not hasattr(file.rows, "obsm") or file.path.suffix.lower() != ".h5ad":
         raise DataError(f"--out {out} needs an AnnData as DATA, a file that ends in .h5ad; got {file.path}")
-    annotated = file.rows.to_memory() if getattr(file.rows, "isbacked", False) else file.rows.copy()
-    for place, (name, array) in enumerate(arrays.items()):
-        annotated.obsm["X_lfm" if place == 0 else f"X_lfm_{name}"] = array.reshape(len(array), -1)
+    import anndata.io
+    import h5py
+
     with whole_file(out) as beside:
-        annotated.write_h5ad(beside)
+        shutil.copyfile(file.path, beside)
+        with h5py.File(beside, "r+") as store:
+            if "obsm" not in store:
+                anndata.io.write_elem(store, "obsm", {})
+            for place, (name, array) in enumerate(arrays.items()):
+                key = "X_lfm" if place == 0 else f"X_lfm_{name}"
+                if key in store["obsm"]:
+                    del store["obsm"][key]
+                anndata.io.write_elem(store["obsm"], key, array.reshape(len(array), -1))

@@ -133,11 +133,13 @@ class Ascent(Generic[State]):
         parameters: where it ended.
         converged: whether further iterations would gain nothing.
         floored: the scales that sit on their floor, in words; None where there are none.
+        columns: their columns, where each column has one.
     """
 
     parameters: State
     converged: bool
     floored: str | None
+    columns: tuple[int, ...] = ()
 
 
 class LikelihoodForm(ClosedForm, Generic[State, Data]):

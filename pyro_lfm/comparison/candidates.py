@@ -40,26 +40,27 @@ class Starts:
     """The start of every candidate for every seed, on copies: the user's own parts are never trained.
 
     Args:
-        model: a model, or a function without arguments that declares it.
+        models: {name: a model, or a function without arguments that declares it}.
         candidates: {name: factor, {latent: factor}, guide, inference or function of the model}.
         svi: gives a guide the inference that trains it, with the common budget.
         first: the seed that starts from the present weights of models and guides. All other seeds draw new weights.
     """
 
-    model: ModelOrFunction
+    models: dict[str, ModelOrFunction]
     candidates: dict[str, Candidate]
     svi: Callable[[AnyGuide], SVI]
     first: int
 
     def at(self, name: str, seed: int) -> tuple[AnyModel, Inference]:
         """A copy of the model and of the inference of a candidate, before the first step."""
-        model, given, redraw = self.model, self.candidates[name], seed != self.first
+        declared = model = self.models[name]
+        given, redraw = self.candidates[name], seed != self.first
         if is_function(model):
             with Stream(seed):
                 model = model()
         # One deep copy, so that a guide that holds the model holds its copy.
         model, given = copy.deepcopy((as_model(cast(ModelLike, model)), given))
-        if redraw and not is_function(self.model):
+        if redraw and not is_function(declared):
             model = _redrawn_model(model, seed)
         if is_function(given):
             with Stream(seed):
@@ -89,21 +90,26 @@ def read_candidates(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]
         )
     for name, candidate in candidates.items():
         check_name("candidate", name)
-        if isinstance(candidate, Mapping):
-            known = bool(candidate) and all(isinstance(factor, Factor) for factor in candidate.values())
-        else:
-            of_torch = isinstance(candidate, nn.Module) and type(candidate).__module__.startswith("torch.")
-            known = (isinstance(candidate, nn.Module | Factor | Inference) and not of_torch) or is_function(
-                candidate
-            )
-        if not known:
-            raise DeclarationError(f"candidate {name!r} must be {_KINDS}; got {candidate!r}")
-        if is_function(candidate) and not _takes_the_model(candidate):
-            raise DeclarationError(
-                f"candidate {name!r} must be a function of the model, as in {{{name!r}: lambda model: ...}}; "
-                f"{candidate!r} does not take it"
-            )
+        check_candidate(name, candidate)
     return dict(candidates)
+
+
+def check_candidate(name: str, candidate: object) -> None:
+    """Raises DeclarationError where a candidate is of no known kind."""
+    if isinstance(candidate, Mapping):
+        known = bool(candidate) and all(isinstance(factor, Factor) for factor in candidate.values())
+    else:
+        of_torch = isinstance(candidate, nn.Module) and type(candidate).__module__.startswith("torch.")
+        known = (isinstance(candidate, nn.Module | Factor | Inference) and not of_torch) or is_function(
+            candidate
+        )
+    if not known:
+        raise DeclarationError(f"candidate {name!r} must be {_KINDS}; got {candidate!r}")
+    if is_function(candidate) and not _takes_the_model(candidate):
+        raise DeclarationError(
+            f"candidate {name!r} must be a function of the model, as in {{{name!r}: lambda model: ...}}; "
+            f"{candidate!r} does not take it"
+        )
 
 
 def read_model(model: ModelOrFunction) -> ModelOrFunction:

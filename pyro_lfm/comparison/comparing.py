@@ -1,4 +1,4 @@
-"""``compare``: one model, several guides or inferences, on equal terms."""
+"""``compare``: several guides or inferences of one model, or several models, on equal terms."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ from typing import Any, TypeAlias
 
 import torch
 
-from pyro_lfm.comparison.candidates import (
-    Candidate,
-    ModelOrFunction,
-    Starts,
-    budget,
-    check_budgets,
-    read_candidates,
-    read_model,
-)
+from pyro_lfm.comparison.candidates import ModelOrFunction, Starts, budget, check_budgets
 from pyro_lfm.comparison.comparison_result import Comparison
+from pyro_lfm.comparison.measures import measure_of
 from pyro_lfm.comparison.metrics import Metrics, read_metrics
-from pyro_lfm.comparison.runner import Runner, digests_of
+from pyro_lfm.comparison.pairing import Candidates, Models, Pairs
+from pyro_lfm.comparison.rows_of_model import RowsOfModel, names_read
+from pyro_lfm.comparison.runner import Runner
 from pyro_lfm.comparison.storage.finished_fits import FinishedFits
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.inference import SVI, Fit
-from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.objectives import ELBO, Objective
+from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import whole
 
 # Called with the record of an epoch and the fit so far.
@@ -35,14 +30,14 @@ Callback: TypeAlias = Callable[[dict[str, Any], Fit], Any]
 
 
 def compare(
-    model: ModelOrFunction,
+    model: ModelOrFunction | Models,
     data: Rows,
-    candidates: Mapping[str, Candidate],
+    candidates: Candidates = None,
     *,
     test: Rows | None = None,
     seeds: int | Sequence[int] = 1,
     metrics: Metrics | None = None,
-    baseline: str | None = None,
+    baseline: str | float | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 128,
@@ -57,12 +52,20 @@ def compare(
     progress: bool = True,
     device: str | torch.device = "auto",
 ) -> Comparison:
-    """Fits one model with several candidates, each on its own copies, and measures all with the same noise on the same rows.
+    """Fits one model with several candidates, or several models, and measures all with the same noise on the same rows.
 
     A candidate is a guide's factor, {latent: factor}, a guide, an inference such as ``lfm.SVI(guide, ...)`` or ``lfm.EM()``,
     or a function of the model that gives a guide or an inference. Guides are trained by ``lfm.SVI`` with the budget given
     here. Models, guides and inferences that are given stay as they are, and so do torch's random state and Pyro's parameter
     store.
+
+    **Several models**, ``{1: model1, 2: model2}``, such as numbers of factors, priors or likelihoods, take as candidates one
+    candidate for all, one for each by the model's name, or several by other names, each with each model. A model may bring
+    its own as ``(model, candidate)``. Without any candidate, a model with a closed form is fitted by ``lfm.EM``, or by
+    ``lfm.VariationalBayes`` where its parameters have priors. Of data by name each model takes the variables that it
+    observes. log p(x) judges them by default where rows have one of their own, as bounds of guides are more or less tight. A
+    model of which p(x) is of another measure than that of the baseline, such as probabilities of counts beside densities, is
+    not ranked by nats, and a note says so.
 
     **The start.** For each seed all candidates start from the same weights of the model, those that ``fit`` with this seed
     starts from. A model that is as it was declared draws them from the seed. For a model that was trained, the first seed
@@ -80,7 +83,7 @@ def compare(
     ``lfm.evaluate.log_likelihood``). gap: log_likelihood − bound. bits_per_dimension. unreliable: the share of rows whose k̂
     is too large for reliable importance weights. training_bound: of the last epoch, by the candidate's own objective.
     fit_seconds. infer_seconds: to compute q of the test rows and draw from it. guide_parameters: the number of parameters of
-    q.
+    q. model_parameters: those of p, for several models.
 
     **The errors.** Those over rows are for another draw of test rows, with the fits held. Those over seeds are for other
     starts and other noise of training. Differences between candidates are paired by row and by seed, which removes the noise
@@ -88,15 +91,15 @@ def compare(
     fits only.
 
     Args:
-        model: a ``Model``, ``PyroModel`` or other Pyro model, or a function without arguments that gives one. With several
-            seeds a model that is no ``lfm.Model`` must be given as a function.
+        model: a ``Model``, ``PyroModel`` or other Pyro model, or a function without arguments that gives one; or
+            {name or number: one of these}. With several seeds a model that is no ``lfm.Model`` must be given as a function.
         data: rows to fit, as for ``fit``.
-        candidates: {name: candidate}, in the order of the table.
+        candidates: {name: candidate}, in the order of the table; of several models see above.
         test: rows to measure on. If left out, those that were fitted, which favours candidates that overfit.
         seeds: the number of seeds, 0, 1, ..., or a list of them.
         metrics: names of the above, {name: function (fit, test) -> number or (N,)}, or a list of both. A ``Metric`` in
             place of the function declares that lower is better. Candidates are ranked by the first. By default all the
-            above.
+            above, of several models log_likelihood first.
         baseline: the candidate from which differences are taken, by default the first.
         epochs, steps, batch_size, learning_rate, objective, schedule: for candidates that are guides, see ``lfm.SVI``.
         equal_budgets: whether candidates by ``lfm.SVI`` must have equal budgets.
@@ -128,8 +131,9 @@ def compare(
     >>> result.rows["bound"]["full"].shape, list(result.ranks["bound"])
     (torch.Size([1, 20]), ['mean-field', 'full'])
     """
-    model, candidates, chosen = read_model(model), read_candidates(candidates), read_metrics(metrics)
-    numbers, first_name = _seeds(seeds), _baseline(baseline, candidates)
+    pairs = Pairs.of(model, candidates)
+    names, chosen = list(pairs.candidates), read_metrics(metrics, pairs.several)
+    numbers, first_name = _seeds(seeds), _baseline(baseline, names)
     storage = None if folder is None else FinishedFits(folder)
     draws = whole("draws", draws, least=2)
     svi = partial(
@@ -142,48 +146,67 @@ def compare(
         schedule=schedule,
     )
     with one_call():
-        starts = Starts(model, candidates, svi, numbers[0])
+        starts = Starts(pairs.models, pairs.candidates, svi, numbers[0])
         # All declarations and budgets are checked before any training.
-        ready = {name: starts.at(name, numbers[0]) for name in candidates}
-        first = ready[first_name][0]
-        table = table_for(first, data)
-        if test is not None:
-            table_for(first, test, set(), table.schema)
+        ready = {name: starts.at(name, numbers[0]) for name in names}
+        rows = _rows(
+            pairs, {name: each for name, (each, _) in ready.items()}, data, test, validation, storage
+        )
+        count = len(rows[first_name].table)
         inferences = {name: inference for name, (_, inference) in ready.items()}
         if equal_budgets:
-            check_budgets(inferences, len(table))
-        notes = [_rows_note(len(table), test is not None, numbers), *_budget_notes(inferences, len(table))]
+            check_budgets(inferences, count)
+        notes = [_rows_note(count, test is not None, numbers), *_budget_notes(inferences, count)]
+        if metrics is None and any(not v.per_row for m, _ in ready.values() for v in m.latents.values()):
+            # A row has no log p(x) of its own where all rows share a latent.
+            chosen = {"bound": chosen["bound"], **chosen}
+        measures = {name: measure_of(each, isinstance(data, Mapping)) for name, (each, _) in ready.items()}
         runner = Runner(
             starts=starts,
-            table=table,
-            data=data,
-            test=test,
+            rows=rows,
             metrics=chosen,
             draws=draws,
             options={
-                "validation": validation,
                 "callbacks": callbacks,
                 "progress": progress,
                 "device": device,
             },
             folder=storage,
-            digests={}
-            if storage is None
-            else digests_of(first, fitted=table, test=test, validation=validation),
+            measures=measures,
         )
-        del ready, inferences, first
+        del ready, inferences
         for seed in numbers:
-            for name in candidates:
+            for name in names:
                 runner.run(name, seed)
-    return runner.result(tuple(candidates), numbers, first_name, notes)
+    return runner.result(tuple(names), numbers, first_name, notes)
 
 
-def _baseline(baseline: str | None, candidates: Mapping[str, Candidate]) -> str:
+def _rows(
+    pairs: Pairs,
+    models: Mapping[str, AnyModel],
+    data: Rows,
+    test: Rows | None,
+    validation: Rows | None,
+    storage: FinishedFits | None,
+) -> dict[str, RowsOfModel]:
+    """The rows of each candidate, read once for each model."""
+    used = set().union(*map(names_read, models.values()))
+    of_model: dict[int, RowsOfModel] = {}
+    for name, declared in pairs.models.items():
+        if id(declared) not in of_model:
+            of_model[id(declared)] = RowsOfModel.of(
+                models[name], used, data=data, test=test, validation=validation, stored=storage is not None
+            )
+    return {name: of_model[id(declared)] for name, declared in pairs.models.items()}
+
+
+def _baseline(baseline: object, names: Sequence[str]) -> str:
     if baseline is None:
-        return next(iter(candidates))
-    if not isinstance(baseline, str) or baseline not in candidates:
-        raise DeclarationError(f"baseline must be one of {', '.join(candidates)}; got {baseline!r}")
-    return baseline
+        return names[0]
+    text = str(baseline) if isinstance(baseline, int | float) else baseline
+    if not isinstance(text, str) or text not in names:
+        raise DeclarationError(f"baseline must be one of {', '.join(names)}; got {baseline!r}")
+    return text
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite, nan
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from pyro_lfm.comparison.by_name import ByName
 from pyro_lfm.comparison.estimates import Estimate, Rank, decimals, estimate, ranks
 from pyro_lfm.comparison.formats import as_latex, as_markdown, as_text, cells, frame
+from pyro_lfm.comparison.measures import OF_A_MEASURE
 from pyro_lfm.comparison.metrics import NATS, Metric
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.fitted import Fit
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparison:
-    """One model fitted with several candidates, and the metrics of each. Print it for a table.
+    """One model fitted with several candidates, or several models, and the metrics of each. Print it for a table.
+
+    The name of a model that was given as a number is text, and dicts by candidate take the number too.
 
     Attributes:
         candidates, seeds: names and seeds, in the order of the arguments.
@@ -39,6 +43,7 @@ class Comparison:
         histories: {candidate: {seed: history}}, as ``fit.history``.
         failed: {candidate: {seed: the error that stopped the fit}}.
         notes: notes for a reader of the table, in sentences.
+        measures: {candidate: what p(x) is, in words}. Those that differ from the baseline's are not ranked by nats.
     """
 
     candidates: tuple[str, ...]
@@ -51,6 +56,14 @@ class Comparison:
     histories: dict[str, dict[int, list[dict[str, Any]]]]
     failed: dict[str, dict[int, str]]
     notes: tuple[str, ...]
+    measures: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("fits", "histories", "failed", "measures"):
+            object.__setattr__(self, name, ByName(getattr(self, name)))
+        for name in ("rows", "values"):
+            inner = {metric: ByName(each) for metric, each in getattr(self, name).items()}
+            object.__setattr__(self, name, inner)
 
     def estimate(self, metric: str, candidate: str) -> Estimate:
         """The mean of a metric over rows and seeds, with both errors. A fit with an infinite value counts as failed."""
@@ -61,7 +74,10 @@ class Comparison:
 
         No error is smaller than the rounding of float32, so that candidates with equal results are not ranked.
         """
-        one, two = self._values(metric, candidate), self._values(metric, other or self.baseline)
+        other = self.baseline if other is None else other
+        one, two = self._values(metric, candidate), self._values(metric, other)
+        if not self._is_comparable(metric, candidate, other):
+            return Estimate(nan)
         off = float(torch.finfo(torch.float32).eps * (one.abs() + two.abs()).nanmean())
         return estimate(one - two, least=off)
 
@@ -69,7 +85,7 @@ class Comparison:
     def estimates(self) -> dict[str, dict[str, Estimate]]:
         """{metric: {candidate: mean with errors}}."""
         return {
-            metric: {candidate: self.estimate(metric, candidate) for candidate in self.candidates}
+            metric: ByName({candidate: self.estimate(metric, candidate) for candidate in self.candidates})
             for metric in self.metrics
         }
 
@@ -78,19 +94,28 @@ class Comparison:
         """{metric: {candidate: candidate − baseline}}, paired by row and by seed, for all candidates but the baseline."""
         others = [candidate for candidate in self.candidates if candidate != self.baseline]
         return {
-            metric: {candidate: self.difference(metric, candidate) for candidate in others}
+            metric: ByName({candidate: self.difference(metric, candidate) for candidate in others})
             for metric in self.metrics
         }
 
     @property
     def ranks(self) -> dict[str, dict[str, Rank]]:
         """{metric: {candidate: rank}} for the metrics with a better direction. Candidates that failed have no rank."""
-        places = {}
+        places: dict[str, dict[str, Rank]] = {}
         for name, metric in self.metrics.items():
             if metric.better is not None:
-                means = {candidate: self.estimate(name, candidate).mean for candidate in self.candidates}
-                places[name] = ranks(means, partial(self.difference, name), metric.better == "higher")
+                means = {
+                    candidate: self.estimate(name, candidate).mean
+                    for candidate in self.candidates
+                    if self._is_comparable(name, candidate, self.baseline)
+                }
+                higher = metric.better == "higher"
+                places[name] = ByName(ranks(means, partial(self.difference, name), higher))
         return places
+
+    def _is_comparable(self, metric: str, one: str, other: str) -> bool:
+        """Whether a metric of two candidates is of one measure."""
+        return metric not in OF_A_MEASURE or self.measures.get(str(one)) == self.measures.get(str(other))
 
     @property
     def table(self) -> Any:
@@ -108,9 +133,26 @@ class Comparison:
         """The table and its notes in Markdown."""
         return as_markdown(cells(self), self.remarks)
 
-    def latex(self) -> str:
-        """The table as a LaTeX tabular with the rules of the package booktabs, and the notes as comments."""
-        return as_latex(cells(self), self.remarks)
+    def latex(self, columns: str | Sequence[str] | None = None) -> str:
+        r"""The table as a LaTeX tabular with the rules of the package booktabs, and the notes as comments.
+
+        The preamble of the document needs ``\usepackage{booktabs}``; the first comment says so.
+
+        Args:
+            columns: metrics, in the order of the columns; "all" for every one. By default the first, by which candidates are
+                judged, with its error, the difference from the baseline and the rank.
+
+        Raises:
+            DeclarationError: a metric that was not measured.
+        """
+        chosen = [next(iter(self.metrics))] if columns is None else columns
+        if isinstance(chosen, str):
+            chosen = [*self.metrics] if chosen == "all" else [chosen]
+        if unknown := [name for name in chosen if name not in self.metrics] or not chosen:
+            raise DeclarationError(
+                f'columns must name metrics among {", ".join(self.metrics)}, or be "all"; got {unknown or columns!r}'
+            )
+        return as_latex(cells(self, chosen), self.remarks)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes table.md, table.tex and results.json, with every number of every seed, into a folder."""
@@ -163,6 +205,8 @@ class Comparison:
                 else f"No candidate has a number for {name}, by which they are judged."
             )
         best, *others = order
+        if not others and any(not self._is_comparable(name, best, other) for other in self.candidates):
+            return f"Nothing can be compared with {best} by {name}: the others are of another measure."
         if not others:
             return f"{best} is the only candidate that was measured{'' if len(self.candidates) == 1 else f' by {name}'}."
         differences = {candidate: self.difference(name, best, candidate) for candidate in others}
@@ -216,6 +260,7 @@ class Comparison:
         return (*self.notes, *failed, *infinite, *common * apart, self.verdict)
 
     def _values(self, metric: str, candidate: str) -> Tensor:
+        candidate = str(candidate)
         if metric not in self.metrics or candidate not in self.candidates:
             raise DeclarationError(
                 f"metrics are {', '.join(self.metrics)}, candidates are {', '.join(self.candidates)}; "

@@ -25,8 +25,13 @@ class Cells:
     best: list[bool]
 
 
-def cells(comparison: Comparison) -> Cells:
-    """The cells of the table. The first metric, and the user's own, have errors and paired differences."""
+def cells(comparison: Comparison, metrics: Sequence[str] | None = None) -> Cells:
+    """The cells of the table. The first metric, and the user's own, have errors and paired differences.
+
+    Args:
+        metrics: those of the columns, all by default.
+    """
+    chosen = [*comparison.metrics] if metrics is None else [*metrics]
     head, columns = ["candidate"], [list(comparison.candidates)]
     ranks, many = comparison.ranks, len(comparison.seeds) > 1
     infinite = {
@@ -36,9 +41,9 @@ def cells(comparison: Comparison) -> Cells:
         for m in names
     }
     first = 2
-    for k, (name, title) in enumerate(zip(comparison.metrics, names_of([*comparison.metrics]), strict=True)):
+    for k, (name, title) in enumerate(zip(chosen, names_of(chosen), strict=True)):
         means = {candidate: comparison.estimate(name, candidate) for candidate in comparison.candidates}
-        judged = k == 0 or name not in STANDARD
+        judged = name == next(iter(comparison.metrics)) or name not in STANDARD
         head.append(title)
         if not judged:
             texts = _plain_column(means.values(), first if name in NATS else None)
@@ -61,7 +66,7 @@ def cells(comparison: Comparison) -> Cells:
         if name in ranks and len(comparison.candidates) > 1:
             head.append("rank")
             columns.append([str(ranks[name].get(candidate, _NONE)) for candidate in comparison.candidates])
-    judged_by = ranks.get(next(iter(comparison.metrics)), {})
+    judged_by = ranks.get(chosen[0], {})
     best = [candidate in judged_by and judged_by[candidate].place == 1 for candidate in comparison.candidates]
     lines = [list(line) for line in zip(*columns, strict=True)]
     for line, candidate in zip(lines, comparison.candidates, strict=True):
@@ -107,7 +112,8 @@ def as_latex(table: Cells, notes: Sequence[str]) -> str:
     escaped = Cells(_escaped(table.head), [_escaped(line) for line in table.lines], table.best)
     lines = [_bold(escaped, k, lambda cell: f"\\textbf{{{cell}}}") for k in range(len(table.lines))]
     body = [" & ".join(line) + r" \\" for line in lines]
-    comments = [f"% {' '.join(note.split())}" for note in notes]
+    package = r"% This table needs \usepackage{booktabs} in the preamble."
+    comments = [package, *(f"% {' '.join(note.split())}" for note in notes)]
     start = rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}"
     head = " & ".join(escaped.head) + r" \\"
     return "\n".join(

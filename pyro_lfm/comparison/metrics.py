@@ -71,6 +71,7 @@ STANDARD: dict[str, Metric] = {
     "fit_seconds": Metric(None, "lower"),
     "infer_seconds": Metric(None, "lower"),
     "guide_parameters": Metric(None, None),
+    "model_parameters": Metric(None, None),
 }
 NATS = {"bound", "reconstruction", "kl", "log_likelihood", "gap", "training_bound"}
 _OF_LIKELIHOOD = {"log_likelihood", "gap", "bits_per_dimension", "unreliable"}
@@ -90,10 +91,17 @@ class Measured:
     notes: tuple[str, ...]
 
 
-def read_metrics(metrics: Metrics | None) -> dict[str, Metric]:
-    """Metrics by name, all the standard ones by default."""
+def read_metrics(metrics: Metrics | None, several: bool = False) -> dict[str, Metric]:
+    """Metrics by name, by default all the standard ones.
+
+    Args:
+        several: whether there are several models. Then log p(x) comes first, as bounds of guides that are more or less tight
+            are no fair judge of models.
+    """
     if metrics is None:
-        return dict(STANDARD)
+        if several:
+            return {"log_likelihood": STANDARD["log_likelihood"], **STANDARD}
+        return {name: metric for name, metric in STANDARD.items() if name != "model_parameters"}
     if not isinstance(metrics, Iterable):
         raise DeclarationError(
             f"metrics must be names, {{name: function (fit, data)}}, or a list; got {metrics!r}"
@@ -143,6 +151,7 @@ def measure(
         "infer_seconds": time.perf_counter() - began,
         "training_bound": done.history[-1]["bound"] if done.history else nan,
         "guide_parameters": float(_guide_parameters(done)),
+        "model_parameters": float(sum(p.numel() for p in done.model.parameters() if p.requires_grad)),
     }
     notes: list[str] = []
     if {"bound", "reconstruction", "kl", "gap"} & metrics.keys():
@@ -266,4 +275,5 @@ _HEADS = {
     "fit_seconds": "fit (s)",
     "infer_seconds": "infer (s)",
     "guide_parameters": "numbers in q",
+    "model_parameters": "numbers in p",
 }

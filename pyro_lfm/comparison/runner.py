@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any
@@ -13,17 +14,15 @@ from tqdm.auto import tqdm
 
 from pyro_lfm.comparison.candidates import Starts
 from pyro_lfm.comparison.comparison_result import Comparison
+from pyro_lfm.comparison.measures import note_of
 from pyro_lfm.comparison.metrics import Metric, measure
+from pyro_lfm.comparison.rows_of_model import RowsOfModel
 from pyro_lfm.comparison.storage.finished_fits import FinishedFits, Record
 from pyro_lfm.comparison.storage.records import record_of, restore_fit
-from pyro_lfm.data.digests import of_rows
-from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import TrainingError
-from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.identity import identity_of
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference import SVI, Fit, fit
-from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.svi.further_files import further_files
 from pyro_lfm.inference.task import Inference
 from pyro_lfm.programs.model import AnyModel
@@ -38,22 +37,20 @@ class Runner:
     """Fits and measures every candidate for every seed, unless the folder has its record.
 
     Args:
-        starts: the starts of the fits. table: the rows to fit. data, test: rows to fit and to measure on, as given by the
-            user.
+        starts: the starts of the fits.
+        rows: the rows of each candidate; one object where candidates share a model.
         metrics: the metrics, with ``draws`` of z per row.
         options: the options of every ``fit``.
-        digests: digests of all rows by their purpose.
+        measures: what p(x) of each candidate is, in words.
     """
 
     starts: Starts
-    table: Table
-    data: Rows
-    test: Rows | None
+    rows: Mapping[str, RowsOfModel]
     metrics: dict[str, Metric]
     draws: int
     options: dict[str, Any]
     folder: FinishedFits | None
-    digests: dict[str, str]
+    measures: dict[str, str]
     records: dict[tuple[str, int], Record] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
     metrics_identity: dict[str, str] = field(init=False)
@@ -67,7 +64,7 @@ class Runner:
         model, inference = self.starts.at(name, seed)
         arguments, record, done = {}, None, None
         if self.folder is not None:
-            arguments = self._identity(model, inference)
+            arguments = self._identity(name, model, inference)
             record = self.folder.load(name, seed, arguments)
         if record is None:
             record, done = self._fit(name, seed, model, inference, arguments)
@@ -75,13 +72,14 @@ class Runner:
             if not record.pop("raised", False) and self.folder is not None:
                 self.folder.save(name, seed, record, {} if done is None else further_files(done))
         elif seed == self.starts.first and record["failed"] is None:
-            done = restore_fit(model, inference, self.table, record)
+            done = restore_fit(model, inference, self.rows[name].table, record)
         self.records[name, seed] = {part: value for part, value in record.items() if part != "state"}
         if done is not None and seed == self.starts.first:
             self.fits[name] = done
 
-    def _identity(self, model: AnyModel, inference: Inference) -> dict[str, str]:
-        rest: dict[str, Any] = {f"{purpose}_rows": digest for purpose, digest in self.digests.items()}
+    def _identity(self, name: str, model: AnyModel, inference: Inference) -> dict[str, str]:
+        digests = self.rows[name].digests
+        rest: dict[str, Any] = {f"{purpose}_rows": digest for purpose, digest in digests.items()}
         given = identity_of(model=model, inference=inference, draws=self.draws, **rest)
         return {**given, **self.metrics_identity, "version": library_version()}
 
@@ -89,7 +87,8 @@ class Runner:
         self, name: str, seed: int, model: AnyModel, inference: Inference, arguments: dict[str, str]
     ) -> tuple[Record, Fit | None]:
         """The record of a fit, and the fit, None if it failed."""
-        options = dict(self.options)
+        rows = self.rows[name]
+        options = {**self.options, "validation": rows.validation}
         if self.folder is not None and isinstance(inference, SVI):
             options["checkpoint"] = self.folder.checkpoint(name, seed, arguments)
         if self.folder is not None and options["callbacks"]:
@@ -98,11 +97,11 @@ class Runner:
         if options["progress"]:
             tqdm.write(f"{name}, seed {seed}", file=sys.stderr)
         try:
-            done = fit(model, self.table, inference, seed=seed, **options)
+            done = fit(model, rows.table, inference, seed=seed, **options)
             if done.interrupted is not None:
                 raise KeyboardInterrupt(self._where(name, seed, done.interrupted))
             seconds = sum(record["seconds"] for record in done.history)
-            measured = measure(done, self.test, self.data, self.metrics, self.draws, seed + _NOISE, seconds)
+            measured = measure(done, rows.test, rows.data, self.metrics, self.draws, seed + _NOISE, seconds)
         except TrainingError as error:
             empty: dict[str, Any] = {"rows": {}, "values": {}, "notes": [], "history": [], "state": {}}
             raised = error.__cause__ is not None
@@ -173,7 +172,8 @@ class Runner:
             fits=self.fits,
             histories=histories,
             failed={candidate: errors for candidate, errors in failed.items() if errors},
-            notes=(*notes, *self._notes(candidates)),
+            notes=(*notes, *self._notes(candidates), *note_of(self.measures, baseline, [*self.metrics])),
+            measures=self.measures,
         )
 
     def _notes(self, candidates: tuple[str, ...]) -> list[str]:
@@ -192,11 +192,3 @@ class Runner:
 
 def _check_record(record: Record, done: Fit) -> None:
     plain(record, "the record of an epoch")
-
-
-def digests_of(model: AnyModel, **given: Any) -> dict[str, str]:
-    """A digest of the rows for each purpose, which changes with the rows."""
-    return {
-        purpose: "none" if data is None else of_rows(table_for(model, data, set()))
-        for purpose, data in given.items()
-    }

@@ -65,14 +65,14 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
         return _tensor(data.x, name)
     if isinstance(data, Tensor):
         return _tensor(data, name)
-    if is_anndata(data):
-        data = annotated_rows(data)
-    if isinstance(data, AnnotatedRows):
-        return Block(torch.Size(data.shape), _OfAnnData(data), data.names)
     if comes_from(type(data), "pandas") and hasattr(data, "iloc"):
         return of_pandas(data, name, labelled)
     if comes_from(type(data), "polars") and hasattr(data, "to_numpy"):
         return of_polars(cast("pl.DataFrame | pl.Series", data), name, labelled)
+    if is_anndata(data):
+        data = annotated_rows(data)
+    if isinstance(data, AnnotatedRows):
+        return Block(torch.Size(data.shape), _OfAnnData(data), data.names)
     if isinstance(data, PictureFolder):
         return Block(torch.Size((len(data), *data.shape)), _Pictures(data))
     if comes_from(type(data), "h5py") or comes_from(type(data), "zarr"):

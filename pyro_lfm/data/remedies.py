@@ -28,6 +28,14 @@ _SINCE_FIRST = ".pipe(lambda t: (t - t.min()) / numpy.timedelta64(1, 'D'))"
 _DAYS = ".pipe(lambda t: t / numpy.timedelta64(1, 'D'))"
 
 
+# Numbers as text that need more than a conversion: their pattern, and what is replaced in them.
+_WRITTEN_OTHERWISE = {
+    "decimal commas": (r"-?\d+(,\d+)?", ((",", "."),)),
+    "dots between thousands": (r"-?\d{1,3}(\.\d{3})*(,\d+)?", ((".", ""), (",", "."))),
+    "commas between thousands": (r"-?\d{1,3}(,\d{3})*(\.\d+)?", ((",", ""),)),
+}
+
+
 def remedy_for_times(series: pd.Series) -> str | None:
     """The line of code that makes numbers of a column of dates, times or durations; None if it holds none."""
     from pandas.api import types
@@ -96,10 +104,12 @@ def remedy_for_text(series: pd.Series) -> str | None:
         return f'True, False and None as objects: {cells} = {cells}.astype("boolean")'
     if _are_numbers(present):
         return f"its entries are numbers as text or objects: {cells} = {cells}.astype(float)"
-    if present.map(lambda value: isinstance(value, str)).all() and _are_numbers(
-        present.str.replace(",", ".")
-    ):
-        return f'its entries are numbers with decimal commas: {cells} = {cells}.str.replace(",", ".").astype(float)'
+    if not present.map(lambda value: isinstance(value, str)).all():
+        return None
+    for words, (pattern, steps) in _WRITTEN_OTHERWISE.items():
+        if present.map(re.compile(pattern).fullmatch).notna().all():
+            code = "".join(f'.str.replace("{old}", "{new}")' for old, new in steps)
+            return f"its entries are numbers with {words}: {cells} = {cells}{code}.astype(float)"
     return None
 
 

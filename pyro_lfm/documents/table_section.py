@@ -59,7 +59,9 @@ def declared_table(
         frame = _frame(data, folder, reader)
         if frame is None:
             return None, rest
-        unwanted = (data or {}).get("leave_out", [])
+        listed = (data or {}).get("leave_out")
+        # Anything else is a fault of [data], noted there.
+        unwanted = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
         lacking = [name for name in unwanted if name not in frame.columns]
         if lacking:
             columns = [str(name) for name in frame.columns]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.distributions import constraints
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.estimators.estimator import Array, blocks
@@ -18,18 +19,23 @@ from pyro_lfm.exact.linear.factor_analysis import factor_analysis
 from pyro_lfm.exact.linear.linear_gaussian import principal
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.factors import Factor
-from pyro_lfm.factors.variables import Code
+from pyro_lfm.factors.variables import Code, Variable
 from pyro_lfm.families import Bernoulli, Gaussian, NegativeBinomial, Poisson
 from pyro_lfm.guides import Guide
 from pyro_lfm.priors import StandardNormal
 from pyro_lfm.programs.model import Model
-from pyro_lfm.sources.covariances import Covariance, Diagonal, Full
+from pyro_lfm.runtime import Stream
+from pyro_lfm.sources.covariances import Diagonal, Full, Isotropic
 from pyro_lfm.sources.networks import MLP
 from pyro_lfm.sources.values import Learned
 
 GUIDES: dict[str, type[Full | Diagonal]] = {"full": Full, "diagonal": Diagonal}
 # The smallest standard deviation of the noise of a standardised column, and the smallest at the start.
 _FLOOR, _START = 0.01, 0.1
+# The share of a column's variance that is noise at the start, where there is no linear one.
+_UNEXPLAINED = 0.5
+# The default floor of the standard deviations of a latent.
+_LATENT_FLOOR = 1e-3
 # Rows from which the linear start is fitted, and columns beyond which it is that of principal components.
 _ROWS, _COLUMNS = 20_000, 200
 
@@ -54,8 +60,9 @@ class Likelihood:
 
 
 def _gaussian(dim: int, mean: LinearPlus, noise: NDArray[np.float64]) -> Factor:
-    covariance = Diagonal(Learned(torch.as_tensor(noise)), min_scale=_FLOOR)
-    return Gaussian(dim, mean=mean, covariance=covariance)
+    """Noise of one variance for each column, or of one for all."""
+    kind = Diagonal if noise.ndim else Isotropic
+    return Gaussian(dim, mean=mean, covariance=kind(Learned(torch.as_tensor(noise)), min_scale=_FLOOR))
 
 
 def _logits(means: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,6 +85,8 @@ LIKELIHOODS = {
     ),
 }
 
+STANDARDISED = [name for name, kind in LIKELIHOODS.items() if kind.standardised]
+
 
 @dataclass(frozen=True)
 class DeepDeclaration:
@@ -86,6 +95,7 @@ class DeepDeclaration:
     Attributes:
         factors: K. hidden: widths of the hidden layers of encoder and decoder.
         likelihood, guide: names, or factors. prior: of z; None for N(0, I).
+        noise: of the likelihood "gaussian": "diagonal" or "isotropic".
     """
 
     factors: int
@@ -93,15 +103,15 @@ class DeepDeclaration:
     likelihood: str | Factor
     guide: str | Factor
     prior: Factor | None = None
-
-    @property
-    def standardised(self) -> bool:
-        """Whether rows are given in units of their columns."""
-        return isinstance(self.likelihood, str) and LIKELIHOODS[self.likelihood].standardised
+    noise: str = "diagonal"
 
     def build(self, rows: Array, seed: int) -> tuple[Model, Guide]:
-        """The model and the guide for rows (N, D), in the floating type of the rows."""
+        """The model and the guide for rows (N, D), in the floating type of the rows, with weights of the seed."""
         start = self._start(rows, seed)
+        with Stream(seed):
+            return self._built(rows, start)
+
+    def _built(self, rows: Array, start: LinearStart | None) -> tuple[Model, Guide]:
         x = self._x(rows, start)
         prior = StandardNormal(self.factors) if self.prior is None else self.prior
         if prior.event_shape != torch.Size((self.factors,)):
@@ -119,38 +129,54 @@ class DeepDeclaration:
         if len(dense) > _ROWS:
             dense = dense[np.random.default_rng(seed).choice(len(dense), _ROWS, replace=False)]
         compressed, count = Rows.of(torch.from_numpy(dense)), min(self.factors, rows.shape[1])
-        if rows.shape[1] > _COLUMNS:
-            found = principal(compressed, count, "diagonal", min_scale=_START)
+        if self.noise == "isotropic" or rows.shape[1] > _COLUMNS:
+            found = principal(compressed, count, self.noise, min_scale=_START)
         else:
             found = factor_analysis(compressed, count, min_scale=_START, iterations=50, tolerance=1e-6)
         noise = found.noise.numpy()
         weight = np.zeros((rows.shape[1], self.factors))
-        weight[:, :count] = principal_axes(found.weight.numpy(), noise)
+        weight[:, :count] = principal_axes(found.weight.numpy(), np.broadcast_to(noise, rows.shape[1:]))
         return LinearStart(weight, found.bias.numpy(), noise)
 
     def _x(self, rows: Array, start: LinearStart | None) -> Factor:
         """The likelihood."""
         dim = rows.shape[1]
         if isinstance(self.likelihood, Factor):
-            if self.likelihood.event_shape is None:
-                return self.likelihood.altered(event=dim)
-            return self.likelihood
-        kind = LIKELIHOODS[self.likelihood]
-        means, spreads = _column_statistics(rows, kind.code)
-        if start is None:
-            bias = kind.link(_column_statistics(rows)[0])
-            factor = kind.factor(dim, LinearPlus(None, bias, self.hidden, kind.logarithmic), np.ones(dim))
-        else:
-            factor = kind.factor(dim, LinearPlus(start.weight, start.bias, self.hidden), start.noise)
-        return factor.coded(Code(torch.as_tensor(means), torch.as_tensor(spreads), kind.code))
+            event = constraints.independent(constraints.real, 1)
+            return self.likelihood.for_variable(Variable("x", torch.Size((dim,)), event))
+        return observed(rows, self.likelihood, self.hidden, start)
 
     def _encoder(self, start: LinearStart | None) -> Factor:
         """The guide's factor for z."""
         if isinstance(self.guide, Factor):
             return self.guide
-        covariance: Covariance = GUIDES[self.guide](MLP(*self.hidden))
-        mean = MLP(*self.hidden) if start is None else LinearPlus(*start.encoder(), self.hidden)
-        return Gaussian(mean=mean, covariance=covariance)
+        kind = GUIDES[self.guide]
+        if start is None:
+            return Gaussian(mean=MLP(*self.hidden), covariance=kind(MLP(*self.hidden)))
+        weight, bias, covariance = start.encoder()
+        natural = torch.as_tensor(covariance)
+        raw = kind().to_raw(
+            natural if kind is Full else natural.diagonal(),
+            torch.Size((self.factors,)),
+            torch.tensor(_LATENT_FLOOR),
+        )
+        # The covariance starts at that of the linear posterior, whatever the row.
+        spread = LinearPlus(np.zeros((len(raw), 0)), raw.numpy(), self.hidden)
+        return Gaussian(mean=LinearPlus(weight, bias, self.hidden), covariance=kind(spread))
+
+
+def observed(rows: Array, likelihood: str, hidden: tuple[int, ...], start: LinearStart | None) -> Factor:
+    """p(x | all latents) by its name, and the code by which encoders read the rows and recognise missing entries."""
+    kind, dim = LIKELIHOODS[likelihood], rows.shape[1]
+    if start is None:
+        bias = kind.link(_column_statistics(rows)[0])
+        factor = kind.factor(
+            dim, LinearPlus(None, bias, hidden, kind.logarithmic), np.full(dim, _UNEXPLAINED)
+        )
+    else:
+        factor = kind.factor(dim, LinearPlus(start.weight, start.bias, hidden), start.noise)
+    means, spreads = _column_statistics(rows, kind.code)
+    return factor.coded(Code(torch.as_tensor(means), torch.as_tensor(spreads), kind.code))
 
 
 def _column_statistics(

@@ -12,8 +12,9 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from pyro_lfm.errors import DataError
 from pyro_lfm.estimators import deep_fits
-from pyro_lfm.estimators.deep_declarations import DeepDeclaration
+from pyro_lfm.estimators.deep_declarations import STANDARDISED, DeepDeclaration
 from pyro_lfm.estimators.estimator import Array, LatentTransformer, Rows
+from pyro_lfm.factors import Factor
 from pyro_lfm.inference import Fit
 
 
@@ -23,6 +24,7 @@ class DeepEstimator(LatentTransformer):
     A subclass gives ``_declaration`` and, in ``fit``, calls ``_training_rows`` and sets ``fit_``.
     """
 
+    likelihood: str | Factor
     fit_: Fit
 
     @property
@@ -30,14 +32,24 @@ class DeepEstimator(LatentTransformer):
         """The parameters that declare the model."""
         raise NotImplementedError
 
+    @property
+    def _is_standardised(self) -> bool:
+        """Whether rows are given to the model in units of their columns."""
+        return isinstance(self.likelihood, str) and self.likelihood in STANDARDISED
+
     def _training_rows(self, X: Rows) -> Array:
         """The rows to fit that have an entry, in units of their columns where the likelihood is Gaussian."""
-        standardised = self._declaration.standardised
+        self._validate_params()
+        standardised = self._is_standardised
         rows = self._rows_to_fit(X, sparse=not standardised)
-        self._scaler = StandardScaler().set_output(transform="default").fit(rows) if standardised else None
+        self._scaler = self._units_of(rows) if standardised else None
         if not hasattr(rows, "tocsr"):
             rows = rows[~np.isnan(rows).all(1)]
         return self._standard(rows)
+
+    def _units_of(self, rows: Array) -> StandardScaler:
+        """The mean and the unit of each column."""
+        return StandardScaler().set_output(transform="default").fit(rows)
 
     def _standard(self, rows: Array) -> Array:
         return rows if self._scaler is None else self._scaler.transform(rows).astype(rows.dtype)
@@ -45,7 +57,7 @@ class DeepEstimator(LatentTransformer):
     def _query_rows(self, X: Rows) -> Array:
         """The rows of a query, in the units of the fit."""
         check_is_fitted(self)
-        return self._standard(self._rows(X, sparse=not self._declaration.standardised))
+        return self._standard(self._rows(X, sparse=not self._is_standardised))
 
     @property
     def _n_features_out(self) -> int:

@@ -52,7 +52,7 @@ class DeepFactorAnalysis(DeepEstimator):
     ((150, 2), (3, 4))
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
         "likelihood": [StrOptions(set(LIKELIHOODS)), Factor],
@@ -100,7 +100,6 @@ class DeepFactorAnalysis(DeepEstimator):
 
     def fit(self, X: Rows, y: object = None) -> Self:
         """Fits model and guide to rows (N, D). ``y`` is ignored."""
-        self._validate_params()
         rows = self._training_rows(X)
         seed = self._seed()
         model, guide = self._declaration.build(rows, seed)

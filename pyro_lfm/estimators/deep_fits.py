@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_lfm.distributions.noise_draws import CommonNoise, NotOfNoise, draw_from
 from pyro_lfm.errors import ScaleFloorWarning
 from pyro_lfm.estimators.estimator import BLOCK, Array
 from pyro_lfm.guides import Guide
@@ -23,6 +24,8 @@ from pyro_lfm.schedules import cosine
 
 # Draws of z for log p(x), and the numbers that the draws of a block may have together.
 _DRAWS, _NUMBERS = 200, 2**22
+# Draws of z for the mean of a function of it.
+_FEW_DRAWS = 64
 # With early stopping: the share of the rows that are held out, and the epochs without a gain after which training stops.
 _HELD_OUT, _PATIENCE = 0.1, 10
 
@@ -80,6 +83,49 @@ def codes(done: Fit, rows: Array) -> Array:
     return _of_blocks(rows, BLOCK, lambda block: done.posterior(block).mean)
 
 
+def moments_of_codes(guide: Guide, rows: Array) -> tuple[Array, Array]:
+    """Mean and variance of z of each row under a guide, (N, K) each."""
+    encoder: Any = guide.factors["z"]
+
+    def of_block(block: Array) -> torch.Tensor:
+        dense = torch.from_numpy(
+            np.ascontiguousarray(block.toarray() if hasattr(block, "toarray") else block)
+        )
+        with evaluating(guide), torch.no_grad():
+            posterior = encoder(dense)
+            return torch.cat([posterior.mean, posterior.variance], 1)
+
+    both = _of_blocks(rows, BLOCK, of_block)
+    return both[:, : both.shape[1] // 2], both[:, both.shape[1] // 2 :]
+
+
+def averages(done: Fit, rows: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
+    """The mean of a function of z over draws from q(z | x), whose noise all rows share, for each row."""
+
+    def of_block(block: Array) -> torch.Tensor:
+        posterior = done.posterior(block)
+        try:
+            factors = draw_from(posterior, CommonNoise(_FEW_DRAWS, batch=1))
+        except NotOfNoise:
+            factors = posterior.mean.unsqueeze(0)
+        with torch.no_grad():
+            return function(factors).mean(0)
+
+    return _of_blocks(rows, 1024, of_block)
+
+
+def label_probabilities(done: Fit, rows: Array, name: str) -> Array:
+    """The probability of each value of a categorical latent that the guide reads from x alone, (N, C)."""
+
+    def of_block(block: Array) -> torch.Tensor:
+        batch = done.rows_of({"x": block})
+        guide: Any = done.guide
+        with evaluating(guide), torch.no_grad():
+            return guide.distribution(name, {}, batch).probs
+
+    return _of_blocks(rows, BLOCK, of_block)
+
+
 def log_likelihoods(done: Fit, rows: Array) -> Array:
     """log p(x) of each row, (N,), nats: importance-weighted over draws whose noise all rows share.
 
@@ -104,10 +150,10 @@ def log_likelihoods(done: Fit, rows: Array) -> Array:
     return _of_blocks(rows, size, of_block)
 
 
-def means(done: Fit, factors: Array) -> Array:
+def means(done: Fit, factors: Array, name: str = "x") -> Array:
     """E[x | z] of factors (N, K): (N, D)."""
     model: Any = done.model
-    decoder = model.factors["x"]
+    decoder = model.factors[name]
 
     def of_block(block: Array) -> torch.Tensor:
         with evaluating(model), torch.no_grad():
@@ -116,10 +162,10 @@ def means(done: Fit, factors: Array) -> Array:
     return _of_blocks(factors, BLOCK, of_block)
 
 
-def draws(done: Fit, count: int, seed: int) -> NDArray[Any]:
+def draws(done: Fit, count: int, seed: int, name: str = "x") -> NDArray[Any]:
     """Rows drawn from the model, (count, D)."""
     model: Any = done.model
-    return model.sample(count, seed=seed)["x"].numpy()
+    return model.sample(count, seed=seed)[name].numpy()
 
 
 def _of_blocks(rows: Array, size: int, function: Any) -> Array:

@@ -39,7 +39,7 @@ class LatentEstimator(BaseEstimator):
     ``fit`` with ``_rows_to_fit``. Its other methods get their rows from ``_rows``.
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -61,6 +61,11 @@ class LatentEstimator(BaseEstimator):
         """
         self._validate_params()
         rows = self._validated(X, sparse=sparse, reset=True, ensure_min_samples=least)
+        self._check_columns(rows)
+        return rows
+
+    def _check_columns(self, rows: Array) -> None:
+        """Raises DataError if a column has no entry."""
         empty = [k for k, column in enumerate(observed_entries(rows)) if not column]
         if empty:
             names = getattr(self, "feature_names_in_", np.arange(rows.shape[1]))
@@ -68,7 +73,6 @@ class LatentEstimator(BaseEstimator):
                 f"each column of X must have an entry that is not missing; got none in {_listed(names[empty])}: drop such "
                 "columns"
             )
-        return rows
 
     def _rows(self, X: Rows, *, sparse: bool = False) -> Array:
         """The rows (N, D) of a query, with the columns that were fitted.
@@ -84,7 +88,7 @@ class LatentEstimator(BaseEstimator):
             self,
             X,
             reset=reset,
-            accept_sparse="csr",
+            accept_sparse="csr" if self.__sklearn_tags__().input_tags.sparse else False,
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",
             ensure_min_samples=ensure_min_samples,

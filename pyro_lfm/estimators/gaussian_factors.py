@@ -66,7 +66,7 @@ class FactorAnalysis(LatentTransformer):
     -2.594
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "noise": [StrOptions(set(NOISE))],
         "rotation": [StrOptions(set(METHODS_OF_ROTATION)), None],

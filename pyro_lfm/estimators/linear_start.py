@@ -63,12 +63,14 @@ class LinearStart:
     bias: NDArray[np.float64]
     noise: NDArray[np.float64]
 
-    def encoder(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A and b of the posterior mean A x + b.
+    def encoder(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """A and b of the posterior mean A x + b, and the posterior covariance, (K, K).
 
-        >>> LinearStart(np.array([[1.0], [1.0]]), np.zeros(2), np.ones(2)).encoder()[0].round(3)
-        array([[0.333, 0.333]])
+        >>> weight, bias, covariance = LinearStart(np.ones((2, 1)), np.zeros(2), np.ones(2)).encoder()
+        >>> weight.round(3), covariance.round(3)
+        (array([[0.333, 0.333]]), array([[0.333]]))
         """
         scaled = self.weight.T / self.noise
-        weight = np.asarray(np.linalg.solve(np.eye(len(scaled)) + scaled @ self.weight, scaled), np.float64)
-        return weight, -weight @ self.bias
+        covariance = np.asarray(np.linalg.inv(np.eye(len(scaled)) + scaled @ self.weight), np.float64)
+        weight = covariance @ scaled
+        return weight, -weight @ self.bias, covariance

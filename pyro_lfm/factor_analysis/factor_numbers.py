@@ -133,7 +133,10 @@ def _most(dim: int) -> int:
 
 def _rows(data: Array, folds: int) -> torch.Tensor:
     """The rows as a model takes them, in float64."""
-    array = data if isinstance(data, torch.Tensor) else np.asarray(data)
+    try:
+        array = data if isinstance(data, torch.Tensor) else np.asarray(data)
+    except ValueError:
+        raise DataError("data must be rows of one length, (N, D); got rows of several lengths") from None
     if array.ndim != 2 or array.shape[1] < 3:
         raise DataError(f"data must be rows of at least 3 columns, (N, D); got {tuple(array.shape)}")
     if len(array) < 2 * folds:

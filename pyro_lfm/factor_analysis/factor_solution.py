@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_lfm.errors import DeclarationError, IdentificationWarning, ScaleFloorWarning, warn
+from pyro_lfm.errors import DataError, DeclarationError, IdentificationWarning, ScaleFloorWarning, warn
 from pyro_lfm.factor_analysis.explained_variance import variance_table
 from pyro_lfm.factor_analysis.factor_scores import ScoreMethod, score_rows, score_weights
 from pyro_lfm.factor_analysis.indices_of_fit import Correction, FitIndices
@@ -105,6 +105,11 @@ class FactorSolution:
             data: rows as given to ``lfm.fit``; the fitted rows by default.
             correction: of χ²: "bartlett" by default for exploratory models of complete rows, else "none".
         """
+        if data is None and self.fit.has_weights:
+            raise DataError(
+                "fit_indices serves rows that count alike, and the fitted rows have weights: χ² has another "
+                "distribution then. Give data= for rows without weights"
+            )
         rows = self.fit.exact_rows(data)[self.parameters.observed]
         return indices_of_rows(self.parameters, rows, correction)
 
@@ -148,7 +153,8 @@ class FactorSolution:
         return plots.loadings(weights, names=[str(column) for column in self.columns], title=title)
 
     def __repr__(self) -> str:
-        indices = self.fit_indices() if self.fit.has_rows else None
+        counted = self.fit.has_rows and not self.fit.has_weights
+        indices = self.fit_indices() if counted else None
         return report(self, indices)
 
     @property
@@ -226,6 +232,10 @@ def solution(
     2       0.7  0.5  0.5  1.0
     """
     check_method("rotation", rotation)
+    if not isinstance(fit, Fit):
+        raise DeclarationError(
+            f"fit must be a Fit, which lfm.fit and lfm.load give; got {type(fit).__name__}"
+        )
     parameters = linear_parameters(fit, "lfm.factor_analysis.solution")
     names = fit.schema[parameters.observed].names
     columns = tuple(range(len(parameters.weight))) if names is None else tuple(names)
@@ -235,16 +245,20 @@ def solution(
             np.diag(parameters.weight @ parameters.covariance @ parameters.weight.T) + parameters.noise
         )
         first = _canonical(parameters)
+        loadings = parameters.weight @ first / scale[:, None]
+        # Factors without loadings, as relevance determination leaves them, come last and stay.
+        rank = max(1, int(np.linalg.matrix_rank(loadings)))
         turned = rotate(
-            parameters.weight @ first / scale[:, None],
-            rotation if count > 1 else None,
+            loadings[:, :rank],
+            rotation if rank > 1 else None,
             kaiser=kaiser,
             power=power,
             gamma=gamma,
             starts=starts,
             seed=seed,
         )
-        transformation = first @ turned.transformation
+        transformation = first.copy()
+        transformation[:, :rank] = first[:, :rank] @ turned.transformation
         names_of_factors = [f"F{k + 1}" for k in range(count)]
     elif rotation is None:
         transformation = np.diag(np.sqrt(np.diag(parameters.covariance)))

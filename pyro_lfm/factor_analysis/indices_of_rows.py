@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError, gathering
 from pyro_lfm.factor_analysis.indices_of_fit import Correction, FitIndices, fit_indices, indices_of
 from pyro_lfm.factor_analysis.linear_parameters import LinearParameters
 from pyro_lfm.families import Gaussian
@@ -24,6 +24,8 @@ def indices_of_rows(parameters: LinearParameters, rows: Tensor, correction: Corr
     Raises:
         DataError: a constant column. DeclarationError: a correction of χ² with missing entries.
     """
+    # A row without an answer says nothing, and does not count.
+    rows = rows[~rows.isnan().all(1)]
     values = rows.numpy()
     spread = np.nanstd(values, axis=0)
     if not (spread > 0).all():
@@ -63,7 +65,8 @@ def _of_gaps(parameters: LinearParameters, rows: Tensor) -> FitIndices:
     apart = float(-0.5 * (counts * (variance.log() + log(2 * pi) + 1)).sum())
     # A Gaussian of any mean and covariance: the model without structure.
     model = Model(x=Gaussian(rows.shape[1], covariance=Full())).double()
-    any_covariance = fit(model, scaled, EM(tolerance=1e-12, iterations=10_000), seed=0, progress=False)
+    with gathering():
+        any_covariance = fit(model, scaled, EM(tolerance=1e-12, iterations=10_000), seed=0, progress=False)
     free = float(any_covariance.log_likelihood().sum() - 0.5 * (counts * variance.log()).sum())
     own = float(parameters.exact.log_likelihood(rows).sum())
     weight, noise = parameters.weight, np.diag(parameters.noise)

@@ -47,11 +47,8 @@ def report(solution: FactorSolution, indices: FitIndices | None) -> str:
     """The solution with its table, variances, factor correlations and indices of fit."""
     several = len(solution.factors) > 1
     by = f", fitted by {solution.estimation}" if solution.estimation else ""
-    turned = (
-        f", {solution.rotation} rotation"
-        if solution.rotation
-        else ", unrotated" * solution.parameters.axes_free
-    )
+    turned = f", {solution.rotation} rotation" if solution.rotation else ", unrotated"
+    turned = turned if several and solution.parameters.axes_free else ""
     parts = [
         f"Factor analysis of {len(solution.columns)} columns with {len(solution.factors)} factor{'s' * several}{turned}{by}",
         "Standardised loadings (pattern matrix), those below 0.3 left blank; h2 communality, u2 uniqueness, com complexity",

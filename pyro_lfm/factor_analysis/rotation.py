@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ from pyro_lfm.errors import ConvergenceWarning, DataError, DeclarationError, war
 from pyro_lfm.factor_analysis.libraries import rotation_library
 from pyro_lfm.factor_analysis.matrices import Matrix, Numbers, numbers_of
 from pyro_lfm.factor_analysis.rotation_minima import Oblique, Orthogonal
-from pyro_lfm.shapes import whole
+from pyro_lfm.shapes import number, whole
 
 Method: TypeAlias = Literal["varimax", "quartimax", "oblimin", "promax"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -44,11 +45,12 @@ class Rotation:
         return self.loadings @ self.correlations
 
 
-def check_method(name: str, method: str | None) -> None:
+def check_method(name: str, method: object) -> None:
     """Raises DeclarationError if there is no such rotation. ``name`` is that of the argument."""
-    if method is not None and method not in METHODS:
+    if method is not None and not (isinstance(method, str) and method in METHODS):
         words = ", ".join(f'"{known}"' for known in METHODS)
-        raise DeclarationError(f"{name} must be None or one of {words}; got {method!r}")
+        shown = repr(method) if isinstance(method, str) else type(method).__name__
+        raise DeclarationError(f"{name} must be None or one of {words}; got {shown}")
 
 
 def rotate(
@@ -105,9 +107,9 @@ def rotate(
            [0. , 0.5]])
     """
     check_method("method", method)
-    if not power > 1:
-        raise DeclarationError(f"power must be a number > 1; got {power!r}")
-    if not gamma <= 1:
+    power = number("power", power, least=1.0, above=True)
+    gamma = number("gamma", gamma, least=-inf)
+    if gamma > 1:
         raise DeclarationError(f"gamma must be a number ≤ 1; got {gamma!r}")
     starts = whole("starts", starts)
     given = numbers_of("loadings", loadings, ("D", "K"))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import pyro.infer
+from torch import nn
 
 from pyro_lfm.data.digests import RowsSeen
 from pyro_lfm.data.readers import FrameConverter, Table
 from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide
+from pyro_lfm.inference.data_boundary import Data
 from pyro_lfm.inference.pickle_check import check_picklable
-from pyro_lfm.objectives import Objective
+from pyro_lfm.inference.trained_parts import trained_parts
+from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.storage.folder import Content
 
@@ -45,6 +49,52 @@ class FitState:
         self.seed: int | None = None
         # The section [inference] of its declaration, for a fit that was loaded or pickled.
         self._inference_table: dict[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        guide: nn.Module | None = None,
+        data: Data | None = None,
+        *,
+        objective: pyro.infer.ELBO | None = None,
+        history: Sequence[Record] = (),
+    ) -> Self:
+        """A fit of weights that were trained anywhere: by a loop of one's own, by Lightning, by ``pyro.infer.SVI``.
+
+        No weight is changed. The fit answers as those of ``lfm.fit`` do: posterior, bound, impute, save, ``lfm.evaluate``.
+
+        Args:
+            model: the model, a ``Model``, a ``PyroModel`` or any module that is a Pyro model of a batch.
+            guide: q(z | x); by default the exact posterior, for a model that has one in closed form.
+            data: the rows that were fitted. Without them the schema holds no names of columns, and methods need data=.
+            objective: whose bound ``bound`` computes, ``lfm.ELBO()`` by default.
+            history: records, one dict per epoch.
+
+        Raises:
+            DeclarationError: a guide of another model, or none where the posterior has no closed form.
+            DataError, ShapeError: rows that do not fit.
+
+        >>> import torch, pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+        >>> rows = torch.randn(50, 3)
+        >>> parameters = [*model.parameters(), *guide.parameters()]
+        >>> optimizer = torch.optim.Adam(parameters, 1e-2)
+        >>> for _ in range(3):
+        ...     loss = -lfm.ELBO().bound(model, guide, rows).objective
+        ...     gradients = torch.autograd.grad(loss, parameters)
+        ...     for parameter, gradient in zip(parameters, gradients):
+        ...         parameter.grad = gradient
+        ...     optimizer.step()
+        >>> fit = lfm.Fit.of(model, guide, rows)
+        >>> fit.posterior(rows[:4]).mean.shape, fit.bound().shape
+        (torch.Size([4, 2]), torch.Size([50]))
+        """
+        program, q, table = trained_parts(model, guide, data)
+        fit = cls(program, q, table, ELBO() if objective is None else objective)
+        fit.history = [dict(record) for record in history]
+        return fit
 
     @property
     def skipped(self) -> int:

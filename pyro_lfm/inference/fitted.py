@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 from pyro import poutine
-from pyro.infer import ELBO as PyroELBO
-from torch import nn
 
 from pyro_lfm.closed_form import recognise
 from pyro_lfm.closed_form.row_blocks import Blocks
@@ -24,7 +22,6 @@ from pyro_lfm.inference.queries.imputation import Imputation, impute
 from pyro_lfm.inference.queries.reconstruction import reconstruct
 from pyro_lfm.inference.queries.refinement import refine
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
-from pyro_lfm.inference.trained_parts import trained_parts
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
@@ -69,52 +66,6 @@ class Fit(FitState):
     stored by joblib if the user's classes and functions in model and guide stand at the top of a module. Schedules and
     callbacks are not pickled. ``copy.deepcopy`` refers to the same rows.
     """
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        guide: nn.Module | None = None,
-        data: Data | None = None,
-        *,
-        objective: PyroELBO | None = None,
-        history: Sequence[Record] = (),
-    ) -> Fit:
-        """A fit of weights that were trained anywhere: by a loop of one's own, by Lightning, by ``pyro.infer.SVI``.
-
-        No weight is changed. The fit answers as those of ``lfm.fit`` do: posterior, bound, impute, save, ``lfm.evaluate``.
-
-        Args:
-            model: the model, a ``Model``, a ``PyroModel`` or any module that is a Pyro model of a batch.
-            guide: q(z | x); by default the exact posterior, for a model that has one in closed form.
-            data: the rows that were fitted. Without them the schema holds no names of columns, and methods need data=.
-            objective: whose bound ``bound`` computes, ``lfm.ELBO()`` by default.
-            history: records, one dict per epoch.
-
-        Raises:
-            DeclarationError: a guide of another model, or none where the posterior has no closed form.
-            DataError, ShapeError: rows that do not fit.
-
-        >>> import pyro, pyro_lfm as lfm
-        >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
-        >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
-        >>> rows = torch.randn(50, 3)
-        >>> parameters = [*model.parameters(), *guide.parameters()]
-        >>> optimizer = torch.optim.Adam(parameters, 1e-2)
-        >>> for _ in range(3):
-        ...     loss = -lfm.ELBO().bound(model, guide, rows).objective
-        ...     gradients = torch.autograd.grad(loss, parameters)
-        ...     for parameter, gradient in zip(parameters, gradients):
-        ...         parameter.grad = gradient
-        ...     optimizer.step()
-        >>> fit = lfm.Fit.of(model, guide, rows)
-        >>> fit.posterior(rows[:4]).mean.shape, fit.bound().shape
-        (torch.Size([4, 2]), torch.Size([50]))
-        """
-        program, q, table = trained_parts(model, guide, data)
-        fit = cls(program, q, table, ELBO() if objective is None else objective)
-        fit.history = [dict(record) for record in history]
-        return fit
 
     def posterior(self, data: Data | None = None) -> Any:
         """q(z | x) of some rows: a distribution with batch shape (N,) and the latent's event shape.
@@ -250,6 +201,17 @@ class Fit(FitState):
         Raises:
             DeclarationError: the model is another (``lfm.evaluate.loadings(fit)`` serves all), or an unknown rotation.
             ImportError: without pandas and statsmodels, which the extra ``pyro_lfm[efa]`` installs.
+
+        >>> import pandas as pd, pyro_lfm as lfm
+        >>> rows = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 1.0, 1.0])
+        >>> rows = rows + torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        >>> answers = pd.DataFrame(rows.numpy(), columns=["calm", "alert", "kind"])
+        >>> lfm.fit(model, answers, lfm.EM(), seed=0, progress=False).loadings().round(1)
+                F1
+        calm   0.9
+        alert  0.7
+        kind   0.7
         """
         from pyro_lfm import factor_analysis
 
@@ -290,6 +252,11 @@ class Fit(FitState):
     def has_rows(self) -> bool:
         """Whether the fitted rows are at hand; False of a fit that was loaded, or pickled without them."""
         return not self._rows.is_absent
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the fitted rows have weights."""
+        return self._rows.weights is not None
 
     def _open(self, data: Data | None, needs: set[str] | None) -> Table:
         """The fitted rows, or others of the same kind, read and checked."""

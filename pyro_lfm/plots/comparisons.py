@@ -64,7 +64,9 @@ def differences(result: Comparison, metric: str | None = None, *, title: str | N
     if not np.isfinite(comparison.estimate(name, comparison.baseline).mean):
         raise DeclarationError(f"the baseline {comparison.baseline} has no {name} to take differences from")
     if not shown:
-        raise DeclarationError(f"no candidate was measured beside the baseline {comparison.baseline}")
+        raise DeclarationError(
+            f"no candidate was measured beside the baseline {comparison.baseline} by a comparable {name}"
+        )
     low, high = _reach(list(shown.values()))
     longest = max(map(len, shown))
     figure = new_figure(5.6 + 0.085 * longest, 1.5 + 0.42 * len(shown))

@@ -32,7 +32,7 @@ def differential_expression(
     delta: float = 0.25,
     fdr: float = 0.05,
     comparisons: int = 1000,
-    cells: int = 5,
+    cells: int = 3,
     offset: float = 0.1,
     seed: int = 0,
 ) -> pd.DataFrame:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
 from pyro_lfm.data.annotated_rows import AnnotatedRows, annotated_rows, is_anndata
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.errors import DataError
 from pyro_lfm.tables.count_scan import library_of
@@ -47,7 +49,7 @@ class CellColumns:
         """Whether it can read such data: an AnnData."""
         return is_anndata(data)
 
-    def encode(self, adata: AnnData) -> NamedRows:
+    def encode(self, adata: AnnData | str | os.PathLike[str]) -> NamedRows:
         """The rows of an AnnData with these genes, in any order, and these columns of obs. Other genes are ignored.
 
         The library size of a cell is the sum of the counts of these genes. A cell without any has the size 1.
@@ -55,6 +57,7 @@ class CellColumns:
         Raises:
             DataError: a gene or a column is lacking, an entry is no count, or a label was not fitted.
         """
+        adata = cast("AnnData", opened(adata))
         rows = self.rows_of(adata)
         library = library_of(rows, adata) if self.library is not None else None
         return self.named(rows, library, adata.obs)

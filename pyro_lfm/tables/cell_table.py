@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 from torch.distributions import constraints
 
 from pyro_lfm.data.annotated_rows import annotated_rows, is_anndata
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.readers import NamedRows
 from pyro_lfm.errors import DataError, DeclarationError, EmptyCountsWarning, warn
 from pyro_lfm.factors import Covariate, Factor
@@ -81,7 +83,7 @@ class Cells(Mapping[str, Factor]):
 
 
 def anndata(
-    adata: AnnData,
+    adata: AnnData | str | os.PathLike[str],
     *,
     layer: str | None = None,
     batch_key: Hashable | None = None,
@@ -100,7 +102,7 @@ def anndata(
     ``lfm.fit(model, adata, ...)`` and the methods of the fit take AnnData themselves, matched by the names of genes.
 
     Args:
-        adata: cells x genes; a view, or backed, whose rows are read as they are needed.
+        adata: cells x genes; a view, or backed, whose rows are read as they are needed; or the path of an .h5ad file.
         layer: the layer that holds the counts; by default they stand in X.
         batch_key: a column of ``adata.obs`` with the batch of each cell.
         covariates: further columns. Strings, categories and booleans are labels, all others numbers.
@@ -133,6 +135,7 @@ def anndata(
     >>> fit.posterior(adata[:3]).mean.shape
     torch.Size([3, 2])
     """
+    adata = opened(adata)
     if not is_anndata(adata):
         raise DataError(
             f"adata must be an AnnData; got a {type(adata).__name__}: anndata.AnnData(X, obs=...)"

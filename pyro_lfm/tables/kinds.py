@@ -11,7 +11,14 @@ from pyro_lfm.data.remedies import remedy_for_text, remedy_for_times
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables.columns import Column, first_few, numbers
-from pyro_lfm.tables.kind_likelihoods import gaussian, grid, levels, lognormal, negative_binomial
+from pyro_lfm.tables.kind_likelihoods import (
+    gaussian,
+    grid,
+    levels,
+    lognormal,
+    negative_binomial,
+    poisson_log_normal,
+)
 from pyro_lfm.tables.other_columns import OtherColumns
 
 if TYPE_CHECKING:
@@ -22,10 +29,13 @@ _LEVELS = 11
 # The gain in log-likelihood of a log-normal over a Gaussian that decides for it, nats per row.
 _CLEARLY = 0.05
 # The gains, in nats, that decide against counts: for levels and for a continuous distribution. Columns that are counts
-# reach them in about 1% of cases (tests/tables/test_kinds.py).
-_FOR_LEVELS, _FOR_CONTINUOUS = 2.0, 4.0
+# reach them in at most 1% of cases (tests/tables/test_kinds.py). The third is the gain of a Poisson-log-normal that decides
+# for counts all the same: where its Poisson noise cannot be seen it is as likely as the log-normal.
+_FOR_LEVELS, _FOR_CONTINUOUS, _FOR_MIXED_COUNTS = 2.0, 3.0, 0.5
 # With fewer rows, where likelihoods say little, it is counts that need a gain against levels.
 _FEW = 20
+# Of more rows than these a part, spread evenly, is enough.
+_MOST = 20_000
 
 
 def recognise(series: pd.Series, others: OtherColumns | None = None) -> Column:
@@ -84,7 +94,7 @@ def _distinct(present: pd.Series) -> Sequence[Hashable]:
 def _numeric(series: pd.Series, others: OtherColumns | None) -> Column:
     x = numbers(series)
     x = x[~np.isnan(x)]
-    if (x == x.round()).all():
+    if (x == x.round()).all() and np.abs(x).max() < 2**53:  # beyond, all numbers are whole
         return _whole(series, x, others)
     if x.min() <= 0:
         return KINDS["continuous"](series, f"numbers {x.min():.4g} to {x.max():.4g}, not all above 0")
@@ -101,6 +111,7 @@ def _whole(series: pd.Series, x: np.ndarray, others: OtherColumns | None) -> Col
     if x.min() < 0:
         words = "few enough to be levels" if few else "some below 0"
         return KINDS["ordinal" if few else "continuous"](series, f"{span}, {words}")
+    x = x[:: -(-len(x) // _MOST)]
     count = negative_binomial(x)
     if few:
         gain = levels(x).score - count.score
@@ -116,6 +127,10 @@ def _whole(series: pd.Series, x: np.ndarray, others: OtherColumns | None) -> Col
     steps = "" if step == 1 else f" in steps of {step:.0f}" + ("" if share == 1 else f" ({share:.0%})")
     reason = _reason(gain, _FOR_CONTINUOUS, best.words, count.words)
     if gain > _FOR_CONTINUOUS:
+        mixed = poisson_log_normal(x)
+        if mixed.score - best.score > _FOR_MIXED_COUNTS:
+            reason = _reason(best.score - mixed.score, _FOR_CONTINUOUS, best.words, mixed.words)
+            return KINDS["count"](series, f"{span}; {reason}")
         return KINDS[kind](series, f"{span}{steps}; {reason}")
     if others is not None:
         spread = others.spread_given(series.name, numbers(series))

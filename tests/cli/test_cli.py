@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -14,13 +15,15 @@ pytest.importorskip("typer")
 from pyro_lfm.cli.user_parts import parts_of  # noqa: E402
 
 PROGRAM = """
-import sys
+import shlex, sys
 from pyro_lfm.cli import main
-status = main(sys.argv[1:])
+status = max(main(shlex.split(call)) for call in sys.argv[1:])
 print("heavy:", sorted({"torch", "pyro", "numpy", "sklearn", "fastapi", "uvicorn"} & set(sys.modules)))
 sys.exit(status)
 """
-HELP = [["--help"], *([command, "--help"] for command in ("info", "schema", "serve", "export"))]
+COMMANDS = (
+    "init fit report evaluate compare describe transform impute sample export serve schema info".split()
+)
 
 
 def test_info_prints_the_versions(capsys):
@@ -31,12 +34,25 @@ def test_info_prints_the_versions(capsys):
     assert json.loads(capsys.readouterr().out)["packages"]["torch"].startswith("2")
 
 
-@pytest.mark.parametrize("arguments", [*HELP, ["--version"], ["info"]], ids=" ".join)
-def test_an_answer_needs_no_torch(arguments):
+def test_answers_about_commands_need_no_torch():
     """In a process of its own: this one has imported torch already."""
-    run = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True)
+    calls = ["--help", "--version", "info", *(f"{command} --help" for command in COMMANDS)]
+    run = subprocess.run([sys.executable, "-c", PROGRAM, *calls], capture_output=True, text=True)
     assert run.returncode == 0 and not run.stderr, run.stderr
     assert run.stdout.splitlines()[-1] == "heavy: []"
+    assert run.stdout.count("Usage: pyro-lfm") == 1 + len(COMMANDS) and run.stdout.count("--json") >= len(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize(("words", "expected"), [("i", "init impute info"), ("fit --re", "--resume")])
+def test_a_shell_completes_commands_and_options(words, expected, capsys, monkeypatch):
+    monkeypatch.setenv("_PYRO_LFM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"pyro-lfm {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    with suppress(SystemExit):
+        main([])
+    assert capsys.readouterr().out.split() == expected.split()
 
 
 def test_the_version_is_that_of_the_package(capsys):
@@ -145,7 +161,9 @@ def test_serve_and_export_load_the_run_with_the_parts_of_a_file(parts_file, monk
         return "a fit"
 
     monkeypatch.setattr(lfm, "load", load, raising=False)
-    monkeypatch.setattr(lfm, "export", lambda *args, **options: calls.append((args, options)), raising=False)
+    monkeypatch.setattr(
+        lfm, "export", lambda *args, **options: calls.append((args, options)) or {}, raising=False
+    )
     monkeypatch.setattr(lfm.serving, "run", lambda *args, **options: calls.append((args, options)))
     run, parts = tmp_path / "run", ["--parts", str(parts_file)]
     assert main(["serve", str(run), "--port", "0", *parts]) == 0

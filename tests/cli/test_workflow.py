@@ -64,6 +64,7 @@ def test_impute_fills_the_holes_and_leaves_all_other_bytes(here, tmp_path, capsy
     assert (numbers["low"].astype(float) < numbers["high"].astype(float)).all()
 
 
+@pytest.mark.slow
 def test_imputed_numbers_are_nearer_than_the_mean(here, tmp_path, capsys):
     """The factor leaves an error of 0.2 standard deviations, squared 0.04; a false alarm needs 0.5 from 20 rows."""
     frame = mixed_table()
@@ -72,7 +73,7 @@ def test_imputed_numbers_are_nearer_than_the_mean(here, tmp_path, capsys):
     frame.loc[hidden, "mass"] = None
     frame.to_csv(tmp_path / "hidden.csv", index=False)
     out = tmp_path / "filled.parquet"
-    result(["impute", "runs/animals", tmp_path / "hidden.csv", "--out", out, "--refine", 20], capsys)
+    result(["impute", "runs/animals", tmp_path / "hidden.csv", "--out", out, "--refine", 100], capsys)
     error = (pd.read_parquet(out)["mass"] - truth)[hidden]
     assert error.pow(2).mean() < 0.5 * (truth[hidden] - frame["mass"].mean()).pow(2).mean()
 
@@ -106,7 +107,7 @@ def test_sample_draws_rows_with_the_labels_of_the_data(here, tmp_path, capsys):
 
 
 def test_evaluate_measures_likelihood_and_every_column(here, capsys):
-    done = result(["evaluate", "runs/animals", "animals.csv", "--draws", 50], capsys)
+    done = result(["evaluate", "runs/animals", "animals.csv", "--draws", 50, "--refine", 5], capsys)
     assert done["rows"] == ROWS and done["log_likelihood"]["mean"] >= done["bound"]["mean"] - 0.5
     assert done["log_likelihood"]["error_over_rows"] > 0
     by_name = {column["column"]: column for column in done["columns"]}
@@ -115,6 +116,20 @@ def test_evaluate_measures_likelihood_and_every_column(here, capsys):
     assert not done["not_measured"]
 
 
+def test_compare_measures_all_on_the_same_held_out_rows(here, tmp_path, capsys):
+    text = (
+        (here / "animals.toml").read_text(encoding="utf-8").replace("animals.csv", str(here / "animals.csv"))
+    )
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    call = ["compare", tmp_path / "one.toml", tmp_path / "two.toml", "--held-out", 0.25, "--draws", 20]
+    done = result([*call, "--set", "inference.epochs=1"], capsys)
+    assert (done["rows_fitted"], done["rows_measured"]) == (90, 30)
+    one, two = done["candidates"].values()  # equal declarations and seeds
+    assert one["log_likelihood"] == two["log_likelihood"] and two["below_best"] == 0.0
+
+
+@pytest.mark.slow
 def test_compare_prefers_the_model_that_can_explain_the_columns(here, tmp_path, capsys):
     """A model whose factor is switched off, against one that has it: a difference of about 2 nats per row."""
     text = (

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sys
 import tomllib
 
 import numpy as np
@@ -26,6 +27,7 @@ CALLS = {
     "fit animals.toml more.toml": ["more.toml", "--help"],
     "fit animals.toml --seed one": ["--seed", "one"],
     "fit animals.toml --seed -1": ["--seed", "-1"],
+    "fit animals.toml --seed 99999999999999999999999": ["--seed", "99999999999999999999999"],
     "impute runs/animals animals.csv": ["Missing option", "--out"],
     # CONFIG
     "fit animal.toml": ["animal.toml", "did you mean animals.toml?"],
@@ -64,6 +66,9 @@ CALLS = {
     "init notes.md": ["notes.md", ".csv"],
     "init words.npy": ["array of numbers", "words.npy"],
     "init nothing.csv": ["nothing.csv is empty"],
+    "init gaps.npy": ["gaps.npy", "missing ones alone"],
+    "fit plain.toml --data narrow.npy": ["narrow.npy", "(N, 3); got (5, 2)", "--set model.x.event=2"],
+    "report runs/animals --data lacking.csv --out page.html": ["lacking.csv", "lacks length"],
     "init cut_off.npy": ["cut_off.npy"],
     "init animals.csv": ["animals.toml", "there already", "--force"],
     "init animals.csv --out animals.json": ["--out must end in .toml"],
@@ -138,6 +143,7 @@ def place(work, tmp_path_factory):
     frame.assign(kind="huge").to_csv(folder / "new_label.csv", index=False)
     frame.assign(length="long").to_csv(folder / "words.csv", index=False)
     np.save(folder / "narrow.npy", np.zeros((5, 2)))
+    np.save(folder / "gaps.npy", np.full((5, 3), np.nan))
     np.save(folder / "words.npy", np.array(["a", "b"]))
     (folder / "cut_off.npy").write_bytes((folder / "narrow.npy").read_bytes()[:40])
     texts = {
@@ -155,6 +161,7 @@ def place(work, tmp_path_factory):
     }
     plain = '[model]\nz = "StandardNormal(1)"\nx = "Gaussian(2, mean=Linear())"\n'
     texts["no_inference.toml"] = plain
+    texts["plain.toml"] = plain.replace("(2,", "(3,") + '[inference]\ntype = "EM"\n'
     texts["no_data.toml"] = plain + '[inference]\ntype = "EM"\n'
     texts["lost_data.toml"] = plain + '[inference]\ntype = "EM"\n[data]\nfile = "lost.csv"\n'
     texts["other_data.toml"] = lfm.declare({**document, "data": {"file": str(folder / "more.csv")}}).toml()
@@ -198,6 +205,27 @@ def test_a_wrong_call_names_the_place_and_the_remedy(call, place, port, monkeypa
         assert words.format(port=port).lower() in " ".join(lines).lower(), f"{words!r} is not in:\n{err}"
     after = contents(place)
     assert after.keys() == before.keys() and all(after[name] == before[name] for name in before)
+
+
+@pytest.mark.parametrize(
+    ("call", "package", "extra"),
+    [
+        ("init animals.csv --out new.toml", "pandas", "pyro_lfm[data]"),
+        ("report runs/animals --out page.html", "matplotlib", "pyro_lfm[plot]"),
+        ("export runs/animals --out model.onnx", "onnx", "pyro_lfm[export]"),
+        ("serve runs/animals", "uvicorn", "pyro_lfm[app]"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    call, package, extra, place, monkeypatch, capsys
+):
+    monkeypatch.chdir(place)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(call.split()) == 2
+    err = capsys.readouterr().err
+    assert f"pip install '{extra}'" in err and err.count("\n") == 1
 
 
 def test_there_are_many_of_them():

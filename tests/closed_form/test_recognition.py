@@ -23,6 +23,12 @@ def linear(covariance=None, **options):
     return lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(D, mean=mean, covariance=covariance))
 
 
+def correlated_factors():
+    mean = lfm.Linear(pattern=[[1, 0], [1, 1], [0, 1]])
+    z = lfm.Gaussian(2, mean=lfm.Fixed(0.0), covariance=lfm.Full())
+    return lfm.Model(z=z, x=lfm.Gaussian(D, mean=mean))
+
+
 def bayesian_linear():
     return linear(lfm.Isotropic(prior=PRIORS.Gamma()), prior=PRIORS.ARD())
 
@@ -60,6 +66,8 @@ KINDS = {
         LinearForm,
         {EXACT, FACTORISED},
     ),
+    "linear with a pattern": (lambda: linear(pattern=[[1, 0], [1, 1], [0, 1]]), LinearForm, LINEAR),
+    "linear with correlated factors": (correlated_factors, LinearForm, LINEAR),
     "mixture of Gaussians": (gaussian_mixture, MixtureForm, {EXACT}),
     "mixture of Bernoullis": (
         lambda: mixture(lfm.Bernoulli(D, logits=lfm.Lookup(), given="c")),

@@ -59,7 +59,7 @@ def test_the_table_as_a_frame_markdown_and_latex(tmp_path, monkeypatch):
         "| candidate | bound | ± over seeds | over full | rank | reconstruction | KL | log p(x) |"
     )
     assert len({line.count("|") for line in lines[:4]}) == 1 and sum("**" in line for line in lines[2:4]) == 1
-    latex = result.latex()
+    latex = result.latex("all")
     assert r"mean\_field \& 50\%" in latex and r"\textbf{" in latex and r"$\hat{k}$" in latex
     assert all(sign in latex for sign in (r"\toprule", r"\midrule", r"\end{tabular}"))
     assert not set("±−–") & set(latex.partition(r"\begin")[2])

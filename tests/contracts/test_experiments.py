@@ -259,6 +259,35 @@ def check_imputers(out, printed):
     assert len(covered) == 2 and all(0.8 < share < 1 for share in covered)
 
 
+def check_questionnaire(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "Number of factors" in printed and "Factor correlations" in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    found = results["analyses"]
+    assert found["varimax"]["chi_squared"] == pytest.approx(found["oblimin"]["chi_squared"])
+    assert found["pattern"]["congruence"] > 0.9 > found["pattern, two items swapped"]["congruence"]
+    assert found["pattern, two items swapped"]["rmsea"] > found["pattern"]["rmsea"]
+    assert {path.stem for path in out.glob("*.png")} == {"number_of_factors", "loadings"}
+
+
+def check_estimators(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8"))["iris"]
+    assert all(math.isfinite(number) for number in numbers(seed))
+    found = seed["held-out log p(x)"]
+    assert found["FactorAnalysis"] > found["FactorAnalysis of scikit-learn"] - 0.1
+
+
+def check_cells(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8")).values()
+    assert len(seed["scores"]) == 4 and all(math.isfinite(number) for number in numbers(seed))
+    assert all(row["false"] <= row["called"] for row in seed["differential"])
+    assert {path.stem for path in out.glob("*.png")} == {"map_1"}
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_imputation": [([], check_imputers)],
@@ -275,10 +304,13 @@ RUNS = {
     "few_labels": [([], check_few_labels)],
     "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],
+    "questionnaire": [([], check_questionnaire)],
     "inference_gaps": [([], check_gaps)],
     "time_series": [([], check_series)],
+    "sklearn_estimators": [([], check_estimators)],
     "refine_posteriors": [([], check_refinement)],
     "impute_tables": [([], check_imputation)],
+    "single_cell": [([], check_cells)],
 }
 
 

@@ -129,6 +129,8 @@ def test_labels_with_delimiters_get_quotes(tmp_path):
         (b"a,b\n", "no rows"),
         (b"a,b\n1,2\n3\n4\n", r"line 3: 1 cell where the first line has 2 \(and 1 more lines\): add"),
         (b'a,b\n1,"2\n3"\n3,4,5\n', "line 4: 3 cells .* in quotes"),
+        (b"x\n1,5\n2,5\n", "line 2: 2 cells where the first line has 1 .*name the delimiter="),
+        (b"a,b\n1,2,3\n3,4,5\n", "line 2: 3 cells where the first line has 2"),
         (b"a,b,a\n1,2,3\n", "line 1: the name 'a' stands for 2 columns"),
         (b'a,b\n1,"2\n3,4\n', "line 2: the quotes .* do not end"),
         (b'a,b\n"x"y,2\n3,4\n', "line 2: text follows the end of the quotes"),
@@ -169,6 +171,13 @@ def test_values_that_a_column_cannot_hold_are_refused(tmp_path):
     latin = read(tmp_path, "a,ü\nx,1\n,2\ny,3\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
         latin.filled(pd.DataFrame({"a": ["Ω"] * 3}))
+
+
+def test_the_decimal_sign_may_show_late(tmp_path):
+    rows = [f"{k};{k}" for k in range(1, 400)] + ["400;1,5", "401;", "402;2,25"]
+    file = read(tmp_path, "\n".join(["id;x", *rows]))
+    assert file.dialect.decimal == "," and file.frame()["x"].iloc[-1] == 2.25
+    assert file.filled(pd.DataFrame({"x": np.full(402, 3.126)})).decode().splitlines()[401] == "401;3,13"
 
 
 def test_headers_are_told_from_rows(tmp_path):

@@ -133,6 +133,8 @@ TIMES = {
     "text of another order": pd.Series([day.strftime("%d.%m.%Y") for day in DAYS]),
     "numbers as text": pd.Series([f"{k}" for k in range(N)]),
     "decimal commas": pd.Series([f"{k},0" for k in range(N)]),
+    "thousands by dots": pd.Series([f"0.00{k % 10},0" if k < 10 else f"0.0{k},0" for k in range(N)]),
+    "thousands by commas": pd.Series([f"0,0{k:02d}.0" for k in range(N)]),
 }
 POLARS_TIMES = {
     "Date": pl.Series("when", DAYS),

@@ -5,6 +5,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 
 def answers(rows, factors):
@@ -44,15 +45,19 @@ def answers(rows, factors):
 
 
 def main(source, target):
-    from importlib.metadata import version
-
+    import factor_analyzer
     import numpy as np
+    import scipy
+    import sklearn
 
     rows = np.load(source)
     names = [name for name in rows if not name.endswith("_factors")]
     given = {name: answers(rows[name], int(rows[f"{name}_factors"])) for name in names}
-    packages = ("factor_analyzer", "numpy", "scipy", "scikit-learn")
-    text = json.dumps({"versions": {name: version(name) for name in packages}, "answers": given})
+    versions = {package.__name__: package.__version__ for package in (np, scipy, sklearn)}
+    # It says its version in the name of the folder beside it alone.
+    (folder,) = Path(factor_analyzer.__file__).parents[1].glob("factor_analyzer-*.dist-info")
+    versions["factor_analyzer"] = folder.name.removesuffix(".dist-info").partition("-")[2]
+    text = json.dumps({"versions": versions, "answers": given})
     with open(target, "w", encoding="utf-8") as file:
         file.write(text + "\n")
 

@@ -1,8 +1,7 @@
 """Rotations, communalities, indices of fit and scores against factor_analyzer (recorded) and statsmodels, to 1e-6.
 
-``factor_analyzer.json`` holds the answers of factor_analyzer 0.5.1, which needs an environment of its own.
-``record_peers.py`` makes the file. With its interpreter in the environment variable
-FACTOR_ANALYZER_PYTHON a slow test asks it again.
+``factor_analyzer.json`` holds the answers of factor_analyzer 0.5.1, which needs an environment of its own;
+``record_peers.py`` makes the file. With its interpreter in FACTOR_ANALYZER_PYTHON a slow test asks it again.
 """
 
 import json
@@ -13,6 +12,7 @@ import pytest
 import torch
 from peer_data import data_sets
 from record_peers import RECORDED, ask
+from statsmodels.datasets import fair
 from statsmodels.multivariate.factor import Factor
 from statsmodels.multivariate.factor_rotation import rotate_factors
 
@@ -65,7 +65,7 @@ def test_rotations_are_those_of_statsmodels(name, method, theirs, kaiser):
     """statsmodels does not normalise: rows get length one here."""
     loadings = np.array(ANSWERS[name]["loadings"])
     lengths = np.sqrt((loadings**2).sum(1))[:, None] if kaiser else 1.0
-    rotated, turn = rotate_factors(loadings / lengths, *theirs, tol=1e-9, max_tries=2000)
+    rotated, turn = rotate_factors(loadings / lengths, *theirs, tol=1e-7, max_tries=1000)
     ours = factor_analysis.rotate(loadings, method, kaiser=kaiser)
     assert max(matched(ours, (rotated * lengths, turn.T @ turn))) < 1e-6
 
@@ -139,11 +139,21 @@ def test_factor_analyzer_gives_what_was_recorded(tmp_path):
 
 
 def test_torch_and_numpy_give_one_answer():
-    answer = ANSWERS["wine"]
-    loadings = torch.tensor(answer["loadings"], dtype=torch.float64)
-    one = factor_analysis.fit_indices(
-        loadings, torch.tensor(answer["uniquenesses"]).double(), correlations_of("wine"), 178
-    )
-    assert one == factor_analysis.fit_indices(
-        answer["loadings"], answer["uniquenesses"], correlations_of("wine"), 178
-    )
+    answer, correlations = ANSWERS["wine"], correlations_of("wine")
+    loadings, noise = (torch.tensor(answer[key], dtype=torch.float64) for key in ("loadings", "uniquenesses"))
+    one = factor_analysis.fit_indices(loadings, noise, correlations, 178)
+    assert one == factor_analysis.fit_indices(answer["loadings"], answer["uniquenesses"], correlations, 178)
+
+
+def test_a_heywood_case_is_more_likely_than_where_factor_analyzer_stops():
+    """Years married and age: its uniquenesses end at 0.005, our floor is a millionth of the variance."""
+    rows = fair.load_pandas().data.to_numpy(dtype=float)
+    correlations = np.corrcoef(rows.T)
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(9, mean=lfm.Linear())).double()
+    with pytest.warns(lfm.ScaleFloorWarning):
+        fit = lfm.fit(model, rows, lfm.EM(), seed=0, progress=False)
+        ours = factor_analysis.solution(fit)
+    assert ours.heywood == (2,)
+    bounded = ours.uniquenesses.clip(lower=0.005)
+    theirs = factor_analysis.fit_indices(ours.loadings, bounded, correlations, len(rows))
+    assert ours.fit_indices().log_likelihood > theirs.log_likelihood - len(rows) * np.log(rows.std(0)).sum()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
+from pyro_lfm import factor_analysis
 from pyro_lfm.factor_analysis.rotation import METHODS, rotate
 
 
@@ -120,3 +121,21 @@ def test_what_cannot_be_rotated_is_refused(arguments, error, words):
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(lfm.DeclarationError, match=next(iter(option))):
         rotate(some_loadings(), "oblimin", **option)
+
+
+@pytest.mark.parametrize(
+    "wrong", [3, object(), np.array(["a", "b"]), pd.DataFrame({"a": ["x"]}), [[1, 2], [3]], None, {}]
+)
+def test_what_is_no_argument_is_refused_in_a_sentence(wrong):
+    calls = [
+        lambda: factor_analysis.solution(wrong),
+        lambda: factor_analysis.number_of_factors(wrong),
+        lambda: factor_analysis.rotate(wrong, "varimax"),
+        lambda: factor_analysis.fit_indices([[0.5], [0.5]], wrong, np.eye(2), 100),
+        lambda: factor_analysis.score_weights([[0.5], [0.5]], wrong),
+    ]
+    calls += [lambda: factor_analysis.rotate(some_loadings(), wrong)] * (wrong is not None)
+    for call in calls:
+        with pytest.raises((lfm.DataError, lfm.DeclarationError)) as caught:
+            call()
+        assert "\n" not in str(caught.value)

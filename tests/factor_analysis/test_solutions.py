@@ -125,12 +125,35 @@ def test_variational_bayes_and_svi_give_solutions_near_that_of_em(covariance):
     assert np.allclose(done.loadings, expected, atol=0.1)
 
 
+def test_factors_that_relevance_determination_switched_off_stay_zero():
+    prior, noise = lfm.parameter_priors.ARD(), lfm.Diagonal(prior=lfm.parameter_priors.Gamma())
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(300, 2)) @ random.normal(size=(2, 6)) + random.normal(size=(300, 6))
+    bayes = fitted(rows, 4, lfm.VariationalBayes(), covariance=noise, prior=prior)
+    assert bayes.rank == 2
+    done = factor_analysis.solution(bayes, "oblimin")
+    sizes = (done.loadings**2).sum().to_numpy()
+    assert (sizes[:2] > 0.1).all() and (sizes[2:] < 1e-6).all()
+    assert np.allclose(done.factor_correlations.iloc[2:, :2], 0)
+
+
+def test_rows_with_weights_have_loadings_and_their_indices_are_refused():
+    weights = np.random.default_rng(0).integers(1, 3, len(WINE))
+    fit = lfm.fit(model_of(13, 2), WINE, lfm.EM(), seed=0, progress=False, weights=weights)
+    repeated = fitted(WINE.loc[WINE.index.repeat(weights)])
+    assert np.allclose(fit.loadings("varimax"), repeated.loadings("varimax"), atol=1e-5)
+    done = factor_analysis.solution(fit)
+    assert "RMSEA" not in repr(done)
+    with pytest.raises(lfm.DataError, match="the fitted rows have weights"):
+        done.fit_indices()
+
+
 def test_a_heywood_case_names_the_column_and_the_remedy():
     g = torch.Generator().manual_seed(1)
     rows = torch.randn(200, 1, generator=g) + torch.randn(200, 4, generator=g)
     rows = torch.cat([rows, rows[:, :1] + 1e-4 * torch.randn(200, 1, generator=g)], 1)
     frame = pd.DataFrame(rows.numpy(), columns=["calm", "alert", "kind", "open", "calm again"])
-    with pytest.warns(lfm.ScaleFloorWarning):
+    with pytest.warns(lfm.ScaleFloorWarning, match=r"the noise of columns? \d.* of x \('calm"):
         fit = fitted(frame, 1)
     with pytest.warns(lfm.ScaleFloorWarning, match="unique to 'calm.*fit by lfm.VariationalBayes"):
         done = factor_analysis.solution(fit)

@@ -9,10 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 
 import pyro_lfm as lfm
 from pyro_lfm.comparison.storage.finished_fits import FinishedFits
+from pyro_lfm.data.csv_text import CsvFile
+from pyro_lfm.data.readers import read
 from pyro_lfm.inference.svi.training_state import TrainingFolder
 from pyro_lfm.storage.folder import Folder
 from pyro_lfm.storage.states import State, read_state, state_files
@@ -61,6 +66,42 @@ def outlines():
 
 def read_outline(path):
     return value_of(Tree(read_json(path.read_bytes(), "values"), tree_of(VALUES, "values").tensors), "values")
+
+
+# How the files of arrays begin, and their endings.
+STARTS = (
+    (b"\x93NUMPY", ".npy"),
+    (b"PK", ".npz"),
+    (b"PAR1", ".parquet"),
+    (b"\x89HDF", ".h5ad"),
+    (b"\x89PNG", ".png"),
+)
+
+
+@functools.cache
+def data_files():
+    """Files of arrays, a table, an AnnData and a picture."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        rows = np.arange(12.0).reshape(4, 3)
+        np.save(folder / "a.npy", rows)
+        np.savez(folder / "b.npz", x=rows, y=rows[:, 0])
+        np.savez_compressed(folder / "c.npz", x=rows)
+        pd.DataFrame(rows, columns=list("abc")).to_parquet(folder / "d.parquet")
+        Image.fromarray(rows.astype(np.uint8)).save(folder / "e.png")
+        return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def read_data_file(path):
+    """All rows of a file of data, under the ending that its first bytes suggest."""
+    content = path.read_bytes()
+    ending = next((ending for start, ending in STARTS if content.startswith(start)), ".npy")
+    folder = path.parent / "data"
+    folder.mkdir(exist_ok=True)
+    (folder / f"file{ending}").write_bytes(content)
+    opened = lfm.data.open(folder if ending == ".png" else folder / f"file{ending}")
+    table = read(opened, list(opened) if isinstance(opened, dict) else ["x"])
+    table.take(torch.arange(min(len(table), 8)))
 
 
 @functools.cache
@@ -124,7 +165,38 @@ def read_record(path):
     return fits.load("a", 0, IDENTITY)
 
 
+CSV = 'name;n;x;b\r\n"a;b";1;1,5;true\r\n\'c\';;NA;false\r\n"d""";3;2,25e3;\r\n'
+
+
+def read_csv(path):
+    """A CSV file as a frame, and the file again, whose bytes stay; then with its missing cells filled."""
+    file = CsvFile.read(path)
+    frame = file.frame()
+    if file.filled(frame) != path.read_bytes():
+        raise AssertionError("other bytes")
+    for column in file.columns:
+        filled = frame[[column.name]].copy()
+        values = {"integer": 3, "number": 1.5, "boolean": True, "text": "t"}
+        filled[column.name] = [values[column.content]] * len(filled)
+        again = CsvFile.of_bytes(
+            file.filled(filled), path, delimiter=file.dialect.delimiter, header=file.dialect.header
+        )
+        if len(again) != len(file):
+            raise AssertionError("other rows")
+
+
 READERS = {
+    "CSV": Reader(
+        lambda: [
+            CSV.encode(),
+            CSV.encode("utf-16"),
+            b"a,b\n1,2\n,3\n",
+            b"sep=|\na|b\n1|\n",
+            b"1.5\t\n\t2.5\n",
+        ],
+        read_csv,
+    ),
+    "a file of data": Reader(data_files, read_data_file, 0.3),
     "JSON": Reader(
         lambda: [*outlines(), b'{"a": [1, 2.5e3, null, "\\u00e4"]}'],
         lambda path: read_json(path.read_bytes(), "f"),

@@ -75,8 +75,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
-@pytest.mark.parametrize("name", CASES)
+# With holes these read the rows in every iteration; the rest stands for them in the quick run.
+QUICK_WITH_HOLES = ("factor analysis", "fixed full noise", "full mixture", "Bayesian factor analysis")
+RUNS = [
+    pytest.param(name, holes, marks=[pytest.mark.slow] * (holes and name not in QUICK_WITH_HOLES))
+    for name in CASES
+    for holes in (False, True)
+]
+
+
+@pytest.mark.parametrize(("name", "holes"), RUNS)
 def test_an_integer_weight_is_a_repeated_row_and_zero_its_removal(name: str, holes: bool) -> None:
     make, inference = CASES[name]
     x = _rows(holes)

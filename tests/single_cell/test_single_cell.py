@@ -14,15 +14,16 @@ from pyro_lfm.single_cell.differential import Changes
 
 @pytest.fixture(scope="module")
 def adata():
-    return cells(matrix=sp.csr_matrix)
+    return cells(genes=16, matrix=sp.csr_matrix)
 
 
 @pytest.fixture(scope="module")
 def fit(adata):
-    table = lfm.tables.anndata(adata, batch_key="batch", covariates=["mito"], network=lfm.MLP(8))
+    table = lfm.tables.anndata(adata, batch_key="batch", covariates=["mito"], network=lfm.MLP(16))
     model = lfm.Model(z=lfm.StandardNormal(2), **table)
-    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
-    svi = lfm.SVI(guide, epochs=60, batch_size=20, learning_rate=0.02, engine="eager")
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(16)))
+    warm = lfm.ELBO(kl_weight=lfm.schedules.linear(until=0.5))
+    svi = lfm.SVI(guide, objective=warm, epochs=80, batch_size=20, learning_rate=0.02, engine="eager")
     return lfm.fit(model, adata, svi, seed=0, progress=False)
 
 
@@ -76,7 +77,9 @@ def test_library_sizes_genes_and_averages_over_batches(adata, fit):
 def test_the_first_three_genes_of_the_kinds_are_called(adata, fit):
     genes = lfm.single_cell.differential_expression(fit, adata, "kind", "T", "B", comparisons=200)
     assert set(genes.index[:3]) == {"gene0", "gene1", "gene2"}
-    assert (genes["log_fold_change"].iloc[:3] > 0.5).all()
+    assert (genes["log_fold_change"].iloc[:3] > 1.0).all() and genes["differs"].iloc[:3].all()
+    # In shares of the library size the other genes fall.
+    assert (genes["log_fold_change"].iloc[3:] < 0.0).all()
     # Against itself a group differs in nothing.
     labels = np.where(np.arange(60) % 2, "odd", "even")
     assert not lfm.single_cell.differential_expression(fit, adata, labels, "odd", comparisons=200)[
@@ -134,3 +137,15 @@ def test_a_fit_of_other_data_is_refused():
     other = lfm.fit(model, torch.randn(20, 8), lfm.EM(), seed=0, progress=False)
     with pytest.raises(lfm.DeclarationError, match="needs a fit of lfm.tables.anndata"):
         lfm.single_cell.embed(other, cells())
+
+
+def test_the_one_call_is_the_declaration_in_its_docstring():
+    adata = cells()
+    one = lfm.single_cell.fit(adata, 2, batch_key="batch", epochs=2, seed=0, progress=False)
+    table = lfm.tables.anndata(adata, batch_key="batch")
+    model = lfm.Model(z=lfm.StandardNormal(2), **table)
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(128)))
+    svi = lfm.SVI(guide, epochs=2, learning_rate=3e-3, schedule=lfm.schedules.cosine(1.0, 0.0))
+    other = lfm.fit(model, table.data, svi, seed=0, progress=False)
+    assert torch.equal(one.posterior().mean, other.posterior().mean)
+    assert one.model.declared == other.model.declared

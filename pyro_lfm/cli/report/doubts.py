@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pyro_lfm.cli.measures import Measures
+    from pyro_lfm.cli.fit_measures import Measures
     from pyro_lfm.evaluate import Decomposition, Diagnosis
     from pyro_lfm.inference import Fit
 

@@ -14,7 +14,7 @@ from pyro_lfm.cli.report.walks import Walks, walk_table
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 
 if TYPE_CHECKING:
-    from pyro_lfm.cli.measures import ColumnErrors, Measures
+    from pyro_lfm.cli.fit_measures import ColumnErrors, Measures
     from pyro_lfm.evaluate import Decomposition, Diagnosis
     from pyro_lfm.inference import Fit
 

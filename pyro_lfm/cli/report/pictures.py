@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pyro_lfm.cli.measures import is_label
+from pyro_lfm.cli.fit_measures import is_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pyro_lfm.cli.measures import column_names
+from pyro_lfm.cli.fit_measures import column_names
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.probes import evaluating

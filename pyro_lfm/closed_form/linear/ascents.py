@@ -15,4 +15,4 @@ def linear_ascent(end: LinearGaussian, history: History, observed: str) -> Ascen
     floored = history.floored
     columns = ", ".join(map(str, floored[:_NAMED])) + ", ..." * (len(floored) > _NAMED)
     words = f"the noise of column{'s' * (len(floored) > 1)} {columns} of {observed}"
-    return Ascent(end, history.converged, words if floored else None)
+    return Ascent(end, history.converged, words if floored else None, floored)

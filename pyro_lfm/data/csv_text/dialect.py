@@ -101,7 +101,7 @@ def recognised(
     best = max(samples, key=lambda sample: sample.score(order.get(sample.grammar.delimiter, 0)))
     spellings = MISSING if missing is None else frozenset(missing) | {""}
     columns = _columns(best.cells[1:] or best.cells, best.width)
-    decimal = _decimal(columns, best.grammar.delimiter, spellings) if decimal is None else decimal
+    decimal = decimal_of(columns, best.grammar.delimiter, spellings) if decimal is None else decimal
     if header is None:
         header = _has_header(best.cells, decimal, spellings)
     return Dialect(best.grammar.delimiter, decimal, quote, header, encoding, spellings)
@@ -143,7 +143,7 @@ def _columns(cells: list[list[str]], width: int) -> list[list[str]]:
     return [[row[k] for row in rows] for k in range(width)]
 
 
-def _decimal(columns: list[list[str]], delimiter: str, missing: frozenset[str]) -> str:
+def decimal_of(columns: list[list[str]], delimiter: str, missing: frozenset[str]) -> str:
     """The sign in which more columns write numbers."""
     votes = {".": 0, ",": 0}
     for column in columns:

@@ -14,7 +14,8 @@ _PATTERNS = {
     )
     for sign in ".,"
 }
-_INTEGER = re.compile(r"[+-]?\d+")
+# Longer ones do not fit into 64 bits, and are read as floats.
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
 # Filled numbers have at most this many digits behind the sign, or as many as show this fraction of the column's spread.
 _PLACES, _FINEST = 6, 1e-6
 
@@ -34,7 +35,7 @@ def is_number(text: str, decimal: str) -> bool:
 
 
 def is_integer(text: str) -> bool:
-    """Whether a text is a whole number without a decimal sign or an exponent."""
+    """Whether a text is a whole number of 64 bits, without a decimal sign or an exponent."""
     return _INTEGER.fullmatch(text) is not None
 
 

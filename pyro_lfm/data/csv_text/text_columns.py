@@ -75,8 +75,7 @@ class TextColumn:
         assert self.numerals is not None
         if self.content == "integer":
             whole = [None if value is None else int(value) for value in values]
-            if all(value is None or abs(value) < 2**63 for value in whole):
-                return pd.Series(whole, name=self.name, dtype="Int64" if gaps else "int64")
+            return pd.Series(whole, name=self.name, dtype="Int64" if gaps else "int64")
         decimal = self.numerals.decimal
         numbers = [np.nan if value is None else float(value.replace(decimal, ".")) for value in values]
         return pd.Series(numbers, name=self.name, dtype="float64")

@@ -74,6 +74,11 @@ def pattern_starts(
             along / along[columns].norm().clamp(min=1e-12) * len(columns) ** 0.5 * 0.7 * pattern[:, k]
         )
     generator = torch.Generator().manual_seed(seed)
+    # Factors with the same columns must not start equal: they would stay so.
+    shared = pattern.sum(1, keepdim=True) > 1
+    weight = weight + 0.3 * shared * pattern * torch.randn(
+        pattern.shape, generator=generator, dtype=torch.float64
+    )
     correlated = 0.7 * torch.eye(pattern.shape[1], dtype=torch.float64) + 0.3
     for number in range(restarts):
         if number:

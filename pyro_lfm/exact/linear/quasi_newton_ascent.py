@@ -36,7 +36,8 @@ class QuasiNewtonAscent:
     At the E step's q the gradient of the bound is that of ln p (Fisher's identity). The noise is parametrised by its
     standard deviation. Where a variance tends to zero (a Heywood case), ln p is smooth and even in the standard deviation:
     the ascent converges as at any other maximum, while plain EM needs 1 / error iterations. The prior covariance is
-    parametrised by its Cholesky factor, so that every step keeps it positive definite.
+    parametrised by its Cholesky factor, so that every step keeps it positive definite; where factors have variance one, its
+    rows have length one.
 
     Args:
         free: the names of the free parameters. pattern: (D, K), which weights are free; None for all.
@@ -47,6 +48,8 @@ class QuasiNewtonAscent:
         self, free: Sequence[str], pattern: Tensor | None, scale: Tensor, floor: Tensor, rows: float
     ):
         self.free, self.pattern, self.scale, self.floor, self.rows = free, pattern, scale, floor, rows
+        # Where the weights are free too, the factors have variance one.
+        self.unit = {"weight", "prior"} <= set(free)
         self.failures = 0
         self.forget()
 
@@ -55,7 +58,10 @@ class QuasiNewtonAscent:
     ) -> LinearGaussian | None:
         if not self.free:
             return None
-        point, slope = self._pack(model), self._slope(model, e_step.slope(model))
+        gradient = e_step.slope(model)
+        if self.unit:
+            gradient, model = _of_unit_factors(gradient, model), model.with_unit_factors()
+        point, slope = self._pack(model), self._slope(model, gradient)
         guess = self.guess(point, slope / self.rows)
         if guess is None or not bool(guess.isfinite().all()):
             return None
@@ -98,9 +104,14 @@ class QuasiNewtonAscent:
             "weight": lambda: self._weights(line[:, :-1]),
             "bias": lambda: line[:, -1],
             "noise": lambda: (2 * deviation * slope.noise).flatten(),
-            "prior": lambda: _lower(2 * slope.prior @ torch.linalg.cholesky(model.prior[1])),
+            "prior": lambda: _lower(self._slope_of_root(slope.prior, torch.linalg.cholesky(model.prior[1]))),
         }
         return torch.cat([parts[name]() for name in self.free])
+
+    def _slope_of_root(self, slope: Tensor, root: Tensor) -> Tensor:
+        """The gradient in the Cholesky factor of the prior, for variances of one without its part along the rows."""
+        of_root = (2 * slope @ root).tril()
+        return of_root - (of_root * root).sum(1, keepdim=True) * root if self.unit else of_root
 
     def _unpack(self, vector: Tensor, like: LinearGaussian) -> LinearGaussian | None:
         """The model at a vector like that of ``_pack``; None where its prior is singular."""
@@ -125,10 +136,21 @@ class QuasiNewtonAscent:
         if "prior" in parts:
             root = torch.zeros_like(like.prior[1])
             root[tuple(torch.tril_indices(len(root), len(root)))] = parts["prior"]
+            root = root / root.norm(dim=1, keepdim=True) if self.unit else root
             if bool(torch.linalg.cholesky_ex(root @ root.mT).info):
                 return None
             model = replace(model, prior_covariance=root @ root.mT)
         return model
+
+
+def _of_unit_factors(slope: Slope, model: LinearGaussian) -> Slope:
+    """The gradient in the parameters of ``model.with_unit_factors()``."""
+    mean, covariance = model.prior
+    scale = covariance.diagonal().sqrt()
+    weight, bias = slope.line[:, :-1], slope.line[:, -1:]
+    # The bias follows the weights where the factors have a mean.
+    line = torch.cat([weight / scale + bias * (mean - mean / scale), bias], 1)
+    return Slope(line, slope.noise, slope.prior * torch.outer(scale, scale))
 
 
 def _lower(matrix: Tensor) -> Tensor:

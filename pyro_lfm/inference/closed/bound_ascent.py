@@ -21,6 +21,9 @@ from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import number, whole
 
+# The most columns that a warning names.
+_NAMED = 8
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BoundAscent(Inference):
@@ -86,7 +89,10 @@ class BoundAscent(Inference):
         result.converged = ascent.converged
         result.ends = sorted([result.history[-1]["log_likelihood"], *ends], reverse=True)
         if ascent.floored:
-            warn(f"{ascent.floored}. {floor_remedy()}", ScaleFloorWarning)
+            names = result.schema[form.observed].names
+            shown = [repr(names[column]) for column in ascent.columns[:_NAMED]] if names else []
+            named = f" ({', '.join(shown)})" if shown else ""
+            warn(f"{ascent.floored}{named}. {floor_remedy()}", ScaleFloorWarning)
         if not ascent.converged and not journal.stopped:
             warn_of_iterations(self.iterations)
         return result

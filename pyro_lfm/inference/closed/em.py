@@ -20,6 +20,8 @@ class EM(BoundAscent):
     - factor analysis and probabilistic PCA: ``Model(z=StandardNormal(K), x=Gaussian(D, mean=Linear(), covariance=...))``
       with ``Isotropic()``, ``Diagonal()`` or ``Full(Fixed(...))``. Any parameters may be ``Fixed``. The prior of z may
       also be a ``Gaussian`` with fixed mean and covariance;
+    - confirmatory factor analysis: the same with ``Linear(pattern=...)``, of uncorrelated factors or of correlated ones,
+      ``z=Gaussian(K, mean=Fixed(0.0), covariance=Full())``, which end with variance one;
     - mixtures: ``Model(c=Categorical(C), x=..., given="c")`` with ``Gaussian(D, mean=Lookup(), covariance=...)`` of any
       structure, per class (``Lookup()``), shared or fixed, or ``Bernoulli(D, logits=Lookup())``;
     - mixtures of factor analysers: c and z, and ``Gaussian(D, mean=Lookup(Linear()), covariance=..., given=("c", "z"))``;

@@ -61,12 +61,15 @@ class Measures:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def measure(fit: Fit, rows: Any, draws: int = 500, share: float = 0.2, seed: int = 0) -> Measures:
+def measure(
+    fit: Fit, rows: Any, draws: int = 500, share: float = 0.2, seed: int = 0, steps: int | None = None
+) -> Measures:
     """Measures a fit on rows; None stands for those that were fitted.
 
     Args:
         draws: importance weights of each row, and draws of each hidden cell.
         share: the share of cells that are hidden, one after the other variable.
+        steps: that adapt the guide to the rows with hidden cells, see ``refined``.
 
     Raises:
         DataError, DeclarationError: nothing can be measured; the first reason.
@@ -90,7 +93,7 @@ def measure(fit: Fit, rows: Any, draws: int = 500, share: float = 0.2, seed: int
         reasons["reconstruction"], reconstructed = error, {}
     try:
         table.imputation = lfm.evaluate.imputation_scores(
-            refined(fit, table.rows), rows, share=share, draws=max(draws, 20), seed=seed
+            refined(fit, table.rows, steps), rows, share=share, draws=max(draws, 20), seed=seed
         )
     except (DataError, DeclarationError) as error:
         reasons["imputation"] = error

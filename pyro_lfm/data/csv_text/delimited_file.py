@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +17,12 @@ from numpy.typing import ArrayLike
 from pyro_lfm.data.csv_text.csv_records import LINE_END, Record
 from pyro_lfm.data.csv_text.dialect import Dialect, recognised
 from pyro_lfm.data.csv_text.encoding import decoded
+from pyro_lfm.data.csv_text.file_layout import decimal_sign, names_of, preamble_of, rows_of
 from pyro_lfm.data.csv_text.text_columns import TextColumn
 from pyro_lfm.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Excel's line that names the delimiter, with quotes or without.
-_NAMED_DELIMITER = re.compile(r'"?sep=(.)"?(?:\r\n|\n|\r)')
-_COMMENTS = re.compile(r"(?:#[^\r\n]*(?:\r\n|\n|\r))+")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,26 +105,27 @@ class CsvFile:
             raise DataError(f"delimiter must be one character, such as ';' or '\\t'; got {delimiter!r}")
         what = path.name
         text, coded = decoded(content, what, encoding)
+        preamble, named = preamble_of(text)
+        text = text[len(preamble) :]
         if not text.strip():
             raise DataError(f"{what} is empty: it needs a line with names and a line for each row")
-        named = _NAMED_DELIMITER.match(text)
-        preamble = named.group() if named else _comments(text)
-        text = text[len(preamble) :]
         dialect = recognised(
             text,
             coded,
             what,
-            delimiter=named.group(1) if named and delimiter is None else delimiter,
+            delimiter=named if delimiter is None else delimiter,
             decimal=decimal,
             header=header,
             missing=missing,
         )
         records = list(dialect.grammar.records(text, what, 1 + len(LINE_END.findall(preamble))))
-        rows = _rows_of(records)
-        names = _names(records, rows, dialect, what)
+        rows = rows_of(records)
+        names = names_of(records, rows, dialect, what)
         rows = rows[1:] if dialect.header else rows
         if not rows:
             raise DataError(f"{what} has names of columns but no rows: check how it was exported")
+        if decimal is None:
+            dialect = replace(dialect, decimal=decimal_sign(records, rows, len(names), dialect))
         columns, values = [], []
         for k, name in enumerate(names):
             column, cells = TextColumn.of(name, [records[i].fields[k] for i in rows], dialect)
@@ -253,60 +250,3 @@ def _content(path: Path) -> bytes:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error):
         raise DataError(f"{path} is not compressed by gzip, or is cut off: copy it anew") from None
-
-
-def _comments(text: str) -> str:
-    """Lines at the start that begin with #, except names of columns: as many cells as the line that follows."""
-    match = _COMMENTS.match(text)
-    if match is None or match.end() == len(text):
-        return ""
-    lines = match.group().splitlines(keepends=True)
-    after = text[match.end() :].splitlines()[0]
-    if any(0 < lines[-1].count(each) == after.count(each) for each in ",;\t|"):
-        lines.pop()
-    return "".join(lines)
-
-
-def _rows_of(records: list[Record]) -> list[int]:
-    """The places of records that are rows. An empty line is one only within a file of a single column."""
-    kept = [i for i, record in enumerate(records) if not record.is_blank]
-    single = all(len(records[i].fields) == 1 for i in kept)
-    return list(range(kept[0], kept[-1] + 1)) if single else kept
-
-
-def _names(records: list[Record], rows: list[int], dialect: Dialect, what: str) -> list[str]:
-    """The names of the columns, of which there are as many in every row."""
-    first, body = records[rows[0]], rows[1:] if dialect.header else rows
-    width = len(first.fields)
-    lengths = {len(records[i].fields) for i in body}
-    names = [dialect.grammar.cell(field).value for field in first.fields]
-    if dialect.header and lengths == {width + 1}:
-        # A column of row names without a name, as R writes it, or a delimiter at the end of each row.
-        ends = all(not records[i].fields[-1].strip() for i in body)
-        names, width = (names, width) if ends else (["", *names], width + 1)
-    elif lengths - {width}:
-        raise _ragged(records, body, width, dialect, what)
-    if not dialect.header:
-        return [f"column_{k + 1}" for k in range(width)]
-    names = [name.strip() or f"Unnamed: {k}" for k, name in enumerate(names)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{what}, line {first.line}: the name {twice[0]!r} stands for {names.count(twice[0])} columns: rename one"
-        )
-    return names
-
-
-def _ragged(records: list[Record], body: list[int], width: int, dialect: Dialect, what: str) -> DataError:
-    wrong = [records[i] for i in body if len(records[i].fields) != width]
-    first = wrong[0]
-    more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
-    remedy = (
-        f"put cells that hold {dialect.delimiter!r} in quotes, or name the delimiter="
-        if len(first.fields) > width
-        else "add the cells that are lacking, empty if they are missing"
-    )
-    return DataError(
-        f"{what}, line {first.line}: {len(first.fields)} cell{'s' * (len(first.fields) != 1)} where the first line has "
-        f"{width}{more}: {remedy}"
-    )

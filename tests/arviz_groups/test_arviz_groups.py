@@ -35,11 +35,11 @@ def _frame() -> pd.DataFrame:
 def bayesian() -> lfm.Fit:
     x = lfm.Gaussian(4, mean=lfm.Linear(prior=priors.ARD()), covariance=lfm.Diagonal(prior=priors.Gamma()))
     model = lfm.Model(z=lfm.StandardNormal(2), x=x)
-    return lfm.fit(model, _frame(), lfm.VariationalBayes(iterations=100), seed=0)
+    return lfm.fit(model, _frame(), lfm.VariationalBayes(iterations=30), seed=0)
 
 
 def test_names_dimensions_and_coordinates(bayesian: lfm.Fit) -> None:
-    groups = bayesian.to_arviz(draws=20, chains=2)
+    groups = bayesian.to_arviz(draws=6, chains=2)
     assert set(groups.groups()) == {"posterior", "posterior_predictive", "log_likelihood", "observed_data"}
     assert groups.posterior["z"].dims == ("chain", "draw", "row", "factor")
     assert groups.posterior["x.weight"].dims == ("chain", "draw", "column", "factor")
@@ -50,13 +50,13 @@ def test_names_dimensions_and_coordinates(bayesian: lfm.Fit) -> None:
     assert groups.observed_data["x"].dims == ("row", "column")
     assert [*groups.posterior.coords["column"].values] == list("abcd")
     assert [*groups.posterior.coords["row"].values] == [*_frame().index]
-    assert groups.posterior.sizes["chain"] == 2 and groups.posterior.sizes["draw"] == 20
+    assert groups.posterior.sizes["chain"] == 2 and groups.posterior.sizes["draw"] == 6
     observed = groups.observed_data["x"].sel(row="row 0", column="b")
     assert np.isnan(observed) and not np.isnan(groups.posterior_predictive["x"]).any()
 
 
 def test_arviz_reads_it(bayesian: lfm.Fit) -> None:
-    groups = bayesian.to_arviz(draws=20, chains=4)
+    groups = bayesian.to_arviz(draws=10, chains=4)
     summary = az.summary(groups, var_names=["x.weight"])
     assert summary.shape[0] == 8 and "x.weight[a, 0]" in summary.index
     with warnings.catch_warnings():
@@ -67,14 +67,14 @@ def test_arviz_reads_it(bayesian: lfm.Fit) -> None:
 
 
 def test_draws_have_the_moments_of_the_posterior(bayesian: lfm.Fit) -> None:
-    """400 draws: six standard errors over 8 + 4 numbers, a false alarm in about ten million runs."""
-    groups = bayesian.to_arviz(draws=100, groups=["posterior"])
+    """200 draws: six standard errors over 8 + 4 numbers, a false alarm in about ten million runs."""
+    groups = bayesian.to_arviz(draws=50, groups=["posterior"])
     assert set(groups.groups()) == {"posterior"}
     posterior = bayesian.posterior()
     for name in ("x.weight", "x.bias"):
         mean, scale = posterior[name].mean, posterior[name].variance.sqrt()
         drawn = torch.as_tensor(groups.posterior[name].mean(("chain", "draw")).values)
-        assert bool(((drawn - mean).abs() < 6 * scale / 400**0.5).all())
+        assert bool(((drawn - mean).abs() < 6 * scale / 200**0.5).all())
 
 
 def test_log_likelihood_is_that_of_the_observed_entries_at_the_draws() -> None:
