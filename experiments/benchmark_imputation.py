@@ -232,7 +232,7 @@ def report(folder: Path) -> str:
     counts = cells.pivot_table(
         index=columns, columns="method", values="error", aggfunc="count", observed=True
     )
-    least = counts.groupby(level=0, observed=True).min().fillna(0).astype(int).astype(str)
+    least = counts.fillna(0).groupby(level=0, observed=True).min().astype(int).astype(str)
     parts += ["Masks of each share\n", markdown(least.reset_index()), ""]
     seconds = cells.pivot_table(
         index="table", columns="method", values="seconds", aggfunc="median", observed=True
