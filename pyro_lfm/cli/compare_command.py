@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyro_lfm.cli.configurations import Configuration, DataOption, read_configuration
-from pyro_lfm.cli.input_files import DataFile
 from pyro_lfm.cli.fit_measures import standard_error
+from pyro_lfm.cli.input_files import DataFile
 from pyro_lfm.cli.named_rows import rows_to_fit
 from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, say, show
 from pyro_lfm.cli.settings import Settings
