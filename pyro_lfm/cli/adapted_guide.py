@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-
-from pyro_lfm.errors import DeclarationError
 
 if TYPE_CHECKING:
     from pyro_lfm.inference import Fit
@@ -33,15 +30,7 @@ def refined(fit: Fit, rows: int, steps: int | None = None) -> Fit:
     Args:
         rows: the number of rows that it is to serve. steps: by default 100 for a moderate number of rows, else none.
     """
-    from pyro_lfm.guides import Guide, Refined
+    from pyro_lfm.inference.queries.refined_view import refined_view
 
     steps = (_STEPS if rows <= _ROWS else 0) if steps is None else steps
-    if not steps or not isinstance(fit.guide, Guide):
-        return fit
-    try:
-        guide = Refined(fit.guide, steps=steps, learning_rate=0.05)
-    except DeclarationError:  # a guide without networks, or with parameters of its own for each row
-        return fit
-    view = copy.copy(fit)
-    view.guide = guide
-    return view
+    return refined_view(fit, steps) if steps else fit

@@ -19,7 +19,8 @@ class DeepFactorAnalysis(DeepEstimator):
     """A deep latent Gaussian model: z ~ p(z), and p(x | z) whose mean is a perceptron of z. A variational autoencoder.
 
     Where the likelihood is "gaussian" the columns are standardised inside, and the perceptrons start at the maximum
-    likelihood of factor analysis, so that training goes on from there. Missing entries (NaN) are left out of the likelihood.
+    likelihood of factor analysis, so that training goes on from there. Missing entries (NaN) are left out of the likelihood,
+    and the guide is refined for each row that has some.
 
     Args:
         n_components: K, the number of factors.

@@ -16,6 +16,7 @@ from pyro_lfm.estimators.estimator import BLOCK, Array
 from pyro_lfm.guides import Guide
 from pyro_lfm.guides.noise_handler import particles_from_noise
 from pyro_lfm.inference import SVI, Fit, fit
+from pyro_lfm.inference.queries.refined_view import refined_view
 from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO, Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import Model
@@ -24,6 +25,8 @@ from pyro_lfm.schedules import cosine
 
 # Draws of z for log p(x), and the numbers that the draws of a block may have together.
 _DRAWS, _NUMBERS = 200, 2**22
+# Gradient steps that adapt the guide to each row with gaps: encoders learn from rows as they come, mostly complete.
+_STEPS = 200
 # Draws of z for the mean of a function of it.
 _FEW_DRAWS = 64
 # With early stopping: the share of the rows that are held out, and the epochs without a gain after which training stops.
@@ -80,7 +83,7 @@ def _divided(data: Any, seed: int) -> tuple[Any, Any]:
 
 def codes(done: Fit, rows: Array) -> Array:
     """E[z | x] of each row under the guide, (N, K)."""
-    return _of_blocks(rows, BLOCK, lambda block: done.posterior(block).mean)
+    return _by_gaps(done, rows, BLOCK, lambda fit, block: fit.posterior(block).mean)
 
 
 def moments_of_codes(guide: Guide, rows: Array) -> tuple[Array, Array]:
@@ -102,8 +105,8 @@ def moments_of_codes(guide: Guide, rows: Array) -> tuple[Array, Array]:
 def averages(done: Fit, rows: Array, function: Callable[[torch.Tensor], torch.Tensor]) -> Array:
     """The mean of a function of z over draws from q(z | x), whose noise all rows share, for each row."""
 
-    def of_block(block: Array) -> torch.Tensor:
-        posterior = done.posterior(block)
+    def of_block(fit: Fit, block: Array) -> torch.Tensor:
+        posterior = fit.posterior(block)
         try:
             factors = draw_from(posterior, CommonNoise(_FEW_DRAWS, batch=1))
         except NotOfNoise:
@@ -111,7 +114,7 @@ def averages(done: Fit, rows: Array, function: Callable[[torch.Tensor], torch.Te
         with torch.no_grad():
             return function(factors).mean(0)
 
-    return _of_blocks(rows, 1024, of_block)
+    return _by_gaps(done, rows, 1024, of_block)
 
 
 def label_probabilities(done: Fit, rows: Array, name: str) -> Array:
@@ -129,25 +132,25 @@ def label_probabilities(done: Fit, rows: Array, name: str) -> Array:
 def log_likelihoods(done: Fit, rows: Array) -> Array:
     """log p(x) of each row, (N,), nats: importance-weighted over draws whose noise all rows share.
 
-    So the value of a row does not depend on the other rows. It is too low on average, by about half the variance of the
-    weights (Burda, Grosse and Salakhutdinov, 2016).
+    So the value of a complete row does not depend on the other rows. It is too low on average, by about half the variance of
+    the weights (Burda, Grosse and Salakhutdinov, 2016).
     """
     width = sum(variable.shape.numel() for variable in done.model.sites.all.values())
     size = max(1, _NUMBERS // (_DRAWS * width))
     objective = ImportanceWeightedELBO(_DRAWS)
 
-    def of_block(block: Array) -> torch.Tensor:
-        batch, guide = done.batch_of(block)
+    def of_block(fit: Fit, block: Array) -> torch.Tensor:
+        batch, guide = fit.batch_of(block)
         with (
-            evaluating(done.model, guide),
+            evaluating(fit.model, guide),
             isolated(Stream(0)),
             torch.no_grad(),
             particles_from_noise(_DRAWS),
         ):
-            weights = objective.log_weights(done.model, guide, batch)
+            weights = objective.log_weights(fit.model, guide, batch)
         return weights.logsumexp(0) - np.log(_DRAWS)
 
-    return _of_blocks(rows, size, of_block)
+    return _by_gaps(done, rows, size, of_block)
 
 
 def means(done: Fit, factors: Array, name: str = "x") -> Array:
@@ -166,6 +169,20 @@ def draws(done: Fit, count: int, seed: int, name: str = "x") -> NDArray[Any]:
     """Rows drawn from the model, (count, D)."""
     model: Any = done.model
     return model.sample(count, seed=seed)[name].numpy()
+
+
+def _by_gaps(done: Fit, rows: Array, size: int, function: Callable[[Fit, Array], torch.Tensor]) -> Array:
+    """A function of a fit and of each block of rows, as one array. Rows with gaps have their guide refined."""
+    gaps = np.zeros(rows.shape[0], bool) if hasattr(rows, "tocsr") else np.isnan(rows).any(1)
+    if not gaps.any():
+        return _of_blocks(rows, size, lambda block: function(done, block))
+    view = refined_view(done, _STEPS)
+    refined = _of_blocks(rows[gaps], size, lambda block: function(view, block))
+    values = np.empty((len(rows), *refined.shape[1:]), rows.dtype)
+    values[gaps] = refined
+    if not gaps.all():
+        values[~gaps] = _of_blocks(rows[~gaps], size, lambda block: function(done, block))
+    return values
 
 
 def _of_blocks(rows: Array, size: int, function: Any) -> Array:

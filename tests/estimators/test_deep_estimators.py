@@ -55,6 +55,13 @@ def test_deep_factors_start_at_factor_analysis():
     # 200 draws under the exact posterior of a start whose noise has a floor.
     assert deep.score(ROWS) == pytest.approx(linear.score(ROWS), abs=0.02)
     assert np.corrcoef(deep.transform(ROWS)[:, 0], linear.transform(ROWS)[:, 0])[0, 1] > 0.99
+    # Rows with gaps, which the encoder has never seen; log p of a row without entries is zero.
+    gaps = ROWS[:60].copy()
+    gaps[RANDOM.random(gaps.shape) < 0.6] = np.nan
+    gaps[0] = np.nan
+    differences = deep.score_samples(gaps) - linear.score_samples(gaps)
+    assert abs(differences).mean() < 0.05 and abs(differences).max() < 0.5
+    assert deep.score_samples(gaps)[0] == pytest.approx(0, abs=0.1)
 
 
 def test_gaps_and_counts():
