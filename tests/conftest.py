@@ -5,6 +5,7 @@ import subprocess
 import pyro
 import pytest
 import torch
+from cli_run import here, work  # noqa: F401
 
 from pyro_lfm.inference.engines import tracing
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cli_run import HOLES, mixed_table
 
 import pyro_lfm as lfm
 from pyro_lfm.cli import main
-from tests.cli.conftest import HOLES, mixed_table
 
 pytest.importorskip("typer")
 SHORT = ["--set", "inference.epochs=2"]

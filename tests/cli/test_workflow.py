@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from cli_run import HOLES, ROWS, mixed_table
 
 import pyro_lfm as lfm
 from pyro_lfm.cli import main
-from tests.cli.conftest import HOLES, ROWS, mixed_table
 
 pytest.importorskip("typer")
 

@@ -9,10 +9,10 @@ import tomllib
 import numpy as np
 import pandas as pd
 import pytest
+from cli_run import mixed_table
 
 import pyro_lfm as lfm
 from pyro_lfm.cli import main
-from tests.cli.conftest import mixed_table
 
 pytest.importorskip("typer")
 

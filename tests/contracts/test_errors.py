@@ -38,7 +38,7 @@ def observed(likelihood):
         (Data, "observed entry; every value is missing", np.full((3, 4), np.nan)),
         (Data, "x must hold real numbers; got dtype", np.array([["a"] * 4])),
         (Data, "x must be a NumPy array.*got None", None),
-        (Data, "x must be a NumPy array.*got a str", "rows.csv"),
+        (Data, "there is no file rows.csv", "rows.csv"),
         (Data, "exactly the names.*missing: x; unknown: y", {"y": np.zeros((3, 4))}),
         (Shape, "rows of one shape", [[1.0, 2.0], [3.0]]),
         (Data, "DataLoader", torch.utils.data.DataLoader(torch.zeros(3, 4))),

@@ -1,4 +1,4 @@
-"""A small table with holes, its declaration and its run, made once by the commands themselves."""
+"""A small table with holes, its declaration and its run, made once by the commands themselves, for the tests of cli."""
 
 import numpy as np
 import pandas as pd
