@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wishart
 
+from pyro_lfm.factor_analysis.parallel_analysis import parallel
+
 _DRAWS, _QUANTILE = 50, 0.95
 
 
@@ -16,11 +18,13 @@ def number_of_factors(rows: NDArray[np.float64], count: float, seed: int) -> int
         rows: (N, D) whose columns have mean 0 and variance 1, or are constant; NaN where missing.
         count: the number of rows that they stand for.
     """
-    rows = np.nan_to_num(rows)
-    rows = rows[:, rows.std(0) > 0]
+    rows = rows[:, np.nanstd(rows, axis=0) > 0]
     dim, degrees = rows.shape[1], int(count) - 1
     if dim < 2 or degrees < dim:
         return 1
+    if np.isnan(rows).any():
+        return max(1, parallel(rows, draws=_DRAWS, quantile=_QUANTILE, null="normal", seed=seed).factors)
+    # Complete rows are known by their moments alone.
     values = np.linalg.eigvalsh(np.corrcoef(rows, rowvar=False))[::-1]
     drawn = wishart(degrees, np.eye(dim)).rvs(_DRAWS, random_state=seed)
     deviations = np.sqrt(np.diagonal(drawn, axis1=1, axis2=2))
