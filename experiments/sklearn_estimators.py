@@ -49,12 +49,12 @@ def clusters(name: str, rows: np.ndarray, labels: np.ndarray, seed: int, quick: 
         count, noise=noise, max_iter=2 if quick else 100, random_state=seed
     )
     mixture = GaussianMixture(count, n_init=5, reg_covar=1e-3, random_state=seed)
-    found = {
+    clusters = {
         "KMeans, standardised": KMeans(count, n_init=10, random_state=seed).fit_predict(scaled),
         "GaussianMixture, standardised": mixture.fit_predict(scaled),
         "LatentClustering": latent.fit_predict(rows),
     }
-    return {method: adjusted_rand_score(labels, each) for method, each in found.items()}
+    return {method: adjusted_rand_score(labels, each) for method, each in clusters.items()}
 
 
 def accuracies(rows: np.ndarray, labels: np.ndarray, seed: int, quick: bool) -> dict[str, float]:

@@ -45,7 +45,7 @@ def check_resumable(run: Path, inference: str) -> None:
     """Raises CheckpointError where a run has no state to go on from.
 
     Args:
-        inference: the name of that which is declared.
+        inference: the name of the declared inference.
     """
     if not (run / _STATE).exists() and not (run / ".ready" / _STATE).exists():
         raise CheckpointError(

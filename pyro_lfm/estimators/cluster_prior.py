@@ -55,7 +55,7 @@ class ClusterPrior(Prior):
         return self.logits.detach().softmax(-1).numpy().copy()
 
     def put_in_order(self, order: NDArray[np.int64]) -> None:
-        """Numbers the clusters anew: the first is that which was ``order[0]``."""
+        """Numbers the clusters anew: cluster ``order[k]`` becomes cluster k."""
         with torch.no_grad():
             for parameter in (self.logits, self.loc, self.below, self.raw):
                 parameter.copy_(parameter[torch.from_numpy(order.copy())].clone())

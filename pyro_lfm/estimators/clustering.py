@@ -208,7 +208,7 @@ def first_clusters(codes: Array, variances: Array, clusters: int, starts: int, s
     mixture = GaussianMixture(clusters, n_init=starts, reg_covar=LEAST_SCALE**2, random_state=seed)
     # Its starts by k-means know NumPy alone.
     with config_context(array_api_dispatch=False):
-        found = mixture.fit(codes)
-    tril = np.linalg.cholesky(found.covariances_ + np.diag(variances.mean(0)))
-    logits = np.log(found.weights_.clip(1e-6))
-    return ClusterPrior(codes.shape[1], *(torch.as_tensor(part) for part in (logits, found.means_, tril)))
+        mixture.fit(codes)
+    tril = np.linalg.cholesky(mixture.covariances_ + np.diag(variances.mean(0)))
+    logits = np.log(mixture.weights_.clip(1e-6))
+    return ClusterPrior(codes.shape[1], *(torch.as_tensor(part) for part in (logits, mixture.means_, tril)))

@@ -130,13 +130,13 @@ class DeepDeclaration:
             dense = dense[np.random.default_rng(seed).choice(len(dense), _ROWS, replace=False)]
         compressed, count = Rows.of(torch.from_numpy(dense)), min(self.factors, rows.shape[1])
         if self.noise == "isotropic" or rows.shape[1] > _COLUMNS:
-            found = principal(compressed, count, self.noise, min_scale=_START)
+            linear = principal(compressed, count, self.noise, min_scale=_START)
         else:
-            found = factor_analysis(compressed, count, min_scale=_START, iterations=50, tolerance=1e-6)
-        noise = found.noise.numpy()
+            linear = factor_analysis(compressed, count, min_scale=_START, iterations=50, tolerance=1e-6)
+        noise = linear.noise.numpy()
         weight = np.zeros((rows.shape[1], self.factors))
-        weight[:, :count] = principal_axes(found.weight.numpy(), np.broadcast_to(noise, rows.shape[1:]))
-        return LinearStart(weight, found.bias.numpy(), noise)
+        weight[:, :count] = principal_axes(linear.weight.numpy(), np.broadcast_to(noise, rows.shape[1:]))
+        return LinearStart(weight, linear.bias.numpy(), noise)
 
     def _x(self, rows: Array, start: LinearStart | None) -> Factor:
         """The likelihood."""

@@ -36,15 +36,15 @@ def doubts_of(
     Args:
         warnings: what the fit warned of. done, parts, tests: what was measured; None without rows.
     """
-    found = [Doubt("The fit warned", text) for text in warnings]
-    found += _of_training(fit)
+    doubts = [Doubt("The fit warned", text) for text in warnings]
+    doubts += _of_training(fit)
     if parts is not None:
-        found += _of_factors(parts)
+        doubts += _of_factors(parts)
     if done is not None:
-        found += _of_measures(done)
+        doubts += _of_measures(done)
     if tests is not None and tests.flagged():
-        found.append(Doubt("Tests of calibration reject", tests.verdict))
-    return found
+        doubts.append(Doubt("Tests of calibration reject", tests.verdict))
+    return doubts
 
 
 def _of_training(fit: Fit) -> Iterator[Doubt]:

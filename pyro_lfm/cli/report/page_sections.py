@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _FACTORS = 12
 
 
-def doubts(found: list[Doubt]) -> Section:
-    if not found:
+def doubts(listed: list[Doubt]) -> Section:
+    if not listed:
         return Section("doubts", "What is doubtful", '<p class="fine">Nothing stands out.</p>')
-    entries = "".join(f"<li><b>{escape(each.what)}.</b> {escape(each.why)}</li>" for each in found)
+    entries = "".join(f"<li><b>{escape(each.what)}.</b> {escape(each.why)}</li>" for each in listed)
     return Section("doubts", "What is doubtful", f'<ul class="doubts">{entries}</ul>')
 
 

@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Grammar:
-    """How fields are told apart.
+    """How the text of a record is split into fields.
 
     Attributes:
         delimiter: the character between fields.
