@@ -98,11 +98,12 @@ def _of_table(frame: pd.DataFrame, file: DataFile, relative: str, place: Path) -
 def _columns(frame: pd.DataFrame) -> tuple[list[Column], dict[str, str]]:
     """The columns with their kinds, and those that cannot be modelled with the reason."""
     from pyro_lfm.tables.kinds import recognise
+    from pyro_lfm.tables.other_columns import OtherColumns
 
-    columns, left_out = [], {}
+    columns, left_out, others = [], {}, OtherColumns(frame)
     for name in frame.columns:
         try:
-            columns.append(recognise(frame[name]))
+            columns.append(recognise(frame[name], others))
         except DataError as error:
             left_out[str(name)] = _reason(str(error))
     return columns, left_out

@@ -118,3 +118,13 @@ def test_columns_go_to_the_variables_of_their_names(tmp_path, monkeypatch):
     assert main(["sample", "runs/trial", "-n", "4", "--out", "new.csv"]) == 0
     new = pd.read_csv("new.csv")
     assert list(new) == ["c", "a", "b", "arm"] and set(new["arm"]) <= {"left", "right"}
+
+
+def test_init_chooses_the_kinds_that_a_table_in_python_has(tmp_path):
+    """Flippers vary less, given the other columns, than counts can."""
+    penguins = pytest.importorskip("palmerpenguins").load_penguins()
+    penguins.to_csv(tmp_path / "penguins.csv", index=False)
+    assert main(["init", str(tmp_path / "penguins.csv"), "--out", str(tmp_path / "penguins.toml")]) == 0
+    written = lfm.declare(tmp_path / "penguins.toml").data["columns"]
+    assert written == {column.name: column.kind for column in lfm.heterogeneous(penguins).columns}
+    assert written["flipper_length_mm"] == "continuous"
