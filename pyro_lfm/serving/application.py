@@ -12,13 +12,13 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.serving.answers import Answers
-from pyro_lfm.serving.json_columns import FrameColumns
 from pyro_lfm.serving.operations import Operation, operations
 from pyro_lfm.serving.operations_page import HEADERS, operations_page
 from pyro_lfm.tables.table_columns import TableColumns
 from pyro_lfm.web.answering import THREADS, answered
 from pyro_lfm.web.bodies import Bodies
 from pyro_lfm.web.errors_as_json import add_errors
+from pyro_lfm.web.json_columns import FrameColumns
 from pyro_lfm.web.limits import Limits
 from pyro_lfm.web.listening import listening
 from pyro_lfm.web.refusal import Json

@@ -28,8 +28,8 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except (OSError, UnicodeError, TypeError) as error:
-        words = getattr(error, "strerror", None) or "no address"
-        another = port + 1 if 0 < port < 65535 else 8001
+        words = str(getattr(error, "strerror", None) or "no address").partition(" (")[0]
+        another = 8002 if port == 8001 else 8001
         raise DeclarationError(
             f"host and port must be an address that is free here; got {host!r} and {port} ({words.lower()}): another port, "
             f"such as {another}, or 0 for any that is free"
