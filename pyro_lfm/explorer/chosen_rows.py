@@ -36,7 +36,9 @@ def _numbers(column: DataColumn, inside: np.ndarray) -> tuple[float, Json] | Non
     numbers, within = values[known].astype(np.float64), inside[known]
     edges = np.histogram_bin_edges(numbers, _BARS)
     counts = [np.histogram(part, edges)[0] for part in (numbers[within], numbers[~within])]
-    means = [float(part.mean()) if len(part) else float("nan") for part in (numbers[within], numbers[~within])]
+    means = [
+        float(part.mean()) if len(part) else float("nan") for part in (numbers[within], numbers[~within])
+    ]
     spread = float(numbers.std())
     answer: Json = {
         "name": column.name,

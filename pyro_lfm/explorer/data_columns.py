@@ -85,7 +85,9 @@ def _array(name: str, given: object) -> np.ndarray:
         if values.dtype.kind in "US":
             values = values.astype(object)
     except (ValueError, TypeError):
-        raise DataError(f"{name} must hold one number or label for each row; got {type(given).__name__}") from None
+        raise DataError(
+            f"{name} must hold one number or label for each row; got {type(given).__name__}"
+        ) from None
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
@@ -95,9 +97,13 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
         numbers = values.astype(np.float32)
     elif values.dtype.kind == "O":
         known = [value for value in values.tolist() if not _is_missing(value)]
-        if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known):
+        if not all(
+            isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known
+        ):
             return None
-        numbers = np.array([np.nan if _is_missing(v) else float(v) for v in values.tolist()], dtype=np.float32)
+        numbers = np.array(
+            [np.nan if _is_missing(v) else float(v) for v in values.tolist()], dtype=np.float32
+        )
     elif values.dtype.kind == "M":
         numbers = values.astype("datetime64[D]").astype(np.float32)
     else:

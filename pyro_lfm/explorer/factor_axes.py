@@ -1,4 +1,4 @@
-"""``FactorAxes``: the factors in the order in which the explorer shows them, their ranges, and principal axes of the means."""
+"""``FactorAxes``: the factors in the order of the page, where their sliders end, and principal axes of the means."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ class FactorAxes:
 
     @staticmethod
     def of(
-        latents: dict[str, int], names: list[str], order: np.ndarray, shares: np.ndarray, means: np.ndarray, variances: np.ndarray
+        latents: dict[str, int],
+        names: list[str],
+        order: np.ndarray,
+        shares: np.ndarray,
+        means: np.ndarray,
+        variances: np.ndarray,
     ) -> FactorAxes:
         """The axes of the posterior means and variances of N rows, (N, K) each in the order of the model."""
         points = np.ascontiguousarray(means[:, order], dtype=np.float32)
@@ -46,9 +51,18 @@ class FactorAxes:
         spread = np.sqrt(variances[:, order].mean(0) + points.var(0))
         narrow = high - low < _WIDTH * spread
         middle = points.mean(0)
-        low, high = np.where(narrow, middle - _NORMAL * spread, low), np.where(narrow, middle + _NORMAL * spread, high)
+        low, high = (
+            np.where(narrow, middle - _NORMAL * spread, low),
+            np.where(narrow, middle + _NORMAL * spread, high),
+        )
         return FactorAxes(
-            tuple(names[k] for k in order), tuple(places[k] for k in order), order, shares[order], points, low, high
+            tuple(names[k] for k in order),
+            tuple(places[k] for k in order),
+            order,
+            shares[order],
+            points,
+            low,
+            high,
         )
 
     def info(self) -> list[Json]:

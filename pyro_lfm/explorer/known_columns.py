@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from pyro_lfm.explorer.views.columns_view import ColumnsView
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
+
+if TYPE_CHECKING:
+    from pyro_lfm.evaluate.inputs import Rows
 
 # Up to so many rows have k̂, from so many draws of each; rows of one block.
 _K_ROWS, _K_DRAWS, _ROWS = 5000, 200, 1024
@@ -61,7 +65,8 @@ def measures(posteriors: RowPosteriors) -> list[DataColumn]:
 
     @lru_cache(1)
     def pareto_k() -> np.ndarray:
-        return log_likelihood(fit, rows.data, draws=_K_DRAWS, seed=0).pareto_k.float().cpu().numpy()
+        estimate = log_likelihood(fit, cast("Rows", rows.data), draws=_K_DRAWS, seed=0)
+        return estimate.pareto_k.float().cpu().numpy()
 
     found = [DataColumn("bound", None, bound)]
     if len(rows) <= _K_ROWS:
@@ -82,7 +87,7 @@ def _modelled(rows: UserRows, views: list[View]) -> Iterator[DataColumn]:
                     scale: float = column.scale,
                     loc: float = column.loc,
                 ) -> np.ndarray:
-                    return _entry(rows, variable, entry) * np.float32(scale) + np.float32(loc)
+                    return rows.entries(variable)[:, entry] * np.float32(scale) + np.float32(loc)
 
                 yield DataColumn(column.name, labels, values)
 
@@ -92,12 +97,6 @@ def _covariates(decoder: RowDecoder, rows: UserRows) -> Iterator[DataColumn]:
         labels = None if entry.labels is None else tuple(map(str, entry.labels))
 
         def values(variable: str = entry.variable, place: int = entry.entry) -> np.ndarray:
-            return _entry(rows, variable, place)
+            return rows.entries(variable)[:, place]
 
         yield DataColumn(entry.name, labels, values)
-
-
-def _entry(rows: UserRows, variable: str, entry: int) -> np.ndarray:
-    """One entry of a variable in all rows, (N,), NaN where missing."""
-    blocks = [rows.table.take(block)[variable].reshape(len(block), -1)[:, entry] for block in rows.table.blocks()]
-    return torch.cat(blocks).float().numpy()

@@ -20,7 +20,11 @@ def short(values: np.ndarray | Tensor) -> list[Json]:
     >>> short(np.array([0.123456789, 1.0, np.nan]))
     [0.12346, 1.0, None]
     """
-    numbers = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, np.float64)
+    numbers = (
+        values.detach().cpu().double().numpy()
+        if isinstance(values, Tensor)
+        else np.asarray(values, np.float64)
+    )
     finite = np.isfinite(numbers)
     largest = float(np.abs(numbers[finite]).max()) if finite.any() else 1.0
     decimals = _DIGITS - 1 - (math.floor(math.log10(largest)) if largest > 0 else 0)

@@ -35,6 +35,7 @@ class RowPosteriors:
         means: E[z | x] of the K entries of all real latents of a row side by side, (N, K).
         variances: the posterior variances, (N, K).
         seconds: how long encoding took.
+        has_own_parameters: whether model or guide have parameters for each row.
 
     Raises:
         DeclarationError: the model has no real latents of rows.
@@ -50,10 +51,12 @@ class RowPosteriors:
             )
         start = time.perf_counter()
         # Parameters of single rows are optimised for all rows at once.
-        own = isinstance(fit.guide, Refined) or bool(fit.guide.tables) or bool(fit.model.tables)
+        self.has_own_parameters = (
+            isinstance(fit.guide, Refined) or bool(fit.guide.tables) or bool(fit.model.tables)
+        )
         self._whole: Batch | None = None
         self.guide: AnyGuide = fit.guide
-        if own:
+        if self.has_own_parameters:
             self._whole, self.guide = fit.batch_of(rows.data)
         self.means, self.variances = self._encoded()
         self.seconds = time.perf_counter() - start
@@ -101,5 +104,7 @@ def covariance_of(posterior: Mapping[str, Distribution], latents: Mapping[str, i
     """The covariance of the entries of some latents of one row, (K, K); different latents count as uncorrelated."""
     blocks = []
     for name, size in latents.items():
-        blocks.append(moments(posterior[name], ("covariance",))["covariance"].reshape(size, size).double().cpu())
+        blocks.append(
+            moments(posterior[name], ("covariance",))["covariance"].reshape(size, size).double().cpu()
+        )
     return torch.block_diag(*blocks)

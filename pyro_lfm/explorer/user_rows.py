@@ -1,4 +1,4 @@
-"""``UserRows``: the rows that are explored, as the model reads them and as the user has them, with what stands beside them."""
+"""``UserRows``: the rows that are explored, as the model reads them and as the user has them, and what stands beside."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
 from pyro_lfm.data import CsvFile, Labelled, PictureFolder, Scenes
 from pyro_lfm.data.annotated_rows import is_anndata
@@ -50,8 +51,19 @@ class UserRows:
     beside: Mapping[str, object] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
 
+    _kept: dict[str, np.ndarray] = field(default_factory=dict)
+
     def __len__(self) -> int:
         return len(self.table)
+
+    def entries(self, variable: str) -> np.ndarray:
+        """All rows of a variable, (N, D) in float32, NaN where missing; they are kept."""
+        if variable not in self._kept:
+            blocks = [
+                self.table.take(block)[variable].reshape(len(block), -1) for block in self.table.blocks()
+            ]
+            self._kept[variable] = torch.cat(blocks).numpy()
+        return self._kept[variable]
 
 
 def user_rows(fit: Fit, data: Explored) -> UserRows:

@@ -1,15 +1,17 @@
-"""``answered``: a function of the fields of a request becomes one of bytes, and errors of the library become refusals."""
+"""``answered``: the answer to a body as bytes; ``in_words``: errors of the library as refusals. Servers answer by them."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError, first_line, gathering
 from pyro_lfm.web.json_requests import Request, parsed
 from pyro_lfm.web.refusal import Json, Refusal
 
+Answer = TypeVar("Answer")
 # Requests that a server answers at once. The model answers one at a time; meanwhile others are read and written.
 THREADS = 4
 _OVERFLOW = (
@@ -36,9 +38,23 @@ def answered(
     Raises:
         Refusal: a request that the model cannot serve, with the library's message.
     """
-    try:
+
+    def fields_of_answer() -> dict[str, Json]:
         with gathering() as warnings:
-            fields_of_answer = answer(parsed(body, fields))
+            given = answer(parsed(body, fields))
+        return {**given, "warnings": [*warnings]} if warnings else given
+
+    return json.dumps(in_words(path, fields_of_answer, log), allow_nan=False).encode()
+
+
+def in_words(path: str, answer: Callable[[], Answer], log: logging.Logger) -> Answer:
+    """The answer to a request, whatever it is. Errors of the library become refusals with its message.
+
+    Raises:
+        Refusal: as for ``answered``.
+    """
+    try:
+        return answer()
     except (DataError, DeclarationError, TrainingError) as error:
         raise Refusal(" ".join(str(error).split())) from None
     except NotImplementedError:
@@ -48,6 +64,3 @@ def answered(
         log.warning("%s refused: %s: %s", path, type(error).__name__, first_line(error))
         log.debug("the error behind it", exc_info=True)
         raise Refusal(_OVERFLOW) from None
-    if warnings:
-        fields_of_answer["warnings"] = [*warnings]
-    return json.dumps(fields_of_answer, allow_nan=False).encode()

@@ -46,7 +46,9 @@ def views_of(decoder: RowDecoder, rows: UserRows, shape: Shape) -> list[View]:
             views.append(_columns_view(name, members, rows, mixed))
             continue
         named = fit.schema.get(name, Columns()).names is not None or members[0].labels is not None
-        picture = picture_shape(tuple(fit.model.observed[name].shape), named and given.get(name) is None, given.get(name))
+        picture = picture_shape(
+            tuple(fit.model.observed[name].shape), named and given.get(name) is None, given.get(name)
+        )
         view = None if picture is None else _picture_view(name, *picture, rows)
         views.append(view or _columns_view(name, members, rows))
     return views
@@ -72,9 +74,7 @@ def _columns_view(
     name: str, columns: list[ObservedColumn], rows: UserRows, table: TableColumns | None = None
 ) -> ColumnsView:
     low, high = _ends(rows, {column.variable for column in columns})
-    ends = [
-        [float(end[c.variable][c.entry]) * c.scale + c.loc for c in columns] for end in (low, high)
-    ]
+    ends = [[float(end[c.variable][c.entry]) * c.scale + c.loc for c in columns] for end in (low, high)]
     return ColumnsView(name, columns, np.array(ends[0]), np.array(ends[1]), table)
 
 
@@ -95,7 +95,10 @@ def _ends(rows: UserRows, names: set[str]) -> tuple[dict[str, np.ndarray], dict[
         for name, value in rows.table.take(block, torch.float64).items():
             if name in names:
                 flat = value.reshape(len(block), -1).numpy()
-                known = np.where(np.isnan(flat), np.inf, flat).min(0), np.where(np.isnan(flat), -np.inf, flat).max(0)
+                known = (
+                    np.where(np.isnan(flat), np.inf, flat).min(0),
+                    np.where(np.isnan(flat), -np.inf, flat).max(0),
+                )
                 low[name] = np.minimum(low.get(name, np.inf), known[0])
                 high[name] = np.maximum(high.get(name, -np.inf), known[1])
     for end in (low, high):

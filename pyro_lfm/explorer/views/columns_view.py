@@ -41,7 +41,9 @@ class ColumnsView:
     def info(self) -> dict[str, Json]:
         columns: list[Json] = []
         for column, low, high in zip(self.columns, self.low, self.high, strict=True):
-            labels: list[Json] | None = None if column.labels is None else [str(label) for label in column.labels]
+            labels: list[Json] | None = (
+                None if column.labels is None else [str(label) for label in column.labels]
+            )
             columns.append(
                 {
                     "name": column.name,

@@ -77,7 +77,9 @@ class PictureView:
         return flat[0].reshape(height, width, channels).permute(2, 0, 1).reshape(-1)
 
 
-def picture_shape(event: tuple[int, ...], named: bool, given: tuple[int, ...] | None) -> tuple[tuple[int, int, int], bool] | None:
+def picture_shape(
+    event: tuple[int, ...], named: bool, given: tuple[int, ...] | None
+) -> tuple[tuple[int, int, int], bool] | None:
     """(C, H, W) of the pictures that rows are, and whether their channels stand last; None where rows are no pictures.
 
     Args:
