@@ -52,7 +52,7 @@
     }
     const selectNearest = (count) => select(Uint32Array.from(app.map.nearestRows(count)).sort(), "nearness");
     async function selectCategory(colour, code) {
-      const values = await app.valuesOf(colour.name);
+      const { values } = await app.colourOf(colour.name);
       const rows = [];
       values.forEach((value, row) => (value === code ? rows.push(row) : null));
       select(Uint32Array.from(rows), `${colour.name} ${colour.labels[code]}`);
@@ -86,11 +86,13 @@
 
     async function colourBy(name) {
       try {
-        const values = name === null ? null : await app.valuesOf(name);
-        app.colourValues = values;
         store.change({ colour: name });
-        app.map.recolour();
+        const asked = name === null ? { colour: null, values: null } : app.colourOf(name);
+        const slow = setTimeout(() => app.map.waiting(name), 300);
+        const chosen = await Promise.resolve(asked).finally(() => clearTimeout(slow));
+        if (store.state.colour === name) app.map.recolour(chosen);
       } catch (error) {
+        app.map.recolour();
         app.fail(error);
       }
     }

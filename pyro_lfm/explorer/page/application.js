@@ -145,7 +145,7 @@
 
   // Starts the page on a source: the server's, or what an exported page holds itself.
   lfm.start = async function (source) {
-    const app = { source, painted: 0, drawn: 0, colourValues: null, ...messages() };
+    const app = { source, painted: 0, drawn: 0, ...messages() };
     lfm.app = app;
     skipLinks();
     try {
@@ -154,7 +154,7 @@
       return app.fail(error);
     }
     app.rowOf = remembering((row) => source.row(row));
-    app.valuesOf = remembering(async (name) => (await source.colour(name)).values);
+    app.colourOf = remembering(async (name) => lfm.withRange(app.info.colours.find((colour) => colour.name === name), (await source.colour(name)).values));
     app.store = lfm.createStore(lfm.initialState(app.info));
     app.actions = lfm.actions(app);
     bar(app);

@@ -56,7 +56,7 @@
   lfm.attributesTool = function (app) {
     const { info, source, store, actions } = app;
     const lines = info.attributes.map(line);
-    const field = (label, input) => lfm.element("label", { class: "field" }, label, input);
+    const field = (label, input) => lfm.element("label", { class: "field" }, input, label);
     const count = lfm.element("input", { type: "number", min: 1, max: 64, value: 8, class: "number" });
     const seed = lfm.element("input", { type: "number", min: 0, value: 0, class: "number" });
     const generate = lfm.element("button", { type: "button", class: "primary", onclick: () => run(askRows) }, "Generate");
@@ -65,7 +65,8 @@
     const result = lfm.element("div", { class: "result" });
     const can = (name) => source.can.has(name);
     const node = lfm.element("div", { class: "tool attributes" }, ...lines.map((entry) => entry.node),
-      lfm.element("div", { class: "row-choice" }, can("generate") ? field("Rows", count) : null, can("generate") ? field("Seed", seed) : null, can("generate") ? generate : null, can("edit") ? edit : null),
+      can("generate") ? lfm.element("div", { class: "row-choice" }, generate, field("rows", count), field("seed", seed)) : null,
+      can("edit") ? lfm.element("div", { class: "row-choice" }, edit, lfm.element("span", { class: "muted" }, "the rest of it stays as it is")) : null,
       message, result);
 
     function asked() {

@@ -45,7 +45,9 @@
       }
       const [[a, b, c], [d, e, f], [g, h, k]] = axes;
       for (let i = 0; i < x.length; i++) {
-        const [p, q, r] = [coordinates[3 * i], coordinates[3 * i + 1], coordinates[3 * i + 2]];
+        const p = coordinates[3 * i];
+        const q = coordinates[3 * i + 1];
+        const r = coordinates[3 * i + 2];
         x[i] = offsetX + scale[0] * (a * p + b * q + c * r);
         y[i] = offsetY - scale[1] * (d * p + e * q + f * r);
         depth[i] = g * p + h * q + k * r;

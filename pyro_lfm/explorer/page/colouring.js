@@ -3,6 +3,7 @@
   "use strict";
 
   const LEVELS = 64;
+  const CROWD = 6000;
 
   // The categories in the order of their codes; where there are more than markers, the rarest share one.
   function byCategory(values, colour, palette) {
@@ -18,7 +19,7 @@
     for (const code of order.filter((code) => own.has(code))) {
       slot.set(code, markers.length);
       entries.push({ text: String(colour.labels[code]), codes: [code], count: counts[code], marker: markers.length });
-      markers.push(lfm.palette.category(markers.length, palette.ink));
+      markers.push(lfm.palette.category(markers.length, palette, values.length > CROWD));
     }
     const rest = markers.push({ rgb: palette.faint, shape: "disc" }) - 1;
     const others = order.filter((code) => !own.has(code));
@@ -42,6 +43,14 @@
     });
     return { codes, markers, entries: null, missing };
   }
+
+  // {colour, values}: numbers get the range that holds all but the outermost hundredth on each side.
+  lfm.withRange = function (colour, values) {
+    if (colour.kind === "category") return { colour, values };
+    const sorted = Float32Array.from(values.filter(isFinite)).sort();
+    const at = (share) => sorted[Math.round(share * (sorted.length - 1))] ?? 0;
+    return { colour: { ...colour, low: at(0.01), high: at(0.99) }, values };
+  };
 
   // `colour` is an entry of info.colours, or null: then all rows have the colour of the accent.
   lfm.colouring = function (values, colour, rows) {

@@ -48,6 +48,8 @@
           lfm.element("span", { class: "muted number" }, entry.count.toLocaleString("en"))));
       }
     }
-    return { show };
+    // Some colours, as the bound of each row, are computed when they are first asked for.
+    const waiting = (name) => container.replaceChildren(lfm.element("span", { class: "muted" }, `Computing ${name}…`));
+    return { show, waiting };
   };
 })((window.lfm = window.lfm || {}));

@@ -29,10 +29,10 @@
     const colours = lfm.select("Colour", [["", "none"], ...info.colours.map(({ name }) => [name, name])], (value) => actions.colourBy(value || null));
     const tools = lfm.segments("Tool", [
       ["explore", "Explore", "Drag to decode any place, click to choose a row"],
-      ["pan", "Pan", "Drag to move the map, or to turn it in 3-D"],
+      ["pan", "Move", "Drag to move the map, or to turn it in 3-D"],
       ["lasso", "Lasso", "Drag around rows to select them; with Shift, a rectangle"],
     ], (tool) => store.change({ tool }));
-    const turning = lfm.element("button", { type: "button", "aria-pressed": "false", onclick: () => actions.toggleTurning() }, "Turn");
+    const turning = lfm.element("button", { type: "button", "aria-pressed": "false", onclick: () => actions.toggleTurning() }, "Spin");
     container.append(
       lfm.element("div", { class: "map-choices" }, kinds.node, lfm.element("span", { class: "axes" }, ...axes.map((axis) => axis.node)), colours.node),
       lfm.element("div", { class: "map-actions" }, turning, tools.node));

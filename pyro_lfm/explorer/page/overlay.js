@@ -2,7 +2,7 @@
 (function (lfm) {
   "use strict";
 
-  const FONT = "11px system-ui, 'Liberation Sans', Arial, sans-serif";
+  const FONT = "11px Inter, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif";
 
   function brush(canvas, ratio) {
     const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -90,13 +90,14 @@
     for (const pass of selected ? [0, 1] : [1]) {
       for (const row of sorted) {
         if (selected && selected[row] !== pass) continue;
-        const [cx, cy] = [Math.round(x[row]), Math.round(y[row])];
+        const cx = Math.round(x[row]);
+        const cy = Math.round(y[row]);
         if (!(cx > -margin && cy > -margin && cx < width + margin && cy < height + margin)) continue;
         const near = level ? level[row] / (DEPTHS - 1) : 1;
         const size = level ? Math.min(2, Math.floor(near * 3)) : 0;
         const opacity = cloud.opacity * (level ? 0.3 + 0.7 * near : 1) * (pass ? 1 : 0.13);
-        const [r, g, b] = markers[codes[row]].rgb;
-        blend(data, width, height, cx, cy, stamps[codes[row]][size], r, g, b, Math.round(256 * opacity));
+        const { rgb } = markers[codes[row]];
+        blend(data, width, height, cx, cy, stamps[codes[row]][size], rgb[0], rgb[1], rgb[2], Math.round(256 * opacity));
       }
     }
   }
@@ -106,7 +107,10 @@
     let [best, least] = [-1, reach * reach];
     for (let row = 0; row < x.length; row++) {
       const distance = (x[row] - px) ** 2 + (y[row] - py) ** 2;
-      if (distance <= least) [best, least] = [row, distance];
+      if (distance <= least) {
+        best = row;
+        least = distance;
+      }
     }
     return best;
   }
@@ -117,8 +121,9 @@
     for (let row = 0; row < x.length; row++) {
       let odd = false;
       for (let i = 0, j = line.length - 1; i < line.length; j = i++) {
-        const [[ax, ay], [bx, by]] = [line[i], line[j]];
-        if (ay > y[row] !== by > y[row] && x[row] < ((bx - ax) * (y[row] - ay)) / (by - ay) + ax) odd = !odd;
+        const a = line[i];
+        const b = line[j];
+        if (a[1] > y[row] !== b[1] > y[row] && x[row] < ((b[0] - a[0]) * (y[row] - a[1])) / (b[1] - a[1]) + a[0]) odd = !odd;
       }
       if (odd) rows.push(row);
     }

@@ -27,7 +27,11 @@
     return { coordinates, ranges };
   }
 
-  const dot = (a, b, offset = 0) => a.reduce((sum, value, k) => sum + value * b[offset + k], 0);
+  function dot(a, b, offset = 0) {
+    let sum = 0;
+    for (let k = 0; k < a.length; k++) sum += a[k] * b[offset + k];
+    return sum;
+  }
 
   // A map y = R (z - m), with orthonormal rows R. Going back, z keeps all that the axes do not show.
   function linear(rows, mean, names, latents, common) {

@@ -15,7 +15,7 @@
         lfm.element("span", { class: "muted" }, `of ${lfm.plural(info.rows, "row")}`)),
       facts, app.source.can.has("encode") ? lfm.element("h3", {}, "A row of your own") : null, app.source.can.has("encode") ? lfm.openRow(app) : null);
 
-    const fact = (name, text) => [lfm.element("dt", { title: name }, name), lfm.element("dd", { class: "number", title: text }, text)];
+    const fact = (name, text) => lfm.element("div", {}, lfm.element("dt", { title: name }, name), lfm.element("dd", { class: "number", title: text }, text));
 
     function update(state, before) {
       if (before && state.subject === before.subject) return;
@@ -25,9 +25,9 @@
       const known = info.colours.filter(({ name }) => encoded.colours && encoded.colours[name] !== undefined && encoded.colours[name] !== null);
       const read = info.attributes.filter(({ name }) => encoded.attributes && encoded.attributes[name] !== undefined);
       facts.replaceChildren(
-        ...known.flatMap((colour) => fact(colour.name, lfm.colourText(colour, encoded.colours[colour.name]))),
-        ...read.flatMap((attribute) => fact(`${attribute.name}, read`, lfm.attributeText(attribute, encoded.attributes[attribute.name]))));
-      if (!subject) facts.append(lfm.element("dd", { class: "muted none" }, "Click a point of the map to choose a row."));
+        ...known.map((colour) => fact(colour.name, lfm.colourText(colour, encoded.colours[colour.name]))),
+        ...read.map((attribute) => fact(`${attribute.name}, read`, lfm.attributeText(attribute, encoded.attributes[attribute.name]))));
+      if (!subject) facts.append(lfm.element("div", { class: "none" }, lfm.element("dt", {}, "Click a point of the map to choose a row.")));
     }
     store.subscribe(update);
     update(store.state);

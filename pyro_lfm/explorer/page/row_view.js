@@ -13,13 +13,13 @@
     const original = lfm.pictures.canvas(view, `Original ${view.name}`);
     const ramp = lfm.element("span", { class: "ramp-viridis", "aria-hidden": "true" });
     const top = lfm.element("span", { class: "number" });
-    const uncertainty = figure(deviation, lfm.element("span", { class: "scale" }, "±0", ramp, top));
+    const uncertainty = figure(deviation, "Uncertainty");
+    uncertainty.append(lfm.element("div", { class: "scale" }, "±0", ramp, top));
     const source = figure(original, "Original");
     mean.dataset.role = "mean";
     deviation.dataset.role = "deviation";
-    const save = lfm.element("button", { type: "button", class: "quiet", onclick: () => lfm.pictures.save(mean, `${file()}.png`) }, "Save PNG");
     const node = lfm.element("div", { class: "picture-view" }, lfm.element("figure", { class: "large" }, mean),
-      lfm.element("div", { class: "side" }, uncertainty, source), save);
+      lfm.element("div", { class: "side" }, uncertainty, source));
     function show(answer, given) {
       lfm.pictures.paint(mean, view, answer.mean);
       uncertainty.hidden = !answer.deviation;
@@ -27,7 +27,8 @@
       source.hidden = !given;
       if (given) lfm.pictures.paint(original, view, given.mean);
     }
-    return { node, show };
+    const save = () => lfm.pictures.save(mean, `${file()}_${view.name}.png`);
+    return { node, show, save };
   }
 
   function columnsView(view, levels) {
@@ -63,11 +64,13 @@
     const { info, store } = app;
     const file = () => `${info.title} ${title(store.state)}`.replace(/[^\w-]+/g, "_");
     const heading = lfm.element("h2", { id: "row-title" });
-    const save = lfm.element("button", { type: "button", class: "quiet", onclick: () => lfm.download(new Blob([csv(info, store.state.decoded)], { type: "text/csv" }), `${file()}.csv`) }, "Save CSV");
+    const saveCsv = () => lfm.download(new Blob([csv(info, store.state.decoded)], { type: "text/csv" }), `${file()}.csv`);
+    const button = (text, title, act) => lfm.element("button", { type: "button", class: "quiet", title, onclick: act }, text);
     const views = info.views.map((view) => (view.kind === "picture" ? pictureView(view, file) : columnsView(view, info.levels)));
     const parts = views.map(({ node }, place) =>
       (info.views.length > 1 ? lfm.element("div", { class: "view" }, lfm.element("h3", {}, info.views[place].name), node) : node));
-    container.append(lfm.element("header", {}, heading, save), lfm.element("div", { class: "views", tabindex: info.views.some(({ kind }) => kind === "columns") ? 0 : null }, ...parts));
+    const saves = views.map(({ save }, place) => (save ? button("PNG", `Save the picture ${info.views[place].name} as PNG`, save) : null));
+    container.append(lfm.element("header", {}, heading, lfm.element("span", { class: "saves" }, ...saves, button("CSV", "Save the decoded row as CSV", saveCsv))), lfm.element("div", { class: "views", tabindex: info.views.some(({ kind }) => kind === "columns") ? 0 : null }, ...parts));
     container.classList.toggle("has-columns", info.views.some(({ kind }) => kind === "columns"));
 
     function update(state, before) {

@@ -47,10 +47,11 @@
     return { node, set };
   }
 
-  function share(factor) {
+  // The bar compares with the factor that explains most; the number is the share itself.
+  function share(factor, most) {
     if (factor.share === null || factor.share === undefined) return null;
     const bar = lfm.element("span", { class: "share-bar", "aria-hidden": "true" });
-    bar.style.setProperty("--share", Math.min(1, factor.share));
+    bar.style.setProperty("--share", factor.share / (most || 1));
     return lfm.element("span", { class: "share", title: "Share of the variance explained" }, bar, lfm.percent(factor.share));
   }
 
@@ -72,7 +73,7 @@
   lfm.slidersPanel = function (app, container) {
     const { info, store, actions } = app;
     const factors = info.factors.map((factor, place) =>
-      slider({ ...factor, rest: factor.mean, detail: share(factor), density: histogram(app, place) }, (value) => actions.setFactor(place, value)));
+      slider({ ...factor, rest: factor.mean, detail: share(factor, info.factors[0].share), density: histogram(app, place) }, (value) => actions.setFactor(place, value)));
     const labels = info.labels.map((label) => named(label.name, lfm.categories(label.name, label.labels, (code) => actions.setLabel(label.name, code))));
     const covariates = info.covariates.map((covariate) => covariateControl(app, covariate));
     const button = (text, title, act) => lfm.element("button", { type: "button", onclick: act, title }, text);
