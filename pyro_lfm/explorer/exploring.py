@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, PrecisionWarning
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.explorer.known_attributes import known_attributes
 from pyro_lfm.explorer.server import Explorer
@@ -76,7 +77,9 @@ def explore(
         raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     listener = listening(host, port)
     try:
-        rows, named = user_rows(fit, data), _by_name(labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PrecisionWarning)  # it is about what is fitted
+            rows, named = user_rows(fit, data), _by_name(labels)
         known = known_attributes(fit, rows, named, attributes)
         session = Session(fit, rows, named, _shape(shape), known)
         config = uvicorn.Config(
