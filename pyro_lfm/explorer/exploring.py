@@ -12,9 +12,9 @@ from typing import TypeAlias
 from pyro_lfm.data.frames import frame_of
 from pyro_lfm.errors import DeclarationError, PrecisionWarning
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.explorer.page_application import application
 from pyro_lfm.explorer.known_attributes import Given, known_attributes
 from pyro_lfm.explorer.opened_explorer import Explorer
+from pyro_lfm.explorer.page_application import application
 from pyro_lfm.explorer.server import Server
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import Explored, user_rows
