@@ -113,8 +113,7 @@
       const { subject, decoded, covariates } = store.state;
       if (subject && subject.row !== null) return { row: subject.row };
       if (subject) return subject.given;
-      const value = (cell) => (cell.probabilities ? cell.probabilities.indexOf(Math.max(...cell.probabilities)) : cell.mean);
-      return { views: decoded.map((view) => (view.mean ? view.mean : view.cells.map(value))), covariates };
+    return { views: decoded.map((view) => view.mean || view.cells.map(lfm.cellNumber)), covariates };
     }
 
     async function askEdit(attributes) {

@@ -19,9 +19,10 @@
       const name = lfm.element("th", { scope: "row" }, column.name);
       return lfm.element("tr", {}, name, cell(lfm.cellText(column, original.cells[place])), cell(lfm.cellText(column, rebuilt.cells[place])));
     });
+    const head = lfm.element("tr", {}, ...["", "row", "reconstructed"].map((text) => lfm.element("td", { class: "muted" }, text)));
     const more = view.columns.length - ENTRIES;
     if (more > 0) rows.push(lfm.element("tr", {}, lfm.element("td", { colspan: 3, class: "muted" }, `and ${lfm.plural(more, "column")} more`)));
-    return lfm.element("table", {}, ...rows);
+    return lfm.element("table", {}, head, ...rows);
   }
 
   lfm.tooltip = function (app, stage) {
@@ -33,7 +34,9 @@
     }
 
     function show(row, encoded, [x, y]) {
-      const facts = app.info.colours.filter(({ name }) => encoded.colours && name in encoded.colours).slice(0, 4).map((colour) =>
+      // Columns of a table stand in the table below.
+      const told = new Set(app.info.views.flatMap((view) => (view.columns || []).map(({ name }) => name)));
+      const facts = app.info.colours.filter(({ name }) => encoded.colours && name in encoded.colours && !told.has(name)).slice(0, 4).map((colour) =>
         lfm.element("span", {}, lfm.element("b", {}, colour.name), ` ${lfm.colourText(colour, encoded.colours[colour.name])}`));
       const body = app.info.views.flatMap((view, place) =>
         (view.kind === "picture" ? [lfm.element("div", { class: "pair" }, ...pair(view, encoded.original[place], encoded.views[place]))]
