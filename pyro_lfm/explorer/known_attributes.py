@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import cast
+from typing import TypeAlias, cast
 
 from pyro_lfm import attributes as attributes_of
 from pyro_lfm.attributes import Attributes
@@ -13,12 +13,15 @@ from pyro_lfm.evaluate.inputs import Array, Rows
 from pyro_lfm.explorer.user_rows import UserRows
 from pyro_lfm.inference.fitted import Fit
 
+# Attributes that were fitted, labels of each by name, or names of labels and columns.
+Given: TypeAlias = Attributes | Mapping[str, Array] | Sequence[str] | None
+
 
 def known_attributes(
     fit: Fit,
     rows: UserRows,
     labels: Mapping[str, object],
-    given: Attributes | Mapping[str, Array] | Sequence[str] | None,
+    given: Given,
 ) -> Attributes | None:
     """The attributes of a fit.
 
