@@ -82,7 +82,11 @@ def functions():
 def test_wrong_arguments_are_refused_in_a_sentence(function, fit):
     right = RIGHT.get(function, lambda: (None,))
     wrong = {**WRONG, "a model": fit.model}
-    if function.__module__.startswith("pyro_lfm.plots") and function not in (plots.bounds, plots.factor_walk):
+    if function.__module__.startswith("pyro_lfm.plots") and function not in (
+        plots.bounds,
+        plots.factor_walk,
+        plots.latent_map,
+    ):
         wrong["a fit"] = fit
     arguments = [
         (kind, [*right()[:place], value, *right()[place + 1 :]])

@@ -157,7 +157,7 @@ def test_pictures_are_dark_ink_on_white():
 def test_a_map_of_two_factors_is_the_space_itself():
     means = torch.randn(30, 2)
     ax = plots.latent_map(means, torch.zeros(30)).axes[0]
-    assert ax.get_xlabel() == ""
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_{1}$", "$z_{2}$")
     shown = np.asarray(ax.collections[0].get_offsets())
     assert np.allclose(np.sort(shown, axis=0), np.sort(means.numpy(), axis=0))
 
