@@ -2,8 +2,9 @@
 //
 // A reference is {type, shape, at} with the offset in the block, or {type, shape, values} for few numbers. Quantised arrays
 // ("uint8" or "uint16" with {low, step} for each column, and the largest code for missing) are read by numbers().
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const STORED = {
     float32: Float32Array, float64: Float64Array, int: Float64Array, bool: Uint8Array, uint8: Uint8Array, uint16: Uint16Array,
     uint32: Uint32Array,
@@ -49,4 +50,4 @@
 
   lfm.arrays = arrays;
   lfm.arrays.unpacked = unpacked;
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

@@ -2,8 +2,9 @@
 //
 // A graph is {inputs: [{name, type, shape}], outputs: [name], tensors: {name: reference}, nodes: [{op, inputs, outputs,
 // attributes}]}. References and blocks of bytes are those of lfm.arrays.
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const operators = {
     ...lfm.elementwiseOperators,
     ...lfm.shapeOperators,
@@ -49,4 +50,4 @@
 
   lfm.graph = graph;
   lfm.operators = operators;
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

@@ -1,6 +1,7 @@
 // Operators of ONNX that compute each entry by itself. lfm.graph uses them.
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const { ARRAYS, tensor, broadcastShape, expanded } = lfm.tensors;
 
   const unary = (compute, type) => ([x], attributes) => {
@@ -146,4 +147,4 @@
     Greater: binary((a, b) => (a > b ? 1 : 0), "bool"),
     GreaterOrEqual: binary((a, b) => (a >= b ? 1 : 0), "bool"),
   };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

@@ -1,6 +1,7 @@
 // Operators of ONNX that look entries up, or put them, by indices. lfm.graph uses them.
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const { size, tensor, integers, strides, dimension, moved, reshaped } = lfm.tensors;
 
   function gather([x, indices], { axis = 0 }) {
@@ -121,4 +122,4 @@
     OneHot: oneHot,
     Compress: compress,
   };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

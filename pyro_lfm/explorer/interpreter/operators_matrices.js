@@ -1,6 +1,7 @@
 // Products of matrices, by MatMul, Gemm and Einsum of ONNX. lfm.graph uses them.
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const { size, tensor, reshaped, strides, broadcastShape, expanded, transposed } = lfm.tensors;
 
   /** c (m, n) += a (m, k) Bᵀ for rows of B (n, k): each entry is a dot product of two lines of memory. */
@@ -94,5 +95,6 @@
     return inputs.reduce((product, x, t) => product * x.data[at[t]], 1);
   }
 
+  lfm.addProduct = addProduct;
   lfm.matrixOperators = { MatMul: matmul, Gemm: gemm, Einsum: einsum };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

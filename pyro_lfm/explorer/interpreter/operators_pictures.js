@@ -1,8 +1,9 @@
 // Operators of ONNX on pictures (rows, channels, height, width): convolutions, pooling, resizing. lfm.graph uses them.
 // Lines (rows, channels, length) are pictures of height 1.
-"use strict";
 (function (lfm) {
-  const { size, tensor, reshaped } = lfm.tensors;
+  "use strict";
+
+  const { size, tensor, reshaped, transposed } = lfm.tensors;
   const { taken, counted } = lfm.indexing;
 
   const asPicture = (x) => (x.shape.length === 3 ? reshaped(x, [...x.shape.slice(0, 2), 1, x.shape[2]]) : x);
@@ -41,69 +42,85 @@
     return [first, last];
   }
 
-  /** Adds `factor` times the picture at `from`, seen through one place of the kernel, to the picture at `to`. */
-  function addShifted(source, from, [height, width], target, to, [rows, columns], [sy, sx], [dy, dx], factor) {
-    const [top, bottom] = inside(sy, dy, height, rows), [left, right] = inside(sx, dx, width, columns);
-    for (let y = top; y <= bottom; y++) {
-      let at = from + (y * sy + dy) * width + left * sx + dx;
-      for (let out = to + y * columns + left, end = to + y * columns + right; out <= end; out++, at += sx) {
-        target[out] += factor * source[at];
-      }
-    }
-  }
-
-  /** The same in the other direction: each pixel of the source adds to the place of the target that sees it. */
-  function addSpread(source, from, [height, width], target, to, [rows, columns], [sy, sx], [dy, dx], factor) {
+  /**
+   * The pixels p of a picture (height, width) for which stride · p + shift lies in another (rows, columns), line by line:
+   * calls visit(first p, first place in the other, how many).
+   */
+  function eachPair([height, width], [rows, columns], [sy, sx], [dy, dx], visit) {
     const [top, bottom] = inside(sy, dy, rows, height), [left, right] = inside(sx, dx, columns, width);
     for (let y = top; y <= bottom; y++) {
-      let out = to + (y * sy + dy) * columns + left * sx + dx;
-      for (let at = from + y * width + left, end = from + y * width + right; at <= end; at++, out += sx) {
-        target[out] += factor * source[at];
-      }
+      const at = y * width + left, line = (y * sy + dy) * columns + left * sx + dx;
+      if (right >= left) visit(at, line, right - left + 1);
     }
   }
 
-  /** Sums over input channels and places of the kernel, one output channel at a time. */
-  function convolved(x, kernel, counts, { strides, dilations, around }, { groups, depth, bias, weight, add }) {
-    const [rows, channels, ...picture] = x.shape, share = channels / groups, each = depth / groups;
-    const result = tensor(x.type, [rows, depth, ...counts]), area = size(counts), own = size(picture);
-    const sums = new Float64Array(area);
-    for (let row = 0; row < rows; row++) {
-      for (let out = 0; out < depth; out++) {
-        sums.fill(bias ? bias.data[out] : 0);
-        const first = Math.floor(out / each) * share;
-        for (let c = first; c < first + share; c++) {
-          for (let k = 0; k < kernel[0] * kernel[1]; k++) {
-            const factor = weight(out, c, k), y = Math.floor(k / kernel[1]), place = k - y * kernel[1];
-            const shift = [y * dilations[0] - around[0], place * dilations[1] - around[1]];
-            add(x.data, (row * channels + c) * own, picture, sums, 0, counts, strides, shift, factor);
-          }
-        }
-        result.data.set(sums, (row * depth + out) * area);
-      }
+  /** How far the pixels that a place k of the kernel sees are shifted. */
+  const shiftOf = (k, kernel, { dilations, around }) => [
+    Math.floor(k / kernel[1]) * dilations[0] - around[0], (k % kernel[1]) * dilations[1] - around[1],
+  ];
+
+  /** The result of a convolution, filled with the bias of each channel. */
+  function biased(x, depth, counts, bias) {
+    const result = tensor(x.type, [x.shape[0], depth, ...counts]), area = size(counts);
+    for (let plane = 0; bias && plane < x.shape[0] * depth; plane++) {
+      result.data.fill(bias.data[plane % depth], plane * area, (plane + 1) * area);
     }
     return result;
   }
 
+  /** What each place of the kernel sees, a line a place and channel: the convolution is a product of matrices. */
+  function seen(source, from, share, picture, kernel, moves) {
+    const area = size(moves.counts), places = size(kernel), own = size(picture), [, step] = moves.strides;
+    const lines = new Float32Array(share * places * area);
+    for (let line = 0; line < share * places; line++) {
+      const start = from + Math.floor(line / places) * own, out = line * area;
+      eachPair(moves.counts, picture, moves.strides, shiftOf(line % places, kernel, moves), (to, at, count) => {
+        for (let i = 0; i < count; i++) lines[out + to + i] = source[start + at + i * step];
+      });
+    }
+    return lines;
+  }
+
   function conv([input, weights, bias], attributes) {
-    const x = asPicture(input), w = asPicture(weights), kernel = w.shape.slice(2), area = size(kernel);
-    const groups = attributes.group || 1, depth = w.shape[0], share = w.shape[1];
-    const moves = windowOf(attributes, kernel, x.shape.slice(2));
-    const weight = (out, c, k) => w.data[(out * share + (c % share)) * area + k];
-    const result = convolved(x, kernel, moves.counts, moves, { groups, depth, bias, weight, add: addShifted });
+    const x = asPicture(input), w = asPicture(weights), kernel = w.shape.slice(2), groups = attributes.group || 1;
+    const [rows, channels, ...picture] = x.shape, [depth, share] = w.shape, each = depth / groups;
+    const moves = windowOf(attributes, kernel, picture), area = size(moves.counts), inner = share * size(kernel);
+    const result = biased(x, depth, moves.counts, bias);
+    for (let row = 0; row < rows; row++) {
+      for (let g = 0; g < groups; g++) {
+        const lines = seen(x.data, (row * channels + g * share) * size(picture), share, picture, kernel, moves);
+        const to = (row * depth + g * each) * area;
+        lfm.addProduct(w.data, g * each * inner, lines, 0, result.data, to, each, area, inner);
+      }
+    }
     return input.shape.length === 3 ? asLine(result) : result;
   }
 
-  function convTranspose([input, weights, bias], attributes) {
-    const x = asPicture(input), w = asPicture(weights), kernel = w.shape.slice(2), area = size(kernel);
-    const groups = attributes.group || 1, each = w.shape[1], depth = each * groups;
+  /** The size of the picture that a transposed convolution makes. */
+  function transposedMoves(attributes, kernel, picture) {
     const strides = pair(attributes.strides, 1), dilations = pair(attributes.dilations, 1), around = pads(attributes.pads);
     const extra = pair(attributes.output_padding, 0);
     const counts = kernel.map((width, d) =>
-      strides[d] * (x.shape[2 + d] - 1) + extra[d] + (width - 1) * dilations[d] + 1 - around[d] - around[d + 2]);
-    const weight = (out, c, k) => w.data[(c * each + (out % each)) * area + k];
-    const result = convolved(x, kernel, counts, { strides, dilations, around },
-      { groups, depth, bias, weight, add: addSpread });
+      strides[d] * (picture[d] - 1) + extra[d] + (width - 1) * dilations[d] + 1 - around[d] - around[d + 2]);
+    return { strides, dilations, around, counts };
+  }
+
+  function convTranspose([input, weights, bias], attributes) {
+    const x = asPicture(input), w = asPicture(weights), kernel = w.shape.slice(2), groups = attributes.group || 1;
+    const [rows, channels, ...picture] = x.shape, share = channels / groups, each = w.shape[1], places = size(kernel);
+    const moves = transposedMoves(attributes, kernel, picture), own = size(picture), area = size(moves.counts);
+    const result = biased(x, each * groups, moves.counts, bias), [, step] = moves.strides, target = result.data;
+    const flat = transposed(reshaped(w, [groups, share, each * places]), [0, 2, 1]).data, inner = each * places;
+    for (let part = 0; part < rows * groups; part++) {
+      const lines = new Float64Array(inner * own);
+      lfm.addProduct(flat, (part % groups) * inner * share, x.data, part * share * own, lines, 0, inner, own, share);
+      for (let line = 0; line < inner; line++) {
+        const start = (part * each + Math.floor(line / places)) * area;
+        eachPair(picture, moves.counts, moves.strides, shiftOf(line % places, kernel, moves), (at, to, count) => {
+          for (let i = 0; i < count; i++) target[start + to + i * step] += lines[line * own + at + i];
+        });
+      }
+    }
     return input.shape.length === 3 ? asLine(result) : result;
   }
 
@@ -183,4 +200,4 @@
     GlobalAveragePool: whole(averagePool),
     Resize: resize,
   };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

@@ -1,6 +1,7 @@
 // Operators of ONNX that combine the entries along dimensions: sums, softmax, order, normalisation. lfm.graph uses them.
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const { size, tensor, integers, reshaped, expanded, transposed, dimension, moved } = lfm.tensors;
   const { axesOf, counted } = lfm.indexing;
 
@@ -152,4 +153,4 @@
     InstanceNormalization: groupNormalisation,
     BatchNormalization: batchNormalisation,
   };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

@@ -1,6 +1,7 @@
 // Operators of ONNX that arrange the entries of tensors. lfm.graph uses them.
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const {
     size, tensor, integers, reshaped, strides, strided, broadcastShape, expanded, transposed, dimension,
   } = lfm.tensors;
@@ -198,4 +199,4 @@
     SpaceToDepth: spaceToDepth,
   };
   lfm.indexing = { numbers, axesOf, taken, counted };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));

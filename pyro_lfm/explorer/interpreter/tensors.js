@@ -1,7 +1,8 @@
 // Tensors of the interpreter: {type, shape, data}, row-major. The operators use them.
 // Types are "float32", "float64", "int" (whole numbers below 2^53, in a Float64Array) and "bool".
-"use strict";
 (function (lfm) {
+  "use strict";
+
   const ARRAYS = { float32: Float32Array, float64: Float64Array, int: Float64Array, bool: Uint8Array };
 
   const size = (shape) => shape.reduce((product, n) => product * n, 1);
@@ -83,4 +84,4 @@
   lfm.tensors = {
     ARRAYS, size, tensor, integers, reshaped, strides, strided, broadcastShape, expanded, transposed, dimension, moved,
   };
-})((globalThis.lfm ??= {}));
+})((globalThis.lfm = globalThis.lfm || {}));
