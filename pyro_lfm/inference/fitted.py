@@ -241,11 +241,15 @@ class Fit(FitState):
         """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
 
-    def first_rows(self, most: int) -> dict[str, torch.Tensor]:
-        """The first of the fitted rows, by name, NaN where missing; {} if the fit has no rows, or they have changed."""
+    def some_rows(self, most: int) -> dict[str, torch.Tensor]:
+        """Up to so many of the fitted rows, evenly spaced, by name, NaN where missing.
+
+        Empty if the fit has no rows, or they have changed.
+        """
         if self._rows.is_absent or not self._seen.are_those_of(self._rows):
             return {}
-        index = torch.arange(min(most, len(self._rows)))
+        rows = len(self._rows)
+        index = torch.arange(min(most, rows)) * rows // max(1, min(most, rows))
         return self._rows.take(index, self.model.dtype, self.model.device)
 
     @property

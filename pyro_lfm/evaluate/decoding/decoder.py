@@ -19,6 +19,28 @@ from pyro_lfm.inference.queries.filling import expectation
 from pyro_lfm.programs.model import AnyModel
 
 
+def discrete_latents(model: AnyModel) -> list[str]:
+    """The latents of a row that have labels or whole numbers as their values."""
+    return [n for n, latent in model.latents.items() if latent.per_row and latent.support.is_discrete]
+
+
+def real_latents(model: AnyModel) -> dict[str, int]:
+    """{latent of a row with real entries: its number of entries}, in the order of the model."""
+    rows = {name: latent for name, latent in model.latents.items() if latent.per_row}
+    return {n: latent.shape.numel() for n, latent in rows.items() if not latent.support.is_discrete}
+
+
+def factor_names(model: AnyModel) -> list[str]:
+    """The names of the K entries of all real latents of a row side by side, in every picture and table: z_1, z_2, ...
+
+    >>> from pyro_lfm import Gaussian, MLP, Model, StandardNormal
+    >>> factor_names(Model(z=StandardNormal(2), w=StandardNormal(1), x=Gaussian(4, mean=MLP(8))))
+    ['z_1', 'z_2', 'w']
+    """
+    sizes = real_latents(model).items()
+    return [f"{name}_{k + 1}" if size > 1 else name for name, size in sizes for k in range(size)]
+
+
 class Decoder:
     """E[x | z] of the modelled variables of a model for each row, (B, D) by name, events flat.
 
@@ -34,9 +56,8 @@ class Decoder:
     def __init__(self, model: AnyModel, function: str):
         self.model, self.function = model, function
         self.observed = [name for name in model.observed if name not in model.covariates]
-        rows = {name: latent for name, latent in model.latents.items() if latent.per_row}
-        self.discrete = [name for name, latent in rows.items() if latent.support.is_discrete]
-        self.factors = {n: latent.shape.numel() for n, latent in rows.items() if n not in self.discrete}
+        self.discrete = discrete_latents(model)
+        self.factors = real_latents(model)
         if not self.factors:
             raise DeclarationError(
                 f"{function} needs latents of each row with real values; this model has none: its "
@@ -46,7 +67,7 @@ class Decoder:
     @property
     def names(self) -> list[str]:
         """The names of the K entries of all factors side by side, as in pictures: z_1, z_2, ..."""
-        return [f"{n}_{k + 1}" if size > 1 else n for n, size in self.factors.items() for k in range(size)]
+        return factor_names(self.model)
 
     def __call__(self, flat: Tensor, others: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """E[x | z] at the factors' entries side by side, (B, K), and at values of all other latents."""
