@@ -46,6 +46,7 @@ class RowDecoder:
         names: of the K entries, as in every picture: z_1, z_2, ...
         labels: {discrete latent of a row: its number of categories, None of other discrete latents}.
         covariates: the entries of the covariates, with their defaults.
+        shared: latents that all rows share, at their posterior means.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Poisson(3, rate=lfm.MLP(8)))
@@ -63,7 +64,7 @@ class RowDecoder:
         self.labels = {name: fit.model.latents[name].categories for name in discrete_latents(fit.model)}
         self.observed = [name for name in fit.model.observed if name not in fit.model.covariates]
         self.covariates = covariate_entries(fit)
-        self._shared = _shared_latents(fit)
+        self.shared = _shared_latents(fit)
 
     def __call__(
         self,
@@ -113,7 +114,7 @@ class RowDecoder:
         held = covariate_values(self.fit, self.covariates, covariates, rows)
         device = self.model.device
         batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
-        program = poutine.condition(self.model, data={**self._shared, **values})
+        program = poutine.condition(self.model, data={**self.shared, **values})
         with evaluating(self.model), isolated(Stream(0, device), device), torch.no_grad(), run:
             program(batch)
 
