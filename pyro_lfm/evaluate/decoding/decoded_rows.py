@@ -136,8 +136,8 @@ class RowDecoder:
         for name, piece in zip(self.factors, z.split([*self.factors.values()], 1), strict=True):
             latent = self.model.latents[name]
             if isinstance(plain(latent.support), type(constraints.simplex)):
-                positive = piece.clamp_min(1e-6).reshape(len(z), *latent.shape)
-                piece = (positive / positive.sum(-1, keepdim=True)).reshape(len(z), -1)
+                positive = piece.clamp_min(1e-6).reshape(-1, *latent.shape)
+                piece = (positive / positive.sum(-1, keepdim=True)).flatten(1)
             elif not is_real(latent.support) and (bounds := SupportBounds.of(latent.support)) is not None:
                 # Open ends: a thousandth of the entries' size inside.
                 inside = 1e-3 * piece.abs().amax(0, keepdim=True).clamp(1e-6, 1.0)

@@ -18,6 +18,9 @@ _SHORT = 8
 # Arrays start at multiples of this many bytes, as the typed arrays of JavaScript must.
 _ALIGNED = 8
 
+# The largest code of 16 bits of a number; the one after it stands for a missing one.
+_MISSING = 65534
+
 _TYPES = {"f4": "float32", "f8": "float64", "b1": "bool", "u1": "uint8", "u2": "uint16", "u4": "uint32"}
 
 
@@ -61,24 +64,39 @@ class ArrayBlock:
         padded = np.concatenate([content, np.full(max(0, _SHORT + 1 - len(content)), ord(" "), np.uint8)])
         return self.add(padded)
 
-    def add_columns(self, columns: Array, bits: int = 16) -> Reference:
-        """Numbers (N, K) as codes of 8 or 16 bits between the least and the largest of each column; NaN is kept.
+    def add_columns(self, columns: Array) -> Reference:
+        """Numbers (N, K) as codes of 16 bits between the least and the largest of each column; NaN is kept.
 
-        The error is at most half of a 65,534th of the column's range, or of a 254th with 8 bits.
+        The error is at most half of a 65,534th of the column's range.
         """
-        dtype, top = (np.uint8, 254) if bits == 8 else (np.uint16, 65534)
         values = np.asarray(columns, np.float64)
         missing = ~np.isfinite(values)
         low = np.where(missing, np.inf, values).min(0, initial=np.inf)
         high = np.where(missing, -np.inf, values).max(0, initial=-np.inf)
         low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
-        step = np.where(high > low, (high - low) / top, 1.0)
-        codes = np.where(missing, top + 1, ((np.where(missing, low, values) - low) / step).round())
-        reference = self.add(codes.astype(dtype))
-        if "values" in reference:
-            reference["values"] = [float(v) for v in codes.reshape(-1)]
-        return {**reference, "low": low.tolist(), "step": step.tolist()}
+        step = np.where(high > low, (high - low) / _MISSING, 1.0)
+        codes = np.where(missing, _MISSING + 1, ((np.where(missing, low, values) - low) / step).round())
+        scale = {"low": low.tolist(), "step": step.tolist(), "missing": _MISSING + 1}
+        return {**self.add(codes.astype(np.uint16)), **scale}
+
+    def add_pixels(self, values: Array, low: float, high: float) -> Reference:
+        """Numbers between two ends as codes of 8 bits: exact for grey levels of 256, or of fewer that divide 255; NaN is kept.
+
+        >>> ArrayBlock().add_pixels(np.array([0.0, 0.5, 1.0]), 0.0, 1.0)["values"]
+        [0.0, 128.0, 255.0]
+        """
+        missing = np.isnan(values)
+        top = 254 if missing.any() else 255
+        step = (high - low) / top
+        places = ((np.where(missing, low, values) - low) / step).round().clip(0, top)
+        codes = np.where(missing, 255, places).astype(np.uint8)
+        scale = {"low": [low], "step": [step], "missing": 255 if missing.any() else None}
+        return {**self.add(codes), **scale}
+
+    def compressed(self) -> bytes:
+        """The block in the format of gzip, which browsers read; the same bytes at every call."""
+        return gzip.compress(b"".join(self._parts), compresslevel=6, mtime=0)
 
     def packed(self) -> str:
-        """The block as base64 of gzip."""
-        return base64.b64encode(gzip.compress(b"".join(self._parts), compresslevel=6, mtime=0)).decode()
+        """The same in base64."""
+        return base64.b64encode(self.compressed()).decode()

@@ -24,7 +24,8 @@ class PageDecoder(ExportedPart):
 
     Inputs: ``z`` (B, K), the factors in the order of the page; ``covariates`` (B, E), their entries in the order of
     ``decoder.covariates``; ``label.NAME`` for each discrete latent. Outputs: ``NAME.mean``, ``NAME.deviation`` and others of each
-    modelled variable, see ``EntryOutputs``; and ``z`` where latents have bounds: the nearest values that they can have.
+    modelled variable, see ``EntryOutputs``; and ``point`` (B, K) where latents have bounds: the nearest
+    values that they can have.
 
     Args:
         outline: of the fit. decoder: of the fit.
@@ -50,7 +51,7 @@ class PageDecoder(ExportedPart):
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         answers, z = self._answers(self.complete(inputs))
         outputs = {f"{name}.{key}": value for name, answer in answers.items() for key, value in answer.tensors.items()}
-        return {**outputs, **({"z": z} if self.bounded else {})}
+        return {**outputs, **({"point": z} if self.bounded else {})}
 
     def _answers(self, inputs: Tensors) -> tuple[dict[str, EntryOutputs], Tensor]:
         rows = inputs["z"].shape[0]

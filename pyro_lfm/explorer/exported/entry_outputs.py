@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 
 import torch
@@ -14,6 +14,7 @@ from torch.distributions import (
     Distribution,
     Gamma,
     MixtureSameFamily,
+    Normal,
     Poisson,
     StudentT,
     TransformedDistribution,
@@ -21,7 +22,7 @@ from torch.distributions import (
 
 from pyro_lfm.distributions.count_distributions import NegativeBinomial
 from pyro_lfm.distributions.interface import without_independent
-from pyro_lfm.distributions.logistic import OrderedLevels
+from pyro_lfm.distributions.logistic import DiscretizedLogistic, OrderedLevels
 from pyro_lfm.distributions.quantiles import quantile
 from pyro_lfm.distributions.scaled_distribution import unmasked
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
@@ -35,15 +36,18 @@ class EntryOutputs:
     Attributes:
         tensors: by name, (B, D) each: ``mean``, ``deviation``, ``lower`` and ``upper``, or the parameters of a family; of labels
             and levels ``probabilities`` (B, D, C).
-        family: the family whose quantiles the page computes by those parameters, as ``interpreter/quantiles.js`` names it;
+        family: the family whose quantiles the page computes by those parameters, as ``offline/quantiles.js`` names it;
             None where the graph has them.
-        interval: "exact"; "none" of labels; "normal" where it is mean ± z deviations, cut off at the ends of the support.
+        interval: "exact"; "none" of labels; "moments" where it is mean ± z deviations, cut off at the ends of the support.
+        parameters: the names of the outputs that are parameters of the family.
+        grid: (low, high, levels) of a logistic variable that is rounded to a grid.
     """
 
     tensors: dict[str, Tensor]
     family: str | None = None
     interval: str = "exact"
     parameters: list[str] = field(default_factory=list)
+    grid: tuple[float, float, int] | None = None
 
 
 def entry_outputs(distribution: Distribution, rows: int, level: float) -> EntryOutputs:
@@ -62,20 +66,25 @@ def entry_outputs(distribution: Distribution, rows: int, level: float) -> EntryO
         outputs = _of_labels(each, level)
     elif (of_family := family_of(each)) is not None:
         family, parameters = of_family
-        outputs = EntryOutputs({**_moments(each), **parameters}, family, parameters=[*parameters])
+        outputs = EntryOutputs({**_moments(each), **parameters}, family, "exact", [*parameters], _grid_of(each))
     else:
         outputs = _by_quantiles(each, level) or _by_moments(distribution)
     flat = {
-        name: _flat(value, distribution, rows, name == "probabilities")
+        name: _flat(value, distribution, rows, name == "probabilities" or _is_mixture(outputs, name))
         for name, value in outputs.tensors.items()
     }
-    return EntryOutputs(flat, outputs.family, outputs.interval, outputs.parameters)
+    return replace(outputs, tensors=flat)
 
 
 @singledispatch
 def family_of(each: Distribution) -> tuple[str, dict[str, Tensor]] | None:
     """The family and the parameters by which the page computes quantiles that torch has no operations for."""
     return None
+
+
+@family_of.register
+def _(each: Normal) -> tuple[str, dict[str, Tensor]]:
+    return "Normal", {}  # mean and deviation say all
 
 
 @family_of.register
@@ -117,10 +126,31 @@ def _(each: ZeroInflated) -> tuple[str, dict[str, Tensor]] | None:
     return f"ZeroInflated{family}", {**parameters, "gate_logits": each.gate_logits}
 
 
+@family_of.register
+def _(each: MixtureSameFamily) -> tuple[str, dict[str, Tensor]] | None:
+    parts, weights = each.component_distribution, each.mixture_distribution.probs
+    if isinstance(parts, Normal | DiscretizedLogistic):
+        kind = "Normal" if isinstance(parts, Normal) else "Logistic"
+        weights, loc, scale = torch.broadcast_tensors(weights, parts.loc, parts.scale)
+        return f"MixtureOf{kind}", {"weights": weights, "loc": loc, "scale": scale}
+    return None
+
+
+def _is_mixture(outputs: EntryOutputs, name: str) -> bool:
+    """Whether an output has a number for each component."""
+    return (outputs.family or "").startswith("MixtureOf") and name in outputs.parameters
+
+
+def _grid_of(each: Distribution) -> tuple[float, float, int] | None:
+    parts = getattr(each, "component_distribution", None)
+    grid = parts.grid if isinstance(parts, DiscretizedLogistic) else None
+    return None if grid is None else (grid.low, grid.high, grid.levels)
+
+
 def _is_graph(each: Distribution) -> bool:
     """Whether the quantiles are operations of torch."""
     if isinstance(each, TransformedDistribution):
-        return _is_graph(each.base_dist)
+        return isinstance(each.base_dist, Normal) or _is_graph(each.base_dist)
     if isinstance(each, MixtureSameFamily):
         return _is_graph(each.component_distribution)
     return family_of(each) is None
@@ -157,12 +187,12 @@ def _by_moments(distribution: Distribution) -> EntryOutputs:
     inner = without_independent(distribution)
     moments = getattr(inner, "moments", None)
     mean, variance = (distribution.mean, distribution.variance) if moments is None else moments()
-    return EntryOutputs({"mean": mean, "deviation": variance.clamp_min(0.0).sqrt()}, interval="normal")
+    return EntryOutputs({"mean": mean, "deviation": variance.sqrt()}, interval="moments")
 
 
 def _moments(each: Distribution) -> dict[str, Tensor]:
     mean, variance = moments_of_entries(each)
-    return {"mean": mean, "deviation": variance.clamp_min(0.0).sqrt()}
+    return {"mean": mean, "deviation": variance.sqrt()}
 
 
 def _flat(value: Tensor, distribution: Distribution, rows: int, has_labels: bool) -> Tensor:

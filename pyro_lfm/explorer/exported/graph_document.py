@@ -14,7 +14,7 @@ Document: TypeAlias = dict[str, object]
 
 
 def graph_document(model: Any, block: ArrayBlock, name: str) -> Document:
-    """The graph of an ONNX file, which ``lfm.graph`` of ``interpreter/graph.js`` runs.
+    """The graph of an ONNX file, which ``lfm.graph`` of ``offline/graph.js`` runs.
 
     Args:
         model: the file, as ``onnx.load`` reads it.

@@ -1,11 +1,11 @@
-"""The operators of ONNX that an exported page runs, as ``interpreter/*.js`` defines them, and what it does not run of them."""
+"""The operators of ONNX that an exported page runs, as ``offline/*.js`` defines them, and what it does not run of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# The names that interpreter/graph.js knows; a test compares the two lists.
+# The names that offline/graph.js knows; a test compares the two lists.
 OPERATORS = frozenset(
     (
         "Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast CastLike Ceil Celu "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import torch
 
 from pyro_lfm.documents.export.exported_parts import ExportedPart
 from pyro_lfm.documents.export.file_formats import Onnx
-from pyro_lfm.documents.export.recorded_graph import record
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.documents.export.recorded_graph import Recorded, record
+from pyro_lfm.errors import DeclarationError, first_line
 from pyro_lfm.explorer.exported.array_block import ArrayBlock
 from pyro_lfm.explorer.exported.graph_document import Document, graph_document
 
@@ -39,17 +40,40 @@ def page_graph(part: ExportedPart, name: str, block: ArrayBlock) -> Document:
             "an exported page needs onnx and onnxscript, which write its graphs: pip install 'pyro_lfm[export]'"
         ) from None
     try:
-        recorded = record(part, name, writer.decompositions)
+        recorded = record(part, name, {**writer.decompositions, torch.ops.aten.erfinv.default: erfinv})
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "graph.onnx"
             writer.write(recorded, path, {}, name)
-            outputs = writer.run(path, recorded.inputs)
+            outputs = _run(writer, path, recorded, name)
             model: Any = onnx.load(path)
     except DeclarationError as error:
         raise DeclarationError(_without_remedies(str(error))) from None
     for key, expected in recorded.outputs.items() if outputs is not None else ():
         _compare(expected, outputs[key], f"{name}: its graph gives another {key} than the library")
     return graph_document(model, block, name)
+
+
+def _run(writer: Onnx, path: Path, recorded: Recorded, name: str) -> dict[str, torch.Tensor] | None:
+    try:
+        return writer.run(path, recorded.inputs)
+    except Exception as error:  # of any kind
+        raise DeclarationError(f"{name} cannot be exported: its graph does not run ({first_line(error)})") from None
+
+
+def erfinv(x: torch.Tensor) -> torch.Tensor:
+    """The inverse of the error function, which ONNX lacks: Winitzki's approximation, made exact by two steps of Halley.
+
+    >>> x = torch.tensor([-0.9, 0.0, 0.5, 0.999])
+    >>> torch.allclose(erfinv(x), torch.erfinv(x), rtol=1e-5)
+    True
+    """
+    logarithm = (1 - x * x).log()
+    half = 2 / (math.pi * 0.147) + logarithm / 2
+    value = x.sign() * ((half * half - logarithm / 0.147).sqrt() - half).sqrt()
+    for _ in range(2):
+        error = (value.erf() - x) * (math.sqrt(math.pi) / 2) * (value * value).exp()
+        value = value - error / (1 + value * error)
+    return value
 
 
 def _without_remedies(words: str) -> str:

@@ -111,6 +111,7 @@
     HardSwish: unary((x) => x * Math.min(1, Math.max(0, x / 6 + 0.5))),
   };
 
+  lfm.erf = erf;
   lfm.elementwiseOperators = {
     ...mathematics,
     ...activations,

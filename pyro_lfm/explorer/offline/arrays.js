@@ -1,7 +1,7 @@
 // lfm.arrays: the arrays of an exported page, which stand one after the other in one compressed block of bytes.
 //
-// A reference is {type, shape, at} with the offset in the block, or {type, shape, values} for few numbers. Quantised arrays
-// ("uint8" or "uint16" with {low, step} for each column, and the largest code for missing) are read by numbers().
+// A reference is {type, shape, at} with the offset in the block, or {type, shape, values} for few numbers. Codes of numbers
+// have {low, step, missing} beside them: the number is low + code * step, by column, and one code stands for missing.
 (function (lfm) {
   "use strict";
 
@@ -23,6 +23,15 @@
     return new Response(stream).arrayBuffer();
   }
 
+  /** The numbers of codes. */
+  function decoded(codes, { low, step, missing }) {
+    const values = new Float32Array(codes.length), columns = step.length;
+    for (let i = 0; i < codes.length; i++) {
+      values[i] = codes[i] === missing ? NaN : low[i % columns] + codes[i] * step[i % columns];
+    }
+    return values;
+  }
+
   function arrays(block) {
     const stored = (reference) => {
       const kind = STORED[reference.type];
@@ -34,18 +43,19 @@
     function numbers(reference) {
       const codes = stored(reference);
       if (!reference.step) return Float32Array.from(codes);
-      const columns = reference.step.length, missing = reference.type === "uint8" ? 255 : 65535;
-      const values = new Float32Array(codes.length);
-      for (let i = 0; i < codes.length; i++) {
-        const column = i % columns;
-        values[i] = codes[i] === missing ? NaN : reference.low[column] + codes[i] * reference.step[column];
-      }
-      return values;
+      return decoded(codes, reference);
+    }
+
+    /** One line of a table of numbers. */
+    function line(reference, place) {
+      const width = lfm.tensors.size(reference.shape.slice(1));
+      const codes = stored(reference).subarray(place * width, (place + 1) * width);
+      return reference.step ? decoded(codes, reference) : Float64Array.from(codes);
     }
 
     const text = (reference) => new TextDecoder().decode(stored(reference));
     const tensor = (reference) => lfm.tensors.tensor(reference.type, reference.shape, stored(reference));
-    return { stored, numbers, text, tensor };
+    return { stored, numbers, line, text, tensor };
   }
 
   lfm.arrays = arrays;
