@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.inputs import Array
+from pyro_lfm.explorer.known_attributes import known_attributes
 from pyro_lfm.explorer.server import Explorer
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import Explored, user_rows
@@ -25,6 +27,7 @@ def explore(
     data: Explored = None,
     *,
     labels: Labels = None,
+    attributes: Attributes | Mapping[str, Array] | Sequence[str] | None = None,
     shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     host: str = "127.0.0.1",
     port: int = 5055,
@@ -37,6 +40,8 @@ def explore(
         data: N rows as for the methods of the fit, the path of a file of them, or a data set, as ``lfm.data.faces()`` is;
             by default the fitted rows. Columns that the model does not read colour the map.
         labels: {name: N values}, or N values, numbers or labels, that colour the map too.
+        attributes: what ``lfm.attributes.fit`` gives, or what it takes: {name: N labels}; or names of columns of the data
+            and of labels. The page generates rows with the values that are asked for, and changes them in a row.
         shape: (H, W) or (C, H, W) of the pictures that rows are, C 1 or 3; of several variables {name: shape}. By default
             that of the declaration or of the data set; without names of columns a square number of them is a picture.
         host: the address to listen at, this machine alone by default. The page asks for no password: who can reach the
@@ -70,7 +75,9 @@ def explore(
         raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     listener = listening(host, port)
     try:
-        session = Session(fit, user_rows(fit, data), _by_name(labels), _shape(shape))
+        rows, named = user_rows(fit, data), _by_name(labels)
+        known = known_attributes(fit, rows, named, attributes)
+        session = Session(fit, rows, named, _shape(shape), known)
         config = uvicorn.Config(
             application(session, host),
             http="h11",

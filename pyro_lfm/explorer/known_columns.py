@@ -69,7 +69,8 @@ def measures(posteriors: RowPosteriors) -> list[DataColumn]:
         return estimate.pareto_k.float().cpu().numpy()
 
     found = [DataColumn("bound", None, bound)]
-    if len(rows) <= _K_ROWS:
+    # k̂ is that of a row by itself, given the parameters.
+    if len(rows) <= _K_ROWS and all(latent.per_row for latent in fit.model.latents.values()):
         found.append(DataColumn("Pareto k̂", None, pareto_k))
     return found
 

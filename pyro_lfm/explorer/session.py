@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, constraints
 
+from pyro_lfm.attributes import Attributes
 from pyro_lfm.errors import gathering
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
 from pyro_lfm.evaluate.decoding.factor_order import factor_order
+from pyro_lfm.explorer.attribute_values import attributes_info
 from pyro_lfm.explorer.data_columns import DataColumn
 from pyro_lfm.explorer.factor_axes import FactorAxes
 from pyro_lfm.explorer.known_columns import known_columns, measures
@@ -38,14 +40,22 @@ class Session:
         rows: the rows.
         labels: {name: N values} that colour the map.
         shape: of the pictures that rows are, where the user says it.
+        attributes: of the fit, where some are known.
 
     Attributes:
         posteriors: of all rows. decoder: of any point. axes: the factors in order. views: of the observed variables.
         columns: what is known of the rows. measures: the bound of each row, and k̂.
     """
 
-    def __init__(self, fit: Fit, rows: UserRows, labels: Mapping[str, object], shape: Shape = None):
-        self.fit, self.rows = fit, rows
+    def __init__(
+        self,
+        fit: Fit,
+        rows: UserRows,
+        labels: Mapping[str, object],
+        shape: Shape = None,
+        attributes: Attributes | None = None,
+    ):
+        self.fit, self.rows, self.attributes = fit, rows, attributes
         with gathering():  # what it warns of was said by the fit
             self.posteriors = RowPosteriors(fit, rows)
             self.decoder = RowDecoder(fit)
@@ -83,7 +93,7 @@ class Session:
             "factors": self.axes.info(),
             "labels": self._labels(),
             "covariates": self._covariates(),
-            "attributes": [],
+            "attributes": [] if self.attributes is None else attributes_info(self.attributes),
             "views": [view.info() for view in self.views],
             "colours": [*map(_colour, self.columns), *(_colour(each, False) for each in self.measures)],
             "pca": self.axes.principal(),

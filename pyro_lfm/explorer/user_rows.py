@@ -133,6 +133,8 @@ def _read(
     if fit.table is not None and fit.table.takes(data):
         data = fit.table.encode(data)
     table = table_for(fit.model, cast("Data", data), fit.guide.needs, fit.schema, may_be_empty=True)
+    if _are_the_fitted(fit, table):
+        data = None
     return UserRows(data, table, title, frame, text, beside or {}, shape)
 
 
@@ -146,6 +148,17 @@ def _fitted(fit: Fit) -> UserRows:
     rows = {name: batch.with_gaps(name) for name in fit.model.observed}
     table = table_for(fit.model, rows, fit.guide.needs, fit.schema, may_be_empty=True)
     return UserRows(None, table, "fitted rows")
+
+
+def _are_the_fitted(fit: Fit, table: Table) -> bool:
+    """Whether rows are those that were fitted, whose own parameters are then known. Not asked where rows have none."""
+    if not fit.has_rows or not (fit.guide.tables or fit.model.tables):
+        return False
+    batch = fit.rows_of()
+    if len(batch) != len(table):
+        return False
+    rows = table.take(torch.arange(len(table)), fit.model.dtype)
+    return all(torch.equal(rows[n].nan_to_num(), batch.with_gaps(n).cpu().nan_to_num()) for n in rows)
 
 
 def _named(codes: Any, names: tuple[str, ...] | None) -> object:

@@ -45,10 +45,9 @@ def views_of(decoder: RowDecoder, rows: UserRows, shape: Shape) -> list[View]:
         if name not in fit.model.observed:
             views.append(_columns_view(name, members, rows, mixed))
             continue
-        named = fit.schema.get(name, Columns()).names is not None or members[0].labels is not None
-        picture = picture_shape(
-            tuple(fit.model.observed[name].shape), named and given.get(name) is None, given.get(name)
-        )
+        own = given.get(name)
+        named = own is None and fit.schema.get(name, Columns()).names is not None
+        picture = picture_shape(tuple(fit.model.observed[name].shape), named, own)
         view = None if picture is None else _picture_view(name, *picture, rows)
         views.append(view or _columns_view(name, members, rows))
     return views
