@@ -147,6 +147,10 @@
       const box = stage.getBoundingClientRect();
       return [box.left + view.x[row], box.top + view.y[row]];
     }
-    return { recolour, waiting: legend.waiting, nearestRows, placeOf, settled, busy: () => view.frame !== 0 };
+    function draw() {
+      view.pointsDue = true;
+      view.paint();
+    }
+    return { recolour, waiting: legend.waiting, nearestRows, placeOf, draw, settled, busy: () => view.frame !== 0 };
   };
 })((window.lfm = window.lfm || {}));
