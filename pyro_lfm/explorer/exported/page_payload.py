@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
 
 from pyro_lfm.distributions.support_bounds import SupportBounds
 from pyro_lfm.documents.export.fitted_outline import outline_of
@@ -23,6 +26,8 @@ from pyro_lfm.inference.missing_entries import is_divisible
 from pyro_lfm.programs.model import Model
 
 Payload = dict[str, Any]
+# Rows drawn from the model for latents that the page does not show.
+_DRAWN = 200
 
 
 def page_payload(session: Session, budget: int) -> Payload:
@@ -128,9 +133,31 @@ def _covariates(session: Session, block: ArrayBlock) -> Payload:
 
 
 def _labels(session: Session, block: ArrayBlock) -> Payload:
-    """The discrete latents that the decoder reads, and the most probable code of those shown in all rows, (N, L)."""
-    shown = session.shown_labels()
-    return {"names": [*session.decoder.labels], "shown": shown, "rows": None}
+    """The discrete latents that the decoder reads, and the most probable code of those shown in all rows, (N, L).
+
+    Those that are not shown, such as counts without an end, are held at the median of draws from the model.
+    """
+    shown, decoder = session.shown_labels(), session.decoder
+    drawn = session.fit.model.sample(_DRAWN, seed=0) if decoder.labels else {}
+    medians = {name: drawn[name].double().median(0).values.reshape(-1).tolist() for name in decoder.labels}
+    codes = [np.concatenate([_codes(session, index, shown) for index in session.rows.table.blocks()])] if shown else []
+    return {
+        "names": [*decoder.labels],
+        "shown": shown,
+        "otherwise": medians,
+        "rows": block.add(codes[0].astype(np.float32)) if codes else None,
+    }
+
+
+def _codes(session: Session, index: Tensor, shown: list[str]) -> np.ndarray[Any, Any]:
+    """The most probable codes of some rows, (B, L)."""
+    posterior = session.posteriors.posterior(index)
+    columns = []
+    for name in shown:
+        probabilities = cast("Categorical | Bernoulli", posterior[name]).probs.reshape(len(index), -1)
+        several = session.decoder.labels[name] is not None
+        columns.append(probabilities.argmax(1) if several else (probabilities[:, 0] > 0.5).long())
+    return torch.stack(columns, 1).cpu().numpy()
 
 
 def _complete(session: Session, may_be_missing: list[str]) -> list[str]:
