@@ -6,33 +6,43 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.attributes.density import Density
-from pyro_lfm.attributes.readings import Request
+from pyro_lfm.attributes.requests import Request
 
-# Draws of the density that the first particles are chosen from, and the fewest particles.
-_POOL, _FEWEST = 16384, 128
+# The fewest particles, the most that move together, and how many draws of the pool are to carry weight for each of them.
+_FEWEST, _MOST, _EACH = 128, 2000, 4
 # The effective part of the particles that a step of the temperature keeps, and the most steps.
 _KEPT, _MOST_STEPS = 0.5, 40
 # Leapfrog steps of a move, moves at a temperature, and at the last.
-_LEAPS, _MOVES, _LAST = 6, 1, 4
+_LEAPS, _MOVES, _LAST = 6, 1, 3
 # The first step size and the longest, in units of the curvature.
 _FIRST, _LONGEST = 0.5, 1.0
 
 
-def conditional_draws(density: Density, request: Request, n: int, generator: torch.Generator) -> Tensor:
-    """Codes (n, U) from p(u | the request).
+def conditional_draws(
+    density: Density, request: Request, pool: Tensor, energies: Tensor, n: int, generator: torch.Generator
+) -> Tensor:
+    """Codes (n, U) from p(u) exp(−Σ e²/2).
 
-    Particles are chosen among draws of the density at a temperature at which enough of these carry weight. Then the temperature
+    Particles are chosen among draws of the density at a temperature at which many of these carry weight. Then the temperature
     falls in steps, each so small that half of the particles stay effective. After each step they are drawn by their weights
-    (systematic resampling) and moved by Hamiltonian Monte Carlo. So they end where the request is met, and are spread as the
-    density is wherever it does not matter to the request.
+    (systematic resampling) and moved by Hamiltonian Monte Carlo. So they end where the request is met, and are spread as
+    the density is in all that was not asked for.
+
+    Args:
+        pool: draws of the density, (M, U). energies: Σ e²/2 of each.
 
     Source: Del Moral, Doucet and Jasra (2006), "Sequential Monte Carlo samplers".
     """
+    parts = [min(_MOST, n - start) for start in range(0, n, _MOST)]
+    return torch.cat([_particles(density, request, pool, energies, part, generator) for part in parts])
+
+
+def _particles(
+    density: Density, request: Request, pool: Tensor, energies: Tensor, n: int, generator: torch.Generator
+) -> Tensor:
     count = max(n, _FEWEST)
-    pool = density.sample(_POOL, generator)
-    energy = _energy(request, pool)
-    beta = _next(energy, 0.0, min(count, _POOL // 4) / _POOL)
-    codes = pool[_resampled(-beta * energy, count, generator)]
+    beta = _next(energies, 0.0, min(_EACH * count / len(pool), _KEPT))
+    codes = pool[_resampled(-beta * energies, count, generator)]
     step = _FIRST
     for _ in range(_MOST_STEPS):
         last = beta == 1.0
@@ -40,15 +50,11 @@ def conditional_draws(density: Density, request: Request, n: int, generator: tor
             codes, step = _move(density, request, codes, beta, step, generator)
         if last:
             break
-        energy = _energy(request, codes)
+        energy = request.energy(request.readings.outputs(codes))
         following = _next(energy, beta, _KEPT)
         codes = codes[_resampled(-(following - beta) * energy, count, generator)]
         beta = following
     return codes[torch.randperm(count, generator=generator)[:n]]
-
-
-def _energy(request: Request, codes: Tensor) -> Tensor:
-    return 0.5 * request.residuals(codes)[0].square().sum(1)
 
 
 def _next(energy: Tensor, beta: float, kept: float) -> float:
@@ -60,14 +66,12 @@ def _next(energy: Tensor, beta: float, kept: float) -> float:
 
     if effective(1.0) >= kept:
         return 1.0
-    low, high = beta, 1.0
-    for _ in range(40):
-        # Temperatures span orders of magnitude near the start.
-        middle = (low * high) ** 0.5 if low > 0 else high / 8
-        low, high = (middle, high) if effective(middle) >= kept else (low, middle)
-        if low > 0 and high / low < 1.01:
-            break
-    return low if low > beta else high
+    low, high = 0.0, 1.0 - beta
+    while low == 0.0 or high / low > 1.01:
+        # Steps of temperature span orders of magnitude.
+        middle = (low * high) ** 0.5 if low else high / 16
+        low, high = (middle, high) if effective(beta + middle) >= kept or middle < 1e-12 else (low, middle)
+    return beta + low
 
 
 def _resampled(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:

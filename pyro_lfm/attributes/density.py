@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Numbers of components to choose among; those that leave a component fewer rows than its mean and covariance need are out.
-_COMPONENTS = (1, 2, 4, 8, 16, 32)
-# Most draws that a mixture is fitted to while their number is chosen, and the part held out for the choice.
-_MOST, _HELD = 4000, 0.25
+# Numbers of components to choose among, and the fewest rows that a component has for each entry of a code.
+_COMPONENTS, _ROWS = (1, 2, 4, 8, 16, 32, 64), 2
+# Most draws that a mixture is fitted to, and the part held out for the choice.
+_MOST, _HELD = 20_000, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +32,17 @@ class Density:
 
     @classmethod
     def of(cls, draws: Tensor, seed: int) -> Density:
-        """The mixture whose number of components has the largest held-out log density of draws (M, U)."""
+        """The mixture fitted to draws of the posteriors of rows, (S, N, U).
+
+        Its number of components is doubled as long as that raises the mean log density of rows that were held out.
+        """
         from sklearn.mixture import GaussianMixture
 
-        rng = np.random.default_rng(seed)
-        points = draws.numpy()[rng.permutation(len(draws))]
+        rows = np.random.default_rng(seed).permutation(draws.shape[1])[: -(-_MOST // len(draws))]
+        # All draws of a row stand side by side, so that no row is both fitted and held out.
+        points = draws[:, torch.from_numpy(rows)].transpose(0, 1).flatten(0, 1).numpy()
         # Rounding apart, a covariance of few draws is singular: each gets a part of that of all.
-        ridge = max(1e-4, 1.0 / len(points))
+        ridge = max(1e-4, 1.0 / len(rows))
 
         def mixture(count: int, rows: np.ndarray) -> GaussianMixture:
             with warnings.catch_warnings():
@@ -47,18 +51,16 @@ class Density:
                     rows
                 )
 
-        few = points[:_MOST]
-        held = few[: int(_HELD * len(few))]
-        fitted = few[len(held) :]
+        held, fitted = np.split(points, [int(_HELD * len(rows)) * len(draws)])
         best, score = 1, -math.inf
         for count in _COMPONENTS:
-            if count > 1 and len(fitted) < 2 * count * (draws.shape[1] + 1):
+            if count > 1 and len(rows) < _ROWS * count * draws.shape[2]:
                 break
             now = mixture(count, fitted).score(held)
             if now < score:
                 break
             best, score = count, now
-        done = mixture(best, points[: 4 * _MOST])
+        done = mixture(best, points)
         roots = torch.linalg.cholesky(torch.from_numpy(done.covariances_))
         whiten = torch.linalg.inv(roots).mT.contiguous()
         return cls(torch.from_numpy(done.weights_).log(), torch.from_numpy(done.means_), roots, whiten)

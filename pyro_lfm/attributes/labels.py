@@ -106,6 +106,11 @@ class Labelled:
     def deviation(self) -> float:
         return float(self.codes[self.known].std())
 
+    @property
+    def standardised(self) -> Tensor:
+        """Numbers minus their mean, divided by their deviation; codes of labels as they are."""
+        return self.codes if self.attribute.labels else (self.codes - self.mean) / self.deviation
+
 
 def read_labels(labels: Mapping[str, Array], rows: int) -> list[Labelled]:
     """The attributes of some rows, from {name: (N,)} labels.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.attributes.density import Density
-from pyro_lfm.attributes.readings import Held, Request
+from pyro_lfm.attributes.requests import Held, Request
 
 # Steps, and the damping of the first.
 _STEPS, _DAMPING = 30, 1.0

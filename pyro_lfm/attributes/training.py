@@ -41,7 +41,7 @@ def train(draws: Tensor, labelled: list[Labelled], seed: int) -> Trained:
     held-out loss of its attribute falls. So an attribute with few labels, or a linear one, keeps its linear reader.
     """
     generator = torch.Generator().manual_seed(seed)
-    targets = torch.stack([_standardised(one) for one in labelled])
+    targets = torch.stack([one.standardised for one in labelled])
     folds = torch.stack([_folds(one, generator) for one in labelled])
     width = max(2, *(len(one.attribute.labels) for one in labelled))
     fits = [_linear(draws, one, t, f, width) for one, t, f in zip(labelled, targets, folds, strict=True)]
@@ -49,11 +49,6 @@ def train(draws: Tensor, labelled: list[Labelled], seed: int) -> Trained:
     problem = _Problem(draws.float(), targets.float(), folds, _allowed(labelled, width))
     networks = _best(problem, Networks.of(linear, bias, generator), generator).double()
     return Trained(networks, folds, problem.held_out(networks, draws))
-
-
-def _standardised(one: Labelled) -> Tensor:
-    """Codes of labels as they are; numbers minus their mean, divided by their deviation."""
-    return one.codes if one.attribute.labels else (one.codes - one.mean) / one.deviation
 
 
 def _folds(one: Labelled, generator: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
@@ -92,7 +93,8 @@ def explore(
     explorer = Explorer(uvicorn.Server(config), listener, _url(host, listener.getsockname()[1]))
     if block if block is not None else not _at_a_prompt():
         print(f"{explorer.url} shows {len(session.rows):,} rows; Ctrl-C ends it", flush=True)
-        explorer.wait()
+        with suppress(KeyboardInterrupt):
+            explorer.wait()
     return explorer
 
 

@@ -35,10 +35,10 @@ class RowPosteriors:
         means: E[z | x] of the K entries of all real latents of a row side by side, (N, K).
         variances: the posterior variances, (N, K).
         seconds: how long encoding took.
-        has_own_parameters: whether model or guide have parameters for each row.
+        has_own_parameters: whether the guide has parameters for each row.
 
     Raises:
-        DeclarationError: the model has no real latents of rows.
+        DeclarationError: the model has no real latents of rows, or parameters of its own for each.
     """
 
     def __init__(self, fit: Fit, rows: UserRows):
@@ -49,11 +49,14 @@ class RowPosteriors:
                 "lfm.explore needs latents of each row with real values; this model has none: its latents are "
                 f"{', '.join(fit.model.latents) or 'none'}"
             )
+        if fit.model.tables:
+            raise DeclarationError(
+                "lfm.explore decodes points of no row, and this model has parameters of its own for each row (PerRow): declare "
+                "them as latents, or give PerRow to the guide alone"
+            )
         start = time.perf_counter()
         # Parameters of single rows are optimised for all rows at once.
-        self.has_own_parameters = (
-            isinstance(fit.guide, Refined) or bool(fit.guide.tables) or bool(fit.model.tables)
-        )
+        self.has_own_parameters = isinstance(fit.guide, Refined) or bool(fit.guide.tables)
         self._whole: Batch | None = None
         self.guide: AnyGuide = fit.guide
         if self.has_own_parameters:

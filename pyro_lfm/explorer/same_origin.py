@@ -24,6 +24,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# Bytes of all headers of a request; a browser sends some hundred.
+_HEADERS = 2**14
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # The name or address of a Host header, and its port.
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9_]([a-z0-9_.-]{0,252}))(:(?P<port>[0-9]{1,5}))?")
@@ -71,7 +73,7 @@ class SameOrigin:
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
-        fault = self.fault(scope["method"], scope["path"], headers)
+        fault = _fault_of_form(scope) or self.fault(scope["method"], scope["path"], headers)
         if fault is None:
             await self.application(scope, receive, with_headers)
             return
@@ -111,6 +113,15 @@ class SameOrigin:
             return False
         name = match["name"]
         return name in self.names or (self.everywhere and _is_address(name.strip("[]")))
+
+
+def _fault_of_form(scope: Scope) -> tuple[int, str] | None:
+    """The status and the words with which a request of a wrong form is refused."""
+    if scope["http_version"] not in ("1.0", "1.1"):
+        return 400, "the explorer speaks HTTP/1.1"
+    if sum(len(key) + len(value) for key, value in scope["headers"]) > _HEADERS:
+        return 431, f"the headers of a request must have at most {_HEADERS} bytes together"
+    return None
 
 
 def _is_address(text: str) -> bool:

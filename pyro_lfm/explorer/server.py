@@ -50,7 +50,11 @@ class Explorer:
         return self._thread.is_alive()
 
     def wait(self) -> None:
-        """Waits until the explorer is closed, by ``close`` from another thread or by Ctrl-C."""
+        """Waits until the explorer is closed, by ``close`` in another thread or by Ctrl-C, which closes it.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C.
+        """
         try:
             while self._thread.is_alive():
                 self._thread.join(0.2)

@@ -152,7 +152,7 @@ def _fitted(fit: Fit) -> UserRows:
 
 def _are_the_fitted(fit: Fit, table: Table) -> bool:
     """Whether rows are those that were fitted, whose own parameters are then known. Not asked where rows have none."""
-    if not fit.has_rows or not (fit.guide.tables or fit.model.tables):
+    if not fit.has_rows or not fit.guide.tables:
         return False
     batch = fit.rows_of()
     if len(batch) != len(table):

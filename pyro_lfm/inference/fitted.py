@@ -241,16 +241,15 @@ class Fit(FitState):
         """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
 
-    def some_rows(self, most: int) -> dict[str, torch.Tensor]:
-        """Up to so many of the fitted rows, evenly spaced, by name, NaN where missing.
-
-        Empty if the fit has no rows, or they have changed.
-        """
-        if self._rows.is_absent or not self._seen.are_those_of(self._rows):
-            return {}
-        rows = len(self._rows)
-        index = torch.arange(min(most, rows)) * rows // max(1, min(most, rows))
-        return self._rows.take(index, self.model.dtype, self.model.device)
+    def some_rows(self, most: int, data: Data | None = None) -> Batch | None:
+        """Up to so many rows, evenly spaced; None without rows at hand, or if the fitted ones have changed."""
+        if data is None and (self._rows.is_absent or not self._seen.are_those_of(self._rows)):
+            return None
+        table = self._open(data, self.guide.needs)
+        count = min(most, len(table))
+        index = torch.arange(count) * len(table) // max(1, count)
+        rows = table.take(index, self.model.dtype, self.model.device)
+        return Batch(rows, index.to(self.model.device), len(table)) if count else None
 
     @property
     def has_rows(self) -> bool:

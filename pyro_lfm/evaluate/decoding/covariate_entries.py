@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.evaluate.decoding.factor_names import entry_names
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.tables.cell_columns import CellColumns
@@ -54,7 +55,7 @@ def covariate_entries(fit: Fit) -> list[CovariateEntry]:
     entries = []
     for name in model.covariates:
         variable, columns = model.observed[name], fit.schema.get(name, Columns())
-        values = rows[name].reshape(len(rows[name]), -1).double().cpu().numpy() if name in rows else None
+        values = None if rows is None else rows[name].reshape(rows.size, -1).double().cpu().numpy()
         labels = _labels(fit, name, variable, columns)
         whole = labels is not None or bool(entrywise(variable.support).is_discrete)
         names = _names(name, variable.shape.numel(), columns)
@@ -70,7 +71,7 @@ def covariate_entries(fit: Fit) -> list[CovariateEntry]:
 def _names(name: str, entries: int, columns: Columns) -> list[str]:
     if columns.names is not None and len(columns.names) == entries and entries > 1:
         return [str(column) for column in columns.names]
-    return [name] if entries == 1 else [f"{name}_{k + 1}" for k in range(entries)]
+    return entry_names(name, entries)
 
 
 def _labels(fit: Fit, name: str, variable: Variable, columns: Columns) -> tuple[Hashable, ...] | None:
@@ -112,7 +113,7 @@ def covariate_values(
 
     Args:
         given: {name of an entry: a number, a label, or B of them}; or {name of a covariate of several entries: its value,
-            (*event) or (B, *event)}.
+            (*event) or (B, *event)}. Tensors hold labels by their codes.
 
     Raises:
         DeclarationError: a name that is none. ShapeError: a value of another shape. DataError: a value outside its support.
@@ -130,7 +131,7 @@ def covariate_values(
         )
     by_name = {entry.name for entry in entries}
     for entry in entries:
-        value = given.get(entry.name, entry.value)
+        value = given.get(entry.name, torch.tensor(entry.value))
         values[entry.variable][:, entry.entry] = _numbers(entry, value, rows).to(model.dtype)
     for name, value in given.items():
         if name not in by_name:
@@ -157,7 +158,9 @@ def _numbers(entry: CovariateEntry, value: object, rows: int) -> Tensor:
 
 
 def _number(entry: CovariateEntry, value: object) -> float:
-    value = value.item() if isinstance(value, Tensor | np.generic) else value
+    if isinstance(value, Tensor):
+        return float(value)
+    value = value.item() if isinstance(value, np.generic) else value
     if entry.labels is not None and value in entry.labels:
         return float(entry.labels.index(value))  # type: ignore[arg-type]
     if entry.labels is not None and isinstance(value, str):

@@ -15,6 +15,7 @@ from pyro_lfm.distributions.logistic import Grid
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries
+from pyro_lfm.evaluate.decoding.factor_names import entry_names
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.tables.columns import Column
 from pyro_lfm.tables.table_columns import TableColumns
@@ -104,14 +105,14 @@ def observed_columns(decoder: RowDecoder) -> list[ObservedColumn]:
     return columns
 
 
-def entry_names(fit: Fit, name: str) -> list[str]:
+def column_names(fit: Fit, name: str) -> list[str]:
     """The names of the entries of an observed variable: those of the user's columns, else x_1, x_2, ..., or x alone."""
     entries = fit.model.observed[name].shape.numel()
     groups: Mapping[str, tuple[Hashable, ...]] = getattr(fit.table, "groups", {})
     names = groups.get(name) or fit.schema.get(name, Columns()).names
     if names is not None and len(names) == entries:
         return [str(column) for column in names]
-    return [name] if entries == 1 else [f"{name}_{k + 1}" for k in range(entries)]
+    return entry_names(name, entries)
 
 
 def _of_table(fit: Fit, name: str, entry: int, column: Column) -> ObservedColumn:
@@ -142,7 +143,7 @@ def _of_variable(fit: Fit, name: str, decoded: EntrySummaries) -> list[ObservedC
     labels = None if levels is None else known or tuple(range(levels))
     return [
         ObservedColumn(entry_name, name, k, kind, labels, spread=_spread(fit, name, k))
-        for k, entry_name in enumerate(entry_names(fit, name))
+        for k, entry_name in enumerate(column_names(fit, name))
     ]
 
 

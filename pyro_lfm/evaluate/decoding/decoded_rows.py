@@ -19,8 +19,9 @@ from pyro_lfm.distributions.support_bounds import SupportBounds
 from pyro_lfm.distributions.supports import is_real, plain
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.evaluate.decoding.covariate_entries import covariate_entries, covariate_values
-from pyro_lfm.evaluate.decoding.decoder import discrete_latents, factor_names, real_latents
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries, entry_means, entry_summaries
+from pyro_lfm.evaluate.decoding.factor_names import discrete_latents, factor_names, real_latents
+from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
@@ -77,8 +78,8 @@ class RowDecoder:
         Args:
             z: (B, K), the entries of all real latents of a row side by side.
             covariates: {name: value, or one for each row}; the others are at their defaults.
-            labels: {discrete latent: its value, (*event) or (B, *event)}; the others are at the most probable value given
-                what the prior reads.
+            labels: {discrete latent: a label of the data, or codes as a tensor, (*event) or (B, *event)}; the others are
+                at the most probable value given what the prior reads.
 
         Raises:
             ShapeError: z of another shape. DataError: values outside their supports. DeclarationError: unknown names.
@@ -118,9 +119,19 @@ class RowDecoder:
         with evaluating(self.model), isolated(Stream(0, device), device), torch.no_grad(), run:
             program(batch)
 
+    def prior_draws(self, rows: int, seed: int = 0) -> dict[str, Tensor]:
+        """Draws of the latents of so many rows from the model, (rows, *event) by name, with covariates at their defaults."""
+        device = self.model.device
+        held = covariate_values(self.fit, self.covariates, None, rows)
+        batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
+        program = poutine.condition(self.model, data=self._shared)
+        with evaluating(self.model), isolated(Stream(seed, device), device), torch.no_grad():
+            trace: Any = poutine.trace(program).get_trace(batch)
+        return {name: trace.nodes[name]["value"] for name in (*self.factors, *self.labels)}
+
     def prior_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each factor in rows drawn from the model, (K,) each."""
-        drawn = self.model.sample(_DRAWN, seed=0)
+        drawn = self.prior_draws(_DRAWN)
         flat = [drawn[name].reshape(_DRAWN, -1) for name in self.factors]
         whole = torch.cat(flat, 1) if flat else torch.zeros(_DRAWN, 0)
         return whole.mean(0), whole.std(0)
@@ -172,11 +183,10 @@ class RowDecoder:
                 raise DeclarationError(f"labels must name discrete latents of a row; got {name!r}: {offer}")
             latent = self.model.latents[name]
             known = self.fit.schema[name].labels if name in self.fit.schema else None
-            if known is not None and isinstance(value, str):
+            if known is not None and isinstance(value, str | int):
                 if value not in known:
-                    raise DataError(
-                        f"labels must hold a label of {name}: {', '.join(map(str, known))}; got {value!r}"
-                    )
+                    offer = ", ".join(map(repr, known[:20]))
+                    raise DataError(f"labels must hold a label of {name}: {offer}; got {value!r}")
                 value = known.index(value)
             try:
                 tensor = torch.as_tensor(value, dtype=self.model.dtype, device=self.model.device)
@@ -200,12 +210,13 @@ def _shared_latents(fit: Fit) -> dict[str, Tensor]:
     shared = [name for name, latent in fit.model.latents.items() if not latent.per_row]
     if not shared:
         return {}
-    # Their posterior depends on no row, so a drawn one serves where the fitted ones are not at hand.
-    drawn = fit.model.sample(1, seed=0)
-    rows = None if fit.model.tables else {name: drawn[name] for name in fit.model.observed}
-    posterior = fit.posterior(rows)
-    by_name = posterior if isinstance(posterior, dict) else dict.fromkeys(shared, posterior)
-    return {name: by_name[name].mean for name in shared}
+    # Their posterior depends on no row, so one without values serves.
+    model = fit.model
+    nothing = {n: torch.full((1, *v.shape), torch.nan, dtype=model.dtype) for n, v in model.observed.items()}
+    batch = Batch({name: rows.to(model.device) for name, rows in nothing.items()})
+    with evaluating(fit.guide):
+        posteriors = marginals(fit.guide, batch, shared)
+    return {name: posterior.mean for name, posterior in posteriors.items()}
 
 
 class _Likelihoods(Messenger, Generic[Answer]):

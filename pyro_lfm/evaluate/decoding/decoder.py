@@ -13,32 +13,21 @@ from torch import Tensor
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.evaluate.decoding.factor_names import discrete_latents, factor_names, real_latents
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.queries.filling import expectation
 from pyro_lfm.programs.model import AnyModel
 
 
-def discrete_latents(model: AnyModel) -> list[str]:
-    """The latents of a row that have labels or whole numbers as their values."""
-    return [n for n, latent in model.latents.items() if latent.per_row and latent.support.is_discrete]
-
-
-def real_latents(model: AnyModel) -> dict[str, int]:
-    """{latent of a row with real entries: its number of entries}, in the order of the model."""
-    rows = {name: latent for name, latent in model.latents.items() if latent.per_row}
-    return {n: latent.shape.numel() for n, latent in rows.items() if not latent.support.is_discrete}
-
-
-def factor_names(model: AnyModel) -> list[str]:
-    """The names of the K entries of all real latents of a row side by side, in every picture and table: z_1, z_2, ...
-
-    >>> from pyro_lfm import Gaussian, MLP, Model, StandardNormal
-    >>> factor_names(Model(z=StandardNormal(2), w=StandardNormal(1), x=Gaussian(4, mean=MLP(8))))
-    ['z_1', 'z_2', 'w']
-    """
-    sizes = real_latents(model).items()
-    return [f"{name}_{k + 1}" if size > 1 else name for name, size in sizes for k in range(size)]
+def columns_of(x: Tensor, columns: int) -> Tensor:
+    """Rows (B, D) in double precision, NaN where missing. A label has a column of 0 and 1 for each category."""
+    flat = x.reshape(len(x), -1).double()
+    levels = columns // flat.shape[1]
+    if levels == 1:
+        return flat
+    each = (flat.unsqueeze(-1) == torch.arange(levels, device=flat.device)).double()
+    return each.masked_fill(flat.isnan().unsqueeze(-1), torch.nan).flatten(1)
 
 
 class Decoder:

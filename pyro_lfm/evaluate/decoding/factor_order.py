@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
+from pyro import poutine
 from torch import Tensor
 
+from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
-from pyro_lfm.evaluate.decoding.variance_shares import variance_explained
-from pyro_lfm.evaluate.inputs import Rows
+from pyro_lfm.evaluate.decoding.decoder import columns_of
+from pyro_lfm.evaluate.inputs import Evaluated, Rows
+from pyro_lfm.evaluate.likelihood.estimate import fitted
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.fitted import Fit
+from pyro_lfm.probes import evaluating
+from pyro_lfm.runtime import Stream, isolated
 
-# Rows that decide the order, and draws where the effects decide it; the most decoded numbers at once.
-_ROWS, _DRAWS, _NUMBERS = 2000, 128, 2**22
+# Rows that decide the order, at most and at least, and the most numbers that are decoded for it. Draws of the prior.
+_ROWS, _LEAST, _NUMBERS, _DRAWS = 2000, 128, 2**24, 128
 
 # How factors are put in order: by the variance that they explain, as declared, or the names of those wanted.
 Order: TypeAlias = Literal["variance", "declared"] | Sequence[str]
@@ -73,22 +80,23 @@ def ranked_by(shares: Tensor) -> tuple[int, ...]:
     return tuple(shares.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True).tolist())
 
 
-def factor_order(fit: Fit, data: Rows | None = None) -> FactorOrder:
+def factor_order(fit: Evaluated, data: Rows | None = None) -> FactorOrder:
     """The order of the factors by the variance that they explain.
 
     With rows it is the R² of each factor alone, as ``lfm.evaluate.variance_explained`` gives it, averaged over the observed
-    variables, each with the weight of its columns. Without rows, or where latents have labels or a likelihood no mean in
-    closed form, it is the effect of each factor on the decoder,
+    variables, each with the weight of its columns. Without rows, or with labels among the latents, it is the effect of each
+    factor on the decoder,
 
-        S_k = E[(f(z) − f(z'))²] / (2 Var f(z)),    f(z) = E[x | z], z' as z but for factor k, drawn anew,
+        S_k = E[|f(z) − f(z')|²] / (2 tr Var f(z)),    f(z) = E[x | z], z' as z but for factor k, drawn anew,
 
     averaged in the same way, with z drawn from q(z | x) of the rows, or from the prior.
 
     Args:
-        fit: a fit with factors.
-        data: rows as given to ``fit``. By default up to 2,000 of the fitted rows.
+        fit: a fit, or a pair (model, guide).
+        data: rows as given to ``fit``, for a fit that has none at hand. Of the fitted rows, or else of these, up to 2,000
+            that are evenly spaced decide, so that the order of a fit is the same whatever rows a picture shows.
 
-    Source: Argelaguet et al. (2018) for R²; Jansen (1999) for S_k, the total effect.
+    Source: Argelaguet et al. (2018) for R²; Jansen (1999), "Analysis of variance designs for model output", for S_k.
 
     >>> from pyro_lfm import EM, Fixed, Gaussian, Linear, Model, StandardNormal, fit
     >>> weight = torch.tensor([[0.1, 2.0], [0.2, 1.0]])
@@ -97,60 +105,82 @@ def factor_order(fit: Fit, data: Rows | None = None) -> FactorOrder:
     >>> factor_order(done).ranked
     ['z_2', 'z_1']
     """
-    decoder = RowDecoder(fit)
-    rows = data if data is not None else fit.some_rows(_ROWS) or None
-    shares = None
-    if rows is not None and decoder.names and not decoder.labels:
-        try:
-            shares = _explained(fit, rows)
-        except DeclarationError:  # a likelihood without a mean in closed form
-            shares = None
-    if shares is None:
-        shares = _effects(decoder, rows)
+    done = fitted(fit, data)
+    decoder = RowDecoder(done)
+    count = len(decoder.names)
+    columns = sum(done.model.observed[name].code_shape.numel() for name in decoder.observed)
+    most = min(_ROWS, max(_LEAST, _NUMBERS // (columns * max(1, count))))
+    rows = _some_rows(done, data, most) if count else None
+    if rows is None:
+        shares = _effects(decoder, decoder.prior_draws(_DRAWS), {}) if count else torch.zeros(0)
+    else:
+        shares = _of_rows(decoder, *rows)
     return FactorOrder(tuple(decoder.names), shares, ranked_by(shares))
 
 
-def _explained(fit: Fit, rows: Rows) -> Tensor:
-    result = variance_explained(fit, rows)
-    shares = torch.stack([alone[0] for alone in result.alone.values()])
-    return _averaged(fit, [*result.alone], shares)
+def _some_rows(fit: Fit, data: Rows | None, most: int) -> tuple[Batch, AnyGuide] | None:
+    """Some rows, the fitted ones if they are at hand, and their guide."""
+    if (batch := fit.some_rows(most)) is not None:
+        return batch, fit.guide
+    batch = None if data is None else fit.some_rows(most, data)
+    if batch is None:
+        return None
+    if fit.guide.tables:
+        return fit.batch_of({name: batch.with_gaps(name) for name in batch.names})
+    return batch, fit.guide
 
 
-def _averaged(fit: Fit, names: Sequence[str], shares: Tensor) -> Tensor:
-    """The mean of shares (V, K) over variables, each with the weight of its columns; NaN in none counts as 0."""
-    weights = torch.tensor([float(fit.model.observed[name].shape.numel()) for name in names]).to(shares)
-    return (weights.unsqueeze(1) * shares.nan_to_num()).sum(0) / weights.sum()
-
-
-def _effects(decoder: RowDecoder, rows: Rows | None) -> Tensor:
-    """S_k of each factor, (K,)."""
-    fit, count = decoder.fit, len(decoder.names)
-    if not count:
-        return torch.zeros(0)
-    if rows is None:
-        drawn = fit.model.sample(_DRAWS, seed=0)
-        values = {name: drawn[name] for name in (*decoder.factors, *decoder.labels)}
-    else:
-        posterior = fit.sample_posterior(rows, draws=1, seed=0)
-        values = {name: posterior[name][0] for name in (*decoder.factors, *decoder.labels)}
-        keep = torch.arange(min(_DRAWS, len(next(iter(values.values())))))
-        keep = keep * len(next(iter(values.values()))) // len(keep)
-        values = {name: value[keep.to(value.device)] for name, value in values.items()}
-    z = torch.cat([values[name].reshape(len(values[name]), -1) for name in decoder.factors], 1)
-    labels = {name: values[name] for name in decoder.labels}
-    start = decoder.means(z, None, labels)
+def _of_rows(decoder: RowDecoder, batch: Batch, guide: AnyGuide) -> Tensor:
+    """R² of each factor alone, (K,); S_k where posterior means are no values of all latents."""
+    fit = decoder.fit
+    covariates = {name: batch[name] for name in fit.model.covariates}
+    with evaluating(guide), isolated(Stream(0, guide.device), guide.device), torch.no_grad():
+        posteriors = marginals(guide, batch, [*decoder.factors]) if not decoder.labels else {}
+        trace: Any = poutine.trace(guide).get_trace(batch)
+    means = [posterior.mean.reshape(batch.size, -1) for posterior in posteriors.values()]
+    if not means or not all(bool(mean.isfinite().all()) for mean in means):
+        drawn = {name: trace.nodes[name]["value"] for name in (*decoder.factors, *decoder.labels)}
+        return _effects(decoder, drawn, covariates)
+    z = torch.cat(means, 1)
+    centre = z.mean(0)
     shares = []
-    for k in range(count):
+    for k in range(len(centre)):
+        alone = centre.repeat(len(z), 1)
+        alone[:, k] = z[:, k]
+        decoded = decoder.means(decoder.within_support(alone), covariates)
+        shares.append(
+            [_share(columns_of(batch.with_gaps(n), m.shape[1]), m.double()) for n, m in decoded.items()]
+        )
+    return _averaged(decoder, torch.tensor(shares).T)
+
+
+def _share(x: Tensor, fitted: Tensor) -> float:
+    """1 − Σ (x − x̂)² / Σ (x − x̄)² over observed entries, x̂ shifted to the mean of each column."""
+    left, whole = x - fitted, x
+    sums = [(part - part.nanmean(0)).square().nansum() for part in (left, whole)]
+    return float(1 - sums[0] / sums[1])
+
+
+def _effects(decoder: RowDecoder, drawn: Mapping[str, Tensor], covariates: Mapping[str, Tensor]) -> Tensor:
+    """S_k of each factor, (K,), at draws of all latents of a row."""
+    z = torch.cat([drawn[name].reshape(len(drawn[name]), -1) for name in decoder.factors], 1)
+    labels = {name: drawn[name] for name in decoder.labels}
+    start = decoder.means(z, covariates, labels)
+    shares = []
+    for k in range(z.shape[1]):
         moved = z.clone()
         moved[:, k] = z[:, k].roll(1)
-        shares.append(_effect(start, decoder.means(decoder.within_support(moved), None, labels)))
-    return _averaged(fit, [*start], torch.stack(shares, 1))
+        other = decoder.means(decoder.within_support(moved), covariates, labels)
+        shares.append([_effect(mean.double(), other[name].double()) for name, mean in start.items()])
+    return _averaged(decoder, torch.tensor(shares).T)
 
 
-def _effect(start: dict[str, Tensor], moved: dict[str, Tensor]) -> Tensor:
-    """S_k of one factor for each variable, (V,)."""
-    shares = []
-    for name, mean in start.items():
-        whole = mean.double().var(0, unbiased=False).sum()
-        shares.append((moved[name].double() - mean.double()).square().mean(0).sum() / (2 * whole))
-    return torch.stack(shares)
+def _effect(mean: Tensor, other: Tensor) -> float:
+    return float((other - mean).square().mean(0).sum() / (2 * mean.var(0, unbiased=False).sum()))
+
+
+def _averaged(decoder: RowDecoder, shares: Tensor) -> Tensor:
+    """The mean of shares (V, K) over observed variables, each with the weight of its columns; one that is constant has 0."""
+    sizes = [float(decoder.model.observed[name].shape.numel()) for name in decoder.observed]
+    weights = torch.tensor(sizes).to(shares).unsqueeze(1)
+    return (weights * shares.nan_to_num()).sum(0) / weights.sum()
