@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import overload
 
 from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.inputs import Array
+from pyro_lfm.explorer.exported_page import export_page, page_path
 from pyro_lfm.explorer.known_attributes import known_attributes
 from pyro_lfm.explorer.server import Explorer
 from pyro_lfm.explorer.session import Session
@@ -20,7 +24,35 @@ from pyro_lfm.web.listening import listening
 
 # Labels of the rows by name: a mapping, a frame; or those of one name, as an array.
 Labels = Mapping[str, Array] | Array | None
+Named = Attributes | Mapping[str, Array] | Sequence[str] | None
+Shapes = Sequence[int] | Mapping[str, Sequence[int]] | None
 _MISSING = "lfm.explore needs {name}, which is not installed: pip install 'pyro_lfm[app]'"
+
+
+@overload
+def explore(
+    fit: Fit,
+    data: Explored = None,
+    *,
+    labels: Labels = None,
+    attributes: Named = None,
+    shape: Shapes = None,
+    export: str | os.PathLike[str],
+) -> Path: ...
+
+
+@overload
+def explore(
+    fit: Fit,
+    data: Explored = None,
+    *,
+    labels: Labels = None,
+    attributes: Named = None,
+    shape: Shapes = None,
+    host: str = "127.0.0.1",
+    port: int = 5055,
+    block: bool | None = None,
+) -> Explorer: ...
 
 
 def explore(
@@ -28,12 +60,13 @@ def explore(
     data: Explored = None,
     *,
     labels: Labels = None,
-    attributes: Attributes | Mapping[str, Array] | Sequence[str] | None = None,
-    shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    attributes: Named = None,
+    shape: Shapes = None,
     host: str = "127.0.0.1",
     port: int = 5055,
     block: bool | None = None,
-) -> Explorer:
+    export: str | os.PathLike[str] | None = None,
+) -> Explorer | Path:
     """Serves a page on which a fit can be explored: sliders for its factors, a map of the rows, rows to encode and edit.
 
     Args:
@@ -49,14 +82,17 @@ def explore(
             address can read the rows.
         port: the port to listen at; 0 for any that is free.
         block: whether to wait until Ctrl-C. By default in a script, and neither in a notebook nor at a prompt.
+        export: the path of a page, such as "page.html": nothing is served, and the page is written as one file that works
+            from disk without a network. It holds decoder, encoder, points, and rows as far as 16 MB have room.
 
     Returns:
-        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page.
+        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page. With ``export`` the path.
 
     Raises:
         DeclarationError: a model without real latents of rows, an address that is in use, a shape that does not fit.
         DataError, ShapeError: rows or labels that do not fit.
-        ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs.
+        ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs. A page to export needs
+            ``pyro_lfm[export]`` instead.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -65,6 +101,11 @@ def explore(
     >>> explorer = lfm.explore(fit, rows, labels={"sign": rows[:, 0] > 0}, port=0, block=False)
     >>> explorer.close()
     """
+    if not isinstance(fit, Fit):
+        raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
+    if export is not None:
+        target = page_path(export)
+        return export_page(_session(fit, data, labels, attributes, shape), target)
     try:
         import fastapi  # noqa: F401
         import uvicorn
@@ -72,13 +113,9 @@ def explore(
         raise ImportError(_MISSING.format(name=error.name)) from None
     from pyro_lfm.explorer.application import application
 
-    if not isinstance(fit, Fit):
-        raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     listener = listening(host, port)
     try:
-        rows, named = user_rows(fit, data), _by_name(labels)
-        known = known_attributes(fit, rows, named, attributes)
-        session = Session(fit, rows, named, _shape(shape), known)
+        session = _session(fit, data, labels, attributes, shape)
         config = uvicorn.Config(
             application(session, host),
             http="h11",
@@ -98,6 +135,12 @@ def explore(
     return explorer
 
 
+def _session(fit: Fit, data: Explored, labels: Labels, attributes: Named, shape: Shapes) -> Session:
+    rows, named = user_rows(fit, data), _by_name(labels)
+    known = known_attributes(fit, rows, named, attributes)
+    return Session(fit, rows, named, _shape(shape), known)
+
+
 def _by_name(labels: Labels) -> dict[str, object]:
     if labels is None:
         return {}
@@ -109,7 +152,7 @@ def _by_name(labels: Labels) -> dict[str, object]:
     return {str(getattr(labels, "name", None) or "label"): labels}
 
 
-def _shape(shape: Sequence[int] | Mapping[str, Sequence[int]] | None) -> Shape:
+def _shape(shape: Shapes) -> Shape:
     if shape is None:
         return None
     if isinstance(shape, Mapping):

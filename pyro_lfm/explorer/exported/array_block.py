@@ -80,7 +80,7 @@ class ArrayBlock:
         return {**self.add(codes.astype(np.uint16)), **scale}
 
     def add_pixels(self, values: Array, low: float, high: float) -> Reference:
-        """Numbers between two ends as codes of 8 bits: exact for grey levels of 256, or of fewer that divide 255; NaN is kept.
+        """Numbers between two ends as codes of 8 bits: exact for 256 grey levels, or fewer that divide 255.
 
         >>> ArrayBlock().add_pixels(np.array([0.0, 0.5, 1.0]), 0.0, 1.0)["values"]
         [0.0, 128.0, 255.0]

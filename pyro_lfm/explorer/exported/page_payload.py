@@ -76,8 +76,8 @@ def _notes(session: Session, rows: PageRows, why: str | None) -> list[str]:
     notes, count = [], len(session.rows)
     if rows.count < count:
         notes.append(
-            f"This page holds the data of rows 0 to {rows.count - 1:,}; of the other {count - rows.count:,} it has the point "
-            "on the map and the reconstruction."
+            f"This page holds the data of rows 0 to {rows.count - 1:,}; of the other {count - rows.count:,} it has the "
+            "point on the map and the reconstruction."
         )
     if why is not None:
         notes.append(f"This page encodes no new rows: {why}.")
@@ -116,7 +116,8 @@ def _view(view: View) -> Payload:
     if isinstance(view, PictureView):
         return {"kind": "picture", "variable": view.name, "last": view.last}
     columns = [
-        {"variable": c.variable, "entry": c.entry, "kind": c.kind, "loc": c.loc, "scale": c.scale} for c in view.columns
+        {"variable": c.variable, "entry": c.entry, "kind": c.kind, "loc": c.loc, "scale": c.scale}
+        for c in view.columns
     ]
     return {"kind": "columns", "columns": columns}
 
@@ -127,8 +128,12 @@ def _covariates(session: Session, block: ArrayBlock) -> Payload:
     known = {column.name: column for column in session.columns}
     values = [known[entry.name].values() for entry in entries if entry.name in known]
     return {
-        "entries": [{"name": e.name, "variable": e.variable, "entry": e.entry, "value": e.value} for e in entries],
-        "rows": block.add(np.stack(values, 1).astype(np.float32)) if len(values) == len(entries) > 0 else None,
+        "entries": [
+            {"name": e.name, "variable": e.variable, "entry": e.entry, "value": e.value} for e in entries
+        ],
+        "rows": block.add(np.stack(values, 1).astype(np.float32))
+        if len(values) == len(entries) > 0
+        else None,
     }
 
 
@@ -138,9 +143,13 @@ def _labels(session: Session, block: ArrayBlock) -> Payload:
     Those that are not shown, such as counts without an end, are held at the median of draws from the model.
     """
     shown, decoder = session.shown_labels(), session.decoder
-    drawn = session.fit.model.sample(_DRAWN, seed=0) if decoder.labels else {}
+    drawn = decoder.prior_draws(_DRAWN) if decoder.labels else {}
     medians = {name: drawn[name].double().median(0).values.reshape(-1).tolist() for name in decoder.labels}
-    codes = [np.concatenate([_codes(session, index, shown) for index in session.rows.table.blocks()])] if shown else []
+    codes = (
+        [np.concatenate([_codes(session, index, shown) for index in session.rows.table.blocks()])]
+        if shown
+        else []
+    )
     return {
         "names": [*decoder.labels],
         "shown": shown,
