@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import overload
 
 from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DeclarationError, PrecisionWarning
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.explorer.exported_page import export_page, page_path
 from pyro_lfm.explorer.known_attributes import known_attributes
@@ -136,7 +137,9 @@ def explore(
 
 
 def _session(fit: Fit, data: Explored, labels: Labels, attributes: Named, shape: Shapes) -> Session:
-    rows, named = user_rows(fit, data), _by_name(labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)  # it is about what is fitted
+        rows, named = user_rows(fit, data), _by_name(labels)
     known = known_attributes(fit, rows, named, attributes)
     return Session(fit, rows, named, _shape(shape), known)
 

@@ -51,8 +51,8 @@ class RowPosteriors:
             )
         if fit.model.tables:
             raise DeclarationError(
-                "lfm.explore decodes points of no row, and this model has parameters of its own for each row (PerRow): declare "
-                "them as latents, or give PerRow to the guide alone"
+                "lfm.explore decodes points of no row, and this model has parameters of its own for each row (PerRow): "
+                "declare them as latents, or give PerRow to the guide alone"
             )
         start = time.perf_counter()
         # Parameters of single rows are optimised for all rows at once.

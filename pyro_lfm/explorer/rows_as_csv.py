@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.data.schema import Columns
-from pyro_lfm.evaluate.decoding.decoded_columns import entry_names
+from pyro_lfm.evaluate.decoding.decoded_columns import column_names
 from pyro_lfm.explorer.user_rows import UserRows
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.web.refusal import Refusal
@@ -42,7 +42,7 @@ def rows_as_csv(fit: Fit, rows: UserRows, chosen: np.ndarray) -> str:
 
 def _of_arrays(fit: Fit, rows: UserRows, chosen: np.ndarray) -> str:
     """Rows without a table: the entries of each variable, labels for codes, and what stands beside them."""
-    names = [name for variable in rows.table.names for name in entry_names(fit, variable)]
+    names = [name for variable in rows.table.names for name in column_names(fit, variable)]
     beside = {name: np.asarray(values) for name, values in rows.beside.items() if name not in names}
     _check(len(chosen), len(names) + len(beside))
     text = io.StringIO()

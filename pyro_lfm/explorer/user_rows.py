@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_lfm.data import CsvFile, Labelled, PictureFolder, Scenes
 from pyro_lfm.data.annotated_rows import is_anndata
@@ -83,10 +84,10 @@ def user_rows(fit: Fit, data: Explored) -> UserRows:
             return _of_frame(fit, text.frame(), path, title, text)
         return _of_opened(fit, opened(path), path, title)
     if isinstance(data, Labelled):
-        return _read(fit, data.x, data.name, beside={"label": data.y}, shape=data.shape)
+        return _read(fit, _pictures(fit, data.x), data.name, beside={"label": data.y}, shape=data.shape)
     if isinstance(data, Scenes):
         beside = {name: _named(values, data.labels.get(name)) for name, values in data.factors.items()}
-        return _read(fit, data.x, data.name, beside=beside, shape=data.shape)
+        return _read(fit, _pictures(fit, data.x), data.name, beside=beside, shape=data.shape)
     return _of_opened(fit, data, Path("data"), title)
 
 
@@ -148,6 +149,13 @@ def _fitted(fit: Fit) -> UserRows:
     rows = {name: batch.with_gaps(name) for name in fit.model.observed}
     table = table_for(fit.model, rows, fit.guide.needs, fit.schema, may_be_empty=True)
     return UserRows(None, table, "fitted rows")
+
+
+def _pictures(fit: Fit, rows: Tensor) -> Tensor:
+    """Flat rows (N, D) in the shape in which the model declares them, (N, *event), if it has so many entries."""
+    shapes = [variable.shape for n, variable in fit.model.observed.items() if n not in fit.model.covariates]
+    fits = len(shapes) == 1 and shapes[0].numel() == rows[0].numel()
+    return rows.reshape(len(rows), *shapes[0]) if fits else rows
 
 
 def _are_the_fitted(fit: Fit, table: Table) -> bool:
