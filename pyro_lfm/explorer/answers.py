@@ -129,11 +129,10 @@ class Answers:
         """A row with some attributes changed, and all attributes as they are read before and after."""
         session, attributes = self.session, self._attributes()
         targets = targets_of(request, attributes)
-        rows, posterior = self._row_or_given(request)
-        before = self._mean(posterior)
+        before, held, labels = self._to_edit(request)
         moved = attributes.edit_latents(before, targets, whole_number(request, "seed", 0, 0, _SEEDS))
         after = session.decoder.within_support(moved)
-        summaries = session.decoder(after, self._held(rows), session.most_probable(posterior))
+        summaries = session.decoder(after, held, labels)
         return {
             "views": self._views(summaries),
             "z": short(session.in_page_order(after)[0]),
@@ -146,6 +145,16 @@ class Answers:
         if self.session.attributes is None:
             raise Refusal(_NO_ATTRIBUTES)
         return self.session.attributes
+
+    def _to_edit(self, request: Request) -> tuple[Tensor, dict[str, object], dict[str, int]]:
+        """The point (1, K) that a request edits, with its covariates and labels: one of the page, or a row's."""
+        session = self.session
+        if "z" in request:
+            z = numbers(request["z"], "z", len(session.axes.names))
+            covariates = covariates_of(request, session.decoder.covariates)
+            return session.in_model_order(z[None]), covariates, self._labels(request)
+        rows, posterior = self._row_or_given(request)
+        return self._mean(posterior), self._held(rows), session.most_probable(posterior)
 
     def _row_or_given(self, request: Request) -> tuple[Rows, Posterior]:
         """The row of a request, one of the data by its place or one that it holds, and its posterior."""

@@ -36,7 +36,7 @@ FIELDS = {
     "summary": ("rows",),
     "csv": ("rows",),
     "generate": ("attributes", "n", "seed"),
-    "edit": ("row", "views", "covariates", "attributes", "seed"),
+    "edit": ("z", "row", "views", "covariates", "labels", "attributes", "seed"),
 }
 _BYTES, _JSON, _CSV = "application/octet-stream", "application/json", "text/csv; charset=utf-8"
 

@@ -270,6 +270,36 @@ def test_the_way_between_two_rows_begins_and_ends_at_them(open_page, digits):
         assert opened.state("z") == pytest.approx(point)
 
 
+def test_rows_are_generated_and_edited_with_attributes(open_page, digits):
+    opened = open_page(digits)
+    opened.page.get_by_role("tab", name="Attributes").click()
+    opened.page.get_by_role("button", name="Generate").click()
+    opened.until("document.getElementById('fault').innerText.includes('No attribute is asked for')")
+    ink = opened.page.get_by_role("slider", name="ink")
+    ink.press("End")
+    assert opened.page.get_by_role("checkbox", name="ink").is_checked()
+    opened.page.get_by_label("rows", exact=True).fill("3")
+    opened.page.get_by_role("button", name="Generate").click()
+    opened.until("document.querySelectorAll('.result canvas').length === 3")
+    # A row that is clicked becomes the present point, with the picture of its card.
+    opened.page.locator(".result .frame").nth(1).click()
+    opened.settle()
+    assert (opened.pixels(".result .frame:nth-child(2) canvas") - opened.pixels(MEAN)).abs().max() <= 1
+    dark = opened.pixels(MEAN).double().mean()
+    ink.press("Home")
+    opened.page.get_by_role("button", name="Edit this row").click()
+    opened.until("document.querySelectorAll('.changes tr').length === 3")
+    opened.settle()
+    assert opened.pixels(MEAN).double().mean() > dark + 5  # less ink: lighter
+    before = opened.state("z")
+    opened.page.get_by_role("checkbox", name="ink").uncheck()
+    opened.page.get_by_role("checkbox", name="zero").check()
+    opened.page.get_by_role("button", name="Edit this row").click()
+    opened.until(f"lfm.app.store.state.z[0] !== {before[0]!r}")
+    cells = opened.page.locator(".changes tr", has_text="zero").locator("td").all_inner_texts()
+    assert cells[1].startswith("yes")
+
+
 def test_the_map_is_used_by_keys_alone(open_page, digits):
     opened = open_page(digits)
     z = opened.state("z")
@@ -336,3 +366,79 @@ def test_explorer_says_what_the_server_is_when_it_is_gone(open_page, digits_fit)
     explorer.close()
     opened.page.locator(".slider input").first.press("ArrowRight")
     opened.until("document.getElementById('fault').innerText.includes('does not answer')")
+
+
+def test_two_fingers_zoom_the_map_and_one_explores(open_page, digits):
+    opened = open_page(digits, width=400, height=800, has_touch=True, is_mobile=True)
+    opened.page.locator("#stage").scroll_into_view_if_needed()
+    stage = opened.page.locator("#stage").bounding_box()
+    x, y = stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2
+    touch = opened.context.new_cdp_session(opened.page)
+
+    def send(kind, *points):
+        touch.send(
+            "Input.dispatchTouchEvent",
+            {
+                "type": kind,
+                "touchPoints": [{"x": px, "y": py, "id": place} for place, (px, py) in enumerate(points)],
+            },
+        )
+
+    send("touchStart", (x - 40, y), (x + 40, y))
+    for spread in (50, 60, 80):
+        send("touchMove", (x - spread, y), (x + spread, y))
+    send("touchEnd")
+    assert opened.state("map.zoom") == pytest.approx(2, rel=1e-6)
+    z = opened.state("z")
+    send("touchStart", (x - 60, y - 60))
+    send("touchMove", (x - 40, y - 50))
+    send("touchMove", (x - 30, y - 30))
+    send("touchEnd")
+    assert opened.state("z")[:2] != z[:2] and opened.state("map.zoom") == pytest.approx(2, rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0003, 0.2, 0.97, 1.0])
+def test_sets_of_rows_survive_a_link(open_page, digits, share):
+    total = 60_000
+    rows = np.flatnonzero(np.random.default_rng(0).random(total) < share).tolist()
+    written, read = open_page(digits).page.evaluate(
+        """([rows, total]) => {
+            const text = lfm.rowSets.write(rows, total);
+            return [text, Array.from(lfm.rowSets.read(text, total))];
+        }""",
+        [rows, total],
+    )
+    assert read == rows and len(written) <= total / 6 + 2
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("118,3,west,0.1", [118, 3, 2, 0.1]),
+        ("118.5\t3\twest\t", [118.5, 3, 2, None]),
+        ("118,5;NA;north;-1e-2", [118.5, None, 0, -0.01]),
+        ('[118, 3, "south", 0]', [118, 3, 1, 0]),
+        ("note,visits,region\nx,7,north\ny,8,west\n", [None, 7, 0, None]),
+    ],
+)
+def test_rows_are_read_as_people_write_them(open_page, table, text, values):
+    row = open_page(table).page.evaluate("text => lfm.readRow(text, lfm.app.info)", text)
+    assert row["views"] == [values] and row["rows"] == (2 if "note" in text else 1)
+
+
+def test_two_thousand_columns_and_one_row(open_page):
+    rows = torch.randn(30, 2000)
+    model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(2000, mean=lfm.Linear()))
+    fit = lfm.fit(model, rows, lfm.EM(), seed=0, progress=False)
+    with lfm.explore(fit, rows[:1], port=0, block=False) as explorer:
+        opened = open_page(explorer.url)
+        assert opened.state("subject.row") == 0
+        assert opened.page.locator(".columns tbody tr").count() == 200
+        names = opened.page.evaluate("lfm.app.info.views[0].columns.map(({ name }) => name)")
+        opened.page.get_by_label("Filter columns").fill(names[1999])
+        assert opened.page.locator(".columns tbody th").all_inner_texts() == [names[1999]]
+        opened.page.locator(".slider input").first.press("ArrowRight")
+        opened.settle()
+        decoded = opened.page.evaluate("lfm.app.store.state.decoded[0].cells[1999].mean")
+        shown = opened.page.locator(".columns tbody td.number").first.inner_text()
+        assert float(shown.replace("\u2212", "-")) == pytest.approx(decoded, abs=0.01)

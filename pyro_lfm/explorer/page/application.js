@@ -96,6 +96,8 @@
     document.title = `${info.title} · explorer`;
     document.getElementById("title").textContent = info.title;
     document.getElementById("subtitle").textContent = `${lfm.plural(info.rows, "row")} · ${lfm.plural(info.factors.length, "factor")}`;
+    // What an exported page leaves out.
+    for (const note of info.notes || []) document.getElementById("notes").append(lfm.element("li", {}, note));
     const dialog = lfm.keysDialog();
     const theme = lfm.element("button", { type: "button", class: "quiet", onclick: lfm.theme.toggle });
     const name = () => (theme.textContent = lfm.theme.dark() ? "Light" : "Dark");

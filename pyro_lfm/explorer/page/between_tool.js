@@ -20,10 +20,7 @@
   // The columns that change most on the way, as lines.
   function columnLines(view, frames) {
     const tracks = view.columns.map((column, place) => {
-      const values = frames.map((frame) => {
-        const cell = frame[place];
-        return cell.probabilities ? cell.probabilities.reduce((best, share, code, all) => (share > all[best] ? code : best), 0) : cell.mean;
-      });
+      const values = frames.map((frame) => lfm.cellNumber(frame[place]));
       const range = column.labels && column.labels.length ? column.labels.length - 1 : column.high - column.low;
       return { column, place, values, change: Math.abs(values[values.length - 1] - values[0]) / (range || 1) };
     });

@@ -7,15 +7,17 @@
 
   const labelOf = (labels, code) => (labels && code !== null && labels[code] !== undefined ? String(labels[code]) : lfm.number(code));
 
-  // What a cell says in a few letters: the likeliest category, or the number.
+  // The number of a cell: a value, the code of the likeliest category, or a mean; null where it is missing.
+  lfm.cellNumber = function (cell) {
+    if ("value" in cell) return cell.value;
+    return cell.probabilities ? cell.probabilities.indexOf(Math.max(...cell.probabilities)) : cell.mean;
+  };
+
+  // What a cell says in a few letters: the (likeliest) category, or the number in the digits of its column.
   lfm.cellText = function (column, cell) {
-    if (!cell) return "\u2013";
-    if ("value" in cell) return cell.value === null ? "\u2013" : column.labels && column.labels.length ? labelOf(column.labels, cell.value) : lfm.number(cell.value);
-    if (cell.probabilities) {
-      const best = cell.probabilities.reduce((top, share, code) => (share > cell.probabilities[top] ? code : top), 0);
-      return `${labelOf(column.labels, best)} ${lfm.percent(cell.probabilities[best])}`;
-    }
-    return lfm.number(cell.mean);
+    const value = lfm.cellNumber(cell);
+    if (column.labels && column.labels.length && value !== null && Number.isInteger(value)) return labelOf(column.labels, value);
+    return column.low === null || column.low === undefined ? lfm.number(value) : lfm.formatter(column.low, column.high)(value);
   };
 
   lfm.colourText = (colour, value) => (colour.kind === "category" ? labelOf(colour.labels, value) : lfm.number(value));
@@ -30,7 +32,7 @@
       lfm.element("td", { class: "bar-cell" }, lfm.element("div", { class: "bar", "aria-hidden": "true" }, range, mark, own)), value, ends);
     function show(cell, original) {
       value.textContent = text(cell.mean);
-      ends.textContent = `${text(cell.low)} – ${text(cell.high)}`;
+      ends.textContent = `${text(cell.low)}–${text(cell.high)}`;
       ends.title = `${lfm.percent(levels)} interval`;
       range.style.left = `${100 * place(cell.low)}%`;
       range.style.width = `${100 * (place(cell.high) - place(cell.low))}%`;
@@ -90,6 +92,9 @@
     const head = lfm.element("thead", {}, lfm.element("tr", { class: "unseen" },
       ...["Column", "Range", "Mean", `${lfm.percent(levels)} interval`].map((text) => lfm.element("th", { scope: "col" }, text))));
     filter("");
-    return { node: lfm.element("div", { class: "columns" }, rows.length > MANY ? search : null, lfm.element("table", {}, head, body), count), show };
+    const widths = lfm.element("colgroup", {}, ...["name", "range", "mean", "ends"].map((name) => lfm.element("col", { class: name })));
+    const sign = (name, text) => [lfm.element("span", { class: `sign ${name}` }), ` ${text} `];
+    const key = lfm.element("p", { class: "muted small key" }, ...sign("mean", "mean"), ...sign("interval", `${lfm.percent(levels)} interval`), ...sign("own", "the row itself"));
+    return { node: lfm.element("div", { class: "columns" }, rows.length > MANY ? search : null, lfm.element("table", {}, widths, head, body), count, key), show };
   };
 })((window.lfm = window.lfm || {}));

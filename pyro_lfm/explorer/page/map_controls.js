@@ -22,7 +22,7 @@
     const kinds = lfm.select("Map", projections.map((entry) => [key(entry), entry.title]), (value) => {
       const { kind, dimensions } = projections.find((entry) => key(entry) === value);
       actions.setMap({ kind, dimensions, zoom: 1, centre: [0, 0] });
-    });
+    }, true);
     const axes = AXES.map((name, place) =>
       lfm.select(`Axis ${name}`, info.factors.map((factor, k) => [k, factorText(factor)]), (value) =>
         actions.setMap({ axes: withAxis(store.state.map.axes, place, Number(value)), zoom: 1, centre: [0, 0] }), true));

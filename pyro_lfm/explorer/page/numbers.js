@@ -31,8 +31,8 @@
   lfm.percent = function (share) {
     if (share === null || share === undefined || !isFinite(share)) return "";
     const percent = 100 * share;
-    if (percent > 0 && percent < 0.1) return "<0.1%";
-    return `${percent < 9.95 ? percent.toFixed(1) : percent.toFixed(0)}%`;
+    if (Math.abs(percent) < 0.05) return percent > 0 ? "<0.1%" : "0%";
+    return minus(`${Math.abs(percent) < 9.95 ? percent.toFixed(1) : percent.toFixed(0)}%`);
   };
 
   lfm.plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;

@@ -27,7 +27,8 @@
     context.putImageData(image, 0, 0);
   }
 
-  // The standard deviation of each pixel (its mean over the channels) in viridis. Returns the value of the last colour.
+  // The standard deviation of each pixel (its mean over the channels) in viridis. Returns the value of the last colour,
+  // and the one value of all pixels where they hardly differ.
   function paintDeviation(canvas, view, deviation) {
     const [count, height, width] = view.shape;
     const context = sized(canvas, view);
@@ -35,13 +36,14 @@
     const size = height * width;
     const mean = new Float64Array(size);
     for (let entry = 0; entry < deviation.length; entry++) mean[entry % size] += deviation[entry] / count;
-    const top = lfm.ceiling(mean.reduce((most, value) => Math.max(most, value), 0));
+    const top = lfm.ceiling(Math.max(...mean));
     for (let pixel = 0; pixel < size; pixel++) {
       image.data.set(lfm.palette.viridis(mean[pixel] / top), 4 * pixel);
       image.data[4 * pixel + 3] = 255;
     }
     context.putImageData(image, 0, 0);
-    return top;
+    const [least, most] = [Math.min(...mean), Math.max(...mean)];
+    return { top, everywhere: most - least < 0.06 * most ? most : null };
   }
 
   // A canvas for a view, with words for those who do not see it.

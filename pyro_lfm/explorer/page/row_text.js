@@ -10,7 +10,7 @@
     return text.split(/\r?\n/).filter((line) => line.trim() !== "").map((line) => {
       if (blank) return line.trim().split(/\s+/);
       const parts = [];
-      const pattern = new RegExp(`\\s*(?:"((?:[^"]|"")*)"|([^${separator}]*?))\\s*(?:${separator}|$)`, "gy");
+      const pattern = new RegExp(` *(?:"((?:[^"]|"")*)"|([^${separator}]*?)) *(?:${separator}|$)`, "gy");
       for (let match; pattern.lastIndex <= line.length && (match = pattern.exec(line)); ) {
         parts.push(match[1] !== undefined ? match[1].replace(/""/g, '"') : match[2]);
         if (!match[0].endsWith(separator)) break;
@@ -20,7 +20,7 @@
   }
 
   function separatorOf(text) {
-    const line = text.trim().split(/\r?\n/)[0].replace(/"[^"]*"/g, "");
+    const line = text.split(/\r?\n/)[0].replace(/"[^"]*"/g, "");
     return ["\t", ";", ","].find((separator) => line.includes(separator)) || (text.includes('"') ? "," : " ");
   }
 
@@ -68,9 +68,10 @@
 
   // {views, covariates, rows}: `rows` is how many rows the text holds; the first is taken.
   lfm.readRow = function (text, info) {
-    // Brackets of a list in Python or JSON say nothing that commas do not.
-    const plain = text.replace(/[[\]()]/g, " ").trim();
-    if (plain === "") throw new Error("There is no row in this text.");
+    // Brackets of a list in Python or JSON say nothing that commas do not. A last tab, though, is an empty field.
+    const list = /^\s*[[(]/.test(text);
+    const plain = (list ? text.replace(/[[\]()]/g, " ") : text).replace(/^[ \r\n]+|[ \r\n]+$/g, "");
+    if (plain.trim() === "") throw new Error("There is no row in this text.");
     const separator = separatorOf(plain);
     const lines = fields(plain, separator);
     const expected = slots(info);

@@ -12,9 +12,9 @@
     const deviation = lfm.pictures.canvas(view, `Standard deviation of each pixel of ${view.name}`);
     const original = lfm.pictures.canvas(view, `Original ${view.name}`);
     const ramp = lfm.element("span", { class: "ramp-viridis", "aria-hidden": "true" });
-    const top = lfm.element("span", { class: "number" });
+    const [zero, top] = [lfm.element("span", {}, "±0"), lfm.element("span")];
     const uncertainty = figure(deviation, "Uncertainty");
-    uncertainty.append(lfm.element("div", { class: "scale" }, "±0", ramp, top));
+    uncertainty.append(lfm.element("div", { class: "scale" }, zero, ramp, top));
     const source = figure(original, "Original");
     mean.dataset.role = "mean";
     deviation.dataset.role = "deviation";
@@ -23,7 +23,11 @@
     function show(answer, given) {
       lfm.pictures.paint(mean, view, answer.mean);
       uncertainty.hidden = !answer.deviation;
-      if (answer.deviation) top.textContent = `±${lfm.number(lfm.pictures.paintDeviation(deviation, view, answer.deviation))}`;
+      if (answer.deviation) {
+        const scale = lfm.pictures.paintDeviation(deviation, view, answer.deviation);
+        zero.hidden = ramp.hidden = scale.everywhere !== null;
+        top.textContent = scale.everywhere === null ? `±${lfm.number(scale.top)}` : `±${lfm.number(scale.everywhere)} everywhere`;
+      }
       source.hidden = !given;
       if (given) lfm.pictures.paint(original, view, given.mean);
     }

@@ -99,6 +99,7 @@
         : ["No row is selected"]));
       if (!rows) body.replaceChildren(lfm.element("p", { class: "muted" }, "Draw around rows with the lasso, hold Shift for a rectangle, or click an entry of the legend."));
       else if (source.can.has("summary")) ask(rows);
+      else body.replaceChildren();
     }
     store.subscribe(update);
     update(store.state);

@@ -51,7 +51,7 @@
   function share(factor, most) {
     if (factor.share === null || factor.share === undefined) return null;
     const bar = lfm.element("span", { class: "share-bar", "aria-hidden": "true" });
-    bar.style.setProperty("--share", factor.share / (most || 1));
+    bar.style.setProperty("--share", Math.max(0, factor.share / (most || 1)));
     return lfm.element("span", { class: "share", title: "Share of the variance explained" }, bar, lfm.percent(factor.share));
   }
 

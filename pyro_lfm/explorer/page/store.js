@@ -37,7 +37,8 @@
       between: 0,
       tool: "explore",
       tab: "row",
-      colour: info.colours.length ? info.colours[0].name : null,
+      // Numbers without a range are computed when they are first asked for: the user may ask.
+      colour: (info.colours.find(({ kind, low }) => kind === "category" || low !== null) || { name: null }).name,
       map: { kind: "factors", dimensions: 2, axes: [0, 1, 2], turn: [0.6, 0.4], zoom: 1, centre: [0, 0] },
     };
   };
