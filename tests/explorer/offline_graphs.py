@@ -31,7 +31,9 @@ def interpreter(browser):
     """A page with the interpreter alone."""
     page = browser.new_page()
     for name in INTERPRETER:
-        page.add_script_tag(content=files("pyro_lfm.explorer").joinpath("offline", f"{name}.js").read_text("utf-8"))
+        page.add_script_tag(
+            content=files("pyro_lfm.explorer").joinpath("offline", f"{name}.js").read_text("utf-8")
+        )
     return page
 
 
@@ -43,13 +45,17 @@ class Graphs:
 
     def add(self, graph, feeds):
         """graph(block) gives the document; feeds are arrays by name."""
-        self.cases.append({"graph": graph(self.block), "feeds": {n: self.block.add(v) for n, v in feeds.items()}})
+        self.cases.append(
+            {"graph": graph(self.block), "feeds": {n: self.block.add(v) for n, v in feeds.items()}}
+        )
 
     def run(self, page):
         """The outputs of each graph as arrays by name."""
         answers = page.evaluate(RUN, {"block": self.block.packed(), "cases": self.cases})
         return [
-            {"error": answer["error"]} if "error" in answer else {name: _array(each) for name, each in answer.items()}
+            {"error": answer["error"]}
+            if "error" in answer
+            else {name: _array(each) for name, each in answer.items()}
             for answer in answers
         ]
 

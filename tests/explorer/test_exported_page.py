@@ -58,13 +58,26 @@ def same(own, other, tolerance=2e-4):
         return own.keys() == other.keys() and all(same(own[k], other[k], tolerance) for k in other)
     if isinstance(other, list):
         if not all(isinstance(value, int | float) or value is None for value in other):
-            return len(own) == len(other) and all(same(a, b, tolerance) for a, b in zip(own, other, strict=True))
+            return len(own) == len(other) and all(
+                same(a, b, tolerance) for a, b in zip(own, other, strict=True)
+            )
         one, two = (np.array([np.nan if v is None else v for v in each], float) for each in (own, other))
         scale = max(1.0, np.nanmax(np.abs(two), initial=0.0))
-        return one.shape == two.shape and bool(np.allclose(one, two, atol=tolerance * scale, rtol=0, equal_nan=True))
+        return one.shape == two.shape and bool(
+            np.allclose(one, two, atol=tolerance * scale, rtol=0, equal_nan=True)
+        )
     if isinstance(other, float | int) and not isinstance(other, bool):
         return own is not None and abs(own - other) <= tolerance * max(1.0, abs(other))
     return own == other
+
+
+def differing(own, other, tolerance, path=""):
+    """The places at which two answers differ."""
+    if isinstance(other, dict) and own.keys() == other.keys():
+        return [
+            place for key in other for place in differing(own[key], other[key], tolerance, f"{path}.{key}")
+        ]
+    return [] if same(own, other, tolerance) else [(path, own, other)]
 
 
 def test_a_slider_moves_by_keys_and_the_picture_is_the_decoders(open_offline, digits_page, digits_fit):
@@ -97,19 +110,23 @@ def test_the_answers_are_those_of_the_explorer(open_offline, digits_page, digits
     answers = Answers(session_of(fit, rows, labels={"digit": target}))
     ask = open_offline(digits_page).page.evaluate
     info = ask("lfm.app.info")
-    assert {**info, "notes": []} == {**json.loads(json.dumps(answers.session.info())), "notes": [], "seconds": info["seconds"]}
+    assert {**info, "notes": []} == {
+        **json.loads(json.dumps(answers.session.info())),
+        "notes": [],
+        "seconds": info["seconds"],
+    }
     points = np.frombuffer(answers.points(), "<f4").reshape(len(rows), -1)[:, :4]
     own = np.array(ask("lfm.app.points.latents.reduce((all, v) => (all.push(v), all), [])")).reshape(-1, 4)
     assert np.abs(own - points).max() <= 1e-4 * np.ptp(points)
     for place in (0, 299):
-        assert same(ask(ASK, ["row", [place]]), answers.row(place), 2e-3)
+        assert not differing(ask(ASK, ["row", [place]]), answers.row(place), 2e-3)
     z = [0.3, -1.0, 0.5, 2.0]
-    assert same(ask(ASK, ["decode", [{"z": z}]]), answers.decode({"z": z}))
+    assert not differing(ask(ASK, ["decode", [{"z": z}]]), answers.decode({"z": z}), 2e-4)
     pixels = rows[7].tolist()
     given = {"views": [pixels], "covariates": {}}
-    assert same(ask(ASK, ["encode", [given]]), answers.encode(given), 2e-3)
+    assert not differing(ask(ASK, ["encode", [given]]), answers.encode(given), 2e-3)
     chosen = [4, 8, 15, 16, 23]
-    assert same(ask(ASK, ["summary", [chosen]]), answers.summary({"rows": chosen}), 1e-3)
+    assert not differing(ask(ASK, ["summary", [chosen]]), answers.summary({"rows": chosen}), 1e-3)
     own, other = (text.splitlines() for text in (ask(ASK, ["csv", [chosen]]), answers.csv({"rows": chosen})))
     assert own[0] == other[0]
     for one, two in zip(own[1:], other[1:], strict=True):
@@ -120,13 +137,13 @@ def test_a_mixed_table_keeps_its_units_labels_gaps_and_text(open_offline, pets):
     session, path = pets
     answers, ask = Answers(session), open_offline(path).page.evaluate
     for place in (0, 3, 5):
-        assert same(ask(ASK, ["row", [place]]), answers.row(place), 2e-3)
+        assert not differing(ask(ASK, ["row", [place]]), answers.row(place), 2e-3)
     z = [0.7, -0.4]
-    assert same(ask(ASK, ["decode", [{"z": z}]]), answers.decode({"z": z}))
+    assert not differing(ask(ASK, ["decode", [{"z": z}]]), answers.decode({"z": z}), 2e-4)
     given = {"views": [[5.5, 3, None]], "covariates": {}}
-    assert same(ask(ASK, ["encode", [given]]), answers.encode(given), 2e-3)
+    assert not differing(ask(ASK, ["encode", [given]]), answers.encode(given), 2e-3)
     assert ask(ASK, ["csv", [[5, 2]]]) == answers.csv({"rows": [5, 2]})
-    assert same(ask(ASK, ["summary", [[1, 2, 3]]]), answers.summary({"rows": [1, 2, 3]}), 1e-3)
+    assert not differing(ask(ASK, ["summary", [[1, 2, 3]]]), answers.summary({"rows": [1, 2, 3]}), 1e-3)
     refused = """given => lfm.app.source.encode(given).then(() => "taken", (error) => error.message)"""
     assert "must be a whole number" in ask(refused, {"views": [[5.5, 2.5, 0]]})
     assert "must have at least one value" in ask(refused, {"views": [[None, None, None]]})
@@ -140,8 +157,8 @@ def test_labels_and_covariates_are_read(open_offline, folder):
     answers = Answers(session)
     ask = open_offline(export_page(session, folder / "labelled.html")).page.evaluate
     point = {"z": [0.1, 0.2], "covariates": {"dose": 1.5, "arm": 1}, "labels": {"y": 2}}
-    assert same(ask(ASK, ["decode", [point]]), answers.decode(point))
-    assert same(ask(ASK, ["row", [4]]), answers.row(4), 2e-3)
+    assert not differing(ask(ASK, ["decode", [point]]), answers.decode(point), 2e-4)
+    assert not differing(ask(ASK, ["row", [4]]), answers.row(4), 2e-3)
 
 
 def test_the_policy_names_the_scripts_that_are_there(digits_page):

@@ -89,7 +89,10 @@ def differences(page, make):
     part, decoder, order = decoder_of(fit)
     z = point_of(decoder)
     truth = decoder(z, labels=dict.fromkeys(decoder.labels, 0))
-    values = {"z": z[:, order].numpy(), "covariates": np.array([[entry.value for entry in decoder.covariates]])}
+    values = {
+        "z": z[:, order].numpy(),
+        "covariates": np.array([[entry.value for entry in decoder.covariates]]),
+    }
     values |= {f"label.{name}": np.zeros((1, *fit.model.latents[name].shape)) for name in decoder.labels}
     graphs = Graphs()
     graph = page_graph(part, "the decoder", graphs.block)
@@ -99,7 +102,13 @@ def differences(page, make):
         for name, a in part.answers.items()
     }  # fmt: skip
     sizes = {name: summary.mean.shape[1] for name, summary in truth.items()}
-    given = {"block": graphs.block.packed(), "graph": graph, "feeds": feeds, "answers": answers, "sizes": sizes}
+    given = {
+        "block": graphs.block.packed(),
+        "graph": graph,
+        "feeds": feeds,
+        "answers": answers,
+        "sizes": sizes,
+    }
     shown = page.evaluate(ENTRIES, {**given, "level": LEVEL})
     away = {}
     for name, summary in truth.items():

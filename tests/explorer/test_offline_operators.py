@@ -44,7 +44,9 @@ def test_each_operator_gives_what_onnxruntime_gives(browser):
     for name, (operator, inputs, attributes) in ONE_OPERATOR.items():
         model, arrays = model_of(name, operator, inputs, attributes)
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        expected.append(dict(zip((o.name for o in session.get_outputs()), session.run(None, arrays), strict=True)))
+        expected.append(
+            dict(zip((o.name for o in session.get_outputs()), session.run(None, arrays), strict=True))
+        )
         graphs.add(lambda block, model=model, name=name: graph_document(model, block, name), arrays)
     page = interpreter(browser)
     wrong = {}
@@ -53,18 +55,26 @@ def test_each_operator_gives_what_onnxruntime_gives(browser):
             wrong[name] = own
             continue
         for output, value in other.items():
-            same_kind = own[output].dtype.kind == np.asarray(value).dtype.kind or own[output].dtype.kind == "i"
+            same_kind = (
+                own[output].dtype.kind == np.asarray(value).dtype.kind or own[output].dtype.kind == "i"
+            )
             if not same_kind or own[output].shape != value.shape or farthest(own[output], value) > 2e-6:
                 wrong[name] = own[output], value
     assert wrong == {}
     # The names that Python allows are those that the page has, and each stands in the cases above.
-    assert set(page.evaluate("Object.keys(lfm.operators)")) == OPERATORS == {op for op, _, _ in ONE_OPERATOR.values()}
+    assert (
+        set(page.evaluate("Object.keys(lfm.operators)"))
+        == OPERATORS
+        == {op for op, _, _ in ONE_OPERATOR.values()}
+    )
     page.close()
 
 
 def test_an_operator_that_the_page_lacks_is_named_with_a_remedy():
     model, _ = model_of("LRN", "LRN", [np.zeros((1, 2, 3, 3), np.float32)], {"size": 3})
-    with pytest.raises(DeclarationError, match="the decoder cannot run in an exported page.* LRN,.* without export"):
+    with pytest.raises(
+        DeclarationError, match="the decoder cannot run in an exported page.* LRN,.* without export"
+    ):
         graph_document(model, ArrayBlock(), "the decoder")
     cubic = {"mode": "cubic"}
     inputs = [np.zeros((1, 1, 3, 3), np.float32), None, None, np.array([1, 1, 6, 6])]
@@ -78,12 +88,13 @@ def test_references_to_arrays_are_read_by_the_page(browser):
     block, random = ArrayBlock(), np.random.default_rng(0)
     columns = random.normal(size=(40, 3)) * [1.0, 100.0, 0.0] + [0.0, 5.0, 2.0]
     columns[3, 1] = np.nan
-    pixels = random.integers(0, 256, size=(5, 12)) / 255
+    pixels = random.integers(0, 200, size=(5, 12)) / 255
+    many = random.random((30, 20))
     gaps = np.array([0.0, np.nan, 1.0])
     special = np.array([np.nan, np.inf, -np.inf], np.float32)
     references = [
         block.add_columns(columns), block.add_pixels(pixels, 0.0, 1.0), block.add_pixels(gaps, 0.0, 1.0), block.add(special),
-        block.add(np.arange(20)),
+        block.add(np.arange(20)), block.add_pixels(many, 0.0, 1.0),
     ]  # fmt: skip
     text = block.add_text("żółw, 1\n")
     page = interpreter(browser)
@@ -103,5 +114,6 @@ def test_references_to_arrays_are_read_by_the_page(browser):
     np.testing.assert_allclose(given[2], gaps, atol=1e-7)
     np.testing.assert_array_equal(given[3], special)
     np.testing.assert_array_equal(given[4], np.arange(20))
-    np.testing.assert_array_equal(given[5], given[0].reshape(40, 3)[3])
+    assert np.abs(given[5].reshape(30, 20) - many).max() <= 0.5 / 254 + 1e-7
+    np.testing.assert_array_equal(given[6], given[0].reshape(40, 3)[3])
     assert words.strip() == "żółw, 1"

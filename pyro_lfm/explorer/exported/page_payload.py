@@ -89,7 +89,7 @@ def _colour(column: DataColumn, block: ArrayBlock) -> Reference:
     if column.labels is None:
         return block.add(values)
     codes = np.where(np.isnan(values), 255, values).astype(np.uint8)
-    return {**block.add(codes), "low": [0], "step": [1], "missing": 255}
+    return {**block.add(codes), "levels": [*range(len(column.labels))], "missing": 255}
 
 
 def _answer(session: Session, name: str, outputs: EntryOutputs) -> Payload:
