@@ -7,16 +7,18 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import overload
+from typing import TypeAlias, overload
 
-from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
 from pyro_lfm.errors import DeclarationError, PrecisionWarning
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.explorer.exported_page import export_page, page_path
-from pyro_lfm.explorer.known_attributes import known_attributes
-from pyro_lfm.explorer.server import Explorer
+from pyro_lfm.explorer.known_attributes import Given, known_attributes
+from pyro_lfm.explorer.opened_explorer import Explorer
+from pyro_lfm.explorer.page_application import application
+from pyro_lfm.explorer.server import Server
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import Explored, user_rows
 from pyro_lfm.explorer.views.choosing import Shape
@@ -24,9 +26,9 @@ from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.web.listening import listening
 
 # Labels of the rows by name: a mapping, a frame; or those of one name, as an array.
-Labels = Mapping[str, Array] | Array | None
-Named = Attributes | Mapping[str, Array] | Sequence[str] | None
-Shapes = Sequence[int] | Mapping[str, Sequence[int]] | None
+Labels: TypeAlias = Mapping[str, Array] | Array | None
+# The shape of pictures, or that of each variable by name.
+GivenShape: TypeAlias = Sequence[int] | Mapping[str, Sequence[int]] | None
 _MISSING = "lfm.explore needs {name}, which is not installed: pip install 'pyro_lfm[app]'"
 
 
@@ -36,8 +38,8 @@ def explore(
     data: Explored = None,
     *,
     labels: Labels = None,
-    attributes: Named = None,
-    shape: Shapes = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
     export: str | os.PathLike[str],
 ) -> Path: ...
 
@@ -48,8 +50,8 @@ def explore(
     data: Explored = None,
     *,
     labels: Labels = None,
-    attributes: Named = None,
-    shape: Shapes = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
     host: str = "127.0.0.1",
     port: int = 5055,
     block: bool | None = None,
@@ -61,8 +63,8 @@ def explore(
     data: Explored = None,
     *,
     labels: Labels = None,
-    attributes: Named = None,
-    shape: Shapes = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
     host: str = "127.0.0.1",
     port: int = 5055,
     block: bool | None = None,
@@ -107,28 +109,15 @@ def explore(
     if export is not None:
         target = page_path(export)
         return export_page(_session(fit, data, labels, attributes, shape), target)
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise ImportError(_MISSING.format(name=error.name)) from None
-    from pyro_lfm.explorer.application import application
-
+    _check_installed()
     listener = listening(host, port)
     try:
         session = _session(fit, data, labels, attributes, shape)
-        config = uvicorn.Config(
-            application(session, host),
-            http="h11",
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-        )
+        server = Server(lambda threads: application(session, host, threads), listener)
     except BaseException:
         listener.close()
         raise
-    explorer = Explorer(uvicorn.Server(config), listener, _url(host, listener.getsockname()[1]))
+    explorer = Explorer(_url(host, listener.getsockname()[1]), server)
     if block if block is not None else not _at_a_prompt():
         print(f"{explorer.url} shows {len(session.rows):,} rows; Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):
@@ -136,12 +125,20 @@ def explore(
     return explorer
 
 
-def _session(fit: Fit, data: Explored, labels: Labels, attributes: Named, shape: Shapes) -> Session:
+def _check_installed() -> None:
+    """Raises ImportError without the extra ``app``."""
+    for name in ("fastapi", "uvicorn"):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ImportError(_MISSING.format(name=error.name)) from None
+
+
+def _session(fit: Fit, data: Explored, labels: Labels, attributes: Given, shape: GivenShape) -> Session:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)  # it is about what is fitted
         rows, named = user_rows(fit, data), _by_name(labels)
-    known = known_attributes(fit, rows, named, attributes)
-    return Session(fit, rows, named, _shape(shape), known)
+    return Session(fit, rows, named, _shape(shape), known_attributes(fit, rows, named, attributes))
 
 
 def _by_name(labels: Labels) -> dict[str, object]:
@@ -155,7 +152,7 @@ def _by_name(labels: Labels) -> dict[str, object]:
     return {str(getattr(labels, "name", None) or "label"): labels}
 
 
-def _shape(shape: Shapes) -> Shape:
+def _shape(shape: GivenShape) -> Shape:
     if shape is None:
         return None
     if isinstance(shape, Mapping):

@@ -10,9 +10,9 @@ from explored import labelled, of_pets
 
 import pyro_lfm as lfm
 from pyro_lfm.errors import DataError, DeclarationError
-from pyro_lfm.explorer.answers import Answers
 from pyro_lfm.explorer.exported.page_rows import page_rows
 from pyro_lfm.explorer.exported_page import ROOM, export_page
+from pyro_lfm.explorer.page_answers import Answers
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import user_rows
 
