@@ -364,7 +364,7 @@ def test_explorer_says_what_the_server_is_when_it_is_gone(open_page, digits_fit)
     explorer = lfm.explore(fit, rows[:20], port=0, block=False)
     opened = open_page(explorer.url, expected=["ERR_CONNECTION"])
     explorer.close()
-    opened.page.locator(".slider input").first.press("ArrowRight")
+    opened.page.locator(".slider input").first.press("Home")
     opened.until("document.getElementById('fault').innerText.includes('does not answer')")
 
 
