@@ -18,7 +18,7 @@ def export_page(session: Session, path: str | os.PathLike[str], *, room: int = R
     """Writes a page that shows a session without a server.
 
     It holds the points of all rows, the decoder, the encoder where it can be a graph, and the data of the first rows as far
-    as they have room; pictures with 255 grey levels. Its scripts are those of the explorer, and a small interpreter of graphs.
+    as they have room; pictures with 255 grey levels. Its scripts are those of the explorer, and an interpreter of graphs.
 
     Args:
         session: what is shown.

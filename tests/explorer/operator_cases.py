@@ -31,8 +31,8 @@ SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -1.5, 2.5, 0.5, 1.5], np.float
 ENTRYWISE = {
     name: (name, [X], {})
     for name in (
-        "Abs Neg Exp Sin Cos Tan Asinh Atan Sinh Cosh Tanh Ceil Floor Sign Relu Sigmoid Softplus Softsign Gelu Mish Elu Celu "
-        "Selu LeakyRelu HardSigmoid HardSwish ThresholdedRelu Shrink Erf Round Identity Dropout"
+        "Abs Neg Exp Sin Cos Tan Asinh Atan Sinh Cosh Tanh Ceil Floor Sign Relu Sigmoid Softplus Softsign Gelu Mish Elu "
+        "Celu Selu LeakyRelu HardSigmoid HardSwish ThresholdedRelu Shrink Erf Round Identity Dropout"
     ).split()
 }
 OF_INTERVALS = {
