@@ -11,8 +11,8 @@ from pyro_lfm.attributes.labels import Attribute, Labelled
 from pyro_lfm.attributes.mixture_density import Mixture
 from pyro_lfm.attributes.networks import Networks
 from pyro_lfm.attributes.readings import Readings
-from pyro_lfm.attributes.resampling import resampled
 from pyro_lfm.attributes.training import train
+from pyro_lfm.attributes.weighted_particles import resampled
 
 # The most rows that the classifier is trained on, and how long it is trained, see ``train``.
 _MOST, _LOOKS = 10_000, 60

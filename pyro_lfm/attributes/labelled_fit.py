@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from pyro_lfm.attributes.density import Density
 from pyro_lfm.attributes.encoded_rows import encode
