@@ -54,7 +54,7 @@ def _cost(
         cost = cost + 0.5 * residual.square().sum(1)
         gradient = gradient + torch.einsum("ba,bau->bu", residual, jacobian)
         curvature = curvature + jacobian.mT @ jacobian
-    value, slope = density.value_and_gradient(codes)
+    value, slope, _ = density.slopes(codes)
     below = (floor - value).clamp_min(0)
     cost = cost + below
     gradient = gradient - slope.masked_fill(below.unsqueeze(1) == 0, 0.0)

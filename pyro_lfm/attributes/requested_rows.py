@@ -16,7 +16,7 @@ def generate(
     attributes: Attributes, targets: Mapping[str, Target], n: int, seed: int = 0
 ) -> dict[str, Tensor]:
     latents, _ = attributes.draw_latents(targets, n, seed)
-    return decode(attributes.decoder, latents, attributes.rows.others, {})
+    return decode(attributes.decoder, latents, attributes.rows.shared, {})
 
 
 def edit(
@@ -24,4 +24,4 @@ def edit(
 ) -> dict[str, Tensor]:
     encoded = encode(attributes.fit, attributes.decoder, rows, 1, seed)
     latents = attributes.edit_latents(encoded.means, targets, seed)
-    return decode(attributes.decoder, latents, encoded.others, encoded.covariates)
+    return decode(attributes.decoder, latents, encoded.shared, encoded.beside)
