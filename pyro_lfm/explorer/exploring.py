@@ -86,7 +86,7 @@ def explore(
         port: the port to listen at; 0 for any that is free.
         block: whether to wait until Ctrl-C. By default in a script, and neither in a notebook nor at a prompt.
         export: the path of a page, such as "page.html": nothing is served, and the page is written as one file that works
-            from disk without a network. It holds decoder, encoder, points, and rows as far as 16 MB have room.
+            from disk without a network. It holds decoder, encoder, points, and rows as far as 24 MB have room.
 
     Returns:
         An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page. With ``export`` the path.

@@ -10,8 +10,8 @@ from pyro_lfm.explorer.exported.inline_page import inline_page
 from pyro_lfm.explorer.exported.page_payload import page_payload
 from pyro_lfm.explorer.session import Session
 
-# The most bytes that the rows of the data take in a page.
-ROOM = 16 * 2**20
+# About the most bytes of a page.
+ROOM = 24_000_000
 
 
 def export_page(session: Session, path: str | os.PathLike[str], *, room: int = ROOM) -> Path:
@@ -23,7 +23,7 @@ def export_page(session: Session, path: str | os.PathLike[str], *, room: int = R
     Args:
         session: what is shown.
         path: of the file, such as "page.html".
-        room: the most bytes that the rows of the data may take.
+        room: about the most bytes of the page; rows of the data fill what all else leaves.
 
     Raises:
         DeclarationError: the decoder cannot run in a page. DataError: the file cannot be written.

@@ -28,13 +28,15 @@ from pyro_lfm.programs.model import Model
 Payload = dict[str, Any]
 # Rows drawn from the model for latents that the page does not show.
 _DRAWN = 200
+# The most rows times parameters of the model for which the page holds k̂.
+_PARETO = 10**8
 
 
-def page_payload(session: Session, budget: int) -> Payload:
+def page_payload(session: Session, room: int) -> Payload:
     """The contents of a page, as JSON: ``lfm.exportedSource`` reads them.
 
     Args:
-        budget: the most bytes that the rows of the data may take in the page.
+        room: about the most bytes of the page; rows of the data fill what all else leaves.
 
     Raises:
         DeclarationError: the decoder cannot run in a page.
@@ -51,24 +53,36 @@ def page_payload(session: Session, budget: int) -> Payload:
             why = None
         except DeclarationError as error:
             why = str(error)
-    rows = page_rows(session, block, budget)
-    info = {**session.info(), "notes": _notes(session, rows, why)}
-    return {
-        "can": ["decode", "summary", "csv", *([] if graphs["encoder"] is None else ["encode"])],
-        "info": info,
-        "points": {"latents": block.add_columns(session.axes.points), "learned": None},
-        "colours": [_colour(column, block) for column in session.colours],
-        "known": len(session.columns),
+    colours = [*session.columns, *_measures(session)]
+    contents: Payload = {
         **graphs,
+        "points": {"latents": block.add_columns(session.axes.points), "learned": None},
+        "colours": [_colour(column, block) for column in colours],
+        "known": len(session.columns),
         "complete": _complete(session, outline.may_be_missing),
         "answers": {name: _answer(session, name, outputs) for name, outputs in decode.answers.items()},
         "views": [_view(view) for view in session.views],
         "covariates": _covariates(session, block),
         "labels": _labels(session, block),
         "variables": {name: list(each.shape) for name, each in fit.model.observed.items()},
+    }
+    rows = page_rows(session, block, room)
+    info: Payload = {**session.info()}
+    named = {column.name for column in colours}
+    info["colours"] = [colour for colour in info["colours"] if colour["name"] in named]
+    return {
+        "can": ["decode", "summary", "csv", *([] if graphs["encoder"] is None else ["encode"])],
+        "info": {**info, "notes": _notes(session, rows, why)},
+        **contents,
         "rows": rows.document(),
         "block": block.packed(),
     }
+
+
+def _measures(session: Session) -> list[DataColumn]:
+    """The bound of each row, and k̂ where it takes seconds: a page computes neither when it is asked."""
+    size = sum(parameter.numel() for parameter in session.fit.model.parameters())
+    return session.measures if size * len(session.rows) <= _PARETO else session.measures[:1]
 
 
 def _notes(session: Session, rows: PageRows, why: str | None) -> list[str]:

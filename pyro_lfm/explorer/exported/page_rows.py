@@ -40,19 +40,20 @@ class PageRows:
         return {"count": self.count, "variables": self.variables, "csv": self.csv, "names": self.names}
 
 
-def page_rows(session: Session, block: ArrayBlock, budget: int) -> PageRows:
+def page_rows(session: Session, block: ArrayBlock, room: int) -> PageRows:
     """The rows that a page has room for.
 
     Args:
         block: takes the rows.
-        budget: the most bytes that they may take in the page.
+        room: the bytes that they and all that the block holds may take in the page.
     """
     rows, everything = session.rows, len(session.rows)
     sample = np.linspace(0, everything - 1, min(_SAMPLE, everything)).round().astype(int)
     trial = ArrayBlock()
     _add(session, trial, sample)
     each = _WRITTEN * len(trial.compressed()) / len(sample)
-    count = everything if each * everything <= budget else int(budget / each)
+    left = max(0.0, room - _WRITTEN * len(block.compressed()))
+    count = everything if each * everything <= left else int(left / each)
     variables, csv = _add(session, block, np.arange(count))
     names = {name: column_names(session.fit, name) for name in rows.table.names}
     return PageRows(count, variables, csv, names)
