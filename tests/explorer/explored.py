@@ -52,7 +52,7 @@ def of_pets(folder):
     table = lfm.heterogeneous(frame.drop(columns="name"), kinds=kinds, network=lfm.MLP(8))
     model = lfm.Model(z=lfm.StandardNormal(2), **table)
     guide = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(16)))
-    inference = lfm.SVI(guide, epochs=150, learning_rate=1e-2)
+    inference = lfm.SVI(guide, epochs=60, learning_rate=3e-2, engine="eager")
     return lfm.fit(model, table.data, inference, seed=0, progress=False), path
 
 

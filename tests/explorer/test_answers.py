@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
+from pyro_lfm.explorer.user_rows import user_rows
 from pyro_lfm.web.refusal import Refusal
 
 
@@ -209,15 +210,15 @@ def test_several_latents_stand_side_by_side():
     assert np.allclose(row["z"], both[answers.session.axes.order], atol=1e-5) and len(row["covariance"]) == 3
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["the data given", "the fitted rows"])
-def test_rows_with_parameters_of_their_own(given):
-    """A PerRow guide: the explorer shows the tables of the fit for its own rows."""
+def test_rows_with_parameters_of_their_own():
+    """A PerRow guide: the explorer shows the tables of the fit for its own rows, also where they are given again."""
     torch.manual_seed(0)
     model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.Linear()))
     guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.PerRow()))
     rows = torch.randn(12, 4)
     fit = lfm.fit(model, rows, lfm.SVI(guide, epochs=5), seed=0, progress=False)
-    answers = explored.answers_of(fit, rows if given else None)
     fitted = fit.posterior().mean[:, 0]
+    answers = explored.answers_of(fit, rows.clone())
     assert np.allclose(answers.session.axes.points[:, 0], fitted, atol=1e-6)
     assert np.allclose(answers.row(5)["z"], fitted[5], atol=1e-5)
+    assert user_rows(fit, None).data is None and user_rows(fit, rows + 1).data is not None
