@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pyro_lfm.evaluate import Decomposition, RateDistortion
-from pyro_lfm.evaluate.decoding.factor_names import in_order
 from pyro_lfm.evaluate.decoding.factor_order import Order, places_by
+from pyro_lfm.evaluate.decoding.names_of_factors import in_order
 from pyro_lfm.plots.style import (
     FAINT,
     GUIDES,

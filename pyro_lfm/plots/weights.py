@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.evaluate.decoding.factor_names import entry_names
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, new_figure, set_heading, symbol
 

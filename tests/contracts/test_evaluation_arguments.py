@@ -166,12 +166,12 @@ def test_a_walk_along_the_factors_of_several_latents_under_shared_parameters(fit
         done, _ = evaluation_cases.make(case)
         figure = plots.factor_walk(done, shape=(2, 2), steps=3)
         assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == names
-    for case, words in {
-        "labels and factors": "no values of c",
-        "views": "one modelled variable; this one has x, n, y, o",
-    }.items():
-        with pytest.raises(lfm.DeclarationError, match=words):
-            plots.factor_walk(evaluation_cases.make(case)[0], shape=(2, 2))
+    figure = plots.factor_walk(evaluation_cases.make("labels and factors")[0], shape=(2, 2), steps=3)
+    assert all(", c = " in label.get_text() for label in figure.axes[0].get_yticklabels()), (
+        "a row for each label"
+    )
+    figure = plots.factor_walk(evaluation_cases.make("views")[0], steps=3)
+    assert {ax.get_title(loc="left") for ax in figure.axes} > {"x_1", "y"}, "a panel for each column"
 
 
 def test_gaps_of_a_prior_made_of_the_guide_are_refused_by_its_name():

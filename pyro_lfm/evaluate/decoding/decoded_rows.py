@@ -20,7 +20,7 @@ from pyro_lfm.distributions.supports import is_real, plain
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.evaluate.decoding.covariate_entries import covariate_entries, covariate_values
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries, entry_means, entry_summaries
-from pyro_lfm.evaluate.decoding.factor_names import discrete_latents, factor_names, real_latents
+from pyro_lfm.evaluate.decoding.names_of_factors import discrete_latents, factor_names, real_latents
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.probes import evaluating
@@ -245,7 +245,7 @@ class _Likelihoods(Messenger, Generic[Answer]):
             self.answers[name] = self.ask(distribution, self.rows)
             msg["value"], msg["done"] = _plug_in(distribution, self.rows, len(self.observed) > 1), True
         elif name in self.labels and not msg["is_observed"] and not msg["done"]:
-            msg["value"], msg["done"] = _mode(distribution), True
+            msg["value"], msg["done"] = mode_of(distribution), True
 
 
 def _plug_in(distribution: Distribution, rows: int, is_read: bool) -> Tensor:
@@ -260,7 +260,7 @@ def _plug_in(distribution: Distribution, rows: int, is_read: bool) -> Tensor:
     return value.round() if support_of(distribution).is_discrete else value
 
 
-def _mode(distribution: Distribution) -> Tensor:
+def mode_of(distribution: Distribution) -> Tensor:
     """The most probable value, of each entry on its own."""
     base = without_independent(distribution)
     try:
