@@ -116,7 +116,7 @@ def _loss(outputs: Tensor, target: Tensor, allowed: Tensor) -> Tensor:
     """
     allowed = allowed.expand(outputs.shape)
     logits = outputs.masked_fill(~allowed, -torch.inf).where(allowed.any(-1, keepdim=True), outputs)
-    code = target.clamp_min(0).long().where(allowed.any(-1), torch.zeros_like(target).long())
+    code = target.nan_to_num(0.0).clamp_min(0).long().where(allowed.any(-1), torch.zeros_like(target).long())
     of_label = logits.logsumexp(-1) - logits.gather(-1, code.unsqueeze(-1)).squeeze(-1)
     of_number = 0.5 * (outputs[..., 0] - target).square()
     return of_label.where(allowed.any(-1), of_number)
