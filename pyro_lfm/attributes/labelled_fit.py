@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from pyro_lfm.attributes.density import Density
 from pyro_lfm.attributes.encoded_rows import encode
@@ -20,7 +19,7 @@ from pyro_lfm.evaluate.inputs import Array, Rows
 from pyro_lfm.inference.fitted import Fit
 
 # Draws of the posterior of each row. Draws of the density that requests choose from.
-_DRAWS, _POOL = 4, 2**15
+_DRAWS, _POOL = 2, 2**15
 # A number is as asked up to this part of its range, or up to the part of it that the latents do not hold if that is more.
 _TOLERANCE = 0.02
 # Log odds that are high enough, if a quarter of the rows with a label reach them.
@@ -35,9 +34,9 @@ def fit(fit: Fit, data: Rows | None, labels: Mapping[str, Array], seed: int = 0)
     draws = torch.stack([space.codes(each) for each in rows.draws])
     trained = train(draws, labelled, seed)
     scores = _scores(trained, labelled)
-    density = Density.of(draws, seed)
-    pool = density.sample(_POOL, torch.Generator().manual_seed(seed))
     readings = _readings(trained, labelled, scores)
+    density = Density.of(draws, readings, seed)
+    pool = density.sample(_POOL, torch.Generator().manual_seed(seed))
     return Attributes(
         fit, decoder, space, density, readings, rows, labelled, pool, readings.outputs(pool),
         {name: score for name, (score, _) in scores.items()}, {name: error for name, (_, error) in scores.items()},

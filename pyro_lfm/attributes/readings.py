@@ -58,6 +58,14 @@ class Readings:
         """The outputs of the networks at codes (B, U), (A, B, W)."""
         return self.networks.mean(codes.expand(len(self.attributes), *codes.shape))
 
+    def features(self, codes: Tensor) -> Tensor:
+        """All readings of codes (B, U) side by side, (B, F): numbers, and the log ratio of each label but the first to the first."""
+        columns = []
+        for output, attribute in zip(self.outputs(codes), self.attributes, strict=True):
+            logits = output[:, : len(attribute.labels)]
+            columns.append(logits[:, 1:] - logits[:, :1] if attribute.labels else output[:, :1])
+        return torch.cat(columns, 1)
+
     def values(self, outputs: Tensor) -> dict[str, Tensor]:
         """Outputs (A, ..., W) in units of the labels: numbers (...), the probability of each label (..., C)."""
         values = {}

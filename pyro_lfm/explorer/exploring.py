@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TypeAlias
+from pathlib import Path
+from typing import TypeAlias, overload
 
 from pyro_lfm.data.frames import frame_of
 from pyro_lfm.errors import DeclarationError, PrecisionWarning
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.explorer.page_application import application
+from pyro_lfm.explorer.exported_page import export_page, page_path
 from pyro_lfm.explorer.known_attributes import Given, known_attributes
 from pyro_lfm.explorer.opened_explorer import Explorer
+from pyro_lfm.explorer.page_application import application
 from pyro_lfm.explorer.server import Server
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import Explored, user_rows
@@ -29,6 +32,19 @@ GivenShape: TypeAlias = Sequence[int] | Mapping[str, Sequence[int]] | None
 _MISSING = "lfm.explore needs {name}, which is not installed: pip install 'pyro_lfm[app]'"
 
 
+@overload
+def explore(
+    fit: Fit,
+    data: Explored = None,
+    *,
+    labels: Labels = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
+    export: str | os.PathLike[str],
+) -> Path: ...
+
+
+@overload
 def explore(
     fit: Fit,
     data: Explored = None,
@@ -39,7 +55,21 @@ def explore(
     host: str = "127.0.0.1",
     port: int = 5055,
     block: bool | None = None,
-) -> Explorer:
+) -> Explorer: ...
+
+
+def explore(
+    fit: Fit,
+    data: Explored = None,
+    *,
+    labels: Labels = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
+    host: str = "127.0.0.1",
+    port: int = 5055,
+    block: bool | None = None,
+    export: str | os.PathLike[str] | None = None,
+) -> Explorer | Path:
     """Serves a page on which a fit can be explored: sliders for its factors, a map of the rows, rows to encode and edit.
 
     Args:
@@ -55,14 +85,17 @@ def explore(
             address can read the rows.
         port: the port to listen at; 0 for any that is free.
         block: whether to wait until Ctrl-C. By default in a script, and neither in a notebook nor at a prompt.
+        export: the path of a page, such as "page.html": nothing is served, and the page is written as one file that works
+            from disk without a network. It holds decoder, encoder, points, and rows as far as 24 MB have room.
 
     Returns:
-        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page.
+        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page. With ``export`` the path.
 
     Raises:
         DeclarationError: a model without real latents of rows, an address that is in use, a shape that does not fit.
         DataError, ShapeError: rows or labels that do not fit.
-        ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs.
+        ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs. A page to export needs
+            ``pyro_lfm[export]`` instead.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -71,9 +104,12 @@ def explore(
     >>> explorer = lfm.explore(fit, rows, labels={"sign": rows[:, 0] > 0}, port=0, block=False)
     >>> explorer.close()
     """
-    _check_installed()
     if not isinstance(fit, Fit):
         raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
+    if export is not None:
+        target = page_path(export)
+        return export_page(_session(fit, data, labels, attributes, shape), target)
+    _check_installed()
     listener = listening(host, port)
     try:
         session = _session(fit, data, labels, attributes, shape)

@@ -1,4 +1,4 @@
-"""``Explorer``: the page that ``explore`` has made, served or in a file."""
+"""``Explorer``: the page that ``explore`` serves, as its caller holds it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _HEIGHT = 760
 
 
 class Explorer:
-    """A page that shows a fit. A notebook shows it in a frame.
+    """A page that shows a fit and is served until it is closed. A notebook shows it in a frame.
 
     Args:
-        url: its address, of a server or of a file.
-        server: that serves it; None of a file.
+        url: its address.
+        server: that serves it.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -25,13 +25,13 @@ class Explorer:
     True
     """
 
-    def __init__(self, url: str, server: Server | None = None):
+    def __init__(self, url: str, server: Server):
         self.url, self._server = url, server
 
     @property
     def is_open(self) -> bool:
         """Whether the page is served."""
-        return self._server is not None and self._server.is_open
+        return self._server.is_open
 
     def wait(self) -> None:
         """Waits until the explorer is closed, by ``close`` in another thread or by Ctrl-C, which closes it.
@@ -39,13 +39,11 @@ class Explorer:
         Raises:
             KeyboardInterrupt: Ctrl-C.
         """
-        if self._server is not None:
-            self._server.wait()
+        self._server.wait()
 
     def close(self) -> None:
-        """Ends the server, if there is one. Closing twice does no harm."""
-        if self._server is not None:
-            self._server.close()
+        """Ends the server. Closing twice does no harm."""
+        self._server.close()
 
     def __enter__(self) -> Explorer:
         return self
@@ -54,14 +52,14 @@ class Explorer:
         self.close()
 
     def __repr__(self) -> str:
-        closed = self._server is not None and not self.is_open
-        return f"Explorer({self.url}{', closed' * closed})"
+        return f"Explorer({self.url}{'' if self.is_open else ', closed'})"
 
     def _repr_html_(self) -> str:
-        """The page in a frame, for notebooks on this machine; of a file its address."""
-        url = html.escape(self.url, quote=True)
-        link = f'<p><a href="{url}" target="_blank" rel="noopener">{url}</a></p>'
+        """The page in a frame, for notebooks on this machine."""
         if not self.is_open:
-            return link if self._server is None else f"<p>{html.escape(repr(self))}</p>"
-        frame = f'<iframe src="{url}" title="Explorer" width="100%" height="{_HEIGHT}" style="border: 0"></iframe>'
-        return frame + link
+            return f"<p>{html.escape(repr(self))}</p>"
+        url = html.escape(self.url, quote=True)
+        return (
+            f'<iframe src="{url}" title="Explorer" width="100%" height="{_HEIGHT}" style="border: 0"></iframe>'
+            f'<p><a href="{url}" target="_blank" rel="noopener">{url}</a></p>'
+        )

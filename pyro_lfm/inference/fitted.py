@@ -247,9 +247,17 @@ class Fit(FitState):
             return None
         table = self._open(data, self.guide.needs)
         count = min(most, len(table))
-        index = torch.arange(count) * len(table) // max(1, count)
-        rows = table.take(index, self.model.dtype, self.model.device)
-        return Batch(rows, index.to(self.model.device), len(table)) if count else None
+        return self._batch(table, torch.arange(count) * len(table) // max(1, count)) if count else None
+
+    def row(self, number: int, data: Data | None = None) -> tuple[Batch, AnyGuide]:
+        """One row as a batch, by its number, and its guide."""
+        table = self._open(data, self.guide.needs)
+        if not -len(table) <= number < len(table):
+            raise DataError(f"a row must be a number below {len(table)}, that of the rows; got {number}")
+        batch = self._batch(table, torch.tensor([number % len(table)]))
+        if data is None and self.guide.tables:
+            return batch, self.guide
+        return self.batch_of({name: batch.with_gaps(name) for name in batch.names})
 
     @property
     def has_rows(self) -> bool:
@@ -270,8 +278,8 @@ class Fit(FitState):
             data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
-    def _batch(self, table: Table) -> Batch:
-        index, device = torch.arange(len(table)), self.model.device
+    def _batch(self, table: Table, index: torch.Tensor | None = None) -> Batch:
+        index, device = torch.arange(len(table)) if index is None else index, self.model.device
         return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
 
     def _served(self, table: Table, fitted: bool) -> tuple[Batch, AnyGuide]:

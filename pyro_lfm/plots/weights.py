@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.evaluate.decoding.factor_names import entry_names
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, new_figure, set_heading, symbol
 
@@ -61,7 +61,7 @@ def loadings(
         figure, grid, picture = _pictures(arrays, shape, symbols, largest)
     bar = figure.colorbar(picture, ax=grid, fraction=0.04, pad=0.02, shrink=0.8)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
+    bar.ax.tick_params(colors=QUIET, labelsize=9, length=0)
     set_heading(figure, title)
     return figure
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
-from pyro_lfm.evaluate.decoding.factor_names import entry_names
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.tables.cell_columns import CellColumns
@@ -129,13 +129,13 @@ def covariate_values(
         raise DeclarationError(
             f"covariates must name covariates of the model; got {', '.join(map(repr, unknown))}: {offer}"
         )
-    by_name = {entry.name for entry in entries}
+    wholes = {name: value for name, value in given.items() if name not in {e.name for e in entries}}
+    for name, value in wholes.items():
+        values[name] = _whole(name, value, model.observed[name].shape, rows).to(values[name]).clone()
     for entry in entries:
-        value = given.get(entry.name, torch.tensor(entry.value))
-        values[entry.variable][:, entry.entry] = _numbers(entry, value, rows).to(model.dtype)
-    for name, value in given.items():
-        if name not in by_name:
-            values[name] = _whole(name, value, model.observed[name].shape, rows).to(values[name])
+        if entry.name in given or entry.variable not in wholes:
+            value = given.get(entry.name, torch.tensor(entry.value))
+            values[entry.variable][:, entry.entry] = _numbers(entry, value, rows).to(values[entry.variable])
     shaped = {name: value.reshape(rows, *model.observed[name].shape) for name, value in values.items()}
     for name, value in shaped.items():
         support = model.observed[name].support

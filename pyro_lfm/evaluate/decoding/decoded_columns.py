@@ -15,7 +15,7 @@ from pyro_lfm.distributions.logistic import Grid
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries
-from pyro_lfm.evaluate.decoding.factor_names import entry_names
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.tables.columns import Column
 from pyro_lfm.tables.table_columns import TableColumns

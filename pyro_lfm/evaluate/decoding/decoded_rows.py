@@ -20,7 +20,7 @@ from pyro_lfm.distributions.supports import is_real, plain
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.evaluate.decoding.covariate_entries import covariate_entries, covariate_values
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries, entry_means, entry_summaries
-from pyro_lfm.evaluate.decoding.factor_names import discrete_latents, factor_names, real_latents
+from pyro_lfm.evaluate.decoding.names_of_factors import discrete_latents, factor_names, real_latents
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.probes import evaluating
@@ -47,6 +47,7 @@ class RowDecoder:
         names: of the K entries, as in every picture: z_1, z_2, ...
         labels: {discrete latent of a row: its number of categories, None of other discrete latents}.
         covariates: the entries of the covariates, with their defaults.
+        shared: latents that all rows share, at their posterior means.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Poisson(3, rate=lfm.MLP(8)))
@@ -64,7 +65,7 @@ class RowDecoder:
         self.labels = {name: fit.model.latents[name].categories for name in discrete_latents(fit.model)}
         self.observed = [name for name in fit.model.observed if name not in fit.model.covariates]
         self.covariates = covariate_entries(fit)
-        self._shared = _shared_latents(fit)
+        self.shared = _shared_latents(fit)
 
     def __call__(
         self,
@@ -114,7 +115,7 @@ class RowDecoder:
         held = covariate_values(self.fit, self.covariates, covariates, rows)
         device = self.model.device
         batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
-        program = poutine.condition(self.model, data={**self._shared, **values})
+        program = poutine.condition(self.model, data={**self.shared, **values})
         with evaluating(self.model), isolated(Stream(0, device), device), torch.no_grad(), run:
             program(batch)
 
@@ -123,7 +124,7 @@ class RowDecoder:
         device = self.model.device
         held = covariate_values(self.fit, self.covariates, None, rows)
         batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
-        program = poutine.condition(self.model, data=self._shared)
+        program = poutine.condition(self.model, data=self.shared)
         with evaluating(self.model), isolated(Stream(seed, device), device), torch.no_grad():
             trace: Any = poutine.trace(program).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in (*self.factors, *self.labels)}
@@ -146,8 +147,8 @@ class RowDecoder:
         for name, piece in zip(self.factors, z.split([*self.factors.values()], 1), strict=True):
             latent = self.model.latents[name]
             if isinstance(plain(latent.support), type(constraints.simplex)):
-                positive = piece.clamp_min(1e-6).reshape(len(z), *latent.shape)
-                piece = (positive / positive.sum(-1, keepdim=True)).reshape(len(z), -1)
+                positive = piece.clamp_min(1e-6).reshape(-1, *latent.shape)
+                piece = (positive / positive.sum(-1, keepdim=True)).flatten(1)
             elif not is_real(latent.support) and (bounds := SupportBounds.of(latent.support)) is not None:
                 # Open ends: a thousandth of the entries' size inside.
                 inside = 1e-3 * piece.abs().amax(0, keepdim=True).clamp(1e-6, 1.0)
@@ -244,7 +245,7 @@ class _Likelihoods(Messenger, Generic[Answer]):
             self.answers[name] = self.ask(distribution, self.rows)
             msg["value"], msg["done"] = _plug_in(distribution, self.rows, len(self.observed) > 1), True
         elif name in self.labels and not msg["is_observed"] and not msg["done"]:
-            msg["value"], msg["done"] = _mode(distribution), True
+            msg["value"], msg["done"] = mode_of(distribution), True
 
 
 def _plug_in(distribution: Distribution, rows: int, is_read: bool) -> Tensor:
@@ -259,7 +260,7 @@ def _plug_in(distribution: Distribution, rows: int, is_read: bool) -> Tensor:
     return value.round() if support_of(distribution).is_discrete else value
 
 
-def _mode(distribution: Distribution) -> Tensor:
+def mode_of(distribution: Distribution) -> Tensor:
     """The most probable value, of each entry on its own."""
     base = without_independent(distribution)
     try:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.evaluate.decoding.factor_names import discrete_latents, factor_names, real_latents
+from pyro_lfm.evaluate.decoding.names_of_factors import discrete_latents, factor_names, real_latents
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.queries.filling import expectation

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
 from pyro_lfm.evaluate.decoding.decoder import columns_of
+from pyro_lfm.evaluate.decoding.sampled_rows import drawn_latents, sampled_rows
 from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import fitted
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
-from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
 
@@ -37,11 +36,13 @@ class FactorOrder:
         names: of the K factors as declared, z_1, z_2, ...
         shares: of the variance of the rows that each explains, (K,), see ``factor_order``.
         places: the places of the factors in z, (K,), the factor of the largest share first.
+        of_rows: whether shares are R² of rows, which a picture may print; else effects on the decoder.
     """
 
     names: tuple[str, ...]
     shares: Tensor
     places: tuple[int, ...]
+    of_rows: bool = True
 
     @property
     def ranked(self) -> list[str]:
@@ -84,8 +85,8 @@ def factor_order(fit: Evaluated, data: Rows | None = None) -> FactorOrder:
     """The order of the factors by the variance that they explain.
 
     With rows it is the R² of each factor alone, as ``lfm.evaluate.variance_explained`` gives it, averaged over the observed
-    variables, each with the weight of its columns. Without rows, or with labels among the latents, it is the effect of each
-    factor on the decoder,
+    variables, each with the weight of its columns. Without rows, with labels among the latents, or where all factors
+    together explain nothing, it is the effect of each factor on the decoder,
 
         S_k = E[|f(z) − f(z')|²] / (2 tr Var f(z)),    f(z) = E[x | z], z' as z but for factor k, drawn anew,
 
@@ -110,48 +111,45 @@ def factor_order(fit: Evaluated, data: Rows | None = None) -> FactorOrder:
     count = len(decoder.names)
     columns = sum(done.model.observed[name].code_shape.numel() for name in decoder.observed)
     most = min(_ROWS, max(_LEAST, _NUMBERS // (columns * max(1, count))))
-    rows = _some_rows(done, data, most) if count else None
+    rows = sampled_rows(done, data, most) if count else None
     if rows is None:
         shares = _effects(decoder, decoder.prior_draws(_DRAWS), {}) if count else torch.zeros(0)
-    else:
-        shares = _of_rows(decoder, *rows)
-    return FactorOrder(tuple(decoder.names), shares, ranked_by(shares))
+        return FactorOrder(tuple(decoder.names), shares, ranked_by(shares), False)
+    shares, of_rows = _of_rows(decoder, *rows)
+    return FactorOrder(tuple(decoder.names), shares, ranked_by(shares), of_rows)
 
 
-def _some_rows(fit: Fit, data: Rows | None, most: int) -> tuple[Batch, AnyGuide] | None:
-    """Some rows, the fitted ones if they are at hand, and their guide."""
-    if (batch := fit.some_rows(most)) is not None:
-        return batch, fit.guide
-    batch = None if data is None else fit.some_rows(most, data)
-    if batch is None:
-        return None
-    if fit.guide.tables:
-        return fit.batch_of({name: batch.with_gaps(name) for name in batch.names})
-    return batch, fit.guide
-
-
-def _of_rows(decoder: RowDecoder, batch: Batch, guide: AnyGuide) -> Tensor:
-    """R² of each factor alone, (K,); S_k where posterior means are no values of all latents."""
+def _of_rows(decoder: RowDecoder, batch: Batch, guide: AnyGuide) -> tuple[Tensor, bool]:
+    """R² of each factor alone, (K,), and True; else S_k and False, where posterior means do not serve."""
     fit = decoder.fit
     covariates = {name: batch[name] for name in fit.model.covariates}
     with evaluating(guide), isolated(Stream(0, guide.device), guide.device), torch.no_grad():
         posteriors = marginals(guide, batch, [*decoder.factors]) if not decoder.labels else {}
-        trace: Any = poutine.trace(guide).get_trace(batch)
     means = [posterior.mean.reshape(batch.size, -1) for posterior in posteriors.values()]
-    if not means or not all(bool(mean.isfinite().all()) for mean in means):
-        drawn = {name: trace.nodes[name]["value"] for name in (*decoder.factors, *decoder.labels)}
-        return _effects(decoder, drawn, covariates)
-    z = torch.cat(means, 1)
-    centre = z.mean(0)
-    shares = []
-    for k in range(len(centre)):
-        alone = centre.repeat(len(z), 1)
+    if means and all(bool(mean.isfinite().all()) for mean in means):
+        z = torch.cat(means, 1)
+        # All factors together, then each alone.
+        together, *alone = (_shares(decoder, part, batch, covariates) for part in _settings(z))
+        if float(_averaged(decoder, together.unsqueeze(1))) > 0:
+            return _averaged(decoder, torch.stack(alone, 1)), True
+    return _effects(decoder, drawn_latents(decoder, batch, guide), covariates), False
+
+
+def _settings(z: Tensor) -> Iterator[Tensor]:
+    """The factors (B, K) as they are, and with each as it is and the others at their mean."""
+    yield z
+    for k in range(z.shape[1]):
+        alone = z.mean(0).repeat(len(z), 1)
         alone[:, k] = z[:, k]
-        decoded = decoder.means(decoder.within_support(alone), covariates)
-        shares.append(
-            [_share(columns_of(batch.with_gaps(n), m.shape[1]), m.double()) for n, m in decoded.items()]
-        )
-    return _averaged(decoder, torch.tensor(shares).T)
+        yield alone
+
+
+def _shares(decoder: RowDecoder, z: Tensor, batch: Batch, covariates: Mapping[str, Tensor]) -> Tensor:
+    """R² of the reconstruction from these factors, of each observed variable, (V,)."""
+    decoded = decoder.means(decoder.within_support(z), covariates)
+    return torch.tensor(
+        [_share(columns_of(batch.with_gaps(name), m.shape[1]), m.double()) for name, m in decoded.items()]
+    )
 
 
 def _share(x: Tensor, fitted: Tensor) -> float:

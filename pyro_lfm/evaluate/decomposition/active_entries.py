@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_lfm.evaluate.decoding.factor_names import entry_names, in_order
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names, in_order
 from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
 from pyro_lfm.evaluate.figures import or_dash, spread
 from pyro_lfm.guides import AnyGuide
