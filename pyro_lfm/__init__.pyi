@@ -1,4 +1,5 @@
 # The public names, one list for readers of types and for the lazy imports of __init__.py.
+from . import attributes as attributes
 from . import callbacks as callbacks
 from . import data as data
 from . import estimators as estimators
@@ -161,6 +162,8 @@ from .families import (
 from .families import (
     Zuko as Zuko,
 )
+from .explorer import Explorer as Explorer
+from .explorer import explore as explore
 from .formulas import describe as describe
 from .guides import (
     ExactPosterior as ExactPosterior,

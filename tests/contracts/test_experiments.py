@@ -288,8 +288,18 @@ def check_cells(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"map_1"}
 
 
+def check_explorer(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "answer over HTTP: median, ms" in table
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    assert list(results["cases"]) == ["digits, 8x8", "penguins, mixed table"]
+    assert all(0 < case["http"]["median"] <= case["http"]["p95"] for case in results["cases"].values())
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
+    "benchmark_explorer": [([], check_explorer)],
     "benchmark_imputation": [([], check_imputers)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],

@@ -47,6 +47,7 @@ class RowDecoder:
         names: of the K entries, as in every picture: z_1, z_2, ...
         labels: {discrete latent of a row: its number of categories, None of other discrete latents}.
         covariates: the entries of the covariates, with their defaults.
+        shared: latents that all rows share, at their posterior means.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Poisson(3, rate=lfm.MLP(8)))
@@ -64,7 +65,7 @@ class RowDecoder:
         self.labels = {name: fit.model.latents[name].categories for name in discrete_latents(fit.model)}
         self.observed = [name for name in fit.model.observed if name not in fit.model.covariates]
         self.covariates = covariate_entries(fit)
-        self._shared = _shared_latents(fit)
+        self.shared = _shared_latents(fit)
 
     def __call__(
         self,
@@ -114,7 +115,7 @@ class RowDecoder:
         held = covariate_values(self.fit, self.covariates, covariates, rows)
         device = self.model.device
         batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
-        program = poutine.condition(self.model, data={**self._shared, **values})
+        program = poutine.condition(self.model, data={**self.shared, **values})
         with evaluating(self.model), isolated(Stream(0, device), device), torch.no_grad(), run:
             program(batch)
 
@@ -146,8 +147,8 @@ class RowDecoder:
         for name, piece in zip(self.factors, z.split([*self.factors.values()], 1), strict=True):
             latent = self.model.latents[name]
             if isinstance(plain(latent.support), type(constraints.simplex)):
-                positive = piece.clamp_min(1e-6).reshape(len(z), *latent.shape)
-                piece = (positive / positive.sum(-1, keepdim=True)).reshape(len(z), -1)
+                positive = piece.clamp_min(1e-6).reshape(-1, *latent.shape)
+                piece = (positive / positive.sum(-1, keepdim=True)).flatten(1)
             elif not is_real(latent.support) and (bounds := SupportBounds.of(latent.support)) is not None:
                 # Open ends: a thousandth of the entries' size inside.
                 inside = 1e-3 * piece.abs().amax(0, keepdim=True).clamp(1e-6, 1.0)

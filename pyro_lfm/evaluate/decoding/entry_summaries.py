@@ -66,7 +66,7 @@ def entry_summaries(distribution: Distribution, rows: int, level: float) -> Entr
     tensor([[1.6449, 1.6449]])
     """
     distribution, _ = unmasked(distribution)
-    each = _single_entries(distribution)
+    each = single_entries(distribution)
     summary = None if each is None else _exact(each, level)
     if summary is None:
         summary = _of_draws(distribution, level)
@@ -105,7 +105,7 @@ def _flat(value: Tensor, distribution: Distribution, rows: int, further: int = 0
     return whole.reshape(-1, entries, *tail).expand(rows, entries, *tail)
 
 
-def _single_entries(distribution: Distribution) -> Distribution | None:
+def single_entries(distribution: Distribution) -> Distribution | None:
     """The marginals as a distribution of single entries, (*batch, *event); None where they are not known."""
     inner = without_independent(distribution)
     if isinstance(inner, Multinomial):
@@ -144,7 +144,7 @@ def _exact(each: Distribution, level: float) -> EntrySummaries | None:
     if lower is None or upper is None:
         return None
     try:
-        mean, variance = _moments(each)
+        mean, variance = moments_of_entries(each)
     except NotImplementedError:
         return None
     if not bool(mean.isfinite().all()):
@@ -153,7 +153,7 @@ def _exact(each: Distribution, level: float) -> EntrySummaries | None:
     return EntrySummaries(mean, variance.sqrt(), lower, upper, probabilities)
 
 
-def _moments(each: Distribution) -> tuple[Tensor, Tensor]:
+def moments_of_entries(each: Distribution) -> tuple[Tensor, Tensor]:
     """Mean and variance, where both need the same sums computed once."""
     if isinstance(each, Pushforward | DiscretizedLogistic):
         return each.moments()

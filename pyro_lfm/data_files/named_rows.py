@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyro_lfm.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
-    from pyro_lfm.cli.input_files import DataFile
+    from pyro_lfm.data_files.data_file import DataFile
     from pyro_lfm.inference import Fit
     from pyro_lfm.programs.model import AnyModel
     from pyro_lfm.tables import Heterogeneous

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pyro_lfm.serving.refusal import Json, Refusal, misnamed, shown
+from pyro_lfm.web.refusal import Json, Refusal, misnamed, shown
 
 Request = dict[str, Json]
 

@@ -1,4 +1,4 @@
-"""The data files of the command line: what is in them, as ``lfm.fit`` takes it, with errors that name the file."""
+"""``DataFile``: what is in a data file, as ``lfm.fit`` takes it, with errors that name the file; for front ends."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from torch.distributions import constraints
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.factors.variables import Variable
-from pyro_lfm.serving.json_cells import Cells, Labels, Numbers, label_as_json
-from pyro_lfm.serving.refusal import Json
 from pyro_lfm.tables.columns import Column
+from pyro_lfm.web.json_cells import Cells, Labels, Numbers, label_as_json
+from pyro_lfm.web.refusal import Json
 
 if TYPE_CHECKING:
     import pandas as pd

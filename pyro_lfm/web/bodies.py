@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from pyro_lfm.serving.limits import Limits
-from pyro_lfm.serving.refusal import Refusal
+from pyro_lfm.web.limits import Limits
+from pyro_lfm.web.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.requests import Request

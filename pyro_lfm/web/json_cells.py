@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 from torch import Tensor
 
-from pyro_lfm.serving.refusal import Json, Refusal, listed, shown
+from pyro_lfm.web.refusal import Json, Refusal, listed, shown
 
 
 class Cells(Protocol):

@@ -1,0 +1,82 @@
+"""``lfm.attributes.fit``: readers, density and scores of attributes from the labels of some rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.attributes.density import Density
+from pyro_lfm.attributes.encoded_rows import encode
+from pyro_lfm.attributes.held_out_scores import mean_auc, r_squared
+from pyro_lfm.attributes.labels import Labelled, read_labels
+from pyro_lfm.attributes.latent_space import LatentSpace
+from pyro_lfm.attributes.named_attributes import Attributes
+from pyro_lfm.attributes.readings import Readings, log_odds
+from pyro_lfm.attributes.training import Trained, train
+from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.inputs import Array, Rows
+from pyro_lfm.inference.fitted import Fit
+
+# Draws of the posterior of each row. Draws of the density that requests choose from.
+_DRAWS, _POOL = 4, 2**15
+# A number is as asked up to this part of its range, or up to the part of it that the latents do not hold if that is more.
+_TOLERANCE = 0.02
+# Log odds that are high enough, if a quarter of the rows with a label reach them.
+_SURE = 4.0
+
+
+def fit(fit: Fit, data: Rows | None, labels: Mapping[str, Array], seed: int = 0) -> Attributes:
+    decoder = Decoder(fit.model, "lfm.attributes.fit")
+    rows = encode(fit, decoder, data, _DRAWS, seed)
+    labelled = read_labels(labels, len(rows))
+    space = LatentSpace.of(decoder, rows.draws.flatten(0, 1))
+    draws = torch.stack([space.codes(each) for each in rows.draws])
+    trained = train(draws, labelled, seed)
+    scores = _scores(trained, labelled)
+    density = Density.of(draws, seed)
+    pool = density.sample(_POOL, torch.Generator().manual_seed(seed))
+    readings = _readings(trained, labelled, scores)
+    return Attributes(
+        fit, decoder, space, density, readings, rows, labelled, pool, readings.outputs(pool),
+        {name: score for name, (score, _) in scores.items()}, {name: error for name, (_, error) in scores.items()},
+    )  # fmt: skip
+
+
+def _scores(trained: Trained, labelled: list[Labelled]) -> dict[str, tuple[float, float]]:
+    """R² or AUC of each attribute with its standard error, from the mean reading over draws of the posterior of a row."""
+    scored = {}
+    for one, outputs in zip(labelled, trained.outputs, strict=True):
+        attribute, known = one.attribute, one.known
+        if attribute.labels:
+            readings = outputs[:, known, : len(attribute.labels)].softmax(-1).mean(0)
+            scored[attribute.name] = mean_auc(one.codes[known], readings)
+        else:
+            scored[attribute.name] = r_squared(one.standardised[known], outputs[:, known, 0].mean(0))
+    return scored
+
+
+def _readings(trained: Trained, labelled: list[Labelled], scores: dict[str, tuple[float, float]]) -> Readings:
+    columns: list[tuple[float, float, float]] = []
+    least = torch.zeros(len(labelled), trained.outputs.shape[-1], dtype=torch.float64)
+    typical = torch.zeros_like(least)
+    for place, one in enumerate(labelled):
+        attribute = one.attribute
+        if not attribute.labels:
+            unread = 1 - scores[attribute.name][0]
+            tolerance = max(_TOLERANCE * attribute.range / one.deviation, min(unread, 1.0))
+            columns.append((one.mean, one.deviation, tolerance))
+            continue
+        columns.append((0.0, 1.0, 1.0))
+        for label in range(len(attribute.labels)):
+            outputs = trained.outputs[place][:, one.codes == label, : len(attribute.labels)].flatten(0, 1)
+            odds = log_odds(outputs, torch.full((len(outputs),), label))
+            low, half, high = odds.quantile(torch.tensor([0.1, 0.5, 0.75], dtype=odds.dtype)).tolist()
+            least[place, label], typical[place, label] = (
+                max(low, min(_SURE, high)),
+                max(half, min(_SURE, high)),
+            )
+    means, deviations, tolerances = torch.tensor(columns, dtype=torch.float64).T
+    attributes = tuple(one.attribute for one in labelled)
+    return Readings(attributes, trained.networks, means, deviations, tolerances, least, typical)

@@ -1,0 +1,61 @@
+"""Codes moved to readings that are asked for, as little as possible, with the other readings held."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.attributes.density import Density
+from pyro_lfm.attributes.requests import Held, Request
+
+# Steps, and the damping of the first.
+_STEPS, _DAMPING = 30, 1.0
+
+
+def moved_codes(density: Density, request: Request, held: Held, codes: Tensor) -> Tensor:
+    """The codes v (B, U) near codes u at which the request is met, other readings are held and the density is not left:
+
+        min_v ½|v − u|² + ½ Σ e(v)² + ½ Σ h(v)² + max(0, ln p(u) − ln p(v))
+
+    e: how far the asked readings are from their places, h: how far the others have moved, both in tolerances. In codes |v − u| is the
+    Mahalanobis distance, so that correlated latents move together: of linear readings without error, v has the asked
+    attributes and u's residuals given all attributes. Levenberg and Marquardt's method, all rows at once.
+    """
+    floor = density.log_prob(codes)
+    start, now = codes, codes
+    damping = torch.full((len(codes), 1, 1), _DAMPING, dtype=torch.float64)
+    cost, gradient, curvature = _cost(density, request, held, start, now, floor)
+    eye = torch.eye(codes.shape[1], dtype=torch.float64)
+    for _ in range(_STEPS):
+        step = torch.linalg.solve(curvature + damping * eye, gradient.unsqueeze(2)).squeeze(2)
+        new = now - step
+        new_cost, new_gradient, new_curvature = _cost(density, request, held, start, new, floor)
+        better = new_cost < cost
+        now = torch.where(better.unsqueeze(1), new, now)
+        gain = (cost - new_cost).where(better, cost.new_zeros(()))
+        cost = torch.where(better, new_cost, cost)
+        gradient = torch.where(better.unsqueeze(1), new_gradient, gradient)
+        curvature = torch.where(better[:, None, None], new_curvature, curvature)
+        damping = torch.where(better[:, None, None], damping / 4, damping * 4).clamp(1e-6, 1e8)
+        if bool((better & (gain < 1e-4)).all()):
+            break
+    return now
+
+
+def _cost(
+    density: Density, request: Request, held: Held, start: Tensor, codes: Tensor, floor: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The cost of moves (B,), its gradient (B, U) and its curvature without second derivatives (B, U, U)."""
+    moved = codes - start
+    cost, gradient = 0.5 * moved.square().sum(1), moved
+    curvature = torch.eye(codes.shape[1], dtype=torch.float64).expand(len(codes), -1, -1)
+    for part in (request, held):
+        residual, jacobian = part.residuals(codes)
+        cost = cost + 0.5 * residual.square().sum(1)
+        gradient = gradient + torch.einsum("ba,bau->bu", residual, jacobian)
+        curvature = curvature + jacobian.mT @ jacobian
+    value, slope = density.value_and_gradient(codes)
+    below = (floor - value).clamp_min(0)
+    cost = cost + below
+    gradient = gradient - slope.masked_fill(below.unsqueeze(1) == 0, 0.0)
+    return cost, gradient, curvature

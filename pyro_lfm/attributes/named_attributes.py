@@ -1,0 +1,162 @@
+"""``Attributes``: named attributes in the latent space of a fit; ``fit`` makes them, ``generate`` and ``edit`` use them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pyro_lfm.attributes.conditional_draws import conditional_draws
+from pyro_lfm.attributes.coverage import Coverage, coverage, unmet
+from pyro_lfm.attributes.density import Density
+from pyro_lfm.attributes.directions import explained_by_others, in_latents, mean_slopes
+from pyro_lfm.attributes.encoded_rows import EncodedRows
+from pyro_lfm.attributes.labels import Kind, Labelled, Target, check_names
+from pyro_lfm.attributes.latent_space import LatentSpace
+from pyro_lfm.attributes.moved_codes import moved_codes
+from pyro_lfm.attributes.readings import Readings
+from pyro_lfm.attributes.requests import Held, Request
+from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.inference.fitted import Fit
+from pyro_lfm.shapes import whole
+
+# Draws of the density over which directions and what attributes share are averaged.
+_AVERAGED = 4096
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Attributes:
+    """Attributes in the latent space of a fit. Print it for a table.
+
+    Latents of B rows are (B, K), the entries of all real latents of a row side by side, in the order in which the model draws
+    them.
+
+    Attributes:
+        fit: the fit. decoder: E[x | z] of it.
+        scores: {name: held-out R² of a number, or AUC of labels, the mean over labels where there are more than two}.
+        errors: {name: the standard error of its score}.
+        labelled: the labels. rows: the posteriors of all rows.
+        space, density, readings: codes of latents, their density, and readings of attributes from them.
+        pool, pool_outputs: draws of the density, with the outputs of the readers.
+    """
+
+    fit: Fit
+    decoder: Decoder
+    space: LatentSpace
+    density: Density
+    readings: Readings
+    rows: EncodedRows
+    labelled: list[Labelled]
+    pool: Tensor
+    pool_outputs: Tensor
+    scores: dict[str, float]
+    errors: dict[str, float]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.readings.names)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        return {attribute.name: attribute.kind for attribute in self.readings.attributes}
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """{name: (smallest, largest) label} of the numbers."""
+        return {a.name: (a.low, a.high) for a in self.readings.attributes if not a.labels}
+
+    @property
+    def labels(self) -> dict[str, tuple[Hashable, ...]]:
+        """{name: labels} of the other attributes, in the order of their codes."""
+        return {a.name: a.labels for a in self.readings.attributes if a.labels}
+
+    @property
+    def measures(self) -> dict[str, str]:
+        """{name: "R²" or "AUC"}, what the score is."""
+        return {a.name: "AUC" if a.labels else "R²" for a in self.readings.attributes}
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """(A, K), the mean direction in which a reading rises (of two labels that of the second), one deviation of a code long."""
+        return in_latents(self.space, self._slopes)
+
+    @cached_property
+    def cosines(self) -> Tensor:
+        """(A, A), of the angles between the directions, in units in which the latents of all rows are uncorrelated."""
+        return self._slopes @ self._slopes.T
+
+    @cached_property
+    def shared(self) -> dict[str, float]:
+        """{name: R² of its readings that the readings of the other attributes explain}, over the latent density."""
+        outputs = self.pool_outputs[:, :_AVERAGED]
+        return dict(zip(self.names, explained_by_others(self.readings, outputs).tolist(), strict=True))
+
+    @cached_property
+    def _slopes(self) -> Tensor:
+        return mean_slopes(self.readings, self.pool[:_AVERAGED])
+
+    def read(self, latents: Tensor) -> dict[str, Tensor]:
+        """Readings of latents (B, K).
+
+        Returns:
+            {name: (B,)}: the expected value of a number, the probability of the second of two labels; for more labels (B, C),
+            the probability of each.
+        """
+        values = self.readings.values(self.readings.outputs(self.space.codes(latents)))
+        return {name: v[:, 1] if self.kinds[name] == "binary" else v for name, v in values.items()}
+
+    def coverage(self, targets: Mapping[str, Target]) -> Coverage:
+        """How many labelled rows, and which share of the latent density, are near the asked attributes."""
+        return self._coverage(self._request(targets, self.readings.least))
+
+    def draw_latents(self, targets: Mapping[str, Target], n: int, seed: int = 0) -> tuple[Tensor, str | None]:
+        """Latents (n, K) of rows that have the asked attributes, and a sentence where the data hardly know such rows.
+
+        Raises:
+            DataError: an unknown attribute or label, a number outside the range of the labels.
+        """
+        request = self._request(targets, self.readings.least)
+        generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
+        energies = request.energy(self._of_pool(request))
+        codes = conditional_draws(self.density, request, self.pool, energies, whole("n", n), generator)
+        words = self._coverage(request).message, unmet(request, request.readings.outputs(codes))
+        return self.space.latents(codes), "; ".join(filter(None, words)) or None
+
+    def edit_latents(self, latents: Tensor, targets: Mapping[str, Target], seed: int = 0) -> Tensor:
+        """Latents (B, K) moved to the asked attributes, as little as possible, the readings of all others held.
+
+        Args:
+            seed: not used, as nothing is drawn.
+
+        Raises:
+            DataError: as ``draw_latents``.
+        """
+        request = self._request(targets, self.readings.typical)
+        codes = self.space.codes(latents)
+        others = self.readings.of([name for name in self.names if name not in targets])
+        return self.space.latents(moved_codes(self.density, request, Held.of(others, codes), codes))
+
+    def _request(self, targets: Mapping[str, Target], log_odds: Tensor) -> Request:
+        check_names(targets, self.names)
+        return Request.of(self.readings, targets, log_odds)
+
+    def _of_pool(self, request: Request) -> Tensor:
+        return self.pool_outputs[[self.names.index(name) for name in request.readings.names]]
+
+    def _coverage(self, request: Request) -> Coverage:
+        labelled = [self.labelled[self.names.index(name)] for name in request.readings.names]
+        return coverage(request, labelled, self._of_pool(request), self.scores)
+
+    def __repr__(self) -> str:
+        wide = max(9, *map(len, self.names))
+        lines = [f"{'attribute':<{wide}}  kind      labels  held-out score   shared"]
+        for one in self.labelled:
+            name = one.attribute.name
+            score = f"{self.measures[name]:<3} {self.scores[name]:.3f} ± {self.errors[name]:.3f}"
+            lines.append(
+                f"{name:<{wide}}  {one.attribute.kind:<8}{int(one.known.sum()):>8}  {score}  {self.shared[name]:>6.3f}"
+            )
+        return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""``page_payload``: all that an exported page knows: what its session answers, its graphs, its points and its rows."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
+
+from pyro_lfm.distributions.support_bounds import SupportBounds
+from pyro_lfm.documents.export.fitted_outline import outline_of
+from pyro_lfm.errors import DeclarationError, one_call
+from pyro_lfm.explorer.data_columns import DataColumn
+from pyro_lfm.explorer.exported.array_block import ArrayBlock, Reference
+from pyro_lfm.explorer.exported.decoder_graph import PageDecoder
+from pyro_lfm.explorer.exported.encoder_graph import PageEncoder
+from pyro_lfm.explorer.exported.entry_outputs import EntryOutputs
+from pyro_lfm.explorer.exported.page_graphs import page_graph
+from pyro_lfm.explorer.exported.page_rows import PageRows, page_rows
+from pyro_lfm.explorer.session import Session
+from pyro_lfm.explorer.views.choosing import View
+from pyro_lfm.explorer.views.picture_view import PictureView
+from pyro_lfm.inference.missing_entries import is_divisible
+from pyro_lfm.programs.model import Model
+
+Payload = dict[str, Any]
+# Rows drawn from the model for latents that the page does not show.
+_DRAWN = 200
+
+
+def page_payload(session: Session, budget: int) -> Payload:
+    """The contents of a page, as JSON: ``lfm.exportedSource`` reads them.
+
+    Args:
+        budget: the most bytes that the rows of the data may take in the page.
+
+    Raises:
+        DeclarationError: the decoder cannot run in a page.
+    """
+    block = ArrayBlock()
+    fit, decoder, order = session.fit, session.decoder, [int(place) for place in session.axes.order]
+    with one_call():
+        outline = outline_of(fit)
+        decode = PageDecoder(outline, decoder, order)
+        graphs: Payload = {"decoder": page_graph(decode, "the decoder", block), "encoder": None}
+        try:
+            encode = PageEncoder(outline, decoder, fit.guide, order)
+            graphs["encoder"] = page_graph(encode, "the encoder", block)
+            why = None
+        except DeclarationError as error:
+            why = str(error)
+    rows = page_rows(session, block, budget)
+    info = {**session.info(), "notes": _notes(session, rows, why)}
+    return {
+        "can": ["decode", "summary", "csv", *([] if graphs["encoder"] is None else ["encode"])],
+        "info": info,
+        "points": {"latents": block.add_columns(session.axes.points), "learned": None},
+        "colours": [_colour(column, block) for column in session.colours],
+        "known": len(session.columns),
+        **graphs,
+        "complete": _complete(session, outline.may_be_missing),
+        "answers": {name: _answer(session, name, outputs) for name, outputs in decode.answers.items()},
+        "views": [_view(view) for view in session.views],
+        "covariates": _covariates(session, block),
+        "labels": _labels(session, block),
+        "variables": {name: list(each.shape) for name, each in fit.model.observed.items()},
+        "rows": rows.document(),
+        "block": block.packed(),
+    }
+
+
+def _notes(session: Session, rows: PageRows, why: str | None) -> list[str]:
+    """Words on what the page leaves out."""
+    notes, count = [], len(session.rows)
+    if rows.count < count:
+        notes.append(
+            f"This page holds the data of rows 0 to {rows.count - 1:,}; of the other {count - rows.count:,} it has the point "
+            "on the map and the reconstruction."
+        )
+    if why is not None:
+        notes.append(f"This page encodes no new rows: {why}.")
+    return notes
+
+
+def _colour(column: DataColumn, block: ArrayBlock) -> Reference:
+    values = np.asarray(column.values(), np.float32)
+    if column.labels is None:
+        return block.add(values)
+    codes = np.where(np.isnan(values), 255, values).astype(np.uint8)
+    return {**block.add(codes), "low": [0], "step": [1], "missing": 255}
+
+
+def _answer(session: Session, name: str, outputs: EntryOutputs) -> Payload:
+    """How the page makes intervals of the outputs of a variable."""
+    answer: Payload = {
+        "family": outputs.family,
+        "interval": outputs.interval,
+        "parameters": outputs.parameters,
+        "grid": outputs.grid,
+    }
+    bounds = SupportBounds.of(session.fit.model.observed[name].support)
+    ends = (None, None) if bounds is None else (bounds.low, bounds.high)
+    answer["support"] = [_finite(end) for end in ends]
+    return answer
+
+
+def _finite(end: Any) -> list[float | None]:
+    """One bound, or one for each entry; null where there is none."""
+    values = [] if end is None else [float(value) for value in end.reshape(-1)]
+    return [value if np.isfinite(value) else None for value in values]
+
+
+def _view(view: View) -> Payload:
+    if isinstance(view, PictureView):
+        return {"kind": "picture", "variable": view.name, "last": view.last}
+    columns = [
+        {"variable": c.variable, "entry": c.entry, "kind": c.kind, "loc": c.loc, "scale": c.scale} for c in view.columns
+    ]
+    return {"kind": "columns", "columns": columns}
+
+
+def _covariates(session: Session, block: ArrayBlock) -> Payload:
+    """The entries of the covariates, and their values in all rows, (N, E)."""
+    entries = session.decoder.covariates
+    known = {column.name: column for column in session.columns}
+    values = [known[entry.name].values() for entry in entries if entry.name in known]
+    return {
+        "entries": [{"name": e.name, "variable": e.variable, "entry": e.entry, "value": e.value} for e in entries],
+        "rows": block.add(np.stack(values, 1).astype(np.float32)) if len(values) == len(entries) > 0 else None,
+    }
+
+
+def _labels(session: Session, block: ArrayBlock) -> Payload:
+    """The discrete latents that the decoder reads, and the most probable code of those shown in all rows, (N, L).
+
+    Those that are not shown, such as counts without an end, are held at the median of draws from the model.
+    """
+    shown, decoder = session.shown_labels(), session.decoder
+    drawn = session.fit.model.sample(_DRAWN, seed=0) if decoder.labels else {}
+    medians = {name: drawn[name].double().median(0).values.reshape(-1).tolist() for name in decoder.labels}
+    codes = [np.concatenate([_codes(session, index, shown) for index in session.rows.table.blocks()])] if shown else []
+    return {
+        "names": [*decoder.labels],
+        "shown": shown,
+        "otherwise": medians,
+        "rows": block.add(codes[0].astype(np.float32)) if codes else None,
+    }
+
+
+def _codes(session: Session, index: Tensor, shown: list[str]) -> np.ndarray[Any, Any]:
+    """The most probable codes of some rows, (B, L)."""
+    posterior = session.posteriors.posterior(index)
+    columns = []
+    for name in shown:
+        probabilities = cast("Categorical | Bernoulli", posterior[name]).probs.reshape(len(index), -1)
+        several = session.decoder.labels[name] is not None
+        columns.append(probabilities.argmax(1) if several else (probabilities[:, 0] > 0.5).long())
+    return torch.stack(columns, 1).cpu().numpy()
+
+
+def _complete(session: Session, may_be_missing: list[str]) -> list[str]:
+    """The observed variables of which a row must have all values or none."""
+    model = session.fit.model
+    return [
+        name
+        for name in model.observed
+        if name not in may_be_missing or isinstance(model, Model) and not is_divisible(model, name)
+    ]

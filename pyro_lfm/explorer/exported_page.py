@@ -1,0 +1,44 @@
+"""``export_page``: a session as one HTML file that works from disk, without a server and without a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pyro_lfm.errors import DataError
+from pyro_lfm.explorer.exported.inline_page import inline_page
+from pyro_lfm.explorer.exported.page_payload import page_payload
+from pyro_lfm.explorer.session import Session
+
+# The most bytes that the rows of the data take in a page.
+ROOM = 16 * 2**20
+
+
+def export_page(session: Session, path: str | os.PathLike[str], *, room: int = ROOM) -> Path:
+    """Writes a page that shows a session without a server.
+
+    It holds the points of all rows, the decoder, the encoder where it can be a graph, and the data of the first rows as far as
+    they have room; pictures with 256 grey levels. Its scripts are those of the explorer and a small interpreter of graphs.
+
+    Args:
+        session: what is shown.
+        path: of the file, such as "page.html".
+        room: the most bytes that the rows of the data may take.
+
+    Raises:
+        DeclarationError: the decoder cannot run in a page. DataError: the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f'export must be the path of a page, such as "page.html"; got {str(path)!r}')
+    text = inline_page(page_payload(session, room), session.rows.title)
+    # Under another name first, so that the file is whole or not there.
+    beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="")
+        os.replace(beside, target)
+    except OSError as error:
+        raise DataError(f"export cannot be written to {target}: {error.strerror}; nothing was changed") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
