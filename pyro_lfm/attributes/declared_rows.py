@@ -65,7 +65,7 @@ def generate_declared(fit: Fit, targets: Mapping[str, Target], n: int, seed: int
 
 
 def edit_declared(fit: Fit, rows: Rows, targets: Mapping[str, Target], seed: int) -> dict[str, Tensor]:
-    """Rows E[x | z, targets], {observed: (N, *event)}; z as it is inferred for the rows, moved where an observed target asks.
+    """Rows E[x | z, targets], {observed: (N, *event)}; z as inferred for the rows, moved where an observed target asks.
 
     Labels of the rows are the likeliest ones where they are not known.
     """
