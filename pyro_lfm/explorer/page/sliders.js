@@ -30,10 +30,9 @@
     return svg;
   }
 
-  // One slider: {node, set(value)}. `act` gets the number; a double click puts `rest` back.
-  function slider({ name, low, high, rest, detail, density }, act) {
+  // One slider: {node, set(value)}. `act` gets the number, `text` writes it; a double click puts `rest` back.
+  function slider({ name, low, high, rest, text, detail, density }, act) {
     const id = lfm.freshId("slider");
-    const text = lfm.formatter(low, high);
     const input = lfm.element("input", {
       id,
       type: "range",
@@ -87,7 +86,8 @@
 
   function covariateControl(app, covariate) {
     const act = (value) => app.actions.setCovariate(covariate.name, value);
-    if (covariate.kind === "number") return slider({ ...covariate, rest: covariate.value }, act);
+    const text = lfm.formatter(covariate.low, covariate.high);
+    if (covariate.kind === "number") return slider({ ...covariate, rest: covariate.value, text }, act);
     return named(covariate.name, lfm.categories(covariate.name, covariate.labels, act));
   }
 
@@ -103,9 +103,18 @@
 
   lfm.slidersPanel = function (app, container) {
     const { info, store, actions } = app;
+    // One number of decimals for all factors, so that their values stand in a column.
+    const ends = info.factors.flatMap(({ low, high }) => [low, high]);
+    const text = lfm.formatter(Math.min(...ends), Math.max(...ends));
     const factors = info.factors.map((factor, place) =>
       slider(
-        { ...factor, rest: factor.mean, detail: share(factor, info.factors[0].share), density: histogram(app, place) },
+        {
+          ...factor,
+          rest: factor.mean,
+          text,
+          detail: share(factor, info.factors[0].share),
+          density: histogram(app, place),
+        },
         (value) => actions.setFactor(place, value),
       ),
     );
