@@ -1,4 +1,4 @@
-"""Latents of given rows moved so that the model's own means of observed variables are as asked; for ``edit`` of a ``Fit``."""
+"""Latents of rows moved so that a model's own means of observed variables are as asked; for ``edit`` of a ``Fit``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.inference.fitted import Fit
 
-# A mean is as asked up to this part of the spread of its variable, and held up to that one; log odds of a label that is asked for.
+# A mean is as asked up to a part of the spread of its variable, and held up to another. Log odds of an asked label.
 _ASKED, _HELD, _LOG_ODDS = 0.05, 0.25, 2.0
 # The most other attributes that are held; more, as in a picture, are left to the decoder.
 _MOST = 32
@@ -24,7 +24,7 @@ _MOST = 32
 
 @dataclass(frozen=True, eq=False)
 class DecodedReadings:
-    """Means of some declared attributes as functions of codes: of numbers in units of their spread, of labels the log odds of one.
+    """Means of declared attributes as functions of codes: of numbers in units of their spread, of labels log odds of one.
 
     Attributes:
         attributes: A of them. scales: their spreads, (A,); 1 for labels.
@@ -39,7 +39,7 @@ class DecodedReadings:
     beside: dict[str, Tensor]
 
     def means(self, codes: Tensor) -> list[Tensor]:
-        """E[x | z] of each attribute in the model's units, (B,), or the logarithms of the probabilities of labels, (B, C)."""
+        """E[x | z] of each attribute in the model's units, (B,), or the log probabilities of labels, (B, C)."""
         model = self.decoder.model
         latents = self.space.latents(codes).to(dtype=model.dtype, device=model.device)
         own = dict(self.beside)

@@ -1,4 +1,4 @@
-"""The latents of a model given values of some observed entries, p(z | a): what ``conditional_draws`` draws from for a ``Fit``."""
+"""The latents of a model given some observed entries, p(z | a): what ``conditional_draws`` draws from for a ``Fit``."""
 
 from __future__ import annotations
 

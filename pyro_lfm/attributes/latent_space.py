@@ -20,8 +20,8 @@ _LEAST = 1e-6
 class LatentSpace:
     """The map between latents z, (B, K) as ``Decoder`` takes them, and codes u = (g(z) − μ) C^(−1/2), (B, U).
 
-    g maps constrained latents, such as positive ones, to the reals; μ and C are the moments of g(z) over all rows. Codes have
-    mean 0 and covariance I, so that distances between them are Mahalanobis distances. All in double precision.
+    g maps constrained latents, such as positive ones, to the reals; μ and C are the moments of g(z) over all rows. Codes
+    have mean 0 and covariance I, so that distances between them are Mahalanobis distances. All in double precision.
 
     Attributes:
         supports: for each latent the map from the reals, and the shape of its value.

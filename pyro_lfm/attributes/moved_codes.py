@@ -9,6 +9,8 @@ from torch import Tensor
 
 # Steps, and the damping of the first.
 _STEPS, _DAMPING = 30, 1.0
+# How much more a distance of asked readings counts than one of others, which matters where both cannot be had.
+_FIRST = 3.0
 
 
 class Residuals(Protocol):
@@ -33,9 +35,10 @@ def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Ten
 
         min_v ½|v − u|² + ½ Σ e(v)² + ½ Σ h(v)² + max(0, ln p(u) − ln p(v))
 
-    e: how far the asked readings are from their places, h: how far the others have moved, both in tolerances. In codes |v − u| is the
-    Mahalanobis distance, so that correlated latents move together: of linear readings without error, v has the asked
-    attributes and u's residuals given all attributes. Levenberg and Marquardt's method, all rows at once.
+    e: how far the asked readings are from their places, in a third of their tolerances, as they come first. h: how far the
+    others have moved, in tolerances. In codes |v − u| is the Mahalanobis distance, so that correlated latents move together:
+    with linear readings that have no error, v has the asked attributes, and u's residuals given all attributes. The
+    minimum is found by Levenberg and Marquardt's method, for all rows at once.
     """
     floor = density.log_prob(codes)
     start, now = codes, codes
@@ -65,8 +68,8 @@ def _cost(
     moved = codes - start
     cost, gradient = 0.5 * moved.square().sum(1), moved
     curvature = torch.eye(codes.shape[1], dtype=torch.float64).expand(len(codes), -1, -1)
-    for part in (request, held):
-        residual, jacobian = part.residuals(codes)
+    for part, weight in ((request, _FIRST), (held, 1.0)):
+        residual, jacobian = (weight * value for value in part.residuals(codes))
         cost = cost + 0.5 * residual.square().sum(1)
         gradient = gradient + torch.einsum("ba,bau->bu", residual, jacobian)
         curvature = curvature + jacobian.mT @ jacobian

@@ -26,14 +26,15 @@ def generate(
 
         p(z | a) ∝ p(z) Πⱼ exp(−eⱼ(z)² / 2),
 
-    by sequential Monte Carlo; see ``Attributes`` for p(z). For a number e is its reading's distance from the target, in tolerances of
-    2% of its range, or of the part of its spread that the latents do not hold if that is more: where a reading is unsure, it is
-    not forced beyond what rows have. For a label e is what its log odds lack to those of rows that have it. A row is then
-    E[x | z]; of a label of the model the likeliest one. Covariates and discrete latents are those of the row with the nearest
-    latents.
+    by sequential Monte Carlo; see ``fit`` for p(z). For a number e is the distance of its reading from the target, in
+    tolerances of 2% of its range, or of the share of its variance that is not read times its deviation if that is more: an
+    unsure reading is not forced beyond what rows have. For a label e is what its log odds lack to those of rows that have
+    it. A row is then E[x | z], of a label of the model the likeliest one. Covariates and discrete latents are those of the
+    row with the nearest latents.
 
-    Of a ``Fit``: see ``lfm.attributes.declared``. Targets are covariates, discrete latents and observed variables of
-    its model, or columns of these. Latents are drawn from p(z | targets) of the model itself.
+    Of a ``Fit``: targets are covariates, discrete latents and observed variables of its model, or columns of these, by
+    name. Latents are drawn from p(z | targets) of the model, what is observed is E[x | z, targets]. Covariates that are not
+    asked for are those of random fitted rows.
 
     Args:
         attributes: what ``lfm.attributes.fit`` gives, or a fit whose model declares the attributes.
