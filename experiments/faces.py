@@ -73,8 +73,8 @@ class Setting:
 class Components:
     """The first principal components of pictures x = m + V diag(s) c, c of variance one, as layers that are not trained.
 
-    Networks between whitened components see the mouth and the eyes, which are few pixels, as large as the hair. With networks
-    of the pixels themselves, 160 epochs left a mouth that was read wrongly in 13% of the faces.
+    Networks between whitened components see the mouth and the eyes, which are few pixels, as large as the hair. With
+    networks of the pixels themselves, 160 epochs left a mouth that was read wrongly in 13% of the faces.
     """
 
     def __init__(self, pictures: Tensor, count: int):
