@@ -86,11 +86,19 @@ class Components:
     def encoder(self, hidden: int) -> Callable[[int, int], nn.Module]:
         weight = self.axes / self.deviations[:, None]
         first = _frozen(weight, -weight @ self.mean)
-        return lambda inputs, outputs: nn.Sequential(first, lfm.MLP(hidden, hidden)(len(self.axes), outputs))
+
+        def of_components(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(first, lfm.MLP(hidden, hidden)(len(self.axes), outputs))
+
+        return of_components
 
     def decoder(self, hidden: int) -> Callable[[int, int], nn.Module]:
         last = _frozen((self.axes * self.deviations[:, None]).T.contiguous(), self.mean)
-        return lambda inputs, outputs: nn.Sequential(lfm.MLP(hidden, hidden)(inputs, len(self.axes)), last)
+
+        def to_components(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(lfm.MLP(hidden, hidden)(inputs, len(self.axes)), last)
+
+        return to_components
 
 
 def _frozen(weight: Tensor, bias: Tensor) -> nn.Linear:
