@@ -109,7 +109,7 @@ def _covariates(fit: Fit, asked: Asked, n: int, generator: torch.Generator) -> d
     model = fit.model
     if not model.covariates:
         return {}
-    known = fit.first_rows(_ROWS)
+    known = fit.some_rows(_ROWS)
     if known:
         chosen = torch.randint(len(known[model.covariates[0]]), (n,), generator=generator)
         covariates = {name: known[name][chosen] for name in model.covariates}
@@ -128,7 +128,7 @@ def _shared(fit: Fit, decoder: Decoder) -> dict[str, Tensor]:
     names = [name for name, latent in decoder.model.latents.items() if not latent.per_row]
     if not names:
         return {}
-    rows = fit.first_rows(2)
+    rows = fit.some_rows(2)
     if not rows:
         raise DeclarationError(
             f"lfm.attributes.generate needs the posterior of {', '.join(names)}, which all rows share, and so the rows of "

@@ -53,6 +53,12 @@ class Answers:
         """The posterior means in the order of the factors, little-endian float32, (N, K) by rows."""
         return self.session.axes.points.astype("<f4").tobytes()
 
+    def learned(self) -> bytes:
+        """The rows in a learned plane, little-endian float32, (N, 2) by rows."""
+        if not self.session.has_plane:
+            raise Refusal("there is no learned plane of two factors or a few rows", 404)
+        return self.session.learned().astype("<f4").tobytes()
+
     def colour(self, place: int) -> bytes:
         """The values of one colour, little-endian float32, (N,), NaN where missing."""
         colours = self.session.colours

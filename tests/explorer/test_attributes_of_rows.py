@@ -9,6 +9,9 @@ import pytest
 import pyro_lfm as lfm
 from pyro_lfm.web.refusal import Refusal
 
+# The readers of attributes are trained for some seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def answers():

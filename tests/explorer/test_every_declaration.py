@@ -8,14 +8,7 @@ import pytest
 
 import pyro_lfm as lfm
 
-FEW = (
-    "two-layers-two-views",
-    "latent-mixture",
-    "shared-scale",
-    "x-ordered-logistic",
-    "x-cauchy",
-    "x-dirichlet",
-)
+FEW = ("two-layers-two-views", "latent-mixture")
 MODELS = {
     **cases.MODELS,
     **{f"x-{name}": lambda name=name: cases.one_latent(likelihood=name) for name in cases.LIKELIHOODS},
