@@ -54,7 +54,7 @@ class LatentSpace:
             inner = onto.inverse_shape(shape)
             piece = free[:, start : start + inner.numel()]
             start += inner.numel()
-            pieces.append(onto(piece.reshape(len(free), *inner)).reshape(len(free), -1))
+            pieces.append(onto(piece.reshape(-1, *inner)).flatten(1))
         return torch.cat(pieces, 1)
 
 
@@ -62,7 +62,7 @@ def _to_reals(supports: tuple[tuple[Transform, torch.Size], ...], latents: Tenso
     sizes = [shape.numel() for _, shape in supports]
     pieces = latents.double().split(sizes, 1)
     free = [
-        onto.inv(piece.reshape(len(piece), *shape)).reshape(len(piece), -1)
+        onto.inv(piece.reshape(-1, *shape)).flatten(1)
         for (onto, shape), piece in zip(supports, pieces, strict=True)
     ]
     return torch.cat(free, 1)
