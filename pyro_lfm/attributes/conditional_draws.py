@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pyro_lfm.attributes.resampling import next_temperature, resampled
+from pyro_lfm.attributes.weighted_particles import next_temperature, resampled
 
 # The fewest particles, the most that move together, and how many draws of the pool are to carry weight for each of them.
 _FEWEST, _MOST, _EACH = 128, 2000, 4

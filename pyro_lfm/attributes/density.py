@@ -11,24 +11,24 @@ from pyro_lfm.attributes.labels import Attribute, Labelled
 from pyro_lfm.attributes.mixture_density import Mixture
 from pyro_lfm.attributes.networks import Networks
 from pyro_lfm.attributes.readings import Readings
-from pyro_lfm.attributes.resampling import resampled
 from pyro_lfm.attributes.training import train
+from pyro_lfm.attributes.weighted_particles import resampled
 
 # The most rows that the classifier is trained on, and how long it is trained, see ``train``.
 _MOST, _LOOKS = 10_000, 60
 # Draws of the mixture for each draw of the density that is chosen among them.
-_EACH = 4
+_EACH = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Density:
     """p(u) ∝ m(u) exp r(a(u)), the density of the aggregate posterior of the rows.
 
-    m is a mixture of Gaussians. Attributes often lie on curves in the space of codes, along which a mixture is lumpy, so that
-    draws of m have other attributes than rows have. r corrects this: the log odds, by networks that read the readings a(u) of
-    all attributes, that u is a draw of the posterior of a row and not one of m. At the optimum of this classifier readings have
-    the same joint distribution under p as over the rows. Cross-validation ends its training, so that r stays 0 where rows
-    cannot be told from draws of m.
+    m is a mixture of Gaussians. Attributes often lie on curves in the space of codes. A mixture is lumpy along them, so
+    that its draws have other attributes than rows have. r corrects this: the log odds, by networks that read the readings
+    a(u) of all attributes, that u is a draw of the posterior of a row and not one of m. At the optimum of this classifier
+    readings have the same joint distribution under p as over the rows. Cross-validation ends its training, so that r stays
+    0 where rows cannot be told from draws of m.
 
     Attributes:
         mixture: m. readings: a. centre, scale: of the readings of rows, (F,). ratio: r, of standardised readings.
@@ -72,7 +72,7 @@ class Density:
         return value + ratio.detach(), gradient + slope, curvature
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draws (n, U), chosen among several times as many draws of the mixture by their weights, so that some may be equal."""
+        """Draws (n, U), chosen among several times as many of the mixture by their weights; some may be equal."""
         codes = self.mixture.sample(_EACH * n, generator)
         return codes[resampled(self._ratio(codes), n, generator)]
 

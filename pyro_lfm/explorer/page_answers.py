@@ -53,6 +53,12 @@ class Answers:
         """The posterior means in the order of the factors, little-endian float32, (N, K) by rows."""
         return self.session.axes.points.astype("<f4").tobytes()
 
+    def learned(self) -> bytes:
+        """The rows in a learned plane, little-endian float32, (N, 2) by rows."""
+        if not self.session.has_plane:
+            raise Refusal("there is no learned plane of two factors or a few rows", 404)
+        return self.session.learned().astype("<f4").tobytes()
+
     def colour(self, place: int) -> bytes:
         """The values of one colour, little-endian float32, (N,), NaN where missing."""
         colours = self.session.colours
@@ -65,7 +71,7 @@ class Answers:
         session = self.session
         z = numbers(request.get("z"), "z", len(session.axes.names))
         point = session.in_model_order(z[None])
-        summaries = session.decoder(
+        summaries = self._decoded(
             point, covariates_of(request, session.decoder.covariates), self._labels(request)
         )
         return {"views": self._views(summaries), "z": short(session.in_page_order(point)[0])}
@@ -132,7 +138,7 @@ class Answers:
         before, held, labels = self._to_edit(request)
         moved = attributes.edit_latents(before, targets, whole_number(request, "seed", 0, 0, _SEEDS))
         after = session.decoder.within_support(moved)
-        summaries = session.decoder(after, held, labels)
+        summaries = self._decoded(after, held, labels)
         return {
             "views": self._views(summaries),
             "z": short(session.in_page_order(after)[0]),
@@ -154,7 +160,7 @@ class Answers:
             covariates = covariates_of(request, session.decoder.covariates)
             return session.in_model_order(z[None]), covariates, self._labels(request)
         rows, posterior = self._row_or_given(request)
-        return self._mean(posterior), self._held(rows), session.most_probable(posterior)
+        return self._mean(posterior), self._held(rows), session.labels_of(rows, posterior)
 
     def _row_or_given(self, request: Request) -> tuple[Rows, Posterior]:
         """The row of a request, one of the data by its place or one that it holds, and its posterior."""
@@ -184,14 +190,14 @@ class Answers:
 
     def _encoded(self, rows: Rows, posterior: Posterior) -> dict[str, Json]:
         session, order = self.session, self.session.axes.order
-        mean, labels = self._mean(posterior), session.most_probable(posterior)
+        mean, labels = self._mean(posterior), session.labels_of(rows, posterior)
         covariance = covariance_of(posterior, session.decoder.factors).numpy()[np.ix_(order, order)]
         covariates: dict[str, Json] = {
             entry.name: number(float(rows[entry.variable][0].reshape(-1)[entry.entry]))
             for entry in session.decoder.covariates
         }
         return {
-            "views": self._views(session.decoder(mean, self._held(rows), labels)),
+            "views": self._views(self._decoded(mean, self._held(rows), labels)),
             "original": [view.original(rows) for view in session.views],
             "z": short(session.in_page_order(mean)[0]),
             "covariance": short(covariance),
@@ -199,6 +205,13 @@ class Answers:
             "labels": {**labels},
             "attributes": read_attributes(session.attributes, mean),
         }
+
+    def _decoded(
+        self, points: Tensor, held: Mapping[str, object], labels: Mapping[str, int]
+    ) -> dict[str, EntrySummaries]:
+        """p(x | z) at points of the model, given covariates and codes of labels."""
+        codes = {name: torch.tensor(code) for name, code in labels.items()}
+        return self.session.decoder(points, held, codes)
 
     def _views(self, summaries: Mapping[str, EntrySummaries]) -> list[Json]:
         return [view.decoded(summaries) for view in self.session.views]

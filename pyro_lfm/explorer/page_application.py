@@ -100,6 +100,11 @@ def _add_reads(service: FastAPI, answers: Answers, threads: ThreadPoolExecutor) 
 
         return Response(await _in_thread(threads, content), media_type=_JSON)
 
+    async def learned() -> Response:
+        content = await _in_thread(threads, lambda: in_words("/api/learned", answers.learned, LOG))
+        return Response(content, media_type=_BYTES)
+
+    service.add_api_route("/api/learned", learned, response_model=None)
     service.add_api_route("/api/info", of_info, response_model=None)
     service.add_api_route("/api/points", of_points, response_model=None)
     service.add_api_route("/api/colour/{place}", colour, response_model=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import cached_property
 from typing import cast
@@ -19,6 +20,7 @@ from pyro_lfm.explorer.attribute_values import attributes_info
 from pyro_lfm.explorer.data_columns import DataColumn
 from pyro_lfm.explorer.factor_axes import FactorAxes
 from pyro_lfm.explorer.known_columns import known_columns, measures
+from pyro_lfm.explorer.learned_plane import LEAST_FACTORS, LEAST_ROWS, learned_plane
 from pyro_lfm.explorer.numbers_as_json import number
 from pyro_lfm.explorer.row_posteriors import RowPosteriors
 from pyro_lfm.explorer.user_rows import UserRows
@@ -63,6 +65,8 @@ class Session:
             self.axes = self._axes()
         self.columns: list[DataColumn] = known_columns(self.decoder, rows, self.views, labels)
         self.measures: list[DataColumn] = measures(self.posteriors)
+        self._plane: np.ndarray | None = None
+        self._arranging = threading.Lock()
 
     def _axes(self) -> FactorAxes:
         places = torch.linspace(0, len(self.rows) - 1, min(_ORDERED, len(self.rows))).round().long().unique()
@@ -83,6 +87,18 @@ class Session:
         """What the map may be coloured by."""
         return [*self.columns, *self.measures]
 
+    @property
+    def has_plane(self) -> bool:
+        """Whether a plane is of use: there are more than two factors, and more than a few rows."""
+        return len(self.axes.names) >= LEAST_FACTORS and len(self.rows) >= LEAST_ROWS
+
+    def learned(self) -> np.ndarray:
+        """The rows in a learned plane, (N, 2); computed when it is first asked for."""
+        with self._arranging:
+            if self._plane is None:
+                self._plane = learned_plane(self.axes.points)
+            return self._plane
+
     def info(self) -> dict[str, Json]:
         """All that the page knows before it asks."""
         return {
@@ -98,6 +114,7 @@ class Session:
             "colours": [*map(_colour, self.columns), *(_colour(each, False) for each in self.measures)],
             "pca": self.axes.principal(),
             "levels": self.decoder.level,
+            "learned": self.has_plane,
             "seconds": round(self.posteriors.seconds, 3),
         }
 
@@ -118,10 +135,13 @@ class Session:
             if categories is not None or not latents[name].shape and _is_binary(latents[name].support)
         ]
 
-    def most_probable(self, posterior: Mapping[str, Distribution]) -> dict[str, int]:
-        """The code of the most probable label of each shown discrete latent of one row."""
+    def labels_of(self, rows: Mapping[str, Tensor], posterior: Mapping[str, Distribution]) -> dict[str, int]:
+        """The code of each shown discrete latent of one row: the known one, else the most probable."""
         codes = {}
         for name in self.shown_labels():
+            if name in rows and not bool(rows[name].isnan().any()):
+                codes[name] = int(rows[name].reshape(-1)[0])
+                continue
             one = cast("Categorical | Bernoulli", posterior[name]).probs.reshape(-1)
             codes[name] = int(one.argmax()) if self.decoder.labels[name] is not None else int(one[0] > 0.5)
         return codes

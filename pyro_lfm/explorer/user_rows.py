@@ -149,7 +149,7 @@ def _fitted(fit: Fit) -> UserRows:
             "data must be given: a fit that was loaded holds no rows; lfm.explore(fit, data), or --data FILE"
         )
     batch = fit.rows_of()
-    rows = {name: batch.with_gaps(name) for name in fit.model.observed}
+    rows = {name: batch.with_gaps(name) for name in batch.names}
     table = table_for(fit.model, rows, fit.guide.needs, fit.schema, may_be_empty=True)
     return UserRows(None, table, "fitted rows")
 

@@ -113,23 +113,25 @@ def _draw_bars(ax: Axes, bars: list[Bar]) -> None:
     shades = [_SILENT if each is False else _ACTIVE for each in active]
     ax.bar(places, nats, width=0.72, color=shades)
     ax.errorbar(places, nats, yerr=np.nan_to_num(errors), fmt="none", ecolor=INK, elinewidth=0.8, capsize=0)
-    turned = 90 if max(map(len, names)) > 9 and len(names) > 6 else 0
+    turned = 90 if (max(map(len, names)) > 6 and len(names) > 6) or len(names) >= 25 else 0
     ax.set_xticks(
         places,
         [symbol(name) for name in names],
         color=INK,
-        fontsize=8.5 if len(names) < 25 else 7,
+        fontsize=9,
         rotation=turned,
     )
     ax.set_xlim(-0.7, max(len(bars), 4) - 0.3)
-    ax.set_ylabel("KL, nats per row", color=QUIET)
+    ax.set_ylabel("KL, nats per row", color=QUIET, fontsize=9.5)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     if None in active:  # labels, or a single row
         return
+    # Room for the key above the bars.
+    ax.set_ylim(top=1.22 * ax.get_ylim()[1])
     count = sum(active)
     keys = [(_ACTIVE, f"active, {count}"), (_SILENT, f"not active, {len(bars) - count}")]
     handles = [Patch(color=shade, label=label) for shade, label in keys]
-    ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
+    ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=9, labelcolor=QUIET)
 
 
 def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
@@ -157,11 +159,11 @@ def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
         if curve.betas[i] and all(room):
             ax.annotate(
                 f"β = {curve.betas[i]:g}", (rate[i], distortion[i]), xytext=(5, 5), textcoords="offset points",
-                color=QUIET, fontsize=7.5,
+                color=QUIET, fontsize=9,
             )  # fmt: skip
             taken.append(i)
     ax.margins(x=0.11, y=0.09)
     ax.set_xlabel("rate KL(q ‖ p), nats per row", color=QUIET)
     ax.set_ylabel("distortion −E[log p(x | z)], nats per row", color=QUIET)
     ax.grid(color=FAINT, linewidth=0.6)
-    ax.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
+    ax.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=QUIET)

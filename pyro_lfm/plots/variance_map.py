@@ -67,7 +67,7 @@ def variance_explained(
     grid[0, 0].set_ylabel("all, %", color=QUIET, fontsize=9)
     bar = figure.colorbar(picture, ax=grid[1], fraction=0.05, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
+    bar.ax.tick_params(colors=QUIET, labelsize=9, length=0)
     bar.set_label("one factor, %", color=QUIET, fontsize=9)
     set_heading(figure, title)
     return figure
@@ -80,7 +80,7 @@ def _draw_bars(ax: Axes, total: np.ndarray, error: np.ndarray) -> None:
     ax.bar(places, heights, width=0.6, color=GUIDES[0])
     ax.errorbar(places, heights, yerr=np.nan_to_num(error), fmt="none", ecolor=INK, elinewidth=0.8)
     ax.set_ylim(0, 100)
-    ax.tick_params(colors=QUIET, labelsize=8, length=0, labelbottom=False)
+    ax.tick_params(colors=QUIET, labelsize=9, length=0, labelbottom=False)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     ax.set_axisbelow(True)
 
@@ -92,7 +92,7 @@ def _draw_map(ax: Axes, alone: np.ndarray, top: float) -> AxesImage:
     for (k, v), share in np.ndenumerate(alone):
         number = "–" if np.isnan(share) else f"{share:.1f}".replace("-0.0", "0.0").replace("-", "−")
         colour = "white" if shown[k, v] > 0.6 * top else INK
-        ax.text(v, k, number, color=colour, fontsize=8, ha="center", va="center")
+        ax.text(v, k, number, color=colour, fontsize=9, ha="center", va="center")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return picture

@@ -13,6 +13,7 @@ from pyro_lfm.evaluate.decoding.covariate_entries import CovariateEntry
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries
 from pyro_lfm.evaluate.decoding.factor_paths import FactorPaths
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.plots.walk_starts import Start
 
 # The outermost quantiles of a walk, as standard scores: the 1st and the 99th percentile.
@@ -106,7 +107,9 @@ class Steps:
                 return self._covariate(entry)
         if decoder.labels.get(name) is not None:
             return self._label(name)
-        known = [*decoder.names, *(entry.name for entry in decoder.covariates), *decoder.labels]
+        if name in (codes := self.entries_of_codes()):
+            return self._code(name, *codes[name])
+        known = [*decoder.names, *(entry.name for entry in decoder.covariates), *self.walkable_labels()]
         raise DeclarationError(
             f"walk must name factors, covariates or labels of the model, {', '.join(known)}; got {name!r}"
         )
@@ -163,6 +166,37 @@ class Steps:
         names = self.label_names(name)
         labels = {**self.labels, name: torch.arange(len(names), dtype=torch.float64)}
         return Walk(name, None, self._held(len(names), name), self.covariates, labels, tuple(names), name)
+
+    def walkable_labels(self) -> list[str]:
+        """The names of labels, and of the entries of other discrete latents, such as codes of 0 and 1."""
+        labels = [name for name, count in self.decoder.labels.items() if count is not None]
+        return [*labels, *self.entries_of_codes()]
+
+    def entries_of_codes(self) -> dict[str, tuple[str, int]]:
+        """{name: (latent, entry)} of the discrete latents that are no labels."""
+        latents = self.decoder.model.latents
+        return {
+            entry: (name, k)
+            for name, count in self.decoder.labels.items()
+            if count is None
+            for k, entry in enumerate(entry_names(name, latents[name].shape.numel()))
+        }
+
+    def _code(self, name: str, latent: str, entry: int) -> Walk:
+        """The walk along one entry of a discrete latent through the values that it has, the others at their medians."""
+        drawn = self.paths.labels[latent]
+        drawn = drawn.reshape(len(drawn), -1)
+        values = drawn[:, entry].unique()
+        if len(values) > self.steps:
+            values = values[torch.linspace(0, len(values) - 1, self.steps).round().long()]
+        held = self.labels.get(latent)
+        rest = drawn.median(0).values if held is None else torch.as_tensor(held).reshape(-1)
+        whole = rest.to(drawn).repeat(len(values), 1)
+        whole[:, entry] = values
+        shape = self.decoder.model.latents[latent].shape
+        labels = {**self.labels, latent: whole.reshape(len(values), *shape)}
+        ticks = tuple(f"{value:g}" for value in values.tolist())
+        return Walk(name, None, self._held(len(values)), self.covariates, labels, ticks, name)
 
     def _held(self, steps: int, label: str | None = None) -> Tensor:
         """The factors at each step: those of the start, or the mean, which where a label varies is that of its rows."""

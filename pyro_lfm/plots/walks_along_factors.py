@@ -107,7 +107,7 @@ def _all_factors(
     """The walks along factors, once for each label of the first discrete latent that is not held; without factors that."""
     decoder = plan.decoder
     if not decoder.names:
-        return [plan.along(name) for name, count in decoder.labels.items() if count is not None]
+        return [plan.along(name) for name in plan.walkable_labels()]
     ranked = factor_order(fit, data)
     shown = plan.shown_label
     count = 1 if shown is None else decoder.labels[shown] or 1

@@ -61,7 +61,7 @@ def loadings(
         figure, grid, picture = _pictures(arrays, shape, symbols, largest)
     bar = figure.colorbar(picture, ax=grid, fraction=0.04, pad=0.02, shrink=0.8)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
+    bar.ax.tick_params(colors=QUIET, labelsize=9, length=0)
     set_heading(figure, title)
     return figure
 

@@ -48,6 +48,7 @@ def test_a_file_is_shown_until_ctrl_c(run, monkeypatch, capsys):
     assert info["attributes"] == []
 
 
+@pytest.mark.slow  # their readers are trained for some seconds
 def test_columns_are_attributes(run, monkeypatch, capsys):
     info, status, printed = explored(["--data", "rows.csv", "--attributes", "kind,b"], monkeypatch, capsys)
     assert status == 130 and printed.out.endswith("shows run; Ctrl-C ends it\n")

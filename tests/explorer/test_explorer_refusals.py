@@ -291,7 +291,7 @@ def raw(explorer, request):
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
             return connection.recv(4096).split(b"\r\n")[0]
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             return b""
 
 
@@ -347,7 +347,7 @@ def is_refused(response, request):
     )
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_malformed_requests_leave_the_process_as_it_was(served, client, count):
     fit, explorer = served
     numbers = random.Random(count)

@@ -52,8 +52,9 @@ class FactorPaths:
         rows = sampled_rows(decoder.fit, data, _ROWS)
         drawn = decoder.prior_draws(_ROWS) if rows is None else drawn_latents(decoder, *rows)
         flat = [drawn[name].reshape(len(drawn[name]), -1) for name in decoder.factors]
-        self.draws = torch.cat(flat, 1) if flat else torch.zeros(_ROWS, 0)
         self.labels = {name: drawn[name] for name in decoder.labels}
+        count = len(next(iter(drawn.values()), ()))
+        self.draws = torch.cat(flat, 1) if flat else torch.zeros(count, 0)
         self.of_rows = rows is not None
 
     @property
@@ -63,7 +64,7 @@ class FactorPaths:
 
     def given(self, label: str, code: int) -> FactorPaths:
         """The paths of rows with a label of a discrete latent; of all rows where few have it."""
-        own = (self.labels[label] == code).reshape(len(self.draws), -1).all(1)
+        own = self.labels[label] == code
         if int(own.sum()) < _FEW:
             return self
         part = copy.copy(self)

@@ -71,7 +71,7 @@ class VarianceExplained:
 
 
 def _cells(cells: list[tuple[Tensor, Tensor]], wide: list[int]) -> str:
-    texts = [f"{100 * float(value):.2f} ± {100 * float(error):.2f}" for value, error in cells]
+    texts = [f"{100 * float(value):z.2f} ± {100 * float(error):.2f}" for value, error in cells]
     return "".join(f"  {text:>{w}}" for text, w in zip(texts, wide, strict=True))
 
 

@@ -111,6 +111,7 @@
     async function askRows(attributes) {
       const answer = await source.generate({ attributes, n: Math.min(64, Math.max(1, Number(count.value) || 1)), seed: Number(seed.value) || 0 });
       result.replaceChildren(lfm.element("div", { class: info.views.some(({ kind }) => kind === "picture") ? "frames" : "cards" }, ...answer.rows.map(card)));
+      result.scrollIntoView({ block: "nearest" });
       app.say(`${lfm.plural(answer.rows.length, "row")} generated.`);
       return answer;
     }
