@@ -192,17 +192,29 @@ def test_dragging_on_the_map_shows_what_lies_there(open_page, digits, digits_fit
     assert back == pytest.approx([target[0] - stage["x"] - border, target[1] - stage["y"] - border], abs=1.5)
 
 
-@pytest.mark.parametrize("kind", ["factors3", "pca2", "pca3"])
-def test_every_projection_leads_back_to_where_it_came_from(open_page, digits, kind):
-    opened = open_page(f"{digits}#map={kind}&turn=0.4,0.7")
-    z, back, axes = opened.page.evaluate("""() => {
-        const { state } = lfm.app.store;
-        const map = lfm.projection(lfm.app.info, lfm.app.points, state.map);
-        const camera = lfm.camera(map, state.map, 600, 400);
-        const z = map.inverse(camera.fromScreen([200, 250], map.forward(state.z)), state.z);
-        return [camera.toScreen(map.forward(z)), state.z, map.dimensions];
-    }""")
-    assert z == pytest.approx([200, 250], abs=1e-3) and axes == int(kind[-1]) and len(back) == 4
+def test_every_projection_leads_back_and_its_ellipses_are_the_posteriors(open_page, digits):
+    opened = open_page(digits)
+    for kind, dimensions in (("factors", 2), ("factors", 3), ("pca", 2), ("pca", 3)):
+        back, covariance, slopes, latent = opened.page.evaluate(
+            """([kind, dimensions]) => {
+                const { state } = lfm.app.store;
+                const seen = { ...state.map, kind, dimensions, turn: [0.4, 0.7], zoom: 1.3, axes: [2, 0, 1] };
+                const map = lfm.projection(lfm.app.info, lfm.app.points, seen);
+                const camera = lfm.camera(map, seen, 600, 400);
+                const screen = (z) => camera.toScreen(map.forward(z));
+                const z = map.inverse(camera.fromScreen([200, 250], map.forward(state.z)), state.z);
+                const { covariance } = state.subject.encoded;
+                const slopes = z.map((_, k) => {
+                    const [up, down] = [1, -1].map((sign) => screen(z.map((value, j) => value + (j === k ? sign : 0))));
+                    return [(up[0] - down[0]) / 2, (up[1] - down[1]) / 2];
+                });
+                return [screen(z), camera.covariance(map.covariance(covariance)), slopes, covariance];
+            }""",
+            [kind, dimensions],
+        )
+        assert back == pytest.approx([200, 250], abs=1e-3)
+        expected = np.array(slopes).T @ np.array(latent) @ np.array(slopes)
+        np.testing.assert_allclose(covariance, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 def test_a_picture_is_encoded_and_bad_files_are_answered_in_words(open_page, digits, digits_fit, tmp_path):
@@ -338,17 +350,18 @@ def test_one_factor_and_a_table(open_page, table):
     opened.until("document.getElementById('fault').innerText.includes('no category \"moon\"')")
 
 
-@pytest.mark.parametrize("width", [400, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width, scheme", [(1440, "light"), (400, "dark")])
 def test_nothing_serious_is_found_by_axe(open_page, digits, table, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    url = digits if scheme == "light" else table
-    opened = open_page(url, width=width, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
-    for tab in opened.page.get_by_role("tab").all():
-        tab.click()
-        found = axe.run(opened.page).response["violations"]
-        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-        assert not serious, [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in serious]
+    for url in (digits, table):
+        opened = open_page(url, width=width, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
+        for tab in opened.page.get_by_role("tab").all():
+            tab.click()
+            found = axe.run(opened.page).response["violations"]
+            serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+            assert not serious, [
+                (rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in serious
+            ]
 
 
 def test_nothing_is_wider_than_a_small_screen(open_page, digits, table):
@@ -397,33 +410,31 @@ def test_two_fingers_zoom_the_map_and_one_explores(open_page, digits):
     assert opened.state("z")[:2] != z[:2] and opened.state("map.zoom") == pytest.approx(2, rel=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.0003, 0.2, 0.97, 1.0])
-def test_sets_of_rows_survive_a_link(open_page, digits, share):
-    total = 60_000
-    rows = np.flatnonzero(np.random.default_rng(0).random(total) < share).tolist()
-    written, read = open_page(digits).page.evaluate(
-        """([rows, total]) => {
-            const text = lfm.rowSets.write(rows, total);
-            return [text, Array.from(lfm.rowSets.read(text, total))];
-        }""",
-        [rows, total],
-    )
-    assert read == rows and len(written) <= total / 6 + 2
+def test_sets_of_rows_survive_a_link(open_page, digits):
+    opened, total = open_page(digits), 60_000
+    for share in (0.0003, 0.2, 0.97, 1.0):
+        rows = np.flatnonzero(np.random.default_rng(0).random(total) < share).tolist()
+        written, read = opened.page.evaluate(
+            """([rows, total]) => {
+                const text = lfm.rowSets.write(rows, total);
+                return [text, Array.from(lfm.rowSets.read(text, total))];
+            }""",
+            [rows, total],
+        )
+        assert read == rows and len(written) <= total / 6 + 2
 
 
-@pytest.mark.parametrize(
-    "text, values",
-    [
-        ("118,3,west,0.1", [118, 3, 2, 0.1]),
-        ("118.5\t3\twest\t", [118.5, 3, 2, None]),
-        ("118,5;NA;north;-1e-2", [118.5, None, 0, -0.01]),
-        ('[118, 3, "south", 0]', [118, 3, 1, 0]),
-        ("note,visits,region\nx,7,north\ny,8,west\n", [None, 7, 0, None]),
-    ],
-)
-def test_rows_are_read_as_people_write_them(open_page, table, text, values):
-    row = open_page(table).page.evaluate("text => lfm.readRow(text, lfm.app.info)", text)
-    assert row["views"] == [values] and row["rows"] == (2 if "note" in text else 1)
+def test_rows_are_read_as_people_write_them(open_page, table):
+    opened = open_page(table)
+    for text, values in {
+        "118,3,west,0.1": [118, 3, 2, 0.1],
+        "118.5\t3\twest\t": [118.5, 3, 2, None],
+        "118,5;NA;north;-1e-2": [118.5, None, 0, -0.01],
+        '[118, 3, "south", 0]': [118, 3, 1, 0],
+        "note,visits,region\nx,7,north\ny,8,west\n": [None, 7, 0, None],
+    }.items():
+        row = opened.page.evaluate("text => lfm.readRow(text, lfm.app.info)", text)
+        assert row["views"] == [values] and row["rows"] == (2 if "note" in text else 1)
 
 
 def test_two_thousand_columns_and_one_row(open_page):

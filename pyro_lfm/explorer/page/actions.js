@@ -4,8 +4,12 @@
 
   // The covariates and labels of an encoded row; those that it lacks stay as they are in the state.
   lfm.heldBy = function (encoded, { covariates, labels }) {
-    const given = (values) => Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
-    return { covariates: { ...covariates, ...given(encoded.covariates) }, labels: { ...labels, ...given(encoded.labels) } };
+    const given = (values) =>
+      Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
+    return {
+      covariates: { ...covariates, ...given(encoded.covariates) },
+      labels: { ...labels, ...given(encoded.labels) },
+    };
   };
 
   lfm.actions = function (app) {
@@ -39,7 +43,11 @@
     const setFactor = (place, value) => moveTo(store.state.z.map((old, k) => (k === place ? value : old)));
     const setCovariate = (name, value) => store.change({ covariates: { ...store.state.covariates, [name]: value } });
     const setLabel = (name, code) => store.change({ labels: { ...store.state.labels, [name]: code } });
-    const toMean = () => moveTo(info.factors.map(({ mean }) => mean), { subject: null, where: "The mean" });
+    const toMean = () =>
+      moveTo(
+        info.factors.map(({ mean }) => mean),
+        { subject: null, where: "The mean" },
+      );
     const randomRow = () => chooseRow(Math.floor(Math.random() * info.rows));
     function asEncoded() {
       const { subject } = store.state;
@@ -49,7 +57,10 @@
     function select(rows, how) {
       const selected = rows && rows.length ? rows : null;
       store.change({ selected, tab: selected ? "selection" : store.state.tab });
-      if (rows) app.say(selected ? `${lfm.plural(rows.length, "row")} selected${how ? ` by ${how}` : ""}.` : "No row lies there.");
+      if (rows)
+        app.say(
+          selected ? `${lfm.plural(rows.length, "row")} selected${how ? ` by ${how}` : ""}.` : "No row lies there.",
+        );
     }
     const selectNearest = (count) => select(Uint32Array.from(app.map.nearestRows(count)).sort(), "nearness");
     async function selectCategory(colour, code) {
@@ -63,12 +74,20 @@
       const { subject, z, covariates, labels, where } = store.state;
       const edited = lfm.isEdited(store.state);
       const name = subject ? `${subject.name}${edited ? ", edited" : ""}` : where || "A point";
-      store.change({ [end]: { name, z, covariates, labels, row: subject && !edited ? subject.row : null }, between: end === "a" ? 0 : 1 });
+      store.change({
+        [end]: { name, z, covariates, labels, row: subject && !edited ? subject.row : null },
+        between: end === "a" ? 0 : 1,
+      });
     }
     function setBetween(share) {
       const { a, b } = store.state;
       const numeric = new Set(info.covariates.filter(({ kind }) => kind === "number").map(({ name }) => name));
-      moveTo(null, { ...lfm.pointBetween(a, b, share)(numeric), between: share, subject: null, where: `${a.name} → ${b.name}, ${Math.round(100 * share)}%` });
+      moveTo(null, {
+        ...lfm.pointBetween(a, b, share)(numeric),
+        between: share,
+        subject: null,
+        where: `${a.name} → ${b.name}, ${Math.round(100 * share)}%`,
+      });
     }
 
     const setMap = (patch) => store.change({ map: { ...store.state.map, ...patch } });
@@ -98,7 +117,24 @@
       }
     }
 
-    return { take, chooseRow, moveTo, setFactor, setCovariate, setLabel, toMean, randomRow, asEncoded, select, selectNearest, selectCategory,
-      setEnd, setBetween, setMap, toggleTurning, colourBy };
+    return {
+      take,
+      chooseRow,
+      moveTo,
+      setFactor,
+      setCovariate,
+      setLabel,
+      toMean,
+      randomRow,
+      asEncoded,
+      select,
+      selectNearest,
+      selectCategory,
+      setEnd,
+      setBetween,
+      setMap,
+      toggleTurning,
+      colourBy,
+    };
   };
 })((window.lfm = window.lfm || {}));

@@ -20,7 +20,11 @@
 
   function messages() {
     const [fault, status] = ["fault", "status"].map((id) => document.getElementById(id));
-    const close = lfm.element("button", { type: "button", class: "quiet", "aria-label": "Close the message", onclick: () => (fault.hidden = true) }, "✕");
+    const close = lfm.element(
+      "button",
+      { type: "button", class: "quiet", "aria-label": "Close the message", onclick: () => (fault.hidden = true) },
+      "✕",
+    );
     return {
       fail(error) {
         fault.replaceChildren(lfm.element("span", {}, error.message || String(error)), close);
@@ -42,7 +46,8 @@
         store.change({ decoded: answer.views });
         app.painted += 1;
       },
-      (error) => app.fail(error));
+      (error) => app.fail(error),
+    );
     const request = ({ z, covariates, labels }) => decode({ z, covariates, labels });
     store.subscribe((state, before) => {
       if (["z", "covariates", "labels"].some((name) => state[name] !== before[name])) request(state);
@@ -55,11 +60,13 @@
     let written = null;
     app.store.subscribe(() => {
       // Browsers refuse more than some changes of the address a second.
-      timer = timer || setTimeout(() => {
-        timer = 0;
-        written = `#${lfm.link.write(app.store.state, app.info)}`;
-        history.replaceState(null, "", written);
-      }, 300);
+      timer =
+        timer ||
+        setTimeout(() => {
+          timer = 0;
+          written = `#${lfm.link.write(app.store.state, app.info)}`;
+          history.replaceState(null, "", written);
+        }, 300);
     });
     window.addEventListener("hashchange", () => {
       if (location.hash.includes("=") && location.hash !== written) restore(app);
@@ -83,12 +90,21 @@
     const row = asked.row === null && asked.z === null ? 0 : asked.row;
     try {
       const [chosen, a, b] = await Promise.all([endOf(app, row), endOf(app, asked.a), endOf(app, asked.b)]);
-      const known = lfm.projections(app.info, app.points).some(({ kind, dimensions }) => kind === asked.map.kind && dimensions === asked.map.dimensions);
+      const known = lfm
+        .projections(app.info, app.points)
+        .some(({ kind, dimensions }) => kind === asked.map.kind && dimensions === asked.map.dimensions);
       const { covariates, labels, z } = chosen || store.state;
       store.change({
-        z: asked.z || z, subject: chosen && { row, name: chosen.name, encoded: chosen.encoded },
-        covariates: { ...covariates, ...asked.covariates }, labels: { ...labels, ...asked.labels },
-        a, b, between: asked.between, map: known ? asked.map : store.state.map, tab: asked.tab, selected: asked.selected,
+        z: asked.z || z,
+        subject: chosen && { row, name: chosen.name, encoded: chosen.encoded },
+        covariates: { ...covariates, ...asked.covariates },
+        labels: { ...labels, ...asked.labels },
+        a,
+        b,
+        between: asked.between,
+        map: known ? asked.map : store.state.map,
+        tab: asked.tab,
+        selected: asked.selected,
       });
     } catch (error) {
       app.fail(error);
@@ -100,7 +116,8 @@
     const { info } = app;
     document.title = `${info.title} · explorer`;
     document.getElementById("title").textContent = info.title;
-    document.getElementById("subtitle").textContent = `${lfm.plural(info.rows, "row")} · ${lfm.plural(info.factors.length, "factor")}`;
+    document.getElementById("subtitle").textContent =
+      `${lfm.plural(info.rows, "row")} · ${lfm.plural(info.factors.length, "factor")}`;
     // What an exported page leaves out.
     for (const note of info.notes || []) document.getElementById("notes").append(lfm.element("li", {}, note));
     const dialog = lfm.keysDialog();
@@ -109,7 +126,11 @@
     lfm.theme.onChange(name);
     name();
     const copy = lfm.element("button", { type: "button", class: "quiet", onclick: () => copyLink(app) }, "Copy link");
-    const help = lfm.element("button", { type: "button", class: "quiet", "aria-label": "Keys and gestures", onclick: () => dialog.showModal() }, "?");
+    const help = lfm.element(
+      "button",
+      { type: "button", class: "quiet", "aria-label": "Keys and gestures", onclick: () => dialog.showModal() },
+      "?",
+    );
     document.getElementById("bar-tools").append(copy, theme, help);
   }
 
@@ -119,7 +140,9 @@
       await navigator.clipboard.writeText(location.href);
       app.say("The link is on the clipboard.");
     } catch {
-      app.fail(new Error("The browser does not let this page write to the clipboard. Copy the address of the page instead: it holds the same state."));
+      app.fail(
+        new Error("This page may not write to the clipboard. Copy its address instead, which holds the same state."),
+      );
     }
   }
 
@@ -161,7 +184,12 @@
       return app.fail(error);
     }
     app.rowOf = remembering((row) => source.row(row));
-    app.colourOf = remembering(async (name) => lfm.withRange(app.info.colours.find((colour) => colour.name === name), (await source.colour(name)).values));
+    app.colourOf = remembering(async (name) =>
+      lfm.withRange(
+        app.info.colours.find((colour) => colour.name === name),
+        (await source.colour(name)).values,
+      ),
+    );
     app.store = lfm.createStore(lfm.initialState(app.info));
     app.actions = lfm.actions(app);
     bar(app);

@@ -5,13 +5,22 @@
   // Rows: to the right, upwards, and towards the eye.
   function rotation([yaw, pitch]) {
     const [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
-    return [[cy, 0, sy], [sy * sp, cp, -cy * sp], [-sy * cp, sp, cy * cp]];
+    return [
+      [cy, 0, sy],
+      [sy * sp, cp, -cy * sp],
+      [-sy * cp, sp, cy * cp],
+    ];
   }
 
   // Width and height in pixels of the screen. `centre` is in the units of the projection, along the screen.
   lfm.camera = function (projection, map, width, height) {
     const flat = projection.dimensions === 2;
-    const axes = flat ? [[1, 0], [0, 1]] : rotation(map.turn);
+    const axes = flat
+      ? [
+          [1, 0],
+          [0, 1],
+        ]
+      : rotation(map.turn);
     const least = (Math.min(width, height) / 2) * (flat ? 0.9 : 0.66);
     const stretch = flat && projection.stretch;
     const scale = [stretch ? width * 0.45 : least, stretch ? height * 0.45 : least].map((size) => size * map.zoom);

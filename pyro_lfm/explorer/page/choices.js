@@ -9,7 +9,14 @@
     const fill = (list) => node.replaceChildren(...list.map(([value, text]) => lfm.element("option", { value }, text)));
     fill(options);
     const caption = lfm.element("label", { for: id, class: hideLabel ? "unseen" : "" }, label);
-    return { node: lfm.element("span", { class: "choice" }, caption, node), fill, get value() { return node.value; }, set: (value) => (node.value = String(value)) };
+    return {
+      node: lfm.element("span", { class: "choice" }, caption, node),
+      fill,
+      get value() {
+        return node.value;
+      },
+      set: (value) => (node.value = String(value)),
+    };
   };
 
   // Radio buttons drawn as one bar. Arrow keys move between them, as in every group of radio buttons.

@@ -12,7 +12,12 @@
     for (const code of values) code >= 0 && code < counts.length ? counts[code]++ : missing++;
     const room = lfm.palette.distinct;
     const order = counts.map((_, code) => code);
-    const own = new Set(order.slice().sort((a, b) => counts[b] - counts[a]).slice(0, room));
+    const own = new Set(
+      order
+        .slice()
+        .sort((a, b) => counts[b] - counts[a])
+        .slice(0, room),
+    );
     const markers = [];
     const entries = [];
     const slot = new Map();
@@ -33,12 +38,15 @@
   }
 
   function byNumber(values, colour, palette, dark) {
-    const markers = Array.from({ length: LEVELS }, (_, at) => ({ rgb: lfm.palette.ramp(at / (LEVELS - 1), dark), shape: "disc" }));
+    const markers = Array.from({ length: LEVELS }, (_, at) => ({
+      rgb: lfm.palette.ramp(at / (LEVELS - 1), dark),
+      shape: "disc",
+    }));
     markers.push({ rgb: palette.faint, shape: "ring" });
     const range = colour.high - colour.low || 1;
     let missing = 0;
     const codes = Uint8Array.from(values, (value) => {
-      if (!isFinite(value)) return missing++, LEVELS;
+      if (!isFinite(value)) return (missing++, LEVELS);
       return Math.min(LEVELS - 1, Math.max(0, Math.floor(((value - colour.low) / range) * LEVELS)));
     });
     return { codes, markers, entries: null, missing };
@@ -55,7 +63,8 @@
   // `colour` is an entry of info.colours, or null: then all rows have the colour of the accent.
   lfm.colouring = function (values, colour, rows) {
     const palette = lfm.theme.colours();
-    if (!colour || !values) return { codes: new Uint8Array(rows), markers: [{ rgb: palette.accent, shape: "disc" }], entries: null };
+    if (!colour || !values)
+      return { codes: new Uint8Array(rows), markers: [{ rgb: palette.accent, shape: "disc" }], entries: null };
     if (colour.kind === "category") return byCategory(values, colour, palette);
     return byNumber(values, colour, palette, lfm.theme.dark());
   };

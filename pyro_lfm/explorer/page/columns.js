@@ -5,7 +5,8 @@
   const MANY = 14;
   const MOST = 200;
 
-  const labelOf = (labels, code) => (labels && code !== null && labels[code] !== undefined ? String(labels[code]) : lfm.number(code));
+  const labelOf = (labels, code) =>
+    labels && code !== null && labels[code] !== undefined ? String(labels[code]) : lfm.number(code);
 
   // The number of a cell: a value, the code of the likeliest category, or a mean; null where it is missing.
   lfm.cellNumber = function (cell) {
@@ -16,8 +17,11 @@
   // What a cell says in a few letters: the (likeliest) category, or the number in the digits of its column.
   lfm.cellText = function (column, cell) {
     const value = lfm.cellNumber(cell);
-    if (column.labels && column.labels.length && value !== null && Number.isInteger(value)) return labelOf(column.labels, value);
-    return column.low === null || column.low === undefined ? lfm.number(value) : lfm.formatter(column.low, column.high)(value);
+    if (column.labels && column.labels.length && value !== null && Number.isInteger(value))
+      return labelOf(column.labels, value);
+    return column.low === null || column.low === undefined
+      ? lfm.number(value)
+      : lfm.formatter(column.low, column.high)(value);
   };
 
   lfm.colourText = (colour, value) => (colour.kind === "category" ? labelOf(colour.labels, value) : lfm.number(value));
@@ -28,8 +32,18 @@
     const [range, mark, own] = ["interval", "mean", "own"].map((name) => lfm.element("span", { class: name }));
     const value = lfm.element("td", { class: "number" });
     const ends = lfm.element("td", { class: "number muted" });
-    const node = lfm.element("tr", {}, lfm.element("th", { scope: "row", title: column.name }, column.name),
-      lfm.element("td", { class: "bar-cell" }, lfm.element("div", { class: "bar", "aria-hidden": "true" }, range, mark, own)), value, ends);
+    const node = lfm.element(
+      "tr",
+      {},
+      lfm.element("th", { scope: "row", title: column.name }, column.name),
+      lfm.element(
+        "td",
+        { class: "bar-cell" },
+        lfm.element("div", { class: "bar", "aria-hidden": "true" }, range, mark, own),
+      ),
+      value,
+      ends,
+    );
     function show(cell, original) {
       value.textContent = text(cell.mean);
       ends.textContent = `${text(cell.low)}–${text(cell.high)}`;
@@ -49,10 +63,24 @@
       const fill = lfm.element("span", { class: "fill" });
       const share = lfm.element("span", { class: "number" });
       const name = lfm.element("span", { class: "label", title: label }, String(label));
-      return { node: lfm.element("div", { class: "share-line" }, name, lfm.element("span", { class: "bar", "aria-hidden": "true" }, fill), share), fill, share };
+      return {
+        node: lfm.element(
+          "div",
+          { class: "share-line" },
+          name,
+          lfm.element("span", { class: "bar", "aria-hidden": "true" }, fill),
+          share,
+        ),
+        fill,
+        share,
+      };
     });
-    const node = lfm.element("tr", { class: "category-row" }, lfm.element("th", { scope: "row", title: column.name }, column.name),
-      lfm.element("td", { colspan: 3 }, ...lines.map(({ node }) => node)));
+    const node = lfm.element(
+      "tr",
+      { class: "category-row" },
+      lfm.element("th", { scope: "row", title: column.name }, column.name),
+      lfm.element("td", { colspan: 3 }, ...lines.map(({ node }) => node)),
+    );
     function show(cell, original) {
       lines.forEach(({ node, fill, share }, code) => {
         fill.style.width = `${100 * cell.probabilities[code]}%`;
@@ -74,9 +102,15 @@
     function filter(text) {
       const wanted = rows.filter(({ name }) => name.toLowerCase().includes(text.toLowerCase()));
       shown = wanted.slice(0, MOST);
-      for (const entry of shown) entry.row = entry.row || (entry.column.labels && entry.column.labels.length ? categoryRow : numberRow)(entry.column, levels);
+      for (const entry of shown)
+        entry.row =
+          entry.row ||
+          (entry.column.labels && entry.column.labels.length ? categoryRow : numberRow)(entry.column, levels);
       body.replaceChildren(...shown.map(({ row }) => row.node));
-      count.textContent = wanted.length > MOST ? `The first ${MOST} of ${lfm.plural(wanted.length, "column")}; filter by name to see others.` : "";
+      count.textContent =
+        wanted.length > MOST
+          ? `The first ${MOST} of ${lfm.plural(wanted.length, "column")}; filter by name to see others.`
+          : "";
       if (last) show(...last);
     }
 
@@ -88,13 +122,47 @@
       }
     }
 
-    const search = lfm.element("input", { type: "search", placeholder: "Filter columns", "aria-label": "Filter columns", oninput: () => filter(search.value) });
-    const head = lfm.element("thead", {}, lfm.element("tr", { class: "unseen" },
-      ...["Column", "Range", "Mean", `${lfm.percent(levels)} interval`].map((text) => lfm.element("th", { scope: "col" }, text))));
+    const search = lfm.element("input", {
+      type: "search",
+      placeholder: "Filter columns",
+      "aria-label": "Filter columns",
+      oninput: () => filter(search.value),
+    });
+    const head = lfm.element(
+      "thead",
+      {},
+      lfm.element(
+        "tr",
+        { class: "unseen" },
+        ...["Column", "Range", "Mean", `${lfm.percent(levels)} interval`].map((text) =>
+          lfm.element("th", { scope: "col" }, text),
+        ),
+      ),
+    );
     filter("");
-    const widths = lfm.element("colgroup", {}, ...["name", "range", "mean", "ends"].map((name) => lfm.element("col", { class: name })));
+    const widths = lfm.element(
+      "colgroup",
+      {},
+      ...["name", "range", "mean", "ends"].map((name) => lfm.element("col", { class: name })),
+    );
     const sign = (name, text) => [lfm.element("span", { class: `sign ${name}` }), ` ${text} `];
-    const key = lfm.element("p", { class: "muted small key" }, ...sign("mean", "mean"), ...sign("interval", `${lfm.percent(levels)} interval`), ...sign("own", "the row itself"));
-    return { node: lfm.element("div", { class: "columns" }, rows.length > MANY ? search : null, lfm.element("table", {}, widths, head, body), count, key), show };
+    const key = lfm.element(
+      "p",
+      { class: "muted small key" },
+      ...sign("mean", "mean"),
+      ...sign("interval", `${lfm.percent(levels)} interval`),
+      ...sign("own", "the row itself"),
+    );
+    return {
+      node: lfm.element(
+        "div",
+        { class: "columns" },
+        rows.length > MANY ? search : null,
+        lfm.element("table", {}, widths, head, body),
+        count,
+        key,
+      ),
+      show,
+    };
   };
 })((window.lfm = window.lfm || {}));

@@ -1,11 +1,12 @@
-// Pointer, wheel and keys on the map, as calls of a few handlers. One finger or the mouse acts by the tool; two fingers pinch.
+// Pointer, wheel and keys on the map, as calls of a few handlers. One pointer acts by the tool; two fingers pinch.
 (function (lfm) {
   "use strict";
 
   const STILL = 4;
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-  // handlers: hover(place|null), click(place), explore(place), pan(dx, dy), zoom(factor, place), lasso(line, done), key(name, arrow, shift)
+  // handlers: hover(place or null), click(place), explore(place), pan(dx, dy, flat), zoom(factor, place),
+  // lasso(line or null, done), key(name, arrow or null, shift). Places are in CSS pixels from the corner of the stage.
   lfm.gestures = function (stage, tool, handlers) {
     const fingers = new Map();
     let drag = null;
@@ -36,7 +37,14 @@
         return;
       }
       const kind = event.button === 1 ? "pan" : tool();
-      drag = { kind, start: place(event), last: place(event), moved: false, rectangle: event.shiftKey, line: [place(event)] };
+      drag = {
+        kind,
+        start: place(event),
+        last: place(event),
+        moved: false,
+        rectangle: event.shiftKey,
+        line: [place(event)],
+      };
     });
 
     function dragged(at) {
@@ -84,12 +92,16 @@
     stage.addEventListener("pointercancel", release);
     stage.addEventListener("pointerleave", () => handlers.hover(null));
 
-    stage.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      // Wheels that count lines or pages send smaller numbers than those that count pixels.
-      const unit = [1, 30, 300][event.deltaMode];
-      handlers.zoom(Math.exp(-Math.max(-300, Math.min(300, event.deltaY * unit)) * 0.0022), place(event));
-    }, { passive: false });
+    stage.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        // Wheels that count lines or pages send smaller numbers than those that count pixels.
+        const unit = [1, 30, 300][event.deltaMode];
+        handlers.zoom(Math.exp(-Math.max(-300, Math.min(300, event.deltaY * unit)) * 0.0022), place(event));
+      },
+      { passive: false },
+    );
 
     stage.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.target !== stage) return;

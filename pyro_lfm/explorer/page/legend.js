@@ -9,7 +9,7 @@
     context.lineWidth = 5;
     context.beginPath();
     if (shape === "cross") {
-      context.moveTo(12, 2), context.lineTo(12, 22), context.moveTo(2, 12), context.lineTo(22, 12), context.stroke();
+      (context.moveTo(12, 2), context.lineTo(12, 22), context.moveTo(2, 12), context.lineTo(22, 12), context.stroke());
     } else if (shape === "square") context.fillRect(3, 3, 18, 18);
     else {
       context.arc(12, 12, shape === "ring" ? 7.5 : 10, 0, 2 * Math.PI);
@@ -26,9 +26,16 @@
     const text = lfm.formatter(colour.low, colour.high);
     const nodes = [lfm.element("span", {}, text(colour.low)), canvas, lfm.element("span", {}, text(colour.high))];
     if (colouring.missing) {
-      nodes.push(swatch(colouring.markers[64]), lfm.element("span", { class: "muted" }, `missing (${colouring.missing.toLocaleString("en")})`));
+      nodes.push(
+        swatch(colouring.markers[64]),
+        lfm.element("span", { class: "muted" }, `missing (${colouring.missing.toLocaleString("en")})`),
+      );
     }
-    return lfm.element("div", { class: "scale", role: "img", "aria-label": `Colours from ${text(colour.low)} to ${text(colour.high)}` }, ...nodes);
+    return lfm.element(
+      "div",
+      { class: "scale", role: "img", "aria-label": `Colours from ${text(colour.low)} to ${text(colour.high)}` },
+      ...nodes,
+    );
   }
 
   lfm.legend = function (app, container) {
@@ -43,9 +50,20 @@
           values.forEach((code, row) => (codes.has(code) || (!codes.size && !(code >= 0)) ? rows.push(row) : null));
           app.actions.select(Uint32Array.from(rows), `${colour.name} ${entry.text}`);
         };
-        container.append(lfm.element("button", { type: "button", class: "entry", onclick: select, title: `Select the rows with ${colour.name} ${entry.text}` },
-          swatch(colouring.markers[entry.marker]), lfm.element("span", {}, entry.text),
-          lfm.element("span", { class: "muted number" }, entry.count.toLocaleString("en"))));
+        container.append(
+          lfm.element(
+            "button",
+            {
+              type: "button",
+              class: "entry",
+              onclick: select,
+              title: `Select the rows with ${colour.name} ${entry.text}`,
+            },
+            swatch(colouring.markers[entry.marker]),
+            lfm.element("span", {}, entry.text),
+            lfm.element("span", { class: "muted number" }, entry.count.toLocaleString("en")),
+          ),
+        );
       }
     }
     // Some colours, as the bound of each row, are computed when they are first asked for.

@@ -45,7 +45,11 @@
     const result = { ...map };
     if (kind) Object.assign(result, { kind, dimensions: Number(dimensions) });
     const axes = numbers(hash.get("axes"), result.dimensions);
-    if (axes && new Set(axes).size === axes.length && axes.every((axis) => Number.isInteger(axis) && axis in info.factors)) {
+    if (
+      axes &&
+      new Set(axes).size === axes.length &&
+      axes.every((axis) => Number.isInteger(axis) && axis in info.factors)
+    ) {
       result.axes = [...axes, ...map.axes.slice(axes.length)];
     }
     result.turn = numbers(hash.get("turn"), 2) || map.turn;

@@ -4,8 +4,9 @@
 
   const REACH = 14;
   const STEP = 8;
-  const KEYS = "Arrow keys move the present point; with Shift they move the map, or turn it in 3-D. Plus and minus zoom, 0 shows all, "
-    + "Enter chooses the nearest row, Escape clears the selection.";
+  const KEYS =
+    "Arrow keys move the present point; with Shift they move the map, or turn it in 3-D. Plus and minus zoom, " +
+    "0 shows all, Enter chooses the nearest row, Escape clears the selection.";
 
   // Moves and zooms: each changes the part of the state that says how the map is seen.
   function cameraMoves(app, view) {
@@ -28,7 +29,10 @@
       const [x, y] = place || [width / 2, height / 2];
       const next = Math.min(400, Math.max(0.3, map.zoom * factor));
       const shift = 1 - map.zoom / next;
-      const centre = [map.centre[0] + ((x - width / 2) / scale[0]) * shift, map.centre[1] - ((y - height / 2) / scale[1]) * shift];
+      const centre = [
+        map.centre[0] + ((x - width / 2) / scale[0]) * shift,
+        map.centre[1] - ((y - height / 2) / scale[1]) * shift,
+      ];
       actions.setMap({ zoom: next, centre });
     }
 
@@ -37,12 +41,16 @@
 
   // The row under the pointer is marked at once; its note comes with the answer of the source.
   function hovering(app, view, tooltip) {
-    const ask = lfm.latest((row) => app.rowOf(row), (encoded, row) => {
-      if (!view.hovered || view.hovered.row !== row) return;
-      view.hovered.encoded = encoded;
-      tooltip.show(row, encoded, view.place(row));
-      view.redraw(false);
-    }, () => tooltip.hide());
+    const ask = lfm.latest(
+      (row) => app.rowOf(row),
+      (encoded, row) => {
+        if (!view.hovered || view.hovered.row !== row) return;
+        view.hovered.encoded = encoded;
+        tooltip.show(row, encoded, view.place(row));
+        view.redraw(false);
+      },
+      () => tooltip.hide(),
+    );
 
     function hover(place) {
       const row = place ? lfm.points.nearest(view.x, view.y, place, REACH) : -1;
@@ -59,8 +67,12 @@
 
   function keyActs(app, view, moves, explore, nearestRows) {
     const acts = {
-      "+": () => moves.zoom(1.3), "=": () => moves.zoom(1.3), "-": () => moves.zoom(1 / 1.3), 0: moves.fit,
-      Enter: () => app.actions.chooseRow(nearestRows(1)[0]), Escape: () => app.actions.select(null),
+      "+": () => moves.zoom(1.3),
+      "=": () => moves.zoom(1.3),
+      "-": () => moves.zoom(1 / 1.3),
+      0: moves.fit,
+      Enter: () => app.actions.chooseRow(nearestRows(1)[0]),
+      Escape: () => app.actions.select(null),
     };
     // Whether the key means something here.
     return function (name, arrow, shift) {
@@ -75,13 +87,26 @@
 
   function stageOf(app, hint) {
     const label = `Map of ${lfm.plural(app.info.rows, "row")}`;
-    return lfm.element("div", { class: "stage", id: "stage", tabindex: 0, role: "application", "aria-label": label, "aria-describedby": hint.id });
+    return lfm.element("div", {
+      class: "stage",
+      id: "stage",
+      tabindex: 0,
+      role: "application",
+      "aria-label": label,
+      "aria-describedby": hint.id,
+    });
   }
 
   function zoomButtons(moves) {
-    const button = (text, label, act) => lfm.element("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
-    return lfm.element("div", { class: "zooms" }, button("+", "Zoom in", () => moves.zoom(1.5)),
-      button("\u2212", "Zoom out", () => moves.zoom(1 / 1.5)), button("⤢", "Show all", moves.fit));
+    const button = (text, label, act) =>
+      lfm.element("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
+    return lfm.element(
+      "div",
+      { class: "zooms" },
+      button("+", "Zoom in", () => moves.zoom(1.5)),
+      button("\u2212", "Zoom out", () => moves.zoom(1 / 1.5)),
+      button("⤢", "Show all", moves.fit),
+    );
   }
 
   // What the map shows follows the state.
@@ -102,7 +127,10 @@
   lfm.mapPanel = function (app, container) {
     const { store, actions } = app;
     const hint = lfm.element("p", { id: lfm.freshId("keys"), class: "unseen" }, KEYS);
-    const [controls, legendNode] = [lfm.element("div", { class: "map-controls" }), lfm.element("div", { class: "legend", id: "legend" })];
+    const [controls, legendNode] = [
+      lfm.element("div", { class: "map-controls" }),
+      lfm.element("div", { class: "legend", id: "legend" }),
+    ];
     const stage = stageOf(app, hint);
     const view = new lfm.MapView(app, stage);
     const moves = cameraMoves(app, view);
@@ -118,7 +146,9 @@
     function nearestRows(count) {
       const [px, py] = view.present();
       const distance = Float64Array.from(view.x, (value, row) => Math.hypot(value - px, view.y[row] - py));
-      return Array.from(view.order).sort((a, b) => distance[a] - distance[b] || a - b).slice(0, count);
+      return Array.from(view.order)
+        .sort((a, b) => distance[a] - distance[b] || a - b)
+        .slice(0, count);
     }
     function click(place) {
       const row = lfm.points.nearest(view.x, view.y, place, REACH);
@@ -131,7 +161,15 @@
       view.redraw(false);
     }
     const key = keyActs(app, view, moves, explore, nearestRows);
-    lfm.gestures(stage, () => store.state.tool, { hover, click, explore, pan: moves.pan, zoom: moves.zoom, lasso, key });
+    lfm.gestures(stage, () => store.state.tool, {
+      hover,
+      click,
+      explore,
+      pan: moves.pan,
+      zoom: moves.zoom,
+      lasso,
+      key,
+    });
     follow(app, view, stage, tooltip);
 
     // {colour, values}: an entry of info.colours with its range, or null.

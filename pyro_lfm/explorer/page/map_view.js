@@ -20,7 +20,9 @@
 
     resize() {
       this.ratio = Math.min(2, window.devicePixelRatio || 1);
-      const [width, height] = [this.stage.clientWidth, this.stage.clientHeight].map((size) => Math.max(1, Math.round(size * this.ratio)));
+      const [width, height] = [this.stage.clientWidth, this.stage.clientHeight].map((size) =>
+        Math.max(1, Math.round(size * this.ratio)),
+      );
       if (!this.image || this.base.width !== width || this.base.height !== height) {
         for (const canvas of [this.base, this.over]) Object.assign(canvas, { width, height });
         this.image = this.context.createImageData(width, height);
@@ -38,7 +40,8 @@
     aim() {
       const { map } = this.app.store.state;
       const key = JSON.stringify([map.kind, map.dimensions, map.axes]);
-      if (key !== this.key) Object.assign(this, { key, projection: lfm.projection(this.app.info, this.app.points, map) });
+      if (key !== this.key)
+        Object.assign(this, { key, projection: lfm.projection(this.app.info, this.app.points, map) });
       this.camera = lfm.camera(this.projection, map, this.stage.clientWidth, this.stage.clientHeight);
       return this.camera;
     }
@@ -58,11 +61,18 @@
       const { info, store } = this.app;
       this.camera.projectAll(this.projection.coordinates, this.x, this.y, this.depth);
       // The image has more pixels than the style sheet on fine screens.
-      const [x, y] = [this.x, this.y].map((values) => (this.ratio === 1 ? values : values.map((value) => value * this.ratio)));
+      const [x, y] = [this.x, this.y].map((values) =>
+        this.ratio === 1 ? values : values.map((value) => value * this.ratio),
+      );
       const shapes = this.colouring.markers.some(({ shape }) => shape !== "disc");
       lfm.points.draw(this.image, {
-        x, y, depth: this.projection.dimensions === 3 ? this.depth : null, order: this.order,
-        codes: this.colouring.codes, markers: this.colouring.markers, selected: this.selected,
+        x,
+        y,
+        depth: this.projection.dimensions === 3 ? this.depth : null,
+        order: this.order,
+        codes: this.colouring.codes,
+        markers: this.colouring.markers,
+        selected: this.selected,
         radius: lfm.points.radius(info.rows, store.state.map.zoom, this.ratio) * (shapes ? 1.15 : 1),
         opacity: info.rows > 20000 ? 0.6 : info.rows > 3000 ? 0.75 : 0.9,
         paper: this.palette.plot,
@@ -73,10 +83,18 @@
     paintOverlay() {
       const { info, store } = this.app;
       const { state } = store;
-      const colours = Object.fromEntries(Object.entries(this.palette).map(([name, rgb]) => [name, lfm.palette.css(rgb)]));
+      const colours = Object.fromEntries(
+        Object.entries(this.palette).map(([name, rgb]) => [name, lfm.palette.css(rgb)]),
+      );
       lfm.drawOverlay(this.over, this.ratio, {
-        camera: this.camera, projection: this.projection, colours, level: info.levels, present: state.z,
-        subject: state.subject && state.subject.encoded, ends: state, line: this.line,
+        camera: this.camera,
+        projection: this.projection,
+        colours,
+        level: info.levels,
+        present: state.z,
+        subject: state.subject && state.subject.encoded,
+        ends: state,
+        line: this.line,
         hovered: this.hovered && { place: this.place(this.hovered.row), encoded: this.hovered.encoded },
       });
     }

@@ -4,13 +4,15 @@
 
   const LARGEST_TEXT = 8e6;
 
-  const nothing = (view) => new Array(view.kind === "picture" ? view.shape.reduce((a, b) => a * b, 1) : view.columns.length).fill(null);
+  const nothing = (view) =>
+    new Array(view.kind === "picture" ? view.shape.reduce((a, b) => a * b, 1) : view.columns.length).fill(null);
 
   async function fromFile(file, info) {
     const text = /\.(csv|tsv|txt|json)$/i.test(file.name) || file.type.startsWith("text/");
     const place = info.views.findIndex(({ kind }) => kind === "picture");
     if (text) {
-      if (file.size > LARGEST_TEXT) throw new Error(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; a row of text may have 8 MB.`);
+      if (file.size > LARGEST_TEXT)
+        throw new Error(`${file.name} has ${(file.size / 1e6).toFixed(0)} MB; a row of text may have 8 MB.`);
       return lfm.readRow(await file.text(), info);
     }
     if (place < 0) throw new Error(`${file.name} is not a row as text. The model reads a table: choose a CSV file.`);
@@ -36,15 +38,47 @@
     }
     const openFile = (file) => open(() => fromFile(file, info), file.name);
 
-    const chooser = lfm.element("input", { type: "file", class: "unseen", tabindex: -1, "aria-label": "Row from a file",
-      onchange: () => (chooser.files[0] && openFile(chooser.files[0]), (chooser.value = "")) });
+    const chooser = lfm.element("input", {
+      type: "file",
+      class: "unseen",
+      tabindex: -1,
+      "aria-label": "Row from a file",
+      onchange: () => (chooser.files[0] && openFile(chooser.files[0]), (chooser.value = "")),
+    });
     const pictures = info.views.some(({ kind }) => kind === "picture");
-    const text = lfm.element("textarea", { rows: 2, spellcheck: "false", "aria-label": "A row as text",
-      placeholder: pictures ? "…or paste the pixels of a row" : "…or paste a row: values in the order of the columns, or with a line of names above" });
-    const node = lfm.element("div", { class: "open-row" },
-      lfm.element("div", { class: "drop" }, lfm.element("button", { type: "button", onclick: () => chooser.click() }, pictures ? "Open a picture" : "Open a row"), chooser,
-        lfm.element("span", { class: "muted" }, pictures ? "or drop one anywhere" : "as CSV, or drop one anywhere")),
-      lfm.element("div", { class: "paste" }, text, lfm.element("button", { type: "button", onclick: () => open(async () => lfm.readRow(text.value, info), "Pasted row") }, "Encode")));
+    const text = lfm.element("textarea", {
+      rows: 2,
+      spellcheck: "false",
+      "aria-label": "A row as text",
+      placeholder: pictures
+        ? "…or paste the pixels of a row"
+        : "…or paste a row: values in the order of the columns, or with a line of names above",
+    });
+    const node = lfm.element(
+      "div",
+      { class: "open-row" },
+      lfm.element(
+        "div",
+        { class: "drop" },
+        lfm.element(
+          "button",
+          { type: "button", onclick: () => chooser.click() },
+          pictures ? "Open a picture" : "Open a row",
+        ),
+        chooser,
+        lfm.element("span", { class: "muted" }, pictures ? "or drop one anywhere" : "as CSV, or drop one anywhere"),
+      ),
+      lfm.element(
+        "div",
+        { class: "paste" },
+        text,
+        lfm.element(
+          "button",
+          { type: "button", onclick: () => open(async () => lfm.readRow(text.value, info), "Pasted row") },
+          "Encode",
+        ),
+      ),
+    );
 
     // A picture or text on the clipboard, unless it is meant for a field.
     document.addEventListener("paste", (event) => {

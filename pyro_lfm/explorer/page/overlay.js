@@ -36,7 +36,16 @@
     if (titles[1]) write(context, `↑ ${titles[1]}`, 10, 18, colours);
     if (!projection.value) return;
     for (const axis of titles[1] ? [0, 1] : [0]) {
-      const ends = axis === 0 ? [[0, 0], [width, 0]] : [[0, height], [0, 0]];
+      const ends =
+        axis === 0
+          ? [
+              [0, 0],
+              [width, 0],
+            ]
+          : [
+              [0, height],
+              [0, 0],
+            ];
       const [low, high] = ends.map((end) => projection.value(axis, camera.fromScreen(end, origin)[axis]));
       const { step, ticks } = lfm.ticks(low, high, axis === 0 ? Math.max(2, width / 90) : Math.max(2, height / 70));
       const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
@@ -77,7 +86,14 @@
       end[axis] = 1.12;
       const [x, y] = camera.toScreen(end);
       const half = context.measureText(projection.names[axis]).width / 2 + 6;
-      write(context, projection.names[axis], Math.max(half, Math.min(camera.width - half, x)), Math.max(14, Math.min(camera.height - 8, y)), colours, "center");
+      write(
+        context,
+        projection.names[axis],
+        Math.max(half, Math.min(camera.width - half, x)),
+        Math.max(14, Math.min(camera.height - 8, y)),
+        colours,
+        "center",
+      );
     }
   }
 
@@ -88,8 +104,18 @@
     // A posterior narrower than the marker of its row would only blot it.
     if (long < 9) return;
     context.beginPath();
-    context.ellipse(...scene.camera.toScreen(scene.projection.forward(encoded.z)), long, Math.max(short, 0.5), angle, 0, 2 * Math.PI);
-    for (const [colour, width] of [[scene.colours.plot, 3.5], [scene.colours.ink, 1.25]]) {
+    context.ellipse(
+      ...scene.camera.toScreen(scene.projection.forward(encoded.z)),
+      long,
+      Math.max(short, 0.5),
+      angle,
+      0,
+      2 * Math.PI,
+    );
+    for (const [colour, width] of [
+      [scene.colours.plot, 3.5],
+      [scene.colours.ink, 1.25],
+    ]) {
       context.strokeStyle = colour;
       context.lineWidth = width;
       context.globalAlpha = strength;
@@ -99,7 +125,10 @@
   }
 
   function ring(context, [x, y], radius, colours, centre) {
-    for (const [colour, width] of [[colours.plot, 5], [centre ? colours.accent : colours.ink, 2]]) {
+    for (const [colour, width] of [
+      [colours.plot, 5],
+      [centre ? colours.accent : colours.ink, 2],
+    ]) {
       context.beginPath();
       context.arc(x, y, radius, 0, 2 * Math.PI);
       context.strokeStyle = colour;

@@ -5,8 +5,19 @@
   // Okabe and Ito (2008). Their black is "ink", so that it shows on dark paper too.
   const OKABE_ITO = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442", "ink"];
   // Viridis (Smith and van der Walt, 2015) at eleven even places.
-  const VIRIDIS = ["#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151",
-    "#bddf26", "#fde725"];
+  const VIRIDIS = [
+    "#440154",
+    "#482475",
+    "#414487",
+    "#355f8d",
+    "#2a788e",
+    "#21918c",
+    "#22a884",
+    "#44bf70",
+    "#7ad151",
+    "#bddf26",
+    "#fde725",
+  ];
   const SHAPES = ["disc", "ring", "cross", "square"];
   // Points of a crowd are too small for shapes: there a second round is shaded, in an order that keeps neighbours apart.
   const SHADED = [2, 5, 3, 0, 1, 4, 6, 7];

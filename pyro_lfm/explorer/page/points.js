@@ -12,7 +12,9 @@
     const coverage = {
       disc: (dx, dy) => soft(radius - Math.hypot(dx, dy)),
       ring: (dx, dy) => soft(radius - Math.hypot(dx, dy)) * soft(Math.hypot(dx, dy) - 0.45 * radius),
-      cross: (dx, dy) => soft(0.22 * radius - Math.min(Math.abs(dx), Math.abs(dy))) * soft(radius - Math.max(Math.abs(dx), Math.abs(dy))),
+      cross: (dx, dy) =>
+        soft(0.22 * radius - Math.min(Math.abs(dx), Math.abs(dy))) *
+        soft(radius - Math.max(Math.abs(dx), Math.abs(dy))),
       square: (dx, dy) => soft(0.8 * radius - Math.max(Math.abs(dx), Math.abs(dy))),
     }[shape];
     for (let dy = -reach; dy <= reach; dy++) {
@@ -123,7 +125,8 @@
       for (let i = 0, j = line.length - 1; i < line.length; j = i++) {
         const a = line[i];
         const b = line[j];
-        if (a[1] > y[row] !== b[1] > y[row] && x[row] < ((b[0] - a[0]) * (y[row] - a[1])) / (b[1] - a[1]) + a[0]) odd = !odd;
+        if (a[1] > y[row] !== b[1] > y[row] && x[row] < ((b[0] - a[0]) * (y[row] - a[1])) / (b[1] - a[1]) + a[0])
+          odd = !odd;
       }
       if (odd) rows.push(row);
     }

@@ -12,7 +12,8 @@
     return { centre: (low + high) / 2, half: (high - low) / 2 || 1 };
   }
 
-  const column = (array, place, width) => Float64Array.from({ length: array.length / width }, (_, i) => array[i * width + place]);
+  const column = (array, place, width) =>
+    Float64Array.from({ length: array.length / width }, (_, i) => array[i * width + place]);
 
   // Coordinates (N * d) in which that range is -1..1 on each axis, or on the longest if the axes share a unit.
   function normalised(raw, dimensions, common) {
@@ -43,7 +44,8 @@
       raw[entry] = dot(rows[axis], latents, Math.floor(entry / dimensions) * K) - shift[axis];
     }
     const { coordinates, ranges } = normalised(raw, dimensions, common);
-    const forward = (z) => rows.map((row, axis) => (dot(row, z) - shift[axis] - ranges[axis].centre) / ranges[axis].half);
+    const forward = (z) =>
+      rows.map((row, axis) => (dot(row, z) - shift[axis] - ranges[axis].centre) / ranges[axis].half);
     function inverse(target, z) {
       const moves = forward(z).map((value, axis) => (target[axis] - value) * ranges[axis].half);
       return z.map((value, k) => value + rows.reduce((sum, row, axis) => sum + row[k] * moves[axis], 0));
@@ -70,10 +72,16 @@
       coordinates.set([x, 0.85 * spread * (bins[bin(x)] / most)], 2 * i);
     });
     return {
-      ...line, dimensions: 2, names: [factor, ""], coordinates,
+      ...line,
+      dimensions: 2,
+      names: [factor, ""],
+      coordinates,
       forward: (z) => [line.forward(z)[0], 0],
       inverse: (target, z) => line.inverse([target[0]], z),
-      covariance: (matrix) => [[line.covariance(matrix)[0][0], 0], [0, 0]],
+      covariance: (matrix) => [
+        [line.covariance(matrix)[0][0], 0],
+        [0, 0],
+      ],
     };
   }
 
@@ -96,9 +104,15 @@
   function learned(plane, latents, K) {
     const { coordinates } = normalised(plane, 2, true);
     const mean = (table, width, neighbours) =>
-      Array.from({ length: width }, (_, k) => neighbours.reduce((sum, { row, weight }) => sum + weight * table[row * width + k], 0));
+      Array.from({ length: width }, (_, k) =>
+        neighbours.reduce((sum, { row, weight }) => sum + weight * table[row * width + k], 0),
+      );
     return {
-      dimensions: 2, names: ["", ""], coordinates, stretch: false, value: null,
+      dimensions: 2,
+      names: ["", ""],
+      coordinates,
+      stretch: false,
+      value: null,
       forward: (z) => mean(coordinates, 2, nearest(latents, K, z)),
       inverse: (target) => mean(latents, K, nearest(coordinates, 2, target)),
       covariance: () => null,

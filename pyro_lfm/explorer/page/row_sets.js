@@ -6,7 +6,7 @@
   function runs(rows) {
     const parts = [];
     let end = 0;
-    for (let place = 0; place < rows.length; ) {
+    for (let place = 0; place < rows.length;) {
       let length = 1;
       while (place + length < rows.length && rows[place + length] === rows[place] + length) length++;
       parts.push((rows[place] - end).toString(36), length.toString(36));
@@ -34,7 +34,10 @@
     const rows = [];
     if (/^r([0-9a-z]+\.[0-9a-z]+(\.|$))+$/.test(text)) {
       let end = 0;
-      const parts = text.slice(1).split(".").map((part) => parseInt(part, 36));
+      const parts = text
+        .slice(1)
+        .split(".")
+        .map((part) => parseInt(part, 36));
       for (let place = 0; place + 1 < parts.length; place += 2) {
         const start = end + parts[place];
         end = start + parts[place + 1];

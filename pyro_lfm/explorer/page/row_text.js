@@ -7,16 +7,19 @@
   // The fields of each line; a field in double quotes may hold the separator.
   function fields(text, separator) {
     const blank = separator === " ";
-    return text.split(/\r?\n/).filter((line) => line.trim() !== "").map((line) => {
-      if (blank) return line.trim().split(/\s+/);
-      const parts = [];
-      const pattern = new RegExp(` *(?:"((?:[^"]|"")*)"|([^${separator}]*?)) *(?:${separator}|$)`, "gy");
-      for (let match; pattern.lastIndex <= line.length && (match = pattern.exec(line)); ) {
-        parts.push(match[1] !== undefined ? match[1].replace(/""/g, '"') : match[2]);
-        if (!match[0].endsWith(separator)) break;
-      }
-      return parts;
-    });
+    return text
+      .split(/\r?\n/)
+      .filter((line) => line.trim() !== "")
+      .map((line) => {
+        if (blank) return line.trim().split(/\s+/);
+        const parts = [];
+        const pattern = new RegExp(` *(?:"((?:[^"]|"")*)"|([^${separator}]*?)) *(?:${separator}|$)`, "gy");
+        for (let match; pattern.lastIndex <= line.length && (match = pattern.exec(line));) {
+          parts.push(match[1] !== undefined ? match[1].replace(/""/g, '"') : match[2]);
+          if (!match[0].endsWith(separator)) break;
+        }
+        return parts;
+      });
   }
 
   function separatorOf(text) {
@@ -42,7 +45,8 @@
       throw new Error(`Column ${slot.name} has no category "${text.trim()}". It knows ${known}.`);
     }
     const number = Number(separator === "," ? text : text.replace(",", "."));
-    if (!isFinite(number)) throw new Error(`Column ${slot.name} needs a number. "${text.trim().slice(0, 40)}" is none.`);
+    if (!isFinite(number))
+      throw new Error(`Column ${slot.name} needs a number. "${text.trim().slice(0, 40)}" is none.`);
     return number;
   }
 
@@ -83,7 +87,12 @@
     const pictures = info.views.every((view) => view.kind === "picture");
     const row = pictures ? lines.flat() : lines[0];
     if (row.length !== expected.length) {
-      const names = pictures ? "" : ` (${expected.slice(0, 6).map(({ name }) => name).join(", ")}${expected.length > 6 ? ", …" : ""})`;
+      const names = pictures
+        ? ""
+        : ` (${expected
+            .slice(0, 6)
+            .map(({ name }) => name)
+            .join(", ")}${expected.length > 6 ? ", …" : ""})`;
       const what = `${lfm.plural(expected.length, pictures ? "pixel" : "column")}${names}`;
       throw new Error(`The row has ${lfm.plural(row.length, "value")}; the model reads ${what}.`);
     }

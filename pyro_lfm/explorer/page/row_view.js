@@ -18,15 +18,20 @@
     const source = figure(original, "Original");
     mean.dataset.role = "mean";
     deviation.dataset.role = "deviation";
-    const node = lfm.element("div", { class: "picture-view" }, lfm.element("figure", { class: "large" }, mean),
-      lfm.element("div", { class: "side" }, uncertainty, source));
+    const node = lfm.element(
+      "div",
+      { class: "picture-view" },
+      lfm.element("figure", { class: "large" }, mean),
+      lfm.element("div", { class: "side" }, uncertainty, source),
+    );
     function show(answer, given) {
       lfm.pictures.paint(mean, view, answer.mean);
       uncertainty.hidden = !answer.deviation;
       if (answer.deviation) {
         const scale = lfm.pictures.paintDeviation(deviation, view, answer.deviation);
         zero.hidden = ramp.hidden = scale.everywhere !== null;
-        top.textContent = scale.everywhere === null ? `±${lfm.number(scale.top)}` : `±${lfm.number(scale.everywhere)} everywhere`;
+        top.textContent =
+          scale.everywhere === null ? `±${lfm.number(scale.top)}` : `±${lfm.number(scale.everywhere)} everywhere`;
       }
       source.hidden = !given;
       if (given) lfm.pictures.paint(original, view, given.mean);
@@ -53,7 +58,11 @@
       view.columns.forEach((column, at) => {
         const { mean, probabilities } = answer.cells[at];
         names.push(quote(column.name));
-        values.push(probabilities ? quote(String(column.labels[probabilities.indexOf(Math.max(...probabilities))])) : String(mean));
+        values.push(
+          probabilities
+            ? quote(String(column.labels[probabilities.indexOf(Math.max(...probabilities))]))
+            : String(mean),
+        );
       });
     });
     return `${names.join(",")}\n${values.join(",")}\n`;
@@ -68,14 +77,38 @@
     const { info, store } = app;
     const file = () => `${info.title} ${title(store.state)}`.replace(/[^\w-]+/g, "_");
     const heading = lfm.element("h2", { id: "row-title" });
-    const saveCsv = () => lfm.download(new Blob([csv(info, store.state.decoded)], { type: "text/csv" }), `${file()}.csv`);
-    const button = (text, title, act) => lfm.element("button", { type: "button", class: "quiet", title, onclick: act }, text);
-    const views = info.views.map((view) => (view.kind === "picture" ? pictureView(view, file) : columnsView(view, info.levels)));
+    const saveCsv = () =>
+      lfm.download(new Blob([csv(info, store.state.decoded)], { type: "text/csv" }), `${file()}.csv`);
+    const button = (text, title, act) =>
+      lfm.element("button", { type: "button", class: "quiet", title, onclick: act }, text);
+    const views = info.views.map((view) =>
+      view.kind === "picture" ? pictureView(view, file) : columnsView(view, info.levels),
+    );
     const parts = views.map(({ node }, place) =>
-      (info.views.length > 1 ? lfm.element("div", { class: "view" }, lfm.element("h3", {}, info.views[place].name), node) : node));
-    const saves = views.map(({ save }, place) => (save ? button("PNG", `Save the picture ${info.views[place].name} as PNG`, save) : null));
-    container.append(lfm.element("header", {}, heading, lfm.element("span", { class: "saves" }, ...saves, button("CSV", "Save the decoded row as CSV", saveCsv))), lfm.element("div", { class: "views", tabindex: info.views.some(({ kind }) => kind === "columns") ? 0 : null }, ...parts));
-    container.classList.toggle("has-columns", info.views.some(({ kind }) => kind === "columns"));
+      info.views.length > 1
+        ? lfm.element("div", { class: "view" }, lfm.element("h3", {}, info.views[place].name), node)
+        : node,
+    );
+    const saves = views.map(({ save }, place) =>
+      save ? button("PNG", `Save the picture ${info.views[place].name} as PNG`, save) : null,
+    );
+    container.append(
+      lfm.element(
+        "header",
+        {},
+        heading,
+        lfm.element("span", { class: "saves" }, ...saves, button("CSV", "Save the decoded row as CSV", saveCsv)),
+      ),
+      lfm.element(
+        "div",
+        { class: "views", tabindex: info.views.some(({ kind }) => kind === "columns") ? 0 : null },
+        ...parts,
+      ),
+    );
+    container.classList.toggle(
+      "has-columns",
+      info.views.some(({ kind }) => kind === "columns"),
+    );
 
     function update(state, before) {
       if (state.decoded && (state.decoded !== before.decoded || state.subject !== before.subject)) {

@@ -5,9 +5,19 @@
   // panels: [{name, title, node}]; `choose` gets the name. Returns {node, show(name)}.
   lfm.tabs = function (label, panels, choose) {
     const id = lfm.freshId("tabs");
-    const tabs = panels.map(({ name, title }) => lfm.element("button", {
-      type: "button", role: "tab", id: `${id}-${name}`, "aria-controls": `${id}-${name}-panel`, onclick: () => choose(name),
-    }, title));
+    const tabs = panels.map(({ name, title }) =>
+      lfm.element(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `${id}-${name}`,
+          "aria-controls": `${id}-${name}-panel`,
+          onclick: () => choose(name),
+        },
+        title,
+      ),
+    );
     panels.forEach(({ name, node }) => {
       Object.assign(node, { id: `${id}-${name}-panel`, tabIndex: 0 });
       node.setAttribute("role", "tabpanel");
@@ -24,7 +34,10 @@
     });
 
     function show(name) {
-      const place = Math.max(0, panels.findIndex((panel) => panel.name === name));
+      const place = Math.max(
+        0,
+        panels.findIndex((panel) => panel.name === name),
+      );
       panels.forEach(({ node }, at) => {
         node.hidden = at !== place;
         tabs[at].setAttribute("aria-selected", String(at === place));

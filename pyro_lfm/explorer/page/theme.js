@@ -34,7 +34,10 @@
     document.body.append(probe);
     const read = (name) => {
       probe.style.color = `var(--${name})`;
-      return getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+      return getComputedStyle(probe)
+        .color.match(/[\d.]+/g)
+        .slice(0, 3)
+        .map(Number);
     };
     const result = {};
     for (const name of ["ink", "muted", "faint", "line", "plot", "accent"]) result[name] = read(name);
