@@ -124,7 +124,7 @@ class RowDecoder:
         device = self.model.device
         held = covariate_values(self.fit, self.covariates, None, rows)
         batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
-        program = poutine.condition(self.model, data=self._shared)
+        program = poutine.condition(self.model, data=self.shared)
         with evaluating(self.model), isolated(Stream(seed, device), device), torch.no_grad():
             trace: Any = poutine.trace(program).get_trace(batch)
         return {name: trace.nodes[name]["value"] for name in (*self.factors, *self.labels)}
