@@ -23,6 +23,9 @@ from .documents.export.exporting import export as export
 from .documents.loading import load as load
 from .documents.text.registry import register as register
 from .errors import (
+    AttributeWarning as AttributeWarning,
+)
+from .errors import (
     CheckpointError as CheckpointError,
 )
 from .errors import (

@@ -134,6 +134,10 @@ class DataScaleWarning(UserWarning):
     """Data lie far from the model, or from the rows that it was fitted to."""
 
 
+class AttributeWarning(UserWarning):
+    """Rows with asked attributes go beyond what the data know, or do not have them."""
+
+
 class EmptyCountsWarning(UserWarning):
     """Cells or genes of an AnnData have no counts at all, so that nothing is learned of them."""
 

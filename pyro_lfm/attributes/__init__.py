@@ -2,6 +2,6 @@
 
 from pyro_lfm.attributes.labelled_fit import fit
 from pyro_lfm.attributes.named_attributes import Attributes
-from pyro_lfm.attributes.requested_rows import edit, generate
+from pyro_lfm.attributes.new_rows import edit, generate
 
 __all__ = ["Attributes", "edit", "fit", "generate"]

@@ -1,104 +1,82 @@
-"""The density of codes over all rows: a mixture of Gaussians fitted to draws of their posteriors."""
+"""The density of codes over all rows: a mixture of Gaussians, corrected so that attributes are spread as among the rows."""
 
 from __future__ import annotations
 
-import math
-import warnings
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-# Numbers of components to choose among, and the fewest rows that a component has for each entry of a code.
-_COMPONENTS, _ROWS = (1, 2, 4, 8, 16, 32, 64), 2
-# Most draws that a mixture is fitted to, and the part held out for the choice.
-_MOST, _HELD = 20_000, 0.25
+from pyro_lfm.attributes.labels import Attribute, Labelled
+from pyro_lfm.attributes.mixture_density import Mixture
+from pyro_lfm.attributes.networks import Networks
+from pyro_lfm.attributes.readings import Readings
+from pyro_lfm.attributes.training import train
+from pyro_lfm.attributes.weighted_particles import resampled
+
+# The most rows that the classifier is trained on, and how long it is trained, see ``train``.
+_MOST, _LOOKS = 10_000, 60
+# Draws of the mixture for each draw of the density that is chosen among them.
+_EACH = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """p(u) = Σ_c π_c N(u; μ_c, Σ_c), the aggregate posterior of the rows, in double precision.
+    """p(u) ∝ m(u) exp r(a(u)), the density of the aggregate posterior of the rows.
+
+    m is a mixture of Gaussians. Attributes often lie on curves in the space of codes. A mixture is lumpy along them, so
+    that its draws have other attributes than rows have. r corrects this: the log odds, by networks that read the readings
+    a(u) of all attributes, that u is a draw of the posterior of a row and not one of m. At the optimum of this classifier
+    readings have the same joint distribution under p as over the rows. Cross-validation ends its training, so that r stays
+    0 where rows cannot be told from draws of m.
 
     Attributes:
-        log_weights: ln π, (C,). means: (C, U). roots: L_c, lower triangular, with Σ_c = L_c L_cᵀ. whiten: W_c = L_c^(−T), so
-            that the rows (u − μ_c) W_c are white.
+        mixture: m. readings: a. centre, scale: of the readings of rows, (F,). ratio: r, of standardised readings.
+
+    Source: Gutmann and Hyvärinen (2010), noise-contrastive estimation.
     """
 
-    log_weights: Tensor
-    means: Tensor
-    roots: Tensor
-    whiten: Tensor
+    mixture: Mixture
+    readings: Readings
+    centre: Tensor
+    scale: Tensor
+    ratio: Networks
 
     @classmethod
-    def of(cls, draws: Tensor, seed: int) -> Density:
-        """The mixture fitted to draws of the posteriors of rows, (S, N, U).
-
-        Its number of components is doubled as long as that raises the mean log density of rows that were held out.
-        """
-        from sklearn.mixture import GaussianMixture
-
-        rows = np.random.default_rng(seed).permutation(draws.shape[1])[: -(-_MOST // len(draws))]
-        # All draws of a row stand side by side, so that no row is both fitted and held out.
-        points = draws[:, torch.from_numpy(rows)].transpose(0, 1).flatten(0, 1).numpy()
-        # Rounding apart, a covariance of few draws is singular: each gets a part of that of all.
-        ridge = max(1e-4, 1.0 / len(rows))
-
-        def mixture(count: int, rows: np.ndarray) -> GaussianMixture:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return GaussianMixture(count, reg_covar=ridge, random_state=seed, max_iter=60, tol=1e-3).fit(
-                    rows
-                )
-
-        held, fitted = np.split(points, [int(_HELD * len(rows)) * len(draws)])
-        best, score = 1, -math.inf
-        for count in _COMPONENTS:
-            if count > 1 and len(rows) < _ROWS * count * draws.shape[2]:
-                break
-            now = mixture(count, fitted).score(held)
-            if now < score:
-                break
-            best, score = count, now
-        done = mixture(best, points)
-        roots = torch.linalg.cholesky(torch.from_numpy(done.covariances_))
-        whiten = torch.linalg.inv(roots).mT.contiguous()
-        return cls(torch.from_numpy(done.weights_).log(), torch.from_numpy(done.means_), roots, whiten)
+    def of(cls, draws: Tensor, readings: Readings, seed: int) -> Density:
+        """The density of draws of the posteriors of rows, (S, N, U)."""
+        mixture = Mixture.of(draws, seed)
+        generator = torch.Generator().manual_seed(seed)
+        rows = draws[:, torch.randperm(draws.shape[1], generator=generator)[:_MOST]]
+        noise = mixture.sample(rows.shape[0] * rows.shape[1], generator)
+        read, read_of_noise = readings.features(rows.flatten(0, 1)), readings.features(noise)
+        centre, scale = read.mean(0), read.std(0).clamp_min(1e-6)
+        both = torch.cat(
+            [((part - centre) / scale).reshape(*rows.shape[:2], -1) for part in (read_of_noise, read)], 1
+        )
+        is_row = torch.arange(both.shape[1]) >= rows.shape[1]
+        labelled = Labelled(Attribute("row", "binary", (False, True), 0.0, 1.0), is_row.double())
+        return cls(mixture, readings, centre, scale, train(both, [labelled], seed, _LOOKS).networks)
 
     def log_prob(self, codes: Tensor) -> Tensor:
-        """ln p(u) of codes (B, U), (B,)."""
-        return self._joint(self._white(codes)).logsumexp(1)
+        """ln p(u) up to a constant, at codes (B, U), (B,)."""
+        return self.mixture.log_prob(codes) + self._ratio(codes)
 
-    def value_and_gradient(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """ln p(u) and ∇ ln p(u), (B,) and (B, U)."""
-        white = self._white(codes)
-        joint = self._joint(white)
-        weighted = joint.softmax(1).unsqueeze(2) * white
-        gradient = -torch.einsum("bcv,cuv->bu", weighted, self.whiten)
-        return joint.logsumexp(1), gradient
+    def slopes(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """ln p(u) up to a constant, (B,), its gradient, (B, U), and the mean curvature of the mixture, (U, U)."""
+        value, gradient, curvature = self.mixture.slopes(codes)
+        each = codes.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            ratio = self._ratio(each)
+            (slope,) = torch.autograd.grad(ratio.sum(), each)
+        return value + ratio.detach(), gradient + slope, curvature
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draws (n, U)."""
-        component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
-        codes = torch.empty_like(noise)
-        for c in range(len(self.means)):
-            own = component == c
-            codes[own] = self.means[c] + noise[own] @ self.roots[c].T
-        return codes
+        """Draws (n, U), chosen among several times as many of the mixture by their weights; some may be equal."""
+        codes = self.mixture.sample(_EACH * n, generator)
+        return codes[resampled(self._ratio(codes), n, generator)]
 
-    def _white(self, codes: Tensor) -> Tensor:
-        """(u − μ_c) W_c, (B, C, U)."""
-        offset = torch.einsum("cu,cuv->cv", self.means, self.whiten)
-        return torch.einsum("bu,cuv->bcv", codes, self.whiten) - offset
-
-    def _joint(self, white: Tensor) -> Tensor:
-        """ln π_c N(u; μ_c, Σ_c), (B, C)."""
-        log_det = self.whiten.diagonal(dim1=1, dim2=2).log().sum(1)
-        constant = self.log_weights + log_det - 0.5 * white.shape[2] * math.log(2 * math.pi)
-        return constant - 0.5 * white.square().sum(2)
-
-    def precision(self, codes: Tensor) -> Tensor:
-        """The mean over codes of Σ_c p(c | u) Σ_c⁻¹, (U, U)."""
-        share = self._joint(self._white(codes)).softmax(1).mean(0)
-        return torch.einsum("c,cuv,cwv->uw", share, self.whiten, self.whiten)
+    def _ratio(self, codes: Tensor) -> Tensor:
+        read = (self.readings.features(codes) - self.centre) / self.scale
+        outputs = self.ratio.mean(read.unsqueeze(0))[0]
+        return outputs[:, 1] - outputs[:, 0]

@@ -10,7 +10,7 @@ from pyro_lfm.attributes.readings import Readings
 
 
 def mean_slopes(readings: Readings, codes: Tensor) -> Tensor:
-    """E ∇r(u) of each attribute over codes (B, U), of unit length, (A, U). Of categories that of the label read most often."""
+    """E ∇r(u) of each attribute over codes (B, U), of unit length, (A, U); of categories that of the most frequent."""
     outputs = readings.outputs(codes)
     labels = [
         (
@@ -28,7 +28,7 @@ def mean_slopes(readings: Readings, codes: Tensor) -> Tensor:
 def explained_by_others(readings: Readings, outputs: Tensor) -> Tensor:
     """R² of the readings of each attribute, (A,), as linear functions of the readings of all others.
 
-    Of labels the readings are probabilities, of all but the first label. The R² of several is that of their summed variances.
+    Of labels the readings are probabilities, of all but the first. The R² of several is that of their summed variances.
     """
     values = readings.values(outputs)
     columns = {n: (v[:, 1:] if v.dim() > 1 else v.unsqueeze(1)).double() for n, v in values.items()}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
+from pyro_lfm.guides import AnyGuide
+from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.blocks import Blocks
 from pyro_lfm.inference.fitted import Fit
 
@@ -20,50 +24,85 @@ _ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Latents of N rows in the order of ``Decoder.names``, and the values that a decoder needs beside them.
+    """Latents of N rows in the order of ``Decoder.names``, and what the likelihood reads beside them.
 
     Attributes:
         means: E_q[z | x], (N, K). draws: of q(z | x), (S, N, K).
-        others: {latent that is shared by all rows: its posterior mean}.
+        labels: {discrete latent of a row: the likeliest label, (N,)}; means and draws are given these.
+        shared: {latent that is shared by all rows: its posterior mean}.
         covariates: {name: (N, *event)}.
     """
 
     means: Tensor
     draws: Tensor
-    others: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    shared: dict[str, Tensor]
     covariates: dict[str, Tensor]
 
     def __len__(self) -> int:
         return len(self.means)
 
+    @property
+    def beside(self) -> dict[str, Tensor]:
+        """Labels and covariates of the rows."""
+        return {**self.labels, **self.covariates}
+
 
 def encode(fit: Fit, decoder: Decoder, data: Rows | None, draws: int, seed: int) -> EncodedRows:
-    """The posteriors of some rows, by default of the fitted ones; noise from ``seed``."""
+    """The posteriors of some rows, by default of the fitted ones.
+
+    Args:
+        draws: S. seed: of their noise.
+    """
     done, batch, guide = served(fit, data)
     blocks = Blocks(done.model, guide, batch, _ROWS, seed)
-    means, drawn, others = [], [], {}
     with blocks.running():
-        for block in blocks:
-            part = blocks.setup.batch(*block)
-            mean, _, others = decoder.means(guide, part)
-            means.append(mean)
-            drawn.append(torch.stack([decoder.draw(guide, part)[0] for _ in range(draws)]))
-    covariates = {name: batch.with_gaps(name) for name in done.model.covariates}
-    return EncodedRows(torch.cat(means), torch.cat(drawn, 1), others, covariates)
+        parts = [_encoded(decoder, guide, blocks.setup.batch(*block), draws) for block in blocks]
+    return EncodedRows(
+        torch.cat([part.means for part in parts]),
+        torch.cat([part.draws for part in parts], 1),
+        {name: torch.cat([part.labels[name] for part in parts]) for name in decoder.discrete},
+        parts[-1].shared,
+        {name: batch.with_gaps(name) for name in done.model.covariates},
+    )
+
+
+def _encoded(decoder: Decoder, guide: AnyGuide, batch: Batch, draws: int) -> EncodedRows:
+    if not decoder.discrete:
+        means, _, shared = decoder.means(guide, batch)
+        drawn = [decoder.draw(guide, batch)[0] for _ in range(draws)]
+        return EncodedRows(means, torch.stack(drawn), {}, shared, {})
+    model = decoder.model
+    labels = {
+        n: q.mode for n, q in marginals(guide, batch, list(model.latents)).items() if n in decoder.discrete
+    }
+    given_labels: Any = poutine.condition(guide, data=labels)
+    trace: Any = poutine.trace(given_labels).get_trace(batch)
+    values = {name: trace.nodes[name]["fn"].mean for name in model.latents if name not in labels}
+    means = torch.cat([values.pop(name).reshape(batch.size, -1) for name in decoder.factors], 1)
+    drawn = [decoder.draw(given_labels, batch)[0] for _ in range(draws)]
+    return EncodedRows(means, torch.stack(drawn), labels, values, {})
 
 
 def decode(
-    decoder: Decoder, latents: Tensor, others: dict[str, Tensor], covariates: dict[str, Tensor]
+    decoder: Decoder, latents: Tensor, shared: dict[str, Tensor], beside: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """E[x | z] of latents (N, K), {observed: (N, *event)}; of labels the most probable one."""
+    """E[x | z] of latents (N, K), {observed: (N, *event)}; of a label the likeliest one.
+
+    Args:
+        shared: values of latents that all rows share. beside: labels and covariates of each row.
+    """
     model = decoder.model
     latents = latents.to(dtype=model.dtype, device=model.device)
     values: dict[str, list[Tensor]] = {name: [] for name in decoder.observed}
     rows = torch.arange(len(latents), device=model.device)
-    for part in rows.split(_ROWS):
-        batch = Batch({n: v[part] for n, v in covariates.items()}, index=part, total=len(rows))
-        for name, mean in decoder(latents[part], others, batch).items():
-            variable = model.observed[name]
-            labels = variable.categories is not None and mean.shape[1] == variable.categories
-            values[name].append(mean.argmax(1) if labels else mean.reshape(len(part), *variable.shape))
+    with torch.no_grad():
+        for part in rows.split(_ROWS):
+            own = {name: value[part] for name, value in beside.items()}
+            labels = {name: own.pop(name) for name in decoder.discrete}
+            batch = Batch(own, index=part, total=len(rows))
+            for name, mean in decoder(latents[part], {**shared, **labels}, batch).items():
+                variable = model.observed[name]
+                label = variable.categories is not None and mean.shape[1] == variable.categories
+                values[name].append(mean.argmax(1) if label else mean.reshape(len(part), *variable.shape))
     return {name: torch.cat(parts) for name, parts in values.items()}

@@ -63,8 +63,8 @@ class Attribute:
         slack = 1e-6 * self.range
         if not self.low - slack <= float(plain) <= self.high + slack:
             raise DataError(
-                f"{self.name} must be from {self.low:.4g} to {self.high:.4g}, the range of its labels; got {float(plain):.4g}: "
-                "rows beyond them would be guesses"
+                f"{self.name} must be from {self.low:.4g} to {self.high:.4g}, the range of its labels; got "
+                f"{float(plain):.4g}: beyond them rows would be guesses"
             )
         return float(plain)
 
@@ -115,14 +115,15 @@ class Labelled:
 def read_labels(labels: Mapping[str, Array], rows: int) -> list[Labelled]:
     """The attributes of some rows, from {name: (N,)} labels.
 
-    Two different values are binary. Strings, and up to 20 different whole numbers, are categories. Other numbers are numbers.
+    Two different values are binary. Strings, and at most 20 different whole numbers, are categories. The rest are numbers.
 
     Raises:
         DataError: no attribute, labels of another kind, too few of them. ShapeError: another number of rows.
     """
     if not isinstance(labels, Mapping) or not labels:
         raise DataError(
-            f"labels must be {{name: a label of each row}}, with at least one name; got {labels if labels == {} else type(labels).__name__}"
+            "labels must be {name: a label of each row}, with at least one name; got "
+            f"{'{}' if isinstance(labels, Mapping) else type(labels).__name__}"
         )
     return [_read(str(name), values, rows) for name, values in labels.items()]
 
@@ -170,8 +171,8 @@ def _read(name: str, values: Array, rows: int) -> Labelled:
     if counts.min() < _FEWEST:
         rare = found.values[int(counts.argmin())]
         raise DataError(
-            f"labels of {name} must have each value in at least {_FEWEST} rows; got {rare!r} in {counts.min()}: join it with "
-            "another, or leave its rows without a label"
+            f"labels of {name} must have each value in at least {_FEWEST} rows; got {rare!r} in {counts.min()}: join it "
+            "with another, or leave its rows without a label"
         )
     codes = torch.from_numpy(np.where(found.codes < 0, np.nan, found.codes.astype(np.float64)))
     kind: Kind = "binary" if len(found.values) == 2 else "category"

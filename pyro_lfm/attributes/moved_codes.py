@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from pyro_lfm.attributes.density import Density
-from pyro_lfm.attributes.requests import Held, Request
-
 # Steps, and the damping of the first.
 _STEPS, _DAMPING = 30, 1.0
+# How much more a distance of asked readings counts than one of others, which matters where both cannot be had.
+_FIRST = 3.0
 
 
-def moved_codes(density: Density, request: Request, held: Held, codes: Tensor) -> Tensor:
+class Residuals(Protocol):
+    """Readings that are to be at their places."""
+
+    def residuals(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """How far they are from them, in tolerances, and the Jacobian, at codes (B, U): (B, A) and (B, A, U)."""
+
+
+class Sloped(Protocol):
+    """A density of codes."""
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """ln p(u), (B,), up to a constant."""
+
+    def slopes(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """ln p(u), (B,), its gradient, (B, U), and a mean curvature."""
+
+
+def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Tensor) -> Tensor:
     """The codes v (B, U) near codes u at which the request is met, other readings are held and the density is not left:
 
         min_v ½|v − u|² + ½ Σ e(v)² + ½ Σ h(v)² + max(0, ln p(u) − ln p(v))
 
-    e: how far the asked readings are from their places, h: how far the others have moved, both in tolerances. In codes |v − u| is the
-    Mahalanobis distance, so that correlated latents move together: of linear readings without error, v has the asked
-    attributes and u's residuals given all attributes. Levenberg and Marquardt's method, all rows at once.
+    e: how far the asked readings are from their places, in a third of their tolerances, as they come first. h: how far the
+    others have moved, in tolerances. In codes |v − u| is the Mahalanobis distance, so that correlated latents move together:
+    with linear readings that have no error, v has the asked attributes, and u's residuals given all attributes. The
+    minimum is found by Levenberg and Marquardt's method, for all rows at once.
     """
     floor = density.log_prob(codes)
     start, now = codes, codes
@@ -43,18 +62,18 @@ def moved_codes(density: Density, request: Request, held: Held, codes: Tensor) -
 
 
 def _cost(
-    density: Density, request: Request, held: Held, start: Tensor, codes: Tensor, floor: Tensor
+    density: Sloped, request: Residuals, held: Residuals, start: Tensor, codes: Tensor, floor: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The cost of moves (B,), its gradient (B, U) and its curvature without second derivatives (B, U, U)."""
     moved = codes - start
     cost, gradient = 0.5 * moved.square().sum(1), moved
     curvature = torch.eye(codes.shape[1], dtype=torch.float64).expand(len(codes), -1, -1)
-    for part in (request, held):
-        residual, jacobian = part.residuals(codes)
+    for part, weight in ((request, _FIRST), (held, 1.0)):
+        residual, jacobian = (weight * value for value in part.residuals(codes))
         cost = cost + 0.5 * residual.square().sum(1)
         gradient = gradient + torch.einsum("ba,bau->bu", residual, jacobian)
         curvature = curvature + jacobian.mT @ jacobian
-    value, slope = density.value_and_gradient(codes)
+    value, slope, _ = density.slopes(codes)
     below = (floor - value).clamp_min(0)
     cost = cost + below
     gradient = gradient - slope.masked_fill(below.unsqueeze(1) == 0, 0.0)

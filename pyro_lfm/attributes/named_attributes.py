@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.attributes.conditional_draws import conditional_draws
-from pyro_lfm.attributes.coverage import Coverage, coverage, unmet
 from pyro_lfm.attributes.density import Density
 from pyro_lfm.attributes.directions import explained_by_others, in_latents, mean_slopes
 from pyro_lfm.attributes.encoded_rows import EncodedRows
+from pyro_lfm.attributes.given_readings import GivenReadings
+from pyro_lfm.attributes.known_rows import Coverage, coverage, unmet
 from pyro_lfm.attributes.labels import Kind, Labelled, Target, check_names
 from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.attributes.moved_codes import moved_codes
@@ -31,8 +32,8 @@ _AVERAGED = 4096
 class Attributes:
     """Attributes in the latent space of a fit. Print it for a table.
 
-    Latents of B rows are (B, K), the entries of all real latents of a row side by side, in the order in which the model draws
-    them.
+    Latents of B rows are (B, K), the entries of all real latents of a row side by side, in the order in which the model
+    draws them.
 
     Attributes:
         fit: the fit. decoder: E[x | z] of it.
@@ -80,7 +81,7 @@ class Attributes:
 
     @cached_property
     def directions(self) -> Tensor:
-        """(A, K), the mean direction in which a reading rises (of two labels that of the second), one deviation of a code long."""
+        """(A, K), the mean direction in which a reading rises, of two labels that of the second; one deviation long."""
         return in_latents(self.space, self._slopes)
 
     @cached_property
@@ -102,8 +103,8 @@ class Attributes:
         """Readings of latents (B, K).
 
         Returns:
-            {name: (B,)}: the expected value of a number, the probability of the second of two labels; for more labels (B, C),
-            the probability of each.
+            {name: (B,)}: the expected value of a number, the probability of the second of two labels; for more labels
+            (B, C), the probability of each.
         """
         values = self.readings.values(self.readings.outputs(self.space.codes(latents)))
         return {name: v[:, 1] if self.kinds[name] == "binary" else v for name, v in values.items()}
@@ -121,7 +122,8 @@ class Attributes:
         request = self._request(targets, self.readings.least)
         generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
         energies = request.energy(self._of_pool(request))
-        codes = conditional_draws(self.density, request, self.pool, energies, whole("n", n), generator)
+        target = GivenReadings(self.density, request)
+        codes, _ = conditional_draws(target, self.pool, energies, whole("n", n), generator)
         words = self._coverage(request).message, unmet(request, request.readings.outputs(codes))
         return self.space.latents(codes), "; ".join(filter(None, words)) or None
 
@@ -138,6 +140,15 @@ class Attributes:
         codes = self.space.codes(latents)
         others = self.readings.of([name for name in self.names if name not in targets])
         return self.space.latents(moved_codes(self.density, request, Held.of(others, codes), codes))
+
+    def edit_message(self, latents: Tensor, targets: Mapping[str, Target]) -> str | None:
+        """A sentence where the data hardly know the asked attributes, or edited latents (B, K) lack them; else None."""
+        request = self._request(targets, self.readings.least)
+        words = (
+            self._coverage(request).message,
+            unmet(request, request.readings.outputs(self.space.codes(latents))),
+        )
+        return "; ".join(filter(None, words)) or None
 
     def _request(self, targets: Mapping[str, Target], log_odds: Tensor) -> Request:
         check_names(targets, self.names)

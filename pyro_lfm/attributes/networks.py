@@ -56,6 +56,11 @@ class Networks:
         index = torch.tensor(places, dtype=torch.long)
         return Networks(self.linear[index], self.bias[index], tuple(part[index] for part in self.hidden))
 
+    def of_fold(self, fold: int) -> Networks:
+        """The networks of one fold."""
+        part = slice(fold, fold + 1)
+        return Networks(self.linear[:, part], self.bias[:, part], tuple(p[:, part] for p in self.hidden))
+
     def with_hidden(self, hidden: Sequence[Tensor]) -> Networks:
         return replace(self, hidden=tuple(hidden))
 

@@ -24,7 +24,7 @@ class Readings:
         networks: their networks.
         means, deviations: of the labels of numbers, (A,); 0 and 1 for labels.
         tolerances: (A,), how near a reading is to a number that is as asked; 1 for log odds.
-        least, typical: (A, W), log odds of a label that are high enough for it to be seen, and those of most rows that have it.
+        least, typical: (A, W), log odds of a label that are high enough for it to be seen, and those of a row that has it.
     """
 
     attributes: tuple[Attribute, ...]
@@ -57,6 +57,14 @@ class Readings:
     def outputs(self, codes: Tensor) -> Tensor:
         """The outputs of the networks at codes (B, U), (A, B, W)."""
         return self.networks.mean(codes.expand(len(self.attributes), *codes.shape))
+
+    def features(self, codes: Tensor) -> Tensor:
+        """All readings of codes (B, U) side by side, (B, F): numbers, and log ratios of the other labels to the first."""
+        columns = []
+        for output, attribute in zip(self.outputs(codes), self.attributes, strict=True):
+            logits = output[:, : len(attribute.labels)]
+            columns.append(logits[:, 1:] - logits[:, :1] if attribute.labels else output[:, :1])
+        return torch.cat(columns, 1)
 
     def values(self, outputs: Tensor) -> dict[str, Tensor]:
         """Outputs (A, ..., W) in units of the labels: numbers (...), the probability of each label (..., C)."""

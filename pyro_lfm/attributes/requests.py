@@ -58,7 +58,7 @@ class Request:
         return 0.5 * residual.masked_fill(met, 0.0).square().sum(1)
 
     def distances(self, outputs: Tensor) -> Tensor:
-        """How far readings are from the request, (B, A): in parts of the range of a number; 0 or 1 for the likeliest label."""
+        """How far readings are from the request, (B, A): in parts of the range of a number; 0 or 1 for labels."""
         columns = []
         values = self.readings.values(outputs)
         for attribute, code in zip(self.readings.attributes, self.codes, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,9 +16,13 @@ from pyro_lfm.attributes.networks import Networks
 _FOLDS = 5
 # Strengths of the squared penalty of the linear readers, relative to the number of rows.
 _STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
-# Rows of a minibatch, steps between looks at the held-out loss, the most looks, and those without gain that end it.
-_BATCH, _STEPS, _LOOKS, _PATIENCE = 256, 50, 40, 6
-_RATE, _DECAY = 3e-3, 1e-3
+# Rows of a minibatch, and the looks at the held-out loss without gain that end the training.
+_BATCH, _PATIENCE = 256, 8
+# The fewest and the most steps between looks, and the rows for each step between these.
+_FEWEST, _MOST, _EACH = 10, 50, 100
+# About how many rows the held-out loss is watched on.
+_WATCHED = 5000
+_RATE, _DECAY = 1e-2, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +39,14 @@ class Trained:
     outputs: Tensor
 
 
-def train(draws: Tensor, labelled: list[Labelled], seed: int) -> Trained:
+def train(draws: Tensor, labelled: list[Labelled], seed: int, looks: int = 30) -> Trained:
     """Networks trained on draws (S, N, U) of the codes of N rows.
 
-    Each network starts as a linear reader, whose penalty cross-validation has chosen. Its hidden part is trained as long as the
-    held-out loss of its attribute falls. So an attribute with few labels, or a linear one, keeps its linear reader.
+    Each network starts as a linear reader, whose penalty cross-validation has chosen. Its hidden part is trained as long as
+    the held-out loss of its attribute falls. So an attribute with few labels, or a linear one, keeps its linear reader.
+
+    Args:
+        looks: how often the held-out loss is looked at, at most, every 10 to 50 steps by the number of rows.
     """
     generator = torch.Generator().manual_seed(seed)
     targets = torch.stack([one.standardised for one in labelled])
@@ -47,7 +55,7 @@ def train(draws: Tensor, labelled: list[Labelled], seed: int) -> Trained:
     fits = [_linear(draws, one, t, f, width) for one, t, f in zip(labelled, targets, folds, strict=True)]
     linear, bias = (torch.stack(parts).float() for parts in zip(*fits, strict=True))
     problem = _Problem(draws.float(), targets.float(), folds, _allowed(labelled, width))
-    networks = _best(problem, Networks.of(linear, bias, generator), generator).double()
+    networks = _best(problem, Networks.of(linear, bias, generator), looks, generator).double()
     return Trained(networks, folds, problem.held_out(networks, draws))
 
 
@@ -112,7 +120,8 @@ def _loss(outputs: Tensor, target: Tensor, allowed: Tensor) -> Tensor:
     """
     allowed = allowed.expand(outputs.shape)
     logits = outputs.masked_fill(~allowed, -torch.inf).where(allowed.any(-1, keepdim=True), outputs)
-    code = target.nan_to_num(0.0).clamp_min(0).long().where(allowed.any(-1), torch.zeros_like(target).long())
+    # Of numbers, and of rows without a label, any code serves: what is computed of it is not used.
+    code = target.nan_to_num().clamp(0, outputs.shape[-1] - 1).long()
     of_label = logits.logsumexp(-1) - logits.gather(-1, code.unsqueeze(-1)).squeeze(-1)
     of_number = 0.5 * (outputs[..., 0] - target).square()
     return of_label.where(allowed.any(-1), of_number)
@@ -127,17 +136,27 @@ class _Problem:
     folds: Tensor
     allowed: Tensor
 
+    @cached_property
+    def training(self) -> tuple[Tensor, Tensor]:
+        """The rows that each network is trained on, (A, F, most), and their numbers, (A, F, 1)."""
+        others = [
+            [((f >= 0) & (f != fold)).nonzero().squeeze(1) for fold in range(_FOLDS)] for f in self.folds
+        ]
+        counts = torch.tensor([[len(rows) for rows in each] for each in others])
+        padded = torch.zeros(*counts.shape, int(counts.max()), dtype=torch.long)
+        for place, each in enumerate(others):
+            for fold, rows in enumerate(each):
+                padded[place, fold, : len(rows)] = rows
+        return padded, counts.unsqueeze(2)
+
     def batches(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Codes (A, F, B, U) and targets (A, F, B) of training rows, drawn with replacement."""
-        draws, rows, _ = self.draws.shape
-        index = torch.empty(*self.targets.shape[:1], _FOLDS, _BATCH, dtype=torch.long)
-        for place, folds in enumerate(self.folds):
-            for fold in range(_FOLDS):
-                training = ((folds >= 0) & (folds != fold)).nonzero().squeeze(1)
-                index[place, fold] = training[torch.randint(len(training), (_BATCH,), generator=generator)]
-        copy = torch.randint(draws, index.shape, generator=generator)
+        rows, counts = self.training
+        places = (torch.rand(*rows.shape[:2], _BATCH, generator=generator) * counts).long()
+        index = rows.gather(2, torch.minimum(places, counts - 1))
+        draw = torch.randint(len(self.draws), index.shape, generator=generator)
         targets = self.targets.gather(1, index.flatten(1)).reshape(index.shape)
-        return self.draws.flatten(0, 1)[copy * rows + index], targets
+        return self.draws.flatten(0, 1)[draw * self.draws.shape[1] + index], targets
 
     def held_out(self, networks: Networks, draws: Tensor) -> Tensor:
         """The outputs for every row of the network that was not trained on it, (A, S, N, W)."""
@@ -146,39 +165,42 @@ class _Problem:
             own = networks.of_attributes([place])
             for fold in range(_FOLDS):
                 rows = folds == fold
-                every = own(draws[:, rows].flatten(0, 1)[None, None])[0, fold]
+                every = own.of_fold(fold)(draws[:, rows].flatten(0, 1)[None, None])[0, 0]
                 outputs[place][:, rows] = every.reshape(len(draws), -1, every.shape[-1])
         return outputs
 
+    @cached_property
+    def watched(self) -> _Problem:
+        """Some of the rows, at one draw of each, on which the held-out loss is watched."""
+        rows = torch.arange(0, self.draws.shape[1], max(1, self.draws.shape[1] // _WATCHED))
+        return _Problem(self.draws[:1, rows], self.targets[:, rows], self.folds[:, rows], self.allowed)
+
     def held_out_loss(self, networks: Networks) -> Tensor:
         """The mean loss of each attribute, (A,)."""
-        outputs = self.held_out(networks, self.draws)
+        outputs = self.held_out(networks, self.draws)[:, 0]
         known = self.folds >= 0
-        loss = _loss(
-            outputs, self.targets.unsqueeze(1).expand(outputs.shape[:-1]), self.allowed[:, None, None]
-        )
-        return loss.where(known.unsqueeze(1), loss.new_zeros(())).sum((1, 2)) / (
-            known.sum(1) * len(self.draws)
-        )
+        loss = _loss(outputs, self.targets, self.allowed[:, None])
+        return loss.where(known, loss.new_zeros(())).sum(1) / known.sum(1).clamp_min(1)
 
 
-def _best(problem: _Problem, networks: Networks, generator: torch.Generator) -> Networks:
+def _best(problem: _Problem, networks: Networks, looks: int, generator: torch.Generator) -> Networks:
     """The networks whose hidden parts have the smallest held-out loss for each attribute, among those of the training."""
     hidden = [part.clone().requires_grad_() for part in networks.hidden]
     optimizer = torch.optim.AdamW(hidden, lr=_RATE, weight_decay=_DECAY)
     kept = [part.detach().clone() for part in hidden]
-    best, since = problem.held_out_loss(networks), 0
-    for look in range(_LOOKS):
+    best, since = problem.watched.held_out_loss(networks), 0
+    steps = min(_MOST, max(_FEWEST, problem.draws.shape[1] // _EACH))
+    for look in range(looks):
         for group in optimizer.param_groups:
-            group["lr"] = _RATE * (1 - look / _LOOKS)
-        for _ in range(_STEPS):
+            group["lr"] = _RATE * (1 - look / looks)
+        for _ in range(steps):
             codes, targets = problem.batches(generator)
             outputs = networks.with_hidden(hidden)(codes)
             loss = _loss(outputs, targets, problem.allowed[:, None, None]).mean(2).sum()
             for part, gradient in zip(hidden, torch.autograd.grad(loss, hidden), strict=True):
                 part.grad = gradient
             optimizer.step()
-        now = problem.held_out_loss(networks.with_hidden([part.detach() for part in hidden]))
+        now = problem.watched.held_out_loss(networks.with_hidden([part.detach() for part in hidden]))
         better = now < best
         since = 0 if bool((now < best * (1 - 1e-3)).any()) else since + 1
         best = torch.where(better, now, best)

@@ -32,6 +32,12 @@ def explore(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at; 0 for any that is free.")] = 5055,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE.html", help="Write the page as one file that works from disk; nothing is served."
+        ),
+    ] = None,
     parts: PartsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,9 +47,16 @@ def explore(
     import pyro_lfm as lfm
 
     fit = open_run(run, parts)
+    rows = _data_of(run) if data is None else data
+    if export is not None:
+        page = lfm.explore(fit, rows, attributes=names, shape=sizes, export=export)
+        size = page.stat().st_size
+        words = f"{page} shows {run}, {size / 1e6:.1f} MB: open it in a browser"
+        show({"run": str(run), "page": str(page), "bytes": size}, words, as_json)
+        return
     explorer = lfm.explore(
         fit,
-        _data_of(run) if data is None else data,
+        rows,
         attributes=names,
         shape=sizes,
         host=host,

@@ -17,6 +17,18 @@ _LABELS = 60
 _FEW = 20
 
 
+@dataclass(frozen=True, eq=False)
+class NamedCodes:
+    """Labels in an order of their own: codes 0, 1, ..., (N,), and what they stand for. As an array they are the names."""
+
+    codes: np.ndarray
+    names: tuple[str, ...]
+
+    def __array__(self, dtype: None = None, copy: bool | None = None) -> np.ndarray:
+        named: np.ndarray = np.array(self.names, dtype=object)[self.codes]
+        return named
+
+
 @dataclass(frozen=True)
 class DataColumn:
     """N values of one column, numbers or codes of labels.
@@ -51,6 +63,8 @@ def column_of(name: str, given: object, rows: int) -> DataColumn | None:
     values = _array(name, given)
     if values.shape != (rows,):
         raise ShapeError(f"{name} must have a value for each of the {rows} rows; got shape {values.shape}")
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[D]")
     numbers = _numbers(name, values)
     if numbers is not None:
         known = numbers[~np.isnan(numbers)]
@@ -62,12 +76,21 @@ def column_of(name: str, given: object, rows: int) -> DataColumn | None:
         codes = np.searchsorted(levels, numbers).astype(np.float32)
         codes[np.isnan(numbers)] = np.nan
         return DataColumn(name, tuple(f"{level:.0f}" for level in levels), lambda: codes)
-    return _of_labels(name, values)
+    return _of_labels(name, values, _order(given))
 
 
-def _of_labels(name: str, values: np.ndarray) -> DataColumn | None:
+def _order(given: object) -> list[str]:
+    """The order of labels, where the user's values have one."""
+    if isinstance(given, NamedCodes):
+        return [*given.names]
+    categories = getattr(getattr(given, "cat", None), "categories", ())
+    return [str(category) for category in categories]
+
+
+def _of_labels(name: str, values: np.ndarray, order: list[str]) -> DataColumn | None:
     texts = ["" if _is_missing(value) else str(value) for value in values.tolist()]
-    labels = sorted({text for text in texts if text})
+    used = {text for text in texts if text}
+    labels = [label for label in order if label in used] or sorted(used)
     if not 1 <= len(labels) <= _LABELS:
         return None
     places = {label: float(code) for code, label in enumerate(labels)}
@@ -105,10 +128,19 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray | None:
             [np.nan if _is_missing(v) else float(v) for v in values.tolist()], dtype=np.float32
         )
     elif values.dtype.kind == "M":
-        numbers = values.astype("datetime64[D]").astype(np.float32)
+        return _of_dates(values)
     else:
         raise DataError(f"{name} must hold numbers or labels; got dtype {values.dtype}")
     return np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
+
+
+def _of_dates(days: np.ndarray) -> np.ndarray | None:
+    """Days as years with a fraction; None for few different ones, which are labels."""
+    known = ~np.isnat(days)
+    if len(np.unique(days[known])) <= _FEW:
+        return None
+    years = (1970 + days.astype(np.float64) / 365.2425).astype(np.float32)
+    return np.where(known, years, np.float32(np.nan))
 
 
 def _is_missing(value: object) -> bool:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias, overload
 
-from pyro_lfm.attributes import Attributes
 from pyro_lfm.data.frames import frame_of
 from pyro_lfm.errors import DeclarationError, PrecisionWarning
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.explorer.known_attributes import known_attributes
-from pyro_lfm.explorer.server import Explorer
+from pyro_lfm.explorer.exported_page import export_page, page_path
+from pyro_lfm.explorer.known_attributes import Given, known_attributes
+from pyro_lfm.explorer.opened_explorer import Explorer
+from pyro_lfm.explorer.page_application import application
+from pyro_lfm.explorer.server import Server
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import Explored, user_rows
 from pyro_lfm.explorer.views.choosing import Shape
@@ -20,8 +26,36 @@ from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.web.listening import listening
 
 # Labels of the rows by name: a mapping, a frame; or those of one name, as an array.
-Labels = Mapping[str, Array] | Array | None
+Labels: TypeAlias = Mapping[str, Array] | Array | None
+# The shape of pictures, or that of each variable by name.
+GivenShape: TypeAlias = Sequence[int] | Mapping[str, Sequence[int]] | None
 _MISSING = "lfm.explore needs {name}, which is not installed: pip install 'pyro_lfm[app]'"
+
+
+@overload
+def explore(
+    fit: Fit,
+    data: Explored = None,
+    *,
+    labels: Labels = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
+    export: str | os.PathLike[str],
+) -> Path: ...
+
+
+@overload
+def explore(
+    fit: Fit,
+    data: Explored = None,
+    *,
+    labels: Labels = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
+    host: str = "127.0.0.1",
+    port: int = 5055,
+    block: bool | None = None,
+) -> Explorer: ...
 
 
 def explore(
@@ -29,12 +63,13 @@ def explore(
     data: Explored = None,
     *,
     labels: Labels = None,
-    attributes: Attributes | Mapping[str, Array] | Sequence[str] | None = None,
-    shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    attributes: Given = None,
+    shape: GivenShape = None,
     host: str = "127.0.0.1",
     port: int = 5055,
     block: bool | None = None,
-) -> Explorer:
+    export: str | os.PathLike[str] | None = None,
+) -> Explorer | Path:
     """Serves a page on which a fit can be explored: sliders for its factors, a map of the rows, rows to encode and edit.
 
     Args:
@@ -50,14 +85,17 @@ def explore(
             address can read the rows.
         port: the port to listen at; 0 for any that is free.
         block: whether to wait until Ctrl-C. By default in a script, and neither in a notebook nor at a prompt.
+        export: the path of a page, such as "page.html": nothing is served, and the page is written as one file that works
+            from disk without a network. It holds decoder, encoder, points, and rows as far as 24 MB have room.
 
     Returns:
-        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page.
+        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page. With ``export`` the path.
 
     Raises:
         DeclarationError: a model without real latents of rows, an address that is in use, a shape that does not fit.
         DataError, ShapeError: rows or labels that do not fit.
-        ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs.
+        ImportError: without FastAPI and uvicorn, which the extra ``pyro_lfm[app]`` installs. A page to export needs
+            ``pyro_lfm[export]`` instead.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -66,39 +104,41 @@ def explore(
     >>> explorer = lfm.explore(fit, rows, labels={"sign": rows[:, 0] > 0}, port=0, block=False)
     >>> explorer.close()
     """
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise ImportError(_MISSING.format(name=error.name)) from None
-    from pyro_lfm.explorer.application import application
-
     if not isinstance(fit, Fit):
         raise DeclarationError(f"fit must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
+    if export is not None:
+        target = page_path(export)
+        return export_page(_session(fit, data, labels, attributes, shape), target)
+    _check_installed()
     listener = listening(host, port)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PrecisionWarning)  # it is about what is fitted
-            rows, named = user_rows(fit, data), _by_name(labels)
-        known = known_attributes(fit, rows, named, attributes)
-        session = Session(fit, rows, named, _shape(shape), known)
-        config = uvicorn.Config(
-            application(session, host),
-            http="h11",
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-        )
+        session = _session(fit, data, labels, attributes, shape)
+        server = Server(lambda threads: application(session, host, threads), listener)
     except BaseException:
         listener.close()
         raise
-    explorer = Explorer(uvicorn.Server(config), listener, _url(host, listener.getsockname()[1]))
+    explorer = Explorer(_url(host, listener.getsockname()[1]), server)
     if block if block is not None else not _at_a_prompt():
         print(f"{explorer.url} shows {len(session.rows):,} rows; Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):
             explorer.wait()
     return explorer
+
+
+def _check_installed() -> None:
+    """Raises ImportError without the extra ``app``."""
+    for name in ("fastapi", "uvicorn"):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ImportError(_MISSING.format(name=error.name)) from None
+
+
+def _session(fit: Fit, data: Explored, labels: Labels, attributes: Given, shape: GivenShape) -> Session:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)  # it is about what is fitted
+        rows, named = user_rows(fit, data), _by_name(labels)
+    return Session(fit, rows, named, _shape(shape), known_attributes(fit, rows, named, attributes))
 
 
 def _by_name(labels: Labels) -> dict[str, object]:
@@ -112,7 +152,7 @@ def _by_name(labels: Labels) -> dict[str, object]:
     return {str(getattr(labels, "name", None) or "label"): labels}
 
 
-def _shape(shape: Sequence[int] | Mapping[str, Sequence[int]] | None) -> Shape:
+def _shape(shape: GivenShape) -> Shape:
     if shape is None:
         return None
     if isinstance(shape, Mapping):

@@ -73,7 +73,7 @@ class FactorAxes:
                 "name": name,
                 "latent": latent,
                 "entry": entry + 1,
-                "share": None if np.isnan(share) else round(float(share), 6),
+                "share": None if not np.isfinite(share) else round(float(share), 6),
                 "mean": float(mean),
                 "deviation": float(deviation),
                 "low": float(low),

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import cast
+from typing import TypeAlias, cast
+
+import numpy as np
 
 from pyro_lfm import attributes as attributes_of
 from pyro_lfm.attributes import Attributes
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.inputs import Array, Rows
+from pyro_lfm.explorer.data_columns import NamedCodes
 from pyro_lfm.explorer.user_rows import UserRows
 from pyro_lfm.inference.fitted import Fit
+
+# Attributes that were fitted, labels of each by name, or names of labels and columns.
+Given: TypeAlias = Attributes | Mapping[str, Array] | Sequence[str] | None
 
 
 def known_attributes(
     fit: Fit,
     rows: UserRows,
     labels: Mapping[str, object],
-    given: Attributes | Mapping[str, Array] | Sequence[str] | None,
+    given: Given,
 ) -> Attributes | None:
     """The attributes of a fit.
 
@@ -51,4 +57,5 @@ def _by_column(rows: UserRows, labels: Mapping[str, object], names: Sequence[str
             close = get_close_matches(str(name), [*known], 1)
             offer = f"did you mean {close[0]!r}?" if close else f"they are {', '.join(known) or 'none'}"
             raise DataError(f"attributes must name columns of the data, or labels; got {name!r}: {offer}")
-    return {name: cast("Array", known[name]) for name in names}
+    chosen = {name: known[name] for name in names}
+    return {n: cast("Array", np.asarray(v) if isinstance(v, NamedCodes) else v) for n, v in chosen.items()}

@@ -43,7 +43,7 @@ def known_columns(
         column = column_of(name, values, len(rows))
         if column is not None:
             columns.setdefault(name, column)
-    for column in (*_modelled(rows, views), *_covariates(decoder, rows)):
+    for column in (*_latents(decoder, rows), *_modelled(rows, views), *_covariates(decoder, rows)):
         columns.setdefault(column.name, column)
     return [*columns.values()]
 
@@ -73,6 +73,19 @@ def measures(posteriors: RowPosteriors) -> list[DataColumn]:
     if len(rows) <= _K_ROWS and all(latent.per_row for latent in fit.model.latents.values()):
         found.append(DataColumn("Pareto k̂", None, pareto_k))
     return found
+
+
+def _latents(decoder: RowDecoder, rows: UserRows) -> Iterator[DataColumn]:
+    """Labels among the latents that are known in some rows."""
+    for name in rows.table.names:
+        if name in decoder.labels and (categories := decoder.labels[name]):
+            known = rows.table.schema[name].labels
+            labels = tuple(map(str, known if known is not None else range(categories)))
+
+            def values(name: str = name) -> np.ndarray:
+                return rows.entries(name)[:, 0]
+
+            yield DataColumn(name, labels, values)
 
 
 def _modelled(rows: UserRows, views: list[View]) -> Iterator[DataColumn]:

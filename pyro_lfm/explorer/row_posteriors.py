@@ -70,7 +70,7 @@ class RowPosteriors:
         index = index.to(model.device)
         if self._whole is not None:
             whole = self._whole
-            return Batch({n: whole.with_gaps(n)[index] for n in model.observed}, index, total)
+            return Batch({n: whole.with_gaps(n)[index] for n in whole.names}, index, total)
         return Batch(self.rows.table.take(index, model.dtype, model.device), index, total)
 
     def posterior(self, index: Tensor) -> dict[str, Distribution]:

@@ -9,7 +9,6 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import torch
 
-from pyro_lfm.data.schema import Columns
 from pyro_lfm.evaluate.decoding.decoded_columns import column_names
 from pyro_lfm.explorer.user_rows import UserRows
 from pyro_lfm.inference.fitted import Fit
@@ -42,19 +41,25 @@ def rows_as_csv(fit: Fit, rows: UserRows, chosen: np.ndarray) -> str:
 
 def _of_arrays(fit: Fit, rows: UserRows, chosen: np.ndarray) -> str:
     """Rows without a table: the entries of each variable, labels for codes, and what stands beside them."""
-    names = [name for variable in rows.table.names for name in column_names(fit, variable)]
-    beside = {name: np.asarray(values) for name, values in rows.beside.items() if name not in names}
+    beside = {name: np.asarray(values) for name, values in rows.beside.items()}
+    variables = [name for name in rows.table.names if name not in beside]
+    # Latents that are known in some rows stand under their own names.
+    of = {name: column_names(fit, name) if name in fit.model.observed else [name] for name in variables}
+    names = [name for each in of.values() for name in each]
+    beside = {name: values for name, values in beside.items() if name not in names}
+    if rows.index is not None:
+        beside = {_free("index", [*names, *beside]): np.array(rows.index, dtype=object), **beside}
     _check(len(chosen), len(names) + len(beside))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_free("row", [*names, *beside]), *names, *beside])
+    writer.writerow([_free("row", [*names, *beside]), *beside, *names])
     # In the type of the rows, so that whole numbers stay whole.
     taken = rows.table.take(torch.from_numpy(chosen), None)
-    columns = [
-        _texts(values.reshape(len(chosen), -1).numpy(), fit.schema.get(name, Columns()).labels)
-        for name, values in taken.items()
+    columns = [_texts(values[chosen].reshape(len(chosen), -1), None) for values in beside.values()]
+    columns += [
+        _texts(taken[name].reshape(len(chosen), -1).numpy(), rows.table.schema[name].labels)
+        for name in variables
     ]
-    columns += [_texts(values[chosen].reshape(len(chosen), -1), None) for values in beside.values()]
     for place, row in enumerate(chosen.tolist()):
         writer.writerow([row, *(cell for of_variable in columns for cell in of_variable[place])])
     return text.getvalue()

@@ -1,60 +1,67 @@
-"""``Explorer``: a page that is served from a thread of its own until it is closed; ``explore`` returns it."""
+"""``Server``: an application that is served from a thread of its own until it is closed."""
 
 from __future__ import annotations
 
-import html
 import socket
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from pyro_lfm.errors import DataError
+from pyro_lfm.web.answering import THREADS
 
 if TYPE_CHECKING:
-    import uvicorn
+    from starlette.types import ASGIApp
 
 # Seconds in which a server must start, and in which it must end.
 _START, _END = 30.0, 10.0
-# The height of the frame of a notebook, in pixels.
-_HEIGHT = 760
 
 
-class Explorer:
-    """A page that shows a fit, and its server. A notebook shows it in a frame.
+class Server:
+    """Serves an application on a socket that listens, from a daemon thread.
 
-    >>> import torch, pyro_lfm as lfm
-    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
-    >>> fit = lfm.fit(model, torch.randn(40, 3), lfm.EM(), seed=0, progress=False)
-    >>> with lfm.explore(fit, port=0, block=False) as explorer:
-    ...     explorer.url.startswith("http://127.0.0.1:")
-    True
+    Args:
+        application: gives the application, for the threads in which it computes.
+        listener: the socket, which is closed in the end.
+
+    Raises:
+        DataError: it did not start.
     """
 
-    def __init__(self, server: uvicorn.Server, listener: socket.socket, url: str):
-        self.url = url
-        self._server, self._listener = server, listener
+    def __init__(self, application: Callable[[ThreadPoolExecutor], ASGIApp], listener: socket.socket):
+        import uvicorn
+
+        self._listener = listener
+        self._workers = ThreadPoolExecutor(THREADS, "pyro_lfm.explorer")
+        # Of the parsers of HTTP that uvicorn knows h11 is the one that limits headers.
+        config = uvicorn.Config(
+            application(self._workers),
+            http="h11",
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+        )
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="pyro_lfm.explorer", daemon=True
+            target=self._server.run, kwargs={"sockets": [listener]}, name="pyro_lfm.explorer", daemon=True
         )
         self._thread.start()
         deadline = time.monotonic() + _START
-        while not server.started:
+        while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 self.close()
-                raise DataError(f"the explorer could not be served at {url}")
+                raise DataError("the explorer could not be served: the log of uvicorn says why")
             time.sleep(0.005)
 
     @property
     def is_open(self) -> bool:
-        """Whether the page is served."""
         return self._thread.is_alive()
 
     def wait(self) -> None:
-        """Waits until the explorer is closed, by ``close`` in another thread or by Ctrl-C, which closes it.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C.
-        """
+        """Waits until it is closed; an exception such as Ctrl-C closes it."""
         try:
             while self._thread.is_alive():
                 self._thread.join(0.2)
@@ -62,27 +69,9 @@ class Explorer:
             self.close()
 
     def close(self) -> None:
-        """Ends the server. Closing twice does no harm."""
+        """Ends the thread. Closing twice does no harm."""
         self._server.should_exit = True
         self._thread.join(_END)
         self._server.force_exit = self._thread.is_alive()
+        self._workers.shutdown(wait=False, cancel_futures=True)
         self._listener.close()
-
-    def __enter__(self) -> Explorer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Explorer({self.url}{'' if self.is_open else ', closed'})"
-
-    def _repr_html_(self) -> str:
-        """The page in a frame, for notebooks on this machine."""
-        if not self.is_open:
-            return f"<p>{html.escape(repr(self))}</p>"
-        url = html.escape(self.url, quote=True)
-        return (
-            f'<iframe src="{url}" title="Explorer" width="100%" height="{_HEIGHT}" style="border: 0"></iframe>'
-            f'<p><a href="{url}" target="_blank" rel="noopener">{url}</a></p>'
-        )

@@ -118,10 +118,13 @@ class Session:
             if categories is not None or not latents[name].shape and _is_binary(latents[name].support)
         ]
 
-    def most_probable(self, posterior: Mapping[str, Distribution]) -> dict[str, int]:
-        """The code of the most probable label of each shown discrete latent of one row."""
+    def labels_of(self, rows: Mapping[str, Tensor], posterior: Mapping[str, Distribution]) -> dict[str, int]:
+        """The code of each shown discrete latent of one row: the known one, else the most probable."""
         codes = {}
         for name in self.shown_labels():
+            if name in rows and not bool(rows[name].isnan().any()):
+                codes[name] = int(rows[name].reshape(-1)[0])
+                continue
             one = cast("Categorical | Bernoulli", posterior[name]).probs.reshape(-1)
             codes[name] = int(one.argmax()) if self.decoder.labels[name] is not None else int(one[0] > 0.5)
         return codes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from pyro_lfm.data.readers import NamedRows, Table
 from pyro_lfm.data_files.data_file import TEXT, DataFile
 from pyro_lfm.data_files.named_rows import columns_of, rows_of_fit
 from pyro_lfm.errors import DataError
+from pyro_lfm.explorer.data_columns import NamedCodes
 from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.fitted import Fit
 
@@ -42,6 +43,7 @@ class UserRows:
         text: the file, if it is a CSV file.
         beside: {name: N values} that the model does not read: other columns, labels of a data set.
         shape: of one picture, where the data set knows it.
+        index: the names of the rows of an AnnData.
     """
 
     data: Data | None
@@ -51,6 +53,7 @@ class UserRows:
     text: CsvFile | None = None
     beside: Mapping[str, object] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
+    index: tuple[Hashable, ...] | None = None
 
     _kept: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ def _of_opened(fit: Fit, data: Any, path: Path, title: str) -> UserRows:
         return _read(fit, data, title, beside=beside, shape=data.shape)
     if is_anndata(data):
         obs = {str(name): data.obs[name] for name in data.obs.columns}
-        return _read(fit, data, title, frame=data.obs, beside=obs)
+        return replace(_read(fit, data, title, beside=obs), index=tuple(data.obs_names))
     frame = frame_of(data)
     if frame is not None:
         return _of_frame(fit, frame, path, title, None)
@@ -146,7 +149,7 @@ def _fitted(fit: Fit) -> UserRows:
             "data must be given: a fit that was loaded holds no rows; lfm.explore(fit, data), or --data FILE"
         )
     batch = fit.rows_of()
-    rows = {name: batch.with_gaps(name) for name in fit.model.observed}
+    rows = {name: batch.with_gaps(name) for name in batch.names}
     table = table_for(fit.model, rows, fit.guide.needs, fit.schema, may_be_empty=True)
     return UserRows(None, table, "fitted rows")
 
@@ -170,5 +173,5 @@ def _are_the_fitted(fit: Fit, table: Table) -> bool:
 
 
 def _named(codes: Any, names: tuple[str, ...] | None) -> object:
-    """Codes as their names, where these are known."""
-    return codes if names is None else np.array(names, dtype=object)[np.asarray(codes)]
+    """Codes with their names, where these are known."""
+    return codes if names is None else NamedCodes(np.asarray(codes), names)

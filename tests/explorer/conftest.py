@@ -41,7 +41,10 @@ def digits_fit():
 def digits(digits_fit):
     """The address of an explorer of the digits."""
     fit, rows, target = digits_fit
-    with lfm.explore(fit, rows, labels={"digit": target}, port=0, block=False) as explorer:
+    attributes = {"ink": rows.mean(1), "zero": target == 0}
+    with lfm.explore(
+        fit, rows, labels={"digit": target}, attributes=attributes, port=0, block=False
+    ) as explorer:
         yield explorer.url
 
 

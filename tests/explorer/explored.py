@@ -5,8 +5,8 @@ import pandas as pd
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.explorer.answers import Answers
 from pyro_lfm.explorer.known_attributes import known_attributes
+from pyro_lfm.explorer.page_answers import Answers
 from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import user_rows
 

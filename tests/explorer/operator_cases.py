@@ -31,8 +31,8 @@ SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -1.5, 2.5, 0.5, 1.5], np.float
 ENTRYWISE = {
     name: (name, [X], {})
     for name in (
-        "Abs Neg Exp Sin Cos Tan Asinh Atan Sinh Cosh Tanh Ceil Floor Sign Relu Sigmoid Softplus Softsign Gelu Mish Elu Celu "
-        "Selu LeakyRelu HardSigmoid HardSwish ThresholdedRelu Shrink Erf Round Identity Dropout"
+        "Abs Neg Exp Sin Cos Tan Asinh Atan Sinh Cosh Tanh Ceil Floor Sign Relu Sigmoid Softplus Softsign Gelu Mish Elu "
+        "Celu Selu LeakyRelu HardSigmoid HardSwish ThresholdedRelu Shrink Erf Round Identity Dropout"
     ).split()
 }
 OF_INTERVALS = {
@@ -183,16 +183,28 @@ PICTURES = {
         [PICTURE, real(4, 3, 3, 3), real(3)],
         {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 0]},
     ),
-    "ConvTranspose in groups": ("ConvTranspose", [PICTURE, real(4, 3, 4, 3)], {"group": 2, "strides": [3, 2]}),
+    "ConvTranspose in groups": (
+        "ConvTranspose",
+        [PICTURE, real(4, 3, 4, 3)],
+        {"group": 2, "strides": [3, 2]},
+    ),
     "ConvTranspose dilated": ("ConvTranspose", [PICTURE, real(4, 2, 2, 3)], {"dilations": [2, 2]}),
-    "ConvTranspose of lines": ("ConvTranspose", [real(2, 3, 5), real(3, 2, 4)], {"strides": [2], "pads": [1, 1]}),
+    "ConvTranspose of lines": (
+        "ConvTranspose",
+        [real(2, 3, 5), real(3, 2, 4)],
+        {"strides": [2], "pads": [1, 1]},
+    ),
     "MaxPool": ("MaxPool", [PICTURE], {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "MaxPool padded": (
         "MaxPool",
         [PICTURE],
         {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
     ),
-    "AveragePool": ("AveragePool", [PICTURE], {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 0]}),
+    "AveragePool": (
+        "AveragePool",
+        [PICTURE],
+        {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 0]},
+    ),
     "AveragePool with pads": (
         "AveragePool",
         [PICTURE],
@@ -218,7 +230,11 @@ PICTURES = {
         [PICTURE, None, None, whole(2, 4, 1, 9)],
         {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
     ),
-    "Resize rounded": ("Resize", [PICTURE, None, None, whole(2, 4, 10, 4)], {"nearest_mode": "round_prefer_floor"}),
+    "Resize rounded": (
+        "Resize",
+        [PICTURE, None, None, whole(2, 4, 10, 4)],
+        {"nearest_mode": "round_prefer_floor"},
+    ),
 }
 
 ONE_OPERATOR = {

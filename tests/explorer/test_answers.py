@@ -4,6 +4,7 @@ import math
 
 import explored
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -222,3 +223,25 @@ def test_rows_with_parameters_of_their_own():
     assert np.allclose(answers.session.axes.points[:, 0], fitted, atol=1e-6)
     assert np.allclose(answers.row(5)["z"], fitted[5], atol=1e-5)
     assert user_rows(fit, None).data is None and user_rows(fit, rows + 1).data is not None
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["the data given", "the fitted rows"])
+def test_labels_that_are_known_in_some_rows(given):
+    torch.manual_seed(0)
+    parents = ("y", "z")
+    model = lfm.Model(
+        y=lfm.Categorical(3), z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8), given=parents)
+    )
+    guide = lfm.Guide(model, y=lfm.Categorical(network=lfm.MLP(8)), z=lfm.Gaussian(network=lfm.MLP(8)))
+    species = pd.Series([["cat", "dog", "emu"][k % 3] if k % 2 else None for k in range(30)])
+    data = {"x": torch.randn(30, 4), "y": species}
+    fit = lfm.fit(model, data, lfm.SVI(guide, steps=5), seed=0, progress=False)
+    answers = explored.answers_of(fit, data if given else None)
+    info = answers.session.info()
+    assert info["labels"] == [{"name": "y", "labels": ["cat", "dog", "emu"], "value": 0}]
+    assert info["colours"][0] == {"name": "y", "kind": "category", "labels": ["cat", "dog", "emu"]}
+    codes = np.frombuffer(answers.colour(0), "<f4")
+    assert np.isnan(codes[::2]).all() and codes[1::2].tolist() == [k % 3 for k in range(1, 30, 2)]
+    assert [answers.row(k)["labels"]["y"] for k in (1, 3, 5)] == [1, 0, 2]
+    assert answers.row(2)["labels"]["y"] == int(fit.posterior(data)["y"].probs[2].argmax())
+    assert answers.csv({"rows": [5, 2]}).splitlines()[1].split(",")[-1] == "emu"

@@ -270,6 +270,36 @@ def test_the_way_between_two_rows_begins_and_ends_at_them(open_page, digits):
         assert opened.state("z") == pytest.approx(point)
 
 
+def test_rows_are_generated_and_edited_with_attributes(open_page, digits):
+    opened = open_page(digits)
+    opened.page.get_by_role("tab", name="Attributes").click()
+    opened.page.get_by_role("button", name="Generate").click()
+    opened.until("document.getElementById('fault').innerText.includes('No attribute is asked for')")
+    ink = opened.page.get_by_role("slider", name="ink")
+    ink.press("End")
+    assert opened.page.get_by_role("checkbox", name="ink").is_checked()
+    opened.page.get_by_label("rows", exact=True).fill("3")
+    opened.page.get_by_role("button", name="Generate").click()
+    opened.until("document.querySelectorAll('.result canvas').length === 3")
+    # A row that is clicked becomes the present point, with the picture of its card.
+    opened.page.locator(".result .frame").nth(1).click()
+    opened.settle()
+    assert (opened.pixels(".result .frame:nth-child(2) canvas") - opened.pixels(MEAN)).abs().max() <= 1
+    dark = opened.pixels(MEAN).double().mean()
+    ink.press("Home")
+    opened.page.get_by_role("button", name="Edit this row").click()
+    opened.until("document.querySelectorAll('.changes tr').length === 3")
+    opened.settle()
+    assert opened.pixels(MEAN).double().mean() > dark + 5  # less ink: lighter
+    before = opened.state("z")
+    opened.page.get_by_role("checkbox", name="ink").uncheck()
+    opened.page.get_by_role("checkbox", name="zero").check()
+    opened.page.get_by_role("button", name="Edit this row").click()
+    opened.until(f"lfm.app.store.state.z[0] !== {before[0]!r}")
+    cells = opened.page.locator(".changes tr", has_text="zero").locator("td").all_inner_texts()
+    assert cells[1].startswith("yes")
+
+
 def test_the_map_is_used_by_keys_alone(open_page, digits):
     opened = open_page(digits)
     z = opened.state("z")
@@ -334,7 +364,7 @@ def test_explorer_says_what_the_server_is_when_it_is_gone(open_page, digits_fit)
     explorer = lfm.explore(fit, rows[:20], port=0, block=False)
     opened = open_page(explorer.url, expected=["ERR_CONNECTION"])
     explorer.close()
-    opened.page.locator(".slider input").first.press("ArrowRight")
+    opened.page.locator(".slider input").first.press("Home")
     opened.until("document.getElementById('fault').innerText.includes('does not answer')")
 
 

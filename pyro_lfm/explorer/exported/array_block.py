@@ -18,6 +18,8 @@ _SHORT = 8
 # Arrays start at multiples of this many bytes, as the typed arrays of JavaScript must.
 _ALIGNED = 8
 
+# Values that tell whether there are few different ones.
+_SEEN = 100_000
 # The largest code of 16 bits of a number; the one after it stands for a missing one.
 _MISSING = 65534
 
@@ -80,18 +82,20 @@ class ArrayBlock:
         return {**self.add(codes.astype(np.uint16)), **scale}
 
     def add_pixels(self, values: Array, low: float, high: float) -> Reference:
-        """Numbers between two ends as codes of 8 bits: exact for grey levels of 256, or of fewer that divide 255; NaN is kept.
+        """Numbers between two ends as codes of 8 bits, NaN kept: exact where there are at most 255 different ones.
 
-        >>> ArrayBlock().add_pixels(np.array([0.0, 0.5, 1.0]), 0.0, 1.0)["values"]
-        [0.0, 128.0, 255.0]
+        >>> ArrayBlock().add_pixels(np.array([0.0, 0.5, 8.0]), 0.0, 16.0)["levels"]
+        [0.0, 0.5, 8.0]
         """
         missing = np.isnan(values)
-        top = 254 if missing.any() else 255
-        step = (high - low) / top
-        places = ((np.where(missing, low, values) - low) / step).round().clip(0, top)
-        codes = np.where(missing, 255, places).astype(np.uint8)
-        scale = {"low": [low], "step": [step], "missing": 255 if missing.any() else None}
-        return {**self.add(codes), **scale}
+        levels = _levels(values[~missing])
+        if levels is not None:
+            codes = np.where(missing, 255, np.searchsorted(levels, values)).astype(np.uint8)
+            return {**self.add(codes), "levels": levels.tolist(), "missing": 255}
+        step = (high - low) / 254
+        places = ((np.where(missing, low, values) - low) / step).round().clip(0, 254)
+        scale = {"low": [low], "step": [step], "missing": 255}
+        return {**self.add(np.where(missing, 255, places).astype(np.uint8)), **scale}
 
     def compressed(self) -> bytes:
         """The block in the format of gzip, which browsers read; the same bytes at every call."""
@@ -100,3 +104,12 @@ class ArrayBlock:
     def packed(self) -> str:
         """The same in base64."""
         return base64.b64encode(self.compressed()).decode()
+
+
+def _levels(values: Array) -> Array | None:
+    """The different values, if there are at most 255."""
+    few = np.unique(values[:: max(1, len(values) // _SEEN)])
+    if len(few) > 255:
+        return None
+    levels = np.unique(values)
+    return levels if len(levels) <= 255 else None

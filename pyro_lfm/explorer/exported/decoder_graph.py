@@ -1,4 +1,4 @@
-"""``PageDecoder``: p(x | z) of a fit as one function of tensors, to be recorded as a graph that an exported page runs."""
+"""``PageDecoder``: p(x | z) of a fit as one function of tensors, to be recorded as a graph for an exported page."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PageDecoder(ExportedPart):
     """What ``RowDecoder`` answers, as a graph.
 
     Inputs: ``z`` (B, K), the factors in the order of the page; ``covariates`` (B, E), their entries in the order of
-    ``decoder.covariates``; ``label.NAME`` for each discrete latent. Outputs: ``NAME.mean``, ``NAME.deviation`` and others of each
-    modelled variable, see ``EntryOutputs``; and ``point`` (B, K) where latents have bounds: the nearest
+    ``decoder.covariates``; ``label.NAME`` for each discrete latent. Outputs: ``NAME.mean``, ``NAME.deviation`` and others of
+    each modelled variable, see ``EntryOutputs``; and ``point`` (B, K) where latents have bounds: the nearest
     values that they can have.
 
     Args:
@@ -50,7 +50,11 @@ class PageDecoder(ExportedPart):
 
     def forward(self, inputs: Tensors) -> dict[str, Tensor]:
         answers, z = self._answers(self.complete(inputs))
-        outputs = {f"{name}.{key}": value for name, answer in answers.items() for key, value in answer.tensors.items()}
+        outputs = {
+            f"{name}.{key}": value
+            for name, answer in answers.items()
+            for key, value in answer.tensors.items()
+        }
         return {**outputs, **({"point": z} if self.bounded else {})}
 
     def _answers(self, inputs: Tensors) -> tuple[dict[str, EntryOutputs], Tensor]:
@@ -62,7 +66,8 @@ class PageDecoder(ExportedPart):
             known = self._observed(latents, self._covariates(inputs), rows)
             every = likelihoods(self.model, latents, Batch(known, complete=frozenset(known), size=rows))
             answers = {
-                name: entry_outputs(every[name].distribution, rows, self.decoder.level) for name in self.decoder.observed
+                name: entry_outputs(every[name].distribution, rows, self.decoder.level)
+                for name in self.decoder.observed
             }
         return answers, z[:, self.order.to(z.device)]
 
@@ -89,7 +94,9 @@ class PageDecoder(ExportedPart):
             values[name] = inputs["covariates"][:, columns].reshape(-1, *self.model.observed[name].shape)
         return values
 
-    def _observed(self, latents: dict[str, Tensor], covariates: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+    def _observed(
+        self, latents: dict[str, Tensor], covariates: dict[str, Tensor], rows: int
+    ) -> dict[str, Tensor]:
         """Covariates, and the mean of each observed variable that another one reads, in the order of the model."""
         known = dict(covariates)
         for name in readers_of(self.model):

@@ -1,4 +1,4 @@
-"""``PageEncoder``: the posterior of a row as one function of tensors, to be recorded as a graph that an exported page runs."""
+"""``PageEncoder``: the posterior of a row as one function of tensors, to be recorded as a graph for an exported page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a decoder's graph gives of each entry of a likelihood: mean, deviation, and an interval or what the page makes it of."""
+"""What a decoder's graph gives of each entry of a likelihood: mean, deviation, and an interval or the parameters for one."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class EntryOutputs:
     """The outputs of a graph for one likelihood of D entries.
 
     Attributes:
-        tensors: by name, (B, D) each: ``mean``, ``deviation``, ``lower`` and ``upper``, or the parameters of a family; of labels
-            and levels ``probabilities`` (B, D, C).
+        tensors: by name, (B, D) each: ``mean``, ``deviation``, ``lower`` and ``upper``, or the parameters of a family; of
+            labels and levels ``probabilities`` (B, D, C).
         family: the family whose quantiles the page computes by those parameters, as ``offline/quantiles.js`` names it;
             None where the graph has them.
         interval: "exact"; "none" of labels; "moments" where it is mean ± z deviations, cut off at the ends of the support.
@@ -66,7 +66,9 @@ def entry_outputs(distribution: Distribution, rows: int, level: float) -> EntryO
         outputs = _of_labels(each, level)
     elif (of_family := family_of(each)) is not None:
         family, parameters = of_family
-        outputs = EntryOutputs({**_moments(each), **parameters}, family, "exact", [*parameters], _grid_of(each))
+        outputs = EntryOutputs(
+            {**_moments(each), **parameters}, family, "exact", [*parameters], _grid_of(each)
+        )
     else:
         outputs = _by_quantiles(each, level) or _by_moments(distribution)
     flat = {
@@ -178,9 +180,7 @@ def _of_labels(each: Categorical, level: float) -> EntryOutputs:
         return EntryOutputs({"probabilities": probabilities}, interval="none")
     ordered = _by_quantiles(each, level)
     tensors = {} if ordered is None else ordered.tensors
-    return EntryOutputs(
-        {**tensors, "probabilities": probabilities}, interval="exact" if tensors else "none"
-    )
+    return EntryOutputs({**tensors, "probabilities": probabilities}, interval="exact" if tensors else "none")
 
 
 def _by_moments(distribution: Distribution) -> EntryOutputs:

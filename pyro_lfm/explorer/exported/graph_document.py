@@ -22,12 +22,14 @@ def graph_document(model: Any, block: ArrayBlock, name: str) -> Document:
         name: of the function, for errors, such as "decode".
 
     Returns:
-        {inputs: [{name, type, shape}], outputs: [name], tensors: {name: reference}, nodes: [{op, inputs, outputs, attributes}]}.
+        {inputs: [{name, type, shape}], outputs: [name], tensors: {name: reference}, nodes: [{op, inputs, outputs,
+        attributes}]}.
 
     Raises:
         DeclarationError: the interpreter lacks an operator of the graph; the message names it.
     """
     import onnx
+    import onnx.inliner
 
     if len(model.functions):
         model = onnx.inliner.inline_local_functions(model)

@@ -1,4 +1,4 @@
-"""One HTML file of the page: its styles, its scripts and a payload inside, and a policy that allows these and nothing else."""
+"""One HTML file of the page: its styles, its scripts and a payload inside, and a policy that allows these alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def inline_page(payload: Mapping[str, object], title: str) -> str:
     own = [files("pyro_lfm.explorer").joinpath("offline", f"{name}.js") for name in SCRIPTS]
     script = "\n".join(each.read_text("utf-8") for each in (*shown, *own)).replace("</script", "<\\/script")
     text = _between(skeleton, "styles", f"<style>{style}</style>")
-    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
     holder = f'<script type="application/json" id="payload">{data}</script>'
     text = _between(text, "scripts", f"{holder}\n<script>{script}</script>")
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">'

@@ -48,8 +48,8 @@ def page_graph(part: ExportedPart, name: str, block: ArrayBlock) -> Document:
             model: Any = onnx.load(path)
     except DeclarationError as error:
         raise DeclarationError(_without_remedies(str(error))) from None
-    for key, expected in recorded.outputs.items() if outputs is not None else ():
-        _compare(expected, outputs[key], f"{name}: its graph gives another {key} than the library")
+    for key, given in (outputs or {}).items():
+        _compare(recorded.outputs[key], given, f"{name}: its graph gives another {key} than the library")
     return graph_document(model, block, name)
 
 
@@ -57,7 +57,9 @@ def _run(writer: Onnx, path: Path, recorded: Recorded, name: str) -> dict[str, t
     try:
         return writer.run(path, recorded.inputs)
     except Exception as error:  # of any kind
-        raise DeclarationError(f"{name} cannot be exported: its graph does not run ({first_line(error)})") from None
+        raise DeclarationError(
+            f"{name} cannot be exported: its graph does not run ({first_line(error)})"
+        ) from None
 
 
 def erfinv(x: torch.Tensor) -> torch.Tensor:

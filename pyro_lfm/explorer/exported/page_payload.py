@@ -28,13 +28,15 @@ from pyro_lfm.programs.model import Model
 Payload = dict[str, Any]
 # Rows drawn from the model for latents that the page does not show.
 _DRAWN = 200
+# The most rows times parameters of the model for which the page holds k̂.
+_PARETO = 10**8
 
 
-def page_payload(session: Session, budget: int) -> Payload:
+def page_payload(session: Session, room: int) -> Payload:
     """The contents of a page, as JSON: ``lfm.exportedSource`` reads them.
 
     Args:
-        budget: the most bytes that the rows of the data may take in the page.
+        room: about the most bytes of the page; rows of the data fill what all else leaves.
 
     Raises:
         DeclarationError: the decoder cannot run in a page.
@@ -51,24 +53,36 @@ def page_payload(session: Session, budget: int) -> Payload:
             why = None
         except DeclarationError as error:
             why = str(error)
-    rows = page_rows(session, block, budget)
-    info = {**session.info(), "notes": _notes(session, rows, why)}
-    return {
-        "can": ["decode", "summary", "csv", *([] if graphs["encoder"] is None else ["encode"])],
-        "info": info,
-        "points": {"latents": block.add_columns(session.axes.points), "learned": None},
-        "colours": [_colour(column, block) for column in session.colours],
-        "known": len(session.columns),
+    colours = [*session.columns, *_measures(session)]
+    contents: Payload = {
         **graphs,
+        "points": {"latents": block.add_columns(session.axes.points), "learned": None},
+        "colours": [_colour(column, block) for column in colours],
+        "known": len(session.columns),
         "complete": _complete(session, outline.may_be_missing),
         "answers": {name: _answer(session, name, outputs) for name, outputs in decode.answers.items()},
         "views": [_view(view) for view in session.views],
         "covariates": _covariates(session, block),
         "labels": _labels(session, block),
         "variables": {name: list(each.shape) for name, each in fit.model.observed.items()},
+    }
+    rows = page_rows(session, block, room)
+    info: Payload = {**session.info()}
+    named = {column.name for column in colours}
+    info["colours"] = [colour for colour in info["colours"] if colour["name"] in named]
+    return {
+        "can": ["decode", "summary", "csv", *([] if graphs["encoder"] is None else ["encode"])],
+        "info": {**info, "notes": _notes(session, rows, why)},
+        **contents,
         "rows": rows.document(),
         "block": block.packed(),
     }
+
+
+def _measures(session: Session) -> list[DataColumn]:
+    """The bound of each row, and k̂ where it takes seconds: a page computes neither when it is asked."""
+    size = sum(parameter.numel() for parameter in session.fit.model.parameters())
+    return session.measures if size * len(session.rows) <= _PARETO else session.measures[:1]
 
 
 def _notes(session: Session, rows: PageRows, why: str | None) -> list[str]:
@@ -76,8 +90,8 @@ def _notes(session: Session, rows: PageRows, why: str | None) -> list[str]:
     notes, count = [], len(session.rows)
     if rows.count < count:
         notes.append(
-            f"This page holds the data of rows 0 to {rows.count - 1:,}; of the other {count - rows.count:,} it has the point "
-            "on the map and the reconstruction."
+            f"This page holds the data of rows 0 to {rows.count - 1:,}; of the other {count - rows.count:,} it has the "
+            "point on the map and the reconstruction."
         )
     if why is not None:
         notes.append(f"This page encodes no new rows: {why}.")
@@ -89,7 +103,7 @@ def _colour(column: DataColumn, block: ArrayBlock) -> Reference:
     if column.labels is None:
         return block.add(values)
     codes = np.where(np.isnan(values), 255, values).astype(np.uint8)
-    return {**block.add(codes), "low": [0], "step": [1], "missing": 255}
+    return {**block.add(codes), "levels": [*range(len(column.labels))], "missing": 255}
 
 
 def _answer(session: Session, name: str, outputs: EntryOutputs) -> Payload:
@@ -116,7 +130,8 @@ def _view(view: View) -> Payload:
     if isinstance(view, PictureView):
         return {"kind": "picture", "variable": view.name, "last": view.last}
     columns = [
-        {"variable": c.variable, "entry": c.entry, "kind": c.kind, "loc": c.loc, "scale": c.scale} for c in view.columns
+        {"variable": c.variable, "entry": c.entry, "kind": c.kind, "loc": c.loc, "scale": c.scale}
+        for c in view.columns
     ]
     return {"kind": "columns", "columns": columns}
 
@@ -127,8 +142,12 @@ def _covariates(session: Session, block: ArrayBlock) -> Payload:
     known = {column.name: column for column in session.columns}
     values = [known[entry.name].values() for entry in entries if entry.name in known]
     return {
-        "entries": [{"name": e.name, "variable": e.variable, "entry": e.entry, "value": e.value} for e in entries],
-        "rows": block.add(np.stack(values, 1).astype(np.float32)) if len(values) == len(entries) > 0 else None,
+        "entries": [
+            {"name": e.name, "variable": e.variable, "entry": e.entry, "value": e.value} for e in entries
+        ],
+        "rows": block.add(np.stack(values, 1).astype(np.float32))
+        if len(values) == len(entries) > 0
+        else None,
     }
 
 
@@ -138,9 +157,13 @@ def _labels(session: Session, block: ArrayBlock) -> Payload:
     Those that are not shown, such as counts without an end, are held at the median of draws from the model.
     """
     shown, decoder = session.shown_labels(), session.decoder
-    drawn = session.fit.model.sample(_DRAWN, seed=0) if decoder.labels else {}
+    drawn = decoder.prior_draws(_DRAWN) if decoder.labels else {}
     medians = {name: drawn[name].double().median(0).values.reshape(-1).tolist() for name in decoder.labels}
-    codes = [np.concatenate([_codes(session, index, shown) for index in session.rows.table.blocks()])] if shown else []
+    codes = (
+        [np.concatenate([_codes(session, index, shown) for index in session.rows.table.blocks()])]
+        if shown
+        else []
+    )
     return {
         "names": [*decoder.labels],
         "shown": shown,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyro_lfm.evaluate.decoding.decoded_columns import entry_names
+from pyro_lfm.evaluate.decoding.decoded_columns import column_names
 from pyro_lfm.explorer.exported.array_block import ArrayBlock, Reference
 from pyro_lfm.explorer.rows_as_csv import rows_as_csv
 from pyro_lfm.explorer.session import Session
@@ -40,33 +40,38 @@ class PageRows:
         return {"count": self.count, "variables": self.variables, "csv": self.csv, "names": self.names}
 
 
-def page_rows(session: Session, block: ArrayBlock, budget: int) -> PageRows:
+def page_rows(session: Session, block: ArrayBlock, room: int) -> PageRows:
     """The rows that a page has room for.
 
     Args:
         block: takes the rows.
-        budget: the most bytes that they may take in the page.
+        room: the bytes that they and all that the block holds may take in the page.
     """
     rows, everything = session.rows, len(session.rows)
     sample = np.linspace(0, everything - 1, min(_SAMPLE, everything)).round().astype(int)
     trial = ArrayBlock()
     _add(session, trial, sample)
     each = _WRITTEN * len(trial.compressed()) / len(sample)
-    count = everything if each * everything <= budget else int(budget / each)
+    left = max(0.0, room - _WRITTEN * len(block.compressed()))
+    count = everything if each * everything <= left else int(left / each)
     variables, csv = _add(session, block, np.arange(count))
-    names = {name: entry_names(session.fit, name) for name in rows.table.names}
+    names = {name: column_names(session.fit, name) for name in rows.table.names}
     return PageRows(count, variables, csv, names)
 
 
-def _add(session: Session, block: ArrayBlock, chosen: np.ndarray) -> tuple[dict[str, Reference], Reference | None]:
+def _add(
+    session: Session, block: ArrayBlock, chosen: np.ndarray
+) -> tuple[dict[str, Reference], Reference | None]:
     rows = session.rows
     pictures = {view.name: view for view in session.views if isinstance(view, PictureView)}
     taken = rows.table.take(torch.from_numpy(chosen), None)
     variables = {}
     for name, values in taken.items():
-        flat = _numbers(values.reshape(len(chosen), -1).numpy())
+        flat = _numbers(values.flatten(1).numpy())
         picture = pictures.get(name)
-        variables[name] = block.add(flat) if picture is None else block.add_pixels(flat, picture.low, picture.high)
+        variables[name] = (
+            block.add(flat) if picture is None else block.add_pixels(flat, picture.low, picture.high)
+        )
     has_table = rows.text is not None or rows.frame is not None
     return variables, block.add_text(rows_as_csv(session.fit, rows, chosen)) if has_table else None
 
@@ -76,4 +81,3 @@ def _numbers(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     single = values.astype(np.float32)
     same = np.array_equal(single.astype(np.float64), values.astype(np.float64), equal_nan=True)
     return single if same else values.astype(np.float64)
-

@@ -1,7 +1,7 @@
 // lfm.arrays: the arrays of an exported page, which stand one after the other in one compressed block of bytes.
 //
 // A reference is {type, shape, at} with the offset in the block, or {type, shape, values} for few numbers. Codes of numbers
-// have {low, step, missing} beside them: the number is low + code * step, by column, and one code stands for missing.
+// have {low, step} by column beside them, for low + code * step, or {levels}; and the code that stands for missing.
 (function (lfm) {
   "use strict";
 
@@ -24,11 +24,10 @@
   }
 
   /** The numbers of codes. */
-  function decoded(codes, { low, step, missing }) {
-    const values = new Float32Array(codes.length), columns = step.length;
-    for (let i = 0; i < codes.length; i++) {
-      values[i] = codes[i] === missing ? NaN : low[i % columns] + codes[i] * step[i % columns];
-    }
+  function decoded(codes, { levels, low, step, missing }) {
+    const values = new Float32Array(codes.length), columns = levels ? 1 : step.length;
+    const number = levels ? (code) => levels[code] : (code, column) => low[column] + code * step[column];
+    for (let i = 0; i < codes.length; i++) values[i] = codes[i] === missing ? NaN : number(codes[i], i % columns);
     return values;
   }
 
@@ -42,15 +41,14 @@
     /** Numbers as Float32Array, with NaN for missing ones. */
     function numbers(reference) {
       const codes = stored(reference);
-      if (!reference.step) return Float32Array.from(codes);
-      return decoded(codes, reference);
+      return reference.step || reference.levels ? decoded(codes, reference) : Float32Array.from(codes);
     }
 
     /** One line of a table of numbers. */
     function line(reference, place) {
       const width = lfm.tensors.size(reference.shape.slice(1));
       const codes = stored(reference).subarray(place * width, (place + 1) * width);
-      return reference.step ? decoded(codes, reference) : Float64Array.from(codes);
+      return reference.step || reference.levels ? decoded(codes, reference) : Float64Array.from(codes);
     }
 
     const text = (reference) => new TextDecoder().decode(stored(reference));

@@ -2,19 +2,20 @@
 (function (lfm) {
   "use strict";
 
+  // The covariates and labels of an encoded row; those that it lacks stay as they are in the state.
+  lfm.heldBy = function (encoded, { covariates, labels }) {
+    const given = (values) => Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
+    return { covariates: { ...covariates, ...given(encoded.covariates) }, labels: { ...labels, ...given(encoded.labels) } };
+  };
+
   lfm.actions = function (app) {
     const { info, source, store } = app;
-    const noNaN = (values) => Object.fromEntries(Object.entries(values || {}).filter(([, value]) => value !== null && value !== undefined));
     // Answers for an older choice are dropped.
     let choice = 0;
 
-    function take(encoded, name, given, row = null) {
+    function take(encoded, name, row = null) {
       choice++;
-      const { covariates, labels } = store.state;
-      store.change({
-        subject: { row, name, encoded, given }, z: encoded.z, where: null,
-        covariates: { ...covariates, ...noNaN(encoded.covariates) }, labels: { ...labels, ...noNaN(encoded.labels) },
-      });
+      store.change({ subject: { row, name, encoded }, z: encoded.z, where: null, ...lfm.heldBy(encoded, store.state) });
     }
 
     async function chooseRow(row) {
@@ -22,7 +23,7 @@
       try {
         const encoded = await app.rowOf(row);
         if (mine !== choice) return;
-        take(encoded, `Row ${row}`, null, row);
+        take(encoded, `Row ${row}`, row);
         app.say(`Row ${row} is chosen.`);
       } catch (error) {
         app.fail(error);
@@ -42,7 +43,7 @@
     const randomRow = () => chooseRow(Math.floor(Math.random() * info.rows));
     function asEncoded() {
       const { subject } = store.state;
-      if (subject) take(subject.encoded, subject.name, subject.given, subject.row);
+      if (subject) take(subject.encoded, subject.name, subject.row);
     }
 
     function select(rows, how) {

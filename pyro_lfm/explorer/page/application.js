@@ -66,12 +66,14 @@
     });
   }
 
-  async function endOf(app, name, given) {
+  // A point, or the point of a row, with the covariates and labels that go with it; null for null.
+  async function endOf(app, given) {
     const { covariates, labels } = app.store.state;
     if (given === null) return null;
     if (Array.isArray(given)) return { name: "A point", z: given, covariates, labels, row: null };
     const encoded = await app.rowOf(given);
-    return { name: `Row ${given}`, z: encoded.z, covariates: { ...covariates, ...encoded.covariates }, labels: { ...labels, ...encoded.labels }, row: given };
+    const rowHas = lfm.heldBy(encoded, app.store.state);
+    return { name: `Row ${given}`, z: encoded.z, ...rowHas, row: given, encoded };
   }
 
   // Sets the state that the address describes; without one, the first row is chosen.
@@ -79,15 +81,18 @@
     const { store, actions } = app;
     const asked = lfm.link.read(location.hash, app.info, store.state);
     const row = asked.row === null && asked.z === null ? 0 : asked.row;
-    if (row !== null) await actions.chooseRow(row);
-    const [a, b] = [await endOf(app, "a", asked.a), await endOf(app, "b", asked.b)];
-    const { covariates, labels, subject } = store.state;
-    const known = lfm.projections(app.info, app.points).some(({ kind, dimensions }) => kind === asked.map.kind && dimensions === asked.map.dimensions);
-    store.change({
-      z: asked.z || store.state.z, subject: row === null ? null : subject,
-      covariates: { ...covariates, ...asked.covariates }, labels: { ...labels, ...asked.labels },
-      a, b, between: asked.between, map: known ? asked.map : store.state.map, tab: asked.tab, selected: asked.selected,
-    });
+    try {
+      const [chosen, a, b] = await Promise.all([endOf(app, row), endOf(app, asked.a), endOf(app, asked.b)]);
+      const known = lfm.projections(app.info, app.points).some(({ kind, dimensions }) => kind === asked.map.kind && dimensions === asked.map.dimensions);
+      const { covariates, labels, z } = chosen || store.state;
+      store.change({
+        z: asked.z || z, subject: chosen && { row, name: chosen.name, encoded: chosen.encoded },
+        covariates: { ...covariates, ...asked.covariates }, labels: { ...labels, ...asked.labels },
+        a, b, between: asked.between, map: known ? asked.map : store.state.map, tab: asked.tab, selected: asked.selected,
+      });
+    } catch (error) {
+      app.fail(error);
+    }
     await actions.colourBy(asked.colour);
   }
 
@@ -96,6 +101,8 @@
     document.title = `${info.title} · explorer`;
     document.getElementById("title").textContent = info.title;
     document.getElementById("subtitle").textContent = `${lfm.plural(info.rows, "row")} · ${lfm.plural(info.factors.length, "factor")}`;
+    // What an exported page leaves out.
+    for (const note of info.notes || []) document.getElementById("notes").append(lfm.element("li", {}, note));
     const dialog = lfm.keysDialog();
     const theme = lfm.element("button", { type: "button", class: "quiet", onclick: lfm.theme.toggle });
     const name = () => (theme.textContent = lfm.theme.dark() ? "Light" : "Dark");
@@ -172,7 +179,6 @@
       } while (app.map.busy());
     };
     keepAddress(app);
-    decoding.request(app.store.state);
     await restore(app);
     await app.settled();
     place("main").removeAttribute("aria-busy");

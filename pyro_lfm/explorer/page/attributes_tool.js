@@ -2,17 +2,24 @@
 (function (lfm) {
   "use strict";
 
-  const yes = (labels) => (labels && labels.length === 2 ? labels : ["no", "yes"]);
+  // The two labels of a binary attribute, in words where the data have true and false, or 1 and 0.
+  function pair(labels) {
+    const given = (labels || []).map(String);
+    const plain = given.length !== 2 || ["false,true", "0,1", "0.0,1.0"].includes(given.join().toLowerCase());
+    return plain ? ["no", "yes"] : given;
+  }
 
-  // An attribute as it is read from a latent point: the share of "yes", the likeliest label, or a number.
+  // An attribute as it is read from a latent point: the likelier label with its probability, or a number.
   lfm.attributeText = function (attribute, value) {
     if (value === null || value === undefined) return "\u2013";
-    if (attribute.kind === "binary") return typeof value === "boolean" ? yes(attribute.labels)[Number(value)] : lfm.percent(value) || "0%";
-    if (attribute.kind === "category" && Array.isArray(value)) {
+    if (attribute.kind === "binary") {
+      const [first, second] = pair(attribute.labels);
+      return value < 0.5 ? `${first} ${lfm.percent(1 - value)}` : `${second} ${lfm.percent(value)}`;
+    }
+    if (attribute.kind === "category") {
       const best = value.indexOf(Math.max(...value));
       return `${attribute.labels[best]} ${lfm.percent(value[best])}`;
     }
-    if (attribute.kind === "category") return String(typeof value === "number" ? attribute.labels[value] ?? value : value);
     return lfm.formatter(attribute.low, attribute.high)(value);
   };
 
@@ -33,7 +40,7 @@
         oninput: () => (set(Number(input.value)), (output.textContent = text(value))) });
       control = lfm.element("span", { class: "value" }, input, output);
     } else {
-      const choices = lfm.categories(attribute.name, attribute.kind === "binary" ? yes(attribute.labels) : attribute.labels, set);
+      const choices = lfm.categories(attribute.name, attribute.kind === "binary" ? pair(attribute.labels) : attribute.labels, set);
       choices.set(value);
       control = lfm.element("span", { class: "value" }, choices.node);
     }
@@ -104,20 +111,15 @@
     async function askRows(attributes) {
       const answer = await source.generate({ attributes, n: Math.min(64, Math.max(1, Number(count.value) || 1)), seed: Number(seed.value) || 0 });
       result.replaceChildren(lfm.element("div", { class: info.views.some(({ kind }) => kind === "picture") ? "frames" : "cards" }, ...answer.rows.map(card)));
+      result.scrollIntoView({ block: "nearest" });
       app.say(`${lfm.plural(answer.rows.length, "row")} generated.`);
       return answer;
     }
 
-    // What is edited is the row of the data, a row of the user's own, or the decoded point.
-    function present() {
-      const { subject, decoded, covariates } = store.state;
-      if (subject && subject.row !== null) return { row: subject.row };
-      if (subject) return subject.given;
-    return { views: decoded.map((view) => view.mean || view.cells.map(lfm.cellNumber)), covariates };
-    }
-
+    // The present point is edited, so that one edit can follow another.
     async function askEdit(attributes) {
-      const answer = await source.edit(present(), attributes);
+      const { z, covariates, labels } = store.state;
+      const answer = await source.edit({ z, covariates, labels }, attributes);
       actions.moveTo(answer.z);
       result.replaceChildren(changes(info, answer));
       return answer;

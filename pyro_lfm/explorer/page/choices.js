@@ -16,10 +16,10 @@
   lfm.segments = function (label, options, change) {
     const name = lfm.freshId("segments");
     const inputs = new Map();
-    const parts = options.map(([value, text, title]) => {
+    const parts = options.map(([value, text]) => {
       const input = lfm.element("input", { type: "radio", name, value, onchange: () => change(value) });
       inputs.set(String(value), input);
-      return lfm.element("label", { title: title || null }, input, lfm.element("span", {}, text));
+      return lfm.element("label", {}, input, lfm.element("span", {}, text));
     });
     const node = lfm.element("div", { class: "segments", role: "radiogroup", "aria-label": label }, ...parts);
     return { node, set: (value) => inputs.has(String(value)) && (inputs.get(String(value)).checked = true) };

@@ -3,6 +3,11 @@
   "use strict";
 
   const AXES = ["across", "up", "deep"];
+  const HINTS = {
+    explore: "Drag to decode what lies there, click to choose a row",
+    pan: "Drag to move the map",
+    lasso: "Draw around rows; with Shift, a rectangle",
+  };
 
   const factorText = (factor) => (factor.share === null ? factor.name : `${factor.name} · ${lfm.percent(factor.share)}`);
 
@@ -28,14 +33,13 @@
         actions.setMap({ axes: withAxis(store.state.map.axes, place, Number(value)), zoom: 1, centre: [0, 0] }), true));
     const colours = lfm.select("Colour", [["", "none"], ...info.colours.map(({ name }) => [name, name])], (value) => actions.colourBy(value || null));
     const tools = lfm.segments("Tool", [
-      ["explore", "Explore", "Drag to decode any place, click to choose a row"],
-      ["pan", "Move", "Drag to move the map, or to turn it in 3-D"],
-      ["lasso", "Lasso", "Drag around rows to select them; with Shift, a rectangle"],
+      ["explore", "Explore"], ["pan", "Move"], ["lasso", "Lasso"],
     ], (tool) => store.change({ tool }));
     const turning = lfm.element("button", { type: "button", "aria-pressed": "false", onclick: () => actions.toggleTurning() }, "Spin");
+    const hint = lfm.element("span", { class: "muted hint" });
     container.append(
       lfm.element("div", { class: "map-choices" }, kinds.node, lfm.element("span", { class: "axes" }, ...axes.map((axis) => axis.node)), colours.node),
-      lfm.element("div", { class: "map-actions" }, turning, tools.node));
+      lfm.element("div", { class: "map-actions" }, tools.node, turning, hint));
 
     function update(state) {
       kinds.set(key(state.map));
@@ -45,6 +49,7 @@
       });
       colours.set(state.colour ?? "");
       tools.set(state.tool);
+      hint.textContent = state.tool === "pan" && state.map.dimensions === 3 ? "Drag to turn the map" : HINTS[state.tool];
       turning.hidden = state.map.dimensions !== 3;
       turning.setAttribute("aria-pressed", String(Boolean(state.turning)));
     }

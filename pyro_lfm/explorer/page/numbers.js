@@ -11,7 +11,7 @@
     if (!isFinite(range) || size >= 1e6 || range < 1e-5) {
       return (value) => (isFinite(value) && value !== null ? minus(value.toPrecision(3)) : "\u2013");
     }
-    const decimals = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(range))));
+    const decimals = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(1.05 * range))));
     return function (value) {
       if (value === null || value === undefined || !isFinite(value)) return "\u2013";
       const text = value.toFixed(decimals);
@@ -22,7 +22,7 @@
   // A number alone, with three digits that count; whole numbers in full.
   lfm.number = function (value) {
     if (value === null || value === undefined || !isFinite(value)) return "\u2013";
-    if (Number.isInteger(value) && Math.abs(value) < 1e9) return minus(value.toLocaleString("en"));
+    if (Number.isInteger(value) && Math.abs(value) < 1e9) return minus(String(value));
     const size = Math.abs(value);
     if (size >= 1e6 || size < 1e-3) return minus(value.toExponential(1));
     return minus(String(Number(value.toPrecision(3))));

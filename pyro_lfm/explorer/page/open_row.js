@@ -27,8 +27,9 @@
         const row = await read();
         const covariates = { ...app.store.state.covariates, ...row.covariates };
         const encoded = await app.source.encode({ views: row.views, covariates });
-        actions.take(encoded, name, { views: row.views, covariates });
+        actions.take(encoded, name);
         app.say(row.rows > 1 ? `Encoded the first of ${row.rows} rows of ${name}.` : `Encoded ${name}.`);
+        if (encoded.warnings && encoded.warnings.length) app.fail(new Error(encoded.warnings.join(" ")));
       } catch (error) {
         app.fail(error);
       }

@@ -75,7 +75,9 @@
     for (let axis = 0; axis < 3; axis++) {
       const end = [-1, -1, -1];
       end[axis] = 1.12;
-      write(context, projection.names[axis], ...camera.toScreen(end), colours, "center");
+      const [x, y] = camera.toScreen(end);
+      const half = context.measureText(projection.names[axis]).width / 2 + 6;
+      write(context, projection.names[axis], Math.max(half, Math.min(camera.width - half, x)), Math.max(14, Math.min(camera.height - 8, y)), colours, "center");
     }
   }
 
@@ -83,6 +85,8 @@
     const matrix = encoded.covariance && scene.projection.covariance(encoded.covariance);
     if (!matrix) return;
     const { long, short, angle } = lfm.ellipse(scene.camera.covariance(matrix), scene.level);
+    // A posterior narrower than the marker of its row would only blot it.
+    if (long < 9) return;
     context.beginPath();
     context.ellipse(...scene.camera.toScreen(scene.projection.forward(encoded.z)), long, Math.max(short, 0.5), angle, 0, 2 * Math.PI);
     for (const [colour, width] of [[scene.colours.plot, 3.5], [scene.colours.ink, 1.25]]) {

@@ -130,8 +130,8 @@
     return [
       { kind: "factors", dimensions: 2, title: K > 1 ? "Two factors" : "One factor" },
       K > 2 && { kind: "factors", dimensions: 3, title: "Three factors, 3-D" },
-      principal > 1 && { kind: "pca", dimensions: 2, title: "Principal components" },
-      principal > 2 && { kind: "pca", dimensions: 3, title: "Principal components, 3-D" },
+      principal > 1 && { kind: "pca", dimensions: 2, title: "Principal axes" },
+      principal > 2 && { kind: "pca", dimensions: 3, title: "Principal axes, 3-D" },
       points.learned && { kind: "learned", dimensions: 2, title: "Learned plane" },
     ].filter(Boolean);
   };

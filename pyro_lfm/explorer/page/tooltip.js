@@ -6,7 +6,7 @@
 
   // A pair of pictures: as it is, as the model has it.
   function pair(view, original, rebuilt) {
-    return [["Row", original], ["Reconstructed", rebuilt]].map(([label, values]) => {
+    return [["Row", original], ["Reconstructed", rebuilt]].filter(([, values]) => values).map(([label, values]) => {
       const canvas = lfm.pictures.canvas(view, label);
       lfm.pictures.paint(canvas, view, values.mean);
       return lfm.element("figure", {}, canvas, lfm.element("figcaption", {}, label));
@@ -17,7 +17,7 @@
     const rows = view.columns.slice(0, ENTRIES).map((column, place) => {
       const cell = (text) => lfm.element("td", {}, text);
       const name = lfm.element("th", { scope: "row" }, column.name);
-      return lfm.element("tr", {}, name, cell(lfm.cellText(column, original.cells[place])), cell(lfm.cellText(column, rebuilt.cells[place])));
+      return lfm.element("tr", {}, name, cell(original ? lfm.cellText(column, original.cells[place]) : ""), cell(lfm.cellText(column, rebuilt.cells[place])));
     });
     const head = lfm.element("tr", {}, ...["", "row", "reconstructed"].map((text) => lfm.element("td", { class: "muted" }, text)));
     const more = view.columns.length - ENTRIES;
@@ -38,9 +38,10 @@
       const told = new Set(app.info.views.flatMap((view) => (view.columns || []).map(({ name }) => name)));
       const facts = app.info.colours.filter(({ name }) => encoded.colours && name in encoded.colours && !told.has(name)).slice(0, 4).map((colour) =>
         lfm.element("span", {}, lfm.element("b", {}, colour.name), ` ${lfm.colourText(colour, encoded.colours[colour.name])}`));
-      const body = app.info.views.flatMap((view, place) =>
-        (view.kind === "picture" ? [lfm.element("div", { class: "pair" }, ...pair(view, encoded.original[place], encoded.views[place]))]
-          : [table(view, encoded.original[place], encoded.views[place])]));
+      // An exported page has only some of the rows themselves.
+      const originals = encoded.original || [];
+      const body = app.info.views.map((view, place) => (view.kind === "picture"
+        ? lfm.element("div", { class: "pair" }, ...pair(view, originals[place], encoded.views[place])) : table(view, originals[place], encoded.views[place])));
       node.replaceChildren(lfm.element("strong", {}, `Row ${row}`), lfm.element("div", { class: "facts" }, ...facts), ...body);
       node.hidden = false;
       const [width, height] = [node.offsetWidth, node.offsetHeight];

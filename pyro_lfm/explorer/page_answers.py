@@ -65,7 +65,7 @@ class Answers:
         session = self.session
         z = numbers(request.get("z"), "z", len(session.axes.names))
         point = session.in_model_order(z[None])
-        summaries = session.decoder(
+        summaries = self._decoded(
             point, covariates_of(request, session.decoder.covariates), self._labels(request)
         )
         return {"views": self._views(summaries), "z": short(session.in_page_order(point)[0])}
@@ -129,11 +129,10 @@ class Answers:
         """A row with some attributes changed, and all attributes as they are read before and after."""
         session, attributes = self.session, self._attributes()
         targets = targets_of(request, attributes)
-        rows, posterior = self._row_or_given(request)
-        before = self._mean(posterior)
+        before, held, labels = self._to_edit(request)
         moved = attributes.edit_latents(before, targets, whole_number(request, "seed", 0, 0, _SEEDS))
         after = session.decoder.within_support(moved)
-        summaries = session.decoder(after, self._held(rows), session.most_probable(posterior))
+        summaries = self._decoded(after, held, labels)
         return {
             "views": self._views(summaries),
             "z": short(session.in_page_order(after)[0]),
@@ -146,6 +145,16 @@ class Answers:
         if self.session.attributes is None:
             raise Refusal(_NO_ATTRIBUTES)
         return self.session.attributes
+
+    def _to_edit(self, request: Request) -> tuple[Tensor, dict[str, object], dict[str, int]]:
+        """The point (1, K) that a request edits, with its covariates and labels: one of the page, or a row's."""
+        session = self.session
+        if "z" in request:
+            z = numbers(request["z"], "z", len(session.axes.names))
+            covariates = covariates_of(request, session.decoder.covariates)
+            return session.in_model_order(z[None]), covariates, self._labels(request)
+        rows, posterior = self._row_or_given(request)
+        return self._mean(posterior), self._held(rows), session.labels_of(rows, posterior)
 
     def _row_or_given(self, request: Request) -> tuple[Rows, Posterior]:
         """The row of a request, one of the data by its place or one that it holds, and its posterior."""
@@ -175,14 +184,14 @@ class Answers:
 
     def _encoded(self, rows: Rows, posterior: Posterior) -> dict[str, Json]:
         session, order = self.session, self.session.axes.order
-        mean, labels = self._mean(posterior), session.most_probable(posterior)
+        mean, labels = self._mean(posterior), session.labels_of(rows, posterior)
         covariance = covariance_of(posterior, session.decoder.factors).numpy()[np.ix_(order, order)]
         covariates: dict[str, Json] = {
             entry.name: number(float(rows[entry.variable][0].reshape(-1)[entry.entry]))
             for entry in session.decoder.covariates
         }
         return {
-            "views": self._views(session.decoder(mean, self._held(rows), labels)),
+            "views": self._views(self._decoded(mean, self._held(rows), labels)),
             "original": [view.original(rows) for view in session.views],
             "z": short(session.in_page_order(mean)[0]),
             "covariance": short(covariance),
@@ -190,6 +199,13 @@ class Answers:
             "labels": {**labels},
             "attributes": read_attributes(session.attributes, mean),
         }
+
+    def _decoded(
+        self, points: Tensor, held: Mapping[str, object], labels: Mapping[str, int]
+    ) -> dict[str, EntrySummaries]:
+        """p(x | z) at points of the model, given covariates and codes of labels."""
+        codes = {name: torch.tensor(code) for name, code in labels.items()}
+        return self.session.decoder(points, held, codes)
 
     def _views(self, summaries: Mapping[str, EntrySummaries]) -> list[Json]:
         return [view.decoded(summaries) for view in self.session.views]

@@ -1,4 +1,4 @@
-"""How much the data know of rows with asked attributes, and a sentence where that is little; for ``generate`` and ``edit``."""
+"""How much the data know of rows with asked attributes, and a sentence where it is little; for ``generate`` and ``edit``."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def unmet(request: Request, outputs: Tensor) -> str | None:
     met = (request.distances(outputs) <= NEAR).all(1).double().mean()
     if float(met) >= _MOST:
         return None
-    return f"only {100 * float(met):.0f}% of the rows are read as {_asked(request)}, numbers to {100 * NEAR:.0f}% of their range"
+    share, near = f"{100 * float(met):.0f}%", f"{100 * NEAR:.0f}%"
+    return f"only {share} of the rows are read as {_asked(request)}, up to {near} of the range of a number"
 
 
 def _asked(request: Request) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from pyro_lfm.explorer.answers import Answers
+from pyro_lfm.explorer.page_answers import Answers
 from pyro_lfm.explorer.page_files import INDEX, page_files
 from pyro_lfm.explorer.same_origin import SameOrigin
 from pyro_lfm.explorer.session import Session
-from pyro_lfm.web.answering import THREADS, answered, in_words
+from pyro_lfm.web.answering import answered, in_words
 from pyro_lfm.web.bodies import Bodies
 from pyro_lfm.web.errors_as_json import add_errors
 from pyro_lfm.web.json_requests import parsed
@@ -36,17 +36,13 @@ FIELDS = {
     "summary": ("rows",),
     "csv": ("rows",),
     "generate": ("attributes", "n", "seed"),
-    "edit": ("row", "views", "covariates", "attributes", "seed"),
+    "edit": ("z", "row", "views", "covariates", "labels", "attributes", "seed"),
 }
 _BYTES, _JSON, _CSV = "application/octet-stream", "application/json", "text/csv; charset=utf-8"
 
 
-def application(session: Session, host: str) -> ASGIApp:
-    """The application of a session, for requests that name ``host`` or a loopback name.
-
-    Raises:
-        ImportError: FastAPI is not installed.
-    """
+def application(session: Session, host: str, threads: ThreadPoolExecutor) -> ASGIApp:
+    """The application of a session, for requests that name ``host`` or a loopback name; ``threads`` answer them."""
     from fastapi import FastAPI
 
     service = FastAPI(
@@ -54,7 +50,6 @@ def application(session: Session, host: str) -> ASGIApp:
     )
     add_errors(service)
     answers = Answers(session)
-    threads = ThreadPoolExecutor(THREADS, "pyro_lfm.explorer")
     _add_page(service)
     _add_reads(service, answers, threads)
     _add_requests(service, answers, threads)
