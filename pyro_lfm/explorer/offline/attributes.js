@@ -3,8 +3,8 @@
 (function (lfm) {
   "use strict";
 
-  // As in moved_codes.py and coverage.py; the step of a difference; how many draws are to carry weight for each wanted one.
-  const STEPS = 30, NEAR = 0.1, DIFFERENCE = 1e-4, EACH = 4, FEW = 3, MOST = 0.9;
+  // As in moved_codes.py and known_rows.py; the step of a difference; how many draws are to carry weight for each wanted one.
+  const STEPS = 30, FIRST = 3, NEAR = 0.1, DIFFERENCE = 1e-4, EACH = 4, FEW = 3, MOST = 0.9;
 
   const sum = (values) => values.reduce((total, value) => total + value, 0);
   const logSumExp = (values) => {
@@ -126,8 +126,8 @@
     const size = document.pool.shape[1], draws = document.pool.shape[0], each = attributes.length * readers.width;
 
     /** How far a reading is from its place, in tolerances; labels may be read as surely as they like. */
-    const residuals = (terms, outputs) => terms.map(({ a, code, place }) => {
-      const residual = (readers.number(outputs, a, code) - place) / tolerances[a];
+    const residuals = (terms, outputs) => terms.map(({ a, code, place, weight = 1 }) => {
+      const residual = (weight * (readers.number(outputs, a, code) - place)) / tolerances[a];
       return attributes[a].labels.length && residual > 0 ? 0 : residual;
     });
 
@@ -182,6 +182,9 @@
       return moves.map(({ codes }) => codes);
     }
 
+    /** What is asked comes before what is held. */
+    const first = (request) => request.map((term) => ({ ...term, weight: FIRST }));
+
     const read = (outputs) => Object.fromEntries(attributes.map(({ name }, a) => [name, readers.value(outputs, a)]));
 
     /** Whether the readings are near what is asked: labels the likeliest, numbers within a tenth of their range. */
@@ -215,14 +218,14 @@
       const beta = temperature(energies, Math.min(EACH * n, draws / 2));
       const places = resampled(energies.map((energy) => -beta * energy), n, random);
       const starts = places.map((draw) => Array.from(pool.subarray(draw * size, (draw + 1) * size)));
-      const codes = movedCodes(starts, starts.map(() => request));
+      const codes = movedCodes(starts, starts.map(() => first(request)));
       const points = readers.at(codes);
       return { points: points.map(({ point }) => point), message: wordsOn(request, points) };
     }
 
     function edit(z, targets) {
       const request = requestOf(document, targets, typical), start = readers.codesOf(z), before = readers.at([start])[0];
-      const [after] = readers.at(movedCodes([start], [[...request, ...heldOf(before.outputs, request)]]));
+      const [after] = readers.at(movedCodes([start], [[...first(request), ...heldOf(before.outputs, request)]]));
       return { z: after.point, before: read(before.outputs), after: read(after.outputs) };
     }
 
