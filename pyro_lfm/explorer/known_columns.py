@@ -46,8 +46,8 @@ def known_columns(
             columns.setdefault(name, column)
         elif name in labels:
             raise DataError(
-                f"labels must have from 1 to {LABELS} different texts to show groups; {name} has none or more: give numbers, "
-                "or groups of them"
+                f"labels must have from 1 to {LABELS} different texts to show groups; {name} has none or more: give "
+                "numbers, or groups of them"
             )
     for column in (*_latents(decoder, rows), *_modelled(rows, views), *_covariates(decoder, rows)):
         columns.setdefault(column.name, column)
