@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.attributes.conditional_draws import conditional_draws
-from pyro_lfm.attributes.declared import Declared, read_targets
+from pyro_lfm.attributes.declared_names import Declared, read_targets
 from pyro_lfm.attributes.decoded_readings import moved_to
 from pyro_lfm.attributes.encoded_rows import decode, encode
 from pyro_lfm.attributes.given_values import GivenValues
