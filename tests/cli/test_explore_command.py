@@ -45,13 +45,13 @@ def test_a_file_is_shown_until_ctrl_c(run, monkeypatch, capsys):
     assert info["title"] == "rows" and info["rows"] == 40
     assert [column["name"] for column in info["views"][0]["columns"]] == ["a", "b", "c"]
     assert info["colours"][0] == {"name": "kind", "kind": "category", "labels": ["x", "y"]}
-    assert info["attributes"] == []
+    assert info["attributes"] == [] and json.loads(printed.out)["rows"] == 40
 
 
 @pytest.mark.slow  # their readers are trained for some seconds
 def test_columns_are_attributes(run, monkeypatch, capsys):
     info, status, printed = explored(["--data", "rows.csv", "--attributes", "kind,b"], monkeypatch, capsys)
-    assert status == 130 and printed.out.endswith("shows run; Ctrl-C ends it\n")
+    assert status == 130 and "shows run: 40 rows, encoded in" in printed.out
     assert [(each["name"], each["kind"]) for each in info["attributes"]] == [
         ("kind", "binary"),
         ("b", "number"),
@@ -74,3 +74,21 @@ def test_without_a_file_the_rows_of_the_run_are_shown(run, monkeypatch, capsys):
         json.dump(notes, file)
     _, status, printed = explored([], monkeypatch, capsys)
     assert status == 2 and "run was fitted to gone.csv, which is not there" in printed.err
+
+
+def test_a_page_is_written_and_nothing_is_served(run, monkeypatch, capsys):
+    from pyro_lfm.explorer import exploring
+
+    written = {}
+
+    def export(session, path):
+        written["rows"] = len(session.rows)
+        path.write_text("<!doctype html>")
+        return path
+
+    monkeypatch.setattr(exploring, "export_page", export)
+    assert main(["explore", "run", "--data", "rows.csv", "--export", "page.html", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert written == {"rows": 40} and printed["page"] == "page.html" and printed["bytes"] == 15
+    assert main(["explore", "run", "--data", "rows.csv", "--export", "page.txt"]) == 2
+    assert "must end in .html" in capsys.readouterr().err

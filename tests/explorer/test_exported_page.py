@@ -161,6 +161,48 @@ def test_labels_and_covariates_are_read(open_offline, folder):
     assert not differing(ask(ASK, ["row", [4]]), answers.row(4), 2e-3)
 
 
+@pytest.mark.slow
+def test_attributes_are_read_edited_and_generated(open_offline, folder):
+    """Edits as the explorer makes them; generated rows with the readings that are asked for, as spread as its own."""
+    torch.manual_seed(0)
+    z, weight = torch.randn(300, 3), torch.randn(3, 12)
+    rows = z @ weight + 0.3 * torch.randn(300, 12)
+    model = lfm.Model(z=lfm.StandardNormal(3), x=lfm.Gaussian(12, mean=lfm.Linear()))
+    guide = lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(16)))
+    fit = lfm.fit(model, rows, lfm.SVI(guide, epochs=40, learning_rate=1e-2), seed=0, progress=False)
+    labels = {
+        "big": z[:, 0] > 0.3,
+        "tall": z[:, 1],
+        "kind": np.array([*"abc"])[np.digitize(z[:, 2], [-0.5, 0.5])],
+    }
+    attributes = lfm.attributes.fit(fit, rows, labels)
+    session = Session(fit, user_rows(fit, rows), {}, None, attributes)
+    answers, ask = (
+        Answers(session),
+        open_offline(export_page(session, folder / "attributes.html")).page.evaluate,
+    )
+    point = [0.2, -0.3, 0.5]
+    for targets in ({"tall": 1.0}, {"big": True, "kind": "c"}):
+        edited = answers.edit({"z": point, "attributes": targets})
+        own = ask(ASK, ["edit", [{"z": point}, targets]])
+        # The path to the end has steps of its own, which stop within some hundredths of a deviation.
+        assert not differing({**own, "views": []}, {**edited, "views": []}, 4e-2)
+        assert not differing(own["views"], answers.decode({"z": own["z"]})["views"], 1e-3)
+    assert not differing(ask(ASK, ["row", [3]])["attributes"], answers.row(3)["attributes"], 5e-3)
+    asked = {"attributes": {"tall": 1.0, "kind": "b"}, "n": 64, "seed": 1}
+    own, other = (
+        np.array([row["z"] for row in a["rows"]])
+        for a in (ask(ASK, ["generate", [asked]]), answers.generate(asked))
+    )
+    read = attributes.read(session.in_model_order(own))
+    assert (read["tall"] - 1.0).abs().mean() < 0.25 and (read["kind"].argmax(1) == 1).double().mean() > 0.9
+    # Means of 64 draws each: five of their standard errors, and a quarter of the deviation for what is approximate.
+    assert (np.abs(own.mean(0) - other.mean(0)) < (5 * np.sqrt(2 / 64) + 0.25) * other.std(0)).all()
+    assert (own.std(0) > 0.6 * other.std(0)).all() and (own.std(0) < 1.6 * other.std(0)).all()
+    rare = {"attributes": {"tall": labels["tall"].max().item(), "kind": "a", "big": False}, "n": 4}
+    assert "beyond the data" in ask(ASK, ["generate", [rare]])["message"]
+
+
 def test_the_policy_names_the_scripts_that_are_there(digits_page):
     """A page that was changed does not run; nothing in it leads anywhere."""
     text = digits_page.read_text("utf-8")
@@ -174,10 +216,10 @@ def test_rows_beyond_the_room_are_left_out_and_the_page_says_so(digits_fit):
     from pyro_lfm.explorer.exported.array_block import ArrayBlock
 
     fit, rows, _ = digits_fit
-    session, block = session_of(fit, rows), ArrayBlock()
-    assert page_rows(session, block, ROOM).count == 300
-    few = page_rows(session, block, 4000)
-    assert 0 < few.count < 300 and page_rows(session, block, 0).count == 0
+    session = session_of(fit, rows)
+    assert page_rows(session, ArrayBlock(), ROOM).count == 300
+    assert 0 < page_rows(session, ArrayBlock(), 4000).count < 300
+    assert page_rows(session, ArrayBlock(), 0).count == 0
 
 
 def test_an_encoder_that_is_an_optimisation_is_left_out_in_words(open_offline, folder):

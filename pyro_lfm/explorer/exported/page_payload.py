@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -10,13 +11,15 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical
 
 from pyro_lfm.distributions.support_bounds import SupportBounds
-from pyro_lfm.documents.export.fitted_outline import outline_of
+from pyro_lfm.documents.export.fitted_outline import Outline, outline_of
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.explorer.data_columns import DataColumn
 from pyro_lfm.explorer.exported.array_block import ArrayBlock, Reference
+from pyro_lfm.explorer.exported.attribute_graphs import attributes_document
 from pyro_lfm.explorer.exported.decoder_graph import PageDecoder
 from pyro_lfm.explorer.exported.encoder_graph import PageEncoder
 from pyro_lfm.explorer.exported.entry_outputs import EntryOutputs
+from pyro_lfm.explorer.exported.graph_document import Document
 from pyro_lfm.explorer.exported.page_graphs import page_graph
 from pyro_lfm.explorer.exported.page_rows import PageRows, page_rows
 from pyro_lfm.explorer.session import Session
@@ -28,6 +31,15 @@ from pyro_lfm.programs.model import Model
 Payload = dict[str, Any]
 # Rows drawn from the model for latents that the page does not show.
 _DRAWN = 200
+# The graph that each answer of the page needs.
+_NEEDS = {
+    "decode": "decoder",
+    "summary": "decoder",
+    "csv": "decoder",
+    "encode": "encoder",
+    "generate": "attributes",
+    "edit": "attributes",
+}
 # The most rows times parameters of the model for which the page holds k̂.
 _PARETO = 10**8
 
@@ -42,17 +54,24 @@ def page_payload(session: Session, room: int) -> Payload:
         DeclarationError: the decoder cannot run in a page.
     """
     block = ArrayBlock()
-    fit, decoder, order = session.fit, session.decoder, [int(place) for place in session.axes.order]
+    notes: list[str] = []
+    order = [int(place) for place in session.axes.order]
     with one_call():
-        outline = outline_of(fit)
-        decode = PageDecoder(outline, decoder, order)
-        graphs: Payload = {"decoder": page_graph(decode, "the decoder", block), "encoder": None}
-        try:
-            encode = PageEncoder(outline, decoder, fit.guide, order)
-            graphs["encoder"] = page_graph(encode, "the encoder", block)
-            why = None
-        except DeclarationError as error:
-            why = str(error)
+        outline = outline_of(session.fit)
+        decode = PageDecoder(outline, session.decoder, order)
+        graphs = {
+            "decoder": page_graph(decode, "the decoder", block),
+            "encoder": _unless_refused(
+                lambda: page_graph(
+                    PageEncoder(outline, session.decoder, session.fit.guide, order), "the encoder", block
+                ),
+                "encodes no new rows",
+                notes,
+            ),
+            "attributes": _unless_refused(
+                lambda: _attributes(session, outline, order, block), "neither generates nor edits rows", notes
+            ),
+        }
     colours = [*session.columns, *_measures(session)]
     contents: Payload = {
         **graphs,
@@ -64,38 +83,54 @@ def page_payload(session: Session, room: int) -> Payload:
         "views": [_view(view) for view in session.views],
         "covariates": _covariates(session, block),
         "labels": _labels(session, block),
-        "variables": {name: list(each.shape) for name, each in fit.model.observed.items()},
+        "variables": {name: list(each.shape) for name, each in session.fit.model.observed.items()},
     }
     rows = page_rows(session, block, room)
-    info: Payload = {**session.info()}
-    named = {column.name for column in colours}
-    info["colours"] = [colour for colour in info["colours"] if colour["name"] in named]
     return {
-        "can": ["decode", "summary", "csv", *([] if graphs["encoder"] is None else ["encode"])],
-        "info": {**info, "notes": _notes(session, rows, why)},
+        "can": [name for name, graph in _NEEDS.items() if graphs[graph] is not None],
+        "info": _info(session, colours, [*_left_out(rows, len(session.rows)), *notes]),
         **contents,
         "rows": rows.document(),
         "block": block.packed(),
     }
 
 
+def _unless_refused(make: Callable[[], Document | None], what: str, notes: list[str]) -> Document | None:
+    """A graph; None where it cannot be one, with words for the page on what it does without."""
+    try:
+        return make()
+    except DeclarationError as error:
+        notes.append(f"This page {what}: {error}.")
+        return None
+
+
+def _attributes(session: Session, outline: Outline, order: list[int], block: ArrayBlock) -> Document | None:
+    if session.attributes is None:
+        return None
+    return attributes_document(session.attributes, outline, order, block)
+
+
+def _info(session: Session, colours: list[DataColumn], notes: list[str]) -> Payload:
+    info: Payload = {**session.info()}
+    named = {column.name for column in colours}
+    return {**info, "colours": [each for each in info["colours"] if each["name"] in named], "notes": notes}
+
+
+def _left_out(rows: PageRows, count: int) -> list[str]:
+    """Words on rows that the page has no room for."""
+    if rows.count == count:
+        return []
+    which = f"rows 0 to {rows.count - 1:,}" if rows.count else "no rows"
+    return [
+        f"This page holds the data of {which}; of the other {count - rows.count:,} it has the point on the map and the "
+        "reconstruction."
+    ]
+
+
 def _measures(session: Session) -> list[DataColumn]:
     """The bound of each row, and k̂ where it takes seconds: a page computes neither when it is asked."""
     size = sum(parameter.numel() for parameter in session.fit.model.parameters())
     return session.measures if size * len(session.rows) <= _PARETO else session.measures[:1]
-
-
-def _notes(session: Session, rows: PageRows, why: str | None) -> list[str]:
-    """Words on what the page leaves out."""
-    notes, count = [], len(session.rows)
-    if rows.count < count:
-        notes.append(
-            f"This page holds the data of rows 0 to {rows.count - 1:,}; of the other {count - rows.count:,} it has the "
-            "point on the map and the reconstruction."
-        )
-    if why is not None:
-        notes.append(f"This page encodes no new rows: {why}.")
-    return notes
 
 
 def _colour(column: DataColumn, block: ArrayBlock) -> Reference:

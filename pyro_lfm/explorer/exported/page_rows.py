@@ -67,7 +67,7 @@ def _add(
     taken = rows.table.take(torch.from_numpy(chosen), None)
     variables = {}
     for name, values in taken.items():
-        flat = _numbers(values.flatten(1).numpy())
+        flat = _numbers(values.reshape(len(chosen), values.shape[1:].numel()).numpy())
         picture = pictures.get(name)
         variables[name] = (
             block.add(flat) if picture is None else block.add_pixels(flat, picture.low, picture.high)

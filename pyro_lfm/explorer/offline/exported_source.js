@@ -62,6 +62,7 @@
     const { info, rows, covariates, labels } = payload, count = info.factors.length;
     const { decode, views } = decoderOf(payload, arrays), encodeRow = encoderOf(payload, arrays);
     const latents = arrays.numbers(payload.points.latents), colours = new Map();
+    const attributes = payload.attributes && lfm.exportedAttributes(payload.attributes, info, arrays);
     const texts = rows.csv ? lfm.chosenRows.lines(arrays.text(rows.csv)) : null;
 
     const valuesOf = (place) => {
@@ -78,7 +79,7 @@
     function shown(row, z, covariance, held, codes) {
       const decoded = decode({ z, covariates: held, labels: codes });
       const original = row ? views.map((view) => view.original(row)) : null;
-      return { views: decoded.views, original, z, covariance, covariates: held, labels: codes, attributes: {}, colours: {} };
+      return { views: decoded.views, original, z, covariance, covariates: held, labels: codes, attributes: attributes ? attributes.read(z) : {}, colours: {} };
     }
 
     function row(place) {
@@ -104,6 +105,18 @@
       return shown(row, z, covariance, all, codes);
     }
 
+    function generate({ attributes: targets, n = 8, seed = 0 }) {
+      const { points, message } = attributes.generate(targets, n, seed);
+      return { rows: points.map((z) => decode({ z })), message };
+    }
+
+    /** A row of the data, a point, or a row in views, with some attributes changed. */
+    function edit(given, targets) {
+      const own = given.z ? given : given.views ? encode(given) : row(given.row);
+      const { z, before, after } = attributes.edit(own.z, targets);
+      return { ...decode({ ...own, z }), before, after, message: null };
+    }
+
     function csv(chosen) {
       const places = Array.from(chosen), last = places.find((place) => place >= rows.count);
       if (last !== undefined) {
@@ -121,7 +134,7 @@
     return {
       points: () => ({ latents, learned: payload.points.learned && arrays.numbers(payload.points.learned) }),
       colour: (name) => ({ values: valuesOf(info.colours.findIndex((colour) => colour.name === name)) }),
-      decode, row, encode, csv, summary,
+      decode, row, encode, csv, summary, generate, edit,
     };
   }
 
@@ -129,7 +142,7 @@
   lfm.exportedSource = function (payload) {
     const answers = lfm.arrays.unpacked(payload.block).then((block) => answersOf(payload, lfm.arrays(block)));
     const ask = (name) => async (...given) => (await answers)[name](...given);
-    const names = ["points", "colour", "decode", "row", "encode", "csv", "summary"];
+    const names = ["points", "colour", "decode", "row", "encode", "csv", "summary", "generate", "edit"];
     return {
       can: new Set(payload.can),
       info: async () => payload.info,
