@@ -25,8 +25,11 @@ class Target(Protocol):
     def energy(self, codes: Tensor, places: Tensor) -> Tensor:
         """E(u), (B,)."""
 
-    def slopes(self, codes: Tensor, places: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        """ln p(u) − β E(u), (B,), its gradient (B, U), and a mean over the particles of its curvature, (U, U)."""
+    def log_prob(self, codes: Tensor, places: Tensor, beta: float) -> Tensor:
+        """ln p(u) − β E(u) up to a constant, (B,)."""
+
+    def slopes(self, codes: Tensor, places: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+        """About the gradient of the same, (B, U), which may be that of an approximation, and its mean curvature, (U, U)."""
 
 
 def conditional_draws(
@@ -76,21 +79,22 @@ def _move(
     target: Target, codes: Tensor, places: Tensor, beta: float, step: float, generator: torch.Generator
 ) -> tuple[Tensor, float]:
     """One move of Hamiltonian Monte Carlo of every particle, and the next step size."""
-    start, slope, curvature = target.slopes(codes, places, beta)
+    slope, curvature = target.slopes(codes, places, beta)
     # Momenta have the mean curvature as their covariance: steps then fit in all directions.
     root = torch.linalg.cholesky(curvature)
     inverse = torch.cholesky_inverse(root)
     momentum = torch.randn(codes.shape, generator=generator, dtype=torch.float64) @ root.T
-    start = start - 0.5 * ((momentum @ inverse) * momentum).sum(1)
+    energy = 0.5 * ((momentum @ inverse) * momentum).sum(1) - target.log_prob(codes, places, beta)
     length = step * (0.8 + 0.4 * float(torch.rand((), generator=generator)))
     new = codes
     for _ in range(_LEAPS):
         momentum = momentum + 0.5 * length * slope
         new = new + length * momentum @ inverse
-        end, slope, _ = target.slopes(new, places, beta)
+        slope, _ = target.slopes(new, places, beta)
         momentum = momentum + 0.5 * length * slope
-    log_ratio = end - 0.5 * ((momentum @ inverse) * momentum).sum(1) - start
-    accept = log_ratio.nan_to_num(-torch.inf).clamp_max(0).exp()
+    # Whatever slopes guided it, a path is reversible and keeps volumes, so that it is accepted by its energies alone.
+    moved = 0.5 * ((momentum @ inverse) * momentum).sum(1) - target.log_prob(new, places, beta)
+    accept = (energy - moved).nan_to_num(-torch.inf).clamp_max(0).exp()
     taken = torch.rand(len(codes), generator=generator, dtype=torch.float64) < accept
     rate = float(accept.mean())
     step = min(_LONGEST, step * (1.3 if rate > 0.8 else 0.6 if rate < 0.5 else 1.0))

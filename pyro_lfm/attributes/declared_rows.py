@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.attributes.conditional_draws import conditional_draws
-from pyro_lfm.attributes.declared import Declared, read_targets
+from pyro_lfm.attributes.declared_names import Declared, read_targets
 from pyro_lfm.attributes.decoded_readings import moved_to
 from pyro_lfm.attributes.encoded_rows import decode, encode
 from pyro_lfm.attributes.given_values import GivenValues
@@ -110,8 +110,8 @@ def _covariates(fit: Fit, asked: Asked, n: int, generator: torch.Generator) -> d
     if not model.covariates:
         return {}
     known = fit.some_rows(_ROWS)
-    if known:
-        chosen = torch.randint(len(known[model.covariates[0]]), (n,), generator=generator)
+    if known is not None:
+        chosen = torch.randint(known.size, (n,), generator=generator)
         covariates = {name: known[name][chosen] for name in model.covariates}
     else:
         trace: Any = poutine.trace(model).get_trace(Batch(None, size=n))
@@ -128,13 +128,12 @@ def _shared(fit: Fit, decoder: Decoder) -> dict[str, Tensor]:
     names = [name for name, latent in decoder.model.latents.items() if not latent.per_row]
     if not names:
         return {}
-    rows = fit.some_rows(2)
-    if not rows:
+    batch = fit.some_rows(2)
+    if batch is None:
         raise DeclarationError(
             f"lfm.attributes.generate needs the posterior of {', '.join(names)}, which all rows share, and so the rows of "
             "the fit: call it in the process that made the fit"
         )
-    batch = Batch(rows, total=2)
     posterior = marginals(fit.guide, batch, list(decoder.model.latents))
     return {name: posterior[name].mean for name in names}
 

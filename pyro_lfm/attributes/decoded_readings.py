@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_lfm.attributes.declared import Declared, declared_attributes
+from pyro_lfm.attributes.declared_names import Declared, declared_attributes
 from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.attributes.mixture_density import Mixture
 from pyro_lfm.attributes.moved_codes import moved_codes
@@ -18,6 +18,8 @@ from pyro_lfm.inference.fitted import Fit
 
 # A mean is as asked up to a part of the spread of its variable, and held up to another. Log odds of an asked label.
 _ASKED, _HELD, _LOG_ODDS = 0.05, 0.25, 2.0
+# The part of all latents that count as rare.
+_RARE = 0.05
 # The most other attributes that are held; more, as in a picture, are left to the decoder.
 _MOST = 32
 
@@ -134,7 +136,8 @@ def moved_to(
     size = codes.shape[1]
     eye = torch.eye(size, dtype=torch.float64)[None]
     white = Mixture(torch.zeros(1, dtype=torch.float64), torch.zeros(1, size, dtype=torch.float64), eye, eye)
-    return space.latents(moved_codes(white, request, stay, codes))
+    least = float(white.log_prob(space.codes(prior)).quantile(_RARE))
+    return space.latents(moved_codes(white, request, stay, codes, least))
 
 
 def _spread(fit: Fit, attribute: Declared) -> float:

@@ -62,15 +62,6 @@ class Density:
         """ln p(u) up to a constant, at codes (B, U), (B,)."""
         return self.mixture.log_prob(codes) + self._ratio(codes)
 
-    def slopes(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """ln p(u) up to a constant, (B,), its gradient, (B, U), and the mean curvature of the mixture, (U, U)."""
-        value, gradient, curvature = self.mixture.slopes(codes)
-        each = codes.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            ratio = self._ratio(each)
-            (slope,) = torch.autograd.grad(ratio.sum(), each)
-        return value + ratio.detach(), gradient + slope, curvature
-
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws (n, U), chosen among several times as many of the mixture by their weights; some may be equal."""
         codes = self.mixture.sample(_EACH * n, generator)

@@ -21,13 +21,15 @@ class GivenReadings:
     def energy(self, codes: Tensor, places: Tensor) -> Tensor:
         return self.request.energy(self.request.readings.outputs(codes))
 
-    def slopes(self, codes: Tensor, places: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        log_density, slope, curvature = self.density.slopes(codes)
+    def log_prob(self, codes: Tensor, places: Tensor, beta: float) -> Tensor:
+        return self.density.log_prob(codes) - beta * self.energy(codes, places)
+
+    def slopes(self, codes: Tensor, places: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+        # Of the mixture alone: its correction is smooth, and its gradient would cost more than all the rest.
+        _, slope, curvature = self.density.mixture.slopes(codes)
         residual, jacobian = self.request.residuals(codes)
-        value = log_density - 0.5 * beta * residual.square().sum(1)
         flat = jacobian.flatten(0, 1)
         return (
-            value,
             slope - beta * torch.einsum("ba,bau->bu", residual, jacobian),
             # After Gauss and Newton, without second derivatives of readings.
             curvature + beta * flat.T @ flat / len(codes),

@@ -40,7 +40,12 @@ class GivenValues:
             parts = zip(codes.split(_ROWS), places.split(_ROWS), strict=True)
             return torch.cat([self._terms(part, own)[1] for part, own in parts])
 
-    def slopes(self, codes: Tensor, places: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    def log_prob(self, codes: Tensor, places: Tensor, beta: float) -> Tensor:
+        with torch.no_grad():
+            log_prior, energy = self._terms(codes, places)
+        return log_prior - beta * energy
+
+    def slopes(self, codes: Tensor, places: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         each = codes.detach().clone().requires_grad_()
         with torch.enable_grad():
             log_prior, energy = self._terms(each, places)
@@ -49,7 +54,7 @@ class GivenValues:
         # Codes are white under the prior. The curvature of −ln p(a | z) is the covariance of its gradient, on average.
         curvature = torch.eye(codes.shape[1], dtype=codes.dtype)
         curvature = curvature + beta**2 * of_energy.T @ of_energy / len(codes)
-        return (log_prior - beta * energy).detach(), of_prior - beta * of_energy, curvature
+        return of_prior - beta * of_energy, curvature
 
     def _terms(self, codes: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """ln p(u | b) and −ln p(a | u, b), (B,)."""

@@ -30,17 +30,20 @@ class Sloped(Protocol):
         """ln p(u), (B,), its gradient, (B, U), and a mean curvature."""
 
 
-def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Tensor) -> Tensor:
+def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Tensor, least: float) -> Tensor:
     """The codes v (B, U) near codes u at which the request is met, other readings are held and the density is not left:
 
-        min_v ½|v − u|² + ½ Σ e(v)² + ½ Σ h(v)² + max(0, ln p(u) − ln p(v))
+        min_v ½|v − u|² + ½ Σ e(v)² + ½ Σ h(v)² + max(0, min(l, ln p(u)) − ln p(v))
 
     e: how far the asked readings are from their places, in a third of their tolerances, as they come first. h: how far the
     others have moved, in tolerances. In codes |v − u| is the Mahalanobis distance, so that correlated latents move together:
     with linear readings that have no error, v has the asked attributes, and u's residuals given all attributes. The
     minimum is found by Levenberg and Marquardt's method, for all rows at once.
+
+    Args:
+        least: l, the log density below which codes are off the data.
     """
-    floor = density.log_prob(codes)
+    floor = density.log_prob(codes).clamp_max(least)
     start, now = codes, codes
     damping = torch.full((len(codes), 1, 1), _DAMPING, dtype=torch.float64)
     cost, gradient, curvature = _cost(density, request, held, start, now, floor)

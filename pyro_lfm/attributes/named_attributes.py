@@ -26,6 +26,8 @@ from pyro_lfm.shapes import whole
 
 # Draws of the density over which directions and what attributes share are averaged.
 _AVERAGED = 4096
+# The part of all latents that count as rare.
+_RARE = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +98,11 @@ class Attributes:
         return dict(zip(self.names, explained_by_others(self.readings, outputs).tolist(), strict=True))
 
     @cached_property
+    def _least(self) -> float:
+        """The log density of the mixture below which codes are off the data."""
+        return float(self.density.mixture.log_prob(self.pool[:_AVERAGED]).quantile(_RARE))
+
+    @cached_property
     def _slopes(self) -> Tensor:
         return mean_slopes(self.readings, self.pool[:_AVERAGED])
 
@@ -139,7 +146,8 @@ class Attributes:
         request = self._request(targets, self.readings.typical)
         codes = self.space.codes(latents)
         others = self.readings.of([name for name in self.names if name not in targets])
-        return self.space.latents(moved_codes(self.density, request, Held.of(others, codes), codes))
+        mixture, held = self.density.mixture, Held.of(others, codes)
+        return self.space.latents(moved_codes(mixture, request, held, codes, self._least))
 
     def edit_message(self, latents: Tensor, targets: Mapping[str, Target]) -> str | None:
         """A sentence where the data hardly know the asked attributes, or edited latents (B, K) lack them; else None."""

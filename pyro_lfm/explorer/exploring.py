@@ -117,9 +117,10 @@ def explore(
     except BaseException:
         listener.close()
         raise
-    explorer = Explorer(_url(host, listener.getsockname()[1]), server)
+    url, seconds = _url(host, listener.getsockname()[1]), session.posteriors.seconds
+    explorer = Explorer(url, server, len(session.rows), seconds)
     if block if block is not None else not _at_a_prompt():
-        print(f"{explorer.url} shows {len(session.rows):,} rows; Ctrl-C ends it", flush=True)
+        print(f"{url} shows {explorer.rows:,} rows, encoded in {seconds:.1f} s; Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):
             explorer.wait()
     return explorer

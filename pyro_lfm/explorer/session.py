@@ -31,7 +31,7 @@ from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.web.refusal import Json
 
 # Rows that decide the order of the factors.
-_ORDERED = 1000
+_ORDERED = 500
 
 
 class Session:

@@ -46,12 +46,12 @@ def draw_space(ax: Any, panel: MapPoints, coloured: MapColours) -> None:
         axis._axinfo["grid"].update(color=FAINT, linewidth=0.5)
         axis._axinfo["tick"].update(inward_factor=0.0, outward_factor=0.0)
         axis.set_label_text(_broken(name), color=INK, fontsize=9)
-        axis.labelpad = -8 if len(name) < 12 else -2
+        axis.labelpad = -10 if len(name) < 12 else -5
         axis.set_ticklabels([])
         axis.set_view_interval(start, end, ignore=True)
     ax.tick_params(length=0, pad=-2)
     ax.view_init(elev=22, azim=-56)
-    ax.set_box_aspect(None, zoom=1.0)
+    ax.set_box_aspect(None, zoom=0.88)
 
 
 def _broken(name: str) -> str:

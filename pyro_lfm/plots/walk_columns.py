@@ -95,6 +95,7 @@ def _intervals(ax: Axes, decoded: DecodedColumn) -> None:
     places = np.arange(len(mean))
     ax.bar(places, upper - lower, bottom=lower, width=0.7, color=GUIDES[5], alpha=0.45, linewidth=0)
     ax.plot(places, mean, "o-", color=GUIDES[0], markersize=3.2, linewidth=1.2)
+    ax.use_sticky_edges = False
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     ax.locator_params(axis="y", nbins=4)
 

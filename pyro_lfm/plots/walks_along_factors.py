@@ -25,6 +25,7 @@ from pyro_lfm.shapes import number, whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_TITLE = "A walk along each factor"
 # Factors of a table, and rows of pictures with labels, that are shown by default.
 _OF_TABLE, _WITH_LABELS = 6, 12
 
@@ -43,7 +44,7 @@ def factor_walk(
     covariates: Mapping[str, object] | None = None,
     labels: Mapping[str, object] | None = None,
     columns: Sequence[str] | int = 8,
-    title: str | None = "A walk along each factor",
+    title: str | None = _TITLE,
 ) -> Figure:
     """The decoded row as one factor varies: a row of pictures for each factor, or of panels for each column of a table.
 
@@ -88,7 +89,9 @@ def factor_walk(
     begin = start_of(decoder, start, data)
     plan = Steps(decoder, FactorPaths(decoder, data), begin, steps, reach, covariates, labels)
     if walk is not None:
-        walks = [plan.along(name) for name in ([walk] if isinstance(walk, str) else walk)]
+        names = [walk] if isinstance(walk, str) else [*walk]
+        walks = [plan.along(name) for name in names]
+        title = f"A walk along {', '.join(names)}" if title == _TITLE else title
     else:
         walks = _all_factors(plan, fit, data, order, factors, pictures is None)
     if not walks:

@@ -19,6 +19,7 @@ CASES = [ROOT / "tests" / "cases.py", ROOT / "tests" / "evaluation_cases.py"]
 FOLDERS = [
     ROOT / "tests" / name
     for name in (
+        "attributes",
         "callbacks",
         "contracts",
         "documents",
@@ -60,6 +61,7 @@ OTHERS = {
 CONSTRUCTED = ("lfm.callbacks", "lfm.estimators", "lfm.lightning")
 # In these namespaces the classes are results of the functions.
 OF_FUNCTIONS = (
+    "lfm.attributes",
     "lfm.evaluate",
     "lfm.factor_analysis",
     "lfm.plots",

@@ -100,7 +100,10 @@ def test_it_waits_where_it_is_asked_to_and_in_a_script(line, monkeypatch, capsys
 
     monkeypatch.setattr(lfm.Explorer, "wait", interrupted)
     assert not lfm.explore(fit, rows, port=0, block=True).is_open
-    assert capsys.readouterr().out == f"{waited[0]} shows 60 rows; Ctrl-C ends it\n"
+    words = capsys.readouterr().out
+    assert words.startswith(f"{waited[0]} shows 60 rows, encoded in 0.") and words.endswith(
+        " s; Ctrl-C ends it\n"
+    )
     lfm.explore(fit, rows, port=0)
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     with lfm.explore(fit, rows, port=0):
@@ -116,7 +119,7 @@ def test_a_script_waits_until_ctrl_c():
         text=True,
     )
     words = running.stdout.readline()
-    assert words.startswith("http://127.0.0.1:") and "shows 40 rows; Ctrl-C ends it" in words, (
+    assert words.startswith("http://127.0.0.1:") and "shows 40 rows, encoded in" in words, (
         running.stderr.read()
     )
     assert httpx.get(words.split()[0]).status_code == 200

@@ -217,6 +217,27 @@ def test_every_projection_leads_back_and_its_ellipses_are_the_posteriors(open_pa
         np.testing.assert_allclose(covariance, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
+def test_a_learned_plane_is_a_map_as_well(open_page, digits):
+    opened = open_page(digits)
+    opened.page.get_by_label("Map", exact=True).select_option(label="Learned plane")
+    opened.until("lfm.app.store.state.map.kind === 'learned'")
+    opened.settle()
+    rows = [3, 77, 200]
+    places = [opened.place_of(row) for row in rows]
+    opened.page.mouse.click(*places[1])
+    opened.settle()
+    chosen = opened.state("subject.row")
+    assert opened.place_of(chosen) == pytest.approx(places[1], abs=15)
+    # Between the rows, a place stands for the mean of the rows about it.
+    z = opened.page.evaluate("""() => {
+        const map = lfm.projection(lfm.app.info, lfm.app.points, lfm.app.store.state.map);
+        const { coordinates } = map;
+        return map.inverse([coordinates[2 * 77], coordinates[2 * 77 + 1]], lfm.app.store.state.z);
+    }""")
+    own = opened.page.evaluate("Array.from(lfm.app.points.latents.slice(4 * 77, 4 * 78))")
+    assert z == pytest.approx(own, abs=1e-3)
+
+
 def test_a_picture_is_encoded_and_bad_files_are_answered_in_words(open_page, digits, digits_fit, tmp_path):
     fit, rows, _ = digits_fit
     opened = open_page(digits, expected=["400 (Bad Request)", "422"])

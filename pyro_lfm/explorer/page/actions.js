@@ -91,6 +91,22 @@
     }
 
     const setMap = (patch) => store.change({ map: { ...store.state.map, ...patch } });
+    async function chooseMap(kind, dimensions) {
+      try {
+        if (kind === "learned" && !app.points.learned) {
+          app.map.waiting("Arranging the rows…");
+          await app.learnPlane();
+          app.map.recolour();
+        }
+        // A drag on a solid map is expected to turn it.
+        const tool = store.state.tool === "lasso" ? "lasso" : dimensions === 3 ? "pan" : "explore";
+        store.change({ tool, map: { ...store.state.map, kind, dimensions, zoom: 1, centre: [0, 0] } });
+      } catch (error) {
+        app.map.recolour();
+        setMap({});
+        app.fail(error);
+      }
+    }
     function toggleTurning() {
       store.change({ turning: !store.state.turning });
       let last = performance.now();
@@ -108,7 +124,7 @@
       try {
         store.change({ colour: name });
         const asked = name === null ? { colour: null, values: null } : app.colourOf(name);
-        const slow = setTimeout(() => app.map.waiting(name), 300);
+        const slow = setTimeout(() => app.map.waiting(`Computing ${name}…`), 300);
         const chosen = await Promise.resolve(asked).finally(() => clearTimeout(slow));
         if (store.state.colour === name) app.map.recolour(chosen);
       } catch (error) {
@@ -133,6 +149,7 @@
       setEnd,
       setBetween,
       setMap,
+      chooseMap,
       toggleTurning,
       colourBy,
     };

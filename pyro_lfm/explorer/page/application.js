@@ -93,6 +93,7 @@
       const known = lfm
         .projections(app.info, app.points)
         .some(({ kind, dimensions }) => kind === asked.map.kind && dimensions === asked.map.dimensions);
+      if (known && asked.map.kind === "learned") await app.learnPlane();
       const { covariates, labels, z } = chosen || store.state;
       store.change({
         z: asked.z || z,
@@ -190,6 +191,9 @@
         (await source.colour(name)).values,
       ),
     );
+    // A learned plane is computed when it is first asked for; an exported page has it, or none.
+    const plane = remembering(() => source.learned());
+    app.learnPlane = async () => (app.points.learned = app.points.learned || (await plane("learned")));
     app.store = lfm.createStore(lfm.initialState(app.info));
     app.actions = lfm.actions(app);
     bar(app);

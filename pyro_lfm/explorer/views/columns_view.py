@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_lfm.evaluate.decoding.decoded_columns import DecodedColumn, ObservedColumn
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries
 from pyro_lfm.explorer.numbers_as_json import number
+from pyro_lfm.explorer.request_values import code
 from pyro_lfm.web.json_columns import FrameColumns, ObservedTable
 from pyro_lfm.web.refusal import Json
 
@@ -71,8 +72,11 @@ class ColumnsView:
         """The rows of its variables, of values (D,) in their units or codes, NaN where missing.
 
         Raises:
-            DataError: a value that its column cannot have.
+            Refusal: a code of no label. DataError: a value that its column cannot have.
         """
+        for column, value in zip(self.columns, values.tolist(), strict=True):
+            if column.labels is not None and not np.isnan(value):
+                code(value, column.name, column.labels)
         if self.table is not None:
             by_key = {column.name: values[k : k + 1] for k, column in enumerate(self.columns)}
             return ObservedTable(self.table).rows(by_key)
