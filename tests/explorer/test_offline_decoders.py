@@ -1,6 +1,6 @@
 """Decoders and encoders of the catalogue in an exported page's interpreter give what the library gives.
 
-Recording a graph takes seconds, so that the whole catalogue is run by make slow. Pages of test_exported_page.py hold Gaussian
+Recording a graph takes seconds, so that make slow runs the whole catalogue. Pages of test_exported_page.py hold Gaussian
 pictures, counts and labels.
 """
 
