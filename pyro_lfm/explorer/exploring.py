@@ -178,8 +178,6 @@ def _url(host: str, port: int) -> str:
 
 def _at_a_prompt() -> bool:
     """Whether somebody types at this process: a notebook, IPython, or Python's own prompt."""
-    return (
-        hasattr(sys, "ps1")
-        or bool(sys.flags.interactive)
-        or "get_ipython" in dir(sys.modules.get("builtins"))
-    )
+    ipython = sys.modules.get("IPython")
+    in_ipython = ipython is not None and ipython.get_ipython() is not None
+    return in_ipython or hasattr(sys, "ps1") or bool(sys.flags.interactive)
