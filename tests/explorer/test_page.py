@@ -69,6 +69,21 @@ def test_a_slider_moves_by_keys_and_the_picture_is_the_decoders(open_page, digit
     assert not torch.equal(before, after)
 
 
+def test_the_picture_and_the_row_are_saved_as_they_are_shown(open_page, digits):
+    image = pytest.importorskip("PIL.Image")
+    opened = open_page(digits)
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="PNG").click()
+    saved = torch.from_numpy(np.array(image.open(download.value.path()).convert("RGB"))).long()
+    # Each pixel of the model is a square of the file.
+    assert torch.equal(saved, opened.pixels(MEAN).repeat_interleave(32, 0).repeat_interleave(32, 1))
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="CSV").click()
+    names, values = download.value.path().read_text().splitlines()
+    mean = opened.page.evaluate("lfm.app.store.state.decoded[0].mean")
+    assert names.split(",")[:2] == ["x.0", "x.1"] and [float(value) for value in values.split(",")] == mean
+
+
 def test_sliders_stand_in_the_order_of_variance_explained(open_page, digits):
     opened = open_page(digits)
     shares = [factor["share"] for factor in opened.page.evaluate("lfm.app.info.factors")]

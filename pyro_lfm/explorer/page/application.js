@@ -40,14 +40,18 @@
   // Decodes whenever the point changes. One request at a time; the newest point wins.
   function decodeAlways(app) {
     const { store } = app;
-    const decode = lfm.latest(
-      (point) => app.source.decode(point),
-      (answer) => {
-        store.change({ decoded: answer.views });
-        app.painted += 1;
-      },
-      (error) => app.fail(error),
-    );
+    let failed = false;
+    function show(answer) {
+      store.change({ decoded: answer.views });
+      app.painted += 1;
+      if (failed) app.say("The row is decoded again.");
+      failed = false;
+    }
+    function fail(error) {
+      failed = true;
+      app.fail(error);
+    }
+    const decode = lfm.latest((point) => app.source.decode(point), show, fail);
     const request = ({ z, covariates, labels }) => decode({ z, covariates, labels });
     store.subscribe((state, before) => {
       if (["z", "covariates", "labels"].some((name) => state[name] !== before[name])) request(state);
