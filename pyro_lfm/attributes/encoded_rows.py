@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
@@ -79,6 +80,12 @@ def _encoded(decoder: Decoder, guide: AnyGuide, batch: Batch, draws: int) -> Enc
     given_labels: Any = poutine.condition(guide, data=labels)
     trace: Any = poutine.trace(given_labels).get_trace(batch)
     values = {name: trace.nodes[name]["fn"].mean for name in model.latents if name not in labels}
+    inner = [n for n in decoder.factors if trace.nodes[n]["fn"].batch_shape != (batch.size,)]
+    if inner:
+        raise DeclarationError(
+            f"{decoder.function} needs one distribution of each latent for a row: {', '.join(inner)} stands in a plate in "
+            "the plate over rows; declare its entries as one event, by .to_event"
+        )
     means = torch.cat([values.pop(name).reshape(batch.size, -1) for name in decoder.factors], 1)
     drawn = [decoder.draw(given_labels, batch)[0] for _ in range(draws)]
     return EncodedRows(means, torch.stack(drawn), labels, values, {})
