@@ -60,8 +60,9 @@ def encode(fit: Fit, decoder: Decoder, data: Rows | None, draws: int, seed: int)
     with blocks.running():
         parts = [_encoded(decoder, guide, blocks.setup.batch(*block), draws) for block in blocks]
     return EncodedRows(
-        torch.cat([part.means for part in parts]),
-        torch.cat([part.draws for part in parts], 1),
+        # Attributes are read on the CPU, in double precision.
+        torch.cat([part.means for part in parts]).cpu(),
+        torch.cat([part.draws for part in parts], 1).cpu(),
         {name: torch.cat([part.labels[name] for part in parts]) for name in decoder.discrete},
         parts[-1].shared,
         {name: batch.with_gaps(name) for name in done.model.covariates},
