@@ -11,6 +11,7 @@ RUN := OMP_NUM_THREADS=2 $(PY)
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install -q -c constraints.txt torch
 	$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
+	sh tests/explorer/install_chromium.sh
 	touch $@
 
 demo: .venv/ready

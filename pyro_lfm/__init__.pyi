@@ -165,6 +165,8 @@ from .families import (
 from .families import (
     Zuko as Zuko,
 )
+from .explorer import Explorer as Explorer
+from .explorer import explore as explore
 from .formulas import describe as describe
 from .guides import (
     ExactPosterior as ExactPosterior,

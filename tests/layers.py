@@ -11,7 +11,8 @@ LAYERS = {
     "formulas": 6, "inference": 6, "documents": 6,
     "evaluate": 7, "factor_analysis": 7, "callbacks": 7, "arviz_groups": 7, "attributes": 7,
     "comparison": 7, "testing": 7,
-    "single_cell": 8, "plots": 8, "estimators": 9, "lightning": 9, "cli": 9, "serving": 9,
+    "single_cell": 8, "plots": 8, "data_files": 8, "web": 8,
+    "estimators": 9, "lightning": 9, "cli": 9, "serving": 9, "explorer": 9,
 }  # fmt: skip
 
 # Methods that lead to a higher layer import it in their body: {file: {class.method: layer}}.

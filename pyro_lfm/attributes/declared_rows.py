@@ -109,9 +109,9 @@ def _covariates(fit: Fit, asked: Asked, n: int, generator: torch.Generator) -> d
     model = fit.model
     if not model.covariates:
         return {}
-    known = fit.first_rows(_ROWS)
-    if known:
-        chosen = torch.randint(len(known[model.covariates[0]]), (n,), generator=generator)
+    known = fit.some_rows(_ROWS)
+    if known is not None:
+        chosen = torch.randint(known.size, (n,), generator=generator)
         covariates = {name: known[name][chosen] for name in model.covariates}
     else:
         trace: Any = poutine.trace(model).get_trace(Batch(None, size=n))
@@ -128,13 +128,12 @@ def _shared(fit: Fit, decoder: Decoder) -> dict[str, Tensor]:
     names = [name for name, latent in decoder.model.latents.items() if not latent.per_row]
     if not names:
         return {}
-    rows = fit.first_rows(2)
-    if not rows:
+    batch = fit.some_rows(2)
+    if batch is None:
         raise DeclarationError(
             f"lfm.attributes.generate needs the posterior of {', '.join(names)}, which all rows share, and so the rows of "
             "the fit: call it in the process that made the fit"
         )
-    batch = Batch(rows, total=2)
     posterior = marginals(fit.guide, batch, list(decoder.model.latents))
     return {name: posterior[name].mean for name in names}
 

@@ -72,7 +72,7 @@ class LatentSpace:
             inner = onto.inverse_shape(shape)
             piece = free[:, start : start + inner.numel()]
             start += inner.numel()
-            pieces.append((onto, piece.reshape(len(free), *inner)))
+            pieces.append((onto, piece.reshape(-1, *inner)))
         return pieces
 
 
@@ -80,7 +80,7 @@ def _to_reals(supports: tuple[tuple[Transform, torch.Size], ...], latents: Tenso
     sizes = [shape.numel() for _, shape in supports]
     pieces = latents.double().split(sizes, 1)
     free = [
-        onto.inv(piece.reshape(len(piece), *shape)).reshape(len(piece), -1)
+        onto.inv(piece.reshape(-1, *shape)).flatten(1)
         for (onto, shape), piece in zip(supports, pieces, strict=True)
     ]
     return torch.cat(free, 1)

@@ -100,7 +100,7 @@ class Mixture:
         offset = torch.einsum("cu,cuv->cv", self.means, self.whiten)
         # One product of matrices for all components.
         flat = codes @ self.whiten.transpose(0, 1).reshape(size, parts * size)
-        return flat.reshape(len(codes), parts, size) - offset
+        return flat.reshape(-1, parts, size) - offset
 
     def _joint(self, white: Tensor) -> Tensor:
         """ln π_c N(u; μ_c, Σ_c), (B, C)."""

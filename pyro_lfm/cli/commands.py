@@ -10,6 +10,7 @@ import typer
 from pyro_lfm.cli.compare_command import compare
 from pyro_lfm.cli.describe_command import describe
 from pyro_lfm.cli.evaluate_command import evaluate
+from pyro_lfm.cli.explore_command import explore
 from pyro_lfm.cli.export_command import export
 from pyro_lfm.cli.fit_command import fit
 from pyro_lfm.cli.impute_command import impute
@@ -45,7 +46,7 @@ def _options(
 
 
 COMMANDS = (
-    init, fit, report, evaluate, compare, describe, transform, impute, sample, export, serve, schema, info,
+    init, fit, report, evaluate, compare, describe, transform, impute, sample, explore, export, serve, schema, info,
 )  # fmt: skip
 for command in COMMANDS:
     program.command()(command)

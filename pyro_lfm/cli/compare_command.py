@@ -14,11 +14,11 @@ import typer
 
 from pyro_lfm.cli.configurations import Configuration, DataOption, read_configuration
 from pyro_lfm.cli.fit_measures import standard_error
-from pyro_lfm.cli.input_files import DataFile
-from pyro_lfm.cli.named_rows import rows_to_fit
 from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, say, show
 from pyro_lfm.cli.settings import Settings
 from pyro_lfm.cli.user_parts import PartsFile, parts_of
+from pyro_lfm.data_files.data_file import DataFile
+from pyro_lfm.data_files.named_rows import rows_to_fit
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:

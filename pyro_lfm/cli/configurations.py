@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from pyro_lfm.cli.input_files import DATA, DataFile, check_file, read_data
-from pyro_lfm.cli.named_rows import rows_to_fit
 from pyro_lfm.cli.settings import changed
+from pyro_lfm.data_files.data_file import DATA, DataFile, check_file, read_data
+from pyro_lfm.data_files.named_rows import rows_to_fit
 from pyro_lfm.errors import DataError, DeclarationError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import typer
 
 from pyro_lfm.cli.adapted_guide import RefineSteps
 from pyro_lfm.cli.fit_measures import ColumnErrors, Measures, measure, standard_error
-from pyro_lfm.cli.input_files import read_data
-from pyro_lfm.cli.named_rows import rows_of_fit
 from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, show
 from pyro_lfm.cli.runs import RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
+from pyro_lfm.data_files.data_file import read_data
+from pyro_lfm.data_files.named_rows import rows_of_fit
 from pyro_lfm.errors import DeclarationError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from pyro_lfm.cli.input_files import DataFile
+from pyro_lfm.data_files.data_file import DataFile
 from pyro_lfm.errors import DataError
 
 if TYPE_CHECKING:

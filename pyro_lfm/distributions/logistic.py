@@ -12,6 +12,9 @@ from torch.nn.functional import logsigmoid
 
 from pyro_lfm.distributions.interface import Shape
 
+# Levels of a grid in one block of a sum.
+_LEVELS = 32
+
 
 def log_between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """ln[σ(high) − σ(low)] = ln σ(high) + ln σ(−low) + ln(1 − e^(low − high)), exact where both lie in one tail.
@@ -129,8 +132,20 @@ class DiscretizedLogistic(dist.TorchDistribution):
 
     @property
     def mean(self) -> torch.Tensor:
-        """low + δ Σ_k P(x > x_k), summed one level at a time: all levels of all pixels at once need too much memory."""
-        above = torch.zeros_like(self.loc)
-        for k in range(self.grid.levels - 1):
-            above = above + torch.sigmoid((self.loc - self.grid.value(torch.tensor(k + 0.5))) / self.scale)
-        return self.grid.value(above)
+        return self.moments()[0]
+
+    @property
+    def variance(self) -> torch.Tensor:
+        return self.moments()[1]
+
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance, of the place K on the grid: E[K] = Σ_k P(K > k) and E[K²] = Σ_k (2k + 1) P(K > k)."""
+        first, second = torch.zeros_like(self.loc), torch.zeros_like(self.loc)
+        every = torch.arange(self.grid.levels - 1, dtype=self.loc.dtype, device=self.loc.device)
+        location, precision = self.loc.unsqueeze(-1), 1 / self.scale.unsqueeze(-1)
+        # In blocks: all levels of all pixels at once need too much memory.
+        for k in every.split(_LEVELS):
+            above = torch.sigmoid((location - self.grid.value(k + 0.5)) * precision)
+            first, second = first + above.sum(-1), second + above @ (2 * k + 1)
+        step = (self.grid.high - self.grid.low) / (self.grid.levels - 1)
+        return self.grid.value(first), step**2 * (second - first.square()).clamp_min(0.0)

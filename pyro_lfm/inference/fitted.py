@@ -241,12 +241,23 @@ class Fit(FitState):
         """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
 
-    def first_rows(self, most: int) -> dict[str, torch.Tensor]:
-        """The first of the fitted rows, by name, NaN where missing; {} if the fit has no rows, or they have changed."""
-        if self._rows.is_absent or not self._seen.are_those_of(self._rows):
-            return {}
-        index = torch.arange(min(most, len(self._rows)))
-        return self._rows.take(index, self.model.dtype, self.model.device)
+    def some_rows(self, most: int, data: Data | None = None) -> Batch | None:
+        """Up to so many rows, evenly spaced; None without rows at hand, or if the fitted ones have changed."""
+        if data is None and (self._rows.is_absent or not self._seen.are_those_of(self._rows)):
+            return None
+        table = self._open(data, self.guide.needs)
+        count = min(most, len(table))
+        return self._batch(table, torch.arange(count) * len(table) // max(1, count)) if count else None
+
+    def row(self, number: int, data: Data | None = None) -> tuple[Batch, AnyGuide]:
+        """One row as a batch, by its number, and its guide."""
+        table = self._open(data, self.guide.needs)
+        if not -len(table) <= number < len(table):
+            raise DataError(f"a row must be a number below {len(table)}, that of the rows; got {number}")
+        batch = self._batch(table, torch.tensor([number % len(table)]))
+        if data is None and self.guide.tables:
+            return batch, self.guide
+        return self.batch_of({name: batch.with_gaps(name) for name in batch.names})
 
     @property
     def has_rows(self) -> bool:
@@ -267,8 +278,8 @@ class Fit(FitState):
             data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
-    def _batch(self, table: Table) -> Batch:
-        index, device = torch.arange(len(table)), self.model.device
+    def _batch(self, table: Table, index: torch.Tensor | None = None) -> Batch:
+        index, device = torch.arange(len(table)) if index is None else index, self.model.device
         return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
 
     def _served(self, table: Table, fitted: bool) -> tuple[Batch, AnyGuide]:

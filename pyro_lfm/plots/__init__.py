@@ -22,11 +22,12 @@ from pyro_lfm.plots.gaps import bound_and_gap
 from pyro_lfm.plots.intervals import interval_coverage
 from pyro_lfm.plots.maps import latent_map
 from pyro_lfm.plots.nats_by_entry import kl_by_entry
-from pyro_lfm.plots.pictures_of_rows import factor_walk, gallery, prior_draws, reconstructions
+from pyro_lfm.plots.pictures_of_rows import gallery, prior_draws, reconstructions
 from pyro_lfm.plots.posteriors import posterior_ellipses
 from pyro_lfm.plots.scree_plot import scree
 from pyro_lfm.plots.style import colours
 from pyro_lfm.plots.variance_map import variance_explained
+from pyro_lfm.plots.walks_along_factors import factor_walk
 from pyro_lfm.plots.weights import loadings
 
 __all__ = [

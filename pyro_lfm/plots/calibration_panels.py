@@ -17,7 +17,7 @@ from pyro_lfm.evaluate.calibration import (
     VariationalCalibration,
 )
 from pyro_lfm.evaluate.calibration.pareto import threshold
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words, symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,7 @@ def draw_predictive(ax: Axes, result: PredictiveCheck) -> None:
                 ha=side, va="bottom", color=colour, fontsize=8,
             )  # fmt: skip
     ax.set_yticks(
-        range(len(result.names)), [as_words(name) for name in reversed(result.names)], color=INK, fontsize=8.5
+        range(len(result.names)), [symbol(name) for name in reversed(result.names)], color=INK, fontsize=8.5
     )
     ax.set_xlim(-1.06 * edge, 1.06 * edge)
     ax.set_ylim(-0.6, len(result.names) - 0.4)
@@ -179,7 +179,7 @@ def _lines(
         if k not in named:
             ax.plot(x, curve, color=WRONG if wrong[k] else QUIET, linewidth=0.7, alpha=0.5)
     for k in sorted(named):
-        ax.plot(x, curves[k], color=colour[k], linewidth=1.5, label=as_words(names[k]))
+        ax.plot(x, curves[k], color=colour[k], linewidth=1.5, label=symbol(names[k]))
     if named:
         ax.legend(
             frameon=False,

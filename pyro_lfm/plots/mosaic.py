@@ -56,8 +56,16 @@ def draw_mosaic(
     gap: float = 1.5,
     label_width: float = 0.0,
     bottom: float = 0.15,
+    right: float = 0.15,
+    side: float = 0.62,
 ) -> Figure:
-    """Blocks of pictures below each other, each named at its left, as one image on one pair of axes."""
+    """Blocks of pictures below each other, each named at its left, as one image on one pair of axes.
+
+    Args:
+        blocks: {name: pictures (N, H, W, 3)}. columns: pictures in a row. shades: of the names.
+        gap: between blocks, in gutters between pictures.
+        label_width, bottom, right: margins, in inches. side: of the longer side of a picture, in inches.
+    """
     first = next(iter(blocks.values()))
     height, width = first.shape[1:3]
     between = gutter(first)
@@ -73,13 +81,13 @@ def draw_mosaic(
             canvas[y : y + height, x : x + width] = picture
         middles.append(top + (count * (height + between) - between) / 2 - 0.5)
         top += count * (height + between) + extra
-    side = 0.62 / max(height, width)  # inches per pixel
+    side = side / max(height, width)  # inches per pixel
     if any(blocks) and not label_width:
         label_width = 0.1 + 0.08 * max(map(len, blocks))
     left = 0.15 + label_width
-    top_margin, margin = 0.45 if title else 0.15, 0.15
+    top_margin = 0.45 if title else 0.15
     across, down = canvas.shape[1] * side, canvas.shape[0] * side
-    whole = left + max(across, 0.1 * len(title or "")) + margin, top_margin + down + bottom
+    whole = left + max(across, 0.1 * len(title or "")) + right, top_margin + down + bottom
     figure = new_figure(*whole, layout=None)
     ax = figure.add_axes((left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]))
     ax.imshow(canvas, interpolation="nearest", aspect="auto")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pyro_lfm.evaluate import Decomposition, RateDistortion
+from pyro_lfm.evaluate.decoding.factor_order import Order, places_by
+from pyro_lfm.evaluate.decoding.names_of_factors import in_order
 from pyro_lfm.plots.style import (
     FAINT,
     GUIDES,
@@ -32,8 +35,13 @@ _MOST = 60
 Bar = tuple[str, float, float, bool | None]
 
 
-def kl_by_entry(result: Decomposition, *, title: str | None = "KL of each latent entry") -> Figure:
-    """The KL of each latent entry, largest first, and the rate-distortion curve of the decoder with the guide's point.
+def kl_by_entry(
+    result: Decomposition,
+    *,
+    order: Order | Literal["nats"] = "variance",
+    title: str | None = "KL of each latent entry",
+) -> Figure:
+    """The KL of each latent entry, and the rate-distortion curve of the decoder with the guide's point.
 
     Active entries are blue and others grey. All are blue where activity is not known. A latent whose entries have no KL of
     their own has one bar. Points of the curve with unreliable importance weights are hollow, and the line between them is
@@ -41,6 +49,11 @@ def kl_by_entry(result: Decomposition, *, title: str | None = "KL of each latent
 
     Args:
         result: of ``lfm.evaluate.decompose``. Of more than 60 entries the first are drawn.
+        order: of the bars: that of the variance that factors explain, as in every picture; "declared"; "nats" for the
+            largest first; or names of entries.
+
+    Raises:
+        DeclarationError: an order that is none.
 
     >>> import torch
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
@@ -51,7 +64,7 @@ def kl_by_entry(result: Decomposition, *, title: str | None = "KL of each latent
     ['KL, nats per row', 'distortion −E[log p(x | z)], nats per row']
     """
     result = of_kind(result, Decomposition, "lfm.evaluate.decompose")
-    bars = sorted(_bars(result), key=lambda bar: -bar[1])[:_MOST]
+    bars = _in_order(_bars(result), result.order, order)[:_MOST]
     width = max(3.6, 0.9 + 0.24 * len(bars))
     if result.curve is None:
         figure = new_figure(0.6 + width, 4.0)
@@ -74,13 +87,21 @@ def _bars(result: Decomposition) -> list[Bar]:
             active = None if units.active is None else bool(units.active.any())
             bars.append((name, term.mean, term.rows_error, active))
             continue
+        names = units.names(name)
         errors = units.kl if units.kl_rows_error is None else units.kl_rows_error
         for k, (nats, error) in enumerate(zip(units.kl.tolist(), errors.tolist(), strict=True)):
             if units.active is None:
-                bars.append((name if len(units.kl) == 1 else symbol(f"{name}_{k + 1}"), nats, error, None))
+                bars.append((names[k], nats, error, None))
             else:
-                bars.append((symbol(f"{name}_{k + 1}"), nats, error, bool(units.active[k])))
+                bars.append((names[k], nats, error, bool(units.active[k])))
     return bars
+
+
+def _in_order(bars: list[Bar], ranked: Sequence[str], order: Order | Literal["nats"]) -> list[Bar]:
+    if order == "nats":
+        return sorted(bars, key=lambda bar: -bar[1])
+    names = [bar[0] for bar in bars]
+    return [bars[k] for k in places_by(order, names, in_order(names, ranked))]
 
 
 def _draw_bars(ax: Axes, bars: list[Bar]) -> None:
@@ -92,17 +113,25 @@ def _draw_bars(ax: Axes, bars: list[Bar]) -> None:
     shades = [_SILENT if each is False else _ACTIVE for each in active]
     ax.bar(places, nats, width=0.72, color=shades)
     ax.errorbar(places, nats, yerr=np.nan_to_num(errors), fmt="none", ecolor=INK, elinewidth=0.8, capsize=0)
-    turned = 90 if max(map(len, names)) > 9 and len(names) > 6 else 0
-    ax.set_xticks(places, names, color=INK, fontsize=8.5 if len(names) < 25 else 7, rotation=turned)
+    turned = 90 if (max(map(len, names)) > 6 and len(names) > 6) or len(names) >= 25 else 0
+    ax.set_xticks(
+        places,
+        [symbol(name) for name in names],
+        color=INK,
+        fontsize=9,
+        rotation=turned,
+    )
     ax.set_xlim(-0.7, max(len(bars), 4) - 0.3)
-    ax.set_ylabel("KL, nats per row", color=QUIET)
+    ax.set_ylabel("KL, nats per row", color=QUIET, fontsize=9.5)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     if None in active:  # labels, or a single row
         return
+    # Room for the key above the bars.
+    ax.set_ylim(top=1.22 * ax.get_ylim()[1])
     count = sum(active)
     keys = [(_ACTIVE, f"active, {count}"), (_SILENT, f"not active, {len(bars) - count}")]
     handles = [Patch(color=shade, label=label) for shade, label in keys]
-    ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
+    ax.legend(handles=handles, loc="upper right", frameon=False, fontsize=9, labelcolor=QUIET)
 
 
 def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
@@ -130,11 +159,11 @@ def _draw_curve(ax: Axes, curve: RateDistortion) -> None:
         if curve.betas[i] and all(room):
             ax.annotate(
                 f"β = {curve.betas[i]:g}", (rate[i], distortion[i]), xytext=(5, 5), textcoords="offset points",
-                color=QUIET, fontsize=7.5,
+                color=QUIET, fontsize=9,
             )  # fmt: skip
             taken.append(i)
     ax.margins(x=0.11, y=0.09)
     ax.set_xlabel("rate KL(q ‖ p), nats per row", color=QUIET)
     ax.set_ylabel("distortion −E[log p(x | z)], nats per row", color=QUIET)
     ax.grid(color=FAINT, linewidth=0.6)
-    ax.legend(loc="upper right", frameon=False, fontsize=8.5, labelcolor=QUIET)
+    ax.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=QUIET)

@@ -62,7 +62,7 @@ def posterior_ellipses(
                 reach = np.vstack([reach, _ellipses(ax, *_moments(distribution, row), colour)])
             if names is not None:
                 centre = _moments(q, row)[0]
-                ax.annotate(names[row], centre, color=INK, fontsize=8.5, ha="center", va="center")
+                ax.annotate(names[row], centre, color=INK, fontsize=9, ha="center", va="center")
         _square(ax, reach)
         ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
         ax.axvline(0, color=FAINT, linewidth=0.6, zorder=0)

@@ -25,7 +25,7 @@ def scree(result: FactorNumbers, *, title: str | None = "Eigenvalues and held-ou
     ['factor', 'number of factors']
     """
     result = of_kind(result, FactorNumbers, "lfm.factor_analysis.number_of_factors")
-    figure = new_figure(8.4, 3.4)
+    figure = new_figure(8.4, 4.1)
     left, right = figure.subplots(1, 2)
     _eigenvalues(left, result)
     _held_out(right, result)
@@ -34,7 +34,15 @@ def scree(result: FactorNumbers, *, title: str | None = "Eigenvalues and held-ou
         ax.spines[["left", "bottom"]].set_color(FAINT)
         ax.tick_params(colors=QUIET, labelsize=9, length=0)
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(frameon=False, fontsize=9, labelcolor=INK)
+        # Below the axes, where it crosses no line.
+        ax.legend(
+            loc="upper left",
+            bbox_to_anchor=(0.0, -0.2),
+            borderaxespad=0.0,
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+        )
     set_heading(figure, title)
     return figure
 

@@ -91,7 +91,7 @@ def bare_axes(ax: Axes) -> None:
     """Removes the frame of axes but for a faint baseline, and makes ticks small."""
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(FAINT)
-    ax.tick_params(colors=QUIET, labelsize=8.5, length=0)
+    ax.tick_params(colors=QUIET, labelsize=9, length=0)
     ax.set_axisbelow(True)
 
 

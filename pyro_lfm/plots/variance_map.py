@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.evaluate import VarianceExplained
+from pyro_lfm.evaluate.decoding.factor_order import Order, places_by
 from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, set_heading, symbol
 
 if TYPE_CHECKING:
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 
-def variance_explained(result: VarianceExplained, *, title: str | None = "Variance explained") -> Figure:
+def variance_explained(
+    result: VarianceExplained, *, order: Order = "variance", title: str | None = "Variance explained"
+) -> Figure:
     """A map of R² for each group of rows, factors by observed variables, below bars of the R² of all factors together.
 
     A share below zero is drawn as zero and written as it is.
 
     Args:
         result: of ``lfm.evaluate.variance_explained``.
+        order: of the factors: "variance", those first that explain most of all observed variables; "declared"; or names.
+
+    Raises:
+        DeclarationError: an order that is none.
 
     >>> import torch
     >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal, evaluate
@@ -32,8 +39,11 @@ def variance_explained(result: VarianceExplained, *, title: str | None = "Varian
     3
     """
     result = of_kind(result, VarianceExplained, "lfm.evaluate.variance_explained")
-    views, factors, groups = list(result.total), list(result.factors), len(result.groups)
-    alone = np.stack([100 * as_array(result.alone[name]) for name in views], 2)  # groups, factors, views
+    places = places_by(order, result.factors, result.order)
+    views, factors, groups = list(result.total), [result.factors[k] for k in places], len(result.groups)
+    alone = np.stack(
+        [100 * as_array(result.alone[name])[:, places] for name in views], 2
+    )  # groups, factors, views
     total = np.stack([100 * as_array(result.total[name]) for name in views], 1)
     error = np.stack([100 * as_array(result.total_error[name]) for name in views], 1)
     cell = 0.34 if len(factors) > 6 else 0.42
@@ -57,7 +67,7 @@ def variance_explained(result: VarianceExplained, *, title: str | None = "Varian
     grid[0, 0].set_ylabel("all, %", color=QUIET, fontsize=9)
     bar = figure.colorbar(picture, ax=grid[1], fraction=0.05, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
+    bar.ax.tick_params(colors=QUIET, labelsize=9, length=0)
     bar.set_label("one factor, %", color=QUIET, fontsize=9)
     set_heading(figure, title)
     return figure
@@ -70,7 +80,7 @@ def _draw_bars(ax: Axes, total: np.ndarray, error: np.ndarray) -> None:
     ax.bar(places, heights, width=0.6, color=GUIDES[0])
     ax.errorbar(places, heights, yerr=np.nan_to_num(error), fmt="none", ecolor=INK, elinewidth=0.8)
     ax.set_ylim(0, 100)
-    ax.tick_params(colors=QUIET, labelsize=8, length=0, labelbottom=False)
+    ax.tick_params(colors=QUIET, labelsize=9, length=0, labelbottom=False)
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     ax.set_axisbelow(True)
 
@@ -82,7 +92,7 @@ def _draw_map(ax: Axes, alone: np.ndarray, top: float) -> AxesImage:
     for (k, v), share in np.ndenumerate(alone):
         number = "–" if np.isnan(share) else f"{share:.1f}".replace("-0.0", "0.0").replace("-", "−")
         colour = "white" if shown[k, v] > 0.6 * top else INK
-        ax.text(v, k, number, color=colour, fontsize=8, ha="center", va="center")
+        ax.text(v, k, number, color=colour, fontsize=9, ha="center", va="center")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return picture

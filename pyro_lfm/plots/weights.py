@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.errors import ShapeError
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, new_figure, set_heading
+from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, new_figure, set_heading, symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ def loadings(
     *,
     shape: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
+    factors: Sequence[str] | None = None,
     title: str | None = "Loadings: how each column of the data follows each factor",
 ) -> Figure:
     """The loadings W (D, K) of several methods side by side, blue for negative and red for positive.
@@ -32,6 +34,7 @@ def loadings(
         shape: (H, W) of a picture whose pixels are the D columns, for one picture per factor. Without it, each method has a
             table of D rows and K columns.
         names: the names of the D columns, for the table.
+        factors: the names of the K factors, z_1 to z_K by default.
 
     >>> import torch
     >>> figure = loadings({"EM": torch.randn(4, 2)}, names=["a", "b", "c", "d"])
@@ -45,23 +48,26 @@ def loadings(
     sizes = {array.shape for array in arrays.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise ShapeError(f"weights must have one shape (D, K) for all methods; got {sorted(sizes)}")
-    dim = next(iter(sizes))[0]
+    dim, count = next(iter(sizes))
+    if factors is not None and len(factors) != count:
+        raise ShapeError(f"factors must name the {count} factors; got {len(factors)} names")
+    symbols = [symbol(name) for name in factors or entry_names("z", count)]
     if shape is not None and math.prod(shape) != dim:
         raise ShapeError(f"shape must have {dim} pixels, one per column; got {tuple(shape)}")
     largest = max(float(np.abs(array).max()) for array in arrays.values()) or 1.0
     if shape is None:
-        figure, grid, picture = _tables(arrays, names, largest)
+        figure, grid, picture = _tables(arrays, names, symbols, largest)
     else:
-        figure, grid, picture = _pictures(arrays, shape, largest)
+        figure, grid, picture = _pictures(arrays, shape, symbols, largest)
     bar = figure.colorbar(picture, ax=grid, fraction=0.04, pad=0.02, shrink=0.8)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=QUIET, labelsize=8, length=0)
+    bar.ax.tick_params(colors=QUIET, labelsize=9, length=0)
     set_heading(figure, title)
     return figure
 
 
 def _pictures(
-    arrays: Mapping[str, np.ndarray], shape: Sequence[int], largest: float
+    arrays: Mapping[str, np.ndarray], shape: Sequence[int], symbols: Sequence[str], largest: float
 ) -> tuple[Figure, np.ndarray, AxesImage]:
     """One picture for each method and factor."""
     latent = next(iter(arrays.values())).shape[1]
@@ -78,6 +84,9 @@ def _pictures(
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_color(FAINT)
+        if i == 0:
+            for ax, each in zip(own, symbols, strict=True):
+                _name_factor(ax, each, across)
         if across:
             _name_column(own[0], name)
         else:
@@ -86,7 +95,7 @@ def _pictures(
 
 
 def _tables(
-    arrays: Mapping[str, np.ndarray], names: Sequence[str] | None, largest: float
+    arrays: Mapping[str, np.ndarray], names: Sequence[str] | None, symbols: Sequence[str], largest: float
 ) -> tuple[Figure, np.ndarray, AxesImage]:
     """A table of D rows and K columns for each method."""
     dim, latent = next(iter(arrays.values())).shape
@@ -95,12 +104,20 @@ def _tables(
     for ax, (name, array) in zip(grid[0], arrays.items(), strict=True):
         picture = ax.imshow(array, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
         _name_column(ax, name)
-        ax.set_xticks(range(latent), [f"$z_{{{k + 1}}}$" for k in range(latent)], color=QUIET)
+        ax.set_xticks(range(latent), symbols, color=INK, fontsize=9)
         ax.spines[:].set_color(FAINT)
         ax.tick_params(length=0)
     if names is not None:
         grid[0][0].set_yticks(range(dim), list(names), color=INK, fontsize=9)
     return figure, grid, picture
+
+
+def _name_factor(ax: Axes, name: str, across: bool) -> None:
+    """The name of a factor at its row, or above its column."""
+    if across:
+        ax.set_ylabel(name, color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8)
+    else:
+        ax.set_title(name, color=INK, fontsize=10)
 
 
 def _name_column(ax: Axes, name: str) -> None:

@@ -13,13 +13,13 @@ from pyro_lfm.evaluate import log_likelihood
 from pyro_lfm.formulas import describe
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.serving.json_cells import as_json, label_as_json
-from pyro_lfm.serving.json_columns import FrameColumns, ObservedVariable
-from pyro_lfm.serving.json_requests import Request, fraction, some_of, whole_number
 from pyro_lfm.serving.json_rows import RowForm, RowForms
-from pyro_lfm.serving.limits import Limits
-from pyro_lfm.serving.posterior_moments import FURTHER, moments
-from pyro_lfm.serving.refusal import Json, Refusal, misnamed, shown
+from pyro_lfm.web.json_cells import as_json, label_as_json
+from pyro_lfm.web.json_columns import FrameColumns, ObservedVariable
+from pyro_lfm.web.json_requests import Request, fraction, some_of, whole_number
+from pyro_lfm.web.limits import Limits
+from pyro_lfm.web.posterior_moments import FURTHER, moments
+from pyro_lfm.web.refusal import Json, Refusal, misnamed, shown
 
 # What a request for the posterior may ask for beyond mean and standard deviation of the latents of a row.
 INCLUDE = (*FURTHER, "shared")

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pyro_lfm.errors import DataError, DeclarationError, TrainingError, first_line, gathering
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.identity.version import library_version
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.serving.answers import Answers
-from pyro_lfm.serving.bodies import Bodies
-from pyro_lfm.serving.json_columns import FrameColumns
-from pyro_lfm.serving.json_requests import parsed
-from pyro_lfm.serving.limits import Limits
 from pyro_lfm.serving.operations import Operation, operations
 from pyro_lfm.serving.operations_page import HEADERS, operations_page
-from pyro_lfm.serving.refusal import Json, Refusal
-from pyro_lfm.shapes import whole
 from pyro_lfm.tables.table_columns import TableColumns
+from pyro_lfm.web.answering import THREADS, answered
+from pyro_lfm.web.bodies import Bodies
+from pyro_lfm.web.errors_as_json import add_errors
+from pyro_lfm.web.json_columns import FrameColumns
+from pyro_lfm.web.limits import Limits
+from pyro_lfm.web.listening import listening
+from pyro_lfm.web.refusal import Json
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
-# Requests that are answered at once. The model answers one at a time; meanwhile others are read and written.
-_THREADS = 4
 LOG = logging.getLogger("pyro_lfm.serving")
 _TITLE = "pyro_lfm"
 _MISSING = "pyro_lfm.serving needs {name}, which is not installed: pip install 'pyro_lfm[app]'"
-_OVERFLOW = (
-    "the model cannot compute with these rows, since its distributions have no finite parameters there: give rows like "
-    "those that were fitted, and null where a number stands for a missing one"
-)
 _ERROR: dict[str, Json] = {
     "type": "object",
     "properties": {"error": {"type": "string"}},
@@ -87,9 +79,9 @@ def app(fit: Fit, table: FrameColumns | None = None, limits: Limits | None = Non
         redoc_url=None,
         redirect_slashes=False,
     )
-    _add_errors(service)
+    add_errors(service, "GET /docs")
     _add_pages(service, answers)
-    bodies, threads = Bodies(limits), ThreadPoolExecutor(_THREADS, "pyro_lfm.serving")
+    bodies, threads = Bodies(limits), ThreadPoolExecutor(THREADS, "pyro_lfm.serving")
     for operation in operations(answers):
         service.add_api_route(
             f"/{operation.name}",
@@ -134,30 +126,8 @@ def run(
     except ModuleNotFoundError as error:
         raise ImportError(_MISSING.format(name=error.name)) from None
     config = uvicorn.Config(app(fit, table, limits), access_log=False)
-    with _listening(host, port) as listening:
-        uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address.
-
-    Raises:
-        DeclarationError: the address is none of this machine's, or in use.
-    """
-    if whole("port", port, least=0) > 65535:
-        raise DeclarationError(f"port must be at most 65535; got {port}")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family)
-    except (OSError, UnicodeError) as error:
-        words = getattr(error, "strerror", None) or "no address"
-        raise DeclarationError(
-            f"host and port must be an address that is free here; got {host!r} and {port} ({words.lower()}): another port, "
-            "such as 8001, or 0 for any that is free"
-        ) from None
-    # An answer goes out in two pieces, of which the second would wait 40 ms for a reply to the first.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    with listening(host, port) as listener:
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _endpoint(
@@ -167,65 +137,15 @@ def _endpoint(
 
     async def endpoint(request: Request) -> Response:
         body = await bodies.read(request)
-        content = await asyncio.get_running_loop().run_in_executor(threads, _answered, operation, body)
+        path, fields = f"/{operation.name}", [*operation.fields]
+        content = await asyncio.get_running_loop().run_in_executor(
+            threads, answered, path, fields, operation.answer, body, LOG
+        )
         return Response(content, media_type="application/json")
 
     # The annotations are strings, which FastAPI would look up among the names of this file.
     endpoint.__annotations__ = {"request": Request, "return": Response}
     return endpoint
-
-
-def _answered(operation: Operation, body: bytes) -> bytes:
-    """The answer to a body, as JSON.
-
-    Raises:
-        Refusal: a request that the model cannot serve, with the library's message.
-    """
-    try:
-        with gathering() as warnings:
-            answer = operation.answer(parsed(body, [*operation.fields]))
-    except (DataError, DeclarationError, TrainingError) as error:
-        raise Refusal(" ".join(str(error).split())) from None
-    except NotImplementedError:
-        raise Refusal(
-            f"the model has no answer to /{operation.name}: a distribution has no formula for it"
-        ) from None
-    except (ValueError, RuntimeError) as error:
-        # A distribution refuses its parameters or a matrix is not positive definite: numbers have overflowed.
-        LOG.warning("/%s refused: %s: %s", operation.name, type(error).__name__, first_line(error))
-        LOG.debug("the error behind it", exc_info=True)
-        raise Refusal(_OVERFLOW) from None
-    if warnings:
-        answer["warnings"] = [*warnings]
-    return json.dumps(answer, allow_nan=False).encode()
-
-
-def _add_errors(service: FastAPI) -> None:
-    """Every error as {"error": sentence}."""
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
-
-    async def refused(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Refusal)
-        return JSONResponse({"error": str(error)}, error.status)
-
-    async def of_http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        phrase = HTTPStatus(error.status_code).phrase.lower()
-        words = {
-            404: "there is no such path: GET /docs lists those that there are",
-            405: f"the path does not take {request.method}: GET /docs lists the methods",
-        }
-        return JSONResponse(
-            {"error": words.get(error.status_code, phrase)}, error.status_code, headers=error.headers
-        )
-
-    async def failed(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": "the service failed at this request; its log has the reason"}, 500)
-
-    service.add_exception_handler(Refusal, refused)
-    service.add_exception_handler(HTTPException, of_http)
-    service.add_exception_handler(Exception, failed)
 
 
 def _add_pages(service: FastAPI, answers: Answers) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.serving.json_cells import Cells
-from pyro_lfm.serving.json_columns import FrameColumns, Observed, ObservedTable, ObservedVariable
-from pyro_lfm.serving.refusal import Json, Refusal, misnamed, shown
+from pyro_lfm.web.json_cells import Cells
+from pyro_lfm.web.json_columns import FrameColumns, Observed, ObservedTable, ObservedVariable
+from pyro_lfm.web.refusal import Json, Refusal, misnamed, shown
 
 # A bare list of rows, a list of objects, or an object of lists.
 Kind = Literal["bare", "objects", "lists"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from pyro_lfm.serving.answers import INCLUDE, Answers
-from pyro_lfm.serving.json_requests import Request
-from pyro_lfm.serving.refusal import Json
+from pyro_lfm.web.json_requests import Request
+from pyro_lfm.web.refusal import Json
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ status = max(main(shlex.split(call)) for call in sys.argv[1:])
 print("heavy:", sorted({"torch", "pyro", "numpy", "sklearn", "fastapi", "uvicorn"} & set(sys.modules)))
 sys.exit(status)
 """
-COMMANDS = (
-    "init fit report evaluate compare describe transform impute sample export serve schema info".split()
-)
+COMMANDS = "init fit report evaluate compare describe transform impute sample explore export serve schema info".split()
 
 
 def test_info_prints_the_versions(capsys):
@@ -67,6 +65,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["no-such-command"], "no-such-command"),
         (["info", "--no-such-option"], "--no-such-option"),
         (["serve"], "Missing argument"),
+        (["explore"], "Missing argument"),
+        (["explore", "run", "--port", "http"], "--port"),
         (["serve", "run", "--port", "http"], "--port"),
         (["export", "run", "--format", "pickle"], "pickle"),
         (["export", "run", "--only", "everything"], "everything"),

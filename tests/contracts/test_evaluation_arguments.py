@@ -82,7 +82,11 @@ def functions():
 def test_wrong_arguments_are_refused_in_a_sentence(function, fit):
     right = RIGHT.get(function, lambda: (None,))
     wrong = {**WRONG, "a model": fit.model}
-    if function.__module__.startswith("pyro_lfm.plots") and function not in (plots.bounds, plots.factor_walk):
+    if function.__module__.startswith("pyro_lfm.plots") and function not in (
+        plots.bounds,
+        plots.factor_walk,
+        plots.latent_map,
+    ):
         wrong["a fit"] = fit
     arguments = [
         (kind, [*right()[:place], value, *right()[place + 1 :]])
@@ -166,12 +170,12 @@ def test_a_walk_along_the_factors_of_several_latents_under_shared_parameters(fit
         done, _ = evaluation_cases.make(case)
         figure = plots.factor_walk(done, shape=(2, 2), steps=3)
         assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == names
-    for case, words in {
-        "labels and factors": "no values of c",
-        "views": "one modelled variable; this one has x, n, y, o",
-    }.items():
-        with pytest.raises(lfm.DeclarationError, match=words):
-            plots.factor_walk(evaluation_cases.make(case)[0], shape=(2, 2))
+    figure = plots.factor_walk(evaluation_cases.make("labels and factors")[0], shape=(2, 2), steps=3)
+    assert all(", c = " in label.get_text() for label in figure.axes[0].get_yticklabels()), (
+        "a row for each label"
+    )
+    figure = plots.factor_walk(evaluation_cases.make("views")[0], steps=3)
+    assert {ax.get_title(loc="left") for ax in figure.axes} > {"x_1", "y"}, "a panel for each column"
 
 
 def test_gaps_of_a_prior_made_of_the_guide_are_refused_by_its_name():

@@ -288,8 +288,30 @@ def check_cells(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"map_1"}
 
 
+def check_explorer(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "answer over HTTP: median, ms" in table
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results))
+    assert list(results["cases"]) == ["digits, 8x8", "penguins, mixed table"]
+    assert all(0 < case["http"]["median"] <= case["http"]["p95"] for case in results["cases"].values())
+
+
+def check_faces(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "DCI completeness" in table
+    (seed,) = json.loads((out / "results.json").read_text(encoding="utf-8"))["seeds"]
+    assert (
+        len(seed["by_labels"]["300"]["alone"]) == 20 and len(seed["pairs"]) == 3 and len(seed["edits"]) == 2
+    )
+    assert all(math.isfinite(number) for number in numbers(seed))
+    assert all(0 <= hit <= 1 for judged in seed["pairs"] for hit in judged["hits"].values())
+    assert {path.stem for path in out.glob("*.png")} == {"chosen_0", "edited_0"}
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
+    "benchmark_explorer": [([], check_explorer)],
     "benchmark_imputation": [([], check_imputers)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
@@ -301,6 +323,7 @@ RUNS = {
         (["--data", "fashion-mnist"], check_comparison),
     ],
     "compare_priors": [([], check_priors)],
+    "faces": [([], check_faces)],
     "few_labels": [([], check_few_labels)],
     "flexible_guides": [([], check_flexible)],
     "em_to_backprop": [([], check_inferences), (["--data", "wine"], check_inferences)],

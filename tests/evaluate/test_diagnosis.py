@@ -50,7 +50,7 @@ def test_log_densities_and_latents_of_simulated_rows_are_those_of_the_closed_for
     data = model.sample(30, seed=0)["x"]
     done = fitted((model, lfm.ExactPosterior(model)), data)
     simulated = simulation.simulate(done, done.rows_of(), rows=40, draws=9, seed=0)
-    assert simulated.names == ("z[0]", "z[1]", "z[2]") and simulated.draws.shape == (9, 40, 3)
+    assert simulated.names == ("z_1", "z_2", "z_3") and simulated.draws.shape == (9, 40, 3)
     posterior = Altered(weight)
     distribution = torch.distributions.MultivariateNormal(
         simulated.x @ posterior.gain.T, scale_tril=posterior.scale_tril
@@ -129,7 +129,7 @@ def test_labels_several_latents_and_matrices_with_their_exact_posterior(name):
     model = cases.CLOSED_FORMS[name]().double()
     result = lfm.evaluate.diagnose((model, lfm.ExactPosterior(model)), cases.rows_of(model, 60), **FEW)
     assert result.flagged() == (), result
-    columns = {"factor-analysers": "c = 1", "mixture-diagonal": "c = 2", "matrix-events": "z[2, 0]"}
+    columns = {"factor-analysers": "c = 1", "mixture-diagonal": "c = 2", "matrix-events": "z_3"}
     assert columns[name] in result.vsbc.names
 
 
@@ -256,6 +256,6 @@ def test_pictures_of_each_test_and_of_all():
     ]:
         assert len(draw(part).axes) == 1
     labels = [label.get_text() for label in plots.rank_curves(result.sbc).axes[0].get_legend().get_texts()]
-    assert labels == ["z[0]", "z[1]", "z[2]", "log q(z | x)", "log p(x, z)"]
+    assert labels == ["$z_{1}$", "$z_{2}$", "$z_{3}$", "log q(z | x)", "log p(x, z)"]
     with pytest.raises(lfm.DeclarationError, match="this picture is of a Coverage.*got TwoSample"):
         plots.region_coverage(result.two_sample)

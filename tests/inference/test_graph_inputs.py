@@ -8,6 +8,7 @@ import array
 import collections
 import contextvars
 import copy
+import cProfile
 import dataclasses
 import datetime
 import functools
@@ -905,3 +906,17 @@ def test_what_is_proved_of_a_schedule():
 )
 def test_native_code_follows_as_the_graph_does(case):
     checked(lambda: Case(**case))
+
+
+def test_a_profiler_that_runs_already_leaves_a_fit_in_eager():
+    def run(engine):
+        torch.manual_seed(0)
+        model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+        guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
+        svi = lfm.SVI(guide, epochs=3, batch_size=5, engine=engine)
+        return lfm.fit(model, ROWS, svi, seed=0, progress=False)
+
+    profiler = cProfile.Profile()
+    with pytest.warns(lfm.CompilationWarning, match="a profiler is running"):
+        profiled = profiler.runcall(run, "compiled")
+    assert [r["bound"] for r in profiled.history] == [r["bound"] for r in run("eager").history]

@@ -140,8 +140,8 @@ def test_a_walk_moves_one_factor_and_orders_by_effect():
     mean = lfm.Linear(weight=lfm.Fixed(weight), bias=lfm.Fixed(0.5))
     model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=mean))
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
-    fit = lfm.fit(model, torch.randn(10, 4), lfm.SVI(guide, steps=1), seed=0, progress=False)
-    figure = plots.factor_walk(fit, shape=(2, 2), steps=3)
+    fit = lfm.fit(model, torch.rand(10, 4), lfm.SVI(guide, steps=1), seed=0, progress=False)
+    figure = plots.factor_walk(fit, shape=(2, 2), steps=3, reach=2.5)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["$z_{2}$", "$z_{1}$"]
     canvas = figure.axes[0].images[0].get_array()[..., 0]
     first, last = canvas[:2, :2], canvas[:2, -2:]
@@ -157,7 +157,7 @@ def test_pictures_are_dark_ink_on_white():
 def test_a_map_of_two_factors_is_the_space_itself():
     means = torch.randn(30, 2)
     ax = plots.latent_map(means, torch.zeros(30)).axes[0]
-    assert ax.get_xlabel() == ""
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_{1}$", "$z_{2}$")
     shown = np.asarray(ax.collections[0].get_offsets())
     assert np.allclose(np.sort(shown, axis=0), np.sort(means.numpy(), axis=0))
 

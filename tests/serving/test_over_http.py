@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import pyro_lfm as lfm
-from pyro_lfm.serving.application import _listening
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -139,14 +138,6 @@ def test_an_address_in_use_is_refused_and_an_interrupt_ends_the_service(process,
     running.send_signal(signal.SIGINT)
     _, words = running.communicate(timeout=30)
     assert running.returncode == -signal.SIGINT and "KeyboardInterrupt" in words
-
-
-def test_answers_do_not_wait_for_the_clients_next_packet():
-    with _listening("127.0.0.1", 0) as listening:
-        with socket.create_connection(listening.getsockname()):
-            accepted, _ = listening.accept()
-            with accepted:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn"])

@@ -1,6 +1,5 @@
 """Requests that a service refuses: each has a status 4xx and one sentence, whatever it holds."""
 
-import asyncio
 import json
 import string
 
@@ -10,8 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pyro_lfm as lfm
-from pyro_lfm.serving.bodies import Bodies
-from pyro_lfm.serving.refusal import Refusal
 
 pytest.importorskip("fastapi")
 testclient = pytest.importorskip("fastapi.testclient")
@@ -158,35 +155,6 @@ def test_a_body_over_the_limit_is_refused(client, path):
 
 def test_a_body_without_a_length_is_counted_as_it_arrives(client):
     assert client.post("/posterior", content=iter([b" " * 5_000] * 1_000)).status_code == 413
-
-
-def test_bodies_that_arrive_at_once_are_counted_together():
-    """Three requests whose first half has come: the third is sent away, and again taken when one has gone."""
-
-    class Request:
-        headers = {}
-
-        def __init__(self):
-            self.rest = asyncio.Event()
-
-        async def stream(self):
-            yield b" " * 9_000
-            await self.rest.wait()
-            yield b"{}"
-
-    async def three():
-        bodies, first, second = Bodies(lfm.serving.Limits(body=20_000, bodies=20_000)), Request(), Request()
-        reads = [asyncio.create_task(bodies.read(each)) for each in (first, second)]
-        await asyncio.sleep(0)
-        with pytest.raises(Refusal, match="too many requests at once") as refused:
-            await bodies.read(Request())
-        first.rest.set()
-        second.rest.set()
-        assert {len(body) for body in await asyncio.gather(*reads)} == {9_002} and refused.value.status == 429
-        second.rest.set()
-        assert await bodies.read(second) and bodies._held == 0
-
-    asyncio.run(three())
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def _of_factors(parts: Decomposition) -> Iterator[Doubt]:
     for name, own in parts.latents.items():
         if own.kl is None:
             continue
-        silent = [f"{name}_{k + 1}" for k, nats in enumerate(own.kl.tolist()) if nats < _COLLAPSED]
+        silent = [n for n, nats in zip(own.names(name), own.kl.tolist(), strict=True) if nats < _COLLAPSED]
         if len(silent) == len(own.kl):
             yield Doubt(
                 f"All factors of {name} have collapsed",

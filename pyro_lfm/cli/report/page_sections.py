@@ -95,7 +95,7 @@ def training(fit: Fit) -> Section | None:
 
 
 def factors(fit: Fit, parts: Decomposition | None, pictures: Pictures | None, rows: Any) -> Section | None:
-    """What each factor does, strongest first."""
+    """What each factor does, in the order of the variance that they explain."""
     body = ""
     figures = []
     if parts is not None:
@@ -104,21 +104,22 @@ def factors(fit: Fit, parts: Decomposition | None, pictures: Pictures | None, ro
     if rows is not None and (drawn := _attempt(lambda: _map(fit, rows))) is not None:
         figures.append(picture(drawn[0], drawn[1], "A map of the rows by their factors"))
     body += side_by_side(*figures) if figures else ""
-    if pictures is not None and (walk := _attempt(lambda: pictures.walk(fit))) is not None:
+    if pictures is not None and (walk := _attempt(lambda: pictures.walk(fit, rows))) is not None:
         body += picture(
             walk,
-            "Each row of pictures moves one factor from −2 to +2, the others stay.",
+            "Each row of pictures moves one factor through the values that it has in the rows; others follow it where they "
+            "depend on it. R² is the share of the variance that it explains.",
             "Walks along factors",
         )
-    elif (walks := _attempt(lambda: Walks(fit))) is not None:
-        order = sorted(range(len(walks.names)), key=lambda k: -walks.effects[k])
+    elif (walks := _attempt(lambda: Walks(fit, rows))) is not None:
         body += paragraph(
-            "The expected row as one factor moves from −2 to +2 standard deviations of its prior, with the others at "
-            "their mean: orange is above the middle, blue below it, green another mix of labels. The factors and columns "
-            "that move most come first. The sign of a factor, and rotations of several, have no meaning of their own."
+            "The expected row as one factor moves through its 2nd, 16th, 50th, 84th and 98th percentile among the rows, and "
+            "the others follow it where they depend on it: orange is above the middle, blue below it, green another mix of "
+            "labels. The factors that explain most variance and the columns that move most come first. The sign of a "
+            "factor, and rotations of several, have no meaning of their own."
         )
-        for k in order[:_FACTORS]:
-            body += f"<h3>{escape(walks.names[k])}</h3>" + walk_table(walks.of(k))
+        for name in walks.names[:_FACTORS]:
+            body += f"<h3>{escape(name)}</h3>" + walk_table(walks.of(name))
     return Section("factors", "What each factor does", body) if body else None
 
 
@@ -129,22 +130,16 @@ def _kl(parts: Decomposition) -> Any:
 
 
 def _map(fit: Fit, rows: Any) -> tuple[Any, str]:
-    """The rows in the plane of two factors, coloured by the labels of the first column that has some."""
-    import torch
-
+    """The rows in the plane of their factors, coloured by the labels of the first column that has some."""
     import pyro_lfm as lfm
-    from pyro_lfm.cli.transform_command import latent_arrays
 
-    arrays = latent_arrays(fit, rows)
-    name = max(arrays, key=lambda n: arrays[n].reshape(len(arrays[n]), -1).shape[1])
-    means = arrays[name].reshape(len(arrays[name]), -1)
-    column, labels, names = _labels(fit, rows, len(means))
-    drawn = lfm.plots.latent_map(torch.as_tensor(means), labels, names=names, title=None)
+    column, labels, names = _labels(fit, rows)
+    drawn = lfm.plots.latent_map(fit, labels, data=rows, names=names, title=None)
     coloured = f", coloured by {column}" if column else ""
-    return drawn, f"The rows by the posterior means of {name}{coloured}."
+    return drawn, f"The rows by the posterior means of their factors{coloured}."
 
 
-def _labels(fit: Fit, rows: Any, count: int) -> tuple[str | None, Any, list[str]]:
+def _labels(fit: Fit, rows: Any) -> tuple[str | None, Any, list[str]]:
     import numpy as np
 
     converter: Any = fit.table
@@ -152,10 +147,8 @@ def _labels(fit: Fit, rows: Any, count: int) -> tuple[str | None, Any, list[str]
     for column in converter.columns if converter is not None and frame is not None else ():
         if column.levels is not None and 2 <= len(column.levels) <= 10 and column.kind != "ordinal":
             codes = column.encode(frame[column.name])  # type: ignore[index]
-            names = [str(level) for level in column.levels]
-            gone = np.isnan(codes)
-            return str(column.name), np.where(gone, len(names), codes).astype(int), [*names, "missing"]
-    return None, np.zeros(count, dtype=int), [""]
+            return str(column.name), codes, [str(level) for level in column.levels]
+    return None, np.zeros(fit.rows_of(rows).size), [""]
 
 
 def rows(done: Measures, fit: Fit, pictures: Pictures | None, fitted: bool) -> Section:

@@ -63,17 +63,11 @@ class Pictures:
             self.scaled(self.rows), {"reconstructed": self.scaled(again)}, shape=self.shape, title=None
         )
 
-    def walk(self, fit: Fit) -> Figure:
-        """A row of pictures for each factor, strongest first."""
+    def walk(self, fit: Fit, rows: Any) -> Figure:
+        """A row of pictures for each factor, the one that explains most variance first."""
         import pyro_lfm as lfm
-        from pyro_lfm.cli.report.walks import Walks
 
-        walks = Walks(fit)
-        (means,) = walks.means.values()
-        effects = torch.as_tensor(means).std(1).square().mean(1)
-        order = effects.argsort(descending=True)[:_FACTORS].tolist()
-        blocks = {walks.names[k]: self.scaled(torch.as_tensor(means[k])) for k in order}
-        return lfm.plots.prior_draws(blocks, shape=self.shape, columns=means.shape[1], title=None)
+        return lfm.plots.factor_walk(fit, data=rows, shape=self.shape, factors=_FACTORS, title=None)
 
 
 def _picture_shape(event: tuple[int, ...], has_names: bool) -> tuple[int, ...] | None:

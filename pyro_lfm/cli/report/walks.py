@@ -1,4 +1,4 @@
-"""What each factor does: E[x | z] in the units of the data, as one factor moves and the others stay at the prior's mean."""
+"""What each factor does: the expected row, in its own units, as one factor moves through its values in the rows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pyro_lfm.cli.fit_measures import column_names
-from pyro_lfm.data.batch import Batch
-from pyro_lfm.evaluate.decoding.decoder import Decoder
-from pyro_lfm.probes import evaluating
-from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.errors import DeclarationError
+from pyro_lfm.evaluate.decoding.decoded_columns import DecodedColumn, ObservedColumn, observed_columns
+from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
+from pyro_lfm.evaluate.decoding.factor_order import factor_order
+from pyro_lfm.evaluate.decoding.factor_paths import FactorPaths
 
 if TYPE_CHECKING:
     from pyro_lfm.inference import Fit
 
-PLACES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+# The quantiles of a factor that are shown.
+LEVELS = (0.02, 0.16, 0.5, 0.84, 0.98)
 # Columns of a table that are shown, those that a factor moves most.
 _MOST = 12
 
@@ -28,7 +29,7 @@ class ColumnWalk:
     """A column as a factor moves.
 
     Attributes:
-        column: its name. texts: its value at each place, in its own units.
+        column: its name. texts: its value at each place, in its own units. ranges: the interval of 90%, in words.
         effect: how far it moves, in standard deviations of the column, or in probability.
         moves: at each place, relative to the middle, in the same.
         is_label: whether it holds labels, whose moves have no sign.
@@ -36,6 +37,7 @@ class ColumnWalk:
 
     column: str
     texts: list[str]
+    ranges: list[str]
     effect: float
     moves: list[float]
     is_label: bool = False
@@ -44,119 +46,69 @@ class ColumnWalk:
 class Walks:
     """The walks along all factors of a fit.
 
+    Args:
+        fit: the fit. rows: those that the report is of, for a fit without rows.
+
+    Attributes:
+        names: of the factors, that which explains most variance first.
+
     Raises:
-        DeclarationError: the model has no factors with real values, or a likelihood without a mean.
+        DeclarationError: the model has no factors with real values.
     """
 
-    def __init__(self, fit: Fit):
-        self.fit, self.decoder = fit, Decoder(fit.model, "pyro-lfm report")
-        self.names = self.decoder.names
-        count = len(self.names)
-        centre, spread = self._prior_moments()
-        points = centre.repeat(count, len(PLACES), 1)
-        for k in range(count):
-            points[k, :, k] += spread[k] * torch.tensor(PLACES).to(centre)
-        batch = Batch(size=count * len(PLACES))
-        batch.index = batch.index.to(fit.model.device)
-        others = self._others()
-        device = fit.model.device
-        with evaluating(fit.model), isolated(Stream(0, device), device), torch.no_grad():
-            means = self.decoder(points.flatten(0, 1), others, batch)
-        self.means = {n: m.double().reshape(count, len(PLACES), -1).cpu().numpy() for n, m in means.items()}
+    def __init__(self, fit: Fit, rows: Any = None):
+        self.decoder = RowDecoder(fit)
+        if not self.decoder.names:
+            raise DeclarationError("walks need latents of each row with real values; this model has none")
+        self.names = factor_order(fit, rows).ranked
+        self.paths = FactorPaths(self.decoder, rows)
+        self.columns = observed_columns(self.decoder)
 
-    def _prior_moments(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of each factor under the model, (K,) each."""
-        drawn = self.fit.model.sample(2000, seed=0)
-        flat = torch.cat([drawn[name].reshape(2000, -1) for name in self.decoder.factors], 1)
-        return flat.mean(0), flat.std(0)
-
-    def _others(self) -> dict[str, torch.Tensor]:
-        """Latents that all rows share, at their posterior means."""
-        shared = [name for name, latent in self.fit.model.latents.items() if not latent.per_row]
-        if not shared:
-            return {}
-        empty = {n: torch.full((1, *v.shape), torch.nan) for n, v in self.fit.model.observed.items()}
-        posterior = self.fit.posterior(empty)
-        return {name: posterior[name].mean for name in shared}
-
-    def of(self, k: int) -> list[ColumnWalk]:
-        """The columns that factor k moves most, first the one that it moves most."""
-        walks = [walk for name in self.means for walk in self._of_variable(name, k)]
+    def of(self, name: str) -> list[ColumnWalk]:
+        """The columns that a factor moves most, first the one that it moves most."""
+        k = self.decoder.names.index(name)
+        values = self.paths.quantiles(k, torch.tensor(LEVELS))
+        decoded = self.decoder(self.paths.along(k, values))
+        walks = [_column_walk(column, column.of(decoded)) for column in self.columns]
         return sorted(walks, key=lambda walk: -walk.effect)[:_MOST]
 
-    @property
-    def effects(self) -> list[float]:
-        """The root mean square over columns of the effects of each factor."""
-        return [
-            float(np.sqrt(np.mean([w.effect**2 for n in self.means for w in self._of_variable(n, k)])))
-            for k in range(len(self.names))
-        ]
 
-    def _of_variable(self, name: str, k: int) -> list[ColumnWalk]:
-        means = self.means[name][k]
-        converter: Any = self.fit.table
-        variable = self.fit.model.observed[name]
-        if not variable.shape and means.shape[1] > 1:
-            return [self._of_labels(name, means)]
-        entries = means.shape[1]
-        names = column_names(self.fit, name, entries)
-        columns = {} if converter is None else {str(column.name): column for column in converter.columns}
-        spreads = self._spreads(name, entries)
-        return [
-            _of_numbers(column, means[:, d], columns.get(column), spreads[d])
-            for d, column in enumerate(names)
-        ]
-
-    def _of_labels(self, name: str, means: np.ndarray) -> ColumnWalk:
-        labels = self._labels(name, means.shape[1])
-        best = means.argmax(1)
-        texts = [f"{labels[b]} {100 * means[i, b]:.0f}%" for i, b in enumerate(best)]
-        moves = (0.5 * np.abs(means - means[len(PLACES) // 2]).sum(1)).tolist()
-        return ColumnWalk(column_names(self.fit, name, 1)[0], texts, max(moves), moves, True)
-
-    def _labels(self, name: str, count: int) -> list[str]:
-        converter: Any = self.fit.table
-        if converter is not None:
-            (column,) = (c for c in converter.columns if c.name in converter.groups[name])
-            return [str(level) for level in column.levels]
-        known = self.fit.schema[name].labels if name in self.fit.schema else None
-        return [str(label) for label in known] if known is not None else [str(c) for c in range(count)]
-
-    def _spreads(self, name: str, entries: int) -> np.ndarray:
-        """The standard deviation of each column of the fitted rows, in the units of the model."""
-        scale = self.fit.schema[name].scale if name in self.fit.schema else None
-        if scale is None:
-            return np.ones(entries)
-        spread = np.asarray(torch.as_tensor(scale.spread).double().reshape(-1).cpu())
-        spread = np.resize(spread, entries)
-        return np.where(spread > 0, spread, 1.0)
+def _column_walk(column: ObservedColumn, decoded: DecodedColumn) -> ColumnWalk:
+    middle = len(LEVELS) // 2
+    if decoded.probabilities is not None and column.kind == "category":
+        shares = decoded.probabilities.cpu().numpy()
+        labels = [str(label) for label in column.labels or range(shares.shape[1])]
+        best = np.ones(len(shares), int) if len(labels) == 2 else shares.argmax(1)
+        texts = [f"{labels[b]} {100 * shares[i, b]:.0f}%" for i, b in enumerate(best)]
+        apart = shares - shares[middle]
+        moves = (apart[:, 1] if len(labels) == 2 else 0.5 * np.abs(apart).sum(1)).tolist()
+        return ColumnWalk(column.name, texts, [""] * len(texts), _largest(moves), moves, len(labels) > 2)
+    mean = decoded.mean.cpu().numpy()
+    spread = column.spread if column.spread > 0 else 1.0
+    moves = ((mean - mean[middle]) / spread).tolist()
+    ends = zip(decoded.lower.tolist(), decoded.upper.tolist(), strict=True)
+    words = [f"90%: {_value(column, low)} to {_value(column, high)}" for low, high in ends]
+    return ColumnWalk(column.name, [_value(column, v) for v in mean.tolist()], words, _largest(moves), moves)
 
 
-def _of_numbers(name: str, values: np.ndarray, column: Any, spread: float) -> ColumnWalk:
-    """The walk of a column of numbers, of levels, or of 0 and 1."""
-    middle = values[len(PLACES) // 2]
-    if column is not None and column.kind == "binary":
-        texts = [f"{column.levels[1]} {100 * v:.0f}%" for v in values]
-        moves = (values - middle).tolist()
-    elif column is not None and column.levels is not None:
-        codes = np.clip(values.round().astype(int), 0, len(column.levels) - 1)
-        texts = [str(column.levels[code]) for code in codes]
-        moves = ((values - middle) / spread).tolist()
-    else:
-        own = values if column is None else values * column.scale + column.loc
-        texts = [f"{v:.4g}".replace("-", "−") for v in own]
-        moves = ((values - middle) / spread).tolist()
-    return ColumnWalk(name, texts, float(np.max(np.abs(moves))), moves)
+def _value(column: ObservedColumn, value: float) -> str:
+    if column.labels is not None:
+        return str(column.labels[int(np.clip(round(value), 0, len(column.labels) - 1))])
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _largest(moves: list[float]) -> float:
+    return float(np.max(np.abs(moves)))
 
 
 def walk_table(walks: list[ColumnWalk]) -> str:
     """Walks of columns as a table of HTML, the darker the further from the middle."""
-    heads = "".join(f"<th class=n>{place:+.0f}</th>".replace("-", "−").replace("+0", "0") for place in PLACES)
+    heads = "".join(f"<th class=n>{100 * level:.0f}%</th>" for level in LEVELS)
     rows = []
     for walk in walks:
         cells = "".join(
-            f'<td style="background:{_shade(move, walk.is_label)}">{escape(text)}</td>'
-            for text, move in zip(walk.texts, walk.moves, strict=True)
+            f'<td style="background:{_shade(move, walk.is_label)}" title="{escape(words)}">{escape(text)}</td>'
+            for text, words, move in zip(walk.texts, walk.ranges, walk.moves, strict=True)
         )
         rows.append(f"<tr><td>{escape(walk.column)}</td>{cells}</tr>")
     return (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyro_lfm.data.csv_text.csv_records import LINE_END, Record
+from pyro_lfm.data.csv_text.csv_records import LINE_END, Cell, Record
 from pyro_lfm.data.csv_text.dialect import Dialect, recognised
 from pyro_lfm.data.csv_text.encoding import decoded
 from pyro_lfm.data.csv_text.file_layout import decimal_sign, names_of, preamble_of, rows_of
@@ -161,6 +161,35 @@ class CsvFile:
             raise ImportError("reading CSV needs pandas: pip install 'pyro_lfm[data]'") from None
         pairs = zip(self.columns, self._values, strict=True)
         return pd.DataFrame({column.name: column.series(values) for column, values in pairs})
+
+    def selected(self, places: Sequence[int], number: str | None = None) -> str:
+        """Some rows as they stand in the file, with their line of names; where it has none, one is written.
+
+        Args:
+            places: of the rows, 0 to N − 1, in the order wanted.
+            number: the name of a column that stands first and holds the places.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "cats.csv"
+        ...     _ = path.write_bytes(b'name;kg\\r\\n"Tom";4,5\\r\\n"Eve";NA\\r\\n')
+        ...     CsvFile.read(path).selected([1], number="row")
+        'row;name;kg\\r\\n1;"Eve";NA\\r\\n'
+        """
+        separator = self.dialect.delimiter
+        end = next((record.end for record in self._records if record.end), "\n")
+        named = [(number, self._names_as_written())]
+        rows = [(str(place), self._records[self._rows[place]].fields) for place in places]
+        lines = ([*([] if number is None else [mark]), *fields] for mark, fields in (*named, *rows))
+        return self._preamble + "".join(separator.join(map(str, line)) + end for line in lines)
+
+    def _names_as_written(self) -> list[str]:
+        """The fields of the line of names, one for each column."""
+        if not self.dialect.header:
+            return [self.dialect.grammar.field(Cell("", False, name, "")) for name in self.names]
+        fields = next(record.fields for record in self._records if not record.is_blank)
+        # R leaves out the name of a first column that holds the names of rows.
+        return ["", *fields] if len(fields) < len(self.columns) else fields
 
     def filled(self, frame: pd.DataFrame, where: ArrayLike | None = None) -> bytes:
         """The bytes of the file with missing cells filled; every other byte is as it was.

@@ -111,7 +111,8 @@ def _row_count(model: AnyModel, guide: AnyGuide) -> int:
 
 def _examples(fit: Fit, count: int) -> dict[str, Tensor]:
     """Some rows of the observed variables, without missing entries: fitted rows, or if there are none rows of the model."""
-    model, fitted = fit.model, fit.first_rows(count)
+    model, some = fit.model, fit.some_rows(count)
+    fitted = {} if some is None else {name: some.with_gaps(name) for name in some.names}
     if not all(name in fitted for name in model.observed):
         try:
             fitted = model.with_stand_ins().sample(count, seed=0)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.errors import DataError, ShapeError
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.shapes import whole
 
@@ -123,10 +124,10 @@ def corrected_p_values(statistic: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def column_names(names: Sequence[str] | None, columns: int) -> tuple[str, ...]:
-    """Names of the K columns, z[0], z[1], ... by default."""
+    """Names of the K columns, z_1, z_2, ... by default, or z where there is one."""
     if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
         raise DataError(f"names must be a list of {columns} names; got {names!r}")
-    labels = tuple(map(str, names)) if names is not None else tuple(f"z[{k}]" for k in range(columns))
+    labels = tuple(map(str, names)) if names is not None else tuple(entry_names("z", columns))
     if len(labels) != columns:
         raise ShapeError(f"names must hold one name for each of the K={columns} columns; got {len(labels)}")
     return labels

@@ -106,7 +106,7 @@ def simulation_based_calibration(
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + 0.5 * rng.normal(size=(99, 200, 1))
     >>> print(simulation_based_calibration(truth, draws).verdict)
-    Ranks are not uniform (p ≤ 0.001). z[0]: draws are too close together.
+    Ranks are not uniform (p ≤ 0.001). z: draws are too close together.
     """
     rng = generator(seed)
     members = members_of(truth, draws)
@@ -216,7 +216,7 @@ def variational_calibration(
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean - 0.5 + rng.normal(size=(99, 200, 1))
     >>> print(variational_calibration(truth, draws).verdict)
-    q is biased (p ≤ 0.001): draws of z[0] are too low (mean p 0.61).
+    q is biased (p ≤ 0.001): draws of z are too low (mean p 0.61).
     """
     rng = generator(seed)
     members = members_of(truth, draws)

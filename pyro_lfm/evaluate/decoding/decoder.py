@@ -13,10 +13,21 @@ from torch import Tensor
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.evaluate.decoding.names_of_factors import discrete_latents, factor_names, real_latents
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.posterior import marginals
 from pyro_lfm.inference.queries.filling import expectation
 from pyro_lfm.programs.model import AnyModel
+
+
+def columns_of(x: Tensor, columns: int) -> Tensor:
+    """Rows (B, D) in double precision, NaN where missing. A label has a column of 0 and 1 for each category."""
+    flat = x.reshape(len(x), -1).double()
+    levels = columns // flat.shape[1]
+    if levels == 1:
+        return flat
+    each = (flat.unsqueeze(-1) == torch.arange(levels, device=flat.device)).double()
+    return each.masked_fill(flat.isnan().unsqueeze(-1), torch.nan).flatten(1)
 
 
 class Decoder:
@@ -34,9 +45,8 @@ class Decoder:
     def __init__(self, model: AnyModel, function: str):
         self.model, self.function = model, function
         self.observed = [name for name in model.observed if name not in model.covariates]
-        rows = {name: latent for name, latent in model.latents.items() if latent.per_row}
-        self.discrete = [name for name, latent in rows.items() if latent.support.is_discrete]
-        self.factors = {n: latent.shape.numel() for n, latent in rows.items() if n not in self.discrete}
+        self.discrete = discrete_latents(model)
+        self.factors = real_latents(model)
         if not self.factors:
             raise DeclarationError(
                 f"{function} needs latents of each row with real values; this model has none: its "
@@ -46,7 +56,7 @@ class Decoder:
     @property
     def names(self) -> list[str]:
         """The names of the K entries of all factors side by side, as in pictures: z_1, z_2, ..."""
-        return [f"{n}_{k + 1}" if size > 1 else n for n, size in self.factors.items() for k in range(size)]
+        return factor_names(self.model)
 
     def __call__(self, flat: Tensor, others: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """E[x | z] at the factors' entries side by side, (B, K), and at values of all other latents."""

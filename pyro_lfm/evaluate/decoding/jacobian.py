@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.decoding.factor_order import FactorOrder, factor_order
 from pyro_lfm.evaluate.figures import or_dash
 from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
@@ -36,7 +37,9 @@ class Loadings:
         rms: the root mean square of each derivative, (D, K), in which opposite signs do not cancel.
         rms_error: its standard error, (D, K).
         scale: the standard deviation of each factor over the rows, the variance of q(z | x) included, (K,).
-        factors: the names of the K factors.
+        factors: the names of the K factors, as declared.
+        order: the places of the factors, the one that explains most of the rows of the fit first: the order of pictures and
+            tables.
         per_row: the derivatives of each row, (N, D, K), if requested.
     """
 
@@ -46,6 +49,7 @@ class Loadings:
     rms_error: Tensor
     scale: Tensor
     factors: tuple[str, ...]
+    order: tuple[int, ...]
     per_row: Tensor | None = None
 
     @property
@@ -70,7 +74,11 @@ class Loadings:
         """The mean derivatives as a table, or with ``shape`` as a picture per factor, see ``lfm.plots.loadings``."""
         from pyro_lfm import plots
 
-        return plots.loadings({"": self.mean}, shape=shape, names=names, title=title)
+        order = [*self.order]
+        factors = [self.factors[k] for k in order]
+        return plots.loadings(
+            {"": self.mean[:, order]}, shape=shape, names=names, factors=factors, title=title
+        )
 
     def __repr__(self) -> str:
         strength = (self.rms * self.scale).square().sum(0).sqrt()
@@ -79,7 +87,7 @@ class Loadings:
         lines.append(
             f"  {'factor':>{wide}} {'strength':>10} {'scale':>8} {'bending':>8}  largest loadings (standardised)"
         )
-        for k in strength.argsort(descending=True).tolist():
+        for k in self.order:
             column = self.standardised[:, k]
             top = column.abs().argsort(descending=True)[:3].tolist()
             largest = ", ".join(f"{d + 1}: {float(column[d]):+.3g}" for d in top)
@@ -154,10 +162,9 @@ def loadings(
                     kept[name].append(first[name])
     mean, square = moments / batch.size
     scale = (square - mean.square()).clamp_min(0).sqrt().to(model.dtype)
+    order = factor_order(done, data)
     results = {
-        name: _loadings(
-            total, batch.size, scale, tuple(decoder.names), torch.cat(kept[name]) if per_row else None
-        )
+        name: _loadings(total, batch.size, scale, order, torch.cat(kept[name]) if per_row else None)
         for name, total in sums.items()
     }
     return next(iter(results.values())) if len(results) == 1 else results
@@ -183,9 +190,7 @@ def _dual(at: Tensor, direction: Tensor) -> Tensor:
         return forward_ad.make_dual(at, direction)
 
 
-def _loadings(
-    sums: Tensor, rows: int, scale: Tensor, factors: tuple[str, ...], per_row: Tensor | None
-) -> Loadings:
+def _loadings(sums: Tensor, rows: int, scale: Tensor, order: FactorOrder, per_row: Tensor | None) -> Loadings:
     """The result, from sums over rows of J, J², the mean square over draws, and its square."""
     mean, square, power, fourth = sums / rows
     free = rows - 1 if rows > 1 else torch.nan
@@ -194,4 +199,4 @@ def _loadings(
     power_error = ((fourth - power.square()).clamp_min(0) / free).sqrt()
     rms_error = torch.where(rms > 0, power_error / (2 * rms), power_error)
     mean, mean_error, rms, rms_error = (part.to(scale.dtype) for part in (mean, mean_error, rms, rms_error))
-    return Loadings(mean, mean_error, rms, rms_error, scale, factors, per_row)
+    return Loadings(mean, mean_error, rms, rms_error, scale, order.names, order.places, per_row)

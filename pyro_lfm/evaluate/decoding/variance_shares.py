@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import ShapeError
-from pyro_lfm.evaluate.decoding.decoder import Decoder
+from pyro_lfm.evaluate.decoding.decoder import Decoder, columns_of
+from pyro_lfm.evaluate.decoding.factor_order import factor_order
 from pyro_lfm.evaluate.inputs import Array, Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
 from pyro_lfm.evaluate.representation.codes import as_array
@@ -34,7 +35,9 @@ class VarianceExplained:
         alone_error: its standard error over the rows.
         unique: {observed: (G, K)}, the decrease of R² if factor k is set to its mean.
         total, total_error: {observed: (G,)}, R² of all factors, with its standard error over the rows.
-        factors: the names of the K factors. groups: the labels of the G groups, ("all",) by default.
+        factors: the names of the K factors, as declared. groups: the labels of the G groups, ("all",) by default.
+        order: the places of the factors, the one that explains most of the rows of the fit first: the order of pictures and
+            tables.
     """
 
     alone: dict[str, Tensor]
@@ -44,6 +47,7 @@ class VarianceExplained:
     total_error: dict[str, Tensor]
     factors: tuple[str, ...]
     groups: tuple[Any, ...]
+    order: tuple[int, ...]
 
     def plot(self, *, title: str | None = "Variance explained") -> Figure:
         """A map of R² by factor and observed variable, see ``lfm.plots.variance_explained``."""
@@ -58,16 +62,16 @@ class VarianceExplained:
         left = max(5, *map(len, self.factors))
         lines = ["Variance explained, %, ± standard errors from the rows", " " * left]
         lines[1] += "".join(f"  {head:>{w}}" for head, w in zip(heads, wide, strict=True))
-        for k, factor in enumerate(self.factors):
+        for k in self.order:
             cells = [(self.alone[name][g, k], self.alone_error[name][g, k]) for name, g in columns]
-            lines.append(f"{factor:>{left}}" + _cells(cells, wide))
+            lines.append(f"{self.factors[k]:>{left}}" + _cells(cells, wide))
         cells = [(self.total[name][g], self.total_error[name][g]) for name, g in columns]
         lines.append(f"{'all':>{left}}" + _cells(cells, wide))
         return "\n".join(lines)
 
 
 def _cells(cells: list[tuple[Tensor, Tensor]], wide: list[int]) -> str:
-    texts = [f"{100 * float(value):.2f} ± {100 * float(error):.2f}" for value, error in cells]
+    texts = [f"{100 * float(value):z.2f} ± {100 * float(error):.2f}" for value, error in cells]
     return "".join(f"  {text:>{w}}" for text, w in zip(texts, wide, strict=True))
 
 
@@ -127,12 +131,13 @@ def variance_explained(
                 for place, given in enumerate(_settings(at, centre[own])):
                     means = decoder(given, others, part)
                     for name in decoder.observed:
-                        x = _values(part.with_gaps(name), means[name].shape[1])
+                        x = columns_of(part.with_gaps(name), means[name].shape[1])
                         sums.add(name, place, own, x, means[name].double(), last)
     alone, error, unique, total, total_error = (
         {n: sums.result(n, model.dtype)[i] for n in decoder.observed} for i in range(5)
     )
-    return VarianceExplained(alone, error, unique, total, total_error, tuple(decoder.names), names)
+    factors, order = tuple(decoder.names), factor_order(done, data).places
+    return VarianceExplained(alone, error, unique, total, total_error, factors, names, order)
 
 
 def _settings(at: Tensor, centre: Tensor) -> list[Tensor]:
@@ -150,16 +155,6 @@ def _groups(groups: Array | None, rows: int) -> tuple[np.ndarray, tuple[Any, ...
         raise ShapeError(f"groups must have shape ({rows},), a label of each row; got {values.shape}")
     names, labels = np.unique(values, return_inverse=True)
     return labels, tuple(names.tolist())
-
-
-def _values(x: Tensor, columns: int) -> Tensor:
-    """Rows (B, D) in double precision, NaN where missing. A label has a column of 0 and 1 for each category."""
-    flat = x.reshape(len(x), -1).double()
-    levels = columns // flat.shape[1]
-    if levels == 1:
-        return flat
-    each = (flat.unsqueeze(-1) == torch.arange(levels, device=flat.device)).double()
-    return each.masked_fill(flat.isnan().unsqueeze(-1), torch.nan).flatten(1)
 
 
 class _Sums:

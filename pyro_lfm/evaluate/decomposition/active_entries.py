@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names, in_order
 from pyro_lfm.evaluate.decomposition.mean_with_errors import Term
 from pyro_lfm.evaluate.figures import or_dash, spread
 from pyro_lfm.guides import AnyGuide
@@ -101,8 +103,18 @@ class LatentEntries:
             return f"{summary}; {which} cost{'s' * (costly == 1)} nats, with means that hardly differ from row to row."
         return f"{summary}; none has collapsed."
 
-    def report(self, name: str) -> list[str]:
-        """The lines of a table, in descending order of nats."""
+    def names(self, name: str) -> list[str]:
+        """The names of its entries, as in every picture and table: z_1, z_2, ..., or z where there is one."""
+        known = [column for column in (self.kl, self.variance) if column is not None]
+        count = len(known[0]) if known else 0
+        return entry_names(name, count)
+
+    def report(self, name: str, order: Sequence[str]) -> list[str]:
+        """The lines of a table.
+
+        Args:
+            order: names of entries, in the order of the lines; entries without a place among them come last.
+        """
         lines = [f"  {name}: KL {self.how}"]
         count = len(self.kl if self.kl is not None else self.variance if self.variance is not None else [])
         if not count:
@@ -112,11 +124,10 @@ class LatentEntries:
             blank if column is None else column
             for column in (self.kl, self.kl_error, self.variance, self.variance_error)
         ]
-        order = columns[0 if self.kl is not None else 2].argsort(descending=True).tolist()
-        names = [f"{name}_{k + 1}" for k in range(count)]  # the names in pictures
+        names = self.names(name)
         wide = max(7, len(names[-1]))
         lines.append(f"  {'entry':>{wide}} {'KL':>9} {'':>9} {'Var E[z|x]':>11} {'':>9}")
-        for k in order[:_LINES]:
+        for k in in_order(names, order)[:_LINES]:
             kl, kl_error, variance, variance_error = (float(column[k]) for column in columns)
             mark = "active" if self.active is not None and bool(self.active[k]) else ""
             numbers = f"{or_dash(kl, '>9.4f')} ±{or_dash(kl_error, '>8.4f')} {or_dash(variance, '>11.4f')} "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyro_lfm.evaluate.decoding.factor_order import factor_order
 from pyro_lfm.evaluate.decomposition.active_entries import LatentEntries, means_of
 from pyro_lfm.evaluate.decomposition.aggregate import Aggregate
 from pyro_lfm.evaluate.decomposition.block_sums import BoundTerms, paired_draws
@@ -47,6 +48,8 @@ class Decomposition:
         aggregate: KL(q(z) ‖ p(z)) of q(z) = 1/N Σ q(z | xₙ).
         latents: {latent: its entries, with their nats, variances of posterior means, and which are active}.
         curve: rate and distortion. None if no β was given.
+        order: the names of the factors, the one that explains most of the rows of the fit first: the order of pictures and
+            tables. Labels have no place in it.
         draws: S, draws of each row for the bound and the curve. pairs: draws of each row for log q(z).
     """
 
@@ -59,6 +62,7 @@ class Decomposition:
     aggregate: Term
     latents: dict[str, LatentEntries]
     curve: RateDistortion | None
+    order: tuple[str, ...]
     draws: int
     pairs: int
 
@@ -113,7 +117,7 @@ class Decomposition:
             f"  {label:<{wide}}  {term.mean:>10.4f}  ±{term.draws_error:>7.4f}  ±{or_dash(term.rows_error, '>7.4f')}"
             for label, term in lines.items()
         ]
-        entries = [line for name, own in self.latents.items() for line in own.report(name)]
+        entries = [line for name, own in self.latents.items() for line in own.report(name, self.order)]
         return "\n".join([head, top, *body, *entries, f"  {self.verdict}"])
 
 
@@ -201,9 +205,10 @@ def decompose(
         for name in names
     }
     distortion = Term(-reconstruction.per_row, reconstruction.standard_error)
+    order = tuple(factor_order(done, data).ranked)
     curve = curve_of_blocks(betas, points, draws, (rate, distortion)) if betas else None
     return Decomposition(
-        bound, reconstruction, rate, kl, information, upper, other, entries, curve, terms.draws, pairs
+        bound, reconstruction, rate, kl, information, upper, other, entries, curve, order, terms.draws, pairs
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.calibration.exchange import split_seed
+from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.inference.blocks import Blocks, Evaluation
 from pyro_lfm.inference.fitted import Fit
@@ -122,17 +123,13 @@ def _plain(model: AnyModel, name: str, value: Tensor) -> Tensor:
 
 
 def _names(model: AnyModel) -> tuple[str, ...]:
+    """The names of the columns of latents, as in every picture and table."""
     names: list[str] = []
     for name, latent in model.latents.items():
         if latent.categories is not None:
             names += [f"{name} = {c}" for c in range(latent.categories)]
-        elif not latent.shape:
-            names.append(name)
         else:
-            places = torch.cartesian_prod(*(torch.arange(n) for n in latent.shape)).reshape(
-                -1, len(latent.shape)
-            )
-            names += [f"{name}[{', '.join(map(str, place))}]" for place in places.tolist()]
+            names += entry_names(name, latent.shape.numel())
     return tuple(names)
 
 

@@ -119,6 +119,7 @@ class Reads:
         modules: {id: (globals, names)} of the globals that code outside the libraries read.
         functions: the functions outside the libraries that ran, wherever they are held.
         outside: what the last step did beside reading memory, such as reading a clock, in words.
+        new: whether the last step ran code that no step before it ran.
     """
 
     def __init__(self) -> None:
@@ -131,6 +132,7 @@ class Reads:
         self.imported: dict[str, Any] = {}
         self.functions: list[FunctionType] = []
         self.outside: str | None = None
+        self.new = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -156,7 +158,7 @@ class Reads:
         }
         before = sys.getprofile()
         if before is not None and not callable(before):
-            self.outside = "a profiler is running"
+            self.outside, self.new = "a profiler is running", False
             yield
             return
         # Python collects garbage at moments of its own, and may then run code of anybody's: finalizers, callbacks.

@@ -1,0 +1,231 @@
+// lfm.exportedAttributes: reads attributes from points, moves points to attributes that are asked for, and generates points
+// with them. The mathematics is that of pyro_lfm/attributes, with derivatives by differences and draws that the page holds.
+(function (lfm) {
+  "use strict";
+
+  // As in moved_codes.py and coverage.py; the step of a difference; how many draws are to carry weight for each wanted one.
+  const STEPS = 30, NEAR = 0.1, DIFFERENCE = 1e-4, EACH = 4, FEW = 3, MOST = 0.9;
+
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const logSumExp = (values) => {
+    const top = Math.max(...values);
+    return top + Math.log(sum(values.map((value) => Math.exp(value - top))));
+  };
+  const likeliest = (values) => values.indexOf(Math.max(...values));
+
+  /** x of A x = b for a positive definite A, by elimination. */
+  function solved(matrix, target) {
+    const rows = matrix.map((row, k) => [...row, target[k]]), n = rows.length;
+    for (let k = 0; k < n; k++) {
+      for (let i = k + 1; i < n; i++) {
+        const factor = rows[i][k] / rows[k][k];
+        for (let j = k; j <= n; j++) rows[i][j] -= factor * rows[k][j];
+      }
+    }
+    const x = new Array(n).fill(0);
+    for (let k = n - 1; k >= 0; k--) x[k] = (rows[k][n] - sum(x.map((value, j) => (j > k ? rows[k][j] * value : 0)))) / rows[k][k];
+    return x;
+  }
+
+  /** Uniform numbers of a seed: mulberry32. */
+  function uniform(seed) {
+    let state = seed >>> 0;
+    return () => {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+    };
+  }
+
+  /** Places of `count` draws by their weights, by systematic resampling. */
+  function resampled(logWeights, count, random) {
+    const all = logSumExp(logWeights), start = random(), places = [];
+    let cumulated = 0, place = -1;
+    for (let k = 0; k < count; k++) {
+      while (cumulated <= (k + start) / count && place < logWeights.length - 1) {
+        place++;
+        cumulated += Math.exp(logWeights[place] - all);
+      }
+      places.push(place);
+    }
+    return places;
+  }
+
+  /** The largest inverse temperature up to 1 at which the effective number of draws is at least `kept`. */
+  function temperature(energies, kept) {
+    const effective = (beta) => {
+      const logs = energies.map((energy) => -beta * energy);
+      return Math.exp(2 * logSumExp(logs) - logSumExp(logs.map((log) => 2 * log)));
+    };
+    let low = 0, high = 1;
+    if (effective(1) >= kept) return 1;
+    for (let k = 0; k < 60; k++) {
+      const middle = low ? Math.sqrt(low * high) : high / 16;
+      if (effective(middle) >= kept || middle < 1e-12) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** The readers: outputs and log densities of codes, and what the outputs say. */
+  function readersOf(document, arrays) {
+    const toCodes = lfm.graph(document.to_codes, arrays), ofCodes = lfm.graph(document.of_codes, arrays);
+    const { attributes, means, deviations } = document, width = document.least[0].length;
+    const rows = (list, type) =>
+      lfm.tensors.tensor(type, [list.length, list[0].length], lfm.tensors.ARRAYS[type].from(list.flat()));
+
+    function at(codes) {
+      const { outputs, log_density: density, point } = ofCodes.run({ codes: rows(codes, ofCodes.inputs[0].type) });
+      const each = attributes.length * width, count = point.shape[1];
+      return codes.map((_, row) => ({
+        outputs: outputs.data.subarray(row * each, (row + 1) * each),
+        density: density.data[row],
+        point: Array.from(point.data.subarray(row * count, (row + 1) * count)),
+      }));
+    }
+    const codesOf = (z) => Array.from(toCodes.run({ z: rows([z], toCodes.inputs[0].type) }).codes.data);
+    const logits = (outputs, a) => Array.from(outputs.subarray(a * width, a * width + attributes[a].labels.length));
+
+    /** r of an attribute: a number in deviations, or the log odds of a label against all others. */
+    function number(outputs, a, label) {
+      if (!attributes[a].labels.length) return outputs[a * width];
+      const each = logits(outputs, a);
+      return each[label] - logSumExp(each.filter((_, k) => k !== label));
+    }
+
+    /** In the units of the labels: a number, the probability of the second of two labels, or that of each. */
+    function value(outputs, a) {
+      if (!attributes[a].labels.length) return means[a] + deviations[a] * outputs[a * width];
+      const each = logits(outputs, a), all = logSumExp(each), shares = each.map((logit) => Math.exp(logit - all));
+      return attributes[a].kind === "binary" ? shares[1] : shares;
+    }
+    return { at, codesOf, number, value, logits, width };
+  }
+
+  /** What is asked for: [{a, code, place}], a label's place being the log odds that it is to have. */
+  function requestOf(document, targets, logOdds) {
+    const { attributes, means, deviations } = document;
+    return Object.entries(targets).map(([name, target]) => {
+      const a = attributes.findIndex((one) => one.name === name);
+      if (a < 0) throw new Error(`There is no attribute ${name}.`);
+      const { labels, kind, low, high } = attributes[a];
+      if (kind === "number") {
+        if (!(target >= low && target <= high)) throw new Error(`${name} must lie between ${low} and ${high}.`);
+        return { a, code: target, place: (target - means[a]) / deviations[a] };
+      }
+      const code = typeof target === "boolean" ? Number(target) : labels.indexOf(String(target));
+      if (code < 0) throw new Error(`${name} must be one of ${labels.join(", ")}.`);
+      return { a, code, place: logOdds[a][code] };
+    });
+  }
+
+  lfm.exportedAttributes = function (document, info, arrays) {
+    const readers = readersOf(document, arrays), { attributes, tolerances, least, typical } = document;
+    const pool = arrays.numbers(document.pool), poolOutputs = arrays.stored(document.pool_outputs);
+    const size = document.pool.shape[1], draws = document.pool.shape[0], each = attributes.length * readers.width;
+
+    /** How far a reading is from its place, in tolerances; labels may be read as surely as they like. */
+    const residuals = (terms, outputs) => terms.map(({ a, code, place }) => {
+      const residual = (readers.number(outputs, a, code) - place) / tolerances[a];
+      return attributes[a].labels.length && residual > 0 ? 0 : residual;
+    });
+
+    /** Readings that are to stay as they are. */
+    const heldOf = (outputs, asked) => attributes.flatMap(({ labels }, a) => {
+      if (asked.some((term) => term.a === a)) return [];
+      const code = labels.length ? likeliest(readers.logits(outputs, a)) : 0, now = readers.number(outputs, a, code);
+      return [{ a, code, place: labels.length ? Math.min(now, typical[a][code]) : now }];
+    });
+
+    /**
+     * ½|v − u|² + ½ Σ residuals² + max(0, ln p(u) − ln p(v)) of each v, with gradient and curvature without second
+     * derivatives; all are evaluated at once. A move is {start: u, codes: v, terms, floor: ln p(u)}.
+     */
+    function costs(moves) {
+      const codes = moves.flatMap((move) =>
+        [move.codes, ...move.codes.map((_, k) => move.codes.map((value, j) => (j === k ? value + DIFFERENCE : value)))]);
+      const all = readers.at(codes);
+      return moves.map((move, m) => costOf(move, all.slice(m * (size + 1), (m + 1) * (size + 1))));
+    }
+
+    function costOf({ start, codes, terms, floor }, [here, ...others]) {
+      const now = residuals(terms, here.outputs), below = Math.max(0, floor - here.density);
+      const moved = codes.map((value, k) => value - start[k]);
+      const slopes = others.map(({ outputs }) => residuals(terms, outputs).map((value, j) => (value - now[j]) / DIFFERENCE));
+      const gradient = moved.map((value, k) =>
+        value + sum(slopes[k].map((slope, j) => slope * now[j])) - (below ? (others[k].density - here.density) / DIFFERENCE : 0));
+      const curvature = codes.map((_, i) => codes.map((_, k) => (i === k ? 1 : 0) + sum(slopes[i].map((s, j) => s * slopes[k][j]))));
+      return { cost: 0.5 * sum(moved.map((m) => m * m)) + 0.5 * sum(now.map((r) => r * r)) + below, gradient, curvature };
+    }
+
+    /** Codes moved as little as possible to where the terms of each are met; Levenberg and Marquardt's method. */
+    function movedCodes(starts, terms) {
+      const moves = readers.at(starts).map(({ density: floor }, k) =>
+        ({ start: starts[k], codes: starts[k], terms: terms[k], floor, damping: 1, done: false }));
+      costs(moves).forEach((state, k) => Object.assign(moves[k], state));
+      for (let step = 0; step < STEPS; step++) {
+        const open = moves.filter(({ done }) => !done);
+        if (!open.length) break;
+        const tried = open.map((move) => {
+          const damped = move.curvature.map((row, i) => row.map((value, j) => (i === j ? value + move.damping : value)));
+          const change = solved(damped, move.gradient);
+          return { ...move, codes: move.codes.map((value, i) => value - change[i]) };
+        });
+        costs(tried).forEach((state, k) => {
+          const move = open[k], gain = move.cost - state.cost;
+          if (gain > 0) Object.assign(move, state, { codes: tried[k].codes });
+          move.damping = Math.min(1e8, Math.max(1e-6, gain > 0 ? move.damping / 4 : move.damping * 4));
+          move.done = (gain > 0 && gain < 1e-4) || move.damping >= 1e8;
+        });
+      }
+      return moves.map(({ codes }) => codes);
+    }
+
+    const read = (outputs) => Object.fromEntries(attributes.map(({ name }, a) => [name, readers.value(outputs, a)]));
+
+    /** Whether the readings are near what is asked: labels the likeliest, numbers within a tenth of their range. */
+    const isNear = (request, outputs) => request.every(({ a, code }) => {
+      const { labels, low, high } = attributes[a];
+      if (labels.length) return likeliest(readers.logits(outputs, a)) === code;
+      return Math.abs(readers.value(outputs, a) - code) <= NEAR * (high - low);
+    });
+
+    const outputsOf = (draw) => poolOutputs.subarray(draw * each, (draw + 1) * each);
+
+    function wordsOn(request, points) {
+      const asked = request.map(({ a, code }) => {
+        const { name, labels } = attributes[a];
+        return `${name} = ${labels.length ? labels[code] : Number(code.toPrecision(4))}`;
+      }).join(", ");
+      let near = 0;
+      for (let draw = 0; draw < draws; draw++) near += isNear(request, outputsOf(draw));
+      const share = near / draws, met = points.filter(({ outputs }) => isNear(request, outputs)).length / points.length, words = [];
+      if (share * info.rows < FEW) {
+        words.push(`${Number((100 * share).toPrecision(2))}% of the latent density is near ${asked}: rows with these attributes go beyond the data`);
+      }
+      if (met < MOST) words.push(`only ${Math.round(100 * met)}% of the rows are read as ${asked}, numbers to 10% of their range`);
+      return words.join("; ") || null;
+    }
+
+    /** Points with the attributes that are asked for: draws that are near them, moved there. */
+    function generate(targets, n, seed) {
+      const request = requestOf(document, targets, least), random = uniform(seed);
+      const energies = Array.from({ length: draws }, (_, draw) => 0.5 * sum(residuals(request, outputsOf(draw)).map((r) => r * r)));
+      const beta = temperature(energies, Math.min(EACH * n, draws / 2));
+      const places = resampled(energies.map((energy) => -beta * energy), n, random);
+      const starts = places.map((draw) => Array.from(pool.subarray(draw * size, (draw + 1) * size)));
+      const codes = movedCodes(starts, starts.map(() => request));
+      const points = readers.at(codes);
+      return { points: points.map(({ point }) => point), message: wordsOn(request, points) };
+    }
+
+    function edit(z, targets) {
+      const request = requestOf(document, targets, typical), start = readers.codesOf(z), before = readers.at([start])[0];
+      const [after] = readers.at(movedCodes([start], [[...request, ...heldOf(before.outputs, request)]]));
+      return { z: after.point, before: read(before.outputs), after: read(after.outputs) };
+    }
+
+    return { read: (z) => read(readers.at([readers.codesOf(z)])[0].outputs), generate, edit };
+  };
+})((globalThis.lfm = globalThis.lfm || {}));

@@ -1,0 +1,2 @@
+// Starts the page that a server sent.
+lfm.start(lfm.serverSource());
