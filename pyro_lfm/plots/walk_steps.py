@@ -49,6 +49,14 @@ class Walk:
         """Whether its steps are labels or whole numbers, each of which has a name of its own."""
         return self.axis == self.name and len(self.ticks) <= _MOST_LABELS
 
+    @property
+    def share_text(self) -> str:
+        """The share in percent, "" where it is not known."""
+        if self.share is None:
+            return ""
+        percent = 100 * self.share
+        return (f"{percent:z.0f}%" if percent > 9.95 else f"{percent:z.1f}%").replace("-", "−")
+
     def decoded(self, decoder: RowDecoder) -> dict[str, EntrySummaries]:
         """p(x | z) at each step."""
         return decoder(self.z, self.covariates, self.labels)

@@ -114,7 +114,7 @@ class RowDecoder:
         values = self._latents(z) | self._given_labels(labels, rows)
         held = covariate_values(self.fit, self.covariates, covariates, rows)
         device = self.model.device
-        batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
+        batch = Batch(held, index=self._numbers(rows), total=rows, size=rows)
         program = poutine.condition(self.model, data={**self.shared, **values})
         with evaluating(self.model), isolated(Stream(0, device), device), torch.no_grad(), run:
             program(batch)
@@ -123,7 +123,7 @@ class RowDecoder:
         """Draws of the latents of so many rows from the model, (rows, *event) by name, with covariates at their defaults."""
         device = self.model.device
         held = covariate_values(self.fit, self.covariates, None, rows)
-        batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
+        batch = Batch(held, index=self._numbers(rows), total=rows, size=rows)
         program = poutine.condition(self.model, data=self.shared)
         with evaluating(self.model), isolated(Stream(seed, device), device), torch.no_grad():
             trace: Any = poutine.trace(program).get_trace(batch)
@@ -156,6 +156,12 @@ class RowDecoder:
                 piece = torch.minimum(torch.maximum(piece, low + inside), high - inside)
             pieces.append(piece)
         return torch.cat(pieces, 1) if pieces else z
+
+    def _numbers(self, rows: int) -> Tensor:
+        """The numbers of decoded rows, for parameters of each fitted row, whose tables are not longer than these."""
+        index = torch.arange(rows, device=self.model.device)
+        shortest = min((len(table.rows) for table in self.model.tables), default=0)
+        return index % shortest if shortest else index
 
     def _latents(self, z: Tensor) -> dict[str, Tensor]:
         z = torch.as_tensor(z).to(dtype=self.model.dtype, device=self.model.device)
