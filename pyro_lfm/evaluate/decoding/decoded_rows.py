@@ -150,8 +150,8 @@ class RowDecoder:
                 positive = piece.clamp_min(1e-6).reshape(-1, *latent.shape)
                 piece = (positive / positive.sum(-1, keepdim=True)).flatten(1)
             elif not is_real(latent.support) and (bounds := SupportBounds.of(latent.support)) is not None:
-                # Open ends: a thousandth of the entries' size inside.
-                inside = 1e-3 * piece.abs().amax(0, keepdim=True).clamp(1e-6, 1.0)
+                # Ends may be open: a thousandth of the entry's size inside.
+                inside = 1e-3 * piece.abs().clamp(1e-6, 1.0)
                 low, high = (end.to(piece).reshape(1, -1) for end in (bounds.low, bounds.high))
                 piece = torch.minimum(torch.maximum(piece, low + inside), high - inside)
             pieces.append(piece)
