@@ -77,7 +77,7 @@ class Session:
             self.decoder.factors,
             self.decoder.names,
             np.array(order.places),
-            order.shares.double().numpy(),
+            order.shares.double().cpu().numpy(),
             self.posteriors.means,
             self.posteriors.variances,
         )

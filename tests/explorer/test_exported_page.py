@@ -118,6 +118,8 @@ def test_the_answers_are_those_of_the_explorer(open_offline, digits_page, digits
     points = np.frombuffer(answers.points(), "<f4").reshape(len(rows), -1)[:, :4]
     own = np.array(ask("lfm.app.points.latents.reduce((all, v) => (all.push(v), all), [])")).reshape(-1, 4)
     assert np.abs(own - points).max() <= 1e-4 * np.ptp(points)
+    plane = np.array(ask("lfm.app.points.learned.reduce((all, v) => (all.push(v), all), [])")).reshape(-1, 2)
+    assert np.abs(plane - answers.session.learned()).max() <= 1e-4 * np.ptp(plane)
     for place in (0, 299):
         assert not differing(ask(ASK, ["row", [place]]), answers.row(place), 2e-3)
     z = [0.3, -1.0, 0.5, 2.0]
