@@ -105,6 +105,17 @@ def test_a_slider_moves_by_keys_and_the_picture_is_the_decoders(open_offline, di
     assert opened.requests == [digits_page.as_uri()]
 
 
+def test_a_row_that_is_pasted_is_encoded(open_offline, digits_page, digits_fit):
+    fit, rows, _ = digits_fit
+    opened = open_offline(digits_page)
+    opened.page.locator("textarea").fill(", ".join(str(int(pixel)) for pixel in rows[11].tolist()))
+    opened.page.get_by_role("button", name="Encode", exact=True).click()
+    opened.until("lfm.app.store.state.subject && lfm.app.store.state.subject.row === null")
+    order = [factor["entry"] - 1 for factor in opened.page.evaluate("lfm.app.info.factors")]
+    mean = fit.posterior(rows[11:12]).mean[0][order]
+    torch.testing.assert_close(torch.tensor(opened.state("z")), mean, atol=1e-4, rtol=0)
+
+
 def test_the_answers_are_those_of_the_explorer(open_offline, digits_page, digits_fit):
     fit, rows, target = digits_fit
     answers = Answers(session_of(fit, rows, labels={"digit": target}))
