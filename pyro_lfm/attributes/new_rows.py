@@ -51,9 +51,9 @@ def generate(
         DataError: an unknown attribute or label, a number out of range. DeclarationError: neither attributes nor a fit.
 
     >>> import pyro_lfm as lfm
-    >>> z = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    >>> x = z @ torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * torch.randn(400, 3)
-    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)).split([2, 3], 1)
+    >>> x = z @ torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * noise
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear(), covariance=lfm.Isotropic()))
     >>> fit = lfm.fit(model, x, lfm.EM(), seed=0, progress=False)
     >>> A = lfm.attributes.fit(fit, x, {"sum": z.sum(1)})
     >>> rows = lfm.attributes.generate(A, {"sum": 1.0}, 100)["x"]
@@ -95,9 +95,9 @@ def edit(
     Warns, raises: as ``generate``.
 
     >>> import pyro_lfm as lfm
-    >>> z = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    >>> x = z @ torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * torch.randn(400, 3)
-    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)).split([2, 3], 1)
+    >>> x = z @ torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * noise
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear(), covariance=lfm.Isotropic()))
     >>> fit = lfm.fit(model, x, lfm.EM(), seed=0, progress=False)
     >>> A = lfm.attributes.fit(fit, x, {"right": z[:, 1], "left": z[:, 0]})
     >>> edited = lfm.attributes.edit(A, x[:50], {"right": 1.0})["x"]

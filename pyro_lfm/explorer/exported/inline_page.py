@@ -12,8 +12,9 @@ from importlib.resources import files
 
 # The scripts that run a payload, in the order in which they need each other.
 SCRIPTS = (
-    "tensors arrays operators_elementwise operators_shapes operators_indices operators_reductions operators_matrices "
-    "operators_pictures graph quantiles likelihoods views chosen_rows weighted_draws attribute_readers attributes exported_source start_exported"
+    "tensors arrays operators_elementwise operators_shapes operators_indices operators_reductions "
+    "operators_matrices operators_pictures graph quantiles likelihoods views chosen_rows weighted_draws "
+    "attribute_readers attributes exported_source start_exported"
 ).split()
 # What a server's page has in place of them.
 _OF_SERVER = {"server_source.js", "start.js"}
