@@ -399,6 +399,22 @@ def test_nothing_serious_is_found_by_axe(open_page, shown, width, scheme, reques
         assert not serious, [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in serious]
 
 
+def test_light_and_dark_follow_the_system_until_they_are_chosen(open_page, digits):
+    opened = open_page(digits, color_scheme="dark")
+
+    def paper():
+        opened.settle()
+        corner = "document.querySelector('.map-points').getContext('2d').getImageData(2, 60, 1, 1).data[0]"
+        return opened.page.evaluate(corner)
+
+    assert paper() < 60
+    opened.page.get_by_role("button", name="Light").click()
+    assert paper() > 200
+    opened.page.reload()
+    opened.page.wait_for_selector("main:not([aria-busy])")
+    assert paper() > 200
+
+
 def test_nothing_is_wider_than_a_small_screen(open_page, digits, table):
     for url in (digits, table):
         page = open_page(url, width=400, height=800, has_touch=True).page
