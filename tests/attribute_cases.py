@@ -7,7 +7,7 @@ import torch
 import pyro_lfm as lfm
 
 # Factors of the rows, and what is read of them.
-K, D, N = 3, 10, 800
+K, D, N = 3, 10, 600
 
 
 def draw(seed, rows=N):

@@ -15,7 +15,7 @@ from pyro_lfm.attributes.training import train
 from pyro_lfm.attributes.weighted_particles import resampled
 
 # The most rows that the classifier is trained on, and how long it is trained, see ``train``.
-_MOST, _LOOKS = 10_000, 60
+_MOST, _LOOKS = 10_000, 90
 # Draws of the mixture for each draw of the density that is chosen among them.
 _EACH = 3
 

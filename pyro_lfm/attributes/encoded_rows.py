@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
@@ -59,8 +60,9 @@ def encode(fit: Fit, decoder: Decoder, data: Rows | None, draws: int, seed: int)
     with blocks.running():
         parts = [_encoded(decoder, guide, blocks.setup.batch(*block), draws) for block in blocks]
     return EncodedRows(
-        torch.cat([part.means for part in parts]),
-        torch.cat([part.draws for part in parts], 1),
+        # Attributes are read on the CPU, in double precision.
+        torch.cat([part.means for part in parts]).cpu(),
+        torch.cat([part.draws for part in parts], 1).cpu(),
         {name: torch.cat([part.labels[name] for part in parts]) for name in decoder.discrete},
         parts[-1].shared,
         {name: batch.with_gaps(name) for name in done.model.covariates},
@@ -79,6 +81,12 @@ def _encoded(decoder: Decoder, guide: AnyGuide, batch: Batch, draws: int) -> Enc
     given_labels: Any = poutine.condition(guide, data=labels)
     trace: Any = poutine.trace(given_labels).get_trace(batch)
     values = {name: trace.nodes[name]["fn"].mean for name in model.latents if name not in labels}
+    inner = [n for n in decoder.factors if trace.nodes[n]["fn"].batch_shape != (batch.size,)]
+    if inner:
+        raise DeclarationError(
+            f"{decoder.function} needs one distribution of each latent for a row: {', '.join(inner)} stands in a plate in "
+            "the plate over rows; declare its entries as one event, by .to_event"
+        )
     means = torch.cat([values.pop(name).reshape(batch.size, -1) for name in decoder.factors], 1)
     drawn = [decoder.draw(given_labels, batch)[0] for _ in range(draws)]
     return EncodedRows(means, torch.stack(drawn), labels, values, {})

@@ -22,7 +22,7 @@ from pyro_lfm.shapes import whole
 
 # Draws of the posterior of each row. Draws of the density that requests choose from.
 _DRAWS, _POOL = 2, 2**14
-# A number is as asked up to this part of its range, or up to the part of it that the latents do not hold if that is more.
+# A number is as asked up to this part of its range, or up to (1 − R²)² deviations if that is more.
 _TOLERANCE = 0.02
 # Log odds that are high enough, if a quarter of the rows with a label reach them.
 _SURE = 4.0
@@ -104,8 +104,8 @@ def _readings(trained: Trained, labelled: list[Labelled], scores: dict[str, tupl
     for place, one in enumerate(labelled):
         attribute = one.attribute
         if not attribute.labels:
-            unread = 1 - scores[attribute.name][0]
-            tolerance = max(_TOLERANCE * attribute.range / one.deviation, min(unread, 1.0))
+            unread = min(1 - scores[attribute.name][0], 1.0)
+            tolerance = max(_TOLERANCE * attribute.range / one.deviation, unread**2)
             columns.append((one.mean, one.deviation, tolerance))
             continue
         columns.append((0.0, 1.0, 1.0))

@@ -120,6 +120,8 @@ def read_labels(labels: Mapping[str, Array], rows: int) -> list[Labelled]:
     Raises:
         DataError: no attribute, labels of another kind, too few of them. ShapeError: another number of rows.
     """
+    if isinstance(getattr(labels, "columns", None), Iterable):
+        labels = dict(labels.items())  # a DataFrame
     if not isinstance(labels, Mapping) or not labels:
         raise DataError(
             "labels must be {name: a label of each row}, with at least one name; got "

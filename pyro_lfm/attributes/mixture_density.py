@@ -79,6 +79,11 @@ class Mixture:
         curvature = torch.einsum("c,cuv,cwv->uw", share.mean(0), self.whiten, self.whiten)
         return joint.logsumexp(1), gradient, curvature
 
+    def curvatures(self, codes: Tensor) -> Tensor:
+        """Σ_c p(c | u) Σ_c⁻¹ at each code (B, U), (B, U, U)."""
+        share = self._joint(self._white(codes)).softmax(1)
+        return (share @ (self.whiten @ self.whiten.mT).flatten(1)).reshape(*codes.shape, -1)
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws (n, U)."""
         component = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)

@@ -11,6 +11,8 @@ from torch import Tensor
 _STEPS, _DAMPING = 30, 1.0
 # How much more a distance of asked readings counts than one of others, which matters where both cannot be had.
 _FIRST = 3.0
+# How far others move before more distance counts less, and how much a lack of log density counts.
+_LINE, _OFF = 3.0, 10.0
 
 
 class Residuals(Protocol):
@@ -27,18 +29,22 @@ class Sloped(Protocol):
         """ln p(u), (B,), up to a constant."""
 
     def slopes(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """ln p(u), (B,), its gradient, (B, U), and a mean curvature."""
+        """ln p(u), (B,), its gradient, (B, U), and a mean curvature, (U, U)."""
+
+    def curvatures(self, codes: Tensor) -> Tensor:
+        """The curvature of −ln p(u) at each code, positive definite, (B, U, U)."""
 
 
 def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Tensor, least: float) -> Tensor:
     """The codes v (B, U) near codes u at which the request is met, other readings are held and the density is not left:
 
-        min_v ½|v − u|² + ½ Σ e(v)² + ½ Σ h(v)² + max(0, min(l, ln p(u)) − ln p(v))
+        min_v ½|v − u|² + ½ Σ e(v)² + Σ ρ(h(v)) + 10 max(0, min(l, ln p(u)) − ln p(v))
 
     e: how far the asked readings are from their places, in a third of their tolerances, as they come first. h: how far the
-    others have moved, in tolerances. In codes |v − u| is the Mahalanobis distance, so that correlated latents move together:
-    with linear readings that have no error, v has the asked attributes, and u's residuals given all attributes. The
-    minimum is found by Levenberg and Marquardt's method, for all rows at once.
+    others have moved, in tolerances; ρ is Huber's function, a square that goes on as a line, so that what cannot stay does
+    not push the row off the data. In codes |v − u| is the Mahalanobis distance, so that correlated latents move together:
+    with linear readings that have no error, v has the asked attributes, and u's residuals given all attributes. The minimum
+    is found by Levenberg and Marquardt's method, for all rows at once.
 
     Args:
         least: l, the log density below which codes are off the data.
@@ -69,15 +75,30 @@ def _cost(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The cost of moves (B,), its gradient (B, U) and its curvature without second derivatives (B, U, U)."""
     moved = codes - start
-    cost, gradient = 0.5 * moved.square().sum(1), moved
-    curvature = torch.eye(codes.shape[1], dtype=torch.float64).expand(len(codes), -1, -1)
-    for part, weight in ((request, _FIRST), (held, 1.0)):
-        residual, jacobian = (weight * value for value in part.residuals(codes))
-        cost = cost + 0.5 * residual.square().sum(1)
-        gradient = gradient + torch.einsum("ba,bau->bu", residual, jacobian)
-        curvature = curvature + jacobian.mT @ jacobian
+    residual, jacobian = (_FIRST * value for value in request.residuals(codes))
+    stay, jacobian_of_stay = held.residuals(codes)
+    pull = stay.clamp(-_LINE, _LINE)
     value, slope, _ = density.slopes(codes)
     below = (floor - value).clamp_min(0)
-    cost = cost + below
-    gradient = gradient - slope.masked_fill(below.unsqueeze(1) == 0, 0.0)
+    off = _OFF * (below > 0).to(codes.dtype)
+    cost = (
+        0.5 * moved.square().sum(1)
+        + 0.5 * residual.square().sum(1)
+        + (pull * (stay - 0.5 * pull)).sum(1)
+        + off * below
+    )
+    gradient = (
+        moved
+        + torch.einsum("ba,bau->bu", residual, jacobian)
+        + torch.einsum("ba,bau->bu", pull, jacobian_of_stay)
+        - off.unsqueeze(1) * slope
+    )
+    # Huber's function is treated as a square whose weight falls with the distance.
+    weight = (_LINE / stay.abs().clamp_min(_LINE)).unsqueeze(2)
+    curvature = (
+        torch.eye(codes.shape[1], dtype=codes.dtype)
+        + jacobian.mT @ jacobian
+        + jacobian_of_stay.mT @ (weight * jacobian_of_stay)
+        + off[:, None, None] * density.curvatures(codes)
+    )
     return cost, gradient, curvature

@@ -34,8 +34,8 @@ _RARE = 0.05
 class Attributes:
     """Attributes in the latent space of a fit. Print it for a table.
 
-    Latents of B rows are (B, K), the entries of all real latents of a row side by side, in the order in which the model
-    draws them.
+    ``lfm.attributes.fit`` makes them. Latents of B rows are (B, K): the entries of all real latents of a row side by side,
+    in the order in which the model draws them.
 
     Attributes:
         fit: the fit. decoder: E[x | z] of it.

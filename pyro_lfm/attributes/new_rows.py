@@ -27,8 +27,8 @@ def generate(
         p(z | a) ∝ p(z) Πⱼ exp(−eⱼ(z)² / 2),
 
     by sequential Monte Carlo; see ``fit`` for p(z). For a number e is the distance of its reading from the target, in
-    tolerances of 2% of its range, or of the share of its variance that is not read times its deviation if that is more: an
-    unsure reading is not forced beyond what rows have. For a label e is what its log odds lack to those of rows that have
+    tolerances of 2% of its range, or of (1 − R²)² of its deviations if that is more: a reading that is unsure is not forced
+    beyond what rows have. For a label e is what its log odds lack to those of rows that have
     it. A row is then E[x | z], of a label of the model the likeliest one. Covariates and discrete latents are those of the
     row with the nearest latents.
 

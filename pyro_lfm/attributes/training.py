@@ -17,7 +17,7 @@ _FOLDS = 5
 # Strengths of the squared penalty of the linear readers, relative to the number of rows.
 _STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
 # Rows of a minibatch, and the looks at the held-out loss without gain that end the training.
-_BATCH, _PATIENCE = 256, 8
+_BATCH, _PATIENCE = 256, 10
 # The fewest and the most steps between looks, and the rows for each step between these.
 _FEWEST, _MOST, _EACH = 10, 50, 100
 # About how many rows the held-out loss is watched on.

@@ -49,6 +49,7 @@ class FactorAxes:
         low, high = np.quantile(points, _ENDS, axis=0)
         # The deviation of the aggregate posterior.
         spread = np.sqrt(variances[:, order].mean(0) + points.var(0))
+        spread = np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
         narrow = high - low < _WIDTH * spread
         middle = points.mean(0)
         low, high = (

@@ -38,7 +38,7 @@ class RowPosteriors:
         has_own_parameters: whether the guide has parameters for each row.
 
     Raises:
-        DeclarationError: the model has no real latents of rows, or parameters of its own for each.
+        DeclarationError: the model has no real latents of rows, or parameters of its own for each; posteriors without means.
     """
 
     def __init__(self, fit: Fit, rows: UserRows):
@@ -88,7 +88,13 @@ class RowPosteriors:
                 mean, variance = flat_moments(posterior, real_latents(self.fit.model), len(block))
                 means.append(mean)
                 variances.append(variance)
-        return torch.cat(means).numpy(), torch.cat(variances).numpy()
+        whole = torch.cat(means)
+        if not bool(whole.isfinite().all()):
+            raise DeclarationError(
+                "lfm.explore shows rows at their posterior means, and the guide's distributions have none: fit a guide with "
+                "finite means, such as lfm.Gaussian"
+            )
+        return whole.numpy(), torch.cat(variances).numpy()
 
 
 def flat_moments(

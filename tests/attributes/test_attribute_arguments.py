@@ -105,7 +105,7 @@ def test_a_request_that_rows_hardly_have_is_drawn_with_a_warning():
     # b = 0.6 a + 0.8 z₂: these two ends are five deviations of z₂ apart.
     targets = {"a": float(z[:, 0].max()), "b": A.ranges["b"][0]}
     with pytest.warns(
-        lfm.AttributeWarning, match=r"none of the 800 labelled rows and .*% of the latent density"
+        lfm.AttributeWarning, match=r"none of the 600 labelled rows and .*% of the latent density"
     ):
         rows = attributes.generate(A, targets, 20)["x"]
     assert rows.isfinite().all()

@@ -82,7 +82,7 @@ def labels_and_covariate():
         z=lfm.Gaussian(network=lfm.MLP(16), given=("x", "c", "y")),
     )
     objective = lfm.Penalised(lfm.ELBO(), lfm.Supervised(weight=100.0))
-    svi = lfm.SVI(guide, objective=objective, epochs=100, learning_rate=2e-2)
+    svi = lfm.SVI(guide, objective=objective, epochs=60, learning_rate=2e-2)
     return lfm.fit(model, {"x": x, "y": known, "c": c}, svi, seed=0, progress=False), x, y, c, z
 
 
@@ -111,6 +111,7 @@ def test_an_edit_of_a_label_or_covariate_moves_the_row_by_its_effect_alone():
     assert (more - (2.0 - c[:60, None])).abs().quantile(0.9) < 0.5
 
 
+@pytest.mark.slow
 def test_attributes_are_fitted_beside_declared_ones():
     fit, x, _, c, z = labels_and_covariate()
     A = attributes.fit(fit, {"x": x, "c": c}, {"z": z[:, 0]}, seed=0)
@@ -152,6 +153,7 @@ def test_columns_of_a_table_are_attributes_in_their_own_units():
         attributes.generate(fit, {"sex": "man"}, 2)
 
 
+@pytest.mark.slow
 def test_a_positive_latent_is_drawn_and_edited_on_its_support():
     model = lfm.Model(
         z=lfm.Gamma(2, concentration=lfm.Fixed(2.0), rate=lfm.Fixed(1.0)),

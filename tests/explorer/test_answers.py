@@ -5,10 +5,13 @@ import math
 import explored
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
 import pyro_lfm as lfm
+from pyro_lfm.explorer.factor_axes import FactorAxes
 from pyro_lfm.explorer.user_rows import user_rows
 from pyro_lfm.web.refusal import Refusal
 
@@ -248,3 +251,28 @@ def test_labels_that_are_known_in_some_rows(given):
     assert [answers.row(k)["labels"]["y"] for k in (1, 3, 5)] == [1, 0, 2]
     assert answers.row(2)["labels"]["y"] == int(fit.posterior(data)["y"].probs[2].argmax())
     assert answers.csv({"rows": [5, 2]}).splitlines()[1].split(",")[-1] == "emu"
+
+
+@pytest.mark.parametrize("variance", [0.0, np.inf, np.nan, 1.0])
+def test_a_slider_has_a_length_whatever_the_posteriors_are(variance):
+    """Of one row, or where all posterior means are equal: two and a half deviations to either side."""
+    means, variances = np.zeros((1, 2)), np.full((1, 2), variance)
+    axes = FactorAxes.of(
+        {"z": 2}, ["z_1", "z_2"], np.array([1, 0]), np.array([0.2, np.nan]), means, variances
+    )
+    assert axes.low.tolist() == [-2.576, -2.576] and axes.high.tolist() == [2.576, 2.576]
+    assert [(f["name"], f["entry"], f["share"]) for f in axes.info()] == [("z_2", 2, None), ("z_1", 1, 0.2)]
+    assert len(axes.principal()["axes"]) == 2
+
+
+def test_posteriors_without_means_are_refused():
+    class CauchyGuide(lfm.PyroGuide):
+        def forward(self, batch):
+            with batch.plate():
+                loc = batch["x"][:, :1]
+                pyro.sample("z", dist.Cauchy(loc, 1.0).to_event(1))
+
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    fit = lfm.Fit.of(model, CauchyGuide(), torch.randn(20, 3))
+    with pytest.raises(lfm.DeclarationError, match="the guide's distributions have none"):
+        explored.answers_of(fit)
