@@ -371,3 +371,21 @@ def test_operations_that_onnx_lacks_are_those_of_torch():
             solved = table[aten.linalg_solve_triangular.default](factor, right, upper=upper, left=left)
             expected = torch.linalg.solve_triangular(factor, right, upper=upper, left=left)
             torch.testing.assert_close(solved, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_counts_of_cells_are_exported(tmp_path):
+    """Networks read the totals of cells by a code that stands beside the covariate."""
+    pytest.importorskip("anndata")
+    from cell_cases import cells
+
+    adata = cells()
+    factors = lfm.tables.anndata(adata, batch_key="batch")
+    model = lfm.Model(z=lfm.StandardNormal(2), **factors)
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(6)))
+    fit = lfm.fit(model, adata, lfm.SVI(guide, steps=3), seed=0, progress=False)
+    state = {name: value.clone() for name, value in fit.model.state_dict().items()}
+    files = lfm.export(fit, tmp_path / "model.onnx", parts=("encode", "decode"))
+    assert {*files} == {"encode", "decode"}
+    after = fit.model.state_dict()
+    assert state.keys() == after.keys() and all(torch.equal(state[name], after[name]) for name in state)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.func import functional_call
 
@@ -94,7 +95,7 @@ def _program(
     shapes = {n: {0: rows} if part.per_row(n) else None for n in inputs}
     try:
         # Where torch fails it prints what it has recorded.
-        with trial(part, part.outline.device), contextlib.redirect_stderr(io.StringIO()):
+        with trial(part, part.outline.device), _reachable(part), contextlib.redirect_stderr(io.StringIO()):
             program = torch.export.export(part, (inputs,), dynamic_shapes=(shapes,), strict=False)
             program = program.run_decompositions({**_ALWAYS, **decompositions})
             _without_dead_code(program)
@@ -107,6 +108,20 @@ def _program(
         ) from None
     except Exception as error:  # of any kind: torch runs the user's code
         raise DeclarationError(f"{name} cannot be exported: {_reason(error)}") from None
+
+
+@contextlib.contextmanager
+def _reachable(part: nn.Module) -> Iterator[None]:
+    """The function without submodules behind a class attribute of the same name, which neither it nor torch can reach."""
+    children = [(parent, *child) for parent in part.modules() for child in parent.named_children()]
+    hidden = [each for each in children if getattr(each[0], each[1]) is not each[2]]
+    for parent, name, _ in hidden:
+        delattr(parent, name)
+    try:
+        yield
+    finally:
+        for parent, name, child in hidden:
+            setattr(parent, name, child)
 
 
 def _reason(error: BaseException) -> str:
