@@ -27,10 +27,10 @@ def generate(
         p(z | a) ∝ p(z) Πⱼ exp(−eⱼ(z)² / 2),
 
     by sequential Monte Carlo; see ``fit`` for p(z). For a number e is the distance of its reading from the target, in
-    tolerances of 2% of its range, or of (1 − R²)² of its deviations if that is more: a reading that is unsure is not forced
-    beyond what rows have. For a label e is what its log odds lack to those of rows that have
-    it. A row is then E[x | z], of a label of the model the likeliest one. Covariates and discrete latents are those of the
-    row with the nearest latents.
+    tolerances of 2% of its range, or of (1 − R²)² standard deviations if that is more: a reading that is unsure is not
+    forced beyond what rows have. For a label e is what its log odds lack to those of rows that have it. A row is then
+    E[x | z], of a label of the model the likeliest one. Covariates and discrete latents are those of the row with the
+    nearest latents.
 
     Of a ``Fit``: targets are covariates, discrete latents and observed variables of its model, or columns of these, by
     name. Latents are drawn from p(z | targets) of the model, what is observed is E[x | z, targets]. Covariates that are not
