@@ -312,7 +312,11 @@ def state(fit):
         tensor.clone() for tensor in (*fit.model.state_dict().values(), *fit.guide.state_dict().values())
     ]
     modes = [module.training for module in (*fit.model.modules(), *fit.guide.modules())]
-    return tensors, modes, torch.get_rng_state(), threading.active_count()
+    # The pool of four that compute starts one after the other.
+    names = [thread.name for thread in threading.enumerate()]
+    others = sorted(name for name in names if not name.startswith("pyro_lfm.explorer_"))
+    assert len(names) - len(others) <= 4
+    return tensors, modes, torch.get_rng_state(), others
 
 
 def memory():
