@@ -14,10 +14,13 @@ from torch.distributions.constraints import Constraint
 
 from pyro_lfm.attributes.labels import Target
 from pyro_lfm.distributions.supports import entrywise
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import AttributeWarning, DataError, DeclarationError, warn
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.tables.columns import Column
+
+# Standard deviations from the mean beyond which a number is far from the data.
+_FAR = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,5 +120,23 @@ def read_targets(fit: Fit, targets: Mapping[str, Target]) -> list[tuple[Declared
             near = difflib.get_close_matches(str(name), [*known], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise DataError(f"there is no attribute {name!r}: it must be one of {', '.join(known)}{hint}")
-        read.append((known[str(name)], known[str(name)].code(value)))
+        attribute = known[str(name)]
+        code = attribute.code(value)
+        _warn_if_far(fit, attribute, code, value)
+        read.append((attribute, code))
     return read
+
+
+def _warn_if_far(fit: Fit, attribute: Declared, code: float, value: Target) -> None:
+    """Warns of a number that lies far from all that were fitted."""
+    schema = fit.schema.get(attribute.variable.name)
+    if schema is None or schema.scale is None or attribute.variable.categories is not None:
+        return
+    spread = float(schema.scale.spread[attribute.entry])
+    away = abs(code - float(schema.scale.mean[attribute.entry]))
+    if spread > 0 and away > _FAR * spread:
+        warn(
+            f"{attribute.name} = {value} lies {away / spread:.3g} standard deviations from the mean of the fitted rows: rows "
+            "with it go beyond the data",
+            AttributeWarning,
+        )

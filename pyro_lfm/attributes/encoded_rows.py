@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.evaluate.likelihood.estimate import served
@@ -56,6 +56,8 @@ def encode(fit: Fit, decoder: Decoder, data: Rows | None, draws: int, seed: int)
         draws: S. seed: of their noise.
     """
     done, batch, guide = served(fit, data)
+    if not batch.size:
+        raise DataError(f"{decoder.function} needs at least one row; got none")
     blocks = Blocks(done.model, guide, batch, _ROWS, seed)
     with blocks.running():
         parts = [_encoded(decoder, guide, blocks.setup.batch(*block), draws) for block in blocks]

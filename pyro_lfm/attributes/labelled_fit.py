@@ -57,9 +57,9 @@ def fit(fit: Fit, data: Rows | None, labels: Mapping[str, Array], seed: int = 0)
     after Gutmann and Hyvärinen (2010).
 
     >>> import pyro_lfm as lfm
-    >>> z = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
-    >>> x = z @ torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * torch.randn(300, 3)
-    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)).split([2, 3], 1)
+    >>> x = z @ torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * noise
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear(), covariance=lfm.Isotropic()))
     >>> fit = lfm.fit(model, x, lfm.EM(), seed=0, progress=False)
     >>> A = lfm.attributes.fit(fit, x, {"first": z[:, 0], "positive": z[:, 1] > 0})
     >>> A.kinds, A.scores["first"] > 0.9, A.scores["positive"] > 0.9

@@ -27,10 +27,10 @@ def generate(
         p(z | a) ∝ p(z) Πⱼ exp(−eⱼ(z)² / 2),
 
     by sequential Monte Carlo; see ``fit`` for p(z). For a number e is the distance of its reading from the target, in
-    tolerances of 2% of its range, or of (1 − R²)² of its deviations if that is more: a reading that is unsure is not forced
-    beyond what rows have. For a label e is what its log odds lack to those of rows that have
-    it. A row is then E[x | z], of a label of the model the likeliest one. Covariates and discrete latents are those of the
-    row with the nearest latents.
+    tolerances of 2% of its range, or of (1 − R²)² standard deviations if that is more: a reading that is unsure is not
+    forced beyond what rows have. For a label e is what its log odds lack to those of rows that have it. A row is then
+    E[x | z], of a label of the model the likeliest one. Covariates and discrete latents are those of the row with the
+    nearest latents.
 
     Of a ``Fit``: targets are covariates, discrete latents and observed variables of its model, or columns of these, by
     name. Latents are drawn from p(z | targets) of the model, what is observed is E[x | z, targets]. Covariates that are not
@@ -51,9 +51,9 @@ def generate(
         DataError: an unknown attribute or label, a number out of range. DeclarationError: neither attributes nor a fit.
 
     >>> import pyro_lfm as lfm
-    >>> z = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    >>> x = z @ torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * torch.randn(400, 3)
-    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)).split([2, 3], 1)
+    >>> x = z @ torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * noise
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear(), covariance=lfm.Isotropic()))
     >>> fit = lfm.fit(model, x, lfm.EM(), seed=0, progress=False)
     >>> A = lfm.attributes.fit(fit, x, {"sum": z.sum(1)})
     >>> rows = lfm.attributes.generate(A, {"sum": 1.0}, 100)["x"]
@@ -95,9 +95,9 @@ def edit(
     Warns, raises: as ``generate``.
 
     >>> import pyro_lfm as lfm
-    >>> z = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    >>> x = z @ torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * torch.randn(400, 3)
-    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)).split([2, 3], 1)
+    >>> x = z @ torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]) + 0.1 * noise
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear(), covariance=lfm.Isotropic()))
     >>> fit = lfm.fit(model, x, lfm.EM(), seed=0, progress=False)
     >>> A = lfm.attributes.fit(fit, x, {"right": z[:, 1], "left": z[:, 0]})
     >>> edited = lfm.attributes.edit(A, x[:50], {"right": 1.0})["x"]

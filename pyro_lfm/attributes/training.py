@@ -20,7 +20,7 @@ _STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
 _BATCH, _PATIENCE = 256, 10
 # The fewest and the most steps between looks, and the rows for each step between these.
 _FEWEST, _MOST, _EACH = 10, 50, 100
-# About how many rows the held-out loss is watched on.
+# About how many labels the held-out loss is watched on.
 _WATCHED = 5000
 _RATE, _DECAY = 1e-2, 1e-3
 
@@ -171,9 +171,12 @@ class _Problem:
 
     @cached_property
     def watched(self) -> _Problem:
-        """Some of the rows, at one draw of each, on which the held-out loss is watched."""
-        rows = torch.arange(0, self.draws.shape[1], max(1, self.draws.shape[1] // _WATCHED))
-        return _Problem(self.draws[:1, rows], self.targets[:, rows], self.folds[:, rows], self.allowed)
+        """Some of the rows with labels of each attribute, at one draw of each, on which the held-out loss is watched."""
+        chosen = torch.zeros(self.draws.shape[1], dtype=torch.bool)
+        for folds in self.folds:
+            known = (folds >= 0).nonzero().squeeze(1)
+            chosen[known[:: max(1, len(self.folds) * len(known) // _WATCHED)]] = True
+        return _Problem(self.draws[:1, chosen], self.targets[:, chosen], self.folds[:, chosen], self.allowed)
 
     def held_out_loss(self, networks: Networks) -> Tensor:
         """The mean loss of each attribute, (A,)."""
@@ -189,7 +192,7 @@ def _best(problem: _Problem, networks: Networks, looks: int, generator: torch.Ge
     optimizer = torch.optim.AdamW(hidden, lr=_RATE, weight_decay=_DECAY)
     kept = [part.detach().clone() for part in hidden]
     best, since = problem.watched.held_out_loss(networks), 0
-    steps = min(_MOST, max(_FEWEST, problem.draws.shape[1] // _EACH))
+    steps = min(_MOST, max(_FEWEST, int((problem.folds >= 0).sum(1).max()) // _EACH))
     for look in range(looks):
         for group in optimizer.param_groups:
             group["lr"] = _RATE * (1 - look / looks)

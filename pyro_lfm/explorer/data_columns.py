@@ -65,6 +65,9 @@ def column_of(name: str, given: object, rows: int) -> DataColumn | None:
         raise ShapeError(f"{name} must have a value for each of the {rows} rows; got shape {values.shape}")
     if values.dtype.kind == "M":
         values = values.astype("datetime64[D]")
+    if values.dtype.kind == "b":
+        truths = values.astype(np.float32)
+        return DataColumn(name, ("False", "True"), lambda: truths)
     numbers = _numbers(name, values)
     if numbers is not None:
         known = numbers[~np.isnan(numbers)]

@@ -38,7 +38,7 @@ def known_attributes(
     if given is None:
         return None
     if isinstance(given, Attributes):
-        if given.fit.model is not fit.model:
+        if given.fit is not fit and given.fit.model is not fit.model:
             raise DeclarationError(
                 "attributes must be those of this fit: lfm.attributes.fit(fit, data, labels)"
             )

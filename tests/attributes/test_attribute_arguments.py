@@ -92,6 +92,12 @@ def test_what_is_no_fit_and_no_attributes():
         attributes.fit(A.fit, x, {"a": x[:5, 0]})
 
 
+def test_no_rows_cannot_be_edited():
+    A, x, *_ = linear()
+    with pytest.raises(lfm.DataError, match="at least one row"):
+        attributes.edit(A, x[:0], {"a": 0.0})
+
+
 def test_a_model_without_real_latents_is_refused_in_words():
     model = lfm.Model(y=lfm.Categorical(2, logits=lfm.Fixed(0.0)), x=lfm.Gaussian(3, mean=lfm.MLP(4)))
     guide = lfm.Guide(model, y=lfm.Categorical(logits=lfm.MLP(4)))

@@ -63,6 +63,13 @@ def test_an_edit_of_an_observed_number_moves_the_row_as_far_as_the_model_says():
     assert ((after - before) @ across).abs().max() < 0.2
 
 
+def test_a_number_far_from_the_fitted_ones_is_warned_of():
+    fit, *_ = two_views()
+    with pytest.warns(lfm.AttributeWarning, match="a = 30.0 lies .* standard deviations"):
+        rows = attributes.generate(fit, {"a": 30.0}, 20)
+    assert rows["x"].isfinite().all()
+
+
 @cache
 def labels_and_covariate():
     """Rows whose mean is that of their class, moved by a covariate, and spread along one more direction."""

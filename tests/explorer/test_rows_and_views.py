@@ -222,7 +222,7 @@ def test_rows_without_a_table_have_numbers_in_their_own_type():
 @pytest.mark.parametrize(
     ("values", "labels", "codes"),
     [
-        ([True, False, True], ("0", "1"), [1, 0, 1]),
+        ([True, False, True], ("False", "True"), [1, 0, 1]),
         ([3, 1, 3], ("1", "3"), [1, 0, 1]),
         (np.array([0.5, np.nan, np.inf]), None, [0.5, np.nan, np.nan]),
         (["b", None, "a"], ("a", "b"), [1, np.nan, 0]),

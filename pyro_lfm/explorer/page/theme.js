@@ -31,6 +31,8 @@
   // The colours of the page as [r, g, b]: a hidden element resolves each variable under the present theme.
   function colours() {
     const probe = lfm.element("span", { hidden: true });
+    // Canvases keep their colours where the system forces its own on text.
+    probe.style.forcedColorAdjust = "none";
     document.body.append(probe);
     const read = (name) => {
       probe.style.color = `var(--${name})`;
