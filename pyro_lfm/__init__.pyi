@@ -79,6 +79,8 @@ from .errors import (
 from .errors import (
     TrainingError as TrainingError,
 )
+from .explorer import Explorer as Explorer
+from .explorer import explore as explore
 from .factors import Covariate as Covariate
 from .factors import Factor as Factor
 from .factors import PerGroup as PerGroup
@@ -165,8 +167,6 @@ from .families import (
 from .families import (
     Zuko as Zuko,
 )
-from .explorer import Explorer as Explorer
-from .explorer import explore as explore
 from .formulas import describe as describe
 from .guides import (
     ExactPosterior as ExactPosterior,
