@@ -10,6 +10,7 @@ from explored import labelled, of_pets
 
 import pyro_lfm as lfm
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.explorer.exported.array_block import ArrayBlock
 from pyro_lfm.explorer.exported.page_rows import page_rows
 from pyro_lfm.explorer.exported_page import ROOM, export_page
 from pyro_lfm.explorer.page_answers import Answers
@@ -226,13 +227,23 @@ def test_the_policy_names_the_scripts_that_are_there(digits_page):
 
 
 def test_rows_beyond_the_room_are_left_out_and_the_page_says_so(digits_fit):
-    from pyro_lfm.explorer.exported.array_block import ArrayBlock
-
     fit, rows, _ = digits_fit
     session = session_of(fit, rows)
     assert page_rows(session, ArrayBlock(), ROOM).count == 300
     assert 0 < page_rows(session, ArrayBlock(), 4000).count < 300
     assert page_rows(session, ArrayBlock(), 0).count == 0
+
+
+def test_the_text_of_many_cells_is_put_together_of_parts(pets, monkeypatch):
+    """With one header, from a CSV file and from a frame."""
+    from pyro_lfm.explorer.exported import page_rows as rows_of_page
+
+    session = pets[0]
+    framed = session_of(session.fit, session.rows.frame)
+    monkeypatch.setattr(rows_of_page, "_CELLS", 40)
+    for each in (session, framed):
+        given = rows_of_page._csv(each, np.arange(80))
+        assert given == Answers(each).csv({"rows": [*range(80)]})
 
 
 def test_an_encoder_that_is_an_optimisation_is_left_out_in_words(open_offline, folder):

@@ -54,8 +54,10 @@ def evaluate(part: ExportedPart, inputs: Tensors) -> dict[str, Tensor]:
 
 def evaluate_with(part: ExportedPart, weights: Tensors, inputs: Tensors) -> dict[str, Tensor]:
     """The same with other weights, by the names of parameters and buffers of the function."""
-    with trial(part, part.outline.device):
-        outputs: dict[str, Tensor] = functional_call(part, dict(weights), (dict(inputs),))
+    with trial(part, part.outline.device), _reachable(part):
+        own = {name for names in (part.named_parameters(), part.named_buffers()) for name, _ in names}
+        given = {name: value for name, value in weights.items() if name in own}
+        outputs: dict[str, Tensor] = functional_call(part, given, (dict(inputs),))
         return outputs
 
 

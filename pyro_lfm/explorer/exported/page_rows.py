@@ -16,6 +16,8 @@ from pyro_lfm.explorer.views.picture_view import PictureView
 
 # Rows whose compressed size tells that of all.
 _SAMPLE = 256
+# The most cells of one part of the text.
+_CELLS = 2**20
 # base64 writes 3 bytes as 4 characters.
 _WRITTEN = 4 / 3
 
@@ -72,8 +74,20 @@ def _add(
         variables[name] = (
             block.add(flat) if picture is None else block.add_pixels(flat, picture.low, picture.high)
         )
-    has_table = rows.text is not None or rows.frame is not None
-    return variables, block.add_text(rows_as_csv(session.fit, rows, chosen)) if has_table else None
+    text = _csv(session, chosen)
+    return variables, None if text is None else block.add_text(text)
+
+
+def _csv(session: Session, chosen: np.ndarray) -> str | None:
+    """Rows that came as a table or a file, as CSV, part by part, since an answer has a limit of cells; None of arrays."""
+    rows = session.rows
+    if rows.text is None and rows.frame is None:
+        return None
+    width = len(rows.text.columns) if rows.text is not None else len(rows.frame.columns)  # type: ignore[union-attr]
+    step = max(1, _CELLS // max(1, width))
+    header = rows_as_csv(session.fit, rows, chosen[:0])
+    parts = [chosen[start : start + step] for start in range(0, len(chosen), step)]
+    return header + "".join(rows_as_csv(session.fit, rows, part)[len(header) :] for part in parts)
 
 
 def _numbers(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
