@@ -136,7 +136,7 @@ def _warn_if_far(fit: Fit, attribute: Declared, code: float, value: Target) -> N
     away = abs(code - float(schema.scale.mean[attribute.entry]))
     if spread > 0 and away > _FAR * spread:
         warn(
-            f"{attribute.name} = {value} lies {away / spread:.3g} standard deviations from the mean of the fitted rows: rows "
-            "with it go beyond the data",
+            f"{attribute.name} = {value} lies {away / spread:.3g} standard deviations from the mean of the fitted rows: "
+            "rows with it go beyond the data",
             AttributeWarning,
         )
