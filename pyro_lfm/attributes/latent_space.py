@@ -55,7 +55,7 @@ class LatentSpace:
         return (_to_reals(self.supports, latents) - self.mean) @ self.inverse
 
     def latents(self, codes: Tensor) -> Tensor:
-        return torch.cat([onto(free).reshape(len(codes), -1) for onto, free in self._pieces(codes)], 1)
+        return torch.cat([onto(free).flatten(1) for onto, free in self._pieces(codes)], 1)
 
     def log_volume(self, codes: Tensor) -> Tensor:
         """ln |det ∂z/∂u| up to a constant, (B,)."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pyro_lfm.cli.output import AsJson, show
+from pyro_lfm.cli.output import AsJson, Value, show
 from pyro_lfm.cli.runs import Notes, RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.errors import DataError, DeclarationError
@@ -63,8 +63,15 @@ def explore(
         port=port,
         block=False,
     )
-    words = f"{explorer.url} shows {run}; Ctrl-C ends it"
-    show({"run": str(run), "url": explorer.url}, words, as_json)
+    encoded = f"{explorer.rows:,} rows, encoded in {explorer.seconds:.1f} s"
+    words = f"{explorer.url} shows {run}: {encoded}; Ctrl-C ends it"
+    result: dict[str, Value] = {
+        "run": str(run),
+        "url": explorer.url,
+        "rows": explorer.rows,
+        "seconds": explorer.seconds,
+    }
+    show(result, words, as_json)
     sys.stdout.flush()
     explorer.wait()
 

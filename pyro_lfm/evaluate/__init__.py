@@ -5,6 +5,7 @@ Every function here takes a ``Fit``, or a pair (model, guide). Functions of arra
 """
 
 from pyro_lfm.evaluate import calibration, representation
+from pyro_lfm.evaluate.decoding.factor_order import FactorOrder, factor_order
 from pyro_lfm.evaluate.decoding.jacobian import Loadings, loadings
 from pyro_lfm.evaluate.decoding.variance_shares import VarianceExplained, variance_explained
 from pyro_lfm.evaluate.decomposition.nats import Decomposition, decompose
@@ -23,6 +24,7 @@ __all__ = [
     "Annealing",
     "Decomposition",
     "Diagnosis",
+    "FactorOrder",
     "Gaps",
     "ImputationScores",
     "LabelScores",
@@ -37,6 +39,7 @@ __all__ = [
     "decompose",
     "diagnose",
     "disentanglement",
+    "factor_order",
     "gaps",
     "imputation_scores",
     "loadings",

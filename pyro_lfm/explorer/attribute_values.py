@@ -30,7 +30,7 @@ def attributes_info(attributes: Attributes) -> list[Json]:
                 "labels": labels,
                 "score": number(attributes.scores[name]),
                 "error": number(attributes.errors[name]),
-                "measure": "R²" if kind == "number" else "AUC",
+                "measure": attributes.measures[name],
             }
         )
     return found

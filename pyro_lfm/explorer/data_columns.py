@@ -12,7 +12,7 @@ import torch
 from pyro_lfm.errors import DataError, ShapeError
 
 # A column with more labels shows no groups, such as one of names.
-_LABELS = 60
+LABELS = 60
 # Whole numbers of so few different values are shown as labels.
 _FEW = 20
 
@@ -91,7 +91,7 @@ def _of_labels(name: str, values: np.ndarray, order: list[str]) -> DataColumn | 
     texts = ["" if _is_missing(value) else str(value) for value in values.tolist()]
     used = {text for text in texts if text}
     labels = [label for label in order if label in used] or sorted(used)
-    if not 1 <= len(labels) <= _LABELS:
+    if not 1 <= len(labels) <= LABELS:
         return None
     places = {label: float(code) for code, label in enumerate(labels)}
     codes = np.array([places.get(text, np.nan) for text in texts], dtype=np.float32)

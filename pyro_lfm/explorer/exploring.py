@@ -117,9 +117,10 @@ def explore(
     except BaseException:
         listener.close()
         raise
-    explorer = Explorer(_url(host, listener.getsockname()[1]), server)
+    url, seconds = _url(host, listener.getsockname()[1]), session.posteriors.seconds
+    explorer = Explorer(url, server, len(session.rows), seconds)
     if block if block is not None else not _at_a_prompt():
-        print(f"{explorer.url} shows {len(session.rows):,} rows; Ctrl-C ends it", flush=True)
+        print(f"{url} shows {explorer.rows:,} rows, encoded in {seconds:.1f} s; Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):
             explorer.wait()
     return explorer
@@ -177,8 +178,6 @@ def _url(host: str, port: int) -> str:
 
 def _at_a_prompt() -> bool:
     """Whether somebody types at this process: a notebook, IPython, or Python's own prompt."""
-    return (
-        hasattr(sys, "ps1")
-        or bool(sys.flags.interactive)
-        or "get_ipython" in dir(sys.modules.get("builtins"))
-    )
+    ipython = sys.modules.get("IPython")
+    in_ipython = ipython is not None and ipython.get_ipython() is not None
+    return in_ipython or hasattr(sys, "ps1") or bool(sys.flags.interactive)

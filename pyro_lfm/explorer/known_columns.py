@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from pyro_lfm.errors import DataError
 from pyro_lfm.evaluate import log_likelihood
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
-from pyro_lfm.explorer.data_columns import DataColumn, column_of
+from pyro_lfm.explorer.data_columns import LABELS, DataColumn, column_of
 from pyro_lfm.explorer.row_posteriors import RowPosteriors
 from pyro_lfm.explorer.user_rows import UserRows
 from pyro_lfm.explorer.views.choosing import View
@@ -43,6 +44,11 @@ def known_columns(
         column = column_of(name, values, len(rows))
         if column is not None:
             columns.setdefault(name, column)
+        elif name in labels:
+            raise DataError(
+                f"labels must have from 1 to {LABELS} different texts to show groups; {name} has none or more: give "
+                "numbers, or groups of them"
+            )
     for column in (*_latents(decoder, rows), *_modelled(rows, views), *_covariates(decoder, rows)):
         columns.setdefault(column.name, column)
     return [*columns.values()]
@@ -56,11 +62,12 @@ def measures(posteriors: RowPosteriors) -> list[DataColumn]:
     def bound() -> np.ndarray:
         objective = fit.objective if isinstance(fit.objective, Objective) else ELBO()
         device = fit.model.device
-        values = []
-        with evaluating(fit.model, posteriors.guide), isolated(Stream(0, device), device), torch.no_grad():
-            for block in rows.table.blocks(_ROWS):
+        stream, values = Stream(0, device), []
+        for block in rows.table.blocks(_ROWS):
+            # Block by block, so that a slider has its answer in between.
+            with evaluating(fit.model, posteriors.guide), isolated(stream, device), torch.no_grad():
                 estimate = objective.bound(fit.model, posteriors.guide, posteriors.batch(block))
-                values.append(estimate.per_row.float().cpu())
+            values.append(estimate.per_row.float().cpu())
         return torch.cat(values).numpy()
 
     @lru_cache(1)

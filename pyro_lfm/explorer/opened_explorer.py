@@ -16,6 +16,8 @@ class Explorer:
     Args:
         url: its address.
         server: that serves it.
+        rows: how many rows it shows.
+        seconds: how long it took to encode them.
 
     >>> import torch, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -25,8 +27,8 @@ class Explorer:
     True
     """
 
-    def __init__(self, url: str, server: Server):
-        self.url, self._server = url, server
+    def __init__(self, url: str, server: Server, rows: int, seconds: float):
+        self.url, self._server, self.rows, self.seconds = url, server, rows, seconds
 
     @property
     def is_open(self) -> bool:

@@ -144,7 +144,7 @@ class Answers:
             "z": short(session.in_page_order(after)[0]),
             "before": read_attributes(attributes, before),
             "after": read_attributes(attributes, after),
-            "message": None,
+            "message": attributes.edit_message(after, targets),
         }
 
     def _attributes(self) -> Attributes:

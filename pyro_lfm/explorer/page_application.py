@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pyro_lfm.explorer.page_answers import Answers
@@ -16,9 +17,10 @@ from pyro_lfm.explorer.session import Session
 from pyro_lfm.web.answering import answered, in_words
 from pyro_lfm.web.bodies import Bodies
 from pyro_lfm.web.errors_as_json import add_errors
+from pyro_lfm.web.json_requests import Request as Fields
 from pyro_lfm.web.json_requests import parsed
 from pyro_lfm.web.limits import Limits
-from pyro_lfm.web.refusal import Refusal
+from pyro_lfm.web.refusal import Json, Refusal
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -117,27 +119,29 @@ def _add_requests(service: FastAPI, answers: Answers, threads: ThreadPoolExecuto
 
     bodies = Bodies(LIMITS)
 
-    def endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
-        path, method = f"/api/{name}", getattr(answers, name)
-
-        def content(body: bytes) -> bytes:
-            if name == "csv":
-                text: str = in_words(path, lambda: answers.csv(parsed(body, FIELDS[name])), LOG)
-                return text.encode()
-            return answered(path, FIELDS[name], method, body, LOG)
-
+    def add(name: str, content: Callable[[bytes], bytes], kind: str) -> None:
         async def answer(request: Request) -> Response:
             body = await bodies.read(request)
-            return Response(
-                await _in_thread(threads, lambda: content(body)), media_type=_CSV if name == "csv" else _JSON
-            )
+            return Response(await _in_thread(threads, lambda: content(body)), media_type=kind)
 
         # The annotations are strings, which FastAPI would look up among the names of this file.
         answer.__annotations__ = {"request": Request, "return": Response}
-        return answer
+        service.add_api_route(f"/api/{name}", answer, methods=["POST"], response_model=None)
 
-    for name in FIELDS:
-        service.add_api_route(f"/api/{name}", endpoint(name), methods=["POST"], response_model=None)
+    def csv(body: bytes) -> bytes:
+        return in_words("/api/csv", lambda: answers.csv(parsed(body, FIELDS["csv"])), LOG).encode()
+
+    methods = (answers.decode, answers.encode, answers.summary, answers.generate, answers.edit)
+    for method in methods:
+        name = method.__name__
+        add(name, partial(_as_json, f"/api/{name}", FIELDS[name], method), _JSON)
+    add("csv", csv, _CSV)
+
+
+def _as_json(
+    path: str, fields: Sequence[str], method: Callable[[Fields], dict[str, Json]], body: bytes
+) -> bytes:
+    return answered(path, fields, method, body, LOG)
 
 
 async def _in_thread(threads: ThreadPoolExecutor, function: Callable[[], Answer]) -> Answer:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_lfm.evaluate.decoding.covariate_entries import CovariateEntry
-from pyro_lfm.explorer.views.choosing import View
 from pyro_lfm.web.json_requests import Request
 from pyro_lfm.web.refusal import Json, Refusal, misnamed, shown
+
+if TYPE_CHECKING:
+    from pyro_lfm.explorer.views.choosing import View
 
 
 def numbers(value: Json, name: str, size: int, gaps: bool = False) -> np.ndarray:

@@ -43,9 +43,8 @@ class SameOrigin:
         application: the one behind it.
         host: the address that the server listens at; "0.0.0.0" and "::" admit every address, and the name of this machine.
 
-    >>> import asyncio
-    >>> class_of = SameOrigin(None, "127.0.0.1")
-    >>> class_of.fault("GET", "/", {"host": ["evil.example"]})
+    >>> guarded = SameOrigin(None, "127.0.0.1")
+    >>> guarded.fault("GET", "/", {"host": ["evil.example"]})
     (403, 'the Host header must name localhost, 127.0.0.1 or [::1]')
     """
 

@@ -40,7 +40,8 @@ class Server:
             application(self._workers),
             http="h11",
             ws="none",
-            log_level="warning",
+            log_config=None,
+            log_level="error",
             access_log=False,
             lifespan="off",
         )

@@ -31,7 +31,7 @@ from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.web.refusal import Json
 
 # Rows that decide the order of the factors.
-_ORDERED = 1000
+_ORDERED = 500
 
 
 class Session:
@@ -77,7 +77,7 @@ class Session:
             self.decoder.factors,
             self.decoder.names,
             np.array(order.places),
-            order.shares.double().numpy(),
+            order.shares.double().cpu().numpy(),
             self.posteriors.means,
             self.posteriors.variances,
         )

@@ -78,7 +78,6 @@ def user_rows(fit: Fit, data: Explored) -> UserRows:
     """
     if data is None:
         return _fitted(fit)
-    title, text = "data", None
     if isinstance(data, str | os.PathLike):
         path = Path(data)
         title = path.name.split(".")[0] or path.name
@@ -91,7 +90,7 @@ def user_rows(fit: Fit, data: Explored) -> UserRows:
     if isinstance(data, Scenes):
         beside = {name: _named(values, data.labels.get(name)) for name, values in data.factors.items()}
         return _read(fit, _pictures(fit, data.x), data.name, beside=beside, shape=data.shape)
-    return _of_opened(fit, data, Path("data"), title)
+    return _of_opened(fit, data, Path("data"), "data")
 
 
 def _of_opened(fit: Fit, data: Any, path: Path, title: str) -> UserRows:

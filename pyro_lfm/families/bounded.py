@@ -179,5 +179,9 @@ class LogisticNormal(_Shares, MeanAndCovariance):
     def gaussian_event(self) -> torch.Size:
         return torch.Size((self.shape[0] - 1,))
 
+    def unit(self, parameter: str, units: Tensor) -> Tensor:
+        """1 for each entry of the Gaussian, which is no share: the spread of shares says nothing of its scale."""
+        return super().unit(parameter, units.new_ones(self.gaussian_event))
+
     def distribution(self, mean: Tensor, covariance: RawCovariance) -> Distribution:
         return Pushforward(super().distribution(mean, covariance), [StickBreaking()])

@@ -255,7 +255,7 @@ class Fit(FitState):
         if not -len(table) <= number < len(table):
             raise DataError(f"a row must be a number below {len(table)}, that of the rows; got {number}")
         batch = self._batch(table, torch.tensor([number % len(table)]))
-        if data is None and self.guide.tables:
+        if data is None and not isinstance(self.guide, Refined):
             return batch, self.guide
         return self.batch_of({name: batch.with_gaps(name) for name in batch.names})
 

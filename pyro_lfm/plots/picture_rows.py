@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pyro_lfm.data.schema import Columns
@@ -13,9 +14,10 @@ from pyro_lfm.distributions.logistic import Grid
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
+from pyro_lfm.evaluate.inputs import Rows
 
-# Rows that show the range of values; entries from which a row without names looks like a picture.
-_ROWS, _LEAST = 500, 64
+# Rows that show the range of values; entries from which a row without names looks like a picture; rows drawn without rows.
+_ROWS, _LEAST, _DRAWN = 500, 64, 50
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class PictureRows:
         return ((values - self.low) / (self.high - self.low)).clamp(0, 1).reshape(len(values), *self.shape)
 
 
-def picture_rows(decoder: RowDecoder, shape: Sequence[int] | None) -> PictureRows | None:
+def picture_rows(decoder: RowDecoder, shape: Sequence[int] | None, data: Rows | None) -> PictureRows | None:
     """The variable of a fit that holds pictures; None where its rows are columns.
 
     Args:
         shape: of a picture, whose variable is the one with as many entries. Without it a variable whose events are (H, W),
             or (C, H, W) with one or three channels, holds pictures.
+
+        data: rows of a fit that has none at hand, whose values are the range from white to black.
 
     Raises:
         ShapeError: no variable has that many entries, or a shape is needed.
@@ -58,10 +62,10 @@ def picture_rows(decoder: RowDecoder, shape: Sequence[int] | None) -> PictureRow
                 f"shape must be (H, W), or (C, H, W) with one or three channels, of as many entries as a variable has; got "
                 f"{shape} of {math.prod(shape)}: {offer}"
             )
-        return PictureRows(fitting[0], shape, *_range(decoder, fitting[0]))
+        return PictureRows(fitting[0], shape, *_range(decoder, fitting[0], data))
     for name, size in sizes.items():
         if len(size) == 2 or (len(size) == 3 and size[0] in (1, 3)):
-            return PictureRows(name, tuple(size), *_range(decoder, name))
+            return PictureRows(name, tuple(size), *_range(decoder, name, data))
     for name, size in sizes.items():
         named = decoder.fit.table is not None or decoder.fit.schema.get(name, Columns()).names is not None
         if len(sizes) == 1 and size.numel() >= _LEAST and not named:
@@ -82,7 +86,7 @@ def _example(entries: int) -> str:
     return "(H, W)"
 
 
-def _range(decoder: RowDecoder, name: str) -> tuple[float, float]:
+def _range(decoder: RowDecoder, name: str, data: Rows | None) -> tuple[float, float]:
     """The values drawn as 0 and 1: these themselves where all values of the rows lie between them, else their extremes."""
     support = entrywise(decoder.model.observed[name].support)
     if isinstance(support, Grid):
@@ -90,9 +94,19 @@ def _range(decoder: RowDecoder, name: str) -> tuple[float, float]:
     if float(getattr(support, "lower_bound", 1.0)) == 0 and float(getattr(support, "upper_bound", 2.0)) == 1:
         return 0.0, 1.0
     batch = decoder.fit.some_rows(_ROWS)
-    values = decoder(decoder.centre())[name].mean if batch is None else batch.with_gaps(name)
+    if batch is None and data is not None:
+        batch = decoder.fit.some_rows(_ROWS, data)
+    values = _decoded(decoder, name) if batch is None else batch.with_gaps(name)
     known = values[~values.isnan()]
     low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 1.0)
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     return low, high if high > low else low + 1.0
+
+
+def _decoded(decoder: RowDecoder, name: str) -> Tensor:
+    """The means of rows that the model draws, in place of rows."""
+    drawn = decoder.prior_draws(_DRAWN)
+    flat = [drawn[latent].reshape(_DRAWN, -1) for latent in decoder.factors]
+    z = torch.cat(flat, 1) if flat else torch.zeros(_DRAWN, 0)
+    return decoder.means(z, labels={label: drawn[label] for label in decoder.labels})[name]

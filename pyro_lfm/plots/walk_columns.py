@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches of a panel, and labels of a column that have a colour of their own; the others are one.
-_WIDTH, _HEIGHT, _MOST = 1.75, 1.3, 8
+_WIDTH, _HEIGHT, _MOST = 1.75, 1.3, 10
 
 
 def draw_columns(
@@ -42,7 +43,7 @@ def draw_columns(
     grid = figure.subplots(len(walks), len(shown), squeeze=False, sharey="col", sharex="row")
     for i, walk in enumerate(walks):
         for j, column in enumerate(shown):
-            _panel(grid[i, j], column, cells[i][column.name])
+            _panel(grid[i, j], walk, column, cells[i][column.name])
             _steps(grid[i, j], walk, i == len(walks) - 1 or walk.ticks != walks[i + 1].ticks)
         _name_walk(grid[i, 0], walk)
     for j, column in enumerate(shown):
@@ -50,7 +51,9 @@ def draw_columns(
         grid[0, j].set_title(as_words(column.name), color=INK, fontsize=9.5, loc="left")
         if last.probabilities is not None:
             _legend(grid[-1, j], column, last.probabilities.cpu().numpy())
-    figure.supxlabel(_words(walks, cells, shown), color=QUIET, fontsize=9)
+    figure.supxlabel(
+        textwrap.fill(_words(walks, cells, shown), 16 * (1 + len(shown))), color=QUIET, fontsize=9
+    )
     set_heading(figure, title)
     return figure
 
@@ -78,7 +81,7 @@ def effect_of(column: ObservedColumn, decoded: DecodedColumn) -> float:
     return float(decoded.mean.max() - decoded.mean.min()) / (2 * spread)
 
 
-def _panel(ax: Axes, column: ObservedColumn, decoded: DecodedColumn) -> None:
+def _panel(ax: Axes, walk: Walk, column: ObservedColumn, decoded: DecodedColumn) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(FAINT)
     ax.tick_params(colors=QUIET, labelsize=9, length=0)
@@ -86,15 +89,15 @@ def _panel(ax: Axes, column: ObservedColumn, decoded: DecodedColumn) -> None:
     if decoded.probabilities is not None:
         _probabilities(ax, column, decoded.probabilities.cpu().numpy())
     else:
-        _intervals(ax, decoded)
+        _intervals(ax, decoded, not walk.is_of_labels)
 
 
-def _intervals(ax: Axes, decoded: DecodedColumn) -> None:
-    """The mean of each step, on a bar from the lower to the upper end of its interval."""
+def _intervals(ax: Axes, decoded: DecodedColumn, joined: bool) -> None:
+    """The mean of each step, on a bar from the lower to the upper end of its interval; steps in order have a line."""
     mean, lower, upper = (part.cpu().numpy() for part in (decoded.mean, decoded.lower, decoded.upper))
     places = np.arange(len(mean))
     ax.bar(places, upper - lower, bottom=lower, width=0.7, color=GUIDES[5], alpha=0.45, linewidth=0)
-    ax.plot(places, mean, "o-", color=GUIDES[0], markersize=3.2, linewidth=1.2)
+    ax.plot(places, mean, "o-" if joined else "o", color=GUIDES[0], markersize=3.2, linewidth=1.2)
     ax.use_sticky_edges = False
     ax.grid(axis="y", color=FAINT, linewidth=0.6)
     ax.locator_params(axis="y", nbins=4)
@@ -142,9 +145,7 @@ def _steps(ax: Axes, walk: Walk, is_last: bool) -> None:
 
 def _name_walk(ax: Axes, walk: Walk) -> None:
     name = symbol(walk.name) if walk.label is None else f"{symbol(walk.name)}, {walk.label}"
-    share = (
-        "" if walk.share is None else f"\nR² {100 * walk.share:.0f}%".replace("-0%", "0%").replace("-", "−")
-    )
+    share = "" if walk.share is None else f"\nR² {walk.share_text}"
     ax.set_ylabel(f"{name}{share}", color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=10)
 
 

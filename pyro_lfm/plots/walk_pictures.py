@@ -110,7 +110,6 @@ def _write_shares(ax: Axes, walks: list[Walk], middles: np.ndarray) -> None:
     seen: set[str] = set()
     for walk, middle in zip(walks, middles, strict=True):
         if walk.share is not None and walk.name not in seen:
-            text = f"  {100 * walk.share:.0f}%".replace("-0%", "0%").replace("-", "−")
-            ax.text(right, middle, text, color=QUIET, fontsize=9, ha="left", va="center")
+            ax.text(right, middle, f"  {walk.share_text}", color=QUIET, fontsize=9, ha="left", va="center")
             seen.add(walk.name)
     ax.text(right, ax.get_ylim()[1], "  R²", color=QUIET, fontsize=9, ha="left", va="bottom")

@@ -32,6 +32,7 @@ class Walk:
         ticks: what each step is called. axis: what the ticks are.
         at_row: the step that is the row the walk starts from; None without one.
         share: of the variance of the rows that the factor explains; None where it is not known.
+        is_of_labels: whether the steps are labels, which have no order.
     """
 
     name: str
@@ -43,11 +44,15 @@ class Walk:
     axis: str
     at_row: int | None = None
     share: float | None = None
+    is_of_labels: bool = False
 
     @property
-    def is_of_labels(self) -> bool:
-        """Whether its steps are labels or whole numbers, each of which has a name of its own."""
-        return self.axis == self.name and len(self.ticks) <= _MOST_LABELS
+    def share_text(self) -> str:
+        """The share in percent, "" where it is not known."""
+        if self.share is None:
+            return ""
+        percent = 100 * self.share
+        return (f"{percent:z.0f}%" if percent > 9.95 else f"{percent:z.1f}%").replace("-", "−")
 
     def decoded(self, decoder: RowDecoder) -> dict[str, EntrySummaries]:
         """p(x | z) at each step."""
@@ -160,12 +165,14 @@ class Steps:
                 "was loaded knows the mean and the spread of numbers alone"
             )
         covariates = {**self.covariates, entry.name: values}
-        return Walk(entry.name, None, self._held(len(values)), covariates, self.labels, ticks, entry.name)
+        z, known = self._held(len(values)), entry.labels is not None
+        return Walk(entry.name, None, z, covariates, self.labels, ticks, entry.name, is_of_labels=known)
 
     def _label(self, name: str) -> Walk:
         names = self.label_names(name)
         labels = {**self.labels, name: torch.arange(len(names), dtype=torch.float64)}
-        return Walk(name, None, self._held(len(names), name), self.covariates, labels, tuple(names), name)
+        z = self._held(len(names), name)
+        return Walk(name, None, z, self.covariates, labels, tuple(names), name, is_of_labels=True)
 
     def walkable_labels(self) -> list[str]:
         """The names of labels, and of the entries of other discrete latents, such as codes of 0 and 1."""

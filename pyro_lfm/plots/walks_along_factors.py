@@ -85,7 +85,7 @@ def factor_walk(
     factors = None if factors is None else whole("factors", factors)
     reach = None if reach is None else number("reach", reach, least=0.0, above=True)
     decoder = RowDecoder(fit)
-    pictures = picture_rows(decoder, shape)
+    pictures = picture_rows(decoder, shape, data)
     begin = start_of(decoder, start, data)
     plan = Steps(decoder, FactorPaths(decoder, data), begin, steps, reach, covariates, labels)
     if walk is not None:

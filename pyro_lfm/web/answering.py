@@ -15,8 +15,8 @@ Answer = TypeVar("Answer")
 # Requests that a server answers at once. The model answers one at a time; meanwhile others are read and written.
 THREADS = 4
 _OVERFLOW = (
-    "the model cannot compute with these rows, since its distributions have no finite parameters there: give rows like "
-    "those that were fitted, and null where a number stands for a missing one"
+    "the model cannot compute with these rows or points, since its distributions have no finite parameters there: give ones "
+    "like those that were fitted, and null where a number stands for a missing one"
 )
 
 
@@ -59,7 +59,7 @@ def in_words(path: str, answer: Callable[[], Answer], log: logging.Logger) -> An
         raise Refusal(" ".join(str(error).split())) from None
     except NotImplementedError:
         raise Refusal(f"the model has no answer to {path}: a distribution has no formula for it") from None
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ArithmeticError) as error:
         # A distribution refuses its parameters or a matrix is not positive definite: numbers have overflowed.
         log.warning("%s refused: %s: %s", path, type(error).__name__, first_line(error))
         log.debug("the error behind it", exc_info=True)

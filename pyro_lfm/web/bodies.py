@@ -28,9 +28,11 @@ class Bodies:
         """The body of a request.
 
         Raises:
-            Refusal: a body of more bytes than ``limits.body`` (413), or too many bodies at once (429). The server discards
-                bytes that arrive after the answer.
+            Refusal: a body of more bytes than ``limits.body`` (413), too many bodies at once (429), or one that ends
+                before its time (400). The server discards bytes that arrive after the answer.
         """
+        from starlette.requests import ClientDisconnect
+
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self.limits.body:
             raise self._too_large()
@@ -44,6 +46,8 @@ class Bodies:
                 size += len(chunk)
                 chunks.append(chunk)
             return b"".join(chunks)
+        except ClientDisconnect:
+            raise Refusal("the request ended before its body", 400) from None
         finally:
             self._hold(-size)
 

@@ -76,6 +76,7 @@ ESTIMATES = {
     "loadings": lambda fit, data: evaluate.loadings(fit, data),
     "loadings of draws": lambda fit, data: evaluate.loadings(fit, data, draws=2),
     "variance explained": lambda fit, data: evaluate.variance_explained(fit, data),
+    "factor order": lambda fit, data: evaluate.factor_order(fit, data),
     "imputation": lambda fit, data: evaluate.imputation_scores(fit, data, draws=20, share=0.5),
     "align": lambda fit, data: evaluate.align(fit, fit, data),
     "representations": lambda fit, data: evaluate.rival_representations(fit, data, data),

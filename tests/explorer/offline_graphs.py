@@ -1,12 +1,13 @@
 """Graphs in the interpreter of exported pages, run in the browser, for tests that compare them with onnxruntime or a fit."""
 
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
 from pyro_lfm.explorer.exported.array_block import ArrayBlock
 from pyro_lfm.explorer.exported.inline_page import SCRIPTS
 
+OFFLINE = Path(__file__).parents[2] / "pyro_lfm" / "explorer" / "offline"
 # What needs no page around it.
 INTERPRETER = SCRIPTS[: SCRIPTS.index("likelihoods") + 1]
 
@@ -31,9 +32,7 @@ def interpreter(browser):
     """A page with the interpreter alone."""
     page = browser.new_page()
     for name in INTERPRETER:
-        page.add_script_tag(
-            content=files("pyro_lfm.explorer").joinpath("offline", f"{name}.js").read_text("utf-8")
-        )
+        page.add_script_tag(content=(OFFLINE / f"{name}.js").read_text("utf-8"))
     return page
 
 

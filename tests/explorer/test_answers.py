@@ -169,6 +169,9 @@ def test_a_pasted_row_of_a_mixed_table_comes_in_its_units(pets):
     assert np.allclose(pasted["z"], expected[answers.session.axes.order], atol=1e-5)
     with pytest.raises(lfm.DataError, match="column 'kittens' must be whole numbers"):
         answers.encode({"views": [[1.0, 2.5, 0]]})
+    for code in (2, -1, 0.5, 1e30):
+        with pytest.raises(Refusal, match="fur must be the code of one of its 2 labels, from 0; got"):
+            answers.encode({"views": [[1.0, 2, code]]})
 
 
 def test_labels_and_covariates_change_what_is_decoded():

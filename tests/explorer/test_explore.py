@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import explored
 import numpy as np
@@ -100,9 +101,16 @@ def test_it_waits_where_it_is_asked_to_and_in_a_script(line, monkeypatch, capsys
 
     monkeypatch.setattr(lfm.Explorer, "wait", interrupted)
     assert not lfm.explore(fit, rows, port=0, block=True).is_open
-    assert capsys.readouterr().out == f"{waited[0]} shows 60 rows; Ctrl-C ends it\n"
+    words = capsys.readouterr().out
+    assert words.startswith(f"{waited[0]} shows 60 rows, encoded in 0.") and words.endswith(
+        " s; Ctrl-C ends it\n"
+    )
     lfm.explore(fit, rows, port=0)
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with lfm.explore(fit, rows, port=0):
+        assert len(waited) == 2
+    monkeypatch.delattr(sys, "ps1")
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: "a shell"))
     with lfm.explore(fit, rows, port=0):
         assert len(waited) == 2
 
@@ -116,7 +124,7 @@ def test_a_script_waits_until_ctrl_c():
         text=True,
     )
     words = running.stdout.readline()
-    assert words.startswith("http://127.0.0.1:") and "shows 40 rows; Ctrl-C ends it" in words, (
+    assert words.startswith("http://127.0.0.1:") and "shows 40 rows, encoded in" in words, (
         running.stderr.read()
     )
     assert httpx.get(words.split()[0]).status_code == 200
@@ -134,6 +142,7 @@ def test_a_script_waits_until_ctrl_c():
         ({"shape": "8x8"}, r"shape must be \(H, W\)"),
         ({"shape": {"w": (8, 8)}}, "shape must name observed variables, x; got w"),
         ({"labels": [1, 2, 3]}, "label must have a value for each of the 60 rows"),
+        ({"labels": {"a": [None] * 60}}, "from 1 to 60 different texts to show groups; a has none or more"),
         ({"labels": {"a": [[1, 2]] * 60}}, "a must have a value for each of the 60 rows; got shape"),
         ({"attributes": ["size"]}, "attributes must name columns of the data, or labels; got 'size'"),
         ({"host": "no.such.host.invalid"}, "host and port must be an address"),

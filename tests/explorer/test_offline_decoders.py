@@ -1,4 +1,8 @@
-"""Decoders and encoders of the catalogue in an exported page's interpreter give what the library gives."""
+"""Decoders and encoders of the catalogue in an exported page's interpreter give what the library gives.
+
+Recording a graph takes seconds, so that make slow runs the whole catalogue. Pages of test_exported_page.py hold Gaussian
+pictures, counts and labels.
+"""
 
 import warnings
 
@@ -63,8 +67,6 @@ DECODERS = {
         for name in "relu leaky_relu elu gelu silu sigmoid softplus tanh".split()
     },
 }
-# One of each way to make an interval: by the outputs, by a family, by a mixture, by moments, of labels.
-QUICK = ("gaussian-image", "zero-inflated-negative-binomial", "ordered-logistic", "prior gamma")
 
 
 def decoder_of(fit):
@@ -124,16 +126,8 @@ def differences(page, make):
     return away
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_a_decoder_in_the_page_is_that_of_the_library(browser, name):
-    page = interpreter(browser)
-    for variable, away in differences(page, DECODERS[name]).items():
-        assert away < 1e-4, variable
-    page.close()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*DECODERS} - {*QUICK}))
+@pytest.mark.parametrize("name", sorted(DECODERS))
 def test_every_decoder_of_the_catalogue_runs_in_the_page(browser, name):
     page = interpreter(browser)
     for variable, away in differences(page, DECODERS[name]).items():
@@ -175,14 +169,8 @@ def encoder_differences(page, make):
     return farthest(own["z"], mean.numpy()), farthest(own_variance, variance.numpy())
 
 
-def test_an_encoder_in_the_page_is_that_of_the_library(browser):
-    page = interpreter(browser)
-    assert max(encoder_differences(page, ENCODERS["gaussian-full"])) < 1e-4
-    page.close()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*ENCODERS} - {"gaussian-full"}))
+@pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_every_encoder_of_the_catalogue_runs_in_the_page(browser, name):
     page = interpreter(browser)
     mean, variance = encoder_differences(page, ENCODERS[name])

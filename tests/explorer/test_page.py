@@ -69,6 +69,21 @@ def test_a_slider_moves_by_keys_and_the_picture_is_the_decoders(open_page, digit
     assert not torch.equal(before, after)
 
 
+def test_the_picture_and_the_row_are_saved_as_they_are_shown(open_page, digits):
+    image = pytest.importorskip("PIL.Image")
+    opened = open_page(digits)
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="PNG").click()
+    saved = torch.from_numpy(np.array(image.open(download.value.path()).convert("RGB"))).long()
+    # Each pixel of the model is a square of the file.
+    assert torch.equal(saved, opened.pixels(MEAN).repeat_interleave(32, 0).repeat_interleave(32, 1))
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="CSV").click()
+    names, values = download.value.path().read_text().splitlines()
+    mean = opened.page.evaluate("lfm.app.store.state.decoded[0].mean")
+    assert names.split(",")[:2] == ["x.0", "x.1"] and [float(value) for value in values.split(",")] == mean
+
+
 def test_sliders_stand_in_the_order_of_variance_explained(open_page, digits):
     opened = open_page(digits)
     shares = [factor["share"] for factor in opened.page.evaluate("lfm.app.info.factors")]
@@ -217,6 +232,27 @@ def test_every_projection_leads_back_and_its_ellipses_are_the_posteriors(open_pa
         np.testing.assert_allclose(covariance, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
+def test_a_learned_plane_is_a_map_as_well(open_page, digits):
+    opened = open_page(digits)
+    opened.page.get_by_label("Map", exact=True).select_option(label="Learned plane")
+    opened.until("lfm.app.store.state.map.kind === 'learned'")
+    opened.settle()
+    rows = [3, 77, 200]
+    places = [opened.place_of(row) for row in rows]
+    opened.page.mouse.click(*places[1])
+    opened.settle()
+    chosen = opened.state("subject.row")
+    assert opened.place_of(chosen) == pytest.approx(places[1], abs=15)
+    # Between the rows, a place stands for the mean of the rows about it.
+    z = opened.page.evaluate("""() => {
+        const map = lfm.projection(lfm.app.info, lfm.app.points, lfm.app.store.state.map);
+        const { coordinates } = map;
+        return map.inverse([coordinates[2 * 77], coordinates[2 * 77 + 1]], lfm.app.store.state.z);
+    }""")
+    own = opened.page.evaluate("Array.from(lfm.app.points.latents.slice(4 * 77, 4 * 78))")
+    assert z == pytest.approx(own, abs=1e-3)
+
+
 def test_a_picture_is_encoded_and_bad_files_are_answered_in_words(open_page, digits, digits_fit, tmp_path):
     fit, rows, _ = digits_fit
     opened = open_page(digits, expected=["400 (Bad Request)", "422"])
@@ -350,18 +386,17 @@ def test_one_factor_and_a_table(open_page, table):
     opened.until("document.getElementById('fault').innerText.includes('no category \"moon\"')")
 
 
-@pytest.mark.parametrize("width, scheme", [(1440, "light"), (400, "dark")])
-def test_nothing_serious_is_found_by_axe(open_page, digits, table, width, scheme):
+@pytest.mark.parametrize("shown, width, scheme", [("digits", 1440, "light"), ("table", 400, "dark")])
+def test_nothing_serious_is_found_by_axe(open_page, shown, width, scheme, request):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    for url in (digits, table):
-        opened = open_page(url, width=width, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
-        for tab in opened.page.get_by_role("tab").all():
-            tab.click()
-            found = axe.run(opened.page).response["violations"]
-            serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-            assert not serious, [
-                (rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in serious
-            ]
+    url = request.getfixturevalue(shown)
+    # The page's policy forbids the script of axe itself.
+    opened = open_page(url, width=width, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
+    for tab in opened.page.get_by_role("tab").all():
+        tab.click()
+        found = axe.run(opened.page).response["violations"]
+        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+        assert not serious, [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in serious]
 
 
 def test_nothing_is_wider_than_a_small_screen(open_page, digits, table):

@@ -277,3 +277,11 @@ def test_a_mixture_with_missing_entries_is_the_mixture_of_the_margins():
     torch.testing.assert_close(
         reconstruction[0], distribution.log_prob(x.nan_to_num())[0], rtol=1e-3, atol=1e-3
     )
+
+
+def test_a_logistic_normal_is_fitted_to_observed_shares():
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.LogisticNormal(3, network=lfm.MLP(4)))
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
+    shares = torch.tensor([[0.7, 0.2, 0.1]]).repeat(20, 1)
+    fit = lfm.fit(model, shares, lfm.SVI(guide, epochs=200, learning_rate=1e-2), seed=0, progress=False)
+    assert torch.allclose(fit.reconstruct().mean(0), shares[0], atol=0.05)

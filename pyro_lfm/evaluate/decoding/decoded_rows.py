@@ -114,7 +114,7 @@ class RowDecoder:
         values = self._latents(z) | self._given_labels(labels, rows)
         held = covariate_values(self.fit, self.covariates, covariates, rows)
         device = self.model.device
-        batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
+        batch = Batch(held, index=self._numbers(rows), total=rows, size=rows)
         program = poutine.condition(self.model, data={**self.shared, **values})
         with evaluating(self.model), isolated(Stream(0, device), device), torch.no_grad(), run:
             program(batch)
@@ -123,7 +123,7 @@ class RowDecoder:
         """Draws of the latents of so many rows from the model, (rows, *event) by name, with covariates at their defaults."""
         device = self.model.device
         held = covariate_values(self.fit, self.covariates, None, rows)
-        batch = Batch(held, index=torch.arange(rows, device=device), total=rows, size=rows)
+        batch = Batch(held, index=self._numbers(rows), total=rows, size=rows)
         program = poutine.condition(self.model, data=self.shared)
         with evaluating(self.model), isolated(Stream(seed, device), device), torch.no_grad():
             trace: Any = poutine.trace(program).get_trace(batch)
@@ -150,12 +150,18 @@ class RowDecoder:
                 positive = piece.clamp_min(1e-6).reshape(-1, *latent.shape)
                 piece = (positive / positive.sum(-1, keepdim=True)).flatten(1)
             elif not is_real(latent.support) and (bounds := SupportBounds.of(latent.support)) is not None:
-                # Open ends: a thousandth of the entries' size inside.
-                inside = 1e-3 * piece.abs().amax(0, keepdim=True).clamp(1e-6, 1.0)
+                # Ends may be open: a thousandth of the entry's size inside.
+                inside = 1e-3 * piece.abs().clamp(1e-6, 1.0)
                 low, high = (end.to(piece).reshape(1, -1) for end in (bounds.low, bounds.high))
                 piece = torch.minimum(torch.maximum(piece, low + inside), high - inside)
             pieces.append(piece)
         return torch.cat(pieces, 1) if pieces else z
+
+    def _numbers(self, rows: int) -> Tensor:
+        """The numbers of decoded rows, for parameters of each fitted row, whose tables are not longer than these."""
+        index = torch.arange(rows, device=self.model.device)
+        shortest = min((len(table.rows) for table in self.model.tables), default=0)
+        return index % shortest if shortest else index
 
     def _latents(self, z: Tensor) -> dict[str, Tensor]:
         z = torch.as_tensor(z).to(dtype=self.model.dtype, device=self.model.device)

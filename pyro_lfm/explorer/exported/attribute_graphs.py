@@ -28,10 +28,8 @@ def attributes_document(
         DeclarationError: readings that cannot be a graph.
     """
     readings, pool = attributes.readings, attributes.pool[:_DRAWS]
-    z = torch.cat(
-        [outline.latent_values[name].reshape(-1, size) for name, size in attributes.decoder.factors.items()],
-        1,
-    )
+    factors = attributes.decoder.factors.items()
+    z = torch.cat([outline.latent_values[name].reshape(-1, size) for name, size in factors], 1).cpu()
     to_codes = _CodesOfPoints(outline, attributes, z[:, order], order)
     of_codes = _ReadingsOfCodes(outline, attributes, attributes.space.codes(z), order)
     outputs = attributes.pool_outputs[:, :_DRAWS].transpose(0, 1)

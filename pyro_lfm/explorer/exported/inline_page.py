@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from importlib.resources import files
 
 # The scripts that run a payload, in the order in which they need each other.
 SCRIPTS = (
-    "tensors arrays operators_elementwise operators_shapes operators_indices operators_reductions operators_matrices "
-    "operators_pictures graph quantiles likelihoods views chosen_rows attributes exported_source start_exported"
+    "tensors arrays operators_elementwise operators_shapes operators_indices operators_reductions "
+    "operators_matrices operators_pictures graph quantiles likelihoods views chosen_rows weighted_draws "
+    "attribute_readers attributes exported_source start_exported"
 ).split()
 # What a server's page has in place of them.
 _OF_SERVER = {"server_source.js", "start.js"}
@@ -33,7 +35,7 @@ def inline_page(payload: Mapping[str, object], title: str) -> str:
     own = [files("pyro_lfm.explorer").joinpath("offline", f"{name}.js") for name in SCRIPTS]
     script = "\n".join(each.read_text("utf-8") for each in (*shown, *own)).replace("</script", "<\\/script")
     text = _between(skeleton, "styles", f"<style>{style}</style>")
-    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+    data = json.dumps(_finite(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
         "<", "\\u003c"
     )
     holder = f'<script type="application/json" id="payload">{data}</script>'
@@ -41,6 +43,15 @@ def inline_page(payload: Mapping[str, object], title: str) -> str:
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">'
     text = text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}', 1)
     return re.sub(r"<title>.*?</title>", lambda _: f"<title>{_escaped(title)}</title>", text, count=1)
+
+
+def _finite(value: object) -> object:
+    """The same with null for numbers that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _between(text: str, marker: str, content: str) -> str:

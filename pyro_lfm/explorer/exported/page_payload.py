@@ -75,7 +75,10 @@ def page_payload(session: Session, room: int) -> Payload:
     colours = [*session.columns, *_measures(session)]
     contents: Payload = {
         **graphs,
-        "points": {"latents": block.add_columns(session.axes.points), "learned": None},
+        "points": {
+            "latents": block.add_columns(session.axes.points),
+            "learned": block.add_columns(session.learned()) if session.has_plane else None,
+        },
         "colours": [_colour(column, block) for column in colours],
         "known": len(session.columns),
         "complete": _complete(session, outline.may_be_missing),

@@ -3,15 +3,10 @@
 (function (lfm) {
   "use strict";
 
-  // As in moved_codes.py and coverage.py; the step of a difference; how many draws are to carry weight for each wanted one.
-  const STEPS = 30, NEAR = 0.1, DIFFERENCE = 1e-4, EACH = 4, FEW = 3, MOST = 0.9;
+  // As in moved_codes.py and known_rows.py; the step of a difference; how many draws are to carry weight for each wanted one.
+  const STEPS = 30, FIRST = 3, NEAR = 0.1, DIFFERENCE = 1e-4, EACH = 4, FEW = 3, MOST = 0.9;
 
-  const sum = (values) => values.reduce((total, value) => total + value, 0);
-  const logSumExp = (values) => {
-    const top = Math.max(...values);
-    return top + Math.log(sum(values.map((value) => Math.exp(value - top))));
-  };
-  const likeliest = (values) => values.indexOf(Math.max(...values));
+  const { sum, uniform, resampled, temperature } = lfm.weightedDraws, { readersOf, requestOf, likeliest } = lfm.attributeReaders;
 
   /** x of A x = b for a positive definite A, by elimination. */
   function solved(matrix, target) {
@@ -27,107 +22,14 @@
     return x;
   }
 
-  /** Uniform numbers of a seed: mulberry32. */
-  function uniform(seed) {
-    let state = seed >>> 0;
-    return () => {
-      state = (state + 0x6d2b79f5) >>> 0;
-      let t = Math.imul(state ^ (state >>> 15), state | 1);
-      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-    };
-  }
-
-  /** Places of `count` draws by their weights, by systematic resampling. */
-  function resampled(logWeights, count, random) {
-    const all = logSumExp(logWeights), start = random(), places = [];
-    let cumulated = 0, place = -1;
-    for (let k = 0; k < count; k++) {
-      while (cumulated <= (k + start) / count && place < logWeights.length - 1) {
-        place++;
-        cumulated += Math.exp(logWeights[place] - all);
-      }
-      places.push(place);
-    }
-    return places;
-  }
-
-  /** The largest inverse temperature up to 1 at which the effective number of draws is at least `kept`. */
-  function temperature(energies, kept) {
-    const effective = (beta) => {
-      const logs = energies.map((energy) => -beta * energy);
-      return Math.exp(2 * logSumExp(logs) - logSumExp(logs.map((log) => 2 * log)));
-    };
-    let low = 0, high = 1;
-    if (effective(1) >= kept) return 1;
-    for (let k = 0; k < 60; k++) {
-      const middle = low ? Math.sqrt(low * high) : high / 16;
-      if (effective(middle) >= kept || middle < 1e-12) low = middle;
-      else high = middle;
-    }
-    return low;
-  }
-
-  /** The readers: outputs and log densities of codes, and what the outputs say. */
-  function readersOf(document, arrays) {
-    const toCodes = lfm.graph(document.to_codes, arrays), ofCodes = lfm.graph(document.of_codes, arrays);
-    const { attributes, means, deviations } = document, width = document.least[0].length;
-    const rows = (list, type) =>
-      lfm.tensors.tensor(type, [list.length, list[0].length], lfm.tensors.ARRAYS[type].from(list.flat()));
-
-    function at(codes) {
-      const { outputs, log_density: density, point } = ofCodes.run({ codes: rows(codes, ofCodes.inputs[0].type) });
-      const each = attributes.length * width, count = point.shape[1];
-      return codes.map((_, row) => ({
-        outputs: outputs.data.subarray(row * each, (row + 1) * each),
-        density: density.data[row],
-        point: Array.from(point.data.subarray(row * count, (row + 1) * count)),
-      }));
-    }
-    const codesOf = (z) => Array.from(toCodes.run({ z: rows([z], toCodes.inputs[0].type) }).codes.data);
-    const logits = (outputs, a) => Array.from(outputs.subarray(a * width, a * width + attributes[a].labels.length));
-
-    /** r of an attribute: a number in deviations, or the log odds of a label against all others. */
-    function number(outputs, a, label) {
-      if (!attributes[a].labels.length) return outputs[a * width];
-      const each = logits(outputs, a);
-      return each[label] - logSumExp(each.filter((_, k) => k !== label));
-    }
-
-    /** In the units of the labels: a number, the probability of the second of two labels, or that of each. */
-    function value(outputs, a) {
-      if (!attributes[a].labels.length) return means[a] + deviations[a] * outputs[a * width];
-      const each = logits(outputs, a), all = logSumExp(each), shares = each.map((logit) => Math.exp(logit - all));
-      return attributes[a].kind === "binary" ? shares[1] : shares;
-    }
-    return { at, codesOf, number, value, logits, width };
-  }
-
-  /** What is asked for: [{a, code, place}], a label's place being the log odds that it is to have. */
-  function requestOf(document, targets, logOdds) {
-    const { attributes, means, deviations } = document;
-    return Object.entries(targets).map(([name, target]) => {
-      const a = attributes.findIndex((one) => one.name === name);
-      if (a < 0) throw new Error(`There is no attribute ${name}.`);
-      const { labels, kind, low, high } = attributes[a];
-      if (kind === "number") {
-        if (!(target >= low && target <= high)) throw new Error(`${name} must lie between ${low} and ${high}.`);
-        return { a, code: target, place: (target - means[a]) / deviations[a] };
-      }
-      const code = typeof target === "boolean" ? Number(target) : labels.indexOf(String(target));
-      if (code < 0) throw new Error(`${name} must be one of ${labels.join(", ")}.`);
-      return { a, code, place: logOdds[a][code] };
-    });
-  }
-
   lfm.exportedAttributes = function (document, info, arrays) {
     const readers = readersOf(document, arrays), { attributes, tolerances, least, typical } = document;
     const pool = arrays.numbers(document.pool), poolOutputs = arrays.stored(document.pool_outputs);
     const size = document.pool.shape[1], draws = document.pool.shape[0], each = attributes.length * readers.width;
 
     /** How far a reading is from its place, in tolerances; labels may be read as surely as they like. */
-    const residuals = (terms, outputs) => terms.map(({ a, code, place }) => {
-      const residual = (readers.number(outputs, a, code) - place) / tolerances[a];
+    const residuals = (terms, outputs) => terms.map(({ a, code, place, weight = 1 }) => {
+      const residual = (weight * (readers.number(outputs, a, code) - place)) / tolerances[a];
       return attributes[a].labels.length && residual > 0 ? 0 : residual;
     });
 
@@ -135,7 +37,7 @@
     const heldOf = (outputs, asked) => attributes.flatMap(({ labels }, a) => {
       if (asked.some((term) => term.a === a)) return [];
       const code = labels.length ? likeliest(readers.logits(outputs, a)) : 0, now = readers.number(outputs, a, code);
-      return [{ a, code, place: labels.length ? Math.min(now, typical[a][code]) : now }];
+      return [{ a, code, place: labels.length ? Math.min(now, typical[a][code] ?? Infinity) : now }];
     });
 
     /**
@@ -182,6 +84,9 @@
       return moves.map(({ codes }) => codes);
     }
 
+    /** What is asked comes before what is held. */
+    const first = (request) => request.map((term) => ({ ...term, weight: FIRST }));
+
     const read = (outputs) => Object.fromEntries(attributes.map(({ name }, a) => [name, readers.value(outputs, a)]));
 
     /** Whether the readings are near what is asked: labels the likeliest, numbers within a tenth of their range. */
@@ -215,14 +120,14 @@
       const beta = temperature(energies, Math.min(EACH * n, draws / 2));
       const places = resampled(energies.map((energy) => -beta * energy), n, random);
       const starts = places.map((draw) => Array.from(pool.subarray(draw * size, (draw + 1) * size)));
-      const codes = movedCodes(starts, starts.map(() => request));
+      const codes = movedCodes(starts, starts.map(() => first(request)));
       const points = readers.at(codes);
       return { points: points.map(({ point }) => point), message: wordsOn(request, points) };
     }
 
     function edit(z, targets) {
       const request = requestOf(document, targets, typical), start = readers.codesOf(z), before = readers.at([start])[0];
-      const [after] = readers.at(movedCodes([start], [[...request, ...heldOf(before.outputs, request)]]));
+      const [after] = readers.at(movedCodes([start], [[...first(request), ...heldOf(before.outputs, request)]]));
       return { z: after.point, before: read(before.outputs), after: read(after.outputs) };
     }
 

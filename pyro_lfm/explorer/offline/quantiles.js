@@ -89,7 +89,13 @@
   }
 
   const normalCdf = (x) => 0.5 * (1 + lfm.erf(x / Math.SQRT2));
-  const normal = (level) => rising(normalCdf, level, -9, 9);
+  const normals = new Map();
+
+  /** The quantile of the standard normal distribution; the levels of intervals are few, and each is kept. */
+  function normal(level) {
+    if (!normals.has(level)) normals.set(level, rising(normalCdf, level, -9, 9));
+    return normals.get(level);
+  }
   const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
   function studentT(level, { df, loc, scale }) {

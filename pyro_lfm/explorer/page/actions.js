@@ -12,8 +12,9 @@
     };
   };
 
-  lfm.actions = function (app) {
-    const { info, source, store } = app;
+  // The present point: a row's, or wherever sliders and drags lead.
+  function ofPoint(app) {
+    const { info, store } = app;
     // Answers for an older choice are dropped.
     let choice = 0;
 
@@ -53,6 +54,11 @@
       const { subject } = store.state;
       if (subject) take(subject.encoded, subject.name, subject.row);
     }
+    return { take, chooseRow, moveTo, setFactor, setCovariate, setLabel, toMean, randomRow, asEncoded };
+  }
+
+  function ofSelection(app) {
+    const { store } = app;
 
     function select(rows, how) {
       const selected = rows && rows.length ? rows : null;
@@ -69,6 +75,12 @@
       values.forEach((value, row) => (value === code ? rows.push(row) : null));
       select(Uint32Array.from(rows), `${colour.name} ${colour.labels[code]}`);
     }
+    return { select, selectNearest, selectCategory };
+  }
+
+  // The two ends of an interpolation, and the place between them.
+  function ofEnds(app, moveTo) {
+    const { info, store } = app;
 
     function setEnd(end) {
       const { subject, z, covariates, labels, where } = store.state;
@@ -89,8 +101,29 @@
         where: `${a.name} → ${b.name}, ${Math.round(100 * share)}%`,
       });
     }
+    return { setEnd, setBetween };
+  }
 
+  // What the map shows, and how it is seen.
+  function ofMap(app) {
+    const { store } = app;
     const setMap = (patch) => store.change({ map: { ...store.state.map, ...patch } });
+    async function chooseMap(kind, dimensions) {
+      try {
+        if (kind === "learned" && !app.points.learned) {
+          app.map.waiting("Arranging the rows…");
+          await app.learnPlane();
+          app.map.recolour();
+        }
+        // A drag on a solid map is expected to turn it.
+        const tool = store.state.tool === "lasso" ? "lasso" : dimensions === 3 ? "pan" : "explore";
+        store.change({ tool, map: { ...store.state.map, kind, dimensions, zoom: 1, centre: [0, 0] } });
+      } catch (error) {
+        app.map.recolour();
+        setMap({});
+        app.fail(error);
+      }
+    }
     function toggleTurning() {
       store.change({ turning: !store.state.turning });
       let last = performance.now();
@@ -108,7 +141,7 @@
       try {
         store.change({ colour: name });
         const asked = name === null ? { colour: null, values: null } : app.colourOf(name);
-        const slow = setTimeout(() => app.map.waiting(name), 300);
+        const slow = setTimeout(() => app.map.waiting(`Computing ${name}…`), 300);
         const chosen = await Promise.resolve(asked).finally(() => clearTimeout(slow));
         if (store.state.colour === name) app.map.recolour(chosen);
       } catch (error) {
@@ -117,24 +150,11 @@
       }
     }
 
-    return {
-      take,
-      chooseRow,
-      moveTo,
-      setFactor,
-      setCovariate,
-      setLabel,
-      toMean,
-      randomRow,
-      asEncoded,
-      select,
-      selectNearest,
-      selectCategory,
-      setEnd,
-      setBetween,
-      setMap,
-      toggleTurning,
-      colourBy,
-    };
+    return { setMap, chooseMap, toggleTurning, colourBy };
+  }
+
+  lfm.actions = function (app) {
+    const point = ofPoint(app);
+    return { ...point, ...ofSelection(app), ...ofEnds(app, point.moveTo), ...ofMap(app) };
   };
 })((window.lfm = window.lfm || {}));

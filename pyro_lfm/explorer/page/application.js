@@ -40,14 +40,18 @@
   // Decodes whenever the point changes. One request at a time; the newest point wins.
   function decodeAlways(app) {
     const { store } = app;
-    const decode = lfm.latest(
-      (point) => app.source.decode(point),
-      (answer) => {
-        store.change({ decoded: answer.views });
-        app.painted += 1;
-      },
-      (error) => app.fail(error),
-    );
+    let failed = false;
+    function show(answer) {
+      store.change({ decoded: answer.views });
+      app.painted += 1;
+      if (failed) app.say("The row is decoded again.");
+      failed = false;
+    }
+    function fail(error) {
+      failed = true;
+      app.fail(error);
+    }
+    const decode = lfm.latest((point) => app.source.decode(point), show, fail);
     const request = ({ z, covariates, labels }) => decode({ z, covariates, labels });
     store.subscribe((state, before) => {
       if (["z", "covariates", "labels"].some((name) => state[name] !== before[name])) request(state);
@@ -93,6 +97,7 @@
       const known = lfm
         .projections(app.info, app.points)
         .some(({ kind, dimensions }) => kind === asked.map.kind && dimensions === asked.map.dimensions);
+      if (known && asked.map.kind === "learned") await app.learnPlane();
       const { covariates, labels, z } = chosen || store.state;
       store.change({
         z: asked.z || z,
@@ -190,6 +195,9 @@
         (await source.colour(name)).values,
       ),
     );
+    // A learned plane is computed when it is first asked for; an exported page has it, or none.
+    const plane = remembering(() => source.learned());
+    app.learnPlane = async () => (app.points.learned = app.points.learned || (await plane("learned")));
     app.store = lfm.createStore(lfm.initialState(app.info));
     app.actions = lfm.actions(app);
     bar(app);

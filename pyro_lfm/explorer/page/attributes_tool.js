@@ -23,59 +23,57 @@
     return lfm.formatter(attribute.low, attribute.high)(value);
   };
 
-  // One line of the form: a box that asks for the attribute, and its value.
+  // A slider for a number, choices for labels. `set` gets the number or the code.
+  function control(attribute, value, set) {
+    if (attribute.kind !== "number") {
+      const labels = attribute.kind === "binary" ? pair(attribute.labels) : attribute.labels;
+      const choices = lfm.categories(attribute.name, labels, set);
+      choices.set(value);
+      return [choices.node];
+    }
+    const text = lfm.formatter(attribute.low, attribute.high);
+    const output = lfm.element("output", { class: "number" }, text(value));
+    const input = lfm.element("input", {
+      type: "range",
+      min: attribute.low,
+      max: attribute.high,
+      step: "any",
+      value,
+      "aria-label": attribute.name,
+      oninput: () => (set(Number(input.value)), (output.textContent = text(Number(input.value)))),
+    });
+    return [input, output];
+  }
+
+  function scoreText({ score, error, measure }) {
+    if (score === null || score === undefined) return "";
+    return `${measure} ${score.toFixed(2)}${error ? ` ± ${error.toFixed(2)}` : ""}`;
+  }
+
+  // One line of the form: a box that asks for the attribute, its value, and how well the model knows it.
   function line(attribute) {
     const id = lfm.freshId("attribute");
     const asked = lfm.element("input", { id, type: "checkbox" });
-    let value =
-      attribute.kind === "number" ? (attribute.low + attribute.high) / 2 : attribute.kind === "binary" ? 1 : 0;
+    let value = { number: (attribute.low + attribute.high) / 2, binary: 1, category: 0 }[attribute.kind];
     const set = (chosen) => {
       value = chosen;
       asked.checked = true;
     };
-    let control;
-    if (attribute.kind === "number") {
-      const text = lfm.formatter(attribute.low, attribute.high);
-      const output = lfm.element("output", { class: "number" }, text(value));
-      const input = lfm.element("input", {
-        type: "range",
-        min: attribute.low,
-        max: attribute.high,
-        step: "any",
-        value,
-        "aria-label": attribute.name,
-        oninput: () => (set(Number(input.value)), (output.textContent = text(value))),
-      });
-      control = lfm.element("span", { class: "value" }, input, output);
-    } else {
-      const choices = lfm.categories(
-        attribute.name,
-        attribute.kind === "binary" ? pair(attribute.labels) : attribute.labels,
-        set,
-      );
-      choices.set(value);
-      control = lfm.element("span", { class: "value" }, choices.node);
-    }
-    const score =
-      attribute.score === null || attribute.score === undefined
-        ? ""
-        : `${attribute.measure} ${attribute.score.toFixed(2)}${attribute.error ? ` ± ${attribute.error.toFixed(2)}` : ""}`;
     const node = lfm.element(
       "div",
       { class: "attribute" },
       asked,
       lfm.element("label", { for: id, title: attribute.name }, attribute.name),
-      control,
+      lfm.element("span", { class: "value" }, ...control(attribute, value, set)),
       lfm.element(
         "span",
         { class: "score muted number", title: "How well the latent factors tell it, on rows held out" },
-        score,
+        scoreText(attribute),
       ),
     );
     // A binary attribute is asked for as true or false, a category by its label.
-    const answer = () =>
-      attribute.kind === "binary" ? Boolean(value) : attribute.kind === "category" ? attribute.labels[value] : value;
-    return { name: attribute.name, node, asked, answer };
+    const answers = { number: () => value, binary: () => Boolean(value), category: () => attribute.labels[value] };
+    return { name: attribute.name, node, asked, answer: answers[attribute.kind] };
   }
 
   function changes(info, { before, after }) {
@@ -99,90 +97,73 @@
     return lfm.element("table", { class: "changes" }, head, ...rows);
   }
 
+  // A generated row, to click on.
+  function card({ info, actions }, row, at) {
+    const name = `Generated row ${at + 1}`;
+    const place = info.views.findIndex(({ kind }) => kind === "picture");
+    const onclick = () => actions.moveTo(row.z, { subject: null, where: name });
+    if (place >= 0) {
+      const canvas = lfm.pictures.canvas(info.views[place], name);
+      lfm.pictures.paint(canvas, info.views[place], row.views[place].mean);
+      return lfm.element("button", { type: "button", class: "frame", onclick }, canvas);
+    }
+    const { cells } = row.views[0];
+    const texts = info.views[0].columns
+      .slice(0, 4)
+      .map((column, k) => `${column.name} ${lfm.cellText(column, cells[k])}`);
+    return lfm.element("button", { type: "button", class: "card", onclick }, texts.join(" · "));
+  }
+
+  function cards(app, rows) {
+    const pictures = app.info.views.some(({ kind }) => kind === "picture");
+    return lfm.element("div", { class: pictures ? "frames" : "cards" }, ...rows.map((row, at) => card(app, row, at)));
+  }
+
+  function numberField(label, value, most) {
+    const input = lfm.element("input", {
+      type: "number",
+      min: label === "rows" ? 1 : 0,
+      max: most,
+      value,
+      class: "number",
+    });
+    const whole = () => Math.min(most, Math.max(Number(input.min), Math.round(Number(input.value)) || 0));
+    return { node: lfm.element("label", { class: "field" }, input, label), whole };
+  }
+
   lfm.attributesTool = function (app) {
     const { info, source, store, actions } = app;
     const lines = info.attributes.map(line);
-    const field = (label, input) => lfm.element("label", { class: "field" }, input, label);
-    const count = lfm.element("input", { type: "number", min: 1, max: 64, value: 8, class: "number" });
-    const seed = lfm.element("input", { type: "number", min: 0, value: 0, class: "number" });
-    const generate = lfm.element(
-      "button",
-      { type: "button", class: "primary", onclick: () => run(askRows) },
-      "Generate",
-    );
-    const edit = lfm.element("button", { type: "button", onclick: () => run(askEdit) }, "Edit this row");
+    const [count, seed] = [numberField("rows", 8, 64), numberField("seed", 0, 2 ** 31 - 1)];
+    const act = (ask) => () => run(ask);
+    const generate = lfm.element("button", { type: "button", class: "primary", onclick: act(askRows) }, "Generate");
+    const edit = lfm.element("button", { type: "button", onclick: act(askEdit) }, "Edit this row");
     const message = lfm.element("p", { class: "message", role: "status", hidden: true });
     const result = lfm.element("div", { class: "result" });
-    const can = (name) => source.can.has(name);
-    const node = lfm.element(
-      "div",
-      { class: "tool attributes" },
-      ...lines.map((entry) => entry.node),
-      can("generate")
-        ? lfm.element("div", { class: "row-choice" }, generate, field("rows", count), field("seed", seed))
-        : null,
-      can("edit")
-        ? lfm.element(
-            "div",
-            { class: "row-choice" },
-            edit,
-            lfm.element("span", { class: "muted" }, "the rest of it stays as it is"),
-          )
-        : null,
-      message,
-      result,
-    );
-
-    function asked() {
-      const chosen = Object.fromEntries(
-        lines.filter((entry) => entry.asked.checked).map((entry) => [entry.name, entry.answer()]),
-      );
-      if (!Object.keys(chosen).length) throw new Error("No attribute is asked for. Set one, or tick its box.");
-      return chosen;
-    }
+    const stays = lfm.element("span", { class: "muted" }, "the rest of it stays as it is");
+    const wishes = lfm.element("div", { class: "row-choice" }, generate, count.node, seed.node);
+    const edits = lfm.element("div", { class: "row-choice" }, edit, stays);
+    wishes.hidden = !source.can.has("generate");
+    edits.hidden = !source.can.has("edit");
 
     async function run(ask) {
+      const chosen = lines.filter((entry) => entry.asked.checked).map((entry) => [entry.name, entry.answer()]);
+      if (!chosen.length) return app.fail(new Error("No attribute is asked for. Set one, or tick its box."));
       generate.disabled = edit.disabled = true;
       try {
-        const answer = await ask(asked());
+        const answer = await ask(Object.fromEntries(chosen));
         message.textContent = answer.message || "";
         message.hidden = !answer.message;
+        result.scrollIntoView({ block: "nearest" });
       } catch (error) {
         app.fail(error);
-      } finally {
-        generate.disabled = edit.disabled = false;
       }
-    }
-
-    // A generated row, to click on.
-    function card(row, at) {
-      const place = info.views.findIndex(({ kind }) => kind === "picture");
-      const go = () => actions.moveTo(row.z, { subject: null, where: `Generated row ${at + 1}` });
-      if (place >= 0) {
-        const canvas = lfm.pictures.canvas(info.views[place], `Generated row ${at + 1}`);
-        lfm.pictures.paint(canvas, info.views[place], row.views[place].mean);
-        return lfm.element("button", { type: "button", class: "frame", onclick: go }, canvas);
-      }
-      const texts = info.views[0].columns
-        .slice(0, 4)
-        .map((column, k) => `${column.name} ${lfm.cellText(column, row.views[0].cells[k])}`);
-      return lfm.element("button", { type: "button", class: "card", onclick: go }, texts.join(" · "));
+      generate.disabled = edit.disabled = false;
     }
 
     async function askRows(attributes) {
-      const answer = await source.generate({
-        attributes,
-        n: Math.min(64, Math.max(1, Number(count.value) || 1)),
-        seed: Number(seed.value) || 0,
-      });
-      result.replaceChildren(
-        lfm.element(
-          "div",
-          { class: info.views.some(({ kind }) => kind === "picture") ? "frames" : "cards" },
-          ...answer.rows.map(card),
-        ),
-      );
-      result.scrollIntoView({ block: "nearest" });
+      const answer = await source.generate({ attributes, n: count.whole(), seed: seed.whole() });
+      result.replaceChildren(cards(app, answer.rows));
       app.say(`${lfm.plural(answer.rows.length, "row")} generated.`);
       return answer;
     }
@@ -193,8 +174,11 @@
       const answer = await source.edit({ z, covariates, labels }, attributes);
       actions.moveTo(answer.z);
       result.replaceChildren(changes(info, answer));
+      app.say("The row is edited.");
       return answer;
     }
-    return node;
+
+    const form = lines.map((entry) => entry.node);
+    return lfm.element("div", { class: "tool attributes" }, ...form, wishes, edits, message, result);
   };
 })((window.lfm = window.lfm || {}));

@@ -57,105 +57,113 @@
     return lfm.element("table", { class: "lines" }, ...rows);
   }
 
-  lfm.betweenTool = function (app) {
-    const { info, store, actions } = app;
-    const numeric = new Set(info.covariates.filter(({ kind }) => kind === "number").map(({ name }) => name));
-    const ends = ["a", "b"].map((end) => {
-      const name = lfm.element("span", { class: "name muted" }, "not set");
-      const set = lfm.element(
+  // Decodes the way step by step; null once `still()` says that it is another way that is wanted.
+  async function framesBetween(app, a, b, numeric, still) {
+    const frames = [];
+    for (let step = 0; step < STEPS; step++) {
+      frames.push((await app.source.decode(lfm.pointBetween(a, b, step / (STEPS - 1))(numeric))).views);
+      if (!still()) return null;
+    }
+    return frames;
+  }
+
+  // A strip of pictures, each a button that leads there.
+  function pictureStrip(app, view, pictures) {
+    const cards = pictures.map(({ mean }, step) => {
+      const share = step / (STEPS - 1);
+      const canvas = lfm.pictures.canvas(view, `${Math.round(100 * share)}% of the way`);
+      lfm.pictures.paint(canvas, view, mean);
+      return lfm.element(
         "button",
-        { type: "button", onclick: () => actions.setEnd(end) },
-        `Present row as ${end.toUpperCase()}`,
+        { type: "button", class: "frame", onclick: () => app.actions.setBetween(share) },
+        canvas,
       );
-      return {
-        end,
-        name,
-        node: lfm.element("div", { class: "end" }, lfm.element("b", {}, end.toUpperCase()), name, set),
-      };
     });
-    const id = lfm.freshId("between");
-    const input = lfm.element("input", {
-      id,
-      type: "range",
-      min: 0,
-      max: 1,
-      step: "any",
-      value: 0,
-      oninput: () => actions.setBetween(Number(input.value)),
-    });
-    const output = lfm.element("output", { for: id, class: "number" });
-    const play = lfm.element("button", { type: "button", onclick: toggle, "aria-pressed": "false" }, "Play");
-    const strip = lfm.element("div", { class: "strip" });
-    const walk = lfm.element(
-      "div",
-      { class: "walk" },
-      lfm.element("label", { for: id }, "From A to B"),
-      output,
-      input,
-      play,
-    );
-    const hint = lfm.element("p", { class: "muted" }, "Choose a row and set it as A, then another as B.");
-    const node = lfm.element("div", { class: "tool between" }, ...ends.map((end) => end.node), hint, walk, strip);
-    let playing = 0;
+    return lfm.element("div", { class: "frames" }, ...cards);
+  }
 
-    // Frames are decoded one after another; a strip of an older pair stops when A or B changes.
-    async function fillStrip(a, b) {
-      const shares = Array.from({ length: STEPS }, (_, at) => at / (STEPS - 1));
-      const frames = [];
-      for (const share of shares) {
-        frames.push((await app.source.decode(lfm.pointBetween(a, b, share)(numeric))).views);
-        if (store.state.a !== a || store.state.b !== b) return;
-      }
-      const nodes = info.views.map((view, place) => {
-        if (view.kind === "columns")
-          return columnLines(
-            view,
-            frames.map((frame) => frame[place].cells),
-          );
-        return lfm.element(
-          "div",
-          { class: "frames" },
-          ...frames.map((frame, at) => {
-            const canvas = lfm.pictures.canvas(view, `${Math.round(100 * shares[at])}% of the way`);
-            lfm.pictures.paint(canvas, view, frame[place].mean);
-            return lfm.element(
-              "button",
-              { type: "button", class: "frame", onclick: () => actions.setBetween(shares[at]) },
-              canvas,
-            );
-          }),
-        );
-      });
-      strip.replaceChildren(...nodes);
-    }
-
+  // The button that plays the way there and back. Whoever asked for less motion gets the frames of the strip alone.
+  function playButton({ store, actions }) {
+    let start = 0;
+    const button = lfm.element("button", { type: "button", onclick: toggle, "aria-pressed": "false" }, "Play");
     function toggle() {
-      playing = playing ? 0 : performance.now();
-      play.setAttribute("aria-pressed", String(Boolean(playing)));
-      play.textContent = playing ? "Stop" : "Play";
-      if (playing) requestAnimationFrame(step);
+      start = start ? 0 : performance.now();
+      button.setAttribute("aria-pressed", String(Boolean(start)));
+      button.textContent = start ? "Stop" : "Play";
+      if (start) requestAnimationFrame(step);
     }
-
-    // There and back. Whoever asked for less motion gets the frames of the strip, not what lies between.
     function step(now) {
-      if (!playing || !store.state.a || !store.state.b) return;
-      const phase = ((now - playing) / (1000 * SECONDS)) % 2;
+      if (!start || !store.state.a || !store.state.b) return;
+      const phase = ((now - start) / (1000 * SECONDS)) % 2;
       const share = Math.max(0, phase < 1 ? phase : 2 - phase);
       const shown = lfm.theme.calm() ? Math.round(share * (STEPS - 1)) / (STEPS - 1) : share;
       if (shown !== store.state.between) actions.setBetween(shown);
       requestAnimationFrame(step);
     }
+    return button;
+  }
+
+  // One end: its name, and the button that sets it.
+  function endLine({ actions }, end) {
+    const letter = end.toUpperCase();
+    const name = lfm.element("span", { class: "name muted" });
+    const set = lfm.element(
+      "button",
+      { type: "button", onclick: () => actions.setEnd(end) },
+      `Present row as ${letter}`,
+    );
+    const node = lfm.element("div", { class: "end" }, lfm.element("b", {}, letter), name, set);
+    return { node, show: (point) => (name.textContent = name.title = point ? point.name : "not set") };
+  }
+
+  // The slider from A to B.
+  function walkLine(app) {
+    const id = lfm.freshId("between");
+    const act = () => app.actions.setBetween(Number(input.value));
+    const input = lfm.element("input", { id, type: "range", min: 0, max: 1, step: "any", value: 0, oninput: act });
+    const output = lfm.element("output", { for: id, class: "number" });
+    const label = lfm.element("label", { for: id }, "From A to B");
+    const node = lfm.element("div", { class: "walk" }, label, output, input, playButton(app));
+    function show(share) {
+      input.value = share;
+      output.textContent = `${Math.round(100 * share)}%`;
+    }
+    return { node, show };
+  }
+
+  lfm.betweenTool = function (app) {
+    const { info, store } = app;
+    const numeric = new Set(info.covariates.filter(({ kind }) => kind === "number").map(({ name }) => name));
+    const [a, b, walk] = [endLine(app, "a"), endLine(app, "b"), walkLine(app)];
+    const hint = lfm.element("p", { class: "muted" }, "Choose a row and set it as A, then another as B.");
+    const strip = lfm.element("div", { class: "strip" });
+    const node = lfm.element("div", { class: "tool between" }, a.node, b.node, hint, walk.node, strip);
+
+    async function fillStrip(from, to) {
+      const still = () => store.state.a === from && store.state.b === to;
+      const frames = await framesBetween(app, from, to, numeric, still);
+      if (!frames) return;
+      const parts = info.views.map((view, place) => {
+        const shown = frames.map((frame) => frame[place]);
+        if (view.kind === "picture") return pictureStrip(app, view, shown);
+        return columnLines(
+          view,
+          shown.map(({ cells }) => cells),
+        );
+      });
+      strip.replaceChildren(...parts);
+    }
 
     function update(state, before) {
-      input.value = state.between;
-      output.textContent = `${Math.round(100 * state.between)}%`;
+      walk.show(state.between);
       if (before && state.a === before.a && state.b === before.b) return;
-      ends.forEach(({ end, name }) => (name.textContent = name.title = state[end] ? state[end].name : "not set"));
+      a.show(state.a);
+      b.show(state.b);
       const both = Boolean(state.a && state.b);
-      walk.hidden = strip.hidden = !both;
+      walk.node.hidden = strip.hidden = !both;
       hint.hidden = both;
       strip.replaceChildren();
-      if (both) fillStrip(state.a, state.b).catch((error) => app.fail(error));
+      if (both) fillStrip(state.a, state.b).catch(app.fail);
     }
     store.subscribe(update);
     update(store.state);

@@ -46,7 +46,7 @@
     );
     function show(cell, original) {
       value.textContent = text(cell.mean);
-      ends.textContent = `${text(cell.low)}–${text(cell.high)}`;
+      ends.textContent = `${text(cell.low)}\u2009–\u2009${text(cell.high)}`;
       ends.title = `${lfm.percent(levels)} interval`;
       range.style.left = `${100 * place(cell.low)}%`;
       range.style.width = `${100 * (place(cell.high) - place(cell.low))}%`;

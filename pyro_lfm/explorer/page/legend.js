@@ -67,7 +67,7 @@
       }
     }
     // Some colours, as the bound of each row, are computed when they are first asked for.
-    const waiting = (name) => container.replaceChildren(lfm.element("span", { class: "muted" }, `Computing ${name}…`));
+    const waiting = (text) => container.replaceChildren(lfm.element("span", { class: "muted" }, text));
     return { show, waiting };
   };
 })((window.lfm = window.lfm || {}));

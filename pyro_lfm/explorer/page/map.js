@@ -161,7 +161,7 @@
       view.redraw(false);
     }
     const key = keyActs(app, view, moves, explore, nearestRows);
-    lfm.gestures(stage, () => store.state.tool, {
+    new lfm.Gestures(stage, () => store.state.tool, {
       hover,
       click,
       explore,

@@ -30,9 +30,7 @@
       projections.map((entry) => [key(entry), entry.title]),
       (value) => {
         const { kind, dimensions } = projections.find((entry) => key(entry) === value);
-        actions.setMap({ kind, dimensions, zoom: 1, centre: [0, 0] });
-        // A drag on a solid map is expected to turn it.
-        if (store.state.tool !== "lasso") store.change({ tool: dimensions === 3 ? "pan" : "explore" });
+        actions.chooseMap(kind, dimensions);
       },
       true,
     );

@@ -20,32 +20,59 @@
     return { views: info.views.map((view, at) => (at === place ? values : nothing(view))), covariates: {}, rows: 1 };
   }
 
-  lfm.openRow = function (app) {
-    const { info, actions } = app;
-
-    // Encodes what `read` gives, and says in words what went wrong.
-    async function open(read, name) {
-      try {
-        const row = await read();
-        const covariates = { ...app.store.state.covariates, ...row.covariates };
-        const encoded = await app.source.encode({ views: row.views, covariates });
-        actions.take(encoded, name);
-        app.say(row.rows > 1 ? `Encoded the first of ${row.rows} rows of ${name}.` : `Encoded ${name}.`);
-        if (encoded.warnings && encoded.warnings.length) app.fail(new Error(encoded.warnings.join(" ")));
-      } catch (error) {
-        app.fail(error);
-      }
+  // Encodes what `read` gives, and says in words what went wrong.
+  async function open(app, read, name) {
+    try {
+      const row = await read();
+      const covariates = { ...app.store.state.covariates, ...row.covariates };
+      const encoded = await app.source.encode({ views: row.views, covariates });
+      app.actions.take(encoded, name);
+      app.say(row.rows > 1 ? `Encoded the first of ${row.rows} rows of ${name}.` : `Encoded ${name}.`);
+      if (encoded.warnings && encoded.warnings.length) app.fail(new Error(encoded.warnings.join(" ")));
+    } catch (error) {
+      app.fail(error);
     }
-    const openFile = (file) => open(() => fromFile(file, info), file.name);
+  }
+  const openFile = (app, file) => open(app, () => fromFile(file, app.info), file.name);
+  const openText = (app, text, name) => open(app, async () => lfm.readRow(text, app.info), name);
 
+  // What is dropped anywhere, or pasted where no field wants it.
+  function listen(app) {
+    const openTransfer = (transfer, name) => {
+      const [file] = transfer.files;
+      const text = transfer.getData("text");
+      if (file) openFile(app, file);
+      else if (text.trim()) openText(app, text, name);
+    };
+    document.addEventListener("paste", (event) => {
+      if (!event.target.closest("input, textarea")) openTransfer(event.clipboardData, "Pasted row");
+    });
+    const over = (event) => {
+      event.preventDefault();
+      document.body.classList.toggle("dropping", event.type === "dragover");
+    };
+    for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, over);
+    document.addEventListener("drop", (event) => openTransfer(event.dataTransfer, "Dropped row"));
+  }
+
+  function fileLine(app, pictures) {
     const chooser = lfm.element("input", {
       type: "file",
       class: "unseen",
       tabindex: -1,
       "aria-label": "Row from a file",
-      onchange: () => (chooser.files[0] && openFile(chooser.files[0]), (chooser.value = "")),
+      onchange: () => (chooser.files[0] && openFile(app, chooser.files[0]), (chooser.value = "")),
     });
-    const pictures = info.views.some(({ kind }) => kind === "picture");
+    const button = lfm.element(
+      "button",
+      { type: "button", onclick: () => chooser.click() },
+      pictures ? "Open a picture" : "Open a row",
+    );
+    const hint = pictures ? "or drop one anywhere" : "as CSV, or drop one anywhere";
+    return lfm.element("div", { class: "drop" }, button, chooser, lfm.element("span", { class: "muted" }, hint));
+  }
+
+  function textLine(app, pictures) {
     const text = lfm.element("textarea", {
       rows: 2,
       spellcheck: "false",
@@ -54,51 +81,14 @@
         ? "…or paste the pixels of a row"
         : "…or paste a row: values in the order of the columns, or with a line of names above",
     });
-    const node = lfm.element(
-      "div",
-      { class: "open-row" },
-      lfm.element(
-        "div",
-        { class: "drop" },
-        lfm.element(
-          "button",
-          { type: "button", onclick: () => chooser.click() },
-          pictures ? "Open a picture" : "Open a row",
-        ),
-        chooser,
-        lfm.element("span", { class: "muted" }, pictures ? "or drop one anywhere" : "as CSV, or drop one anywhere"),
-      ),
-      lfm.element(
-        "div",
-        { class: "paste" },
-        text,
-        lfm.element(
-          "button",
-          { type: "button", onclick: () => open(async () => lfm.readRow(text.value, info), "Pasted row") },
-          "Encode",
-        ),
-      ),
-    );
+    const act = () => openText(app, text.value, "Pasted row");
+    const button = lfm.element("button", { type: "button", onclick: act }, "Encode");
+    return lfm.element("div", { class: "paste" }, text, button);
+  }
 
-    // A picture or text on the clipboard, unless it is meant for a field.
-    document.addEventListener("paste", (event) => {
-      if (event.target.closest("input, textarea")) return;
-      const [file] = event.clipboardData.files;
-      const pasted = event.clipboardData.getData("text");
-      if (file) openFile(file);
-      else if (pasted.trim()) open(async () => lfm.readRow(pasted, info), "Pasted row");
-    });
-    const over = (event) => {
-      event.preventDefault();
-      document.body.classList.toggle("dropping", event.type === "dragover");
-    };
-    for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, over);
-    document.addEventListener("drop", (event) => {
-      const [file] = event.dataTransfer.files;
-      const dropped = event.dataTransfer.getData("text");
-      if (file) openFile(file);
-      else if (dropped) open(async () => lfm.readRow(dropped, info), "Dropped row");
-    });
-    return node;
+  lfm.openRow = function (app) {
+    const pictures = app.info.views.some(({ kind }) => kind === "picture");
+    listen(app);
+    return lfm.element("div", { class: "open-row" }, fileLine(app, pictures), textLine(app, pictures));
   };
 })((window.lfm = window.lfm || {}));

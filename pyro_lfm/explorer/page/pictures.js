@@ -36,13 +36,13 @@
     const size = height * width;
     const mean = new Float64Array(size);
     for (let entry = 0; entry < deviation.length; entry++) mean[entry % size] += deviation[entry] / count;
-    const top = lfm.ceiling(Math.max(...mean));
+    const [least, most] = [mean.reduce((a, b) => Math.min(a, b)), mean.reduce((a, b) => Math.max(a, b))];
+    const top = lfm.ceiling(most);
     for (let pixel = 0; pixel < size; pixel++) {
       image.data.set(lfm.palette.viridis(mean[pixel] / top), 4 * pixel);
       image.data[4 * pixel + 3] = 255;
     }
     context.putImageData(image, 0, 0);
-    const [least, most] = [Math.min(...mean), Math.max(...mean)];
     return { top, everywhere: most - least < 0.06 * most ? most : null };
   }
 

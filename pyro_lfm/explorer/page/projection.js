@@ -146,7 +146,7 @@
       K > 2 && { kind: "factors", dimensions: 3, title: "Three factors, 3-D" },
       principal > 1 && { kind: "pca", dimensions: 2, title: "Principal axes" },
       principal > 2 && { kind: "pca", dimensions: 3, title: "Principal axes, 3-D" },
-      points.learned && { kind: "learned", dimensions: 2, title: "Learned plane" },
+      (points.learned || info.learned) && { kind: "learned", dimensions: 2, title: "Learned plane" },
     ].filter(Boolean);
   };
 })((window.lfm = window.lfm || {}));

@@ -35,9 +35,7 @@
 
     async function points() {
       const { rows, factors } = await known();
-      const values = await floats("api/points");
-      const split = rows * factors.length;
-      return { latents: values.slice(0, split), learned: values.length > split ? values.slice(split) : null };
+      return { latents: (await floats("api/points")).slice(0, rows * factors.length), learned: null };
     }
     async function colour(name) {
       const place = (await known()).colours.findIndex((entry) => entry.name === name);
@@ -46,9 +44,10 @@
     const json = (name) => async (body) => (await post(`api/${name}`, body)).json();
 
     return {
-      can: new Set(["decode", "encode", "summary", "csv", "generate", "edit"]),
+      can: new Set(["decode", "encode", "summary", "csv", "generate", "edit", "learned"]),
       info: known,
       points,
+      learned: () => floats("api/learned"),
       colour,
       row: (place) => get(`api/row/${place}`),
       decode: json("decode"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_lfm.evaluate.decoding.decoded_columns import DecodedColumn, ObservedColumn
 from pyro_lfm.evaluate.decoding.entry_summaries import EntrySummaries
 from pyro_lfm.explorer.numbers_as_json import number
+from pyro_lfm.explorer.request_values import code
 from pyro_lfm.web.json_columns import FrameColumns, ObservedTable
 from pyro_lfm.web.refusal import Json
 
@@ -65,24 +66,48 @@ class ColumnsView:
 
     def decoded(self, summaries: Mapping[str, EntrySummaries], row: int = 0) -> dict[str, Json]:
         """A decoded row: mean and interval of each number, the probability of each label."""
-        return {"cells": [_cell(column.of(summaries), row) for column in self.columns]}
+        numbers = {name: _ends(summary, row) for name, summary in summaries.items()}
+        cells: list[Json] = []
+        for column in self.columns:
+            if column.labels is None:
+                # In plain numbers, as operations of torch for each of thousands of columns take a tenth of a second.
+                ends = numbers[column.variable][column.entry]
+                cells.append(_interval([end * column.scale + column.loc for end in ends]))
+            else:
+                cells.append(_cell(column.of(summaries), row))
+        return {"cells": cells}
 
     def read(self, values: np.ndarray, event: tuple[int, ...]) -> dict[str, Tensor]:
         """The rows of its variables, of values (D,) in their units or codes, NaN where missing.
 
         Raises:
-            DataError: a value that its column cannot have.
+            Refusal: a code of no label. DataError: a value that its column cannot have.
         """
+        for column, value in zip(self.columns, values.tolist(), strict=True):
+            if column.labels is not None and not np.isnan(value):
+                code(value, column.name, column.labels)
         if self.table is not None:
             by_key = {column.name: values[k : k + 1] for k, column in enumerate(self.columns)}
             return ObservedTable(self.table).rows(by_key)
         return {self.name: torch.from_numpy(values).reshape(1, *event)}
 
 
+def _ends(summary: EntrySummaries, row: int) -> list[tuple[float, float, float]]:
+    """Mean and ends of the interval of each entry of a row, in the units of the model."""
+    mean, lower, upper = (
+        part[row].double().tolist() for part in (summary.mean, summary.lower, summary.upper)
+    )
+    return [*zip(mean, lower, upper, strict=True)]
+
+
+def _interval(ends: list[float]) -> Json:
+    """A number with its interval; a negative scale turns the ends round."""
+    mean, low, high = ends
+    return {"mean": number(mean), "low": number(min(low, high)), "high": number(max(low, high))}
+
+
 def _cell(decoded: DecodedColumn, row: int) -> Json:
+    """The probability of each label; of levels without probabilities their mean and interval."""
     if decoded.probabilities is not None:
-        return {"probabilities": [number(float(p)) for p in decoded.probabilities[row]]}
-    return {key: number(float(getattr(decoded, field)[row])) for key, field in _ENDS.items()}
-
-
-_ENDS = {"mean": "mean", "low": "lower", "high": "upper"}
+        return {"probabilities": [number(p) for p in decoded.probabilities[row].tolist()]}
+    return _interval([float(part[row]) for part in (decoded.mean, decoded.lower, decoded.upper)])
