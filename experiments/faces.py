@@ -54,7 +54,7 @@ class Setting:
     hidden: int = 256
     components: int = 128
     component_rows: int = 4000
-    epochs: int = 90
+    epochs: int = 160
     batch_size: int = 100
     learning_rate: float = 2e-3
     generated: int = 1000

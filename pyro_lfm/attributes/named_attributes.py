@@ -20,6 +20,7 @@ from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.attributes.moved_codes import moved_codes
 from pyro_lfm.attributes.readings import Readings
 from pyro_lfm.attributes.requests import Held, Request
+from pyro_lfm.attributes.returned_codes import ReturnedCodes
 from pyro_lfm.evaluate.decoding.decoder import Decoder
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.shapes import whole
@@ -28,6 +29,9 @@ from pyro_lfm.shapes import whole
 _AVERAGED = 4096
 # The part of all latents that count as rare.
 _RARE = 0.05
+# How near to its code a row comes back from decoder and encoder, in deviations of the codes, if the two are nearly inverse
+# there. How often a moved code is sent through them: without, 5% of the edits of drawn faces missed a hair length, else 1%.
+_RETURNS, _ROUNDS = 0.5, 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,11 +138,21 @@ class Attributes:
         words = self._coverage(request).message, unmet(request, request.readings.outputs(codes))
         return self.space.latents(codes), "; ".join(filter(None, words)) or None
 
-    def edit_latents(self, latents: Tensor, targets: Mapping[str, Target], seed: int = 0) -> Tensor:
+    def edit_latents(
+        self,
+        latents: Tensor,
+        targets: Mapping[str, Target],
+        seed: int = 0,
+        covariates: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Latents (B, K) moved to the asked attributes, as little as possible, the readings of all others held.
+
+        Readers are trustworthy near the data alone. So where a row comes back from decoder and encoder to where it was, the
+        moved one is sent through them too, and moved again from where it comes out.
 
         Args:
             seed: not used, as nothing is drawn.
+            covariates: of the rows, {name: (B, *event)}; without them rows of a conditional model are moved once.
 
         Raises:
             DataError: as ``draw_latents``.
@@ -147,7 +161,16 @@ class Attributes:
         codes = self.space.codes(latents)
         others = self.readings.of([name for name in self.names if name not in targets])
         mixture, held = self.density.mixture, Held.of(others, codes)
-        return self.space.latents(moved_codes(mixture, request, held, codes, self._least))
+        moved = moved_codes(mixture, request, held, codes, self._least)
+        returned = ReturnedCodes(self.fit, self.decoder, self.space, self.rows.shared, dict(covariates or {}))
+        if returned.is_possible:
+            # The way there and back shrinks codes a little: by as much as the row's own, which is taken off.
+            shift = returned(codes) - codes
+            inverse = shift.norm(dim=1, keepdim=True) < _RETURNS
+            for _ in range(_ROUNDS if bool(inverse.any()) else 0):
+                again = moved_codes(mixture, request, held, returned(moved) - shift, self._least)
+                moved = torch.where(inverse, again, moved)
+        return self.space.latents(moved)
 
     def edit_message(self, latents: Tensor, targets: Mapping[str, Target]) -> str | None:
         """A sentence where the data hardly know the asked attributes, or edited latents (B, K) lack them; else None."""

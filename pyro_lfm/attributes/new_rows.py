@@ -80,8 +80,9 @@ def edit(
 
     Of ``Attributes``: the latents of a row, at their posterior mean, move to where the reading is as asked, by the shortest
     way in units in which latents of all rows are uncorrelated, while the readings of all other attributes stay, and without
-    leaving the density of the rows. Of a ``Fit``: covariates and discrete latents are replaced, and latents stay as they are
-    inferred with the values that the row had; for an observed variable, latents move as above.
+    leaving the density of the rows. Where decoder and encoder are inverse to each other, moved latents pass both, so that
+    they stay on a curved set of data. Of a ``Fit``: covariates and discrete latents are replaced, and latents stay as they
+    are inferred with the values that the row had; for an observed variable, latents move as above.
 
     Args:
         attributes: what ``lfm.attributes.fit`` gives, or a fit whose model declares the attributes.
@@ -108,7 +109,7 @@ def edit(
         return edit_declared(attributes, rows, targets, whole("seed", seed, least=0))
     own = _checked(attributes)
     encoded = encode(own.fit, own.decoder, rows, 1, whole("seed", seed, least=0))
-    latents = own.edit_latents(encoded.means, targets, seed)
+    latents = own.edit_latents(encoded.means, targets, seed, encoded.covariates)
     message = own.edit_message(latents, targets)
     if message is not None:
         warn(message, AttributeWarning)

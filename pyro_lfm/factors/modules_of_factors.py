@@ -80,6 +80,24 @@ class FamilyWithState(ModuleOfFactor):
         self.take_attributes(declaration)
 
 
+class _Default:
+    """The value of a class attribute, where the module has no parameter, buffer or submodule of that name.
+
+    A module keeps these apart from its other attributes, where Python would look only after the class.
+    """
+
+    def __init__(self, name: str, value: object):
+        self.name, self.value = name, value
+
+    def __get__(self, module: nn.Module | None, owner: type) -> object:
+        if module is not None:
+            held = vars(module)
+            for registry in ("_parameters", "_buffers", "_modules"):
+                if self.name in held.get(registry, ()):
+                    return held[registry][self.name]
+        return self.value
+
+
 M = TypeVar("M", bound=ModuleOfFactor)
 
 
@@ -96,6 +114,11 @@ def mixed(base: type[M], factor: type[Factor]) -> type[M]:
         names.update(
             {name: value for name, value in vars(part).items() if name not in ("__dict__", "__weakref__")}
         )
+    for part in reversed(factor.__mro__):
+        if issubclass(part, Factor):
+            for name, value in vars(part).items():
+                if not name.startswith("__") and not hasattr(type(value), "__get__"):
+                    names[name] = _Default(name, value)
     names["bases_of_mixture"] = (base, factor)
     # The call of the metaclass creates the class, not an instance.
     return type(factor)(factor.__name__, (base, factor), names)  # type: ignore[misc, no-any-return]
