@@ -82,7 +82,7 @@ class Mixture:
     def curvatures(self, codes: Tensor) -> Tensor:
         """Σ_c p(c | u) Σ_c⁻¹ at each code (B, U), (B, U, U)."""
         share = self._joint(self._white(codes)).softmax(1)
-        return (share @ (self.whiten @ self.whiten.mT).flatten(1)).reshape(*codes.shape, -1)
+        return (share @ (self.whiten @ self.whiten.mT).flatten(1)).reshape(*codes.shape, codes.shape[1])
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws (n, U)."""

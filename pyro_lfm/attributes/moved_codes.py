@@ -36,7 +36,9 @@ class Sloped(Protocol):
         """The curvature of −ln p(u) at each code, positive definite, (B, U, U)."""
 
 
-def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Tensor, least: float) -> Tensor:
+def moved_codes(
+    density: Sloped, request: Residuals, held: Residuals, codes: Tensor, least: float, steps: int = _STEPS
+) -> Tensor:
     """The codes v (B, U) near codes u at which the request is met, other readings are held and the density is not left:
 
         min_v ½|v − u|² + ½ Σ e(v)² + Σ ρ(h(v)) + ¹⁄₁₀ max(0, min(l, ln p(u)) − ln p(v))
@@ -49,13 +51,14 @@ def moved_codes(density: Sloped, request: Residuals, held: Residuals, codes: Ten
 
     Args:
         least: l, the log density below which codes are off the data.
+        steps: at most.
     """
     floor = density.log_prob(codes).clamp_max(least)
     start, now = codes, codes
     damping = torch.full((len(codes), 1, 1), _DAMPING, dtype=torch.float64)
     cost, gradient, curvature = _cost(density, request, held, start, now, floor)
     eye = torch.eye(codes.shape[1], dtype=torch.float64)
-    for _ in range(_STEPS):
+    for _ in range(steps):
         step = torch.linalg.solve(curvature + damping * eye, gradient.unsqueeze(2)).squeeze(2)
         new = now - step
         new_cost, new_gradient, new_curvature = _cost(density, request, held, start, new, floor)
@@ -100,6 +103,7 @@ def _cost(
         torch.eye(codes.shape[1], dtype=codes.dtype)
         + jacobian.mT @ jacobian
         + jacobian_of_stay.mT @ (weight * jacobian_of_stay)
-        + off[:, None, None] * density.curvatures(codes)
     )
+    lower = off.nonzero().squeeze(1)
+    curvature = curvature.index_add(0, lower, _OFF * density.curvatures(codes[lower]))
     return cost, gradient, curvature
