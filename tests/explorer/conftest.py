@@ -11,7 +11,8 @@ import pyro_lfm as lfm
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.fixture(scope="session")
+# Of a module, as the driver's event loop runs in the thread of the tests, where others could not run one of theirs.
+@pytest.fixture(scope="module")
 def browser():
     """Debian's chromium, without a graphics card."""
     playwright = pytest.importorskip("playwright.sync_api")
