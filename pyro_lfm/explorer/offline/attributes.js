@@ -5,6 +5,8 @@
 
   // As in moved_codes.py and known_rows.py; the step of a difference; how many draws are to carry weight for each wanted one.
   const STEPS = 30, FIRST = 3, NEAR = 0.1, DIFFERENCE = 1e-4, EACH = 4, FEW = 3, MOST = 0.9;
+  // As in moved_codes.py, and in returned_codes.py.
+  const LINE = 3, OFF = 0.1, RETURNS = 0.5, ROUNDS = 2;
 
   const { sum, uniform, resampled, temperature } = lfm.weightedDraws, { readersOf, requestOf, likeliest } = lfm.attributeReaders;
 
@@ -37,11 +39,11 @@
     const heldOf = (outputs, asked) => attributes.flatMap(({ labels }, a) => {
       if (asked.some((term) => term.a === a)) return [];
       const code = labels.length ? likeliest(readers.logits(outputs, a)) : 0, now = readers.number(outputs, a, code);
-      return [{ a, code, place: labels.length ? Math.min(now, typical[a][code] ?? Infinity) : now }];
+      return [{ a, code, held: true, place: labels.length ? Math.min(now, typical[a][code] ?? Infinity) : now }];
     });
 
     /**
-     * ½|v − u|² + ½ Σ residuals² + max(0, ln p(u) − ln p(v)) of each v, with gradient and curvature without second
+     * ½|v − u|² + Σ ρ(residual) + ¹⁄₁₀ max(0, ln p(u) − ln p(v)) of each v, with gradient and curvature without second
      * derivatives; all are evaluated at once. A move is {start: u, codes: v, terms, floor: ln p(u)}.
      */
     function costs(moves) {
@@ -52,13 +54,16 @@
     }
 
     function costOf({ start, codes, terms, floor }, [here, ...others]) {
-      const now = residuals(terms, here.outputs), below = Math.max(0, floor - here.density);
+      const now = residuals(terms, here.outputs), below = OFF * Math.max(0, floor - here.density);
+      // Huber's function of what is held, a square that goes on as a line.
+      const pull = now.map((r, j) => (terms[j].held ? Math.max(-LINE, Math.min(LINE, r)) : r));
+      const weight = now.map((r, j) => (terms[j].held ? LINE / Math.max(LINE, Math.abs(r)) : 1));
       const moved = codes.map((value, k) => value - start[k]);
       const slopes = others.map(({ outputs }) => residuals(terms, outputs).map((value, j) => (value - now[j]) / DIFFERENCE));
       const gradient = moved.map((value, k) =>
-        value + sum(slopes[k].map((slope, j) => slope * now[j])) - (below ? (others[k].density - here.density) / DIFFERENCE : 0));
-      const curvature = codes.map((_, i) => codes.map((_, k) => (i === k ? 1 : 0) + sum(slopes[i].map((s, j) => s * slopes[k][j]))));
-      return { cost: 0.5 * sum(moved.map((m) => m * m)) + 0.5 * sum(now.map((r) => r * r)) + below, gradient, curvature };
+        value + sum(slopes[k].map((slope, j) => slope * pull[j])) - (below ? (OFF * (others[k].density - here.density)) / DIFFERENCE : 0));
+      const curvature = codes.map((_, i) => codes.map((_, k) => (i === k ? 1 : 0) + sum(slopes[i].map((s, j) => s * weight[j] * slopes[k][j]))));
+      return { cost: 0.5 * sum(moved.map((m) => m * m)) + sum(now.map((r, j) => pull[j] * (r - 0.5 * pull[j]))) + below, gradient, curvature };
     }
 
     /** Codes moved as little as possible to where the terms of each are met; Levenberg and Marquardt's method. */
@@ -125,9 +130,24 @@
       return { points: points.map(({ point }) => point), message: wordsOn(request, points) };
     }
 
-    function edit(z, targets) {
+    /**
+     * A point moved to what is asked for.
+     *
+     * `back` sends a point through decoder and encoder, where the page has both. A point that comes back to where it was
+     * shows that they are inverse: then the moved one passes them too, and is moved again from where it comes out.
+     */
+    function edit(z, targets, back) {
       const request = requestOf(document, targets, typical), start = readers.codesOf(z), before = readers.at([start])[0];
-      const [after] = readers.at(movedCodes([start], [[...first(request), ...heldOf(before.outputs, request)]]));
+      const terms = [[...first(request), ...heldOf(before.outputs, request)]];
+      let codes = movedCodes([start], terms);
+      const shift = back ? readers.codesOf(back(z)).map((value, k) => value - start[k]) : null;
+      if (shift && Math.sqrt(sum(shift.map((value) => value * value))) < RETURNS) {
+        for (let round = 0; round < ROUNDS; round++) {
+          const returned = readers.codesOf(back(readers.at(codes)[0].point));
+          codes = movedCodes([returned.map((value, k) => value - shift[k])], terms);
+        }
+      }
+      const [after] = readers.at(codes);
       return { z: after.point, before: read(before.outputs), after: read(after.outputs) };
     }
 

@@ -113,7 +113,9 @@
     /** A row of the data, a point, or a row in views, with some attributes changed. */
     function edit(given, targets) {
       const own = given.z ? given : given.views ? encode(given) : row(given.row);
-      const { z, before, after } = attributes.edit(own.z, targets);
+      const values = (view) => view.mean || view.cells.map(({ mean, probabilities: p }) => mean ?? p.indexOf(Math.max(...p)));
+      const back = (z) => encode({ views: decode({ ...own, z }).views.map(values), covariates: own.covariates }).z;
+      const { z, before, after } = attributes.edit(own.z, targets, encodeRow && !labels.shown.length ? back : null);
       return { ...decode({ ...own, z }), before, after, message: null };
     }
 
