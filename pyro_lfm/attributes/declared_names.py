@@ -75,7 +75,7 @@ def declared_attributes(fit: Fit) -> dict[str, Declared]:
     """The attributes that the model of a fit declares, by name."""
     model = fit.model
     columns = {column.name: column for column in getattr(fit.table, "columns", ())}
-    found: dict[str, Declared] = {}
+    attributes: dict[str, Declared] = {}
     for name, variable in model.observed.items():
         schema = fit.schema.get(name)
         names = getattr(fit.table, "groups", {}).get(name) or (schema.names if schema is not None else None)
@@ -84,11 +84,11 @@ def declared_attributes(fit: Fit) -> dict[str, Declared]:
         labels = schema.labels if schema is not None else None
         if size == 1 and len(model.observed) > 1:
             column = columns.get(names[0]) if names else None
-            found[name] = Declared(name, role, variable, 0, labels, column)
+            attributes[name] = Declared(name, role, variable, 0, labels, column)
         for entry, column_name in enumerate(names or ()):
             if len(names or ()) == size:
                 own = columns.get(column_name)
-                found.setdefault(
+                attributes.setdefault(
                     str(column_name),
                     Declared(str(column_name), role, variable, entry, labels if size == 1 else None, own),
                 )
@@ -96,8 +96,8 @@ def declared_attributes(fit: Fit) -> dict[str, Declared]:
         if variable.per_row and variable.support.is_discrete and not variable.shape:
             schema = fit.schema.get(name)
             labels = schema.labels if schema is not None else None
-            found[name] = Declared(name, "latent", variable, 0, labels)
-    return found
+            attributes[name] = Declared(name, "latent", variable, 0, labels)
+    return attributes
 
 
 def read_targets(fit: Fit, targets: Mapping[str, Target]) -> list[tuple[Declared, float]]:

@@ -153,32 +153,32 @@ def _read(name: str, values: Array, rows: int) -> Labelled:
             f"labels of {name} must have shape ({rows},), one for each row, with None or NaN where there is none; "
             f"got ({len(column)},)"
         )
-    found = labels_of(column)
-    counts = np.bincount(found.codes[found.codes >= 0], minlength=len(found.values))
-    if len(found.values) < 2:
+    coded = labels_of(column)
+    counts = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values))
+    if len(coded.values) < 2:
         raise DataError(
-            f"labels of {name} must have at least two different values; got {len(found.values)}: leave {name} out"
+            f"labels of {name} must have at least two different values; got {len(coded.values)}: leave {name} out"
         )
-    are_numbers = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in found.values)
-    if are_numbers and not all(np.isfinite(float(v)) for v in found.values):  # type: ignore[arg-type]
+    are_numbers = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in coded.values)
+    if are_numbers and not all(np.isfinite(float(v)) for v in coded.values):  # type: ignore[arg-type]
         raise DataError(f"labels of {name} must be finite, or NaN where missing; got infinite ones")
-    if are_numbers and not _are_codes(found.values):
+    if are_numbers and not _are_codes(coded.values):
         if (least := int(counts.sum())) < 2 * _FEWEST:
             raise DataError(f"labels of {name} must be of at least {2 * _FEWEST} rows; got {least}")
-        lookup = np.array([*map(float, found.values), np.nan])  # type: ignore[arg-type]
+        lookup = np.array([*map(float, coded.values), np.nan])  # type: ignore[arg-type]
         return Labelled(
             Attribute(name, "number", (), float(lookup[:-1].min()), float(lookup[:-1].max())),
-            torch.from_numpy(lookup[found.codes]),
+            torch.from_numpy(lookup[coded.codes]),
         )
     if counts.min() < _FEWEST:
-        rare = found.values[int(counts.argmin())]
+        rare = coded.values[int(counts.argmin())]
         raise DataError(
             f"labels of {name} must have each value in at least {_FEWEST} rows; got {rare!r} in {counts.min()}: join it "
             "with another, or leave its rows without a label"
         )
-    codes = torch.from_numpy(np.where(found.codes < 0, np.nan, found.codes.astype(np.float64)))
-    kind: Kind = "binary" if len(found.values) == 2 else "category"
-    return Labelled(Attribute(name, kind, found.values, 0.0, float(len(found.values) - 1)), codes)
+    codes = torch.from_numpy(np.where(coded.codes < 0, np.nan, coded.codes.astype(np.float64)))
+    kind: Kind = "binary" if len(coded.values) == 2 else "category"
+    return Labelled(Attribute(name, kind, coded.values, 0.0, float(len(coded.values) - 1)), codes)
 
 
 def _are_codes(values: tuple[Hashable, ...]) -> bool:

@@ -47,7 +47,7 @@ def moved_codes(
     others have moved, in tolerances; ρ is Huber's function, a square that goes on as a line, so that what cannot stay does
     not push the row off the data. In codes |v − u| is the Mahalanobis distance, so that correlated latents move together:
     with linear readings that have no error, v has the asked attributes, and u's residuals given all attributes. The minimum
-    is found by Levenberg and Marquardt's method, for all rows at once.
+    is reached by Levenberg and Marquardt's method, for all rows at once.
 
     Args:
         least: l, the log density below which codes are off the data.

@@ -31,7 +31,7 @@ _AVERAGED = 4096
 _RARE = 0.05
 # Rows that tell whether decoder and encoder are inverse to each other, and the part of them for which they are to be. The
 # fewest draws of posteriors among which rows near a request are chosen. How many of these carry weight for each new row.
-_TOLD, _PART, _FEWEST, _EACH = 256, 0.9, 2000, 2
+_PROBED, _PART, _FEWEST, _EACH = 256, 0.9, 2000, 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -185,7 +185,7 @@ class Attributes:
         returned = self._returned({})
         if not returned.is_possible or len(self._codes) < _FEWEST:
             return False
-        places = torch.linspace(0, len(self.rows) - 1, _TOLD).round().long()
+        places = torch.linspace(0, len(self.rows) - 1, _PROBED).round().long()
         return (
             float(are_near(returned.shift(self.space.codes(self.rows.means[places]))).double().mean())
             >= _PART

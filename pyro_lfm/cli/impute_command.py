@@ -9,13 +9,14 @@ import typer
 
 from pyro_lfm.cli.adapted_guide import RefineSteps, refined
 from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, say, show
-from pyro_lfm.cli.output_files import Force, check_output, whole_file
+from pyro_lfm.cli.output_files import Force, check_output
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, check_numbers, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.data_files.data_file import DataFile, read_data
 from pyro_lfm.data_files.named_rows import columns_of, rows_of_fit
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.storage.whole_files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,9 @@ import typer
 
 from pyro_lfm.cli.first_declaration import first_declaration
 from pyro_lfm.cli.output import AsJson, Value, say, show
-from pyro_lfm.cli.output_files import Force, check_output, whole_file
+from pyro_lfm.cli.output_files import Force, check_output
 from pyro_lfm.data_files.data_file import read_data
+from pyro_lfm.storage.whole_files import whole_file
 
 
 def init(

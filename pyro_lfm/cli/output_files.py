@@ -1,10 +1,8 @@
-"""Files that commands write: under a temporary name first, so that a file is whole or not there."""
+"""Files that commands write: what is checked before a long computation."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -38,21 +36,3 @@ def check_output(path: Path, force: bool, endings: tuple[str, ...] = ()) -> None
         raise DataError(
             f"--out is {path}, and the folder {path.parent} is closed to writing: name another one"
         )
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A context that gives a temporary name with the same ending, which becomes the file when the context ends well.
-
-    Raises:
-        DataError: the file cannot be written. What was there before stays.
-    """
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield beside
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}; nothing was changed") from None
-    finally:
-        with suppress(OSError):
-            beside.unlink()

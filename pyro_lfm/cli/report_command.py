@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyro_lfm.cli.output import LARGEST_SEED, AsJson, say, show
-from pyro_lfm.cli.output_files import Force, check_output, whole_file
+from pyro_lfm.cli.output_files import Force, check_output
 from pyro_lfm.cli.runs import Notes, RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.data_files.data_file import DataFile, read_data
 from pyro_lfm.data_files.named_rows import rows_of_fit
 from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.storage.whole_files import whole_file
 
 if TYPE_CHECKING:
     from pyro_lfm.cli.fit_measures import Measures

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyro_lfm.cli.output_files import whole_file
 from pyro_lfm.errors import DataError
+from pyro_lfm.storage.whole_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np

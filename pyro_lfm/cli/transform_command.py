@@ -10,13 +10,14 @@ import typer
 
 from pyro_lfm.cli.impute_command import DataArgument
 from pyro_lfm.cli.output import AsJson, Value, show
-from pyro_lfm.cli.output_files import Force, check_output, whole_file
+from pyro_lfm.cli.output_files import Force, check_output
 from pyro_lfm.cli.row_files import ARRAYS, TABLES, entries_of, write_arrays, write_frame
 from pyro_lfm.cli.runs import RunFolder, check_latents, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.data_files.data_file import DataFile, read_data
 from pyro_lfm.data_files.named_rows import rows_of_fit
 from pyro_lfm.errors import DataError
+from pyro_lfm.storage.whole_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np

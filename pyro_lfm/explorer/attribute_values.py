@@ -14,14 +14,14 @@ from pyro_lfm.web.refusal import Json, Refusal, listed, shown
 
 def attributes_info(attributes: Attributes) -> list[Json]:
     """Each attribute with its kind, its range or its labels, and how well it is read from rows held out."""
-    found: list[Json] = []
+    infos: list[Json] = []
     for name, kind in attributes.kinds.items():
         low, high = attributes.ranges.get(name, (0.0, 1.0))
         labels: list[Json] | None = None
         if kind != "number":
             labels = [str(label) for label in attributes.labels[name]]
             low, high = 0.0, float(len(labels) - 1)
-        found.append(
+        infos.append(
             {
                 "name": name,
                 "kind": kind,
@@ -33,7 +33,7 @@ def attributes_info(attributes: Attributes) -> list[Json]:
                 "measure": attributes.measures[name],
             }
         )
-    return found
+    return infos
 
 
 def targets_of(request: Request, attributes: Attributes) -> dict[str, object]:

@@ -9,6 +9,7 @@ from pyro_lfm.errors import DataError
 from pyro_lfm.explorer.exported.inline_page import inline_page
 from pyro_lfm.explorer.exported.page_payload import page_payload
 from pyro_lfm.explorer.session import Session
+from pyro_lfm.storage.whole_files import whole_file
 
 # About the most bytes of a page.
 ROOM = 24_000_000
@@ -30,17 +31,8 @@ def export_page(session: Session, path: str | os.PathLike[str], *, room: int = R
     """
     target = page_path(path)
     text = inline_page(page_payload(session, room), session.rows.title)
-    # Under another name first, so that the file is whole or not there.
-    beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    try:
+    with whole_file(target) as beside:
         beside.write_text(text, encoding="utf-8", newline="")
-        os.replace(beside, target)
-    except OSError as error:
-        raise DataError(
-            f"export cannot be written to {target}: {error.strerror}; nothing was changed"
-        ) from None
-    finally:
-        beside.unlink(missing_ok=True)
     return target
 
 

@@ -75,11 +75,11 @@ def measures(posteriors: RowPosteriors) -> list[DataColumn]:
         estimate = log_likelihood(fit, cast("Rows", rows.data), draws=_K_DRAWS, seed=0)
         return estimate.pareto_k.float().cpu().numpy()
 
-    found = [DataColumn("bound", None, bound)]
+    measured = [DataColumn("bound", None, bound)]
     # k̂ is that of a row by itself, given the parameters.
     if len(rows) <= _K_ROWS and all(latent.per_row for latent in fit.model.latents.values()):
-        found.append(DataColumn("Pareto k̂", None, pareto_k))
-    return found
+        measured.append(DataColumn("Pareto k̂", None, pareto_k))
+    return measured
 
 
 def _latents(decoder: RowDecoder, rows: UserRows) -> Iterator[DataColumn]:

@@ -19,9 +19,9 @@ def page_files() -> dict[str, tuple[str, bytes]]:
     >>> page_files()["index.html"][0]
     'text/html; charset=utf-8'
     """
-    found = {}
+    contents = {}
     for file in files("pyro_lfm.explorer").joinpath("page").iterdir():
         ending = file.name.rpartition(".")[2]
         if ending in _KINDS and not file.name.startswith("."):
-            found[file.name] = (_KINDS[ending], file.read_bytes())
-    return found
+            contents[file.name] = (_KINDS[ending], file.read_bytes())
+    return contents

@@ -103,9 +103,9 @@ def flat_moments(
     """Means and variances of the entries of some latents side by side, (B, K) each, on the CPU."""
     means, variances = [], []
     for name in latents:
-        found = moments(posterior[name])
-        means.append(found["mean"].reshape(rows, -1).float().cpu())
-        variances.append(found["standard_deviation"].square().reshape(rows, -1).float().cpu())
+        latent_moments = moments(posterior[name])
+        means.append(latent_moments["mean"].reshape(rows, -1).float().cpu())
+        variances.append(latent_moments["standard_deviation"].square().reshape(rows, -1).float().cpu())
     return torch.cat(means, 1), torch.cat(variances, 1)
 
 

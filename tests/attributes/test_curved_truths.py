@@ -37,8 +37,8 @@ def polar(x, weight):
 def test_a_curved_number_is_met_and_both_clusters_remain(share):
     A, _, angle, _, weight = rings()
     target = float(angle.quantile(share))
-    radius, found = polar(attributes.generate(A, {"angle": target}, 1000, seed=0)["x"], weight)
-    assert ((found - target).abs() < 0.15 * 2).double().mean() > 0.9
+    radius, angles = polar(attributes.generate(A, {"angle": target}, 1000, seed=0)["x"], weight)
+    assert ((angles - target).abs() < 0.15 * 2).double().mean() > 0.9
     # The rows have radii of 2 and 4 equally often, and so have the draws: 5 standard errors, and 0.05 for the density.
     assert (radius > 3).double().mean() == pytest.approx(0.5, abs=5 * 0.5 / 1000**0.5 + 0.05)
     # None lies between the rings: a straight line from one row to another would.
@@ -47,30 +47,30 @@ def test_a_curved_number_is_met_and_both_clusters_remain(share):
 
 def test_a_label_is_met_and_the_number_varies_as_in_the_data():
     A, _, angle, _, weight = rings()
-    radius, found = polar(attributes.generate(A, {"place": "far"}, 1000, seed=0)["x"], weight)
+    radius, angles = polar(attributes.generate(A, {"place": "far"}, 1000, seed=0)["x"], weight)
     assert (radius > 3).double().mean() > 0.97
-    assert found.var() > 0.8 * angle.var()
+    assert angles.var() > 0.8 * angle.var()
 
 
 def test_both_are_met_together():
     A, _, angle, _, weight = rings()
     target = float(angle.quantile(0.9))
-    radius, found = polar(attributes.generate(A, {"angle": target, "place": "near"}, 500)["x"], weight)
-    assert (radius < 3).double().mean() > 0.97 and ((found - target).abs() < 0.3).double().mean() > 0.9
+    radius, angles = polar(attributes.generate(A, {"angle": target, "place": "near"}, 500)["x"], weight)
+    assert (radius < 3).double().mean() > 0.97 and ((angles - target).abs() < 0.3).double().mean() > 0.9
 
 
 def test_an_edit_of_the_angle_stays_on_the_ring_of_its_row():
     A, x, _, far, weight = rings()
-    radius, found = polar(attributes.edit(A, x[:300], {"angle": 0.8})["x"], weight)
-    assert ((found - 0.8).abs() < 0.3).double().mean() > 0.9
+    radius, angles = polar(attributes.edit(A, x[:300], {"angle": 0.8})["x"], weight)
+    assert ((angles - 0.8).abs() < 0.3).double().mean() > 0.9
     assert ((radius > 3) == far[:300]).double().mean() > 0.95
 
 
 def test_an_edit_of_the_ring_keeps_the_angle():
     A, x, angle, _, weight = rings()
-    radius, found = polar(attributes.edit(A, x[:300], {"place": "near"})["x"], weight)
+    radius, angles = polar(attributes.edit(A, x[:300], {"place": "near"})["x"], weight)
     assert (radius < 3).double().mean() > 0.95
-    assert ((found - angle[:300]).abs() < 0.3).double().mean() > 0.9
+    assert ((angles - angle[:300]).abs() < 0.3).double().mean() > 0.9
 
 
 def test_readers_use_the_labels_that_there_are():

@@ -27,16 +27,16 @@ def run(tmp_path, monkeypatch):
 
 def explored(arguments, monkeypatch, capsys):
     """What the page says of itself, and the status; Ctrl-C comes at once."""
-    found = {}
+    answer = {}
 
     def wait(explorer):
-        found.update(httpx.get(f"{explorer.url}api/info").json())
+        answer.update(httpx.get(f"{explorer.url}api/info").json())
         explorer.close()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lfm.Explorer, "wait", wait)
     status = main(["explore", "run", "--port", "0", *arguments])
-    return found, status, capsys.readouterr()
+    return answer, status, capsys.readouterr()
 
 
 def test_a_file_is_shown_until_ctrl_c(run, monkeypatch, capsys):

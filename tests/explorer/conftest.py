@@ -83,12 +83,12 @@ class Opened:
         self.page = context.new_page()
         self.requests, self.complaints = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", self._hear)
+        self.page.on("console", self._record)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(url)
         self.page.wait_for_selector("main:not([aria-busy])")
 
-    def _hear(self, message):
+    def _record(self, message):
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
 

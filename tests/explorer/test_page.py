@@ -394,8 +394,8 @@ def test_nothing_serious_is_found_by_axe(open_page, shown, width, scheme, reques
     opened = open_page(url, width=width, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
     for tab in opened.page.get_by_role("tab").all():
         tab.click()
-        found = axe.run(opened.page).response["violations"]
-        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+        complaints = axe.run(opened.page).response["violations"]
+        serious = [rule for rule in complaints if rule["impact"] in ("serious", "critical")]
         assert not serious, [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in serious]
 
 

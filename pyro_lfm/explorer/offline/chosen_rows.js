@@ -62,16 +62,16 @@
 
   /** The lines of a CSV text; a field in quotes may hold ends of lines. */
   function lines(text) {
-    const found = [];
+    const complete = [];
     let start = 0, quoted = false;
     for (let i = 0; i < text.length; i++) {
       if (text[i] === '"') quoted = !quoted;
       if (text[i] === "\n" && !quoted) {
-        found.push(text.slice(start, i + 1));
+        complete.push(text.slice(start, i + 1));
         start = i + 1;
       }
     }
-    return start < text.length && text.slice(start).trim() ? [...found, text.slice(start)] : found;
+    return start < text.length && text.slice(start).trim() ? [...complete, text.slice(start)] : complete;
   }
 
   /** The fewest digits that give the same number in single precision. */

@@ -87,17 +87,17 @@
 
   // The nearest entries of a table (N * width) to a point, with weights by inverse squared distance.
   function nearest(table, width, point) {
-    const found = [];
+    const closest = [];
     for (let row = 0; row < table.length / width; row++) {
       let distance = 0;
       for (let k = 0; k < width; k++) distance += (table[row * width + k] - point[k]) ** 2;
-      if (found.length === NEIGHBOURS && distance >= found[NEIGHBOURS - 1].distance) continue;
-      found.push({ row, distance });
-      found.sort((a, b) => a.distance - b.distance).splice(NEIGHBOURS);
+      if (closest.length === NEIGHBOURS && distance >= closest[NEIGHBOURS - 1].distance) continue;
+      closest.push({ row, distance });
+      closest.sort((a, b) => a.distance - b.distance).splice(NEIGHBOURS);
     }
-    const weights = found.map(({ distance }) => 1 / (distance + 1e-12));
+    const weights = closest.map(({ distance }) => 1 / (distance + 1e-12));
     const total = weights.reduce((sum, weight) => sum + weight, 0);
-    return found.map(({ row }, place) => ({ row, weight: weights[place] / total }));
+    return closest.map(({ row }, place) => ({ row, weight: weights[place] / total }));
   }
 
   // A learned plane has no formula: points between the rows are weighted means of their neighbours, both ways.

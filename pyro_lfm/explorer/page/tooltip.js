@@ -57,9 +57,9 @@
 
     function show(row, encoded, [x, y]) {
       // Columns of a table stand in the table below.
-      const told = new Set(app.info.views.flatMap((view) => (view.columns || []).map(({ name }) => name)));
+      const shown = new Set(app.info.views.flatMap((view) => (view.columns || []).map(({ name }) => name)));
       const facts = app.info.colours
-        .filter(({ name }) => encoded.colours && name in encoded.colours && !told.has(name))
+        .filter(({ name }) => encoded.colours && name in encoded.colours && !shown.has(name))
         .slice(0, 4)
         .map((colour) =>
           lfm.element(
