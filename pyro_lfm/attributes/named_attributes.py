@@ -29,9 +29,11 @@ from pyro_lfm.shapes import whole
 _AVERAGED = 4096
 # The part of all latents that count as rare.
 _RARE = 0.05
-# Rows that tell whether decoder and encoder are inverse to each other, and the part of them for which they are to be. The
-# fewest draws of posteriors among which rows near a request are chosen. How many of these carry weight for each new row.
-_PROBED, _PART, _FEWEST, _EACH = 256, 0.9, 2000, 2
+# Rows that tell whether decoder and encoder are inverse to each other, and the part of them for which they are to be.
+_PROBED, _PART = 256, 0.9
+# The fewest draws of posteriors among which rows near a request are chosen. How many of these carry weight: at least so many,
+# so that a few new rows are not the same ones again, and so many for each new row.
+_FEWEST, _LEAST, _EACH = 2000, 400, 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -205,7 +207,7 @@ class Attributes:
         """Codes (n, U): those of rows near the request, chosen by their distance from it, moved to it with the rest held."""
         request = self._request(targets, self.readings.typical)
         energies = request.energy(self._outputs[[self.names.index(name) for name in request.readings.names]])
-        beta = next_temperature(energies, 0.0, min(_EACH * n / len(energies), 0.5))
+        beta = next_temperature(energies, 0.0, min(max(_EACH * n, _LEAST) / len(energies), 0.5))
         places = resampled(-beta * energies, n, generator)
         codes = self._codes[places[torch.randperm(n, generator=generator)]]
         held = Held.of(self.readings.of([name for name in self.names if name not in targets]), codes)
