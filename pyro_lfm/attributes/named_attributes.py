@@ -31,8 +31,8 @@ _AVERAGED = 4096
 _RARE = 0.05
 # Rows that tell whether decoder and encoder are inverse to each other, and the part of them for which they are to be.
 _PROBED, _PART = 256, 0.9
-# The fewest draws of posteriors among which rows near a request are chosen. How many of these carry weight: at least so many,
-# so that a few new rows are not the same ones again, and so many for each new row.
+# The fewest draws of posteriors among which rows near a request are chosen. How many of these carry weight: at least so
+# many, so that a few new rows are not the same ones again, and so many for each new row.
 _FEWEST, _LEAST, _EACH = 2000, 400, 2
 
 

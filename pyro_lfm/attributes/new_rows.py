@@ -31,8 +31,8 @@ def generate(
     forced beyond what rows have. For a label e is what its log odds lack to those of rows that have it. Where decoder and
     encoder are inverse to each other, the latents of rows lie on a thin curved set, which a fitted density shows too
     roughly: then latents of at least 2,000 draws of q(z | x) are chosen with weights exp(−β Σ e²/2), β so large that twice
-    as many as are asked for carry weight, at least 400, and moved as by ``edit`` to where e is 0. A row is E[x | z], of a label of the
-    model the likeliest one. Covariates and discrete latents are those of the row with the nearest latents.
+    as many as are asked for carry weight, at least 400, and moved as by ``edit`` to where e is 0. A row is E[x | z], of a
+    label of the model the likeliest one. Covariates and discrete latents are those of the row with the nearest latents.
 
     Of a ``Fit``: targets are covariates, discrete latents and observed variables of its model, or columns of these, by
     name. Latents are drawn from p(z | targets) of the model, what is observed is E[x | z, targets]. Covariates that are not
