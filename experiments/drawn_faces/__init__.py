@@ -1,0 +1,1 @@
+"""The parts of ``experiments/faces.py``: the model, the reader that judges its faces, the tables, the photographs."""

@@ -1,1 +1,0 @@
-"""Networks that judge what models generate. They are trained on real or drawn pictures alone, never on a model's."""
