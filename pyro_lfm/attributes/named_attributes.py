@@ -34,6 +34,8 @@ _PROBED, _PART = 256, 0.9
 # The fewest draws of posteriors among which rows near a request are chosen. How many of these carry weight: at least so
 # many, so that a few new rows are not the same ones again, and so many for each new row.
 _FEWEST, _LEAST, _EACH = 2000, 400, 2
+# A reading this part of its range away from its place misses it.
+_MISSED = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,6 +167,8 @@ class Attributes:
         mixture, held = self.density.mixture, Held.of(others, codes)
         returned = self._returned(dict(covariates or {}))
         moved = returned.moved(mixture, request, held, codes, self._least)
+        if returned.is_possible and len(self._codes) >= _FEWEST:
+            moved = self._from_other_rows(returned, request, held, codes, moved)
         return self.space.latents(moved)
 
     def edit_message(self, latents: Tensor, targets: Mapping[str, Target]) -> str | None:
@@ -202,6 +206,36 @@ class Attributes:
     def _outputs(self) -> Tensor:
         """What the networks make of them, (A, S N, W)."""
         return self.readings.outputs(self._codes)
+
+    def _from_other_rows(
+        self, returned: ReturnedCodes, request: Request, held: Held, codes: Tensor, moved: Tensor
+    ) -> Tensor:
+        """Moved codes, of which those that miss the request after decoder and encoder are moved again from another row.
+
+        A curved set can lie between a code and its end. The other row is the one nearest to what is asked, to what is held and
+        to the code. What ends nearer to the request is kept.
+        """
+        distances = self._distances(returned, request, moved)
+        missed = (distances > _MISSED).nonzero().squeeze(1)
+        if not len(missed):
+            return moved
+        energies = request.energy(self._outputs[[self.names.index(name) for name in request.readings.names]])
+        own = Held(held.readings, held.labels[missed], held.places[missed])
+        others = self._outputs[[self.names.index(name) for name in held.readings.names]]
+        starts = []
+        for place, row in enumerate(missed.tolist()):
+            away = own.at(place).energy(others) if len(others) else 0.0
+            near = 0.5 * (self._codes - codes[row]).square().sum(1)
+            starts.append(self._codes[(energies + away + near).argmin()])
+        again = returned.moved(self.density.mixture, request, own, torch.stack(starts), self._least)
+        better = self._distances(returned, request, again) < distances[missed]
+        moved = moved.clone()
+        moved[missed[better]] = again[better]
+        return moved
+
+    def _distances(self, returned: ReturnedCodes, request: Request, codes: Tensor) -> Tensor:
+        """How far the furthest asked reading of each code is from its place after decoder and encoder, (B,)."""
+        return request.distances(request.readings.outputs(returned(codes))).amax(1)
 
     def _moved_rows(self, targets: Mapping[str, Target], n: int, generator: torch.Generator) -> Tensor:
         """Codes (n, U): those of rows near the request, chosen by their distance from it, moved to it with the rest held."""

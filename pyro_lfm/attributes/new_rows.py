@@ -83,8 +83,9 @@ def edit(
     Of ``Attributes``: the latents of a row, at their posterior mean, move to where the reading is as asked, by the shortest
     way in units in which latents of all rows are uncorrelated, while the readings of all other attributes stay, and without
     leaving the density of the rows. Where decoder and encoder are inverse to each other, moved latents pass both, so that
-    they stay on a curved set of data. Of a ``Fit``: covariates and discrete latents are replaced, and latents stay as they
-    are inferred with the values that the row had; for an observed variable, latents move as above.
+    they stay on a curved set of data, and what still misses starts again from a row near its end. Of a ``Fit``: covariates
+    and discrete latents are replaced, and latents stay as they are inferred with the values that the row had; for an
+    observed variable, latents move as above.
 
     Args:
         attributes: what ``lfm.attributes.fit`` gives, or a fit whose model declares the attributes.

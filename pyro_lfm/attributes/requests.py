@@ -97,6 +97,10 @@ class Held:
                 bounds[:, place] = readings.typical[place][labels[:, place]]
         return cls(readings, labels, torch.minimum(readings.numbers(outputs, labels).double(), bounds))
 
+    def at(self, row: int) -> Request:
+        """What one row holds, as a request."""
+        return Request(self.readings, self.labels[row], self.places[row])
+
     def residuals(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """h(u) and its Jacobian at codes (B, U), (B, A) and (B, A, U)."""
         numbers, slopes = self.readings.with_slopes(codes, self.labels)
