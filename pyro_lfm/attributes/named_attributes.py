@@ -212,8 +212,8 @@ class Attributes:
     ) -> Tensor:
         """Moved codes, of which those that miss the request after decoder and encoder are moved again from another row.
 
-        A curved set can lie between a code and its end. The other row is the one nearest to what is asked, to what is held and
-        to the code. What ends nearer to the request is kept.
+        A curved set can lie between a code and its end. The other row is the one nearest to what is asked, to what is held
+        and to the code. What ends nearer to the request is kept.
         """
         distances = self._distances(returned, request, moved)
         missed = (distances > _MISSED).nonzero().squeeze(1)
