@@ -9,6 +9,8 @@ import torch
 import pyro_lfm as lfm
 
 CHROMIUM = shutil.which("chromium")
+# The picture of the decoded row.
+MEAN = "canvas[data-role=mean]"
 
 
 # Of a module, as the driver's event loop runs in the thread of the tests, where others could not run one of theirs.
@@ -102,6 +104,15 @@ class Opened:
         while not self.page.evaluate(condition):
             assert time.monotonic() < deadline, f"{condition} did not come true in {seconds} s"
             self.page.wait_for_timeout(20)
+
+    def press_first_slider(self, times=5):
+        """Moves the first slider by keys; the picture and the point before, and those after."""
+        before = self.pixels(MEAN), self.state("z")
+        self.page.locator(".slider input").first.focus()
+        for _ in range(times):
+            self.page.keyboard.press("ArrowRight")
+        self.settle()
+        return before, (self.pixels(MEAN), self.state("z"))
 
     def state(self, name):
         """An entry of the page's state; typed arrays as lists."""

@@ -86,12 +86,7 @@ def test_a_slider_moves_by_keys_and_the_picture_is_the_decoders(open_offline, di
     fit = digits_fit[0]
     opened = open_offline(digits_page)
     info = opened.page.evaluate("lfm.app.info")
-    before, z = opened.pixels(MEAN), opened.state("z")
-    opened.page.locator(".slider input").first.focus()
-    for _ in range(5):
-        opened.page.keyboard.press("ArrowRight")
-    opened.settle()
-    after, moved = opened.pixels(MEAN), opened.state("z")
+    (before, z), (after, moved) = opened.press_first_slider()
     assert moved[0] > z[0] and moved[1:] == z[1:] and not torch.equal(before, after)
     [view] = info["views"]
     order = [factor["entry"] - 1 for factor in info["factors"]]

@@ -55,12 +55,7 @@ def test_a_slider_moves_by_keys_and_the_picture_is_the_decoders(open_page, digit
     fit = digits_fit[0]
     opened = open_page(digits)
     info, order = opened.page.evaluate("lfm.app.info"), order_of(opened)
-    before, z = opened.pixels(MEAN), opened.state("z")
-    opened.page.locator(".slider input").first.focus()
-    for _ in range(5):
-        opened.page.keyboard.press("ArrowRight")
-    opened.settle()
-    after, moved = opened.pixels(MEAN), opened.state("z")
+    (before, z), (after, moved) = opened.press_first_slider()
     assert moved[0] > z[0] and moved[1:] == z[1:]
     for pixels, point in ((before, z), (after, moved)):
         shown = as_ink(decoded(fit, point, order), info)
