@@ -32,6 +32,7 @@ import torch
 from drawn_faces.face_model import declared, trained
 from drawn_faces.face_reader import NAMES, FaceReader, to_unit
 from drawn_faces.photographs import photographs
+from drawn_faces.recovery import alignment, codes_file, common_faces, save_codes, scores
 from drawn_faces.requests import Request, agrees, in_own_units, judged, judged_edit, requests
 from drawn_faces.setting import Setting
 from drawn_faces.tables import summary
@@ -44,7 +45,7 @@ SHAPE = (3, 32, 32)
 
 
 def one_seed(
-    seed: int, reader: FaceReader, setting: Setting
+    seed: int, reader: FaceReader, setting: Setting, out: Path
 ) -> tuple[dict, lfm.Fit, lfm.attributes.Attributes]:
     faces = lfm.data.faces(n=setting.rows, seed=seed)
     unseen = lfm.data.faces(n=setting.edited, seed=1000 + seed)
@@ -55,14 +56,16 @@ def one_seed(
 
     known = reader(fit.reconstruct(unseen.x, draws=1))
     right = {name: float(agrees(known, to_unit(unseen.factors), name).float().mean()) for name in NAMES}
-    by_labels, codes = {}, {"latents": fit.posterior(unseen.x).mean}
+    by_labels = {}
+    codes, common = ({"latents": fit.posterior(x).mean} for x in (unseen.x, common_faces()))
     for count in setting.labels:
         some = torch.arange(setting.rows) < count
         attributes = lfm.attributes.fit(fit, faces.x, labels_of(faces, some), seed=seed)
         few = [judged_generated(attributes, reader, truth, r, seed, setting) for r in requests(truth)[:20]]
         by_labels[str(count)] = {"alone": few, "scores": attributes.scores}
-        readings = attributes.read(codes["latents"])
-        codes[f"readings, {count} labels"] = torch.stack([readings[name] for name in NAMES], 1)
+        for codes_of_rows in (codes, common):
+            readings = attributes.read(codes_of_rows["latents"])
+            codes_of_rows[f"readings, {count:,} labels"] = torch.stack([readings[name] for name in NAMES], 1)
     pairs = [
         judged_generated(attributes, reader, truth, r, seed, setting)
         for r in requests(truth)[20:][: setting.pairs]
@@ -72,10 +75,7 @@ def one_seed(
     for request in requests(truth)[:20][: setting.edits]:
         edited = lfm.attributes.edit(attributes, unseen.x, in_own_units(request), seed=seed)["x"]
         edits.append(judged_edit(before, reader(edited), request))
-    recovered = {}
-    for name, code in codes.items():
-        scores = lfm.evaluate.representation.disentanglement_of_codes(code, unseen.factors, seed=0)
-        recovered[name] = {"mig": scores.mig, "dci": asdict_numbers(scores.dci), "sap": scores.sap}
+    save_codes(codes_file(out, seed), common)
     record = {
         "seed": seed,
         "seconds": seconds,
@@ -84,15 +84,9 @@ def one_seed(
         "by_labels": by_labels,
         "pairs": pairs,
         "edits": edits,
-        "recovered": recovered,
+        "recovered": scores(codes, unseen.factors),
     }
     return record, fit, attributes
-
-
-def asdict_numbers(scores: lfm.evaluate.representation.DCI) -> dict[str, float]:
-    return {
-        name: float(getattr(scores, name)) for name in ("disentanglement", "completeness", "informativeness")
-    }
 
 
 def labels_of(faces: lfm.data.Scenes, known: Tensor) -> dict[str, Tensor]:
@@ -146,14 +140,14 @@ def kept_or_made(seed: int, setting: Setting, out: Path) -> dict:
     """The record of a seed, from its file where an earlier run of the same setting has written one."""
     path = out / f"seed_{seed}.json"
     shown = json.loads(json.dumps(asdict(setting)))
-    if path.exists():
+    if path.exists() and codes_file(out, seed).exists():
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["setting"] == shown:
             return record
     reader = FaceReader(setting.reader_rows, setting.reader_epochs)
     drawn = lfm.data.faces(n=2000, seed=9999)
     read, truth = reader(drawn.x), to_unit(drawn.factors)
-    record, fit, attributes = one_seed(seed, reader, setting)
+    record, fit, attributes = one_seed(seed, reader, setting, out)
     record["read_in_drawn_faces"] = {n: float(agrees(read, truth, n).float().mean()) for n in NAMES}
     record["setting"] = shown
     print(
@@ -188,7 +182,8 @@ def main() -> None:
     print(lfm.describe(*declared(lfm.data.faces(n=300), setting)), end="\n\n")
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     records = [kept_or_made(seed, setting, out) for seed in seeds]
-    text = summary(records, setting)
+    aligned = alignment([codes_file(out, seed) for seed in seeds])
+    text = summary(records, aligned, setting)
     if args.real:
         text += "\n" + photographs(out, setting.generated)
     (out / "table.md").write_text(text, encoding="utf-8")
@@ -198,6 +193,7 @@ def main() -> None:
         "settings": settings,
         "versions": {**packages, "python": platform.python_version()},
         "seeds": records,
+        "alignment_over_seeds": aligned,
     }
     (out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(f"{text}\nThe tables, every number and the pictures are in {out}/")

@@ -9,14 +9,15 @@ from drawn_faces.setting import Setting
 NUMBER_HITS, GLASSES_HITS, VARIANCE, EDIT_HITS, EDIT_DRIFT = 0.9, 0.95, 0.8, 0.9, 0.1
 
 
-def summary(records: list[dict], setting: Setting) -> str:
+def summary(records: list[dict], aligned: dict[str, float], setting: Setting) -> str:
     """The tables of all seeds: generated alone and in pairs, variance kept, edits, few labels, recovered factors."""
     most = str(setting.labels[-1])
     alone = [judged for record in records for judged in record["by_labels"][most]["alone"]]
     pairs = [judged for record in records for judged in record["pairs"]]
     edits = [judged for record in records for judged in record["edits"]]
+    seeds = f"{len(records)} seed{'s' * (len(records) > 1)}"
     lines = [
-        f"# Faces with chosen attributes: {len(records)} seeds, {setting.generated:,} faces for each request",
+        f"# Faces with chosen attributes: {seeds}, {setting.generated:,} faces for each request",
         "",
         "| attribute | read: drawn | read: reconstructed | alone, as asked: worst | mean "
         "| in pairs: worst | mean | variance kept: worst | mean | edited: worst | mean | moved by others: worst | mean |",
@@ -37,7 +38,7 @@ def summary(records: list[dict], setting: Setting) -> str:
         for values, choose in zip(cells[2:], worst[2:], strict=True):
             text += [f"{choose(values):.1%}", f"{sum(values) / len(values):.1%}"] if values else ["–", "–"]
         lines.append(f"| {name} | " + " | ".join(text) + " |")
-    lines += ["", *_bars(alone, pairs, edits), "", *_few_labels(records), "", *_recovered(records)]
+    lines += ["", *_bars(alone, pairs, edits), "", *_few_labels(records), "", *_recovered(records, aligned)]
     return "\n".join(lines) + "\n"
 
 
@@ -81,11 +82,11 @@ def _few_labels(records: list[dict]) -> list[str]:
     return lines
 
 
-def _recovered(records: list[dict]) -> list[str]:
-    """How the codes relate to the attributes from which the faces were drawn."""
+def _recovered(records: list[dict], aligned: dict[str, float]) -> list[str]:
+    """How the codes relate to the attributes from which the faces were drawn, and to those of the other seeds."""
     lines = [
-        "| codes | MIG | SAP | DCI disentanglement | DCI completeness |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| codes | MIG | SAP | DCI disentanglement | DCI completeness | alignment over seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in records[0]["recovered"]:
         each = [record["recovered"][name] for record in records]
@@ -95,5 +96,7 @@ def _recovered(records: list[dict]) -> list[str]:
             [scores["dci"]["disentanglement"] for scores in each],
             [scores["dci"]["completeness"] for scores in each],
         ]
-        lines.append(f"| {name} | " + " | ".join(f"{sum(v) / len(v):.2f}" for v in numbers) + " |")
+        over_seeds = f"{aligned[name]:.2f}" if aligned else "–"
+        means = " | ".join(f"{sum(v) / len(v):.2f}" for v in numbers)
+        lines.append(f"| {name} | {means} | {over_seeds} |")
     return lines
