@@ -1,6 +1,5 @@
 """Blocks of steps by XLA give the numbers of eager steps, or leave them to eager with a reason."""
 
-import importlib.util
 import warnings
 
 import cases
@@ -10,7 +9,7 @@ from native_code import apart, fitted, with_guide
 
 import pyro_lfm as lfm
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+pytest.importorskip("jax")
 
 
 def same(make, data, tolerance=1e-5, **options):
@@ -106,7 +105,7 @@ def test_a_loss_that_is_not_finite_skips_the_step_that_eager_skips(monkeypatch):
 
 def test_the_number_of_steps_in_a_call_changes_no_number(monkeypatch):
     one, _ = fitted("xla", plain, rows(), epochs=5)
-    monkeypatch.setattr("pyro_lfm.inference.engines.xla.engine._CALL_SECONDS", 0.0)
+    monkeypatch.setattr("pyro_lfm.inference.engines.xla.block_engine._CALL_SECONDS", 0.0)
     other, _ = fitted("xla", plain, rows(), epochs=5)
     assert apart(one, other) == 0.0
     assert [r["bound"] for r in one.history] == [r["bound"] for r in other.history]

@@ -125,8 +125,8 @@ class Native:
         if not self.by_xla:
             return Compiled(setup, sizes, after, self.insist)
         # JAX is imported by fits that use it.
+        from pyro_lfm.inference.engines.xla.block_engine import Xla
         from pyro_lfm.inference.engines.xla.compiled_step import XlaStep
-        from pyro_lfm.inference.engines.xla.engine import Xla
 
         compilers: list[Compiler] = [XlaStep, inductor] if self.by_torch else [XlaStep]
         return Xla(setup, sizes, after, self.insist, compilers)

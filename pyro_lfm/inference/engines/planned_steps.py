@@ -44,7 +44,7 @@ class PlannedSteps:
         batches: Iterable[tuple[torch.Tensor, dict[str, torch.Tensor]]],
         first: int,
         moment: Callable[[int], Moment],
-        look: Callable[[], None] = lambda: None,
+        look: Callable[[], None] | None = None,
     ):
         self._planned = self._plan(batches, first, moment, look)
         self._waiting: deque[PlannedStep] = deque()
@@ -77,8 +77,9 @@ class PlannedSteps:
         batches: Iterable[tuple[torch.Tensor, dict[str, torch.Tensor]]],
         first: int,
         moment: Callable[[int], Moment],
-        look: Callable[[], None],
+        look: Callable[[], None] | None,
     ) -> Iterator[PlannedStep]:
         for number, (index, rows) in enumerate(batches, first):
-            look()
+            if look is not None:
+                look()
             yield PlannedStep(rows, index, *moment(number))

@@ -184,8 +184,7 @@ class Loop:
         step_of = partial(self._failed_step, self.table, good, "epoch")
         last = min(position.first + self.per_epoch, self.total_steps)
         batches = islice(self.feed.epoch(position.batches), last - self.step)
-        look = engine.suspect if self.suspicious else lambda: None
-        planned = PlannedSteps(batches, self.step, self.moment, look)
+        planned = PlannedSteps(batches, self.step, self.moment, engine.suspect if self.suspicious else None)
         most = 1 if self.suspicious else last - self.step
         last_rows = torch.zeros(0, dtype=torch.long)
         while self.step < last:
