@@ -18,7 +18,7 @@ from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, digest_of, tensors
 from pyro_lfm.programs.pyro_modules import LocalParams, adopt
 from pyro_lfm.runtime import in_isolation
-from pyro_lfm.sources.applied import floating
+from pyro_lfm.sources.applied import first_tensor, floating, submodules
 from pyro_lfm.sources.per_row import PerRowTable
 
 # A program that the user has written: a module or a function of a batch.
@@ -107,6 +107,11 @@ class Program(nn.Module):
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(batch, *args, **kwargs)
 
+    @property
+    def statements(self) -> list[str] | None:
+        """The names of its sample statements, if it is declared and they are all that it does; None if that is not known."""
+        return None
+
     def settle(self, batch: Batch) -> None:
         """Prepares for data: sizes ``PerRow`` tables that have no rows yet."""
         for table in self.tables:
@@ -123,7 +128,7 @@ class Program(nn.Module):
 
     @property
     def tables(self) -> list[PerRowTable]:
-        return [module for module in self.modules() if isinstance(module, PerRowTable)]
+        return [module for module in submodules(self) if isinstance(module, PerRowTable)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -132,7 +137,8 @@ class Program(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0)).device
+        first = first_tensor(self)
+        return torch.empty(0).device if first is None else first.device
 
 
 class HandWritten(Program):

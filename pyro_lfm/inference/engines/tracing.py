@@ -25,8 +25,9 @@ from torch._ops import OpOverload as Operation
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.fx.node import Argument
 from torch.nn.modules import module as modules
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode  # noqa: F401
+
+from pyro_lfm.inference.engines.adam_kernels import is_plain, kernel_of, options_of
 
 # The versions that compiled steps were tested with, from (included) to (excluded).
 TESTED = {"torch": ("2.13", "2.14"), "pyro-ppl": ("1.9", "1.10")}
@@ -269,18 +270,13 @@ def adam_kernel(
     Its second argument, a float32 tensor on the device, is 1 where the step is to be skipped, or None.
     None for other optimizers, for one with hooks or options of its own, and for one that has not done a step yet.
     """
-    kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
-    kernel = kernels.get(type(optimizer))
-    own_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    hooks = own_hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
-    if kernel is None or hooks or "step" in vars(optimizer):
+    kernel = kernel_of(optimizer)
+    if kernel is None:
         return None
     position = {id(parameter): k for k, parameter in enumerate(parameters)}
     calls: list[Any] = []
     for group in optimizer.param_groups:
-        odd = any(group[o] for o in ("amsgrad", "maximize", "capturable", "differentiable"))
-        decoupled = bool(group.get("decoupled_weight_decay")) is not (type(optimizer) is torch.optim.AdamW)
-        if odd or decoupled or not group["fused"] or isinstance(group["lr"], torch.Tensor):
+        if not is_plain(optimizer, group):
             return None
         held = [p for p in group["params"] if id(p) in position]
         states = [optimizer.state.get(p) for p in held]
@@ -304,13 +300,7 @@ def adam_kernel(
                 squares,
                 [],
                 steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
+                **options_of(group),
                 found_inf=skip,
             )
 
