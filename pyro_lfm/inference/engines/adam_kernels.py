@@ -5,7 +5,7 @@ All private names of torch that optimizers need are in this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -18,7 +18,7 @@ _ADAMS: dict[type[torch.optim.Optimizer], Callable[..., None]] = {
 }
 
 
-def norms_of(tensors: Sequence[torch.Tensor]) -> Iterable[torch.Tensor]:
+def norms_of(tensors: list[torch.Tensor]) -> Iterable[torch.Tensor]:
     """The L2 norm of each tensor, by one operation."""
     return torch._foreach_norm(tensors)
 
