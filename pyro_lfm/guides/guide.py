@@ -20,7 +20,7 @@ from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Encoder, Factor, Factors, MadeOfGuide, Seen
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
@@ -30,7 +30,7 @@ from pyro_lfm.guides.automatic import JointGuide, joint_guide, prototype
 from pyro_lfm.guides.counted import Counted
 from pyro_lfm.guides.declared import check_factors, for_latent, parents_of
 from pyro_lfm.guides.defaults import at_known_values, of_parameter
-from pyro_lfm.guides.support import check_support, check_variables
+from pyro_lfm.guides.support import check_event, check_support, check_variables
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, drawing
 from pyro_lfm.programs.model import AnyModel, as_model
@@ -150,12 +150,7 @@ class Guide(AnyGuide):
             raise DeclarationError(
                 f"{name}: no map from the reals onto {variable.support} is known: give a guide with that support"
             )
-        wanted = factor.shape if carried else variable.shape
-        if distribution.event_shape != wanted:
-            raise ShapeError(
-                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got "
-                f"{tuple(distribution.event_shape)}"
-            )
+        check_event(name, distribution, factor.shape if carried else variable.shape)
         check_support(name, type(factor.declaration).__name__, distribution, variable, carried)
         self._infer[name] = sum_out_hint(distribution) if variable.summable else {}
         return carried

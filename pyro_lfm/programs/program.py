@@ -13,7 +13,7 @@ from torch import nn
 
 from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.stable_versions import StableVersions
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, digest_of, tensors
 from pyro_lfm.programs.pyro_modules import LocalParams, adopt
@@ -94,7 +94,6 @@ class Program(nn.Module):
         **kwargs: Any,
     ) -> Any:
         batch = as_batch(batch)
-        self._check_rows(batch)
         if not in_isolation():
             self.settle(batch)
             store = pyro.get_param_store()
@@ -117,14 +116,6 @@ class Program(nn.Module):
         for table in self.tables:
             if not len(table.rows):
                 table.resize(batch.total)
-
-    def _check_rows(self, batch: Batch) -> None:
-        for table in self.tables:
-            if table.gathered is None and len(table.rows) and int(batch.index.max()) >= len(table.rows):
-                raise DataError(
-                    f"a PerRow table holds {len(table.rows)} rows; got row {int(batch.index.max())}: for rows not seen "
-                    "in training use fit.posterior(data)"
-                )
 
     @property
     def tables(self) -> list[PerRowTable]:

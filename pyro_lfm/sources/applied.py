@@ -12,6 +12,7 @@ from torch import nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.probes import probing
+from pyro_lfm.shapes import reshaped
 
 
 @runtime_checkable
@@ -98,8 +99,13 @@ class Applied(nn.Module):
         if getattr(self.network, "broadcasts", False):
             output = self.network(context.reshape(*batch, *self.in_shape).flatten(len(batch)).to(kind))
             return output.reshape(*output.shape[:-1], *self.out_shape)
-        output = self.network(context.reshape(-1, *self.in_shape).to(kind))
-        return output.reshape(*batch, *self.out_shape)
+        rows = (
+            context
+            if len(batch) == 1 and context.shape[1:] == self.in_shape
+            else context.reshape(-1, *self.in_shape)
+        )
+        output = self.network(rows.to(kind))
+        return reshaped(output, batch + self.out_shape)
 
 
 def network(
