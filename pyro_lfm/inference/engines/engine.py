@@ -13,6 +13,7 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.inference.engines.adam_kernels import norms_of
 from pyro_lfm.inference.engines.planned_steps import PlannedSteps
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
@@ -159,9 +160,10 @@ def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: float) -> torch.
     if last is None:
         bound = -loss.detach() / total
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2, torch.ones_like(bound)])
-    kl = sum(last.kl.values(), torch.zeros_like(last.per_row)).mean()
-    bound = last.per_row.mean()
-    return torch.stack([bound, last.reconstruction.mean(), kl, torch.ones_like(bound)])
+    bound, reconstruction = last.per_row.mean(), last.reconstruction.mean()
+    one = torch.ones_like(bound)
+    kl = torch.stack([*last.kl.values()]).sum(0).mean() if last.kl else 0.0 * one
+    return torch.stack([bound, reconstruction, kl, one])
 
 
 def parameters_of(
@@ -182,9 +184,9 @@ def check_finite(
         NotFinite: the loss is NaN or infinite, or the sum of squares of all gradients, which optimizers keep, is.
     """
     held = [(p, g.detach()._values() if g.is_sparse else g.detach()) for p, g in gradients if g is not None]
-    norms = [torch.linalg.vector_norm(g) for _, g in held]
+    norms = norms_of([g for _, g in held]) if held else []
     # One sum to wait for: it is finite exactly if everything is.
-    squares = torch.stack(norms).square().sum() if norms else 0.0
+    squares = torch.stack([*norms]).square().sum() if norms else 0.0
     if not bool((loss.detach() + squares).isfinite()):
         raise fault_of(loss, held)
 
