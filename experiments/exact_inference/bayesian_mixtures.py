@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import BayesianGaussianMixture
 
 import pyro_lfm as lfm
-from exact_inference.measuring import measured
+from rivals.measuring import measured
 
 COVARIANCES = {"full": "full", "diagonal": "diag"}  # ours: theirs
 

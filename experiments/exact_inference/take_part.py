@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 
-from exact_inference.measuring import measured
+from rivals.measuring import measured
 from exact_inference.tables import Table, hidden_nats
 
 

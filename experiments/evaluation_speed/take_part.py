@@ -1,0 +1,29 @@
+"""One contestant, in this process: ``take_part.py MODULE QUERY`` answers the query, twice, and prints JSON.
+
+The first answer includes what a fresh process needs, such as compilation, but for imports and thread pools.
+"""
+
+import contextlib
+import importlib
+import json
+import sys
+from dataclasses import replace
+
+from evaluation_speed.setting import Query, rows_of, weights_of
+from rivals.measuring import measured
+
+
+def main() -> None:
+    module, fields = sys.argv[1:]
+    query = Query(**json.loads(fields))
+    weights, x = weights_of(query), rows_of(query)
+    with contextlib.redirect_stdout(sys.stderr):
+        answer = importlib.import_module(f"evaluation_speed.{module}").answer
+        answer(replace(query, rows=3, draws=2, temperatures=2), weights, x[:3])  # to warm up
+        first, cold = measured(lambda: answer(query, weights, x))
+        _, warm = measured(lambda: answer(query, weights, x))
+    print(json.dumps({"answer": first, "cold": cold, "warm": warm}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
