@@ -48,12 +48,16 @@ class Autoencoder:
         return self.log_likelihood(z, x) + prior
 
 
+def prepared(query: Query, weights: Weights) -> Autoencoder:
+    return Autoencoder(query, weights)
+
+
 @torch.no_grad()
-def answer(query: Query, weights: Weights, x: np.ndarray) -> float:
+def answer(query: Query, net: Autoencoder, x: np.ndarray) -> float:
     tasks = {"importance": importance, "annealed": annealed, "posterior": posterior}
     tasks |= {"reconstruct": reconstruct, "impute": impute}
     torch.manual_seed(0)
-    return float(tasks[query.task](Autoencoder(query, weights), torch.from_numpy(x), query).double().mean())
+    return float(tasks[query.task](net, torch.from_numpy(x), query).double().mean())
 
 
 def importance(net: Autoencoder, x: Tensor, query: Query) -> Tensor:

@@ -9,7 +9,7 @@ import pyro_lfm as lfm
 from evaluation_speed.setting import Query, Weights
 
 
-def fit_of(query: Query, weights: Weights) -> lfm.Fit:
+def prepared(query: Query, weights: Weights) -> lfm.Fit:
     """A fit of an autoencoder with these weights."""
     decoder = lfm.MLP(query.hidden)
     observed = (
@@ -24,14 +24,16 @@ def fit_of(query: Query, weights: Weights) -> lfm.Fit:
     model = lfm.Model(z=lfm.StandardNormal(query.latent), x=observed)
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(query.hidden)))
     for program, arrays in ((model, weights.decoder), (guide, weights.encoder)):
-        trained = [p for p in program.parameters() if p.dim() == 2 or p.shape[0] in (query.hidden, len(arrays[3]))]
+        trained = [
+            p for p in program.parameters() if p.dim() == 2 or p.shape[0] in (query.hidden, len(arrays[3]))
+        ]
         for parameter, array in zip(trained, arrays, strict=True):
             parameter.data = torch.from_numpy(array.T.copy())
     return lfm.Fit.of(model, guide)
 
 
-def answer(query: Query, weights: Weights, x: np.ndarray) -> float:
-    fit, rows = fit_of(query, weights), torch.from_numpy(x)
+def answer(query: Query, fit: lfm.Fit, x: np.ndarray) -> float:
+    rows = torch.from_numpy(x)
     if query.task == "importance":
         return lfm.evaluate.log_likelihood(fit, rows, draws=query.draws).mean
     if query.task == "annealed":

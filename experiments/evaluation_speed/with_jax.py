@@ -70,18 +70,29 @@ def reconstruct(query: Query, weights: Weights, rows: int, key: jax.Array, x: ja
 TASKS = {"importance": importance, "posterior": posterior, "reconstruct": reconstruct}
 
 
-def answer(query: Query, weights: Weights, x: np.ndarray) -> float:
-    rows = max(1, min(64, NUMBERS // query.columns)) if query.task == "importance" else ROWS
-    rows = min(rows, len(x))
-    blocks = -(-len(x) // rows)
-    task = partial(TASKS[query.task], query, weights, rows)
+class Compiled:
+    """A task as a compiled function of rows (N, D)."""
 
-    @jax.jit
-    def run(x: jax.Array) -> jax.Array:
-        padded = jnp.pad(x, ((0, blocks * rows - len(x)), (0, 0))).reshape(blocks, rows, -1)
-        keys = random.split(random.key(0), blocks)
-        return lax.map(lambda at: task(*at), (keys, padded))
+    def __init__(self, query: Query, weights: Weights):
+        task = partial(TASKS[query.task], query, weights)
+        most = max(1, min(64, NUMBERS // query.columns)) if query.task == "importance" else ROWS
 
-    result = np.asarray(run(jnp.asarray(x)))
+        @jax.jit
+        def run(x: jax.Array) -> jax.Array:
+            rows = min(most, len(x))
+            blocks = -(-len(x) // rows)
+            padded = jnp.pad(x, ((0, blocks * rows - len(x)), (0, 0))).reshape(blocks, rows, -1)
+            keys = random.split(random.key(0), blocks)
+            return lax.map(lambda at: task(rows, *at), (keys, padded))
+
+        self.run = run
+
+
+def prepared(query: Query, weights: Weights) -> Compiled:
+    return Compiled(query, weights)
+
+
+def answer(query: Query, compiled: Compiled, x: np.ndarray) -> float:
+    result = np.asarray(compiled.run(jnp.asarray(x)))
     result = result.reshape(-1, *result.shape[2:])[: len(x)]
     return float((result[:, 0] if query.task == "posterior" else result).mean(dtype=np.float64))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Rows in one block.
 _ROWS = 256
+# Numbers of log weights that wait, so that the largest are not sought too often.
+_WAITING = 2**19
 # Roundings in the error of a sum of log densities.
 _ROUNDINGS = 4
 
@@ -231,24 +233,59 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
     weights = in_parts(
         blocks, draws, lambda count: partial(ImportanceWeightedELBO(count).log_weights, model, guide)
     )
-    tail = tail_size(draws) + 1
-    sums, tails = [], []
+    sums = _WeightSums(draws)
+    results = []
     with blocks.running():
         for block in blocks:
-            # Logarithms of the sums of the weights and of their squares.
-            first = second = torch.full(block[1].shape, -torch.inf, dtype=torch.float64, device=model.device)
-            top = first.new_empty(0, *first.shape)
             for part in weights:
-                log_w = part(block).double()
-                first = torch.logaddexp(first, log_w.logsumexp(0))
-                second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
-                # Only draws that may be among the largest are kept.
-                top = torch.cat([top, log_w])
-                top = top.topk(min(tail, len(top)), 0).values
-            tails.append(k_of_largest(top))
-            sums.append(torch.stack([first, second]))
-    first, second = torch.cat(sums, 1)
-    return _of_sums(first, second, torch.cat(tails), _observed(model, batch), draws, model.dtype)
+                sums.add(part(block))
+            results.append(sums.taken())
+    first, second, k = torch.cat(results, 1)
+    return _of_sums(first, second, k, _observed(model, batch), draws, model.dtype)
+
+
+class _WeightSums:
+    """What is kept of the log weights of some rows while draws stream: sums, and those that may be among the largest.
+
+    Args:
+        draws: S, of all parts together.
+    """
+
+    def __init__(self, draws: int):
+        self._tail = tail_size(draws) + 1
+        self._clear()
+
+    def add(self, log_w: Tensor) -> None:
+        """Adds the log weights of some draws of each row, (draws, B)."""
+        self._waiting.append(log_w.double())
+        self._numbers += log_w.numel()
+        if self._numbers > _WAITING:
+            self._fold()
+
+    def taken(self) -> Tensor:
+        """The logarithms of the sums of the weights and of their squares, and k̂, (3, B). The next rows may follow."""
+        self._fold()
+        assert self._sums is not None  # for the type checker
+        result = torch.stack([*self._sums, k_of_largest(self._top.mT)])
+        self._clear()
+        return result
+
+    def _clear(self) -> None:
+        self._waiting: list[Tensor] = []
+        self._numbers = 0
+        self._sums: Tensor | None = None
+
+    def _fold(self) -> None:
+        if not self._waiting:
+            return
+        log_w = torch.cat(self._waiting)
+        self._waiting, self._numbers = [], 0
+        sums = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
+        by_row = log_w.mT.contiguous()
+        if self._sums is not None:
+            sums = torch.logaddexp(self._sums, sums)
+            by_row = torch.cat([self._top, by_row], 1)
+        self._sums, self._top = sums, by_row.topk(min(self._tail, by_row.shape[1]), 1).values
 
 
 def annealed(
