@@ -1,4 +1,4 @@
-"""The autoencoder of a query, its weights as arrays and the rows that are asked about. NumPy alone, for every environment."""
+"""The autoencoder of a query, its weights as arrays, and the rows asked about. NumPy alone, for every environment."""
 
 from __future__ import annotations
 

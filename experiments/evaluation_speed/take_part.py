@@ -9,8 +9,9 @@ import json
 import sys
 from dataclasses import replace
 
-from evaluation_speed.setting import Query, rows_of, weights_of
 from rivals.measuring import measured
+
+from evaluation_speed.setting import Query, rows_of, weights_of
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ import warnings
 
 import numpy as np
 import torch
+from rivals.measuring import measured
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import BayesianGaussianMixture
 
 import pyro_lfm as lfm
-from rivals.measuring import measured
 
 COVARIANCES = {"full": "full", "diagonal": "diag"}  # ours: theirs
 

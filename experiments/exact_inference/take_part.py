@@ -6,6 +6,7 @@ import json
 import sys
 
 from rivals.measuring import measured
+
 from exact_inference.tables import Table, hidden_nats
 
 

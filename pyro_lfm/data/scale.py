@@ -27,13 +27,17 @@ class Moments:
         self.count: Tensor | None = None
         self.step = 0.0
 
-    def add(self, rows: Tensor, weights: Tensor | None = None) -> None:
-        """Adds rows (B, ...) in their own type, NaN where missing, each as often as its weight, (B,), says."""
+    def add(self, rows: Tensor, weights: Tensor | None = None) -> bool:
+        """Adds rows (B, ...) in their own type, NaN where missing, each as often as its weight, (B,), says.
+
+        Returns:
+            True where all entries are known to be finite numbers, of floats without weights.
+        """
         if weights is not None:
             weights = weights.to(rows.device)
             rows, weights = rows[weights > 0], weights[weights > 0]
             if not len(rows):
-                return
+                return False
         rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
         whole = not rows.is_floating_point()
         self.step = max(self.step, 0.0 if whole else torch.finfo(rows.dtype).eps)
@@ -43,6 +47,12 @@ class Moments:
             self.mean, self.squares = torch.zeros_like(self.count), torch.zeros_like(self.count)
             self.largest = torch.zeros_like(self.count)
             self.first = rows.new_zeros(1, rows.shape[1])
+        if weights is None and not whole:
+            # NaN and infinities pass on to the extremes.
+            low, high = torch.aminmax(rows, dim=0)
+            if bool((low.isfinite() & high.isfinite()).all()):
+                self._add_complete(rows, torch.maximum(low.abs(), high.abs()))
+                return True
         seen = rows.isfinite()
         place = seen.int().argmax(0, keepdim=True)
         self.first = torch.where((self.count == 0) & seen.any(0), rows.gather(0, place), self.first)
@@ -51,13 +61,26 @@ class Moments:
         fresh = share.sum(0)
         mean = (share * torch.where(seen, values, 0.0)).sum(0) / _divisor(fresh)
         inner = (share * torch.where(seen, values - mean, 0.0).square()).sum(0)
+        top = torch.where(rows == rows, rows, rows.new_zeros(())).double().abs().amax(0)
+        self._merge(fresh, mean, inner, top)
+        return False
+
+    def _add_complete(self, rows: Tensor, top: Tensor) -> None:
+        """Adds rows (B, D), float64, all of whose entries are numbers, in few passes."""
+        self.first = torch.where(self.count == 0, rows[:1], self.first)
+        values = rows - self.first
+        mean = values.sum(0) / len(rows)
+        inner = values.sub_(mean).square_().sum(0)
+        self._merge(torch.full_like(mean, len(rows)), mean, inner, top)
+
+    def _merge(self, fresh: Tensor, mean: Tensor, inner: Tensor, top: Tensor) -> None:
+        """Adds so many entries of each column, of this mean, sum of squared differences and largest absolute value."""
         total = _divisor(self.count + fresh)
         shift = torch.where(fresh > 0, mean - self.mean, 0.0)
         # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
         self.squares = self.squares + inner + shift.square() * self.count * fresh / total
         self.mean = self.mean + shift * fresh / total
         self.count = self.count + fresh
-        top = torch.where(rows == rows, rows, rows.new_zeros(())).double().abs().amax(0)
         self.largest = torch.maximum(self.largest, top)
 
     @property

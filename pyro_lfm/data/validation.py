@@ -146,7 +146,10 @@ class _Scan:
 
     def add(self, given: Tensor, start: int, weights: Tensor | None = None) -> None:
         """Adds rows in their own type."""
-        self.moments.add(given, weights)
+        complete = self.moments.add(given, weights)
+        if complete and self._allows_all(self.moments.largest):
+            self.observed = True
+            return
         # float64, so that rounding moves no value across a bound and no row off the simplex.
         rows = given.double()
         nan = rows.isnan()
@@ -164,6 +167,12 @@ class _Scan:
                 bad = valid.new_zeros(len(rows), *valid.shape[1:])
                 bad[complete] = ~valid
                 self.outside.add(bad, given, start)
+
+    def _allows_all(self, largest: Tensor | None) -> bool:
+        """Whether finite numbers up to the largest of each column have no fault of which the other checks would tell."""
+        if largest is None or bool((largest > self.largest).any()):
+            return False
+        return constraints.is_dependent(self.constraint) or type(self.constraint) is type(constraints.real)
 
     def raise_faults(self, dtype: torch.dtype) -> None:
         if self.infinite.count:
