@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.choice import COMPILING, HANDLERS, fused
 from pyro_lfm.inference.engines.compiled import LOG
@@ -33,42 +34,79 @@ RECORDING = 1.0
 Block = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
+class TableRows:
+    """All rows of a table, which are read from it block by block, as a source of ``Blocks``.
+
+    Args:
+        table: validated rows.
+        dtype, device: those of the model.
+    """
+
+    def __init__(self, table: Table, dtype: torch.dtype, device: torch.device):
+        self.table, self.dtype, self.device = table, dtype, device
+        self.names, self.size, self.total = [*table.names], len(table), len(table)
+        self.missing = {name: table.has_missing[name] for name in table.names}
+
+    def at(self, places: torch.Tensor) -> Block:
+        """The rows at these places among all, (B,)."""
+        return self.table.take(places, self.dtype, self.device), places.to(self.device)
+
+    def block(self, start: int, stop: int) -> Block:
+        """The rows from one place to before another one, or to the last."""
+        return self.at(torch.arange(start, min(stop, self.size)))
+
+
+class _BatchRows:
+    """The rows of a batch as a source of ``Blocks``."""
+
+    def __init__(self, batch: Batch):
+        self.index, self.size, self.total = batch.index, batch.size, batch.total
+        self.rows = {name: batch.with_gaps(name) for name in batch.names}
+        self.missing = {name: batch.mask(name) is not None for name in batch.names}
+
+    def at(self, places: torch.Tensor | slice) -> Block:
+        """The rows at these places among all, (B,)."""
+        return {name: value[places] for name, value in self.rows.items()}, self.index[places]
+
+    def block(self, start: int, stop: int) -> Block:
+        """The rows from one place to before another one, or to the last."""
+        return self.at(slice(start, stop))
+
+
 class Blocks:
-    """The rows of a batch in blocks, and the programs that run on them in evaluation mode.
+    """Rows in blocks, and the programs that run on them in evaluation mode.
 
     Iteration gives one ``Block`` after the other. The last may be smaller.
 
     Args:
         model, guide: the programs.
-        batch: all rows.
-        size: rows per block, at most those of the batch.
+        rows: all rows.
+        size: rows per block, at most all.
         seed: of the noise.
     """
 
-    def __init__(self, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int):
+    def __init__(self, model: AnyModel, guide: Program, rows: Batch | TableRows, size: int, seed: int):
         self.width = sum(variable.shape.numel() for variable in model.sites.all.values())
-        self.rows = {name: batch.with_gaps(name) for name in batch.names}
-        self.index, self.size, self.count = batch.index, min(size, batch.size), batch.size
+        self.source = _BatchRows(rows) if isinstance(rows, Batch) else rows
+        self.size, self.count = min(size, rows.size), rows.size
         stream = Stream(whole("seed", seed, least=0), model.device)
-        missing = {name: batch.mask(name) is not None for name in batch.names}
-        self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
+        self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, rows.total, self.source.missing)
 
     def __iter__(self) -> Iterator[Block]:
-        for start in range(0, len(self.index), self.size):
-            part = slice(start, start + self.size)
-            yield {name: value[part] for name, value in self.rows.items()}, self.index[part]
+        for start in range(0, self.count, self.size):
+            yield self.source.block(start, start + self.size)
 
     @classmethod
     def holding(
-        cls, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int, draws: int
+        cls, model: AnyModel, guide: Program, rows: Batch | TableRows, size: int, seed: int, draws: int
     ) -> Blocks:
         """Blocks of at most ``size`` rows, so small that ``draws`` draws of each fit in memory together.
 
         They have equal sizes as far as possible, as a smaller last block is not compiled.
         """
         width = sum(variable.shape.numel() for variable in model.sites.all.values())
-        count = -(-batch.size // max(1, min(size, NUMBERS // (draws * width))))
-        return cls(model, guide, batch, -(-batch.size // count), seed)
+        count = -(-rows.size // max(1, min(size, NUMBERS // (draws * width))))
+        return cls(model, guide, rows, -(-rows.size // count), seed)
 
     def draws_at_once(self, most: int, numbers: int | None = None) -> int:
         """How many draws of a block, of at most ``most``, have so many numbers together; by default as fit in memory."""

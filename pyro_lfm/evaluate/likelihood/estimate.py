@@ -14,9 +14,10 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, one_call
-from pyro_lfm.evaluate.calibration.pareto import k_of_largest, pareto_k, tail_size, threshold
+from pyro_lfm.evaluate.calibration.pareto import pareto_k, tail_size, threshold
 from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.annealing import Annealing, anneal
+from pyro_lfm.evaluate.likelihood.weight_sums import WeightSums
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.any_guide import as_guide
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 # Rows in one block.
 _ROWS = 256
-# Numbers of log weights that wait, so that the largest are not sought too often.
-_WAITING = 2**19
 # Roundings in the error of a sum of log densities.
 _ROUNDINGS = 4
 
@@ -233,7 +232,7 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
     weights = in_parts(
         blocks, draws, lambda count: partial(ImportanceWeightedELBO(count).log_weights, model, guide)
     )
-    sums = _WeightSums(draws)
+    sums = WeightSums(draws)
     results = []
     with blocks.running():
         for block in blocks:
@@ -242,50 +241,6 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
             results.append(sums.taken())
     first, second, k = torch.cat(results, 1)
     return _of_sums(first, second, k, _observed(model, batch), draws, model.dtype)
-
-
-class _WeightSums:
-    """What is kept of the log weights of some rows while draws stream: sums, and those that may be among the largest.
-
-    Args:
-        draws: S, of all parts together.
-    """
-
-    def __init__(self, draws: int):
-        self._tail = tail_size(draws) + 1
-        self._clear()
-
-    def add(self, log_w: Tensor) -> None:
-        """Adds the log weights of some draws of each row, (draws, B)."""
-        self._waiting.append(log_w.double())
-        self._numbers += log_w.numel()
-        if self._numbers > _WAITING:
-            self._fold()
-
-    def taken(self) -> Tensor:
-        """The logarithms of the sums of the weights and of their squares, and k̂, (3, B). The next rows may follow."""
-        self._fold()
-        assert self._sums is not None  # for the type checker
-        result = torch.stack([*self._sums, k_of_largest(self._top.mT)])
-        self._clear()
-        return result
-
-    def _clear(self) -> None:
-        self._waiting: list[Tensor] = []
-        self._numbers = 0
-        self._sums: Tensor | None = None
-
-    def _fold(self) -> None:
-        if not self._waiting:
-            return
-        log_w = torch.cat(self._waiting)
-        self._waiting, self._numbers = [], 0
-        sums = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
-        by_row = log_w.mT.contiguous()
-        if self._sums is not None:
-            sums = torch.logaddexp(self._sums, sums)
-            by_row = torch.cat([self._top, by_row], 1)
-        self._sums, self._top = sums, by_row.topk(min(self._tail, by_row.shape[1]), 1).values
 
 
 def annealed(
