@@ -67,6 +67,7 @@ class Moments:
 
     def _add_complete(self, rows: Tensor, top: Tensor) -> None:
         """Adds rows (B, D), float64, all of whose entries are numbers, in few passes."""
+        assert self.count is not None  # for the type checker, as below
         self.first = torch.where(self.count == 0, rows[:1], self.first)
         values = rows - self.first
         mean = values.sum(0) / len(rows)
@@ -75,6 +76,7 @@ class Moments:
 
     def _merge(self, fresh: Tensor, mean: Tensor, inner: Tensor, top: Tensor) -> None:
         """Adds so many entries of each column, of this mean, sum of squared differences and largest absolute value."""
+        assert self.count is not None
         total = _divisor(self.count + fresh)
         shift = torch.where(fresh > 0, mean - self.mean, 0.0)
         # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.

@@ -146,8 +146,8 @@ class _Scan:
 
     def add(self, given: Tensor, start: int, weights: Tensor | None = None) -> None:
         """Adds rows in their own type."""
-        complete = self.moments.add(given, weights)
-        if complete and self._allows_all(self.moments.largest):
+        finite = self.moments.add(given, weights)
+        if finite and self._allows_all(self.moments.largest):
             self.observed = True
             return
         # float64, so that rounding moves no value across a bound and no row off the simplex.

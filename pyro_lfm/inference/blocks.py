@@ -142,7 +142,7 @@ class Evaluation:
         calls: int = 1,
         passes: int = 1,
     ):
-        self.setup, self.function, self.size = blocks.setup, function, blocks.size
+        self.setup, self.function, self.size, self.draws = blocks.setup, function, blocks.size, draws
         self.repeated = calls > 1
         total = calls * passes * (blocks.count // blocks.size)
         self.compiled = total * fused(self.setup, blocks.size * draws) > COMPILING

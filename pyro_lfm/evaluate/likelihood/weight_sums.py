@@ -41,6 +41,7 @@ class WeightSums:
         self._waiting: list[Tensor] = []
         self._numbers = 0
         self._sums: Tensor | None = None
+        self._top = torch.empty(0, 0, dtype=torch.float64)
 
     def _fold(self) -> None:
         if not self._waiting:
