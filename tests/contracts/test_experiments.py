@@ -101,6 +101,14 @@ def check_benchmark(out, printed):
             assert distribution["our_log_likelihood"] == pytest.approx(
                 distribution["their_log_likelihood"], abs=1e-4
             )
+    for mixture in results["bayesian"].values():
+        for distribution in mixture.values():
+            assert distribution["ours"]["log_p"] > distribution["theirs"]["log_p"] - 0.5
+    gaussian, mixed = results["hidden"]["contests"].values()
+    assert {"lfm.VariationalBayes", "scikit-learn, IterativeImputer"} <= gaussian.keys() and len(mixed) > 0
+    # The truth has 8 factors, so that a ridge regression of each column on all others predicts worse.
+    best = {name: min(record["nats"] for record in records) for name, records in gaussian.items()}
+    assert best["lfm.VariationalBayes"] == min(best.values())
     assert {path.stem for path in out.glob("*.png")} == {"ratios"}
 
 
