@@ -61,7 +61,13 @@ def environment_of(threads: int) -> dict[str, str]:
     one = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {one}".strip()
     # XLA makes as many threads as NPROC says.
-    return {**kept, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), "NPROC": str(threads), "XLA_FLAGS": flags}
+    return {
+        **kept,
+        "PYTHONPATH": paths,
+        "OMP_NUM_THREADS": str(threads),
+        "NPROC": str(threads),
+        "XLA_FLAGS": flags,
+    }
 
 
 @contextmanager

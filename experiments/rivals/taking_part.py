@@ -38,7 +38,11 @@ def processor_seconds() -> float:
 
 def _children(process: str) -> list[str]:
     try:
-        return [child for path in Path(f"/proc/{process}/task").glob("*/children") for child in path.read_text().split()]
+        return [
+            child
+            for path in Path(f"/proc/{process}/task").glob("*/children")
+            for child in path.read_text().split()
+        ]
     except OSError:  # it, or one of its threads, has just ended
         return []
 

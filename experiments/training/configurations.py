@@ -36,7 +36,7 @@ TABLE = [*PLAIN, *(f"{variant}784-400-20, B=128" for variant in list(VARIANTS)[1
 SHORT = [f"{size}, B=128" for size in SIZES]  # those whose starts and whose loop are measured
 
 TINY = Configuration(64, 16, 4, batch=32, steps=10)
-QUICK = {
+TINY_VARIANTS = {
     "64-16-4, B=32": TINY,
     "Gaussian, full-covariance q, convolutional 4-8": replace(
         TINY, likelihood="Gaussian", covariance="full", channels=(4, 8)

@@ -4,7 +4,6 @@ import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from rivals import by_hand, pyro_tutorial
@@ -83,6 +82,8 @@ class Contest:
         c = replace(c, epochs=WARM_UP + self.rounds)
         reports, failures = race(self.commands(NAMES, c), c, self.data(c), threads)
         self.note(failures)
+        if BY_HAND not in reports:
+            raise SystemExit(f"the loop by hand, to which all are compared, failed: {failures[BY_HAND]}")
         return {name: self._of_race(own, reports[BY_HAND], c) for name, own in reports.items()}
 
     def _of_race(self, own: list[Report], hand: list[Report], c: Configuration) -> dict:
@@ -130,8 +131,3 @@ class Contest:
             name: statistics.median(r["seconds"] for r in own[WARM_UP:]) / c.steps
             for name, own in reports.items()
         }
-
-
-def script() -> str:
-    """The file of the benchmark, which starts our own contestants."""
-    return str(Path(__file__).parents[1] / "benchmark_training.py")

@@ -108,22 +108,30 @@ def check_training(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
     assert table.strip() in printed
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert all(math.isfinite(number) and number > 0 for number in numbers(results))
-    (configurations,) = results["speed"].values()
-    assert len(configurations) == len(results["parameters"]) == 2
-    for found in configurations.values():
-        assert found["by hand, Adam"]["speed"] == 1
-        assert {"lfm, eager engine", "by hand, Adam"} <= found.keys()
-    most = next(iter(configurations.values()))
-    assert {
+    assert all(math.isfinite(number) for number in numbers(results))
+    first, many = results["parameters"]
+    steps = results["steps"]["1"][first]
+    assert steps["by hand, Adam"]["speed_seconds"] == steps["by hand, Adam"]["speed_processor"] == 1
+    ours = "lfm, default engine (auto)"
+    assert set(steps) == {
+        "by hand, Adam",
         "pyro.infer.SVI, as in the tutorial",
-        "lfm, default engine (auto)",
+        ours,
         "matrix products alone",
-    } <= most.keys()
-    assert "lfm, eager engine" in results["first_epoch"]["digits"]
+    }
+    assert all(figures["seconds"] > 0 and figures["memory"] > 1e7 for figures in steps.values())
+    for kind, fits in (("fits", 1), ("starts", 2)):
+        whole = results[kind]["1"][many]
+        assert set(whole) == {"by hand, Adam", ours}
+        for figures in whole.values():
+            assert len(figures["seconds"]) == 1 and len(figures["seconds"][0]) == fits
+            assert min(figures["seconds"][0]) > 0 and figures["processor"][0][0] > 0
+    # Equal models, so about equal bounds even after twenty steps.
+    bounds = [figures["bound"][0][0] for figures in results["fits"]["1"][many].values()]
+    assert -46 < min(bounds) <= max(bounds) < -36, "a bound far from that of a model that has hardly trained"
     (loop,) = results["loop"].values()
     assert len(loop) == 3
-    assert "pythae's trainer: left out" in table
+    assert "pythae's trainer: left out" in table and "NumPyro, an epoch in lax.fori_loop: left out" in table
     assert {path.stem for path in out.glob("*.png")} == {"training"}
 
 
