@@ -3,6 +3,8 @@
 import math
 import os
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -15,10 +17,15 @@ from rivals.taking_part import Turn, take_part
 
 
 def begin(c: Configuration, x: np.ndarray) -> torch.Tensor:
-    """Sets the seed and the number of threads of PyTorch. Returns the rows as its tensor."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    """Sets the seed and the number of threads of PyTorch. Returns the rows as its tensor, on the device."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.manual_seed(c.seed)
-    return torch.from_numpy(x)
+    return torch.from_numpy(x).to(c.device)
+
+
+def precision(c: Configuration) -> Callable[[], AbstractContextManager]:
+    """What the loss of each step is computed under."""
+    return partial(torch.autocast, c.device, torch.bfloat16) if c.autocast else nullcontext
 
 
 def encoder(c: Configuration, out: int) -> nn.Sequential:
@@ -101,22 +108,28 @@ class VAE(nn.Module):
 
 
 def train(
-    c: Configuration, x: np.ndarray, turn: Turn, fused: bool | None = None, compiled: bool = False
+    c: Configuration,
+    x: np.ndarray,
+    turn: Turn,
+    fused: bool | None = None,
+    compiled: bool = False,
+    mode: str | None = None,
 ) -> None:
-    rows = begin(c, x)
-    vae = VAE(c)
+    rows, under = begin(c, x), precision(c)
+    vae = VAE(c).to(c.device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, fused=fused)
-    loss_of = torch.compile(vae.loss, dynamic=False) if compiled else vae.loss
+    loss_of = torch.compile(vae.loss, dynamic=False, mode=mode) if compiled else vae.loss
     over = False
     while not over:
-        total = 0.0
-        for index in torch.randperm(len(rows)).split(c.batch):
-            loss = loss_of(rows.index_select(0, index))
+        total = torch.zeros((), device=c.device)
+        for index in torch.randperm(len(rows), device=c.device).split(c.batch):
+            with under():
+                loss = loss_of(rows.index_select(0, index))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += loss.item()
-        over = turn(-total / c.steps)
+            total += loss.detach()
+        over = turn(-float(total) / c.steps)
 
 
 def products(c: Configuration, x: np.ndarray, turn: Turn) -> None:

@@ -16,7 +16,8 @@ class Configuration:
 
     ``channels``, where given, are those of convolutions that stand in place of the hidden layers. With several
     ``particles`` the objective is the importance-weighted bound of that many draws per row. ``fits`` is the number of
-    fits, one after the other, in one process.
+    fits, one after the other, in one process. ``autocast`` means products in bfloat16; contestants in PyTorch heed it, and
+    the device.
     """
 
     columns: int
@@ -31,6 +32,8 @@ class Configuration:
     epochs: int = 1
     fits: int = 1
     seed: int = 0
+    device: str = "cpu"
+    autocast: bool = False
 
     @property
     def event(self) -> tuple[int, ...]:

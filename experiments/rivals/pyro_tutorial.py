@@ -7,19 +7,20 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from rivals.by_hand import VAE, begin
+from rivals.by_hand import VAE, begin, precision
 from rivals.configuration import LEARNING_RATE, Configuration
 from rivals.taking_part import Turn, take_part
 
 
 def train(c: Configuration, x: np.ndarray, turn: Turn) -> None:
-    rows = begin(c, x)
-    vae = VAE(c)
+    rows, under = begin(c, x), precision(c)
+    pyro.clear_param_store()
+    vae = VAE(c).to(c.device)
 
     def model(x: torch.Tensor) -> None:
         pyro.module("decoder", vae.decoder)
         with pyro.plate("data", len(x)):
-            standard = dist.Normal(torch.zeros(len(x), c.latent), torch.ones(len(x), c.latent))
+            standard = dist.Normal(x.new_zeros(len(x), c.latent), x.new_ones(len(x), c.latent))
             z = pyro.sample("z", standard.to_event(1))
             distribution = (
                 dist.Normal(*vae.decode(z)) if vae.gaussian else dist.Bernoulli(logits=vae.decode(z)[0])
@@ -42,8 +43,9 @@ def train(c: Configuration, x: np.ndarray, turn: Turn) -> None:
     over = False
     while not over:
         total = 0.0
-        for index in torch.randperm(len(rows)).split(c.batch):
-            total += svi.step(rows.index_select(0, index))
+        for index in torch.randperm(len(rows), device=c.device).split(c.batch):
+            with under():
+                total += svi.step(rows.index_select(0, index))
         over = turn(-total / len(rows))
 
 

@@ -1,7 +1,6 @@
 """Our own contestants: the declared model under each engine, and eager training taken apart. Every measure starts them."""
 
 import importlib.util
-import os
 import warnings
 from functools import partial
 from time import perf_counter
@@ -43,14 +42,15 @@ def objective(c: Configuration) -> lfm.ELBO | lfm.ImportanceWeightedELBO:
     return lfm.ELBO() if c.particles == 1 else lfm.ImportanceWeightedELBO(particles=c.particles)
 
 
-def fit(c: Configuration, x: np.ndarray, turn: Turn, engine: str, device: str = "cpu") -> None:
+def fit(c: Configuration, x: np.ndarray, turn: Turn, engine: str) -> None:
     warnings.simplefilter("error", lfm.CompilationWarning)  # eager steps under another name are no result
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    rows = by_hand.begin(c, x)
     model, guide = declare(c)
     settings = {"epochs": c.epochs, "batch_size": c.batch, "learning_rate": LEARNING_RATE}
     inference = lfm.SVI(guide, objective=objective(c), engine=engine, **settings)
     report = [lambda record, _: turn(record["bound"])]
-    lfm.fit(model, x, inference, callbacks=report, progress=False, seed=c.seed, device=device)
+    with by_hand.precision(c)():
+        lfm.fit(model, rows, inference, callbacks=report, progress=False, seed=c.seed, device=c.device)
 
 
 class Watched(lfm.ELBO):
@@ -74,11 +74,11 @@ def watched_fit(c: Configuration, x: np.ndarray, turn: Turn, around: bool, progr
         spent, Watched.spent = Watched.spent, 0.0
         return turn(record["bound"], record["seconds"] - spent if around else spent)
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    rows = by_hand.begin(c, x)
     model, guide = declare(c)
     watch = {"objective": Watched(), "optimizer": WatchedAdam, "engine": "eager"}
     inference = lfm.SVI(guide, epochs=c.epochs, batch_size=c.batch, **watch)
-    lfm.fit(model, x, inference, callbacks=[report], progress=progress, seed=0, device="cpu")
+    lfm.fit(model, rows, inference, callbacks=[report], progress=progress, seed=0, device="cpu")
 
 
 OURS = {name: partial(fit, engine=engine) for name, engine in engines().items()}
