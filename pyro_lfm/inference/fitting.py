@@ -14,6 +14,7 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DeclarationError, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
+from pyro_lfm.inference.devices import device_of
 from pyro_lfm.inference.environment import check_single_process, with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
@@ -104,7 +105,7 @@ def fit(
     check_single_process()
     kept = Checkpoint.of(checkpoint)
     seed = _seed(seed, kept)
-    torch_device = _device(device)
+    torch_device = device_of(device)
     # An inference may hold programs of its own, such as the guide of SVI.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with with_gradients(programs), one_call():
@@ -187,18 +188,3 @@ def _seed(seed: int | None, checkpoint: Checkpoint | None) -> int:
         return whole("seed", seed, least=0)
     saved = None if checkpoint is None else TrainingFolder(checkpoint).seed()
     return fresh_seed(2**31) if saved is None else saved
-
-
-def _device(device: str | torch.device) -> torch.device:
-    """The device, tried out with an empty tensor."""
-    if isinstance(device, str) and device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch_device = torch.device(device)
-        torch.empty(0, device=torch_device)
-    except (RuntimeError, AssertionError, TypeError):
-        cards = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-        raise DeclarationError(
-            f'device must be "auto" or one that torch has here, {", ".join(["cpu", *cards])}; got {device!r}'
-        ) from None
-    return torch_device
