@@ -16,7 +16,7 @@ from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.files.picture_folder import PictureFolder
 from pyro_lfm.data.frame_blocks import of_pandas, of_polars, side_by_side
 from pyro_lfm.data.label_codes import labels_of
-from pyro_lfm.data.opened_rows import Block, check_numeric, comes_from, from_numpy
+from pyro_lfm.data.opened_rows import Block, Stored, check_numeric, comes_from, from_numpy
 from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.stored_rows import StoredRows, StoredSparseRows
 from pyro_lfm.errors import DataError, ShapeError
@@ -155,7 +155,9 @@ def _array(array: np.ndarray, name: str, labelled: bool) -> Block:
     if labelled and array.dtype.kind in "OUS" and array.ndim in (1, 2) and array.size == len(array):
         return Block(torch.Size(array.shape), None, labels=labels_of(array.ravel().tolist()))
     check_numeric(array, name)
-    return Block(torch.Size(array.shape), _ArrayRows(array), whole=_in_memory(array))
+    # A copy of a memory map is of its class too, but has no file.
+    stored = Stored() if isinstance(array, np.memmap) and array.filename is not None else None
+    return Block(torch.Size(array.shape), _ArrayRows(array), whole=_in_memory(array), stored=stored)
 
 
 def _sparse(matrix: sparray | spmatrix, name: str) -> Block:

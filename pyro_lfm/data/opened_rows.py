@@ -22,6 +22,19 @@ Fetch = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How rows lie on the disk.
+
+    Attributes:
+        chunk: the rows of a chunk, which is read as a whole; 1 where any run of rows can be read.
+        starts: the first row of each chunk, where chunks differ in length.
+    """
+
+    chunk: int = 1
+    starts: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Block:
     """The rows of one name in their container.
 
@@ -32,6 +45,7 @@ class Block:
         labels: the labels of a column that holds no numbers.
         whole: all rows as a tensor that shares their memory; None if torch cannot read it.
         container: the pandas object that holds the rows; None for other containers.
+        stored: how the rows lie on the disk; None where they are in memory.
     """
 
     shape: torch.Size
@@ -40,6 +54,7 @@ class Block:
     labels: Labels | None = None
     whole: Tensor | None = None
     container: pd.DataFrame | pd.Series | None = None
+    stored: Stored | None = None
 
 
 @dataclass(frozen=True)

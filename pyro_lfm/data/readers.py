@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,6 +86,11 @@ class Table:
         return torch.arange(len(self)) if self.weights is None else self.weights.nonzero().flatten()
 
     @property
+    def count(self) -> int:
+        """The number of rows that count."""
+        return len(self) if self.weights is None else int((self.weights > 0).sum())
+
+    @property
     def total_weight(self) -> float:
         """The sum of the weights; N where rows have none. Bounds of a fit are per unit of it."""
         if self.weights is not None:
@@ -106,6 +112,22 @@ class Table:
     def by_item(self) -> bool:
         """Whether some rows are items of a torch ``Dataset``, which may be slow to read, or differ at every reading."""
         return any(source.by_item for source in self._sources)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether some rows stay on the disk until they are fetched."""
+        return any(source.stored is not None for source in self._sources)
+
+    @property
+    def chunk(self) -> int:
+        """The rows of the longest chunk that a file is read in as a whole; 1 where any run of rows can be read."""
+        return max((source.stored.chunk for source in self._sources if source.stored is not None), default=1)
+
+    @property
+    def chunk_starts(self) -> Tensor | None:
+        """The first row of each chunk of a file whose chunks differ in length; of the file with the fewest chunks."""
+        starts = [s.stored.starts for s in self._sources if s.stored and s.stored.starts is not None]
+        return min(starts, key=len, default=None)
 
     @property
     def is_absent(self) -> bool:
@@ -169,6 +191,18 @@ class Table:
             else:
                 rows = source.rows(index)
             for name, value in rows.items():
+                into[name].copy_(value.reshape(into[name].shape))
+
+    def read_span(self, start: int, stop: int, into: Mapping[str, Tensor]) -> None:
+        """Writes consecutive rows into tensors (stop − start, *event shape) on the CPU, in the calling thread alone."""
+        for source in self._sources:
+            if source.whole is not None:
+                (name,) = source.shapes
+                # By NumPy: torch would take more threads for it, beside those of the training.
+                target = into[name].numpy()
+                np.copyto(target, source.whole[start:stop].numpy().reshape(target.shape), casting="unsafe")
+                continue
+            for name, value in source.rows(torch.arange(start, stop)).items():
                 into[name].copy_(value.reshape(into[name].shape))
 
     def blocks(self, size: int = 4096) -> Iterator[Tensor]:

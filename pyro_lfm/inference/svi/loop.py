@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
+from pyro_lfm.data.row_order.choice import blocks_of, shuffled_rows
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
@@ -63,8 +64,9 @@ class Loop:
         self.model, self.guide = result.model, result.guide
         self.table, self.validation = task.table, task.validation
         self.seed, self.history = task.seed, result.history
-        self.rows = len(self.table.counted)
+        self.rows = self.table.count
         self.batch_size, self.per_epoch, self.total_steps = svi.budget(self.rows)
+        self.blocks = blocks_of(self.table, self.model.dtype, svi.block, svi.buffer)
         self.shuffle = torch.Generator().manual_seed(self.seed)
         self.stream = Stream(self.seed, self.model.device)
         self.best = Best(self.model, self.guide)
@@ -165,7 +167,9 @@ class Loop:
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
         # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
-        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        dtype = self.model.dtype
+        shuffled = shuffled_rows(self.table, dtype, self.blocks)
+        self.feed = Feed(self.table, self.batch_size, dtype, device, self.shuffle, svi.drop_last, shuffled)
         before = self.resuming.engine_before if self.resuming else None
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last, before)
 

@@ -41,6 +41,12 @@ class SVI(Inference):
         batch_size: rows per step, at most those of the data.
         drop_last: whether to leave out the last batch of an epoch where it is smaller than the others. Batch normalisation
             needs that of a batch of one row. The rows left out are others in every epoch.
+        block: rows that lie together in a file and are read together; 256 by default, and at least a chunk of the file (a row
+            group of parquet, a chunk of zarr or HDF5). The blocks are shuffled, and the rows of some blocks at a time, each
+            row once an epoch; the order depends on the seed and the epoch alone. Rows in memory, or fewer than ``buffer``,
+            are shuffled all at once, unless a block is given.
+        buffer: rows that are shuffled together, where they are shuffled block by block; by default as many as take 128 MiB.
+            Twice as many are in memory.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
         learning_rate: of all parameters but ``PerRow`` tables, which have their own.
@@ -87,6 +93,8 @@ class SVI(Inference):
         steps: int | None = None,
         batch_size: int = 128,
         drop_last: bool = False,
+        block: int | None = None,
+        buffer: int | None = None,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         learning_rate: float = 1e-3,
         schedule: Callable[[float], float] | None = None,
@@ -109,6 +117,8 @@ class SVI(Inference):
         self.steps = None if steps is None else whole("steps", steps)
         self.batch_size = whole("batch_size", batch_size)
         self.drop_last = drop_last
+        self.block = None if block is None else whole("block", block)
+        self.buffer = None if buffer is None else whole("buffer", buffer)
         self.optimizer = optimizer
         self.learning_rate = number("learning_rate", learning_rate, least=0.0, above=True)
         self.schedule = schedule
