@@ -28,10 +28,12 @@ class Stored:
     Attributes:
         chunk: the rows of a chunk, which is read as a whole; 1 where any run of rows can be read.
         starts: the first row of each chunk, where chunks differ in length.
+        apart: whether each row stands by itself, as a picture in a file of its own, so that blocks save nothing.
     """
 
     chunk: int = 1
     starts: Tensor | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)

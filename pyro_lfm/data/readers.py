@@ -124,6 +124,11 @@ class Table:
         return max((source.stored.chunk for source in self._sources if source.stored is not None), default=1)
 
     @property
+    def is_apart(self) -> bool:
+        """Whether each row on the disk stands by itself, so that nothing is saved by reading rows together."""
+        return all(source.stored.apart for source in self._sources if source.stored is not None)
+
+    @property
     def chunk_starts(self) -> Tensor | None:
         """The first row of each chunk of a file whose chunks differ in length; of the file with the fewest chunks."""
         starts = [s.stored.starts for s in self._sources if s.stored and s.stored.starts is not None]

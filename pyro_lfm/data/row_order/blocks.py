@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -32,8 +33,9 @@ class Blocks:
         weights: of the rows, (N,). Those of weight 0 are left out.
 
     Attributes:
-        windows: the number of windows of an epoch, whose numbers of blocks differ by one at most.
-        most: the largest number of rows of a window.
+        windows: the number of windows of an epoch, at most. Each has the same share of the rows, up to a block: a last
+            window of one block would be a bad sample of them.
+        most: the largest number of rows that a window may have.
 
     >>> blocks = Blocks(torch.tensor([0, 2, 4, 5]), buffer=4)
     >>> blocks.windows, blocks.most
@@ -42,12 +44,17 @@ class Blocks:
 
     def __init__(self, edges: Tensor, buffer: int, weights: Tensor | None = None):
         self.edges, self.weights = edges, weights
-        lengths = edges.diff()
-        at_once = max(1, buffer // int(lengths.max()))
-        self.windows = -(-len(lengths) // at_once)
-        # An even share each: a last window of one block would be a bad sample of the rows.
-        self.most = -(-len(lengths) // self.windows) * int(lengths.max())
-        self.counts = lengths if weights is None else _counted(weights, edges)
+        self.lengths = edges.diff()
+        rows, longest = int(edges[-1]), int(self.lengths.max())
+        self.windows = min(len(self.lengths), -(-rows // max(buffer, longest)))
+        self.even = bool((self.lengths[:-1] == longest).all())
+        share = -(-len(self.lengths) // self.windows) * longest if self.even else rows // self.windows + longest
+        self.most = min(rows, share)
+        self.counts = self.lengths if weights is None else _counted(weights, edges)
+
+    def __str__(self) -> str:
+        layout = crc32(self.edges.numpy().data)
+        return f"{len(self.lengths)} blocks of up to {int(self.lengths.max())} rows in {self.windows} windows, {layout:08x}"
 
     def epoch(self, generator: torch.Generator) -> BlockEpoch:
         """The windows of an epoch, drawn from the generator."""
@@ -69,7 +76,7 @@ class BlockEpoch:
 
     def __init__(self, blocks: Blocks, order: Tensor, seed: int):
         self.blocks, self.seed = blocks, seed
-        self.parts = [part.sort().values for part in order.tensor_split(blocks.windows)]
+        self.parts = [part.sort().values for part in order.split(_sizes(blocks, order))]
         counts = [0, *(int(blocks.counts[part].sum()) for part in self.parts)]
         self.starts = torch.tensor(counts).cumsum(0)
 
@@ -77,7 +84,9 @@ class BlockEpoch:
         """The blocks of a window, and the order of their rows, which depends on nothing but the seed and the number."""
         first, last = self.blocks.edges[self.parts[number]], self.blocks.edges[self.parts[number] + 1]
         lengths = last - first
-        rows = torch.arange(int(lengths.sum())) + (first - lengths.cumsum(0) + lengths).repeat_interleave(lengths)
+        rows = torch.arange(int(lengths.sum())) + (first - lengths.cumsum(0) + lengths).repeat_interleave(
+            lengths
+        )
         places = torch.arange(len(rows))
         if self.blocks.weights is not None:
             places = places[self.blocks.weights[rows] > 0]
@@ -85,9 +94,18 @@ class BlockEpoch:
         places = places[torch.randperm(len(places), generator=generator)]
         begins = torch.cat([torch.ones(1, dtype=torch.bool), first[1:] != last[:-1]])
         ends = torch.cat([begins[1:], torch.ones(1, dtype=torch.bool)])
-        return Window(
-            [*zip(first[begins].tolist(), last[ends].tolist(), strict=True)], places, rows[places]
-        )
+        return Window([*zip(first[begins].tolist(), last[ends].tolist(), strict=True)], places, rows[places])
+
+
+def _sizes(blocks: Blocks, order: Tensor) -> list[int]:
+    """The number of blocks of each window, so that windows have about as many rows."""
+    number = torch.arange(len(order))
+    if blocks.even:
+        share = number * blocks.windows // len(order)
+    else:  # by the middle of each block in the order
+        lengths = blocks.lengths[order]
+        share = (2 * lengths.cumsum(0) - lengths) * blocks.windows // (2 * int(blocks.edges[-1]))
+    return share.unique_consecutive(return_counts=True)[1].tolist()  # type: ignore[no-any-return]
 
 
 def _counted(weights: Tensor, edges: Tensor) -> Tensor:

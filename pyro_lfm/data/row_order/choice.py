@@ -35,7 +35,7 @@ def blocks_of(table: Table, dtype: torch.dtype, block: int | None, buffer: int |
     >>> table = read(torch.zeros(1000, 2), ["x"])
     >>> blocks_of(table, torch.float32, None, None)
     >>> blocks_of(table, torch.float32, 100, 250).windows
-    5
+    4
     """
     if block is None and not table.is_stored:
         return None
@@ -43,7 +43,7 @@ def blocks_of(table: Table, dtype: torch.dtype, block: int | None, buffer: int |
     rows = max(1, _BUFFER_BYTES // max(1, row)) if buffer is None else buffer
     if len(table) <= rows:
         return None
-    return Blocks(_edges(table, block or _BLOCK), rows, table.weights)
+    return Blocks(_edges(table, block or (1 if table.is_apart else _BLOCK)), rows, table.weights)
 
 
 def shuffled_rows(table: Table, dtype: torch.dtype, blocks: Blocks | None) -> ShuffledRows:

@@ -1,4 +1,4 @@
-"""``EpochOrder``, the rows of one epoch in their order, for ``Feed``; and the order in which all rows are shuffled at once."""
+"""``EpochOrder``, the rows of one epoch in their order, for ``Feed``; ``WholeShuffle``, where all are shuffled at once."""
 
 from __future__ import annotations
 

@@ -32,7 +32,10 @@ class BlockShuffle(ShuffledRows):
     def __init__(self, table: Table, blocks: Blocks, dtype: torch.dtype):
         self.table, self.blocks = table, blocks
         self.buffers = [
-            {name: torch.empty(blocks.most, *shape, dtype=dtype) for name, shape in table.event_shapes.items()}
+            {
+                name: torch.empty(blocks.most, *shape, dtype=dtype)
+                for name, shape in table.event_shapes.items()
+            }
             for _ in range(min(2, blocks.windows))
         ]
         row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize

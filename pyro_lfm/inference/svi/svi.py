@@ -41,12 +41,12 @@ class SVI(Inference):
         batch_size: rows per step, at most those of the data.
         drop_last: whether to leave out the last batch of an epoch where it is smaller than the others. Batch normalisation
             needs that of a batch of one row. The rows left out are others in every epoch.
-        block: rows that lie together in a file and are read together; 256 by default, and at least a chunk of the file (a row
-            group of parquet, a chunk of zarr or HDF5). The blocks are shuffled, and the rows of some blocks at a time, each
-            row once an epoch; the order depends on the seed and the epoch alone. Rows in memory, or fewer than ``buffer``,
-            are shuffled all at once, unless a block is given.
-        buffer: rows that are shuffled together, where they are shuffled block by block; by default as many as take 128 MiB.
-            Twice as many are in memory.
+        block: rows that lie together in a file and are read together; 256 by default, and at least a chunk of the file (a
+            row group of parquet, a chunk of zarr or HDF5). The blocks are shuffled, and the rows of many blocks at a time,
+            each row once an epoch; the order depends on the seed and the epoch alone. All rows are shuffled at once where
+            they are no more than ``buffer``, and where they are in memory, unless a block is given.
+        buffer: rows that are shuffled together, where they are read in blocks; by default as many as take 128 MiB. Twice as
+            many are in memory, since the next ones are read meanwhile.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
         learning_rate: of all parameters but ``PerRow`` tables, which have their own.
