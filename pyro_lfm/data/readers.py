@@ -48,6 +48,7 @@ class Table:
         event_shapes: {name: shape of a row that `take` gives}, set by `validate`.
         has_missing: {name: whether an entry is missing}, set by `validate`.
         scales: {name: scale of the columns}, set by `validate`.
+        likeness: {name: how alike neighbouring rows are, 0 to 1}, set by `validate`; 0 for rows in random order.
         schema: {name: names of columns, and labels}.
         weights: (N,), how many rows of the likelihood each row is worth, float64; None where each is worth one.
         frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
@@ -71,6 +72,7 @@ class Table:
         self.has_missing: dict[str, bool] = {}
         self.schema: dict[str, Columns] = {name: columns[name] for name in names}
         self.scales: dict[str, Scale] = {}
+        self.likeness: dict[str, float] = {}
         self.frame: pd.DataFrame | None = None
         self.converter: FrameConverter | None = None
         self.weights: Tensor | None = None
@@ -106,6 +108,7 @@ class Table:
         table = copy.copy(self)
         table.event_shapes, table.has_missing = dict(self.event_shapes), dict(self.has_missing)
         table.schema, table.scales, table.weights = dict(self.schema), dict(self.scales), weights
+        table.likeness = dict(self.likeness)
         return table
 
     @property

@@ -64,7 +64,7 @@ def open(
     path = Path(cast("str | os.PathLike[str]", path))
     _check_exists(path)
     ending = ".zarr" if _is_zarr(path) else ending_of(path)
-    if path.is_dir() and ending in (None, ".parquet") and (parts := _parquet_files(path)):
+    if path.is_dir() and ending in (None, ".parquet") and (parts := parquet_files_in(path)):
         return _several(parts)
     if ending is None and path.is_dir():
         return PictureFolder.open(path, size=size, colour=colour, attributes=attributes)
@@ -98,7 +98,7 @@ def _several(paths: list[Path]) -> Opened:
         return parquet_files(paths)
 
 
-def _parquet_files(folder: Path) -> list[Path]:
+def parquet_files_in(folder: Path) -> list[Path]:
     """The parquet files of a folder and its subfolders, by name."""
     files = sorted(path for path in folder.rglob("*.parquet") if path.name[0] not in "._")
     return files if files and all(path.is_file() for path in files) else []
@@ -112,6 +112,18 @@ def ending_of(path: Path) -> str | None:
     """
     name = path.name.lower()
     return max((ending for ending in FORMATS if name.endswith(ending)), key=len, default=None)
+
+
+def ending_of_path(path: Path) -> str | None:
+    """The ending that says how a path is opened: that of its name, or of what is in a folder of zarr or parquet files.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    _check_exists(path)
+    if not path.is_dir():
+        return ending_of(path)
+    return ".zarr" if _is_zarr(path) else ".parquet" if parquet_files_in(path) else None
 
 
 def _is_zarr(path: Path) -> bool:

@@ -48,7 +48,9 @@ class Blocks:
         rows, longest = int(edges[-1]), int(self.lengths.max())
         self.windows = min(len(self.lengths), -(-rows // max(buffer, longest)))
         self.even = bool((self.lengths[:-1] == longest).all())
-        share = -(-len(self.lengths) // self.windows) * longest if self.even else rows // self.windows + longest
+        share = (
+            -(-len(self.lengths) // self.windows) * longest if self.even else rows // self.windows + longest
+        )
         self.most = min(rows, share)
         self.counts = self.lengths if weights is None else _counted(weights, edges)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,14 +11,15 @@ from torch import Tensor
 from pyro_lfm.data.row_order.blocks import Blocks
 from pyro_lfm.data.row_order.epoch_order import ShuffledRows, WholeShuffle
 from pyro_lfm.data.row_order.window_reader import BlockShuffle
+from pyro_lfm.errors import RowOrderWarning, warn
 
 if TYPE_CHECKING:
     from pyro_lfm.data.readers import Table
 
 # Of rows that are shuffled together, where the user names no number; two such buffers are in memory.
 _BUFFER_BYTES = 2**27
-# Rows of a block, where the user names no number.
-_BLOCK = 256
+# Rows of a block, where the user names no number: so many that a block takes this many bytes, and no more than these.
+_BLOCK_BYTES, _BLOCK = 2**17, 256
 
 
 def blocks_of(table: Table, dtype: torch.dtype, block: int | None, buffer: int | None) -> Blocks | None:
@@ -43,7 +45,34 @@ def blocks_of(table: Table, dtype: torch.dtype, block: int | None, buffer: int |
     rows = max(1, _BUFFER_BYTES // max(1, row)) if buffer is None else buffer
     if len(table) <= rows:
         return None
-    return Blocks(_edges(table, block or (1 if table.is_apart else _BLOCK)), rows, table.weights)
+    default = 1 if table.is_apart else max(1, min(_BLOCK, _BLOCK_BYTES // max(1, row)))
+    return Blocks(_edges(table, block or default), rows, table.weights)
+
+
+def warn_of_sorted(table: Table, blocks: Blocks | None, batch_size: int) -> None:
+    """Warns where the rows that are shuffled together differ more from the whole than a batch of random rows does.
+
+    Of blocks whose rows have the intraclass correlation ρ, the mean of a column over G blocks varies by ρ σ² / G, and that
+    over a batch of B rows in random order by σ² / B. The training would follow the first, window after window.
+
+    Args:
+        table: rows that were validated.
+        batch_size: rows of a batch, B.
+    """
+    if blocks is None or blocks.windows == 1:
+        return
+    together, length = len(blocks.lengths) / blocks.windows, len(table) / len(blocks.lengths)
+    name = max(table.likeness, key=lambda each: table.likeness[each])
+    enough = table.likeness[name] * batch_size
+    if enough <= together:
+        return
+    warn(
+        f"the rows of {name} are sorted: neighbours are alike (intraclass correlation {table.likeness[name]:.2g}), and only "
+        f"{together:.0f} blocks of about {length:.0f} rows are shuffled together. Write the file in random order once, by "
+        f"lfm.data.shuffle(path, out) or pyro-lfm data shuffle IN OUT; or give lfm.SVI buffer={ceil(enough * length)} rows, "
+        "of which twice as many are in memory, or a smaller block=",
+        RowOrderWarning,
+    )
 
 
 def shuffled_rows(table: Table, dtype: torch.dtype, blocks: Blocks | None) -> ShuffledRows:

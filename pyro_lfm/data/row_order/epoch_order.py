@@ -17,11 +17,13 @@ class EpochOrder(ABC):
     """The rows of one epoch in their order, each once. It is read from front to back."""
 
     @abstractmethod
-    def read(self, start: int, stop: int, into: Mapping[str, Tensor]) -> Tensor:
-        """Writes the rows at these places of the order into tensors (stop − start, *event) by name, and gives their numbers.
+    def read(self, start: int, stop: int, into: Mapping[str, Tensor], own: slice = slice(None)) -> Tensor:
+        """Writes rows at these places of the order into tensors by name, and gives the numbers of all of them.
 
         Args:
             start, stop: places in the order. ``start`` is at least the ``stop`` of the call before.
+            into: of shape (B, *event), with B the number of the rows that are written.
+            own: which of the rows are written, by default all; a process that shares batches needs its own alone.
         """
 
     @abstractmethod
@@ -61,9 +63,9 @@ class _Whole(EpochOrder):
     def __init__(self, table: Table, order: Tensor):
         self.table, self.order = table, order
 
-    def read(self, start: int, stop: int, into: Mapping[str, Tensor]) -> Tensor:
+    def read(self, start: int, stop: int, into: Mapping[str, Tensor], own: slice = slice(None)) -> Tensor:
         index = self.order[start:stop]
-        self.table.gather(index, into)
+        self.table.gather(index[own], into)
         return index
 
     def close(self) -> None:

@@ -76,24 +76,31 @@ class _Windows(EpochOrder):
         self.number, self.window = -1, Window([], torch.empty(0), torch.empty(0))
         self.ahead: tuple[int, Future[Window]] | None = None
 
-    def read(self, start: int, stop: int, into: Mapping[str, Tensor]) -> Tensor:
-        parts, done = [], start
-        while done < stop:
-            number = int(torch.searchsorted(self.epoch.starts, done, right=True)) - 1
+    def read(self, start: int, stop: int, into: Mapping[str, Tensor], own: slice = slice(None)) -> Tensor:
+        parts, begun = [], start
+        first_own, last_own, _ = own.indices(stop - start)
+        first_own, last_own = start + first_own, start + last_own
+        while begun < stop:
+            number = int(torch.searchsorted(self.epoch.starts, begun, right=True)) - 1
             if number != self.number:
                 self._go_to(number)
-            first, last = self.epoch.starts[number].item(), self.epoch.starts[number + 1].item()
-            end = int(min(stop, last))
-            part = slice(int(done - first), int(end - first))
-            for name, memory in self.rows.buffers[number % 2].items():
-                target, places = into[name][done - start : end - start], self.window.places[part]
-                if target.device.type == "cpu":
-                    torch.index_select(memory, 0, places, out=target)
-                else:
-                    target.copy_(memory.index_select(0, places))
-            parts.append(self.window.index[part])
-            done = end
+            first = int(self.epoch.starts[number])
+            end = min(stop, int(self.epoch.starts[number + 1]))
+            low, high = max(begun, first_own), min(end, last_own)
+            if low < high:
+                wanted = {name: memory[low - first_own : high - first_own] for name, memory in into.items()}
+                self._gather(self.window.places[low - first : high - first], wanted)
+            parts.append(self.window.index[begun - first : end - first])
+            begun = end
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def _gather(self, places: Tensor, into: Mapping[str, Tensor]) -> None:
+        """Writes the rows at places of the present window."""
+        for name, memory in self.rows.buffers[self.number % 2].items():
+            if into[name].device.type == "cpu":
+                torch.index_select(memory, 0, places, out=into[name])
+            else:
+                into[name].copy_(memory.index_select(0, places))
 
     def _go_to(self, number: int) -> None:
         """Waits for a window, and has the next one read."""

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.data.row_order.choice import blocks_of, shuffled_rows
+from pyro_lfm.data.row_order.choice import blocks_of, shuffled_rows, warn_of_sorted
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
@@ -68,6 +68,7 @@ class Loop:
         self.batch_size, self.per_epoch, self.total_steps = svi.budget(self.rows)
         self.blocks = blocks_of(self.table, self.model.dtype, svi.block, svi.buffer)
         self.shuffle = torch.Generator().manual_seed(self.seed)
+        warn_of_sorted(self.table, self.blocks, self.batch_size)
         self.stream = Stream(self.seed, self.model.device)
         self.best = Best(self.model, self.guide)
         self.held_out_tables: list[torch.Tensor] | None = None
