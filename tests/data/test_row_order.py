@@ -15,9 +15,9 @@ from torch.distributions import constraints
 import pyro_lfm as lfm
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import read
-from pyro_lfm.data.row_order import choice
-from pyro_lfm.data.row_order.blocks import Blocks
-from pyro_lfm.data.row_order.choice import blocks_of, shuffled_rows
+from pyro_lfm.data.row_order import chosen_order
+from pyro_lfm.data.row_order.chosen_order import blocks_of, shuffled_rows
+from pyro_lfm.data.row_order.shuffled_blocks import Blocks
 from pyro_lfm.data.validation import validate
 from tests.resuming import At, interrupt, same_fit
 
@@ -215,7 +215,7 @@ def sorted_file(path, mixed):
 @pytest.mark.parametrize("mixed", [True, False])
 def test_a_sorted_file_gets_a_warning_with_the_remedy(mixed, tmp_path, monkeypatch, recwarn):
     """Rows in random order get none: the correlation is 0 up to 0.02, and the limit 0.09."""
-    monkeypatch.setattr(choice, "_BLOCK", 50)
+    monkeypatch.setattr(chosen_order, "_BLOCK", 50)
     path = sorted_file(tmp_path / "x.npy", mixed)
     monkeypatch.setattr("pyro_lfm.data.validation.ROWS_AT_ONCE", 50)
     table = read(path, ["x"])

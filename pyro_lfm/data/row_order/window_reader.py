@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.row_order.blocks import BlockEpoch, Blocks, Window
 from pyro_lfm.data.row_order.epoch_order import EpochOrder, ShuffledRows
+from pyro_lfm.data.row_order.shuffled_blocks import BlockEpoch, Blocks, Window
 from pyro_lfm.errors import DataError, first_line
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.data.row_order.choice import blocks_of, shuffled_rows, warn_of_sorted
+from pyro_lfm.data.row_order.chosen_order import blocks_of, shuffled_rows, warn_of_sorted
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate

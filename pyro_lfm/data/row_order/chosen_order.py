@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyro_lfm.data.row_order.blocks import Blocks
 from pyro_lfm.data.row_order.epoch_order import ShuffledRows, WholeShuffle
+from pyro_lfm.data.row_order.shuffled_blocks import Blocks
 from pyro_lfm.data.row_order.window_reader import BlockShuffle
 from pyro_lfm.errors import RowOrderWarning, warn
 
