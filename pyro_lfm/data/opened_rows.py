@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,15 @@ class Stored:
     chunk: int = 1
     starts: Tensor | None = None
     apart: bool = False
+
+    @staticmethod
+    def together(several: Sequence[Stored]) -> Stored | None:
+        """How the rows of several names lie, of which the same are read: in the longest chunks of any; None for no names."""
+        if not several:
+            return None
+        starts = [each.starts for each in several if each.starts is not None]
+        chunk, apart = max(each.chunk for each in several), all(each.apart for each in several)
+        return Stored(chunk, min(starts, key=len, default=None), apart)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.opened_rows import Stored
 from pyro_lfm.data.openers import RowSource, in_order, open_source
 from pyro_lfm.data.schema import Columns, Scale, Schema
 from pyro_lfm.errors import DataError
@@ -117,25 +118,9 @@ class Table:
         return any(source.by_item for source in self._sources)
 
     @property
-    def is_stored(self) -> bool:
-        """Whether some rows stay on the disk until they are fetched."""
-        return any(source.stored is not None for source in self._sources)
-
-    @property
-    def chunk(self) -> int:
-        """The rows of the longest chunk that a file is read in as a whole; 1 where any run of rows can be read."""
-        return max((source.stored.chunk for source in self._sources if source.stored is not None), default=1)
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether each row on the disk stands by itself, so that nothing is saved by reading rows together."""
-        return all(source.stored.apart for source in self._sources if source.stored is not None)
-
-    @property
-    def chunk_starts(self) -> Tensor | None:
-        """The first row of each chunk of a file whose chunks differ in length; of the file with the fewest chunks."""
-        starts = [s.stored.starts for s in self._sources if s.stored and s.stored.starts is not None]
-        return min(starts, key=len, default=None)
+    def stored(self) -> Stored | None:
+        """How rows lie on the disk, of all names together; None where all are in memory."""
+        return Stored.together([each.stored for each in self._sources if each.stored])
 
     @property
     def is_absent(self) -> bool:
@@ -204,14 +189,11 @@ class Table:
     def read_span(self, start: int, stop: int, into: Mapping[str, Tensor]) -> None:
         """Writes consecutive rows into tensors (stop − start, *event shape) on the CPU, in the calling thread alone."""
         for source in self._sources:
-            if source.whole is not None:
-                (name,) = source.shapes
+            whole = None if source.whole is None else {next(iter(source.shapes)): source.whole[start:stop]}
+            for name, value in (whole or source.rows(torch.arange(start, stop))).items():
                 # By NumPy: torch would take more threads for it, beside those of the training.
                 target = into[name].numpy()
-                np.copyto(target, source.whole[start:stop].numpy().reshape(target.shape), casting="unsafe")
-                continue
-            for name, value in source.rows(torch.arange(start, stop)).items():
-                into[name].copy_(value.reshape(into[name].shape))
+                np.copyto(target, value.cpu().numpy().reshape(target.shape), casting="unsafe")
 
     def blocks(self, size: int = 4096) -> Iterator[Tensor]:
         """Blocks of at most `size` indices, each a LongTensor, that together cover all rows in order.

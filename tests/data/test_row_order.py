@@ -16,7 +16,7 @@ import pyro_lfm as lfm
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import read
 from pyro_lfm.data.row_order import chosen_order
-from pyro_lfm.data.row_order.chosen_order import blocks_of, shuffled_rows
+from pyro_lfm.data.row_order.chosen_order import shuffled_rows
 from pyro_lfm.data.row_order.shuffled_blocks import Blocks
 from pyro_lfm.data.validation import validate
 from tests.resuming import At, interrupt, same_fit
@@ -56,12 +56,13 @@ def stored(tmp_path_factory):
     return files(tmp_path_factory.mktemp("stored"))
 
 
+def in_order(table, block=50, buffer=300):
+    return shuffled_rows(table, torch.float32, block, buffer, 32)
+
+
 def feed_of(table, *, size=32, block=50, buffer=300, drop_last=False, seed=0):
-    blocks = blocks_of(table, torch.float32, block, buffer)
     generator = torch.Generator().manual_seed(seed)
-    return Feed(
-        table, size, torch.float32, "cpu", generator, drop_last, shuffled_rows(table, torch.float32, blocks)
-    )
+    return Feed(table, size, torch.float32, "cpu", generator, drop_last, in_order(table, block, buffer))
 
 
 def epoch(feed, done=0):
@@ -71,7 +72,7 @@ def epoch(feed, done=0):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_row_once_an_epoch_with_its_own_values(kind, stored):
     table = read(stored[kind], ["x"])
-    assert table.is_stored and blocks_of(table, torch.float32, 50, 300).windows > 2
+    assert table.stored and in_order(table).blocks.windows > 2
     feed = feed_of(table)
     orders = []
     for _ in range(2):
@@ -110,10 +111,7 @@ def test_rows_of_weight_0_are_left_out(kind, stored):
 
 def test_a_share_of_a_batch_is_read_where_batches_cross_windows(stored):
     table = read(stored["x.npy"], ["x"])
-    blocks = blocks_of(table, torch.float32, 50, 300)
-    whole, shared = (
-        shuffled_rows(table, torch.float32, blocks).epoch(torch.Generator().manual_seed(0)) for _ in range(2)
-    )
+    whole, shared = (in_order(table).epoch(torch.Generator().manual_seed(0)) for _ in range(2))
     for start in range(0, N, 40):
         rows, own = {"x": torch.empty(40, D)}, {"x": torch.empty(15, D)}
         index = whole.read(start, start + 40, rows)
@@ -152,9 +150,7 @@ def test_rows_that_one_buffer_holds_are_shuffled_as_rows_in_memory(stored):
 
 
 def test_chunks_of_files_are_read_whole(stored):
-    edges = {
-        kind: blocks_of(read(stored[kind], ["x"]), torch.float32, 50, 300).edges.tolist() for kind in KINDS
-    }
+    edges = {kind: in_order(read(stored[kind], ["x"])).blocks.edges.tolist() for kind in KINDS}
     assert edges["x.npy"][1] == 50 and edges["x.zarr"][1] == 60 and edges["h5py"][1] == 64
     assert (
         edges["parts"][:3] == [0, 90, 180] and 700 in edges["parts"] and edges["parts"][-3:] == [898, 964, N]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.opened_rows import Stored
 from pyro_lfm.data.row_order.epoch_order import ShuffledRows, WholeShuffle
 from pyro_lfm.data.row_order.shuffled_blocks import Blocks
 from pyro_lfm.data.row_order.window_reader import BlockShuffle
@@ -22,48 +23,63 @@ _BUFFER_BYTES = 2**27
 _BLOCK_BYTES, _BLOCK = 2**17, 256
 
 
-def blocks_of(table: Table, dtype: torch.dtype, block: int | None, buffer: int | None) -> Blocks | None:
-    """The blocks in which the rows of a table are read and shuffled; None where all rows are shuffled at once.
+def shuffled_rows(
+    table: Table, dtype: torch.dtype, block: int | None, buffer: int | None, batch_size: int
+) -> ShuffledRows:
+    """The rows of a table in their orders, with a warning where they are sorted and would be mixed badly.
 
     All rows are shuffled at once where one buffer holds them, or where they are in memory and the user names no block. A
     block has at least ``block`` rows and is made of whole chunks of the file.
 
     Args:
+        table: rows that were validated.
         dtype: the floating type of rows in the buffer.
         block: rows that are read together.
         buffer: rows that are shuffled together; by default as many as take 128 MiB.
+        batch_size: rows of a batch.
 
     >>> from pyro_lfm.data.readers import read
     >>> table = read(torch.zeros(1000, 2), ["x"])
-    >>> blocks_of(table, torch.float32, None, None)
-    >>> blocks_of(table, torch.float32, 100, 250).windows
-    4
+    >>> print(shuffled_rows(table, torch.float32, None, None, 128))
+    all rows shuffled at once
+    >>> print(shuffled_rows(table, torch.float32, 100, 250, 128))
+    10 blocks of up to 100 rows in 4 windows, 5b6c56eb
     """
-    if block is None and not table.is_stored:
-        return None
+    stored = table.stored
     row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
     rows = max(1, _BUFFER_BYTES // max(1, row)) if buffer is None else buffer
-    if len(table) <= rows:
-        return None
-    default = 1 if table.is_apart else max(1, min(_BLOCK, _BLOCK_BYTES // max(1, row)))
-    return Blocks(_edges(table, block or default), rows, table.weights)
+    if len(table) <= rows or (stored is None and block is None):
+        return WholeShuffle(table)
+    stored = stored or Stored()
+    default = 1 if stored.apart else max(1, min(_BLOCK, _BLOCK_BYTES // max(1, row)))
+    blocks = Blocks(_edges(len(table), stored, block or default), rows, table.weights)
+    if blocks.windows == 1:
+        return WholeShuffle(table)
+    _warn_of_sorted(table, blocks, batch_size)
+    return BlockShuffle(table, blocks, dtype)
 
 
-def warn_of_sorted(table: Table, blocks: Blocks | None, batch_size: int) -> None:
+def _edges(rows: int, stored: Stored, block: int) -> Tensor:
+    """The first row of each block, and the number of rows."""
+    if stored.starts is None:
+        size = -(-block // stored.chunk) * stored.chunk
+        return torch.cat([torch.arange(0, rows, size), torch.tensor([rows])])
+    kept = [0]
+    for start in stored.starts[1:].tolist():
+        if start - kept[-1] >= block:
+            kept.append(start)
+    return torch.tensor([*kept, rows])
+
+
+def _warn_of_sorted(table: Table, blocks: Blocks, batch_size: int) -> None:
     """Warns where the rows that are shuffled together differ more from the whole than a batch of random rows does.
 
     Of blocks whose rows have the intraclass correlation ρ, the mean of a column over G blocks varies by ρ σ² / G, and that
     over a batch of B rows in random order by σ² / B. The training would follow the first, window after window.
-
-    Args:
-        table: rows that were validated.
-        batch_size: rows of a batch, B.
     """
-    if blocks is None or blocks.windows == 1:
-        return
+    name = max(table.likeness, key=lambda each: table.likeness[each], default="")
     together, length = len(blocks.lengths) / blocks.windows, len(table) / len(blocks.lengths)
-    name = max(table.likeness, key=lambda each: table.likeness[each])
-    enough = table.likeness[name] * batch_size
+    enough = table.likeness.get(name, 0.0) * batch_size
     if enough <= together:
         return
     warn(
@@ -73,21 +89,3 @@ def warn_of_sorted(table: Table, blocks: Blocks | None, batch_size: int) -> None
         "of which twice as many are in memory, or a smaller block=",
         RowOrderWarning,
     )
-
-
-def shuffled_rows(table: Table, dtype: torch.dtype, blocks: Blocks | None) -> ShuffledRows:
-    """The rows of a table in their order."""
-    return WholeShuffle(table) if blocks is None else BlockShuffle(table, blocks, dtype)
-
-
-def _edges(table: Table, block: int) -> Tensor:
-    """The first row of each block, and the number of rows."""
-    starts = table.chunk_starts
-    if starts is None:
-        size = -(-block // table.chunk) * table.chunk
-        return torch.cat([torch.arange(0, len(table), size), torch.tensor([len(table)])])
-    kept = [0]
-    for start in starts[1:].tolist():
-        if start - kept[-1] >= block:
-            kept.append(start)
-    return torch.tensor([*kept, len(table)])

@@ -32,7 +32,7 @@ class EpochOrder(ABC):
 
 
 class ShuffledRows(ABC):
-    """Rows that have a new order in each epoch."""
+    """Rows that have a new order in each epoch. As a text it is the same where the orders are."""
 
     @abstractmethod
     def epoch(self, generator: torch.Generator) -> EpochOrder:
@@ -53,6 +53,9 @@ class WholeShuffle(ShuffledRows):
 
     def __init__(self, table: Table):
         self.table = table
+
+    def __str__(self) -> str:
+        return "all rows shuffled at once"
 
     def epoch(self, generator: torch.Generator) -> EpochOrder:
         order = torch.randperm(self.table.count, generator=generator)

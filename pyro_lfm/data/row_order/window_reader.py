@@ -31,15 +31,16 @@ class BlockShuffle(ShuffledRows):
 
     def __init__(self, table: Table, blocks: Blocks, dtype: torch.dtype):
         self.table, self.blocks = table, blocks
+        held = torch.float32 if dtype == torch.bfloat16 else dtype  # NumPy, which reads, has no bfloat16
         self.buffers = [
-            {
-                name: torch.empty(blocks.most, *shape, dtype=dtype)
-                for name, shape in table.event_shapes.items()
-            }
+            {name: torch.empty(blocks.most, *shape, dtype=held) for name, shape in table.event_shapes.items()}
             for _ in range(min(2, blocks.windows))
         ]
         row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
         self.piece = max(1, _PIECE_BYTES // max(1, row))
+
+    def __str__(self) -> str:
+        return str(self.blocks)
 
     def epoch(self, generator: torch.Generator) -> EpochOrder:
         return _Windows(self, self.blocks.epoch(generator))
@@ -97,7 +98,7 @@ class _Windows(EpochOrder):
     def _gather(self, places: Tensor, into: Mapping[str, Tensor]) -> None:
         """Writes the rows at places of the present window."""
         for name, memory in self.rows.buffers[self.number % 2].items():
-            if into[name].device.type == "cpu":
+            if into[name].device.type == "cpu" and into[name].dtype == memory.dtype:
                 torch.index_select(memory, 0, places, out=into[name])
             else:
                 into[name].copy_(memory.index_select(0, places))

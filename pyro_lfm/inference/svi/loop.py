@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.data.row_order.chosen_order import blocks_of, shuffled_rows, warn_of_sorted
+from pyro_lfm.data.row_order.chosen_order import shuffled_rows
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
@@ -66,9 +66,9 @@ class Loop:
         self.seed, self.history = task.seed, result.history
         self.rows = self.table.count
         self.batch_size, self.per_epoch, self.total_steps = svi.budget(self.rows)
-        self.blocks = blocks_of(self.table, self.model.dtype, svi.block, svi.buffer)
+        dtype = self.model.dtype
+        self.in_order = shuffled_rows(self.table, dtype, svi.block, svi.buffer, self.batch_size)
         self.shuffle = torch.Generator().manual_seed(self.seed)
-        warn_of_sorted(self.table, self.blocks, self.batch_size)
         self.stream = Stream(self.seed, self.model.device)
         self.best = Best(self.model, self.guide)
         self.held_out_tables: list[torch.Tensor] | None = None
@@ -168,9 +168,8 @@ class Loop:
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
         # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
-        dtype = self.model.dtype
-        shuffled = shuffled_rows(self.table, dtype, self.blocks)
-        self.feed = Feed(self.table, self.batch_size, dtype, device, self.shuffle, svi.drop_last, shuffled)
+        rows = self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last
+        self.feed = Feed(*rows, self.in_order)
         before = self.resuming.engine_before if self.resuming else None
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last, before)
 

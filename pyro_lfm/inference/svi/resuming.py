@@ -64,7 +64,7 @@ class Resuming:
             "validation": None if loop.validation is None else of_rows(loop.validation),
             "seed": loop.seed,
             "batch_size": loop.batch_size,
-            "row_order": "all rows shuffled at once" if loop.blocks is None else str(loop.blocks),
+            "row_order": str(loop.in_order),
             "autocast": torch.is_autocast_enabled(loop.model.device.type),
             **options,
             "version": library_version(),
