@@ -22,6 +22,8 @@ from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
+from pyro_lfm.inference.processes.shared_feed import SharedFeed
+from pyro_lfm.inference.processes.shared_steps import SharedSteps
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
 from pyro_lfm.inference.svi.failure import FailedStep
 from pyro_lfm.inference.svi.faults import error_of_exception
@@ -72,7 +74,8 @@ class Loop:
         self.step = self.epoch = 0
         # The place inside an epoch; None between two epochs.
         self.position: Position | None = None
-        self.signals = Signals()
+        self.processes = task.processes
+        self.signals = Signals(shared=self.processes.several)
         self.resuming: Resuming | None = None
         self.warned = False
         self.skipped = SkippedSteps(svi.max_skipped)
@@ -165,7 +168,11 @@ class Loop:
         self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
         # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
-        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        rows = self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last
+        if self.processes.several:
+            self.feed: Feed = SharedFeed(*rows, self.processes.share)
+            return SharedSteps(setup, self.processes, self.signals)
+        self.feed = Feed(*rows)
         before = self.resuming.engine_before if self.resuming else None
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last, before)
 
@@ -196,7 +203,9 @@ class Loop:
                         results.append(engine.step(values, index, *moment))
                         rows.append(index)
                         self.step += 1
-                        if engine.fault or time.perf_counter() - shown > _SHOW_EVERY:
+                        # Several processes stop after the same step, in which they have learned of a signal.
+                        stops = engine.fault or self.signals.received
+                        if stops or time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except Exception as error:  # a program may raise anything
                 self._fail(error, index, good)
