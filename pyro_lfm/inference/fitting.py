@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from numpy.typing import ArrayLike
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DeclarationError, one_call
+from pyro_lfm.errors import DeclarationError, gathering, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.environment import with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
+from pyro_lfm.inference.processes.agreement import check_agreement, take_weights_of_first
 from pyro_lfm.inference.processes.group import Processes
 from pyro_lfm.inference.processes.joining import joined, local_device
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
@@ -96,7 +97,7 @@ def fit(
     >>> done.posterior(torch.zeros(3, 4)).mean.shape, len(done.history)
     (torch.Size([3, 2]), 2)
     """
-    with joined() as processes:
+    with joined() as processes, nullcontext() if processes.is_first else gathering():
         return _fit(
             processes, model, data, inference, weights, validation, seed, callbacks, progress, device, checkpoint
         )
@@ -132,9 +133,12 @@ def _fit(
         table, held_out = _tables(model, data, inference, validation, weights)
         shown = progress and processes.is_first
         task = Task(model, table, held_out, seed, callbacks, shown, torch_device, kept, processes)
+        check_agreement(task, inference)
         with _first_weights(inference, model, task):
+            take_weights_of_first(processes, *inference.trains(model))
             result = inference.run(task)
     result.inference, result.seed = inference, seed
+    result.history[:] = processes.first(lambda: result.history)
     if task.checkpoint is not None and processes.is_first:
         # With the weights that the fit returns, which after patience are the best and not the last.
         Folder(task.checkpoint.path, "checkpoint").commit(result.files())
@@ -205,14 +209,15 @@ def _put_back(before: list[tuple[Snapshot, bool]], first_digests: list[str]) -> 
 
 def _seed(seed: int | None, checkpoint: Checkpoint | None, processes: Processes) -> int:
     """The seed of the call; without one that of the checkpoint, or one drawn from torch, in the first process."""
-    if seed is not None:
-        return whole("seed", seed, least=0)
 
     def chosen() -> int:
+        if seed is not None:
+            return whole("seed", seed, least=0)
         saved = None if checkpoint is None else TrainingFolder(checkpoint).seed()
         return fresh_seed(2**31) if saved is None else saved
 
-    return processes.first(chosen)
+    of_first = processes.first(chosen)
+    return of_first if seed is None else whole("seed", seed, least=0)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -33,9 +34,14 @@ class Task:
     checkpoint: Checkpoint | None
     processes: Processes = field(default_factory=Processes)
 
+    @cached_property
+    def calls_back(self) -> bool:
+        """Whether the first process has callbacks."""
+        return self.processes.first(lambda: bool(self.callbacks))
+
     def report(self, record: Record, result: Fit) -> bool:
         """Calls every callback with a record, in the first process; whether one of them returned True, to stop."""
-        if not self.callbacks:
+        if not self.calls_back:
             return False
         return self.processes.first(
             lambda: any([_is_true(callback(record, result)) for callback in self.callbacks])

@@ -30,16 +30,25 @@ _CHECKSUMS = 2**24
 class GradientSums:
     """Adds up in one flat tensor what the processes computed of their shares of a batch.
 
+    Where the objective sums over processes inside of a step, every sum is announced by one number. So a process that fails
+    can tell the others at the next sum, whichever it is.
+
     Args:
         setup: of the engine. processes: those of the fit.
         signals: a signal that one process has got counts for all, from the step on in which they know of it.
         tables: the PerRow tables, of which only the rows of the batch have gradients.
+        announced: whether there are sums inside of a step.
     """
 
     def __init__(
-        self, setup: Setup, processes: Processes, signals: Signals, tables: Sequence[nn.Parameter]
+        self,
+        setup: Setup,
+        processes: Processes,
+        signals: Signals,
+        tables: Sequence[nn.Parameter],
+        announced: bool,
     ):
-        self.setup, self.processes, self.signals = setup, processes, signals
+        self.setup, self.processes, self.signals, self.announced = setup, processes, signals, announced
         self.tables = {id(table) for table in tables}
 
     def of(
@@ -62,7 +71,10 @@ class GradientSums:
             if gradient is not None:
                 flat[self._head + k] = 1
                 self._put(flat[places[k]], share, index, parameter, share.weighted(gradient))
-        total = self.processes.summed(flat)
+        try:
+            total = self.inside(flat)
+        except _FailedElsewhere:
+            self._raise(None)
         head = total[: self._head].tolist()
         if head[_FAILED]:
             self._raise(None)
@@ -77,10 +89,26 @@ class GradientSums:
 
     def fail(self, parameters: Sequence[nn.Parameter], index: Tensor, error: Exception) -> NoReturn:
         """Tells the others in place of a sum that this process has failed, and raises its error."""
-        flat, _ = self._flat(parameters, len(index))
-        flat[_FAILED] = 1
-        self.processes.summed(flat)
+        if isinstance(error, _FailedElsewhere):
+            self._raise(None)
+        if self.announced:
+            self._announce(failed=True)
+        else:
+            flat, _ = self._flat(parameters, len(index))
+            flat[_FAILED] = 1
+            self.processes.summed(flat)
         self._raise(error)
+
+    def inside(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, inside of a step or at its end."""
+        if self.announced and self._announce(failed=False):
+            raise _FailedElsewhere
+        return self.processes.summed(value)
+
+    def _announce(self, failed: bool) -> bool:
+        """Announces a sum, or that there is none; whether some process has failed."""
+        flag = torch.full((1,), float(failed), device=self.setup.model.device)
+        return bool(self.processes.summed(flag))
 
     # The flat tensor ---------------------------------------------------------------------------------------
 
@@ -149,6 +177,10 @@ class GradientSums:
             raise error
         rank, (words, _, _) = next((k, r) for k, r in failed.items() if not r[1])
         raise TrainingError(f"process {rank} of the fit has failed: {words}")
+
+
+class _FailedElsewhere(Exception):
+    """Another process has failed in this step."""
 
 
 def _state(stream: Stream) -> tuple[Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ processes stay at the same place of one random stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Self, cast
 
 import torch
@@ -60,6 +60,8 @@ class RowNoise(TorchFunctionMode):
         self.share, self.rank = share, rank
         self.own = share.rows.stop - share.rows.start
         self.statements = _Statements()
+        # Whether some draws of rows were made by rejection, which differ from those of one process.
+        self.by_rejection = False
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -132,6 +134,7 @@ class RowNoise(TorchFunctionMode):
         tensors = [value for value in args if isinstance(value, Tensor)]
         if self.place(torch.broadcast_shapes(*(value.shape for value in tensors))) is None:
             return func(*args, **given)
+        self.by_rejection = True
         seed = int(torch.randint(2**62, ())) + self.rank
         with Stream(seed, tensors[0].device):
             return func(*args, **given)
@@ -184,6 +187,11 @@ class RowNoise(TorchFunctionMode):
 
         parts = [ones(rows.start), apart, ones(self.share.size - rows.stop)]
         return torch.cat(parts, dim + 1).flatten(dim, dim + 2)
+
+
+def noise_of(share: Share, rank: int) -> AbstractContextManager[object]:
+    """The context in which programs run on a share; on a whole batch they run as they are."""
+    return RowNoise(share, rank) if share.rows != slice(0, share.size) else nullcontext()
 
 
 class _Statement:

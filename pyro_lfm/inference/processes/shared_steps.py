@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Setup, bound_parts
 from pyro_lfm.inference.processes.gradient_sums import GradientSums, Gradients
 from pyro_lfm.inference.processes.group import Processes
 from pyro_lfm.inference.processes.row_noise import RowNoise
+from pyro_lfm.inference.processes.separable import Trial, check_parts
 from pyro_lfm.inference.svi.interruption import Signals
+
+LOG = logging.getLogger("pyro_lfm")
 
 
 class SharedSteps(Eager):
@@ -21,17 +28,19 @@ class SharedSteps(Eager):
 
     Args:
         setup: as of one process. processes: those of the fit. signals: which end the training in all of them.
+        announced: whether the objective sums over processes inside of a step; see ``GradientSums``.
     """
 
-    def __init__(self, setup: Setup, processes: Processes, signals: Signals):
+    def __init__(self, setup: Setup, processes: Processes, signals: Signals, announced: bool):
         super().__init__(setup)
         self.processes = processes
-        self.sums = GradientSums(setup, processes, signals, [table.rows for table in self.tables])
+        tables = [table.rows for table in self.tables]
+        self.sums = GradientSums(setup, processes, signals, tables, announced)
 
     def take(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
     ) -> torch.Tensor:
-        share = self.processes.share(len(index))
+        share = replace(self.processes.share(len(index)), summed=self.sums.inside)
         self._index = index
         return self.step_on(self.setup.batch(rows, index[share.rows], share), objective, rate, part)
 
@@ -59,3 +68,31 @@ class SharedSteps(Eager):
             self.sums.fail(parameters, self._index, error)
         loss, gradients, self._parts = self.sums.of(share, self._index, loss, gradients, parts)
         return loss, gradients
+
+
+def shared_engine(
+    name: str,
+    setup: Setup,
+    processes: Processes,
+    signals: Signals,
+    objective: PyroELBO,
+    first: Callable[[], tuple[Mapping[str, torch.Tensor], torch.Tensor]],
+) -> SharedSteps:
+    """The engine of a fit by several processes.
+
+    Args:
+        name: the engine that the user asked for.
+        first: gives a whole batch, its rows by name and their numbers.
+
+    Raises:
+        DeclarationError: a part that several processes cannot train.
+    """
+    if name == "pyro":
+        raise DeclarationError(
+            'engine="pyro" is pyro.infer.SVI, which trains in one process: leave engine= out, or start one process'
+        )
+    if name != "eager":
+        LOG.info("engine: eager, as several processes share each batch")
+    check_parts(setup.model, setup.guide, objective)
+    announced = Trial(setup, *first(), objective).check(processes)
+    return SharedSteps(setup, processes, signals, announced)
