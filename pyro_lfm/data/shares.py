@@ -30,7 +30,9 @@ class Share:
     summed: Callable[[torch.Tensor], torch.Tensor]
 
     @classmethod
-    def of(cls, size: int, rank: int, processes: int, summed: Callable[[torch.Tensor], torch.Tensor]) -> Share:
+    def of(
+        cls, size: int, rank: int, processes: int, summed: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Share:
         """The contiguous share of a process; sizes differ by one row at most."""
         return cls(size, rank * size // processes, (rank + 1) * size // processes, summed)
 
@@ -45,7 +47,7 @@ class Share:
         return (self.last - self.first) / self.size
 
     def weighted(self, value: torch.Tensor) -> torch.Tensor:
-        """A mean over the own rows as a term of the mean over the batch, without gradient. No number of an empty share counts."""
+        """A mean over the own rows as a term of the mean over the batch, without gradient; nothing of an empty share."""
         return value.detach() * self.fraction if self.fraction else torch.zeros_like(value)
 
     def mean(self, own: torch.Tensor) -> torch.Tensor:

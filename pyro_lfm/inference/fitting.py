@@ -16,9 +16,9 @@ from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.environment import with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
-from pyro_lfm.inference.processes.agreement import check_agreement, take_weights_of_first
 from pyro_lfm.inference.processes.group import Processes
 from pyro_lfm.inference.processes.joining import joined, local_device
+from pyro_lfm.inference.processes.same_fit import check_agreement, take_weights_of_first
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.inference.svi.snapshots import Snapshot
 from pyro_lfm.inference.svi.training_state import TrainingFolder
@@ -99,7 +99,17 @@ def fit(
     """
     with joined() as processes, nullcontext() if processes.is_first else gathering():
         return _fit(
-            processes, model, data, inference, weights, validation, seed, callbacks, progress, device, checkpoint
+            processes,
+            model,
+            data,
+            inference,
+            weights,
+            validation,
+            seed,
+            callbacks,
+            progress,
+            device,
+            checkpoint,
         )
 
 

@@ -65,7 +65,7 @@ class Layout:
         return own if self.share is None else self.share.mean(own)
 
     def centred(self, cost: torch.Tensor, own: bool) -> torch.Tensor:
-        """The cost less the mean of the others, (values, draws, rows). It is unbiased: that mean does not depend on the draw.
+        """The cost less the mean of the others, (values, draws, rows). That mean does not depend on the draw: no bias.
 
         Args:
             own: whether the draws are each row's own. A latent that all rows share has other draws, but no other rows.

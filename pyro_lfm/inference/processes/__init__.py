@@ -1,1 +1,1 @@
-"""Training of one fit by several processes of ``torch.distributed``: ``lfm.fit`` joins them, the training loop shares rows."""
+"""Training of one fit by several processes of ``torch.distributed``, for ``lfm.fit`` and the training loop of ``SVI``."""

@@ -1,4 +1,4 @@
-"""Whether the gradient of a batch is the sum of those of its shares: the training loop asks before several processes train."""
+"""Whether the gradient of a batch is the sum of those of its shares, which the loop asks before several processes train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.processes.group import Processes
-from pyro_lfm.inference.processes.row_noise import RowNoise
+from pyro_lfm.inference.processes.noise_of_batch import RowNoise
 from pyro_lfm.objectives import Objective
 from pyro_lfm.objectives.penalised import Penalised
 from pyro_lfm.programs.program import Program
@@ -36,9 +36,9 @@ def check_parts(model: Program, guide: Program, objective: PyroELBO) -> None:
         for name, module in program.named_modules():
             if isinstance(module, _BatchNorm) and module.training:
                 raise DeclarationError(
-                    f"several processes cannot train {kind}.{name}, a {type(module).__name__}: its statistics are those of all "
-                    "rows of a batch, of which a process has a share: use torch.nn.LayerNorm or torch.nn.GroupNorm, or fit in "
-                    "one process"
+                    f"several processes cannot train {kind}.{name}, a {type(module).__name__}: its statistics are those of "
+                    "all rows of a batch, of which a process has a share: use torch.nn.LayerNorm or torch.nn.GroupNorm, or "
+                    "fit in one process"
                 )
     while isinstance(objective, Penalised):
         for penalty in objective.penalties:
@@ -94,8 +94,8 @@ class Trial:
         differs = not noise.by_rejection and not float((total - whole).abs().max()) <= tolerance
         if any(processes.all(differs)):
             raise DeclarationError(
-                "several processes cannot train this model: its gradient on a batch is not the mean of those on parts of the "
-                "batch, as a network, a program or the objective computes with all rows together, or draws random numbers in a "
+                "several processes cannot train this model: its gradient on a batch is not the mean of those on parts of "
+                "it, as a network, a program or the objective computes with all rows together, or draws random numbers in a "
                 "way of its own. Draw by torch's or Pyro's functions, with the rows in the first dimension, and normalise "
                 "within a row; or fit in one process"
             )
@@ -121,5 +121,8 @@ class Trial:
         with isolated(Stream(0, device), device):
             loss = objective.differentiable_loss(model, guide, batch)  # type: ignore[attr-defined]
             gradients = torch.autograd.grad(loss / batch.total_weight, parameters, allow_unused=True)
-        flat = [p.new_zeros(p.numel()) if g is None else g.flatten() for p, g in zip(parameters, gradients, strict=True)]
+        flat = [
+            p.new_zeros(p.numel()) if g is None else g.flatten()
+            for p, g in zip(parameters, gradients, strict=True)
+        ]
         return torch.cat([loss.detach().reshape(1) / batch.total_weight, *flat])

@@ -42,4 +42,6 @@ class SharedFeed(Feed):
         batches = order.split(self.whole)
         own = torch.cat([batch[self.share(len(batch)).rows] for batch in batches])
         rows = self._batches(own, done)
-        return ((index.to(self.device), values) for index, (_, values) in zip(batches[done:], rows, strict=True))
+        return (
+            (index.to(self.device), values) for index, (_, values) in zip(batches[done:], rows, strict=True)
+        )

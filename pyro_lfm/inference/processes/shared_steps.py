@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from pyro.infer import ELBO as PyroELBO
@@ -14,11 +14,14 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Setup, bound_parts
-from pyro_lfm.inference.processes.gradient_sums import GradientSums, Gradients
+from pyro_lfm.inference.processes.gradient_sums import Gradients, GradientSums
 from pyro_lfm.inference.processes.group import Processes
-from pyro_lfm.inference.processes.row_noise import RowNoise
+from pyro_lfm.inference.processes.noise_of_batch import RowNoise
 from pyro_lfm.inference.processes.separable import Trial, check_parts
 from pyro_lfm.inference.svi.interruption import Signals
+
+if TYPE_CHECKING:
+    from pyro_lfm.inference.svi.loop import Loop
 
 LOG = logging.getLogger("pyro_lfm")
 
@@ -70,29 +73,21 @@ class SharedSteps(Eager):
         return loss, gradients
 
 
-def shared_engine(
-    name: str,
-    setup: Setup,
-    processes: Processes,
-    signals: Signals,
-    objective: PyroELBO,
-    first: Callable[[], tuple[Mapping[str, torch.Tensor], torch.Tensor]],
-) -> SharedSteps:
-    """The engine of a fit by several processes.
-
-    Args:
-        name: the engine that the user asked for.
-        first: gives a whole batch, its rows by name and their numbers.
+def shared_engine(loop: Loop, setup: Setup) -> SharedSteps:
+    """The engine of a training loop in one of several processes.
 
     Raises:
         DeclarationError: a part that several processes cannot train.
     """
+    svi, name = loop.svi, loop.svi.chosen_engine
     if name == "pyro":
         raise DeclarationError(
             'engine="pyro" is pyro.infer.SVI, which trains in one process: leave engine= out, or start one process'
         )
     if name != "eager":
         LOG.info("engine: eager, as several processes share each batch")
-    check_parts(setup.model, setup.guide, objective)
-    announced = Trial(setup, *first(), objective).check(processes)
-    return SharedSteps(setup, processes, signals, announced)
+    check_parts(*setup.programs, svi.objective)
+    index = loop.table.counted[: loop.batch_size]
+    rows = loop.table.take(index, setup.model.dtype, setup.model.device)
+    trial = Trial(setup, rows, index.to(setup.model.device), svi.objective)
+    return SharedSteps(setup, loop.processes, loop.signals, trial.check(loop.processes))

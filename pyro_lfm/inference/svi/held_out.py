@@ -9,7 +9,7 @@ import torch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.data.shares import Share
 from pyro_lfm.inference.engines.engine import evaluate
-from pyro_lfm.inference.processes.row_noise import noise_of
+from pyro_lfm.inference.processes.noise_of_batch import noise_of
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
 from pyro_lfm.runtime import Stream
 
@@ -34,10 +34,10 @@ class HeldOut:
         if self.loop.guide.tables:
             return self._bound_with_tables()
         processes, total = self.loop.processes, 0.0
-        for self.index in self.rows.blocks(self.loop.batch_size):
-            share = processes.share(len(self.index))
+        for index in self.rows.blocks(self.loop.batch_size):
+            self.index, share = index, processes.share(len(index))
             with noise_of(share, processes.rank):
-                mean = self._bound_of(self.index[share.rows], share)
+                mean = self._bound_of(index[share.rows], share)
             total += (share.last - share.first) * mean if share.fraction else 0.0
         on_device = torch.tensor(total, dtype=torch.float64, device=self.loop.model.device)
         return float(processes.summed(on_device)) / len(self.rows)

@@ -23,7 +23,7 @@ from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
-from pyro_lfm.inference.processes.agreement import take_weights_of_first
+from pyro_lfm.inference.processes.same_fit import take_weights_of_first
 from pyro_lfm.inference.processes.shared_feed import SharedFeed
 from pyro_lfm.inference.processes.shared_steps import shared_engine
 from pyro_lfm.inference.svi.failure import FailedStep
@@ -176,18 +176,10 @@ class Loop:
         rows = self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last
         if self.processes.several:
             self.feed: Feed = SharedFeed(*rows, self.processes.share)
-            first = partial(self._first_batch, device)
-            return shared_engine(
-                svi.chosen_engine, setup, self.processes, self.signals, svi.objective, first
-            )
+            return shared_engine(self, setup)
         self.feed = Feed(*rows)
         before = self.resuming.engine_before if self.resuming else None
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last, before)
-
-    def _first_batch(self, device: torch.device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The first rows, as many as a batch has, and their numbers."""
-        index = self.table.counted[: self.batch_size]
-        return self.table.take(index, self.model.dtype, device), index.to(device)
 
     def _begin(self) -> Position:
         """Begins an epoch."""

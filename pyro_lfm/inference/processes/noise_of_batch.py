@@ -1,4 +1,4 @@
-"""``RowNoise``: random numbers of the own rows as they are in the whole batch, while a process runs the programs on its share.
+"""``RowNoise``: random numbers of the own rows as they are in the whole batch, while a process runs programs on its share.
 
 One process draws the noise of a batch by some calls of torch. Several processes make the same calls, each for the whole
 batch, and keep the numbers of their own rows. So the noise of a row is a function of its place in the batch, and all
@@ -104,7 +104,9 @@ class RowNoise(TorchFunctionMode):
             return self._own(func(*args, **{**given, "size": whole}), place)
         return self._own(func(*(() if single else args[:-1]), whole, **given), place)
 
-    def _of_tensors(self, func: Callable[..., Tensor], args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
+    def _of_tensors(
+        self, func: Callable[..., Tensor], args: tuple[Any, ...], given: dict[str, Any]
+    ) -> Tensor:
         shapes = [value.shape for value in (*args, *given.values()) if isinstance(value, Tensor)]
         if not shapes:  # torch.normal(mean, std, size)
             return self._of_shape(func, args, given)
@@ -130,7 +132,9 @@ class RowNoise(TorchFunctionMode):
             own.copy_(self._own(func(whole, *rest, **given), place))
         return cast(Tensor, own)
 
-    def _by_rejection(self, func: Callable[..., Tensor], args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
+    def _by_rejection(
+        self, func: Callable[..., Tensor], args: tuple[Any, ...], given: dict[str, Any]
+    ) -> Tensor:
         tensors = [value for value in args if isinstance(value, Tensor)]
         if self.place(torch.broadcast_shapes(*(value.shape for value in tensors))) is None:
             return func(*args, **given)

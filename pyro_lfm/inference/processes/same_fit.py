@@ -1,4 +1,4 @@
-"""What the processes of a fit must agree on before it begins: rows, seed and declarations; weights are those of the first."""
+"""What the processes of a fit must agree on before it begins: rows, seed, declarations; the first gives the weights."""
 
 from __future__ import annotations
 
