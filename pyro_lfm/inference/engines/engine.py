@@ -13,6 +13,7 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.shares import Share
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
@@ -45,7 +46,9 @@ class Setup:
     clip_norm: float | None = None
     weights: torch.Tensor | None = None
 
-    def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
+    def batch(
+        self, rows: Mapping[str, torch.Tensor], index: torch.Tensor, share: Share | None = None
+    ) -> Batch:
         complete, incomplete = (
             frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
         )
@@ -58,6 +61,7 @@ class Setup:
             incomplete=incomplete,
             weights=weights,
             total_weight=self.total_weight,
+            share=share,
         )
 
     @cached_property

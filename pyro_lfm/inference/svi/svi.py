@@ -10,6 +10,9 @@ import pyro.infer
 import torch
 from torch import nn
 
+from pyro_lfm.data.readers import Table
+from pyro_lfm.data.row_order.chosen_order import shuffled_rows
+from pyro_lfm.data.row_order.epoch_order import ShuffledRows
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.inference.closed.points import put_points
@@ -167,6 +170,10 @@ class SVI(Inference):
         size = min(self.batch_size, rows)
         per_epoch = rows // size if self.drop_last else ceil(rows / size)
         return size, per_epoch, self.steps or (self.epochs or _EPOCHS) * per_epoch
+
+    def in_order(self, table: Table, dtype: torch.dtype) -> ShuffledRows:
+        """The rows of a table in the orders of the epochs."""
+        return shuffled_rows(table, dtype, self.block, self.buffer, min(self.batch_size, table.count))
 
     def trains(self, model: AnyModel) -> list[Program]:
         return [model, self.guide]
