@@ -46,13 +46,8 @@ class Moments:
             self.between = torch.zeros_like(self.count)
             self.first = rows.new_zeros(1, rows.shape[1])
         seen = rows.isfinite()
-        place = seen.int().argmax(0, keepdim=True)
-        self.first = torch.where((self.count == 0) & seen.any(0), rows.gather(0, place), self.first)
-        values = (rows - self.first).double()
-        share = seen.double() if weights is None else seen * weights.unsqueeze(1)
-        fresh = share.sum(0)
-        mean = (share * torch.where(seen, values, 0.0)).sum(0) / _divisor(fresh)
-        inner = (share * torch.where(seen, values - mean, 0.0).square()).sum(0)
+        complete = weights is None and bool(seen.all())
+        fresh, mean, inner = self._complete(rows) if complete else self._with_gaps(rows, seen, weights)
         total = _divisor(self.count + fresh)
         shift = torch.where(fresh > 0, mean - self.mean, 0.0)
         # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
@@ -61,8 +56,27 @@ class Moments:
         self.blocks, self.rows = self.blocks + 1, self.rows + len(rows)
         self.mean = self.mean + shift * fresh / total
         self.count = self.count + fresh
-        top = torch.where(rows == rows, rows, rows.new_zeros(())).double().abs().amax(0)
-        self.largest = torch.maximum(self.largest, top)
+        known = rows if complete else torch.where(rows == rows, rows, rows.new_zeros(()))
+        self.largest = torch.maximum(self.largest, known.double().abs().amax(0))
+
+    def _complete(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count, mean and centred sum of squares of each column, of rows that count once and have no gaps."""
+        assert self.count is not None
+        self.first = torch.where(self.count == 0, rows[:1], self.first)
+        values = (rows - self.first).double()
+        mean = values.mean(0)
+        return torch.full_like(mean, len(rows)), mean, values.sub_(mean).square_().sum(0)
+
+    def _with_gaps(self, rows: Tensor, seen: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of rows of which those entries count that are seen, each as often as the weight of its row."""
+        assert self.count is not None
+        place = seen.int().argmax(0, keepdim=True)
+        self.first = torch.where((self.count == 0) & seen.any(0), rows.gather(0, place), self.first)
+        values = (rows - self.first).double()
+        share = seen.double() if weights is None else seen * weights.unsqueeze(1)
+        fresh = share.sum(0)
+        mean = (share * torch.where(seen, values, 0.0)).sum(0) / _divisor(fresh)
+        return fresh, mean, (share * torch.where(seen, values - mean, 0.0).square()).sum(0)
 
     @property
     def likeness(self) -> float:

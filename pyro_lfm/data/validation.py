@@ -153,6 +153,9 @@ class _Scan:
         self.moments.add(given, weights)
         # float64, so that rounding moves no value across a bound and no row off the simplex.
         rows = given.double()
+        if self._is_sound(rows):
+            self.observed = True
+            return
         nan = rows.isnan()
         self.missing |= bool(nan.any())
         self.observed |= not bool(nan.all())
@@ -168,6 +171,13 @@ class _Scan:
                 bad = valid.new_zeros(len(rows), *valid.shape[1:])
                 bad[complete] = ~valid
                 self.outside.add(bad, given, start)
+
+    def _is_sound(self, rows: Tensor) -> bool:
+        """Whether no entry is missing or wrong. It takes a third of the time of finding those that are."""
+        lowest, highest = map(float, rows.aminmax())  # NaN where one is
+        if not (math.isfinite(highest - lowest) and max(-lowest, highest) <= self.largest):
+            return False
+        return constraints.is_dependent(self.constraint) or bool(self.constraint.check(rows).all())
 
     def raise_faults(self, dtype: torch.dtype) -> None:
         if self.infinite.count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -12,6 +13,12 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.shares import Share
 from pyro_lfm.objectives.trace_sites import Site, in_row_plate
+
+
+def added(terms: Iterable[torch.Tensor]) -> torch.Tensor | float:
+    """The sum of terms, which no operation precedes; 0 without a term."""
+    each = [*terms]
+    return reduce(torch.add, each) if each else 0.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,9 @@ class Layout:
         """A site's term, of a log density that is masked already."""
         share = self.size / self.total if in_row_plate(site) else 1 / self.total
         # The numbers are multiplied first, so that N/B · B/N is exactly one.
-        return self._laid_out(value * (site["scale"] * share), site)
+        scale = site["scale"] * share
+        plain = isinstance(scale, float) and scale == 1.0
+        return self._laid_out(value if plain else value * scale, site)
 
     def plain(self, value: torch.Tensor, site: Site) -> torch.Tensor:
         """A site's log q of the batch itself, without the scale N / B."""
@@ -103,15 +112,18 @@ class Layout:
             value = value.expand(*self.value_counts, *value.shape[summed:])
         # Of the plates' dimensions only the one over rows is kept.
         lead, draws, rows = value.shape[:summed].numel(), value.shape[summed], value.shape[-1]
+        if self.nesting == 1:
+            return value.reshape(lead, draws, rows)
         if in_row_plate(site):
             return value.reshape(lead, draws, -1, rows).sum(2)
         return value.reshape(lead, draws, -1).sum(2, keepdim=True)
 
     def add_up(self, terms: Iterable[torch.Tensor]) -> torch.Tensor:
         """The sum of terms, (values or 1, draws, rows)."""
-        total = torch.as_tensor(sum(terms))
+        total = torch.as_tensor(added(terms))
         lead = total.shape[0] if total.dim() else 1
-        return total.expand(lead, self.particles, self.size)
+        shape = lead, self.particles, self.size
+        return total if total.shape == shape else total.expand(shape)
 
     def expect(self, term: torch.Tensor) -> torch.Tensor:
         """Σ_c q(c) term(c): (values or 1, draws, rows) to (draws, rows)."""

@@ -189,7 +189,7 @@ class Run:
         every = self.layout.add_up(terms)
         value = self.layout.expect(every)
         if not self.scored:
-            return value.mean(0)
+            return _mean_of_draws(value)
         cost = every.detach()
         if (weights := self.layout.weights) is not None:
             cost = weights.detach() * cost.where(weights > 0, cost.new_zeros(()))
@@ -197,7 +197,7 @@ class Run:
             part = self.layout.centred(cost, own=in_row_plate(self.q[name]))
             score = (part * self._terms.score(name)).sum(0)
             value = value + score - score.detach()
-        return value.mean(0)
+        return _mean_of_draws(value)
 
     # Draw by draw -----------------------------------------------------------------------------------------------
 
@@ -306,3 +306,8 @@ class Run:
             f"of {distribution_name(self.q[name]['fn'])} against {distribution_name(self.p[name]['fn'])} has no closed form"
             f"{f' here: {reason}' if reason else ''}"
         )
+
+
+def _mean_of_draws(value: Tensor) -> Tensor:
+    """The mean over draws, (draws, rows) to (rows,)."""
+    return value.squeeze(0) if len(value) == 1 else value.mean(0)

@@ -14,6 +14,8 @@ from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.shares import Share
+from pyro_lfm.inference.engines.adam_kernels import norms_of
+from pyro_lfm.inference.engines.planned_steps import PlannedSteps
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
@@ -21,6 +23,9 @@ from pyro_lfm.objectives.objective import last_bound
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, flushing_denormals, isolated
+
+# The numbers of the rows of some steps, and what each gave; see ``Engine.take``.
+Done = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,12 @@ class Engine(ABC):
             NotFinite: the loss or a gradient is not finite; nothing was changed.
         """
 
+    def advance(self, planned: PlannedSteps, most: int) -> Done:
+        """Takes the next steps, within ``session()``: at least one, at most ``most``, and one by default; see ``step``."""
+        step = planned.take()
+        result = self.step(step.rows, step.index, step.objective, step.rate, step.part)
+        return [(step.index, result)]
+
     @contextmanager
     def session(self) -> Iterator[None]:
         """The context of some steps, in which torch draws from the engine's stream."""
@@ -153,9 +164,10 @@ def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: float) -> torch.
     if last is None:
         bound = -loss.detach() / total
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2, torch.ones_like(bound)])
-    kl = sum(last.kl.values(), torch.zeros_like(last.per_row)).mean()
-    bound = last.per_row.mean()
-    return torch.stack([bound, last.reconstruction.mean(), kl, torch.ones_like(bound)])
+    bound, reconstruction = last.per_row.mean(), last.reconstruction.mean()
+    one = torch.ones_like(bound)
+    kl = torch.stack([*last.kl.values()]).sum(0).mean() if last.kl else 0.0 * one
+    return torch.stack([bound, reconstruction, kl, one])
 
 
 def parameters_of(
@@ -176,9 +188,9 @@ def check_finite(
         NotFinite: the loss is NaN or infinite, or the sum of squares of all gradients, which optimizers keep, is.
     """
     held = [(p, g.detach()._values() if g.is_sparse else g.detach()) for p, g in gradients if g is not None]
-    norms = [torch.linalg.vector_norm(g) for _, g in held]
+    norms = norms_of([g for _, g in held]) if held else []
     # One sum to wait for: it is finite exactly if everything is.
-    squares = torch.stack(norms).square().sum() if norms else 0.0
+    squares = torch.stack([*norms]).square().sum() if norms else 0.0
     if not bool((loss.detach() + squares).isfinite()):
         raise fault_of(loss, held)
 
