@@ -171,7 +171,11 @@ def check_scaling(out, printed):
     sweeps = results["seconds_per_row"].values()
     assert len(sweeps) == 5 and all(len(values) == 2 for sweep in sweeps for values in sweep.values())
     assert all("eager" in sweep for sweep in sweeps)
-    assert not list(out.parent.rglob("x.npy")), "the file of rows is left behind"
+    assert not list(out.parent.rglob("*.npy")), "a file of rows is left behind"
+    files = results["files"]
+    assert list(files["against memory"]) == ["in memory", ".npy", ".parquet"] and len(files["sorted"]) == 4
+    assert all(math.isfinite(fit["anonymous"]) and fit["bound"] < 0 for fit in files["growing"].values())
+    assert files["large"]["rows"] * 256 == pytest.approx(2e6, rel=0.01)
     assert {path.stem for path in out.glob("*.png")} == {"scaling"}
 
 

@@ -14,6 +14,7 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.shares import Share
 from pyro_lfm.inference.engines.adam_kernels import norms_of
 from pyro_lfm.inference.engines.planned_steps import PlannedSteps
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
@@ -51,7 +52,9 @@ class Setup:
     clip_norm: float | None = None
     weights: torch.Tensor | None = None
 
-    def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
+    def batch(
+        self, rows: Mapping[str, torch.Tensor], index: torch.Tensor, share: Share | None = None
+    ) -> Batch:
         complete, incomplete = (
             frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
         )
@@ -64,6 +67,7 @@ class Setup:
             incomplete=incomplete,
             weights=weights,
             total_weight=self.total_weight,
+            share=share,
         )
 
     @cached_property
