@@ -80,16 +80,22 @@ def fit(
     stderr says how to go on, and the fit so far is returned, with ``fit.interrupted``. A second Ctrl-C raises
     KeyboardInterrupt at once.
 
-    ``fit`` trains in the calling process alone, and in any gradient mode. While a step runs, torch's random stream for draws
+    Under ``torchrun``, or where the caller has initialised ``torch.distributed``, the processes share each batch of
+    ``lfm.SVI``: all make the same call, with all rows, and the fit is that of one process, equal in all of them.
+    Callbacks, the progress bar, warnings and files are those of the first process. Exact inference does the same in every
+    process. See docs/scaling.md.
+
+    ``fit`` trains in any gradient mode. While a step runs, torch's random stream for draws
     on the CPU is the fit's. Another thread that draws meanwhile disturbs the fit, unless it uses a ``torch.Generator`` of
     its own or takes turns by ``with pyro_lfm.runtime.isolated():``.
 
     Raises:
         CheckpointError: a checkpoint of another fit; the message names the first difference.
         DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
-        DeclarationError: a guide that does not fit the model.
+        DeclarationError: a guide that does not fit the model; of several processes one whose call differs, or a part that
+            computes with all rows of a batch together.
         TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
-            network raised, which is its cause; the last good weights are restored.
+            network raised, which is its cause; the last good weights are restored. Or another process has failed.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))

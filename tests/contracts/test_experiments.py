@@ -350,11 +350,22 @@ def check_faces(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"chosen_0", "edited_0"}
 
 
+def check_processes(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert set(results) == {"steps", "sums", "checkpoints", "fits"}
+    assert all(math.isfinite(number) for number in numbers(results))
+    # In double precision two processes end where one does.
+    assert all(record["difference"] < 1e-8 and record["two"] > 0 for record in results["fits"])
+    assert all(record["bytes"] > 4 * record["parameters"] for record in results["checkpoints"])
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_explorer": [([], check_explorer)],
     "benchmark_gpu": [(["--device", "cpu"], check_gpu)],
     "benchmark_imputation": [([], check_imputers)],
+    "benchmark_processes": [([], check_processes)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
     "calibration": [([], check_calibration)],
