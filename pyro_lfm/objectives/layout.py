@@ -20,6 +20,11 @@ def added(terms: Iterable[torch.Tensor]) -> torch.Tensor | float:
     return reduce(torch.add, each) if each else 0.0
 
 
+def mean_of_draws(value: torch.Tensor) -> torch.Tensor:
+    """(draws, rows) to (rows,)."""
+    return value.squeeze(0) if len(value) == 1 else value.mean(0)
+
+
 @dataclass(frozen=True)
 class Layout:
     """How the terms of a run are laid out: each has shape (values or 1, draws or 1, rows or 1), and so has their sum.

@@ -18,7 +18,7 @@ from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.draw_terms import DrawTerms
 from pyro_lfm.objectives.enumeration import Plan
 from pyro_lfm.objectives.handlers import DetachedParameters, detached_draw, with_values
-from pyro_lfm.objectives.layout import Layout
+from pyro_lfm.objectives.layout import Layout, mean_of_draws
 from pyro_lfm.objectives.trace_sites import (
     Arguments,
     Keywords,
@@ -189,7 +189,7 @@ class Run:
         every = self.layout.add_up(terms)
         value = self.layout.expect(every)
         if not self.scored:
-            return _mean_of_draws(value)
+            return mean_of_draws(value)
         cost = every.detach()
         if (weights := self.layout.weights) is not None:
             cost = weights.detach() * cost.where(weights > 0, cost.new_zeros(()))
@@ -197,7 +197,7 @@ class Run:
             part = _centred(cost, own=in_row_plate(self.q[name]))
             score = (part * self._terms.score(name)).sum(0)
             value = value + score - score.detach()
-        return _mean_of_draws(value)
+        return mean_of_draws(value)
 
     # Draw by draw -----------------------------------------------------------------------------------------------
 
@@ -306,11 +306,6 @@ class Run:
             f"of {distribution_name(self.q[name]['fn'])} against {distribution_name(self.p[name]['fn'])} has no closed form"
             f"{f' here: {reason}' if reason else ''}"
         )
-
-
-def _mean_of_draws(value: Tensor) -> Tensor:
-    """The mean over draws, (draws, rows) to (rows,)."""
-    return value.squeeze(0) if len(value) == 1 else value.mean(0)
 
 
 def _centred(cost: Tensor, own: bool) -> Tensor:
