@@ -13,7 +13,8 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.inference.engines.adam_kernels import norms_of
+from pyro_lfm.inference.engines.adam import norms_of
+from pyro_lfm.inference.engines.planned_steps import PlannedSteps
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
@@ -21,6 +22,9 @@ from pyro_lfm.objectives.objective import last_bound
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, flushing_denormals, isolated
+
+# The numbers of the rows of some steps, and what each gave; see ``Engine.take``.
+Done = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,12 @@ class Engine(ABC):
         Raises:
             NotFinite: the loss or a gradient is not finite; nothing was changed.
         """
+
+    def advance(self, planned: PlannedSteps, most: int) -> Done:
+        """Takes the next steps, within ``session()``: at least one, at most ``most``, and one by default; see ``step``."""
+        step = planned.take()
+        result = self.step(step.rows, step.index, step.objective, step.rate, step.part)
+        return [(step.index, result)]
 
     @contextmanager
     def session(self) -> Iterator[None]:

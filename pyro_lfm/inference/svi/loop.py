@@ -11,7 +11,6 @@ from math import nan
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
-from pyro.infer import ELBO as PyroELBO
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
@@ -20,6 +19,7 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
 from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
+from pyro_lfm.inference.engines.planned_steps import Moment, PlannedSteps
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
 from pyro_lfm.inference.queries.unseen_rows import fit_rows
@@ -162,7 +162,8 @@ class Loop:
             self.table.weights_in(self.model.dtype, device),
         )
         # Without schedules the moment is the same at every step.
-        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        self.moment: Callable[[int], Moment] = (lambda _: constant) if constant else self._moment
         # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
         self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
@@ -183,23 +184,23 @@ class Loop:
         step_of = partial(self._failed_step, self.table, good, "epoch")
         last = min(position.first + self.per_epoch, self.total_steps)
         batches = islice(self.feed.epoch(position.batches), last - self.step)
+        planned = PlannedSteps(batches, self.step, self.moment, engine.suspect if self.suspicious else None)
+        most = 1 if self.suspicious else last - self.step
         last_rows = torch.zeros(0, dtype=torch.long)
         while self.step < last:
-            index, results, rows = None, [], []
+            results, rows = [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
-                    for index, values in batches:
-                        moment = self.constant or self._moment(self.step)
-                        if self.suspicious:
-                            engine.suspect()
-                        results.append(engine.step(values, index, *moment))
-                        rows.append(index)
-                        self.step += 1
+                    while self.step < last:
+                        for index, result in engine.advance(planned, most):
+                            results.append(result)
+                            rows.append(index)
+                            self.step += 1
                         if engine.fault or time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except Exception as error:  # a program may raise anything
-                self._fail(error, index, good)
+                self._fail(error, planned.index, good)
             # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
             sizes = [*map(len, rows)]
             taken = position.add(sizes, results)
@@ -230,7 +231,7 @@ class Loop:
             "seconds": position.seconds,
         }
 
-    def _moment(self, step: int) -> tuple[PyroELBO, float, str]:
+    def _moment(self, step: int) -> Moment:
         """The objective, the factor of the learning rates, and the part that is trained, at a step."""
         objective, rate, part = self.svi.objective, 1.0, "both"
         fraction = self._fraction(step)

@@ -58,10 +58,11 @@ class SVI(Inference):
             fit at the first.
         alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default both together.
         engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
-            small networks. "eager" runs the programs at every step. "pyro" is ``pyro.infer.SVI`` itself. "auto" compiles
-            after the first epoch where the rest is long enough. The numbers are the same but for rounding. A step that
-            cannot be compiled is done in eager, with a ``CompilationWarning``. The log ``pyro_lfm`` says which engine was
-            chosen and why.
+            small networks: by XLA where JAX is installed (``pip install 'pyro_lfm[jax]'``) and the model is on the CPU,
+            else by torch's own compiler. "xla" insists on XLA. "eager" runs the programs at every step. "pyro" is
+            ``pyro.infer.SVI`` itself. "auto" compiles where the fit is long enough for that to pay. The numbers are the same
+            but for rounding. A step that cannot be compiled is done in eager, with a ``CompilationWarning``. The log
+            ``pyro_lfm`` says which engine was chosen and why.
 
     A callback may freeze and release parameters by ``requires_grad_``, under every engine.
 
@@ -94,7 +95,7 @@ class SVI(Inference):
         patience: int | None = None,
         max_skipped: int = 10,
         alternate: int | None = None,
-        engine: Literal["auto", "compiled", "eager", "pyro"] = "auto",
+        engine: Literal["auto", "xla", "compiled", "eager", "pyro"] = "auto",
     ):
         if epochs is not None and steps is not None:
             raise DeclarationError("give epochs or steps, not both")
