@@ -9,6 +9,7 @@ import pyro
 import torch
 from pyro.poutine.runtime import Message
 
+from pyro_lfm.data.shares import Share
 from pyro_lfm.errors import DataError, DeclarationError
 
 
@@ -41,6 +42,7 @@ class Batch:
         weights: (B,), how many rows of the likelihood each row is worth; None where each is worth one. Statements in
             ``plate()`` are scaled by them too.
         total_weight: the sum of the weights of the whole data; N without weights.
+        share: which rows of a larger batch these are, where several processes share it.
 
     >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
     >>> batch["x"], batch.mask("x"), batch.size, batch.total
@@ -57,6 +59,7 @@ class Batch:
         incomplete: frozenset[str] = frozenset(),
         weights: torch.Tensor | None = None,
         total_weight: float | None = None,
+        share: Share | None = None,
     ):
         values = list(data.values()) if isinstance(data, Mapping) else [] if data is None else [data]
         if not all(isinstance(value, torch.Tensor) for value in values):
@@ -80,6 +83,7 @@ class Batch:
         self.total = self.size if total is None else total
         self.weights = weights
         self.total_weight = self.total if total_weight is None else total_weight
+        self.share = share
         self.asked: list[str] = []
         self.asked_masks: set[str] = set()
         self._data, self._complete, self._incomplete = data, complete, incomplete

@@ -83,7 +83,7 @@ class ELBO(Objective):
         for name in penalty if self.free_bits else ():
             # A row's part of the KL of a shared latent is next to nothing, and always below the free bits.
             if in_row_plate(run.q[name]):
-                penalty[name] = penalty[name].clamp_min(self.free_bits)
+                penalty[name] = run.layout.mean(kls[name], 0).clamp_min(self.free_bits)
         weight = cast(float | torch.Tensor, self.kl_weight)  # a schedule is a number by now
         cost = added(penalty.values())
         objective = reconstruction.mean() - (

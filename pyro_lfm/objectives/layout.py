@@ -11,6 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.shares import Share
 from pyro_lfm.objectives.trace_sites import Site, in_row_plate
 
 
@@ -18,11 +19,6 @@ def added(terms: Iterable[torch.Tensor]) -> torch.Tensor | float:
     """The sum of terms, which no operation precedes; 0 without a term."""
     each = [*terms]
     return reduce(torch.add, each) if each else 0.0
-
-
-def mean_of_draws(value: torch.Tensor) -> torch.Tensor:
-    """(draws, rows) to (rows,)."""
-    return value.squeeze(0) if len(value) == 1 else value.mean(0)
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,7 @@ class Layout:
         value_counts: the number of values of each latent that is summed out. Their dimensions stand left of the draws.
         row_weights: the weight of each row, (B,), of mean one over all rows; 1 where all count alike. It is in all terms.
         log_weights: log q of each joint value, (values or 1, draws or 1, rows or 1); None if no latent is summed out.
+        share: which rows of a larger batch these are, where several processes share it.
     """
 
     size: int
@@ -46,12 +43,13 @@ class Layout:
     value_counts: tuple[int, ...] = ()
     row_weights: torch.Tensor | float = 1.0
     log_weights: torch.Tensor | None = None
+    share: Share | None = None
 
     @classmethod
     def of(
         cls,
         plate: CondIndepStackFrame | None,
-        weighted: Batch | None,
+        batch: Batch | None,
         nesting: int,
         particles: int,
         value_counts: tuple[int, ...] = (),
@@ -59,13 +57,32 @@ class Layout:
         """The layout of a run.
 
         Args:
-            plate: that over rows. weighted: the batch, where its rows have weights.
+            plate: that over rows. batch: the batch, where a program has one.
         """
         size, total = (1, 1.0) if plate is None else (plate.size, plate.full_size or plate.size)
-        if weighted is None or weighted.weights is None:
-            return cls(size, total, nesting, particles, value_counts)
-        weights = weighted.weights * (total / weighted.total_weight)
-        return cls(size, weighted.total_weight, nesting, particles, value_counts, weights)
+        share = None if batch is None else batch.share
+        if batch is None or batch.weights is None:
+            return cls(size, total, nesting, particles, value_counts, share=share)
+        weights = batch.weights * (total / batch.total_weight)
+        return cls(size, batch.total_weight, nesting, particles, value_counts, weights, share=share)
+
+    def mean(self, term: torch.Tensor, dim: int, keepdim: bool = False) -> torch.Tensor:
+        """The mean over a dimension of rows: over all rows of a batch of which these are a share."""
+        own = term.mean(dim, keepdim=keepdim)
+        return own if self.share is None else self.share.mean(own)
+
+    def centred(self, cost: torch.Tensor, own: bool) -> torch.Tensor:
+        """The cost less the mean of the others, (values, draws, rows). That mean does not depend on the draw: no bias.
+
+        Args:
+            own: whether the draws are each row's own. A latent that all rows share has other draws, but no other rows.
+        """
+        if cost.shape[1] > 1 or not own:
+            count, mean = cost.shape[1], cost.mean(1, keepdim=True)
+        else:
+            count = self.size if self.share is None else self.share.size
+            mean = self.mean(cost, 2, keepdim=True)
+        return cost if count == 1 else (cost - mean) * (count / (count - 1))
 
     @property
     def weights(self) -> torch.Tensor | None:

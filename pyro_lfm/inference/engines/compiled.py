@@ -19,7 +19,7 @@ from pyro.infer import ELBO as PyroELBO
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.adam import FusedAdam, fused_adam
+from pyro_lfm.inference.engines.adam_kernels import FusedAdam, fused_adam
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup, fault_of
 from pyro_lfm.inference.engines.native_progress import Key, rehearse, restore_counts, states_of_steps

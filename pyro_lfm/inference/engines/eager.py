@@ -11,7 +11,7 @@ from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.adam import step_by_kernel
+from pyro_lfm.inference.engines.adam_kernels import step_by_kernel
 from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite, parameters_of
 from pyro_lfm.inference.engines.kept_buffers import KeptBuffers
 from pyro_lfm.inference.engines.row_adam import RowAdam

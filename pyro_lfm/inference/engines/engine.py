@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
 import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.inference.engines.adam import norms_of
+from pyro_lfm.data.shares import Share
+from pyro_lfm.inference.engines.adam_kernels import norms_of
 from pyro_lfm.inference.engines.planned_steps import PlannedSteps
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
@@ -50,7 +52,9 @@ class Setup:
     clip_norm: float | None = None
     weights: torch.Tensor | None = None
 
-    def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
+    def batch(
+        self, rows: Mapping[str, torch.Tensor], index: torch.Tensor, share: Share | None = None
+    ) -> Batch:
         complete, incomplete = (
             frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
         )
@@ -63,6 +67,7 @@ class Setup:
             incomplete=incomplete,
             weights=weights,
             total_weight=self.total_weight,
+            share=share,
         )
 
     @cached_property
@@ -162,7 +167,7 @@ def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: float) -> torch.
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2, torch.ones_like(bound)])
     bound, reconstruction = last.per_row.mean(), last.reconstruction.mean()
     one = torch.ones_like(bound)
-    kl = sum(last.kl.values()).mean() if last.kl else 0.0 * one
+    kl = reduce(add, last.kl.values()).mean() if last.kl else 0.0 * one
     return torch.stack([bound, reconstruction, kl, one])
 
 

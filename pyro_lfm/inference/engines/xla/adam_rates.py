@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyro_lfm.inference.engines.adam import AdamGroup
+from pyro_lfm.inference.engines.adam_kernels import AdamGroup
 from pyro_lfm.inference.engines.xla.block_program import Rates
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from pyro_lfm.inference.engines.adam import FusedAdam
+from pyro_lfm.inference.engines.adam_kernels import FusedAdam
 from pyro_lfm.inference.engines.compiled import Compiled
 from pyro_lfm.inference.engines.engine import Done
 from pyro_lfm.inference.engines.native_progress import Key

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.adam import FusedAdam
+from pyro_lfm.inference.engines.adam_kernels import FusedAdam
 from pyro_lfm.inference.engines.xla.adam_rates import gradient_rates, rates_of
 from pyro_lfm.inference.engines.xla.block_program import BlockProgram, Moments, Rates, Result
 from pyro_lfm.inference.engines.xla.translation import Draw, translate
