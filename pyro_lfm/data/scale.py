@@ -26,6 +26,7 @@ class Moments:
     def __init__(self) -> None:
         self.count: Tensor | None = None
         self.step = 0.0
+        self.blocks = self.rows = 0
 
     def add(self, rows: Tensor, weights: Tensor | None = None) -> bool:
         """Adds rows (B, ...) in their own type, NaN where missing, each as often as its weight, (B,), says.
@@ -46,7 +47,9 @@ class Moments:
             self.count = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
             self.mean, self.squares = torch.zeros_like(self.count), torch.zeros_like(self.count)
             self.largest = torch.zeros_like(self.count)
+            self.between = torch.zeros_like(self.count)
             self.first = rows.new_zeros(1, rows.shape[1])
+        self.blocks, self.rows = self.blocks + 1, self.rows + len(rows)
         if weights is None and not whole:
             # NaN and infinities pass on to the extremes.
             low, high = torch.aminmax(rows, dim=0)
@@ -80,10 +83,29 @@ class Moments:
         total = _divisor(self.count + fresh)
         shift = torch.where(fresh > 0, mean - self.mean, 0.0)
         # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
-        self.squares = self.squares + inner + shift.square() * self.count * fresh / total
+        between = shift.square() * self.count * fresh / total
+        self.squares, self.between = self.squares + inner + between, self.between + between
         self.mean = self.mean + shift * fresh / total
         self.count = self.count + fresh
         self.largest = torch.maximum(self.largest, top)
+
+    @property
+    def likeness(self) -> float:
+        """How alike rows are that were added together: the intraclass correlation of the column in which it is largest.
+
+        It is the share of a column's variance that lies between the blocks: about 0 where rows come in random order, and
+        near 1 where they are sorted. 0 where there is one block.
+
+        Reference: Fisher (1925), chapter 7; here from the mean squares of a one-way analysis of variance.
+        """
+        if self.count is None or self.blocks < 2:
+            return 0.0
+        size = self.rows / self.blocks
+        between = self.between / (self.blocks - 1)
+        within = (self.squares - self.between) / (self.count - self.blocks).clamp_min(1.0)
+        correlation = (between - within) / _divisor(between + (size - 1) * within)
+        varies = ~self.scale.is_constant.to(correlation.device)
+        return max(0.0, float(torch.where(varies, correlation, 0.0).max()))
 
     @property
     def scale(self) -> Scale:
