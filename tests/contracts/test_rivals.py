@@ -68,8 +68,8 @@ def test_numpyro_trains_the_same_model(variant):
         pytest.skip(done.stderr)
     (by_hand, numpyro), failures = json.loads(done.stdout.splitlines()[-1])
     assert not failures
-    # One seed each. Fits of this size end up to 4% apart; a bound without its KL is 20% off.
-    assert numpyro == pytest.approx(by_hand, rel=0.1)
+    # One seed each. Fits of this size end up to 1.5 nats apart; a bound without its KL is off by about 7.
+    assert numpyro == pytest.approx(by_hand, abs=3.0)
 
 
 @pytest.mark.slow
