@@ -2,9 +2,14 @@
 
     python experiments/benchmark_scaling.py
     python experiments/benchmark_scaling.py --engines compiled --most-rows 1000000
+    python experiments/benchmark_scaling.py --only files --gigabytes 10 --large .parquet
     python experiments/benchmark_scaling.py --quick
 
-A Gaussian autoencoder with one hidden layer is fitted to rows that stay in a file, a NumPy memory map that is made in a
+First, rows in files (scaling/stored_rows.py): peak of anonymous memory, rows per second against rows in memory, from 10⁴ to
+10⁷ rows × 64, one epoch over a file of --gigabytes (10), and a file that is sorted by label. It needs free disk of twice
+--gigabytes in --folder, where one file at a time is made and removed; --gigabytes 0 leaves the large file out.
+
+Then the sweeps: a Gaussian autoencoder with one hidden layer is fitted to rows that stay in a file, a NumPy memory map that is made in a
 temporary folder and deleted after use. One number varies at a time, and the engines take turns. What counts is a whole
 epoch, the median of the later half of them, so that compilation and the first touch of anything are behind.
 
@@ -23,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from scaling import stored_rows
 
 import pyro_lfm as lfm
 from pyro_lfm import plots
@@ -179,21 +185,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of which times are medians, up to 10⁶ rows")
     parser.add_argument("--most-rows", type=int, default=10**7, help="where the sweep over rows ends")
     parser.add_argument("--folder", help="where the file of rows is made; a temporary folder by default")
+    parser.add_argument("--gigabytes", type=float, default=10.0, help="of the large file; 0 leaves it out")
+    parser.add_argument("--large", default=".npy", choices=[".npy", ".parquet", ".zarr"], help="its format")
+    parser.add_argument("--only", choices=["files", "sweeps"], help="one part of the measurements")
     parser.add_argument("--out", default="runs/benchmark_scaling", help="folder of the results")
     args = parser.parse_args()
     args.engines = args.engines or ["eager", "compiled"][: 1 if args.quick else 2]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    results = measure(args)
+    files = stored_rows.measure(args) if args.only != "sweeps" else None
+    results = measure(args) if args.only != "files" else {}
     record = {
         "settings": vars(args),
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("pyro_lfm", "torch", "pyro-ppl", "numpy")},
         "seconds_per_row": results,
+        "files": files,
     }
-    (out / "table.md").write_text(text := table(results), encoding="utf-8")
+    text = (table(results) if results else "") + ("\n" + "\n".join(stored_rows.table(files)) if files else "")
+    (out / "table.md").write_text(text, encoding="utf-8")
     (out / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    picture(results).savefig(out / "scaling.png")
+    if results:
+        picture(results).savefig(out / "scaling.png")
     print(f"\n{text}\nThe table, every number and the picture are in {out}/")
 
 

@@ -62,6 +62,9 @@ from .errors import (
     RandomStreamWarning as RandomStreamWarning,
 )
 from .errors import (
+    RowOrderWarning as RowOrderWarning,
+)
+from .errors import (
     ScaleFloorWarning as ScaleFloorWarning,
 )
 from .errors import (

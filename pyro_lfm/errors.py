@@ -94,6 +94,10 @@ class RandomStreamWarning(UserWarning):
     """Another thread has drawn from torch's random stream during a step of a fit."""
 
 
+class RowOrderWarning(UserWarning):
+    """The rows of a file are sorted, and are not mixed well by shuffling the blocks that are in memory together."""
+
+
 class ScheduleWarning(UserWarning):
     """``patience`` cannot count before the objective's schedules have ended."""
 

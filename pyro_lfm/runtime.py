@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from pyro.distributions import MaskedDistribution
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 
@@ -161,6 +162,11 @@ def uncached_autocast(device: torch.device | str) -> Iterator[None]:
         return
     with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False):
         yield
+
+
+def handlers() -> Sequence[Messenger]:
+    """Pyro's handlers around the call, outermost first, if this thread is inside ``isolated()``; else none."""
+    return _PYRO_STACK if in_isolation() else ()
 
 
 def replayed(name: str) -> Any:

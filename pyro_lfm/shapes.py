@@ -67,13 +67,19 @@ def split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, to
     return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
 
 
+def reshaped(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """``value.reshape(shape)``, which is the tensor itself where it has that shape: autograd then passes no view."""
+    return value if value.shape == shape else value.reshape(shape)
+
+
 def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
     """The outputs of one trunk, (..., *trunk_shape(shapes)), cut into one tensor per head."""
     trunk = trunk_shape(shapes)
     batch = output.shape[: output.dim() - len(trunk)]
     sizes = [shape[0] if len(trunk) > 1 else prod(shape) for shape in shapes.values()]
     pieces = output.split(sizes, dim=-len(trunk))
-    return {name: p.reshape(*batch, *shape) for (name, shape), p in zip(shapes.items(), pieces, strict=True)}
+    every = zip(shapes.items(), pieces, strict=True)
+    return {name: reshaped(piece, batch + shape) for (name, shape), piece in every}
 
 
 def trunk_shape(shapes: dict[str, torch.Size]) -> torch.Size:

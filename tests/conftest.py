@@ -7,7 +7,7 @@ import pytest
 import torch
 from cli_run import here, work  # noqa: F401
 
-from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines import choice, tracing
 
 # Its first import switches the validation of distributions off for the whole process: it comes before all tests.
 try:
@@ -28,6 +28,7 @@ def fresh_process_state():
 def replay(monkeypatch):
     """The recorded graph as it is, without the seconds that native code takes to be made."""
     monkeypatch.setattr(tracing, "native", lambda graph, inputs: graph)
+    monkeypatch.setattr(choice, "xla_serves", lambda setup: False)
 
 
 @pytest.fixture

@@ -17,16 +17,16 @@ class At:
 
         def chosen(*arguments):
             engine = choose(*arguments)
-            take = engine.step
+            advance = engine.advance
 
-            def watched(*inputs):
-                result = take(*inputs)
+            def watched(planned, most):
+                done = advance(planned, 1)
                 self.count += 1
                 if self.count == self.step:
                     self.action()
-                return result
+                return done
 
-            engine.step = watched
+            engine.advance = watched
             return engine
 
         monkeypatch.setattr(training, "choose", chosen)

@@ -70,7 +70,9 @@ def _legend(figure: Figure, runs: dict[str, dict], mine: str, others: str) -> No
             Line2D([], [], color="black", marker=marker, markerfacecolor=face, linestyle="", label=label)
         )
         keys.append(Line2D([], [], color=LIMIT_COLOUR, linestyle=line, label=f"products, {label}"))
-    title = f"Speed of a step by wall time; {BY_HAND} = 1. Beside it the speed with {' and '.join(runs)} threads"
+    title = (
+        f"Speed of a step by wall time; {BY_HAND} = 1. Beside it the speed with {' and '.join(runs)} threads"
+    )
     figure.legend(
         handles=keys, ncols=3, title=title, fontsize=FONT, title_fontsize=FONT + 0.5,
         loc="outside upper left", alignment="left", frameon=False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyro_lfm.cli.compare_command import compare
+from pyro_lfm.cli.data_commands import data_program
 from pyro_lfm.cli.describe_command import describe
 from pyro_lfm.cli.evaluate_command import evaluate
 from pyro_lfm.cli.explore_command import explore
@@ -50,3 +51,4 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     program.command()(command)
+program.add_typer(data_program, name="data")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyro_lfm.cli.configurations import ConfigFile, Configuration, DataOption, read_configuration
+from pyro_lfm.cli.followers import followers, is_follower
 from pyro_lfm.cli.output import LARGEST_SEED, AsJson, Value, say, show, warnings_as_lines
 from pyro_lfm.cli.output_files import Force
 from pyro_lfm.cli.run_folder import LOG, check_folder, check_resumable, holds_fit, taken
@@ -51,6 +53,12 @@ def fit(
     device: Annotated[
         str, typer.Option(help='Such as cpu or cuda:0; "auto" is a GPU where there is one.')
     ] = "auto",
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes of this machine that share every batch; torchrun for several machines."
+        ),
+    ] = 1,
     force: Force = False,
     parts: PartsFile = None,
     as_json: AsJson = False,
@@ -64,22 +72,28 @@ def fit(
 
     run = out if out is not None else Path("runs") / config.stem
     chosen = read_configuration(config, data, settings or (), parts_of(parts))
-    inference = type(chosen.inference).__name__
-    check_folder(run, resume, force)
-    if resume:
-        check_resumable(run, inference)
+    follows = is_follower()
+    if not follows:
+        check_folder(run, resume, force)
+        if resume:
+            check_resumable(run, type(chosen.inference).__name__)
     rows = chosen.rows()
     held_out = None if validation is None else chosen.rows_in(validation)
+    options = FitOptions(run, resume, seed, device)
+    if follows:
+        _follow(chosen, rows, held_out, options)
+        return
     notes = Notes.of(run) if resume else Notes()
     notes.config, notes.data = str(config.absolute()), str(chosen.data_path.absolute())
     notes.settings = list(settings or ())
-    again = _command(config, data, out, settings, seed, validation, parts)
+    again = _command(config, data, out, settings, seed, validation, parts, processes)
     started = time.monotonic()
     try:
         with warnings_as_lines() as warnings, taken(run, force):
             if not resume:  # at once, for a report of a run that is killed
                 Folder(run, "run").commit({NOTES: notes.text()})
-            result = _fitted(chosen, rows, held_out, run, resume=resume, seed=seed, device=device)
+            with followers(processes, _follower(again, run, device, resume)):
+                result = _fitted(chosen, rows, held_out, options)
     except KeyboardInterrupt:
         say(_GO_ON + again if holds_fit(run) else "interrupted before there was anything to keep")
         raise
@@ -92,16 +106,17 @@ def fit(
         raise typer.Exit(_STATUS[result.interrupted])
 
 
-def _fitted(
-    chosen: Configuration,
-    rows: Any,
-    held_out: Any,
-    run: Path,
-    *,
-    resume: bool,
-    seed: int | None,
-    device: str,
-) -> Fit:
+@dataclass(frozen=True)
+class FitOptions:
+    """How a fit runs, beside its declaration and rows. Without ``resume`` the seed is 0 by default."""
+
+    run: Path
+    resume: bool
+    seed: int | None
+    device: str
+
+
+def _fitted(chosen: Configuration, rows: Any, held_out: Any, options: FitOptions) -> Fit:
     """Fits the declaration, in the folder of the run.
 
     Raises:
@@ -109,29 +124,49 @@ def _fitted(
     """
     import pyro_lfm as lfm
 
-    before = len(lfm.load(run).history) if resume and holds_fit(run) else 0
-    # Exact inferences keep no state: their result is saved at the end.
-    keeps_state = isinstance(chosen.inference, lfm.SVI)
+    run = options.run
+    before = len(lfm.load(run).history) if options.resume and holds_fit(run) else 0
     with TrainingLog(run / LOG, _plan(chosen.inference)) as log:
-        done = lfm.fit(
-            chosen.model,
-            rows,
-            chosen.inference,
-            validation=held_out,
-            seed=0 if seed is None and not resume else seed,
-            callbacks=[log],
-            progress=sys.stderr.isatty(),
-            device=device,
-            checkpoint=lfm.Checkpoint(run, epochs=None, seconds=_SECONDS) if keeps_state else None,
-        )
-        if not keeps_state:
+        done = _fit(chosen, rows, held_out, options, [log])
+        if not isinstance(chosen.inference, lfm.SVI):
             done.save(run)
-    if resume and len(done.history) == before and not done.interrupted:
+    if options.resume and len(done.history) == before and not done.interrupted:
         raise CheckpointError(
             f"the run {run} has ended, after {_length(done)}: there is nothing left to do. To train longer, add "
             "--set inference.epochs= with a larger number"
         )
     return done
+
+
+def _follow(chosen: Configuration, rows: Any, held_out: Any, options: FitOptions) -> None:
+    """Computes a share of the fit of another process, which writes and shows.
+
+    Raises:
+        typer.Exit: a signal has ended the fit.
+    """
+    done = _fit(chosen, rows, held_out, options, [])
+    if done.interrupted:
+        raise typer.Exit(_STATUS[done.interrupted])
+
+
+def _fit(
+    chosen: Configuration, rows: Any, held_out: Any, options: FitOptions, callbacks: list[TrainingLog]
+) -> Fit:
+    import pyro_lfm as lfm
+
+    # Exact inferences keep no state: their result is saved at the end.
+    keeps_state = isinstance(chosen.inference, lfm.SVI)
+    return lfm.fit(
+        chosen.model,
+        rows,
+        chosen.inference,
+        validation=held_out,
+        seed=0 if options.seed is None and not options.resume else options.seed,
+        callbacks=callbacks,
+        progress=sys.stderr.isatty(),
+        device=options.device,
+        checkpoint=lfm.Checkpoint(options.run, epochs=None, seconds=_SECONDS) if keeps_state else None,
+    )
 
 
 def _plan(inference: Inference) -> str:
@@ -184,6 +219,7 @@ def _command(
     seed: int | None,
     validation: Path | None,
     parts: Path | None,
+    processes: int,
 ) -> str:
     """The call that goes on with a run."""
     words = ["pyro-lfm", "fit", str(config)]
@@ -193,8 +229,15 @@ def _command(
         ("seed", seed),
         ("validation", validation),
         ("parts", parts),
+        ("processes", processes if processes > 1 else None),
     ):
         words += [] if value is None else [f"--{name}", str(value)]
     for setting in settings or ():
         words += ["--set", setting]
     return shlex.join([*words, "--resume"])
+
+
+def _follower(again: str, run: Path, device: str, resume: bool) -> list[str]:
+    """The arguments of the program for a process that follows, given the call that goes on with the run."""
+    words = [*shlex.split(again)[1:], "--out", str(run), "--device", device]
+    return words if resume else [word for word in words if word != "--resume"]

@@ -57,6 +57,15 @@ class AnnotatedRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def chunk(self) -> int | None:
+        """The rows of a chunk that the file is read in; None where the matrix is in memory."""
+        if isinstance(self.fetch, _RowsInMemory):
+            return None
+        chunks = getattr(self.fetch.array, "chunks", None) if isinstance(self.fetch, StoredRows) else None
+        in_order = len(self.rows) < 2 or int(self.rows[-1] - self.rows[0]) == len(self.rows) - 1
+        return chunks[0] if chunks and in_order else 1
+
     def take(self, index: np.ndarray) -> np.ndarray:
         """The rows at some indices, (B, D)."""
         fetched = self.fetch(self.rows[index])

@@ -9,6 +9,7 @@ import pyro
 import torch
 from pyro.poutine.runtime import Message
 
+from pyro_lfm.data.shares import Share
 from pyro_lfm.errors import DataError, DeclarationError
 
 
@@ -16,24 +17,16 @@ class WeightedPlate(pyro.plate):
     """The plate over rows of which each has a weight: the scale of its statements is w N / B.
 
     Args:
-        batch: the batch. weights: of its rows, (B,).
-        scales: the scales so far, by the number that the weights are multiplied by. All statements of a batch share them,
-            model's and guide's, so that whoever compares scales need not read their values.
+        batch: the batch.
     """
 
-    def __init__(self, batch: Batch, weights: torch.Tensor, scales: dict[float, torch.Tensor]):
+    def __init__(self, batch: Batch):
         super().__init__("rows", size=batch.total, subsample=batch.index, dim=-1)
-        self.weights, self.scales = weights, scales
+        self.batch = batch
 
     def _process_message(self, msg: Message[..., Any]) -> None:
         super()._process_message(msg)
-        scale: float | torch.Tensor = msg["scale"]
-        if isinstance(scale, torch.Tensor):
-            msg["scale"] = scale * self.weights
-        else:
-            if scale not in self.scales:
-                self.scales[scale] = scale * self.weights
-            msg["scale"] = self.scales[scale]
+        msg["scale"] = self.batch.weighted(msg["scale"])
 
 
 class Batch:
@@ -49,6 +42,7 @@ class Batch:
         weights: (B,), how many rows of the likelihood each row is worth; None where each is worth one. Statements in
             ``plate()`` are scaled by them too.
         total_weight: the sum of the weights of the whole data; N without weights.
+        share: which rows of a larger batch these are, where several processes share it.
 
     >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
     >>> batch["x"], batch.mask("x"), batch.size, batch.total
@@ -65,6 +59,7 @@ class Batch:
         incomplete: frozenset[str] = frozenset(),
         weights: torch.Tensor | None = None,
         total_weight: float | None = None,
+        share: Share | None = None,
     ):
         values = list(data.values()) if isinstance(data, Mapping) else [] if data is None else [data]
         if not all(isinstance(value, torch.Tensor) for value in values):
@@ -88,10 +83,13 @@ class Batch:
         self.total = self.size if total is None else total
         self.weights = weights
         self.total_weight = self.total if total_weight is None else total_weight
+        self.share = share
         self.asked: list[str] = []
         self.asked_masks: set[str] = set()
         self._data, self._complete, self._incomplete = data, complete, incomplete
         self._cache: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        # The products of numbers and the weights so far. All statements of a batch share them, model's and guide's, so that
+        # whoever compares scales need not read their values.
         self._scales: dict[float, torch.Tensor] = {}
 
     def _read(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -142,7 +140,22 @@ class Batch:
         """The plate over rows, at dimension −1, with subsampling scale N / B, times the weight of each row if it has one."""
         if self.weights is None:
             return pyro.plate("rows", size=self.total, subsample=self.index, dim=-1)
-        return WeightedPlate(self, self.weights, self._scales)
+        return WeightedPlate(self)
+
+    @property
+    def scale(self) -> float | torch.Tensor:
+        """The scale of the statements in ``plate()``: N / B, times the weight of each row if it has one."""
+        return self.weighted(self.total / self.size)
+
+    def weighted(self, scale: float | torch.Tensor) -> float | torch.Tensor:
+        """A scale times the weight of each row; the scale itself without weights."""
+        if self.weights is None:
+            return scale
+        if isinstance(scale, torch.Tensor):
+            return scale * self.weights
+        if scale not in self._scales:
+            self._scales[scale] = scale * self.weights
+        return self._scales[scale]
 
     def __len__(self) -> int:
         return self.size

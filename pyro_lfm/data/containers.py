@@ -13,10 +13,11 @@ from torch import Tensor
 
 from pyro_lfm.data.annotated_rows import AnnotatedRows, annotated_rows, is_anndata
 from pyro_lfm.data.datasets import Labelled
+from pyro_lfm.data.files.parquet_rows import ParquetRows
 from pyro_lfm.data.files.picture_folder import PictureFolder
 from pyro_lfm.data.frame_blocks import of_pandas, of_polars, side_by_side
 from pyro_lfm.data.label_codes import labels_of
-from pyro_lfm.data.opened_rows import Block, check_numeric, comes_from, from_numpy
+from pyro_lfm.data.opened_rows import Block, Stored, check_numeric, comes_from, from_numpy
 from pyro_lfm.data.pictures.scenes import Scenes
 from pyro_lfm.data.stored_rows import StoredRows, StoredSparseRows
 from pyro_lfm.errors import DataError, ShapeError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         | StoredArray
         | SparseDataset
         | PictureFolder
+        | ParquetRows
     )
 
 KINDS = "a NumPy array, tensor, DataFrame, sparse matrix, list of rows or torch Dataset"
@@ -72,9 +74,13 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
     if is_anndata(data):
         data = annotated_rows(data)
     if isinstance(data, AnnotatedRows):
-        return Block(torch.Size(data.shape), _OfAnnData(data), data.names)
+        stored = None if data.chunk is None else Stored(data.chunk)
+        return Block(torch.Size(data.shape), _OfAnnData(data), data.names, stored=stored)
     if isinstance(data, PictureFolder):
-        return Block(torch.Size((len(data), *data.shape)), _Pictures(data))
+        return Block(torch.Size((len(data), *data.shape)), _Pictures(data), stored=Stored(apart=True))
+    if isinstance(data, ParquetRows):
+        starts = Stored(starts=torch.tensor(data.starts))
+        return Block(torch.Size(data.shape), _OfParquet(data), data.names, stored=starts)
     if comes_from(type(data), "h5py") or comes_from(type(data), "zarr"):
         return _stored(cast("StoredArray", data), name)
     if comes_from(type(data), "anndata") and hasattr(data, "group"):
@@ -140,6 +146,14 @@ class _Pictures:
         return torch.from_numpy(self.folder[index.numpy()])
 
 
+@dataclass(frozen=True)
+class _OfParquet:
+    rows: ParquetRows
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return from_numpy(self.rows[index.numpy()])
+
+
 def _tensor(tensor: Tensor, name: str) -> Block:
     if tensor.layout != torch.strided or tensor.is_nested:
         raise DataError(f"{name} must be a dense tensor; got layout {tensor.layout}: give {name}.to_dense()")
@@ -155,7 +169,9 @@ def _array(array: np.ndarray, name: str, labelled: bool) -> Block:
     if labelled and array.dtype.kind in "OUS" and array.ndim in (1, 2) and array.size == len(array):
         return Block(torch.Size(array.shape), None, labels=labels_of(array.ravel().tolist()))
     check_numeric(array, name)
-    return Block(torch.Size(array.shape), _ArrayRows(array), whole=_in_memory(array))
+    # A copy of a memory map is of its class too, but has no file.
+    stored = Stored() if isinstance(array, np.memmap) and array.filename is not None else None
+    return Block(torch.Size(array.shape), _ArrayRows(array), whole=_in_memory(array), stored=stored)
 
 
 def _sparse(matrix: sparray | spmatrix, name: str) -> Block:
@@ -173,14 +189,15 @@ def _stored(array: StoredArray, name: str) -> Block:
             'group["X"]'
         )
     check_numeric(array, name)
-    return Block(torch.Size(array.shape), _FromDisk(StoredRows(array)))
+    chunk = (getattr(array, "chunks", None) or (1,))[0]
+    return Block(torch.Size(array.shape), _FromDisk(StoredRows(array)), stored=Stored(chunk))
 
 
 def _stored_sparse(matrix: SparseDataset, name: str) -> Block:
     """A sparse matrix of AnnData on the disk. One by columns is read whole, as its rows cannot be fetched."""
     if matrix.format != "csr":
         return _sparse(matrix.to_memory(), name)
-    return Block(torch.Size(matrix.shape), _FromDisk(StoredSparseRows(matrix)))
+    return Block(torch.Size(matrix.shape), _FromDisk(StoredSparseRows(matrix)), stored=Stored())
 
 
 def listed(data: np.ndarray | Sequence[object], name: str) -> np.ndarray:

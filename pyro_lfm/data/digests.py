@@ -65,23 +65,23 @@ class RowsSeen:
 
     def __init__(self, table: Table):
         with Stream(0):
-            self.digest = None if table.is_absent or _vary(table) else _digest(table, _sample(table))
+            self.digest = None if table.is_absent or _vary(table) else _digest(table, _sample(table), None)
 
     def are_those_of(self, table: Table) -> bool:
         """Whether the rows that are read are unchanged."""
         if self.digest is None or table.is_absent:
             return True
         with Stream(0):
-            return _digest(table, _sample(table)) == self.digest
+            return _digest(table, _sample(table), None) == self.digest
 
 
-def _digest(table: Table, indices: Iterable[Tensor]) -> str:
-    """The digest of the values at these indices, in double precision."""
+def _digest(table: Table, indices: Iterable[Tensor], dtype: torch.dtype | None = torch.float64) -> str:
+    """The digest of the values at these indices, in a type or, where that is None, in their own."""
     digest = hashlib.sha256()
     for index in indices:
-        for name, value in table.take(index, torch.float64).items():
+        for name, value in table.take(index, dtype).items():
             digest.update(name.encode())
-            digest.update(value.contiguous().numpy().data)
+            digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

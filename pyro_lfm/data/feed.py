@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 
 from pyro_lfm.data.readers import Table
+from pyro_lfm.data.row_order.epoch_order import EpochOrder, ShuffledRows, WholeShuffle
 
 # Batches are gathered several at a time while they fit into a cache.
 _BLOCK_BYTES = 2**18
@@ -23,6 +25,7 @@ class Feed:
         dtype, device: of the tensors.
         generator: the random stream of the order.
         drop_last: whether to leave out the rows that do not fill a last batch. They are others in every epoch.
+        shuffled: the rows in their orders; by default all rows are shuffled at once.
 
     >>> from pyro_lfm.data.readers import read
     >>> feed = Feed(read([[1.0], [2.0], [3.0]], ["x"]), 2, torch.float32, "cpu", torch.Generator().manual_seed(0))
@@ -38,10 +41,12 @@ class Feed:
         device: torch.device | str,
         generator: torch.Generator,
         drop_last: bool = False,
+        shuffled: ShuffledRows | None = None,
     ):
         self.table, self.size, self.generator, self.drop_last = table, size, generator, drop_last
         self.device = torch.device(device)
-        self.rows = len(table.counted)
+        self.shuffled = WholeShuffle(table) if shuffled is None else shuffled
+        self.rows = table.count
         row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
         self.batches = max(1, min(_BLOCK_BYTES // max(1, row * size), self.rows // size))
         rows = self.batches * size
@@ -61,21 +66,21 @@ class Feed:
             done: the number of first batches that are left out, as an earlier run has done them. Each of the others stands
                 at the same place in memory as without them.
         """
-        order = torch.randperm(self.rows, generator=self.generator)
-        if self.table.weights is not None:
-            order = self.table.counted[order]
-        if self.drop_last:
-            order = order[: len(order) // self.size * self.size]
-        return self._batches(order, done)
+        return self._batches(self.shuffled.epoch(self.generator), done)
 
     def _batches(
-        self, order: torch.Tensor, done: int
+        self, order: EpochOrder, done: int
     ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        block, rows = self.batches * self.size, self.rows
+        if self.drop_last:
+            rows = rows // self.size * self.size
         blocks, begun = divmod(done, self.batches)
-        for block in order.split(self.batches * self.size)[blocks:]:
-            self.table.gather(block, {name: memory[: len(block)] for name, memory in self._memory.items()})
-            parts = block.to(self.device).split(self.size)
-            for index, views in [*zip(parts, self._views, strict=False)][begun:]:
-                whole = len(index) == self.size
-                yield index, views if whole else {name: value[: len(index)] for name, value in views.items()}
-            begun = 0
+        with closing(order):
+            for start in range(blocks * block, rows, block):
+                length = min(block, rows - start)
+                into = {name: memory[:length] for name, memory in self._memory.items()}
+                index = order.read(start, start + length, into).to(self.device)
+                for part, views in [*zip(index.split(self.size), self._views, strict=False)][begun:]:
+                    whole = len(part) == self.size
+                    yield part, views if whole else {n: value[: len(part)] for n, value in views.items()}
+                begun = 0

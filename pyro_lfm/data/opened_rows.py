@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,30 @@ Fetch = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How rows lie on the disk.
+
+    Attributes:
+        chunk: the rows of a chunk, which is read as a whole; 1 where any run of rows can be read.
+        starts: the first row of each chunk, where chunks differ in length.
+        apart: whether each row stands by itself, as a picture in a file of its own, so that blocks save nothing.
+    """
+
+    chunk: int = 1
+    starts: Tensor | None = None
+    apart: bool = False
+
+    @staticmethod
+    def together(several: Sequence[Stored]) -> Stored | None:
+        """How the rows of several names lie, of which the same are read: in the longest chunks of any; None for no names."""
+        if not several:
+            return None
+        starts = [each.starts for each in several if each.starts is not None]
+        chunk, apart = max(each.chunk for each in several), all(each.apart for each in several)
+        return Stored(chunk, min(starts, key=len, default=None), apart)
+
+
+@dataclass(frozen=True)
 class Block:
     """The rows of one name in their container.
 
@@ -32,6 +56,7 @@ class Block:
         labels: the labels of a column that holds no numbers.
         whole: all rows as a tensor that shares their memory; None if torch cannot read it.
         container: the pandas object that holds the rows; None for other containers.
+        stored: how the rows lie on the disk; None where they are in memory.
     """
 
     shape: torch.Size
@@ -40,6 +65,7 @@ class Block:
     labels: Labels | None = None
     whole: Tensor | None = None
     container: pd.DataFrame | pd.Series | None = None
+    stored: Stored | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyro_lfm.data.containers import KINDS, listed, open_block
 from pyro_lfm.data.label_codes import encode
-from pyro_lfm.data.opened_rows import Block, Fetch, InOrder, check_numeric, from_numpy
+from pyro_lfm.data.opened_rows import Block, Fetch, InOrder, Stored, check_numeric, from_numpy
 from pyro_lfm.data.schema import Columns, Schema, order_of
 from pyro_lfm.errors import DataError, ShapeError
 
@@ -40,6 +40,7 @@ class RowSource:
         columns: the names of columns, and labels.
         container: the pandas object that holds the rows, if one does.
         by_item: whether the rows are items of a torch Dataset.
+        stored: how the rows lie on the disk; None where they are in memory.
     """
 
     length: int
@@ -49,6 +50,7 @@ class RowSource:
     columns: Schema = field(default_factory=dict)
     container: pd.DataFrame | pd.Series | None = None
     by_item: bool = False
+    stored: Stored | None = None
 
     def absent(self) -> RowSource:
         """A source with the shapes and columns, but without the rows."""
@@ -125,6 +127,7 @@ def open_source(data: Data, names: Sequence[str], schema: Schema | None = None) 
         block.whole,
         {name: columns},
         block.container,
+        stored=block.stored,
     )
     return source if block.names is None else in_order(source, name, block.names)
 

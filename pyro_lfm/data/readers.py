@@ -8,10 +8,12 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_lfm.data.files.opening import opened
+from pyro_lfm.data.opened_rows import Stored
 from pyro_lfm.data.openers import RowSource, in_order, open_source
 from pyro_lfm.data.schema import Columns, Scale, Schema
 from pyro_lfm.errors import DataError
@@ -47,6 +49,7 @@ class Table:
         event_shapes: {name: shape of a row that `take` gives}, set by `validate`.
         has_missing: {name: whether an entry is missing}, set by `validate`.
         scales: {name: scale of the columns}, set by `validate`.
+        likeness: {name: how alike neighbouring rows are, 0 to 1}, set by `validate`; 0 for rows in random order.
         schema: {name: names of columns, and labels}.
         weights: (N,), how many rows of the likelihood each row is worth, float64; None where each is worth one.
         frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
@@ -70,6 +73,7 @@ class Table:
         self.has_missing: dict[str, bool] = {}
         self.schema: dict[str, Columns] = {name: columns[name] for name in names}
         self.scales: dict[str, Scale] = {}
+        self.likeness: dict[str, float] = {}
         self.frame: pd.DataFrame | None = None
         self.converter: FrameConverter | None = None
         self.weights: Tensor | None = None
@@ -83,6 +87,11 @@ class Table:
     def counted(self) -> Tensor:
         """The indices of the rows that count: all but those of weight 0."""
         return torch.arange(len(self)) if self.weights is None else self.weights.nonzero().flatten()
+
+    @property
+    def count(self) -> int:
+        """The number of rows that count."""
+        return len(self) if self.weights is None else int((self.weights > 0).sum())
 
     @property
     def total_weight(self) -> float:
@@ -100,12 +109,18 @@ class Table:
         table = copy.copy(self)
         table.event_shapes, table.has_missing = dict(self.event_shapes), dict(self.has_missing)
         table.schema, table.scales, table.weights = dict(self.schema), dict(self.scales), weights
+        table.likeness = dict(self.likeness)
         return table
 
     @property
     def by_item(self) -> bool:
         """Whether some rows are items of a torch ``Dataset``, which may be slow to read, or differ at every reading."""
         return any(source.by_item for source in self._sources)
+
+    @property
+    def stored(self) -> Stored | None:
+        """How rows lie on the disk, of all names together; None where all are in memory."""
+        return Stored.together([each.stored for each in self._sources if each.stored])
 
     @property
     def is_absent(self) -> bool:
@@ -170,6 +185,15 @@ class Table:
                 rows = source.rows(index)
             for name, value in rows.items():
                 into[name].copy_(value.reshape(into[name].shape))
+
+    def read_span(self, start: int, stop: int, into: Mapping[str, Tensor]) -> None:
+        """Writes consecutive rows into tensors (stop − start, *event shape) on the CPU, in the calling thread alone."""
+        for source in self._sources:
+            whole = None if source.whole is None else {next(iter(source.shapes)): source.whole[start:stop]}
+            for name, value in (whole or source.rows(torch.arange(start, stop))).items():
+                # By NumPy: torch would take more threads for it, beside those of the training.
+                target = into[name].numpy()
+                np.copyto(target, value.cpu().numpy().reshape(target.shape), casting="unsafe")
 
     def blocks(self, size: int = 4096) -> Iterator[Tensor]:
         """Blocks of at most `size` indices, each a LongTensor, that together cover all rows in order.

@@ -16,6 +16,9 @@ from pyro_lfm.data.scale import Moments
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.errors import DataError, ShapeError
 
+# The largest number of rows that are scanned at a time.
+ROWS_AT_ONCE = 4096
+
 # The condition that a support puts on an entry, and a remedy for data outside it.
 _WORDS: dict[type, tuple[str, str]] = {
     type(constraints.boolean): ("be 0 or 1", "binarize it, as {name} > 0.5 does, or declare another family"),
@@ -51,9 +54,9 @@ def validate(
 ) -> None:
     """Checks every row against the event shape and the support of its name.
 
-    It sets `table.event_shapes`, `table.has_missing` and `table.scales`. A column may have shape (N,) or (N, 1) if the event
-    shape is () or (1,). NaN means missing. A missing entry is not checked; if the support is one of whole rows, such as a
-    simplex, a row with a missing entry is not checked.
+    It sets `table.event_shapes`, `table.has_missing`, `table.scales` and `table.likeness`. A column may have shape (N,) or
+    (N, 1) if the event shape is () or (1,). NaN means missing. A missing entry is not checked; if the support is one of
+    whole rows, such as a simplex, a row with a missing entry is not checked.
 
     Args:
         table: the rows.
@@ -87,7 +90,7 @@ def validate(
     }
     # Small enough blocks that images of any size are scanned in a few tens of megabytes.
     widest = max(math.prod(shape) for shape in event_shapes.values())
-    for index in table.blocks(max(1, min(4096, 2**19 // widest))):
+    for index in table.blocks(max(1, min(ROWS_AT_ONCE, 2**19 // widest))):
         rows = table.take(index, None, device)
         for name, scan in scans.items():
             scan.add(rows[name], int(index[0]), None if table.weights is None else table.weights[index])
@@ -98,6 +101,7 @@ def validate(
             f"{gappy[0]} cannot have missing entries here; got NaN: fill them in, or leave {gappy[0]} out"
         )
     table.scales.update({name: scan.moments.scale for name, scan in scans.items()})
+    table.likeness.update({name: scan.moments.likeness for name, scan in scans.items()})
     if not may_be_empty and not any(scan.observed for scan in scans.values()):
         raise DataError(f"{', '.join(scans)} must have an observed entry; every value is missing (NaN)")
     table.has_missing.update({name: scan.missing for name, scan in scans.items()})
@@ -146,7 +150,9 @@ class _Scan:
 
     def add(self, given: Tensor, start: int, weights: Tensor | None = None) -> None:
         """Adds rows in their own type."""
-        self.moments.add(given, weights)
+        if self.moments.add(given, weights) and self._is_sound(given):
+            self.observed = True
+            return
         # float64, so that rounding moves no value across a bound and no row off the simplex.
         rows = given.double()
         nan = rows.isnan()
@@ -164,6 +170,14 @@ class _Scan:
                 bad = valid.new_zeros(len(rows), *valid.shape[1:])
                 bad[complete] = ~valid
                 self.outside.add(bad, given, start)
+
+    def _is_sound(self, rows: Tensor) -> bool:
+        """Whether no entry of rows that are finite is wrong. It takes a third of the time of finding those that are."""
+        if self.moments.largest is None or bool((self.moments.largest > self.largest).any()):
+            return False
+        if constraints.is_dependent(self.constraint) or type(self.constraint) is type(constraints.real):
+            return True
+        return bool(self.constraint.check(rows.double()).all())
 
     def raise_faults(self, dtype: torch.dtype) -> None:
         if self.infinite.count:

@@ -90,6 +90,8 @@ def gaussian_moments(distribution: Distribution) -> Moments | None:
 
 
 def _flat_moments(distribution: Normal | LogNormal, events: int) -> Moments:
+    if events == 1:
+        return Moments(distribution.loc, distribution.scale)
     start = distribution.loc.dim() - events
     return Moments(
         distribution.loc.reshape(*distribution.loc.shape[:start], -1),

@@ -16,6 +16,7 @@ from pyro_lfm.distributions.stable_versions import stable_version
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.named_modules import Factors
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.applied import submodules
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.floors import Floor
 from pyro_lfm.sources.per_row import PerRowTable
@@ -91,7 +92,7 @@ class Conditional(nn.Module):
         self, parents: Sequence[Tensor], index: Tensor, drawn: Mapping[str, Tensor] | None = None
     ) -> Distribution:
         """The distribution given the parents, the indices of the rows and, by name, draws of its parameters."""
-        options = {"index": index} if self.tables else {}
+        options = {"index": index} if self.takes_index else {}
         if not drawn:
             return self(*parents, **options)
         values = {f"{self._places[name]}.value": value for name, value in drawn.items()}
@@ -156,7 +157,12 @@ class Conditional(nn.Module):
     @property
     def tables(self) -> list[PerRowTable]:
         """The ``PerRow`` tables among its parts."""
-        return [part for part in self.parts.modules() if isinstance(part, PerRowTable)]
+        return [part for part in submodules(self.parts) if isinstance(part, PerRowTable)]
+
+    @property
+    def takes_index(self) -> bool:
+        """Whether ``forward`` takes the indices of the rows."""
+        return bool(self.tables)
 
     @property
     def floors(self) -> Mapping[str, Floor]:

@@ -34,6 +34,8 @@ class FromSources(Conditional):
     an observed variable, and then the spread of each column. A ``Fixed`` scale has no default floor.
     """
 
+    takes_index = True
+
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
         if (state := state_of_family(declaration)) is not None:

@@ -50,7 +50,8 @@ class Factors(nn.ModuleDict):
         super().__setitem__(key_of(name), factor)
 
     def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(key_of(name))
+        module = self._modules.get(name)  # most names are keys themselves
+        return super().__getitem__(key_of(name)) if module is None else module
 
     def __contains__(self, name: str) -> bool:
         return super().__contains__(key_of(str(name)))

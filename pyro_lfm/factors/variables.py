@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -93,7 +94,7 @@ class Variable:
     extent: SupportBounds | None = None
     fault: str | None = None
 
-    @property
+    @cached_property
     def categories(self) -> int | None:
         """The number of categories of a categorical variable, else None."""
         support = plain(self.support)

@@ -8,7 +8,6 @@ from copy import copy, deepcopy
 from functools import partial
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.runtime import InferDict
@@ -21,7 +20,7 @@ from pyro_lfm.distributions.discrete_values import sum_out_hint
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.distributions.scaled_distribution import ScaledDistribution
 from pyro_lfm.distributions.supports import from_reals, is_real, plain
-from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Conditional, Encoder, Factor, Factors, MadeOfGuide, Seen
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.factors.views import view
@@ -31,12 +30,13 @@ from pyro_lfm.guides.automatic import JointGuide, joint_guide, prototype
 from pyro_lfm.guides.counted import Counted
 from pyro_lfm.guides.declared import check_factors, for_latent, parents_of
 from pyro_lfm.guides.defaults import at_known_values, of_parameter
-from pyro_lfm.guides.support import check_support, check_variables
+from pyro_lfm.guides.support import check_event, check_support, check_variables
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, drawing
 from pyro_lfm.programs.model import AnyModel, as_model
 from pyro_lfm.programs.pyro_model import ModelLike
 from pyro_lfm.programs.redrawing import redraw, with_reset_modules
+from pyro_lfm.programs.statements import row_plate, sample
 from pyro_lfm.runtime import isolated
 from pyro_lfm.sources.applied import promote
 
@@ -150,12 +150,7 @@ class Guide(AnyGuide):
             raise DeclarationError(
                 f"{name}: no map from the reals onto {variable.support} is known: give a guide with that support"
             )
-        wanted = factor.shape if carried else variable.shape
-        if distribution.event_shape != wanted:
-            raise ShapeError(
-                f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got "
-                f"{tuple(distribution.event_shape)}"
-            )
+        check_event(name, distribution, factor.shape if carried else variable.shape)
         check_support(name, type(factor.declaration).__name__, distribution, variable, carried)
         self._infer[name] = sum_out_hint(distribution) if variable.summable else {}
         return carried
@@ -284,6 +279,11 @@ class Guide(AnyGuide):
         rows = torch.zeros(batch.size, *self.observed[name].shape, dtype=self.dtype, device=self.device)
         return Seen(rows, torch.zeros_like(rows, dtype=torch.bool))
 
+    @property
+    def statements(self) -> list[str] | None:
+        as_declared = type(self).forward is Guide.forward and not self.jointly and not self._counted.names
+        return list(self.order) if as_declared else None
+
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro guide: one sample statement per latent. Those of per-row latents are inside the plate over rows."""
         values: dict[str, torch.Tensor] = dict(self.joint(batch)) if self.jointly else {}
@@ -292,7 +292,7 @@ class Guide(AnyGuide):
         encoders = self.encoders
         for name in shared:
             values[name] = self._sample(name, values, batch, counted.get(name), None)
-        with batch.plate():
+        with row_plate(batch):
             for name in itertools.filterfalse(shared.__contains__, self.order):
                 values[name] = self._sample(name, values, batch, counted.get(name), encoders.get(name))
         return values
@@ -312,8 +312,8 @@ class Guide(AnyGuide):
         distribution = self.distribution(name, values, batch)
         infer: Any = {**self._infer[name], **({} if encoder is None else {"encoder": encoder})}
         if counting is None:
-            return pyro.sample(name, distribution, infer=infer)  # type: ignore[arg-type]
+            return sample(name, distribution, infer=infer)
         distribution = counting.with_distribution(distribution, name).distribution
         mask: Any = True if counting.mask is None else counting.mask
         with poutine.mask(mask=mask), poutine.scale(scale=counting.scale):
-            return pyro.sample(name, distribution, infer=infer)
+            return sample(name, distribution, infer=infer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
@@ -15,6 +16,15 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.programs.pyro_model import ModelLike
 from pyro_lfm.programs.sites import Sites
+
+
+def check_event(name: str, distribution: Distribution, wanted: torch.Size) -> None:
+    """Checks that the distribution of a guide's factor has this event shape."""
+    if distribution.event_shape != wanted:
+        raise ShapeError(
+            f"{name}: the guide's distribution must have event shape {tuple(wanted)}; got "
+            f"{tuple(distribution.event_shape)}"
+        )
 
 
 def check_support(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.inference.processes.joining import local_device
 
 
 def device_of(device: str | torch.device) -> torch.device:
@@ -20,6 +21,9 @@ def device_of(device: str | torch.device) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch_device = torch.device(device)
+        if torch_device == torch.device("cuda") and torch.cuda.device_count() > 1:
+            # Processes of one machine have a GPU each.
+            torch_device = torch.device("cuda", local_device(torch.cuda.device_count()))
         torch.empty(0, device=torch_device)
     except (RuntimeError, AssertionError, TypeError):
         cards = [f"cuda:{k}" for k in range(torch.cuda.device_count())]

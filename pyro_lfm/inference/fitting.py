@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from numpy.typing import ArrayLike
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DeclarationError, one_call
+from pyro_lfm.errors import DeclarationError, gathering, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.devices import device_of
-from pyro_lfm.inference.environment import check_single_process, with_gradients
+from pyro_lfm.inference.environment import with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
+from pyro_lfm.inference.processes.group import Processes
+from pyro_lfm.inference.processes.joining import joined
+from pyro_lfm.inference.processes.same_fit import check_agreement, take_weights_of_first
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.inference.svi.snapshots import Snapshot
 from pyro_lfm.inference.svi.training_state import TrainingFolder
@@ -77,16 +80,22 @@ def fit(
     stderr says how to go on, and the fit so far is returned, with ``fit.interrupted``. A second Ctrl-C raises
     KeyboardInterrupt at once.
 
-    ``fit`` trains in the calling process alone, and in any gradient mode. While a step runs, torch's random stream for draws
+    Under ``torchrun``, or where the caller has initialised ``torch.distributed``, the processes share each batch of
+    ``lfm.SVI``: all make the same call, with all rows, and the fit is that of one process, equal in all of them.
+    Callbacks, the progress bar, warnings and files are those of the first process. Exact inference does the same in every
+    process. See docs/scaling.md.
+
+    ``fit`` trains in any gradient mode. While a step runs, torch's random stream for draws
     on the CPU is the fit's. Another thread that draws meanwhile disturbs the fit, unless it uses a ``torch.Generator`` of
     its own or takes turns by ``with pyro_lfm.runtime.isolated():``.
 
     Raises:
         CheckpointError: a checkpoint of another fit; the message names the first difference.
         DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
-        DeclarationError: a guide that does not fit the model.
+        DeclarationError: a guide that does not fit the model; of several processes one whose call differs, or a part that
+            computes with all rows of a batch together.
         TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
-            network raised, which is its cause; the last good weights are restored.
+            network raised, which is its cause; the last good weights are restored. Or another process has failed.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -95,6 +104,36 @@ def fit(
     >>> done.posterior(torch.zeros(3, 4)).mean.shape, len(done.history)
     (torch.Size([3, 2]), 2)
     """
+    with joined() as processes, nullcontext() if processes.is_first else gathering():
+        return _fit(
+            processes,
+            model,
+            data,
+            inference,
+            weights,
+            validation,
+            seed,
+            callbacks,
+            progress,
+            device,
+            checkpoint,
+        )
+
+
+def _fit(
+    processes: Processes,
+    model: AnyModel | torch.nn.Module | Callable[[Batch], None],
+    data: Data,
+    inference: Inference,
+    weights: ArrayLike | torch.Tensor | None,
+    validation: Data | None,
+    seed: int | None,
+    callbacks: Sequence[Callback],
+    progress: bool,
+    device: str | torch.device,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None,
+) -> Fit:
+    """``fit`` in one of some processes."""
     model = as_model(model)
     if not isinstance(inference, Inference):
         raise DeclarationError(
@@ -102,19 +141,22 @@ def fit(
         )
     if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
-    check_single_process()
     kept = Checkpoint.of(checkpoint)
-    seed = _seed(seed, kept)
+    seed = _seed(seed, kept, processes)
     torch_device = device_of(device)
     # An inference may hold programs of its own, such as the guide of SVI.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with with_gradients(programs), one_call():
         table, held_out = _tables(model, data, inference, validation, weights)
-        task = Task(model, table, held_out, seed, callbacks, progress, torch_device, kept)
+        shown = progress and processes.is_first
+        task = Task(model, table, held_out, seed, callbacks, shown, torch_device, kept, processes)
+        check_agreement(task, inference)
         with _first_weights(inference, model, task):
+            take_weights_of_first(processes, *inference.trains(model))
             result = inference.run(task)
     result.inference, result.seed = inference, seed
-    if task.checkpoint is not None:
+    result.history[:] = processes.first(lambda: result.history)
+    if task.checkpoint is not None and processes.is_first:
         # With the weights that the fit returns, which after patience are the best and not the last.
         Folder(task.checkpoint.path, "checkpoint").commit(result.files())
     return result
@@ -182,9 +224,14 @@ def _put_back(before: list[tuple[Snapshot, bool]], first_digests: list[str]) -> 
                 snapshot.programs[0].remember_first_weights()
 
 
-def _seed(seed: int | None, checkpoint: Checkpoint | None) -> int:
-    """The seed of the call; without one that of the checkpoint, or one drawn from torch."""
-    if seed is not None:
-        return whole("seed", seed, least=0)
-    saved = None if checkpoint is None else TrainingFolder(checkpoint).seed()
-    return fresh_seed(2**31) if saved is None else saved
+def _seed(seed: int | None, checkpoint: Checkpoint | None, processes: Processes) -> int:
+    """The seed of the call; without one that of the checkpoint, or one drawn from torch, in the first process."""
+
+    def chosen() -> int:
+        if seed is not None:
+            return whole("seed", seed, least=0)
+        saved = None if checkpoint is None else TrainingFolder(checkpoint).seed()
+        return fresh_seed(2**31) if saved is None else saved
+
+    of_first = processes.first(chosen)
+    return of_first if seed is None else whole("seed", seed, least=0)

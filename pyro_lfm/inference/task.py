@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.declarations import PartWithState
 from pyro_lfm.inference.fitted import Callback, Fit, Record
+from pyro_lfm.inference.processes.group import Processes
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.programs.program import Program
@@ -30,10 +32,20 @@ class Task:
     progress: bool
     device: torch.device
     checkpoint: Checkpoint | None
+    processes: Processes = field(default_factory=Processes)
+
+    @cached_property
+    def calls_back(self) -> bool:
+        """Whether the first process has callbacks."""
+        return self.processes.first(lambda: bool(self.callbacks))
 
     def report(self, record: Record, result: Fit) -> bool:
-        """Calls every callback with a record; whether one of them returned True, to stop."""
-        return any([_is_true(callback(record, result)) for callback in self.callbacks])
+        """Calls every callback with a record, in the first process; whether one of them returned True, to stop."""
+        if not self.calls_back:
+            return False
+        return self.processes.first(
+            lambda: any([_is_true(callback(record, result)) for callback in self.callbacks])
+        )
 
 
 def _is_true(answer: bool | np.bool_ | torch.Tensor | None) -> bool:

@@ -74,14 +74,17 @@ class DrawTerms:
         Raises:
             DeclarationError: a guide that was written by hand has other masks or scales.
         """
-        model, guide = ScaledDistribution.of(self.p[name]), ScaledDistribution.of(self.q[name])
+        model, jointly = ScaledDistribution.of(self.p[name]), "auxiliary" in self.q[name]
+        if self.follows and not jointly:
+            return model
+        guide = ScaledDistribution.of(self.q[name])
         if not self.follows and not guide.has_same_weights(model):
             raise DeclarationError(
                 f"{name} has other masks or scales in the guide ({guide.words()}) than in the model ({model.words()}), so "
                 "that log q and log p are not of the same rows: put the model's poutine.mask and poutine.scale around the "
                 "guide's statement too, both inside `with batch.plate():`, or declare the guide with lfm.Guide"
             )
-        if "auxiliary" in self.q[name] and not guide.has_same_weights(model):
+        if jointly and not guide.has_same_weights(model):
             raise DeclarationError(
                 f"{name} is masked or scaled in the model, and its guide draws it jointly with others, so that its own "
                 "log q is not known: give it a factor of its own in lfm.Guide"

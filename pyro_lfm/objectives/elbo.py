@@ -8,6 +8,7 @@ import torch
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.bound import Bound
+from pyro_lfm.objectives.layout import added
 from pyro_lfm.objectives.objective import Names, Objective, Weight, as_weight
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.trace_sites import in_row_plate
@@ -82,14 +83,15 @@ class ELBO(Objective):
         for name in penalty if self.free_bits else ():
             # A row's part of the KL of a shared latent is next to nothing, and always below the free bits.
             if in_row_plate(run.q[name]):
-                penalty[name] = penalty[name].clamp_min(self.free_bits)
+                penalty[name] = run.layout.mean(kls[name], 0).clamp_min(self.free_bits)
         weight = cast(float | torch.Tensor, self.kl_weight)  # a schedule is a number by now
-        objective = reconstruction.mean() - weight * sum(penalty.values())
+        cost = added(penalty.values())
+        objective = reconstruction.mean() - (
+            cost if isinstance(weight, float) and weight == 1.0 else weight * cost
+        )
         seen = reconstruction.detach()
         costs = {name: kl.detach() for name, kl in kls.items()}
-        return Bound(
-            objective, seen - sum(costs.values(), torch.zeros_like(seen)), seen, costs, run.layout.total
-        )
+        return Bound(objective, seen - added(costs.values()), seen, costs, run.layout.total)
 
     def _kls(self, run: Run) -> dict[str, torch.Tensor]:
         """KL(q ‖ p) of each latent, of each row, (B,)."""

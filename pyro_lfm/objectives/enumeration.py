@@ -29,6 +29,7 @@ from pyro_lfm.objectives.trace_sites import (
     latent_sites,
 )
 from pyro_lfm.probes import probing
+from pyro_lfm.sources.applied import first_tensor
 
 _MOST = 256  # joint values of all latents that are summed out
 
@@ -57,15 +58,14 @@ class SumOut(Messenger):
 
     def __init__(self, plan: Plan):
         super().__init__()
-        self.plan = plan
+        self.values = {
+            name: values.reshape(len(values), *(1,) * (1 + plan.nesting + k), *values.shape[1:])
+            for k, (name, values) in enumerate(plan.values.items())
+        }
 
     def _pyro_sample(self, msg: Site) -> None:
-        if msg["name"] in self.plan.values and not msg["is_observed"]:
-            values = self.plan.values[msg["name"]]
-            right = 1 + self.plan.nesting + list(self.plan.values).index(msg["name"])
-            events = values.shape[1:]
-            msg["value"] = values.reshape(len(values), *(1,) * right, *events)
-            msg["done"] = True
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def plan_for(
         DeclarationError: the guide does not serve the model.
     """
     plans = _PLANS.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
-    parameter = _first_parameter(model, guide)
+    parameter = _first_tensor(model, guide)
     rows = [names for each in args if (names := _names(each)) is not None]
     key = (options, parameter.device, parameter.dtype, str(rows))
     if key not in plans:
@@ -111,9 +111,9 @@ def plan_for(
     return plans[key]
 
 
-def _first_parameter(*programs: PyroProgram) -> torch.Tensor:
-    modules = [program for program in programs if isinstance(program, torch.nn.Module)]
-    return next((p for module in modules for p in module.parameters()), torch.empty(0))
+def _first_tensor(*programs: PyroProgram) -> torch.Tensor:
+    first = first_tensor(*(program for program in programs if isinstance(program, torch.nn.Module)))
+    return torch.empty(0) if first is None else first
 
 
 def _names(rows: Rows) -> list[str] | None:
@@ -129,7 +129,7 @@ def _plan(
     such latents together have few joint values.
     """
     modules = [part for part in (model, guide) if isinstance(part, torch.nn.Module)]
-    with poutine.block(), probing(*modules, device=_first_parameter(model, guide).device):
+    with poutine.block(), probing(*modules, device=_first_tensor(model, guide).device):
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         if not getattr(guide, "follows_model", False):

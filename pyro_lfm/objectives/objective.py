@@ -11,7 +11,6 @@ from functools import partial
 from typing import Literal, Self
 
 import torch
-from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
 
@@ -21,6 +20,7 @@ from pyro_lfm.guides.any_guide import together
 from pyro_lfm.objectives.bound import Bound
 from pyro_lfm.objectives.enumeration import Plan, PlanOptions, SumOut, plan_for
 from pyro_lfm.objectives.handlers import Draws
+from pyro_lfm.objectives.program_traces import trace_of
 from pyro_lfm.objectives.run import Run
 from pyro_lfm.objectives.trace_sites import Arguments, Keywords, PyroProgram, Rows
 from pyro_lfm.schedules import value_ahead, value_at
@@ -193,10 +193,9 @@ class Objective(PartWithState, PyroELBO):
         """One run of the guide, and one of the model with its values."""
         plan = Plan() if plan is None else plan
         with self._draws(plan):
-            q = poutine.trace(SumOut(plan)(guide)).get_trace(*args, **kwargs)
+            q = trace_of(guide, args, kwargs, given=SumOut(plan))
         with self._draws(plan):
-            seen = self._seen_by_model(q)
-            p = poutine.trace(poutine.replay(model, trace=seen)).get_trace(*args, **kwargs)
+            p = trace_of(model, args, kwargs, seen=self._seen_by_model(q))
         return q, p
 
     def _seen_by_model(self, q: Trace) -> Trace:

@@ -25,12 +25,12 @@ from pyro_lfm.objectives.trace_sites import (
     PyroProgram,
     Site,
     Sites,
+    batch_among,
     distribution_name,
     in_row_plate,
     is_scored,
     latent_sites,
     obstacle,
-    weighted_batch,
 )
 
 HowKL = Literal["auto", "analytic", "monte-carlo"]
@@ -98,7 +98,7 @@ class Run:
         sites = [cast(Site, site) for site in traces[1].nodes.values() if site["type"] == "sample"]
         frames = (frame for site in sites for frame in site["cond_indep_stack"])
         plate = next((frame for frame in frames if frame.name == "rows"), None)
-        layout = Layout.of(plate, weighted_batch(args, kwargs), plan.nesting, particles, plan.sizes)
+        layout = Layout.of(plate, batch_among(args, kwargs), plan.nesting, particles, plan.sizes)
         run = cls(model, guide, args, kwargs, plan, draws, traces, q, p, layout)
         if plan.values:
             log_weights = run._terms.log_values([*plan.values])
@@ -189,15 +189,15 @@ class Run:
         every = self.layout.add_up(terms)
         value = self.layout.expect(every)
         if not self.scored:
-            return value.mean(0)
+            return _mean_of_draws(value)
         cost = every.detach()
         if (weights := self.layout.weights) is not None:
             cost = weights.detach() * cost.where(weights > 0, cost.new_zeros(()))
         for name in self.scored:
-            part = _centred(cost, own=in_row_plate(self.q[name]))
+            part = self.layout.centred(cost, own=in_row_plate(self.q[name]))
             score = (part * self._terms.score(name)).sum(0)
             value = value + score - score.detach()
-        return value.mean(0)
+        return _mean_of_draws(value)
 
     # Draw by draw -----------------------------------------------------------------------------------------------
 
@@ -308,12 +308,6 @@ class Run:
         )
 
 
-def _centred(cost: Tensor, own: bool) -> Tensor:
-    """The cost less the mean of the others, (values, draws, rows). It is unbiased: that mean does not depend on the draw.
-
-    Args:
-        own: whether the draws are each row's own. A latent that all rows share has other draws, but no other rows.
-    """
-    dim = 1 if cost.shape[1] > 1 or not own else 2
-    count = cost.shape[dim]
-    return cost if count == 1 else (cost - cost.mean(dim, keepdim=True)) * (count / (count - 1))
+def _mean_of_draws(value: Tensor) -> Tensor:
+    """The mean over draws, (draws, rows) to (rows,)."""
+    return value.squeeze(0) if len(value) == 1 else value.mean(0)

@@ -24,10 +24,9 @@ Site = dict[str, Any]
 Sites = dict[str, Site]
 
 
-def weighted_batch(args: Arguments, kwargs: Keywords) -> Batch | None:
-    """The batch among the arguments, if its rows have weights."""
-    batches = (a for a in (*args, *kwargs.values()) if isinstance(a, Batch) and a.weights is not None)
-    return next(batches, None)
+def batch_among(args: Arguments, kwargs: Keywords) -> Batch | None:
+    """The batch among the arguments of a program."""
+    return next((a for a in (*args, *kwargs.values()) if isinstance(a, Batch)), None)
 
 
 def in_row_plate(site: Site) -> bool:

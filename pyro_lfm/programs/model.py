@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pyro
 import torch
 from pyro.poutine.runtime import InferDict
 
@@ -27,6 +26,7 @@ from pyro_lfm.programs.program import check_names
 from pyro_lfm.programs.pyro_model import AnyModel, EncoderOwner, PyroModel, as_model
 from pyro_lfm.programs.redrawing import redraw, with_reset_modules
 from pyro_lfm.programs.sites import Sites, discover, distribution_on_zeros
+from pyro_lfm.programs.statements import row_plate, sample
 from pyro_lfm.shapes import check_rows
 from pyro_lfm.sources.applied import promote
 from pyro_lfm.sources.drawn import Drawn
@@ -75,6 +75,7 @@ class Model(AnyModel):
         # In the order of declaration.
         self.given = {name: given[name] for name in factors}
         self._build()
+        self._wiring = reads_of(self.factors, self.given, self.order)
         promote(self)
         # Priors that are computed from a guide have no distribution yet: stand-ins take their place.
         trial = self.with_stand_ins()
@@ -256,10 +257,16 @@ class Model(AnyModel):
     @property
     def wiring(self) -> dict[str, tuple[str, ...]]:
         """The parents of every variable, in the order in which variables are drawn, parameters with priors first."""
-        return reads_of(self.factors, self.given, self.order)
+        return self._wiring
 
     def latent_parents(self, name: str) -> set[str] | None:
         return set(self.wiring[name]) - self._observed
+
+    @property
+    def statements(self) -> list[str] | None:
+        if type(self).forward is not Model.forward:
+            return None
+        return [*self.drawn, *(name for name in self.order if name not in self.deterministic)]
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The Pyro model: parameters with priors first, then one sample statement per factor in the plate over rows."""
@@ -268,11 +275,11 @@ class Model(AnyModel):
             drawn: dict[str, torch.Tensor] = {}
             for parameter, part in self.factors[name].drawn.items():
                 full = f"{name}.{parameter}"
-                drawn[parameter] = values[full] = pyro.sample(full, part.prior(drawn))
-        covariates = self.covariates
-        with batch.plate():
+                drawn[parameter] = values[full] = sample(full, part.prior(drawn))
+        covariates, deterministic = self.covariates, self.deterministic
+        with row_plate(batch):
             for name in self.order:
-                if name in self.deterministic:
+                if name in deterministic:
                     continue
                 distribution = distribution_of(self.factors, self.given, name, values, batch.index)
                 value = None
@@ -284,7 +291,7 @@ class Model(AnyModel):
                         check_rows(name, value, self.factors[name].shape)
                         value = filled(value, mask, support_of(distribution))
                     distribution = observed_part(distribution, mask, name)
-                values[name] = pyro.sample(name, distribution, obs=value, infer={**self._infer[name]})  # type: ignore[arg-type]
+                values[name] = sample(name, distribution, value, self._infer[name])
         return values
 
     def _check_known(

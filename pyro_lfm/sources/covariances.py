@@ -129,8 +129,9 @@ class Covariance(Part):
 
 
 def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> Distribution:
-    shape = torch.broadcast_shapes(loc.shape, scale.shape)
-    return independent(Normal(loc.expand(shape), scale.expand(shape), validate_args=False), len(event))
+    if loc.shape != scale.shape:
+        loc, scale = torch.broadcast_tensors(loc, scale)
+    return independent(Normal(loc, scale, validate_args=False), len(event))
 
 
 class Isotropic(Covariance):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from pyro_lfm.errors import DeclarationError
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.shapes import number, whole
 from pyro_lfm.sources.source import Parameter, Source
 
@@ -85,6 +85,11 @@ class PerRowTable(nn.Module):
             return self.gathered.reshape(*index.shape, *self.start.shape)
         if len(self.rows) == 0:  # without a table every row is at its start
             return self.start.expand(*index.shape, *self.start.shape)
+        if int(index.max()) >= len(self.rows):
+            raise DataError(
+                f"a PerRow table holds {len(self.rows)} rows; got row {int(index.max())}: for rows not seen in training use "
+                "fit.posterior(data)"
+            )
         return embedding(index, self.rows, sparse=self.sparse).reshape(*index.shape, *self.start.shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:

@@ -22,6 +22,7 @@ FOLDERS = [
         "attributes",
         "callbacks",
         "contracts",
+        "data",
         "documents",
         "explorer",
         "estimators",

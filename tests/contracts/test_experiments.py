@@ -102,6 +102,14 @@ def check_benchmark(out, printed):
             assert distribution["our_log_likelihood"] == pytest.approx(
                 distribution["their_log_likelihood"], abs=1e-4
             )
+    for mixture in results["bayesian"].values():
+        for distribution in mixture.values():
+            assert distribution["ours"]["log_p"] > distribution["theirs"]["log_p"] - 0.5
+    gaussian, mixed = results["hidden"]["contests"].values()
+    assert {"lfm.VariationalBayes", "scikit-learn, IterativeImputer"} <= gaussian.keys() and len(mixed) > 0
+    # The truth has 8 factors, so that a ridge regression of each column on all others predicts worse.
+    best = {name: min(record["nats"] for record in records) for name, records in gaussian.items()}
+    assert best["lfm.VariationalBayes"] == min(best.values())
     assert {path.stem for path in out.glob("*.png")} == {"ratios"}
 
 
@@ -163,7 +171,11 @@ def check_scaling(out, printed):
     sweeps = results["seconds_per_row"].values()
     assert len(sweeps) == 5 and all(len(values) == 2 for sweep in sweeps for values in sweep.values())
     assert all("eager" in sweep for sweep in sweeps)
-    assert not list(out.parent.rglob("x.npy")), "the file of rows is left behind"
+    assert not list(out.parent.rglob("*.npy")), "a file of rows is left behind"
+    files = results["files"]
+    assert list(files["against memory"]) == ["in memory", ".npy", ".parquet"] and len(files["sorted"]) == 4
+    assert all(math.isfinite(fit["anonymous"]) and fit["bound"] < 0 for fit in files["growing"].values())
+    assert files["large"]["rows"] * 256 == pytest.approx(2e6, rel=0.01)
     assert {path.stem for path in out.glob("*.png")} == {"scaling"}
 
 
@@ -338,11 +350,22 @@ def check_faces(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"chosen_0", "edited_0"}
 
 
+def check_processes(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert set(results) == {"steps", "sums", "checkpoints", "fits"}
+    assert all(math.isfinite(number) for number in numbers(results))
+    # In double precision two processes end where one does.
+    assert all(record["difference"] < 1e-8 and record["two"] > 0 for record in results["fits"])
+    assert all(record["bytes"] > 4 * record["parameters"] for record in results["checkpoints"])
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_explorer": [([], check_explorer)],
     "benchmark_gpu": [(["--device", "cpu"], check_gpu)],
     "benchmark_imputation": [([], check_imputers)],
+    "benchmark_processes": [([], check_processes)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
     "calibration": [([], check_calibration)],

@@ -140,15 +140,23 @@ def test_a_stop_changes_nothing_under_any_engine(tmp_path, monkeypatch, replay, 
     assert same_fit(whole, resumed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 2, 3, 6])
-def test_native_code_begins_at_the_same_step(tmp_path, step):
+NATIVE = [pytest.param("torch", step, marks=pytest.mark.slow) for step in (1, 2, 3, 6)] + [
+    pytest.param("xla", step, marks=[pytest.mark.slow] * (step not in (3, 6))) for step in (1, 2, 3, 6)
+]
+
+
+@pytest.mark.parametrize(("compiler", "step"), NATIVE)
+def test_native_code_begins_at_the_same_step(tmp_path, monkeypatch, compiler, step):
     """Its numbers differ from those of eager in rounding, so that one step by the other would be seen."""
 
     def make():
         model = lfm.Model(z=lfm.VampPrior(2, components=3), x=lfm.Gaussian(cases.D, mean=lfm.MLP(33)))
         return model, lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(37)))
 
+    if compiler == "xla":
+        pytest.importorskip("jax")
+    else:
+        monkeypatch.setattr(choice, "xla_serves", lambda setup: False)
     whole = fitted(make, None, "compiled", epochs=8)
     assert not same_fit(whole, fitted(make, None, "eager", epochs=8))
     resumed = stopped_and_resumed(make, tmp_path / "run", step, engine="compiled", epochs=8)

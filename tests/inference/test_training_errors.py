@@ -362,33 +362,6 @@ def test_parameters_made_in_inference_mode_are_refused():
             lfm.fit(model, X, lfm.SVI(guide, epochs=1), progress=False)
 
 
-def test_under_torchrun_a_fit_refuses(monkeypatch):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(lfm.DeclarationError, match="started in 2 processes, as by torchrun"):
-        run()
-    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(4, mean=lfm.Linear()))
-    with pytest.raises(lfm.DeclarationError, match="2 processes"):
-        lfm.fit(model, X, lfm.EM(iterations=1))
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    run(epochs=1)
-    monkeypatch.delenv("RANK")
-    monkeypatch.setenv("WORLD_SIZE", "2")  # some job's own, not torchrun's
-    run(epochs=1)
-
-
-def test_a_process_group_of_several_is_refused_too(monkeypatch):
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 4)
-    with pytest.raises(lfm.DeclarationError, match="4 processes"):
-        run()
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 1)
-    run(epochs=1)
-
-
-# Patience ----------------------------------------------------------------------------------------------------
-
-
 def half(done):
     return 0.01 if done < 0.5 else 1.0
 

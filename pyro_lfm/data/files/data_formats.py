@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pyro_lfm.data.csv_text import CsvFile
+from pyro_lfm.data.files.parquet_rows import ParquetRows, bytes_of
 from pyro_lfm.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
         | AnnData
         | zarr.Array
         | PictureFolder
+        | ParquetRows
         | Mapping[str, np.ndarray | zarr.Array]
     )
+
+
+# The bytes of a parquet file beyond which it is no DataFrame: its rows stay on the disk.
+LARGEST_FRAME = 2**28
 
 
 def _array(path: Path) -> Opened:
@@ -76,10 +82,19 @@ def _table(path: Path) -> Opened:
 
 
 def _parquet(path: Path) -> Opened:
+    """A DataFrame, or rows that stay on the disk where a frame would be large."""
     pandas = needed("pandas", path)
     needed("pyarrow", path)
+    if bytes_of(path) > LARGEST_FRAME:
+        return ParquetRows([path])
     frame: pd.DataFrame = pandas.read_parquet(path)
     return frame
+
+
+def parquet_files(paths: Sequence[Path]) -> Opened:
+    """Parquet files whose rows follow each other, such as those of a folder."""
+    needed("pyarrow", paths[0])
+    return ParquetRows(paths)
 
 
 def _h5ad(path: Path) -> Opened:

@@ -56,7 +56,7 @@ class Journal:
             record["validation_bound"] = float(values.mean())
         self.bar.set_postfix_str(f"{record['bound']:.4f} nats/row", refresh=False)
         self.bar.update(int(record["iteration"] > 0))
-        if not self.task.callbacks:
+        if not self.task.calls_back:
             self.began = time.perf_counter()
             return False
         self.form.write(parameters)

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from pyro_lfm.errors import CompilationWarning, warn
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from pyro_lfm.errors import CompilationWarning, DeclarationError, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.compiled import LOG, Compiled
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
 from pyro_lfm.inference.engines.pyro_svi import Pyro
+from pyro_lfm.inference.engines.recorded_step import Compiler, inductor
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 
-ENGINES = ("auto", "compiled", "eager", "pyro")
+ENGINES = ("auto", "xla", "compiled", "eager", "pyro")
 
 # Rough figures of a slow CPU for what compiling costs and saves. The declaration and the data alone decide, never a clock,
 # so that a seed repeats a fit bit for bit.
-COMPILING = 20.0  # seconds to record a step and make it native, with nothing cached
+COMPILING = 20.0  # seconds to record a step and make it native by torch's compiler, with nothing cached
+BY_XLA = 3.0  # the same by XLA
 HANDLERS = 1e-3  # seconds that Pyro's handlers take at every step
 FUSED = 0.2  # of the time of the operations, saved by fusing those between matrix products
 OPERATIONS = 5e10  # floating-point operations per second
-# "auto" does the first epoch in eager, so that the first result comes as soon, but no more steps than this.
+# "auto" does the first steps in eager, so that the first results come as soon: an epoch, but no more than this.
 FIRST = 1000
+FIRST_BY_XLA = 100
 
 
 def saving(setup: Setup, batch_size: int) -> float:
     """About how many seconds a compiled step is shorter than an eager one."""
+    # A step's operations are three times those of an evaluation: one product forward, two backward.
+    return HANDLERS + 3 * fused(setup, batch_size)
+
+
+def fused(setup: Setup, rows: int) -> float:
+    """About how many seconds fusing the operations saves in one evaluation of so many rows."""
     tables = {id(table.rows) for program in setup.programs for table in program.tables}
     weights = sum(
         p.numel() for program in setup.programs for p in program.parameters() if id(p) not in tables
     )
-    # One product forward, two backward, each a multiplication and an addition for every weight and row.
-    return HANDLERS + FUSED * 6 * weights * batch_size / OPERATIONS
+    # A multiplication and an addition for every weight and row.
+    return FUSED * 2 * weights * rows / OPERATIONS
 
 
 def choose(
@@ -43,19 +55,28 @@ def choose(
     """The engine of a fit.
 
     Args:
-        name: "auto", "compiled", "eager" or "pyro".
+        name: "auto", "xla", "compiled", "eager" or "pyro".
         total_steps: the most steps of the fit.
         batch_size: rows of all batches but the last of an epoch, which ``drop_last`` leaves out.
         before: the state of the engine of a fit of the same length that goes on: "auto" chooses that engine again.
+
+    Raises:
+        ImportError: "xla" without JAX.
+        DeclarationError: "xla" on a GPU.
     """
     if name == "auto" and before is not None:
         if (native := before.get("native")) is not None:
-            return Compiled(setup, frozenset(native["sizes"]), native["after"], insist=False)
+            kind = Native(xla_serves(setup) and native["xla"], insist=False)
+            return kind.engine(setup, frozenset(native["sizes"]), native["after"])
         name = "eager"
     if name == "pyro":
         return Pyro(setup)
     if name == "eager":
         return Eager(setup)
+    if name == "xla":
+        check_xla(setup)
+    by_xla = xla_serves(setup)
+    cost = BY_XLA if by_xla else COMPILING
     full, rest = divmod(setup.total, batch_size)
     rest = 0 if drop_last else rest
     epochs, further = divmod(total_steps, full + (rest > 0))
@@ -63,13 +84,13 @@ def choose(
     steps = {batch_size: epochs * full + min(further, full)}
     if rest:
         steps[rest] = epochs
-    after = 0 if name == "compiled" else min(FIRST, full + (rest > 0))
+    after = 0 if name != "auto" else min(FIRST_BY_XLA if by_xla else FIRST, full + (rest > 0))
     gains = {
         size: (count - after * (size == batch_size)) * saving(setup, size) for size, count in steps.items()
     }
-    sizes = {size for size, gain in gains.items() if gain > COMPILING}
+    sizes = {size for size, gain in gains.items() if gain > cost}
     untested = tracing.untested()
-    if name == "compiled":
+    if name != "auto":
         if untested:
             warn(f"{untested}; each step is compared with eager all the same", CompilationWarning)
         sizes.add(batch_size)
@@ -77,14 +98,56 @@ def choose(
         LOG.info(
             "engine: eager, as compiling would save about %.1f s and take about %.0f s",
             max(0.0, *gains.values()),
-            COMPILING,
+            cost,
         )
         return Eager(setup)
     elif untested:
         LOG.info('engine: eager, as %s: engine="compiled" tries it', untested)
         return Eager(setup)
+    by = "XLA" if by_xla else "torch's compiler"
     LOG.info(
-        "engine: compiled for batches of %s rows after %d steps, which saves about %.0f s and takes about %.0f s",
-        " and ".join(map(str, sorted(sizes))), after, sum(gains[size] for size in sizes), COMPILING * len(sizes),
+        "engine: compiled by %s for batches of %s rows after %d steps, which saves about %.0f s and takes about %.0f s",
+        by, " and ".join(map(str, sorted(sizes))), after, sum(gains[size] for size in sizes), cost * len(sizes),
     )  # fmt: skip
-    return Compiled(setup, frozenset(sizes), after, insist=name == "compiled")
+    # What XLA cannot do is left to torch's compiler, where that pays too.
+    other = name == "compiled" or (name == "auto" and min(gains[size] for size in sizes) > COMPILING)
+    kind = Native(by_xla, by_torch=other or not by_xla, insist=name != "auto")
+    return kind.engine(setup, frozenset(sizes), after)
+
+
+@dataclass(frozen=True)
+class Native:
+    """Which compilers make the native code of a fit.
+
+    Args:
+        insist: whether a program that cannot be compiled gets a warning, or only a line in the log.
+    """
+
+    by_xla: bool
+    by_torch: bool = True
+    insist: bool = True
+
+    def engine(self, setup: Setup, sizes: frozenset[int], after: int) -> Engine:
+        if not self.by_xla:
+            return Compiled(setup, sizes, after, self.insist)
+        # JAX is imported by fits that use it.
+        from pyro_lfm.inference.engines.xla.block_engine import Xla
+        from pyro_lfm.inference.engines.xla.compiled_step import XlaStep
+
+        compilers: list[Compiler] = [XlaStep, inductor] if self.by_torch else [XlaStep]
+        return Xla(setup, sizes, after, self.insist, compilers)
+
+
+def xla_serves(setup: Setup) -> bool:
+    """Whether XLA can train these programs: JAX is installed, and they are on a CPU."""
+    return setup.model.device.type == "cpu" and find_spec("jax") is not None
+
+
+def check_xla(setup: Setup) -> None:
+    """Refuses engine="xla" where there is no XLA."""
+    if find_spec("jax") is None:
+        raise ImportError("engine=\"xla\" needs JAX: pip install 'pyro_lfm[jax]'")
+    if setup.model.device.type != "cpu":
+        raise DeclarationError(
+            f'engine="xla" trains on the CPU; the model is on {setup.model.device}: use engine="compiled"'
+        )

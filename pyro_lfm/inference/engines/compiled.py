@@ -19,10 +19,12 @@ from pyro.infer import ELBO as PyroELBO
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import CompilationWarning, warn
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.adam_kernels import FusedAdam, fused_adam
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup, fault_of
 from pyro_lfm.inference.engines.native_progress import Key, rehearse, restore_counts, states_of_steps
-from pyro_lfm.inference.engines.recorded_step import Step
+from pyro_lfm.inference.engines.planned_steps import PlannedStep
+from pyro_lfm.inference.engines.recorded_step import Compiler, Step, inductor
 from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.inference.svi.optimizer_states import EngineState, StepState
 from pyro_lfm.objectives import Objective
@@ -47,9 +49,21 @@ class Compiled(Engine):
         sizes: the batch sizes that are compiled, one function each; others are done in eager.
         after: the number of first steps that are eager, so that the first epoch does not wait for the compiler.
         insist: whether a program that cannot be compiled gets a warning, or only a line in the log.
+        compilers: each is tried where those before it cannot make native code of a step.
     """
 
-    def __init__(self, setup: Setup, sizes: frozenset[int], after: int = 0, insist: bool = True):
+    # Whether XLA makes the native code.
+    by_xla = False
+
+    def __init__(
+        self,
+        setup: Setup,
+        sizes: frozenset[int],
+        after: int = 0,
+        insist: bool = True,
+        compilers: Sequence[Compiler] = (inductor,),
+    ):
+        self.compilers = compilers
         self.setup, self.sizes, self.after, self.insist = setup, sizes, after, insist
         _channels_last(setup)
         self.eager = Eager(setup)
@@ -61,7 +75,7 @@ class Compiled(Engine):
         # The sets of trained parameters so far, numbered, and the present one.
         self._choices: dict[tuple[bool, ...], int] = {}
         self._choice = self._number_of_choice()
-        self.kernels: dict[tuple[int, ...], Any] = {}
+        self.kernels: dict[tuple[int, ...], FusedAdam | None] = {}
         self.number = 0
         self._suspect, self._looked = False, time.monotonic()
         # Whether Python waits for each step, to see whether it is finite. A GPU that steps by a kernel skips by itself.
@@ -80,13 +94,10 @@ class Compiled(Engine):
         if self._suspect:
             self._look_again()
         self.number += 1
-        key = len(index), part, self._choice
+        key: Key = len(index), part, self._choice
         if self.number <= self.after or key[0] not in self.sizes or self.steps.get(key, True) is None:
             return self.eager.take(rows, index, objective, rate, part)
-        weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
-        if weights != self._weights:
-            self._weights = weights
-            self.weights = self.weights.new_tensor(weights)
+        self._weights_of(objective)
         step = self._step(key, rows, objective, part)
         earlier = self._waiting.pop(key, None)
         if step is not None and earlier is not None:
@@ -100,8 +111,14 @@ class Compiled(Engine):
             return self.eager.take(rows, index, objective, rate, part)
         if earlier is not None and earlier["recorded"]:
             restore_counts(step, earlier)
+        return self._apply(step, inputs, index, rate)
+
+    def _apply(
+        self, step: Step, inputs: list[torch.Tensor], index: torch.Tensor, rate: float
+    ) -> torch.Tensor:
+        """One step by native code; see ``take``."""
         loss, finite, parts, *gradients = step(inputs)
-        kernel = self.kernels.get(step.moved)
+        kernel = self._kernel(step)
         if (self._waits or kernel is None) and not step.all_finite(finite, gradients):
             raise self._fault(step, inputs, loss, gradients)
         self.eager.set_rate(rate)
@@ -110,6 +127,21 @@ class Compiled(Engine):
         else:
             kernel(gradients, None if self._waits else 1 - parts[-1].float())
         return parts
+
+    def _key(self, step: PlannedStep) -> Key:
+        return len(step.index), step.part, self._choice
+
+    def _weights_of(self, objective: PyroELBO) -> torch.Tensor:
+        """The weights of an objective's terms as a tensor."""
+        weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
+        if weights != self._weights:
+            self._weights = weights
+            self.weights = self.weights.new_tensor(weights)
+        return self.weights
+
+    def _is_current(self, step: Step) -> bool:
+        """Whether the native code of a step is there, and need not be compared with the programs now."""
+        return step.recorded and self.number - step.compared_at < _COMPARE_EVERY
 
     def suspect(self) -> None:
         self._suspect = True
@@ -135,7 +167,7 @@ class Compiled(Engine):
             if sum(other[:2] == key[:2] for other in self.steps) >= _CHOICES:
                 self._give_up(key, "requires_grad of its parameters changes again and again")
                 return None
-            self.steps[key] = Step(self.eager, [*rows], objective, part)
+            self.steps[key] = Step(self.eager, [*rows], objective, part, self.compilers)
         return self.steps[key]
 
     def _trial(
@@ -157,7 +189,7 @@ class Compiled(Engine):
 
     def _ready(self, key: Key, step: Step, inputs: list[torch.Tensor], objective: PyroELBO) -> bool:
         """Whether native code can do this step: builds it, and compares it when that is due."""
-        if step.recorded and self.number - step.compared_at < _COMPARE_EVERY:
+        if self._is_current(step):
             return True
         new, step.objective = not step.recorded, objective
         try:
@@ -184,8 +216,8 @@ class Compiled(Engine):
             self.insist = False
 
     def _update(self, step: Step, index: torch.Tensor, gradients: list[torch.Tensor]) -> None:
-        """The optimizers' step, which makes a kernel for the next one where there can be one."""
-        count, moved = len(step.parameters), step.moved
+        """The optimizers' step."""
+        count = len(step.parameters)
         for k, gradient in zip(step.used, gradients, strict=True):
             if k < count:
                 step.parameters[k].grad = gradient
@@ -195,10 +227,20 @@ class Compiled(Engine):
         for optimizer in self.eager.optimizers:
             optimizer.step()
             optimizer.zero_grad()
+
+    def _kernel(self, step: Step) -> FusedAdam | None:
+        """The optimizer's kernel for the parameters of a step, where there can be one."""
+        if not (moved := step.moved):
+            return None
         # A kernel counts its own parameters' steps: no parameter may belong to two.
-        if moved and not any(set(moved) & set(others) for others in self.kernels):
+        if moved not in self.kernels and not any(set(moved) & set(others) for others in self.kernels):
             parameters = [step.parameters[k] for k in step.used]
-            self.kernels[moved] = tracing.adam_kernel(self.eager.optimizers[0], parameters)
+            kernel = fused_adam(self.eager.optimizers[0], parameters)
+            # An optimizer that has done no step yet may have one later.
+            if kernel is None and not all(map(self.eager.optimizers[0].state.get, parameters)):
+                return None
+            self.kernels[moved] = kernel
+        return self.kernels.get(moved)
 
     def _fault(
         self, step: Step, inputs: list[torch.Tensor], loss: torch.Tensor, gradients: Sequence[torch.Tensor]
@@ -215,6 +257,7 @@ class Compiled(Engine):
         return {
             **self.eager.state(),
             "native": {
+                "xla": self.by_xla,
                 "sizes": sorted(self.sizes),
                 "after": self.after,
                 "number": self.number,

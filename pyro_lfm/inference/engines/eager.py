@@ -11,6 +11,7 @@ from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.inference.engines.adam_kernels import step_by_kernel
 from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite, parameters_of
 from pyro_lfm.inference.engines.kept_buffers import KeptBuffers
 from pyro_lfm.inference.engines.row_adam import RowAdam
@@ -85,8 +86,11 @@ class Eager(Engine):
             parameter.grad = gradient
         self.set_rate(rate)
         for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+            if not step_by_kernel(optimizer):
+                optimizer.step()
+                optimizer.zero_grad()
+        for parameter, _ in gradients:
+            parameter.grad = None
         return bound_parts(objective, loss, batch.total_weight)
 
     def gradients(

@@ -6,13 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
 import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.shares import Share
+from pyro_lfm.inference.engines.adam_kernels import norms_of
+from pyro_lfm.inference.engines.planned_steps import PlannedSteps
 from pyro_lfm.inference.svi.failure import NotFinite, of_numbers_not_finite
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.objectives import Objective
@@ -20,6 +24,9 @@ from pyro_lfm.objectives.objective import last_bound
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, flushing_denormals, isolated
+
+# The numbers of the rows of some steps, and what each gave; see ``Engine.take``.
+Done = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,9 @@ class Setup:
     clip_norm: float | None = None
     weights: torch.Tensor | None = None
 
-    def batch(self, rows: Mapping[str, torch.Tensor], index: torch.Tensor) -> Batch:
+    def batch(
+        self, rows: Mapping[str, torch.Tensor], index: torch.Tensor, share: Share | None = None
+    ) -> Batch:
         complete, incomplete = (
             frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
         )
@@ -58,6 +67,7 @@ class Setup:
             incomplete=incomplete,
             weights=weights,
             total_weight=self.total_weight,
+            share=share,
         )
 
     @cached_property
@@ -121,6 +131,12 @@ class Engine(ABC):
             NotFinite: the loss or a gradient is not finite; nothing was changed.
         """
 
+    def advance(self, planned: PlannedSteps, most: int) -> Done:
+        """Takes the next steps, within ``session()``: at least one, at most ``most``, and one by default; see ``step``."""
+        step = planned.take()
+        result = self.step(step.rows, step.index, step.objective, step.rate, step.part)
+        return [(step.index, result)]
+
     @contextmanager
     def session(self) -> Iterator[None]:
         """The context of some steps, in which torch draws from the engine's stream."""
@@ -149,9 +165,10 @@ def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: float) -> torch.
     if last is None:
         bound = -loss.detach() / total
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2, torch.ones_like(bound)])
-    kl = sum(last.kl.values(), torch.zeros_like(last.per_row)).mean()
-    bound = last.per_row.mean()
-    return torch.stack([bound, last.reconstruction.mean(), kl, torch.ones_like(bound)])
+    bound, reconstruction = last.per_row.mean(), last.reconstruction.mean()
+    one = torch.ones_like(bound)
+    kl = reduce(add, last.kl.values()).mean() if last.kl else 0.0 * one
+    return torch.stack([bound, reconstruction, kl, one])
 
 
 def parameters_of(
@@ -172,9 +189,9 @@ def check_finite(
         NotFinite: the loss is NaN or infinite, or the sum of squares of all gradients, which optimizers keep, is.
     """
     held = [(p, g.detach()._values() if g.is_sparse else g.detach()) for p, g in gradients if g is not None]
-    norms = [torch.linalg.vector_norm(g) for _, g in held]
+    norms = norms_of([g for _, g in held]) if held else []
     # One sum to wait for: it is finite exactly if everything is.
-    squares = torch.stack(norms).square().sum() if norms else 0.0
+    squares = torch.stack([*norms]).square().sum() if norms else 0.0
     if not bool((loss.detach() + squares).isfinite()):
         raise fault_of(loss, held)
 

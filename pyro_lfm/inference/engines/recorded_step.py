@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,14 @@ _REBUILDS = 2
 # The same for recordings, which cost less.
 _RECORDINGS = 10
 
+# A step, its graph and the inputs of the graph, to native code. It raises NotRecordable where it cannot.
+Compiler = Callable[["Step", torch.fx.GraphModule, Sequence[torch.Tensor]], tracing.Function]
+
+
+def inductor(step: Step, graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> tracing.Function:
+    """Native code by torch's own compiler."""
+    return tracing.native(graph, inputs)
+
 
 class Step:
     """The step of one batch size and part as a function of tensors: in Python, and as native code.
@@ -38,7 +46,15 @@ class Step:
         large: the numbers of the gradients, among those that are given, that ``all_finite`` has to look at.
     """
 
-    def __init__(self, eager: Eager, names: Sequence[str], objective: PyroELBO, part: str):
+    def __init__(
+        self,
+        eager: Eager,
+        names: Sequence[str],
+        objective: PyroELBO,
+        part: str,
+        compilers: Sequence[Compiler] = (inductor,),
+    ):
+        self.compilers = compilers
         self.eager, self.setup, self.names, self.objective = eager, eager.setup, names, objective
         trained = eager.trained(part)
         # The batch's rows of every table are inputs; those of some tables are trained.
@@ -101,9 +117,22 @@ class Step:
                 raise tracing.NotRecordable(f"{self.changed} changes again and again")
             self._form = form
             with self.watched.trial():
-                self._native = tracing.native(graph, [*inputs, *self.known])
-        # The parameters that the optimizer's kernel may update; tables have an optimizer of their own.
-        self.moved = () if self.learned else tuple(id(self.parameters[k]) for k in self.used)
+                self.native = self._compiled(graph, [*inputs, *self.known])
+
+    def _compiled(self, graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> tracing.Function:
+        """Native code by the first compiler that can make it."""
+        reasons = []
+        for compiler in self.compilers:
+            try:
+                return compiler(self, graph, inputs)
+            except tracing.NotRecordable as error:
+                reasons.append(str(error))
+        raise tracing.NotRecordable("; ".join(reasons))
+
+    @property
+    def moved(self) -> tuple[int, ...]:
+        """The parameters that the optimizer's kernel may update, by id; tables have an optimizer of their own."""
+        return () if self.learned else tuple(id(self.parameters[k]) for k in self.used)
 
     def _checked(
         self, accepted: torch.Tensor | None, loss: torch.Tensor, parts: torch.Tensor, *gradients: torch.Tensor
@@ -131,7 +160,7 @@ class Step:
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         with torch.no_grad():
-            return self._native(*inputs, *self.known)
+            return self.native(*inputs, *self.known)
 
     def difference(self, inputs: Sequence[torch.Tensor]) -> str | None:
         """How native code and programs differ on the same noise, in words; None if they agree."""

@@ -21,11 +21,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch._decomp import core_aten_decompositions
 from torch._ops import OpOverload as Operation
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.fx.node import Argument
 from torch.nn.modules import module as modules
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode  # noqa: F401
 
 # The versions that compiled steps were tested with, from (included) to (excluded).
@@ -227,6 +227,19 @@ def _reason(error: Exception) -> str:
     return what
 
 
+def decomposed(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> torch.fx.GraphModule:
+    """The graph by few operations, none of them in place but on inputs, with the shape of each result in ``node.meta``.
+
+    Random operations stay as they are.
+    """
+    few = {name: rule for name, rule in core_aten_decompositions().items() if not is_random(name)}
+    functional = torch.func.functionalize(graph, remove="mutations")
+    try:
+        return make_fx(functional, decomposition_table=few, tracing_mode="fake")(*inputs)
+    except Exception as error:  # torch's own rules may fail in any way
+        raise NotRecordable(f"torch cannot decompose it: {str(error).splitlines()[:1]}") from error
+
+
 # Native code --------------------------------------------------------------------------------------------
 
 
@@ -259,59 +272,3 @@ def _quiet_compiler() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-def adam_kernel(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[torch.nn.Parameter]
-) -> Callable[[Sequence[torch.Tensor], torch.Tensor | None], None] | None:
-    """A function of the gradients of these parameters that does ``optimizer.step()`` by one fused kernel.
-
-    Its second argument, a float32 tensor on the device, is 1 where the step is to be skipped, or None.
-    None for other optimizers, for one with hooks or options of its own, and for one that has not done a step yet.
-    """
-    kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
-    kernel = kernels.get(type(optimizer))
-    own_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    hooks = own_hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
-    if kernel is None or hooks or "step" in vars(optimizer):
-        return None
-    position = {id(parameter): k for k, parameter in enumerate(parameters)}
-    calls: list[Any] = []
-    for group in optimizer.param_groups:
-        odd = any(group[o] for o in ("amsgrad", "maximize", "capturable", "differentiable"))
-        decoupled = bool(group.get("decoupled_weight_decay")) is not (type(optimizer) is torch.optim.AdamW)
-        if odd or decoupled or not group["fused"] or isinstance(group["lr"], torch.Tensor):
-            return None
-        held = [p for p in group["params"] if id(p) in position]
-        states = [optimizer.state.get(p) for p in held]
-        if not all(states):
-            return None
-        moments = [[state[n] for state in states] for n in ("exp_avg", "exp_avg_sq")]  # type: ignore[index]
-        # One tensor for all counts of steps, so that one operation raises them.
-        counts = torch.stack([state["step"] for state in states])  # type: ignore[index]
-        for state, count in zip(states, counts, strict=True):
-            state["step"] = count  # type: ignore[index]
-        values = [p.detach() for p in held]
-        calls.append((group, [position[id(p)] for p in held], values, *moments, counts, [*counts]))
-
-    def step(gradients: Sequence[torch.Tensor], skip: torch.Tensor | None = None) -> None:
-        for group, where, values, means, squares, counts, steps in calls:
-            counts += 1 if skip is None else 1 - skip
-            kernel(
-                values,
-                [gradients[k] for k in where],
-                means,
-                squares,
-                [],
-                steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-                found_inf=skip,
-            )
-
-    return step

@@ -17,12 +17,18 @@ class Signals:
     In another thread than the main one, where Python takes no signals, and for a signal that the process ignores, nothing
     changes. At the end the handlers from before are put back.
 
+    Args:
+        shared: whether several processes train together. Then a signal counts only when all of them know of it.
+
     Attributes:
         received: "SIGINT", "SIGTERM", or None.
+        pending: the signal that this process has got, whether the others know of it or not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: bool = False) -> None:
+        self.shared = shared
         self.received: str | None = None
+        self.pending: str | None = None
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
 
     def __enter__(self) -> Self:
@@ -41,12 +47,16 @@ class Signals:
             # A fit inside a callback of another fit ends that one too.
             outer = getattr(before, "__self__", None)
             if isinstance(outer, Signals):
-                outer.received = outer.received or self.received
+                outer.pending = outer.pending or self.pending
+                if not outer.shared:
+                    outer.received = outer.pending
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if self.pending is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = self.received or signal.Signals(number).name
+        self.pending = self.pending or signal.Signals(number).name
+        if not self.shared:
+            self.received = self.pending
 
 
 def report_interruption(received: str, where: str, folder: str | None) -> None:

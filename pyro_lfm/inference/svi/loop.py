@@ -11,20 +11,24 @@ from math import nan
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
-from pyro.infer import ELBO as PyroELBO
 from tqdm.auto import tqdm
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.feed import Feed
 from pyro_lfm.data.readers import Table
+from pyro_lfm.data.shares import Share
 from pyro_lfm.errors import DataError, DeclarationError, TrainingError
 from pyro_lfm.inference.engines.choice import choose
-from pyro_lfm.inference.engines.engine import Engine, Setup, evaluate
+from pyro_lfm.inference.engines.engine import Engine, Setup
+from pyro_lfm.inference.engines.planned_steps import Moment, PlannedSteps
 from pyro_lfm.inference.engines.side_effects import changes_nothing
 from pyro_lfm.inference.fitted import Fit, Record
-from pyro_lfm.inference.queries.unseen_rows import fit_rows
+from pyro_lfm.inference.processes.same_fit import take_weights_of_first
+from pyro_lfm.inference.processes.shared_feed import SharedFeed
+from pyro_lfm.inference.processes.shared_steps import shared_engine
 from pyro_lfm.inference.svi.failure import FailedStep
 from pyro_lfm.inference.svi.faults import error_of_exception
+from pyro_lfm.inference.svi.held_out import HeldOut
 from pyro_lfm.inference.svi.interruption import Signals, report_interruption
 from pyro_lfm.inference.svi.optimizers import checked_maker
 from pyro_lfm.inference.svi.patience_start import first_counted_epoch
@@ -63,8 +67,9 @@ class Loop:
         self.model, self.guide = result.model, result.guide
         self.table, self.validation = task.table, task.validation
         self.seed, self.history = task.seed, result.history
-        self.rows = len(self.table.counted)
+        self.rows = self.table.count
         self.batch_size, self.per_epoch, self.total_steps = svi.budget(self.rows)
+        self.in_order = svi.in_order(self.table, self.model.dtype)
         self.shuffle = torch.Generator().manual_seed(self.seed)
         self.stream = Stream(self.seed, self.model.device)
         self.best = Best(self.model, self.guide)
@@ -72,7 +77,8 @@ class Loop:
         self.step = self.epoch = 0
         # The place inside an epoch; None between two epochs.
         self.position: Position | None = None
-        self.signals = Signals()
+        self.processes = task.processes
+        self.signals = Signals(shared=self.processes.several)
         self.resuming: Resuming | None = None
         self.warned = False
         self.skipped = SkippedSteps(svi.max_skipped)
@@ -83,9 +89,10 @@ class Loop:
         size = self.per_epoch * self.batch_size
         return epochs * (size if self.svi.drop_last else self.rows) + rest * self.batch_size
 
-    def batch(self, table: Table, index: torch.Tensor) -> Batch:
+    def batch(self, table: Table, index: torch.Tensor, share: Share | None = None) -> Batch:
         device = self.model.device
-        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
+        rows = table.take(index, self.model.dtype, device)
+        return Batch(rows, index.to(device), len(table), share=share)
 
     @property
     def scheduled(self) -> dict[str, Schedule]:
@@ -112,12 +119,13 @@ class Loop:
                     self.resuming.at_end(engine)
         if svi.patience:
             self.best.restore()
+        take_weights_of_first(self.processes, self.model, self.guide)
         if self.signals.received is not None:
             self.result.interrupted = self.signals.received
             where = f"in epoch {self.epoch}, after {self.step:,} of {self.total_steps:,} steps"
-            report_interruption(
-                self.signals.received, where, None if checkpoint is None else str(checkpoint.path)
-            )
+            folder = None if checkpoint is None else str(checkpoint.path)
+            if self.processes.is_first:
+                report_interruption(self.signals.received, where, folder)
 
     def _train(self, engine: Engine, counts_from: int) -> None:
         """Epochs until the last one, or until patience, a callback or a signal ends the training."""
@@ -128,8 +136,9 @@ class Loop:
                 self.warned = self.warned or warn_of_threads(self.stream)
                 self.history.append(record)
                 stopped = self.task.report(record, self.result)
-                if self.task.callbacks:
+                if self.task.calls_back:
                     engine.suspect()
+                    take_weights_of_first(self.processes, self.model, self.guide)
                 if patience and self.epoch >= counts_from:
                     self.best.update(record)
                 if self.resuming:
@@ -162,10 +171,15 @@ class Loop:
             self.table.weights_in(self.model.dtype, device),
         )
         # Without schedules the moment is the same at every step.
-        self.constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
+        self.moment: Callable[[int], Moment] = (lambda _: constant) if constant else self._moment
         # A schedule that the user wrote may change the programs too.
         self.suspicious = not all(map(changes_nothing, self.schedules.values()))
-        self.feed = Feed(self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last)
+        rows = self.table, self.batch_size, self.model.dtype, device, self.shuffle, svi.drop_last
+        if self.processes.several:
+            self.feed: Feed = SharedFeed(*rows, self.in_order, self.processes.share)
+            return shared_engine(self, setup)
+        self.feed = Feed(*rows, self.in_order)
         before = self.resuming.engine_before if self.resuming else None
         return choose(svi.chosen_engine, setup, self.total_steps, self.batch_size, svi.drop_last, before)
 
@@ -183,23 +197,25 @@ class Loop:
         step_of = partial(self._failed_step, self.table, good, "epoch")
         last = min(position.first + self.per_epoch, self.total_steps)
         batches = islice(self.feed.epoch(position.batches), last - self.step)
+        planned = PlannedSteps(batches, self.step, self.moment, engine.suspect if self.suspicious else None)
+        most = 1 if self.suspicious else last - self.step
         last_rows = torch.zeros(0, dtype=torch.long)
         while self.step < last:
-            index, results, rows = None, [], []
+            results, rows = [], []
             try:
                 with engine.session():
                     shown = time.perf_counter()
-                    for index, values in batches:
-                        moment = self.constant or self._moment(self.step)
-                        if self.suspicious:
-                            engine.suspect()
-                        results.append(engine.step(values, index, *moment))
-                        rows.append(index)
-                        self.step += 1
-                        if engine.fault or time.perf_counter() - shown > _SHOW_EVERY:
+                    while self.step < last:
+                        for index, result in engine.advance(planned, most):
+                            results.append(result)
+                            rows.append(index)
+                            self.step += 1
+                        # Several processes stop after the same step, in which they have learned of a signal.
+                        stops = engine.fault or self.signals.received
+                        if stops or time.perf_counter() - shown > _SHOW_EVERY:
                             break
             except Exception as error:  # a program may raise anything
-                self._fail(error, index, good)
+                self._fail(error, planned.index, good)
             # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
             sizes = [*map(len, rows)]
             taken = position.add(sizes, results)
@@ -217,7 +233,7 @@ class Loop:
             last_rows = rows[-1]
         skipped = self.skipped.end_epoch(last - position.first, self.total_steps, last_rows, step_of)
         bound, reconstruction, kl = position.means
-        validation_bound = nan if self.validation is None else self._validate(good)
+        validation_bound = nan if self.validation is None else self._validate(self.validation, good)
         self.position = None
         return {
             "epoch": self.epoch,
@@ -230,7 +246,7 @@ class Loop:
             "seconds": position.seconds,
         }
 
-    def _moment(self, step: int) -> tuple[PyroELBO, float, str]:
+    def _moment(self, step: int) -> Moment:
         """The objective, the factor of the learning rates, and the part that is trained, at a step."""
         objective, rate, part = self.svi.objective, 1.0, "both"
         fraction = self._fraction(step)
@@ -291,30 +307,14 @@ class Loop:
             saved=saved,
         )
 
-    def _validate(self, good: Snapshot) -> float:
-        """The bound on the validation rows, with the same noise after every epoch."""
-        assert self.validation is not None
-        index = torch.arange(len(self.validation))
-        stream, total = Stream(self.seed + 1, self.model.device), 0.0
+    def _validate(self, validation: Table, good: Snapshot) -> float:
+        """The bound on the validation rows, or an error of the program in words."""
+        held_out = HeldOut(self, validation)
         try:
-            if self.guide.tables:
-                return self._validate_tables(stream)
-            for index in self.validation.blocks(self.batch_size):
-                batch = self.batch(self.validation, index)
-                total += len(index) * evaluate(self.model, self.guide, self.svi.objective, batch, stream)[0]
+            return held_out.bound()
         except (DeclarationError, DataError, TrainingError):
             raise
         except Exception as error:  # a program may raise anything
-            failed = self._failed_step(self.validation, good, "the validation after epoch", index)
+            failed = self._failed_step(validation, good, "the validation after epoch", held_out.index)
             in_words = error_of_exception(failed, error)
             raise in_words from in_words.__cause__
-        return total / len(self.validation)
-
-    def _validate_tables(self, stream: Stream) -> float:
-        assert self.validation is not None
-        whole = self.batch(self.validation, torch.arange(len(self.validation)))
-        # The tables of the last epoch are a good start.
-        start = self.held_out_tables
-        guide = fit_rows(self.model, self.guide, whole, steps=50 if start else 500, start=start)
-        self.held_out_tables = [table.rows.detach() for table in guide.tables]
-        return evaluate(self.model, guide, self.svi.objective, whole, stream)[0]

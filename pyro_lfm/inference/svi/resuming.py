@@ -64,6 +64,7 @@ class Resuming:
             "validation": None if loop.validation is None else of_rows(loop.validation),
             "seed": loop.seed,
             "batch_size": loop.batch_size,
+            "row_order": str(loop.in_order),
             "autocast": torch.is_autocast_enabled(loop.model.device.type),
             **options,
             "version": library_version(),
@@ -73,7 +74,7 @@ class Resuming:
         # Of a state that is there: the state dicts of the programs, and the rest until the engine has its part.
         self.states: Mapping[str, Mapping[str, Any]] = {}
         self.saved: TrainingState | None = None
-        if (there := self.folder.load()) is not None:
+        if (there := loop.processes.first(self.folder.load)) is not None:
             self.states, self.saved = there
             try:
                 self._check(self.saved)
@@ -195,8 +196,8 @@ class Resuming:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
-        state = self._state(engine)
-        self.folder.save(self.programs, state, further_files(self.loop.result))
+        if self.loop.processes.is_first:
+            self.folder.save(self.programs, self._state(engine), further_files(self.loop.result))
         self.written, self.since, self.tried = self.loop.place, time.monotonic(), True
 
     def _state(self, engine: Engine) -> TrainingState:

@@ -10,6 +10,9 @@ import pyro.infer
 import torch
 from torch import nn
 
+from pyro_lfm.data.readers import Table
+from pyro_lfm.data.row_order.chosen_order import shuffled_rows
+from pyro_lfm.data.row_order.epoch_order import ShuffledRows
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide, Guide, as_guide
 from pyro_lfm.inference.closed.points import put_points
@@ -41,6 +44,12 @@ class SVI(Inference):
         batch_size: rows per step, at most those of the data.
         drop_last: whether to leave out the last batch of an epoch where it is smaller than the others. Batch normalisation
             needs that of a batch of one row. The rows left out are others in every epoch.
+        block: rows that lie together in a file and are read together; 256 by default, and at least a chunk of the file (a
+            row group of parquet, a chunk of zarr or HDF5). The blocks are shuffled, and the rows of many blocks at a time,
+            each row once an epoch; the order depends on the seed and the epoch alone. All rows are shuffled at once where
+            they are no more than ``buffer``, and where they are in memory, unless a block is given.
+        buffer: rows that are shuffled together, where they are read in blocks; by default as many as take 128 MiB. Twice as
+            many are in memory, since the next ones are read meanwhile.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
         learning_rate: of all parameters but ``PerRow`` tables, which have their own.
@@ -58,10 +67,11 @@ class SVI(Inference):
             fit at the first.
         alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default both together.
         engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
-            small networks. "eager" runs the programs at every step. "pyro" is ``pyro.infer.SVI`` itself. "auto" compiles
-            after the first epoch where the rest is long enough. The numbers are the same but for rounding. A step that
-            cannot be compiled is done in eager, with a ``CompilationWarning``. The log ``pyro_lfm`` says which engine was
-            chosen and why.
+            small networks: by XLA where JAX is installed (``pip install 'pyro_lfm[jax]'``) and the model is on the CPU,
+            else by torch's own compiler. "xla" insists on XLA. "eager" runs the programs at every step. "pyro" is
+            ``pyro.infer.SVI`` itself. "auto" compiles where the fit is long enough for that to pay. The numbers are the same
+            but for rounding. A step that cannot be compiled is done in eager, with a ``CompilationWarning``. The log
+            ``pyro_lfm`` says which engine was chosen and why.
 
     A callback may freeze and release parameters by ``requires_grad_``, under every engine.
 
@@ -87,6 +97,8 @@ class SVI(Inference):
         steps: int | None = None,
         batch_size: int = 128,
         drop_last: bool = False,
+        block: int | None = None,
+        buffer: int | None = None,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         learning_rate: float = 1e-3,
         schedule: Callable[[float], float] | None = None,
@@ -94,7 +106,7 @@ class SVI(Inference):
         patience: int | None = None,
         max_skipped: int = 10,
         alternate: int | None = None,
-        engine: Literal["auto", "compiled", "eager", "pyro"] = "auto",
+        engine: Literal["auto", "xla", "compiled", "eager", "pyro"] = "auto",
     ):
         if epochs is not None and steps is not None:
             raise DeclarationError("give epochs or steps, not both")
@@ -109,6 +121,8 @@ class SVI(Inference):
         self.steps = None if steps is None else whole("steps", steps)
         self.batch_size = whole("batch_size", batch_size)
         self.drop_last = drop_last
+        self.block = None if block is None else whole("block", block)
+        self.buffer = None if buffer is None else whole("buffer", buffer)
         self.optimizer = optimizer
         self.learning_rate = number("learning_rate", learning_rate, least=0.0, above=True)
         self.schedule = schedule
@@ -157,6 +171,10 @@ class SVI(Inference):
         size = min(self.batch_size, rows)
         per_epoch = rows // size if self.drop_last else ceil(rows / size)
         return size, per_epoch, self.steps or (self.epochs or _EPOCHS) * per_epoch
+
+    def in_order(self, table: Table, dtype: torch.dtype) -> ShuffledRows:
+        """The rows of a table in the orders of the epochs."""
+        return shuffled_rows(table, dtype, self.block, self.buffer, min(self.batch_size, table.count))
 
     def trains(self, model: AnyModel) -> list[Program]:
         return [model, self.guide]

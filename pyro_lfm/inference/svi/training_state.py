@@ -200,6 +200,7 @@ _EXPLANATIONS = {
         " (a schedule is a function of the fraction done, so that the steps done belong to a fit of that length: to go "
         "on from here, fit the fitted model again, with a schedule and a checkpoint of its own)"
     ),
+    "row_order": " (give lfm.SVI the block= and buffer= of then)",
     "patience": " (the best weights of the epochs done were not kept)",
 }
 

@@ -1,0 +1,148 @@
+"""Blocks of steps by XLA give the numbers of eager steps, or leave them to eager with a reason."""
+
+import warnings
+
+import cases
+import pytest
+import torch
+from native_code import apart, fitted, with_guide
+
+import pyro_lfm as lfm
+
+pytest.importorskip("jax")
+
+
+def same(make, data, tolerance=1e-5, **options):
+    """Fits in eager and by XLA, which must not fall back and must end alike."""
+    eager, _ = fitted("eager", make, data, **options)
+    by_xla, messages = fitted("xla", make, data, **options)
+    assert not messages
+    assert apart(eager, by_xla) <= tolerance
+    for one, other in zip(eager.history, by_xla.history, strict=True):
+        assert one["bound"] == pytest.approx(other["bound"], rel=1e-5, abs=1e-4)
+    return by_xla
+
+
+def plain():
+    return with_guide(cases.plain())
+
+
+def rows(n=43, missing=False):
+    x = torch.randn(n, cases.D, generator=torch.Generator().manual_seed(1))
+    if missing:
+        x[::3, 0] = torch.nan
+    return x
+
+
+ALL = [
+    *(("model", n, lambda n=n: with_guide(cases.MODELS[n]()), cases.rows_of, {}) for n in cases.MODELS),
+    *(("guide", n, lambda n=n: with_guide(cases.plain(), n), cases.rows_of, {}) for n in cases.GUIDES),
+    *(("objective", n, plain, cases.rows_of, {"objective": make()}) for n, make in cases.OBJECTIVES.items()),
+    *(
+        ("prior", n, lambda n=n: with_guide(cases.one_latent(prior=n)), cases.rows_of, {})
+        for n in cases.PRIORS
+    ),
+    *(
+        ("likelihood", n, lambda n=n: with_guide(cases.one_latent(likelihood=n)), cases.rows_of, {})
+        for n in cases.LIKELIHOODS
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ALL, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_every_case_ends_where_eager_ends_or_says_why_not(case):
+    _, _, make, data, options = case
+    eager, _ = fitted("eager", make, data, **options)
+    by_xla, messages = fitted("xla", make, data, **options)
+    assert apart(eager, by_xla) <= (0.0 if messages else 1e-4)
+
+
+# One compilation of XLA takes about a second.
+OPTIONS = {
+    "annealed, rates that fall": dict(
+        objective=lfm.ELBO(kl_weight=lfm.schedules.linear(0.0, 1.0, 0.5)),
+        schedule=lfm.schedules.cosine(1.0, 0.0),
+    ),
+    "AdamW": dict(optimizer=torch.optim.AdamW),
+    "θ and φ in turn": dict(alternate=2),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_the_fit_are_followed_step_by_step(name):
+    same(plain, rows(), epochs=4, batch_size=8, **OPTIONS[name])
+
+
+def test_double_precision_is_the_same_to_rounding():
+    make = lambda: tuple(part.double() for part in plain())  # noqa: E731
+    same(make, rows().double(), tolerance=1e-12, epochs=2, batch_size=8)
+
+
+def test_missing_entries_a_full_covariance_and_a_ragged_batch():
+    same(lambda: with_guide(cases.plain(), "gaussian-full"), rows(missing=True), epochs=3, batch_size=10)
+
+
+def test_what_xla_cannot_do_is_done_in_eager_with_a_reason():
+    make = lambda: with_guide(cases.plain(), "per-row-full")  # noqa: E731
+    eager, _ = fitted("eager", make, rows())
+    by_xla, messages = fitted("xla", make, rows())
+    assert apart(eager, by_xla) == 0.0
+    assert len(messages) == 1 and "PerRow" in messages[0]
+
+
+def test_a_loss_that_is_not_finite_skips_the_step_that_eager_skips(monkeypatch):
+    """A row of 1e30 overflows; the steps around it count."""
+    x = rows(40)
+    x[17] = 1e30
+
+    def run(engine):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit, _ = fitted(engine, plain, x, epochs=6, batch_size=4)
+        return fit, [str(w.message) for w in caught if w.category is lfm.SkippedStepWarning]
+
+    (eager, of_eager), (by_xla, of_xla) = run("eager"), run("xla")
+    assert [r["skipped"] for r in by_xla.history] == [r["skipped"] for r in eager.history] == [1] * 6
+    assert of_eager == of_xla
+    assert apart(eager, by_xla) <= 1e-4
+
+
+def test_the_number_of_steps_in_a_call_changes_no_number(monkeypatch):
+    one, _ = fitted("xla", plain, rows(), epochs=5)
+    monkeypatch.setattr("pyro_lfm.inference.engines.xla.block_engine._CALL_SECONDS", 0.0)
+    other, _ = fitted("xla", plain, rows(), epochs=5)
+    assert apart(one, other) == 0.0
+    assert [r["bound"] for r in one.history] == [r["bound"] for r in other.history]
+
+
+def test_steps_are_taken_many_at_a_time(monkeypatch):
+    from pyro_lfm.inference.engines.xla.compiled_step import XlaStep
+
+    sizes, take = [], XlaStep.take
+    monkeypatch.setattr(
+        XlaStep, "take", lambda self, o, factors: sizes.append(len(factors)) or take(self, o, factors)
+    )
+    fitted("xla", plain, rows(400), epochs=2, batch_size=4)
+    assert max(sizes) > 10 and sum(sizes) > 150
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 16), (7, 5)])
+@pytest.mark.parametrize("method", ["normal_", "uniform_"])
+def test_draws_of_a_block_are_those_of_its_steps(method, shape):
+    from pyro_lfm.inference.engines.xla.compiled_step import Noise
+    from pyro_lfm.inference.engines.xla.translation import Draw
+
+    one = torch.empty(shape)
+    noise = Noise([Draw(method, (), one.shape, one.stride(), one.dtype)], 4)
+    torch.manual_seed(3)
+    noise.draw(4)
+    torch.manual_seed(3)
+    each = torch.stack([getattr(torch.empty(shape), method)() for _ in range(4)])
+    assert torch.equal(noise.memory[0], each)
+
+
+def test_without_jax_the_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("pyro_lfm.inference.engines.choice.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'pyro_lfm\[jax\]'"):
+        fitted("xla", plain, rows())
