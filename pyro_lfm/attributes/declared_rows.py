@@ -9,10 +9,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_lfm.attributes.code_devices import codes_on_cpu
 from pyro_lfm.attributes.conditional_draws import conditional_draws
 from pyro_lfm.attributes.declared_names import Declared, read_targets
 from pyro_lfm.attributes.decoded_readings import moved_to
-from pyro_lfm.attributes.devices import codes_on_cpu
 from pyro_lfm.attributes.encoded_rows import decode, encode
 from pyro_lfm.attributes.given_values import GivenValues
 from pyro_lfm.attributes.labels import Target

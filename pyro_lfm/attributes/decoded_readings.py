@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_lfm.attributes.code_devices import on_device_of
 from pyro_lfm.attributes.declared_names import Declared, declared_attributes
-from pyro_lfm.attributes.devices import on_device_of
 from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.attributes.mixture_density import Mixture
 from pyro_lfm.attributes.moved_codes import moved_codes

@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_lfm.attributes.devices import on_device_of
+from pyro_lfm.attributes.code_devices import on_device_of
 from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
