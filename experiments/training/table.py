@@ -80,7 +80,7 @@ def _starts(number: str, measured: dict[str, dict[str, Figures]], names: list[st
     lines = [
         f"## Starts, {_threads(number)}",
         "",
-        "A fit of one epoch in a new process, then one of another model of the same shape; wall time (processor time), medians:",
+        "A fit of one epoch in a new process, then one of a second such model; wall time (processor time), medians:",
         "",
     ]
     return lines + grid(measured, names, lambda f: f"{_time(f)}, {_time(f, 1)}")
