@@ -230,3 +230,47 @@ def test_wrong_blocks_are_refused():
     for name in ("block", "buffer"):
         with pytest.raises(lfm.DeclarationError, match=f"{name} must be"):
             lfm.SVI(guide, **{name: 0})
+
+
+class Items(torch.utils.data.Dataset):
+    """Rows one by one, with a transform that draws; row ``bad`` raises."""
+
+    def __init__(self, bad=None, noise=0.0):
+        self.bad, self.noise = bad, noise
+
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, k):
+        if k == self.bad:
+            raise KeyError("no such picture")
+        return torch.from_numpy(ROWS[k]) + self.noise * torch.rand(())
+
+
+def by_workers(dataset, workers, done=0):
+    table = read(dataset, ["x"])
+    rows = shuffled_rows(table, torch.float32, None, None, 32, workers)
+    feed = Feed(table, 48, torch.float32, "cpu", torch.Generator().manual_seed(0), False, rows)
+    state = torch.get_rng_state()
+    batches = epoch(feed, done)
+    assert not workers or torch.equal(torch.get_rng_state(), state), "the stream of this process has moved"
+    return batches
+
+
+def test_workers_read_the_items_of_a_dataset_ahead():
+    without, whole, one = (by_workers(Items(), workers) for workers in (0, 2, 1))
+    for batches in (whole, one):
+        assert all(
+            torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(batches, without, strict=True)
+        )
+    noisy = [by_workers(Items(noise=1.0), workers) for workers in (1, 2)]
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(*noisy, strict=True))
+    assert all(
+        torch.equal(a[1], b[1]) for a, b in zip(noisy[0][3:], by_workers(Items(noise=1.0), 1, 3), strict=True)
+    )
+    with pytest.raises(
+        lfm.DataError, match="rows .* of the Dataset cannot be read: KeyError: 'no such picture'"
+    ):
+        by_workers(Items(bad=7), 1)
+    with pytest.raises(lfm.DataError, match="workers are for items"):
+        by_workers(ROWS, 1)
