@@ -141,7 +141,7 @@ def unless_busy() -> Iterator[bool]:
 @contextmanager
 def flushing_denormals() -> Iterator[None]:
     """Treats denormal numbers as zero on this thread: they are slow, and Adam's moments fill with them."""
-    smallest = torch.tensor(torch.finfo(torch.float32).tiny)
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny, device="cpu")
     was = bool(smallest * 0.5 == 0)
     torch.set_flush_denormal(True)
     try:

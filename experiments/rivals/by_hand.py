@@ -1,17 +1,31 @@
 """A variational autoencoder in plain PyTorch, as someone who knows PyTorch well writes it, and its bare products."""
 
+import math
+import os
 import sys
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from rivals.contest import BY_HAND, LIMIT, Configuration, Turn, take_part
+from rivals.configuration import BY_HAND, FLOOR, LEARNING_RATE, LIMIT, PIXEL_FLOOR, Configuration
+from rivals.taking_part import Turn, take_part
 
-FLOOR = 1e-3  # of the standard deviations of q(z | x)
-PIXEL_FLOOR = 0.1  # of those of a Gaussian p(x | z)
+
+def begin(c: Configuration, x: np.ndarray) -> torch.Tensor:
+    """Sets the seed and the number of threads of PyTorch. Returns the rows as its tensor, on the device."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.manual_seed(c.seed)
+    return torch.from_numpy(x).to(c.device)
+
+
+def precision(c: Configuration) -> Callable[[], AbstractContextManager]:
+    """What the loss of each step is computed under."""
+    return partial(torch.autocast, c.device, torch.bfloat16) if c.autocast else nullcontext
 
 
 def encoder(c: Configuration, out: int) -> nn.Sequential:
@@ -39,6 +53,7 @@ class VAE(nn.Module):
     def __init__(self, c: Configuration):
         super().__init__()
         self.latent, self.full, self.gaussian = c.latent, c.covariance == "full", c.likelihood == "Gaussian"
+        self.particles = c.particles
         below = torch.tril_indices(c.latent, c.latent, -1)
         self.register_buffer("below", below)
         self.register_buffer("eye", torch.eye(c.latent))
@@ -62,8 +77,10 @@ class VAE(nn.Module):
         return self.decoder[0](z), PIXEL_FLOOR + softplus(self.decoder[1](z))
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:
-        """The negative bound per row, up to a constant, with KL(q ‖ p) in closed form."""
+        """The negative bound per row, with KL(q ‖ p) in closed form unless there are several draws."""
         mean, scale = self.encode(x)
+        if self.particles > 1:
+            return self.importance_weighted(x, mean, scale)
         noise = torch.randn_like(mean)
         if self.full:
             z, diagonal = mean + (scale @ noise.unsqueeze(-1)).squeeze(-1), scale.diagonal(dim1=1, dim2=2)
@@ -73,50 +90,70 @@ class VAE(nn.Module):
         if self.gaussian:
             centre, spread = self.decode(z)
             surprise = (((x - centre) / spread).square() / 2 + spread.log()).sum()
+            surprise = surprise + x.numel() * math.log(2 * math.pi) / 2
         else:
             surprise = binary_cross_entropy_with_logits(*self.decode(z), x, reduction="sum")
         return (surprise + kl) / len(x)
 
+    def importance_weighted(self, x: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """−log of the mean weight p(x, z) / q(z | x) of the draws of a row, of binary x, with q of a diagonal covariance."""
+        noise = torch.randn(self.particles, *mean.shape, device=x.device, dtype=x.dtype)
+        z = mean + scale * noise
+        # log p(z) − log q(z | x): the constants of the two cancel.
+        ratio = ((noise.square() - z.square()) / 2 + scale.log()).sum(-1)
+        (logits,) = self.decode(z)
+        surprise = binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+        weights = ratio - surprise.sum(-1)
+        return math.log(self.particles) - weights.logsumexp(0).mean()
+
 
 def train(
-    c: Configuration, x: torch.Tensor, turn: Turn, fused: bool | None = None, compiled: bool = False
+    c: Configuration,
+    x: np.ndarray,
+    turn: Turn,
+    fused: bool | None = None,
+    compiled: bool = False,
+    mode: str | None = None,
 ) -> None:
-    vae = VAE(c)
-    optimizer = torch.optim.Adam(vae.parameters(), fused=fused)
-    loss_of = torch.compile(vae.loss, dynamic=False) if compiled else vae.loss
+    rows, under = begin(c, x), precision(c)
+    vae = VAE(c).to(c.device)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, fused=fused)
+    loss_of = torch.compile(vae.loss, dynamic=False, mode=mode) if compiled else vae.loss
     over = False
     while not over:
-        began, total = time.perf_counter(), 0.0
-        for index in torch.randperm(len(x)).split(c.batch):
-            loss = loss_of(x.index_select(0, index))
+        total = torch.zeros((), device=c.device)
+        for index in torch.randperm(len(rows), device=c.device).split(c.batch):
+            with under():
+                loss = loss_of(rows.index_select(0, index))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += loss.item()
-        over = turn(time.perf_counter() - began)
+            total += loss.detach()
+        over = turn(-float(total) / c.steps)
 
 
-def products(c: Configuration, x: torch.Tensor, turn: Turn) -> None:
+def products(c: Configuration, x: np.ndarray, turn: Turn) -> None:
     """Only the matrix products that a step cannot do without: of each layer forward, to its weights and its input.
 
     The first layer's input is the data, which needs no gradient.
     """
-    weights = [m.weight.detach() for m in VAE(c).modules() if isinstance(m, nn.Linear)]
-    layers = []
-    for i, weight in enumerate(weights):
-        given, wanted = torch.randn(c.batch, weight.shape[1]), torch.randn(c.batch, weight.shape[0])
-        back = torch.empty_like(given) if i else None
-        layers.append((given, weight, wanted, torch.empty_like(wanted), torch.empty_like(weight), back))
+    begin(c, x)
+    vae, layers = VAE(c), []
+    for part, draws in ((vae.encoder, 1), (vae.decoder, c.particles)):
+        for weight in (m.weight.detach() for m in part.modules() if isinstance(m, nn.Linear)):
+            outputs, inputs = weight.shape
+            given, wanted = torch.randn(draws * c.batch, inputs), torch.randn(draws * c.batch, outputs)
+            back = torch.empty_like(given) if layers else None
+            layers.append((given, weight, wanted, torch.empty_like(wanted), torch.empty_like(weight), back))
     over = False
     while not over:
-        began = time.perf_counter()
         for _ in range(c.steps):
             for given, weight, gradient, forward, to_weight, to_input in layers:
                 torch.mm(given, weight.T, out=forward)
                 torch.mm(gradient.T, given, out=to_weight)
                 if to_input is not None:
                     torch.mm(gradient, weight, out=to_input)
-        over = turn(time.perf_counter() - began)
+        over = turn()
 
 
 CONTESTANTS = {

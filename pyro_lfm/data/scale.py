@@ -28,13 +28,17 @@ class Moments:
         self.step = 0.0
         self.blocks = self.rows = 0
 
-    def add(self, rows: Tensor, weights: Tensor | None = None) -> None:
-        """Adds rows (B, ...) in their own type, NaN where missing, each as often as its weight, (B,), says."""
+    def add(self, rows: Tensor, weights: Tensor | None = None) -> bool:
+        """Adds rows (B, ...) in their own type, NaN where missing, each as often as its weight, (B,), says.
+
+        Returns:
+            True where all entries are known to be finite numbers, of floats without weights.
+        """
         if weights is not None:
             weights = weights.to(rows.device)
             rows, weights = rows[weights > 0], weights[weights > 0]
             if not len(rows):
-                return
+                return False
         rows = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
         whole = not rows.is_floating_point()
         self.step = max(self.step, 0.0 if whole else torch.finfo(rows.dtype).eps)
@@ -45,38 +49,45 @@ class Moments:
             self.largest = torch.zeros_like(self.count)
             self.between = torch.zeros_like(self.count)
             self.first = rows.new_zeros(1, rows.shape[1])
-        seen = rows.isfinite()
-        complete = weights is None and bool(seen.all())
-        fresh, mean, inner = self._complete(rows) if complete else self._with_gaps(rows, seen, weights)
-        total = _divisor(self.count + fresh)
-        shift = torch.where(fresh > 0, mean - self.mean, 0.0)
-        # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
-        between = shift.square() * self.count * fresh / total
-        self.squares, self.between = self.squares + inner + between, self.between + between
         self.blocks, self.rows = self.blocks + 1, self.rows + len(rows)
-        self.mean = self.mean + shift * fresh / total
-        self.count = self.count + fresh
-        known = rows if complete else torch.where(rows == rows, rows, rows.new_zeros(()))
-        self.largest = torch.maximum(self.largest, known.double().abs().amax(0))
-
-    def _complete(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Count, mean and centred sum of squares of each column, of rows that count once and have no gaps."""
-        assert self.count is not None
-        self.first = torch.where(self.count == 0, rows[:1], self.first)
-        values = (rows - self.first).double()
-        mean = values.mean(0)
-        return torch.full_like(mean, len(rows)), mean, values.sub_(mean).square_().sum(0)
-
-    def _with_gaps(self, rows: Tensor, seen: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of rows of which those entries count that are seen, each as often as the weight of its row."""
-        assert self.count is not None
+        if weights is None and not whole:
+            # NaN and infinities pass on to the extremes.
+            low, high = torch.aminmax(rows, dim=0)
+            if bool((low.isfinite() & high.isfinite()).all()):
+                self._add_complete(rows, torch.maximum(low.abs(), high.abs()))
+                return True
+        seen = rows.isfinite()
         place = seen.int().argmax(0, keepdim=True)
         self.first = torch.where((self.count == 0) & seen.any(0), rows.gather(0, place), self.first)
         values = (rows - self.first).double()
         share = seen.double() if weights is None else seen * weights.unsqueeze(1)
         fresh = share.sum(0)
         mean = (share * torch.where(seen, values, 0.0)).sum(0) / _divisor(fresh)
-        return fresh, mean, (share * torch.where(seen, values - mean, 0.0).square()).sum(0)
+        inner = (share * torch.where(seen, values - mean, 0.0).square()).sum(0)
+        top = torch.where(rows == rows, rows, rows.new_zeros(())).double().abs().amax(0)
+        self._merge(fresh, mean, inner, top)
+        return False
+
+    def _add_complete(self, rows: Tensor, top: Tensor) -> None:
+        """Adds rows (B, D), float64, all of whose entries are numbers, in few passes."""
+        assert self.count is not None  # for the type checker, as below
+        self.first = torch.where(self.count == 0, rows[:1], self.first)
+        values = rows - self.first
+        mean = values.sum(0) / len(rows)
+        inner = values.sub_(mean).square_().sum(0)
+        self._merge(torch.full_like(mean, len(rows)), mean, inner, top)
+
+    def _merge(self, fresh: Tensor, mean: Tensor, inner: Tensor, top: Tensor) -> None:
+        """Adds so many entries of each column, of this mean, sum of squared differences and largest absolute value."""
+        assert self.count is not None
+        total = _divisor(self.count + fresh)
+        shift = torch.where(fresh > 0, mean - self.mean, 0.0)
+        # Chan, Golub and LeVeque (1983): two means and two centred sums merge without cancellation.
+        between = shift.square() * self.count * fresh / total
+        self.squares, self.between = self.squares + inner + between, self.between + between
+        self.mean = self.mean + shift * fresh / total
+        self.count = self.count + fresh
+        self.largest = torch.maximum(self.largest, top)
 
     @property
     def likeness(self) -> float:

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 import torch
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.readers import Table
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.choice import COMPILING, saving
+from pyro_lfm.inference.engines.choice import COMPILING, HANDLERS, fused
 from pyro_lfm.inference.engines.compiled import LOG
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.exits import record
+from pyro_lfm.inference.engines.replay import Replay
 from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel
@@ -22,51 +24,93 @@ from pyro_lfm.shapes import whole
 
 # The most numbers that the draws of one block may have together.
 NUMBERS = 2**22
+# And the most that stay in the cache of a core.
+CACHED = 2**18
+
+# Seconds to record a function in a process that has recorded nothing yet; as in choice.py the declaration decides.
+RECORDING = 1.0
 
 # Rows by name, (B, *event) each, and their numbers (B,).
 Block = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
+class TableRows:
+    """All rows of a table, which are read from it block by block, as a source of ``Blocks``.
+
+    Args:
+        table: validated rows.
+        dtype, device: those of the model.
+    """
+
+    def __init__(self, table: Table, dtype: torch.dtype, device: torch.device):
+        self.table, self.dtype, self.device = table, dtype, device
+        self.names, self.size, self.total = [*table.names], len(table), len(table)
+        self.missing = {name: table.has_missing[name] for name in table.names}
+
+    def at(self, places: torch.Tensor) -> Block:
+        """The rows at these places among all, (B,)."""
+        return self.table.take(places, self.dtype, self.device), places.to(self.device)
+
+    def block(self, start: int, stop: int) -> Block:
+        """The rows from one place to before another one, or to the last."""
+        return self.at(torch.arange(start, min(stop, self.size)))
+
+
+class _BatchRows:
+    """The rows of a batch as a source of ``Blocks``."""
+
+    def __init__(self, batch: Batch):
+        self.index, self.size, self.total = batch.index, batch.size, batch.total
+        self.rows = {name: batch.with_gaps(name) for name in batch.names}
+        self.missing = {name: batch.mask(name) is not None for name in batch.names}
+
+    def at(self, places: torch.Tensor | slice) -> Block:
+        """The rows at these places among all, (B,)."""
+        return {name: value[places] for name, value in self.rows.items()}, self.index[places]
+
+    def block(self, start: int, stop: int) -> Block:
+        """The rows from one place to before another one, or to the last."""
+        return self.at(slice(start, stop))
+
+
 class Blocks:
-    """The rows of a batch in blocks, and the programs that run on them in evaluation mode.
+    """Rows in blocks, and the programs that run on them in evaluation mode.
 
     Iteration gives one ``Block`` after the other. The last may be smaller.
 
     Args:
         model, guide: the programs.
-        batch: all rows.
-        size: rows per block, at most those of the batch.
+        rows: all rows.
+        size: rows per block, at most all.
         seed: of the noise.
     """
 
-    def __init__(self, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int):
+    def __init__(self, model: AnyModel, guide: Program, rows: Batch | TableRows, size: int, seed: int):
         self.width = sum(variable.shape.numel() for variable in model.sites.all.values())
-        self.rows = {name: batch.with_gaps(name) for name in batch.names}
-        self.index, self.size = batch.index, min(size, batch.size)
+        self.source = _BatchRows(rows) if isinstance(rows, Batch) else rows
+        self.size, self.count = min(size, rows.size), rows.size
         stream = Stream(whole("seed", seed, least=0), model.device)
-        missing = {name: batch.mask(name) is not None for name in batch.names}
-        self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, batch.total, missing)
+        self.setup = Setup(model, guide, torch.optim.Adam, 1.0, stream, rows.total, self.source.missing)
 
     def __iter__(self) -> Iterator[Block]:
-        for start in range(0, len(self.index), self.size):
-            part = slice(start, start + self.size)
-            yield {name: value[part] for name, value in self.rows.items()}, self.index[part]
+        for start in range(0, self.count, self.size):
+            yield self.source.block(start, start + self.size)
 
     @classmethod
     def holding(
-        cls, model: AnyModel, guide: Program, batch: Batch, size: int, seed: int, draws: int
+        cls, model: AnyModel, guide: Program, rows: Batch | TableRows, size: int, seed: int, draws: int
     ) -> Blocks:
         """Blocks of at most ``size`` rows, so small that ``draws`` draws of each fit in memory together.
 
         They have equal sizes as far as possible, as a smaller last block is not compiled.
         """
         width = sum(variable.shape.numel() for variable in model.sites.all.values())
-        count = -(-batch.size // max(1, min(size, NUMBERS // (draws * width))))
-        return cls(model, guide, batch, -(-batch.size // count), seed)
+        count = -(-rows.size // max(1, min(size, NUMBERS // (draws * width))))
+        return cls(model, guide, rows, -(-rows.size // count), seed)
 
-    def draws_at_once(self, most: int) -> int:
-        """How many draws of a block, of at most ``most``, fit in memory together."""
-        return max(1, min(most, NUMBERS // (self.size * self.width)))
+    def draws_at_once(self, most: int, numbers: int | None = None) -> int:
+        """How many draws of a block, of at most ``most``, have so many numbers together; by default as fit in memory."""
+        return max(1, min(most, (NUMBERS if numbers is None else numbers) // (self.size * self.width)))
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -79,21 +123,33 @@ class Blocks:
 class Evaluation:
     """A function of a batch that is called on many blocks, within ``blocks.running()``.
 
+    Many calls are recorded as one graph, which is replayed without the programs. Where it pays, native code is made of it.
+    Both draw the random numbers of the programs, and are compared with them first.
+
     Args:
         blocks: the blocks.
         function: takes a batch, and further tensors, and gives a tensor.
         draws: how many draws of each row the function takes.
-        calls: how often the function is called on every block.
+        calls: how often the function is called on every block, at least.
+        passes: the cost of a call in evaluations: 3 for one with a gradient.
     """
 
-    def __init__(self, blocks: Blocks, function: Callable[..., torch.Tensor], draws: int = 1, calls: int = 1):
+    def __init__(
+        self,
+        blocks: Blocks,
+        function: Callable[..., torch.Tensor],
+        draws: int = 1,
+        calls: int = 1,
+        passes: int = 1,
+    ):
         self.setup, self.function, self.size, self.draws = blocks.setup, function, blocks.size, draws
-        # A step's operations are three times those of an evaluation.
-        shorter = saving(self.setup, blocks.size * draws // 3)
-        pays = calls * (len(blocks.index) // blocks.size) * shorter > COMPILING
+        self.repeated = calls > 1
+        total = calls * passes * (blocks.count // blocks.size)
+        self.compiled = total * fused(self.setup, blocks.size * draws) > COMPILING
+        pays = self.compiled or total * HANDLERS > RECORDING
         self.wanted = pays and tracing.untested() is None
         self.watched = Watched(self.setup, function)
-        self.native: tracing.Function | None = None
+        self.native: Replay | None = None
 
     def __call__(self, block: Block, *further: torch.Tensor) -> torch.Tensor:
         rows, index = block
@@ -101,14 +157,14 @@ class Evaluation:
         if self.wanted:
             return self._first([*rows], inputs)
         if self.native is not None and len(index) == self.size:
-            value = self.native(*inputs, *self.external)[0]
+            value = self.native(block, inputs)
             if not bool(value.isnan().any()):
                 return value
             # NaN may mean that a distribution refuses its parameters: the programs raise the error.
         return self.function(self.setup.batch(rows, index), *further)
 
     def _first(self, names: list[str], inputs: list[torch.Tensor]) -> torch.Tensor:
-        """The value by the programs, which are watched, and native code for the next call."""
+        """The value by the programs, which are watched, and a replay for the next call."""
 
         def run() -> torch.Tensor:
             rows, (index, *further) = dict(zip(names, inputs, strict=False)), inputs[len(names) :]
@@ -138,13 +194,15 @@ class Evaluation:
                 graph, external = record(python, [value.flip(0) for value in inputs])
             if self.watched.left_behind(external):
                 raise tracing.NotRecordable("it reads a tensor that the previous run left")
-            self.external = [value.detach() for value in external]
             with trial():
-                native = tracing.native(graph, [*inputs, *self.external])
-            with trial(inputs):
-                value = native(*inputs, *self.external)[0]
-            if not torch.allclose(value, expected, rtol=1e-4, atol=1e-3, equal_nan=True):
-                raise tracing.NotRecordable("native code gives other values")
+                rows = len(names) + 1
+                native = Replay(graph, external, inputs, rows, self.repeated, self.compiled)
+            # Twice, as a replay keeps what depends on the rows alone.
+            for _ in range(2):
+                with trial(inputs):
+                    value = native(names, inputs)
+                if not torch.allclose(value, expected, rtol=1e-4, atol=1e-3, equal_nan=True):
+                    raise tracing.NotRecordable("a replay gives other values")
             self.native = native
         except tracing.NotRecordable as error:
             self._give_up(str(error))
@@ -162,7 +220,11 @@ def in_parts(
     Args:
         function: gives, for a number of draws, the function of a batch that takes so many.
     """
-    most = blocks.draws_at_once(draws)
+    # Many draws are recorded, and a replay has nearly no cost of its own: its tensors may be so small that they stay in a
+    # cache. Programs take as many draws at once as fit in memory.
+    cached = blocks.draws_at_once(draws, CACHED)
+    many = blocks.count // blocks.size * (draws // cached) * HANDLERS > RECORDING
+    most = cached if many else blocks.draws_at_once(draws)
     counts = [most] * (draws // most) + [draws % most] * (draws % most > 0)
     evaluations = {n: Evaluation(blocks, function(n), draws=n, calls=counts.count(n)) for n in set(counts)}
     return [evaluations[n] for n in counts]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import pyro.infer
+import torch
 from torch import nn
 
 from pyro_lfm.data.digests import RowsSeen
@@ -16,6 +17,7 @@ from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.data_boundary import Data
+from pyro_lfm.inference.devices import device_of
 from pyro_lfm.inference.pickle_check import check_picklable
 from pyro_lfm.inference.trained_parts import trained_parts
 from pyro_lfm.objectives import ELBO, Objective
@@ -128,6 +130,29 @@ class FitState:
     def objective(self) -> pyro.infer.ELBO | None:
         """The objective at the end of its schedules, whose bound ``bound`` computes."""
         return self._objective.at_end() if isinstance(self._objective, Objective) else self._objective
+
+    def to(self, device: str | torch.device) -> Self:
+        """Moves model and guide to a device, in place. Later queries compute there, and their results lie there.
+
+        Args:
+            device: one of torch, such as "cuda" or "cpu"; "auto" is a GPU where there is one.
+
+        Returns:
+            This fit.
+
+        Raises:
+            DeclarationError: torch has no such device here.
+
+        >>> import torch, pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
+        >>> fit = lfm.fit(model, torch.randn(40, 2), lfm.EM(), seed=0, progress=False)
+        >>> fit.to("cpu").posterior().mean.device
+        device(type='cpu')
+        """
+        place = device_of(device)
+        self._model.to(place)
+        self.guide.to(place)
+        return self
 
     def without_rows(self) -> Self:
         """The same fit, which refers to its rows no longer: queries need ``data=`` then, and nothing keeps the rows alive.

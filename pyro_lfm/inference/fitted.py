@@ -15,13 +15,12 @@ from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.guides import AnyGuide, Refined
-from pyro_lfm.guides.posterior import marginals
+from pyro_lfm.inference.blocks import TableRows
 from pyro_lfm.inference.data_boundary import Data, table_for
 from pyro_lfm.inference.fit_state import FitState, Record
 from pyro_lfm.inference.queries.imputation import Imputation, impute
 from pyro_lfm.inference.queries.reconstruction import reconstruct
-from pyro_lfm.inference.queries.refinement import refine
-from pyro_lfm.inference.queries.unseen_rows import fit_rows
+from pyro_lfm.inference.queries.served_rows import as_batch, as_stream, posteriors, whole_batch
 from pyro_lfm.objectives import ELBO, Objective
 from pyro_lfm.probes import evaluating
 from pyro_lfm.runtime import Stream, isolated
@@ -76,10 +75,10 @@ class Fit(FitState):
             One distribution, or {latent: distribution} for a model of several latents.
         """
         self._check_latents("posterior")
-        batch, guide = self.batch_of(data)
+        rows, guide = self.rows_and_guide(data)
         with evaluating(guide):
-            posteriors = marginals(guide, batch, list(self.model.latents))
-        return next(iter(posteriors.values())) if len(posteriors) == 1 else posteriors
+            by_name = posteriors(self.model, guide, rows)
+        return next(iter(by_name.values())) if len(by_name) == 1 else by_name
 
     def sample_posterior(
         self, data: Data | None = None, draws: int = 1, seed: int = 0
@@ -98,8 +97,8 @@ class Fit(FitState):
         Returns:
             A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
         """
-        batch, guide = self.batch_of(data)
-        means = reconstruct(self.model, guide, batch, whole("draws", draws), seed)
+        rows, guide = self.rows_and_guide(data)
+        means = reconstruct(self.model, guide, rows, whole("draws", draws), seed)
         return next(iter(means.values())) if len(means) == 1 else means
 
     def impute(self, data: Data | None = None, draws: int = 200, seed: int = 0) -> Imputation:
@@ -125,8 +124,8 @@ class Fit(FitState):
         (tensor(False), torch.Size([200, 40, 2]))
         """
         table = self._open(data, self.guide.needs)
-        batch, guide = self._served(table, fitted=data is None)
-        return impute(self.model, guide, batch, whole("draws", draws), seed, table)
+        rows, guide = as_stream(self.model, self.guide, table, fitted=data is None)
+        return impute(self.model, guide, rows, whole("draws", draws), seed, table)
 
     def bound(self, data: Data | None = None, draws: int = 1, seed: int = 0) -> torch.Tensor:
         """The evidence bound of each row by the fit's objective, (N,) nats: the mean of ``draws`` estimates."""
@@ -230,7 +229,7 @@ class Fit(FitState):
 
     def rows_of(self, data: Data | None = None) -> Batch:
         """The rows as one batch."""
-        return self._batch(self._open(data, self.guide.needs))
+        return whole_batch(self.model, self._open(data, self.guide.needs))
 
     def exact_rows(self, data: Data | None = None) -> dict[str, torch.Tensor]:
         """The observed rows as exact inference reads them: by name, (N, D) in float64 on the CPU, NaN where missing."""
@@ -241,20 +240,29 @@ class Fit(FitState):
         """The rows as one batch, and their guide: for ``Refined`` or ``PerRow`` a copy that is optimised for the rows."""
         return self._served(self._open(data, self.guide.needs), fitted=data is None)
 
+    def rows_and_guide(self, data: Data | None = None) -> tuple[Batch | TableRows, AnyGuide]:
+        """As ``batch_of``, but rows of which a guide needs no copy of its own are read block by block."""
+        table = self._open(data, self.guide.needs)
+        return as_stream(self.model, self.guide, table, fitted=data is None)
+
     def some_rows(self, most: int, data: Data | None = None) -> Batch | None:
         """Up to so many rows, evenly spaced; None without rows at hand, or if the fitted ones have changed."""
         if data is None and (self._rows.is_absent or not self._seen.are_those_of(self._rows)):
             return None
         table = self._open(data, self.guide.needs)
         count = min(most, len(table))
-        return self._batch(table, torch.arange(count) * len(table) // max(1, count)) if count else None
+        return (
+            whole_batch(self.model, table, torch.arange(count) * len(table) // max(1, count))
+            if count
+            else None
+        )
 
     def row(self, number: int, data: Data | None = None) -> tuple[Batch, AnyGuide]:
         """One row as a batch, by its number, and its guide."""
         table = self._open(data, self.guide.needs)
         if not -len(table) <= number < len(table):
             raise DataError(f"a row must be a number below {len(table)}, that of the rows; got {number}")
-        batch = self._batch(table, torch.tensor([number % len(table)]))
+        batch = whole_batch(self.model, table, torch.tensor([number % len(table)]))
         if data is None and not isinstance(self.guide, Refined):
             return batch, self.guide
         return self.batch_of({name: batch.with_gaps(name) for name in batch.names})
@@ -278,22 +286,8 @@ class Fit(FitState):
             data = self.table.encode(data)
         return table_for(self.model, data, needs, self.schema, may_be_empty=True)
 
-    def _batch(self, table: Table, index: torch.Tensor | None = None) -> Batch:
-        index, device = torch.arange(len(table)) if index is None else index, self.model.device
-        return Batch(table.take(index, self.model.dtype, device), index.to(device), len(table))
-
     def _served(self, table: Table, fitted: bool) -> tuple[Batch, AnyGuide]:
-        batch = self._batch(table)
-        if not fitted and self.model.tables:
-            raise DataError(
-                "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "
-                "out, for the rows that were fitted"
-            )
-        if isinstance(self.guide, Refined):
-            return batch, refine(self.model, self.guide, batch)
-        if fitted or not self.guide.tables:
-            return batch, self.guide
-        return batch, fit_rows(self.model, self.guide, batch)
+        return as_batch(self.model, self.guide, table, fitted)
 
     def _check_latents(self, method: str) -> None:
         if not self.model.latents:

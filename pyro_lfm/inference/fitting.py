@@ -14,10 +14,11 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DeclarationError, gathering, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
+from pyro_lfm.inference.devices import device_of
 from pyro_lfm.inference.environment import with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
 from pyro_lfm.inference.processes.group import Processes
-from pyro_lfm.inference.processes.joining import joined, local_device
+from pyro_lfm.inference.processes.joining import joined
 from pyro_lfm.inference.processes.same_fit import check_agreement, take_weights_of_first
 from pyro_lfm.inference.svi.checkpoint import Checkpoint
 from pyro_lfm.inference.svi.snapshots import Snapshot
@@ -79,16 +80,22 @@ def fit(
     stderr says how to go on, and the fit so far is returned, with ``fit.interrupted``. A second Ctrl-C raises
     KeyboardInterrupt at once.
 
-    ``fit`` trains in the calling process alone, and in any gradient mode. While a step runs, torch's random stream for draws
+    Under ``torchrun``, or where the caller has initialised ``torch.distributed``, the processes share each batch of
+    ``lfm.SVI``: all make the same call, with all rows, and the fit is that of one process, equal in all of them.
+    Callbacks, the progress bar, warnings and files are those of the first process. Exact inference does the same in every
+    process. See docs/scaling.md.
+
+    ``fit`` trains in any gradient mode. While a step runs, torch's random stream for draws
     on the CPU is the fit's. Another thread that draws meanwhile disturbs the fit, unless it uses a ``torch.Generator`` of
     its own or takes turns by ``with pyro_lfm.runtime.isolated():``.
 
     Raises:
         CheckpointError: a checkpoint of another fit; the message names the first difference.
         DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
-        DeclarationError: a guide that does not fit the model.
+        DeclarationError: a guide that does not fit the model; of several processes one whose call differs, or a part that
+            computes with all rows of a batch together.
         TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
-            network raised, which is its cause; the last good weights are restored.
+            network raised, which is its cause; the last good weights are restored. Or another process has failed.
 
     >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
@@ -136,7 +143,7 @@ def _fit(
         raise DeclarationError(f"callbacks must be a list of functions (record, fit); got {callbacks!r}")
     kept = Checkpoint.of(checkpoint)
     seed = _seed(seed, kept, processes)
-    torch_device = _device(device)
+    torch_device = device_of(device)
     # An inference may hold programs of its own, such as the guide of SVI.
     programs = [part for part in (model, *vars(inference).values()) if isinstance(part, torch.nn.Module)]
     with with_gradients(programs), one_call():
@@ -228,21 +235,3 @@ def _seed(seed: int | None, checkpoint: Checkpoint | None, processes: Processes)
 
     of_first = processes.first(chosen)
     return of_first if seed is None else whole("seed", seed, least=0)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    """The device, tried out with an empty tensor."""
-    if isinstance(device, str) and device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch_device = torch.device(device)
-        if torch_device == torch.device("cuda") and torch.cuda.device_count() > 1:
-            # Processes of one machine have a GPU each.
-            torch_device = torch.device("cuda", local_device(torch.cuda.device_count()))
-        torch.empty(0, device=torch_device)
-    except (RuntimeError, AssertionError, TypeError):
-        cards = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-        raise DeclarationError(
-            f'device must be "auto" or one that torch has here, {", ".join(["cpu", *cards])}; got {device!r}'
-        ) from None
-    return torch_device

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,14 @@ def check_benchmark(out, printed):
             assert distribution["our_log_likelihood"] == pytest.approx(
                 distribution["their_log_likelihood"], abs=1e-4
             )
+    for mixture in results["bayesian"].values():
+        for distribution in mixture.values():
+            assert distribution["ours"]["log_p"] > distribution["theirs"]["log_p"] - 0.5
+    gaussian, mixed = results["hidden"]["contests"].values()
+    assert {"lfm.VariationalBayes", "scikit-learn, IterativeImputer"} <= gaussian.keys() and len(mixed) > 0
+    # The truth has 8 factors, so that a ridge regression of each column on all others predicts worse.
+    best = {name: min(record["nats"] for record in records) for name, records in gaussian.items()}
+    assert best["lfm.VariationalBayes"] == min(best.values())
     assert {path.stem for path in out.glob("*.png")} == {"ratios"}
 
 
@@ -108,23 +117,51 @@ def check_training(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
     assert table.strip() in printed
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert all(math.isfinite(number) and number > 0 for number in numbers(results))
-    (configurations,) = results["speed"].values()
-    assert len(configurations) == len(results["parameters"]) == 2
-    for found in configurations.values():
-        assert found["by hand, Adam"]["speed"] == 1
-        assert {"lfm, eager engine", "by hand, Adam"} <= found.keys()
-    most = next(iter(configurations.values()))
-    assert {
+    assert all(math.isfinite(number) for number in numbers(results))
+    first, many = results["parameters"]
+    steps = results["steps"]["1"][first]
+    assert steps["by hand, Adam"]["speed_seconds"] == steps["by hand, Adam"]["speed_processor"] == 1
+    ours = "lfm, default engine (auto)"
+    assert set(steps) == {
+        "by hand, Adam",
         "pyro.infer.SVI, as in the tutorial",
-        "lfm, default engine (auto)",
+        ours,
         "matrix products alone",
-    } <= most.keys()
-    assert "lfm, eager engine" in results["first_epoch"]["digits"]
+    }
+    assert all(figures["seconds"] > 0 and figures["memory"] > 1e7 for figures in steps.values())
+    for kind, fits in (("fits", 1), ("starts", 2)):
+        whole = results[kind]["1"][many]
+        assert set(whole) == {"by hand, Adam", ours}
+        for figures in whole.values():
+            assert len(figures["seconds"]) == 1 and len(figures["seconds"][0]) == fits
+            assert min(figures["seconds"][0]) > 0 and figures["processor"][0][0] > 0
+    # Equal models, so about equal bounds even after twenty steps.
+    bounds = [figures["bound"][0][0] for figures in results["fits"]["1"][many].values()]
+    assert -46 < min(bounds) <= max(bounds) < -36, "a bound far from that of a model that has hardly trained"
     (loop,) = results["loop"].values()
     assert len(loop) == 3
-    assert "pythae's trainer: left out" in table
+    assert "pythae's trainer: left out" in table and "NumPyro, an epoch in lax.fori_loop: left out" in table
     assert {path.stem for path in out.glob("*.png")} == {"training"}
+
+
+def check_gpu(out, printed):
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in printed and "Left out" not in table
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert not results["failed"] and results["device"] == "CPU"
+    assert [title.split(", ", 2)[2] for title in results["rows"]] == [
+        "fp32",
+        "tf32",
+        "bf16",
+        "fp32, whole fit",
+    ]
+    for contestants in results["rows"].values():
+        assert len(contestants) == 4
+        assert all(figures["step"] > 0 and -48 < figures["bound"] < -36 for figures in contestants.values())
+    single, half = (results["rows"][f"64-16-4, B=32, {kind}"] for kind in ("fp32", "bf16"))
+    for name, figures in single.items():
+        assert figures["bound"] == pytest.approx(half[name]["bound"], abs=0.1)
+        assert figures["bound"] != half[name]["bound"], f"{name} does not heed autocast"
 
 
 def check_scaling(out, printed):
@@ -313,10 +350,22 @@ def check_faces(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"chosen_0", "edited_0"}
 
 
+def check_processes(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert set(results) == {"steps", "sums", "checkpoints", "fits"}
+    assert all(math.isfinite(number) for number in numbers(results))
+    # In double precision two processes end where one does.
+    assert all(record["difference"] < 1e-8 and record["two"] > 0 for record in results["fits"])
+    assert all(record["bytes"] > 4 * record["parameters"] for record in results["checkpoints"])
+
+
 RUNS = {
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_explorer": [([], check_explorer)],
+    "benchmark_gpu": [(["--device", "cpu"], check_gpu)],
     "benchmark_imputation": [([], check_imputers)],
+    "benchmark_processes": [([], check_processes)],
     "benchmark_scaling": [(["--folder", "."], check_scaling)],
     "benchmark_training": [([], check_training)],
     "calibration": [([], check_calibration)],
@@ -366,6 +415,15 @@ def test_quick_run(name, options, check, tmp_path):
     for path in out.glob("*.png"):
         image = np.asarray(Image.open(path).convert("L")).astype(float)
         assert image.std() > 5, f"{path.name} is blank"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which the benchmark would use")
+def test_without_a_gpu_its_benchmark_says_so_in_a_sentence(tmp_path):
+    command = [sys.executable, ROOT / "experiments" / "benchmark_gpu.py"]
+    paths = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and done.stderr.startswith("There is no GPU") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_experiments_use_public_names_only():

@@ -44,6 +44,6 @@ def test_tests_import_modules_by_their_names():
 
 
 def test_every_folder_of_tests_mirrors_a_part_of_the_package():
-    parts = {path.stem for path in (ROOT / "pyro_lfm").iterdir()} | {"contracts", "truths", "fuzz"}
+    parts = {path.stem for path in (ROOT / "pyro_lfm").iterdir()} | {"contracts", "truths", "fuzz", "gpu"}
     folders = {path.relative_to(ROOT / "tests").parts[0] for path in TESTS if path.parent != ROOT / "tests"}
     assert folders <= parts, f"tests/ has folders without a part of that name: {folders - parts}"

@@ -35,7 +35,7 @@ class Aggregate:
 
     def __init__(self, blocks: Blocks, guide: AnyGuide, latents: list[str]):
         self.blocks, self.guide, self.latents = blocks, guide, latents
-        self.rows = len(blocks.index)
+        self.rows = blocks.count
         self.distributions: list[dict[str, Distribution]] = []
         for block in blocks:
             sites = latent_sites(poutine.trace(guide).get_trace(blocks.setup.batch(*block)))

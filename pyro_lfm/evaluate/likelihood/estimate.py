@@ -14,9 +14,10 @@ from pyro_lfm.closed_form import recognise
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DataError, DeclarationError, one_call
-from pyro_lfm.evaluate.calibration.pareto import k_of_largest, pareto_k, tail_size, threshold
+from pyro_lfm.evaluate.calibration.pareto import pareto_k, tail_size, threshold
 from pyro_lfm.evaluate.inputs import Evaluated, Rows
 from pyro_lfm.evaluate.likelihood.annealing import Annealing, anneal
+from pyro_lfm.evaluate.likelihood.weight_sums import WeightSums
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.any_guide import as_guide
@@ -231,24 +232,15 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
     weights = in_parts(
         blocks, draws, lambda count: partial(ImportanceWeightedELBO(count).log_weights, model, guide)
     )
-    tail = tail_size(draws) + 1
-    sums, tails = [], []
+    sums = WeightSums(draws)
+    results = []
     with blocks.running():
         for block in blocks:
-            # Logarithms of the sums of the weights and of their squares.
-            first = second = torch.full(block[1].shape, -torch.inf, dtype=torch.float64, device=model.device)
-            top = first.new_empty(0, *first.shape)
             for part in weights:
-                log_w = part(block).double()
-                first = torch.logaddexp(first, log_w.logsumexp(0))
-                second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
-                # Only draws that may be among the largest are kept.
-                top = torch.cat([top, log_w])
-                top = top.topk(min(tail, len(top)), 0).values
-            tails.append(k_of_largest(top))
-            sums.append(torch.stack([first, second]))
-    first, second = torch.cat(sums, 1)
-    return _of_sums(first, second, torch.cat(tails), _observed(model, batch), draws, model.dtype)
+                sums.add(part(block))
+            results.append(sums.taken())
+    first, second, k = torch.cat(results, 1)
+    return _of_sums(first, second, k, _observed(model, batch), draws, model.dtype)
 
 
 def annealed(

@@ -58,10 +58,10 @@ def optimise(model: AnyModel, guide: Refined, blocks: Blocks, seed: int) -> Opti
         guide: its ``steps`` are those of a leg. With 0 the proposal stays, and ``left`` is 0.
         blocks: all the rows.
     """
-    model, opened = copy.deepcopy(model).eval(), guide.opened(len(blocks.index)).eval()
+    model, opened = copy.deepcopy(model).eval(), guide.opened(blocks.count).eval()
     for parameter in (*model.parameters(), *opened.parameters()):
         parameter.requires_grad_(False)
-    left = torch.zeros(len(blocks.index), dtype=torch.float64, device=model.device)
+    left = torch.zeros(blocks.count, dtype=torch.float64, device=model.device)
     search = _Search(model, opened, blocks, guide.steps, seed)
     for start in range(0, len(left) if guide.steps else 0, _ROWS):
         search.rows(torch.arange(start, min(start + _ROWS, len(left)), device=model.device), left)
@@ -128,5 +128,4 @@ class _Search:
         return torch.stack(bounds).double()
 
     def _batch(self, places: Tensor) -> Batch:
-        rows = {name: value[places] for name, value in self.blocks.rows.items()}
-        return self.blocks.setup.batch(rows, self.blocks.index[places])
+        return self.blocks.setup.batch(*self.blocks.source.at(places))

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -166,7 +167,7 @@ def bound_parts(objective: PyroELBO, loss: torch.Tensor, total: float) -> torch.
         return torch.stack([bound, *[torch.full_like(bound, torch.nan)] * 2, torch.ones_like(bound)])
     bound, reconstruction = last.per_row.mean(), last.reconstruction.mean()
     one = torch.ones_like(bound)
-    kl = torch.stack([*last.kl.values()]).sum(0).mean() if last.kl else 0.0 * one
+    kl = reduce(add, last.kl.values()).mean() if last.kl else 0.0 * one
     return torch.stack([bound, reconstruction, kl, one])
 
 

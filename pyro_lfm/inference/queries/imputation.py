@@ -14,7 +14,7 @@ from pyro_lfm.data.readers import NamedRows, Table
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.blocks import Blocks, Evaluation
+from pyro_lfm.inference.blocks import Blocks, Evaluation, TableRows
 from pyro_lfm.inference.queries.filling import run_filling
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import number
@@ -89,28 +89,31 @@ class Imputation:
         return ends
 
 
-def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int, table: Table) -> Imputation:
-    """Draws of the missing entries of each modelled variable.
+def impute(
+    model: AnyModel, guide: AnyGuide, rows: Batch | TableRows, draws: int, seed: int, table: Table
+) -> Imputation:
+    """Draws of the missing entries of each modelled variable. Beyond the result memory does not grow with the rows.
 
     Args:
         draws: S.
-        table: the rows of the batch as they came, from which the observed entries are taken.
+        table: the rows as they came, from which the observed entries are taken.
     """
     names = [name for name in model.observed if name not in model.covariates]
-    masks = {name: batch.mask(name) for name in names}
-    missing = {n: torch.zeros_like(batch[n], dtype=torch.bool) if m is None else ~m for n, m in masks.items()}
-    means, drawn = _draw_missing(model, guide, batch, missing, draws, seed)
-    rows = table.take(torch.arange(len(table)), None, model.device)
-    values, probabilities = {name: rows[name].clone() for name in names}, {}
+    as_given = table.take(torch.arange(len(table)), None, model.device)
+    values, missing, probabilities = {}, {}, {}
+    for name in names:
+        values[name] = as_given.pop(name)
+        missing[name] = values[name].isnan()
+    means, drawn = _draw_missing(model, guide, rows, missing, draws, seed)
     for name, mean in means.items():
         if mean.dim() > 1:
             probabilities[name], mean = mean, mean.argmax(-1)
         elif isinstance(entrywise(model.observed[name].support), type(constraints.boolean)):
             mean = mean.round()
-        else:
-            mean = mean.where(mean.isfinite(), drawn[name].median(0).values)
+        elif not bool((known := mean.isfinite()).all()):
+            mean = mean.where(known, drawn[name].median(0).values)
         # The wider of the two types holds the observed entries exactly.
-        values[name] = values[name].to(torch.promote_types(values[name].dtype, batch[name].dtype))
+        values[name] = values[name].to(torch.promote_types(values[name].dtype, model.dtype))
         values[name][missing[name]] = mean.to(values[name].dtype)
     whole: dict[str, torch.Tensor] = values if table.frame is None else NamedRows(values, table.frame)
     frames = {
@@ -118,15 +121,15 @@ def impute(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
         for name in names
         if name in table.containers
     }
-    complete = {name: batch[name].new_zeros(draws, 0) for name in names if name not in drawn}
-    by_name = {**complete, **drawn}
-    return Imputation(whole, missing, {name: by_name[name] for name in names}, probabilities, frames)
+    nothing = torch.zeros(draws, 0, dtype=model.dtype, device=model.device)
+    by_name = {name: drawn.get(name, nothing) for name in names}
+    return Imputation(whole, missing, by_name, probabilities, frames)
 
 
 def _draw_missing(
     model: AnyModel,
     guide: AnyGuide,
-    batch: Batch,
+    rows: Batch | TableRows,
     missing: dict[str, torch.Tensor],
     draws: int,
     seed: int,
@@ -138,7 +141,7 @@ def _draw_missing(
     Args:
         missing: by name, True where an entry is missing.
     """
-    gaps = [name for name, entries in missing.items() if bool(entries.any())]
+    gaps = {name: int(entries.sum()) for name, entries in missing.items() if bool(entries.any())}
     shapes: dict[str, list[torch.Size]] = {}
 
     def one_draw(part: Batch) -> torch.Tensor:
@@ -146,24 +149,56 @@ def _draw_missing(
         shapes.update({name: [each.shape[1:] for each in filling.gaps[name]] for name in gaps})
         return torch.cat([each.reshape(part.size, -1) for name in gaps for each in filling.gaps[name]], 1)
 
-    def entries_of(numbers: torch.Tensor, rows: slice) -> list[torch.Tensor]:
-        """The mean and the draw of the missing entries of one variable after the other."""
-        each = [(name, shape) for name in gaps for shape in shapes[name]]
-        pieces = numbers.split([shape.numel() for _, shape in each], 1)
-        return [p.reshape(-1, *shape)[missing[n][rows]] for (n, shape), p in zip(each, pieces, strict=True)]
-
-    blocks = Blocks(model, guide, batch, _ROWS, seed)
+    blocks = Blocks(model, guide, rows, _ROWS, seed)
     evaluation = Evaluation(blocks, one_draw, calls=draws)
-    means, drawn = [], []
+    results = {name: _Entries(draws, count) for name, count in gaps.items()}
     start = 0
     with blocks.running():
         for block in blocks if gaps else ():
-            rows = slice(start, start := start + len(block[1]))
-            one_by_one = [entries_of(evaluation(block), rows) for _ in range(draws)]
-            stacked = [torch.stack(entries) for entries in zip(*one_by_one, strict=True)]
-            means.append([each.mean(0) for each in stacked[::2]])
-            drawn.append(stacked[1::2])
-    return (
-        dict(zip(gaps, (torch.cat(each) for each in zip(*means, strict=True)), strict=True)),
-        dict(zip(gaps, (torch.cat(each, 1) for each in zip(*drawn, strict=True)), strict=True)),
-    )
+            here = slice(start, start := start + len(block[1]))
+            for name, entries in results.items():
+                entries.next_block(missing[name][here])
+            for draw in range(draws):
+                numbers = evaluation(block)
+                pieces = iter(numbers.split([each.numel() for name in gaps for each in shapes[name]], 1))
+                for name, entries in results.items():
+                    entries.add(draw, next(pieces), next(pieces), shapes[name])
+    means = {name: entries.means() for name, entries in results.items()}
+    return means, {name: entries.drawn for name, entries in results.items()}
+
+
+class _Entries:
+    """The missing entries of one variable: their draws (S, M), and the sums of their means, which blocks are written into.
+
+    Args:
+        draws: S. count: M.
+    """
+
+    drawn: torch.Tensor
+    _sums: torch.Tensor
+
+    def __init__(self, draws: int, count: int):
+        self._draws, self._count = draws, count
+        self._end = 0
+        self._allocated = False
+
+    def next_block(self, missing: torch.Tensor) -> None:
+        """The next rows of the variable, True where an entry is missing."""
+        self._places = missing.flatten().nonzero().squeeze(1)
+        self._here = slice(self._end, self._end + len(self._places))
+        self._end = self._here.stop
+
+    def add(self, draw: int, mean: torch.Tensor, value: torch.Tensor, shapes: list[torch.Size]) -> None:
+        """A draw of these rows: means and values of all entries, (B, ...), of rows of these two shapes."""
+        of_mean, of_value = shapes
+        mean = mean.reshape(-1, *of_mean[len(of_value) :])
+        if not self._allocated:
+            self._sums = mean.new_zeros(self._count, *mean.shape[1:])
+            self.drawn = value.new_empty(self._draws, self._count)
+            self._allocated = True
+        self._sums[self._here] += mean.index_select(0, self._places)
+        torch.index_select(value.reshape(-1), 0, self._places, out=self.drawn[draw, self._here])
+
+    def means(self) -> torch.Tensor:
+        """E[x_missing | x_observed] of each entry, the mean over the draws; of labels the probability of each."""
+        return self._sums.div_(self._draws)

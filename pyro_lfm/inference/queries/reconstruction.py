@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.blocks import Blocks, Evaluation
+from pyro_lfm.inference.blocks import Blocks, Evaluation, TableRows
 from pyro_lfm.inference.queries.filling import run_filling
 from pyro_lfm.programs.model import AnyModel
 
@@ -17,11 +15,11 @@ _ROWS = 1024
 
 
 def reconstruct(
-    model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int
+    model: AnyModel, guide: AnyGuide, rows: Batch | TableRows, draws: int, seed: int
 ) -> dict[str, torch.Tensor]:
     """E_q[E[x | z]] of each modelled variable, (N, *event) by name; at missing entries E_q[E[x_missing | x_observed, z]].
 
-    Compiled where there is much to do.
+    Compiled where there is much to do. Beyond the result memory does not grow with the rows.
     """
     names = [name for name in model.observed if name not in model.covariates]
     shapes: dict[str, torch.Size] = {}
@@ -31,9 +29,17 @@ def reconstruct(
         shapes.update({name: filling.means[name].shape[1:] for name in names})
         return torch.cat([filling.means[name].reshape(part.size, -1) for name in names], 1)
 
-    blocks = Blocks(model, guide, batch, _ROWS, seed)
+    blocks = Blocks(model, guide, rows, _ROWS, seed)
     evaluation = Evaluation(blocks, one_draw, calls=draws)
+    means: dict[str, torch.Tensor] = {}
+    start = 0
     with blocks.running():
-        means: list[Any] = [sum(evaluation(block) for _ in range(draws)) / draws for block in blocks]
-    pieces = torch.cat(means).split([shapes[name].numel() for name in names], 1)
-    return {name: piece.reshape(-1, *shapes[name]) for name, piece in zip(names, pieces, strict=True)}
+        for block in blocks:
+            here = slice(start, start := start + len(block[1]))
+            for _ in range(draws):
+                numbers = evaluation(block)
+                means = means or {name: numbers.new_zeros(rows.size, shapes[name].numel()) for name in names}
+                pieces = numbers.split([shapes[name].numel() for name in names], 1)
+                for name, piece in zip(names, pieces, strict=True):
+                    means[name][here] += piece
+    return {name: mean.div_(draws).reshape(-1, *shapes[name]) for name, mean in means.items()}

@@ -131,8 +131,9 @@ class _Pictures(nn.Module):
         self.inputs, self.outputs = inputs, outputs
         self.frames = [_frame(shape, event) for shape in outputs]
         beside = sum(prod(shape) for shape in inputs if len(shape) != 3)
-        self.planes = nn.Linear(beside, _PLANES) if beside > _PLANES else nn.Identity()
         self.sizes = list(dict.fromkeys(shape[1:] for shape in inputs if len(shape) == 3))
+        # Planes stand beside pictures, so a network of numbers alone has none.
+        self.planes = nn.Linear(beside, _PLANES) if self.sizes and beside > _PLANES else nn.Identity()
         self.branches = nn.ModuleList()
         width = beside
         for size in self.sizes:

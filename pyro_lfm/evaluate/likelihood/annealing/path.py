@@ -57,7 +57,7 @@ class Path:
         self.model, self.guide, self.blocks, self.chains = model, guide, blocks, chains
         self._weights = _WeightsAt(chains)
         # An evaluation has the cost of a gradient too.
-        self._evaluation = Evaluation(blocks, self._evaluate, draws=3 * chains, calls=calls)
+        self._evaluation = Evaluation(blocks, self._evaluate, draws=chains, calls=calls, passes=3)
         self._layout = self._lay_out()
         limit = 0.5 * math.log(torch.finfo(model.dtype).max)
         sizes = [torch.Size(plates + event).numel() for plates, event in map(self._inner, self._layout)]

@@ -1,0 +1,1 @@
+"""Parts of ``benchmark_training.py``: our own contestants, what is measured, the table and the picture."""
