@@ -18,7 +18,9 @@ from pyro_lfm.data.readers import read
 from pyro_lfm.data.row_order import chosen_order
 from pyro_lfm.data.row_order.chosen_order import shuffled_rows
 from pyro_lfm.data.row_order.shuffled_blocks import Blocks
+from pyro_lfm.data.schema import Scale
 from pyro_lfm.data.validation import validate
+from pyro_lfm.inference.data_scale_warnings import warn_of_start
 from tests.resuming import At, interrupt, same_fit
 
 N, D = 1000, 4
@@ -274,3 +276,13 @@ def test_workers_read_the_items_of_a_dataset_ahead():
         by_workers(Items(bad=7), 1)
     with pytest.raises(lfm.DataError, match="workers are for items"):
         by_workers(ROWS, 1)
+
+
+def test_more_rows_than_single_precision_counts():
+    """Rows spread evenly over 39,062,500 are looked at before a fit: the last was one beyond the end."""
+    count = 39_062_500
+    table = read(torch.zeros(1, D).expand(count, D), ["x"])
+    zeros = torch.zeros(D, dtype=torch.float64)
+    table.scales["x"] = Scale(zeros, zeros + 1, zeros + 1, zeros)
+    model, guide = declared()
+    warn_of_start(model, guide, table)
