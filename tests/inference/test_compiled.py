@@ -29,6 +29,12 @@ from pyro_lfm.runtime import Stream
 PACKAGE = Path(lfm.__file__).parent
 
 
+@pytest.fixture(autouse=True)
+def by_torch(monkeypatch):
+    """Native code of torch's own compiler; test_xla.py is about XLA."""
+    monkeypatch.setattr(choice, "xla_serves", lambda setup: False)
+
+
 def with_gaps(model):
     """Rows from the model with an entry of what it models missing here and there."""
     rows = {name: value.to(torch.float32, copy=True) for name, value in cases.rows_of(model).items()}
@@ -351,7 +357,7 @@ def test_auto_compiles_what_is_long_enough_and_logs_why(caplog):
     assert isinstance(short, Eager) and "compiling would save about 0.7 s" in caplog.messages[-1]
     long = choose("auto", setup_of(), 469 * 50, 128)
     assert isinstance(long, Compiled) and long.after == 469 and long.sizes == {128}
-    assert "compiled for batches of 128 rows after 469 steps" in caplog.messages[-1]
+    assert "compiled by torch's compiler for batches of 128 rows after 469 steps" in caplog.messages[-1]
     many = choose("auto", setup_of(10_000_000), 78_125, 128)
     assert isinstance(many, Compiled) and many.after == choice.FIRST  # within the only epoch
     both = choose("compiled", setup_of(1000, 64, 64), 10 * 100_000, 128)

@@ -74,6 +74,11 @@ def test_options_of_the_fit_are_followed_step_by_step(name):
     same(plain, rows(), epochs=4, batch_size=8, **OPTIONS[name])
 
 
+def test_double_precision_is_the_same_to_rounding():
+    make = lambda: tuple(part.double() for part in plain())  # noqa: E731
+    same(make, rows().double(), tolerance=1e-12, epochs=2, batch_size=8)
+
+
 def test_missing_entries_a_full_covariance_and_a_ragged_batch():
     same(lambda: with_guide(cases.plain(), "gaussian-full"), rows(missing=True), epochs=3, batch_size=10)
 

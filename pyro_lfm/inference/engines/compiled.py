@@ -230,11 +230,12 @@ class Compiled(Engine):
 
     def _kernel(self, step: Step) -> FusedAdam | None:
         """The optimizer's kernel for the parameters of a step, where there can be one."""
-        moved = step.moved
+        if not (moved := step.moved):
+            return None
         # A kernel counts its own parameters' steps: no parameter may belong to two.
         if moved not in self.kernels and not any(set(moved) & set(others) for others in self.kernels):
             parameters = [step.parameters[k] for k in step.used]
-            kernel = fused_adam(self.eager.optimizers[0], parameters) if moved else None
+            kernel = fused_adam(self.eager.optimizers[0], parameters)
             # An optimizer that has done no step yet may have one later.
             if kernel is None and not all(map(self.eager.optimizers[0].state.get, parameters)):
                 return None

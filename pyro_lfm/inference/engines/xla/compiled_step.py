@@ -61,7 +61,7 @@ class XlaStep:
         """Loss, whether it and the gradients are finite, parts of the bound, and gradients of one step."""
         self.put(0, inputs)
         self._noise.draw(1)
-        zeros = [jnp.zeros(value.shape, _dtype(value)) for value in self.trained]
+        zeros = _arrays([torch.zeros_like(value) for value in self.trained])
         rates = gradient_rates(len(self.trained), _dtype(self.trained[0]), self.most)
         result = self._run(1, Moments(_arrays(self.trained), zeros, zeros), rates)
         gradients = [*map(_tensor, result.moments.means)]
