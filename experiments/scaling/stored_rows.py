@@ -43,22 +43,29 @@ def make_rows(path: Path, rows: int) -> Path:
 
 
 def convert(path: Path, ending: str) -> Path:
-    """The rows of a .npy file in another format."""
+    """The rows of a .npy file in another format, written piece by piece."""
     x, out = np.load(path, mmap_mode="r"), path.with_suffix(ending)
-    if ending == ".zarr":
-        import zarr
-
-        zarr.create_array(str(out), shape=x.shape, dtype=x.dtype, chunks=(4096, COLUMNS))[:] = x
-    elif ending == ".h5ad":
-        import anndata
-
-        anndata.AnnData(np.asarray(x)).write_h5ad(out)
-    else:
+    pieces = [x[start : start + 2**17] for start in range(0, len(x), 2**17)]
+    if ending == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = {f"c{k}": x[:, k] for k in range(COLUMNS)}
-        pq.write_table(pa.table(columns), out, row_group_size=2**17)
+        schema = pa.schema([(f"c{k}", pa.float32()) for k in range(COLUMNS)])
+        with pq.ParquetWriter(out, schema) as writer:
+            for piece in pieces:  # a row group each
+                writer.write_table(pa.table([piece[:, k] for k in range(COLUMNS)], schema=schema))
+    elif ending == ".zarr":
+        import zarr
+
+        array = zarr.create_array(str(out), shape=x.shape, dtype=x.dtype, chunks=(4096, COLUMNS))
+        for number, piece in enumerate(pieces):
+            array[number * 2**17 : number * 2**17 + len(piece)] = piece
+    else:
+        import anndata
+        import pandas as pd
+
+        obs, var = (pd.DataFrame(index=pd.Index([f"{k}" for k in range(n)], dtype=object)) for n in x.shape)
+        anndata.AnnData(np.asarray(x), obs, var).write_h5ad(out)
     return out
 
 
