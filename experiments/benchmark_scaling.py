@@ -9,9 +9,9 @@ First, rows in files (scaling/stored_rows.py): peak of anonymous memory, rows pe
 10⁷ rows × 64, one epoch over a file of --gigabytes (10), and a file that is sorted by label. It needs free disk of twice
 --gigabytes in --folder, where one file at a time is made and removed; --gigabytes 0 leaves the large file out.
 
-Then the sweeps: a Gaussian autoencoder with one hidden layer is fitted to rows that stay in a file, a NumPy memory map that is made in a
-temporary folder and deleted after use. One number varies at a time, and the engines take turns. What counts is a whole
-epoch, the median of the later half of them, so that compilation and the first touch of anything are behind.
+Then the sweeps: a Gaussian autoencoder with one hidden layer is fitted to rows that stay in a file, a NumPy memory map that
+is made in a temporary folder and deleted after use. One number varies at a time, and the engines take turns. What counts is
+a whole epoch, the median of the later half of them, so that compilation and the first touch of anything are behind.
 
 Set OMP_NUM_THREADS=1 to measure one core. Writes table.md, results.json and scaling.png into the folder named by --out.
 """

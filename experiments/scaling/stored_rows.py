@@ -1,4 +1,4 @@
-"""What training on files costs: memory, rows per second against rows in memory, and sorted files; ``benchmark_scaling.py``."""
+"""What training on files costs, for ``benchmark_scaling.py``: memory, rows per second against memory, and sorted files."""
 
 import json
 import os
@@ -10,12 +10,20 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from scaling import one_fit
+
 COLUMNS = 64
 CHILD = Path(__file__).with_name("one_fit.py")
 
 
+# Whether fits run in this process, where only the way counts and not the numbers.
+here = False
+
+
 def child(**options) -> dict:
     """What one fit in a process of its own measured."""
+    if here:
+        return (one_fit.bounds if "test" in options else one_fit.fit)(**options)
     done = subprocess.run(
         [sys.executable, CHILD, json.dumps(options, default=str)], capture_output=True, text=True
     )
@@ -35,22 +43,29 @@ def make_rows(path: Path, rows: int) -> Path:
 
 
 def convert(path: Path, ending: str) -> Path:
-    """The rows of a .npy file in another format."""
+    """The rows of a .npy file in another format, written piece by piece."""
     x, out = np.load(path, mmap_mode="r"), path.with_suffix(ending)
-    if ending == ".zarr":
-        import zarr
-
-        zarr.create_array(str(out), shape=x.shape, dtype=x.dtype, chunks=(4096, COLUMNS))[:] = x
-    elif ending == ".h5ad":
-        import anndata
-
-        anndata.AnnData(np.asarray(x)).write_h5ad(out)
-    else:
+    pieces = [x[start : start + 2**17] for start in range(0, len(x), 2**17)]
+    if ending == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = {f"c{k}": x[:, k] for k in range(COLUMNS)}
-        pq.write_table(pa.table(columns), out, row_group_size=2**17)
+        schema = pa.schema([(f"c{k}", pa.float32()) for k in range(COLUMNS)])
+        with pq.ParquetWriter(out, schema) as writer:
+            for piece in pieces:  # a row group each
+                writer.write_table(pa.table([piece[:, k] for k in range(COLUMNS)], schema=schema))
+    elif ending == ".zarr":
+        import zarr
+
+        array = zarr.create_array(str(out), shape=x.shape, dtype=x.dtype, chunks=(4096, COLUMNS))
+        for number, piece in enumerate(pieces):
+            array[number * 2**17 : number * 2**17 + len(piece)] = piece
+    else:
+        import anndata
+        import pandas as pd
+
+        obs, var = (pd.DataFrame(index=pd.Index([f"{k}" for k in range(n)], dtype=object)) for n in x.shape)
+        anndata.AnnData(np.asarray(x), obs, var).write_h5ad(out)
     return out
 
 
@@ -135,21 +150,24 @@ def sorted_by_label(folder: str, rows: int, seeds: int, epochs: int, engine: str
 
 def measure(args) -> dict:
     """All measurements; files are made one at a time in a temporary folder, and removed."""
-    quick, engine = args.quick, args.engines[-1]
+    global here
+    here, quick, engine = args.quick, args.quick, args.engines[-1]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     def within(work, *arguments):
         with TemporaryDirectory(dir=args.folder) as folder:
             return work(folder, *arguments, engine)
 
+    rows, rounds = (4_000, 1) if quick else (10**6, args.repeats)
+    endings = [".parquet"] if quick else [".parquet", ".zarr", ".h5ad"]
+    numbers = [1_000, 4_000] if quick else [10**k for k in range(4, 8) if 10**k <= args.most_rows]
+    gigabytes = 2e-3 if quick else args.gigabytes
     return {
-        "against memory": within(
-            against_memory, 4_000 if quick else 10**6, 1 if quick else args.repeats, [".parquet"] if quick else [".parquet", ".zarr", ".h5ad"]
-        ),
-        "growing": within(growing, [1_000, 4_000] if quick else [10**k for k in range(4, 8) if 10**k <= args.most_rows]),
-        "large": {} if not args.gigabytes else within(large, 2e-3 if quick else args.gigabytes, args.large),
-        "sorted": within(sorted_by_label, 4_000 if quick else 40_000, 1 if quick else 3, 1 if quick else 15),
-    }  # fmt: skip
+        "against memory": within(against_memory, rows, rounds, endings),
+        "growing": within(growing, numbers),
+        "large": within(large, gigabytes, args.large) if gigabytes else {},
+        "sorted": within(sorted_by_label, *((2_000, 1, 1) if quick else (40_000, 5, 15))),
+    }
 
 
 # Tables ----------------------------------------------------------------------------------------------------------
@@ -190,13 +208,21 @@ def table(results: dict) -> list[str]:
     if fit := results["large"]:
         gigabytes = fit["rows"] * COLUMNS * 4 / 1e9
         lines += [f"## A file of {gigabytes:.3g} GB", "", *_lines([rows[0], _of_one(fit["rows"], fit)])]
-    rows = [["blocks shuffled together", "sorted by label", "shuffled file", "difference", "its error over seeds", "standard error of the bound over rows"]]  # fmt: skip
+    head = (
+        "blocks shuffled together",
+        "sorted by label",
+        "shuffled file",
+        "difference",
+        "its error over seeds",
+    )
+    rows = [[*head, "standard error of the bound over rows"]]
     for blocks, bounds in results["sorted"].items():
         by_seed = [[fit["bound"] for fit in bounds[name]] for name in ("sorted", "shuffled")]
         a, b = map(statistics.mean, by_seed)
         spread = [statistics.stdev(each) if len(each) > 1 else float("nan") for each in by_seed]
         error = (sum(s * s for s in spread) / len(by_seed[0])) ** 0.5
-        rows.append([f"{blocks}", f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}", f"{error:.3f}", f"{bounds['shuffled'][0]['error']:.3f}"])  # fmt: skip
+        of_rows = bounds["shuffled"][0]["error"]
+        rows.append([f"{blocks}", *(f"{value:.3f}" for value in (a, b, a - b, error, of_rows))])
     return [*lines, "## A file sorted by label: bound on all rows, nats per row", "", *_lines(rows)]
 
 

@@ -191,7 +191,7 @@ class Attributes:
         returned = self._returned({})
         if not returned.is_possible or len(self._codes) < _FEWEST:
             return False
-        places = torch.linspace(0, len(self.rows) - 1, _PROBED).round().long()
+        places = torch.linspace(0, len(self.rows) - 1, _PROBED, dtype=torch.float64).round().long()
         return (
             float(are_near(returned.shift(self.space.codes(self.rows.means[places]))).double().mean())
             >= _PART

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from torch import Tensor
 
+from pyro_lfm.data.files.parquet_rows import ParquetRows
 from pyro_lfm.data.opened_rows import comes_from
 from pyro_lfm.data.polars_columns import as_pandas
 from pyro_lfm.data.schema import Columns
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 
 def frame_of(data: object) -> pd.DataFrame | None:
-    """A DataFrame of pandas or polars as one of pandas; None for anything else.
+    """A DataFrame of pandas or polars, or a parquet file, as one of pandas; None for anything else.
 
     Raises:
         DataError: a column of polars that pandas cannot model either, such as dates, with the conversion to use.
     """
+    if isinstance(data, ParquetRows):
+        return data.frame()
     if comes_from(type(data), "polars") and hasattr(data, "columns"):
         return as_pandas(cast("pl.DataFrame", data))
     if not (comes_from(type(data), "pandas") and hasattr(data, "columns")):

@@ -18,7 +18,7 @@ class Moments:
     whole numbers that no float holds is not lost.
 
     >>> moments = Moments()
-    >>> moments.add(torch.tensor([[1.0, float("nan")], [3.0, 5.0]]))
+    >>> _ = moments.add(torch.tensor([[1.0, float("nan")], [3.0, 5.0]]))
     >>> moments.scale.mean, moments.scale.spread
     (tensor([2., 5.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
     """

@@ -69,7 +69,12 @@ class Session:
         self._arranging = threading.Lock()
 
     def _axes(self) -> FactorAxes:
-        places = torch.linspace(0, len(self.rows) - 1, min(_ORDERED, len(self.rows))).round().long().unique()
+        places = (
+            torch.linspace(0, len(self.rows) - 1, min(_ORDERED, len(self.rows)), dtype=torch.float64)
+            .round()
+            .long()
+            .unique()
+        )
         # Rows with parameters of their own are ordered as those that were fitted.
         own = self.rows.data is None or self.posteriors.has_own_parameters
         order = factor_order(self.fit, None if own else self.rows.table.take(places, self.fit.model.dtype))

@@ -92,7 +92,7 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
     The distance is r = (x − E[x | z]) / σ, of likelihoods over the reals, at a draw of z from the guide or from the prior,
     whichever is nearer. The guide is nearer where it was trained before.
     """
-    index = torch.linspace(0, len(table) - 1, min(_ROWS, len(table))).long()
+    index = torch.linspace(0, len(table) - 1, min(_ROWS, len(table)), dtype=torch.float64).long()
     batch = Batch(table.take(index, model.dtype, model.device), index.to(model.device), len(table))
     for name in model.observed:
         if name in model.covariates or not is_real(model.observed[name].support):

@@ -271,3 +271,31 @@ def test_missing_files_and_unknown_endings(tmp_path, monkeypatch):
 
 def _absent(name):
     raise ImportError(name)
+
+
+def test_large_parquet_files_stay_on_the_disk(tmp_path, monkeypatch):
+    """Beyond a size they are rows with the names of columns; with text in them, or for a mixed table, they are frames."""
+    monkeypatch.setattr("pyro_lfm.data.files.data_formats.LARGEST_FRAME", 10)
+    whole = pd.DataFrame({"a": range(40), "b": [True, False] * 20})
+    gaps = pd.DataFrame({"a": pd.array([1, None, 4, 7] * 10, "Int64"), "b": ROWS[:, 0]})
+    for name, frame in {"whole": whole, "gaps": gaps}.items():
+        path = tmp_path / f"{name}.parquet"
+        frame.to_parquet(path, row_group_size=7)
+        rows = pickle.loads(pickle.dumps(lfm.data.open(path)))
+        assert isinstance(rows, lfm.data.ParquetRows) and rows.starts == [0, 7, 14, 21, 28, 35]
+        truth = torch.tensor(frame.to_numpy(dtype=float, na_value=np.nan))
+        for table in (read(path, ["x"]), read(rows, ["x"])):
+            taken = table.take(PICKED, None)["x"]
+            assert taken.dtype == (torch.int64 if name == "whole" else torch.float64)
+            torch.testing.assert_close(taken.double(), truth[PICKED], equal_nan=True)
+            assert table.schema["x"].names == ("a", "b")
+    assert len(lfm.heterogeneous(path).columns) == 2
+    gaps.assign(b="text").to_parquet(path)
+    assert isinstance(lfm.data.open(path), pd.DataFrame)
+    with pytest.raises(
+        lfm.DataError, match="must hold numbers, as its rows stay on the disk; got .*string in column 'b'"
+    ):
+        lfm.data.open([path, path])
+    with pytest.raises(lfm.DataError, match="several files must all be .parquet; got .*x.npy"):
+        np.save(tmp_path / "x.npy", ROWS)
+        lfm.data.open([path, tmp_path / "x.npy"])

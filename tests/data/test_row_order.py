@@ -18,7 +18,9 @@ from pyro_lfm.data.readers import read
 from pyro_lfm.data.row_order import chosen_order
 from pyro_lfm.data.row_order.chosen_order import shuffled_rows
 from pyro_lfm.data.row_order.shuffled_blocks import Blocks
+from pyro_lfm.data.schema import Scale
 from pyro_lfm.data.validation import validate
+from pyro_lfm.inference.data_scale_warnings import warn_of_start
 from tests.resuming import At, interrupt, same_fit
 
 N, D = 1000, 4
@@ -230,3 +232,57 @@ def test_wrong_blocks_are_refused():
     for name in ("block", "buffer"):
         with pytest.raises(lfm.DeclarationError, match=f"{name} must be"):
             lfm.SVI(guide, **{name: 0})
+
+
+class Items(torch.utils.data.Dataset):
+    """Rows one by one, with a transform that draws; row ``bad`` raises."""
+
+    def __init__(self, bad=None, noise=0.0):
+        self.bad, self.noise = bad, noise
+
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, k):
+        if k == self.bad:
+            raise KeyError("no such picture")
+        return torch.from_numpy(ROWS[k]) + self.noise * torch.rand(())
+
+
+def by_workers(dataset, workers, done=0):
+    table = read(dataset, ["x"])
+    rows = shuffled_rows(table, torch.float32, None, None, 32, workers)
+    feed = Feed(table, 48, torch.float32, "cpu", torch.Generator().manual_seed(0), False, rows)
+    state = torch.get_rng_state()
+    batches = epoch(feed, done)
+    assert not workers or torch.equal(torch.get_rng_state(), state), "the stream of this process has moved"
+    return batches
+
+
+def test_workers_read_the_items_of_a_dataset_ahead():
+    without, whole, one = (by_workers(Items(), workers) for workers in (0, 2, 1))
+    for batches in (whole, one):
+        assert all(
+            torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(batches, without, strict=True)
+        )
+    noisy = [by_workers(Items(noise=1.0), workers) for workers in (1, 2)]
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(*noisy, strict=True))
+    assert all(
+        torch.equal(a[1], b[1]) for a, b in zip(noisy[0][3:], by_workers(Items(noise=1.0), 1, 3), strict=True)
+    )
+    with pytest.raises(
+        lfm.DataError, match="rows .* of the Dataset cannot be read: KeyError: 'no such picture'"
+    ):
+        by_workers(Items(bad=7), 1)
+    with pytest.raises(lfm.DataError, match="workers are for items"):
+        by_workers(ROWS, 1)
+
+
+def test_more_rows_than_single_precision_counts():
+    """Rows spread evenly over 39,062,500 are looked at before a fit: the last was one beyond the end."""
+    count = 39_062_500
+    table = read(torch.zeros(1, D).expand(count, D), ["x"])
+    zeros = torch.zeros(D, dtype=torch.float64)
+    table.scales["x"] = Scale(zeros, zeros + 1, zeros + 1, zeros)
+    model, guide = declared()
+    warn_of_start(model, guide, table)

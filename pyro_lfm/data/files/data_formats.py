@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pyro_lfm.data.csv_text import CsvFile
-from pyro_lfm.data.files.parquet_rows import ParquetRows, bytes_of
+from pyro_lfm.data.files.parquet_rows import ParquetRows, is_large
 from pyro_lfm.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
 
 
-# The bytes of a parquet file beyond which it is no DataFrame: its rows stay on the disk.
+# The bytes of a parquet file of numbers beyond which it is no DataFrame: its rows stay on the disk.
 LARGEST_FRAME = 2**28
 
 
@@ -85,7 +85,7 @@ def _parquet(path: Path) -> Opened:
     """A DataFrame, or rows that stay on the disk where a frame would be large."""
     pandas = needed("pandas", path)
     needed("pyarrow", path)
-    if bytes_of(path) > LARGEST_FRAME:
+    if is_large(path, LARGEST_FRAME):
         return ParquetRows([path])
     frame: pd.DataFrame = pandas.read_parquet(path)
     return frame

@@ -33,8 +33,8 @@ def open(
     .npy                             a memory map                   stay on the disk
     .npz                             an array, or arrays by name    stay there unless compressed
     .csv, .tsv, .txt, also .gz       a pandas DataFrame             in memory
-    .parquet up to 256 MiB           a pandas DataFrame             in memory
-    .parquet beyond                  ``ParquetRows``                stay on the disk
+    .parquet                         a pandas DataFrame             in memory
+    .parquet, numbers over 256 MiB   ``ParquetRows``                stay on the disk
     a folder or list of .parquet     ``ParquetRows``                stay on the disk
     .h5ad                            AnnData                        X stays on the disk
     .zarr                            an array, arrays, or AnnData   stay on the disk

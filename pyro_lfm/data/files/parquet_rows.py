@@ -172,10 +172,17 @@ class ParquetRows:
         )
 
 
-def bytes_of(path: Path) -> int:
-    """The bytes of the cells of a parquet file, uncompressed."""
+def is_large(path: Path, limit: int) -> bool:
+    """Whether a parquet file has numbers alone, and its cells take more than so many bytes, uncompressed."""
     metadata = _metadata(path)
-    return sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    size = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    return size > limit and all(_is_number(kind) for kind in metadata.schema.to_arrow_schema().types)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def _metadata(path: Path) -> FileMetaData:
@@ -193,8 +200,6 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 def _check_columns(
     path: Path, metadata: FileMetaData, first: Path, expected: pa.Schema, names: Sequence[Hashable]
 ) -> None:
-    from pyarrow import types
-
     schema = metadata.schema.to_arrow_schema()
     if schema.names != expected.names:
         raise DataError(
@@ -203,8 +208,8 @@ def _check_columns(
         )
     for name in map(str, names):
         kind = schema.field(name).type
-        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+        if not _is_number(kind):
             raise DataError(
-                f"{path} must hold numbers, as it is too large for memory; got {kind} in column {name!r}: write the file "
-                "without it, or give pandas.read_parquet(path), which is in memory"
+                f"{path} must hold numbers, as its rows stay on the disk; got {kind} in column {name!r}: write the file "
+                "without it, or give frames of pandas.read_parquet, which are in memory"
             )

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from pyro_lfm.data.opened_rows import Stored
 from pyro_lfm.data.row_order.epoch_order import ShuffledRows, WholeShuffle
+from pyro_lfm.data.row_order.item_workers import WorkerShuffle
 from pyro_lfm.data.row_order.shuffled_blocks import Blocks
 from pyro_lfm.data.row_order.window_reader import BlockShuffle
-from pyro_lfm.errors import RowOrderWarning, warn
+from pyro_lfm.errors import DataError, RowOrderWarning, warn
 
 if TYPE_CHECKING:
     from pyro_lfm.data.readers import Table
@@ -24,7 +25,12 @@ _BLOCK_BYTES, _BLOCK = 2**17, 256
 
 
 def shuffled_rows(
-    table: Table, dtype: torch.dtype, block: int | None, buffer: int | None, batch_size: int
+    table: Table,
+    dtype: torch.dtype,
+    block: int | None,
+    buffer: int | None,
+    batch_size: int,
+    workers: int = 0,
 ) -> ShuffledRows:
     """The rows of a table in their orders, with a warning where they are sorted and would be mixed badly.
 
@@ -37,6 +43,10 @@ def shuffled_rows(
         block: rows that are read together.
         buffer: rows that are shuffled together; by default as many as take 128 MiB.
         batch_size: rows of a batch.
+        workers: processes that read items of a torch ``Dataset`` or pictures.
+
+    Raises:
+        DataError: workers for other rows than these.
 
     >>> from pyro_lfm.data.readers import read
     >>> table = read(torch.zeros(1000, 2), ["x"])
@@ -46,6 +56,13 @@ def shuffled_rows(
     10 blocks of up to 100 rows in 4 windows, 5b6c56eb
     """
     stored = table.stored
+    if workers:
+        if not (table.by_item or (stored and stored.apart)) or block is not None:
+            raise DataError(
+                f"workers are for items of a torch Dataset and for pictures, without block=; the rows of "
+                f"{', '.join(table.names)} are read by a thread: leave workers out"
+            )
+        return WorkerShuffle(table, dtype, workers)
     row = sum(shape.numel() for shape in table.event_shapes.values()) * dtype.itemsize
     rows = max(1, _BUFFER_BYTES // max(1, row)) if buffer is None else buffer
     if len(table) <= rows or (stored is None and block is None):

@@ -50,6 +50,8 @@ class SVI(Inference):
             they are no more than ``buffer``, and where they are in memory, unless a block is given.
         buffer: rows that are shuffled together, where they are read in blocks; by default as many as take 128 MiB. Twice as
             many are in memory, since the next ones are read meanwhile.
+        workers: processes that read the items of a torch ``Dataset``, or pictures, ahead of the training, as those of a
+            ``DataLoader``. What transforms draw is then a function of the seed and the epoch, for any number of them.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
             a step (LBFGS does not).
         learning_rate: of all parameters but ``PerRow`` tables, which have their own.
@@ -99,6 +101,7 @@ class SVI(Inference):
         drop_last: bool = False,
         block: int | None = None,
         buffer: int | None = None,
+        workers: int = 0,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         learning_rate: float = 1e-3,
         schedule: Callable[[float], float] | None = None,
@@ -122,6 +125,7 @@ class SVI(Inference):
         self.batch_size = whole("batch_size", batch_size)
         self.drop_last = drop_last
         self.block = None if block is None else whole("block", block)
+        self.workers = whole("workers", workers, least=0)
         self.buffer = None if buffer is None else whole("buffer", buffer)
         self.optimizer = optimizer
         self.learning_rate = number("learning_rate", learning_rate, least=0.0, above=True)
@@ -174,7 +178,8 @@ class SVI(Inference):
 
     def in_order(self, table: Table, dtype: torch.dtype) -> ShuffledRows:
         """The rows of a table in the orders of the epochs."""
-        return shuffled_rows(table, dtype, self.block, self.buffer, min(self.batch_size, table.count))
+        batch = min(self.batch_size, table.count)
+        return shuffled_rows(table, dtype, self.block, self.buffer, batch, self.workers)
 
     def trains(self, model: AnyModel) -> list[Program]:
         return [model, self.guide]
