@@ -13,9 +13,11 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cases
 import pyro
 import pyro.distributions as dist
 import torch
@@ -207,6 +209,58 @@ def gamma() -> Any:
     return _of(model, lfm.Gamma(network=_network()), objective=lfm.ELBO(particles=50))
 
 
+def _encoder() -> lfm.Gaussian:
+    return lfm.Gaussian(network=_network())
+
+
+def _catalogue() -> dict[str, Callable[[], tuple[Any, Any, Any]]]:
+    """A model, its guide and its objective for every part of tests/cases.py that a training meets."""
+    models: dict[str, Callable[[], Any]] = {
+        **{f"model {name}": model for name, model in cases.MODELS.items()},
+        **{f"prior {name}": partial(cases.one_latent, name) for name in cases.PRIORS},
+        **{f"likelihood {name}": partial(cases.one_latent, likelihood=name) for name in cases.LIKELIHOODS},
+        **{f"parameter {name}": partial(cases.with_parameter_prior, name) for name in cases.PARAMETER_PRIORS},
+    }
+
+    def of(model: Callable[[], Any], factor: Callable[[], Any], objective: Callable[[], Any]) -> Any:
+        made = model()
+        return made, cases.guide_for(made, factor), objective()
+
+    def message(name: str) -> Any:
+        made = cases.MODELS[name]()
+        return made, cases.message_guide(made), lfm.ELBO()
+
+    return {
+        **{name: partial(of, model, _encoder, lfm.ELBO) for name, model in models.items()},
+        **{f"message {name}": partial(message, name) for name in cases.MESSAGES},
+        **{
+            f"guide {name}": partial(of, cases.plain, guide, lfm.ELBO) for name, guide in cases.GUIDES.items()
+        },
+        **{f"objective {n}": partial(of, cases.plain, _encoder, o) for n, o in cases.OBJECTIVES.items()},
+        **{
+            f"mixture {n}": partial(of, cases.latent_mixture, _encoder, o)
+            for n, o in cases.OBJECTIVES.items()
+        },
+    }
+
+
+def _every_part(folder: Path) -> Any:
+    """The parameters of a fit for every part, or the name of the error that refuses it."""
+    results: dict[str, torch.Tensor | str] = {}
+    for name, declared in _catalogue().items():
+        model, guide, objective = declared()
+        model.double()
+        guide.double()
+        rows = {n: v.double() if v.is_floating_point() else v for n, v in cases.rows_of(model, 23).items()}
+        rows |= {n: values(23) for n, values in cases.COVARIATES.items() if n in model.covariates}
+        svi = lfm.SVI(guide, objective=objective, epochs=1, batch_size=9, engine="eager")
+        try:
+            results[name] = parameters_of(lfm.fit(model, rows, svi, seed=0, progress=False))
+        except (lfm.DeclarationError, lfm.TrainingError) as error:
+            results[name] = type(error).__name__
+    return results
+
+
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
@@ -354,7 +408,8 @@ def _killed(folder: Path) -> Any:
 
 TASKS: dict[str, Callable[[Path], Any]] = {
     "same": _same, "gamma": _gamma, "refused": _refused, "agreed": _agreed, "own_group": _in_own_group,
-    "two_epochs": _two_epochs, "six_epochs": _six_epochs, "terminated": _terminated, "killed": _killed,
+    "every_part": _every_part, "two_epochs": _two_epochs, "six_epochs": _six_epochs, "terminated": _terminated,
+    "killed": _killed,
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ def begin(c: Configuration, x: np.ndarray) -> torch.Tensor:
 
 def precision(c: Configuration) -> Callable[[], AbstractContextManager]:
     """What the loss of each step is computed under."""
-    return partial(torch.autocast, c.device, torch.bfloat16) if c.autocast else nullcontext
+    kind = torch.device(c.device).type
+    return partial(torch.autocast, kind, torch.bfloat16) if c.autocast else nullcontext
 
 
 def encoder(c: Configuration, out: int) -> nn.Sequential:

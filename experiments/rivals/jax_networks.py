@@ -30,7 +30,7 @@ def _perceptron(weights: Weights, x: jax.Array) -> jax.Array:
     return jax.nn.relu(x @ first + biases) @ last + shift
 
 
-# Convolutions are written as matrix products: inside a loop XLA runs those of its own on a CPU nine times as slowly.
+# Convolutions are written as matrix products: inside a loop XLA takes nine times as long for its own on a CPU.
 
 
 def _downwards(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -68,11 +68,7 @@ def _steps(number: str, measured: dict[str, dict[str, Figures]], names: list[str
 
 def _fits(number: str, measured: dict[str, dict[str, Figures]], names: list[str]) -> list[str]:
     lines = [f"## Whole fits, {_threads(number)}", "", "Wall time (processor time), medians:", ""]
-    lines += grid(
-        measured,
-        names,
-        lambda f: f"{median_of_fit(f, 'seconds'):.1f} s ({median_of_fit(f, 'processor'):.1f})",
-    )
+    lines += grid(measured, names, _time)
     lines += [
         "Training bound of the last epoch, in nats per row, mean and standard deviation over seeds:",
         "",
@@ -84,14 +80,15 @@ def _starts(number: str, measured: dict[str, dict[str, Figures]], names: list[st
     lines = [
         f"## Starts, {_threads(number)}",
         "",
-        "Wall time of a fit of one epoch in a new process, then of another model of the same shape, medians:",
+        "A fit of one epoch in a new process, then one of a second such model; wall time (processor time), medians:",
         "",
     ]
-    return lines + grid(
-        measured,
-        names,
-        lambda f: f"{median_of_fit(f, 'seconds'):.2f} s, {median_of_fit(f, 'seconds', 1):.2f} s",
-    )
+    return lines + grid(measured, names, lambda f: f"{_time(f)}, {_time(f, 1)}")
+
+
+def _time(figures: Figures, fit: int = 0) -> str:
+    wall, processor = (median_of_fit(figures, kind, fit) for kind in ("seconds", "processor"))
+    return f"{wall:.2f} s ({processor:.2f})"
 
 
 def table(results: dict, names: list[str]) -> str:

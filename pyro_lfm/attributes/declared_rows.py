@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_lfm.attributes.code_devices import codes_on_cpu
 from pyro_lfm.attributes.conditional_draws import conditional_draws
 from pyro_lfm.attributes.declared_names import Declared, read_targets
 from pyro_lfm.attributes.decoded_readings import moved_to
@@ -52,14 +53,15 @@ def generate_declared(fit: Fit, targets: Mapping[str, Target], n: int, seed: int
             size = _POOL if values else n
             covariates = _covariates(fit, asked, size, generator)
             latents, labels = _prior_draws(decoder, asked, shared, covariates, size)
-        beside, places = {**labels, **covariates}, torch.arange(n)
+        beside, places = {**labels, **covariates}, torch.arange(n, device="cpu")
         if values:
-            space = LatentSpace.of(decoder, latents)
-            given = GivenValues(decoder, space, shared, labels, covariates, values)
-            pool = space.codes(latents)
-            energies = given.energy(pool, torch.arange(size))
-            codes, places = conditional_draws(given, pool, energies, n, generator)
-            latents = space.latents(codes)
+            with codes_on_cpu(model):
+                space = LatentSpace.of(decoder, latents)
+                given = GivenValues(decoder, space, shared, labels, covariates, values)
+                pool = space.codes(latents)
+                energies = given.energy(pool, torch.arange(size))
+                codes, places = conditional_draws(given, pool, energies, n, generator)
+                latents = space.latents(codes)
         own = {name: value[places] for name, value in beside.items()}
         return _filled(decoder, latents, shared, own, values)
 
@@ -79,10 +81,11 @@ def edit_declared(fit: Fit, rows: Rows, targets: Mapping[str, Target], seed: int
     with evaluating(model), isolated(Stream(seed, model.device), model.device):
         if values:
             with torch.no_grad():
-                some = torch.arange(_MOVED) % len(latents)
+                some = torch.arange(_MOVED, device="cpu") % len(latents)
                 covariates = {name: encoded.covariates[name][some] for name in model.covariates}
                 prior, _ = _prior_draws(decoder, [], encoded.shared, covariates, _MOVED)
-            latents = moved_to(fit, decoder, asked, prior, latents, encoded.shared, beside)
+            with codes_on_cpu(model):
+                latents = moved_to(fit, decoder, asked, prior, latents, encoded.shared, beside)
         return _filled(decoder, latents, encoded.shared, beside, values)
 
 
@@ -111,7 +114,7 @@ def _covariates(fit: Fit, asked: Asked, n: int, generator: torch.Generator) -> d
         return {}
     known = fit.some_rows(_ROWS)
     if known is not None:
-        chosen = torch.randint(known.size, (n,), generator=generator)
+        chosen = torch.randint(known.size, (n,), generator=generator, device=generator.device)
         covariates = {name: known[name][chosen] for name in model.covariates}
     else:
         trace: Any = poutine.trace(model).get_trace(Batch(None, size=n))

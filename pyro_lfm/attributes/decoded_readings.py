@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_lfm.attributes.code_devices import on_device_of
 from pyro_lfm.attributes.declared_names import Declared, declared_attributes
 from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.attributes.mixture_density import Mixture
@@ -46,7 +47,8 @@ class DecodedReadings:
         latents = self.space.latents(codes).to(dtype=model.dtype, device=model.device)
         own = dict(self.beside)
         labels = {name: own.pop(name) for name in self.decoder.discrete}
-        decoded = self.decoder(latents, {**self.shared, **labels}, Batch(own, size=len(codes)))
+        with on_device_of(model):
+            decoded = self.decoder(latents, {**self.shared, **labels}, Batch(own, size=len(codes)))
         columns = []
         for attribute in self.attributes:
             mean = decoded[attribute.variable.name].double().cpu()

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_lfm.attributes.code_devices import on_device_of
 from pyro_lfm.attributes.latent_space import LatentSpace
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.evaluate.decoding.decoder import Decoder
@@ -66,7 +67,8 @@ class GivenValues:
         rows = {name: value[places] for name, value in self.covariates.items()}
         rows.update({name: value.expand(len(codes), *value.shape) for name, value in self.values.items()})
         program: Any = poutine.condition(model, data=known)
-        trace: Any = poutine.trace(program).get_trace(Batch(rows, size=len(codes)))
+        with on_device_of(model):
+            trace: Any = poutine.trace(program).get_trace(Batch(rows, size=len(codes)))
 
         def log_prob(name: str) -> Tensor:
             site = trace.nodes[name]

@@ -17,7 +17,7 @@ _PARAMETERS: dict[type[Distribution], tuple[str, ...]] = {
     dist.Normal: ("loc", "scale"),
     dist.Laplace: ("loc", "scale"),
     dist.MultivariateNormal: ("loc", "scale_tril"),
-    LowRankGaussian: ("loc", "cov_factor", "cov_diag"),
+    LowRankGaussian: ("loc", "scale", "loadings"),
     dist.Categorical: ("logits",),
     dist.Bernoulli: ("logits",),
 }

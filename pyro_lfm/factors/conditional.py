@@ -151,6 +151,8 @@ class Conditional(nn.Module):
     @property
     def drawn(self) -> dict[str, Drawn]:
         """The parameters that have priors, by name, in the order in which they are drawn."""
+        if not self._places:
+            return {}
         parameters = {name: self.get_submodule(path) for name, path in self._places.items()}
         return dict(sorted(parameters.items(), key=lambda item: len(item[1].reads)))  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ from pyro_lfm.data.schema import Schema
 from pyro_lfm.errors import DataError
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.data_boundary import Data
-from pyro_lfm.inference.devices import device_of
+from pyro_lfm.inference.named_device import device_of
 from pyro_lfm.inference.pickle_check import check_picklable
 from pyro_lfm.inference.trained_parts import trained_parts
 from pyro_lfm.objectives import ELBO, Objective

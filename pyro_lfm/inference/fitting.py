@@ -14,9 +14,9 @@ from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DeclarationError, gathering, one_call
 from pyro_lfm.inference.column_units import measure
 from pyro_lfm.inference.data_boundary import Data, table_for
-from pyro_lfm.inference.devices import device_of
 from pyro_lfm.inference.environment import with_gradients
 from pyro_lfm.inference.fitted import Callback, Fit
+from pyro_lfm.inference.named_device import device_of
 from pyro_lfm.inference.processes.group import Processes
 from pyro_lfm.inference.processes.joining import joined
 from pyro_lfm.inference.processes.same_fit import check_agreement, take_weights_of_first

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_lfm.distributions.discrete_values import has_mass
 from pyro_lfm.distributions.kl import kl_closed_form
-from pyro_lfm.distributions.scaled_distribution import ScaledDistribution, same_scale
+from pyro_lfm.distributions.scaled_distribution import ScaledDistribution, same_scale, unmasked
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.objectives.layout import Layout
 from pyro_lfm.objectives.trace_sites import Site, Sites, in_row_plate
@@ -60,9 +60,7 @@ class DrawTerms:
         """
         site = (self.q if distributions is None else distributions)[name]
         counting = self.counting(name)
-        value = counting.with_distribution(ScaledDistribution.of(site).distribution, name).log_prob(
-            site["value"]
-        )
+        value = counting.with_distribution(unmasked(site["fn"])[0], name).log_prob(site["value"])
         term = self.layout.scaled(value, self.p[name])
         for drawn in site.get("auxiliary", ()):
             term = term + self.layout.reduce(drawn["fn"].log_prob(drawn["value"]), drawn)
@@ -113,7 +111,7 @@ class DrawTerms:
         counting = self.counting(name)
         if counting.entries is not None or "auxiliary" in self.q[name]:
             return None
-        value = kl_closed_form(ScaledDistribution.of(self.q[name]).distribution, counting.distribution)
+        value = kl_closed_form(unmasked(self.q[name]["fn"])[0], counting.distribution)
         if value is None:
             return None
         if counting.mask is not None:

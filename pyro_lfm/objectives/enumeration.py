@@ -98,16 +98,16 @@ def plan_for(
         DeclarationError: the guide does not serve the model.
     """
     plans = _PLANS.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
-    parameter = _first_tensor(model, guide)
+    trivial = not options.vectorised and not getattr(guide, "summable", True)
+    # The values that are summed out are tensors of the programs' type, on their device.
+    first = None if trivial else _first_tensor(model, guide)
+    kind = None if first is None else (first.device, first.dtype)
     rows = [names for each in args if (names := _names(each)) is not None]
-    key = (options, parameter.device, parameter.dtype, str(rows))
+    key = (options, kind, str(rows))
     if key not in plans:
         if isinstance(guide, AnyGuide):
             guide.check_serves(model)
-        if not options.vectorised and not getattr(guide, "summable", True):
-            plans[key] = Plan()
-        else:
-            plans[key] = _plan(model, guide, args, kwargs, options)
+        plans[key] = Plan() if trivial else _plan(model, guide, args, kwargs, options)
     return plans[key]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from math import prod
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -49,12 +49,13 @@ def submodules(module: nn.Module) -> Iterator[nn.Module]:
 
 def first_tensor(*modules: nn.Module) -> torch.Tensor | None:
     """The first parameter of some modules, or the first buffer where there is none."""
-    for held in ("_parameters", "_buffers"):
-        for module in chain.from_iterable(map(submodules, modules)):
-            for tensor in getattr(module, held).values():
-                if tensor is not None:
-                    return cast(torch.Tensor, tensor)
-    return None
+    buffers: list[torch.Tensor | None] = []
+    for module in chain.from_iterable(map(submodules, modules)):
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                return parameter
+        buffers.extend(module._buffers.values())
+    return next((buffer for buffer in buffers if buffer is not None), None)
 
 
 def floating(module: nn.Module) -> list[torch.Tensor]:

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +61,33 @@ def test_resume_trains_longer(here, tmp_path):
     assert main([*call, "--set", "inference.epochs=4", "--resume"]) == 0
     assert main(["fit", "animals.toml", "--out", str(tmp_path / "whole"), "--set", "inference.epochs=4"]) == 0
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", str(Path(lfm.__file__).parent.parent))
+    call = ["fit", "animals.toml", "--set", "inference.epochs=2", "--out"]
+    environment = dict(os.environ)
+    assert main([*call, str(tmp_path / "two"), "--processes", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 2 and dict(os.environ) == environment
+    assert main([*call, str(tmp_path / "one")]) == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+    log = (tmp_path / "two" / "fit.log").read_text()
+    assert log.count("begins") == log.count("ends") == 1
+    assert (
+        main(
+            ["fit", "animals.toml", "--set", "inference.epochs=3", "--out", str(tmp_path / "two"), "--resume"]
+        )
+        == 0
+    )
+    assert [entry["epoch"] for entry in lfm.load(tmp_path / "two").history] == [1, 2, 3]
+
+
+def test_processes_within_torchrun_are_refused(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["fit", "animals.toml", "--out", str(tmp_path / "run"), "--processes", "2"]) == 2
+    assert "torchrun has started some already" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -113,6 +113,17 @@ def check_benchmark(out, printed):
     assert {path.stem for path in out.glob("*.png")} == {"ratios"}
 
 
+def check_queries(out, printed):
+    assert (out / "table.md").read_text(encoding="utf-8").strip() in printed
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(number) for number in numbers(results)) and len(results["queries"]) == 5
+    for query in results["queries"].values():
+        answers = query["contestants"]
+        ours, by_hand = answers["lfm"]["answer"], answers["by hand, PyTorch"]["answer"]
+        # The random numbers of annealing differ, and those of importance sampling; the others have the same.
+        assert ours == pytest.approx(by_hand, rel=0.1, abs=0.1)
+
+
 def check_training(out, printed):
     table = (out / "table.md").read_text(encoding="utf-8")
     assert table.strip() in printed
@@ -361,6 +372,7 @@ def check_processes(out, printed):
 
 
 RUNS = {
+    "benchmark_evaluation": [([], check_queries)],
     "benchmark_exact": [([], check_benchmark)],
     "benchmark_explorer": [([], check_explorer)],
     "benchmark_gpu": [(["--device", "cpu"], check_gpu)],

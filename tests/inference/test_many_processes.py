@@ -6,7 +6,18 @@ import time
 
 import pytest
 import torch
-from shared_fits import SAME, faulty, fitted, forked, gamma, launched, longer, mean_field, parameters_of
+from shared_fits import (
+    SAME,
+    TASKS,
+    faulty,
+    fitted,
+    forked,
+    gamma,
+    launched,
+    longer,
+    mean_field,
+    parameters_of,
+)
 
 import pyro_lfm as lfm
 
@@ -158,6 +169,34 @@ def test_a_killed_process_ends_all_and_a_restart_goes_on(tmp_path):
         history, parameters = torch.load(tmp_path / f"killed-{rank}.pt")
         same_history(history, expected.history)
         assert float((parameters - parameters_of(expected)).abs().max()) < CLOSE
+
+
+# Parts that several processes refuse, or draw by rejection.
+NOT_SHARED = {
+    *(f"{kind} {name}" for kind in ("objective", "mixture") for name in (
+        "total-correlation", "info-vae", "penalised-importance",
+    )),
+    # Pyro's score function of a label takes the cost of all rows.
+    "mixture pyro-trace-elbo", "mixture pyro-vectorized",
+}  # fmt: skip
+BY_REJECTION = {"guide student-t"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_part_is_shared_or_refused(tmp_path):
+    ends = forked(2, tmp_path, "every_part")
+    assert ends == [0, 0], (tmp_path / "stderr-0").read_text()
+    first, second = (torch.load(tmp_path / f"every_part-{rank}.pt") for rank in range(2))
+    for name, expected in TASKS["every_part"](tmp_path).items():
+        if name in NOT_SHARED:
+            assert first[name] == second[name] == "DeclarationError"
+        elif isinstance(expected, str):
+            assert first[name] == second[name] == expected
+        else:
+            assert torch.equal(first[name], second[name]), name
+            close = float((first[name] - expected).abs().max()) < CLOSE
+            assert close != (name in BY_REJECTION), name
 
 
 def test_without_addresses_a_launched_process_says_what_is_missing(monkeypatch):

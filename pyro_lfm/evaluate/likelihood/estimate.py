@@ -21,7 +21,7 @@ from pyro_lfm.evaluate.likelihood.weight_sums import WeightSums
 from pyro_lfm.evaluate.requirements import rows_apart
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.guides.any_guide import as_guide
-from pyro_lfm.inference.blocks import Blocks, in_parts
+from pyro_lfm.inference.blocks import Blocks, TableRows, in_parts
 from pyro_lfm.inference.data_boundary import table_for
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.objectives import ELBO, ImportanceWeightedELBO
@@ -173,12 +173,12 @@ def log_likelihood(
         with one_call():
             return exact(fitted(fit, data), data)
     rows_apart(model_of(fit), "lfm.evaluate.log_likelihood")
-    done, batch, guide = served(fit, data)
+    with one_call():
+        done = fitted(fit, data)
+        rows, guide = done.rows_and_guide(data)
     if method == "annealed":
-        return annealed(
-            done.model, guide, batch, draws, Annealing() if annealing is None else annealing, seed
-        )
-    return importance(done.model, guide, batch, draws, seed)
+        return annealed(done.model, guide, rows, draws, Annealing() if annealing is None else annealing, seed)
+    return importance(done.model, guide, rows, draws, seed)
 
 
 def model_of(fit: Evaluated) -> AnyModel:
@@ -221,14 +221,16 @@ def exact(done: Fit, data: Rows | None) -> LogLikelihood:
     recognise(done.model).exact('method="exact"', 'method="importance" estimates log p(x) of any declaration')
     with one_call():
         log_p = done.log_likelihood(data).to(done.model.device)
-        observed = _observed(done.model, done.rows_of(data))
+        observed = _observed(done.model, Blocks(done.model, done.guide, done.rows_of(data), _ROWS, 0))
     zero = torch.zeros_like(log_p)
     return LogLikelihood(log_p, zero, zero + torch.inf, zero - torch.inf, observed, 0)
 
 
-def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed: int) -> LogLikelihood:
-    """log p(x) from draws of a guide for the rows of the batch."""
-    blocks = Blocks(model, guide, batch, _ROWS, seed)
+def importance(
+    model: AnyModel, guide: AnyGuide, rows: Batch | TableRows, draws: int, seed: int
+) -> LogLikelihood:
+    """log p(x) from draws of a guide for the rows."""
+    blocks = Blocks(model, guide, rows, _ROWS, seed)
     weights = in_parts(
         blocks, draws, lambda count: partial(ImportanceWeightedELBO(count).log_weights, model, guide)
     )
@@ -240,15 +242,16 @@ def importance(model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, seed:
                 sums.add(part(block))
             results.append(sums.taken())
     first, second, k = torch.cat(results, 1)
-    return _of_sums(first, second, k, _observed(model, batch), draws, model.dtype)
+    return _of_sums(first, second, k, _observed(model, blocks), draws, model.dtype)
 
 
 def annealed(
-    model: AnyModel, guide: AnyGuide, batch: Batch, draws: int, annealing: Annealing, seed: int
+    model: AnyModel, guide: AnyGuide, rows: Batch | TableRows, draws: int, annealing: Annealing, seed: int
 ) -> LogLikelihood:
     """log p(x) by chains from the guide to the posterior."""
-    log_w, _ = anneal(model, guide, batch, draws, annealing, seed)
-    return of_weights(log_w, _observed(model, batch), model.dtype, annealing.temperatures)
+    log_w, _ = anneal(model, guide, rows, draws, annealing, seed)
+    observed = _observed(model, Blocks(model, guide, rows, _ROWS, seed))
+    return of_weights(log_w, observed, model.dtype, annealing.temperatures)
 
 
 def of_weights(log_w: Tensor, observed: Tensor, dtype: torch.dtype, temperatures: int) -> LogLikelihood:
@@ -275,10 +278,15 @@ def _of_sums(
     return LogLikelihood(log_p, error, (2 * first - second).exp(), k, observed, draws, temperatures)
 
 
-def _observed(model: AnyModel, batch: Batch) -> Tensor:
+def _observed(model: AnyModel, blocks: Blocks) -> Tensor:
     """The number of observed entries of each row, (N,), without covariates."""
-    counts = torch.zeros(batch.size, dtype=torch.float64, device=model.device)
-    for name in model.observed:
-        if name not in model.covariates:
-            counts += (~batch.with_gaps(name).isnan()).reshape(batch.size, -1).sum(1)
-    return counts
+    names = [name for name in model.observed if name not in model.covariates]
+    return torch.cat(
+        [
+            sum(
+                ((~rows[name].isnan()).reshape(len(index), -1).sum(1).double() for name in names),
+                torch.zeros(len(index), dtype=torch.float64, device=model.device),
+            )
+            for rows, index in blocks
+        ]
+    )

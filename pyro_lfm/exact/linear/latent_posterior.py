@@ -69,23 +69,25 @@ def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
     weighted = observed * lines.precision
     difference = (values - intercept.unsqueeze(1) * bias).masked_fill(missing, 0.0)
     pull = (difference * lines.precision) @ weight + intercept.unsqueeze(1) * (prior @ lines.prior_mean)
-    rest = prior.unsqueeze(0)
+    rest, second = prior.unsqueeze(0), weight.unsqueeze(2) * weight.unsqueeze(1)
+    alone = len(observed) == 1
     if lines.covariance is not None:
         spread = lines.covariance.expand(dim, -1, -1)
-        added = (weighted @ spread.reshape(dim, -1)).reshape(-1, latent_dim + 1, latent_dim + 1)
-        rest = rest + added[:, :-1, :-1]
-        pull = pull - intercept.unsqueeze(1) * added[pattern, :-1, -1]
-    if len(observed) == 1:
+        pull = pull - intercept.unsqueeze(1) * (weighted @ spread[:, :-1, -1])[pattern]
+        if alone:
+            rest = rest + (weighted @ spread[:, :-1, :-1].flatten(1)).unflatten(1, (latent_dim, latent_dim))
+        else:
+            second = second + spread[:, :-1, :-1]
+    if alone:
         # M = RᵀR from an orthogonal factorisation, which keeps the digits that WᵀΨ⁻¹W loses where noise is small.
         stacked = torch.cat([weight * weighted[0].sqrt().unsqueeze(1), torch.linalg.cholesky(rest[0]).mT])
         upper = torch.linalg.qr(stacked, mode="r").R
         tril = (upper * upper.diagonal().sign().unsqueeze(1)).mT.unsqueeze(0)
     else:
-        outer = (weight.unsqueeze(2) * weight.unsqueeze(1)).reshape(dim, -1)
-        tril = torch.linalg.cholesky(rest + (weighted @ outer).reshape(len(observed), *rest.shape[1:]))
+        tril = torch.linalg.cholesky(rest + (weighted @ second.flatten(1)).unflatten(1, rest.shape[1:]))
     precision = tril @ tril.mT
     covariance = torch.cholesky_inverse(tril)
-    if len(observed) == 1:
+    if alone:
         mean = torch.cholesky_solve(pull.mT, tril[0]).mT
     else:
         mean = torch.cholesky_solve(pull.unsqueeze(2), tril[pattern]).squeeze(2)
@@ -175,7 +177,8 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
             weights = latents.observed.mT * repeats
             spread = (weights @ spread.flatten(1)).reshape(dim, width, width)
             outer = (design.unsqueeze(2) * design.unsqueeze(1)).flatten(1)
-            here = (latents.observed[latents.pattern].mT @ outer).reshape(dim, width, width) + spread
+            of_pattern = outer.new_zeros(len(repeats), width**2).index_add_(0, latents.pattern, outer)
+            here = (latents.observed.mT @ of_pattern).reshape(dim, width, width) + spread
         # Under q the residual deviates from that at the mean by −w·(z − mean).
         deviation = (weight.unsqueeze(1) @ spread[:, :-1, :-1]).squeeze(1)
         square += latents.residual.square().sum(0) + (deviation * weight).sum(1)

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.exact.mixtures.ascent import Iteration, LatentClasses, Statistics, ascend, pieces, posterior
+from pyro_lfm.exact.mixtures.ascent import (
+    Iteration,
+    LatentClasses,
+    Statistics,
+    Summary,
+    ascend,
+    pieces,
+    posterior,
+)
 from pyro_lfm.exact.mixtures.conjugate_components import ConjugateComponents, positive
 from pyro_lfm.exact.mixtures.conjugate_probabilities import dirichlet_divergence
 from pyro_lfm.exact.mixtures.mixture import Mixture
@@ -65,6 +73,15 @@ class BayesianMixture(LatentClasses):
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         return (responsibilities.sum(0), *self.components.statistics(x, responsibilities))
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        log_density, summary = self.components.half_steps(x)
+        weights = self.log_weights
+
+        def statistics(responsibilities: Tensor) -> Statistics:
+            return (responsibilities.sum(0), *summary(responsibilities))
+
+        return weights + log_density, statistics
 
     def updated(self, statistics: Statistics, fixed: Set[str]) -> BayesianMixture:
         components = self.components.posterior(statistics[1:], self.prior)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property, partial
 from math import log
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.algebra import square_root, triangular
-from pyro_lfm.exact.mixtures.ascent import Statistics, float64
+from pyro_lfm.exact.mixtures.ascent import Statistics, Summary, all_finite, float64
 from pyro_lfm.exact.mixtures.full_gaussians import FullGaussians
 from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians
 from pyro_lfm.exact.mixtures.mixture import Components
@@ -39,6 +40,10 @@ class ConjugateComponents(ABC):
     @abstractmethod
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         """Sums over the rows x (B, D), weighted by responsibilities (B, C)."""
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        """``log_density(x)``, and a function of the responsibilities that computes the statistics of the same rows."""
+        return self.log_density(x), partial(self.statistics, x)
 
     @abstractmethod
     def posterior(self, statistics: Statistics, prior: ConjugateComponents) -> ConjugateComponents:
@@ -90,18 +95,27 @@ class NormalGammas(ConjugateComponents):
         return self.means.shape[0], self.means.shape[1]
 
     def point(self) -> DiagonalGaussians:
+        return self._point
+
+    @cached_property
+    def _point(self) -> DiagonalGaussians:
         return DiagonalGaussians(self.means, self.rates / self.shapes)
 
-    @property
+    @cached_property
     def offset(self) -> Tensor:
         """E[ln N(x; μ, 1/λ)] − ln N(x; m, 1/E[λ]), (C, D)."""
         return 0.5 * (torch.digamma(self.shapes) - self.shapes.log() - 1 / self.counts)
 
     def log_density(self, x: Tensor) -> Tensor:
-        return self.point().log_density(x) + (~x.isnan()).double() @ self.offset.T
+        return self.half_steps(x)[0]
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         return self.point().statistics(x, responsibilities)
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        log_density, summary = self.point().half_steps(x)
+        offset = self.offset.sum(1) if all_finite(x) else (~x.isnan()).double() @ self.offset.T
+        return log_density + offset, summary
 
     def posterior(self, statistics: Statistics, prior: ConjugateComponents) -> NormalGammas:
         assert isinstance(prior, NormalGammas)
@@ -174,6 +188,10 @@ class NormalWisharts(ConjugateComponents):
         return self.means.shape[0], self.means.shape[1]
 
     def point(self) -> FullGaussians:
+        return self._point
+
+    @cached_property
+    def _point(self) -> FullGaussians:
         return FullGaussians(self.means, self.scale_tril / self.degrees.sqrt()[:, None, None])
 
     @property
@@ -188,7 +206,7 @@ class NormalWisharts(ConjugateComponents):
         """−ln|W|, (C,)."""
         return 2 * self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    @property
+    @cached_property
     def offset(self) -> Tensor:
         """E[ln N(x; μ, Λ⁻¹)] − ln N(x; m, E[Λ]⁻¹), (C,)."""
         return 0.5 * (self._digammas - self.size[1] * (self.degrees.log() + 1 / self.counts))
@@ -198,6 +216,10 @@ class NormalWisharts(ConjugateComponents):
 
     def statistics(self, x: Tensor, responsibilities: Tensor) -> Statistics:
         return self.point().statistics(x, responsibilities)
+
+    def half_steps(self, x: Tensor) -> tuple[Tensor, Summary]:
+        log_density, summary = self.point().half_steps(x)
+        return log_density + self.offset, summary
 
     def posterior(self, statistics: Statistics, prior: ConjugateComponents) -> NormalWisharts:
         assert isinstance(prior, NormalWisharts)

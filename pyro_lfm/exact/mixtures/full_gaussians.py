@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import log, pi
 from typing import ClassVar, NamedTuple
 
@@ -84,6 +84,11 @@ class FullGaussians(Components):
         """Σ = L Lᵀ (C or 1, D, D)."""
         return self.scale_tril @ self.scale_tril.mT
 
+    @cached_property
+    def _whitening(self) -> Tensor:
+        """L⁻¹ (C or 1, D, D), which all pieces of complete rows share."""
+        return inverse(self.scale_tril)
+
     def _groups(self, x: Tensor) -> Iterator[_Group]:
         distinct, pattern = patterns(x)
         for number, mask in enumerate(distinct):
@@ -95,7 +100,8 @@ class FullGaussians(Components):
                 tril, rotation = rotated(tril[:, torch.cat([observed, missing])])
             if len(rows) < len(x) or len(missing):
                 values = x[rows[:, None], observed]
-            white = _whitened(values, means, inverse(tril[:, :n, :n]))
+            complete = tril is self.scale_tril
+            white = _whitened(values, means, self._whitening if complete else inverse(tril[:, :n, :n]))
             scale = tril[:, :n, :n].diagonal(dim1=-2, dim2=-1)
             yield _Group(rows, missing, white, scale, tril[:, n:, :n], rotation)
 

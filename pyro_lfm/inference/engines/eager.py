@@ -55,6 +55,7 @@ class Eager(Engine):
         for table in tables:
             table.sparse = True
         self.buffers = KeptBuffers(setup.programs)
+        self._device = setup.model.device
 
     def take(
         self, rows: dict[str, torch.Tensor], index: torch.Tensor, objective: PyroELBO, rate: float, part: str
@@ -106,7 +107,7 @@ class Eager(Engine):
 
     def loss(self, batch: Batch, objective: PyroELBO) -> torch.Tensor:
         """The loss over all rows."""
-        with uncached_autocast(self.setup.model.device):
+        with uncached_autocast(self._device):
             differentiable: Any = objective
             loss = differentiable.differentiable_loss(*self.setup.programs, batch)
         # A callback may freeze all parameters for a while; a fit that began without one to train is a mistake.

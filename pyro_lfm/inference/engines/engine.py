@@ -55,9 +55,7 @@ class Setup:
     def batch(
         self, rows: Mapping[str, torch.Tensor], index: torch.Tensor, share: Share | None = None
     ) -> Batch:
-        complete, incomplete = (
-            frozenset(n for n, some in self.missing.items() if some is wanted) for wanted in (False, True)
-        )
+        complete, incomplete = self._completeness
         weights = None if self.weights is None else self.weights.index_select(0, index)
         return Batch(
             rows,
@@ -69,6 +67,12 @@ class Setup:
             total_weight=self.total_weight,
             share=share,
         )
+
+    @cached_property
+    def _completeness(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The names without missing entries, and those with some."""
+        complete = frozenset(name for name, some in self.missing.items() if not some)
+        return complete, frozenset(self.missing) - complete
 
     @cached_property
     def total_weight(self) -> float:

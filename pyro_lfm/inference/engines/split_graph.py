@@ -1,6 +1,6 @@
 """``SplitGraph``: a recorded graph in two, what depends on a block of rows alone and what every call computes anew.
 
-With ``tracing.py`` it is the only file with private names of torch: the schemas of operations.
+It uses private names of torch: the schemas of operations.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ import torch.distributed as dist
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.inference.processes.group import Processes
 
-# How long a process waits for the others: to come, and in a step, for which slow callbacks count too.
+# How long a process waits for the others: to come; to answer, for which slow callbacks count too; and, on GPUs, in a step,
+# as NCCL does not notice that a process has died.
 _TO_COME = timedelta(minutes=5)
 _TO_ANSWER = timedelta(minutes=30)
+_IN_A_STEP = timedelta(minutes=5)
 
 # Whether this thread is inside a fit: a fit that a callback calls belongs to its process alone.
 _INSIDE: ContextVar[bool] = ContextVar("inside a fit", default=False)
@@ -100,7 +102,7 @@ def _groups() -> Iterator[Processes]:
     try:
         gradients = None
         if torch.cuda.is_available() and dist.is_nccl_available() and _one_gpu_each(control):
-            gradients = dist.new_group(backend="nccl", timeout=_TO_ANSWER)
+            gradients = dist.new_group(backend="nccl", timeout=_IN_A_STEP)
             made.append(gradients)
         processes = Processes(dist.get_rank(), dist.get_world_size(), control, gradients)
         yield processes
@@ -113,7 +115,8 @@ def _groups() -> Iterator[Processes]:
 
 def _one_gpu_each(control: dist.ProcessGroup) -> bool:
     """Whether no two processes share a GPU, as NCCL demands."""
-    own = (os.environ.get("HOSTNAME", os.uname().nodename), local_device(torch.cuda.device_count()))
-    every: list[tuple[str, int] | None] = [None] * dist.get_world_size()
+    # Not by its number, as a launcher may show each process a GPU of its own alone.
+    own = str(torch.cuda.get_device_properties(local_device(torch.cuda.device_count())).uuid)
+    every: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(every, own, group=control)
     return len(set(every)) == len(every)

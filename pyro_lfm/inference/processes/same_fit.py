@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pyro_lfm.data.digests import of_rows, of_weights
+from pyro_lfm.data.digests import RowsSeen, of_weights
+from pyro_lfm.data.readers import Table
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.identity import differences, identity_of
 from pyro_lfm.identity.version import library_version
@@ -31,9 +32,9 @@ def check_agreement(task: Task, inference: Inference) -> None:
         return
     own = identity_of(
         weights=False,
-        data=of_rows(task.table),
+        data=_rows_in_words(task.table),
         row_weights=of_weights(task.table),
-        validation=None if task.validation is None else of_rows(task.validation),
+        validation=None if task.validation is None else _rows_in_words(task.validation),
         seed=task.seed,
         checkpoint="given" if task.checkpoint else "none",
         device=task.device.type,
@@ -51,6 +52,12 @@ def check_agreement(task: Task, inference: Inference) -> None:
                 f"the processes must fit the same thing: {path} is {every[0].get(path, 'not there')} in process 0 and "
                 f"{other.get(path, 'not there')} in process {rank}{more}{_EXPLANATIONS.get(path, '')}"
             )
+
+
+def _rows_in_words(table: Table) -> str:
+    """A description of rows with a digest, of all of them or, where they are many, of some that are spread evenly."""
+    digest = RowsSeen(table).digest
+    return f"{len(table)} rows of {', '.join(table.names)}, {digest[:16] if digest else 'different at every reading'}"
 
 
 def take_weights_of_first(processes: Processes, *programs: Program) -> None:

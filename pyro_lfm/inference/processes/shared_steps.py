@@ -23,6 +23,9 @@ from pyro_lfm.inference.svi.interruption import Signals
 if TYPE_CHECKING:
     from pyro_lfm.inference.svi.loop import Loop
 
+# Rows of the batch that is compared with its shares: a process may have no memory for all that the others compute.
+_MOST_ON_TRIAL = 2048
+
 LOG = logging.getLogger("pyro_lfm")
 
 
@@ -87,7 +90,7 @@ def shared_engine(loop: Loop, setup: Setup) -> SharedSteps:
     if name != "eager":
         LOG.info("engine: eager, as several processes share each batch")
     check_parts(*setup.programs, svi.objective)
-    index = loop.table.counted[: loop.batch_size]
+    index = loop.table.counted[: min(loop.batch_size, _MOST_ON_TRIAL)]
     rows = loop.table.take(index, setup.model.dtype, setup.model.device)
     trial = Trial(setup, rows, index.to(setup.model.device), svi.objective)
     return SharedSteps(setup, loop.processes, loop.signals, trial.check(loop.processes))

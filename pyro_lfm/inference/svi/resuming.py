@@ -59,9 +59,10 @@ class Resuming:
         if svi.schedule or loop.scheduled:
             options["steps"] = loop.total_steps
         fixed = {
-            "data": of_rows(loop.table),
+            # All processes have the same rows: one of them reads them.
+            "data": loop.processes.first(lambda: of_rows(loop.table)),
             "row_weights": of_weights(loop.table),
-            "validation": None if loop.validation is None else of_rows(loop.validation),
+            "validation": loop.processes.first(lambda: loop.validation and of_rows(loop.validation)),
             "seed": loop.seed,
             "batch_size": loop.batch_size,
             "row_order": str(loop.in_order),

@@ -13,7 +13,7 @@ from pyro_lfm.evaluate.likelihood.annealing.path import Path, Points
 from pyro_lfm.evaluate.likelihood.annealing.temperatures import Schedule, find_schedule
 from pyro_lfm.evaluate.likelihood.annealing.transitions import transition
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.blocks import Block, Blocks
+from pyro_lfm.inference.blocks import Block, Blocks, TableRows
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import whole
 
@@ -44,13 +44,13 @@ class Annealing:
 def anneal(
     model: AnyModel,
     guide: AnyGuide,
-    batch: Batch,
+    rows: Batch | TableRows,
     draws: int,
     annealing: Annealing,
     seed: int,
     latents: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Runs chains for every row of a batch, block by block.
+    """Runs chains for every row, block by block.
 
     Args:
         draws: S, rounded up to a multiple of the chains that run together.
@@ -68,12 +68,12 @@ def anneal(
         raise DeclarationError(
             "annealing needs gradients, which torch.inference_mode() rules out: call it outside, or under torch.no_grad()"
         )
-    if known := [name for name in batch.names if name in model.latents]:
+    if known := [name for name in rows.names if name in model.latents]:
         raise DeclarationError(
             f'method="annealed" moves latents, and the data hold values of {", ".join(known)}: take method="importance"'
         )
     chains = min(max(draws, _FEWEST), _MOST)
-    blocks = Blocks.holding(model, guide, batch, _ROWS, seed, chains)
+    blocks = Blocks.holding(model, guide, rows, _ROWS, seed, chains)
     rounds = -(-draws // chains)
     moves = annealing.temperatures * (annealing.leaps + 1)
     forward, backward = [], []
