@@ -66,7 +66,7 @@ def fit(
     peak.ended.set()
     seconds = [record["seconds"] for record in fitted.history]
     return {
-        "rows": len(data),
+        "rows": data.shape[0],
         "seconds": seconds,
         "processor": np.diff(marks).tolist(),
         "before": whole - sum(seconds),

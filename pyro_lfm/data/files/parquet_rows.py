@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
 # The rows whose columns are put side by side at a time, so that they stay in a processor's cache.
-_AT_ONCE = 256
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from zlib import crc32
 
 import torch
@@ -79,8 +80,7 @@ class BlockEpoch:
     def __init__(self, blocks: Blocks, order: Tensor, seed: int):
         self.blocks, self.seed = blocks, seed
         self.parts = [part.sort().values for part in order.split(_sizes(blocks, order))]
-        counts = [0, *(int(blocks.counts[part].sum()) for part in self.parts)]
-        self.starts = torch.tensor(counts).cumsum(0)
+        self.starts = [0, *accumulate(int(blocks.counts[part].sum()) for part in self.parts)]
 
     def window(self, number: int) -> Window:
         """The blocks of a window, and the order of their rows, which depends on nothing but the seed and the number."""
@@ -89,11 +89,10 @@ class BlockEpoch:
         rows = torch.arange(int(lengths.sum())) + (first - lengths.cumsum(0) + lengths).repeat_interleave(
             lengths
         )
-        places = torch.arange(len(rows))
-        if self.blocks.weights is not None:
-            places = places[self.blocks.weights[rows] > 0]
-        generator = torch.Generator().manual_seed((self.seed + number) % 2**63)
-        places = places[torch.randperm(len(places), generator=generator)]
+        weights, generator = self.blocks.weights, torch.Generator().manual_seed((self.seed + number) % 2**63)
+        counted = None if weights is None else (weights[rows] > 0).nonzero().flatten()
+        places = torch.randperm(len(rows) if counted is None else len(counted), generator=generator)
+        places = places if counted is None else counted[places]
         begins = torch.cat([torch.ones(1, dtype=torch.bool), first[1:] != last[:-1]])
         ends = torch.cat([begins[1:], torch.ones(1, dtype=torch.bool)])
         return Window([*zip(first[begins].tolist(), last[ends].tolist(), strict=True)], places, rows[places])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -75,6 +76,8 @@ class _Windows(EpochOrder):
         self.rows, self.epoch = rows, epoch
         self.thread = ThreadPoolExecutor(1, "pyro_lfm reader")
         self.number, self.window = -1, Window([], torch.empty(0), torch.empty(0))
+        # The places of the present window in the order of the epoch.
+        self.first = self.last = 0
         self.ahead: tuple[int, Future[Window]] | None = None
 
     def read(self, start: int, stop: int, into: Mapping[str, Tensor], own: slice = slice(None)) -> Tensor:
@@ -82,11 +85,9 @@ class _Windows(EpochOrder):
         first_own, last_own, _ = own.indices(stop - start)
         first_own, last_own = start + first_own, start + last_own
         while begun < stop:
-            number = int(torch.searchsorted(self.epoch.starts, begun, right=True)) - 1
-            if number != self.number:
-                self._go_to(number)
-            first = int(self.epoch.starts[number])
-            end = min(stop, int(self.epoch.starts[number + 1]))
+            if not self.first <= begun < self.last:
+                self._go_to(bisect_right(self.epoch.starts, begun) - 1)
+            first, end = self.first, min(stop, self.last)
             low, high = max(begun, first_own), min(end, last_own)
             if low < high:
                 wanted = {name: memory[low - first_own : high - first_own] for name, memory in into.items()}
@@ -108,7 +109,7 @@ class _Windows(EpochOrder):
         if self.ahead is None or self.ahead[0] != number:
             self.ahead = number, self.thread.submit(self._window, number)
         self.number, self.window = number, self.ahead[1].result()
-        self.ahead = None
+        self.first, self.last, self.ahead = self.epoch.starts[number], self.epoch.starts[number + 1], None
         if number + 1 < len(self.epoch.parts):
             self.ahead = number + 1, self.thread.submit(self._window, number + 1)
 
