@@ -69,6 +69,8 @@ class Compiled(Engine):
         self.eager = Eager(setup)
         self.weights = torch.zeros(1, dtype=setup.model.dtype, device=setup.model.device)
         self._weights: list[Any] = []
+        # The objective that has these weights.
+        self._weighted: PyroELBO | None = None
         self.steps: dict[Key, Step | None] = {}
         # What an earlier run of the fit has done of steps that this one has not needed so far.
         self._waiting: dict[Key, StepState] = {}
@@ -133,6 +135,9 @@ class Compiled(Engine):
 
     def _weights_of(self, objective: PyroELBO) -> torch.Tensor:
         """The weights of an objective's terms as a tensor."""
+        if objective is self._weighted:
+            return self.weights
+        self._weighted = objective
         weights: list[Any] = [*objective.weights.values()] if isinstance(objective, Objective) else []
         if weights != self._weights:
             self._weights = weights

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro.infer import ELBO as PyroELBO
@@ -25,8 +25,12 @@ from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.program import Program
 from pyro_lfm.runtime import Stream, flushing_denormals, isolated
 
-# The numbers of the rows of some steps, and what each gave; see ``Engine.take``.
-Done = list[tuple[torch.Tensor, torch.Tensor]]
+
+class Done(NamedTuple):
+    """Some steps: for each the numbers of its rows, and [bound, reconstruction, KL, 1], (n, 4), as ``Engine.take`` says."""
+
+    rows: list[torch.Tensor]
+    parts: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Engine(ABC):
         """Takes the next steps, within ``session()``: at least one, at most ``most``, and one by default; see ``step``."""
         step = planned.take()
         result = self.step(step.rows, step.index, step.objective, step.rate, step.part)
-        return [(step.index, result)]
+        return Done([step.index], result[None])
 
     @contextmanager
     def session(self) -> Iterator[None]:

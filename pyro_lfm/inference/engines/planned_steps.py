@@ -12,7 +12,7 @@ from pyro.infer import ELBO as PyroELBO
 Moment = tuple[PyroELBO, float, str]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PlannedStep:
     """One step that is to be taken; see ``Engine.take`` for its fields."""
 

@@ -206,10 +206,10 @@ class Loop:
                 with engine.session():
                     shown = time.perf_counter()
                     while self.step < last:
-                        for index, result in engine.advance(planned, most):
-                            results.append(result)
-                            rows.append(index)
-                            self.step += 1
+                        done = engine.advance(planned, most)
+                        results.append(done.parts)
+                        rows += done.rows
+                        self.step += len(done.rows)
                         # Several processes stop after the same step, in which they have learned of a signal.
                         stops = engine.fault or self.signals.received
                         if stops or time.perf_counter() - shown > _SHOW_EVERY:
@@ -218,13 +218,13 @@ class Loop:
                 self._fail(error, planned.index, good)
             # Many steps at a time: one by one, the sums would cost as much as the optimizer of a small step.
             sizes = [*map(len, rows)]
-            taken = position.add(sizes, results)
+            taken = position.add(sizes, torch.cat(results))
             self.skipped.count(taken, rows, engine.fault, step_of)
             engine.fault = None
             bar.update(sum(sizes))
             if not bar.disable:
                 bar.set_postfix_str(
-                    f"epoch {self.epoch}, {float(results[-1][0]):.2f} nats/row", refresh=False
+                    f"epoch {self.epoch}, {float(results[-1][-1, 0]):.2f} nats/row", refresh=False
                 )
             if self.resuming and self.step < last:
                 self.resuming.within_epoch(engine)

@@ -42,15 +42,16 @@ class Position:
         """The seconds that the epoch has taken so far, before interruptions too."""
         return time.perf_counter() - self._began
 
-    def add(self, sizes: Sequence[int], results: Sequence[torch.Tensor]) -> list[bool]:
-        """Adds batches of so many rows, and [bound, reconstruction, KL, 1] of each in nats per row, zeros if it was skipped.
+    def add(self, sizes: Sequence[int], results: torch.Tensor) -> list[bool]:
+        """Adds n batches of so many rows, and [bound, reconstruction, KL, 1] of each in nats per row, (n, 4), zeros if it
+        was skipped.
 
         They are added one after the other on the CPU, so that the sums do not depend on how many come at a time.
 
         Returns:
             For each batch, whether its step was taken.
         """
-        values = torch.stack([*results]).double()
+        values = results.double()
         weighted = values.new_tensor(sizes)[:, None] * values
         before = torch.zeros_like(weighted[:1]) if self.sums is None else self.sums[None]
         self.sums = torch.cat([before, weighted]).cumsum(0)[-1]

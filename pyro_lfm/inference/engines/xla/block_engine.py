@@ -79,4 +79,4 @@ class Xla(Compiled):
             return self.advance(planned, most)
         native.seconds = (time.perf_counter() - began) / len(taken)
         self.number += len(taken)
-        return [*zip((step.index for step in taken), parts, strict=True)]
+        return Done([step.index for step in taken], parts)

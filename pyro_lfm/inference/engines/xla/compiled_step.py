@@ -50,6 +50,9 @@ class XlaStep:
         self.program = BlockProgram(translated, self.places)
         self._varying = [torch.zeros(self.most, *v.shape, dtype=v.dtype) for v in varying]
         self._noise = Noise(translated.draws, self.most)
+        # Those inputs that the graph reads, by number, with their memory of each step of a block.
+        read = [number for number in range(len(varying)) if translated.reads[number]]
+        self._steps = [[(number, self._varying[number][k]) for number in read] for k in range(self.most)]
         # Of a step, as the last block took it; None before the first.
         self.seconds: float | None = None
 
@@ -71,8 +74,8 @@ class XlaStep:
 
     def put(self, k: int, inputs: Sequence[torch.Tensor]) -> None:
         """Copies the inputs that differ from step to step into the memory of the block's step k."""
-        for memory, value in zip(self._varying, inputs, strict=False):
-            memory[k].copy_(value)
+        for number, memory in self._steps[k]:
+            memory.copy_(inputs[number])
 
     def rows(self, k: int) -> dict[str, torch.Tensor]:
         """A copy of the rows of the block's step k, by name."""

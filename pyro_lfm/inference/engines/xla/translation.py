@@ -103,10 +103,12 @@ class Translated:
 
     Attributes:
         function: (inputs of the graph, drawn numbers in the order of ``draws``) -> its outputs.
+        reads: for each input whether the outputs depend on it.
         draws: in the order in which the graph draws.
     """
 
     function: Callable[[Sequence[jax.Array], Sequence[jax.Array]], list[jax.Array]]
+    reads: list[bool]
     draws: list[Draw]
 
 
@@ -135,7 +137,8 @@ def translate(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Tr
         (outputs,) = nodes[-1].args
         return [values[node] for node in outputs]  # type: ignore[union-attr, index, misc]
 
-    return Translated(function, [*draws.values()])
+    reads = [bool(node.users) for node in nodes if node.op == "placeholder"]
+    return Translated(function, reads, [*draws.values()])
 
 
 def _name(node: Node) -> str:
