@@ -72,11 +72,13 @@ def fit(
 
     run = out if out is not None else Path("runs") / config.stem
     chosen = read_configuration(config, data, settings or (), parts_of(parts))
+    # A file that says no inference is refused before its rows are read.
+    inference = type(chosen.inference).__name__
     follows = is_follower()
     if not follows:
         check_folder(run, resume, force)
         if resume:
-            check_resumable(run, type(chosen.inference).__name__)
+            check_resumable(run, inference)
     rows = chosen.rows()
     held_out = None if validation is None else chosen.rows_in(validation)
     options = FitOptions(run, resume, seed, device)
