@@ -67,9 +67,14 @@ def split_flat(rows: torch.Tensor, heads: dict[str, torch.Size]) -> dict[str, to
     return {n: p.reshape(*rows.shape[:-1], *s) for (n, s), p in zip(heads.items(), pieces, strict=True)}
 
 
+def is_shape(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
+    """Whether two shapes are known to be equal. While a graph is exported nothing is, as the number of rows is open."""
+    return not torch.compiler.is_exporting() and shape == wanted
+
+
 def reshaped(value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """``value.reshape(shape)``, which is the tensor itself where it has that shape: autograd then passes no view."""
-    return value if value.shape == shape else value.reshape(shape)
+    return value if is_shape(value.shape, shape) else value.reshape(shape)
 
 
 def split_heads(output: torch.Tensor, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:

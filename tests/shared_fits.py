@@ -431,26 +431,28 @@ def launched(
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def forked(processes: int, folder: Path, *tasks: str) -> list[int]:
-    """The exit status of processes that are started as torchrun does, but from one that has all imports.
+def started(processes: int, folder: Path, *tasks: str) -> list[int]:
+    """The exit status of processes that are started as torchrun does, but without its agent.
+
+    New ones: a fork of a process whose libraries run threads, as JAX does, may wait for ever.
 
     What they print to stderr stands in ``FOLDER/stderr-RANK``.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    started = [
+    context = multiprocessing.get_context("spawn")
+    ranks = [
         context.Process(target=_as_rank, args=(k, processes, port, folder, tasks)) for k in range(processes)
     ]
-    for process in started:
+    for process in ranks:
         process.start()
-    for process in started:
+    for process in ranks:
         process.join(120)
         if process.is_alive():
             process.kill()
             process.join()
-    return [process.exitcode or 0 for process in started]
+    return [process.exitcode or 0 for process in ranks]
 
 
 def _as_rank(rank: int, processes: int, port: int, folder: Path, tasks: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from torch.distributions import Distribution
 
 from pyro_lfm.distributions.interface import Shape
 from pyro_lfm.distributions.stirling import HALF_LOG_2PI
+from pyro_lfm.shapes import is_shape
 
 
 class Normal(dist.Normal):
@@ -19,7 +20,7 @@ class Normal(dist.Normal):
     """
 
     def __init__(self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None):
-        if not (isinstance(loc, Tensor) and isinstance(scale, Tensor) and loc.shape == scale.shape):
+        if not (isinstance(loc, Tensor) and isinstance(scale, Tensor) and is_shape(loc.shape, scale.shape)):
             super().__init__(loc, scale, validate_args=validate_args)
             return
         # Nothing is to be broadcast, and so no view is made for autograd to pass through.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -94,7 +93,7 @@ class Variable:
     extent: SupportBounds | None = None
     fault: str | None = None
 
-    @cached_property
+    @property
     def categories(self) -> int | None:
         """The number of categories of a categorical variable, else None."""
         support = plain(self.support)

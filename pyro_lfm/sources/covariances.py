@@ -23,7 +23,7 @@ from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.distributions.positive_definite import tril_of_precision
 from pyro_lfm.distributions.pushforward import Pushforward
 from pyro_lfm.errors import DeclarationError, ShapeError
-from pyro_lfm.shapes import whole
+from pyro_lfm.shapes import is_shape, whole
 from pyro_lfm.sources.drawn import Stochastic
 from pyro_lfm.sources.floors import Floor, least_scale, natural_scale, raw_scale
 from pyro_lfm.sources.lookup import Lookup
@@ -129,7 +129,7 @@ class Covariance(Part):
 
 
 def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> Distribution:
-    if loc.shape != scale.shape:
+    if not is_shape(loc.shape, scale.shape):
         loc, scale = torch.broadcast_tensors(loc, scale)
     return independent(Normal(loc, scale, validate_args=False), len(event))
 

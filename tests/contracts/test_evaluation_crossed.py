@@ -11,7 +11,7 @@ import torch
 
 import pyro_lfm as lfm
 from pyro_lfm import evaluate, plots
-from pyro_lfm.inference import fitted as result
+from pyro_lfm.inference.queries import served_rows
 
 ERRORS = (lfm.DataError, lfm.DeclarationError, lfm.TrainingError)
 WARNINGS = (lfm.ScaleFloorWarning, lfm.CompilationWarning)
@@ -170,7 +170,7 @@ def faults_of(name, call, fit, data, kinds):
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """For rows that a table of rows has not seen: what they say is not looked at."""
-    monkeypatch.setattr(result, "fit_rows", functools.partial(result.fit_rows, steps=3))
+    monkeypatch.setattr(served_rows, "fit_rows", functools.partial(served_rows.fit_rows, steps=3))
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from shared_fits import (
     TASKS,
     faulty,
     fitted,
-    forked,
     gamma,
     launched,
     longer,
     mean_field,
     parameters_of,
+    started,
 )
 
 import pyro_lfm as lfm
@@ -39,7 +39,7 @@ def done(tmp_path_factory):
     """What each of two processes gives for some tasks, done by one start: {task: [of rank 0, of rank 1]}."""
     folder = tmp_path_factory.mktemp("two")
     tasks = ["same", "gamma", "refused", "agreed", "own_group", "terminated", "two_epochs"]
-    ends = forked(2, folder, *tasks)
+    ends = started(2, folder, *tasks)
     stderr = "".join((folder / f"stderr-{rank}").read_text() for rank in range(2))
     assert ends == [0, 0], stderr
     results = {task: [torch.load(folder / f"{task}-{rank}.pt") for rank in range(2)] for task in tasks}
@@ -185,7 +185,7 @@ BY_REJECTION = {"guide student-t"}
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_part_is_shared_or_refused(tmp_path):
-    ends = forked(2, tmp_path, "every_part")
+    ends = started(2, tmp_path, "every_part")
     assert ends == [0, 0], (tmp_path / "stderr-0").read_text()
     first, second = (torch.load(tmp_path / f"every_part-{rank}.pt") for rank in range(2))
     for name, expected in TASKS["every_part"](tmp_path).items():

@@ -57,6 +57,10 @@ def untested() -> str | None:
 OUTSIDE = (torch._C._to_dlpack,)
 
 
+# Functions made in C that draw until they accept.
+BY_REJECTION = (torch._standard_gamma, torch._sample_dirichlet)
+
+
 def memory(tensor: torch.Tensor) -> int | None:
     """The id of a tensor's memory, which views share; None where it is not known."""
     with torch._C.DisableTorchFunction():

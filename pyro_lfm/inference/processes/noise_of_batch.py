@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from pyro_lfm.data.shares import Share
+from pyro_lfm.inference.engines import tracing
 from pyro_lfm.objectives.trace_sites import Site, in_row_plate
 from pyro_lfm.runtime import Stream
 
@@ -36,7 +37,7 @@ _IN_PLACE = {
     Tensor.log_normal_, Tensor.random_,
 }  # fmt: skip
 # Those that draw until they accept, so that how many numbers they take depends on the rows.
-_BY_REJECTION = {torch.poisson, torch.binomial, torch._standard_gamma, torch._sample_dirichlet}
+_BY_REJECTION = {torch.poisson, torch.binomial, *tracing.BY_REJECTION}
 
 # (dimension, before, after): its entries are before x rows x after.
 Place = tuple[int, int, int]
