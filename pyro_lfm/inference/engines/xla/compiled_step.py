@@ -19,8 +19,8 @@ from pyro_lfm.inference.engines.xla.translation import Draw, translate
 if TYPE_CHECKING:
     from pyro_lfm.inference.engines.recorded_step import Step
 
-# A block's rows and noise fit into a cache of the processor.
-_BLOCK_BYTES = 2**23
+# Of a block's rows and noise. A call copies parameters and moments in and out, which few steps would not repay.
+_BLOCK_BYTES = 2**25
 _MOST = 1000  # steps
 # Steps of the first block, by which the time of a step is measured.
 _FIRST = 4
