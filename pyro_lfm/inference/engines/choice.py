@@ -25,7 +25,7 @@ FUSED = 0.2  # of the time of the operations, saved by fusing those between matr
 OPERATIONS = 5e10  # floating-point operations per second
 # "auto" does the first steps in eager, so that the first results come as soon: an epoch, but no more than this.
 FIRST = 1000
-FIRST_BY_XLA = 100
+FIRST_BY_XLA = 20
 
 
 def saving(setup: Setup, batch_size: int) -> float:
