@@ -29,7 +29,7 @@ def differential_expression(
     group: Hashable,
     reference: Hashable | None = None,
     *,
-    delta: float = 0.25,
+    delta: float = 0.5,
     fdr: float = 0.05,
     comparisons: int = 1000,
     cells: int = 3,
