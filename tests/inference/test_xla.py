@@ -142,6 +142,20 @@ def test_draws_of_a_block_are_those_of_its_steps(method, shape):
     assert torch.equal(noise.memory[0], each)
 
 
+class Items(torch.utils.data.Dataset):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return rows()[index]
+
+
+def test_workers_are_not_forked_beside_the_threads_of_jax():
+    fitted("compiled", plain, Items(), epochs=1, workers=1)
+    with pytest.raises(lfm.DeclarationError, match="leave workers= out"):
+        fitted("xla", plain, Items(), epochs=1, workers=1)
+
+
 def test_without_jax_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("pyro_lfm.inference.engines.choice.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'pyro_lfm\[jax\]'"):

@@ -62,7 +62,7 @@ def choose(
 
     Raises:
         ImportError: "xla" without JAX.
-        DeclarationError: "xla" on a GPU.
+        DeclarationError: "xla" on a GPU, or beside workers that are forked.
     """
     if name == "auto" and before is not None:
         if (native := before.get("native")) is not None:
@@ -139,8 +139,8 @@ class Native:
 
 
 def xla_serves(setup: Setup) -> bool:
-    """Whether XLA can train these programs: JAX is installed, and they are on a CPU."""
-    return setup.model.device.type == "cpu" and find_spec("jax") is not None
+    """Whether XLA can train these programs: JAX is installed, they are on a CPU, and no workers are forked."""
+    return setup.model.device.type == "cpu" and not setup.forks and find_spec("jax") is not None
 
 
 def check_xla(setup: Setup) -> None:
@@ -150,4 +150,8 @@ def check_xla(setup: Setup) -> None:
     if setup.model.device.type != "cpu":
         raise DeclarationError(
             f'engine="xla" trains on the CPU; the model is on {setup.model.device}: use engine="compiled"'
+        )
+    if setup.forks:
+        raise DeclarationError(
+            'engine="xla" runs threads that forked workers do not survive: leave workers= out, or use engine="compiled"'
         )

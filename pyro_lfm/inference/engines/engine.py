@@ -44,6 +44,7 @@ class Setup:
         total: the number of rows N of the data that count.
         weights: of the rows, (N,), on the device of the model; None where each counts once.
         missing: for each name whether some of its entries are missing; names that are left out are searched in each batch.
+        forks: whether workers are forked while it trains, which the threads of JAX forbid.
     """
 
     model: Program
@@ -55,6 +56,7 @@ class Setup:
     missing: Mapping[str, bool] = field(default_factory=dict)
     clip_norm: float | None = None
     weights: torch.Tensor | None = None
+    forks: bool = False
 
     def batch(
         self, rows: Mapping[str, torch.Tensor], index: torch.Tensor, share: Share | None = None

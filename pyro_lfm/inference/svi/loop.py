@@ -169,6 +169,7 @@ class Loop:
             self.table.has_missing,
             svi.clip_norm,
             self.table.weights_in(self.model.dtype, device),
+            forks=bool(svi.workers),
         )
         # Without schedules the moment is the same at every step.
         constant = None if svi.schedule or svi.alternate or self.scheduled else self._moment(0)
@@ -223,9 +224,8 @@ class Loop:
             engine.fault = None
             bar.update(sum(sizes))
             if not bar.disable:
-                bar.set_postfix_str(
-                    f"epoch {self.epoch}, {float(results[-1][-1, 0]):.2f} nats/row", refresh=False
-                )
+                last_bound = float(results[-1][-1, 0])
+                bar.set_postfix_str(f"epoch {self.epoch}, {last_bound:.2f} nats/row", refresh=False)
             if self.resuming and self.step < last:
                 self.resuming.within_epoch(engine)
             if self.signals.received is not None:
