@@ -10,9 +10,7 @@ from sklearn.datasets import load_digits, load_iris
 import pyro_lfm as lfm
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(4), *(pytest.param(k, marks=pytest.mark.slow) for k in range(4, 10))]
-)
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(k, marks=pytest.mark.slow) for k in range(2, 10))])
 def test_gap_of_each_guide_is_the_closed_form(seed):
     """The gap of mean field is ½[Σ ln Mⱼⱼ − ln|M|], that of full covariance 0, and that of low rank lies between."""
     gaps, mean_field = gaps_of(seed)
