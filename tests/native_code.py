@@ -42,10 +42,10 @@ def apart(first, second):
     )
 
 
-def agree(make, data, tolerance=1e-5, **options):
-    """Fits in eager and compiled, which must not fall back and must end alike."""
+def agree(make, data, tolerance=1e-5, engine="compiled", **options):
+    """Fits in eager and in native code, which must not fall back and must end alike."""
     eager, _ = fitted("eager", make, data, **options)
-    compiled, messages = fitted("compiled", make, data, **options)
+    compiled, messages = fitted(engine, make, data, **options)
     assert not messages
     assert apart(eager, compiled) <= tolerance
     for one, other in zip(eager.history, compiled.history, strict=True):

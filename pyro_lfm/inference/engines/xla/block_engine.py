@@ -15,7 +15,7 @@ from pyro_lfm.inference.engines.planned_steps import PlannedStep, PlannedSteps
 from pyro_lfm.inference.engines.recorded_step import Step
 from pyro_lfm.inference.engines.xla.compiled_step import XlaStep
 
-# Seconds of one call, so that progress is shown and signals are heard. How many steps a call does changes no number.
+# Seconds of one call, so that progress is shown and signals end a fit soon. How many steps a call does changes no number.
 _CALL_SECONDS = 0.25
 
 
