@@ -23,22 +23,10 @@ from .documents.export.exporting import export as export
 from .documents.loading import load as load
 from .documents.text.registry import register as register
 from .errors import (
-    AttributeWarning as AttributeWarning,
-)
-from .errors import (
     CheckpointError as CheckpointError,
 )
 from .errors import (
-    CompilationWarning as CompilationWarning,
-)
-from .errors import (
-    ConvergenceWarning as ConvergenceWarning,
-)
-from .errors import (
     DataError as DataError,
-)
-from .errors import (
-    DataScaleWarning as DataScaleWarning,
 )
 from .errors import (
     DeclarationError as DeclarationError,
@@ -47,37 +35,7 @@ from .errors import (
     DocumentError as DocumentError,
 )
 from .errors import (
-    EmptyCountsWarning as EmptyCountsWarning,
-)
-from .errors import (
-    IdentificationWarning as IdentificationWarning,
-)
-from .errors import (
-    PrecisionWarning as PrecisionWarning,
-)
-from .errors import (
-    PriorWarning as PriorWarning,
-)
-from .errors import (
-    RandomStreamWarning as RandomStreamWarning,
-)
-from .errors import (
-    RowOrderWarning as RowOrderWarning,
-)
-from .errors import (
-    ScaleFloorWarning as ScaleFloorWarning,
-)
-from .errors import (
-    ScheduleWarning as ScheduleWarning,
-)
-from .errors import (
-    SeedWarning as SeedWarning,
-)
-from .errors import (
     ShapeError as ShapeError,
-)
-from .errors import (
-    SkippedStepWarning as SkippedStepWarning,
 )
 from .errors import (
     TrainingError as TrainingError,
@@ -294,5 +252,47 @@ from .sources.values import Fixed as Fixed
 from .sources.values import Learned as Learned
 from .tables import Heterogeneous as Heterogeneous
 from .tables import heterogeneous as heterogeneous
+from .warning_kinds import (
+    AttributeWarning as AttributeWarning,
+)
+from .warning_kinds import (
+    CompilationWarning as CompilationWarning,
+)
+from .warning_kinds import (
+    ConvergenceWarning as ConvergenceWarning,
+)
+from .warning_kinds import (
+    DataScaleWarning as DataScaleWarning,
+)
+from .warning_kinds import (
+    EmptyCountsWarning as EmptyCountsWarning,
+)
+from .warning_kinds import (
+    IdentificationWarning as IdentificationWarning,
+)
+from .warning_kinds import (
+    PrecisionWarning as PrecisionWarning,
+)
+from .warning_kinds import (
+    PriorWarning as PriorWarning,
+)
+from .warning_kinds import (
+    RandomStreamWarning as RandomStreamWarning,
+)
+from .warning_kinds import (
+    RowOrderWarning as RowOrderWarning,
+)
+from .warning_kinds import (
+    ScaleFloorWarning as ScaleFloorWarning,
+)
+from .warning_kinds import (
+    ScheduleWarning as ScheduleWarning,
+)
+from .warning_kinds import (
+    SeedWarning as SeedWarning,
+)
+from .warning_kinds import (
+    SkippedStepWarning as SkippedStepWarning,
+)
 
 __version__: str

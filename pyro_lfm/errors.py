@@ -1,4 +1,4 @@
-"""The exceptions and warnings of the library. A message names the argument, what was expected, what came and a remedy."""
+"""The exceptions of the library, and how it warns. A message names the argument, what was expected, what came, a remedy."""
 
 import re
 import sys
@@ -36,14 +36,25 @@ class _Plain(Exception):
 
 
 class DeclarationError(_Plain, ValueError):
-    """A model, a guide or an inference is declared in a way that cannot work."""
+    """A model, a guide or an inference is declared in a way that cannot work. The message gives a remedy.
+
+    >>> import pyro_lfm as lfm
+    >>> lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.MLP(8), given="y"))
+    Traceback (most recent call last):
+    pyro_lfm.errors.DeclarationError: x: given='y' is no factor of this model; it has z, x
+    """
 
 
 class DocumentError(DeclarationError):
-    """A text or a dict declares something that cannot be read.
+    r"""A text or a dict declares something that cannot be read.
 
     Attributes:
         errors: every fault, as (path, message). A path leads to the place, as in model.x.covariance.
+
+    >>> import pyro_lfm as lfm
+    >>> lfm.declare('[model]\nz = "StandardNormal(2)"\nx = "Gausian(3)"')
+    Traceback (most recent call last):
+    pyro_lfm.errors.DocumentError: model.x | no factor is called 'Gausian'; did you mean Gaussian?
     """
 
     def __init__(self, errors: Sequence[tuple[str, str]]):
@@ -57,93 +68,74 @@ class DocumentError(DeclarationError):
 
 
 class ShapeError(DeclarationError):
-    """A tensor or the output of a network has the wrong shape."""
+    """A tensor or the output of a network has the wrong shape. The message gives both shapes.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> lfm.fit(model, torch.zeros(20, 4), lfm.EM())
+    Traceback (most recent call last):
+    pyro_lfm.errors.ShapeError: x must have shape (N, 3); got (20, 4)
+    """
 
 
 class DataError(_Plain, ValueError):
-    """The data cannot be used with the declared model."""
+    """The data cannot be used with the declared model.
+
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Bernoulli(2, logits=lfm.Linear()))
+    >>> svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.Linear())))
+    >>> lfm.fit(model, [[0, 1], [1, 2]], svi)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pyro_lfm.errors.DataError: x must be 0 or 1 (support Boolean); got 2 at row 1, column 1: binarize it, ...
+    """
 
 
 class CheckpointError(DeclarationError, DataError):
-    """A checkpoint was made of other arguments or other rows than those at hand."""
+    """A checkpoint was made of other arguments or other rows than those of the call. The message names the difference.
+
+    >>> import pyro_lfm as lfm, tempfile, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))
+    >>> guide, rows = lfm.Guide(model, z=lfm.Gaussian(network=lfm.Linear())), torch.zeros(20, 2)
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     for size in (10, 5):
+    ...         svi = lfm.SVI(guide, epochs=1, batch_size=size, engine="eager")
+    ...         try:
+    ...             fit = lfm.fit(model, rows, svi, seed=0, checkpoint=f"{run}/run", progress=False)
+    ...         except lfm.CheckpointError as error:
+    ...             print(str(error).partition(": ")[2])
+    batch_size was 10, now it is 5; give another path, or remove it to begin anew
+    """
 
 
 class TrainingError(_Plain, RuntimeError):
-    """A fit stopped in a step; the last good weights are restored.
+    """A fit stopped in a step. The last good weights are restored.
 
     Losses or gradients of many consecutive steps were not finite, a distribution refused its parameters, or a network
-    raised an error, which is then the cause (``__cause__``).
+    raised an error, which is then the cause (``__cause__``). Remedies: a smaller ``learning_rate``, scaled data, a larger
+    ``min_scale``.
 
     Attributes:
         epoch: the epoch of the step, or None.
         rows: the numbers of the rows in the batch, or None.
         factor, parameter: the names of the factor and the parameter at fault, or None.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> class Root(torch.nn.Module):
+    ...     def forward(self, z):
+    ...         return z.expand(-1, 2).sqrt()  # NaN for a negative z
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=Root()))
+    >>> svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.Linear())), max_skipped=0, engine="eager")
+    >>> try:
+    ...     lfm.fit(model, torch.zeros(20, 2), svi, seed=0, progress=False)
+    ... except lfm.TrainingError as error:
+    ...     print(error.epoch, error.factor)
+    1 x
     """
 
     epoch: int | None = None
     rows: list[int] | None = None
     factor: str | None = None
     parameter: str | None = None
-
-
-class SkippedStepWarning(UserWarning):
-    """A step was skipped, since its loss or a gradient was not finite: it moved nothing, and ``fit.skipped`` counts it."""
-
-
-class RandomStreamWarning(UserWarning):
-    """Another thread has drawn from torch's random stream during a step of a fit."""
-
-
-class RowOrderWarning(UserWarning):
-    """The rows of a file are sorted, and are not mixed well by shuffling the blocks that are in memory together."""
-
-
-class ScheduleWarning(UserWarning):
-    """``patience`` cannot count before the objective's schedules have ended."""
-
-
-class ScaleFloorWarning(UserWarning):
-    """A fitted standard deviation has reached its floor ``min_scale``: without it the likelihood would be unbounded."""
-
-
-class IdentificationWarning(UserWarning):
-    """Other values of the parameters have the same likelihood, so that the fitted ones say nothing by themselves."""
-
-
-class ConvergenceWarning(UserWarning):
-    """A fit stopped before it converged: more iterations would raise its bound."""
-
-
-class EmptyColumnWarning(UserWarning):
-    """A column of a table has no cell that is not missing, and is left out."""
-
-
-class PriorWarning(UserWarning):
-    """A prior outweighs the data, since its numbers do not fit the scale of the data."""
-
-
-class CompilationWarning(UserWarning):
-    """A step cannot be compiled, and runs in eager mode: slower, with the same numbers."""
-
-
-class SeedWarning(UserWarning):
-    """First weights cannot be drawn from the seed of a fit, so that the seed alone does not repeat the fit."""
-
-
-class PrecisionWarning(UserWarning):
-    """Data have more digits than the floating type of the model."""
-
-
-class DataScaleWarning(UserWarning):
-    """Data lie far from the model, or from the rows that it was fitted to."""
-
-
-class AttributeWarning(UserWarning):
-    """Rows with asked attributes go beyond what the data know, or do not have them."""
-
-
-class EmptyCountsWarning(UserWarning):
-    """Cells or genes of an AnnData have no counts at all, so that nothing is learned of them."""
 
 
 @contextmanager
@@ -153,7 +145,7 @@ def one_call() -> Iterator[None]:
     >>> with warnings.catch_warnings(record=True) as caught, one_call():
     ...     warnings.simplefilter("always")
     ...     for _ in range(3):
-    ...         warn("x is rounded", PrecisionWarning, of="x")
+    ...         warn("x is rounded", UserWarning, of="x")
     >>> len(caught)
     1
     """
@@ -172,7 +164,7 @@ def gathering() -> Iterator[list[str]]:
     Only warnings of this thread are gathered; ``warnings.catch_warnings`` would take those of all threads.
 
     >>> with gathering() as texts:
-    ...     warn("x is rounded", PrecisionWarning)
+    ...     warn("x is rounded", UserWarning)
     >>> texts
     ['x is rounded']
     """

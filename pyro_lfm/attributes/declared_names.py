@@ -14,10 +14,11 @@ from torch.distributions.constraints import Constraint
 
 from pyro_lfm.attributes.labels import Target
 from pyro_lfm.distributions.supports import entrywise
-from pyro_lfm.errors import AttributeWarning, DataError, DeclarationError, warn
+from pyro_lfm.errors import DataError, DeclarationError, warn
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.tables.columns import Column
+from pyro_lfm.warning_kinds import AttributeWarning
 
 # Standard deviations from the mean beyond which a number is far from the data.
 _FAR = 4.0

@@ -51,7 +51,8 @@ def fit(fit: Fit, data: Rows | None, labels: Mapping[str, Array], seed: int = 0)
         seed: of draws, folds and networks.
 
     Raises:
-        DataError, ShapeError: labels that do not fit the above. DeclarationError: rows without real latents.
+        DataError, ShapeError: labels that do not fit the above.
+        DeclarationError: rows without real latents.
 
     Source: readers and their directions after Kim et al. (2018), "Interpretability beyond feature attribution"; the ratio
     after Gutmann and Hyvärinen (2010).

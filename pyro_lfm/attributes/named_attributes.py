@@ -46,12 +46,22 @@ class Attributes:
     in the order in which the model draws them.
 
     Attributes:
-        fit: the fit. decoder: E[x | z] of it.
+        fit: the fit.
+        decoder: E[x | z] of it.
         scores: {name: held-out R² of a number, or AUC of labels, the mean over labels where there are more than two}.
         errors: {name: the standard error of its score}.
-        labelled: the labels. rows: the posteriors of all rows.
+        labelled: the labels.
+        rows: the posteriors of all rows.
         space, density, readings: codes of latents, their density, and readings of attributes from them.
         pool, pool_outputs: draws of the density, with the outputs of the readers.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> z, noise = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> fit = lfm.fit(model, z + 0.3 * noise, lfm.EM(), seed=0, progress=False)
+    >>> attributes = lfm.attributes.fit(fit, None, {"positive": z[:, 0] > 0})
+    >>> attributes.kinds, attributes.labels, attributes.scores["positive"] > 0.9
+    ({'positive': 'binary'}, {'positive': (False, True)}, True)
     """
 
     fit: Fit
@@ -156,7 +166,7 @@ class Attributes:
 
         Args:
             seed: not used, as nothing is drawn.
-            covariates: of the rows, {name: (B, *event)}; without them rows of a conditional model are moved once.
+            covariates: of the rows, {name: ``(B, *event)``}; without them rows of a conditional model are moved once.
 
         Raises:
             DataError: as ``draw_latents``.

@@ -11,46 +11,51 @@ from pyro_lfm.attributes.declared_rows import edit_declared, generate_declared
 from pyro_lfm.attributes.encoded_rows import decode, encode
 from pyro_lfm.attributes.labels import Target
 from pyro_lfm.attributes.named_attributes import Attributes
-from pyro_lfm.errors import AttributeWarning, DeclarationError, warn
+from pyro_lfm.errors import DeclarationError, warn
 from pyro_lfm.evaluate.inputs import Rows
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.shapes import whole
+from pyro_lfm.warning_kinds import AttributeWarning
 
 
 def generate(
     attributes: Attributes | Fit, targets: Mapping[str, Target], n: int, seed: int = 0
 ) -> dict[str, Tensor]:
-    """New rows that have the asked attributes, and are spread like the data in all else.
+    """New rows that have the attributes asked for, and vary like the data in all else.
 
-    Of ``Attributes``: latents are drawn from the density of the latents of all rows, given that their readings are as asked,
+    With ``Attributes``, latents are drawn by sequential Monte Carlo from the density of the latents of all rows (see
+    ``fit``), given that the readings aⱼ of their attributes are as asked::
 
-        p(z | a) ∝ p(z) Πⱼ exp(−eⱼ(z)² / 2),
+        p(z | a) ∝ p(z) Πⱼ exp(−eⱼ(z)² / 2)
 
-    by sequential Monte Carlo; see ``fit`` for p(z). For a number e is the distance of its reading from the target, in
-    tolerances of 2% of its range, or of (1 − R²)² standard deviations if that is more: a reading that is unsure is not
-    forced beyond what rows have. For a label e is what its log odds lack to those of rows that have it. Where decoder and
-    encoder are inverse to each other, the latents of rows lie on a thin curved set, which a fitted density shows too
-    roughly: then latents of at least 2,000 draws of q(z | x) are chosen with weights exp(−β Σ e²/2), β so large that twice
-    as many as are asked for carry weight, at least 400, and moved as by ``edit`` to where e is 0. A row is E[x | z], of a
-    label of the model the likeliest one. Covariates and discrete latents are those of the row with the nearest latents.
+    For a number, e is the distance of its reading from the target. The unit of e is 2% of the number's range, or
+    (1 − R²)² standard deviations if that is more, so that an uncertain reading is not forced beyond the values of the rows.
+    For a label, e is the distance of its log odds from those of rows that have the label. Each new row is E[x | z]; a label
+    of the model is the most probable one. Covariates and discrete latents are those of the row with the nearest latents.
 
-    Of a ``Fit``: targets are covariates, discrete latents and observed variables of its model, or columns of these, by
-    name. Latents are drawn from p(z | targets) of the model, what is observed is E[x | z, targets]. Covariates that are not
-    asked for are those of random fitted rows.
+    Where decoder and encoder are inverse to each other, the latents of rows lie on a thin curved set, and a fitted density
+    is too coarse. At least 2,000 draws of q(z | x) are then weighted by exp(−β Σ e²/2). β is so large that only twice as
+    many draws as rows are asked for, and at least 400, carry weight. ``edit`` moves them to where e is 0.
+
+    With a ``Fit``, targets are covariates, discrete latents and observed variables of its model, or columns of these, by
+    name. Latents are drawn from p(z | targets), and the rows are E[x | z, targets]. Covariates without a target are those of
+    random fitted rows.
 
     Args:
-        attributes: what ``lfm.attributes.fit`` gives, or a fit whose model declares the attributes.
+        attributes: the ``Attributes`` of ``lfm.attributes.fit``, or a fit whose model declares the attributes.
         targets: {attribute: a number in the range of its labels, or one of its labels}.
         n: how many rows.
 
     Returns:
-        {observed variable: (n, *event)}.
+        {observed variable: ``(n, *event)``}.
 
     Warns:
-        AttributeWarning: the data hardly know such rows, the latents hardly hold an attribute, or it is not met.
+        AttributeWarning: such rows are rare in the data, the latents hold little about an attribute, or the
+            new rows miss it.
 
     Raises:
-        DataError: an unknown attribute or label, a number out of range. DeclarationError: neither attributes nor a fit.
+        DataError: an unknown attribute or label, a number out of range.
+        DeclarationError: neither attributes nor a fit.
 
     >>> import pyro_lfm as lfm
     >>> z, noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)).split([2, 3], 1)
@@ -78,14 +83,16 @@ def generate(
 def edit(
     attributes: Attributes | Fit, rows: Rows, targets: Mapping[str, Target], seed: int = 0
 ) -> dict[str, Tensor]:
-    """Given rows, with the asked attributes changed and the rest left as it is.
+    """Given rows, with some attributes changed and the rest kept.
 
-    Of ``Attributes``: the latents of a row, at their posterior mean, move to where the reading is as asked, by the shortest
-    way in units in which latents of all rows are uncorrelated, while the readings of all other attributes stay, and without
-    leaving the density of the rows. Where decoder and encoder are inverse to each other, moved latents pass both, so that
-    they stay on a curved set of data, and what still misses starts again from a row near its end. Of a ``Fit``: covariates
-    and discrete latents are replaced, and latents stay as they are inferred with the values that the row had; for an
-    observed variable, latents move as above.
+    With ``Attributes``, the latents of a row start at their posterior mean. They move to the nearest point at which the
+    reading is as asked. The readings of all other attributes stay, and the point stays within the density of the rows.
+    Distances are in units in which the latents of all rows are uncorrelated. Where decoder and encoder are inverse to each
+    other, the moved latents are decoded and encoded again, so that they stay on the curved set of the data. A row that
+    still misses its target starts again from a row near the end of its path.
+
+    With a ``Fit``, covariates and discrete latents are replaced. Latents stay as they were inferred with the values that the
+    row had. For a target of an observed variable, latents move as above.
 
     Args:
         attributes: what ``lfm.attributes.fit`` gives, or a fit whose model declares the attributes.
@@ -94,7 +101,7 @@ def edit(
         seed: of the noise, for guides that need some.
 
     Returns:
-        {observed variable: (N, *event)}, E[x | z] at the moved latents.
+        {observed variable: ``(N, *event)``}, E[x | z] at the moved latents.
 
     Warns, raises: as ``generate``.
 

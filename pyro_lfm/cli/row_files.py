@@ -42,7 +42,6 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], names: Mapping[st
         names: {name: the names of its entries}, for tables.
     """
     import numpy as np
-    import pandas as pd
 
     if path.suffix == ".npz":
         with whole_file(path) as beside:
@@ -53,6 +52,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], names: Mapping[st
         with whole_file(path) as beside:
             np.save(beside, _plain(next(iter(arrays.values()))), allow_pickle=False)
     else:
+        try:
+            import pandas as pd
+        except ImportError:
+            raise DataError(f"writing {path} needs pandas: pip install 'pyro_lfm[data]'") from None
         columns = {
             column: array.reshape(len(array), -1)[:, k]
             for name, array in arrays.items()

@@ -1,4 +1,4 @@
-"""``ByName``, the dicts of a comparison by candidate: a model that was called by a number is found by that number."""
+"""``ByName``, the dicts of a comparison by candidate: a model that was given as a number is looked up by that number too."""
 
 from __future__ import annotations
 

@@ -44,6 +44,14 @@ class Comparison:
         failed: {candidate: {seed: the error that stopped the fit}}.
         notes: notes for a reader of the table, in sentences.
         measures: {candidate: what p(x) is, in words}. Those that differ from the baseline's are not ranked by nats.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    >>> inferences = {"EM": lfm.EM(), "mean field": lfm.VariationalEM()}
+    >>> result = lfm.compare(model, rows, inferences, metrics=["bound", "gap"], progress=False)
+    >>> result.candidates, abs(result.estimate("gap", "EM").mean) < 1e-5
+    (('EM', 'mean field'), True)
     """
 
     candidates: tuple[str, ...]

@@ -82,7 +82,8 @@ class Measured:
     """The metrics of one fit.
 
     Attributes:
-        rows: {metric: (N,)}, for metrics of each row. values: {metric: number}, the mean over rows where there are rows.
+        rows: {metric: (N,)}, for metrics of each row.
+        values: {metric: number}, the mean over rows where there are rows.
         notes: sentences about missing and exact metrics.
     """
 

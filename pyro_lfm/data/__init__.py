@@ -1,6 +1,7 @@
 """Batches, readers for data of any kind, and data sets to try the library on."""
 
 from pyro_lfm.data.batch import Batch
+from pyro_lfm.data.binarized import Binarized
 from pyro_lfm.data.csv_text import CsvFile
 from pyro_lfm.data.datasets import Labelled, digits, from_torchvision, import_torchvision
 from pyro_lfm.data.fashion import fashion_mnist
@@ -16,6 +17,7 @@ from pyro_lfm.data.validation import validate
 
 __all__ = [
     "Batch",
+    "Binarized",
     "CsvFile",
     "Labelled",
     "ParquetRows",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.data.annotated_rows import AnnotatedRows, annotated_rows, is_anndata
+from pyro_lfm.data.binarized import Binarized
 from pyro_lfm.data.datasets import Labelled
 from pyro_lfm.data.files.parquet_rows import ParquetRows
 from pyro_lfm.data.files.picture_folder import PictureFolder
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         | Tensor
         | Labelled
         | Scenes
+        | Binarized
         | pd.DataFrame
         | pd.Series
         | pl.DataFrame
@@ -67,6 +69,8 @@ def open_block(data: Container | None, name: str, labelled: bool = False) -> Blo
         return _tensor(data.x, name)
     if isinstance(data, Tensor):
         return _tensor(data, name)
+    if isinstance(data, Binarized):
+        return Block(data.shape, data.read)
     if comes_from(type(data), "pandas") and hasattr(data, "iloc"):
         return of_pandas(data, name, labelled)
     if comes_from(type(data), "polars") and hasattr(data, "to_numpy"):

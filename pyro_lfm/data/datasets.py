@@ -28,8 +28,8 @@ _operators: torch.library.Library | None = None  # its operators exist as long a
 class Labelled:
     """Images as rows, with their labels.
 
-    `x` is (N, D), float32 in [0, 1]; `y` is (N,), the labels as int64; `shape` is that of one image, channels
-    first, with D entries; `name` is the data set's.
+    ``x`` is (N, D), float32 in [0, 1]; ``y`` is (N,), the labels as int64; ``shape`` is that of one image, channels
+    first, with D entries; ``name`` is the data set's.
 
     >>> data = digits()
     >>> data.x.shape, data.shape, data.y[:3].tolist()
@@ -45,10 +45,10 @@ class Labelled:
         return len(self.x)
 
     def split(self, test: float = 0.2, seed: int = 0) -> tuple[Labelled, Labelled]:
-        """A random part to train on and, of a fraction `test` of the rows, one to test on.
+        """A random part to train on and, of a fraction ``test`` of the rows, one to test on.
 
-        The split depends on `seed` alone and leaves torch's global generator as it is.
-        Raises `DataError` where either part would be empty.
+        The split depends on ``seed`` alone and leaves torch's global generator as it is.
+        Raises ``DataError`` where either part would be empty.
 
         >>> train, test = digits().split(test=0.25, seed=1)
         >>> len(train), len(test)
@@ -62,7 +62,7 @@ class Labelled:
 
 
 def parts(rows: int, test: float, seed: int) -> tuple[Tensor, Tensor]:
-    """The indices of a random split: rows to train on, and a fraction `test` of them to test on."""
+    """The indices of a random split: rows to train on, and a fraction ``test`` of them to test on."""
     count = round(test * rows)
     if not 0 < count < rows:
         raise DataError(
@@ -89,11 +89,14 @@ def digits() -> Labelled:
 def from_torchvision(
     dataset: Dataset[LabelledImage] | Sequence[LabelledImage], limit: int | None = None
 ) -> Labelled:
-    """The first `limit` items (all by default) of a data set of (image, label) pairs, gathered in memory.
+    """The first ``limit`` items (all by default) of a data set of (image, label) pairs, gathered in memory.
 
     An image is a PIL image or array, (H, W) or (H, W, C), or a tensor, (H, W) or (C, H, W); integers 0 to 255 are
     scaled to [0, 1], floating-point numbers must lie there. A label is an integer.
-    Raises `DataError` for items that are no such pairs, or no items; `ShapeError` for images that differ in size.
+
+    Raises:
+        DataError: items that are no such pairs, or no items.
+        ShapeError: images that differ in size.
 
     >>> torchvision = import_torchvision()
     >>> data = from_torchvision(torchvision.datasets.FakeData(size=9, image_size=(3, 4, 5)), limit=2)
@@ -128,9 +131,9 @@ def from_torchvision(
 def import_torchvision() -> ModuleType:
     """The module torchvision, also where its compiled operators cannot be loaded.
 
-    A torchvision built for another torch (with CUDA beside a CPU-only one) fails at import because its operator `nms` is
+    A torchvision built for another torch (with CUDA beside a CPU-only one) fails at import because its operator ``nms`` is
     unknown. This function declares the operator without a body, so that the import succeeds. Datasets, transforms and
-    models then work; `torchvision.ops.nms` and `torchvision.io.decode_image` do not. Other errors are raised unchanged.
+    models then work; ``torchvision.ops.nms`` and ``torchvision.io.decode_image`` do not. Other errors are raised unchanged.
 
     >>> import_torchvision().__name__
     'torchvision'

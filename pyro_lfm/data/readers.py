@@ -41,18 +41,18 @@ class FrameConverter(Protocol):
 
 
 class Table:
-    """N rows of one or more names, made by `read`. Rows stay in their containers until they are fetched.
+    """N rows of one or more names, made by ``read``. Rows stay in their containers until they are fetched.
 
     Attributes:
         names: the names, in the order of the model.
         shapes: {name: shape of a row in its container}.
-        event_shapes: {name: shape of a row that `take` gives}, set by `validate`.
-        has_missing: {name: whether an entry is missing}, set by `validate`.
-        scales: {name: scale of the columns}, set by `validate`.
-        likeness: {name: how alike neighbouring rows are, 0 to 1}, set by `validate`; 0 for rows in random order.
+        event_shapes: {name: shape of a row that ``take`` gives}, set by ``validate``.
+        has_missing: {name: whether an entry is missing}, set by ``validate``.
+        scales: {name: scale of the columns}, set by ``validate``.
+        likeness: {name: how alike neighbouring rows are, 0 to 1}, set by ``validate``; 0 for rows in random order.
         schema: {name: names of columns, and labels}.
         weights: (N,), how many rows of the likelihood each row is worth, float64; None where each is worth one.
-        frame: the DataFrame that the rows were made of, if they come from `lfm.heterogeneous`.
+        frame: the DataFrame that the rows were made of, if they come from ``lfm.heterogeneous``.
         converter: the conversion between frames and rows, if they come from there.
 
     >>> table = read({"x": [[1, 2], [3, 4], [5, 6]], "y": [0, 1, 1]}, ["x", "y"])
@@ -151,7 +151,7 @@ class Table:
         dtype: torch.dtype | None = torch.float32,
         device: torch.device | str = "cpu",
     ) -> dict[str, Tensor]:
-        """The rows at `index`, a LongTensor (B,), of every name, each (B, *event shape), cast to `dtype`.
+        """The rows at ``index``, a LongTensor (B,), of every name, each ``(B, *event shape)``, cast to ``dtype``.
 
         With dtype None rows keep the type of their numbers: int64 for whole numbers without gaps. A missing entry is NaN.
         Indices may repeat and need no order. Raises IndexError for an index beyond the rows.
@@ -167,7 +167,7 @@ class Table:
         }
 
     def gather(self, index: Tensor, into: Mapping[str, Tensor]) -> None:
-        """Writes the rows at `index` (B,), on the CPU, into tensors (B, *event shape) that are used again.
+        """Writes the rows at ``index`` (B,), on the CPU, into tensors ``(B, *event shape)`` that are used again.
 
         >>> table, into = read([7, 8, 9], ["n"]), {"n": torch.empty(2)}
         >>> table.gather(torch.tensor([1, 2]), into), into
@@ -187,7 +187,7 @@ class Table:
                 into[name].copy_(value.reshape(into[name].shape))
 
     def read_span(self, start: int, stop: int, into: Mapping[str, Tensor]) -> None:
-        """Writes consecutive rows into tensors (stop − start, *event shape) on the CPU, in the calling thread alone."""
+        """Writes consecutive rows into tensors ``(stop − start, *event shape)`` on the CPU, in the calling thread alone."""
         for source in self._sources:
             whole = None if source.whole is None else {next(iter(source.shapes)): source.whole[start:stop]}
             for name, value in (whole or source.rows(torch.arange(start, stop))).items():
@@ -196,7 +196,7 @@ class Table:
                 np.copyto(target, value.cpu().numpy().reshape(target.shape), casting="unsafe")
 
     def blocks(self, size: int = 4096) -> Iterator[Tensor]:
-        """Blocks of at most `size` indices, each a LongTensor, that together cover all rows in order.
+        """Blocks of at most ``size`` indices, each a LongTensor, that together cover all rows in order.
 
         >>> [block.tolist() for block in read([[1.0]] * 5, ["x"]).blocks(2)]
         [[0, 1], [2, 3], [4]]
@@ -231,22 +231,22 @@ def read(
     names: Sequence[str],
     schema: Schema | None = None,
 ) -> Table:
-    """The data as a table of the observed `names`.
+    """The data as a table of the observed ``names``.
 
-    `data` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series, AnnData,
-    scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); an array of h5py or zarr, or a
-    `lfm.data.PictureFolder`, whose rows stay on the disk; or a dict of any of these by name. A path stands for what
-    `lfm.data.open` makes of it, and a bare array for the only name. An item of a Dataset is a row, a tuple of rows in the
+    ``data`` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series,
+    AnnData, scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); an array of h5py or zarr, or
+    a ``lfm.data.PictureFolder``, whose rows stay on the disk; or a dict of any of these by name. A path stands for what
+    ``lfm.data.open`` makes of it, and a bare array for the only name. An item of a Dataset is a row, a tuple of rows in the
     order of the names (further values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
 
-    Named columns are put in the order of the `schema` of an earlier table; columns without names are taken by position.
+    Named columns are put in the order of the ``schema`` of an earlier table; columns without names are taken by position.
     Strings and pandas categories of a label are read as codes, also in the order of the schema.
 
     Values are not scaled: the pixels of a PIL image or a uint8 array are 0 to 255. NaN, NA of pandas and the mask of
     NumPy mean missing. A sparse matrix in another layout than CSR is converted to CSR once.
 
-    Raises `DataError` for data of another kind, no rows, entries that are no real numbers, names that do not
-    match, or lengths that differ; `ShapeError` for a single number or rows of different shapes.
+    Raises ``DataError`` for data of another kind, no rows, entries that are no real numbers, names that do not
+    match, or lengths that differ; ``ShapeError`` for a single number or rows of different shapes.
 
     >>> import numpy as np
     >>> read(np.zeros((100, 3)), ["x"])

@@ -96,7 +96,7 @@ class Moments:
         It is the share of a column's variance that lies between the blocks: about 0 where rows come in random order, and
         near 1 where they are sorted. 0 where there is one block.
 
-        Reference: Fisher (1925), chapter 7; here from the mean squares of a one-way analysis of variance.
+        Source: Fisher (1925), chapter 7; here from the mean squares of a one-way analysis of variance.
         """
         if self.count is None or self.blocks < 2:
             return 0.0

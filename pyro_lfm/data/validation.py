@@ -54,9 +54,9 @@ def validate(
 ) -> None:
     """Checks every row against the event shape and the support of its name.
 
-    It sets `table.event_shapes`, `table.has_missing`, `table.scales` and `table.likeness`. A column may have shape (N,) or
-    (N, 1) if the event shape is () or (1,). NaN means missing. A missing entry is not checked; if the support is one of
-    whole rows, such as a simplex, a row with a missing entry is not checked.
+    It sets ``table.event_shapes``, ``table.has_missing``, ``table.scales`` and ``table.likeness``. A column may have shape
+    (N,) or (N, 1) if the event shape is () or (1,). NaN means missing. A missing entry is not checked; if the support is one
+    of whole rows, such as a simplex, a row with a missing entry is not checked.
 
     Args:
         table: the rows.
@@ -68,7 +68,7 @@ def validate(
 
     Raises:
         ShapeError: rows of another shape.
-        DataError: values that are infinite in `dtype` or outside the support, or missing entries where they may not be.
+        DataError: values that are infinite in ``dtype`` or outside the support, or missing entries where they may not be.
 
     >>> from pyro_lfm.data.readers import read
     >>> table = read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
@@ -117,7 +117,7 @@ class _Fault:
     value: Any = None
 
     def add(self, bad: Tensor, rows: Tensor, start: int) -> None:
-        """Counts True entries of `bad`, of the shape of `rows` or its leading part (for whole vectors)."""
+        """Counts True entries of ``bad``, of the shape of ``rows`` or its leading part (for whole vectors)."""
         count = int(bad.sum())
         if count and not self.count:
             row, *entry = torch.nonzero(bad)[0].tolist()

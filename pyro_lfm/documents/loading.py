@@ -59,8 +59,8 @@ def load(path: str | os.PathLike[str], parts: Iterable[Registered] = ()) -> Fit:
         parts: classes and functions of your own that the declaration names, such as that of a ``PyroModel``.
 
     Raises:
-        DataError: the folder holds no fit, or its files are not those that were saved. DocumentError: the declaration names
-            parts that are not known here.
+        DataError: the folder holds no fit, or its files are not those that were saved.
+        DocumentError: the declaration names parts that are not known here.
 
     >>> import tempfile, pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear()))

@@ -36,11 +36,15 @@ class LatentModel(TransformerMixin, LatentEstimator):
             for an inference that needs none.
         inference: such as ``lfm.EM()``; None: ``lfm.SVI`` of the guide with the options below.
         objective: of SVI; None: ``lfm.ELBO()``.
-        max_iter: epochs of SVI. batch_size, learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.
+        max_iter: epochs of SVI.
+        batch_size, learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.
 
     Attributes:
-        fit_: the ``lfm.Fit``. bounds_: the bound of each epoch, nats per row. n_iter_: the number of epochs.
-        n_features_in_: D. feature_names_in_: the names of the columns.
+        fit_: the ``lfm.Fit``.
+        bounds_: the bound of each epoch, nats per row.
+        n_iter_: the number of epochs.
+        n_features_in_: D.
+        feature_names_in_: the names of the columns.
 
     >>> import pyro_lfm as lfm
     >>> from sklearn.datasets import load_iris

@@ -48,8 +48,11 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
 
     Attributes:
         classes_: the labels, (C,).
-        bounds_: the evidence bound of each epoch, nats per row. fit_: the ``lfm.Fit``.
-        n_iter_: the number of epochs. n_features_in_: D. feature_names_in_: the names of the columns.
+        bounds_: the evidence bound of each epoch, nats per row.
+        fit_: the ``lfm.Fit``.
+        n_iter_: the number of epochs.
+        n_features_in_: D.
+        feature_names_in_: the names of the columns.
 
     >>> from sklearn.datasets import load_iris
     >>> from pyro_lfm.estimators import SemiSupervisedClassifier

@@ -52,7 +52,8 @@ class LatentClustering(ClusterMixin, DeepEstimator):
 
     Attributes:
         labels_: the cluster of each fitted row, (N,), 0 the largest cluster.
-        weights_: the probability of each cluster, (C,). means_: their centres among the factors, (C, K).
+        weights_: the probability of each cluster, (C,).
+        means_: their centres among the factors, (C, K).
         bounds_, fit_, n_iter_, n_features_in_, feature_names_in_: as for ``DeepFactorAnalysis``.
 
     >>> from sklearn.datasets import load_iris
@@ -202,8 +203,8 @@ def first_clusters(codes: Array, variances: Array, clusters: int, starts: int, s
     """The most likely Gaussian mixture of codes, of several starts, as a prior.
 
     Args:
-        codes: the posterior means of the rows, (N, K). variances: the posterior variances, (N, K), by which factors spread
-            more than their means do.
+        codes: the posterior means of the rows, (N, K).
+        variances: the posterior variances, (N, K), by which factors spread more than their means do.
     """
     mixture = GaussianMixture(clusters, n_init=starts, reg_covar=LEAST_SCALE**2, random_state=seed)
     # Its starts by k-means know NumPy alone.

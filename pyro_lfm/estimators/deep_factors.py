@@ -42,9 +42,11 @@ class DeepFactorAnalysis(DeepEstimator):
     Attributes:
         bounds_: the evidence bound of each epoch, nats per row; where the columns are standardised, of standardised columns.
         fit_: the ``lfm.Fit``, for ``lfm.evaluate`` and ``fit_.save``; it takes standardised rows where they are.
-        n_iter_: the number of epochs. n_features_in_: D. feature_names_in_: the names of the columns.
+        n_iter_: the number of epochs.
+        n_features_in_: D.
+        feature_names_in_: the names of the columns.
 
-    Reference: Kingma and Welling (2014); Rezende, Mohamed and Wierstra (2014).
+    Source: Kingma and Welling (2014); Rezende, Mohamed and Wierstra (2014).
 
     >>> from sklearn.datasets import load_iris
     >>> from pyro_lfm.estimators import DeepFactorAnalysis

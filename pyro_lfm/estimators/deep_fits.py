@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from pyro_lfm.distributions.noise_draws import CommonNoise, NotOfNoise, draw_from
-from pyro_lfm.errors import ScaleFloorWarning
 from pyro_lfm.estimators.estimator import BLOCK, Array
 from pyro_lfm.guides import Guide
 from pyro_lfm.guides.noise_handler import particles_from_noise
@@ -22,6 +21,7 @@ from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
 from pyro_lfm.schedules import cosine
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 # Draws of z for log p(x), and the numbers that the draws of a block may have together.
 _DRAWS, _NUMBERS = 200, 2**22

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted
 
-from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, warn
+from pyro_lfm.errors import DataError, DeclarationError, warn
 from pyro_lfm.estimators.estimator import Array, LatentTransformer, RandomState, Rows, blocks, is_complete
 from pyro_lfm.estimators.linear_fits import LEAST_NOISE, METHODS, NOISE, Numbers, Task, principal_axes
 from pyro_lfm.estimators.moments import Moments
@@ -22,6 +22,7 @@ from pyro_lfm.exact.linear.linear_gaussian import LinearGaussian
 from pyro_lfm.factor_analysis.rotation import METHODS as METHODS_OF_ROTATION
 from pyro_lfm.factor_analysis.rotation import Method as Rotated
 from pyro_lfm.factor_analysis.rotation import rotate
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 
 class FactorAnalysis(LatentTransformer):
@@ -49,13 +50,15 @@ class FactorAnalysis(LatentTransformer):
         noise_variance_: the diagonal of Ψ, (D,).
         mean_: μ, (D,).
         loglike_: log p(X) after each iteration, nats of all rows together; for "vb" and "svi" its lower bound.
-        n_components_: K. n_iter_: the number of iterations.
-        n_features_in_: D. feature_names_in_: the names of the columns, where they have names.
+        n_components_: K.
+        n_iter_: the number of iterations.
+        n_features_in_: D.
+        feature_names_in_: the names of the columns, where they have names.
 
     The columns of complete rows and their weights enter "em" by their moments alone. So ``sample_weight`` and
     ``partial_fit`` are exact.
 
-    Reference: Jöreskog (1967); Rubin and Thayer (1982); Bishop (1999) for "vb".
+    Source: Jöreskog (1967); Rubin and Thayer (1982); Bishop (1999) for "vb".
 
     >>> from sklearn.datasets import load_iris
     >>> from pyro_lfm.estimators import FactorAnalysis

@@ -14,12 +14,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from pyro_lfm.errors import DataError, DeclarationError, EmptyColumnWarning, warn
+from pyro_lfm.errors import DataError, DeclarationError, warn
 from pyro_lfm.estimators.estimator import LatentEstimator, RandomState, Rows
 from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture
 from pyro_lfm.estimators.imputation.imputed_tables import ArrayTable, Table, frame_table
 from pyro_lfm.estimators.imputation.stacking import default_models, fit_stack
 from pyro_lfm.shapes import number, whole
+from pyro_lfm.warning_kinds import EmptyColumnWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +49,12 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         random_state: of the fits, and of ``sample`` and ``interval``.
 
     Attributes:
-        models_: the mixtures in use. weights_: their weights, with sum 1.
-        n_features_in_: D. feature_names_in_: the names of the columns, where they have names.
+        models_: the mixtures in use.
+        weights_: their weights, with sum 1.
+        n_features_in_: D.
+        feature_names_in_: the names of the columns, where they have names.
 
-    References: Ghahramani and Beal (2000) for the mixtures; Breiman (1996) for the weights.
+    Source: Ghahramani and Beal (2000) for the mixtures; Breiman (1996) for the weights.
 
     >>> import numpy as np
     >>> from pyro_lfm.estimators import LatentImputer

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyro_lfm.errors import ScaleFloorWarning
 from pyro_lfm.families import Gaussian
 from pyro_lfm.guides import Guide
 from pyro_lfm.inference import EM, SVI, Fit, VariationalBayes, fit
@@ -25,6 +24,7 @@ from pyro_lfm.sources import parameter_priors
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, Isotropic
 from pyro_lfm.sources.linear import Linear
 from pyro_lfm.sources.values import Learned
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 Numbers = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias, overload
 
 from pyro_lfm.data.frames import frame_of
-from pyro_lfm.errors import DeclarationError, PrecisionWarning
+from pyro_lfm.errors import DeclarationError
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.explorer.exported_page import export_page, page_path
 from pyro_lfm.explorer.known_attributes import Given, known_attributes
@@ -23,6 +23,7 @@ from pyro_lfm.explorer.session import Session
 from pyro_lfm.explorer.user_rows import Explored, user_rows
 from pyro_lfm.explorer.views.choosing import Shape
 from pyro_lfm.inference.fitted import Fit
+from pyro_lfm.warning_kinds import PrecisionWarning
 from pyro_lfm.web.listening import listening
 
 # Labels of the rows by name: a mapping, a frame; or those of one name, as an array.

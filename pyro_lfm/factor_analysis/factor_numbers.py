@@ -43,6 +43,12 @@ class FactorNumbers:
             with the standard error of the gain over rows, and BIC.
         parallel: all eigenvalues.
         quantile, folds, seed: as given.
+
+    >>> import torch, pyro_lfm as lfm
+    >>> z, noise = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)).split([1, 6], 1)
+    >>> numbers = lfm.factor_analysis.number_of_factors(z + noise, largest=2, draws=20, folds=2)
+    >>> numbers.suggested["parallel analysis"], list(numbers.table.index)
+    (1, [0, 1, 2])
     """
 
     suggested: dict[str, int]
@@ -86,12 +92,15 @@ def number_of_factors(
     Args:
         data: rows (N, D), an array, a tensor or a DataFrame; NaN where missing.
         largest: the most factors; by default the most that leave a degree of freedom, and no more than 8.
-        draws: data sets without factors. quantile: of their eigenvalues, in (0, 1). null: "normal", or "permuted" columns.
+        draws: data sets without factors.
+        quantile: of their eigenvalues, in (0, 1).
+        null: "normal", or "permuted" columns.
         folds: of the held-out likelihood, ≥ 2.
         seed: of the draws, the folds and the fits.
 
     Raises:
-        DeclarationError: an argument out of range. DataError: fewer than three columns, or rows that no model takes.
+        DeclarationError: an argument out of range.
+        DataError: fewer than three columns, or rows that no model takes.
         ImportError: without pandas, which the extra ``pyro_lfm[efa]`` installs.
 
     >>> g = torch.Generator().manual_seed(0)

@@ -25,14 +25,16 @@ def score_weights(
     "regression" (Thurstone, 1935): B = Σ⁻¹ Λ Φ. "bartlett" (1937): B = Ψ⁻¹ Λ (Λᵀ Ψ⁻¹ Λ)⁻¹.
 
     Args:
-        loadings: Λ, (D, K). uniquenesses: the diagonal of Ψ, (D,), > 0.
+        loadings: Λ, (D, K).
+        uniquenesses: the diagonal of Ψ, (D,), > 0.
         correlations: Φ, (K, K), of the factors; the identity by default.
         covariance: Σ, (D, D), of the regression. By default that of the model, Λ Φ Λᵀ + Ψ, which makes scores E[f | x].
             psych, factor_analyzer and statsmodels take the correlations of the sample. At the maximum of the likelihood
             both give the same weights.
 
     Raises:
-        DeclarationError: an unknown method. ShapeError, DataError: sizes that do not fit, or numbers that are not finite.
+        DeclarationError: an unknown method.
+        ShapeError, DataError: sizes that do not fit, or numbers that are not finite.
 
     >>> score_weights([[0.8], [0.6]], [0.36, 0.64]).round(4)
     array([[0.6653],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_lfm.errors import DataError, DeclarationError, IdentificationWarning, ScaleFloorWarning, warn
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factor_analysis.explained_variance import variance_table
 from pyro_lfm.factor_analysis.factor_scores import ScoreMethod, score_rows, score_weights
 from pyro_lfm.factor_analysis.indices_of_fit import Correction, FitIndices
@@ -19,6 +19,7 @@ from pyro_lfm.factor_analysis.linear_parameters import LinearParameters, linear_
 from pyro_lfm.factor_analysis.matrices import Matrix
 from pyro_lfm.factor_analysis.printed_table import loadings_text, report
 from pyro_lfm.factor_analysis.rotation import Method, check_method, rotate
+from pyro_lfm.factor_analysis.solution_warnings import warn_of_heywood, warn_of_identification
 from pyro_lfm.inference.data_boundary import Data
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.shapes import several
@@ -38,12 +39,22 @@ class FactorSolution:
     Attributes:
         loadings: Λ, (D, K), the pattern matrix of columns of variance one; a DataFrame, columns of the data by factors.
         loadings_in_units: the same in the units of the data.
-        factor_correlations: Φ, (K, K). structure: Λ Φ, the correlations of columns and factors.
-        communalities: h² = diag(Λ Φ Λᵀ), (D,), the share of variance that the factors explain. uniquenesses: u² = 1 − h².
+        factor_correlations: Φ, (K, K).
+        structure: Λ Φ, the correlations of columns and factors.
+        communalities: h² = diag(Λ Φ Λᵀ), (D,), the share of variance that the factors explain.
+        uniquenesses: u² = 1 − h².
         complexity: (Σ λ²)² / Σ λ⁴ of each column, the number of factors that it follows (Hofmann, 1978).
         variance: variance by factor, beside what codes reproduce, see ``variance_table``.
         heywood: the columns with a uniqueness below 0.005, where each column has a noise of its own that is learned.
-        rotation: the method, or None. estimation: the inference of the fit, such as "EM".
+        rotation: the method, or None.
+        estimation: the inference of the fit, such as "EM".
+
+    >>> import torch, pyro_lfm as lfm
+    >>> z, noise = torch.randn(99, 7, generator=torch.Generator().manual_seed(0)).split([1, 6], 1)
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(6, mean=lfm.Linear()))
+    >>> done = lfm.factor_analysis.solution(lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False))
+    >>> done.loadings.shape, bool((done.communalities + done.uniquenesses - 1).abs().max() < 1e-6)
+    ((6, 1), True)
     """
 
     fit: Fit = field(repr=False)
@@ -273,8 +284,8 @@ def solution(
         if len(names_of_factors) != count:
             raise DeclarationError(f"factors must name the {count} factors; got {len(names_of_factors)}")
     done = FactorSolution(fit, parameters, rotation, transformation, columns, tuple(names_of_factors))
-    _warn_of_identification(done)
-    _warn_of_heywood(done)
+    warn_of_identification(done)
+    warn_of_heywood(done)
     return done
 
 
@@ -285,32 +296,3 @@ def _canonical(parameters: LinearParameters) -> Matrix:
     _, _, axes = np.linalg.svd(white, full_matrices=True)
     turned: Matrix = root @ axes.T
     return turned
-
-
-def _warn_of_identification(done: FactorSolution) -> None:
-    parameters = done.parameters
-    if parameters.axes_free:
-        return
-    count = parameters.free.count(parameters.exact)
-    if parameters.parameters < count:
-        warn(
-            f"the pattern of zeros identifies {parameters.parameters} of {count} parameters: other values give the "
-            "same covariance. Give each factor at least three columns of its own, or two where it correlates with "
-            "others; take out loadings; or let factors be uncorrelated by StandardNormal(K)",
-            IdentificationWarning,
-            of=parameters.observed,
-        )
-
-
-def _warn_of_heywood(done: FactorSolution) -> None:
-    columns = done.heywood
-    if columns:
-        shown = ", ".join(f"{column!r} ({done.uniquenesses[column]:.1g})" for column in columns[:8])
-        warn(
-            f"Heywood case: almost no variance is unique to {shown}{', ...' * (len(columns) > 8)}. It makes up a factor by "
-            "itself. Fit fewer factors (lfm.factor_analysis.number_of_factors), drop a column that repeats others, "
-            "give the noise a floor by lfm.Diagonal(min_scale=...), or fit by lfm.VariationalBayes(), whose priors keep the "
-            "noise from zero",
-            ScaleFloorWarning,
-            of=done.parameters.observed,
-        )

@@ -30,12 +30,22 @@ class FitIndices:
         chi_squared, df, p_value: of the test against a covariance without structure. With no degrees of freedom left the
             model reproduces every covariance, and p_value, rmsea and tli are NaN.
         baseline_chi_squared, baseline_df: of the model of uncorrelated variables.
-        rmsea, rmsea_lower, rmsea_upper: with its 90% interval. p_close: of the hypothesis that RMSEA ≤ 0.05.
+        rmsea, rmsea_lower, rmsea_upper: with its 90% interval.
+        p_close: of the hypothesis that RMSEA ≤ 0.05.
         cfi, tli: against the baseline.
-        srmr: root mean square of the residual correlations, diagonal included. rmsr: without the diagonal, as in psych.
-        log_likelihood: nats, of all rows, at these parameters and the means of the data. parameters: their number, D means
-            included. aic, bic: −2 log-likelihood + 2 or ln N per parameter.
+        srmr: root mean square of the residual correlations, diagonal included.
+        rmsr: without the diagonal, as in psych.
+        log_likelihood: nats, of all rows, at these parameters and the means of the data.
+        parameters: their number, D means included.
+        aic, bic: −2 log-likelihood + 2 or ln N per parameter.
         correction: of χ², as given.
+
+    >>> from pyro_lfm import factor_analysis
+    >>> loadings = np.array([[0.8], [0.7], [0.6], [0.5]])
+    >>> sample = loadings @ loadings.T + np.diag(1 - loadings.ravel() ** 2)
+    >>> indices = factor_analysis.fit_indices(loadings, 1 - loadings.ravel() ** 2, sample, rows=200)
+    >>> indices.rows, indices.factors, indices.df, round(indices.srmr, 6)
+    (200, 1, 2, 0.0)
     """
 
     rows: int
@@ -99,7 +109,8 @@ def fit_indices(
     All numbers are in one metric: standardised loadings with the correlation matrix, loadings in units with the covariance.
 
     Args:
-        loadings: Λ, (D, K). uniquenesses: the diagonal of Ψ, (D,), variances > 0.
+        loadings: Λ, (D, K).
+        uniquenesses: the diagonal of Ψ, (D,), variances > 0.
         covariance: S, (D, D), positive definite. For the log-likelihood its divisor is N.
         rows: N.
         correlations: Φ, (K, K), of the factors; the identity by default.
@@ -111,7 +122,7 @@ def fit_indices(
         ShapeError, DataError: sizes that do not fit, or matrices that are not positive definite.
         DeclarationError: an unknown correction, or too few rows for it.
 
-    References: Lawley and Maxwell (1971), page 36; Bentler (1990), CFI; Tucker and Lewis (1973), TLI.
+    Source: Lawley and Maxwell (1971), page 36; Bentler (1990), CFI; Tucker and Lewis (1973), TLI.
 
     >>> loadings = np.array([[0.8], [0.7], [0.6], [0.5]])
     >>> exact = loadings @ loadings.T + np.diag(1 - (loadings**2).ravel())
@@ -164,7 +175,10 @@ def indices_of(
     """The indices that follow from χ² of a model and of the baseline.
 
     Args:
-        sizes: N, D, K. statistic, baseline: χ². likelihood: nats. parameters: without means.
+        sizes: N, D, K.
+        statistic, baseline: χ².
+        likelihood: nats.
+        parameters: without means.
         residuals: (D, D), sample less implied correlations.
     """
     from scipy.stats import chi2, ncx2

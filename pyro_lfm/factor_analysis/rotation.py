@@ -9,11 +9,12 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from pyro_lfm.errors import ConvergenceWarning, DataError, DeclarationError, warn
+from pyro_lfm.errors import DataError, DeclarationError, warn
 from pyro_lfm.factor_analysis.libraries import rotation_library
 from pyro_lfm.factor_analysis.matrices import Matrix, Numbers, numbers_of
 from pyro_lfm.factor_analysis.rotation_minima import Oblique, Orthogonal
 from pyro_lfm.shapes import number, whole
+from pyro_lfm.warning_kinds import ConvergenceWarning
 
 Method: TypeAlias = Literal["varimax", "quartimax", "oblimin", "promax"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -32,6 +33,11 @@ class Rotation:
         transformation: R, (K, K). The rotated factors are R⁻¹ z.
         correlations: Φ = R⁻¹ R⁻ᵀ, (K, K), of the rotated factors; the identity for orthogonal rotations.
         method: as given.
+
+    >>> from pyro_lfm import factor_analysis
+    >>> rotation = factor_analysis.rotate([[0.7, 0.5], [0.6, 0.4], [0.6, -0.5], [0.5, -0.4]], "varimax")
+    >>> rotation.method, rotation.loadings.shape, bool(np.allclose(rotation.correlations, np.eye(2)))
+    ('varimax', (4, 2), True)
     """
 
     loadings: Matrix
@@ -72,8 +78,8 @@ def rotate(
     - "quartimax": −¼ Σ L⁴, R orthogonal (Neuhaus and Wrigley, 1954).
     - "oblimin": ¼ Σ_{j≠k} Σ_d L²_dj (L²_dk − γ · column mean of L²), factors of variance one that may correlate
       (Jennrich and Sampson, 1966). γ = 0 is quartimin.
-    - "promax": least squares of the varimax loadings V to the target sign(V) |V|^power, factors of variance one (Hendrickson
-      and White, 1964).
+    - "promax": least squares of the varimax loadings V to the target ``sign(V) |V|^power``, factors of variance one
+      (Hendrickson and White, 1964).
 
     A search from the loadings as given ends in a minimum of the criterion, of which there may be several: ``starts`` adds
     searches from random rotations.
@@ -85,7 +91,8 @@ def rotate(
             small communality count as much as others. The result is then free of the units of the variables. It serves
             all methods. R's psych and factor_analyzer normalise for varimax and promax alone: ``kaiser=False`` gives
             their oblimin and quartimax.
-        power: of promax, > 1. gamma: of oblimin, ≤ 1. Positive values give larger correlations, and often no minimum.
+        power: of promax, > 1.
+        gamma: of oblimin, ≤ 1. Positive values give larger correlations, and often no minimum.
         order: whether factors come by their sum of squares diag(Φ LᵀL), largest first, each with the sign of which the sum
             of its loadings is positive. Otherwise they stay as the search left them.
         starts: the number of searches, of which the smallest criterion is kept. The first begins at the loadings as given,
@@ -96,7 +103,7 @@ def rotate(
         ShapeError, DataError: loadings of another shape, not finite, or fewer independent columns than factors.
         ImportError: without statsmodels, which the extra ``pyro_lfm[efa]`` installs.
 
-    References: Bernaards and Jennrich (2005), gradient projection algorithms.
+    Source: Bernaards and Jennrich (2005), gradient projection algorithms.
 
     >>> simple = np.array([[0.8, 0.0], [0.7, 0.0], [0.0, 0.6], [0.0, 0.5]])
     >>> turn = np.array([[0.6, -0.8], [0.8, 0.6]])

@@ -56,7 +56,7 @@ class Conditional(nn.Module):
     """
 
     # A model and a guide keep the declarations of their factors.
-    not_identity = ("declaration",)
+    not_identity: tuple[str, ...] = ("declaration",)
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__()

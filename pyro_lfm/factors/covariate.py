@@ -28,6 +28,13 @@ class Covariate(Factor):
             ``constraints.positive_integer`` for a number of trials and ``constraints.integer_interval(0, 9)`` for a label.
             Networks read a label one-hot, a ``Lookup`` as its category.
 
+    Use it for causes that are known and need no factor: time, dose, batch, exposure.
+
+    Limits: a covariate without gaps alone. What is missing must be modelled.
+
+    Source: Sohn, Lee and Yan (2015), "Learning structured output representation using deep conditional generative
+    models".
+
     >>> from pyro_lfm import MLP, Model, Poisson, StandardNormal
     >>> area = Covariate(support=constraints.positive)
     >>> model = Model(z=StandardNormal(2), area=area, x=Poisson(3, rate=MLP(8), exposure="area"))

@@ -49,7 +49,8 @@ class Factor(Part):
         network: one source, the trunk, with a head for each parameter left at None.
 
     Raises:
-        DeclarationError: a source has the wrong kind. ShapeError: a network has the wrong size.
+        DeclarationError: a source has the wrong kind.
+        ShapeError: a network has the wrong size.
 
     >>> import pyro.distributions as dist
     >>> from torch.distributions import constraints
@@ -98,7 +99,7 @@ class Factor(Part):
     # Subclasses define or override these ---------------------------------------------------------------
 
     def distribution(self, **parameters: Natural) -> Distribution:
-        """The distribution with these parameters, each a natural (constrained) value of shape (..., *shape)."""
+        """The distribution with these parameters, each a natural (constrained) value of shape ``(..., *shape)``."""
         raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
     def raw_shape(self, parameter: str) -> torch.Size:
@@ -126,7 +127,7 @@ class Factor(Part):
         return self.shape
 
     def scale_numbers(self, parameter: str, raw: Tensor) -> Tensor:
-        """The entries of a raw parameter that are scales, as a view of shape (..., *floor_shape)."""
+        """The entries of a raw parameter that are scales, as a view of shape ``(..., *floor_shape)``."""
         return raw
 
     def unit(self, parameter: str, units: Tensor) -> Tensor:

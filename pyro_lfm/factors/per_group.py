@@ -37,11 +37,11 @@ class OfEachGroup:
 class PerGroup(Prior):
     """g_j ~ prior, j = 1 .. G, drawn once for each group; a row has the value of its own group.
 
-    The values of all groups are one latent of the model, ``g.groups`` of shape (G, *event), outside the plate over rows. It
-    counts once for the whole data. Factors read ``g`` like a latent of the row. Learned parameters of the prior, such as
-    its variance, describe the population of groups (empirical Bayes), and small groups are shrunk towards it. By default
-    the guide has separate parameters for each group. This is the form of the exact posterior if rows of different groups
-    share only θ. To use another factor see ``Guide``.
+    The values of all groups are one latent of the model, ``g.groups`` of shape ``(G, *event)``, outside the plate over rows.
+    It counts once for the whole data. Factors read ``g`` like a latent of the row. Learned parameters of the prior, such as
+    its variance, describe the population of groups (empirical Bayes), and small groups are shrunk towards it. By default the
+    guide has separate parameters for each group. This is the form of the exact posterior if rows of different groups share
+    only θ. To use another factor see ``Guide``.
 
     Args:
         prior: a factor without parents over continuous values, such as ``StandardNormal(2)``.
@@ -49,6 +49,10 @@ class PerGroup(Prior):
 
     Raises:
         DeclarationError: the prior is no factor, is discrete, or has parameters with priors; ``given`` is not categorical.
+
+    Use it for sites, schools, batches or persons whose own effects are latent.
+
+    Limits: at least a few rows for each group, and groups that are known.
 
     Source: Gelman and Hill (2006), chapter 12.
 

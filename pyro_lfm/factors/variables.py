@@ -76,12 +76,15 @@ class Variable:
     """A named variable of a model.
 
     Attributes:
-        name: its name. shape: of one value. support: of its values.
+        name: its name.
+        shape: of one value.
+        support: of its values.
         per_row: whether each row has its own value, else all rows share it.
         summable: whether the program can run with all its values side by side, to sum over them.
         code: how networks read it, or None for the values themselves.
         extent: the bounds of a latent's values, where they are known.
         fault: for a latent whose prior has another support than it declares, a message that says so.
+        plate: the name and size of a plate, other than that of the rows, in which a hand-written program draws it.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Variable:
     code: Code | None = None
     extent: SupportBounds | None = None
     fault: str | None = None
+    plate: tuple[str, int] | None = None
 
     @property
     def categories(self) -> int | None:

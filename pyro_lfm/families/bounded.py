@@ -33,6 +33,14 @@ class Beta(Factor):
         concentration1, concentration0: sources; the mean is concentration1 over their sum.
         given, network: see ``Factor``.
 
+    Use it for rates and shares of single columns, strictly between 0 and 1.
+
+    KL: closed form between two Betas. Draws are reparametrized implicitly.
+
+    Limits: 0 and 1 themselves have no density. Use ``ContinuousBernoulli`` where they occur.
+
+    Source: Ferrari and Cribari-Neto (2004), "Beta regression for modelling rates and proportions".
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Beta(2, concentration1=Fixed(3.0), concentration0=Fixed(1.0)).build("x", [])().mean
     tensor([0.7500, 0.7500])
@@ -66,6 +74,10 @@ class ContinuousBernoulli(Factor):
         event: size D, or a shape.
         logits: source of the logits. The mean is not λ, but on the same side of ½.
         given, network: see ``Factor``.
+
+    Use it for pixels in grey levels, in place of a Bernoulli likelihood.
+
+    Limits: it has no dispersion of its own. A grey level near ½ has a wide density, whatever the network says.
 
     Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
 
@@ -117,6 +129,14 @@ class Dirichlet(_Shares):
         concentration: source of K numbers; the mean is proportional to them.
         given, network: see ``Factor``.
 
+    Use it for shares that sum to 1: compositions as data, or the proportions of topics as a latent.
+
+    KL: closed form between two Dirichlets. Draws are reparametrized implicitly.
+
+    Limits: shares of 0 have no density, and two shares cannot be positively correlated. ``LogisticNormal`` allows that.
+
+    Source: Blei, Ng and Jordan (2003), section 3, as a latent.
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Dirichlet(2, concentration=Fixed([1.0, 3.0])).build("z", [])().mean
     tensor([0.2500, 0.7500])
@@ -148,6 +168,12 @@ class LogisticNormal(_Shares, MeanAndCovariance):
         mean: source of the K − 1 means of the Gaussian.
         covariance: its covariance, as for ``Gaussian``.
         given, network: see ``Factor``.
+
+    Use it for shares that may rise together, and as a guide of a ``Dirichlet`` latent by networks.
+
+    KL: closed form between two of the same size, else Monte Carlo.
+
+    Limits: shares of 0 have no density. The order of the entries matters, because stick breaking takes them one by one.
 
     Source: Aitchison and Shen (1980), "Logistic-normal distributions"; Blei and Lafferty (2007), "A correlated topic
     model of Science".

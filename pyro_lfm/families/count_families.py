@@ -48,6 +48,12 @@ class Poisson(Factor):
         exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
         given, network: see ``Factor``.
 
+    Use it for counts whose variance, given z, is close to their mean. An exposure holds the time or the size of each row.
+
+    Limits: variance and mean are equal. Counts with more variance need ``NegativeBinomial``.
+
+    Source: McCullagh and Nelder (1989), "Generalized linear models", chapter 6.
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Poisson(2, rate=Fixed(3.0), exposure=Fixed(2.0)).build("x", [])().mean
     tensor([6., 6.])
@@ -86,6 +92,10 @@ class NegativeBinomial(Factor):
         exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
         given, network: see ``Factor``.
 
+    Use it for counts that vary more than a Poisson, such as reads of genes.
+
+    Limits: where counts are not overdispersed, r grows without bound towards the Poisson.
+
     Source: Hilbe (2011), "Negative Binomial Regression", the form NB2.
 
     >>> from pyro_lfm.sources.values import Fixed
@@ -123,6 +133,10 @@ class ZeroInflatedPoisson(Factor):
         gate_logits: source of the logits of the extra zeros.
         given, network: see ``Factor``.
 
+    Use it for counts with more zeros than their mean explains, such as visits of which some are not possible.
+
+    Limits: gate and rate both explain a zero. Few counts do not tell them apart.
+
     Source: Lambert (1992), "Zero-inflated Poisson regression".
 
     >>> from pyro_lfm.sources.values import Fixed
@@ -156,6 +170,10 @@ class ZeroInflatedNegativeBinomial(Factor):
         event, total_count, logits, exposure: as of ``NegativeBinomial``.
         gate_logits: source of the logits of the extra zeros.
         given, network: see ``Factor``.
+
+    Use it for overdispersed counts with a further source of zeros, such as genes that a technique misses.
+
+    Limits: a small r also gives many zeros. Compare it with ``NegativeBinomial`` on held-out rows first.
 
     Source: Lopez et al. (2018), "Deep generative modeling for single-cell transcriptomics".
 

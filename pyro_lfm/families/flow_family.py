@@ -34,7 +34,12 @@ class InverseAutoregressive(Part):
     shapes. But for K = 1, and for the first entry, it only gives another Gaussian.
 
     Args:
-        layers: the number of layers. hidden: units of each layer's masked network.
+        layers: the number of layers.
+        hidden: units of each layer's masked network.
+
+    Use it as the flow of a guide, where draws must be cheap.
+
+    Limits: densities of points other than its own draws take K passes.
 
     Source: Kingma et al. (2016), "Improved variational inference with inverse autoregressive flow".
 
@@ -62,7 +67,13 @@ class NeuralSpline(Part):
     splines alone represent linear correlations badly. A single entry may have several modes. More bins allow sharper modes.
 
     Args:
-        layers: the number of spline layers. hidden: units of each layer's masked network. bins: of each spline, at least 2.
+        layers: the number of spline layers.
+        hidden: units of each layer's masked network.
+        bins: of each spline, at least 2.
+
+    Use it where single entries have several modes or sharp edges.
+
+    Limits: it bends only between −4 and 4, in units of the scale. Outside it is affine.
 
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), "Neural spline flows".
 
@@ -99,7 +110,14 @@ class Zuko(Part):
         options: its arguments, without the sizes.
 
     Raises:
-        ImportError: zuko is not installed. DeclarationError: it has no such flow.
+        ImportError: zuko is not installed.
+        DeclarationError: it has no such flow.
+
+    Use it for a flow of zuko that this library does not have.
+
+    Limits: it needs ``pyro_lfm[flows]``. Flows that are not invertible in closed form draw slowly.
+
+    Source: Rozet et al. (2022), "Zuko: normalizing flows in PyTorch".
 
     >>> Zuko("NSF", {"transforms": 2})
     Zuko("NSF", {"transforms": 2})
@@ -135,11 +153,10 @@ def _zuko_flows() -> ModuleType:
 class Flow(Factor):
     """x | parents = loc + scale ⊙ T(ε; context), ε ~ N(0, I), T a learned flow: as a guide, posteriors of any shape.
 
-    log q(x) = log N(ε; 0, I) − log |∂T/∂ε| − Σ log scale. A draw with its density takes one pass through T. The density of
-    any other point takes K passes, and so do gradients with q fixed, such as sticking the landing. T starts as the
-    identity, so that the distribution starts as independent Gaussians. Location and scale follow T, so that the numbers in
-    T are near one wherever the distribution is. Mean and variance are averages over 1,000 draws, of noise that all rows
-    share.
+    ``log q(x) = log N(ε; 0, I) − log |∂T/∂ε| − Σ log scale``. A draw with its density takes one pass through T. The density
+    of any other point takes K passes, and so do gradients with q fixed, such as sticking the landing. T starts as the
+    identity, so that the distribution starts as independent Gaussians. Location and scale follow T, so that the numbers in T
+    are near one wherever the distribution is. Mean and variance are averages over 1,000 draws, of noise that all rows share.
 
     Args:
         event: size K, or a shape, whose entries are taken in order.
@@ -154,6 +171,12 @@ class Flow(Factor):
 
     Raises:
         DeclarationError: ``flow`` gives no flow over the reals.
+
+    Use it for posteriors that a Gaussian with full covariance misses: bent, skewed, or of several modes.
+
+    KL: Monte Carlo.
+
+    Limits: slower steps, and no mean or variance in closed form. Try a full covariance first.
 
     Source: Rezende and Mohamed (2015), "Variational inference with normalizing flows".
 

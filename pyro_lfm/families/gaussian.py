@@ -87,6 +87,16 @@ class Gaussian(MeanAndCovariance):
             Mean and covariance must then be learned, or a ``Lookup()`` with values for each category. Covariances of
             each category need means of each category, because the prior of a mean depends on the precision.
 
+    Use it for real numbers as a likelihood, as the usual guide q(z | x), and as a prior that is learned.
+
+    KL: closed form between two Gaussians of any covariances.
+
+    Limits: light tails, one mode. A likelihood with free variances has no maximum without the floor ``min_scale`` of its
+    covariance.
+
+    Source: Kingma and Welling (2014), appendix B, for the KL; Rezende, Mohamed and Wierstra (2014), section 2, as the
+    deep latent Gaussian model.
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
     tensor([1., 1., 1.])

@@ -45,6 +45,13 @@ class GaussianMessage(Gaussian):
         DeclarationError: another covariance; or, when the guide is declared, a prior that is not a Gaussian with
             independent entries.
 
+    Use it for latents of a ``GaussianProcess``, of layers, or of rows in groups. Rows without data are then predicted
+    from the others.
+
+    KL: closed form, given the parents of the prior.
+
+    Limits: the prior must be Gaussian with independent entries, and so is q.
+
     Source: Johnson et al. (2016), "Composing graphical models with neural networks", section 4; Sønderby et al. (2016),
     "Ladder variational autoencoders", equations 17 to 19.
 

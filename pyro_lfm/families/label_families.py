@@ -22,6 +22,14 @@ from pyro_lfm.sources.source import SourceLike
 class Bernoulli(Factor):
     """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
 
+    Use it for columns of 0 and 1: black and white pixels, answers yes and no. As a latent it is a binary label.
+
+    KL: closed form. As a latent of a row it is summed out (see ``ELBO``).
+
+    Limits: grey levels between 0 and 1 are no values of it. ``ContinuousBernoulli`` takes them.
+
+    Source: Kingma and Welling (2014), appendix C.1, as the likelihood of a VAE.
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
@@ -51,6 +59,15 @@ class Categorical(Factor):
         logits: source of the logits.
         given, network: see ``Factor``.
         prior: ``Dirichlet``, a prior of the probabilities, without ``logits``.
+
+    Use it for one label per row: a cluster as a latent, or a class that is known in some rows. Columns of labels come
+    from ``lfm.heterogeneous``.
+
+    KL: closed form. As a latent of a row it is summed out (see ``ELBO``).
+
+    Limits: it is one label per row. Several columns of labels are several factors.
+
+    Source: Kingma et al. (2014), equation 2, as a latent.
 
     >>> from pyro_lfm.sources.values import Fixed
     >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
@@ -100,6 +117,10 @@ class OrderedLogistic(Factor):
         cutpoints: source of L − 1 numbers for each entry. They are cumulative sums of positive steps, and so always in
             order. By default each column has its own.
         given, network: see ``Factor``.
+
+    Use it for grades and answers on a scale, such as 1 to 5. Only the order of the levels matters.
+
+    Limits: all levels of a column move along one predictor. A level that no row has gets no information.
 
     Source: McCullagh (1980), "Regression models for ordinal data".
 

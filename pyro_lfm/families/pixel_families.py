@@ -42,6 +42,10 @@ class DiscretizedLogistic(Factor):
         low, high, levels: the grid: 256 levels from 0 to 1 by default, as of pixels divided by 255.
         given, network: see ``Factor``.
 
+    Use it for pixels of 0 to 255 and other rounded numbers, where bounds are to be compared in bits.
+
+    Limits: one peak for each entry. Edges, which have two likely values, need the mixture.
+
     Source: Kingma et al. (2016), "Improving variational inference with inverse autoregressive flow", section 5.
 
     >>> from pyro_lfm.sources.values import Fixed
@@ -84,6 +88,10 @@ class DiscretizedLogisticMixture(Factor):
         logits, loc, scale: sources of D × C numbers. Learned locations start spread over the grid.
         low, high, levels: the grid: 256 levels from 0 to 1 by default, as of pixels divided by 255.
         given, network: see ``Factor``.
+
+    Use it for pixels whose value given z is uncertain between a few levels, such as edges.
+
+    Limits: C times as many outputs of the decoder. Entries are independent given z.
 
     Source: Salimans et al. (2017), "PixelCNN++", equation 2, without the dependence between channels.
 

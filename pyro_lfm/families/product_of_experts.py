@@ -40,7 +40,14 @@ class ProductOfExperts(Factor):
         given: the views; by default every observed variable.
 
     Raises:
-        DeclarationError: a parent without a network, or an argument that is no network. ShapeError: a wrong size.
+        DeclarationError: a parent without a network, or an argument that is no network.
+        ShapeError: a wrong size.
+
+    Use it for several views of a row of which some may be missing.
+
+    KL: closed form.
+
+    Limits: the prior must be near a standard normal, and each expert sees one view alone.
 
     Source: Wu and Goodman (2018), "Multimodal generative models for scalable weakly-supervised learning", section 2.1.
 
@@ -113,7 +120,7 @@ class Experts(Conditional):
         """The product.
 
         Args:
-            masks: for each parent the mask of observed entries (B, *event), or None if all were.
+            masks: for each parent the mask of observed entries ``(B, *event)``, or None if all were.
         """
         self.check_parents(parents)
         experts = [

@@ -36,6 +36,14 @@ class Laplace(Factor):
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
+    Use it for columns with outliers, and as a prior of latents of which most are near zero.
+
+    KL: closed form between two Laplaces, and between it and a Gaussian with diagonal covariance.
+
+    Limits: as a prior it does not make posterior means exactly zero.
+
+    Source: Kotz, Kozubowski and Podgórski (2001), "The Laplace distribution".
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Laplace(2, loc=Fixed(1.0), scale=Fixed(2.0)).build("x", [])().variance
     tensor([8., 8.])
@@ -73,6 +81,13 @@ class StudentT(Factor):
         min_scale: the smallest scale, in the units of the variable; by default 1e-3
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
+
+    Use it for columns with gross outliers, and as a prior with heavy tails.
+
+    KL: Monte Carlo.
+
+    Limits: with df near 1 the bound is noisy. Every entry has a weight of its own, so whole outlying rows are not
+    recognised as such.
 
     Source: Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution".
 
@@ -120,6 +135,13 @@ class MixtureOfGaussians(Factor):
         min_scale: the smallest standard deviation, in the units of the variable; by default 1e-3
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
+
+    Use it for latents that form clusters, for likelihoods of several modes, and for posteriors of several modes.
+
+    KL: Monte Carlo.
+
+    Limits: components may die, and the label of a component means nothing. ``Categorical`` with ``Lookup`` makes the
+    component a latent of its own.
 
     Source: Dilokthanakul et al. (2016), "Deep unsupervised clustering with Gaussian mixture VAEs"; Bishop (1994),
     "Mixture density networks".

@@ -60,6 +60,12 @@ class Binomial(Factor):
         logits: source of the logits.
         given, network: see ``Factor``.
 
+    Use it for successes in a known number of trials, such as correct answers of a test.
+
+    Limits: trials of an entry are independent given z. It has no overdispersion of its own.
+
+    Source: McCullagh and Nelder (1989), "Generalized linear models", chapter 4.
+
     >>> from pyro_lfm.sources.values import Fixed
     >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
     tensor([5., 5.])
@@ -96,6 +102,10 @@ class Multinomial(Factor):
             a ``Covariate`` with the support ``constraints.positive_integer``. A row with another sum has probability 0.
         logits: source of the D logits; for given probabilities p, their logarithms.
         given, network: see ``Factor``.
+
+    Use it for words of documents and other counts whose total is no information about z.
+
+    Limits: it has no overdispersion of its own, and D outputs share one softmax.
 
     Source: Blei, Ng and Jordan (2003), "Latent Dirichlet allocation", section 3, the words given their shares.
 

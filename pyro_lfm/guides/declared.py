@@ -54,6 +54,12 @@ def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
 
 def for_latent(name: str, factor: Factor, latent: Variable) -> Factor:
     """A guide's factor with its event shape, that of the latent or of its unconstrained space."""
+    if latent.plate is not None:
+        plate, size = latent.plate
+        raise DeclarationError(
+            f"{name} must be drawn in no plate but that of the rows; the program draws it in the plate {plate!r}: leave "
+            f"that plate out and make its {size} entries one event, as in dist.Normal(torch.zeros({size}), 1.0).to_event(1)"
+        )
     declared = factor.event_shape
     carry = None if latent.support.is_discrete else from_reals(latent.support)
     if carry is not None:

@@ -101,7 +101,11 @@ class ExactPosterior(_FromClosedForm):
     Raises:
         DeclarationError: no closed form is known; the message names the factor that stops it.
 
-    Reference: Bishop (2006), sections 12.2 and 9.2; Ghahramani and Hinton (1996).
+    Use it to check other guides, and to train θ of a linear Gaussian model or a mixture by SVI without a gap.
+
+    Limits: only for models that ``EM`` serves. It has no gradients for φ.
+
+    Source: Bishop (2006), sections 12.2 and 9.2; Ghahramani and Hinton (1996).
 
     >>> from pyro_lfm import ELBO, Gaussian, Linear, Model, StandardNormal
     >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear())).double()
@@ -124,7 +128,7 @@ class FactorisedPosterior(_FromClosedForm):
     """q(z | x) = ∏ⱼ N(zⱼ; mⱼ, 1/Mⱼⱼ), the best mean-field guide of a linear Gaussian model at its present parameters.
 
     m and M are the mean and precision of the exact posterior. The gap log p(x) − L is the same for all complete
-    rows, ½[Σⱼ ln Mⱼⱼ − ln |M|] nats. Like ``ExactPosterior`` it has no parameters and no gradients.
+    rows, ``½[Σⱼ ln Mⱼⱼ − ln |M|]`` nats. Like ``ExactPosterior`` it has no parameters and no gradients.
 
     Args:
         model: a declared linear Gaussian model, x | z ~ N(W z + b, Ψ). The guide does not own its parameters.
@@ -132,7 +136,11 @@ class FactorisedPosterior(_FromClosedForm):
     Raises:
         DeclarationError: the model has another form.
 
-    Reference: Bishop (2006), section 10.1.2.
+    Use it as the best that any mean-field guide can reach.
+
+    Limits: linear Gaussian models only.
+
+    Source: Bishop (2006), section 10.1.2.
 
     >>> from pyro_lfm import Fixed, Gaussian, Isotropic, Linear, Model, StandardNormal
     >>> mean = Linear(weight=Fixed(torch.tensor([[1.0, 1.0]])), bias=Fixed(0.0))

@@ -36,6 +36,10 @@ class Refined(AnyGuide):
     Raises:
         DeclarationError: another kind of guide, a guide with ``PerRow`` tables, or a factor without sources.
 
+    Use it for better posteriors of few rows, where the encoder is the weak part (see ``lfm.evaluate.gaps``).
+
+    Limits: each query takes ``steps`` gradient steps for its rows.
+
     Source: Kim et al. (2018), "Semi-amortized variational autoencoders"; Cremer, Li and Duvenaud (2018), "Inference
     suboptimality in variational autoencoders", for the gap.
 

@@ -16,11 +16,12 @@ from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.data.schema import Columns
 from pyro_lfm.distributions.supports import entrywise, is_real
-from pyro_lfm.errors import DataScaleWarning, PrecisionWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.probes import evaluating
 from pyro_lfm.programs.model import AnyModel, Model
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.warning_kinds import DataScaleWarning, PrecisionWarning
 
 # The step between neighbouring numbers of a floating type, over the spread of a column, from which rounding matters.
 _COARSE = 2.0**-8

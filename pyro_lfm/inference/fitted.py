@@ -64,6 +64,13 @@ class Fit(FitState):
     DataError (``pyro_lfm.data.digests.RowsSeen`` says how much of large data is compared). A fit can be copied, pickled and
     stored by joblib if the user's classes and functions in model and guide stand at the top of a module. Schedules and
     callbacks are not pickled. ``copy.deepcopy`` refers to the same rows.
+
+    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
+    >>> model = Model(z=StandardNormal(1), x=Gaussian(3, mean=Linear()))
+    >>> z, noise = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> done = fit(model, z + noise, EM(), seed=0, progress=False)
+    >>> done.posterior(torch.zeros(2, 3)).mean.shape, done.log_likelihood().shape, done.model.sample(4, seed=0)["x"].shape
+    (torch.Size([2, 1]), torch.Size([50]), torch.Size([4, 3]))
     """
 
     def posterior(self, data: Data | None = None) -> Any:
@@ -83,7 +90,7 @@ class Fit(FitState):
     def sample_posterior(
         self, data: Data | None = None, draws: int = 1, seed: int = 0
     ) -> dict[str, torch.Tensor]:
-        """Joint draws of all latents, {latent: (draws, N, *event)}; a latent shared by all rows (draws, *event)."""
+        """Joint draws of all latents, {latent: ``(draws, N, *event)``}; a latent shared by all rows ``(draws, *event)``."""
         self._check_latents("sample_posterior")
         batch, guide = self.batch_of(data)
         return self._draws(batch, guide, draws, seed)
@@ -95,7 +102,7 @@ class Fit(FitState):
         likelihood is joint, as ``impute`` does. For a categorical variable the mean is the probability of each category.
 
         Returns:
-            A tensor (N, *event), or {observed: tensor} for a model of several observed factors.
+            A tensor ``(N, *event)``, or {observed: tensor} for a model of several observed factors.
         """
         rows, guide = self.rows_and_guide(data)
         means = reconstruct(self.model, guide, rows, whole("draws", draws), seed)

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pyro_lfm.declarations import Part
-from pyro_lfm.errors import PriorWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.exact.linear.bayesian_posterior import BayesianLinear
 from pyro_lfm.exact.linear.rows import Rows
 from pyro_lfm.factors import Conditional
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.parameter_priors import ARD, Gamma, Normal, NormalGamma, NormalWishart
+from pyro_lfm.warning_kinds import PriorWarning
 
 ParameterPrior: TypeAlias = ARD | Gamma | Normal | NormalGamma | NormalWishart
 

@@ -56,7 +56,16 @@ def _is_true(answer: bool | np.bool_ | torch.Tensor | None) -> bool:
 
 
 class Inference(PartWithState):
-    """How a model is fitted to rows: the third argument of ``lfm.fit``. A declaration, which no fit changes."""
+    """How a model is fitted to rows: the third argument of ``lfm.fit``. A declaration, which no fit changes.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> [isinstance(kind(), lfm.Inference) for kind in (lfm.EM, lfm.VariationalEM, lfm.VariationalBayes)]
+    [True, True, True]
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False).inference
+    EM()
+    """
 
     # Whether it uses values of latents that the data hold.
     takes_known_latents: ClassVar[bool] = False

@@ -19,6 +19,14 @@ class Bound:
             weights lies above that difference.
         total: the number of rows N that the batch stands for, or the sum of their weights.
         penalties: each penalty before its weight, a scalar.
+
+    >>> import torch
+    >>> from pyro_lfm import ELBO, MLP, Gaussian, Guide, Model, StandardNormal
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> bound = ELBO().bound(model, guide, torch.zeros(3, 5))
+    >>> torch.allclose(bound.per_row, bound.reconstruction - bound.kl["z"])
+    True
     """
 
     objective: torch.Tensor

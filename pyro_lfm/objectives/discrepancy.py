@@ -31,6 +31,10 @@ class MaximumMeanDiscrepancy(Penalty):
     Raises:
         DeclarationError: an argument out of its range.
 
+    Use it so that the aggregate of the posteriors is near the prior, where the KL of each row is to weigh little.
+
+    Limits: the kernel sees little in many dimensions.
+
     Source: Zhao, Song and Ermon (2019), equation 6; Gretton et al. (2012), equation 3.
 
     >>> from pyro_lfm import ELBO, Gaussian, Guide, MLP, Model, Penalised, StandardNormal

@@ -38,6 +38,11 @@ class ELBO(Objective):
     Other latents without a reparametrization get the score-function gradient. The cost of a draw is taken less the mean of
     the row's other draws or, with a single draw, less the mean of the other rows.
 
+    Use it first. With one particle and a KL in closed form it is the loss of a VAE, with ``kl_weight`` that of a β-VAE.
+
+    Limits: it lies below log p(x) by KL(q ‖ p(z | x)), and θ is pulled towards models whose posterior q can represent.
+    With a ``kl_weight`` other than 1 or with free bits the objective is no bound. The history reports the bound itself.
+
     Source: Kingma and Welling (2014), equations 3 and 10; free bits: Kingma et al. (2016), appendix C.8.
 
     >>> from pyro_lfm.families import Gaussian

@@ -37,6 +37,11 @@ class ImportanceWeightedELBO(Weighted):
         DeclarationError: an argument out of its range. In use: a latent without a reparametrization, unless
             gradient="reparametrized"; doubly reparametrized, a latent drawn with knowledge of one that is summed out.
 
+    Use it for a tighter bound on log p(x) where q misses the posterior, and for missing entries as in MIWAE.
+
+    Limits: S times the cost. The gradient of φ gets noisier with S unless it is doubly reparametrized. q need not
+    resemble the posterior any more.
+
     Source: Burda, Grosse and Salakhutdinov (2016), equations 8 and 14; Roeder, Wu and Duvenaud (2017), section 6; Tucker,
     Lawson, Gu and Maddison (2019), equation 8.
 
@@ -87,6 +92,10 @@ class RenyiELBO(Weighted):
 
     Raises:
         DeclarationError: an argument out of its range.
+
+    Use it to choose between covering the posterior (α < 1) and the ELBO (α = 1).
+
+    Limits: the estimate is biased for a finite S, so that bounds with different S cannot be compared.
 
     Source: Li and Turner (2016), equations 4 and 6, theorem 2.
 

@@ -71,6 +71,21 @@ class Objective(PartWithState, PyroELBO):
     Args:
         particles: draws of the latents per row, S ≥ 1, taken together in a dimension left of all plates.
         enumerate: "auto" sums discrete latents out where it can; "never" draws them.
+
+    >>> from dataclasses import replace
+    >>> from pyro_lfm import ELBO, MLP, Gaussian, Guide, Model, StandardNormal
+    >>> class OfTheKL(Objective):
+    ...     def __init__(self):
+    ...         super().__init__(particles=1, enumerate="auto")
+    ...     def estimate(self, run):
+    ...         return replace(ELBO().estimate(run), objective=-run.kl("z").mean())
+    ...     def describe(self, names, run):
+    ...         return ["-KL(q || p), without the likelihood"]
+    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> bound = OfTheKL().bound(model, guide, torch.zeros(3, 5))
+    >>> torch.allclose(bound.objective, -bound.kl["z"].mean())
+    True
     """
 
     def __init__(self, particles: int, enumerate: Literal["auto", "never"]):

@@ -30,6 +30,12 @@ class Penalised(Objective):
     Raises:
         DeclarationError: an objective without gradients through draws, or no penalty.
 
+    Use it to train with a penalty, such as a β-TCVAE, an InfoVAE, or the classifier of M2.
+
+    Limits: the sum is no bound on log p(x). Report the bound.
+
+    Source: the sources of the penalties.
+
     >>> from pyro_lfm import ELBO, TotalCorrelation
     >>> Penalised(ELBO(), TotalCorrelation(weight=lambda fraction: 4 * fraction)).at(0.5).weights
     {'kl_weight': 1.0, 'TotalCorrelation.weight': 2.0}

@@ -20,6 +20,19 @@ class Penalty(PartWithState):
     Args:
         weight: λ ≥ 0, or a schedule: a function of the fraction of the training done.
         latents: the latents of a row whose penalties are added up; by default all that are continuous.
+
+    >>> import torch, pyro_lfm as lfm
+    >>> class SquaredMeans(lfm.Penalty):
+    ...     formula = "‖mean of {z}‖²"
+    ...     def __init__(self, weight=1.0, latents=None):
+    ...         super().__init__(weight, latents)
+    ...     def of(self, run, names):
+    ...         return sum(run.q[name]["value"].mean(0).square().sum() for name in names)
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> objective = lfm.Penalised(lfm.ELBO(), SquaredMeans(weight=0.1))
+    >>> bool(objective.bound(model, guide, torch.zeros(3, 5)).penalties["SquaredMeans"] >= 0)
+    True
     """
 
     # Whether it is a mean over rows that is weighted by ``run.layout.row_weights``, so that rows may have weights.

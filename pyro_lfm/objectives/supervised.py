@@ -26,6 +26,10 @@ class Supervised(Penalty):
     Raises:
         DeclarationError: the data do not hold such a latent.
 
+    Use it where a label is known in some rows, and q(y | x) is to serve as the classifier.
+
+    Limits: the weight is chosen on labelled rows that were held out.
+
     Source: Kingma, Rezende, Mohamed and Welling (2014), "Semi-supervised learning with deep generative models",
     equation 9.
 

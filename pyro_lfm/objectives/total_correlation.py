@@ -36,6 +36,10 @@ class TotalCorrelation(Penalty):
     Raises:
         DeclarationError: a latent of another kind, at its first use.
 
+    Use it for factors that are independent of each other, with a weight of 1 to 10.
+
+    Limits: factors that are independent need not be those that the data were made of.
+
     Source: Chen, Li, Grosse and Duvenaud (2018), equations 4 and 5.
 
     >>> from pyro_lfm import ELBO, Gaussian, Guide, MLP, Model, Penalised, StandardNormal

@@ -36,6 +36,10 @@ class ReweightedWakeSleep(Weighted):
         DeclarationError: an argument out of its range; in use, a latent that all rows share (a parameter with a prior):
             its weights would be those of whole data sets.
 
+    Use it for discrete latents that cannot be summed out, and for a q that covers the posterior.
+
+    Limits: φ climbs no bound. Models that learn parameters with a prior are refused.
+
     Source: Bornschein and Bengio (2015), equations 5 and 8 (wake-phase q).
 
     >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal

@@ -105,7 +105,7 @@ def pareto_k(result: LogLikelihood, *, title: str | None = "k̂ of each row") ->
 
 
 def two_sample(
-    result: TwoSample, *, title: str | None = "Truths and draws told apart by a classifier"
+    result: TwoSample, *, title: str | None = "Accuracy of a classifier of truths and draws"
 ) -> Figure:
     """Rows by the rank of the truth among draws by the classifier's score: flat where truths look like draws.
 

@@ -63,7 +63,6 @@ def bounds(
                 linestyle=(0, (4, 2)),
                 marker="o",
                 markersize=dot,
-                clip_on=False,
             )
         seen.append([curve for curve in (training, held_out) if len(curve[0])])
         ends.append((float(training[1][-1]), name, colour))

@@ -58,7 +58,7 @@ def bound_and_gap(
     grid[0].set_ylim(*_visible(paths, top))
     grid[0].set_ylabel("nats per row", color=QUIET)
     grid[-1].legend(
-        loc="lower right", bbox_to_anchor=(1.0, 0.24), frameon=False, fontsize=8.5, labelcolor=QUIET
+        loc="lower right", bbox_to_anchor=(1.0, 0.24), frameon=False, fontsize=9, labelcolor=QUIET
     )
     set_heading(figure, title)
     return figure
@@ -77,7 +77,7 @@ def _draw(ax: Axes, path: Path) -> None:
     last = likelihood[-1] - bound[-1]
     ax.text(
         0.97, 0.04, f"log p {_signed(likelihood[-1])}\nKL {last if last > 1e-9 else 0:.2g}", transform=ax.transAxes,
-        ha="right", va="bottom", fontsize=8.5, color=QUIET, linespacing=1.5,
+        ha="right", va="bottom", fontsize=9, color=QUIET, linespacing=1.5,
     )  # fmt: skip
 
 

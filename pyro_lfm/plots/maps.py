@@ -47,7 +47,8 @@ def latent_map(
         colour: what the labels are, for the key.
 
     Raises:
-        ShapeError: means or labels of another shape. DeclarationError: unknown factors, or other dimensions.
+        ShapeError: means or labels of another shape.
+        DeclarationError: unknown factors, or other dimensions.
 
     >>> import torch
     >>> figure = latent_map(torch.randn(30, 5), torch.arange(30) % 3, names=["ant", "bee", "cat"])

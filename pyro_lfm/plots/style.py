@@ -40,10 +40,12 @@ def colours(names: Iterable[str]) -> list[str]:
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """An empty figure, size in inches."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401, the one package that the next line needs
+
+        from pyro_lfm.plots.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'pyro_lfm[plot]'") from error
-    return Figure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
+    return NotebookFigure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
 
 
 def plain_axes(figure: Figure) -> Axes:
@@ -104,10 +106,12 @@ def as_numbers(name: str, value: Array, example: str) -> np.ndarray:
     """An array of finite numbers.
 
     Args:
-        name: the name of the argument. example: a right value, for the error message.
+        name: the name of the argument.
+        example: a right value, for the error message.
 
     Raises:
-        ShapeError: not an array. DataError: entries that are no numbers, or not finite.
+        ShapeError: not an array.
+        DataError: entries that are no numbers, or not finite.
     """
     try:
         array = as_array(value)

@@ -70,8 +70,9 @@ def factor_walk(
         columns: the names of the columns shown, or the number of those that move most.
 
     Raises:
-        DeclarationError: unknown names, or nothing to vary. ShapeError: a start, or pictures, of another shape. DataError:
-            values that covariates or labels cannot have.
+        DeclarationError: unknown names, or nothing to vary.
+        ShapeError: a start, or pictures, of another shape.
+        DataError: values that covariates or labels cannot have.
 
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Bernoulli(16, logits=lfm.MLP(8)))

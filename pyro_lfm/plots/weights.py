@@ -104,11 +104,11 @@ def _tables(
     for ax, (name, array) in zip(grid[0], arrays.items(), strict=True):
         picture = ax.imshow(array, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
         _name_column(ax, name)
-        ax.set_xticks(range(latent), symbols, color=INK, fontsize=9)
+        ax.set_xticks(range(latent), symbols, color=INK, fontsize=11)
         ax.spines[:].set_color(FAINT)
         ax.tick_params(length=0)
     if names is not None:
-        grid[0][0].set_yticks(range(dim), list(names), color=INK, fontsize=9)
+        grid[0][0].set_yticks(range(dim), list(names), color=INK, fontsize=10)
     return figure, grid, picture
 
 

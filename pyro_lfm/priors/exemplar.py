@@ -38,6 +38,12 @@ class ExemplarPrior(PriorOfGuide):
         DeclarationError: the prior is used in a model that is bound to no guide; or the guide's distribution of this latent
             reads other variables than observed ones, or has no mean in closed form.
 
+    Use it where new rows should resemble single training rows, and for retrieval of nearest rows.
+
+    KL: Monte Carlo.
+
+    Limits: the fit keeps the exemplars. Its file therefore contains training rows.
+
     Source: Norouzi, Fleet and Norouzi (2020), "Exemplar VAE: linking generative models, nearest neighbor retrieval, and data
     augmentation", equations 4 to 8.
 
@@ -71,6 +77,8 @@ _BEFORE_A_FIT = 100
 class CodesOfExemplars(MadeOfGuide):
     """The mixture around the codes of exemplars. Buffers hold the exemplars and their indices among the training rows."""
 
+    # The encoder that gave the stored codes is set by every epoch.
+    not_identity = (*MadeOfGuide.not_identity, "encoded_by", "weights", "checked")
     declaration: ExemplarPrior
     codes_of_exemplars: Tensor
     places: Tensor
@@ -115,6 +123,8 @@ class CodesOfExemplars(MadeOfGuide):
                 )
             self.exemplars._buffers[key] = values[name]
         self.places = chosen.to(self.log_scale.device)
+        # They have the shape of those that a checkpoint holds.
+        self.codes_of_exemplars = self.log_scale.detach().new_zeros(len(chosen), self.dim)
         self.encoded_by = None
 
     def refresh(self, encoder: Encoder) -> None:

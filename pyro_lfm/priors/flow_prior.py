@@ -20,7 +20,7 @@ from pyro_lfm.shapes import whole
 
 
 class FlowPrior(Prior):
-    """p(z) = N(f(z); 0, I) |det ∂f/∂z|, f a learned normalizing flow, for a prior of any shape.
+    """``p(z) = N(f(z); 0, I) |det ∂f/∂z|``, f a learned normalizing flow, for a prior of any shape.
 
     f consists of layers, between which the order of the entries is reversed. A density takes one pass through f. A draw
     takes one pass through its inverse, which is cheap for coupling layers and takes K passes for autoregressive ones.
@@ -31,6 +31,12 @@ class FlowPrior(Prior):
             ``pyro.distributions.transforms``; by default ``affine_coupling``, which needs K ≥ 2. (Pyro's
             ``affine_autoregressive`` draws in float32 alone.)
         layers: the number of layers.
+
+    Use it for a prior of any shape without pseudo-inputs, in few dimensions.
+
+    KL: Monte Carlo.
+
+    Limits: ``affine_coupling`` needs K ≥ 2. Like every prior that is learned it can overfit few rows.
 
     Source: Rezende and Mohamed (2015), "Variational inference with normalizing flows"; Dinh et al. (2017), "Density
     estimation using Real NVP"; as a prior Chen et al. (2017), "Variational lossy autoencoder".

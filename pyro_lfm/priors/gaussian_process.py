@@ -29,7 +29,7 @@ class GaussianProcess(Prior):
 
     The process is represented by its values at M inducing locations s. They are a latent of the model that all rows share,
     ``z.inducing``, in whitened form: u (M, K) ~ N(0, I), and at s the process is L u, L Lᵀ = k(s, s) + ε I. Given u the rows
-    are independent,
+    are independent::
 
         z(t) | u ~ N(A(t) u, k(t, t) − A(t) A(t)ᵀ),  A(t) = k(t, s) L⁻ᵀ,  its variance at least ε.
 
@@ -52,12 +52,19 @@ class GaussianProcess(Prior):
             ``kernel(t, diag=True)`` of t (..., B, d), with a batch shape (K,) for a kernel of each factor's own. Its
             parameters are learned. It is copied with the declaration. GPyTorch's do not compile.
         inducing: s, fixed locations (M, d), or (M,) if t is a number; ``lfm.Learned(locations)`` trains them.
-        given: the variables that make up t: one or several covariates, or a latent (a deep process, or unknown places).
+        given: the variables that make up t: one or several covariates, or a latent, for a deep
+            process or for locations that are not known.
         jitter: ε, in units of the variance of z: 1e-4 suits float32, down to 1e-8 float64.
 
     Raises:
-        DeclarationError: no locations, no ``given``, a kernel that cannot be called. ShapeError: locations of another
-            size than t.
+        DeclarationError: no locations, no ``given``, a kernel that cannot be called.
+        ShapeError: locations of another size than t.
+
+    Use it for time series, places and other rows that are alike where t is alike.
+
+    KL: closed form with ``GaussianMessage`` and a Gaussian q of ``z.inducing``.
+
+    Limits: cost grows with M³, and M must cover the range of t at the length scale.
 
     Source: Snelson and Ghahramani (2006); the name FITC: Quiñonero-Candela and Rasmussen (2005).
 

@@ -17,6 +17,10 @@ class SquaredExponential(Part):
         lengthscale: the start of ℓ, in units of t: a number, or K numbers, one for each latent dimension.
             ``lfm.Fixed(0.2)`` is never trained.
 
+    Use it for smooth functions of t.
+
+    Limits: it has no period and no trend. Draws are smoother than most measured series.
+
     Source: Rasmussen and Williams (2006), equation 4.9.
 
     >>> import torch

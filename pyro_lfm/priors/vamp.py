@@ -29,15 +29,19 @@ class VampPrior(PriorOfGuide):
     Args:
         dim: K.
         components: C. More components give a better prior and slower steps, as every step encodes them all.
-        pseudo_inputs: the start of u: C rows of the model's only observed variable, (C, *event), or {name: rows} of those
-            that the guide reads. By default they are drawn from the untrained model with N(0, I) for p(z). Rows of the data
-            are a better start. Entries stay in the range of the variable. Labels, which have no gradient, stay fixed.
+        pseudo_inputs: the start of u: C rows of the model's only observed variable, ``(C, *event)``, or {name: rows} of
+            those that the guide reads. By default they are drawn from the untrained model with N(0, I) for p(z). Rows of the
+            data are a better start. Entries stay in the range of the variable. Labels, which have no gradient, stay fixed.
 
     Raises:
         DeclarationError: the prior is used in a model that is bound to no guide; or the guide's distribution of this latent
             cannot be computed for pseudo-inputs: it is ``PerRow``, reads latents, nothing, or a variable without
             pseudo-inputs, or is written by hand.
         ShapeError: pseudo-inputs of another shape than the data.
+
+    Use it where draws from a standard normal decode badly because the aggregate posterior is no Gaussian.
+
+    Limits: it needs a guide with networks of the observed variables. It can overfit few rows: compare held-out bounds.
 
     Source: Tomczak and Welling (2018), "VAE with a VampPrior", equation 9.
 
@@ -114,7 +118,7 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
     def _first_rows(
         self, observed: Mapping[str, Variable], rows: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, ArrayLike | Tensor]:
-        """The rows (C, *event) of each variable from which its pseudo-inputs start."""
+        """The rows ``(C, *event)`` of each variable from which its pseudo-inputs start."""
         starts = self.declaration.pseudo_inputs
         if starts is None:
             drawn = rows(self.declaration.components)

@@ -119,12 +119,12 @@ class AnyModel(Program):
             n: how many rows.
             seed: the seed of a separate random stream, so that the global random state does not change; by default it is
                 drawn from torch.
-            given: {name: (n, *event)}, values of covariates and of per-row latents such as attributes, as arrays or
+            given: {name: ``(n, *event)``}, values of covariates and of per-row latents such as attributes, as arrays or
                 tensors. Columns are taken by position. A covariate left out has the value of its declaration. The
                 parents of a given latent are still drawn from their priors.
 
         Returns:
-            {name: (n, *event)} for every latent and observed variable.
+            {name: ``(n, *event)``} for every latent and observed variable.
 
         Raises:
             DeclarationError, ShapeError, DataError: given= names another variable, or has values that it cannot have.

@@ -10,11 +10,12 @@ from typing import TypeVar
 from torch import nn
 
 from pyro_lfm.declarations import Part
-from pyro_lfm.errors import SeedWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.factors import Factor
 from pyro_lfm.programs.first_weights import drawing, replace
 from pyro_lfm.programs.program import Program
 from pyro_lfm.sources.applied import Applied
+from pyro_lfm.warning_kinds import SeedWarning
 
 Value = TypeVar("Value")
 

@@ -85,7 +85,10 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
             observed[name] = variable
         else:
             latents[name] = replace(
-                variable, extent=SupportBounds.of_distribution(site["fn"]), fault=_fault(site["fn"], model)
+                variable,
+                extent=SupportBounds.of_distribution(site["fn"]),
+                fault=_fault(site["fn"], model),
+                plate=_further_plate(site),
             )
     if not latents and not known_observed:
         raise DeclarationError("the program has no latent variable: every sample statement is observed")
@@ -169,6 +172,12 @@ def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, S
         name: ScaledDistribution.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
         for name in names
     }
+
+
+def _further_plate(site: Site) -> tuple[str, int] | None:
+    """The name and size of a vectorised plate in which a sample statement stands, other than that of the rows."""
+    frames = site["cond_indep_stack"]
+    return next(((f.name, f.size) for f in frames if f.name != "rows" and f.dim is not None), None)
 
 
 def is_of_rows(site: Site) -> bool:

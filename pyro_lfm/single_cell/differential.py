@@ -39,18 +39,20 @@ def differential_expression(
     """The genes that a group of cells expresses more or less than others, with posterior probabilities.
 
     A comparison takes m cells i of the group, m cells j of the reference, and the covariates s of one cell of either, all
-    drawn uniformly with replacement. With z ~ q(z | x) of each cell the log fold change of gene d between them is
+    drawn uniformly with replacement. With z ~ q(z | x) of each cell the log fold change of gene d between them is::
 
-        β_d = log2(ε + Σ_i ρ_d(z_i, s) / m) − log2(ε + Σ_j ρ_d(z_j, s) / m),
+        β_d = log2(ε + Σ_i ρ_d(z_i, s) / m) − log2(ε + Σ_j ρ_d(z_j, s) / m)
 
-    with the shares ρ of ``lfm.tables.anndata`` and ε = offset / 10⁴. Both sides are decoded under the same batch, so that
-    another composition of batches makes no difference. p_d is the share of the comparisons with |β_d| > delta. Genes are
-    ordered by p_d. The expected false discovery rate of the first k is the mean of 1 − p_d over these; the most genes
-    for which it is at most ``fdr`` are called.
+    ρ are the shares of ``lfm.tables.anndata``, and ε = offset / 10⁴. Both sides are decoded under the same batch, so that
+    a different composition of batches makes no difference. p_d is the share of the comparisons with ``|β_d| > delta``. Genes
+    are ordered by p_d. The expected false discovery rate of the first k is the mean of 1 − p_d over these. The largest k
+    whose rate is at most ``fdr`` decides which genes are called.
 
-    With ``cells=1``, pairs of cells, β_d varies as single cells do, and hardly any gene is called at a large ``delta``. With
-    many cells it is the change of the means of the groups, known as well as the decoder is: the uncertainty of the decoder's
-    parameters does not enter p_d, so that too many genes are called. docs/single_cell.md has realised rates.
+    With ``cells=1`` a comparison is one of two single cells. β_d then varies as single cells do, and few genes are called at
+    a large ``delta``. With many cells β_d is the change of the means of the groups.
+
+    Limits: the uncertainty of the decoder's parameters does not enter p_d. With many cells too many genes are therefore
+    called. docs/single_cell.md has realised rates.
 
     Args:
         fit: a fit of ``lfm.tables.anndata``.

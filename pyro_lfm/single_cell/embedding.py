@@ -24,7 +24,8 @@ def embed(fit: Fit, adata: AnnData, *, key: str = "X_lfm") -> None:
         key: the entry of ``adata.obsm``, which is replaced.
 
     Raises:
-        DataError: a gene or covariate is lacking, or a category was not fitted. DeclarationError: a fit of other data.
+        DataError: a gene or covariate is lacking, or a category was not fitted.
+        DeclarationError: a fit of other data.
 
     >>> import anndata as ad, pyro_lfm as lfm
     >>> adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (40, 5)).astype("float32"))

@@ -36,7 +36,9 @@ def fit(
     progress: bool = True,
     device: str | torch.device = "auto",
 ) -> inference.Fit:
-    """Declares a model of counts with its guide, and fits it: these lines in one call.
+    """Declares a model of counts with its guide, and fits it.
+
+    It does the same as these lines::
 
         cells = lfm.tables.anndata(adata, layer=layer, batch_key=batch_key, covariates=covariates)
         model = lfm.Model(z=lfm.StandardNormal(factors), **cells)

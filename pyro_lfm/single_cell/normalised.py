@@ -48,7 +48,8 @@ def normalised_expression(
         A frame of N cells and genes, by their names.
 
     Raises:
-        DataError: a gene, covariate or category that was not fitted. DeclarationError: another option is wrong.
+        DataError: a gene, covariate or category that was not fitted.
+        DeclarationError: another option is wrong.
 
     Source: Lopez et al. (2018), "Deep generative modeling for single-cell transcriptomics", section "batch correction".
 

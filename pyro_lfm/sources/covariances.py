@@ -1,7 +1,6 @@
 """Covariance structures of a Gaussian, the same for priors, likelihoods and guides.
 
-Every standard deviation is ``floor + softplus(raw)``. The floor is needed: a Gaussian likelihood with free variance is
-unbounded above (Mattei and Frellsen, 2018, section 3). The built factor holds it in a buffer: see ``Floor``.
+Every standard deviation is ``floor + softplus(raw)``, as a likelihood with free variance is unbounded above (see ``Floor``).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _UNIT = log(expm1(1.0))  # softplus(_UNIT) = 1
 
 
 class RawCovariance(NamedTuple):
-    """The raw numbers of a covariance (..., *raw_shape), and the floor of its standard deviations."""
+    """The raw numbers of a covariance ``(..., *raw_shape)``, and the floor of its standard deviations."""
 
     raw: Tensor
     floor: Tensor
@@ -50,6 +49,10 @@ class Covariance(Part):
             observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
         prior: ``parameter_priors.Gamma`` of the precisions 1 / σ² (Isotropic, Diagonal). The model then draws the
             precisions. They have no floor and no source.
+
+    >>> from pyro_lfm import Gaussian
+    >>> Gaussian(4, covariance=Diagonal(min_scale=0.1)).build("x", [])().stddev.shape
+    torch.Size([4])
     """
 
     source: SourceLike = None
@@ -99,7 +102,7 @@ class Covariance(Part):
 
     @abstractmethod
     def distribution(self, loc: Tensor, raw: Tensor, event: torch.Size, floor: Tensor) -> Distribution:
-        """The Gaussian with mean ``loc`` (..., *event) and raw covariance (..., *raw_shape)."""
+        """The Gaussian with mean ``loc`` ``(..., *event)`` and raw covariance ``(..., *raw_shape)``."""
 
     @abstractmethod
     def to_raw(self, value: Tensor, event: torch.Size, floor: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ class Covariance(Part):
         return torch.full(self.raw_shape(event), _UNIT)
 
     def scale_numbers(self, raw: Tensor, event: torch.Size) -> Tensor:
-        """The raw numbers that are standard deviations, as a view of shape (..., *floor_shape)."""
+        """The raw numbers that are standard deviations, as a view of shape ``(..., *floor_shape)``."""
         return raw
 
     def scale(self, raw: Tensor, floor: Tensor) -> Tensor:
@@ -136,6 +139,10 @@ def _independent(loc: Tensor, scale: Tensor, event: torch.Size) -> Distribution:
 
 class Isotropic(Covariance):
     """Σ = σ² I.
+
+    Use it for columns of one unit, such as pixels. As a likelihood it makes a linear model probabilistic PCA.
+
+    Source: Tipping and Bishop (1999), "Probabilistic principal component analysis".
 
     >>> Isotropic().distribution(torch.zeros(3), torch.zeros(1), torch.Size((3,)), torch.zeros(1)).variance.unique().numel()
     1
@@ -167,6 +174,12 @@ class Isotropic(Covariance):
 
 class Diagonal(Covariance):
     """Σ = diag(σ²).
+
+    Use it for columns with units of their own, and for mean-field guides. A linear model with it is factor analysis.
+
+    Limits: a mean-field guide misses correlations of the posterior, so that its variances are too small.
+
+    Source: Mattei and Frellsen (2018), section 3, for the floor of the variances.
 
     >>> floor = torch.full((2,), 0.5)
     >>> Diagonal().distribution(torch.zeros(2), torch.full((2,), -50.0), torch.Size((2,)), floor).stddev
@@ -207,6 +220,10 @@ class LowRank(Covariance):
 
     The low-rank part is scaled by σ, so that a guide whose variances shrink keeps its correlations.
 
+    Use it for guides of many latents, where a full covariance has too many numbers.
+
+    Source: Rezende, Mohamed and Wierstra (2014), section 4.3.
+
     >>> distribution = LowRank(1).distribution(torch.zeros(3), torch.ones(3, 2), torch.Size((3,)), torch.zeros(3))
     >>> float(distribution.covariance_matrix[0, 1] / distribution.covariance_matrix[0, 0])
     0.5
@@ -244,8 +261,13 @@ class LowRank(Covariance):
 class Full(Covariance):
     """Σ = L Lᵀ, L = diag(s) (I + N) with s > 0 and N strictly lower triangular.
 
-    Scaled by s, the entries below the diagonal shrink with the variances: a guide that sharpens keeps its
-    correlations, where free entries would have to shrink one by one.
+    The entries below the diagonal are scaled by s, so that a guide that sharpens keeps its correlations.
+
+    Use it for guides whose latents depend on each other. For a linear Gaussian model it contains the exact posterior.
+
+    Limits: K (K + 1) / 2 numbers for each row, and K³ operations.
+
+    Source: Kingma and Welling (2019), "An introduction to variational autoencoders", section 2.5.1.
 
     >>> distribution = Full().distribution(torch.zeros(2), torch.tensor([0.0, 0.0, 3.0]), torch.Size((2,)), torch.zeros(2))
     >>> float(distribution.scale_tril[1, 0] / distribution.scale_tril[1, 1])
@@ -275,9 +297,10 @@ class Full(Covariance):
             return shaped(
                 CorrelatedGaussian(flat, scale_tril=tril_of_precision(raw), validate_args=False), event
             )
-        row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
         unit = torch.eye(dim, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
-        unit[..., row, column] = raw[..., dim:]
+        if dim > 1:  # A graph of ONNX cannot hold an assignment to no entries.
+            row, column = torch.tril_indices(dim, dim, -1, device=raw.device)
+            unit[..., row, column] = raw[..., dim:]
         tril = self.scale(raw[..., :dim], floor).unsqueeze(-1) * unit
         return shaped(CorrelatedGaussian(flat, scale_tril=tril, validate_args=False), event)
 

@@ -30,8 +30,14 @@ class Linear(Network):
             stay zero, as in confirmatory factor analysis, where out are the columns of the data and in the factors.
 
     Raises:
-        DeclarationError: a weight with both a value and a prior, or an argument of another kind. ShapeError: a pattern for
-            other sizes.
+        DeclarationError: a weight with both a value and a prior, or an argument of another kind.
+        ShapeError: a pattern for other sizes.
+
+    Use it for factors that can be read as loadings: factor analysis, PPCA, and guides of linear models.
+
+    Limits: without a pattern the axes of z are free: see ``lfm.factor_analysis``.
+
+    Source: Rubin and Thayer (1982), equation 1, as the mean of factor analysis.
 
     >>> Linear(weight=Fixed(torch.ones(3, 2)), bias=Fixed(0.0))(2, 3)(torch.ones(1, 2))
     tensor([[2., 2., 2.]])
@@ -120,7 +126,8 @@ def pattern_of(pattern: object, shape: tuple[int, int] | None) -> Tensor:
         shape: the sizes that it must have; None for any.
 
     Raises:
-        DeclarationError: entries other than 0 and 1, or an input without weights. ShapeError: another shape.
+        DeclarationError: entries other than 0 and 1, or an input without weights.
+        ShapeError: another shape.
 
     >>> pattern_of([[1, 0], [0, 1]], (2, 2))
     tensor([[ True, False],

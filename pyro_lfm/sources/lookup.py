@@ -25,6 +25,12 @@ class Lookup(Source):
             source such as ``Linear()``, which is built for each category and reads the other parents.
         prior: a prior of the values, without ``of``: ``Beta`` of probabilities for logits, ``Normal`` for a mean.
 
+    Use it for mixtures, and for effects of a known category such as a batch.
+
+    Limits: a category without rows keeps its start, or its prior.
+
+    Source: McLachlan and Peel (2000), "Finite mixture models", section 1.4.
+
     >>> from pyro_lfm import Categorical, Full, Gaussian, Model
     >>> mixture = Model(
     ...     c=Categorical(3), x=Gaussian(2, mean=Lookup(), covariance=Full(Lookup()), given="c")

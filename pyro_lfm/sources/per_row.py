@@ -23,6 +23,12 @@ class PerRow(Source):
         learning_rate: step size for the table. It is usually far above that of shared weights, since a row of the table
             is updated only when its row of data is in the batch.
 
+    Use it for the best q of each row of a guide's family, without the amortization gap of an encoder.
+
+    Limits: a new row must be optimised by itself, and every row needs many steps.
+
+    Source: Hoffman, Blei, Wang and Paisley (2013), section 2, for local variational parameters.
+
     >>> import pyro_lfm as lfm, torch
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow()))

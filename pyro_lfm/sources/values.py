@@ -42,7 +42,8 @@ class Value(Source):
         """The raw value, of the shape of the parameter.
 
         Raises:
-            ShapeError: the value does not broadcast to it. DeclarationError: it is not finite, or outside its support.
+            ShapeError: the value does not broadcast to it.
+            DeclarationError: it is not finite, or outside its support.
         """
         value = self.tensor()
         if value is None:

@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from pyro_lfm.data.annotated_rows import annotated_rows, is_anndata
 from pyro_lfm.data.files.opening import opened
 from pyro_lfm.data.readers import NamedRows
-from pyro_lfm.errors import DataError, DeclarationError, EmptyCountsWarning, warn
+from pyro_lfm.errors import DataError, DeclarationError, warn
 from pyro_lfm.factors import Covariate, Factor
 from pyro_lfm.factors.variables import Code
 from pyro_lfm.sources.networks import MLP
@@ -25,6 +25,7 @@ from pyro_lfm.tables.count_scan import CountScan, scan_counts
 from pyro_lfm.tables.factor_names import factor_name
 from pyro_lfm.tables.gene_counts import GeneCounts
 from pyro_lfm.tables.obs_columns import ObsColumn, obs_column
+from pyro_lfm.warning_kinds import EmptyCountsWarning
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,6 +42,11 @@ class Cells(Mapping[str, Factor]):
         data: {name: rows}, the input of ``lfm.fit``. The counts stay where they are, in memory or in a file.
         converter: genes and covariates, which read other AnnData; ``fit.table`` keeps it.
         scan: sums and moments of the counts.
+
+    >>> import anndata as ad, numpy as np, pyro_lfm as lfm
+    >>> cells = lfm.tables.anndata(ad.AnnData(np.random.default_rng(0).poisson(2.0, (40, 5)).astype("float32")))
+    >>> list(cells.factors), lfm.Model(z=lfm.StandardNormal(2), **cells).observed["counts"].shape
+    (['library', 'counts'], torch.Size([5]))
     """
 
     factors: Mapping[str, Factor]

@@ -42,6 +42,15 @@ class Heterogeneous(Mapping[str, Factor]):
         columns: the columns with their kinds and the reasons, in the order of the frame.
         groups: {name of a factor: names of its columns}, in the order of its entries.
         example: {column: another kind that it could have}, for ``kinds=``.
+
+    >>> import pandas as pd, pyro_lfm as lfm
+    >>> frame = pd.DataFrame({"cm": [161.5, 172.1, None, 180.3] * 9, "sex": ["f", "m", "f", None] * 9})
+    >>> table = lfm.heterogeneous(frame)
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), **table)
+    >>> table.groups, table.data["cm"].shape, model.observed["sex"].support
+    ({'cm': ('cm',), 'sex': ('sex',)}, torch.Size([36, 1]), IndependentConstraint(Boolean(), 1))
+    >>> table.decode(table.data).equals(frame)
+    True
     """
 
     factors: Mapping[str, Factor]
@@ -143,8 +152,8 @@ def heterogeneous(
             missing. If a column's name is no Python name, or is reserved, or is z, the factor has a similar name; ``print``
             shows both.
         kinds: {column: kind}, or a factor of one entry, which reads the column in its own units (labels as codes 0, 1, ...).
-        network: the source of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default. Its weights are inferred and not
-            only learned, so that the intervals of few rows are honest. ``MLP(32)`` is nonlinear, and overfits few rows.
+        network: the source of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default. Its weights have a posterior,
+            so that the intervals of few rows include their uncertainty. ``MLP(32)`` is nonlinear, and overfits few rows.
         min_scale: the smallest noise of a continuous column, in standard deviations of the column; of a positive column,
             in those of its logarithm.
 

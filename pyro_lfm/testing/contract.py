@@ -9,7 +9,18 @@ from pyro_lfm.errors import first_line
 
 
 class ContractError(AssertionError):
-    """A part breaks the contract of its kind. The message lists every fault."""
+    """A part breaks the contract of its kind. The message lists every fault.
+
+    >>> import torch, pyro_lfm as lfm
+    >>> class Wrong(lfm.Prior):
+    ...     def forward(self):
+    ...         return torch.distributions.Normal(torch.zeros(self.dim), 1.0)
+    >>> try:
+    ...     lfm.testing.check_prior(Wrong(2))
+    ... except lfm.testing.ContractError as error:
+    ...     print(str(error).splitlines()[0])
+    Wrong: it must return a distribution of pyro.distributions, not of torch.distributions
+    """
 
 
 def raise_faults(part: object, faults: list[str]) -> None:

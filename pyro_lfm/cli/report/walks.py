@@ -50,7 +50,7 @@ class Walks:
         fit: the fit. rows: those that the report is of, for a fit without rows.
 
     Attributes:
-        names: of the factors, that which explains most variance first.
+        names: of the factors, by the variance that they explain, largest first.
 
     Raises:
         DeclarationError: the model has no factors with real values.

@@ -16,12 +16,12 @@ from pyro_lfm.closed_form.mixtures.components import AnyComponents
 from pyro_lfm.closed_form.obstacles import Obstacle, family_obstacle, source_obstacle
 from pyro_lfm.closed_form.outline import Outline
 from pyro_lfm.closed_form.parts import Slot, constant
-from pyro_lfm.errors import ScaleFloorWarning
 from pyro_lfm.exact.history import Step
 from pyro_lfm.exact.mixtures.ascent import Iteration
 from pyro_lfm.exact.mixtures.mixture import Mixture, fit_mixture
 from pyro_lfm.exact.race import Reached, Won, race
 from pyro_lfm.families import Categorical
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 # EM iterations of each round of a race between starts; a start has converged when an iteration gains less, nats per row.
 _ROUNDS, _TRIAL = (10, 20, 40), 1e-7

@@ -5,9 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.lib import format as npy
 
 from pyro_lfm.data.csv_text import CsvFile
 from pyro_lfm.data.files.parquet_rows import ParquetRows, is_large
+from pyro_lfm.data.files.required_package import needed
 from pyro_lfm.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -145,18 +144,6 @@ def readable(path: Path) -> Iterator[None]:
     except Exception as error:  # each library has its own errors for what is no file of its format
         why = getattr(error, "strerror", None) or first_line(error).removeprefix(str(path)).strip(": ")
         raise DataError(f"{path} cannot be read as {''.join(path.suffixes[-1:])}: {why}") from None
-
-
-def needed(package: str, path: Path) -> ModuleType:
-    """A package of the extra ``data``.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        return import_module(package)
-    except ImportError:
-        raise ImportError(f"reading {path.name} needs {package}: pip install 'pyro_lfm[data]'") from None
 
 
 FORMATS: Mapping[str, Callable[[Path], Opened]] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyro_lfm.data.files.required_package import needed
 from pyro_lfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ParquetRows:
 
     Raises:
         DataError: files with different columns, or a column that holds no numbers.
+        ImportError: without pyarrow, which the extra ``pyro_lfm[data]`` installs.
 
     >>> import pandas as pd, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -186,6 +188,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _metadata(path: Path) -> FileMetaData:
+    needed("pyarrow", path)
     from pyarrow.parquet import read_metadata
 
     return read_metadata(path)

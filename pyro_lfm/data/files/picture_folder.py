@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pyro_lfm.data.csv_text import CsvFile
+from pyro_lfm.data.files.required_package import needed
 from pyro_lfm.errors import DataError
 from pyro_lfm.shapes import whole
 
@@ -120,7 +121,9 @@ class PictureFolder:
 
         Raises:
             DataError: no column of the table has the names of the files.
+            ImportError: without pandas, which the extra ``pyro_lfm[data]`` installs.
         """
+        needed("pandas", self.table or self.folder)
         import pandas as pd
 
         if self.table is None:

@@ -31,12 +31,13 @@ _TOP = -0.25  # the height of the centre of the hair
 def faces(n: int = 10_000, seed: int = 0, size: int = 32) -> Scenes:
     """Coloured pictures of one cartoon face each, drawn from seven attributes that are uniform and independent.
 
-    From 0 to 1: `hair_length` (above the ears to over the shoulders), `hair_colour` (black, brown, red, fair), `eye_colour`
-    (brown, green, blue), `skin_tone` (dark to light), `face_width`; `mouth` is its curvature, from -1 (a frown) to
-    1 (a smile); `glasses` are 0 (without) or 1 (with). Nothing else varies. They were designed for size 32 or 64.
-    The pictures depend on `seed` alone, the first rows not on n.
+    ``hair_length`` (above the ears to over the shoulders), ``hair_colour`` (black, brown, red, fair), ``eye_colour`` (brown,
+    green, blue), ``skin_tone`` (dark to light) and ``face_width`` go from 0 to 1. ``mouth`` is its curvature, from -1 (a
+    frown) to 1 (a smile). ``glasses`` are 0 (without) or 1 (with). Nothing else varies. The pictures were designed for size
+    32 or 64. They depend on ``seed`` alone, and the first rows do not depend on n.
 
-    Raises `DataError` for n below 1 or size below 8.
+    Raises:
+        DataError: n below 1 or size below 8.
 
     >>> data = faces(n=100)
     >>> data, data.x.shape, data.labels["glasses"][data.factors["glasses"][0]]
@@ -57,13 +58,15 @@ def draw_faces(
     *,
     size: int = 32,
 ) -> Tensor:
-    """Pictures as rows (N, 3 size²) with given attributes, drawn as by `faces`.
+    """Pictures as rows (N, 3 size²) with given attributes, drawn as by ``faces``.
 
     Args:
         hair_length, hair_colour, eye_colour, skin_tone, mouth, face_width, glasses: a number for all rows, or the
-            numbers of N rows, with the meanings and bounds of `faces`.
+            numbers of N rows, with the meanings and bounds of ``faces``.
 
-    Raises `DataError` for values out of these bounds, `ShapeError` for attributes of different lengths.
+    Raises:
+        DataError: values out of these bounds.
+        ShapeError: attributes of different lengths.
 
     >>> frown_to_smile = draw_faces(mouth=torch.linspace(-1, 1, 5), glasses="with")
     >>> frown_to_smile.shape
@@ -98,7 +101,7 @@ class _Painting:
         self.wash(fill(distance, self.pixel) * opacity, colour)
 
     def wash(self, cover: Tensor, colour: Tensor | tuple[float, ...]) -> None:
-        """A colour with the opacity `cover`, (rows, H, W), from 0 to 1."""
+        """A colour with the opacity ``cover``, (rows, H, W), from 0 to 1."""
         tint = _rgb(colour) if isinstance(colour, tuple) else colour
         self.rgb = torch.lerp(self.rgb, tint, cover[:, None])
 

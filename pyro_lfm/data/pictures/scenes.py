@@ -17,8 +17,8 @@ _BLOCK = 2**16  # pixels that are painted at once, so that a layer stays in the 
 class Scenes:
     """Drawn pictures as rows, with the values of their factors.
 
-    `x` is (N, D), float32 in [0, 1]; `factors` holds the N values of each factor, float32, or int64 for a categorical
-    one, whose values are named in `labels`; `shape` is that of one picture, channels first, with D entries.
+    ``x`` is (N, D), float32 in [0, 1]; ``factors`` holds the N values of each factor, float32, or int64 for a categorical
+    one, whose values are named in ``labels``; ``shape`` is that of one picture, channels first, with D entries.
 
     >>> from pyro_lfm.data import sprites
     >>> data = sprites(n=100)
@@ -36,7 +36,7 @@ class Scenes:
         return len(self.x)
 
     def split(self, test: float = 0.2, seed: int = 0) -> tuple["Scenes", "Scenes"]:
-        """A random part to train on and, of a fraction `test` of the rows, one to test on.
+        """A random part to train on and, of a fraction ``test`` of the rows, one to test on.
 
         >>> from pyro_lfm.data import sprites
         >>> [len(part) for part in sprites(n=100).split(test=0.25)]
@@ -102,7 +102,7 @@ def read_factors(spec: Spec, values: Mapping[str, float | str | Tensor]) -> dict
 
 
 def paint(picture: Callable[..., Tensor], factors: Mapping[str, Tensor], size: int) -> Tensor:
-    """The pictures as rows (N, D): `picture(size, **factors)` gives those of a block of rows."""
+    """The pictures as rows (N, D): ``picture(size, **factors)`` gives those of a block of rows."""
     if not isinstance(size, int) or size < 8:
         raise DataError(f"size must be the whole number of pixels of a side, 8 or more; got {size!r}")
     columns = [column.split(max(1, _BLOCK // size**2)) for column in factors.values()]

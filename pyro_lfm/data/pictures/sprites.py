@@ -34,13 +34,15 @@ _FINE = 2
 def sprites(n: int = 10_000, seed: int = 0, size: int = 32) -> Scenes:
     """Grey pictures of one shape each, drawn from five factors that are uniform and independent.
 
-    `shape` is square, ellipse or heart; `scale` the square root of its area and `x` (to the right) and `y` (down) the
-    place of its centre of mass, as fractions of the picture's side; `rotation` the angle by which it is turned
-    counter-clockwise, in radians from 0 to 2π. A square looks the same after a quarter turn, an ellipse after half a
-    turn. Edges are anti-aliased.
-    The pictures depend on `seed` alone, the first rows not on n. After dSprites (Matthey et al., 2017).
+    ``shape`` is square, ellipse or heart. ``scale`` is the square root of its area. ``x`` (to the right) and ``y`` (down)
+    are the place of its centre of mass, as fractions of the picture's side. ``rotation`` is the angle by which it is turned
+    counter-clockwise, in radians from 0 to 2π. A square looks the same after a quarter turn, an ellipse after half a turn.
+    Edges are anti-aliased. The pictures depend on ``seed`` alone, and the first rows do not depend on n.
 
-    Raises `DataError` for n below 1 or size below 8.
+    Source: dSprites (Matthey et al., 2017).
+
+    Raises:
+        DataError: n below 1 or size below 8.
 
     >>> data = sprites(n=500)
     >>> data, data.x.shape, data.labels["shape"][data.factors["shape"][0]]
@@ -59,14 +61,16 @@ def draw_sprites(
     *,
     size: int = 32,
 ) -> Tensor:
-    """Pictures as rows (N, size²) with given factors, drawn as by `sprites`.
+    """Pictures as rows (N, size²) with given factors, drawn as by ``sprites``.
 
     Args:
         shape: a name or its index, or the indices of N rows.
-        scale, rotation, x, y: one number, or N of them; `scale` from 0.01 to 2, `x` and `y` from -1 to 2
-            (a shape may leave the picture), `rotation` any angle.
+        scale, rotation, x, y: one number, or N of them; ``scale`` from 0.01 to 2, ``x`` and ``y`` from -1 to 2
+            (a shape may leave the picture), ``rotation`` any angle.
 
-    Raises `DataError` for values out of these bounds, `ShapeError` for factors of different lengths.
+    Raises:
+        DataError: values out of these bounds.
+        ShapeError: factors of different lengths.
 
     >>> turned = draw_sprites("ellipse", rotation=torch.linspace(0, 3.1416, 5))
     >>> turned.shape, turned.sum(1) / 32**2  # the area stays what scale² says

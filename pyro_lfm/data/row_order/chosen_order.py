@@ -13,7 +13,8 @@ from pyro_lfm.data.row_order.epoch_order import ShuffledRows, WholeShuffle
 from pyro_lfm.data.row_order.item_workers import WorkerShuffle
 from pyro_lfm.data.row_order.shuffled_blocks import Blocks
 from pyro_lfm.data.row_order.window_reader import BlockShuffle
-from pyro_lfm.errors import DataError, RowOrderWarning, warn
+from pyro_lfm.errors import DataError, warn
+from pyro_lfm.warning_kinds import RowOrderWarning
 
 if TYPE_CHECKING:
     from pyro_lfm.data.readers import Table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pyro_lfm.data.files.data_formats import needed
+from pyro_lfm.data.files.required_package import needed
 from pyro_lfm.data.shuffled_files.row_file import PIECE_BYTES, RowFile
 from pyro_lfm.errors import DataError
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.data.files.opening import parquet_files_in
+from pyro_lfm.data.files.required_package import needed
 from pyro_lfm.data.shuffled_files.row_file import PIECE_BYTES, RowFile
 from pyro_lfm.errors import DataError
 
@@ -23,6 +24,7 @@ class ParquetTables(RowFile["pa.Table"]):
     """Columns of any type. The row groups of the new file take about 2 MiB each in memory."""
 
     def __init__(self, path: Path):
+        needed("pyarrow", path)
         from pyarrow.parquet import ParquetFile
 
         self.paths = parquet_files_in(path) if path.is_dir() else [path]

@@ -59,7 +59,7 @@ def shuffle(path: str | os.PathLike[str], out: str | os.PathLike[str], *, seed: 
     Raises:
         DataError: a file that cannot be read or written, or another format; nothing is written.
 
-    Reference: Rao (1961), Generation of random permutations of given number of elements using random sampling numbers.
+    Source: Rao (1961), Generation of random permutations of given number of elements using random sampling numbers.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/sorted.npy", np.arange(6))

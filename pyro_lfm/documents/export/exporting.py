@@ -37,7 +37,7 @@ def export(
     """Writes functions of a fit as files: ``model.encode.onnx``, ``model.decode.onnx``, ``model.log_likelihood.onnx``.
 
     ONNX files run in onnxruntime, with neither torch nor Pyro; .pt2 files run by ``torch.export.load(file).module()``, which
-    takes and gives dicts. They take any number of rows, (rows, *event). Missing entries are NaN, labels are their codes
+    takes and gives dicts. They take any number of rows, ``(rows, *event)``. Missing entries are NaN, labels are their codes
     0, 1, ..., and everything that the library does to rows before the networks read them is inside.
 
     - encode: the observed variables by name, and the noise of a draw: ``eps`` (rows, E), standard normal, and where a latent
@@ -64,7 +64,8 @@ def export(
 
     Raises:
         DeclarationError: an argument is wrong, a part cannot be a graph, or pyro_lfm[export] is not installed; the message
-            says which, and nothing is written. DataError: the folder cannot be written to.
+            says which, and nothing is written.
+        DataError: the folder cannot be written to.
 
     >>> import tempfile
     >>> import torch

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from pkgutil import iter_modules
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -93,9 +94,11 @@ def catalogue() -> Mapping[str, Callable[..., Any]]:
         "GeneCounts": GeneCounts,
         "Code": pyro_lfm.Code,
     }
+    # Namespaces such as lfm.lightning hold no parts, and importing one may need an extra.
+    namespaces = {module.name for module in iter_modules(pyro_lfm.__path__)}
     places = [("", pyro_lfm), ("parameter_priors.", pyro_lfm.parameter_priors)]
     for prefix, module in places:
-        for name in sorted(module.__all__):
+        for name in sorted(set(module.__all__) - namespaces):
             value = getattr(module, name)
             if isinstance(value, type) and issubclass(value, Part) and not _is_base(value):
                 names[f"{prefix}{name}"] = value

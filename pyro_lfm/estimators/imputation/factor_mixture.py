@@ -33,7 +33,7 @@ class FactorMixture:
         scale: "standard": columns of mean 0 and variance 1; "normal scores": normal quantiles of the ranks in each column,
             so that the model is a Gaussian copula.
 
-    Reference: Ghahramani and Beal (2000), "Variational inference for Bayesian mixtures of factor analysers".
+    Source: Ghahramani and Beal (2000), "Variational inference for Bayesian mixtures of factor analysers".
 
     >>> FactorMixture(classes=3, factors=2)
     FactorMixture(classes=3, factors=2, scale='standard')

@@ -83,7 +83,7 @@ class NormalScores:
         standard: the scale of columns with few values.
         curves: for each other column the quantiles and the values that they stand for.
 
-    References: Liu, Lafferty and Wasserman (2009), "The nonparanormal"; Hoff (2007) for the intervals.
+    Source: Liu, Lafferty and Wasserman (2009), "The nonparanormal"; Hoff (2007) for the intervals.
 
     >>> scale = NormalScores.of(np.exp(np.linspace(-2, 2, 101))[:, None], np.array([False]))
     >>> scale.encode(np.array([[1.0]])).round(2) + 0.0

@@ -29,7 +29,7 @@ class Stack:
     Attributes:
         models: what each was declared as. fits: what was fitted. weights: (M,), above 0, with sum 1.
 
-    References: Breiman (1996), "Stacked regressions"; Yao, Vehtari, Simpson and Gelman (2018) for distributions.
+    Source: Breiman (1996), "Stacked regressions"; Yao, Vehtari, Simpson and Gelman (2018) for distributions.
     """
 
     models: tuple[FactorMixture, ...]

@@ -28,6 +28,14 @@ class Coverage:
         of: the kind of region, as text.
         ranks: ranks of the truth from the inside of the region to the outside, with their test. A column for each family of
             regions.
+
+    >>> import numpy as np
+    >>> from pyro_lfm.evaluate import calibration
+    >>> rng = np.random.default_rng(0)
+    >>> truth, draws = rng.normal(size=200), 0.5 * rng.normal(size=(99, 200))  # too narrow
+    >>> coverage = calibration.expected_coverage(-(truth**2), -(draws**2))
+    >>> coverage.p_value < 0.05, coverage.ranks.counts.shape
+    (True, torch.Size([1, 100]))
     """
 
     of: str

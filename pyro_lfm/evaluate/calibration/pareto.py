@@ -49,7 +49,8 @@ def pareto_k(log_weights: Array) -> Tensor:
         and ∞ where the tail has fewer than five weights, because there are few draws or many ties.
 
     Raises:
-        ShapeError: another shape. DataError: a weight that is NaN or infinite.
+        ShapeError: another shape.
+        DataError: a weight that is NaN or infinite.
 
     Source: Zhang and Stephens (2009); Vehtari, Simpson, Gelman, Yao and Gabry (2024), "Pareto smoothed importance
     sampling", for the tail and the prior.

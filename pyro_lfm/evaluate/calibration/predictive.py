@@ -39,8 +39,15 @@ class PredictiveCheck:
 
     Attributes:
         names: the names of the J statistics.
-        observed: T(x, z), (J,). replicated: T(x_rep, z), (R, J).
+        observed: T(x, z), (J,).
+        replicated: T(x_rep, z), (R, J).
         p_values: two-sided, of each statistic, corrected for the number of statistics, (J,).
+
+    >>> import torch
+    >>> from pyro_lfm.evaluate import calibration
+    >>> check = calibration.predictive_check([3.0], torch.randn(99, 1), names=["largest"])
+    >>> check.names, check.p_values.shape
+    (('largest',), torch.Size([1]))
     """
 
     names: tuple[str, ...]
@@ -111,7 +118,8 @@ def predictive_check(
     one, whose distribution is taken from the replicates.
 
     Args:
-        observed: T(x, z), (J,). replicated: T(x_rep, z), (R, J), R ≥ 19.
+        observed: T(x, z), (J,).
+        replicated: T(x_rep, z), (R, J), R ≥ 19.
         names: the names of the J statistics.
 
     Raises:

@@ -38,6 +38,15 @@ class SimulationBasedCalibration:
     Attributes:
         ranks: the ranks of each column and their test. The coordinates come first.
         coordinates: K, the number of columns that are coordinates. The others are quantities of all coordinates.
+
+    >>> import numpy as np
+    >>> from pyro_lfm.evaluate import calibration
+    >>> rng = np.random.default_rng(0)
+    >>> mean = rng.normal(size=(200, 1))
+    >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
+    >>> result = calibration.simulation_based_calibration(truth, draws)
+    >>> result.ranks.names, result.p_value > 0.05
+    (('z',), True)
     """
 
     ranks: Uniformity
@@ -148,9 +157,18 @@ class VariationalCalibration:
     Attributes:
         names: the names of the coordinates.
         counts: rows by rank of the truth, (K, L + 1); p is the rank over L.
-        statistic: √N max_p |F_k(p) + F_k((1 − p)⁻) − 1|, (K,), F_k the distribution function of p_k.
+        statistic: ``√N max_p |F_k(p) + F_k((1 − p)⁻) − 1|``, (K,), F_k the distribution function of p_k.
         p_values: of each coordinate, corrected for the number of coordinates, (K,).
         limit: a statistic above it rejects at 5%.
+
+    >>> import numpy as np
+    >>> from pyro_lfm.evaluate import calibration
+    >>> rng = np.random.default_rng(0)
+    >>> mean = rng.normal(size=(200, 1))
+    >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
+    >>> result = calibration.variational_calibration(truth, draws + 0.5)  # draws that are too high
+    >>> result.names, bool(result.p_values[0] < 0.05)
+    (('z',), True)
     """
 
     names: tuple[str, ...]

@@ -42,6 +42,15 @@ class TwoSample:
         p_value: of the hypothesis that the accuracy is 1/2, against a larger one.
         limit: the accuracy above which the p-value is at most 5%.
         features: the number of features of the classifier.
+
+    >>> import numpy as np
+    >>> from pyro_lfm.evaluate import calibration
+    >>> rng = np.random.default_rng(0)
+    >>> mean = rng.normal(size=(200, 1))
+    >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
+    >>> result = calibration.classifier_two_sample(truth, draws)
+    >>> result.counts.shape, result.p_value > 0.05
+    (torch.Size([20]), True)
     """
 
     counts: torch.Tensor
@@ -63,7 +72,7 @@ class TwoSample:
             return f"A classifier cannot tell them apart: it tells {share} ({p_text(self.p_value)})."
         return f"A classifier tells {share} ({p_text(self.p_value)}): q is not the posterior."
 
-    def plot(self, *, title: str | None = "Truths and draws told apart by a classifier") -> Figure:
+    def plot(self, *, title: str | None = "Accuracy of a classifier of truths and draws") -> Figure:
         """Rows by the rank of the truth by the classifier's score, see ``lfm.plots.two_sample``."""
         from pyro_lfm import plots
 

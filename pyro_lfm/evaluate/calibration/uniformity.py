@@ -20,7 +20,7 @@ _TOGETHER = 50
 class Uniformity:
     """Ranks of the truth among L draws in N rows, for each of C columns, and the test that they are uniform on 0 … L.
 
-    T_c = max_r |F_c(r) − u_r| / √(u_r (1 − u_r) / N), u_r = (r + 1)/(L + 1), F_c the share of rows with rank at most r.
+    ``T_c = max_r |F_c(r) − u_r| / √(u_r (1 − u_r) / N)``, u_r = (r + 1)/(L + 1), F_c the share of rows with rank at most r.
 
     Attributes:
         names: the names of the columns.
@@ -29,6 +29,15 @@ class Uniformity:
         p_values: of each column, corrected for the number of columns, (C,).
         limit: a T_c above this limit rejects at 5%. It is half the width, in standard deviations, of the band that holds all
             curves F_c − u in 95% of data sets under the exact posterior.
+
+    >>> import numpy as np
+    >>> from pyro_lfm.evaluate import calibration
+    >>> rng = np.random.default_rng(0)
+    >>> mean = rng.normal(size=(200, 1))
+    >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
+    >>> ranks = calibration.simulation_based_calibration(truth, draws).ranks
+    >>> ranks.names, ranks.counts.shape, ranks.p_values.shape
+    (('z',), torch.Size([1, 20]), torch.Size([1]))
     """
 
     names: tuple[str, ...]
@@ -75,7 +84,7 @@ class Uniformity:
 
     @property
     def spread(self) -> torch.Tensor:
-        """√(5 N) mean (6u² − 6u + 1), (C,): about N(0, 1) for an exact q, positive where draws are too close together."""
+        """√(5 N) mean (6u² − 6u + 1), (C,). It is about N(0, 1) for an exact q, and positive where draws are too close."""
         return self._moment(lambda u: 5**0.5 * (6 * u * u - 6 * u + 1))
 
     def _moment(self, polynomial: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

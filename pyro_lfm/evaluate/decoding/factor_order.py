@@ -37,6 +37,14 @@ class FactorOrder:
         shares: of the variance of the rows that each explains, (K,), see ``factor_order``.
         places: the places of the factors in z, (K,), the factor of the largest share first.
         of_rows: whether shares are R² of rows, which a picture may print; else effects on the decoder.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> fit = lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False)
+    >>> order = lfm.evaluate.factor_order(fit)
+    >>> order.names, order.places, order.of_rows
+    (('z',), (0,), True)
     """
 
     names: tuple[str, ...]
@@ -86,11 +94,11 @@ def factor_order(fit: Evaluated, data: Rows | None = None) -> FactorOrder:
 
     With rows it is the R² of each factor alone, as ``lfm.evaluate.variance_explained`` gives it, averaged over the observed
     variables, each with the weight of its columns. Without rows, with labels among the latents, or where all factors
-    together explain nothing, it is the effect of each factor on the decoder,
+    together explain nothing, it is the effect of each factor on the decoder::
 
-        S_k = E[|f(z) − f(z')|²] / (2 tr Var f(z)),    f(z) = E[x | z], z' as z but for factor k, drawn anew,
+        S_k = E[|f(z) − f(z')|²] / (2 tr Var f(z)),    f(z) = E[x | z], z' as z but for factor k, drawn anew
 
-    averaged in the same way, with z drawn from q(z | x) of the rows, or from the prior.
+    It is averaged over the observed variables in the same way. z is drawn from q(z | x) of the rows, or from the prior.
 
     Args:
         fit: a fit, or a pair (model, guide).

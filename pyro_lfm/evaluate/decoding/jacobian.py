@@ -41,6 +41,14 @@ class Loadings:
         order: the places of the factors, the one that explains most of the rows of the fit first: the order of pictures and
             tables.
         per_row: the derivatives of each row, (N, D, K), if requested.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> fit = lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False)
+    >>> loadings = lfm.evaluate.loadings(fit)
+    >>> loadings.mean.shape, loadings.factors
+    (torch.Size([3, 1]), ('z',))
     """
 
     mean: Tensor
@@ -120,7 +128,8 @@ def loadings(
 
     Raises:
         DeclarationError: no latent of a row has real values, a latent has no real values and ``draws`` is None, or the
-            likelihood has no mean in closed form. DataError: no data with a pair.
+            likelihood has no mean in closed form.
+        DataError: no data with a pair.
 
     >>> from pyro_lfm import Fixed, Gaussian, Guide, Linear, Model, StandardNormal
     >>> weight = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]])

@@ -35,9 +35,18 @@ class VarianceExplained:
         alone_error: its standard error over the rows.
         unique: {observed: (G, K)}, the decrease of R² if factor k is set to its mean.
         total, total_error: {observed: (G,)}, R² of all factors, with its standard error over the rows.
-        factors: the names of the K factors, as declared. groups: the labels of the G groups, ("all",) by default.
+        factors: the names of the K factors, as declared.
+        groups: the labels of the G groups, ("all",) by default.
         order: the places of the factors, the one that explains most of the rows of the fit first: the order of pictures and
             tables.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> fit = lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False)
+    >>> shares = lfm.evaluate.variance_explained(fit)
+    >>> shares.factors, shares.alone["x"].shape, shares.total["x"].shape
+    (('z',), torch.Size([1, 1]), torch.Size([1]))
     """
 
     alone: dict[str, Tensor]
@@ -80,12 +89,14 @@ def variance_explained(
 ) -> VarianceExplained:
     """The share of the variance of each observed variable that each factor explains, and all together.
 
+    The share of factor k is::
+
         R²_k = 1 − Σ (x − x̂_k)² / Σ (x − x̄)²,    x̂_k = E[x | z_k, all others at their mean over the rows]
 
-    over the observed entries of all columns, with z at its posterior means. Columns of large variance count most. x̂ is
-    shifted to the mean of each column, as only variation is to be explained. A label has one column of 0 and 1 for each
-    category. The shares add up to that of all factors if the decoder is linear and the posterior means are uncorrelated.
-    Otherwise they need not, and they may be negative. An effect through another latent is not counted.
+    Sums are over the observed entries of all columns, and z is at its posterior means. Columns of large variance count most.
+    x̂ is shifted to the mean of each column, as only variation is to be explained. A label has one column of 0 and 1 for
+    each category. The shares add up to that of all factors if the decoder is linear and the posterior means are
+    uncorrelated. Otherwise they need not, and they may be negative. An effect through another latent is not counted.
 
     z is inferred from the same x, so x̂ follows some of the noise of x, also in rows that were not fitted. In a linear
     Gaussian model with covariance C = WWᵀ + Ψ and the exact posterior R²_k = ‖w_k‖² (1 + [M⁻¹]_kk) / tr C, M⁻¹ the posterior
@@ -99,7 +110,8 @@ def variance_explained(
 
     Raises:
         DeclarationError: a latent of a row without real values, or a likelihood without a mean in closed form.
-        ShapeError: groups of another length. DataError: no data with a pair.
+        ShapeError: groups of another length.
+        DataError: no data with a pair.
 
     Source: Argelaguet et al. (2018), "Multi-Omics Factor Analysis", the coefficient of determination of each view and
     factor; Argelaguet et al. (2020), MOFA+, for groups.

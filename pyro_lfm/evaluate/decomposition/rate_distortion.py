@@ -26,6 +26,13 @@ class RateDistortion:
         effective_sample_size: the mean over rows of (Σw)² / Σw², (P,).
         untrusted: the share of rows whose k̂ exceeds its threshold, (P,). 1 where there are too few draws for k̂.
         guide: the rate KL(q ‖ p) and distortion −E_q[log p(x | z)] of the guide, a point on the curve or above it.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> pair = model, lfm.ExactPosterior(model)
+    >>> parts = lfm.evaluate.decompose(pair, model.sample(20, seed=0)["x"], draws=20, betas=(0.5, 1.0))
+    >>> parts.curve.betas, parts.curve.rate[0].mean < parts.curve.rate[1].mean
+    ((0.5, 1.0), True)
     """
 
     betas: tuple[float, ...]

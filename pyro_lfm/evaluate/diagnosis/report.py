@@ -42,6 +42,13 @@ class Diagnosis:
         two_sample: a classifier between truths and draws.
         predictive: the given rows against replicates of them.
         rows, draws: simulated rows N, and draws of each, L.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> pair = model, lfm.ExactPosterior(model)
+    >>> report = lfm.evaluate.diagnose(pair, model.sample(40, seed=0)["x"], rows=40, draws=9, replicates=19, weights=20)
+    >>> report.rows, report.draws, report.sbc.ranks.names
+    (40, 9, ('z', 'log q(z | x)', 'log p(x, z)'))
     """
 
     pareto: LogLikelihood
@@ -143,7 +150,8 @@ def diagnose(
     Args:
         fit: a fit, or a pair (model, guide), declared or written by hand.
         data: rows as given to ``fit``. If left out, those that were fitted. A pair needs them.
-        rows: N ≥ 40 rows to simulate. draws: L ≥ 9 from q for each.
+        rows: N ≥ 40 rows to simulate.
+        draws: L ≥ 9 from q for each.
         replicates: R ≥ 19 of the given rows. With fewer than 119 the predictive check cannot reject after the correction for
             all tests.
         weights: S ≥ 2 importance weights for k̂ of each given row.

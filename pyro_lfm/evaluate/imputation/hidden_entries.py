@@ -38,7 +38,16 @@ class ImputationScores:
 
     Attributes:
         variables: {observed: NumberScores or LabelScores}, for the variables with hidden entries.
-        rows: N, the number of rows. draws: S, draws of each hidden entry.
+        rows: N, the number of rows.
+        draws: S, draws of each hidden entry.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> fit = lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False)
+    >>> scores = lfm.evaluate.imputation_scores(fit, draws=20)
+    >>> list(scores.variables), scores.rows, scores.draws
+    (['x'], 60, 20)
     """
 
     variables: dict[str, NumberScores | LabelScores]
@@ -60,7 +69,7 @@ class ImputationScores:
         numbers = {n: s for n, s in self.variables.items() if isinstance(s, NumberScores)}
         for name, scores in numbers.items():
             level = torch.tensor(scores.levels, dtype=scores.coverage.dtype)
-            off = (scores.coverage - level)[~scores.honest]
+            off = (scores.coverage - level)[~scores.calibrated]
             narrow += [name] * bool((off < 0).any())
             wide += [name] * bool((off > 0).any())
         if narrow:
@@ -137,7 +146,7 @@ def imputation_scores(
         fit: a fit, or a pair (model, guide).
         data: rows as given to ``fit``. Missing entries stay missing. If left out, those that were fitted. A pair needs them.
         share: the share of the entries of each observed variable to hide, in (0, 1].
-        mask: True for the entries to hide, (N, *event), or {observed: such a mask}. It replaces ``share``.
+        mask: True for the entries to hide, ``(N, *event)``, or {observed: such a mask}. It replaces ``share``.
         levels: the levels of the intervals, whose ends are draws. The coverage under the true model is within 2 / S of the
             level, and above it for counts, whose intervals end in whole numbers.
         draws: S ≥ 20 of each hidden entry.
@@ -209,7 +218,7 @@ def _chosen(
     mask: Array | Mapping[str, Array] | None,
     seed: int,
 ) -> dict[str, Tensor]:
-    """True for the known entries to hide, (N, *event) by name."""
+    """True for the known entries to hide, ``(N, *event)`` by name."""
     if mask is None:
         share = number("share", share, least=0.0, above=True)
         if share > 1:

@@ -14,17 +14,28 @@ class NumberScores:
 
     Attributes:
         entries: M, the number of hidden entries.
-        rmse, rmse_error: root mean squared error in the units of x. baseline_rmse: that of the column's mean.
+        rmse, rmse_error: root mean squared error in the units of x.
+        baseline_rmse: that of the column's mean.
         standardised, standardised_error: the same with each entry divided by the standard deviation of its column.
-            baseline_standardised: that of the column's mean, about 1.
+        baseline_standardised: that of the column's mean, about 1.
         gain, gain_error: the mean squared standardised error of the column's mean minus that of the imputed values, paired
             by entry.
         mae: mean absolute error in the units of x.
-        crps, crps_error: continuous ranked probability score, E|x̃ − x| − ½ E|x̃ − x̃′|, divided by the standard deviations.
-            Smaller is better. baseline_crps: that of the values of the column that were not hidden.
-        levels: levels of the intervals, (L,). coverage, coverage_error: the share of entries inside, (L,).
+        crps, crps_error: continuous ranked probability score, ``E|x̃ − x| − ½ E|x̃ − x̃′|``, divided by the standard
+            deviations. Smaller is better.
+        baseline_crps: that of the values of the column that were not hidden.
+        levels: levels of the intervals, (L,).
+        coverage, coverage_error: the share of entries inside, (L,).
         width: the mean width of the intervals in standard deviations, (L,).
         columns: standardised error of each entry of the event, (D,). NaN where none was hidden.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> z, noise = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> fit = lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False)
+    >>> scores = lfm.evaluate.imputation_scores(fit, draws=20, levels=(0.5, 0.9)).variables["x"]
+    >>> scores.entries, scores.coverage.shape, scores.standardised < 1.5
+    (41, torch.Size([2]), True)
     """
 
     entries: int
@@ -47,7 +58,7 @@ class NumberScores:
     columns: Tensor
 
     @property
-    def honest(self) -> Tensor:
+    def calibrated(self) -> Tensor:
         """True for the levels whose coverage is within three errors of the level, (L,).
 
         The error is the larger of the binomial error and the error over the rows.
@@ -63,13 +74,21 @@ class LabelScores:
 
     Attributes:
         entries: M, the number of hidden entries.
-        accuracy, accuracy_error: the share of right values. baseline_accuracy: that of the column's most frequent value.
+        accuracy, accuracy_error: the share of right values.
+        baseline_accuracy: that of the column's most frequent value.
         gain, gain_error: the accuracy minus the baseline accuracy, paired by entry.
         confidence: the mean probability of the imputed values. Calibrated probabilities have a confidence equal to the
             accuracy.
-        log_score, log_score_error: mean log probability of the hidden values, nats. Larger is better. baseline_log_score:
-            that of the frequencies of the column.
+        log_score, log_score_error: mean log probability of the hidden values, nats. Larger is better.
+        baseline_log_score: that of the frequencies of the column.
         columns: accuracy of each entry of the event, (D,). NaN where none was hidden.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Bernoulli(3, logits=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.Linear()))
+    >>> scores = lfm.evaluate.imputation_scores((model, guide), model.sample(60, seed=0)["x"], draws=20).variables["x"]
+    >>> scores.entries, 0.0 <= scores.accuracy <= 1.0, scores.columns.shape
+    (41, True, torch.Size([3]))
     """
 
     entries: int
@@ -90,7 +109,9 @@ class Hidden:
     """The M hidden entries of a variable, with the values of their columns that were not hidden.
 
     Attributes:
-        truth: the true values, (M,). row, column: their positions, (M,). size: D columns.
+        truth: the true values, (M,).
+        row, column: their positions, (M,).
+        size: D columns.
         seen: the data, (N, D), NaN where an entry was hidden or missing.
     """
 

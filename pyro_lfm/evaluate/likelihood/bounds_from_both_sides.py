@@ -27,8 +27,17 @@ class Sandwich:
         lower, upper: bounds of each row, (N,), below and above log p(x) in expectation.
         lower_error, upper_error: their standard errors from the chains, (N,). All chains back from the posterior start at
             one exact draw. If they do not forget it, upper_error is too small.
-        data: the rows, {observed: (N, *event)}. latents: the latents that they were simulated from.
+        data: the rows, {observed: ``(N, *event)``}.
+        latents: the latents that they were simulated from.
         draws, temperatures: S chains in each direction, T.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> pair = model, lfm.ExactPosterior(model)
+    >>> how = lfm.evaluate.Annealing(temperatures=10, leaps=2)
+    >>> bounds = lfm.evaluate.sandwich(pair, rows=4, draws=32, annealing=how)
+    >>> bounds.lower.shape, bounds.per_row.shape
+    (torch.Size([4]), torch.Size([4, 2]))
     """
 
     lower: Tensor
@@ -101,15 +110,16 @@ def sandwich(
 
     Rows are simulated, z ~ p(z), x ~ p(x | z), so z is an exact draw from p(z | x). Chains from the guide give weights with
     E[w] = p(x), so log 1/S Σ w is below log p(x) in expectation. Chains from z back to the guide give weights with
-    E[1/w] = 1/p(x), so −log 1/S Σ 1/w is above it (bidirectional Monte Carlo). The result holds for rows of the model. For
-    real data it is a hint. Chains do not cross between distant modes of the posterior. The bounds of a row then differ only
-    if it was simulated from a mode that the guide misses, and a rare mode needs many rows to show.
+    E[1/w] = 1/p(x), so −log 1/S Σ 1/w is above it (bidirectional Monte Carlo). The result holds for rows that the
+    model simulates. Real rows may be harder. Chains do not cross between distant modes of the posterior. The bounds of a row
+    then differ only if it was simulated from a mode that the guide misses, and a rare mode needs many rows to show.
 
     Args:
         fit: a fit, or a pair (model, guide).
-        rows: N, the number of simulated rows. draws: S, chains in each direction for each row (see ``log_likelihood``).
+        rows: N, the number of simulated rows.
+        draws: S, chains in each direction for each row (see ``log_likelihood``).
         annealing: temperatures and leapfrog steps, by default 200 temperatures.
-        given: values of covariates, (N, *event) by name, as for ``model.sample``.
+        given: values of covariates, ``(N, *event)`` by name, as for ``model.sample``.
 
     Raises:
         DeclarationError: as ``log_likelihood`` with method="annealed"; a model with tables of rows.

@@ -35,13 +35,24 @@ class Gaps:
 
     Attributes:
         log_likelihood: log p(x), exact or by importance sampling from q*.
-        best_bound: L[q*], the bound of the guide's family optimised for the row alone. bound: L[q], the encoder's.
+        best_bound: L[q*], the bound of the guide's family optimised for the row alone.
+        bound: L[q], the encoder's.
         best_bound_error, bound_error: their standard errors. The first includes ``left``.
         left: the estimated distance of L[q*] from the best bound of the family, as the optimisation is not perfect.
-        approximation: log p(x) − L[q*] = KL(q* ‖ p(z | x)), the cost of the family. approximation_error: its error.
-        amortization: L[q*] − L[q], the cost of the encoder. amortization_error: its error, paired by noise.
+        approximation: log p(x) − L[q*] = KL(q* ‖ p(z | x)), the cost of the family.
+        approximation_error: its error.
+        amortization: L[q*] − L[q], the cost of the encoder.
+        amortization_error: its error, paired by noise.
         total, total_error: the sum of both gaps, log p(x) − L[q], and its error.
-        steps: steps of each leg of the optimisation of q*. draws: draws of z for each bound.
+        steps: steps of each leg of the optimisation of q*.
+        draws: draws of z for each bound.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))  # as it starts
+    >>> parts = lfm.evaluate.gaps((model, guide), model.sample(5, seed=0)["x"], draws=50, steps=20)
+    >>> parts.bound.shape, torch.allclose(parts.approximation + parts.amortization, parts.total)
+    (torch.Size([5]), True)
     """
 
     log_likelihood: LogLikelihood
@@ -127,6 +138,8 @@ def gaps(
 ) -> Gaps:
     """Why is the bound of a guide below log p(x)? The gap of each row, split into that of the family and of the encoder.
 
+    The gap is a sum of two::
+
         log p(x) − L[q] = (log p(x) − L[q*]) + (L[q*] − L[q])
                           approximation gap    amortization gap
 
@@ -149,7 +162,8 @@ def gaps(
     Raises:
         DeclarationError: another guide, a guide with tables of rows, a latent that all rows share, or a prior that depends
             on the guide.
-        DataError: no data with a pair. ShapeError: a log_likelihood of another number of rows.
+        DataError: no data with a pair.
+        ShapeError: a log_likelihood of another number of rows.
 
     Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
 

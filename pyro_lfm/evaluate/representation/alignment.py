@@ -20,6 +20,13 @@ class Alignment:
         correlation: r of each code of a with each of b, (K_a, K_b).
         first, second: code ``first[m]`` of a is matched with ``second[m]`` of b, (M,).
         signs: the signs ±1 of their correlations, (M,).
+
+    >>> import torch
+    >>> from pyro_lfm.evaluate import representation
+    >>> codes = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    >>> matching = representation.align_codes(codes, -codes.flip(1))
+    >>> matching.first.tolist(), matching.second.tolist(), matching.signs.tolist()
+    ([0, 1], [1, 0], [-1, -1])
     """
 
     correlation: torch.Tensor
@@ -29,12 +36,12 @@ class Alignment:
 
     @property
     def matched(self) -> torch.Tensor:
-        """|r| of each pair, (M,)."""
+        """``|r|`` of each pair, (M,)."""
         return self.correlation[self.first, self.second].abs()
 
     @property
     def mean(self) -> float:
-        """The mean of |r| over pairs: 1 for the same factors."""
+        """The mean of ``|r|`` over pairs: 1 for the same factors."""
         return float(self.matched.mean())
 
     def apply(self, codes_b: torch.Tensor) -> torch.Tensor:
@@ -48,11 +55,11 @@ class Alignment:
 
 
 def align_codes(codes_a: Array, codes_b: Array) -> Alignment:
-    """Are the factors of two representations the same? The one-to-one matching of codes with the largest Σ |r|.
+    """Are the factors of two representations the same? The one-to-one matching of codes with the largest ``Σ |r|``.
 
     Correlations are over rows, so the scale of a code does not matter. The correlation of a constant code is 0. The mean of
-    |r| is not 0 for independent codes: |r| of noise is about √(2 / πN), and the matching takes the largest. For the codes of
-    two fits see ``lfm.evaluate.align``.
+    ``|r|`` is not 0 for independent codes: ``|r|`` of noise is about √(2 / πN), and the matching takes the largest. For the
+    codes of two fits see ``lfm.evaluate.align``.
 
     Args:
         codes_a, codes_b: (N, K_a) and (N, K_b), of the same rows.

@@ -12,7 +12,7 @@ from pyro_lfm.inference.fitted import Fit
 
 
 def align(fit_a: Fit, fit_b: Fit, data: Rows | None = None) -> Alignment:
-    """Are the factors of two fits the same? The one-to-one matching of their codes with the largest Σ |r|.
+    """Are the factors of two fits the same? The one-to-one matching of their codes with the largest ``Σ |r|``.
 
     The codes of a fit are its posterior means, those of all latents of a row side by side. The code of a label is the
     probability of each category. See ``lfm.evaluate.representation.align_codes`` for the matching.

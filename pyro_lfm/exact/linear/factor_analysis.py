@@ -81,7 +81,7 @@ def factor_analysis(
     Raises:
         DeclarationError: min_scale ≤ 0.
 
-    Reference: Jöreskog (1967), Some contributions to maximum likelihood factor analysis, sections 4 and 5.
+    Source: Jöreskog (1967), Some contributions to maximum likelihood factor analysis, sections 4 and 5.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> z = torch.randn(500, 1, generator=g)

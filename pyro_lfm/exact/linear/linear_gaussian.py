@@ -41,7 +41,7 @@ class LinearGaussian:
     Raises:
         ShapeError: a shape does not fit. DeclarationError: an entry is not finite, or a variance not positive.
 
-    References: Bishop (2006), section 12.2; Rubin and Thayer (1982).
+    Source: Bishop (2006), section 12.2; Rubin and Thayer (1982).
 
     >>> model = LinearGaussian(torch.tensor([[3.0], [4.0]]), torch.zeros(2), torch.tensor(1.0))
     >>> model.posterior(torch.tensor([[3.0, 4.0], [3.0, float("nan")]])).mean

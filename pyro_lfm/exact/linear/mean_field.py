@@ -34,7 +34,7 @@ def variational_em(
 
     Arguments, results and errors are those of ``em``. Full noise is refused.
 
-    Reference: Neal and Hinton (1998), section 4; Bishop (2006), section 10.1.2.
+    Source: Neal and Hinton (1998), section 4; Bishop (2006), section 10.1.2.
 
     >>> import torch
     >>> x = torch.tensor([[2.0, 1.0], [-2.0, 1.0], [2.0, -1.0], [-2.0, -1.0]])

@@ -55,7 +55,7 @@ class BayesianFactors:
         prior: of the parameters.
         bounds: the bound on ln p(x) with the log densities of ψ, α and the weights, after each iteration, in nats.
 
-    References: Ghahramani and Beal (2000), "Variational inference for Bayesian mixtures of factor analysers"; MacKay (1995)
+    Source: Ghahramani and Beal (2000), "Variational inference for Bayesian mixtures of factor analysers"; MacKay (1995)
     for the relevance.
     """
 

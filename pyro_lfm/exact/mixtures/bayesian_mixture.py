@@ -33,7 +33,7 @@ class BayesianMixture(LatentClasses):
         prior_concentration: α₀ > 0, (C,) or broadcastable to it; below 1 it favours few classes.
         prior: p(η), of the same kind as ``components``, with one component for all or with C.
 
-    Reference: Attias (1999); Bishop (2006), section 10.2.
+    Source: Attias (1999); Bishop (2006), section 10.2.
     """
 
     concentration: Tensor

@@ -36,7 +36,7 @@ class Bernoullis(Components):
     Raises:
         ShapeError: probs is no matrix. DeclarationError: a probability or the floor is out of range.
 
-    Reference: Bishop (2006), section 9.3.3.
+    Source: Bishop (2006), section 9.3.3.
 
     >>> Bernoullis(torch.tensor([[0.5, 0.25]])).log_density(torch.tensor([[1.0, 0.0]]).double()).exp()
     tensor([[0.3750]], dtype=torch.float64)

@@ -74,7 +74,7 @@ class NormalGammas(ConjugateComponents):
         shapes: a > 0, (C, D) or broadcastable to it.
         rates: b > 0, (C, D) or broadcastable to it, in squared units of the data.
 
-    Reference: Bishop (2006), sections 2.3.6 and 10.2.
+    Source: Bishop (2006), sections 2.3.6 and 10.2.
 
     >>> NormalGammas(torch.zeros(1, 2), torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0)).point().variance
     tensor([[1.5000, 1.5000]], dtype=torch.float64)
@@ -160,7 +160,7 @@ class NormalWisharts(ConjugateComponents):
         degrees: ν > D − 1, degrees of freedom, (C,) or broadcastable to it.
         scale_tril: T (C, D, D), lower triangular with a diagonal above 0. E[Λ]⁻¹ = T Tᵀ / ν.
 
-    Reference: Bishop (2006), section 10.2.
+    Source: Bishop (2006), section 10.2.
 
     >>> NormalWisharts(torch.zeros(1, 2), torch.ones(1), torch.tensor([4.0]), 2 * torch.eye(2)[None]).point().covariance
     tensor([[[1., 0.],

@@ -52,7 +52,7 @@ class FullGaussians(Components):
     Raises:
         ShapeError: shapes do not fit. DeclarationError: L is no Cholesky factor, or the floor is not above 0.
 
-    Reference: Ghahramani and Jordan (1994), "Supervised learning from incomplete data via an EM approach".
+    Source: Ghahramani and Jordan (1994), "Supervised learning from incomplete data via an EM approach".
 
     >>> distribution = FullGaussians(torch.zeros(1, 2), torch.linalg.cholesky(torch.tensor([[[2.0, 1.0], [1.0, 2.0]]])))
     >>> distribution.log_density(torch.tensor([[0.0, 0.0], [float("nan"), 0.0]]).double()).round(decimals=4)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, ShapeError, warn
+from pyro_lfm.errors import DeclarationError, ShapeError, warn
 from pyro_lfm.exact.mixtures.ascent import (
     Iteration,
     LatentClasses,
@@ -23,6 +23,7 @@ from pyro_lfm.exact.mixtures.ascent import (
     pieces,
     posterior,
 )
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 # With fewer expected rows than this, a sum divided by their number would overflow.
 EMPTY = 1e-100
@@ -196,7 +197,7 @@ def fit_mixture(
     Warns:
         ScaleFloorWarning: the fit ends at a floor.
 
-    Reference: Dempster, Laird and Rubin (1977); Bishop (2006), section 9.2.
+    Source: Dempster, Laird and Rubin (1977); Bishop (2006), section 9.2.
 
     >>> from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians
     >>> start = Mixture(torch.ones(1), DiagonalGaussians(torch.zeros(1, 1), torch.ones(1, 1)))

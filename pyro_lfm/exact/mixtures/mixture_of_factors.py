@@ -43,7 +43,7 @@ class FactorAnalysers(Components):
     Raises:
         ShapeError: shapes do not fit. DeclarationError: a variance or a floor is not above 0.
 
-    Reference: Ghahramani and Hinton (1996), "The EM algorithm for mixtures of factor analyzers".
+    Source: Ghahramani and Hinton (1996), "The EM algorithm for mixtures of factor analyzers".
 
     >>> distribution = FactorAnalysers(torch.ones(1, 2, 1), torch.zeros(1, 2), torch.ones(1, 1))
     >>> distribution.log_density(torch.tensor([[0.0, 0.0], [0.0, float("nan")]]).double()).round(decimals=4)

@@ -47,7 +47,7 @@ def clusters(
     Raises:
         DeclarationError: C < 1. DataError: no rows, or infinite entries. ShapeError: blocks of different shapes.
 
-    Reference: Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
+    Source: Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
 
     >>> start = clusters([torch.tensor([[0.0], [2.0], [100.0], [102.0]])], 2, seed=0)
     >>> start.means.sort(0).values.flatten().tolist(), round(float(start.variance), 9)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.closed_form import AnyLikelihoodForm
 from pyro_lfm.closed_form.row_blocks import weighted_blocks
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DeclarationError, ScaleFloorWarning, warn
+from pyro_lfm.errors import DeclarationError, warn
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.closed.journal import Journal, warn_of_iterations
 from pyro_lfm.inference.fitted import Fit
@@ -20,6 +20,7 @@ from pyro_lfm.inference.task import Inference, Task
 from pyro_lfm.objectives import ELBO
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import number, whole
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 # The most columns that a warning names.
 _NAMED = 8

@@ -53,7 +53,11 @@ class EM(BoundAscent):
         DeclarationError: an argument out of range; when it runs, a model that it cannot serve. The message names the
             factor that stops it and the remedy.
 
-    References: Dempster, Laird and Rubin (1977); Rubin and Thayer (1982); Ghahramani and Hinton (1996).
+    Use it where it serves the model: it has no step size, and its answer is the maximum of the likelihood.
+
+    Limits: linear Gaussian models and mixtures only. log p(x) has several maxima, see ``restarts``.
+
+    Source: Dempster, Laird and Rubin (1977); Rubin and Thayer (1982); Ghahramani and Hinton (1996).
 
     >>> import torch
     >>> import pyro_lfm as lfm

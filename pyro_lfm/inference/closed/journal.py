@@ -11,10 +11,11 @@ from tqdm.auto import tqdm
 from pyro_lfm.closed_form import AnyLikelihoodForm
 from pyro_lfm.closed_form.form import Parameters
 from pyro_lfm.closed_form.row_blocks import Blocks
-from pyro_lfm.errors import ConvergenceWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.exact.history import Step
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.inference.task import Task
+from pyro_lfm.warning_kinds import ConvergenceWarning
 
 
 def warn_of_iterations(iterations: int) -> None:

@@ -65,6 +65,11 @@ class VariationalBayes(Inference):
         DeclarationError: an argument out of range; when it runs, a declaration that it cannot serve. The message names
             the factor that stops it.
 
+    Use it for few rows, where the uncertainty of the parameters matters, and for the number of factors (``fit.rank``).
+
+    Limits: every parameter needs a prior of those kinds. q(parameters) q(latents) is factorised, so that intervals tend
+    to be too narrow.
+
     Source: Bishop (1999), "Variational principal components"; Attias (1999); Bishop (2006), section 10.2.
 
     >>> import pyro_lfm as lfm, torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyro_lfm.closed_form import AnyLikelihoodForm, recognise
+from pyro_lfm.closed_form import AnyLikelihoodForm, has_exact_likelihood, recognise
 from pyro_lfm.guides import AnyGuide, FactorisedPosterior
 from pyro_lfm.inference.closed.bound_ascent import BoundAscent
 from pyro_lfm.programs.model import AnyModel
@@ -15,7 +15,7 @@ class VariationalEM(BoundAscent):
     """The parameters that maximise the bound under q(z) = ∏ⱼ q(zⱼ), for linear Gaussian models.
 
     E step: coordinate ascent in the factors of q, at its limit. M step: the parameters that maximise E_q[log p(x, z)].
-    The bound never falls. It stays below log p(x) by the gap ½[Σⱼ ln Mⱼⱼ − ln |M|], M = S⁻¹ + WᵀΨ⁻¹W. With isotropic
+    The bound never falls. It stays below log p(x) by the gap ``½[Σⱼ ln Mⱼⱼ − ln |M|]``, M = S⁻¹ + WᵀΨ⁻¹W. With isotropic
     noise and free weights the columns of W turn orthogonal in the limit, and the gap closes.
 
     It serves the linear Gaussian models that ``EM`` serves, with ``Isotropic`` or ``Diagonal`` noise. ``fit.guide`` is
@@ -28,7 +28,11 @@ class VariationalEM(BoundAscent):
     Raises:
         DeclarationError: as ``EM``.
 
-    Reference: Neal and Hinton (1998), section 4; Bishop (2006), section 10.1.2.
+    Use it to see the cost of a mean-field posterior, in the gap that remains. For answers use ``EM``.
+
+    Limits: linear Gaussian models only, and slower than ``EM``.
+
+    Source: Neal and Hinton (1998), section 4; Bishop (2006), section 10.1.2.
 
     >>> import torch
     >>> import pyro_lfm as lfm
@@ -41,7 +45,8 @@ class VariationalEM(BoundAscent):
     """
 
     def _form(self, model: AnyModel) -> AnyLikelihoodForm:
-        remedy = "use lfm.EM(), or lfm.SVI(guide), which fits any declaration"
+        others = "lfm.EM(), or lfm.SVI(guide)" if has_exact_likelihood(model) else "lfm.SVI(guide)"
+        remedy = f"use {others}, which fits any declaration"
         return recognise(model).variational("lfm.VariationalEM", remedy)
 
     def _guide(self, model: AnyModel) -> AnyGuide:

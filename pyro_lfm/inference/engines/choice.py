@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from pyro_lfm.errors import CompilationWarning, DeclarationError, warn
+from pyro_lfm.errors import DeclarationError, warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.compiled import LOG, Compiled
 from pyro_lfm.inference.engines.eager import Eager
@@ -13,6 +13,7 @@ from pyro_lfm.inference.engines.engine import Engine, Setup
 from pyro_lfm.inference.engines.pyro_svi import Pyro
 from pyro_lfm.inference.engines.recorded_step import Compiler, inductor
 from pyro_lfm.inference.svi.optimizer_states import EngineState
+from pyro_lfm.warning_kinds import CompilationWarning
 
 ENGINES = ("auto", "xla", "compiled", "eager", "pyro")
 

@@ -17,17 +17,17 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import CompilationWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.adam_kernels import FusedAdam, fused_adam
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup, fault_of
 from pyro_lfm.inference.engines.native_progress import Key, rehearse, restore_counts, states_of_steps
-from pyro_lfm.inference.engines.planned_steps import PlannedStep
 from pyro_lfm.inference.engines.recorded_step import Compiler, Step, inductor
 from pyro_lfm.inference.svi.failure import NotFinite
 from pyro_lfm.inference.svi.optimizer_states import EngineState, StepState
 from pyro_lfm.objectives import Objective
+from pyro_lfm.warning_kinds import CompilationWarning
 
 LOG = logging.getLogger("pyro_lfm")
 
@@ -129,9 +129,6 @@ class Compiled(Engine):
         else:
             kernel(gradients, None if self._waits else 1 - parts[-1].float())
         return parts
-
-    def _key(self, step: PlannedStep) -> Key:
-        return len(step.index), step.part, self._choice
 
     def _weights_of(self, objective: PyroELBO) -> torch.Tensor:
         """The weights of an objective's terms as a tensor."""

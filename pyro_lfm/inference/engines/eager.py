@@ -11,7 +11,7 @@ from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.inference.engines.adam_kernels import step_by_kernel
+from pyro_lfm.inference.engines.adam_kernels import step_by_kernel, without_compiler
 from pyro_lfm.inference.engines.engine import Engine, Setup, bound_parts, check_finite, parameters_of
 from pyro_lfm.inference.engines.kept_buffers import KeptBuffers
 from pyro_lfm.inference.engines.row_adam import RowAdam
@@ -44,11 +44,13 @@ class Eager(Engine):
         dense = [p for p in self.parts["both"] if id(p) not in rows]
         self.optimizers: list[torch.optim.Optimizer] = []
         if dense:
-            optimizer = _fused(setup.optimizer(dense, lr=setup.learning_rate))
+            with without_compiler():
+                optimizer = _fused(setup.optimizer(dense, lr=setup.learning_rate))
             self.optimizers.append(clip(optimizer, dense, setup.clip_norm))
         if tables:
             groups = [{"params": [table.rows], "lr": table.learning_rate} for table in tables]
-            self.optimizers.append(RowAdam(groups))
+            with without_compiler():
+                self.optimizers.append(RowAdam(groups))
         self._rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self._rate = 1.0
         self._sparse = [table.sparse for table in tables]

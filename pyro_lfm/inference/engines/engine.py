@@ -144,7 +144,7 @@ class Engine(ABC):
     def advance(self, planned: PlannedSteps, most: int) -> Done:
         """Takes the next steps, within ``session()``: at least one, at most ``most``, and one by default; see ``step``."""
         step = planned.take()
-        result = self.step(step.rows, step.index, step.objective, step.rate, step.part)
+        result = self.step(step.rows, step.index, *step.moment)
         return Done([step.index], result[None])
 
     @contextmanager

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from pyro.infer import ELBO as PyroELBO
 
-Moment = tuple[PyroELBO, float, str]
+from pyro_lfm.data.feed import Batches
+
+
+class Moment(NamedTuple):
+    """The objective, the factor of the learning rates and the part that is trained, at a step of the fit."""
+
+    objective: PyroELBO
+    rate: float
+    part: str
 
 
 @dataclass(slots=True)
@@ -18,68 +27,84 @@ class PlannedStep:
 
     rows: dict[str, torch.Tensor]
     index: torch.Tensor
-    objective: PyroELBO
-    rate: float
-    part: str
+    moment: Moment
 
 
 class PlannedSteps:
     """The next steps of an epoch.
 
     Args:
-        batches: the numbers of the rows and the rows of each step. They may share memory: those of a step are valid until
-            the one after it is looked at.
+        batches: those of the steps.
         first: the number of the first step in the fit.
-        moment: the objective, the factor of the learning rates and the part that is trained, at a step of the fit.
+        moment: that of a step of the fit.
         look: called before each step is looked at.
-
-    >>> rows = {"x": torch.zeros(2, 1)}
-    >>> steps = PlannedSteps([(torch.arange(2), rows)], 7, lambda step: (None, 0.1 * step, "both"))
-    >>> steps.next_one().rate, steps.take().part, steps.next_one()
-    (0.7..., 'both', None)
     """
 
     def __init__(
         self,
-        batches: Iterable[tuple[torch.Tensor, dict[str, torch.Tensor]]],
+        batches: Batches,
         first: int,
         moment: Callable[[int], Moment],
         look: Callable[[], None] | None = None,
     ):
-        self._planned = self._plan(batches, first, moment, look)
-        self._waiting: deque[PlannedStep] = deque()
-        # The rows of the last step that was taken, for the message of an error.
+        self._batches, self._number, self._moment, self._look = batches, first, moment, look
+        self._again: deque[PlannedStep] = deque()
+        # Of the next step, once it was looked at.
+        self._next: Moment | None = None
+        # The rows of the last step that was taken, for the message of an error. None while rows are fetched, so that an
+        # error there is not that of a step.
         self.index: torch.Tensor | None = None
 
-    def next_one(self) -> PlannedStep | None:
-        """The next step, which stays the next; None after the last."""
-        if not self._waiting:
-            # None while rows are fetched, so that an error there is not that of a step.
-            before, self.index = self.index, None
-            if (step := next(self._planned, None)) is not None:
-                self._waiting.append(step)
-            self.index = before
-        return self._waiting[0] if self._waiting else None
+    @property
+    def again(self) -> bool:
+        """Whether the next step is one that was put back."""
+        return bool(self._again)
+
+    def coming(self) -> tuple[int, Moment]:
+        """The number of rows of the next step, which there must be, and its moment."""
+        if self._again:
+            return len(self._again[0].index), self._again[0].moment
+        if self._next is None:
+            if self._look is not None:
+                self._look()
+            self._next = self._moment(self._number)
+        return self._batches.size, self._next
 
     def take(self) -> PlannedStep:
-        """The next step, which is then done or put back."""
-        step = self.next_one()
-        assert step is not None
+        """The next step, which is then done or put back. Its rows are valid until the one after it is taken."""
+        if self._again:
+            step = self._again.popleft()
+        else:
+            self.index = None
+            _, moment = self.coming()
+            index, rows = next(self._batches)
+            step = PlannedStep(rows, index, moment)
+            self._number, self._next = self._number + 1, None
         self.index = step.index
-        return self._waiting.popleft()
+        return step
+
+    def take_block(self, most: int, into: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, list[Moment]]:
+        """The next steps, up to ``most``, that have equally many rows B and train the same part. None may be put back.
+
+        Args:
+            into: memory of B rows for each of ``most`` steps by name, which gets their rows.
+
+        Returns:
+            The numbers of their rows, (n, B), and their n moments.
+        """
+        self.index = None
+        _, first = self.coming()
+        moments = [first]
+        while len(moments) < min(most, self._batches.alike):
+            moment = self._moment(self._number + len(moments))
+            if moment.part != first.part:
+                break
+            moments.append(moment)
+        index = self._batches.read(len(moments), into)
+        self._number, self._next = self._number + len(moments), None
+        self.index = index[-1]
+        return index, moments
 
     def put_back(self, steps: Sequence[PlannedStep]) -> None:
         """Makes steps that were taken the next ones again, in this order. Their rows must not lie in shared memory."""
-        self._waiting.extendleft(reversed(steps))
-
-    @staticmethod
-    def _plan(
-        batches: Iterable[tuple[torch.Tensor, dict[str, torch.Tensor]]],
-        first: int,
-        moment: Callable[[int], Moment],
-        look: Callable[[], None] | None,
-    ) -> Iterator[PlannedStep]:
-        for number, (index, rows) in enumerate(batches, first):
-            if look is not None:
-                look()
-            yield PlannedStep(rows, index, *moment(number))
+        self._again.extendleft(reversed(steps))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 
 import torch
 
-from pyro_lfm.data.feed import Feed
+from pyro_lfm.data.feed import Batches, Feed
 from pyro_lfm.data.readers import Table
-from pyro_lfm.data.row_order.epoch_order import EpochOrder, ShuffledRows
+from pyro_lfm.data.row_order.epoch_order import ShuffledRows
 from pyro_lfm.data.shares import Share
 
 
@@ -37,16 +36,22 @@ class SharedFeed(Feed):
         super().__init__(table, most, dtype, device, generator, drop_last, shuffled)
         self.whole, self.share = size, share
 
-    def epoch(self, done: int = 0) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    def epoch(self, done: int = 0, most: int | None = None) -> Batches:
         """See ``Feed.epoch``."""
-        return self._shares(self.shuffled.epoch(self.generator), done)
+        return _SharedBatches(self, self.shuffled.epoch(self.generator), self.whole, done, most)
 
-    def _shares(self, order: EpochOrder, done: int) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-        rows = self.rows // self.whole * self.whole if self.drop_last else self.rows
-        with closing(order):
-            for start in range(done * self.whole, rows, self.whole):
-                size = min(self.whole, rows - start)
-                own = self.share(size).rows
-                values = {name: memory[: own.stop - own.start] for name, memory in self._memory.items()}
-                index = order.read(start, start + size, values, own)
-                yield index.to(self.device), values
+
+class _SharedBatches(Batches):
+    """The batches of one epoch, with the values of the own rows."""
+
+    _feed: SharedFeed
+
+    def __next__(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if not (size := self.size):
+            self.close()
+            raise StopIteration
+        own = self._feed.share(size).rows
+        values = self._feed.memory(0, own.stop - own.start)
+        index = self._fetch(size, values, own)
+        self._number += 1
+        return index, values

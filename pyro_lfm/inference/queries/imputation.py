@@ -28,14 +28,25 @@ class Imputation:
     """Rows with their missing entries filled in, and draws of these entries.
 
     Attributes:
-        values: {observed: (N, *event)}. Observed entries are as they came, bit for bit, in the type of the rows. A missing
-            number is its posterior predictive mean, or the median of the draws where its distribution has no mean; a
+        values: {observed: ``(N, *event)``}. Observed entries are as they came, bit for bit, in the type of the rows. A
+            missing number is its posterior predictive mean, or the median of the draws where its distribution has no mean; a
             missing label, level or binary entry is the most probable one.
-        missing: {observed: (N, *event)}, True where an entry was missing.
+        missing: {observed: ``(N, *event)``}, True where an entry was missing.
         drawn: {observed: (S, M)}: draws of the M missing entries from their posterior predictive distribution, observation
             noise included, in the order of ``values[name][missing[name]]``.
         probabilities: {observed: (M, levels)}: the probability of each label or level of the missing entries.
         frames: {observed: DataFrame or Series}, for data that came so: missing cells filled in, dtypes and labels kept.
+
+    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
+    >>> model = Model(z=StandardNormal(1), x=Gaussian(3, mean=Linear()))
+    >>> z, noise = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
+    >>> done = fit(model, z + 0.1 * noise, EM(), seed=0, progress=False)
+    >>> filled = done.impute(torch.tensor([[1.0, 1.0, float("nan")]]), draws=100, seed=0)
+    >>> filled.values["x"].round(decimals=1), filled.drawn["x"].shape
+    (tensor([[1., 1., 1.]]), torch.Size([100, 1]))
+    >>> low, high = filled.interval(0.9)
+    >>> bool(low["x"][0, 2] < filled.values["x"][0, 2] < high["x"][0, 2])
+    True
     """
 
     values: dict[str, torch.Tensor]
@@ -46,11 +57,11 @@ class Imputation:
 
     @property
     def draws(self) -> dict[str, torch.Tensor]:
-        """{observed: (S, N, *event)}: draws of whole rows, whose observed entries are the same in all draws."""
+        """{observed: ``(S, N, *event)``}: draws of whole rows, whose observed entries are the same in all draws."""
         return {name: self.with_missing(name, drawn) for name, drawn in self.drawn.items()}
 
     def with_missing(self, name: str, entries: torch.Tensor) -> torch.Tensor:
-        """The rows of a variable, (..., N, *event), with ``entries`` (..., M) in place of its missing ones.
+        """The rows of a variable, ``(..., N, *event)``, with ``entries`` (..., M) in place of its missing ones.
 
         >>> gap = torch.tensor([[False, True]])
         >>> rows = Imputation({"x": torch.tensor([[1.0, 2.0]])}, {"x": gap}, {}, {})
@@ -62,7 +73,8 @@ class Imputation:
         return whole
 
     def interval(self, level: float = 0.9) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """The lower and upper ends, {observed: (N, *event)}, of intervals that hold a missing entry with this probability.
+        """The lower and upper ends, {observed: ``(N, *event)``}, of intervals that hold a missing entry with this
+        probability.
 
         The ends are the draws next outside the quantiles (1 ∓ level) / 2, so that an interval of whole numbers ends in
         whole numbers. An observed entry is its own interval. A ``Categorical`` variable is left out, as its labels have no
@@ -171,7 +183,8 @@ class _Entries:
     """The missing entries of one variable: their draws (S, M), and the sums of their means, which blocks are written into.
 
     Args:
-        draws: S. count: M.
+        draws: S.
+        count: M.
     """
 
     drawn: torch.Tensor

@@ -8,12 +8,13 @@ import torch
 from pyro import poutine
 
 from pyro_lfm.data.batch import Batch
-from pyro_lfm.errors import ScaleFloorWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.factors import Conditional
 from pyro_lfm.factors.wiring import parents_of
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.programs.model import Model
 from pyro_lfm.runtime import Stream, isolated
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 # A scale below this multiple of its floor has reached it.
 _NEAR = 1.05

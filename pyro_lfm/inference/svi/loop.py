@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from itertools import islice
 from math import nan
 from typing import TYPE_CHECKING, NoReturn
 
@@ -197,7 +196,7 @@ class Loop:
         good = Snapshot(self.model, self.guide)
         step_of = partial(self._failed_step, self.table, good, "epoch")
         last = min(position.first + self.per_epoch, self.total_steps)
-        batches = islice(self.feed.epoch(position.batches), last - self.step)
+        batches = self.feed.epoch(position.batches, last - self.step)
         planned = PlannedSteps(batches, self.step, self.moment, engine.suspect if self.suspicious else None)
         most = 1 if self.suspicious else last - self.step
         last_rows = torch.zeros(0, dtype=torch.long)
@@ -256,7 +255,7 @@ class Loop:
             rate = value_at("schedule", self.svi.schedule, fraction)
         if self.svi.alternate:
             part = "model" if step % (self.svi.alternate + 1) == self.svi.alternate else "guide"
-        return objective, rate, part
+        return Moment(objective, rate, part)
 
     @property
     def schedules(self) -> dict[str, Schedule]:

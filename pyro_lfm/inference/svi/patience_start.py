@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pyro_lfm.errors import ScheduleWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.schedules import value_ahead
+from pyro_lfm.warning_kinds import ScheduleWarning
 
 # How far a weight may be from its end value, relative to its largest one, to have reached it.
 _REACHED = 1e-3

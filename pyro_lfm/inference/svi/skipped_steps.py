@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from pyro_lfm.errors import SkippedStepWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.inference.svi.failure import FailedStep, NotFinite
 from pyro_lfm.inference.svi.faults import fault_of_parameter, fault_of_values
+from pyro_lfm.warning_kinds import SkippedStepWarning
 
 # Gives a step by the numbers of its rows, and by how many consecutive steps were skipped, it included.
 Step = Callable[[torch.Tensor, int], FailedStep]

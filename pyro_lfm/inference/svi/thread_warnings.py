@@ -6,8 +6,9 @@ import threading
 
 from tqdm import TMonitor
 
-from pyro_lfm.errors import RandomStreamWarning, warn
+from pyro_lfm.errors import warn
 from pyro_lfm.runtime import Stream
+from pyro_lfm.warning_kinds import RandomStreamWarning
 
 
 def warn_of_threads(stream: Stream) -> bool:

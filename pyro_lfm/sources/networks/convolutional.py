@@ -30,6 +30,13 @@ class Convolutional(Network):
         channels: of each layer, from the picture inwards.
         activation: as of ``MLP``.
 
+    Use it for pictures, with an event (C, H, W).
+
+    Limits: every layer halves height and width, so that small pictures allow few layers.
+
+    Source: Radford, Metz and Chintala (2016), "Unsupervised representation learning with deep convolutional GANs", for
+    strided convolutions.
+
     >>> Convolutional(8, 16).build((1, 9, 9), (4,))(torch.zeros(5, 1, 9, 9)).shape
     torch.Size([5, 4])
     >>> Convolutional(8, 16).build((4,), (1, 9, 9))(torch.zeros(5, 4)).shape
@@ -44,7 +51,7 @@ class Convolutional(Network):
         self._unit = activation_of(activation)
 
     def build(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> nn.Module:
-        """The network of one input and one output, (B, *in_shape) to (B, *out_shape)."""
+        """The network of one input and one output, ``(B, *in_shape)`` to ``(B, *out_shape)``."""
         event = tuple(out_shape) if len(out_shape) == 3 else None
         return nn.Sequential(
             nn.Flatten(), self.assemble([in_shape], [out_shape], event), nn.Unflatten(1, tuple(out_shape))

@@ -119,8 +119,9 @@ class Gamma(ParameterPrior):
     The precision is τ = 1 / σ², in inverse squared units of the data, one for all entries or one for each.
 
     Args:
-        shape: without unit. rate: in squared units of the data, by default 1e-3 spread², so that the prior is broad
-            whatever the units of the data.
+        shape: without unit.
+        rate: in squared units of the data, by default 1e-3 spread², so that the prior is broad whatever the units of the
+            data.
 
     >>> Gamma(2.0, 4.0).distribution(torch.ones(3)).mean
     tensor([0.5000, 0.5000, 0.5000])

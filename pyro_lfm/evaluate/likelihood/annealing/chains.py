@@ -31,6 +31,14 @@ class Annealing:
         temperatures: T. They are tuned for each row by separate chains, equally far apart in standard deviations of the
             increments of log w. log w then has a variance of about Λ² / T, with Λ the whole distance.
         leaps: leapfrog steps of each transition.
+
+    >>> import pyro_lfm as lfm, torch
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
+    >>> pair = model, lfm.ExactPosterior(model)
+    >>> rows = model.sample(3, seed=0)["x"]
+    >>> how = lfm.evaluate.Annealing(temperatures=20, leaps=3)
+    >>> lfm.evaluate.log_likelihood(pair, rows, draws=32, method="annealed", annealing=how).per_row.shape
+    torch.Size([3])
     """
 
     temperatures: int = 100

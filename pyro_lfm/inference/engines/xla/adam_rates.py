@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 
 from pyro_lfm.inference.engines.adam_kernels import AdamGroup
-from pyro_lfm.inference.engines.xla.block_program import Rates
+from pyro_lfm.inference.engines.xla.block_program import Kind, Rates
 
 
 def rates_of(groups: Sequence[AdamGroup], factors: Sequence[float], steps: int, dtype: np.dtype) -> Rates:
@@ -17,28 +19,67 @@ def rates_of(groups: Sequence[AdamGroup], factors: Sequence[float], steps: int, 
         factors: of the learning rates, one for each step.
         steps: S, the number of rows; those beyond the factors are not used.
     """
-    count = sum(len(group.positions) for group in groups)
-    sizes, roots, kept = (np.ones((steps, count)) for _ in range(3))
-    betas, betas2, epsilons, decays = (np.zeros(count) for _ in range(4))
-    factor, ahead = np.ones(steps), np.arange(1, steps + 1)[:, None]
-    factor[: len(factors)] = factors
-    for group in groups:
-        at, options = group.positions, group.options
-        step = group.counts.numpy(force=True).astype(float) + ahead
-        rate = options["lr"] * factor[:, None]
-        betas[at], betas2[at] = options["betas"]
-        epsilons[at] = options["eps"]
-        sizes[:, at] = rate / (1 - options["betas"][0] ** step)
-        roots[:, at] = np.sqrt(1 - options["betas"][1] ** step)
-        if group.decoupled:
-            kept[:, at] = 1 - rate * options["weight_decay"]
-        else:
-            decays[at] = options["weight_decay"]
-    numbers = (sizes, roots, kept, betas, betas2, epsilons, decays)
-    return Rates(*(value.astype(dtype) for value in numbers))
+    factor = np.ones((steps, 1))
+    factor[: len(factors), 0] = factors
+    parts = [_of_group(group, factor) for group in groups]
+    joined = parts[0]
+    if len(groups) > 1 or joined["sizes"].shape[1] > 1:
+        places = np.argsort(np.concatenate([group.positions for group in groups]))
+        joined = {name: _joined(groups, [part[name] for part in parts], places) for name in joined}
+    if (joined["kept"] == 1).all():
+        joined["kept"] = None
+    if not joined["decays"].any():
+        joined["decays"] = None
+    numbers: dict[str, Any] = {n: None if v is None else v.astype(dtype) for n, v in joined.items()}
+    return Rates(**numbers)
 
 
-def gradient_rates(count: int, dtype: np.dtype, steps: int) -> Rates:
+def _of_group(group: AdamGroup, factor: np.ndarray) -> dict[str, Any]:
+    """The rates of a group by name, of one column where its parameters have done equally many steps."""
+    counts, options = group.counts.numpy(force=True), group.options
+    counts = counts[:1] if (counts == counts[0]).all() else counts
+    step = counts.astype(float) + np.arange(1, len(factor) + 1)[:, None]
+    one, rate, decay = np.ones(len(counts)), options["lr"] * factor, options["weight_decay"]
+    beta, beta2 = options["betas"]
+    return {
+        "sizes": rate / (1 - beta**step),
+        "roots": 1 / np.sqrt(1 - beta2**step),
+        "kept": (1 - rate * decay if group.decoupled else np.ones_like(factor)) * one,
+        "betas": np.array([[beta], [1 - beta]]) * one,
+        "betas2": np.array([[beta2], [1 - beta2]]) * one,
+        "epsilons": options["eps"] * one,
+        "decays": 0 * one if group.decoupled else decay * one,
+    }
+
+
+def _joined(groups: Sequence[AdamGroup], parts: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:
+    """The columns of all groups, in the order of the parameters."""
+    columns = [
+        np.broadcast_to(part, (*part.shape[:-1], len(group.positions)))
+        for group, part in zip(groups, parts, strict=True)
+    ]
+    return np.concatenate(columns, -1)[..., places]
+
+
+def expected_kind(optimizer: torch.optim.Optimizer) -> Kind:
+    """What the rates of an optimizer are probably like, before its first step by XLA."""
+    groups = optimizer.param_groups
+    decays = any(group.get("weight_decay") for group in groups)
+    decoupled = any(group.get("decoupled_weight_decay") for group in groups)
+    return Kind(min(2, len(groups)), decays and decoupled, decays and not decoupled)
+
+
+def gradient_rates(kind: Kind, parameters: int, steps: int, dtype: np.dtype) -> Rates:
     """Numbers by which one step from zero moments leaves the gradients in the place of the means, and moves nothing."""
-    ones, zeros = np.ones((steps, count), dtype), np.zeros(count, dtype)
-    return Rates(0 * ones, ones, ones, zeros, zeros, zeros + 1, zeros)
+    columns = 1 if kind.columns == 1 else parameters
+    one, table = np.ones(columns, dtype), np.ones((steps, columns), dtype)
+    betas = np.stack([0 * one, one])
+    return Rates(
+        sizes=0 * table,
+        roots=table,
+        kept=table if kind.kept else None,
+        betas=betas,
+        betas2=betas,
+        epsilons=one,
+        decays=0 * one if kind.decays else None,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.adam_kernels import FusedAdam
-from pyro_lfm.inference.engines.xla.adam_rates import gradient_rates, rates_of
+from pyro_lfm.inference.engines.adam_kernels import FusedAdam, copy_all
+from pyro_lfm.inference.engines.xla.adam_rates import expected_kind, gradient_rates, rates_of
 from pyro_lfm.inference.engines.xla.block_program import BlockProgram, Moments, Rates, Result
 from pyro_lfm.inference.engines.xla.translation import Draw, translate
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 # Of a block's rows and noise. A call copies parameters and moments in and out, which few steps would not repay.
 _BLOCK_BYTES = 2**25
-_MOST = 1000  # steps
+_MOST = 4000  # steps
+# Arrays that are remembered, at most.
+_MADE = 2**12
 # Steps of the first block, by which the time of a step is measured.
 _FIRST = 4
 
@@ -49,10 +51,13 @@ class XlaStep:
         self.most = max(1, min(_MOST, _BLOCK_BYTES // max(1, size)))
         self.program = BlockProgram(translated, self.places)
         self._varying = [torch.zeros(self.most, *v.shape, dtype=v.dtype) for v in varying]
+        self._reads = translated.reads
+        # The memory of the rows of all steps by name, one row after the other.
+        self.rows = {name: self._varying[k].flatten(0, 1) for k, name in enumerate(step.names)}
         self._noise = Noise(translated.draws, self.most)
-        # Those inputs that the graph reads, by number, with their memory of each step of a block.
-        read = [number for number in range(len(varying)) if translated.reads[number]]
-        self._steps = [[(number, self._varying[number][k]) for number in read] for k in range(self.most)]
+        self._shared = SharedArrays()
+        # What the rates were like in the last call, so that a comparison with the programs compiles nothing.
+        self._kind = expected_kind(step.eager.optimizers[0])
         # Of a step, as the last block took it; None before the first.
         self.seconds: float | None = None
 
@@ -62,24 +67,35 @@ class XlaStep:
 
     def __call__(self, *inputs: torch.Tensor) -> Sequence[torch.Tensor]:
         """Loss, whether it and the gradients are finite, parts of the bound, and gradients of one step."""
-        self.put(0, inputs)
+        self.put(inputs)
         self._noise.draw(1)
-        zeros = _arrays([torch.zeros_like(value) for value in self.trained])
-        rates = gradient_rates(len(self.trained), _dtype(self.trained[0]), self.most)
-        result = self._run(1, Moments(_arrays(self.trained), zeros, zeros), rates)
+        zeros = [torch.zeros_like(value) for value in self.trained]
+        rates = gradient_rates(self._kind, len(self.trained), self.most, _dtype(self.trained[0]))
+        result = self._run(1, (self.trained, zeros, zeros), rates)
         gradients = [*map(_tensor, result.moments.means)]
         loss, parts = _tensor(result.losses)[0], _tensor(result.parts)[0]
         finite = (loss + sum(g.square().sum() for g in gradients)).isfinite()
         return [loss, finite, parts, *gradients]
 
-    def put(self, k: int, inputs: Sequence[torch.Tensor]) -> None:
-        """Copies the inputs that differ from step to step into the memory of the block's step k."""
-        for number, memory in self._steps[k]:
-            memory.copy_(inputs[number])
+    def put(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Copies the inputs that differ from step to step into the memory of the first step."""
+        for memory, value in zip(self._varying, inputs, strict=False):
+            memory[0].copy_(value)
 
-    def rows(self, k: int) -> dict[str, torch.Tensor]:
-        """A copy of the rows of the block's step k, by name."""
-        return {name: self._varying[n][k].clone() for n, name in enumerate(self.step.names)}
+    def put_numbers(self, index: torch.Tensor, weights: Sequence[torch.Tensor]) -> None:
+        """Copies the numbers of the rows, (n, B), and the weights of n objectives into the memory of the first n steps."""
+        numbers, of_objectives = (k for k in range(len(self.rows), len(self.rows) + 2))
+        if self._reads[numbers]:
+            self._varying[numbers][: len(index)] = index
+        if self._reads[of_objectives]:
+            alike = all(each is weights[0] for each in weights)
+            held = weights[0] if alike else torch.stack([*weights])
+            self._varying[of_objectives][: len(weights)] = held
+
+    def copies(self) -> Iterator[dict[str, torch.Tensor]]:
+        """For each step of the memory a copy of its rows, by name."""
+        for k in range(self.most):
+            yield {name: self._varying[n][k].clone() for n, name in enumerate(self.rows)}
 
     def take(self, optimizer: FusedAdam, factors: Sequence[float]) -> torch.Tensor | None:
         """Does the steps that were put, as many as there are factors of the learning rates.
@@ -90,28 +106,48 @@ class XlaStep:
         """
         n, groups = len(factors), optimizer.groups
         self._noise.draw(n)
-        values, means, squares = (_in_order(groups, name) for name in ("values", "means", "squares"))
-        rates = rates_of(groups, factors, self.most, _dtype(values[0]))
-        result = self._run(n, Moments(*map(_arrays, (values, means, squares))), rates)
-        if not bool(result.healthy):
+        state = [_in_order(groups, name) for name in ("values", "means", "squares")]
+        rates = rates_of(groups, factors, self.most, _dtype(self.trained[0]))
+        self._kind = rates.kind
+        result = self._run(n, state, rates)
+        moved = [[*map(_tensor, arrays)] for arrays in result.moments]
+        # A moment keeps whatever was not finite in a gradient, so that one look at the end sees all steps.
+        total = _tensor(result.losses).sum() + sum(value.sum() for value in (*moved[0], *moved[2]))
+        if not bool(total.isfinite()):
             return None
-        for held, now in zip((values, means, squares), result.moments, strict=True):
-            for tensor, array in zip(held, now, strict=True):
-                tensor.copy_(_tensor(array))
+        for held, now in zip(state, moved, strict=True):
+            copy_all(held, now)
         for group in groups:
             group.counts.add_(n)
         return _tensor(result.parts)[:n].clone()
 
-    def _run(self, n: int, moments: Moments, rates: Rates) -> Result:
+    def _run(self, n: int, state: Sequence[Sequence[torch.Tensor]], rates: Rates) -> Result:
         fixed = [v for v, place in zip(self.step.known, self.places, strict=True) if place is None]
+        moments = Moments(*map(self._shared, state))
         return self.program(
-            np.int32(n),
-            moments,
-            rates,
-            _arrays(self._varying),
-            _arrays(self._noise.memory),
-            _arrays(fixed),
+            np.int32(n), moments, rates, *map(self._shared, (self._varying, self._noise.memory, fixed))
         )
+
+
+class SharedArrays:
+    """Makes arrays of JAX that share the memory of contiguous tensors, once for each memory. Others are copied."""
+
+    def __init__(self) -> None:
+        # An array keeps its memory alive, so that no other tensor can have the same address.
+        self._made: dict[tuple[int, torch.Size, torch.dtype], jax.Array] = {}
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> list[jax.Array]:
+        return [*map(self._array, tensors)]
+
+    def _array(self, tensor: torch.Tensor) -> jax.Array:
+        if not tensor.is_contiguous() or not tensor.numel():
+            return _array(tensor)
+        key = tensor.data_ptr(), tensor.shape, tensor.dtype
+        if (array := self._made.get(key)) is None:
+            if len(self._made) >= _MADE:
+                self._made.clear()
+            self._made[key] = array = _array(tensor)
+        return array
 
 
 class Noise:
@@ -154,13 +190,11 @@ def _in_order(groups: Sequence, name: str) -> list[torch.Tensor]:  # type: ignor
     return [tensor for _, tensor in sorted(pairs, key=lambda pair: pair[0])]
 
 
-def _arrays(tensors: Sequence[torch.Tensor]) -> list[jax.Array]:
-    """Tensors as arrays of JAX, which share their memory where they are contiguous."""
+def _array(tensor: torch.Tensor) -> jax.Array:
+    """A tensor as an array of JAX, which shares its memory where it is contiguous."""
     with jax.enable_x64(True):
         # A view of the flat tensor has the usual strides, also along dimensions of one entry.
-        return [
-            jnp.from_dlpack(tensor.detach().contiguous().view(-1).view(tensor.shape)) for tensor in tensors
-        ]
+        return jnp.from_dlpack(tensor.detach().contiguous().view(-1).view(tensor.shape))
 
 
 def _tensor(array: jax.Array) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Training under Lightning: ``lfm.lightning.Module`` is a model with its guide, ``lfm.lightning.DataModule`` its rows."""
+"""``lfm.lightning.Module``, a model with its guide as a ``LightningModule``, and ``DataModule``, its rows."""
 
 from __future__ import annotations
 
