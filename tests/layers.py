@@ -2,7 +2,8 @@
 
 # In order: within a layer too, a part imports only those before it.
 LAYERS = {
-    "errors": 0, "declarations": 0, "shapes": 0, "runtime": 0, "probes": 0, "schedules": 0, "storage": 0, "identity": 0,
+    "errors": 0, "warning_kinds": 0,
+    "declarations": 0, "shapes": 0, "runtime": 0, "probes": 0, "schedules": 0, "storage": 0, "identity": 0,
     "data": 1, "distributions": 1, "exact": 1,
     "sources": 2, "factors": 2, "families": 2, "priors": 2, "programs": 2,
     "tables": 3, "closed_form": 3,

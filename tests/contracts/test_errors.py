@@ -308,6 +308,19 @@ def test_programs_without_latents_or_without_data():
         lfm.PyroModel("model")
 
 
+def test_a_latent_in_a_plate_beside_that_of_the_rows_has_no_declared_guide():
+    def program(batch):
+        with batch.plate():
+            with pyro.plate("columns", 4, dim=-2):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z.transpose(-1, -2), 1.0).to_event(1), obs=batch["x"])
+
+    with pytest.raises(
+        Declaration, match="in the plate 'columns': leave that plate out .*torch.zeros.4., 1.0..to_event"
+    ):
+        lfm.Guide(lfm.PyroModel(program), z=lfm.Gaussian(network=lfm.MLP(8)))
+
+
 def test_batches_refuse_what_they_cannot_hold():
     with pytest.raises(Data, match="takes tensors; got ndarray"):
         lfm.Batch(np.zeros((3, 2)))

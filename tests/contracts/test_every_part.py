@@ -13,7 +13,8 @@ from public_names import is_error, public_names
 import pyro_lfm as lfm
 
 ROOT = Path(__file__).parents[2]
-CATALOGUE = ROOT / "docs" / "catalogue.md"
+CATALOGUE_NAME = "docs/reference/catalogue.md"
+CATALOGUE = ROOT / CATALOGUE_NAME
 CASES = [ROOT / "tests" / "cases.py", ROOT / "tests" / "evaluation_cases.py"]
 # Functions are called by the tests of contracts.
 FOLDERS = [
@@ -38,7 +39,7 @@ FOLDERS = [
 ]
 CALLS = [*CASES, *(path for folder in FOLDERS for path in folder.glob("test_*.py") if path != Path(__file__))]
 
-# Exported classes that need no case and no example of their own: docs/extending.md derives from them, or they are results.
+# Exported classes that need no case of their own: docs/extending.md derives from them, or they are results.
 OTHERS = {
     "lfm.Batch",
     "lfm.Bound",
@@ -123,7 +124,7 @@ def faults():
         if not inspect.isclass(value) and id(value) not in in_calls:
             yield f"{name} has no case: add a call to tests/evaluation_cases.py or a contract test"
         if name not in in_catalogue:
-            yield f"{name} has no line in docs/catalogue.md: add `{name.removeprefix('lfm.')}` to one of its tables"
+            yield f"{name} has no line in {CATALOGUE_NAME}: add `{name.removeprefix('lfm.')}`"
         if ">>>" not in (value.__doc__ or ""):
             yield f"{name} has no example: add a doctest (>>>) to its docstring"
 
@@ -140,7 +141,7 @@ def test_a_family_that_is_exported_without_any_of_them_is_discovered(monkeypatch
     monkeypatch.setattr(lfm, "__all__", [*lfm.__all__, "Weibull"])
     assert [fault for fault in faults() if "Weibull" in fault] == [
         "lfm.Weibull has no case: add a constructor to tests/cases.py",
-        "lfm.Weibull has no line in docs/catalogue.md: add `Weibull` to one of its tables",
+        "lfm.Weibull has no line in docs/reference/catalogue.md: add `Weibull`",
         "lfm.Weibull has no example: add a doctest (>>>) to its docstring",
     ]
 
@@ -150,7 +151,7 @@ def test_a_function_that_is_exported_without_any_of_them_is_discovered(monkeypat
     monkeypatch.setattr(lfm.evaluate, "__all__", [*lfm.evaluate.__all__, "sharpness"])
     assert [fault.split(":")[0] for fault in faults() if "sharpness" in fault] == [
         "lfm.evaluate.sharpness has no case",
-        "lfm.evaluate.sharpness has no line in docs/catalogue.md",
+        "lfm.evaluate.sharpness has no line in docs/reference/catalogue.md",
         "lfm.evaluate.sharpness has no example",
     ]
 
@@ -158,9 +159,13 @@ def test_a_function_that_is_exported_without_any_of_them_is_discovered(monkeypat
 def test_the_catalogue_names_nothing_that_does_not_exist():
     spaces = tuple(f"{name}." for name in (*OF_FUNCTIONS, "lfm.parameter_priors"))
     unknown = {name for name in catalogued() if name.startswith(spaces)} - set(public_names())
-    assert not unknown, f"docs/catalogue.md names what is not exported: {', '.join(sorted(unknown))}"
+    assert not unknown, (
+        f"docs/reference/catalogue.md names what is not exported: {', '.join(sorted(unknown))}"
+    )
 
 
 def test_base_classes_and_results_are_exported_and_in_the_catalogue():
     assert set(public_names()) >= OTHERS, "OTHERS lists what is not exported"
-    assert catalogued() >= OTHERS, f"docs/catalogue.md lacks {', '.join(sorted(OTHERS - catalogued()))}"
+    assert catalogued() >= OTHERS, (
+        f"docs/reference/catalogue.md lacks {', '.join(sorted(OTHERS - catalogued()))}"
+    )

@@ -185,3 +185,17 @@ def test_importing_changes_nothing_and_loads_no_heavy_extra():
         "loaded = {'sklearn', 'pandas', 'matplotlib', 'torchvision'} & set(sys.modules); assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_short_fit_imports_no_compiler():
+    code = (
+        "import sys, torch, pyro_lfm as lfm; "
+        "model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear())); "
+        "svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.Linear())), epochs=1); "
+        "lfm.fit(model, torch.randn(20, 2), svi, seed=0, progress=False); "
+        "loaded = {'torch._dynamo', 'sympy', 'jax'} & set(sys.modules); assert not loaded, loaded; "
+        # Torch's own way works as before.
+        "p = torch.nn.Parameter(torch.zeros(1)); p.grad = torch.ones(1); torch.optim.Adam([p], lr=1.0).step(); "
+        "assert p.item() < -0.9 and 'torch._dynamo' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

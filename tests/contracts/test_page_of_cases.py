@@ -1,4 +1,4 @@
-"""docs/tested.md lists the combinations that are tested. It is made of the cases that the contract tests run over.
+"""docs/maintainers/tested.md lists the combinations that are tested, by the cases that the contract tests run over.
 
 python tests/contracts/test_page_of_cases.py        writes it anew
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import cases  # noqa: E402
 
-PAGE = Path(__file__).parents[2] / "docs" / "tested.md"
+PAGE = Path(__file__).parents[2] / "docs" / "maintainers" / "tested.md"
 
 
 def table(corner, columns, rows):
@@ -40,18 +40,20 @@ def page():
 
     parts = [
         "# What is tested together",
-        "This page is made by `python tests/contracts/test_page_of_cases.py` of the cases that the contract tests run "
-        "over, and a test "
-        "holds it against them. ✓: one optimisation step gives finite gradients to every parameter, with one draw and with "
-        "several, and shapes are right. –: refused by nature, with an error that says why, which is tested too. Names are "
-        "those of `tests/cases.py`, where a new part gets its one line.",
-        "## Priors and guides\n\nWith one layer, and on top of two, where the state is also saved and loaded.",
+        "This page lists the combinations of parts that the contract tests run. `python "
+        "tests/contracts/test_page_of_cases.py` makes it, and a test compares it with the cases. ✓: one optimisation step "
+        "gives finite gradients to every parameter, "
+        "with one draw and with several, and all shapes are right. –: the combination is impossible, and a test checks that "
+        "the error says why. The names are those of `tests/cases.py`. A new part gets one line there.",
+        "## Priors and guides\n\nEach pair is tested in a model with one layer, and in a model with two layers. There the "
+        "state is also saved and loaded.",
         table(
             "prior",
             guides,
             {prior: ["–" if cases.refuses(prior, g) else "✓" for g in guides] for prior in cases.PRIORS},
         ),
-        "## Likelihoods and priors\n\nThe number is that of the guide, as above; – where it cannot serve the prior. Every "
+        "## Likelihoods and priors\n\nThe number is that of the guide, as above. – means that this guide cannot "
+        "serve the prior. Every "
         "likelihood is also tested with missing entries, in float64, and its `log_prob` against its draws.",
         table(
             "likelihood",
@@ -66,10 +68,11 @@ def page():
                 for likelihood in cases.LIKELIHOODS
             },
         ),
-        "## Structures and guides\n\nA whole fit, the posterior of every latent, and `lfm.testing.check_guide`.",
+        "## Structures and guides\n\nThe test of each pair runs a whole fit, computes the posterior of every latent, "
+        "and calls `lfm.testing.check_guide`.",
         table("structure", guides, {model: ["✓"] * len(guides) for model in cases.MODELS}),
-        "## Structures and objectives\n\nA fit of a few steps. That compiled steps and eager ones agree is tested for every "
-        "structure and every objective.",
+        "## Structures and objectives\n\nThe test of each pair runs a fit of a few steps. Other tests compare compiled with "
+        "eager steps, for every structure and every objective.",
         table(
             "objective",
             list(cases.MODELS),

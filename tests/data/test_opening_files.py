@@ -263,7 +263,7 @@ def test_missing_files_and_unknown_endings(tmp_path, monkeypatch):
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(lfm.DataError, match="is a folder"):
         lfm.data.open(tmp_path / "folder.npy")
-    monkeypatch.setattr("pyro_lfm.data.files.data_formats.import_module", _absent)
+    monkeypatch.setattr("pyro_lfm.data.files.required_package.import_module", _absent)
     (tmp_path / "x.h5ad").write_bytes(b"")
     with pytest.raises(ImportError, match=r"needs anndata: pip install 'pyro_lfm\[data\]'"):
         lfm.data.open(tmp_path / "x.h5ad")

@@ -102,6 +102,34 @@ def test_an_epoch_goes_on_at_the_same_batch(done, drop_last, stored):
         assert torch.equal(index, index_again) and torch.equal(rows, rows_again)
 
 
+@pytest.mark.parametrize("block", [None, 50])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("calls", [(40,), (1, 5, 0, 3, 40), (0, 0, 2, 40), (31, 40)])
+def test_batches_taken_several_at_a_time_are_those_taken_one_by_one(calls, drop_last, block):
+    """``calls`` are the most batches of each call; 0 stands for one batch in the memory of the feed."""
+    generator = torch.Generator().manual_seed(1)
+    weights = (torch.rand(N, generator=generator) > 0.02).double()
+    rows = {"x": ROWS, "y": ROWS[:, :1].astype(np.float64) + 1, "count": np.arange(N)}
+    table = read(rows, ["x", "y", "count"]).with_weights(weights)
+    one_by_one = epoch(feed_of(table, block=block, drop_last=drop_last))
+    batches, taken = feed_of(table, block=block, drop_last=drop_last).epoch(), []
+    for most in [*calls, 40]:  # the last batch has another size
+        if not most and batches.size:
+            index, held = next(batches)
+        elif n := min(most, batches.alike):
+            held = {k: torch.full((n * batches.size, *s), torch.nan) for k, s in table.event_shapes.items()}
+            index = batches.read(n, held)
+            assert index.shape[0] == n
+        else:
+            continue
+        index = index.flatten()
+        assert torch.equal(held["y"], held["x"][:, :1] + 1) and torch.equal(held["count"].long(), index)
+        taken.append((index.clone(), held["x"].clone()))
+    assert batches.size == batches.alike == 0 and next(batches, None) is None
+    for expected, got in zip(zip(*one_by_one, strict=True), zip(*taken, strict=True), strict=True):
+        assert torch.equal(torch.cat(expected), torch.cat(got))
+
+
 @pytest.mark.parametrize("kind", ["x.npy", "parts"])
 def test_rows_of_weight_0_are_left_out(kind, stored):
     weights = torch.ones(N, dtype=torch.float64)

@@ -89,7 +89,14 @@ def exact(name):
     return fitted(cases.CLOSED_FORMS[name](), lfm.EM(iterations=20, tolerance=1e-4))
 
 
+def one_factor():
+    """A full covariance of one entry has none below its diagonal."""
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(cases.D, mean=lfm.Linear()))
+    return fitted(model, lfm.Guide(model, z=lfm.Gaussian(covariance=lfm.Full(), network=lfm.MLP(6))))
+
+
 FITS = {
+    "one-factor": one_factor,
     "low-rank": lambda: by_guide("gaussian-low-rank"),
     "mixture": lambda: by_guide("mixture-of-gaussians"),
     "categorical": amortised_mixture,

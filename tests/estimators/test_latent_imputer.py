@@ -9,8 +9,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
-from pyro_lfm.errors import DataError, DeclarationError, EmptyColumnWarning
+from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.estimators import FactorMixture, LatentImputer
+from pyro_lfm.warning_kinds import EmptyColumnWarning
 
 LOADING, NOISE = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 1.0, 0.2, 1.5])
 

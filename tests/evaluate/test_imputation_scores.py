@@ -68,7 +68,7 @@ def test_errors_coverage_and_crps_of_a_known_model_are_those_of_its_conditional_
             * float((variance.sqrt() / unit).mean())
         )
         assert float(width) == pytest.approx(wanted, rel=0.05)
-    assert result.honest.all() and result.baseline_standardised == pytest.approx(1, abs=0.05)
+    assert result.calibrated.all() and result.baseline_standardised == pytest.approx(1, abs=0.05)
     assert result.gain > 5 * result.gain_error and result.crps < result.baseline_crps
     # The marginal of a Gaussian column: σ/√π too, over its own standard deviation.
     assert result.baseline_crps == pytest.approx(math.pi**-0.5, rel=0.05)
@@ -78,7 +78,7 @@ def test_errors_coverage_and_crps_of_a_known_model_are_those_of_its_conditional_
 def test_intervals_that_are_too_narrow_are_reported():
     pair, x, _ = known(600, spread=3.0)
     result = lfm.evaluate.imputation_scores(pair, x, draws=100)
-    assert not result.variables["x"].honest.any()
+    assert not result.variables["x"].calibrated.any()
     assert "Intervals too narrow: x." in result.verdict and "Better than mean or mode: x." in repr(result)
 
 

@@ -64,7 +64,7 @@ DECODERS = {
         f"activation {name}": lambda n=name: fitted(
             lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.MLP(5, activation=n)))
         )
-        for name in "relu leaky_relu elu gelu silu sigmoid softplus tanh".split()
+        for name in "relu leaky_relu elu gelu silu sigmoid softplus tanh glu".split()
     },
 }
 

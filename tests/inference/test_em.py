@@ -338,3 +338,13 @@ def test_arguments_are_checked_in_words():
         model = CANNOT["x.mean is MLP"]()
         guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
         fitted(model, torch.zeros(5, 6), lfm.SVI(guide, steps=1)).log_likelihood()
+
+
+def test_variational_em_sends_only_those_models_to_em_that_em_serves():
+    noise = lfm.Full(lfm.Fixed(torch.eye(6)))
+    for model, remedy in [
+        (linear(6, 2, noise), r"use lfm\.EM\(\), or lfm\.SVI\(guide\)"),
+        (CANNOT["x.mean is MLP"](), r"use lfm\.SVI\(guide\)"),
+    ]:
+        with pytest.raises(lfm.DeclarationError, match=remedy):
+            fitted(model, torch.zeros(5, 6), lfm.VariationalEM())

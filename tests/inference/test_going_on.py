@@ -13,7 +13,7 @@ _DRAWS = torch.Generator().manual_seed(3)
 ROWS = torch.randn(60, 2, generator=_DRAWS) @ torch.randn(2, 5, generator=_DRAWS)
 ROWS = ROWS + (0.3 + torch.rand(5, generator=_DRAWS)) * torch.randn(60, 5, generator=_DRAWS)
 # Few rows for as many columns: some noise runs to its floor.
-pytestmark = pytest.mark.filterwarnings("ignore::pyro_lfm.errors.ScaleFloorWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pyro_lfm.warning_kinds.ScaleFloorWarning")
 INFERENCES = {"EM": lfm.EM, "VariationalEM": lfm.VariationalEM}
 
 

@@ -141,7 +141,7 @@ def test_the_compiled_engine_fits_the_weighted_bound(recwarn: pytest.WarningsRec
             fit = lfm.fit(model, _rows(), svi, weights=WEIGHTS + 1, seed=3, progress=False)
             histories.append([r["bound"] for r in fit.history])
         assert np.allclose(*histories, rtol=1e-10)
-    assert not [w for w in recwarn if issubclass(w.category, lfm.errors.CompilationWarning)]
+    assert not [w for w in recwarn if issubclass(w.category, lfm.lfm.CompilationWarning)]
 
 
 def test_the_weighted_bound_at_the_exact_posterior_is_the_weighted_likelihood() -> None:

@@ -3,6 +3,7 @@
 import warnings
 
 import cases
+import numpy as np
 import pytest
 import torch
 from native_code import agree, apart, fitted, with_guide
@@ -107,6 +108,67 @@ def test_the_number_of_steps_in_a_call_changes_no_number(monkeypatch):
     other, _ = fitted("xla", plain, rows(), epochs=5)
     assert apart(one, other) == 0.0
     assert [r["bound"] for r in one.history] == [r["bound"] for r in other.history]
+
+
+def two_variables():
+    model = lfm.Model(
+        age=lfm.Covariate(),
+        z=lfm.StandardNormal(2),
+        x=lfm.Gaussian(cases.D, given=("z", "age"), mean=lfm.MLP(8)),
+        y=lfm.Bernoulli(3, given=("z",), logits=lfm.MLP(8)),
+    )
+    return model, lfm.Guide(model, z=lfm.Gaussian(given=("x", "y"), network=lfm.MLP(8)))
+
+
+def rows_of_two(n):
+    generator = torch.Generator().manual_seed(2)
+    y = torch.rand(n, 3, generator=generator).round()
+    y[::5, 1] = torch.nan
+    return {"age": torch.randn(n, generator=generator), "x": rows(n, missing=True), "y": y}
+
+
+@pytest.mark.parametrize("order", [{}, {"block": 4, "buffer": 16}])
+def test_rows_of_several_variables_are_those_of_eager_however_they_are_gathered(monkeypatch, order):
+    """A covariate, gaps in two variables, and a smaller last batch; rows shuffled at once or block by block."""
+    options = {"epochs": 4, "batch_size": 8, "drop_last": False, **order}
+    _, many = agree(two_variables, rows_of_two(43), engine="xla", **options)
+    monkeypatch.setattr("pyro_lfm.inference.engines.xla.block_engine._CALL_SECONDS", 0.0)
+    single, _ = fitted("xla", two_variables, rows_of_two(43), **options)
+    assert apart(many, single) == 0.0
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_rates_of_parameters_that_differ_are_the_optimizers_own(decoupled):
+    """Two groups with options of their own, one of which rested for a while, so that its steps are fewer."""
+    from pyro_lfm.inference.engines.adam_kernels import fused_adam
+    from pyro_lfm.inference.engines.xla.adam_rates import rates_of
+
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    parameters = [torch.nn.Parameter(torch.randn(3)) for _ in range(4)]
+    groups = [
+        {"params": parameters[:2], "lr": 0.1, "weight_decay": 0.2},
+        {"params": parameters[2:], "lr": 0.3, "betas": (0.5, 0.6), "weight_decay": 0.0},
+    ]
+    optimizer = kind(groups, fused=True)
+    for step in range(3):
+        for p in parameters[step % 2 :]:
+            p.grad = torch.randn(3)
+        optimizer.step()
+        optimizer.zero_grad()
+    order = [3, 0, 2, 1]
+    moving = fused_adam(optimizer, [parameters[k] for k in order])
+    rates = rates_of(moving.groups, [1.0, 0.5], 3, np.dtype("f8"))
+    for column, k in enumerate(order):
+        lr, (b1, b2), decay = [(0.1, (0.9, 0.999), 0.2), (0.3, (0.5, 0.6), 0.0)][k // 2]
+        done = 2 if k == 0 else 3
+        for row, factor in enumerate([1.0, 0.5]):
+            step = done + row + 1
+            assert rates.sizes[row, column] == pytest.approx(lr * factor / (1 - b1**step))
+            assert rates.roots[row, column] == pytest.approx((1 - b2**step) ** -0.5)
+            kept = 1.0 if rates.kept is None else rates.kept[row, column]
+            assert kept == pytest.approx(1 - lr * factor * decay if decoupled else 1.0)
+        assert rates.betas[:, column] == pytest.approx([b1, 1 - b1])
+        assert (0.0 if rates.decays is None else rates.decays[column]) == (0.0 if decoupled else decay)
 
 
 def test_steps_are_taken_many_at_a_time(monkeypatch):

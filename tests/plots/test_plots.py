@@ -208,6 +208,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
             raise ImportError(name)
         return real(name, *rest, **keywords)
 
+    monkeypatch.delitem(sys.modules, "pyro_lfm.plots.notebook_figure", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'pyro_lfm\[plot\]'"):
         plots.gallery(torch.rand(2, 4, 4))
@@ -219,3 +220,9 @@ def test_importing_and_drawing_touch_no_pyplot():
         "plots.gallery(torch.rand(2, 4, 4)); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_notebook_shows_a_figure_without_pyplot():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    shown, _ = formatters.DisplayFormatter().format(plots.gallery(torch.rand(2, 4, 4)))
+    assert Image.open(io.BytesIO(shown["image/png"])).format == "PNG"

@@ -124,3 +124,20 @@ def test_what_it_cannot_be_made_of_is_refused_in_words():
             lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4))), epochs=1),
             progress=False,
         )
+
+
+def test_a_checkpoint_holds_a_fit_whose_exemplars_are_a_part_of_the_rows(tmp_path):
+    x = (torch.rand(30, 6, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+
+    def fitted(path, epochs):
+        torch.manual_seed(0)
+        model = lfm.Model(
+            z=lfm.ExemplarPrior(2, exemplars=12, neighbours=3), x=lfm.Bernoulli(6, logits=lfm.MLP(4))
+        )
+        guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(4)))
+        svi = lfm.SVI(guide, epochs=epochs, batch_size=10)
+        return lfm.fit(model, x, svi, validation=x[:8], seed=0, progress=False, checkpoint=path)
+
+    fitted(tmp_path / "run", 2)
+    resumed, whole = fitted(tmp_path / "run", 4), fitted(tmp_path / "other", 4)
+    assert [r["bound"] for r in resumed.history] == [r["bound"] for r in whole.history]

@@ -103,3 +103,12 @@ def test_dropout_is_active_in_training_alone():
     assert torch.equal(model.factors["x"](z).mean, model.factors["x"](z).mean)
     model.train()
     assert not torch.equal(model.factors["x"](z).mean, model.factors["x"](z).mean)
+
+
+def test_a_gated_layer_is_a_linear_one_times_a_sigmoid():
+    network = lfm.MLP(3, activation="glu")(2, 4)
+    x = torch.randn(5, 2)
+    values, gates = network[0](x).chunk(2, -1)
+    assert torch.allclose(network(x), network[-1](values * gates.sigmoid()))
+    with pytest.raises(lfm.DeclarationError, match="glu"):
+        lfm.MLP(3, activation="swoosh")

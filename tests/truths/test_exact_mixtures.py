@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch.distributions import MultivariateNormal
 
-from pyro_lfm.errors import DataError, DeclarationError, ScaleFloorWarning, ShapeError
+from pyro_lfm.errors import DataError, DeclarationError, ShapeError
 from pyro_lfm.exact.mixtures.bayesian_mixture import fit_bayesian_mixture
 from pyro_lfm.exact.mixtures.bernoullis import Bernoullis
 from pyro_lfm.exact.mixtures.conjugate_components import NormalGammas, NormalWisharts
@@ -30,6 +30,7 @@ from pyro_lfm.exact.mixtures.gaussians import DiagonalGaussians
 from pyro_lfm.exact.mixtures.mixture import Mixture, fit_mixture
 from pyro_lfm.exact.mixtures.mixture_of_factors import FactorAnalysers
 from pyro_lfm.exact.mixtures.starts import start_bernoullis, start_factors, start_gaussians
+from pyro_lfm.warning_kinds import ScaleFloorWarning
 
 NAN = float("nan")
 
@@ -646,12 +647,14 @@ def test_variational_bayes_of_degenerate_data_gives_finite_numbers(kind, rows):
 # The layer ------------------------------------------------------------------------------------------------
 
 
-def test_exact_imports_only_torch_errors_and_itself():
+def test_exact_imports_only_torch_errors_warnings_and_itself():
     folder = Path(sys.modules["pyro_lfm.exact.mixtures.mixture"].__file__).parents[1]
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                own = name == "torch" or name.startswith(("pyro_lfm.errors", "pyro_lfm.exact"))
+                own = name == "torch" or name.startswith(
+                    ("pyro_lfm.errors", "pyro_lfm.warning_kinds", "pyro_lfm.exact")
+                )
                 assert own or name.split(".")[0] in sys.stdlib_module_names, (path.name, name)
