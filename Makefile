@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # Two threads, or two processes of one: more cost time at these sizes, and the figures in the README are of two.
 RUN := OMP_NUM_THREADS=2 $(PY)
 
-.PHONY: demo test slow kill fuzz coverage fashion format clean
+.PHONY: demo test docs slow kill fuzz coverage fashion package format clean
 
 # torch comes first, and pinned: on its own, pip would take the newest build that some dependency admits.
 .venv/ready: pyproject.toml constraints.txt
@@ -27,6 +27,10 @@ test: .venv/ready
 	$(PY) -m mypy
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
+# The site, in build/docs/index.html. Pages are executed once; their outputs are kept until the package changes.
+docs: .venv/ready
+	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -q -j 2 -b html docs build/docs
+
 # What takes too long for every change.
 slow: .venv/ready
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slow
@@ -38,6 +42,10 @@ kill: .venv/ready
 # A hundred thousand files, changed at random, for all readers together.
 fuzz: .venv/ready
 	FUZZ_EXAMPLES=10400 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal tests/fuzz
+
+# The wheel and the source archive: what they hold, and a first use of each in a clean environment. Needs the package registry.
+package: .venv/ready
+	OMP_NUM_THREADS=2 $(PY) tests/package/build_and_try.py
 
 # Apart from the tests, which tracing every line of torch and Pyro slows down.
 coverage: .venv/ready
