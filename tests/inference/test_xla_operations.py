@@ -20,12 +20,12 @@ INDEX = torch.tensor([2, 0, 1])
 ALONG = torch.randint(0, 4, (3, 2, 5), generator=GENERATOR)
 
 UNARY = """abs asinh atan ceil cos cosh digamma erf erfc exp exp2 expm1 floor i0 isfinite isinf isnan neg reciprocal relu
-round sigmoid sign sin sinh softplus special_erfcx special_log_ndtr square tan tanh trunc gelu clone detach alias
-all any argmax argmin amax amin lift_fresh_copy max mean min prod sum"""
+round sigmoid sign sin sinh softplus special_erfcx special_log_ndtr square tan tanh trunc gelu elu leaky_relu sgn
+clone detach alias all any argmax argmin amax amin lift_fresh_copy max mean min prod sum"""
 OF_POSITIVE = "lgamma log log10 log1p log2 rsqrt sqrt"
 OF_UNIT = "acos asin atanh erfinv special_ndtri"
 BINARY = """add sub mul div atan2 eq fmax fmin fmod ge gt hypot le logical_and logical_or logical_xor lt maximum minimum ne
-remainder xlogy rsub copy"""
+remainder xlogy rsub copy logaddexp"""
 OF_TRUTH = "bitwise_and bitwise_or bitwise_xor"
 
 CASES = {
@@ -42,8 +42,11 @@ CASES = {
     "_softmax": (X, -1, False),
     "_cdist_forward": (X, Y, 2.0, None),
     "_unsafe_view": (X, [12, 5]),
+    "addcdiv": (X, Y, POSITIVE),
+    "addcmul": (X, Y, POSITIVE),
     "addmm": (X[0, 0], X[0], Y[0].mT @ Y[0]),
     "baddbmm": (torch.zeros(1, dtype=X.dtype), X, Y.mT),
+    "binary_cross_entropy_with_logits": (X, UNIT, POSITIVE, POSITIVE[0], 0),
     "bmm": (X, Y.mT),
     "cat": ([X, Y], 1),
     "cholesky_solve": (X, LOWER),
@@ -59,15 +62,18 @@ CASES = {
     "expand": (X[:, :1], [2, 3, -1, 5]),
     "flip": (X, [0, 2]),
     "gather": (X, 1, ALONG),
+    "glu": (X, 1),
     "index": (X, [None, INDEX]),
     "index_add": (X, 1, INDEX, X[:, :3]),
     "index_put": (X, [INDEX[:2], INDEX[1:]], torch.ones(2, 5, dtype=X.dtype), True),
     "index_select": (X, 1, INDEX),
+    "lerp": (X, Y, 0.3),
     "linalg_cholesky_ex": (SQUARE,),
     "linalg_inv_ex": (SQUARE,),
     "linalg_solve_triangular": (LOWER, X),
     "linalg_vector_norm": (X, 2, [1]),
     "logsumexp": (X, [1]),
+    "masked_fill": (X, TRUTH, 2.0),
     "mm": (X[0], Y[0].mT),
     "permute": (X, [2, 0, 1]),
     "polygamma": (1, POSITIVE),
@@ -77,12 +83,17 @@ CASES = {
     "scatter_add": (X, 1, ALONG, Y),
     "select": (X, 1, -1),
     "select_scatter": (X, Y[:, 0], 1, 2),
+    "sigmoid_backward": (Y, UNIT),
     "slice": (X, 1, 1, 9, 2),
     "slice_scatter": (X, Y[:, :2], 1, 1, 3),
+    "softplus_backward": (Y, X, 2.0, 1.0),
     "sort": (X, 1, True),
     "split_with_sizes": (X, [1, 3], 1),
     "squeeze": (X[:, :1], [1, 2]),
+    "stack": ([X, Y], 1),
     "t": (X[0],),
+    "tanh_backward": (Y, UNIT),
+    "threshold_backward": (Y, X, 0),
     "topk": (X, 2, 1),
     "transpose": (X, 0, 2),
     "triangular_solve": (X, LOWER, False),
@@ -94,7 +105,12 @@ CASES = {
     "view": (X, [12, 5]),
     "where": (TRUTH, X, Y),
 }
-OPTIONS = {"linalg_solve_triangular": {"upper": False}, "var": {"correction": 1}}
+OPTIONS = {
+    "linalg_solve_triangular": {"upper": False},
+    "var": {"correction": 1},
+    "addcmul": {"value": 2.0},
+    "addcdiv": {"value": 2.0},
+}
 # It has no result.
 WITHOUT = {"_linalg_check_errors"}
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines import recorder, tracing
 
 # The names of methods that give numbers, memory or text. Not all of them reach the dispatcher.
 _VALUES = frozenset(
@@ -95,7 +95,7 @@ class _Operations(tracing.DispatchMode):
         if tracing.gives_value(function):
             if exits.varies(everything):
                 exits.leave(_VALUE)
-            return tracing.unrecorded(function, arguments, options)
+            return function(*arguments, **options)
         if tracing.shape_by_value(function, arguments) and exits.varies(everything):
             exits.leave(_SHAPE)
         results = function(*arguments, **options)
@@ -141,9 +141,9 @@ class _Functions(TorchFunctionMode):
 def record(
     function: tracing.Function,
     inputs: Sequence[torch.Tensor],
-    check: tracing.Function = tracing.nan_if_refused,
+    check: tracing.Function = recorder.nan_if_refused,
 ) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
-    """``tracing.record`` of a function in which no value leaves the graph.
+    """``recorder.record`` of a function in which no value leaves the graph.
 
     Raises:
         NotRecordable: a value leaves, or the function cannot be recorded for another reason.
@@ -154,7 +154,7 @@ def record(
         with exits:
             return function(*arguments)
 
-    graph, external = tracing.record(watched, inputs, check)
+    graph, external = recorder.record(watched, inputs, check)
     if exits.reason is not None:  # the program caught the error
         raise tracing.NotRecordable(exits.reason)
     return graph, external

@@ -13,6 +13,7 @@ from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.eager import Eager, gradients_of, laid_out_as
 from pyro_lfm.inference.engines.engine import bound_parts
 from pyro_lfm.inference.engines.exits import record
+from pyro_lfm.inference.engines.recorder import nan_if_refused
 from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.objectives import Objective
 
@@ -77,7 +78,7 @@ class Step:
         objective = self.objective
         if isinstance(objective, Objective):
             # Tensors, so that the native code follows a weight that changes.
-            objective = objective.weighted(dict(zip(objective.weights, weights, strict=False)))
+            objective = objective.weighted(dict(zip(objective.weights, weights.unbind(), strict=False)))
         for table, rows in zip(self.tables, gathered, strict=True):
             table.gathered = rows.detach().requires_grad_(table in self.learned)
         leaves: list[Any] = [table.gathered for table in self.learned]
@@ -138,7 +139,7 @@ class Step:
         self, accepted: torch.Tensor | None, loss: torch.Tensor, parts: torch.Tensor, *gradients: torch.Tensor
     ) -> list[torch.Tensor]:
         """The outputs of native code. It tests what ``check_finite`` tests, and that no distribution refuses parameters."""
-        loss, *_ = tracing.nan_if_refused(accepted, loss)
+        loss, *_ = nan_if_refused(accepted, loss)
         small = (g.square().sum() for k, g in enumerate(gradients) if k not in self.large)
         finite = sum(small, loss).isfinite()
         # Where Python waits for each step, it gives the zeros itself.

@@ -54,7 +54,7 @@ def _wanted(nodes: Sequence[Node]) -> set[Node]:
     """The nodes that the output needs, with those that draw random numbers or work in place, and the inputs."""
     wanted: set[Node] = set()
     for node in reversed(nodes):
-        acts = _is_random(node) or bool(_written_arguments(node))
+        acts = _is_random(node) or bool(written_arguments(node))
         if acts or node.op in ("output", "placeholder") or any(user in wanted for user in node.users):
             wanted.add(node)
     return wanted
@@ -65,8 +65,8 @@ def _computed_anew(nodes: Sequence[Node], changing: set[Node]) -> set[Node]:
     memory: dict[Node, Node] = {}
     for node in nodes:
         sources = node.all_input_nodes
-        memory[node] = memory[sources[0]] if sources and _may_be_a_view(node) else node
-    written = {memory[n] for node in nodes for n in _written_arguments(node) if isinstance(n, Node)}
+        memory[node] = memory[sources[0]] if sources and may_be_a_view(node) else node
+    written = {memory[n] for node in nodes for n in written_arguments(node) if isinstance(n, Node)}
     if any(node.op == "placeholder" for node in written):
         raise tracing.NotRecordable("it changes one of its inputs in place")
     anew: set[Node] = set()
@@ -81,14 +81,14 @@ def _is_random(node: Node) -> bool:
     return isinstance(node.target, tracing.Operation) and tracing.is_random(node.target)
 
 
-def _may_be_a_view(node: Node) -> bool:
+def may_be_a_view(node: Node) -> bool:
     """Whether the result of an operation shares memory with its first argument, or may do so."""
     if not isinstance(node.target, tracing.Operation):
         return True
     return any(value.alias_info is not None for value in node.target._schema.returns)
 
 
-def _written_arguments(node: Node) -> list[Argument]:
+def written_arguments(node: Node) -> list[Argument]:
     """The arguments that the operation of a node changes in place."""
     if not isinstance(node.target, tracing.Operation):
         return []

@@ -134,6 +134,11 @@ def _diagonal_scatter(x: Value, source: Value, offset: int = 0, dim1: int = 0, d
     return jnp.moveaxis(moved.at[..., row, column].set(source), (-2, -1), (dim1, dim2))
 
 
+def _glu(x: Value, dim: int = -1) -> Value:
+    value, gate = jnp.split(x, 2, dim)
+    return value * jax.nn.sigmoid(gate)
+
+
 def _topk(x: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Value:
     order = _slice(jnp.argsort(x, axis=dim, descending=largest, stable=True), dim, 0, k)
     return jnp.take_along_axis(x, order, dim), order
@@ -180,6 +185,7 @@ TABLE: dict[str, Function] = {
     "expand": _expand,
     "flip": lambda x, dims: jnp.flip(x, tuple(dims)),
     "gather": _gather,
+    "glu": _glu,
     "index": lambda x, indices: x[_places(indices)],
     "index_add": _index_add,
     "index_put": _index_put,
@@ -201,6 +207,7 @@ TABLE: dict[str, Function] = {
     "sort": _sort,
     "split_with_sizes": _split_with_sizes,
     "squeeze": _squeeze,
+    "stack": lambda tensors, dim=0: jnp.stack(tensors, dim),
     "sum": _reduction(jnp.sum),
     "t": lambda x: x.T,
     "topk": _topk,

@@ -44,6 +44,18 @@ def _gelu(x: Value, approximate: str = "none") -> Value:
     return jax.nn.gelu(x, approximate=approximate == "tanh")
 
 
+def _elu(x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
+    return scale * jnp.where(x > 0, x, alpha * jnp.expm1(input_scale * jnp.minimum(x, 0)))
+
+
+def _addcmul(x: Value, y: Value, z: Value, *, value: float = 1) -> Value:
+    return x + value * y * z
+
+
+def _addcdiv(x: Value, y: Value, z: Value, *, value: float = 1) -> Value:
+    return x + value * y / z
+
+
 def _polygamma(order: int, x: Value) -> Value:
     return special.polygamma(order, x)
 
@@ -56,6 +68,20 @@ def _softplus(x: Value, beta: float = 1, threshold: float = 20) -> Value:
     return jnp.where(x * beta > threshold, x, jnp.log1p(jnp.exp(jnp.minimum(x * beta, threshold))) / beta)
 
 
+def _cross_entropy(
+    x: Value, y: Value, weight: Value | None = None, of_ones: Value | None = None, reduction: int = 1
+) -> Value:
+    """-log p(y) of a Bernoulli distribution by its logits."""
+    positive = 1 if of_ones is None else 1 + (of_ones - 1) * y
+    entropy = (1 - y) * x + positive * (jnp.log1p(jnp.exp(-jnp.abs(x))) + jnp.maximum(-x, 0))
+    entropy = entropy if weight is None else weight * entropy
+    return [lambda e: e, jnp.mean, jnp.sum][reduction](entropy)
+
+
+def _softplus_backward(gradient: Value, x: Value, beta: float, threshold: float) -> Value:
+    return gradient * jnp.where(x * beta > threshold, 1, jax.nn.sigmoid(x * beta))
+
+
 def _xlogy(x: Value, y: Value) -> Value:
     return jnp.where(jnp.isnan(y), jnp.nan, special.xlogy(x, y))
 
@@ -64,11 +90,14 @@ TABLE: dict[str, Function] = {
     "abs": jnp.abs,
     "acos": jnp.arccos,
     "add": _add,
+    "addcdiv": _addcdiv,
+    "addcmul": _addcmul,
     "asin": jnp.arcsin,
     "asinh": jnp.arcsinh,
     "atan": jnp.arctan,
     "atan2": jnp.arctan2,
     "atanh": jnp.arctanh,
+    "binary_cross_entropy_with_logits": _cross_entropy,
     "bitwise_and": jnp.bitwise_and,
     "bitwise_not": jnp.bitwise_not,
     "bitwise_or": jnp.bitwise_or,
@@ -81,6 +110,7 @@ TABLE: dict[str, Function] = {
     "cosh": jnp.cosh,
     "digamma": special.digamma,
     "div": _div,
+    "elu": _elu,
     "eq": jnp.equal,
     "erf": special.erf,
     "erfc": special.erfc,
@@ -101,16 +131,20 @@ TABLE: dict[str, Function] = {
     "isinf": jnp.isinf,
     "isnan": jnp.isnan,
     "le": jnp.less_equal,
+    "leaky_relu": lambda x, slope=0.01: jnp.where(x > 0, x, slope * x),
+    "lerp": lambda x, y, weight: x + weight * (y - x),
     "lgamma": special.gammaln,
     "log": jnp.log,
     "log10": jnp.log10,
     "log1p": jnp.log1p,
     "log2": jnp.log2,
+    "logaddexp": jnp.logaddexp,
     "logical_and": jnp.logical_and,
     "logical_not": jnp.logical_not,
     "logical_or": jnp.logical_or,
     "logical_xor": jnp.logical_xor,
     "lt": jnp.less,
+    "masked_fill": lambda x, mask, value: jnp.where(mask, value, x),
     "maximum": jnp.maximum,
     "minimum": jnp.minimum,
     "mul": jnp.multiply,
@@ -124,11 +158,14 @@ TABLE: dict[str, Function] = {
     "round": jnp.round,
     "rsqrt": jax.lax.rsqrt,
     "rsub": lambda x, y, alpha=1: _sub(y, x, alpha),
+    "sgn": jnp.sign,
     "sigmoid": jax.nn.sigmoid,
+    "sigmoid_backward": lambda gradient, y: gradient * y * (1 - y),
     "sign": jnp.sign,
     "sin": jnp.sin,
     "sinh": jnp.sinh,
     "softplus": _softplus,
+    "softplus_backward": _softplus_backward,
     "special_erfcx": lambda x: jnp.exp(x * x) * special.erfc(x),
     "special_log_ndtr": _log_ndtr,
     "special_ndtri": special.ndtri,
@@ -137,6 +174,8 @@ TABLE: dict[str, Function] = {
     "sub": _sub,
     "tan": jnp.tan,
     "tanh": jnp.tanh,
+    "tanh_backward": lambda gradient, y: gradient * (1 - y * y),
+    "threshold_backward": lambda gradient, x, threshold: jnp.where(x <= threshold, 0, gradient),
     "trunc": jnp.trunc,
     "where": jnp.where,
     "xlogy": _xlogy,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import torch
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.recorder import decomposed
 from pyro_lfm.inference.engines.xla import arrays, pointwise, products
 
 Node = torch.fx.Node
@@ -48,6 +49,9 @@ _MADE: dict[str, Callable[..., jax.Array]] = {
     "eye": jnp.eye,
     "tril_indices": lambda rows, columns, offset=0: jnp.stack(jnp.tril_indices(rows, offset, columns)),
 }
+
+# All names of operations that have a counterpart.
+_COUNTERPARTS = OPERATIONS.keys() | _FILLED.keys() | _MADE.keys() | {"getitem", "_to_copy"}
 
 # Draws whose distribution does not depend on the data: the method that fills a tensor as the operation does.
 _DRAWS: dict[str, str] = {
@@ -119,7 +123,7 @@ def translate(graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Tr
         NotRecordable: an operation has no counterpart here, changes an input, or draws from a distribution that depends
             on the data.
     """
-    graph = tracing.decomposed(graph, inputs)
+    graph = decomposed(graph, inputs, _COUNTERPARTS)
     nodes = [*graph.graph.nodes]
     draws = {node: _draw(node) for node in nodes if _is_draw(node)}
     constants = {node: _constant(getattr(graph, str(node.target))) for node in nodes if node.op == "get_attr"}
@@ -177,7 +181,7 @@ def _check(node: Node, draws: dict[Node, Draw]) -> None:
     name = _name(node)
     if isinstance(node.target, tracing.Operation) and tracing.changes_arguments(node.target):
         raise tracing.NotRecordable(f"{node.target} changes a tensor that outlives the step")
-    if name not in OPERATIONS.keys() | _FILLED.keys() | _MADE.keys() | {"getitem", "_to_copy"}:
+    if name not in _COUNTERPARTS:
         raise tracing.NotRecordable(f"{node.target} has no counterpart in JAX")
 
 
