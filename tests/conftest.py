@@ -8,6 +8,7 @@ import torch
 from cli_run import here, work  # noqa: F401
 
 from pyro_lfm.inference.engines import choice, tracing
+from pyro_lfm.inference.engines.plain_function import plain_function
 
 # Its first import switches the validation of distributions off for the whole process: it comes before all tests.
 try:
@@ -26,8 +27,8 @@ def fresh_process_state():
 
 @pytest.fixture
 def replay(monkeypatch):
-    """The recorded graph as it is, without the seconds that native code takes to be made."""
-    monkeypatch.setattr(tracing, "native", lambda graph, inputs: graph)
+    """Replays in place of native code, without the seconds that it takes to be made."""
+    monkeypatch.setattr(tracing, "native", lambda graph, inputs: plain_function(graph))
     monkeypatch.setattr(choice, "xla_serves", lambda setup: False)
 
 

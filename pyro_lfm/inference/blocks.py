@@ -10,7 +10,7 @@ import torch
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.data.readers import Table
 from pyro_lfm.inference.engines import tracing
-from pyro_lfm.inference.engines.choice import COMPILING, HANDLERS, fused
+from pyro_lfm.inference.engines.choice import COMPILING, HANDLERS, RECORDING, fused
 from pyro_lfm.inference.engines.compiled import LOG
 from pyro_lfm.inference.engines.engine import Setup
 from pyro_lfm.inference.engines.exits import record
@@ -27,8 +27,6 @@ NUMBERS = 2**22
 # And the most that stay in the cache of a core.
 CACHED = 2**18
 
-# Seconds to record a function in a process that has recorded nothing yet; as in choice.py the declaration decides.
-RECORDING = 1.0
 
 # Rows by name, (B, *event) each, and their numbers (B,).
 Block = tuple[dict[str, torch.Tensor], torch.Tensor]

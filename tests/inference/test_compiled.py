@@ -354,7 +354,10 @@ def setup_of(rows=60_000, features=784, width=400):
 def test_auto_compiles_what_is_long_enough_and_logs_why(caplog):
     caplog.set_level(logging.INFO, "pyro_lfm")
     short = choose("auto", setup_of(1797, 64, 64), 15 * 50, 128)
-    assert isinstance(short, Eager) and "compiling would save about 0.7 s" in caplog.messages[-1]
+    assert isinstance(short, Compiled) and [*short.compilers] == ["replay"] and short.after == 5
+    assert "steps are replayed after 5 steps" in caplog.messages[-1]
+    shorter = choose("auto", setup_of(1797, 64, 64), 15 * 5, 128)
+    assert isinstance(shorter, Eager) and "recording a step would save about 0.1 s" in caplog.messages[-1]
     long = choose("auto", setup_of(), 469 * 50, 128)
     assert isinstance(long, Compiled) and long.after == 469 and long.sizes == {128}
     assert "compiled by torch's compiler for batches of 128 rows after 469 steps" in caplog.messages[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -11,7 +12,7 @@ from pyro_lfm.inference.engines.compiled import LOG, Compiled
 from pyro_lfm.inference.engines.eager import Eager
 from pyro_lfm.inference.engines.engine import Engine, Setup
 from pyro_lfm.inference.engines.pyro_svi import Pyro
-from pyro_lfm.inference.engines.recorded_step import Compiler, inductor
+from pyro_lfm.inference.engines.recorded_step import Compiler, inductor, replayed
 from pyro_lfm.inference.svi.optimizer_states import EngineState
 from pyro_lfm.warning_kinds import CompilationWarning
 
@@ -21,12 +22,14 @@ ENGINES = ("auto", "xla", "compiled", "eager", "pyro")
 # so that a seed repeats a fit bit for bit.
 COMPILING = 20.0  # seconds to record a step and make it native by torch's compiler, with nothing cached
 BY_XLA = 3.0  # the same by XLA
+RECORDING = 0.15  # seconds to watch and record a step alone
 HANDLERS = 1e-3  # seconds that Pyro's handlers take at every step
 FUSED = 0.2  # of the time of the operations, saved by fusing those between matrix products
 OPERATIONS = 5e10  # floating-point operations per second
 # "auto" does the first steps in eager, so that the first results come as soon: an epoch, but no more than this.
 FIRST = 1000
 FIRST_BY_XLA = 20
+FIRST_REPLAYED = 5
 
 
 def saving(setup: Setup, batch_size: int) -> float:
@@ -67,7 +70,8 @@ def choose(
     """
     if name == "auto" and before is not None:
         if (native := before.get("native")) is not None:
-            kind = Native(xla_serves(setup) and native["xla"], insist=False)
+            served = [name for name in native["compilers"] if name != "xla" or xla_serves(setup)]
+            kind = Native(served or ["torch"], insist=False)
             return kind.engine(setup, frozenset(native["sizes"]), native["after"])
         name = "eager"
     if name == "pyro":
@@ -95,16 +99,11 @@ def choose(
         if untested:
             warn(f"{untested}; each step is compared with eager all the same", CompilationWarning)
         sizes.add(batch_size)
-    elif not sizes:
-        LOG.info(
-            "engine: eager, as compiling would save about %.1f s and take about %.0f s",
-            max(0.0, *gains.values()),
-            cost,
-        )
-        return Eager(setup)
     elif untested:
         LOG.info('engine: eager, as %s: engine="compiled" tries it', untested)
         return Eager(setup)
+    elif not sizes:
+        return _without_compiler(setup, steps)
     by = "XLA" if by_xla else "torch's compiler"
     LOG.info(
         "engine: compiled by %s for batches of %s rows after %d steps, which saves about %.0f s and takes about %.0f s",
@@ -112,31 +111,51 @@ def choose(
     )  # fmt: skip
     # What XLA cannot do is left to torch's compiler, where that pays too.
     other = name == "compiled" or (name == "auto" and min(gains[size] for size in sizes) > COMPILING)
-    kind = Native(by_xla, by_torch=other or not by_xla, insist=name != "auto")
-    return kind.engine(setup, frozenset(sizes), after)
+    compilers = ["xla"] * by_xla + ["torch"] * (other or not by_xla) + ["replay"] * (name == "auto")
+    return Native(compilers, insist=name != "auto").engine(setup, frozenset(sizes), after)
+
+
+def _without_compiler(setup: Setup, steps: dict[int, int]) -> Engine:
+    """The engine of a fit in which compiling does not pay: recorded steps are replayed where that pays.
+
+    Args:
+        steps: their number by batch size.
+    """
+    # A replay does without Pyro's handlers and without autograd.
+    gains = {size: (count - FIRST_REPLAYED) * HANDLERS for size, count in steps.items()}
+    sizes = frozenset(size for size, gain in gains.items() if gain > RECORDING)
+    if not sizes:
+        LOG.info("engine: eager, as recording a step would save about %.1f s", max(0.0, *gains.values()))
+        return Eager(setup)
+    LOG.info(
+        "engine: steps are replayed after %d steps, as compiling them takes longer than it saves",
+        FIRST_REPLAYED,
+    )
+    return Native(["replay"], insist=False).engine(setup, sizes, FIRST_REPLAYED)
 
 
 @dataclass(frozen=True)
 class Native:
-    """Which compilers make the native code of a fit.
+    """How recorded steps are done.
 
     Args:
+        compilers: "xla", "torch" or "replay". Each is tried where those before it cannot make native code of a step.
         insist: whether a program that cannot be compiled gets a warning, or only a line in the log.
     """
 
-    by_xla: bool
-    by_torch: bool = True
+    compilers: Sequence[str]
     insist: bool = True
 
     def engine(self, setup: Setup, sizes: frozenset[int], after: int) -> Engine:
-        if not self.by_xla:
-            return Compiled(setup, sizes, after, self.insist)
-        # JAX is imported by fits that use it.
-        from pyro_lfm.inference.engines.xla.block_engine import Xla
-        from pyro_lfm.inference.engines.xla.compiled_step import XlaStep
+        made: dict[str, Compiler] = {"torch": inductor, "replay": replayed}
+        kind = Compiled
+        if "xla" in self.compilers:
+            # JAX is imported by fits that use it.
+            from pyro_lfm.inference.engines.xla.block_engine import Xla
+            from pyro_lfm.inference.engines.xla.compiled_step import XlaStep
 
-        compilers: list[Compiler] = [XlaStep, inductor] if self.by_torch else [XlaStep]
-        return Xla(setup, sizes, after, self.insist, compilers)
+            kind, made["xla"] = Xla, XlaStep
+        return kind(setup, sizes, after, self.insist, {name: made[name] for name in self.compilers})
 
 
 def xla_serves(setup: Setup) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -49,11 +49,8 @@ class Compiled(Engine):
         sizes: the batch sizes that are compiled, one function each; others are done in eager.
         after: the number of first steps that are eager, so that the first epoch does not wait for the compiler.
         insist: whether a program that cannot be compiled gets a warning, or only a line in the log.
-        compilers: each is tried where those before it cannot make native code of a step.
+        compilers: by name, torch's alone by default. Each is tried where those before it cannot make native code of a step.
     """
-
-    # Whether XLA makes the native code.
-    by_xla = False
 
     def __init__(
         self,
@@ -61,9 +58,9 @@ class Compiled(Engine):
         sizes: frozenset[int],
         after: int = 0,
         insist: bool = True,
-        compilers: Sequence[Compiler] = (inductor,),
+        compilers: Mapping[str, Compiler] | None = None,
     ):
-        self.compilers = compilers
+        self.compilers = {"torch": inductor} if compilers is None else compilers
         self.setup, self.sizes, self.after, self.insist = setup, sizes, after, insist
         _channels_last(setup)
         self.eager = Eager(setup)
@@ -169,7 +166,7 @@ class Compiled(Engine):
             if sum(other[:2] == key[:2] for other in self.steps) >= _CHOICES:
                 self._give_up(key, "requires_grad of its parameters changes again and again")
                 return None
-            self.steps[key] = Step(self.eager, [*rows], objective, part, self.compilers)
+            self.steps[key] = Step(self.eager, [*rows], objective, part, [*self.compilers.values()])
         return self.steps[key]
 
     def _trial(
@@ -259,7 +256,7 @@ class Compiled(Engine):
         return {
             **self.eager.state(),
             "native": {
-                "xla": self.by_xla,
+                "compilers": [*self.compilers],
                 "sizes": sorted(self.sizes),
                 "after": self.after,
                 "number": self.number,

@@ -10,16 +10,18 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.adam_kernels import norms_of
 from pyro_lfm.inference.engines.eager import Eager, gradients_of, laid_out_as
 from pyro_lfm.inference.engines.engine import bound_parts
 from pyro_lfm.inference.engines.exits import record
+from pyro_lfm.inference.engines.plain_function import plain_function
 from pyro_lfm.inference.engines.recorder import nan_if_refused
 from pyro_lfm.inference.engines.watched import Watched
 from pyro_lfm.objectives import Objective
 
 # How far a loss may differ, relative to itself, and a gradient, relative to the largest one.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-4}
-# Entries of a gradient on a CPU from which torch's own reduction is faster than that of native code.
+# Entries of a gradient on a CPU from which torch's own norm is faster than that of native code.
 _LARGE = 2**14
 # How often native code may be made anew after a change, before eager is cheaper.
 _REBUILDS = 2
@@ -33,6 +35,11 @@ Compiler = Callable[["Step", torch.fx.GraphModule, Sequence[torch.Tensor]], trac
 def inductor(step: Step, graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> tracing.Function:
     """Native code by torch's own compiler."""
     return tracing.native(graph, inputs)
+
+
+def replayed(step: Step, graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> tracing.Function:
+    """The operations one after the other, as eager does them, without the programs and autograd."""
+    return plain_function(graph)
 
 
 class Step:
@@ -55,7 +62,7 @@ class Step:
         part: str,
         compilers: Sequence[Compiler] = (inductor,),
     ):
-        self.compilers = compilers
+        self.compilers = (*compilers,)
         self.eager, self.setup, self.names, self.objective = eager, eager.setup, names, objective
         trained = eager.trained(part)
         # The batch's rows of every table are inputs; those of some tables are trained.
@@ -91,7 +98,8 @@ class Step:
                 table.gathered = None
         self.used = [k for k, gradient in enumerate(all_gradients) if gradient is not None]
         gradients = [laid_out_as(all_gradients[k], wanted[k]).detach() for k in self.used]
-        self.large = [k for k, g in enumerate(gradients) if self._on_cpu and g.numel() > _LARGE]
+        least = 0 if self.compilers == (replayed,) else _LARGE
+        self.large = [k for k, g in enumerate(gradients) if self._on_cpu and g.numel() > least]
         parts = bound_parts(objective, loss, batch.total_weight)
         return [(loss / batch.total_weight).detach(), parts, *gradients]
 
@@ -147,7 +155,8 @@ class Step:
 
     def all_finite(self, finite: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:
         """Whether loss and gradients are finite, given what native code says of it."""
-        return bool(finite) and all(math.isfinite(torch.linalg.vector_norm(gradients[k])) for k in self.large)
+        norms = norms_of([gradients[k] for k in self.large]) if self.large else ()
+        return bool(finite) and (not norms or math.isfinite(sum(torch.stack([*norms]).tolist())))
 
     def suspect(self) -> bool:
         """Whether a value that the programs read has changed, so that a run must be watched again."""

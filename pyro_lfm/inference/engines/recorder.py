@@ -34,7 +34,7 @@ class Recorder(tracing.DispatchMode):
     """The context in which every operation on tensors becomes a node of a graph, also those of the backward pass.
 
     The operations are done on the tensors, so that shapes and types are theirs. The ``meta`` of a node has under "val" a
-    tensor without memory like its result.
+    tensor without memory like its result, and under "geometry" where its entries lie in memory.
 
     Args:
         inputs: the tensors that are inputs of the graph.
@@ -90,7 +90,7 @@ class Recorder(tracing.DispatchMode):
         """One more input, after those so far."""
         with self._graph.inserting_after(self._last) if self._last else self._graph.inserting_before():
             self._last = self._graph.placeholder(name)
-        self._last.meta["val"] = _like(tensor)
+        _describe(self._last, tensor)
         return self._last
 
     def _as_nodes(self, held: Any) -> Any:
@@ -109,18 +109,19 @@ class Recorder(tracing.DispatchMode):
     def _keep(self, node: Node, result: Any) -> None:
         """Remembers which tensors a node gives."""
         if isinstance(result, torch.Tensor):
-            node.meta["val"] = _like(result)
+            _describe(node, result)
             self._nodes[result] = node
         elif isinstance(result, list | tuple):
             for k, part in enumerate(result):
                 self._keep(self._graph.call_function(operator.getitem, (node, k)), part)
 
 
-def _like(tensor: torch.Tensor) -> torch.Tensor | None:
-    """A tensor without memory of the same shape, strides and type; None for one that has no strides."""
-    if tensor.layout is not torch.strided:
-        return None
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+def _describe(node: Node, tensor: torch.Tensor) -> None:
+    """Writes down the form of the tensor that a node gives, unless it has no strides."""
+    if tensor.layout is torch.strided:
+        shape, strides, dtype = tensor.shape, tensor.stride(), tensor.dtype
+        node.meta["val"] = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+        node.meta["geometry"] = tensor.storage_offset(), shape, strides, dtype
 
 
 def nan_if_refused(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pyro_lfm.inference.engines import tracing
+from pyro_lfm.inference.engines.plain_function import plain_function
 from pyro_lfm.inference.engines.split_graph import SplitGraph
 
 
@@ -41,15 +42,15 @@ class Replay:
         self._block: object = None
         self._kept: Sequence[torch.Tensor] = self._external
         self._once: tracing.Function | None = None
-        self._again: tracing.Function = graph
+        again = graph
         if repeated:
             lasting = [number < rows for number in range(len(inputs))]
             split = SplitGraph(graph, [*lasting, *[True] * len(external)])
-            self._once, self._again = split.once, split.again
-        if compiled:
-            again, kept = self._again, self._keep(inputs)
-            assert isinstance(again, torch.fx.GraphModule)  # for the type checker
-            self._again = tracing.native(again, [*inputs[self._lasting :], *kept])
+            self._once, again = plain_function(split.once), split.again
+        changing = inputs[self._lasting :]
+        self._again = (
+            tracing.native(again, [*changing, *self._keep(inputs)]) if compiled else plain_function(again)
+        )
 
     def __call__(self, block: object, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """The value of the function.

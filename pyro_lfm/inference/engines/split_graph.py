@@ -30,7 +30,7 @@ class SplitGraph:
     def __init__(self, graph: GraphModule, lasting: Sequence[bool]):
         nodes = list(graph.graph.nodes)
         inputs = [node for node in nodes if node.op == "placeholder"]
-        wanted = _wanted(nodes)
+        wanted = wanted_nodes(nodes)
         anew = _computed_anew(nodes, {node for node, same in zip(inputs, lasting, strict=True) if not same})
         used = [n for n in nodes if n not in anew and any(user in anew & wanted for user in n.users)]
         # A constant of the program's text is copied into each of the two.
@@ -50,7 +50,7 @@ class SplitGraph:
         self.once, self.again = GraphModule(graph, first), GraphModule(graph, second)
 
 
-def _wanted(nodes: Sequence[Node]) -> set[Node]:
+def wanted_nodes(nodes: Sequence[Node]) -> set[Node]:
     """The nodes that the output needs, with those that draw random numbers or work in place, and the inputs."""
     wanted: set[Node] = set()
     for node in reversed(nodes):

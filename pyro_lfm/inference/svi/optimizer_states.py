@@ -42,11 +42,11 @@ class StepState(TypedDict):
 class NativeState(TypedDict):
     """What a checkpoint keeps of native code, so that the same steps are done by it as without an interruption.
 
-    ``xla`` says whether XLA compiled, ``sizes`` and ``after`` are the arguments of ``Compiled``, ``number`` counts steps,
+    ``compilers``, by name, ``sizes`` and ``after`` are the arguments of ``Compiled``, ``number`` counts steps,
     ``choices`` are the sets of trained parameters in their order.
     """
 
-    xla: bool
+    compilers: list[str]
     sizes: list[int]
     after: int
     number: int

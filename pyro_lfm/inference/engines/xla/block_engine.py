@@ -24,8 +24,6 @@ class Xla(Compiled):
     Where a loss or a gradient of a block is not finite, nothing of the block counts: its steps are taken again, one by one.
     """
 
-    by_xla = True
-
     def advance(self, planned: PlannedSteps, most: int) -> Done:
         size, moment = planned.coming()
         if self._suspect:
