@@ -71,8 +71,9 @@ class SVI(Inference):
         engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
             small networks: by XLA where JAX is installed (``pip install 'pyro_lfm[jax]'``) and the model is on the CPU,
             else by torch's own compiler. "xla" insists on XLA. "eager" runs the programs at every step. "pyro" is
-            ``pyro.infer.SVI`` itself. "auto" compiles where the fit is long enough for that to pay. The numbers are the same
-            but for rounding. A step that cannot be compiled is done in eager, with a ``CompilationWarning``. The log
+            ``pyro.infer.SVI`` itself. "auto" compiles where the fit is long enough for that to pay. In a shorter
+            fit it records a step and repeats its operations without the programs. The numbers are the same but for
+            rounding. A step that cannot be compiled is done in eager, with a ``CompilationWarning``. The log
             ``pyro_lfm`` says which engine was chosen and why.
 
     A callback may freeze and release parameters by ``requires_grad_``, under every engine.
