@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.split_graph import may_be_a_view, wanted_nodes
 from pyro_lfm.inference.engines.tracing import Function, Operation
 
@@ -93,7 +94,7 @@ def _written(graph: Graph, literals: GraphModule) -> Function:
             outputs = text(node.args[0])
         else:
             target: Any = node.target
-            call = text(target._op if isinstance(target, Operation) else target)
+            call = text(tracing.direct(target) if isinstance(target, Operation) else target)
             options = [f"{name}={text(value)}" for name, value in node.kwargs.items()]
             lines.append(f"{node.name} = {call}({', '.join([*map(text, node.args), *options])})")
             lines += [f"del {', '.join(freed[node])}"] if node in freed else []

@@ -1,7 +1,6 @@
 """``without_changes``: a recorded graph by operations that give new tensors instead of changing old ones.
 
-``torch.func.functionalize`` does the same for any graph. It imports torch's compiler for many of them. This file uses
-private names of torch: the schemas of operations.
+``torch.func.functionalize`` does the same for any graph. It imports torch's compiler for many of them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from pyro_lfm.inference.engines import tracing
 from pyro_lfm.inference.engines.split_graph import may_be_a_view, written_arguments
 from pyro_lfm.inference.engines.tracing import Operation
 
@@ -49,15 +49,8 @@ def _replaced(graph: GraphModule) -> GraphModule | None:
 def _into_new(node: Node) -> Operation | None:
     """The operation that gives in a new tensor what that of a node does in place; None where there is none."""
     operation: Any = node.target
-    name = operation.overloadpacket.__name__
-    packet = getattr(
-        torch.ops.aten, "normal_functional" if name == "normal_" else name.removesuffix("_"), None
-    )
-    new: Operation | None = getattr(packet, operation._overloadname, None)
-    if new is None or len(new._schema.arguments) != len(operation._schema.arguments):
-        return None
     # An operation in place keeps the type of the tensor.
     types = {
         source.meta["val"].dtype for source in node.all_input_nodes if source.meta.get("val") is not None
     }
-    return new if types == {node.meta["val"].dtype} else None
+    return tracing.into_new(operation) if types == {node.meta["val"].dtype} else None

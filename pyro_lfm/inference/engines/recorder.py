@@ -1,8 +1,7 @@
 """``record``: the operations of a function of tensors as one flat graph, gradients included. ``decomposed``: by fewer.
 
 torch's own ``make_fx`` does the same. It first imports torch's compiler, which takes three quarters of a second and 77 MB.
-The private names of torch and Pyro here are those of checks of distributions, of rules for operations, and of dispatch
-modes. The tests named in tracing.py notice where a release changes them.
+The names of Pyro and torch that it replaces for the time of a recording are those of checks of distributions.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch._decomp import core_aten_decompositions
 from torch.fx import Graph, GraphModule, Node
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -212,11 +210,7 @@ def decomposed(graph: GraphModule, inputs: Sequence[torch.Tensor], kept: Collect
         kept: the names of operations that stay as they are, as random ones do.
     """
     # Some rules import torch's compiler, so that they should be few.
-    few = {
-        operation: rule
-        for operation, rule in core_aten_decompositions().items()
-        if operation.overloadpacket.__name__ not in kept and not tracing.is_random(operation)
-    }
+    few = tracing.rules_for_others(kept)
     try:
         with torch.no_grad(), Recorder(inputs, few) as recorder:
             outputs = without_changes(graph)(*inputs)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch._decomp import core_aten_decompositions
 from torch._ops import OpOverload as Operation
 from torch.fx.node import Argument
 from torch.nn.modules import module as modules
@@ -82,6 +83,32 @@ def is_literal(operation: Operation) -> bool:
 def changes_arguments(operation: Operation) -> bool:
     """Whether an operation works in place."""
     return bool(operation._schema.is_mutable)
+
+
+def direct(operation: Operation) -> Function:
+    """An operation without the call in Python around it."""
+    function: Function = operation._op
+    return function
+
+
+def into_new(operation: Operation) -> Operation | None:
+    """The operation that gives in a new tensor what another one does in place; None where there is none."""
+    name = operation.overloadpacket.__name__
+    packet = getattr(
+        torch.ops.aten, "normal_functional" if name == "normal_" else name.removesuffix("_"), None
+    )
+    new: Operation | None = getattr(packet, operation._overloadname, None)
+    alike = new is not None and len(new._schema.arguments) == len(operation._schema.arguments)
+    return new if alike else None
+
+
+def rules_for_others(kept: Collection[str]) -> dict[Operation, Function]:
+    """How operations are done by few others, but for random ones and those of these names."""
+    return {
+        operation: rule
+        for operation, rule in core_aten_decompositions().items()
+        if operation.overloadpacket.__name__ not in kept and not is_random(operation)
+    }
 
 
 def gives_value(operation: Operation) -> bool:
