@@ -14,7 +14,7 @@ from results_pages.transcribed import FIGURE, differing_figures, records  # noqa
 
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 WITH_FIGURES = [name for name, text in TEXTS.items() if MARKED.search(text) or FIGURE.search(text)]
-# Every measured figure of these pages stands in a table that is made from stored ones, or beside the place of the stored one.
+# Every measured figure of these pages stands in a table made from stored ones, or beside the place of the stored one.
 MADE = ["README.md", "docs/speed.md", *(name for name in TEXTS if name.startswith("docs/results/"))]
 
 
