@@ -166,7 +166,7 @@ class PyroModel(HandWritten, AnyModel):
     generates rows. The names that the program reads from its batch are the observed variables.
 
     Args:
-        program: an ``nn.Module``, ``PyroModule`` or function of a batch to wrap; a subclass passes none.
+        program: an ``nn.Module``, ``PyroModule`` or function of a batch to wrap. A subclass passes none.
 
     >>> import pyro, pyro.distributions as dist
     >>> class Scale(PyroModel):

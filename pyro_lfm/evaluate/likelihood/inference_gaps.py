@@ -167,10 +167,10 @@ def gaps(
 
     Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
 
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> guide = Guide(model, z=Gaussian(mean=Linear()))  # as it starts
-    >>> parts = gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))  # as it starts
+    >>> parts = lfm.evaluate.gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
     >>> torch.allclose(parts.approximation + parts.amortization, parts.total)
     True
     """

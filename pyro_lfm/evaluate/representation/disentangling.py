@@ -32,9 +32,10 @@ class Disentanglement:
         factors: the names of the factors.
 
     >>> import torch
-    >>> from pyro_lfm.evaluate import representation
+    >>> import pyro_lfm as lfm
     >>> factors = torch.randint(3, (300, 2), generator=torch.Generator().manual_seed(0))
-    >>> scores = representation.disentanglement_of_codes(2.0 * factors, {"shape": factors[:, 0], "size": factors[:, 1]})
+    >>> known = {"shape": factors[:, 0], "size": factors[:, 1]}
+    >>> scores = lfm.evaluate.representation.disentanglement_of_codes(2.0 * factors, known)
     >>> scores.mig > 0.9, scores.mutual_information.shape, scores.factors
     (True, torch.Size([2, 2]), ('shape', 'size'))
     """
