@@ -101,7 +101,7 @@ class Batch:
             if isinstance(self._data, torch.Tensor):
                 if self._cache:
                     raise DeclarationError(
-                        f"the program asks for {', '.join(self.asked)}; a bare tensor answers to one name: "
+                        f"the program asks for {', '.join(self.asked)}; a bare tensor has one name: "
                         "give a dict of tensors"
                     )
                 value = self._data

@@ -235,7 +235,7 @@ def read(
 
     ``data`` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series,
     AnnData, scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...), or an array of h5py or zarr,
-    or a ``lfm.data.PictureFolder``, whose rows stay on the disk, or a dict of any of these by name. A path stands for what
+    or an ``lfm.data.PictureFolder``, whose rows stay on the disk, or a dict of any of these by name. A path stands for what
     ``lfm.data.open`` makes of it, and a bare array for the only name. An item of a Dataset is a row, a tuple of rows in the
     order of the names (further values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
 

@@ -177,7 +177,7 @@ class LatentModel(TransformerMixin, LatentEstimator):
         names = list(self.fit_.model.latents)
         if len(names) != 1 or self.fit_.model.latents[names[0]].categories:
             raise DeclarationError(
-                f"inverse_transform is of models with one numerical latent; this one has {', '.join(names)}"
+                f"inverse_transform needs a model with one numerical latent; this one has {', '.join(names)}"
             )
         if factors.shape[1] != self._latents[names[0]]:
             raise DataError(f"Z must have {self._latents[names[0]]} columns; got {factors.shape[1]}")

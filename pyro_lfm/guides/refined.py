@@ -55,15 +55,15 @@ class Refined(AnyGuide):
         super().__init__()
         if not isinstance(guide, Guide):
             raise DeclarationError(
-                f"Refined takes a lfm.Guide, whose parameters it can reach; got {type(guide).__name__}"
+                f"Refined takes an lfm.Guide, because it optimises the sources of the factors; got {type(guide).__name__}"
             )
         if guide.tables:
-            raise DeclarationError("a guide with PerRow tables is optimised for each row as it is")
+            raise DeclarationError("a guide with PerRow tables is already optimised for each row")
         self.proposal = guide
         for name in self.names:
             if not guide.factors[name].own_part().parts:
                 kind = type(guide.factors[name].declaration).__name__
-                raise DeclarationError(f"{name}: a {kind} has no sources whose values could be refined")
+                raise DeclarationError(f"{name}: a {kind} has no sources to refine")
         self.steps = shapes.whole("steps of Refined", steps, least=0)
         self.learning_rate = shapes.number("learning_rate of Refined", learning_rate, least=0.0, above=True)
 

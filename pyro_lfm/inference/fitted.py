@@ -299,7 +299,7 @@ class Fit(FitState):
     def _check_latents(self, method: str) -> None:
         if not self.model.latents:
             raise DeclarationError(
-                f"fit.{method} is of latents, and this model has none: fit.model.sample(...) and fit.log_likelihood() serve"
+                f"fit.{method} needs latents, and this model has none: use fit.model.sample(...) or fit.log_likelihood()"
             )
 
     def _draws(self, batch: Batch, guide: AnyGuide, draws: int, seed: int) -> dict[str, torch.Tensor]:

@@ -179,8 +179,8 @@ def _tables(
     known = [name for name in table.names if name in model.latents]
     if known and not inference.takes_known_latents:
         raise DeclarationError(
-            f"{type(inference).__name__} makes no use of known values of a latent; the data hold {', '.join(known)}: "
-            "fit with lfm.SVI and a lfm.Guide, or leave it out"
+            f"{type(inference).__name__} cannot use known values of a latent; the data hold {', '.join(known)}: "
+            "fit with lfm.SVI and an lfm.Guide, or leave it out"
         )
     return table, None if validation is None else table_for(model, validation, fitted=table.schema)
 

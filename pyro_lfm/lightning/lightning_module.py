@@ -99,7 +99,7 @@ class Module(lightning.LightningModule):
         if self.inference.chosen_engine == "pyro":
             kind = type(self.inference.objective).__name__
             raise DeclarationError(
-                f"pyro.infer.{kind} only knows how to do whole steps of Pyro: use lfm.SVI(guide, objective=...)"
+                f"pyro.infer.{kind} can only do whole steps of Pyro: use lfm.SVI(guide, objective=...)"
             )
         self.model, self.guide = as_model(model), self.inference.guide
         self.guide.check_serves(self.model)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# The panels of the page of all tests, by row. Each part of the page has margins of its own.
+_PAIRS = [["sbc", "vsbc"], ["coverage", "tarp"], ["two_sample", "pareto"]]
 Result = TypeVar("Result")
 
 
@@ -156,24 +158,27 @@ def diagnosis(result: Diagnosis, *, title: str | None = None) -> Figure:
     8
     """
     flagged = of_kind(result, Diagnosis, "lfm.evaluate.diagnose").flagged()
-    figure = new_figure(14.5, 7.4)
-    grid = figure.subplots(2, 4).ravel()
+    figure = new_figure(7.6, 13.6)
+    pairs, alone, words = figure.subfigures(3, 1, height_ratios=[3.0, 1.1, 1.15])
+    grid = pairs.subplot_mosaic(_PAIRS) | {"predictive": alone.subplots(), "report": words.subplots()}
     panels: dict[str, tuple[Any, str]] = {
         "sbc": (draw_ranks, "SBC: ranks"),
         "vsbc": (draw_symmetry, "VSBC: symmetry"),
         "coverage": (draw_coverage, "Highest-density regions"),
-        "tarp": (draw_coverage, "TARP: balls around references"),
+        "tarp": (draw_coverage, "TARP: balls around points"),
         "two_sample": (draw_two_sample, "Classifier two-sample test"),
-        "predictive": (draw_predictive, "Posterior predictive"),
         "pareto": (draw_pareto, "k̂ of the given rows"),
+        "predictive": (draw_predictive, "Posterior predictive"),
     }
-    for ax, (name, (draw, heading)) in zip(grid, panels.items(), strict=False):
-        bare_axes(ax)
-        draw(ax, getattr(result, name))
+    for name, (draw, heading) in panels.items():
+        bare_axes(grid[name])
+        draw(grid[name], getattr(result, name))
         p = result.p_values.get(name)
-        _head(ax, heading if p is None else f"{heading}, p = {p:.3f}", WRONG if name in flagged else INK)
-    draw_report(grid[-1], result, flagged)
-    figure.suptitle(title or folded(result.verdict, 150), color=INK, fontsize=12, x=0.008, ha="left")
+        _head(
+            grid[name], heading if p is None else f"{heading}, p = {p:.3f}", WRONG if name in flagged else INK
+        )
+    draw_report(grid["report"], result, flagged)
+    figure.suptitle(title or folded(result.verdict, 88), color=INK, fontsize=11, x=0.008, ha="left")
     return figure
 
 

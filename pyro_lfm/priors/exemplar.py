@@ -162,8 +162,8 @@ class CodesOfExemplars(MadeOfGuide):
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
                 f"{self.variable}: an ExemplarPrior needs a guide that computes the distribution of its latent from "
-                "observed rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide has"
-                f"{this}"
+                "observed rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in an lfm.Guide "
+                f"has{this}"
             )
 
     def _has_mean(self, encoder: Encoder) -> bool:

@@ -141,7 +141,7 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
                 f"{self.variable}: a VampPrior needs a guide that computes the distribution of its latent from observed "
-                f"rows alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
+                f"rows alone, as lfm.Gaussian(network=lfm.MLP(200)) in an lfm.Guide does{this}"
             )
         if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:
             raise DeclarationError(

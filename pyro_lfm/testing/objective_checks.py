@@ -132,7 +132,7 @@ def _form_faults(small: SmallModel, objective: Objective) -> list[str]:
     """Shapes, names, an objective that depends on the number of rows, and a reported bound above log p(x)."""
     bound = small.bound(objective)
     if not isinstance(bound, Bound):
-        return [f"estimate must give a lfm.Bound; got {type(bound).__name__}"]
+        return [f"estimate must give an lfm.Bound; got {type(bound).__name__}"]
     rows, latents = (small.batch.size,), set(small.model.latents)
     faults = []
     if bound.objective.shape != ():

@@ -247,7 +247,7 @@ class CsvFile:
         unknown = [str(name) for name in frame.columns if name not in self.names]
         if unknown:
             raise DataError(
-                f"{self.path.name} has no column {', '.join(unknown)}; it has {', '.join(self.names)}: drop what it lacks"
+                f"{self.path.name} has no column {', '.join(unknown)}; it has {', '.join(self.names)}: drop these columns"
             )
         if where is None:
             return self.missing

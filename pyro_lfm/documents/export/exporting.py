@@ -86,7 +86,7 @@ def export(
     writer.check_installed()
     if fit.model.tables:
         raise DeclarationError(
-            "the model has parameters of its own for each fitted row (PerRow), and none for other rows: a file of it would "
+            "the model has parameters for each fitted row (PerRow), and none for other rows: a file of it would "
             "serve no rows; declare a network or Learned() in their place"
         )
     with one_call():

@@ -180,13 +180,13 @@ def gaps(
     rows_apart(model, "lfm.evaluate.gaps")
     if priors := getattr(model, "made_of_guide", []):
         raise DeclarationError(
-            f"lfm.evaluate.gaps optimises a q of its own for each row, and the prior of {', '.join(priors)} is made of the "
-            "guide of all rows: see lfm.evaluate.log_likelihood, which is above the bound by both gaps together"
+            f"lfm.evaluate.gaps optimises q for each row, and the prior of {', '.join(priors)} is made of the guide of all "
+            "rows: use lfm.evaluate.log_likelihood, which exceeds the bound by the sum of both gaps"
         )
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
         raise DeclarationError(
-            "lfm.evaluate.gaps needs a lfm.Guide, whose family can be optimised for each row; got "
+            "lfm.evaluate.gaps needs an lfm.Guide, because its family is optimised for each row; got "
             f"{type(guide).__name__}"
         )
     batch, refined = done.rows_of(data), Refined(guide, steps, learning_rate)

@@ -114,7 +114,7 @@ def disentanglement_of_codes(
         raise ShapeError("codes must have at least two columns, as scores compare codes; got one")
     known = factors_of(factors, rows, bins)
     if rows < 40:
-        raise DataError(f"codes must have at least 40 rows for such scores to mean anything; got {rows}")
+        raise DataError(f"codes must have at least 40 rows or the scores are noise; got {rows}")
     levels = [binned(column, bins) for column in z.T]
     information = _information(levels, known)
     entropy = np.array([mutual_information(factor.levels, factor.levels) for factor in known])

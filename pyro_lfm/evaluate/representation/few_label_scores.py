@@ -97,7 +97,7 @@ def few_labels(
     if len(classes) < 2:
         raise DataError("labels must be of at least two classes; got one")
     if strangers := sorted(set(target.tolist()) - set(classes.tolist())):
-        raise DataError(f"test_labels must be among labels; got {strangers[:5]} besides")
+        raise DataError(f"test_labels must occur in labels; got {strangers[:5]}, which do not")
     numbers = tuple(whole("counts", count, least=len(classes)) for count in several("counts", counts))
     if not numbers:
         raise DeclarationError("counts must hold at least one number of labels; got none")

@@ -157,9 +157,7 @@ class SVI(Inference):
             raise DeclarationError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine!r}")
         if self.engine in ("eager", "compiled") and self._takes_whole_steps:
             kind = type(self.objective).__name__
-            raise DeclarationError(
-                f'pyro.infer.{kind} only knows how to do whole steps of Pyro: use engine="pyro"'
-            )
+            raise DeclarationError(f'pyro.infer.{kind} can only do whole steps of Pyro: use engine="pyro"')
         if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
 
@@ -207,7 +205,7 @@ class SVI(Inference):
         model, guide = task.model, self.guide
         if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
             raise DeclarationError(
-                f"the guide must be a lfm.Guide, which makes use of known values of a latent; the data hold "
+                f"the guide must be an lfm.Guide, which can use known values of a latent; the data hold "
                 f"{', '.join(known)}"
             )
         size_tables(len(task.table), model, guide)
