@@ -162,7 +162,7 @@ def picture(results: dict[str, dict]):
             ax.set_xticks(values, [f"{value}" for value in values])
         ax.set_xticks([], minor=True)
         ax.set_yticks([], minor=True)
-        ax.tick_params(labelsize=8, length=0)
+        ax.tick_params(labelsize=9, length=0)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(color="#dddddd", linewidth=0.6)
     low, high = np.array(ax.get_ylim()) * (0.8, 1.25)

@@ -150,12 +150,12 @@ def picture(data: dict[str, torch.Tensor], bands: dict[str, torch.Tensor], out: 
                 label="hidden",
             )
             ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(labelsize=8, length=2)
+            ax.tick_params(labelsize=9, length=2)
             if not row:
                 ax.set_title(name, fontsize=11, loc="left")
             else:
                 ax.set_xlabel("time", fontsize=9)
-    grid[0][0].legend(fontsize=7, frameon=False, ncols=2, loc="lower left")
+    grid[0][0].legend(fontsize=9, frameon=False, ncols=2, loc="lower left")
     figure.savefig(out / "time-series.png")
 
 

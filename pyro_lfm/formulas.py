@@ -20,12 +20,12 @@ def describe(model: PyroProgram, guide: PyroProgram | None = None, objective: Py
 
     Args:
         model: a model, declared or a Pyro program.
-        guide: its guide; without one only the model is described.
-        objective: an ``lfm.Objective``; ``ELBO()`` by default. Objectives of Pyro are only named.
+        guide: its guide. Without one only the model is described.
+        objective: an ``lfm.Objective``, by default ``ELBO()``. Objectives of Pyro are only named.
 
-    >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> print(describe(model, Guide(model, z=Gaussian(network=MLP(8)))))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> print(lfm.describe(model, lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))))
     p(z, x) = p(z) p(x | z)
       z ~ StandardNormal, event (2,)
       x | z ~ Gaussian(mean: MLP(8), covariance: Diagonal learned), event (4,)

@@ -1,6 +1,6 @@
 """Schedules: functions of the fraction of the training done, 0 to 1, for KL weights, penalties and learning rates.
 
-Users write ``lfm.schedules.linear()``; objectives and ``SVI`` read a schedule by ``value_at``.
+Users write ``lfm.schedules.linear()``. Objectives and ``SVI`` read a schedule by ``value_at``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the marked tables of docs/results anew, from the stored figures."""
+"""Writes the marked tables of README and docs anew, from the stored figures."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from results_pages.tables import PAGES, with_tables  # noqa: E402
 
-for page in sorted(PAGES.glob("*.md")):
+for page in PAGES:
     text = page.read_text(encoding="utf-8")
     if (made := with_tables(text)) != text:
         page.write_text(made, encoding="utf-8")

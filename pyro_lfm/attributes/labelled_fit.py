@@ -44,9 +44,9 @@ def fit(fit: Fit, data: Rows | None, labels: Mapping[str, Array], seed: int = 0)
 
     Args:
         fit: a fit whose rows have latents with real values.
-        data: rows as given to ``lfm.fit``; None for the fitted ones.
+        data: rows as given to ``lfm.fit``. None stands for the fitted ones.
         labels: {attribute: (N,)}, with None or NaN in rows without a label. Values of two kinds (booleans, 0 and 1,
-            strings) are a binary attribute; strings, and at most 20 different whole numbers, are categories; other numbers
+            strings) are a binary attribute. Strings, and at most 20 different whole numbers, are categories. Other numbers
             are a continuous attribute. A label needs five rows, a number ten.
         seed: of draws, folds and networks.
 

@@ -101,7 +101,7 @@ class Attributes:
 
     @cached_property
     def directions(self) -> Tensor:
-        """(A, K), the mean direction in which a reading rises, of two labels that of the second; one deviation long."""
+        """(A, K), the mean direction in which a reading rises, one deviation long, of two labels that of the second."""
         return in_latents(self.space, self._slopes)
 
     @cached_property
@@ -128,7 +128,7 @@ class Attributes:
         """Readings of latents (B, K).
 
         Returns:
-            {name: (B,)}: the expected value of a number, the probability of the second of two labels; for more labels
+            {name: (B,)}: the expected value of a number, the probability of the second of two labels. For more labels it is
             (B, C), the probability of each.
         """
         values = self.readings.values(self.readings.outputs(self.space.codes(latents)))
@@ -166,7 +166,7 @@ class Attributes:
 
         Args:
             seed: not used, as nothing is drawn.
-            covariates: of the rows, {name: ``(B, *event)``}; without them rows of a conditional model are moved once.
+            covariates: of the rows, {name: ``(B, *event)``}. Without them rows of a conditional model are moved once.
 
         Raises:
             DataError: as ``draw_latents``.
@@ -182,7 +182,7 @@ class Attributes:
         return self.space.latents(moved)
 
     def edit_message(self, latents: Tensor, targets: Mapping[str, Target]) -> str | None:
-        """A sentence where the data hardly know the asked attributes, or edited latents (B, K) lack them; else None."""
+        """A sentence where the data hardly know the asked attributes, or edited latents (B, K) lack them, else None."""
         request = self._request(targets, self.readings.least)
         words = (
             self._coverage(request).message,

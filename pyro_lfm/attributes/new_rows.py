@@ -30,7 +30,7 @@ def generate(
 
     For a number, e is the distance of its reading from the target. The unit of e is 2% of the number's range, or
     (1 − R²)² standard deviations if that is more, so that an uncertain reading is not forced beyond the values of the rows.
-    For a label, e is the distance of its log odds from those of rows that have the label. Each new row is E[x | z]; a label
+    For a label, e is the distance of its log odds from those of rows that have the label. Each new row is E[x | z]. A label
     of the model is the most probable one. Covariates and discrete latents are those of the row with the nearest latents.
 
     Where decoder and encoder are inverse to each other, the latents of rows lie on a thin curved set, and a fitted density

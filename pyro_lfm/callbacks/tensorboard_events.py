@@ -60,7 +60,7 @@ class TensorBoard:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def close(self) -> None:
-        """Closes the file; the next record opens another one in the same folder."""
+        """Closes the file. The next record opens another one in the same folder."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -28,7 +28,9 @@ def describe(
 
     if source.is_dir():
         if settings:
-            raise DeclarationError("--set changes a declaration; a run is what it is: describe its CONFIG")
+            raise DeclarationError(
+                "--set changes a declaration, and a run cannot be changed: describe its CONFIG"
+            )
         fit = open_run(source, parts)
         model: Any = fit.model
         guide: Any = fit.guide

@@ -97,7 +97,7 @@ def filled_frame(fit: Fit, frame: pd.DataFrame, values: Any, frames: Any = None)
 def filled_cells(fit: Fit, file: DataFile, done: Imputation, level: float) -> pd.DataFrame:
     """A row for each filled cell: its row, counted from 1, its column, value, and the ends of its interval."""
     if file.frame is None:
-        raise DataError("--cells is of a table with columns: give a .csv or .parquet file")
+        raise DataError("--cells needs a table with columns: give a .csv or .parquet file")
     import pandas as pd
 
     frame = file.frame

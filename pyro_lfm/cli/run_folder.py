@@ -29,12 +29,12 @@ def check_folder(run: Path, resume: bool, force: bool) -> None:
     if resume:
         if not holds_run:
             raise DataError(
-                f"there is no run in {run} to go on with: leave --resume out, or name its folder by --out"
+                f"there is no run in {run} to resume: leave --resume out, or name its folder by --out"
             )
         return
     if holds_run and not force:
         raise DataError(
-            f"{run} holds a run already: go on with it by --resume, name another folder by --out, or replace it by "
+            f"{run} holds a run already: resume it by --resume, name another folder by --out, or replace it by "
             "--force"
         )
     if others := sorted(there - _OWN):
@@ -49,8 +49,8 @@ def check_resumable(run: Path, inference: str) -> None:
     """
     if not (run / _STATE).exists() and not (run / ".ready" / _STATE).exists():
         raise CheckpointError(
-            f"the run {run} cannot go on: it keeps no state of its training, since {inference} runs to its end in one "
-            "piece, or since Python saved it. Leave --resume out, with --force or another --out"
+            f"the run {run} cannot be resumed: it holds no state of a training. {inference} keeps no such state, or the fit "
+            "was saved by Python. Leave --resume out, and give --force or another --out"
         )
 
 

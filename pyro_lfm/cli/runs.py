@@ -95,6 +95,4 @@ def runs_beside(run: Path) -> list[str]:
 def check_latents(fit: Fit, command: str) -> None:
     """Raises DeclarationError for a model whose rows have no latents."""
     if not any(latent.per_row for latent in fit.model.latents.values()):
-        raise DeclarationError(
-            f"pyro-lfm {command} is of the latents of rows, and the model of this run has none"
-        )
+        raise DeclarationError(f"pyro-lfm {command} needs latents of rows; the model of this run has none")

@@ -37,7 +37,7 @@ def parts_of(file: Path | None) -> list[type | FunctionType]:
     known = sys.modules.get(name)
     if not name.isidentifier() or (known is not None and getattr(known, "__file__", None) != str(place)):
         raise DeclarationError(
-            f"--parts must be a file with a module name of its own; {name!r} is none: rename it"
+            f"--parts must be a file whose name is a Python name and not the name of another module; got {name!r}: rename it"
         )
     spec = spec_from_file_location(name, place)
     if spec is None or spec.loader is None:

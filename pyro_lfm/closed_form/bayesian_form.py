@@ -53,7 +53,7 @@ class ConjugatePosterior(ABC):
 
     def rank(self) -> int:
         """How many factors the data need: the model with one fewer has a lower bound."""
-        raise DeclarationError("rank is of a linear model whose weights have an ARD prior")
+        raise DeclarationError("fit.rank needs a linear model with an ARD prior of its weights")
 
 
 class NoiseFit(NamedTuple):

@@ -132,7 +132,7 @@ def check_budgets(inferences: Mapping[str, Inference], rows: int) -> None:
     if len(set(budgets.values())) > 1:
         listed = "; ".join(f"{name}: {steps} steps of {size} rows" for name, (steps, size) in budgets.items())
         raise DeclarationError(
-            f"candidates by lfm.SVI must have equal budgets, or their differences are those of the budgets; got {listed}. "
+            f"candidates by lfm.SVI must have equal budgets, or their differences come from the budgets; got {listed}. "
             "Make them equal, or pass equal_budgets=False, and the table will show each budget"
         )
 

@@ -91,10 +91,10 @@ def compare(
     fits only.
 
     Args:
-        model: a ``Model``, ``PyroModel`` or other Pyro model, or a function without arguments that gives one; or
+        model: a ``Model``, ``PyroModel`` or other Pyro model, or a function without arguments that gives one, or
             {name or number: one of these}. With several seeds a model that is no ``lfm.Model`` must be given as a function.
         data: rows to fit, as for ``fit``.
-        candidates: {name: candidate}, in the order of the table; of several models see above.
+        candidates: {name: candidate}, in the order of the table. For several models see above.
         test: rows to measure on. If left out, those that were fitted, which favours candidates that overfit.
         seeds: the number of seeds, 0, 1, ..., or a list of them.
         metrics: names of the above, {name: function (fit, test) -> number or (N,)}, or a list of both. A ``Metric`` in
@@ -114,7 +114,7 @@ def compare(
         DeclarationError: invalid candidates, metrics or budgets, unequal budgets, a folder of another comparison, or an
             error of ``fit``.
         DataError, ShapeError: rows that do not fit.
-        KeyboardInterrupt: SIGINT or SIGTERM has ended a fit; finished fits and the checkpoint of this one are in the folder.
+        KeyboardInterrupt: SIGINT or SIGTERM has ended a fit. Finished fits and the checkpoint of this one are in the folder.
 
     A candidate whose training fails does not stop the others. The table has its error.
 

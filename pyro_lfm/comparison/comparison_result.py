@@ -144,11 +144,11 @@ class Comparison:
     def latex(self, columns: str | Sequence[str] | None = None) -> str:
         r"""The table as a LaTeX tabular with the rules of the package booktabs, and the notes as comments.
 
-        The preamble of the document needs ``\usepackage{booktabs}``; the first comment says so.
+        The preamble of the document needs ``\usepackage{booktabs}``. The first comment says so.
 
         Args:
-            columns: metrics, in the order of the columns; "all" for every one. By default the first, by which candidates are
-                judged, with its error, the difference from the baseline and the rank.
+            columns: metrics, in the order of the columns. "all" means every one. By default it is the first, by which
+                candidates are judged, with its error, the difference from the baseline and the rank.
 
         Raises:
             DeclarationError: a metric that was not measured.

@@ -197,7 +197,7 @@ def _number(name: str, value: Array, rows: int) -> float | Tensor:
         number = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError):
         raise DeclarationError(
-            f"metric {name!r} must give a number or a tensor ({rows},); got a {type(value).__name__} that is none"
+            f"metric {name!r} must give a number or a tensor ({rows},); got a {type(value).__name__}, which is neither"
         ) from None
     if number.is_complex():
         raise DeclarationError(f"metric {name!r} must give real numbers; got {number.dtype}")

@@ -61,7 +61,7 @@ class Pairs:
         if own:
             if candidates is not None:
                 raise DeclarationError(
-                    f"{', '.join(own)} come with what fits them, as (model, candidate): leave candidates out, or give "
+                    f"{', '.join(own)} are given as (model, candidate): leave candidates= out, or give "
                     "models alone"
                 )
             return cls(models, own, True)
@@ -113,7 +113,7 @@ def _read_models(given: Models) -> tuple[dict[str, ModelOrFunction], dict[str, C
     if own and len(own) < len(models):
         alone = next(name for name in models if name not in own)
         raise DeclarationError(
-            f"model {alone!r} comes without what fits it, and {next(iter(own))!r} with it: give (model, candidate) for all "
+            f"model {alone!r} has no candidate, and model {next(iter(own))!r} has one: give (model, candidate) for all "
             "or for none"
         )
     return models, own

@@ -33,15 +33,15 @@ class Batch:
     """Some rows of the data: named tensors of shape (B, ...), where NaN marks a missing entry.
 
     Args:
-        data: tensors by name; or a single tensor, for a program that reads one name; or None to generate.
-        index: the rows' numbers in the whole data, (B,) integers; 0 to B − 1 by default.
-        total: the number of rows N in the whole data; B by default. Sites in ``plate()`` are scaled by N / B.
+        data: tensors by name, or a single tensor for a program that reads one name. None means that the program generates.
+        index: the rows' numbers in the whole data, (B,) integers. By default they are 0 to B − 1.
+        total: the number of rows N in the whole data, by default B. Sites in ``plate()`` are scaled by N / B.
         size: the number of rows B, needed only without data.
         complete: names without missing entries, which are not searched for NaN.
         incomplete: names with missing entries in some batch. They always have a mask, so that all batches are alike.
-        weights: (B,), how many rows of the likelihood each row is worth; None where each is worth one. Statements in
+        weights: (B,), how many rows of the likelihood each row is worth. It is None where each is worth one. Statements in
             ``plate()`` are scaled by them too.
-        total_weight: the sum of the weights of the whole data; N without weights.
+        total_weight: the sum of the weights of the whole data. It is N without weights.
         share: which rows of a larger batch these are, where several processes share it.
 
     >>> batch = Batch(torch.tensor([[1.0, float("nan")]]), total=10)
@@ -101,7 +101,7 @@ class Batch:
             if isinstance(self._data, torch.Tensor):
                 if self._cache:
                     raise DeclarationError(
-                        f"the program asks for {', '.join(self.asked)}; a bare tensor answers to one name: "
+                        f"the program asks for {', '.join(self.asked)}; a bare tensor has one name: "
                         "give a dict of tensors"
                     )
                 value = self._data
@@ -123,11 +123,11 @@ class Batch:
 
     @property
     def names(self) -> list[str]:
-        """The names of its tensors; a single tensor has no name."""
+        """The names of its tensors. A single tensor has no name."""
         return list(self._data) if isinstance(self._data, Mapping) else []
 
     def mask(self, name: str) -> torch.Tensor | None:
-        """True where an entry was observed, in the shape of ``batch[name]``; None if all were."""
+        """True where an entry was observed, in the shape of ``batch[name]``. It is None if all were."""
         self.asked_masks.add(name)
         return self._read(name)[1]
 
@@ -148,7 +148,7 @@ class Batch:
         return self.weighted(self.total / self.size)
 
     def weighted(self, scale: float | torch.Tensor) -> float | torch.Tensor:
-        """A scale times the weight of each row; the scale itself without weights."""
+        """A scale times the weight of each row, or the scale itself without weights."""
         if self.weights is None:
             return scale
         if isinstance(scale, torch.Tensor):

@@ -28,8 +28,8 @@ _operators: torch.library.Library | None = None  # its operators exist as long a
 class Labelled:
     """Images as rows, with their labels.
 
-    ``x`` is (N, D), float32 in [0, 1]; ``y`` is (N,), the labels as int64; ``shape`` is that of one image, channels
-    first, with D entries; ``name`` is the data set's.
+    ``x`` is (N, D), float32 in [0, 1]. ``y`` is (N,), the labels as int64. ``shape`` is that of one image, channels
+    first, with D entries. ``name`` is the data set's.
 
     >>> data = digits()
     >>> data.x.shape, data.shape, data.y[:3].tolist()
@@ -73,7 +73,7 @@ def parts(rows: int, test: float, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def digits() -> Labelled:
-    """The 1797 handwritten digits of 8 × 8 pixels that ship with scikit-learn; labels 0 to 9.
+    """The 1797 handwritten digits of 8 × 8 pixels that ship with scikit-learn, with labels 0 to 9.
 
     >>> digits()
     Labelled(shape=(1, 8, 8), name='digits')
@@ -91,7 +91,7 @@ def from_torchvision(
 ) -> Labelled:
     """The first ``limit`` items (all by default) of a data set of (image, label) pairs, gathered in memory.
 
-    An image is a PIL image or array, (H, W) or (H, W, C), or a tensor, (H, W) or (C, H, W); integers 0 to 255 are
+    An image is a PIL image or array, (H, W) or (H, W, C), or a tensor, (H, W) or (C, H, W). Integers 0 to 255 are
     scaled to [0, 1], floating-point numbers must lie there. A label is an integer.
 
     Raises:
@@ -133,7 +133,8 @@ def import_torchvision() -> ModuleType:
 
     A torchvision built for another torch (with CUDA beside a CPU-only one) fails at import because its operator ``nms`` is
     unknown. This function declares the operator without a body, so that the import succeeds. Datasets, transforms and
-    models then work; ``torchvision.ops.nms`` and ``torchvision.io.decode_image`` do not. Other errors are raised unchanged.
+    models then work, but ``torchvision.ops.nms`` and ``torchvision.io.decode_image`` do not. Other errors are raised
+    unchanged.
 
     >>> import_torchvision().__name__
     'torchvision'

@@ -39,7 +39,7 @@ def data_folders() -> list[Path]:
 
 
 def fashion_mnist(folder: str | Path | None = None, train: bool = True, download: bool = True) -> Labelled:
-    """Fashion-MNIST (Xiao et al., 2017): 60000 (``train``) or 10000 pictures of clothes, 28 × 28; labels 0 to 9.
+    """Fashion-MNIST (Xiao et al., 2017): 60000 (``train``) or 10000 pictures of clothes, 28 × 28, with labels 0 to 9.
 
     Read from four .gz files in IDX format.
 

@@ -49,9 +49,9 @@ class Table:
         event_shapes: {name: shape of a row that ``take`` gives}, set by ``validate``.
         has_missing: {name: whether an entry is missing}, set by ``validate``.
         scales: {name: scale of the columns}, set by ``validate``.
-        likeness: {name: how alike neighbouring rows are, 0 to 1}, set by ``validate``; 0 for rows in random order.
+        likeness: {name: how alike neighbouring rows are, 0 to 1}, set by ``validate``. It is 0 for rows in random order.
         schema: {name: names of columns, and labels}.
-        weights: (N,), how many rows of the likelihood each row is worth, float64; None where each is worth one.
+        weights: (N,), how many rows of the likelihood each row is worth, float64. None where each is worth one.
         frame: the DataFrame that the rows were made of, if they come from ``lfm.heterogeneous``.
         converter: the conversion between frames and rows, if they come from there.
 
@@ -95,7 +95,7 @@ class Table:
 
     @property
     def total_weight(self) -> float:
-        """The sum of the weights; N where rows have none. Bounds of a fit are per unit of it."""
+        """The sum of the weights, or N where rows have none. Bounds of a fit are per unit of it."""
         if self.weights is not None:
             return float(self.weights.sum())
         return len(self) if self.weight_of_absent is None else self.weight_of_absent
@@ -119,7 +119,7 @@ class Table:
 
     @property
     def stored(self) -> Stored | None:
-        """How rows lie on the disk, of all names together; None where all are in memory."""
+        """How rows lie on the disk, of all names together. It is None where all are in memory."""
         return Stored.together([each.stored for each in self._sources if each.stored])
 
     @property
@@ -234,19 +234,19 @@ def read(
     """The data as a table of the observed ``names``.
 
     ``data`` is a NumPy array (a memory map or a structured array too), tensor, pandas or polars DataFrame or Series,
-    AnnData, scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...); an array of h5py or zarr, or
-    a ``lfm.data.PictureFolder``, whose rows stay on the disk; or a dict of any of these by name. A path stands for what
+    AnnData, scipy sparse matrix, list of rows or map-style torch Dataset, rows first: (N, ...), or an array of h5py or zarr,
+    or an ``lfm.data.PictureFolder``, whose rows stay on the disk, or a dict of any of these by name. A path stands for what
     ``lfm.data.open`` makes of it, and a bare array for the only name. An item of a Dataset is a row, a tuple of rows in the
     order of the names (further values, such as a label, are ignored), or a dict by name. A table is returned unchanged.
 
-    Named columns are put in the order of the ``schema`` of an earlier table; columns without names are taken by position.
+    Named columns are put in the order of the ``schema`` of an earlier table. Columns without names are taken by position.
     Strings and pandas categories of a label are read as codes, also in the order of the schema.
 
     Values are not scaled: the pixels of a PIL image or a uint8 array are 0 to 255. NaN, NA of pandas and the mask of
     NumPy mean missing. A sparse matrix in another layout than CSR is converted to CSR once.
 
     Raises ``DataError`` for data of another kind, no rows, entries that are no real numbers, names that do not
-    match, or lengths that differ; ``ShapeError`` for a single number or rows of different shapes.
+    match, or lengths that differ. ``ShapeError`` for a single number or rows of different shapes.
 
     >>> import numpy as np
     >>> read(np.zeros((100, 3)), ["x"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scipy.sparse import sparray
 
 _LABELS = (
-    "give labels a factor of their own: c=lfm.Categorical(C), or a lfm.Covariate with "
+    "give labels a factor of their own: c=lfm.Categorical(C), or an lfm.Covariate with "
     "support=constraints.integer_interval(0, C - 1), which take them as they are; or lfm.heterogeneous(frame)"
 )
 

@@ -86,7 +86,7 @@ def order_of(name: str, names: Sequence[Hashable], fitted: Sequence[Hashable] | 
         )
         raise DataError(
             f"{name} must have the columns that were fitted, in any order: {_listed(fitted)}; {'; '.join(faults)}. Select "
-            "or rename columns, or give an array, whose columns are taken by position"
+            "or rename columns, or give an array: its columns are taken by position"
         )
     return [places[column] for column in fitted]
 

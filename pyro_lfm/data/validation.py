@@ -55,7 +55,7 @@ def validate(
     """Checks every row against the event shape and the support of its name.
 
     It sets ``table.event_shapes``, ``table.has_missing``, ``table.scales`` and ``table.likeness``. A column may have shape
-    (N,) or (N, 1) if the event shape is () or (1,). NaN means missing. A missing entry is not checked; if the support is one
+    (N,) or (N, 1) if the event shape is () or (1,). NaN means missing. A missing entry is not checked. If the support is one
     of whole rows, such as a simplex, a row with a missing entry is not checked.
 
     Args:
@@ -70,12 +70,12 @@ def validate(
         ShapeError: rows of another shape.
         DataError: values that are infinite in ``dtype`` or outside the support, or missing entries where they may not be.
 
-    >>> from pyro_lfm.data.readers import read
-    >>> table = read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
-    >>> validate(table, {"x": ((2,), constraints.boolean)})
+    >>> import pyro_lfm as lfm
+    >>> table = lfm.data.read([[0.0, 1.0], [float("nan"), 1.0]], ["x"])
+    >>> lfm.data.validate(table, {"x": ((2,), constraints.boolean)})
     >>> table.has_missing
     {'x': True}
-    >>> validate(table, {"x": ((3,), constraints.boolean)})
+    >>> lfm.data.validate(table, {"x": ((3,), constraints.boolean)})
     Traceback (most recent call last):
     pyro_lfm.errors.ShapeError: x must have shape (N, 3); got (2, 2)
     """

@@ -52,7 +52,9 @@ def read_cells(entry: Any, what: str) -> CellColumns:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{what} cannot be read: its entry table is none that the library writes") from None
+        raise DataError(
+            f"{what} cannot be read: its entry table has a form that the library does not write"
+        ) from None
     return CellColumns(genes, names["layer"], str(names["counts"]), names["library"], covariates)
 
 

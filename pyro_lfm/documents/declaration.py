@@ -43,18 +43,18 @@ class Declaration:
     """What a document declares, or what Python declared, to be written as one.
 
     Attributes:
-        model: the model; None where it is not declared.
-        guide: the guide of the model; None where it is not declared.
-        inference: such as ``lfm.SVI(guide)``, the third argument of ``lfm.fit``; None where it is not declared.
-        data: the section ``[data]``: the file of the rows, the kinds of its columns, and those that are left out; None
+        model: the model, or None where it is not declared.
+        guide: the guide of the model, or None where it is not declared.
+        inference: such as ``lfm.SVI(guide)``, the third argument of ``lfm.fit``, or None where it is not declared.
+        data: the section ``[data]``: the file of the rows, the kinds of its columns, and those that are left out. It is None
             where it is not declared.
-        table: the factors and rows of ``table = "heterogeneous"``; None for other models.
+        table: the factors and rows of ``table = "heterogeneous"``, or None for other models.
 
     Two declarations are equal if their documents are.
 
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
-    >>> declaration = Declaration(model=model)
+    >>> declaration = lfm.Declaration(model=model)
     >>> print(declaration.toml(), end="")
     lfm = 1
     <BLANKLINE>
@@ -81,14 +81,14 @@ class Declaration:
 
     @property
     def table(self) -> Heterogeneous | None:
-        """The factors, rows and columns of ``table = "heterogeneous"``; None for other models."""
+        """The factors, rows and columns of ``table = "heterogeneous"``, or None for other models."""
         return None if self._table is None else self._table.factors
 
     def dict(self, beside: dict[str, Tensor] | None = None) -> dict[str, Any]:
         """The document as nested dicts and lists, which ``lfm.declare`` reads.
 
         Args:
-            beside: takes the tensors of more than 100 entries; by default they stand in the dict as they are.
+            beside: takes the tensors of more than 100 entries. By default they stand in the dict as they are.
         """
         writer = Writer(beside)
         document: dict[str, Any] = {"lfm": FORMAT}
@@ -137,7 +137,7 @@ def part(expression: str | Mapping[str, Any], parts: Iterable[Registered] = ()) 
     Nothing is imported and nothing is called but parts of the catalogue and registered ones.
 
     Args:
-        expression: as in ``"Gaussian(64, mean=MLP(128))"``, the ``repr`` of a part; or a table, ``{"type": "MLP", ...}``.
+        expression: as in ``"Gaussian(64, mean=MLP(128))"``, the ``repr`` of a part, or a table, ``{"type": "MLP", ...}``.
         parts: classes and functions of your own that it may name.
 
     Raises:
@@ -180,7 +180,7 @@ def declare(
         tensors: tensors that stand beside the document, by name, as ``fit.save`` writes them.
 
     Raises:
-        DocumentError: the document has faults; each is listed with its path and, where there is one, a suggestion.
+        DocumentError: the document has faults. Each is listed with its path and, where there is one, a suggestion.
         DataError: the file cannot be read.
 
     >>> import pyro_lfm as lfm

@@ -95,7 +95,7 @@ def _value(cell: str, place: str, beside: Mapping[str, Tensor], what: str) -> An
         return value_of(Tree(outline, {}), what)
     names = outline.get("tensors")
     if outline.keys() != {"value", "tensors"} or not isinstance(names, list):
-        raise DataError(f"{what} cannot be read: the cell {place} is none that the library writes")
+        raise DataError(f"{what} cannot be read: the cell {place} has a form that the library does not write")
     tensors: dict[str, Tensor] = {}
     for name in names:
         full = f"{place}.{name}" if name else place
@@ -156,7 +156,9 @@ def absent_rows(entry: Any, beside: Mapping[str, Tensor], what: str) -> Table:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{what} cannot be read: its entry rows is none that the library writes") from None
+        raise DataError(
+            f"{what} cannot be read: its entry rows has a form that the library does not write"
+        ) from None
     return table
 
 

@@ -107,7 +107,7 @@ def _entries(folder: Folder, where: str) -> dict[str, Any]:
         raise DataError(f"{where} cannot be read: it names no format")
     if version > FORMAT:
         raise DataError(
-            f"{where} has format {version}, and this pyro_lfm knows formats up to {FORMAT}: install a newer one"
+            f"{where} has format {version}, and this pyro_lfm reads formats up to {FORMAT}: install a newer one"
         )
     for older in range(version, FORMAT):
         entries = MIGRATIONS[older](entries)
@@ -181,7 +181,7 @@ def _load_state(
         )
     extra = entries["extra"].get(kind) if isinstance(entries["extra"], dict) else None
     if not isinstance(extra, dict) or not isinstance(extra.get("tensors"), list):
-        raise DataError(f"{where} cannot be read: its entry extra is none that the library writes")
+        raise DataError(f"{where} cannot be read: its entry extra has a form that the library does not write")
     of_extra = {name: state.pop(name, None) for name in extra["tensors"] if isinstance(name, str)}
     if None in of_extra.values():
         raise DataError(f"{where} cannot be read: weights.safetensors lacks tensors of the {kind}")
@@ -251,7 +251,7 @@ def _restore(fit: Fit, entries: Mapping[str, Any], where: str) -> None:
     )
     if not fits:
         raise DataError(
-            f"{where} cannot be read: its entries seed, converged and ends are none that the library writes"
+            f"{where} cannot be read: its entries seed, converged and ends have a form that the library does not write"
         )
     fit.seed, fit.converged, fit.ends = seed, converged, [float(end) for end in ends]
     fit.interrupted = interrupted

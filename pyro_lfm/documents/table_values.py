@@ -80,7 +80,9 @@ def read_table(entry: Any, what: str) -> TableColumns:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{what} cannot be read: its entry table is none that the library writes") from None
+        raise DataError(
+            f"{what} cannot be read: its entry table has a form that the library does not write"
+        ) from None
     return TableColumns(columns, groups, shapes)
 
 

@@ -31,11 +31,11 @@ class LatentModel(TransformerMixin, LatentEstimator):
     The model and the guide that are given stay as they are: ``fit`` trains copies, with first weights from ``random_state``.
 
     Args:
-        model: a model with one observed factor, whose event has D numbers; or a function of D that makes one.
-        guide: {latent: factor}, a ``Guide`` of the model, a ``PyroGuide``, or a function of the model that makes one. None:
-            for an inference that needs none.
-        inference: such as ``lfm.EM()``; None: ``lfm.SVI`` of the guide with the options below.
-        objective: of SVI; None: ``lfm.ELBO()``.
+        model: a model with one observed factor, whose event has D numbers, or a function of D that makes one.
+        guide: {latent: factor}, a ``Guide`` of the model, a ``PyroGuide``, or a function of the model that makes one. None
+            is for an inference that needs none.
+        inference: such as ``lfm.EM()``. None means ``lfm.SVI`` of the guide with the options below.
+        objective: of SVI. None means ``lfm.ELBO()``.
         max_iter: epochs of SVI.
         batch_size, learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.
 
@@ -45,6 +45,10 @@ class LatentModel(TransformerMixin, LatentEstimator):
         n_iter_: the number of epochs.
         n_features_in_: D.
         feature_names_in_: the names of the columns.
+
+    Use it for pipelines and searches over a declaration of your own.
+
+    Limits: the model has one observed variable. ``lfm.fit`` has no such limit.
 
     >>> import pyro_lfm as lfm
     >>> from sklearn.datasets import load_iris
@@ -146,7 +150,7 @@ class LatentModel(TransformerMixin, LatentEstimator):
         return {n: v.categories or v.shape.numel() for n, v in latents.items() if v.per_row}
 
     def transform(self, X: Rows) -> Array:
-        """The posterior means of all latents of a row side by side, (N, K); of a label the probability of each category."""
+        """The posterior means of all latents of a row side by side, (N, K), for a label the probability of each category."""
         rows = self._rows(X, sparse=True)
 
         def of_block(block: Array) -> torch.Tensor:
@@ -173,7 +177,7 @@ class LatentModel(TransformerMixin, LatentEstimator):
         names = list(self.fit_.model.latents)
         if len(names) != 1 or self.fit_.model.latents[names[0]].categories:
             raise DeclarationError(
-                f"inverse_transform is of models with one numerical latent; this one has {', '.join(names)}"
+                f"inverse_transform needs a model with one numerical latent; this one has {', '.join(names)}"
             )
         if factors.shape[1] != self._latents[names[0]]:
             raise DataError(f"Z must have {self._latents[names[0]]} columns; got {factors.shape[1]}")

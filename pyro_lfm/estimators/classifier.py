@@ -36,14 +36,15 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
     entries of X (NaN) are left out of the likelihood.
 
     Args:
-        unlabelled: the value of y that means "no label", -1 as in ``sklearn.semi_supervised``; None: every row has a label.
+        unlabelled: the value of y that means "no label", -1 as in ``sklearn.semi_supervised``. With None every row has a
+            label.
         n_components: K, the number of style factors z.
         hidden_layer_sizes: the widths of the hidden layers of all networks.
-        likelihood: "gaussian", of standardised columns; "bernoulli", "poisson" or "negative_binomial".
+        likelihood: "gaussian", of standardised columns, "bernoulli", "poisson" or "negative_binomial".
         label_weight: the weight of −log q(y | x) of the labelled rows, per row of data.
         dropout: the probability that a hidden unit of the classifier is dropped while it is trained.
         max_iter: epochs. The learning rate falls to zero along a cosine.
-        batch_size: rows per step; None: a tenth of the rows, from 16 to 128.
+        batch_size: rows per step. None means a tenth of the rows, from 16 to 128.
         learning_rate_init, device, random_state: as for ``DeepFactorAnalysis``.
 
     Attributes:
@@ -54,12 +55,16 @@ class SemiSupervisedClassifier(ClassifierMixin, LatentEstimator):
         n_features_in_: D.
         feature_names_in_: the names of the columns.
 
+    Use it for few labelled rows among many rows without a label.
+
+    Limits: with very few labels, such as two of each class, a regression of the columns may be better. Compare both.
+
     >>> from sklearn.datasets import load_iris
-    >>> from pyro_lfm.estimators import SemiSupervisedClassifier
+    >>> import pyro_lfm as lfm
     >>> X, y = load_iris(return_X_y=True)
     >>> few = y.copy()
     >>> few[np.arange(150) % 10 > 0] = -1  # five labels of each class are known
-    >>> classifier = SemiSupervisedClassifier(max_iter=50, random_state=0).fit(X, few)
+    >>> classifier = lfm.estimators.SemiSupervisedClassifier(max_iter=50, random_state=0).fit(X, few)
     >>> classifier.predict_proba(X).shape, classifier.score(X, y) > 0.8
     ((150, 3), True)
     """

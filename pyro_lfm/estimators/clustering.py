@@ -42,9 +42,9 @@ class LatentClustering(ClusterMixin, DeepEstimator):
 
     Args:
         n_clusters: C. Some may end without a row.
-        n_components: K, the number of factors; None: 10, or as many as there are columns.
-        noise: of the likelihood "gaussian": "diagonal", a variance for each column, in units of its own; "isotropic", one
-            variance for all, for columns of one unit such as pixels.
+        n_components: K, the number of factors. None means 10, or as many as there are columns.
+        noise: of the likelihood "gaussian": "diagonal" is a variance for each column, in units of its own. "isotropic" is
+            one variance for all, for columns of one unit such as pixels.
         n_init: starts of the first mixture.
         max_iter: epochs in which networks and clusters are learned together.
         hidden_layer_sizes, likelihood, guide, batch_size, learning_rate_init, device, random_state: as for
@@ -56,10 +56,14 @@ class LatentClustering(ClusterMixin, DeepEstimator):
         means_: their centres among the factors, (C, K).
         bounds_, fit_, n_iter_, n_features_in_, feature_names_in_: as for ``DeepFactorAnalysis``.
 
+    Use it for groups of rows of many columns, and for the probabilities of their clusters.
+
+    Limits: the clusters are those of the density, and need not be classes that have a name. It depends on its start.
+
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.metrics import adjusted_rand_score
-    >>> from pyro_lfm.estimators import LatentClustering
-    >>> clusters = LatentClustering(3, max_iter=5, random_state=0).fit(load_iris().data)
+    >>> import pyro_lfm as lfm
+    >>> clusters = lfm.estimators.LatentClustering(3, max_iter=5, random_state=0).fit(load_iris().data)
     >>> clusters.predict_proba(load_iris().data).shape
     (150, 3)
     >>> adjusted_rand_score(load_iris().target, clusters.labels_) > 0.8

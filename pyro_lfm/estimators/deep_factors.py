@@ -25,12 +25,12 @@ class DeepFactorAnalysis(DeepEstimator):
     Args:
         n_components: K, the number of factors.
         hidden_layer_sizes: the widths of the hidden layers of encoder and decoder.
-        likelihood: of the columns given z: "gaussian", noise of its own for each column; "bernoulli" for 0 and 1;
-            "poisson" and "negative_binomial" for counts; or a factor such as ``lfm.Gaussian(mean=lfm.MLP(64),
+        likelihood: of the columns given z: "gaussian", noise of its own for each column, "bernoulli" for 0 and 1,
+            "poisson" and "negative_binomial" for counts, or a factor such as ``lfm.Gaussian(mean=lfm.MLP(64),
             covariance=lfm.Diagonal(lfm.MLP(64)))``, in the units of the rows.
-        guide: q(z | x): "full" or "diagonal", Gaussian with that covariance; or a factor such as
+        guide: q(z | x): "full" or "diagonal", Gaussian with that covariance, or a factor such as
             ``lfm.NeuralSpline(network=lfm.MLP(64))``.
-        prior: a prior of K numbers, such as ``lfm.VampPrior(2)``. None: N(0, I).
+        prior: a prior of K numbers, such as ``lfm.VampPrior(2)``. None means N(0, I).
         max_iter: epochs. The learning rate falls to zero along a cosine.
         batch_size: rows per step.
         learning_rate_init: of Adam.
@@ -40,17 +40,22 @@ class DeepFactorAnalysis(DeepEstimator):
         random_state: of first weights, noise, shuffling, and ``sample``.
 
     Attributes:
-        bounds_: the evidence bound of each epoch, nats per row; where the columns are standardised, of standardised columns.
-        fit_: the ``lfm.Fit``, for ``lfm.evaluate`` and ``fit_.save``; it takes standardised rows where they are.
+        bounds_: the evidence bound of each epoch, nats per row. It is that of standardised columns where the columns are
+            standardised.
+        fit_: the ``lfm.Fit``, for ``lfm.evaluate`` and ``fit_.save``. It takes standardised rows where they are.
         n_iter_: the number of epochs.
         n_features_in_: D.
         feature_names_in_: the names of the columns.
 
+    Use it for few factors that are nonlinear in the columns, and for rows that are drawn anew.
+
+    Limits: log p(x) is estimated, not exact. With few rows ``FactorAnalysis`` may be better on rows that were held out.
+
     Source: Kingma and Welling (2014); Rezende, Mohamed and Wierstra (2014).
 
     >>> from sklearn.datasets import load_iris
-    >>> from pyro_lfm.estimators import DeepFactorAnalysis
-    >>> deep = DeepFactorAnalysis(2, max_iter=5, random_state=0).fit(load_iris().data)
+    >>> import pyro_lfm as lfm
+    >>> deep = lfm.estimators.DeepFactorAnalysis(2, max_iter=5, random_state=0).fit(load_iris().data)
     >>> deep.transform(load_iris().data).shape, deep.sample(3).shape
     ((150, 2), (3, 4))
     """

@@ -32,24 +32,24 @@ class FactorAnalysis(LatentTransformer):
     out. The answer does not depend on the units of the columns where the noise is diagonal.
 
     Args:
-        n_components: K, the number of factors. None: as many as parallel analysis supports; of these method="vb" keeps those
-            that relevance determination leaves.
-        noise: "diagonal", a variance for each column; "isotropic", one for all, which is probabilistic PCA.
+        n_components: K, the number of factors. None means as many as parallel analysis supports. Of these method="vb" keeps
+            those that relevance determination leaves.
+        noise: "diagonal" is a variance for each column. "isotropic" is one for all, which is probabilistic PCA.
         rotation: "varimax", "quartimax", "oblimin" or "promax", of the loadings of the standardised columns (see
-            ``lfm.factor_analysis.rotate``; extra ``efa``). Under the last two factors may be correlated. None: factors whose
-            WᵀΨ⁻¹W is diagonal, largest first.
-        method: "em", maximum likelihood by expectation maximisation from several starts; "vb", variational Bayes with
-            automatic relevance determination, whose parameters are posterior means; "svi", stochastic gradients.
-        max_iter: the most iterations; of "svi" epochs, of which fewer are done where the rows are many.
+            ``lfm.factor_analysis.rotate``, extra ``efa``). Under the last two factors may be correlated. None means factors
+            whose WᵀΨ⁻¹W is diagonal, largest first.
+        method: "em" is maximum likelihood by expectation maximisation from several starts. "vb" is variational Bayes with
+            automatic relevance determination, whose parameters are posterior means. "svi" is stochastic gradients.
+        max_iter: the most iterations. For "svi" they are epochs, of which fewer are done where the rows are many.
         tol: "em" and "vb" stop when an iteration gains less, in nats per row.
         random_state: of the starts, of "svi", and of ``sample``.
 
     Attributes:
         components_: W transposed, (K, D), in units of the columns.
-        factor_correlations_: of the factors, (K, K); the identity but for "oblimin" and "promax", where z ~ N(0, Φ).
+        factor_correlations_: of the factors, (K, K). It is the identity but for "oblimin" and "promax", where z ~ N(0, Φ).
         noise_variance_: the diagonal of Ψ, (D,).
         mean_: μ, (D,).
-        loglike_: log p(X) after each iteration, nats of all rows together; for "vb" and "svi" its lower bound.
+        loglike_: log p(X) after each iteration, nats of all rows together. For "vb" and "svi" it is the lower bound.
         n_components_: K.
         n_iter_: the number of iterations.
         n_features_in_: D.
@@ -58,11 +58,15 @@ class FactorAnalysis(LatentTransformer):
     The columns of complete rows and their weights enter "em" by their moments alone. So ``sample_weight`` and
     ``partial_fit`` are exact.
 
+    Use it for factors with loadings that can be read, and for a first model of any table of numbers.
+
+    Limits: factors act linearly, and the noise is Gaussian. Without ``rotation`` the axes of the factors are a convention.
+
     Source: Jöreskog (1967); Rubin and Thayer (1982); Bishop (1999) for "vb".
 
     >>> from sklearn.datasets import load_iris
-    >>> from pyro_lfm.estimators import FactorAnalysis
-    >>> analysis = FactorAnalysis(2, random_state=0).fit(load_iris().data)
+    >>> import pyro_lfm as lfm
+    >>> analysis = lfm.estimators.FactorAnalysis(2, random_state=0).fit(load_iris().data)
     >>> analysis.components_.shape, analysis.transform(load_iris().data[:3]).shape
     ((2, 4), (3, 2))
     >>> round(analysis.score(load_iris().data), 3)

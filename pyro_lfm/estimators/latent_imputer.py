@@ -54,14 +54,19 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         n_features_in_: D.
         feature_names_in_: the names of the columns, where they have names.
 
+    Use it for tables of numbers and labels with missing cells, where the error of the filled cells matters too.
+
+    Limits: a cell must be missing for reasons that the observed cells explain. Cells that are missing because they are
+    large are filled with values that are too small.
+
     Source: Ghahramani and Beal (2000) for the mixtures; Breiman (1996) for the weights.
 
     >>> import numpy as np
-    >>> from pyro_lfm.estimators import LatentImputer
+    >>> import pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> rows = rng.normal(size=(200, 1)) @ np.ones((1, 4)) + 0.2 * rng.normal(size=(200, 4))
     >>> gaps = np.where(rng.random(rows.shape) < 0.2, np.nan, rows)
-    >>> imputer = LatentImputer(random_state=0).fit(gaps)
+    >>> imputer = lfm.estimators.LatentImputer(random_state=0).fit(gaps)
     >>> filled = imputer.transform(gaps)
     >>> bool(abs(filled - rows)[np.isnan(gaps)].mean() < 0.3)
     True
@@ -136,7 +141,7 @@ class LatentImputer(TransformerMixin, LatentEstimator):
 
         Args:
             draws: the number of tables.
-            random_state: of the draws; by default that of the imputer.
+            random_state: of the draws, by default that of the imputer.
         """
         table = self._query(X)
         codes = table.encode(self._columns)
@@ -155,7 +160,7 @@ class LatentImputer(TransformerMixin, LatentEstimator):
         Args:
             level: a probability in (0, 1).
             draws: from whose quantiles the ends are computed.
-            random_state: of the draws; by default that of the imputer.
+            random_state: of the draws, by default that of the imputer.
         """
         level = number("level", level, least=0.0, above=True)
         if level >= 1:

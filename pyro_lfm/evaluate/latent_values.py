@@ -26,9 +26,7 @@ def codes_of_fit(name: str, fit: Fit, data: Rows | None = None) -> Tensor:
         raise DeclarationError(f"{name} must be a Fit, as lfm.fit gives it; got {type(fit).__name__}")
     latents = {n: latent for n, latent in fit.model.latents.items() if latent.per_row}
     if not latents:
-        raise DeclarationError(
-            f"{name} must be a Fit whose rows have latents of their own; this one has none"
-        )
+        raise DeclarationError(f"{name} must be a Fit with latents of rows; this one has none")
     posterior = fit.posterior(data)
     if not isinstance(posterior, dict):
         posterior = dict.fromkeys(latents, posterior)
@@ -43,7 +41,7 @@ def codes_of_fit(name: str, fit: Fit, data: Rows | None = None) -> Tensor:
         code = distribution.mean if variable.categories is None else distribution.probs
         if not bool(code.isfinite().all()):
             raise DeclarationError(
-                f"{name} must be a Fit whose posterior has means; {latent} has none that are finite: give codes of another "
+                f"{name} must be a Fit whose posterior has means; {latent} has no finite mean: give codes of another "
                 "kind, such as fit.sample_posterior(data)"
             )
         columns.append(code.reshape(len(code), -1))

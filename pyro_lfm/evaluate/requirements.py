@@ -26,7 +26,7 @@ def has_latents(model: AnyModel, function: str) -> None:
     """Checks that the model has latents."""
     if not model.latents:
         raise DeclarationError(
-            f"{function} looks at latents, and this model has none: lfm.evaluate.log_likelihood and model.sample serve"
+            f"{function} needs latents, and this model has none: use lfm.evaluate.log_likelihood or model.sample"
         )
 
 
@@ -35,6 +35,6 @@ def inferred(model: AnyModel, batch: Batch, function: str) -> None:
     known = [name for name in batch.names if name in model.latents]
     if known:
         raise DataError(
-            f"{function} looks at latents that are inferred; the data hold {', '.join(known)}: leave "
+            f"{function} needs latents that are inferred; the data hold {', '.join(known)}: leave "
             f"{'it' if len(known) == 1 else 'them'} out"
         )

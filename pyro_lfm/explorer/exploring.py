@@ -75,22 +75,23 @@ def explore(
 
     Args:
         fit: a fit of a model with real latents of each row.
-        data: N rows as for the methods of the fit, the path of a file of them, or a data set, as ``lfm.data.faces()`` is;
-            by default the fitted rows. Columns that the model does not read colour the map.
+        data: N rows as for the methods of the fit, the path of a file of them, or a data set, as ``lfm.data.faces()`` is.
+            By default they are the fitted rows. Columns that the model does not read colour the map.
         labels: {name: N values}, or N values, numbers or labels, that colour the map too.
-        attributes: what ``lfm.attributes.fit`` gives, or what it takes: {name: N labels}; or names of columns of the data
+        attributes: what ``lfm.attributes.fit`` gives, or what it takes: {name: N labels}, or names of columns of the data
             and of labels. The page generates rows with the values that are asked for, and changes them in a row.
-        shape: (H, W) or (C, H, W) of the pictures that rows are, C 1 or 3; of several variables {name: shape}. By default
-            that of the declaration or of the data set; without names of columns a square number of them is a picture.
+        shape: (H, W) or (C, H, W) of the pictures that rows are, C 1 or 3. For several variables it is {name: shape}. By
+            default it is that of the declaration or of the data set. Without names of columns a square number of them is a
+            picture.
         host: the address to listen at, this machine alone by default. The page asks for no password: who can reach the
             address can read the rows.
-        port: the port to listen at; 0 for any that is free.
+        port: the port to listen at. 0 means any that is free.
         block: whether to wait until Ctrl-C. By default in a script, and neither in a notebook nor at a prompt.
         export: the path of a page, such as "page.html": nothing is served, and the page is written as one file that works
             from disk without a network. It holds decoder, encoder, points, and rows as far as 24 MB have room.
 
     Returns:
-        An ``Explorer`` with its ``url``; ``close()`` ends it. A notebook shows the page. With ``export`` the path.
+        An ``Explorer`` with its ``url``. ``close()`` ends it. A notebook shows the page. With ``export`` the path.
 
     Raises:
         DeclarationError: a model without real latents of rows, an address that is in use, a shape that does not fit.

@@ -56,7 +56,7 @@ class Answers:
     def learned(self) -> bytes:
         """The rows in a learned plane, little-endian float32, (N, 2) by rows."""
         if not self.session.has_plane:
-            raise Refusal("there is no learned plane of two factors or a few rows", 404)
+            raise Refusal("a learned plane needs more than two factors, and more rows", 404)
         return self.session.learned().astype("<f4").tobytes()
 
     def colour(self, place: int) -> bytes:

@@ -51,7 +51,7 @@ class RowPosteriors:
             )
         if fit.model.tables:
             raise DeclarationError(
-                "lfm.explore decodes points of no row, and this model has parameters of its own for each row (PerRow): "
+                "lfm.explore decodes points that belong to no row, and this model has parameters for each row (PerRow): "
                 "declare them as latents, or give PerRow to the guide alone"
             )
         start = time.perf_counter()

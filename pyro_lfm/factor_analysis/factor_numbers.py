@@ -90,8 +90,8 @@ def number_of_factors(
       (``fit.rank``).
 
     Args:
-        data: rows (N, D), an array, a tensor or a DataFrame; NaN where missing.
-        largest: the most factors; by default the most that leave a degree of freedom, and no more than 8.
+        data: rows (N, D), an array, a tensor or a DataFrame. NaN where missing.
+        largest: the most factors. By default they are the most that leave a degree of freedom, and no more than 8.
         draws: data sets without factors.
         quantile: of their eigenvalues, in (0, 1).
         null: "normal", or "permuted" columns.

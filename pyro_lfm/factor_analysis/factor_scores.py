@@ -27,7 +27,7 @@ def score_weights(
     Args:
         loadings: Λ, (D, K).
         uniquenesses: the diagonal of Ψ, (D,), > 0.
-        correlations: Φ, (K, K), of the factors; the identity by default.
+        correlations: Φ, (K, K), of the factors, by default the identity.
         covariance: Σ, (D, D), of the regression. By default that of the model, Λ Φ Λᵀ + Ψ, which makes scores E[f | x].
             psych, factor_analyzer and statsmodels take the correlations of the sample. At the maximum of the likelihood
             both give the same weights.

@@ -37,7 +37,7 @@ class FactorSolution:
     """A rotated solution of a linear Gaussian model. Print it for the table of loadings and the indices of fit.
 
     Attributes:
-        loadings: Λ, (D, K), the pattern matrix of columns of variance one; a DataFrame, columns of the data by factors.
+        loadings: Λ, (D, K), the pattern matrix of columns of variance one, as a DataFrame of columns by factors.
         loadings_in_units: the same in the units of the data.
         factor_correlations: Φ, (K, K).
         structure: Λ Φ, the correlations of columns and factors.
@@ -113,7 +113,7 @@ class FactorSolution:
         fitted by EM to the observed entries (full information maximum likelihood). There is no correction then.
 
         Args:
-            data: rows as given to ``lfm.fit``; the fitted rows by default.
+            data: rows as given to ``lfm.fit``, by default the fitted rows.
             correction: of χ²: "bartlett" by default for exploratory models of complete rows, else "none".
         """
         if data is None and self.fit.has_weights:
@@ -135,7 +135,7 @@ class FactorSolution:
         """Factor scores of rows, (N, K), from their observed entries.
 
         Args:
-            data: rows as given to ``lfm.fit``; the fitted rows by default.
+            data: rows as given to ``lfm.fit``, by default the fitted rows.
             method: "regression" (Thurstone, 1935): E[f | x] = Φ Λᵀ Σ⁻¹ (x − μ), of the smallest error, shrunken to zero.
                 "bartlett" (1937): (Λᵀ Ψ⁻¹ Λ)⁻¹ Λᵀ Ψ⁻¹ (x − μ), unbiased given f; NaN in rows with fewer observed entries
                 than factors.
@@ -205,7 +205,7 @@ def solution(
 ) -> FactorSolution:
     """The factor solution of a fitted linear Gaussian model, whatever fitted it: EM, variational Bayes or SVI.
 
-    Columns are standardised by the model's own variances, so that communality and uniqueness add up to one; at the maximum
+    Columns are standardised by the model's own variances, so that communality and uniqueness add up to one. At the maximum
     of factor analysis these are those of the data. Of variational Bayes the loadings are posterior means, and the
     uniquenesses are one over the expected precision.
 
@@ -232,7 +232,7 @@ def solution(
     >>> weight = torch.tensor([[0.8, 0.0], [0.7, 0.0], [0.6, 0.0], [0.0, 0.8], [0.0, 0.7], [0.0, 0.6]])
     >>> x = torch.randn(1000, 2, generator=g) @ weight.T + 0.6 * torch.randn(1000, 6, generator=g)
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(6, mean=lfm.Linear()))
-    >>> done = solution(lfm.fit(model, x, lfm.EM(), seed=0, progress=False), "oblimin")
+    >>> done = lfm.factor_analysis.solution(lfm.fit(model, x, lfm.EM(), seed=0, progress=False), "oblimin")
     >>> print(done.table(digits=1))
         F1   F2   h2   u2  com
     3  0.8       0.7  0.3  1.0

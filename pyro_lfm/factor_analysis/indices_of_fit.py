@@ -40,10 +40,10 @@ class FitIndices:
         aic, bic: −2 log-likelihood + 2 or ln N per parameter.
         correction: of χ², as given.
 
-    >>> from pyro_lfm import factor_analysis
+    >>> import pyro_lfm as lfm
     >>> loadings = np.array([[0.8], [0.7], [0.6], [0.5]])
     >>> sample = loadings @ loadings.T + np.diag(1 - loadings.ravel() ** 2)
-    >>> indices = factor_analysis.fit_indices(loadings, 1 - loadings.ravel() ** 2, sample, rows=200)
+    >>> indices = lfm.factor_analysis.fit_indices(loadings, 1 - loadings.ravel() ** 2, sample, rows=200)
     >>> indices.rows, indices.factors, indices.df, round(indices.srmr, 6)
     (200, 1, 2, 0.0)
     """
@@ -102,7 +102,7 @@ def fit_indices(
     """Indices of fit of Σ = Λ Φ Λᵀ + Ψ to a covariance S of N rows.
 
     The discrepancy is F = ln|Σ| − ln|S| + tr(S Σ⁻¹) − D, and the statistic is χ² = c F. Bartlett's correction is
-    c = N − 1 − (2D + 5)/6 − 2K/3, as in R's factanal and psych, and in factor_analyzer; without it c = N, as in lavaan. The
+    c = N − 1 − (2D + 5)/6 − 2K/3, as in R's factanal and psych, and in factor_analyzer. Without it c = N, as in lavaan. The
     baseline F₀ = −ln|R| has K = 0. RMSEA = √(max(χ² − df, 0) / (df (N − 1))), with limits by the noncentral χ² (Steiger,
     1990).
 
@@ -113,7 +113,7 @@ def fit_indices(
         uniquenesses: the diagonal of Ψ, (D,), variances > 0.
         covariance: S, (D, D), positive definite. For the log-likelihood its divisor is N.
         rows: N.
-        correlations: Φ, (K, K), of the factors; the identity by default.
+        correlations: Φ, (K, K), of the factors, by default the identity.
         correction: "bartlett" or "none".
         parameters: the number of free loadings, factor correlations and uniquenesses, less what a rotation leaves free. By
             default that of exploratory factor analysis, D K − K (K − 1)/2 + D. Means are not among them.

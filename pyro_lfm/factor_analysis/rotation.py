@@ -31,11 +31,11 @@ class Rotation:
     Attributes:
         loadings: L, (D, K), the pattern matrix: L = A · transformation.
         transformation: R, (K, K). The rotated factors are R⁻¹ z.
-        correlations: Φ = R⁻¹ R⁻ᵀ, (K, K), of the rotated factors; the identity for orthogonal rotations.
+        correlations: Φ = R⁻¹ R⁻ᵀ, (K, K), of the rotated factors. It is the identity for orthogonal rotations.
         method: as given.
 
-    >>> from pyro_lfm import factor_analysis
-    >>> rotation = factor_analysis.rotate([[0.7, 0.5], [0.6, 0.4], [0.6, -0.5], [0.5, -0.4]], "varimax")
+    >>> import pyro_lfm as lfm
+    >>> rotation = lfm.factor_analysis.rotate([[0.7, 0.5], [0.6, 0.4], [0.6, -0.5], [0.5, -0.4]], "varimax")
     >>> rotation.method, rotation.loadings.shape, bool(np.allclose(rotation.correlations, np.eye(2)))
     ('varimax', (4, 2), True)
     """

@@ -22,8 +22,8 @@ class Covariate(Factor):
     the bound, which is then a bound on log p(x | covariates).
 
     Args:
-        event: its size or shape; () for one number per row.
-        value: its value in rows that the model generates without it; a number, or one per entry.
+        event: its size or shape. () means one number per row.
+        value: its value in rows that the model generates without it, a number or one per entry.
         support: the constraint on each entry, checked when data are read. Use ``constraints.positive`` for an exposure,
             ``constraints.positive_integer`` for a number of trials and ``constraints.integer_interval(0, 9)`` for a label.
             Networks read a label one-hot, a ``Lookup`` as its category.
@@ -35,9 +35,9 @@ class Covariate(Factor):
     Source: Sohn, Lee and Yan (2015), "Learning structured output representation using deep conditional generative
     models".
 
-    >>> from pyro_lfm import MLP, Model, Poisson, StandardNormal
-    >>> area = Covariate(support=constraints.positive)
-    >>> model = Model(z=StandardNormal(2), area=area, x=Poisson(3, rate=MLP(8), exposure="area"))
+    >>> import pyro_lfm as lfm
+    >>> area = lfm.Covariate(support=constraints.positive)
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), area=area, x=lfm.Poisson(3, rate=lfm.MLP(8), exposure="area"))
     >>> many = model.sample(4, seed=0, given={"area": torch.full((4,), 1e4)})["x"]
     >>> bool((many > 1000).all())
     True

@@ -43,7 +43,7 @@ class Factor(Part):
     Args:
         event: the size of one value, an int or a shape. In a guide it follows from the model.
         sources: parameter name -> source. None means a head of ``network`` or, without a network, a learned constant. The
-            name of another factor means the value of that factor, as in ``exposure="library"``; networks do not read it.
+            name of another factor means the value of that factor, as in ``exposure="library"``. Networks do not read it.
         given: the parents that the networks read, one name or several. By default an observed factor reads every latent,
             and a factor of a guide every observed variable.
         network: one source, the trunk, with a head for each parameter left at None.
@@ -54,14 +54,14 @@ class Factor(Part):
 
     >>> import pyro.distributions as dist
     >>> from torch.distributions import constraints
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> class Cauchy(Factor):
+    >>> import pyro_lfm as lfm
+    >>> class Cauchy(lfm.Factor):
     ...     constraints = {"scale": constraints.positive}
     ...     def __init__(self, event=None, loc=None, scale=None, *, given=None, network=None):
     ...         super().__init__(event, {"loc": loc, "scale": scale}, given=given, network=network)
     ...     def distribution(self, loc, scale):
     ...         return dist.Cauchy(loc, scale).to_event(1)
-    >>> Cauchy(3, scale=Fixed(2.0)).build("x", [])().base_dist.scale
+    >>> Cauchy(3, scale=lfm.Fixed(2.0)).build("x", [])().base_dist.scale
     tensor([2., 2., 2.])
     """
 
@@ -103,7 +103,7 @@ class Factor(Part):
         raise DeclarationError(f"{type(self).__name__} must define distribution(...) or forward(...)")
 
     def raw_shape(self, parameter: str) -> torch.Size:
-        """The shape of a parameter; that of the event by default."""
+        """The shape of a parameter, by default that of the event."""
         return self.shape
 
     def start(self, parameter: str) -> Tensor:

@@ -35,7 +35,7 @@ class OfEachGroup:
 
 
 class PerGroup(Prior):
-    """g_j ~ prior, j = 1 .. G, drawn once for each group; a row has the value of its own group.
+    """g_j ~ prior, j = 1 .. G, drawn once for each group. A row has the value of its own group.
 
     The values of all groups are one latent of the model, ``g.groups`` of shape ``(G, *event)``, outside the plate over rows.
     It counts once for the whole data. Factors read ``g`` like a latent of the row. Learned parameters of the prior, such as
@@ -48,7 +48,8 @@ class PerGroup(Prior):
         given: the group of each row, a ``Covariate(support=constraints.integer_interval(0, G - 1))``.
 
     Raises:
-        DeclarationError: the prior is no factor, is discrete, or has parameters with priors; ``given`` is not categorical.
+        DeclarationError: the prior is no factor, is discrete, or has parameters with priors, or ``given`` is not
+            categorical.
 
     Use it for sites, schools, batches or persons whose own effects are latent.
 
@@ -57,12 +58,12 @@ class PerGroup(Prior):
     Source: Gelman and Hill (2006), chapter 12.
 
     >>> from torch.distributions import constraints
-    >>> from pyro_lfm import Covariate, Gaussian, Linear, Model, StandardNormal
-    >>> model = Model(
-    ...     site=Covariate(support=constraints.integer_interval(0, 4)),
-    ...     g=PerGroup(StandardNormal(2), given="site"),
-    ...     z=StandardNormal(3),
-    ...     x=Gaussian(6, mean=Linear(), given=("g", "z")),
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(
+    ...     site=lfm.Covariate(support=constraints.integer_interval(0, 4)),
+    ...     g=lfm.PerGroup(lfm.StandardNormal(2), given="site"),
+    ...     z=lfm.StandardNormal(3),
+    ...     x=lfm.Gaussian(6, mean=lfm.Linear(), given=("g", "z")),
     ... )
     >>> {name: tuple(latent.shape) for name, latent in model.latents.items()}
     {'g.groups': (5, 2), 'z': (3,)}

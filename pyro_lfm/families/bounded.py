@@ -30,7 +30,7 @@ class Beta(Factor):
 
     Args:
         event: size D, or a shape.
-        concentration1, concentration0: sources; the mean is concentration1 over their sum.
+        concentration1, concentration0: sources. The mean is concentration1 over their sum.
         given, network: see ``Factor``.
 
     Use it for rates and shares of single columns, strictly between 0 and 1.
@@ -41,8 +41,8 @@ class Beta(Factor):
 
     Source: Ferrari and Cribari-Neto (2004), "Beta regression for modelling rates and proportions".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Beta(2, concentration1=Fixed(3.0), concentration0=Fixed(1.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Beta(2, concentration1=lfm.Fixed(3.0), concentration0=lfm.Fixed(1.0)).build("x", [])().mean
     tensor([0.7500, 0.7500])
     """
 
@@ -81,8 +81,8 @@ class ContinuousBernoulli(Factor):
 
     Source: Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> ContinuousBernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.ContinuousBernoulli(2, logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
 
@@ -126,7 +126,7 @@ class Dirichlet(_Shares):
 
     Args:
         event: K.
-        concentration: source of K numbers; the mean is proportional to them.
+        concentration: source of K numbers. The mean is proportional to them.
         given, network: see ``Factor``.
 
     Use it for shares that sum to 1: compositions as data, or the proportions of topics as a latent.
@@ -137,8 +137,8 @@ class Dirichlet(_Shares):
 
     Source: Blei, Ng and Jordan (2003), section 3, as a latent.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Dirichlet(2, concentration=Fixed([1.0, 3.0])).build("z", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Dirichlet(2, concentration=lfm.Fixed([1.0, 3.0])).build("z", [])().mean
     tensor([0.2500, 0.7500])
     """
 

@@ -45,7 +45,7 @@ class Poisson(Factor):
     Args:
         event: size D, or a shape.
         rate: source of the rates, per unit of exposure.
-        exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
+        exposure: the name of a positive parent, usually a ``Covariate``, or a source of its own. It is 1 by default.
         given, network: see ``Factor``.
 
     Use it for counts whose variance, given z, is close to their mean. An exposure holds the time or the size of each row.
@@ -54,8 +54,8 @@ class Poisson(Factor):
 
     Source: McCullagh and Nelder (1989), "Generalized linear models", chapter 6.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Poisson(2, rate=Fixed(3.0), exposure=Fixed(2.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Poisson(2, rate=lfm.Fixed(3.0), exposure=lfm.Fixed(2.0)).build("x", [])().mean
     tensor([6., 6.])
     """
 
@@ -89,7 +89,7 @@ class NegativeBinomial(Factor):
         event: size D, or a shape.
         total_count: source of r > 0, one learned for each column by default.
         logits: source of the logits ln(μ / r) per unit of exposure.
-        exposure: the name of a positive parent, usually a ``Covariate``; or a source of its own. 1 by default.
+        exposure: the name of a positive parent, usually a ``Covariate``, or a source of its own. It is 1 by default.
         given, network: see ``Factor``.
 
     Use it for counts that vary more than a Poisson, such as reads of genes.
@@ -98,8 +98,8 @@ class NegativeBinomial(Factor):
 
     Source: Hilbe (2011), "Negative Binomial Regression", the form NB2.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> distribution = NegativeBinomial(2, total_count=Fixed(4.0), logits=Fixed(0.0)).build("x", [])()
+    >>> import pyro_lfm as lfm
+    >>> distribution = lfm.NegativeBinomial(2, total_count=lfm.Fixed(4.0), logits=lfm.Fixed(0.0)).build("x", [])()
     >>> distribution.mean, distribution.variance
     (tensor([4., 4.]), tensor([8., 8.]))
     """
@@ -139,8 +139,8 @@ class ZeroInflatedPoisson(Factor):
 
     Source: Lambert (1992), "Zero-inflated Poisson regression".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> ZeroInflatedPoisson(2, rate=Fixed(3.0), gate_logits=Fixed(0.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.ZeroInflatedPoisson(2, rate=lfm.Fixed(3.0), gate_logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([1.5000, 1.5000])
     """
 
@@ -177,9 +177,9 @@ class ZeroInflatedNegativeBinomial(Factor):
 
     Source: Lopez et al. (2018), "Deep generative modeling for single-cell transcriptomics".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> cells = ZeroInflatedNegativeBinomial(
-    ...     2, total_count=Fixed(4.0), logits=Fixed(0.0), gate_logits=Fixed(0.0)
+    >>> import pyro_lfm as lfm
+    >>> cells = lfm.ZeroInflatedNegativeBinomial(
+    ...     2, total_count=lfm.Fixed(4.0), logits=lfm.Fixed(0.0), gate_logits=lfm.Fixed(0.0)
     ... )
     >>> cells.build("x", [])().mean
     tensor([2., 2.])

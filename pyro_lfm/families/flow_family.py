@@ -161,12 +161,12 @@ class Flow(Factor):
     Args:
         event: size K, or a shape, whose entries are taken in order.
         flow: ``InverseAutoregressive`` (default), ``NeuralSpline``, ``Zuko``, or any function (features, context) -> flow
-            of zuko, such as ``zuko.flows.NSF``; context is 0 if T is the same for all rows.
+            of zuko, such as ``zuko.flows.NSF``. Its context is 0 if T is the same for all rows.
         loc, scale: sources of K numbers each.
-        context: source of the context of T. By default a head of ``network``; without a network T has no context.
+        context: source of the context of T. By default it is a head of ``network``. Without a network T has no context.
         context_size: H, the size of the context.
         given, network: see ``Factor``.
-        min_scale: the smallest scale, in the units of the variable; by default 1e-3 of a latent, and 1e-3 of each
+        min_scale: the smallest scale, in the units of the variable. By default it is 1e-3 of a latent, and 1e-3 of each
             column's spread in the data of an observed variable.
 
     Raises:
@@ -180,9 +180,10 @@ class Flow(Factor):
 
     Source: Rezende and Mohamed (2015), "Variational inference with normalizing flows".
 
-    >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> distribution = Guide(model, z=Flow(flow=NeuralSpline(), network=MLP(8))).factors["z"](torch.zeros(3, 4))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Flow(flow=lfm.NeuralSpline(), network=lfm.MLP(8)))
+    >>> distribution = guide.factors["z"](torch.zeros(3, 4))
     >>> distribution.log_prob(distribution.rsample()).shape
     torch.Size([3])
     """

@@ -97,8 +97,8 @@ class Gaussian(MeanAndCovariance):
     Source: Kingma and Welling (2014), appendix B, for the KL; Rezende, Mohamed and Wierstra (2014), section 2, as the
     deep latent Gaussian model.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Gaussian(3, mean=Fixed(1.0)).build("z", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Gaussian(3, mean=lfm.Fixed(1.0)).build("z", [])().mean
     tensor([1., 1., 1.])
     """
 

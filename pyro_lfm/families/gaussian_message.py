@@ -35,14 +35,14 @@ class GaussianMessage(Gaussian):
     Guide and model share the parameters of the prior, which are trained as those of the model.
 
     Args:
-        event: left out; it follows from the model.
+        event: left out. It follows from the model.
         mean: source of m.
         covariance: ``Diagonal`` (default) or ``Isotropic``, holding the source of s².
-        given: the parents of the message; by default every observed variable.
+        given: the parents of the message, by default every observed variable.
         network: see ``Factor``.
 
     Raises:
-        DeclarationError: another covariance; or, when the guide is declared, a prior that is not a Gaussian with
+        DeclarationError: another covariance, or, when the guide is declared, a prior that is not a Gaussian with
             independent entries.
 
     Use it for latents of a ``GaussianProcess``, of layers, or of rows in groups. Rows without data are then predicted
@@ -56,12 +56,11 @@ class GaussianMessage(Gaussian):
     "Ladder variational autoencoders", equations 17 to 19.
 
     >>> import torch
-    >>> from pyro_lfm import Covariate, GaussianProcess, Guide, MLP, Model
+    >>> import pyro_lfm as lfm
     >>> times = torch.linspace(0.0, 1.0, 5)
-    >>> model = Model(
-    ...     t=Covariate(), z=GaussianProcess(2, inducing=times, given="t"), x=Gaussian(3, mean=MLP(8), given="z")
-    ... )
-    >>> Guide(model, z=GaussianMessage(network=MLP(8), given="x")).wiring["z"]
+    >>> z = lfm.GaussianProcess(2, inducing=times, given="t")
+    >>> model = lfm.Model(t=lfm.Covariate(), z=z, x=lfm.Gaussian(3, mean=lfm.MLP(8), given="z"))
+    >>> lfm.Guide(model, z=lfm.GaussianMessage(network=lfm.MLP(8), given="x")).wiring["z"]
     ('x', 't', 'z.inducing')
     """
 

@@ -20,7 +20,7 @@ from pyro_lfm.sources.source import SourceLike
 
 
 class Bernoulli(Factor):
-    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent; x is 0 or 1.
+    """x_d | parents ~ Bernoulli(sigmoid(logits_d)), independent. x is 0 or 1.
 
     Use it for columns of 0 and 1: black and white pixels, answers yes and no. As a latent it is a binary label.
 
@@ -30,8 +30,8 @@ class Bernoulli(Factor):
 
     Source: Kingma and Welling (2014), appendix C.1, as the likelihood of a VAE.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Bernoulli(2, logits=Fixed(0.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Bernoulli(2, logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
 
@@ -55,7 +55,7 @@ class Categorical(Factor):
     Networks read it one-hot.
 
     Args:
-        categories: the number of labels; in a guide it follows from the model.
+        categories: the number of labels. In a guide it follows from the model.
         logits: source of the logits.
         given, network: see ``Factor``.
         prior: ``Dirichlet``, a prior of the probabilities, without ``logits``.
@@ -69,8 +69,8 @@ class Categorical(Factor):
 
     Source: Kingma et al. (2014), equation 2, as a latent.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Categorical(4, logits=Fixed(0.0)).build("c", [])().probs
+    >>> import pyro_lfm as lfm
+    >>> lfm.Categorical(4, logits=lfm.Fixed(0.0)).build("c", [])().probs
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
 
@@ -113,7 +113,7 @@ class OrderedLogistic(Factor):
     Args:
         event: size D, or a shape.
         levels: L, the number of levels.
-        predictor: source of one number for each entry; the higher it is, the higher the levels.
+        predictor: source of one number for each entry. The higher it is, the higher the levels.
         cutpoints: source of L − 1 numbers for each entry. They are cumulative sums of positive steps, and so always in
             order. By default each column has its own.
         given, network: see ``Factor``.
@@ -124,8 +124,8 @@ class OrderedLogistic(Factor):
 
     Source: McCullagh (1980), "Regression models for ordinal data".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> grades = OrderedLogistic(1, 3, predictor=Fixed(0.0), cutpoints=Fixed([-1.0, 1.0]))
+    >>> import pyro_lfm as lfm
+    >>> grades = lfm.OrderedLogistic(1, 3, predictor=lfm.Fixed(0.0), cutpoints=lfm.Fixed([-1.0, 1.0]))
     >>> grades.build("x", [])().mean
     tensor([1.])
     """

@@ -48,8 +48,8 @@ class DiscretizedLogistic(Factor):
 
     Source: Kingma et al. (2016), "Improving variational inference with inverse autoregressive flow", section 5.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> grey = DiscretizedLogistic(1, loc=Fixed(0.5), scale=Fixed(0.1)).build("x", [])()
+    >>> import pyro_lfm as lfm
+    >>> grey = lfm.DiscretizedLogistic(1, loc=lfm.Fixed(0.5), scale=lfm.Fixed(0.1)).build("x", [])()
     >>> grid = torch.arange(256).div(255).unsqueeze(-1)
     >>> round(float(grey.log_prob(grid).exp().sum()), 5)
     1.0

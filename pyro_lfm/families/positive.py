@@ -23,7 +23,7 @@ class Gamma(Factor):
 
     Args:
         event: size D, or a shape.
-        concentration, rate: sources; the mean is concentration / rate.
+        concentration, rate: sources. The mean is concentration / rate.
         given, network: see ``Factor``.
 
     Use it for waiting times, amounts and positive latents.
@@ -35,8 +35,8 @@ class Gamma(Factor):
 
     Source: Figurnov, Mohamed and Mnih (2018), for the gradients of its draws.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Gamma(2, concentration=Fixed(6.0), rate=Fixed(2.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Gamma(2, concentration=lfm.Fixed(6.0), rate=lfm.Fixed(2.0)).build("x", [])().mean
     tensor([3., 3.])
     """
 
@@ -76,8 +76,8 @@ class LogNormal(Factor):
 
     Source: Crow and Shimizu (1988), "Lognormal distributions".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> LogNormal(2, loc=Fixed(0.0), scale=Fixed(1.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.LogNormal(2, loc=lfm.Fixed(0.0), scale=lfm.Fixed(1.0)).build("x", [])().mean
     tensor([1.6487, 1.6487])
     """
 

@@ -28,7 +28,7 @@ class ProductOfExperts(Factor):
     """q(z | x₁ .. x_V) ∝ N(z; 0, I) ∏_v N(z; μ_v(x_v), Σ_v(x_v)), a guide's factor with an expert for each parent.
 
     It is Gaussian with precision Λ = I + Σ_v Σ_v⁻¹ and mean Λ⁻¹ Σ_v Σ_v⁻¹ μ_v. The expert of a view that is missing in a
-    row (all its entries NaN) is left out for that row; without any view q is the standard normal. So rows may lack views,
+    row (all its entries NaN) is left out for that row. Without any view q is the standard normal. So rows may lack views,
     as in ``fit.posterior({"x": X})``. To train each expert for this, leave out some views in some rows of the training data.
 
     With a standard normal prior and views that are independent given z, the exact posterior has this form.
@@ -37,7 +37,7 @@ class ProductOfExperts(Factor):
         event: left out in a guide.
         network: the source of mean and covariance of every expert, or {parent: source}.
         covariance: that of every expert: ``Diagonal`` (default), ``Isotropic``, ``LowRank`` or ``Full``, without a source.
-        given: the views; by default every observed variable.
+        given: the views, by default every observed variable.
 
     Raises:
         DeclarationError: a parent without a network, or an argument that is no network.
@@ -51,9 +51,9 @@ class ProductOfExperts(Factor):
 
     Source: Wu and Goodman (2018), "Multimodal generative models for scalable weakly-supervised learning", section 2.1.
 
-    >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)), y=Gaussian(3, mean=MLP(8)))
-    >>> guide = Guide(model, z=ProductOfExperts(network={"x": MLP(8), "y": MLP(4)}))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)), y=lfm.Gaussian(3, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.ProductOfExperts(network={"x": lfm.MLP(8), "y": lfm.MLP(4)}))
     >>> gone = torch.zeros(4, 5, dtype=torch.bool)
     >>> guide.factors["z"](torch.zeros(4, 5), torch.zeros(4, 3), masks=[gone, ~gone[:, :3]]).mean.shape
     torch.Size([4, 2])

@@ -32,7 +32,7 @@ class Laplace(Factor):
     Args:
         event: size D, or a shape.
         loc, scale: sources of the median, and of the mean absolute deviation from it.
-        min_scale: the smallest scale, in the units of the variable; by default 1e-3
+        min_scale: the smallest scale, in the units of the variable. By default it is 1e-3
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
@@ -44,8 +44,8 @@ class Laplace(Factor):
 
     Source: Kotz, Kozubowski and Podgórski (2001), "The Laplace distribution".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Laplace(2, loc=Fixed(1.0), scale=Fixed(2.0)).build("x", [])().variance
+    >>> import pyro_lfm as lfm
+    >>> lfm.Laplace(2, loc=lfm.Fixed(1.0), scale=lfm.Fixed(2.0)).build("x", [])().variance
     tensor([8., 8.])
     """
 
@@ -77,8 +77,8 @@ class StudentT(Factor):
 
     Args:
         event: size D, or a shape.
-        df, loc, scale: sources; learned degrees of freedom start near 4.
-        min_scale: the smallest scale, in the units of the variable; by default 1e-3
+        df, loc, scale: sources. Learned degrees of freedom start near 4.
+        min_scale: the smallest scale, in the units of the variable. By default it is 1e-3
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
@@ -91,8 +91,8 @@ class StudentT(Factor):
 
     Source: Lange, Little and Taylor (1989), "Robust statistical modeling using the t distribution".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> StudentT(2, loc=Fixed(3.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.StudentT(2, loc=lfm.Fixed(3.0)).build("x", [])().mean
     tensor([3., 3.])
     """
 
@@ -132,7 +132,7 @@ class MixtureOfGaussians(Factor):
         logits: source of C numbers.
         loc, scale: sources of C × D numbers. The means start at different random values. To the output of a network
             random constants are added.
-        min_scale: the smallest standard deviation, in the units of the variable; by default 1e-3
+        min_scale: the smallest standard deviation, in the units of the variable. By default it is 1e-3
             of a latent, and 1e-3 of each column's spread in the data of an observed variable.
         given, network: see ``Factor``.
 
@@ -146,8 +146,8 @@ class MixtureOfGaussians(Factor):
     Source: Dilokthanakul et al. (2016), "Deep unsupervised clustering with Gaussian mixture VAEs"; Bishop (1994),
     "Mixture density networks".
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> humps = MixtureOfGaussians(1, 2, loc=Fixed([[-2.0], [2.0]]), scale=Fixed(1.0)).build("z", [])()
+    >>> import pyro_lfm as lfm
+    >>> humps = lfm.MixtureOfGaussians(1, 2, loc=lfm.Fixed([[-2.0], [2.0]]), scale=lfm.Fixed(1.0)).build("z", [])()
     >>> humps.mean.tolist(), humps.variance.tolist()
     ([0.0], [5.0])
     """

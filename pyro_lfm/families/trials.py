@@ -55,7 +55,7 @@ class Binomial(Factor):
 
     Args:
         event: size D, or a shape.
-        total_count: n, an integer or one for each entry; or the name of the parent that holds it, usually
+        total_count: n, an integer or one for each entry, or the name of the parent that holds it, usually
             a ``Covariate`` with the support ``constraints.positive_integer``.
         logits: source of the logits.
         given, network: see ``Factor``.
@@ -66,8 +66,8 @@ class Binomial(Factor):
 
     Source: McCullagh and Nelder (1989), "Generalized linear models", chapter 4.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Binomial(2, total_count=10, logits=Fixed(0.0)).build("x", [])().mean
+    >>> import pyro_lfm as lfm
+    >>> lfm.Binomial(2, total_count=10, logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([5., 5.])
     """
 
@@ -98,9 +98,9 @@ class Multinomial(Factor):
 
     Args:
         event: D.
-        total_count: n, an integer for all rows; or the name of the parent that holds the n of each row, usually
+        total_count: n, an integer for all rows, or the name of the parent that holds the n of each row, usually
             a ``Covariate`` with the support ``constraints.positive_integer``. A row with another sum has probability 0.
-        logits: source of the D logits; for given probabilities p, their logarithms.
+        logits: source of the D logits. For given probabilities p they are the logarithms.
         given, network: see ``Factor``.
 
     Use it for words of documents and other counts whose total is no information about z.
@@ -109,8 +109,8 @@ class Multinomial(Factor):
 
     Source: Blei, Ng and Jordan (2003), "Latent Dirichlet allocation", section 3, the words given their shares.
 
-    >>> from pyro_lfm.sources.values import Fixed
-    >>> Multinomial(3, total_count=10, logits=Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
+    >>> import pyro_lfm as lfm
+    >>> lfm.Multinomial(3, total_count=10, logits=lfm.Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
     tensor([10., 10.])
     """
 

@@ -89,6 +89,10 @@ class PyroGuide(HandWritten, AnyGuide):
 
     Its sample statements have the names of the model's latents and are inside ``with batch.plate():``.
 
+    Use it where q is no combination of factors, and for automatic guides of Pyro.
+
+    Limits: the data cannot hold values of its latents, and a ``VampPrior`` cannot use it. ``Guide`` allows both.
+
     >>> import pyro, torch, pyro.distributions as dist
     >>> class Point(PyroGuide):
     ...     def __init__(self):

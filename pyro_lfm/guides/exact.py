@@ -99,7 +99,7 @@ class ExactPosterior(_FromClosedForm):
         model: a declared model whose posterior has a closed form (see ``lfm.EM``). The guide does not own its parameters.
 
     Raises:
-        DeclarationError: no closed form is known; the message names the factor that stops it.
+        DeclarationError: no closed form is known. The message names the factor that stops it.
 
     Use it to check other guides, and to train θ of a linear Gaussian model or a mixture by SVI without a gap.
 
@@ -107,10 +107,10 @@ class ExactPosterior(_FromClosedForm):
 
     Source: Bishop (2006), sections 12.2 and 9.2; Ghahramani and Hinton (1996).
 
-    >>> from pyro_lfm import ELBO, Gaussian, Linear, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear())).double()
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear())).double()
     >>> rows = torch.randn(3, 4).double()
-    >>> bound = ELBO(kl="monte-carlo").bound(model, ExactPosterior(model), rows).per_row
+    >>> bound = lfm.ELBO(kl="monte-carlo").bound(model, lfm.ExactPosterior(model), rows).per_row
     >>> torch.allclose(bound, recognise(model).exact().log_likelihood(rows))
     True
     """
@@ -142,10 +142,10 @@ class FactorisedPosterior(_FromClosedForm):
 
     Source: Bishop (2006), section 10.1.2.
 
-    >>> from pyro_lfm import Fixed, Gaussian, Isotropic, Linear, Model, StandardNormal
-    >>> mean = Linear(weight=Fixed(torch.tensor([[1.0, 1.0]])), bias=Fixed(0.0))
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(1, mean=mean, covariance=Isotropic(Fixed(1.0))))
-    >>> FactorisedPosterior(model).known_marginals(Batch(torch.zeros(1, 1)))["z"].variance
+    >>> import pyro_lfm as lfm
+    >>> mean = lfm.Linear(weight=lfm.Fixed(torch.tensor([[1.0, 1.0]])), bias=lfm.Fixed(0.0))
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(1, mean=mean, covariance=lfm.Isotropic(lfm.Fixed(1.0))))
+    >>> lfm.FactorisedPosterior(model).known_marginals(lfm.Batch(torch.zeros(1, 1)))["z"].variance
     tensor([[0.5000, 0.5000]])
     """
 

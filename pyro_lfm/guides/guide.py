@@ -46,7 +46,7 @@ class Guide(AnyGuide):
 
     A factor reads every observed variable unless ``given=`` names other parents, observed or latent. A family over the
     reals is transformed onto a constrained support by ``biject_to``. A discrete family must have the support of the latent.
-    A parameter with a prior may be left out; its factor is then a learned Gaussian with diagonal covariance. For another
+    A parameter with a prior may be left out. Its factor is then a learned Gaussian with diagonal covariance. For another
     factor, name it as in ``Guide(model, z=..., **{"x.weight": ...})``. For one joint distribution of all latents that rows
     share, use ``shared``.
 
@@ -63,12 +63,13 @@ class Guide(AnyGuide):
         DeclarationError: a latent without a factor or a factor without a latent, an unknown name in ``given``, a cycle.
         ShapeError: a network whose sizes do not fit.
 
-    >>> from pyro_lfm.families import Gaussian
-    >>> from pyro_lfm.programs.model import Model
-    >>> from pyro_lfm.sources.networks import MLP
-    >>> from pyro_lfm.priors import StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    Use it for every declared model, and for Pyro programs of your own: it finds their latents by itself.
+
+    Limits: the bound lies below log p(x) by the KL from q to the posterior. See ``lfm.evaluate.gaps`` for its size.
+
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
     >>> guide.factors["z"](torch.zeros(3, 5)).mean.shape
     torch.Size([3, 2])
     """

@@ -30,7 +30,7 @@ class Refined(AnyGuide):
 
     Args:
         guide: a ``Guide`` whose factors have sources. Latents that all rows share are not refined.
-        steps: the number of steps; 0 gives the proposal.
+        steps: the number of steps. 0 gives the proposal.
         learning_rate: of Adam, for unconstrained parameters. It decays to zero along a half cosine.
 
     Raises:
@@ -43,10 +43,10 @@ class Refined(AnyGuide):
     Source: Kim et al. (2018), "Semi-amortized variational autoencoders"; Cremer, Li and Duvenaud (2018), "Inference
     suboptimality in variational autoencoders", for the gap.
 
-    >>> from pyro_lfm import MLP, SVI, Gaussian, Model, StandardNormal, fit
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> guide = Refined(Guide(model, z=Gaussian(network=MLP(8))), steps=20)
-    >>> done = fit(model, torch.randn(50, 4), SVI(guide, epochs=2), seed=0, progress=False)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> guide = lfm.Refined(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8))), steps=20)
+    >>> done = lfm.fit(model, torch.randn(50, 4), lfm.SVI(guide, epochs=2), seed=0, progress=False)
     >>> done.posterior(torch.zeros(3, 4)).mean.shape
     torch.Size([3, 2])
     """
@@ -55,15 +55,15 @@ class Refined(AnyGuide):
         super().__init__()
         if not isinstance(guide, Guide):
             raise DeclarationError(
-                f"Refined takes a lfm.Guide, whose parameters it can reach; got {type(guide).__name__}"
+                f"Refined takes an lfm.Guide, because it optimises the sources of the factors; got {type(guide).__name__}"
             )
         if guide.tables:
-            raise DeclarationError("a guide with PerRow tables is optimised for each row as it is")
+            raise DeclarationError("a guide with PerRow tables is already optimised for each row")
         self.proposal = guide
         for name in self.names:
             if not guide.factors[name].own_part().parts:
                 kind = type(guide.factors[name].declaration).__name__
-                raise DeclarationError(f"{name}: a {kind} has no sources whose values could be refined")
+                raise DeclarationError(f"{name}: a {kind} has no sources to refine")
         self.steps = shapes.whole("steps of Refined", steps, least=0)
         self.learning_rate = shapes.number("learning_rate of Refined", learning_rate, least=0.0, above=True)
 

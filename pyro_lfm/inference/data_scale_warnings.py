@@ -52,7 +52,7 @@ def warn_of_rounding(name: str, table: Table, support: Constraint, dtype: torch.
         warn(
             f"{name}: numbers spread by {float(scale.spread[entry]):.3g} about {float(scale.mean[entry]):.6g}"
             f"{_column(columns, entry)}, where neighbouring numbers of {type_name} are {float(step[entry]):.2g} apart, so "
-            f"that what is fitted to them is rounded: subtract the mean of the column{_remedy(dtype, ', or ')}",
+            f"that the fit gets rounded numbers: subtract the mean of the column{_remedy(dtype, ', or ')}",
             PrecisionWarning,
             of=name,
         )
@@ -79,9 +79,9 @@ def warn_of_distance(name: str, table: Table, support: Constraint, fitted: Colum
     far = _rms(torch.hypot(now.mean - then.mean, now.spread))
     if spread > 0 and far > _FAR * spread:
         warn(
-            f"{name}: these rows lie {far / spread:.3g} standard deviations from the fitted ones, about "
-            f"{_middle(now.mean):.4g} where those lay about {_middle(then.mean):.4g}: give them in the units of the fit, "
-            "scaled as its rows were",
+            f"{name}: these rows lie {far / spread:.3g} standard deviations from the fitted ones: they lie about "
+            f"{_middle(now.mean):.4g}, and the fitted rows about {_middle(then.mean):.4g}. Give them in the units of the "
+            "fit",
             DataScaleWarning,
             of=name,
         )
@@ -108,7 +108,7 @@ def warn_of_start(model: AnyModel, guide: AnyGuide, table: Table) -> None:
         remedy = "scale the data, as (x - x.mean(0)) / x.std(0) does, or start the likelihood where they are"
         if residual > _FAR:
             warn(
-                f"{position}, {residual:.3g} standard deviations from where the likelihood starts, whose σ is "
+                f"{position}, {residual:.3g} standard deviations from the start of the likelihood, where σ is "
                 f"{deviation:.3g}: {remedy}",
                 DataScaleWarning,
             )

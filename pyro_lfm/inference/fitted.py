@@ -39,7 +39,7 @@ Callback: TypeAlias = Callable[[Record, "Fit"], bool | None]
 class Fit(FitState):
     """A fitted model, with the guide, the history, and queries of data such as ``posterior`` and ``impute``.
 
-    ``lfm.fit`` makes it. Methods take rows as ``lfm.fit`` does; by default the fitted rows. Observed variables that the
+    ``lfm.fit`` makes it. Methods take rows as ``lfm.fit`` does, by default the fitted rows. Observed variables that the
     guide can do without (see ``ProductOfExperts``) may be left out of a dict and count as missing. For rows not seen in
     training, a ``PerRow`` table of the guide is optimised while the model is held.
 
@@ -48,27 +48,27 @@ class Fit(FitState):
         guide: the guide, trained in place.
         history: one dict per epoch of SVI: epoch, step, bound, reconstruction, kl, validation_bound (NaN without
             validation data), all in nats per row, the number of steps that were skipped (over whose others the epoch
-            averages), and seconds; for others see ``EM``.
-        converged: whether more iterations would gain nothing: True or False of exact inference; None of ``SVI``, whose
+            averages), and seconds. For others see ``EM``.
+        converged: whether more iterations would gain nothing: True or False for exact inference, and None for ``SVI``, whose
             bound is noisy.
         ends: of exact inference, the log-likelihoods (``VariationalBayes``: bounds) that its starts reached, nats per
             row, best first.
         interrupted: "SIGINT" or "SIGTERM" where such a signal ended the training before its time, else None.
         keep_rows: whether a pickle of the fit holds the fitted rows. By default it does not, and data= must be given.
         schema: by name, what the fitted rows were: names of columns, labels, whether they are a covariate, scale. Later
-            rows with names are put in that order; bare arrays are taken by position.
-        inference: the inference that fitted the model; None of a fit that was loaded or pickled.
-        seed: the seed of the fit; None where it is not known.
+            rows with names are put in that order. Bare arrays are taken by position.
+        inference: the inference that fitted the model. It is None for a fit that was loaded or pickled.
+        seed: the seed of the fit, or None where it is not known.
 
     A fit refers to the fitted rows and makes no copy. When they have been changed, a method that needs them raises a
     DataError (``pyro_lfm.data.digests.RowsSeen`` says how much of large data is compared). A fit can be copied, pickled and
     stored by joblib if the user's classes and functions in model and guide stand at the top of a module. Schedules and
     callbacks are not pickled. ``copy.deepcopy`` refers to the same rows.
 
-    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
-    >>> model = Model(z=StandardNormal(1), x=Gaussian(3, mean=Linear()))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> z, noise = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
-    >>> done = fit(model, z + noise, EM(), seed=0, progress=False)
+    >>> done = lfm.fit(model, z + noise, lfm.EM(), seed=0, progress=False)
     >>> done.posterior(torch.zeros(2, 3)).mean.shape, done.log_likelihood().shape, done.model.sample(4, seed=0)["x"].shape
     (torch.Size([2, 1]), torch.Size([50]), torch.Size([4, 3]))
     """
@@ -90,7 +90,7 @@ class Fit(FitState):
     def sample_posterior(
         self, data: Data | None = None, draws: int = 1, seed: int = 0
     ) -> dict[str, torch.Tensor]:
-        """Joint draws of all latents, {latent: ``(draws, N, *event)``}; a latent shared by all rows ``(draws, *event)``."""
+        """Joint draws of all latents, {latent: ``(draws, N, *event)``}, of a latent of all rows ``(draws, *event)``."""
         self._check_latents("sample_posterior")
         batch, guide = self.batch_of(data)
         return self._draws(batch, guide, draws, seed)
@@ -117,7 +117,7 @@ class Fit(FitState):
         on the observed ones. Memory beyond the result does not grow with the rows.
 
         Args:
-            draws: S; S / 20 draws lie beyond each end of an interval at level 0.9.
+            draws: the number of draws. One in 20 of them lies beyond each end of an interval at level 0.9.
 
         Raises:
             DataError: a row lacks some entries of a distribution that cannot be divided into entries.
@@ -147,10 +147,10 @@ class Fit(FitState):
     def log_likelihood(self, data: Data | None = None) -> torch.Tensor:
         """ln p(x) of the observed entries of each row, (N,) nats, exact, in float64, at the model's parameters.
 
-        The declaration must have a closed-form posterior (see ``lfm.EM``); any inference may have fitted it.
+        The declaration must have a closed-form posterior (see ``lfm.EM``). Any inference may have fitted it.
 
         Raises:
-            DeclarationError: the model has no closed form; the message names the factor at fault.
+            DeclarationError: the model has no closed form. The message names the factor at fault.
         """
         form = recognise(self.model).exact("fit.log_likelihood", "fit.bound(...) bounds it from below")
         table = self._open(data, set(self.model.observed))
@@ -253,7 +253,7 @@ class Fit(FitState):
         return as_stream(self.model, self.guide, table, fitted=data is None)
 
     def some_rows(self, most: int, data: Data | None = None) -> Batch | None:
-        """Up to so many rows, evenly spaced; None without rows at hand, or if the fitted ones have changed."""
+        """Up to so many rows, evenly spaced. It is None without rows at hand, or if the fitted ones have changed."""
         if data is None and (self._rows.is_absent or not self._seen.are_those_of(self._rows)):
             return None
         table = self._open(data, self.guide.needs)
@@ -276,7 +276,7 @@ class Fit(FitState):
 
     @property
     def has_rows(self) -> bool:
-        """Whether the fitted rows are at hand; False of a fit that was loaded, or pickled without them."""
+        """Whether the fitted rows are at hand. It is False for a fit that was loaded, or pickled without them."""
         return not self._rows.is_absent
 
     @property
@@ -299,7 +299,7 @@ class Fit(FitState):
     def _check_latents(self, method: str) -> None:
         if not self.model.latents:
             raise DeclarationError(
-                f"fit.{method} is of latents, and this model has none: fit.model.sample(...) and fit.log_likelihood() serve"
+                f"fit.{method} needs latents, and this model has none: use fit.model.sample(...) or fit.log_likelihood()"
             )
 
     def _draws(self, batch: Batch, guide: AnyGuide, draws: int, seed: int) -> dict[str, torch.Tensor]:

@@ -53,7 +53,7 @@ def fit(
     Args:
         model: a ``Model``, a ``PyroModel``, or any module that is a Pyro model of a batch.
         data: N rows: an array, tensor, DataFrame, sparse matrix, memory map or torch ``Dataset``, or a dict of
-            these by name; a bare one means the model's only observed factor. NaN means missing. The data may hold values
+            these by name. A bare one means the model's only observed factor. NaN means missing. The data may hold values
             of a declared model's latents too, where they are known in some rows, such as labels. Names of columns are kept
             (``Fit.schema``): validation and later rows may have them in another order.
         inference: such as ``lfm.SVI(guide)`` or, where the posterior is closed form, ``lfm.EM()``.
@@ -62,10 +62,10 @@ def fit(
             of 2 is the same as a repeated row, and 0 the same as leaving the row out. Methods of the ``Fit`` answer for
             every row alike. The validation rows have no weights.
         validation: more rows of the same kind, whose bound is measured after every epoch.
-        seed: of first weights, noise and shuffling; by default one drawn from torch. Values in the declaration
+        seed: of first weights, noise and shuffling. By default it is drawn from torch. Values in the declaration
             (``Learned(init)``, ``Fixed``), modules given as sources, frozen parameters and programs written by hand keep
             the user's weights.
-        callbacks: each is called as ``callback(record, fit)`` after every epoch; one that returns True stops the fit.
+        callbacks: each is called as ``callback(record, fit)`` after every epoch. One that returns True stops the fit.
         progress: whether to show a progress bar.
         device: "auto" is a GPU where there is one.
         checkpoint: a folder that keeps the state after each epoch, or a ``Checkpoint`` that says when it is written. From it
@@ -90,17 +90,17 @@ def fit(
     its own or takes turns by ``with pyro_lfm.runtime.isolated():``.
 
     Raises:
-        CheckpointError: a checkpoint of another fit; the message names the first difference.
+        CheckpointError: a checkpoint of another fit. The message names the first difference.
         DataError, ShapeError: data that do not fit the model, or a checkpoint that cannot be read or written.
-        DeclarationError: a guide that does not fit the model; of several processes one whose call differs, or a part that
-            computes with all rows of a batch together.
+        DeclarationError: a guide that does not fit the model. Among several processes, one whose call differs, or a part
+            that computes with all rows of a batch together.
         TrainingError: losses or gradients of many steps that are not finite (see ``SVI(max_skipped=)``), or an error that a
-            network raised, which is its cause; the last good weights are restored. Or another process has failed.
+            network raised, which is its cause. The last good weights are restored. Or another process has failed.
 
-    >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> done = fit(model, torch.randn(50, 4), SVI(guide, epochs=2), seed=0, progress=False)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> done = lfm.fit(model, torch.randn(50, 4), lfm.SVI(guide, epochs=2), seed=0, progress=False)
     >>> done.posterior(torch.zeros(3, 4)).mean.shape, len(done.history)
     (torch.Size([3, 2]), 2)
     """
@@ -179,8 +179,8 @@ def _tables(
     known = [name for name in table.names if name in model.latents]
     if known and not inference.takes_known_latents:
         raise DeclarationError(
-            f"{type(inference).__name__} makes no use of known values of a latent; the data hold {', '.join(known)}: "
-            "fit with lfm.SVI and a lfm.Guide, or leave it out"
+            f"{type(inference).__name__} cannot use known values of a latent; the data hold {', '.join(known)}: "
+            "fit with lfm.SVI and an lfm.Guide, or leave it out"
         )
     return table, None if validation is None else table_for(model, validation, fitted=table.schema)
 

@@ -133,9 +133,9 @@ def _warn(parameter: str, share: float, prior: Part, data: str) -> None:
     """
     kind = f"lfm.parameter_priors.{type(prior).__name__}"
     warn(
-        f"{parameter}: the numbers of its prior {kind} decide, not the data: {share:.0%} of the posterior is the prior's. "
-        f"They are in the units of the data, {data}. Leave the {_IN_UNITS[type(prior)]} out, as in {kind}(), which takes "
-        "them from the data",
+        f"{parameter}: the numbers of its prior {kind} decide, not the data: {share:.0%} of the posterior comes from the "
+        f"prior. They are in the units of the data, {data}. Leave the {_IN_UNITS[type(prior)]} out, as in {kind}(), which "
+        "takes them from the data",
         PriorWarning,
     )
 

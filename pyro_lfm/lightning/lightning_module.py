@@ -55,7 +55,7 @@ class Module(lightning.LightningModule):
     The loss is −L of the batch, per row, so that its gradient has the expectation of that of ``lfm.fit``. With a
     ``DataModule`` the start is that of ``lfm.fit`` too: first weights drawn from ``seed``, floors and priors in the units of
     the data. Other loaders may give tensors, dicts by name, or lists in the order of the model's names, such as those of a
-    ``TensorDataset``; then the model starts as it is, with floors in the units 1.
+    ``TensorDataset``. Then the model starts as it is, with floors in the units 1.
 
     It logs per epoch, in nats per row: bound, reconstruction and kl, and validation_bound, validation_reconstruction and
     validation_kl, on the same noise after every epoch. Under several processes they are means over all.
@@ -63,9 +63,9 @@ class Module(lightning.LightningModule):
     ``Module.load_from_checkpoint(path, model=model, guide=guide)`` reads a checkpoint of Lightning.
 
     Args:
-        model, guide, objective: as for ``lfm.SVI``; the objective is one that gives a differentiable loss.
+        model, guide, objective: as for ``lfm.SVI``. The objective is one that gives a differentiable loss.
         learning_rate, optimizer, schedule: as for ``lfm.SVI``.
-        seed: of first weights and noise; each process has noise of its own.
+        seed: of first weights and noise. Each process has noise of its own.
         rows: N, the number of rows of the data, by which the KL of parameters that all rows share is divided. By default
             that of the loader's data set.
 
@@ -75,7 +75,7 @@ class Module(lightning.LightningModule):
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.MLP(8)))
     >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
-    >>> module = Module(model, guide, lfm.ELBO(particles=2))
+    >>> module = lfm.lightning.Module(model, guide, lfm.ELBO(particles=2))
     >>> module.training_step(torch.zeros(4, 3), 0).shape, type(module.configure_optimizers()).__name__
     (torch.Size([]), 'Adam')
     """
@@ -99,7 +99,7 @@ class Module(lightning.LightningModule):
         if self.inference.chosen_engine == "pyro":
             kind = type(self.inference.objective).__name__
             raise DeclarationError(
-                f"pyro.infer.{kind} only knows how to do whole steps of Pyro: use lfm.SVI(guide, objective=...)"
+                f"pyro.infer.{kind} can only do whole steps of Pyro: use lfm.SVI(guide, objective=...)"
             )
         self.model, self.guide = as_model(model), self.inference.guide
         self.guide.check_serves(self.model)
@@ -270,7 +270,7 @@ class DataModule(lightning.LightningDataModule):
 
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.MLP(8)))
-    >>> numbers, rows = next(iter(DataModule(model, torch.randn(50, 3), batch_size=10).train_dataloader()))
+    >>> numbers, rows = next(iter(lfm.lightning.DataModule(model, torch.randn(50, 3), batch_size=10).train_dataloader()))
     >>> numbers.shape, rows["x"].shape
     (torch.Size([10]), torch.Size([10, 3]))
     """
@@ -300,7 +300,7 @@ class DataModule(lightning.LightningDataModule):
         return self._loader(self.table, shuffle=True)
 
     def val_dataloader(self) -> Any:
-        """The validation rows in order; none without them."""
+        """The validation rows in order. None without them."""
         return [] if self.held_out is None else self._loader(self.held_out, shuffle=False)
 
     def _loader(self, table: Table, shuffle: bool) -> DataLoader[IndexedRows]:

@@ -15,16 +15,16 @@ class Bound:
         objective: the value to be maximised, per row: a scalar with gradients. Weights, free bits and penalties are in it.
         per_row: the bound of each row, (B,), without weights and penalties.
         reconstruction: E_q[log p(x | z)] of each row, (B,).
-        kl: KL(q ‖ p) of each row, (B,), for every latent. The ELBO is reconstruction − Σ kl; a bound made of importance
+        kl: KL(q ‖ p) of each row, (B,), for every latent. The ELBO is reconstruction − Σ kl. A bound made of importance
             weights lies above that difference.
         total: the number of rows N that the batch stands for, or the sum of their weights.
         penalties: each penalty before its weight, a scalar.
 
     >>> import torch
-    >>> from pyro_lfm import ELBO, MLP, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> bound = ELBO().bound(model, guide, torch.zeros(3, 5))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> bound = lfm.ELBO().bound(model, guide, torch.zeros(3, 5))
     >>> torch.allclose(bound.per_row, bound.reconstruction - bound.kl["z"])
     True
     """

@@ -24,9 +24,9 @@ class MaximumMeanDiscrepancy(Penalty):
     ELBO(kl_weight=1 − α) and λ = α + λ′ − 1 it is the InfoVAE of that α and λ′.
 
     Args:
-        weight: λ ≥ 0, or a schedule; the discrepancy is at most 2, so that useful weights are large, such as N/100.
-        latents: see ``Penalty``; each is penalised by itself.
-        bandwidth: h > 0, in the units of z; √K by default, K the number of entries.
+        weight: λ ≥ 0, or a schedule. The discrepancy is at most 2, so that useful weights are large, such as N/100.
+        latents: see ``Penalty``. Each is penalised by itself.
+        bandwidth: h > 0, in the units of z. By default it is √K, with K the number of entries.
 
     Raises:
         DeclarationError: an argument out of its range.
@@ -37,10 +37,10 @@ class MaximumMeanDiscrepancy(Penalty):
 
     Source: Zhao, Song and Ermon (2019), equation 6; Gretton et al. (2012), equation 3.
 
-    >>> from pyro_lfm import ELBO, Gaussian, Guide, MLP, Model, Penalised, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> objective = Penalised(ELBO(kl_weight=0.0), MaximumMeanDiscrepancy(weight=10.0))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> objective = lfm.Penalised(lfm.ELBO(kl_weight=0.0), lfm.MaximumMeanDiscrepancy(weight=10.0))
     >>> bool(objective.bound(model, guide, model.sample(4)["x"]).objective.isfinite())
     True
     """

@@ -45,14 +45,10 @@ class ELBO(Objective):
 
     Source: Kingma and Welling (2014), equations 3 and 10; free bits: Kingma et al. (2016), appendix C.8.
 
-    >>> from pyro_lfm.families import Gaussian
-    >>> from pyro_lfm.guides import Guide
-    >>> from pyro_lfm.programs.model import Model
-    >>> from pyro_lfm.sources.networks import MLP
-    >>> from pyro_lfm.priors import StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> ELBO(particles=4).bound(model, guide, torch.zeros(3, 5)).per_row.shape
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> lfm.ELBO(particles=4).bound(model, guide, torch.zeros(3, 5)).per_row.shape
     torch.Size([3])
     """
 

@@ -35,7 +35,8 @@ class ImportanceWeightedELBO(Weighted):
 
     Raises:
         DeclarationError: an argument out of its range. In use: a latent without a reparametrization, unless
-            gradient="reparametrized"; doubly reparametrized, a latent drawn with knowledge of one that is summed out.
+            gradient="reparametrized". With the doubly reparametrized gradient, a latent drawn with knowledge of one that is
+            summed out.
 
     Use it for a tighter bound on log p(x) where q misses the posterior, and for missing entries as in MIWAE.
 
@@ -46,10 +47,10 @@ class ImportanceWeightedELBO(Weighted):
     Lawson, Gu and Maddison (2019), equation 8.
 
     >>> import torch
-    >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> objective = ImportanceWeightedELBO(particles=20, gradient="doubly-reparametrized")
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> objective = lfm.ImportanceWeightedELBO(particles=20, gradient="doubly-reparametrized")
     >>> bound = objective.bound(model, guide, torch.zeros(3, 5))
     >>> bound.per_row.shape, bool((bound.per_row >= bound.reconstruction - bound.kl["z"]).all())
     (torch.Size([3]), True)
@@ -87,7 +88,7 @@ class RenyiELBO(Weighted):
 
     Args:
         alpha: α ≥ 0. (A negative α is an upper bound on log p(x) whose estimate lies below it: no bound at all.)
-        particles: draws of z per row, S ≥ 1, taken together; one draw gives the ELBO for every α.
+        particles: draws of z per row, S ≥ 1, taken together. One draw gives the ELBO for every α.
         enumerate: "auto" sums discrete latents of a row out: E_q(c)[w^(1−α)] = Σ_c q(c | ·) w_c^(1−α). "never" draws them.
 
     Raises:
@@ -100,10 +101,10 @@ class RenyiELBO(Weighted):
     Source: Li and Turner (2016), equations 4 and 6, theorem 2.
 
     >>> import torch
-    >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> RenyiELBO(alpha=0.5, particles=10).bound(model, guide, torch.zeros(3, 5)).per_row.shape
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> lfm.RenyiELBO(alpha=0.5, particles=10).bound(model, guide, torch.zeros(3, 5)).per_row.shape
     torch.Size([3])
     """
 

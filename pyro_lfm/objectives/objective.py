@@ -70,19 +70,19 @@ class Objective(PartWithState, PyroELBO):
 
     Args:
         particles: draws of the latents per row, S ≥ 1, taken together in a dimension left of all plates.
-        enumerate: "auto" sums discrete latents out where it can; "never" draws them.
+        enumerate: "auto" sums discrete latents out where it can. "never" draws them.
 
     >>> from dataclasses import replace
-    >>> from pyro_lfm import ELBO, MLP, Gaussian, Guide, Model, StandardNormal
-    >>> class OfTheKL(Objective):
+    >>> import pyro_lfm as lfm
+    >>> class OfTheKL(lfm.Objective):
     ...     def __init__(self):
     ...         super().__init__(particles=1, enumerate="auto")
     ...     def estimate(self, run):
-    ...         return replace(ELBO().estimate(run), objective=-run.kl("z").mean())
+    ...         return replace(lfm.ELBO().estimate(run), objective=-run.kl("z").mean())
     ...     def describe(self, names, run):
     ...         return ["-KL(q || p), without the likelihood"]
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
     >>> bound = OfTheKL().bound(model, guide, torch.zeros(3, 5))
     >>> torch.allclose(bound.objective, -bound.kl["z"].mean())
     True
@@ -136,7 +136,7 @@ class Objective(PartWithState, PyroELBO):
         return {}
 
     def weighted(self, weights: Mapping[str, Weight]) -> Self:
-        """A copy with other weights; those that are not named stay. A 0-dim tensor is taken as it is."""
+        """A copy with other weights. Those that are not named stay. A 0-dim tensor is taken as it is."""
         return self.replaced(**weights)
 
     def enumerating(self, how: Literal["auto", "never"]) -> Self:
@@ -151,7 +151,7 @@ class Objective(PartWithState, PyroELBO):
         """This objective at a moment of the training: its schedules replaced by numbers.
 
         Args:
-            in_turn: whether it is the present moment; else schedules that count their calls do not count this one.
+            in_turn: whether it is the present moment. Otherwise schedules that count their calls do not count this one.
         """
         schedules = {name: value for name, value in self.weights.items() if callable(value)}
         if not schedules:
@@ -171,7 +171,7 @@ class Objective(PartWithState, PyroELBO):
         """One estimate over a batch, gradients attached.
 
         Args:
-            model, guide: Pyro programs; args and kwargs (a Batch, or its tensors) go to both.
+            model, guide: Pyro programs. ``args`` and ``kwargs`` (a Batch, or its tensors) go to both.
         """
         for name, value in self.weights.items():
             if callable(value):

@@ -36,8 +36,8 @@ class Penalised(Objective):
 
     Source: the sources of the penalties.
 
-    >>> from pyro_lfm import ELBO, TotalCorrelation
-    >>> Penalised(ELBO(), TotalCorrelation(weight=lambda fraction: 4 * fraction)).at(0.5).weights
+    >>> import pyro_lfm as lfm
+    >>> lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(weight=lambda fraction: 4 * fraction)).at(0.5).weights
     {'kl_weight': 1.0, 'TotalCorrelation.weight': 2.0}
     """
 

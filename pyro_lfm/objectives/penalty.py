@@ -19,7 +19,7 @@ class Penalty(PartWithState):
 
     Args:
         weight: λ ≥ 0, or a schedule: a function of the fraction of the training done.
-        latents: the latents of a row whose penalties are added up; by default all that are continuous.
+        latents: the latents of a row whose penalties are added up, by default all that are continuous.
 
     >>> import torch, pyro_lfm as lfm
     >>> class SquaredMeans(lfm.Penalty):

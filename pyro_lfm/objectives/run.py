@@ -53,10 +53,10 @@ class Run:
             "value".
         layout: the layout of all terms, and how they add up.
 
-    >>> from pyro_lfm import ELBO, MLP, Batch, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> run = ELBO().run(model, guide, (Batch(torch.zeros(3, 5)),), {})
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> run = lfm.ELBO().run(model, guide, (lfm.Batch(torch.zeros(3, 5)),), {})
     >>> run.latents, run.observed, run.reconstruction().shape, run.kl("z").shape
     (['z'], ['x'], torch.Size([3]), torch.Size([3]))
     """
@@ -181,7 +181,7 @@ class Run:
         """E_q of the sum of terms, (B,), with its whole gradient ∇E_q[f] = E_q[∇f + f ∇log q].
 
         The second part belongs to latents that are drawn without a reparametrization. There f is the row's own, for a
-        latent of a row, less the mean of the row's other draws; with a single draw, less the mean of the other rows.
+        latent of a row, less the mean of the row's other draws, or, with a single draw, less the mean of the other rows.
 
         Args:
             terms: as ``by_draw`` has them, each (values or 1, draws or 1, rows or 1).
@@ -285,11 +285,11 @@ class Run:
     # Closed forms -----------------------------------------------------------------------------------------------
 
     def obstacle(self, name: str) -> str | None:
-        """Why the KL of a latent cannot be integrated in closed form; None where it can."""
+        """Why the KL of a latent cannot be integrated in closed form, or None where it can."""
         return obstacle(self.model, self.guide, name, list(self.q), list(self.p))
 
     def closed_form(self, name: str) -> Tensor | None:
-        """KL(q ‖ p) of a latent, laid out as the terms of ``by_draw``; None where no closed form is known and valid."""
+        """KL(q ‖ p) of a latent, laid out as the terms of ``by_draw``, or None where no closed form is known and valid."""
         return None if self.obstacle(name) else self._terms.closed_form(name)
 
     def how(self, name: str) -> str:

@@ -21,7 +21,7 @@ class Supervised(Penalty):
 
     Args:
         weight: λ ≥ 0, or a schedule.
-        latents: the latents with known values; by default all that the data hold.
+        latents: the latents with known values, by default all that the data hold.
 
     Raises:
         DeclarationError: the data do not hold such a latent.
@@ -33,16 +33,16 @@ class Supervised(Penalty):
     Source: Kingma, Rezende, Mohamed and Welling (2014), "Semi-supervised learning with deep generative models",
     equation 9.
 
-    >>> from pyro_lfm import ELBO, Bernoulli, Categorical, Guide, MLP, Model, Penalised, StandardNormal
-    >>> model = Model(
-    ...     y=Categorical(3),
-    ...     z=StandardNormal(2),
-    ...     x=Bernoulli(5, logits=MLP(8), given=("y", "z")),
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(
+    ...     y=lfm.Categorical(3),
+    ...     z=lfm.StandardNormal(2),
+    ...     x=lfm.Bernoulli(5, logits=lfm.MLP(8), given=("y", "z")),
     ... )
-    >>> from pyro_lfm import Gaussian
-    >>> guide = Guide(model, y=Categorical(logits=MLP(8), given="x"), z=Gaussian(network=MLP(8), given=("x", "y")))
+    >>> q_of_z = lfm.Gaussian(network=lfm.MLP(8), given=("x", "y"))
+    >>> guide = lfm.Guide(model, y=lfm.Categorical(logits=lfm.MLP(8), given="x"), z=q_of_z)
     >>> data = {"x": torch.zeros(4, 5), "y": torch.tensor([0.0, 2.0, torch.nan, torch.nan])}
-    >>> bound = Penalised(ELBO(), Supervised(weight=10.0)).bound(model, guide, data)
+    >>> bound = lfm.Penalised(lfm.ELBO(), lfm.Supervised(weight=10.0)).bound(model, guide, data)
     >>> bool(bound.penalties["Supervised"] > 0)
     True
     """

@@ -30,7 +30,7 @@ class TotalCorrelation(Penalty):
 
     Args:
         weight: λ ≥ 0, or a schedule.
-        latents: see ``Penalty``; each is penalised by itself. The distribution of every entry given a row must be known: q
+        latents: see ``Penalty``. Each is penalised by itself. The distribution of every entry given a row must be known: q
             is a Gaussian with any covariance, or has independent entries, and may be transformed entry by entry.
 
     Raises:
@@ -42,10 +42,10 @@ class TotalCorrelation(Penalty):
 
     Source: Chen, Li, Grosse and Duvenaud (2018), equations 4 and 5.
 
-    >>> from pyro_lfm import ELBO, Gaussian, Guide, MLP, Model, Penalised, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> bound = Penalised(ELBO(), TotalCorrelation(weight=5.0)).bound(model, guide, model.sample(4)["x"])
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> bound = lfm.Penalised(lfm.ELBO(), lfm.TotalCorrelation(weight=5.0)).bound(model, guide, model.sample(4)["x"])
     >>> bool(bound.penalties["TotalCorrelation"].isfinite())
     True
     """

@@ -30,10 +30,10 @@ class ReweightedWakeSleep(Weighted):
 
     Args:
         particles: draws of z per row, S ≥ 2 (a single draw has the share 1 for every φ).
-        enumerate: "auto" sums discrete latents of a row out; "never" draws them.
+        enumerate: "auto" sums discrete latents of a row out. "never" draws them.
 
     Raises:
-        DeclarationError: an argument out of its range; in use, a latent that all rows share (a parameter with a prior):
+        DeclarationError: an argument out of its range, or, in use, a latent that all rows share (a parameter with a prior):
             its weights would be those of whole data sets.
 
     Use it for discrete latents that cannot be summed out, and for a q that covers the posterior.
@@ -42,10 +42,10 @@ class ReweightedWakeSleep(Weighted):
 
     Source: Bornschein and Bengio (2015), equations 5 and 8 (wake-phase q).
 
-    >>> from pyro_lfm import Gaussian, Guide, MLP, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> ReweightedWakeSleep(particles=10).bound(model, guide, model.sample(3)["x"]).per_row.shape
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> lfm.ReweightedWakeSleep(particles=10).bound(model, guide, model.sample(3)["x"]).per_row.shape
     torch.Size([3])
     """
 

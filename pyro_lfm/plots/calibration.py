@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# The panels of the page of all tests, by row. Each part of the page has margins of its own.
+_PAIRS = [["sbc", "vsbc"], ["coverage", "tarp"], ["two_sample", "pareto"]]
 Result = TypeVar("Result")
 
 
@@ -44,11 +46,12 @@ def rank_curves(
     Args:
         result: of ``lfm.evaluate.calibration.simulation_based_calibration``.
 
-    >>> from pyro_lfm.evaluate.calibration import simulation_based_calibration
+    >>> import pyro_lfm as lfm
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> result = simulation_based_calibration(rng.normal(size=(100, 1)), rng.normal(size=(19, 100, 1)))
-    >>> rank_curves(result).axes[0].get_xlabel()
+    >>> truth, draws = rng.normal(size=(100, 1)), rng.normal(size=(19, 100, 1))
+    >>> result = lfm.evaluate.calibration.simulation_based_calibration(truth, draws)
+    >>> lfm.plots.rank_curves(result).axes[0].get_xlabel()
     'rank of the truth, as a share'
     """
     function = "lfm.evaluate.calibration.simulation_based_calibration"
@@ -63,10 +66,10 @@ def symmetry_curves(
     Args:
         result: of ``lfm.evaluate.calibration.variational_calibration``.
 
-    >>> from pyro_lfm.evaluate.calibration import variational_calibration
+    >>> import pyro_lfm as lfm
     >>> import torch
-    >>> result = variational_calibration(torch.randn(100, 1), torch.randn(19, 100, 1))
-    >>> len(symmetry_curves(result).axes)
+    >>> result = lfm.evaluate.calibration.variational_calibration(torch.randn(100, 1), torch.randn(19, 100, 1))
+    >>> len(lfm.plots.symmetry_curves(result).axes)
     1
     """
     function = "lfm.evaluate.calibration.variational_calibration"
@@ -79,10 +82,10 @@ def region_coverage(result: Coverage, *, title: str | None = "Coverage") -> Figu
     Args:
         result: of ``lfm.evaluate.calibration.expected_coverage`` or ``lfm.evaluate.calibration.tarp``.
 
-    >>> from pyro_lfm.evaluate.calibration import tarp
+    >>> import pyro_lfm as lfm
     >>> import torch
-    >>> result = tarp(torch.randn(100, 2), torch.randn(19, 100, 2))
-    >>> len(region_coverage(result).axes)
+    >>> result = lfm.evaluate.calibration.tarp(torch.randn(100, 2), torch.randn(19, 100, 2))
+    >>> len(lfm.plots.region_coverage(result).axes)
     1
     """
     function = "lfm.evaluate.calibration.expected_coverage"
@@ -98,7 +101,7 @@ def pareto_k(result: LogLikelihood, *, title: str | None = "k̂ of each row") ->
     >>> import pyro_lfm as lfm, torch
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> fit = lfm.fit(model, torch.randn(30, 3), lfm.EM(), progress=False)
-    >>> len(pareto_k(lfm.evaluate.log_likelihood(fit, draws=30)).axes)
+    >>> len(lfm.plots.pareto_k(lfm.evaluate.log_likelihood(fit, draws=30)).axes)
     1
     """
     return _single(draw_pareto, of_kind(result, LogLikelihood, "lfm.evaluate.log_likelihood"), title)
@@ -112,10 +115,10 @@ def two_sample(
     Args:
         result: of ``lfm.evaluate.calibration.classifier_two_sample``.
 
-    >>> from pyro_lfm.evaluate.calibration import classifier_two_sample
+    >>> import pyro_lfm as lfm
     >>> import torch
-    >>> result = classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2))
-    >>> len(two_sample(result).axes)
+    >>> result = lfm.evaluate.calibration.classifier_two_sample(torch.randn(40, 2), torch.randn(9, 40, 2))
+    >>> len(lfm.plots.two_sample(result).axes)
     1
     """
     function = "lfm.evaluate.calibration.classifier_two_sample"
@@ -130,10 +133,10 @@ def predictive_check(
     Args:
         result: of ``lfm.evaluate.calibration.predictive_check``.
 
-    >>> from pyro_lfm.evaluate.calibration import predictive_check as check
+    >>> import pyro_lfm as lfm
     >>> import torch
-    >>> result = check([3.0], torch.randn(99, 1), names=["largest"])
-    >>> predictive_check(result).axes[0].get_yticklabels()[0].get_text()
+    >>> result = lfm.evaluate.calibration.predictive_check([3.0], torch.randn(99, 1), names=["largest"])
+    >>> lfm.plots.predictive_check(result).axes[0].get_yticklabels()[0].get_text()
     'largest'
     """
     checked = of_kind(result, PredictiveCheck, "lfm.evaluate.calibration.predictive_check")
@@ -151,28 +154,31 @@ def diagnosis(result: Diagnosis, *, title: str | None = None) -> Figure:
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> fit = lfm.fit(model, torch.randn(30, 3), lfm.EM(), progress=False)
     >>> report = lfm.evaluate.diagnose(fit, rows=40, draws=9, replicates=19, weights=20)
-    >>> len(diagnosis(report).axes)
+    >>> len(lfm.plots.diagnosis(report).axes)
     8
     """
     flagged = of_kind(result, Diagnosis, "lfm.evaluate.diagnose").flagged()
-    figure = new_figure(14.5, 7.4)
-    grid = figure.subplots(2, 4).ravel()
+    figure = new_figure(7.6, 13.6)
+    pairs, alone, words = figure.subfigures(3, 1, height_ratios=[3.0, 1.1, 1.15])
+    grid = pairs.subplot_mosaic(_PAIRS) | {"predictive": alone.subplots(), "report": words.subplots()}
     panels: dict[str, tuple[Any, str]] = {
         "sbc": (draw_ranks, "SBC: ranks"),
         "vsbc": (draw_symmetry, "VSBC: symmetry"),
         "coverage": (draw_coverage, "Highest-density regions"),
-        "tarp": (draw_coverage, "TARP: balls around references"),
+        "tarp": (draw_coverage, "TARP: balls around points"),
         "two_sample": (draw_two_sample, "Classifier two-sample test"),
-        "predictive": (draw_predictive, "Posterior predictive"),
         "pareto": (draw_pareto, "k̂ of the given rows"),
+        "predictive": (draw_predictive, "Posterior predictive"),
     }
-    for ax, (name, (draw, heading)) in zip(grid, panels.items(), strict=False):
-        bare_axes(ax)
-        draw(ax, getattr(result, name))
+    for name, (draw, heading) in panels.items():
+        bare_axes(grid[name])
+        draw(grid[name], getattr(result, name))
         p = result.p_values.get(name)
-        _head(ax, heading if p is None else f"{heading}, p = {p:.3f}", WRONG if name in flagged else INK)
-    draw_report(grid[-1], result, flagged)
-    figure.suptitle(title or folded(result.verdict, 150), color=INK, fontsize=12, x=0.008, ha="left")
+        _head(
+            grid[name], heading if p is None else f"{heading}, p = {p:.3f}", WRONG if name in flagged else INK
+        )
+    draw_report(grid["report"], result, flagged)
+    figure.suptitle(title or folded(result.verdict, 88), color=INK, fontsize=11, x=0.008, ha="left")
     return figure
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FINE, WRONG = GUIDES[0], GUIDES[4]
 # The most curves of one panel with a colour and a name of their own.
 _NAMED = 6
+# The smallest type, in points. The page of all tests is as wide as a page of text, so that it is shown at its own size.
+_SMALL = 9
 
 
 def draw_ranks(ax: Axes, result: SimulationBasedCalibration) -> None:
@@ -63,7 +65,7 @@ def draw_coverage(ax: Axes, result: Coverage) -> None:
     if len(shares) > 1:
         ax.plot([], [], color=QUIET, linewidth=1.8, label="a reference for each row")
         ax.plot([], [], color=QUIET, linewidth=0.9, label="one for all rows")
-        ax.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=QUIET)
+        ax.legend(loc="best", frameon=False, fontsize=_SMALL, labelcolor=QUIET)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("credibility: share of q inside", color=QUIET)
@@ -85,11 +87,11 @@ def draw_pareto(ax: Axes, result: LogLikelihood) -> None:
     for value, label, place in marks:
         if math.isfinite(value):
             ax.axhline(value, color=QUIET, linewidth=0.8, linestyle=(0, (4, 2)))
-            ax.text(y=value, s=label, color=QUIET, fontsize=8, **place)
+            ax.text(y=value, s=label, color=QUIET, fontsize=_SMALL, **place)
     if not np.isfinite(k).all():
         edges = (("bottom: −∞, exact", np.isneginf(k).any()), ("top: ∞", np.isposinf(k).any()))
         ends = [label for label, present in edges if present]
-        ax.text(0.99, low + 0.05, "; ".join(ends), color=QUIET, fontsize=8, ha="right", va="bottom")
+        ax.text(0.99, low + 0.05, "; ".join(ends), color=QUIET, fontsize=_SMALL, ha="right", va="bottom")
     ax.set_xlim(0, 1)
     ax.set_ylim(low - 0.04, high + 0.04)
     ax.set_xlabel("rows in order, as a share", color=QUIET)
@@ -112,7 +114,7 @@ def draw_two_sample(ax: Axes, result: TwoSample) -> None:
     ax.set_ylabel("density of rows", color=QUIET)
     ax.text(
         0.03, 0.97, f"accuracy {result.accuracy:.1%}, 5% limit {result.limit:.1%}", transform=ax.transAxes,
-        color=QUIET, fontsize=8.5, va="top",
+        color=QUIET, fontsize=_SMALL, va="top",
     )  # fmt: skip
     ax.set_ylim(0, 1.15 * max(heights.max(), 1.2))
 
@@ -132,10 +134,13 @@ def draw_predictive(ax: Axes, result: PredictiveCheck) -> None:
             distance = f"{observed[k]:+.0f}".replace("-", "−").replace("inf", "∞")
             ax.text(
                 math.copysign(0.94 * edge, observed[k]), j + 0.12, distance,
-                ha=side, va="bottom", color=colour, fontsize=8,
+                ha=side, va="bottom", color=colour, fontsize=_SMALL,
             )  # fmt: skip
     ax.set_yticks(
-        range(len(result.names)), [symbol(name) for name in reversed(result.names)], color=INK, fontsize=8.5
+        range(len(result.names)),
+        [symbol(name) for name in reversed(result.names)],
+        color=INK,
+        fontsize=_SMALL,
     )
     ax.set_xlim(-1.06 * edge, 1.06 * edge)
     ax.set_ylim(-0.6, len(result.names) - 0.4)
@@ -145,16 +150,17 @@ def draw_predictive(ax: Axes, result: PredictiveCheck) -> None:
 
 def draw_report(ax: Axes, result: Diagnosis, flagged: tuple[str, ...]) -> None:
     ax.set_axis_off()
-    place = 1.0
     lines = [("k̂", result.pareto.verdict, False)]
     lines += [(name, getattr(result, name).verdict, name in flagged) for name in result.p_values]
+    below = 0.0
     for name, verdict, wrong in lines:
-        text = folded(f"{name}: {verdict}", 62)
-        ax.text(
-            -0.05, place, text, transform=ax.transAxes, va="top", fontsize=7.2, linespacing=1.25,
-            color=WRONG if wrong else INK,
+        text = folded(f"{name}: {verdict}", 104)
+        note = ax.annotate(
+            text, (0.0, 1.0), (0, -below), xycoords="axes fraction", textcoords="offset points", va="top",
+            fontsize=_SMALL, linespacing=1.2, color=WRONG if wrong else INK, annotation_clip=False,
         )  # fmt: skip
-        place -= 0.047 * (text.count("\n") + 1) + 0.02
+        note.set_in_layout(False)
+        below += 1.25 * _SMALL * (text.count("\n") + 1) + 4
 
 
 def folded(text: str, width: int) -> str:
@@ -183,7 +189,7 @@ def _lines(
     if named:
         ax.legend(
             frameon=False,
-            fontsize=8,
+            fontsize=_SMALL,
             labelcolor=QUIET,
             handlelength=1.4,
             loc="best",

@@ -50,7 +50,7 @@ def differences(result: Comparison, metric: str | None = None, *, title: str | N
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> candidates = {"EM": lfm.EM(), "variational EM": lfm.VariationalEM()}
     >>> result = lfm.compare(model, torch.randn(30, 3), candidates, metrics="bound", progress=False)
-    >>> differences(result).axes[0].get_xlabel()
+    >>> lfm.plots.differences(result).axes[0].get_xlabel()
     'bound over EM, nats per row'
     """
     comparison = of_kind(result, Comparison, "lfm.compare")
@@ -125,7 +125,7 @@ def bounds_by_time(
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> inferences = {"EM": lfm.EM(), "variational EM": lfm.VariationalEM()}
     >>> comparison = lfm.compare(model, torch.randn(30, 3), inferences, metrics="bound", progress=False)
-    >>> len(bounds_by_time(comparison).axes)
+    >>> len(lfm.plots.bounds_by_time(comparison).axes)
     2
     """
     comparison = of_kind(result, Comparison, "lfm.compare")

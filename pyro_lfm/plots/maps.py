@@ -38,7 +38,7 @@ def latent_map(
     stands at the median of its rows. Rows without a label are grey.
 
     Args:
-        means: posterior means (N, K), (N,) of one factor, or a fit; or several by name, for a panel each.
+        means: posterior means (N, K), (N,) of one factor, or a fit. Several by name have a panel each.
         labels: (N,) of the same rows: text or up to 20 whole numbers from 0 are classes, other numbers a scale.
         data: the rows of a fit, by default those that were fitted.
         names: the names of the classes 0 to C − 1.

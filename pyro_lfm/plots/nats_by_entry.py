@@ -49,18 +49,18 @@ def kl_by_entry(
 
     Args:
         result: of ``lfm.evaluate.decompose``. Of more than 60 entries the first are drawn.
-        order: of the bars: that of the variance that factors explain, as in every picture; "declared"; "nats" for the
-            largest first; or names of entries.
+        order: of the bars. By default it is that of the variance that factors explain, as in every picture.
+            "declared" is the declared order, and "nats" has the largest first. Names of entries stand in the order given.
 
     Raises:
         DeclarationError: an order that is none.
 
     >>> import torch
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
-    >>> from pyro_lfm.evaluate import decompose
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> parts = decompose((model, Guide(model, z=Gaussian(mean=Linear()))), torch.randn(20, 4), draws=50)
-    >>> [axes.get_ylabel() for axes in kl_by_entry(parts).axes]
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    >>> parts = lfm.evaluate.decompose((model, guide), torch.randn(20, 4), draws=50)
+    >>> [axes.get_ylabel() for axes in lfm.plots.kl_by_entry(parts).axes]
     ['KL, nats per row', 'distortion −E[log p(x | z)], nats per row']
     """
     result = of_kind(result, Decomposition, "lfm.evaluate.decompose")

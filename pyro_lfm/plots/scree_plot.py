@@ -19,8 +19,8 @@ def scree(result: FactorNumbers, *, title: str | None = "Eigenvalues and held-ou
         result: of ``lfm.factor_analysis.number_of_factors``.
 
     >>> import torch
-    >>> from pyro_lfm.factor_analysis import number_of_factors
-    >>> figure = scree(number_of_factors(torch.randn(60, 4), largest=1, draws=5, folds=2))
+    >>> import pyro_lfm as lfm
+    >>> figure = lfm.plots.scree(lfm.factor_analysis.number_of_factors(torch.randn(60, 4), largest=1, draws=5, folds=2))
     >>> [axes.get_xlabel() for axes in figure.axes]
     ['factor', 'number of factors']
     """

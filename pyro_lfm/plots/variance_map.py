@@ -25,17 +25,18 @@ def variance_explained(
 
     Args:
         result: of ``lfm.evaluate.variance_explained``.
-        order: of the factors: "variance", those first that explain most of all observed variables; "declared"; or names.
+        order: of the factors: "variance" has those first that explain most of all observed variables. The others are
+            "declared" and names.
 
     Raises:
         DeclarationError: an order that is none.
 
     >>> import torch
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal, evaluate
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> guide = Guide(model, z=Gaussian(mean=Linear()))
-    >>> shares = evaluate.variance_explained((model, guide), torch.randn(20, 4))
-    >>> len(variance_explained(shares).axes)  # bars, the map, its scale
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    >>> shares = lfm.evaluate.variance_explained((model, guide), torch.randn(20, 4))
+    >>> len(lfm.plots.variance_explained(shares).axes)  # bars, the map, its scale
     3
     """
     result = of_kind(result, VarianceExplained, "lfm.evaluate.variance_explained")

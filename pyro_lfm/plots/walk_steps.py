@@ -161,8 +161,8 @@ class Steps:
             ticks = tuple(f"{value:.3g}".replace("-", "−") for value in values.tolist())
         if len(values) < 2 or not float(values[-1]) > float(values[0]):
             raise DeclarationError(
-                f"walk needs the range of {entry.name}, which has one value, or which this fit does not know: a fit that "
-                "was loaded knows the mean and the spread of numbers alone"
+                f"walk needs the range of {entry.name}. It has one value, or this fit does not hold its range: a fit that "
+                "was loaded holds only the mean and the spread of numbers"
             )
         covariates = {**self.covariates, entry.name: values}
         z, known = self._held(len(values)), entry.labels is not None

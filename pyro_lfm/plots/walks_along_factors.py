@@ -57,16 +57,17 @@ def factor_walk(
         fit: a ``Fit`` of any declaration. Latents that all rows share are at their posterior mean.
         data: rows, for a fit that was loaded. Without rows the prior takes their place.
         shape: (H, W) or (C, H, W) of a picture, where its rows are flat.
-        start: the row through which the walks go, which is framed: its number among the rows, or the row as data; or a point
+        start: the row through which the walks go, which is framed: its number among the rows, or the row as data, or a point
             (K,), an entry of each factor as declared. By default the mean of the rows.
         steps: the number of pictures or bars of a walk.
         reach: to walk from −reach to +reach standard deviations of the prior instead, with the other factors held.
-        factors: the number of factors shown; by default all, of a table the first 6, with labels as many as fit.
+        factors: the number of factors shown. By default all are, of a table the first 6, with labels as many as fit.
         order: "variance", "declared", or names of factors.
         walk: the names of what varies, instead of all factors: factors, covariates, discrete latents, as in walk="age".
-        covariates: {name: value} at which covariates are held; by default at the mean of the rows, or at those of ``start``.
+        covariates: {name: value} at which covariates are held. By default they are held at the mean of the
+            rows, or at those of ``start``.
         labels: {discrete latent: value} at which labels among the latents are held. By default a walk has a row of pictures
-            for each label of the first of them; with ``start`` they are the most probable ones of that row.
+            for each label of the first of them. With ``start`` they are the most probable ones of that row.
         columns: the names of the columns shown, or the number of those that move most.
 
     Raises:
@@ -78,7 +79,7 @@ def factor_walk(
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Bernoulli(16, logits=lfm.MLP(8)))
     >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
     >>> fit = lfm.fit(model, torch.ones(20, 16), lfm.SVI(guide, steps=1), seed=0, progress=False)
-    >>> sorted(label.get_text() for label in factor_walk(fit, shape=(4, 4), steps=5).axes[0].get_yticklabels())
+    >>> sorted(label.get_text() for label in lfm.plots.factor_walk(fit, shape=(4, 4), steps=5).axes[0].get_yticklabels())
     ['$z_{1}$', '$z_{2}$']
     """
     fit = of_kind(fit, Fit, "lfm.fit")

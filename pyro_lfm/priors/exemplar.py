@@ -31,11 +31,11 @@ class ExemplarPrior(PriorOfGuide):
 
     Args:
         dim: K.
-        exemplars: M, the number of rows, a random subset of the training data; by default all of them.
+        exemplars: M, the number of rows, a random subset of the training data, by default all of them.
         neighbours: the number of nearest exemplars in a training step.
 
     Raises:
-        DeclarationError: the prior is used in a model that is bound to no guide; or the guide's distribution of this latent
+        DeclarationError: the prior is used in a model that is bound to no guide, or the guide's distribution of this latent
             reads other variables than observed ones, or has no mean in closed form.
 
     Use it where new rows should resemble single training rows, and for retrieval of nearest rows.
@@ -47,10 +47,10 @@ class ExemplarPrior(PriorOfGuide):
     Source: Norouzi, Fleet and Norouzi (2020), "Exemplar VAE: linking generative models, nearest neighbor retrieval, and data
     augmentation", equations 4 to 8.
 
-    >>> from pyro_lfm import SVI, Gaussian, Guide, Model, MLP, fit
-    >>> model = Model(z=ExemplarPrior(2, neighbours=5), x=Gaussian(4, mean=MLP(8)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(8)))
-    >>> done = fit(model, torch.randn(50, 4), SVI(guide, epochs=2), seed=0, progress=False)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.ExemplarPrior(2, neighbours=5), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
+    >>> done = lfm.fit(model, torch.randn(50, 4), lfm.SVI(guide, epochs=2), seed=0, progress=False)
     >>> done.model.factors["z"]().centres.shape, done.model.sample(3, seed=0)["x"].shape
     (torch.Size([50, 2]), torch.Size([3, 4]))
     """
@@ -162,8 +162,8 @@ class CodesOfExemplars(MadeOfGuide):
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
                 f"{self.variable}: an ExemplarPrior needs a guide that computes the distribution of its latent from "
-                "observed rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide has"
-                f"{this}"
+                "observed rows alone and has a mean in closed form, as lfm.Gaussian(network=lfm.MLP(200)) in an lfm.Guide "
+                f"has{this}"
             )
 
     def _has_mean(self, encoder: Encoder) -> bool:

@@ -28,7 +28,7 @@ class FlowPrior(Prior):
     Args:
         dim: K.
         flow: a function K → invertible Pyro ``TransformModule``, called once for each layer, such as those of
-            ``pyro.distributions.transforms``; by default ``affine_coupling``, which needs K ≥ 2. (Pyro's
+            ``pyro.distributions.transforms``. By default it is ``affine_coupling``, which needs K ≥ 2. (Pyro's
             ``affine_autoregressive`` draws in float32 alone.)
         layers: the number of layers.
 

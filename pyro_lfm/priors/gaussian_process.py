@@ -48,10 +48,10 @@ class GaussianProcess(Prior):
 
     Args:
         event: K, the number of independent processes.
-        kernel: ``SquaredExponential()`` by default, or any kernel of GPyTorch; a module ``kernel(t, s)``,
+        kernel: ``SquaredExponential()`` by default, or any kernel of GPyTorch. It is a module ``kernel(t, s)``,
             ``kernel(t, diag=True)`` of t (..., B, d), with a batch shape (K,) for a kernel of each factor's own. Its
             parameters are learned. It is copied with the declaration. GPyTorch's do not compile.
-        inducing: s, fixed locations (M, d), or (M,) if t is a number; ``lfm.Learned(locations)`` trains them.
+        inducing: s, fixed locations (M, d), or (M,) if t is a number. ``lfm.Learned(locations)`` trains them.
         given: the variables that make up t: one or several covariates, or a latent, for a deep
             process or for locations that are not known.
         jitter: ε, in units of the variance of z: 1e-4 suits float32, down to 1e-8 float64.
@@ -68,9 +68,9 @@ class GaussianProcess(Prior):
 
     Source: Snelson and Ghahramani (2006); the name FITC: Quiñonero-Candela and Rasmussen (2005).
 
-    >>> from pyro_lfm import Covariate, Gaussian, Linear, Model
-    >>> z = GaussianProcess(1, SquaredExponential(0.2), inducing=torch.linspace(0.0, 1.0, 9), given="t")
-    >>> model = Model(t=Covariate(), z=z, x=Gaussian(4, mean=Linear()))
+    >>> import pyro_lfm as lfm
+    >>> z = lfm.GaussianProcess(1, lfm.SquaredExponential(0.2), inducing=torch.linspace(0.0, 1.0, 9), given="t")
+    >>> model = lfm.Model(t=lfm.Covariate(), z=z, x=lfm.Gaussian(4, mean=lfm.Linear()))
     >>> drawn = model.sample(50, seed=0, given={"t": torch.linspace(0.0, 1.0, 50)})
     >>> drawn["z"].shape, drawn["z.inducing"].shape, bool(drawn["z"].diff(dim=0).abs().max() < 0.5)
     (torch.Size([50, 1]), torch.Size([9, 1]), True)

@@ -34,7 +34,7 @@ class VampPrior(PriorOfGuide):
             data are a better start. Entries stay in the range of the variable. Labels, which have no gradient, stay fixed.
 
     Raises:
-        DeclarationError: the prior is used in a model that is bound to no guide; or the guide's distribution of this latent
+        DeclarationError: the prior is used in a model that is bound to no guide, or the guide's distribution of this latent
             cannot be computed for pseudo-inputs: it is ``PerRow``, reads latents, nothing, or a variable without
             pseudo-inputs, or is written by hand.
         ShapeError: pseudo-inputs of another shape than the data.
@@ -45,9 +45,9 @@ class VampPrior(PriorOfGuide):
 
     Source: Tomczak and Welling (2018), "VAE with a VampPrior", equation 9.
 
-    >>> from pyro_lfm import Bernoulli, Gaussian, Guide, MLP, Model
-    >>> model = Model(z=VampPrior(2, components=5), x=Bernoulli(8, logits=MLP(16)))
-    >>> guide = Guide(model, z=Gaussian(network=MLP(16)))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.VampPrior(2, components=5), x=lfm.Bernoulli(8, logits=lfm.MLP(16)))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(16)))
     >>> prior = model.bound_to(guide).factors["z"]()
     >>> prior.distribution.batch_shape, prior.log_prob(torch.zeros(3, 2)).shape
     (torch.Size([5]), torch.Size([3]))
@@ -141,7 +141,7 @@ class PosteriorsOfPseudoInputs(MadeOfGuide):
             this = "" if encoder is None else f"; this one is {encoder.factor.describe()}"
             raise DeclarationError(
                 f"{self.variable}: a VampPrior needs a guide that computes the distribution of its latent from observed "
-                f"rows alone, as lfm.Gaussian(network=lfm.MLP(200)) in a lfm.Guide does{this}"
+                f"rows alone, as lfm.Gaussian(network=lfm.MLP(200)) in an lfm.Guide does{this}"
             )
         if absent := [p.name for p in encoder.parents if key_of(p.name) not in self.pseudo_inputs]:
             raise DeclarationError(

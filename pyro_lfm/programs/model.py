@@ -49,10 +49,8 @@ class Model(AnyModel):
             a latent that no factor reads.
         ShapeError: a network whose sizes do not fit.
 
-    >>> from pyro_lfm.families import Gaussian
-    >>> from pyro_lfm.sources.networks import MLP
-    >>> from pyro_lfm.priors import StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
     >>> {name: tuple(value.shape) for name, value in model.sample(3, seed=0).items()}
     {'z': (3, 2), 'x': (3, 5)}
     """
@@ -124,10 +122,8 @@ class Model(AnyModel):
         Values in the declaration stay. Modules given as sources are copied and their ``reset_parameters`` is called, where
         they have it. This model does not change.
 
-        >>> from pyro_lfm.families import Gaussian
-        >>> from pyro_lfm.sources.networks import MLP
-        >>> from pyro_lfm.priors import StandardNormal
-        >>> model = Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8)))
+        >>> import pyro_lfm as lfm
+        >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8)))
         >>> one, same = model.redrawn(1), model.redrawn(1)
         >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
         True
@@ -147,10 +143,8 @@ class Model(AnyModel):
 
         The parameters change in place. Values in the declaration, modules given as sources and frozen parameters stay.
 
-        >>> from pyro_lfm.families import Gaussian
-        >>> from pyro_lfm.sources.networks import MLP
-        >>> from pyro_lfm.priors import StandardNormal
-        >>> one, other = (Model(z=StandardNormal(2), x=Gaussian(5, mean=MLP(8))) for _ in range(2))
+        >>> import pyro_lfm as lfm
+        >>> one, other = (lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(5, mean=lfm.MLP(8))) for _ in range(2))
         >>> one.draw_first_weights(0), other.draw_first_weights(0)
         (None, None)
         >>> all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

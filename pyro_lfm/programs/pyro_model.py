@@ -149,8 +149,8 @@ class AnyModel(Program):
         for name, columns in table.schema.items():
             if columns.names is not None and len(columns.names) > 1:
                 raise DataError(
-                    f"given= of {name} must be an array or a tensor; got columns with names, whose order a fit knows and a "
-                    f"model does not: put them in the order that was fitted, and give {name}.to_numpy()"
+                    f"given= of {name} must be an array or a tensor; got columns with names, and a model does not "
+                    f"know their order: put them in the order that was fitted, and give {name}.to_numpy()"
                 )
         if len(table) != n:
             raise ShapeError(f"given= must have one row for each of the n={n} to be drawn; got {len(table)}")
@@ -166,7 +166,7 @@ class PyroModel(HandWritten, AnyModel):
     generates rows. The names that the program reads from its batch are the observed variables.
 
     Args:
-        program: an ``nn.Module``, ``PyroModule`` or function of a batch to wrap; a subclass passes none.
+        program: an ``nn.Module``, ``PyroModule`` or function of a batch to wrap. A subclass passes none.
 
     >>> import pyro, pyro.distributions as dist
     >>> class Scale(PyroModel):

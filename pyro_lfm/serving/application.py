@@ -46,7 +46,7 @@ def app(fit: Fit, table: FrameColumns | None = None, limits: Limits | None = Non
 
     Args:
         fit: the fit.
-        table: the ``lfm.heterogeneous`` table that the model's factors come from; rows then come by its columns, in their
+        table: the ``lfm.heterogeneous`` table that the model's factors come from. Rows then come by its columns, in their
             units and labels. By default that of the fit, where it has one.
         limits: the sizes of a request, ``Limits()`` by default.
 
@@ -110,7 +110,7 @@ def run(
 
     Args:
         fit, table, limits: as for ``app``.
-        host: the address to listen at; "0.0.0.0" for all of this machine's.
+        host: the address to listen at. "0.0.0.0" means all of this machine's.
         port: the port to listen at.
 
     Raises:

@@ -59,7 +59,7 @@ def differential_expression(
         adata: cells with the genes and covariates of the fit.
         groupby: a column of ``adata.obs``, or a label for each cell.
         group: the label of the cells of interest.
-        reference: the label of the cells to compare with; by default all other cells.
+        reference: the label of the cells to compare with, by default all other cells.
         delta: the smallest change of interest, in powers of 2.
         fdr: the expected false discovery rate.
         comparisons: the number of comparisons.

@@ -40,7 +40,7 @@ def normalised_expression(
         adata: N cells with the genes and covariates of the fit.
         given: {column of obs: value}, as in ``{"batch": "b2"}``. A list of values stands for their average.
         library: the library size l of all cells, or "observed", that of each cell.
-        genes: the genes to return; by default all.
+        genes: the genes to return, by default all.
         draws: of z for each cell.
         seed: of the draws.
 

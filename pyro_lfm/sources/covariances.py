@@ -45,13 +45,13 @@ class Covariance(Part):
     Args:
         source: the source of the raw numbers: a network, ``Learned``, ``Fixed`` or ``PerRow``. By default a head of the
             factor's ``network=`` or, without a network, a learned constant.
-        min_scale: the smallest standard deviation, in the units of the variable. By default 1e-3 of a latent, and of an
-            observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
+        min_scale: the smallest standard deviation, in the units of the variable. By default it is 1e-3 of a latent, and of
+            an observed variable 1e-3 of each column's spread in the data that are fitted (Isotropic: of the smallest).
         prior: ``parameter_priors.Gamma`` of the precisions 1 / σ² (Isotropic, Diagonal). The model then draws the
             precisions. They have no floor and no source.
 
-    >>> from pyro_lfm import Gaussian
-    >>> Gaussian(4, covariance=Diagonal(min_scale=0.1)).build("x", [])().stddev.shape
+    >>> import pyro_lfm as lfm
+    >>> lfm.Gaussian(4, covariance=lfm.Diagonal(min_scale=0.1)).build("x", [])().stddev.shape
     torch.Size([4])
     """
 
@@ -89,7 +89,7 @@ class Covariance(Part):
 
     @property
     def floor(self) -> Floor | None:
-        """The declared floor; None for precisions that are drawn from a prior."""
+        """The declared floor. It is None for precisions that are drawn from a prior."""
         return None if self.drawn else Floor(self.min_scale)
 
     def floor_shape(self, event: torch.Size) -> torch.Size:

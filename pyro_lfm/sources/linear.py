@@ -55,7 +55,7 @@ class Linear(Network):
     def __post_init__(self) -> None:
         if self.prior is not None and not isinstance(self.prior, WeightPrior):
             raise DeclarationError(
-                "prior of Linear must be lfm.parameter_priors.ARD(), Horseshoe() or Normal() of the same module; "
+                "prior of Linear must be ARD(), Horseshoe() or Normal() of lfm.parameter_priors; "
                 f"got {self.prior!r}"
             )
         if self.prior is not None and self.weight is not None:

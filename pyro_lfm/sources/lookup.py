@@ -21,7 +21,7 @@ class Lookup(Source):
     """One value, or one network of the other parents, for each category of the factor's categorical parent.
 
     Args:
-        of: ``Learned(init)`` (the default) or ``Fixed(value)``, natural values that broadcast to (C, ...); or a network
+        of: ``Learned(init)`` (the default) or ``Fixed(value)``, natural values that broadcast to (C, ...), or a network
             source such as ``Linear()``, which is built for each category and reads the other parents.
         prior: a prior of the values, without ``of``: ``Beta`` of probabilities for logits, ``Normal`` for a mean.
 
@@ -31,9 +31,9 @@ class Lookup(Source):
 
     Source: McLachlan and Peel (2000), "Finite mixture models", section 1.4.
 
-    >>> from pyro_lfm import Categorical, Full, Gaussian, Model
-    >>> mixture = Model(
-    ...     c=Categorical(3), x=Gaussian(2, mean=Lookup(), covariance=Full(Lookup()), given="c")
+    >>> import pyro_lfm as lfm
+    >>> mixture = lfm.Model(
+    ...     c=lfm.Categorical(3), x=lfm.Gaussian(2, mean=lfm.Lookup(), covariance=lfm.Full(lfm.Lookup()), given="c")
     ... )
     >>> mixture.factors["x"](torch.tensor([0, 2])).mean.shape
     torch.Size([2, 2])

@@ -19,7 +19,7 @@ class PerRow(Source):
     """Learned parameters for each row of data: inference that is not amortized.
 
     Args:
-        rows: the number of rows of data; by default that of the first batch's data.
+        rows: the number of rows of data, by default that of the first batch's data.
         learning_rate: step size for the table. It is usually far above that of shared weights, since a row of the table
             is updated only when its row of data is in the batch.
 

@@ -140,7 +140,7 @@ def _entry(name: str, value: Json, what: str) -> _Entry:
         raise _refused(what, f"{name!r} of its header must have dtype, shape and data_offsets, and no more")
     dtype = DTYPES.get(word) if isinstance(word := value["dtype"], str) else None
     if dtype is None:
-        raise _refused(what, f"{name!r} has the type {str(word)[:40]!r}, which is none that is known")
+        raise _refused(what, f"{name!r} has the type {str(word)[:40]!r}, which is not known")
     shape, offsets = _sizes(value["shape"]), _sizes(value["data_offsets"])
     if shape is None or len(shape) > _MOST_DIMENSIONS:
         raise _refused(what, f"the shape of {name!r} is no list of sizes")

@@ -40,7 +40,7 @@ class Cells(Mapping[str, Factor]):
     Attributes:
         factors: {name: factor}: library, the covariates, counts.
         data: {name: rows}, the input of ``lfm.fit``. The counts stay where they are, in memory or in a file.
-        converter: genes and covariates, which read other AnnData; ``fit.table`` keeps it.
+        converter: genes and covariates, which read other AnnData. ``fit.table`` keeps it.
         scan: sums and moments of the counts.
 
     >>> import anndata as ad, numpy as np, pyro_lfm as lfm
@@ -108,8 +108,9 @@ def anndata(
     ``lfm.fit(model, adata, ...)`` and the methods of the fit take AnnData themselves, matched by the names of genes.
 
     Args:
-        adata: cells x genes; a view, or backed, whose rows are read as they are needed; or the path of an .h5ad file.
-        layer: the layer that holds the counts; by default they stand in X.
+        adata: cells x genes. It may be a view, or backed, with rows that are read as they are needed, or the path of an
+            .h5ad file.
+        layer: the layer that holds the counts. By default they stand in X.
         batch_key: a column of ``adata.obs`` with the batch of each cell.
         covariates: further columns. Strings, categories and booleans are labels, all others numbers.
         library: whether the means are shares of the observed library size, the sum of the counts of a cell.
@@ -120,7 +121,7 @@ def anndata(
     is nearly the prior. One warning names their numbers.
 
     Raises:
-        DataError: entries that are no counts; gaps in a column; a column that is equal in all cells.
+        DataError: entries that are no counts, gaps in a column, or a column that is equal in all cells.
         DeclarationError: a column or an option that does not exist.
 
     Source: Lopez, Regier, Cole, Jordan and Yosef (2018), "Deep generative modeling for single-cell transcriptomics"; here

@@ -76,7 +76,7 @@ class Heterogeneous(Mapping[str, Factor]):
         return len(self.factors)
 
     def encode(self, frame: pd.DataFrame | pl.DataFrame | str | os.PathLike[str]) -> NamedRows:
-        """The rows of another frame or file with these columns, in the scales and codes of the first; others are ignored.
+        """The rows of another frame or file with these columns, in the scales and codes of the first. Others are ignored.
 
         Raises:
             DataError: a column is missing, or has a value without a code or one that its kind cannot have.
@@ -95,9 +95,9 @@ class Heterogeneous(Mapping[str, Factor]):
 
         Args:
             values: {name of a factor: rows}, such as ``fit.impute(...).values``, an interval's end, ``model.sample(n)``.
-            index: of the new frame, such as ``frame.index``; by default 0 to N − 1.
+            index: of the new frame, such as ``frame.index``, by default 0 to N − 1.
             like: the frame that observed cells are taken from. By default the frame that ``encode`` was given, if the
-                values come from it or from ``fit.impute`` of it; else the first frame.
+                values come from it or from ``fit.impute`` of it. Without it, the first frame.
         """
         frame = getattr(values, "frame", self.data.frame) if like is None else like
         return self.converter.decode(values, index, frame)
@@ -148,14 +148,14 @@ def heterogeneous(
     which entries are missing.
 
     Args:
-        frame: N rows, a DataFrame of pandas or polars, or a file of one such as a CSV file; NaN, None, NA and null mean
-            missing. If a column's name is no Python name, or is reserved, or is z, the factor has a similar name; ``print``
+        frame: N rows, a DataFrame of pandas or polars, or a file of one such as a CSV file. NaN, None, NA and null mean
+            missing. If a column's name is no Python name, or is reserved, or is z, the factor has a similar name. ``print``
             shows both.
         kinds: {column: kind}, or a factor of one entry, which reads the column in its own units (labels as codes 0, 1, ...).
         network: the source of each factor, ``Linear(prior=Normal(0.0, 1.0))`` by default. Its weights have a posterior,
             so that the intervals of few rows include their uncertainty. ``MLP(32)`` is nonlinear, and overfits few rows.
-        min_scale: the smallest noise of a continuous column, in standard deviations of the column; of a positive column,
-            in those of its logarithm.
+        min_scale: the smallest noise of a continuous column, in standard deviations of the column. For a positive column it
+            is in those of its logarithm.
 
     Raises:
         DataError: a column that is constant, empty or infinite, that holds neither numbers nor labels (such as dates), or

@@ -39,10 +39,10 @@ def check_prior(prior: Prior, seed: int = 0) -> None:
         seed: of the draws.
 
     Raises:
-        ContractError: the prior breaks its contract; the message lists the faults.
+        ContractError: the prior breaks its contract. The message lists the faults.
 
-    >>> from pyro_lfm import StandardNormal
-    >>> check_prior(StandardNormal(3))
+    >>> import pyro_lfm as lfm
+    >>> lfm.testing.check_prior(lfm.StandardNormal(3))
     """
     if not isinstance(prior, Prior):
         raise ContractError(f"a prior is a subclass of lfm.Prior; got {type(prior).__name__}")
@@ -61,10 +61,10 @@ def check_factor(
         seed: of the parents' values and the draws.
 
     Raises:
-        ContractError: the prior breaks its contract; the message lists the faults.
+        ContractError: the prior breaks its contract. The message lists the faults.
 
-    >>> from pyro_lfm import MLP, Gaussian
-    >>> check_factor(Gaussian(3, network=MLP(8)))
+    >>> import pyro_lfm as lfm
+    >>> lfm.testing.check_factor(lfm.Gaussian(3, network=lfm.MLP(8)))
     """
     if not isinstance(factor, Factor):
         raise ContractError(f"a factor is a subclass of lfm.Factor; got {type(factor).__name__}")

@@ -30,15 +30,15 @@ def check_guide(guide: PyroProgram, model: PyroProgram, seed: int = 0) -> None:
 
     Args:
         guide: a ``Guide``, a ``PyroGuide``, or any module that is a Pyro guide of a batch.
-        model: the model that the guide is for; the data are drawn from it.
+        model: the model that the guide is for. The data are drawn from it.
         seed: of the data and the draws.
 
     Raises:
-        ContractError: the guide does not serve the model; the message lists the faults.
+        ContractError: the guide does not serve the model. The message lists the faults.
 
-    >>> from pyro_lfm import MLP, Gaussian, Guide, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> check_guide(Guide(model, z=Gaussian(network=MLP(8))), model)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> lfm.testing.check_guide(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8))), model)
     """
     # One copy of both, so that a guide that reads the model reads the copy. The originals are not run.
     copied_model, copied_guide = together(*copy.deepcopy((as_model(model), as_guide(guide))))

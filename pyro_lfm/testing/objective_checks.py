@@ -44,19 +44,19 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     Models that the objective refuses by a ``DeclarationError`` are left out. False alarms have a probability below 10⁻⁶.
 
     Args:
-        objective: as it would be given to ``SVI``; schedules are checked at half of the training.
+        objective: as it would be given to ``SVI``. Schedules are checked at half of the training.
         seed: of models, data and draws.
 
     Raises:
-        ContractError: the objective breaks its contract; the message lists the faults.
+        ContractError: the objective breaks its contract. The message lists the faults.
 
     An objective that is no mean over a row's draws (``averages_draws()`` is False) is compared with a sum over all values of
     all draws, two of each of two rows. If the guide's gradient is another by intent (``guide_climbs_value()`` is False),
     only the model's is compared.
 
-    >>> from pyro_lfm import ELBO, ImportanceWeightedELBO
-    >>> check_objective(ELBO(kl_weight=0.5))
-    >>> check_objective(ImportanceWeightedELBO(5))
+    >>> import pyro_lfm as lfm
+    >>> lfm.testing.check_objective(lfm.ELBO(kl_weight=0.5))
+    >>> lfm.testing.check_objective(lfm.ImportanceWeightedELBO(5))
     """
     if not isinstance(objective, Objective):
         raise ContractError(f"an objective is a subclass of lfm.Objective; got {type(objective).__name__}")
@@ -132,7 +132,7 @@ def _form_faults(small: SmallModel, objective: Objective) -> list[str]:
     """Shapes, names, an objective that depends on the number of rows, and a reported bound above log p(x)."""
     bound = small.bound(objective)
     if not isinstance(bound, Bound):
-        return [f"estimate must give a lfm.Bound; got {type(bound).__name__}"]
+        return [f"estimate must give an lfm.Bound; got {type(bound).__name__}"]
     rows, latents = (small.batch.size,), set(small.model.latents)
     faults = []
     if bound.objective.shape != ():

@@ -1,4 +1,4 @@
-"""The observed variables of a fit as columns of JSON: a variable on its own, or those of a ``lfm.heterogeneous`` table."""
+"""The observed variables of a fit as columns of JSON: a variable on its own, or those of an ``lfm.heterogeneous`` table."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class ObservedVariable:
 
 
 class ObservedTable:
-    """The variables of a ``lfm.heterogeneous`` table, whose columns come in their own units and labels.
+    """The variables of an ``lfm.heterogeneous`` table, whose columns come in their own units and labels.
 
     Args:
         table: the table.

@@ -127,7 +127,7 @@ def test_mistakes_are_told_in_words(bayesian: lfm.Fit, monkeypatch: pytest.Monke
     with pytest.raises(DataError, match="columns that were fitted"):
         bayesian.to_arviz(_frame().rename(columns={"a": "other"}))
     baseline = lfm.fit(lfm.Model(x=lfm.Gaussian(4)), _frame(), lfm.EM(), progress=False)
-    with pytest.raises(DeclarationError, match="fit.to_arviz is of latents"):
+    with pytest.raises(DeclarationError, match="fit.to_arviz needs latents"):
         baseline.to_arviz()
     monkeypatch.setitem(sys.modules, "arviz", None)
     with pytest.raises(ImportError, match=r"fit.to_arviz needs arviz: pip install 'pyro_lfm\[stats\]'"):

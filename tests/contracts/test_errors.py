@@ -332,5 +332,5 @@ def test_batches_refuse_what_they_cannot_hold():
         lfm.Batch(torch.zeros(3), index=torch.arange(2))
     batch = lfm.Batch(torch.zeros(3, 2))
     batch["x"]
-    with pytest.raises(Declaration, match="a bare tensor answers to one name"):
+    with pytest.raises(Declaration, match="a bare tensor has one name"):
         batch["y"]

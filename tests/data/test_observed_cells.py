@@ -296,7 +296,7 @@ def test_counts_beyond_the_type_are_not_rounded_in_silence(dtype):
 
 FAR = {
     "pixels of bytes": (120.0, 78.0, "lie about 117.*spread by 78.*standard deviations"),
-    "offset": (1e4, 1.0, "standard deviations from where the likelihood starts"),
+    "offset": (1e4, 1.0, "standard deviations from the start of the likelihood"),
     "tiny": (0.0, 1e-6, "of the likelihood's σ at the start"),
     "standardised": (0.0, 1.0, None),
     "raw but near": (5.0, 2.0, None),
@@ -333,7 +333,7 @@ def test_rows_in_other_units_than_those_of_the_fit_get_a_sentence():
         _, messages = call_and_warnings(lambda ask=ask: ask(pixels), lfm.DataScaleWarning)
         assert (
             len(messages) == 1
-            and "about 137.8 where those lay about 0.54" in messages[0]
+            and "about 137.8, and the fitted rows about 0.54" in messages[0]
             and "in the units of the fit" in messages[0]
         )
         assert not call_and_warnings(lambda ask=ask: ask(pixels / 255 + 1), lfm.DataScaleWarning)[1]

@@ -123,7 +123,7 @@ def test_labels_are_served():
 
 def test_what_cannot_be_refined_is_refused_by_name():
     model, guide, data = linear(lfm.Diagonal())
-    with pytest.raises(lfm.DeclarationError, match="gaps needs a lfm.Guide.*ExactPosterior"):
+    with pytest.raises(lfm.DeclarationError, match="gaps needs an lfm.Guide.*ExactPosterior"):
         lfm.evaluate.gaps((model, lfm.ExactPosterior(model)), data)
     table = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Diagonal(lfm.PerRow())))
     with pytest.raises(lfm.DeclarationError, match="PerRow tables is optimised"):

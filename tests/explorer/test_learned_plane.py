@@ -37,5 +37,5 @@ def test_it_is_there_for_more_than_two_factors():
     small = lfm.fit(model, torch.randn(30, 3), lfm.EM(), seed=0, progress=False)
     two = explored.answers_of(small)
     assert two.session.info()["learned"] is False
-    with pytest.raises(Refusal, match="no learned plane of two factors"):
+    with pytest.raises(Refusal, match="a learned plane needs more than two factors"):
         two.learned()

@@ -374,9 +374,9 @@ def test_guides_of_every_structure_can_be_refined(name):
 
 def test_what_cannot_be_refined_is_refused_in_words():
     model = cases.plain()
-    with pytest.raises(lfm.DeclarationError, match="takes a lfm.Guide"):
+    with pytest.raises(lfm.DeclarationError, match="takes an lfm.Guide"):
         lfm.Refined(cases.HandGuide())
-    with pytest.raises(lfm.DeclarationError, match="optimised for each row as it is"):
+    with pytest.raises(lfm.DeclarationError, match="already optimised for each row"):
         lfm.Refined(lfm.Guide(model, z=lfm.Gaussian(network=lfm.PerRow())))
     with pytest.raises(lfm.DeclarationError, match="ProductOfExperts has no sources"):
         lfm.Refined(lfm.Guide(model, z=lfm.ProductOfExperts(network=lfm.MLP(6))))

@@ -706,10 +706,10 @@ def reading_a_file(net, x):
 
 
 OUTSIDE = {
-    "clock": (lambda net, x: 1.0 + 0 * time.time(), "reads what is outside the program (time) in test_graph"),
+    "clock": (lambda net, x: 1.0 + 0 * time.time(), "reads values outside the program (time) in test_graph"),
     "date": (
         lambda net, x: 1.0 + 0 * datetime.datetime.now().year,
-        "reads what is outside the program (now)",
+        "reads values outside the program (now)",
     ),
     "file": (reading_a_file, "outside the program"),
     "entropy": (lambda net, x: 1.0 + 0 * len(os.urandom(3)), "outside the program (urandom)"),

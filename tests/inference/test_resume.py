@@ -294,7 +294,7 @@ def test_engines_restore_the_settings_of_per_row_tables(tmp_path):
 
 
 def test_a_state_that_no_checkpoint_can_hold_is_refused_at_the_first_epoch(tmp_path):
-    with pytest.raises(lfm.DeclarationError, match=r"the model changes as it is used \(.*COUNT.*buffer"):
+    with pytest.raises(lfm.DeclarationError, match=r"the model changes while it is used \(.*COUNT.*buffer"):
         run(lambda: with_network(Counting), tmp_path / "state")
     run(lambda: with_network(Counting), None, epochs=1)
 
@@ -315,7 +315,7 @@ def test_schedules_with_a_state_are_refused_without_state_dict(tmp_path):
         def load_state_dict(self, state):
             self.calls = state["calls"]
 
-    with pytest.raises(lfm.DeclarationError, match=r"the schedule changes as it is used \(schedule.calls"):
+    with pytest.raises(lfm.DeclarationError, match=r"the schedule changes while it is used \(schedule.calls"):
         run(plain, tmp_path / "refused", schedule=Falling())
     values = iter([0.5] * 99)
     with pytest.raises(lfm.DeclarationError, match="takes its values from an iterator"):
@@ -339,7 +339,7 @@ def test_a_fit_goes_on_under_another_engine(tmp_path, first, then):
 def test_states_that_another_engine_cannot_use_are_refused(tmp_path, first, then, guide):
     """Pyro's moments are those of the loss of all rows, N² times as large: taken over, they would be wrong in silence."""
     run(lambda: plain(guide), tmp_path / "state", epochs=1, engine=first)
-    with pytest.raises(lfm.CheckpointError, match="go on with the engine"):
+    with pytest.raises(lfm.CheckpointError, match="resume with the engine"):
         run(lambda: plain(guide), tmp_path / "state", epochs=2, engine=then)
     run(lambda: plain(guide), tmp_path / "state", epochs=2, engine=first)
 

@@ -188,7 +188,7 @@ def test_objectives_and_priors_that_are_no_sums_over_rows_are_refused() -> None:
             lfm.fit(model, _rows(), svi, weights=WEIGHTS, progress=False)
     model = lfm.Model(z=lfm.ExemplarPrior(2), x=lfm.Gaussian(COLUMNS, mean=lfm.MLP(8))).double()
     guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8))).double()
-    with pytest.raises(DeclarationError, match="whose prior is made of the rows, as that of z"):
+    with pytest.raises(DeclarationError, match="a prior that is made of the rows, and the prior of z"):
         lfm.fit(model, _rows(), lfm.SVI(guide, epochs=1), weights=WEIGHTS, progress=False)
 
 

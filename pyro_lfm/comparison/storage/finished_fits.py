@@ -96,7 +96,7 @@ class FinishedFits:
         except DataError as error:
             raise DataError(f"{error}; {_REMEDY}") from None
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise DataError(f"{folder.path} cannot be read: its history is none; {_REMEDY}") from None
+            raise DataError(f"{folder.path} cannot be read: its history is damaged; {_REMEDY}") from None
 
     def save(
         self, candidate: str, seed: int, record: Record, further: Mapping[str, Content] | None = None

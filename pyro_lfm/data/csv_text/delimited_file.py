@@ -69,7 +69,7 @@ class CsvFile:
             path: of the file.
             delimiter: one character between cells: a comma, semicolon, tab or bar by default.
             decimal: the decimal sign, "." or ",".
-            encoding: a name that Python knows; by default UTF-8, UTF-16, Windows-1252 or Latin-1.
+            encoding: a name that Python knows. By default it is UTF-8, UTF-16, Windows-1252 or Latin-1.
             header: whether the first record holds the names of the columns.
             missing: the spellings of missing cells beside the empty one, in place of NA, NaN, null, ? and the like.
 
@@ -154,7 +154,7 @@ class CsvFile:
         )
 
     def frame(self) -> pd.DataFrame:
-        """The rows, N, as a new DataFrame: whole numbers, numbers, booleans, and text; missing cells are NA or NaN."""
+        """The rows, N, as a new DataFrame: whole numbers, numbers, booleans, and text. Missing cells are NA or NaN."""
         try:
             import pandas as pd
         except ImportError:
@@ -163,7 +163,7 @@ class CsvFile:
         return pd.DataFrame({column.name: column.series(values) for column, values in pairs})
 
     def selected(self, places: Sequence[int], number: str | None = None) -> str:
-        """Some rows as they stand in the file, with their line of names; where it has none, one is written.
+        """Some rows as they stand in the file, with their line of names. Where it has none, one is written.
 
         Args:
             places: of the rows, 0 to N − 1, in the order wanted.
@@ -192,13 +192,13 @@ class CsvFile:
         return ["", *fields] if len(fields) < len(self.columns) else fields
 
     def filled(self, frame: pd.DataFrame, where: ArrayLike | None = None) -> bytes:
-        """The bytes of the file with missing cells filled; every other byte is as it was.
+        """The bytes of the file with missing cells filled. Every other byte is as it was.
 
         Values are written as the other cells of their column are: the decimal sign, digits, quotes, spelling of True.
 
         Args:
             frame: N rows in the order of the file, with some or all of its columns. What is missing in it stays missing.
-            where: (N, D) the missing cells to fill, in the order of the file's columns; by default all.
+            where: (N, D) the missing cells to fill, in the order of the file's columns, by default all.
 
         Raises:
             DataError: a column that the file lacks, a value that its column cannot hold, or a cell that is not missing.
@@ -224,7 +224,7 @@ class CsvFile:
     def write(
         self, path: str | os.PathLike[str], frame: pd.DataFrame, where: ArrayLike | None = None
     ) -> None:
-        """Writes the file with missing cells filled, see ``filled``; compressed if the path ends in .gz.
+        """Writes the file with missing cells filled, see ``filled``. It is compressed if the path ends in .gz.
 
         The file is written whole or not at all.
         """
@@ -247,7 +247,7 @@ class CsvFile:
         unknown = [str(name) for name in frame.columns if name not in self.names]
         if unknown:
             raise DataError(
-                f"{self.path.name} has no column {', '.join(unknown)}; it has {', '.join(self.names)}: drop what it lacks"
+                f"{self.path.name} has no column {', '.join(unknown)}; it has {', '.join(self.names)}: drop these columns"
             )
         if where is None:
             return self.missing

@@ -93,7 +93,7 @@ def _strict(content: bytes, encoding: Encoding, what: str) -> tuple[str, Encodin
     except UnicodeDecodeError as error:
         line = content[: len(encoding.mark) + error.start].count(b"\n") + 1
         raise DataError(
-            f"{what} is no text in {encoding.name}: line {line} has bytes that it does not know. Save the file as UTF-8"
+            f"{what} is no text in {encoding.name}: line {line} has bytes outside of this encoding. Save the file as UTF-8"
         ) from None
     if "\0" in text:
         raise DataError(f"{what} is no text: it has null characters. Give a file of text")

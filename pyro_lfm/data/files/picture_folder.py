@@ -30,7 +30,7 @@ _DEEP = ("I", "I;16", "I;16B")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PictureFolder:
-    """N pictures of one shape, with values in [0, 1]; they stay in their files until they are fetched.
+    """N pictures of one shape, with values in [0, 1]. They stay in their files until they are fetched.
 
     Attributes:
         folder: where they are, in subfolders too.
@@ -65,8 +65,8 @@ class PictureFolder:
 
         Args:
             folder: where they are.
-            size: (H, W) to which they are resized, or the side of a square; by default the size that all have.
-            colour: whether rows are red, green and blue; by default where a picture has colours.
+            size: (H, W) to which they are resized, or the side of a square. By default it is the size that all have.
+            colour: whether rows are red, green and blue. By default they are where a picture has colours.
             attributes: a CSV file, in the folder or elsewhere, one of whose columns has the names of the files. By default
                 the only CSV file in the folder, if there is one.
 
@@ -115,7 +115,7 @@ class PictureFolder:
 
     @cached_property
     def attributes(self) -> pd.DataFrame:
-        """The attributes of the pictures, N rows in their order; those that the table lacks are missing.
+        """The attributes of the pictures, N rows in their order. Those that the table lacks are missing.
 
         The index holds the names of the files. Without a table there is one attribute, the subfolder.
 

@@ -17,11 +17,11 @@ _BLOCK = 2**16  # pixels that are painted at once, so that a layer stays in the 
 class Scenes:
     """Drawn pictures as rows, with the values of their factors.
 
-    ``x`` is (N, D), float32 in [0, 1]; ``factors`` holds the N values of each factor, float32, or int64 for a categorical
-    one, whose values are named in ``labels``; ``shape`` is that of one picture, channels first, with D entries.
+    ``x`` is (N, D), float32 in [0, 1]. ``factors`` holds the N values of each factor, float32, or int64 for a categorical
+    one, whose values are named in ``labels``. ``shape`` is that of one picture, channels first, with D entries.
 
-    >>> from pyro_lfm.data import sprites
-    >>> data = sprites(n=100)
+    >>> import pyro_lfm as lfm
+    >>> data = lfm.data.sprites(n=100)
     >>> data.x.shape, list(data.factors), data.labels
     (torch.Size([100, 1024]), ['shape', 'scale', 'rotation', 'x', 'y'], {'shape': ('square', 'ellipse', 'heart')})
     """
@@ -38,8 +38,8 @@ class Scenes:
     def split(self, test: float = 0.2, seed: int = 0) -> tuple["Scenes", "Scenes"]:
         """A random part to train on and, of a fraction ``test`` of the rows, one to test on.
 
-        >>> from pyro_lfm.data import sprites
-        >>> [len(part) for part in sprites(n=100).split(test=0.25)]
+        >>> import pyro_lfm as lfm
+        >>> [len(part) for part in lfm.data.sprites(n=100).split(test=0.25)]
         [75, 25]
         """
         train, held_out = (

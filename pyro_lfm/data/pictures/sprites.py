@@ -65,7 +65,7 @@ def draw_sprites(
 
     Args:
         shape: a name or its index, or the indices of N rows.
-        scale, rotation, x, y: one number, or N of them; ``scale`` from 0.01 to 2, ``x`` and ``y`` from -1 to 2
+        scale, rotation, x, y: one number, or N of them: ``scale`` from 0.01 to 2, ``x`` and ``y`` from -1 to 2
             (a shape may leave the picture), ``rotation`` any angle.
 
     Raises:

@@ -64,7 +64,7 @@ class BlockShuffle(ShuffledRows):
                 except Exception as error:  # each library of containers has its own errors
                     raise DataError(
                         f"rows {start:,} to {stop - 1:,} cannot be read: {first_line(error)}: check that the file is "
-                        "there and whole; with checkpoint= the fit goes on from where it was"
+                        "there and whole; with checkpoint= the same call resumes the fit"
                     ) from None
                 begun += stop - start
 

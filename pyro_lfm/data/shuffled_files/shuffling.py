@@ -46,7 +46,7 @@ def shuffle(path: str | os.PathLike[str], out: str | os.PathLike[str], *, seed: 
 
     The rows are dealt to buckets at random, and each bucket is shuffled in memory. So some hundred MB of memory are enough
     for a file of any size. While ``out`` is written, as much disk is needed again beside it. Columns, types, names and
-    compression are those of the file; parquet and zarr are written in row groups and chunks that suit training.
+    compression are those of the file. Parquet and zarr are written in row groups and chunks that suit training.
 
     Args:
         path: of a .npy, .csv, .tsv, .txt, .parquet, .zarr or .h5ad file, or a folder of parquet files.
@@ -57,7 +57,7 @@ def shuffle(path: str | os.PathLike[str], out: str | os.PathLike[str], *, seed: 
         The path of the new file.
 
     Raises:
-        DataError: a file that cannot be read or written, or another format; nothing is written.
+        DataError: a file that cannot be read or written, or another format. Nothing is written.
 
     Source: Rao (1961), Generation of random permutations of given number of elements using random sampling numbers.
 

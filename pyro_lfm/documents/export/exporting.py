@@ -36,16 +36,17 @@ def export(
 ) -> dict[str, Path]:
     """Writes functions of a fit as files: ``model.encode.onnx``, ``model.decode.onnx``, ``model.log_likelihood.onnx``.
 
-    ONNX files run in onnxruntime, with neither torch nor Pyro; .pt2 files run by ``torch.export.load(file).module()``, which
-    takes and gives dicts. They take any number of rows, ``(rows, *event)``. Missing entries are NaN, labels are their codes
-    0, 1, ..., and everything that the library does to rows before the networks read them is inside.
+    ONNX files run in onnxruntime, with neither torch nor Pyro. Files of torch (.pt2) run by
+    ``torch.export.load(file).module()``, which takes and gives dicts. They take any number of rows, ``(rows, *event)``.
+    Missing entries are NaN, labels are their codes 0, 1, ..., and everything that the library does to rows before the
+    networks read them is inside.
 
     - encode: the observed variables by name, and the noise of a draw: ``eps`` (rows, E), standard normal, and where a latent
       needs it ``uniform`` (rows, U), between 0 and 1. Outputs: ``mean`` as in ``fit.posterior(X)``, ``scale_tril``
       (of Gaussians and mixtures of them), ``probs`` (of labels) or ``variance`` (else), and ``z``, the draw. With several
       latents ``z.mean``, ``z.scale_tril``, ``z.z``.
     - decode: the latents by name, covariates, and observed variables that others read. Outputs: ``mean``, and the parameters
-      of the likelihood such as ``scale`` or ``probs``; with several observed variables ``x.mean``, ``x.scale``.
+      of the likelihood such as ``scale`` or ``probs``. With several observed variables they are ``x.mean``, ``x.scale``.
     - log_likelihood: the observed variables and the latents. Output: ``log_likelihood`` (rows,), ln p(x | z) in nats of the
       observed entries, and with several observed variables ``x.log_likelihood``.
 
@@ -55,15 +56,15 @@ def export(
 
     Args:
         fit: the fit.
-        path: such as "model.onnx" or "model.pt2"; the name of a part is put before the suffix.
+        path: such as "model.onnx" or "model.pt2". The name of a part is put before the suffix.
         parts: the functions to write.
-        format: "onnx" or "torch"; by default the one of the suffix, and ONNX without a suffix.
+        format: "onnx" or "torch". By default it is the one of the suffix, and ONNX without a suffix.
 
     Returns:
         The files by part.
 
     Raises:
-        DeclarationError: an argument is wrong, a part cannot be a graph, or pyro_lfm[export] is not installed; the message
+        DeclarationError: an argument is wrong, a part cannot be a graph, or pyro_lfm[export] is not installed. The message
             says which, and nothing is written.
         DataError: the folder cannot be written to.
 
@@ -73,7 +74,7 @@ def export(
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
     >>> fit = lfm.fit(model, torch.randn(50, 4), lfm.EM(iterations=3, tolerance=1e-3), seed=0)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     files = export(fit, f"{folder}/model.pt2", parts="encode")
+    ...     files = lfm.export(fit, f"{folder}/model.pt2", parts="encode")
     ...     program = torch.export.load(files["encode"]).module()
     >>> program({"x": torch.zeros(3, 4), "eps": torch.zeros(3, 2)})["mean"].shape
     torch.Size([3, 2])
@@ -85,7 +86,7 @@ def export(
     writer.check_installed()
     if fit.model.tables:
         raise DeclarationError(
-            "the model has parameters of its own for each fitted row (PerRow), and none for other rows: a file of it would "
+            "the model has parameters for each fitted row (PerRow), and none for other rows: a file of it would "
             "serve no rows; declare a network or Learned() in their place"
         )
     with one_call():

@@ -30,8 +30,8 @@ class FactorMixture:
     Args:
         classes: C, the number of classes.
         factors: K, the largest number of factors of a class. At most D − 1 are used.
-        scale: "standard": columns of mean 0 and variance 1; "normal scores": normal quantiles of the ranks in each column,
-            so that the model is a Gaussian copula.
+        scale: "standard" makes columns of mean 0 and variance 1. "normal scores" takes normal quantiles of the ranks in each
+            column, so that the model is a Gaussian copula.
 
     Source: Ghahramani and Beal (2000), "Variational inference for Bayesian mixtures of factor analysers".
 

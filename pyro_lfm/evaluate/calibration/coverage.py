@@ -30,10 +30,10 @@ class Coverage:
             regions.
 
     >>> import numpy as np
-    >>> from pyro_lfm.evaluate import calibration
+    >>> import pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> truth, draws = rng.normal(size=200), 0.5 * rng.normal(size=(99, 200))  # too narrow
-    >>> coverage = calibration.expected_coverage(-(truth**2), -(draws**2))
+    >>> coverage = lfm.evaluate.calibration.expected_coverage(-(truth**2), -(draws**2))
     >>> coverage.p_value < 0.05, coverage.ranks.counts.shape
     (True, torch.Size([1, 100]))
     """

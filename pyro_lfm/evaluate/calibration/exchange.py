@@ -151,6 +151,6 @@ def array_of(name: str, value: Array) -> np.ndarray:
             return array.astype(np.float64)
     except (TypeError, ValueError):
         raise ShapeError(
-            f"{name} must be a tensor or an array of numbers; got a {type(value).__name__} that is none"
+            f"{name} must be a tensor or an array of numbers; got a {type(value).__name__}, which is neither"
         ) from None
     raise ShapeError(f"{name} must be a tensor or an array of real numbers; got dtype {array.dtype}")

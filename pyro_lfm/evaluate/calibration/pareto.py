@@ -125,8 +125,8 @@ def _columns(log_weights: Array) -> tuple[Tensor, torch.Size]:
         values = torch.as_tensor(log_weights).detach()
     except (TypeError, ValueError, RuntimeError):
         raise ShapeError(
-            f"log_weights must be a tensor or an array of numbers, (S,) or (S, N); got a {type(log_weights).__name__} that "
-            "is none"
+            f"log_weights must be a tensor or an array of numbers, (S,) or (S, N); got a {type(log_weights).__name__}, "
+            "which is neither"
         ) from None
     if values.is_complex():
         raise DataError(f"log_weights must be real; got {values.dtype}")

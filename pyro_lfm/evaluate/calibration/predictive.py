@@ -44,8 +44,8 @@ class PredictiveCheck:
         p_values: two-sided, of each statistic, corrected for the number of statistics, (J,).
 
     >>> import torch
-    >>> from pyro_lfm.evaluate import calibration
-    >>> check = calibration.predictive_check([3.0], torch.randn(99, 1), names=["largest"])
+    >>> import pyro_lfm as lfm
+    >>> check = lfm.evaluate.calibration.predictive_check([3.0], torch.randn(99, 1), names=["largest"])
     >>> check.names, check.p_values.shape
     (('largest',), torch.Size([1]))
     """

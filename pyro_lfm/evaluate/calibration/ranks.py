@@ -40,11 +40,11 @@ class SimulationBasedCalibration:
         coordinates: K, the number of columns that are coordinates. The others are quantities of all coordinates.
 
     >>> import numpy as np
-    >>> from pyro_lfm.evaluate import calibration
+    >>> import pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
-    >>> result = calibration.simulation_based_calibration(truth, draws)
+    >>> result = lfm.evaluate.calibration.simulation_based_calibration(truth, draws)
     >>> result.ranks.names, result.p_value > 0.05
     (('z',), True)
     """
@@ -101,7 +101,7 @@ def simulation_based_calibration(
 
     Args:
         truth: z*, (N, K), of N simulated rows that are independent.
-        draws: (L, N, K), independent; L ≥ 9, N ≥ 20.
+        draws: (L, N, K), independent, L ≥ 9, N ≥ 20.
         names: the names of the K coordinates.
         quantities: {name: (values at the truth (N,), values at the draws (L, N))}, f(z, x) beyond the coordinates.
 
@@ -156,17 +156,17 @@ class VariationalCalibration:
 
     Attributes:
         names: the names of the coordinates.
-        counts: rows by rank of the truth, (K, L + 1); p is the rank over L.
+        counts: rows by rank of the truth, (K, L + 1). The p of ``statistic`` is the rank over L.
         statistic: ``√N max_p |F_k(p) + F_k((1 − p)⁻) − 1|``, (K,), F_k the distribution function of p_k.
         p_values: of each coordinate, corrected for the number of coordinates, (K,).
         limit: a statistic above it rejects at 5%.
 
     >>> import numpy as np
-    >>> from pyro_lfm.evaluate import calibration
+    >>> import pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
-    >>> result = calibration.variational_calibration(truth, draws + 0.5)  # draws that are too high
+    >>> result = lfm.evaluate.calibration.variational_calibration(truth, draws + 0.5)  # draws that are too high
     >>> result.names, bool(result.p_values[0] < 0.05)
     (('z',), True)
     """

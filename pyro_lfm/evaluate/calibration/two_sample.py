@@ -44,11 +44,11 @@ class TwoSample:
         features: the number of features of the classifier.
 
     >>> import numpy as np
-    >>> from pyro_lfm.evaluate import calibration
+    >>> import pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
-    >>> result = calibration.classifier_two_sample(truth, draws)
+    >>> result = lfm.evaluate.calibration.classifier_two_sample(truth, draws)
     >>> result.counts.shape, result.p_value > 0.05
     (torch.Size([20]), True)
     """

@@ -31,11 +31,11 @@ class Uniformity:
             curves F_c − u in 95% of data sets under the exact posterior.
 
     >>> import numpy as np
-    >>> from pyro_lfm.evaluate import calibration
+    >>> import pyro_lfm as lfm
     >>> rng = np.random.default_rng(0)
     >>> mean = rng.normal(size=(200, 1))
     >>> truth, draws = mean + rng.normal(size=(200, 1)), mean + rng.normal(size=(19, 200, 1))
-    >>> ranks = calibration.simulation_based_calibration(truth, draws).ranks
+    >>> ranks = lfm.evaluate.calibration.simulation_based_calibration(truth, draws).ranks
     >>> ranks.names, ranks.counts.shape, ranks.p_values.shape
     (('z',), torch.Size([1, 20]), torch.Size([1]))
     """

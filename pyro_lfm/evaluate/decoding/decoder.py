@@ -81,7 +81,7 @@ class Decoder:
         """E_q[z | x] and Var_q[z | x] of the factors side by side, (B, K) each, and the means of all other latents."""
         if self.discrete:
             raise DeclarationError(
-                f"{self.function} holds latents at their posterior means, which are no values of {', '.join(self.discrete)}"
+                f"{self.function} sets latents to their posterior means, which are no values of {', '.join(self.discrete)}"
             )
         distributions = marginals(guide, batch, list(self.model.latents))
         for name in self.factors:

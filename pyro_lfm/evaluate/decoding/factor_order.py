@@ -36,7 +36,7 @@ class FactorOrder:
         names: of the K factors as declared, z_1, z_2, ...
         shares: of the variance of the rows that each explains, (K,), see ``factor_order``.
         places: the places of the factors in z, (K,), the factor of the largest share first.
-        of_rows: whether shares are R² of rows, which a picture may print; else effects on the decoder.
+        of_rows: whether shares are R² of rows, which a picture may print. Otherwise they are effects on the decoder.
 
     >>> import pyro_lfm as lfm, torch
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
@@ -107,11 +107,11 @@ def factor_order(fit: Evaluated, data: Rows | None = None) -> FactorOrder:
 
     Source: Argelaguet et al. (2018) for R²; Jansen (1999), "Analysis of variance designs for model output", for S_k.
 
-    >>> from pyro_lfm import EM, Fixed, Gaussian, Linear, Model, StandardNormal, fit
+    >>> import pyro_lfm as lfm
     >>> weight = torch.tensor([[0.1, 2.0], [0.2, 1.0]])
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(2, mean=Linear(weight=Fixed(weight))))
-    >>> done = fit(model, model.sample(200, seed=0)["x"], EM(iterations=5), seed=0, progress=False)
-    >>> factor_order(done).ranked
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(2, mean=lfm.Linear(weight=lfm.Fixed(weight))))
+    >>> done = lfm.fit(model, model.sample(200, seed=0)["x"], lfm.EM(iterations=5), seed=0, progress=False)
+    >>> lfm.evaluate.factor_order(done).ranked
     ['z_2', 'z_1']
     """
     done = fitted(fit, data)

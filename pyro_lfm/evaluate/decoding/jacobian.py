@@ -131,11 +131,11 @@ def loadings(
             likelihood has no mean in closed form.
         DataError: no data with a pair.
 
-    >>> from pyro_lfm import Fixed, Gaussian, Guide, Linear, Model, StandardNormal
+    >>> import pyro_lfm as lfm
     >>> weight = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]])
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(3, mean=Linear(weight=Fixed(weight))))
-    >>> guide = Guide(model, z=Gaussian(mean=Linear()))
-    >>> torch.equal(loadings((model, guide), torch.randn(10, 3)).mean, weight)
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear(weight=lfm.Fixed(weight))))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    >>> torch.equal(lfm.evaluate.loadings((model, guide), torch.randn(10, 3)).mean, weight)
     True
     """
     count = 0 if draws is None else whole("draws", draws)

@@ -116,12 +116,12 @@ def variance_explained(
     Source: Argelaguet et al. (2018), "Multi-Omics Factor Analysis", the coefficient of determination of each view and
     factor; Argelaguet et al. (2020), MOFA+, for groups.
 
-    >>> from pyro_lfm import Fixed, Gaussian, Guide, Isotropic, Linear, Model, StandardNormal
+    >>> import pyro_lfm as lfm
     >>> weight = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
-    >>> x = Gaussian(2, mean=Linear(weight=Fixed(weight)), covariance=Isotropic(Fixed(0.1)))
-    >>> model = Model(z=StandardNormal(2), x=x)
-    >>> guide = Guide(model, z=Gaussian(mean=Linear(weight=Fixed(weight.inverse()))))
-    >>> variance_explained((model, guide), model.sample(500, seed=0)["x"]).alone["x"].round(decimals=1)
+    >>> x = lfm.Gaussian(2, mean=lfm.Linear(weight=lfm.Fixed(weight)), covariance=lfm.Isotropic(lfm.Fixed(0.1)))
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=x)
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear(weight=lfm.Fixed(weight.inverse()))))
+    >>> lfm.evaluate.variance_explained((model, guide), model.sample(500, seed=0)["x"]).alone["x"].round(decimals=1)
     tensor([[0.9000, 0.1000]])
     """
     done, batch, guide = served(fit, data)

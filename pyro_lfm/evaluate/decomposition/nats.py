@@ -172,18 +172,18 @@ def decompose(
             variance 1.
 
     Raises:
-        DeclarationError: a latent that all rows share, or that stands in plates of its own; an argument out of its range.
-        DataError: no data with a pair; data that hold values of a latent.
+        DeclarationError: a latent that all rows share, or that stands in plates of its own, or an argument out of its range.
+        DataError: no data with a pair, or data that hold values of a latent.
 
     Source: Hoffman and Johnson (2016), "ELBO surgery"; Burda, Grosse and Salakhutdinov (2016), section 5.2, for active
     units; Alemi et al. (2018), "Fixing a broken ELBO", and Huang et al. (2020) for the curve; Poole et al. (2019), equation
     13, for the upper bound.
 
     >>> import torch
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> guide = Guide(model, z=Gaussian(mean=Linear()))
-    >>> parts = decompose((model, guide), torch.randn(20, 4), draws=50)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    >>> parts = lfm.evaluate.decompose((model, guide), torch.randn(20, 4), draws=50)
     >>> abs(parts.rate.mean - parts.information.mean - parts.aggregate.mean) < 1e-6
     True
     """

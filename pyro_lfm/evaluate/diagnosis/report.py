@@ -157,15 +157,15 @@ def diagnose(
         weights: S ≥ 2 importance weights for k̂ of each given row.
 
     Raises:
-        DeclarationError: a latent is shared by all rows, or stands in a further plate; a guide with auxiliary draws.
-        DataError: no data with a pair; a model with tables of rows.
+        DeclarationError: a latent is shared by all rows, or stands in a further plate, or the guide has auxiliary draws.
+        DataError: no data with a pair, or a model with tables of rows.
 
     Source: those named by each test, and Vehtari et al. (2024) for k̂.
 
-    >>> from pyro_lfm import ExactPosterior, Gaussian, Linear, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear())).double()
-    >>> pair = model, ExactPosterior(model)
-    >>> diagnose(pair, model.sample(50, seed=0)["x"], rows=100, draws=19, replicates=39).flagged()
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear())).double()
+    >>> pair = model, lfm.ExactPosterior(model)
+    >>> lfm.evaluate.diagnose(pair, model.sample(50, seed=0)["x"], rows=100, draws=19, replicates=39).flagged()
     ()
     """
     rows, draws = whole("rows", rows, least=40), whole("draws", draws, least=9)

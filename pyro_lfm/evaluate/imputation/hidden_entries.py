@@ -163,7 +163,7 @@ def imputation_scores(
     >>> x = lfm.Gaussian(3, mean=lfm.Linear(weight=weight), covariance=lfm.Isotropic(lfm.Fixed(0.5)))
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=x)
     >>> pair = model, lfm.ExactPosterior(model)
-    >>> scores = imputation_scores(pair, model.sample(200, seed=0)["x"], draws=50).variables["x"]
+    >>> scores = lfm.evaluate.imputation_scores(pair, model.sample(200, seed=0)["x"], draws=50).variables["x"]
     >>> scores.standardised < scores.baseline_standardised
     True
     """

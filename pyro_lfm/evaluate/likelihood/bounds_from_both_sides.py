@@ -122,15 +122,15 @@ def sandwich(
         given: values of covariates, ``(N, *event)`` by name, as for ``model.sample``.
 
     Raises:
-        DeclarationError: as ``log_likelihood`` with method="annealed"; a model with tables of rows.
+        DeclarationError: as ``log_likelihood`` with method="annealed", and for a model with tables of rows.
 
     Source: Grosse, Ghahramani and Adams (2015), "Sandwiching the marginal likelihood using bidirectional Monte Carlo";
     Wu, Burda, Salakhutdinov and Grosse (2017).
 
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> guide = Guide(model, z=Gaussian(mean=Linear()))
-    >>> bounds = sandwich((model, guide), rows=5, draws=50, annealing=Annealing(temperatures=20))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))
+    >>> bounds = lfm.evaluate.sandwich((model, guide), rows=5, draws=50, annealing=lfm.evaluate.Annealing(temperatures=20))
     >>> bounds.per_row.shape, bounds.interval[0] < bounds.interval[1]
     (torch.Size([5, 2]), True)
     """

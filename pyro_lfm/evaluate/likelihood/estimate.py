@@ -165,13 +165,14 @@ def log_likelihood(
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; Kong (1992) for the effective sample size; Vehtari,
     Simpson, Gelman, Yao and Gabry (2024) for k̂ and its threshold; Neal (2001), equation 11, Neal (2011) for annealing.
 
-    >>> from pyro_lfm import MLP, SVI, Gaussian, Guide, Model, StandardNormal, fit
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=MLP(8)))
-    >>> svi = SVI(Guide(model, z=Gaussian(network=MLP(8))), epochs=2)
-    >>> done = fit(model, torch.randn(50, 4), svi, seed=0, progress=False)
-    >>> log_likelihood(done, torch.zeros(3, 4), draws=100).per_row.shape
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.MLP(8)))
+    >>> svi = lfm.SVI(lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8))), epochs=2)
+    >>> done = lfm.fit(model, torch.randn(50, 4), svi, seed=0, progress=False)
+    >>> lfm.evaluate.log_likelihood(done, torch.zeros(3, 4), draws=100).per_row.shape
     torch.Size([3])
-    >>> log_likelihood(done, torch.zeros(3, 4), method="annealed", annealing=Annealing(temperatures=10)).draws
+    >>> annealing = lfm.evaluate.Annealing(temperatures=10)
+    >>> lfm.evaluate.log_likelihood(done, torch.zeros(3, 4), method="annealed", annealing=annealing).draws
     100
     """
     if method not in ("importance", "annealed", "exact"):

@@ -167,10 +167,10 @@ def gaps(
 
     Source: Cremer, Li and Duvenaud (2018), "Inference suboptimality in variational autoencoders", equations 2 and 3.
 
-    >>> from pyro_lfm import Gaussian, Guide, Linear, Model, StandardNormal
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(4, mean=Linear()))
-    >>> guide = Guide(model, z=Gaussian(mean=Linear()))  # as it starts
-    >>> parts = gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(4, mean=lfm.Linear()))
+    >>> guide = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.Linear()))  # as it starts
+    >>> parts = lfm.evaluate.gaps((model, guide), torch.randn(5, 4), draws=50, steps=20)
     >>> torch.allclose(parts.approximation + parts.amortization, parts.total)
     True
     """
@@ -180,13 +180,13 @@ def gaps(
     rows_apart(model, "lfm.evaluate.gaps")
     if priors := getattr(model, "made_of_guide", []):
         raise DeclarationError(
-            f"lfm.evaluate.gaps optimises a q of its own for each row, and the prior of {', '.join(priors)} is made of the "
-            "guide of all rows: see lfm.evaluate.log_likelihood, which is above the bound by both gaps together"
+            f"lfm.evaluate.gaps optimises q for each row, and the prior of {', '.join(priors)} is made of the guide of all "
+            "rows: use lfm.evaluate.log_likelihood, which exceeds the bound by the sum of both gaps"
         )
     guide = done.guide.proposal if isinstance(done.guide, Refined) else done.guide
     if not isinstance(guide, Guide):
         raise DeclarationError(
-            "lfm.evaluate.gaps needs a lfm.Guide, whose family can be optimised for each row; got "
+            "lfm.evaluate.gaps needs an lfm.Guide, because its family is optimised for each row; got "
             f"{type(guide).__name__}"
         )
     batch, refined = done.rows_of(data), Refined(guide, steps, learning_rate)

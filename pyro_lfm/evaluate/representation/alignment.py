@@ -22,9 +22,9 @@ class Alignment:
         signs: the signs ±1 of their correlations, (M,).
 
     >>> import torch
-    >>> from pyro_lfm.evaluate import representation
+    >>> import pyro_lfm as lfm
     >>> codes = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
-    >>> matching = representation.align_codes(codes, -codes.flip(1))
+    >>> matching = lfm.evaluate.representation.align_codes(codes, -codes.flip(1))
     >>> matching.first.tolist(), matching.second.tolist(), matching.signs.tolist()
     ([0, 1], [1, 0], [-1, -1])
     """

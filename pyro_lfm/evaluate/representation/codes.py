@@ -86,7 +86,7 @@ def as_array(name: str, values: Array) -> np.ndarray:
         array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
     except (TypeError, ValueError):
         raise ShapeError(
-            f"{name} must be a tensor or an array of rows; got a {type(values).__name__} that is none"
+            f"{name} must be a tensor or an array of rows; got a {type(values).__name__}, which is neither"
         ) from None
     if array.ndim == 0:
         raise ShapeError(

@@ -32,9 +32,10 @@ class Disentanglement:
         factors: the names of the factors.
 
     >>> import torch
-    >>> from pyro_lfm.evaluate import representation
+    >>> import pyro_lfm as lfm
     >>> factors = torch.randint(3, (300, 2), generator=torch.Generator().manual_seed(0))
-    >>> scores = representation.disentanglement_of_codes(2.0 * factors, {"shape": factors[:, 0], "size": factors[:, 1]})
+    >>> known = {"shape": factors[:, 0], "size": factors[:, 1]}
+    >>> scores = lfm.evaluate.representation.disentanglement_of_codes(2.0 * factors, known)
     >>> scores.mig > 0.9, scores.mutual_information.shape, scores.factors
     (True, torch.Size([2, 2]), ('shape', 'size'))
     """
@@ -113,7 +114,7 @@ def disentanglement_of_codes(
         raise ShapeError("codes must have at least two columns, as scores compare codes; got one")
     known = factors_of(factors, rows, bins)
     if rows < 40:
-        raise DataError(f"codes must have at least 40 rows for such scores to mean anything; got {rows}")
+        raise DataError(f"codes must have at least 40 rows or the scores are noise; got {rows}")
     levels = [binned(column, bins) for column in z.T]
     information = _information(levels, known)
     entropy = np.array([mutual_information(factor.levels, factor.levels) for factor in known])

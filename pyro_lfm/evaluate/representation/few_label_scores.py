@@ -26,11 +26,11 @@ class FewLabels:
         accuracy: {representation: (seeds, counts)}. All representations have the same labelled rows.
 
     >>> import torch
-    >>> from pyro_lfm.evaluate import representation
+    >>> import pyro_lfm as lfm
     >>> labels = torch.arange(60) % 2
     >>> codes = labels[:, None] + 0.1 * torch.randn(60, 1, generator=torch.Generator().manual_seed(0))
     >>> split = {"codes": (codes[:40], codes[40:])}
-    >>> scores = representation.few_labels(split, labels[:40], labels[40:], counts=(4,), seeds=2)
+    >>> scores = lfm.evaluate.representation.few_labels(split, labels[:40], labels[40:], counts=(4,), seeds=2)
     >>> scores.counts, scores.accuracy["codes"].tolist()
     ((4,), [[1.0], [1.0]])
     """
@@ -97,7 +97,7 @@ def few_labels(
     if len(classes) < 2:
         raise DataError("labels must be of at least two classes; got one")
     if strangers := sorted(set(target.tolist()) - set(classes.tolist())):
-        raise DataError(f"test_labels must be among labels; got {strangers[:5]} besides")
+        raise DataError(f"test_labels must occur in labels; got {strangers[:5]}, which do not")
     numbers = tuple(whole("counts", count, least=len(classes)) for count in several("counts", counts))
     if not numbers:
         raise DeclarationError("counts must hold at least one number of labels; got none")

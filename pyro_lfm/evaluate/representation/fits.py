@@ -25,11 +25,11 @@ def align(fit_a: Fit, fit_b: Fit, data: Rows | None = None) -> Alignment:
         DeclarationError: no ``Fit``, a fit whose rows have no latents, or a posterior without means.
         ShapeError: different numbers of rows.
 
-    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
+    >>> import pyro_lfm as lfm
     >>> import torch
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(6, mean=Linear()))
-    >>> done = fit(model, torch.randn(50, 6), EM(iterations=5), seed=0, progress=False)
-    >>> round(align(done, done).mean, 6)
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(6, mean=lfm.Linear()))
+    >>> done = lfm.fit(model, torch.randn(50, 6), lfm.EM(iterations=5), seed=0, progress=False)
+    >>> round(lfm.evaluate.align(done, done).mean, 6)
     1.0
     """
     return align_codes(codes_of_fit("fit_a", fit_a, data), codes_of_fit("fit_b", fit_b, data))
@@ -58,11 +58,11 @@ def disentanglement(
         DeclarationError: no ``Fit``, a fit whose rows have no latents, or a posterior without means.
         ShapeError, DataError: factors that do not fit the rows.
 
-    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
+    >>> import pyro_lfm as lfm
     >>> import torch
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(6, mean=Linear()))
-    >>> done = fit(model, torch.randn(60, 6), EM(iterations=5), seed=0, progress=False)
-    >>> disentanglement(done, {"a": torch.arange(60) % 3, "b": torch.arange(60) % 2}).mutual_information.shape
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(6, mean=lfm.Linear()))
+    >>> done = lfm.fit(model, torch.randn(60, 6), lfm.EM(iterations=5), seed=0, progress=False)
+    >>> lfm.evaluate.disentanglement(done, {"a": torch.arange(60) % 3, "b": torch.arange(60) % 2}).mutual_information.shape
     torch.Size([2, 2])
     """
     return disentanglement_of_codes(codes_of_fit("fit", fit, data), factors, seed=seed, bins=bins)

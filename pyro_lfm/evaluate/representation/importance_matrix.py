@@ -25,8 +25,8 @@ class DCI:
         per_factor: Cⱼ, (F,).
         importance: R, (K, F).
 
-    >>> from pyro_lfm.evaluate import representation
-    >>> scores = representation.dci([[1.0, 0.0], [0.0, 1.0]])  # each code predicts one factor
+    >>> import pyro_lfm as lfm
+    >>> scores = lfm.evaluate.representation.dci([[1.0, 0.0], [0.0, 1.0]])  # each code predicts one factor
     >>> scores.disentanglement, scores.completeness, scores.informativeness
     (1.0, 1.0, None)
     """

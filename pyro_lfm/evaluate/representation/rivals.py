@@ -32,11 +32,12 @@ def rival_representations(
     Raises:
         DataError, DeclarationError: rows or a fit that do not fit the above.
 
-    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
-    >>> model = Model(z=StandardNormal(2), x=Gaussian(6, mean=Linear()))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(6, mean=lfm.Linear()))
     >>> rows = torch.randn(60, 2) @ torch.randn(2, 6) + 0.1 * torch.randn(60, 6)
-    >>> done = fit(model, rows[:40], EM(), seed=0, progress=False)
-    >>> {name: tuple(test.shape) for name, (_, test) in rival_representations(done, rows[:40], rows[40:]).items()}
+    >>> done = lfm.fit(model, rows[:40], lfm.EM(), seed=0, progress=False)
+    >>> rivals = lfm.evaluate.rival_representations(done, rows[:40], rows[40:])
+    >>> {name: tuple(test.shape) for name, (_, test) in rivals.items()}
     {'data': (20, 6), 'PCA': (20, 2), 'FA': (20, 2), 'factors': (20, 2)}
     """
     from sklearn.decomposition import PCA, FactorAnalysis

@@ -50,7 +50,7 @@ class EM(BoundAscent):
         accelerate: for linear models, go beyond the M step by quasi-Newton steps wherever that raises log p(x).
 
     Raises:
-        DeclarationError: an argument out of range; when it runs, a model that it cannot serve. The message names the
+        DeclarationError: an argument out of range, or, when it runs, a model that it cannot serve. The message names the
             factor that stops it and the remedy.
 
     Use it where it serves the model: it has no step size, and its answer is the maximum of the likelihood.
@@ -63,7 +63,7 @@ class EM(BoundAscent):
     >>> import pyro_lfm as lfm
     >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.Linear(), covariance=lfm.Isotropic()))
     >>> rows = torch.tensor([[2.0, 1.0], [-2.0, 1.0], [2.0, -1.0], [-2.0, -1.0]])
-    >>> fit = lfm.fit(model, rows, EM(), progress=False)
+    >>> fit = lfm.fit(model, rows, lfm.EM(), progress=False)
     >>> round(fit.history[-1]["log_likelihood"], 6), round(float(fit.log_likelihood().mean()), 6)
     (-3.531024, -3.531024)
     """

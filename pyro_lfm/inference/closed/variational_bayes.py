@@ -62,7 +62,7 @@ class VariationalBayes(Inference):
         tolerance: stop when an iteration gains less, in nats per row.
 
     Raises:
-        DeclarationError: an argument out of range; when it runs, a declaration that it cannot serve. The message names
+        DeclarationError: an argument out of range, or, when it runs, a declaration that it cannot serve. The message names
             the factor that stops it.
 
     Use it for few rows, where the uncertainty of the parameters matters, and for the number of factors (``fit.rank``).
@@ -83,7 +83,7 @@ class VariationalBayes(Inference):
     ... )
     >>> g = torch.Generator().manual_seed(0)
     >>> x = torch.randn(200, 1, generator=g) @ torch.ones(1, 5) + 0.3 * torch.randn(200, 5, generator=g)
-    >>> fit = lfm.fit(model, x, VariationalBayes(), seed=0)
+    >>> fit = lfm.fit(model, x, lfm.VariationalBayes(), seed=0)
     >>> fit.rank, fit.posterior()["x.weight"].mean.shape
     (1, torch.Size([5, 3]))
     """

@@ -38,7 +38,7 @@ class VariationalEM(BoundAscent):
     >>> import pyro_lfm as lfm
     >>> weight = lfm.Fixed(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(2, mean=lfm.Linear(weight=weight)))
-    >>> fit = lfm.fit(model, torch.randn(50, 2), VariationalEM(), progress=False)
+    >>> fit = lfm.fit(model, torch.randn(50, 2), lfm.VariationalEM(), progress=False)
     >>> last = fit.history[-1]
     >>> last["kl"] > 0 and abs(last["log_likelihood"] - last["bound"] - last["kl"]) < 1e-12
     True

@@ -255,7 +255,7 @@ def _outside(function: BuiltinFunctionType, frame: FrameType) -> str | None:
         return f"it seeds random numbers ({name}){_place(frame)}"
     # The libraries read clocks and paths for purposes of their own.
     if is_outside(function) and (function in _WHOEVER or _caller(frame, ()) not in _OWN):
-        return f"it reads what is outside the program ({name}){_place(frame)}"
+        return f"it reads values outside the program ({name}){_place(frame)}"
     if function is print or isinstance(owner, io.IOBase):
         return f"it writes or reads a file or the screen ({name}){_place(frame)}"
     return None

@@ -213,7 +213,7 @@ class Walk:
     def _builtin(self, node: Node) -> None:
         function: types.BuiltinFunctionType = node.value
         if is_outside(function):
-            raise Unknown(f"{node.path} is {function.__name__}, which reads what is outside the program")
+            raise Unknown(f"{node.path} is {function.__name__}, which reads values outside the program")
         if not isinstance(function.__self__, types.ModuleType):
             self._queue.append(Node(node.path, function.__self__))
 

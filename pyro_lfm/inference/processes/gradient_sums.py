@@ -159,7 +159,7 @@ class GradientSums:
         if len(set(checksums)) > 1:
             raise TrainingError(
                 "the processes have drawn different amounts of random numbers in a step, so that their noise is no longer "
-                "that of one batch: a program draws by a way that depends on its rows, such as a loop over them. Draw all "
+                "that of one batch: a program draws in a way that depends on its rows, such as a loop over them. Draw all "
                 "rows at once, by torch's or Pyro's functions, or fit in one process"
             )
 

@@ -36,16 +36,16 @@ def check_parts(model: Program, guide: Program, objective: PyroELBO) -> None:
         for name, module in program.named_modules():
             if isinstance(module, _BatchNorm) and module.training:
                 raise DeclarationError(
-                    f"several processes cannot train {kind}.{name}, a {type(module).__name__}: its statistics are those of "
-                    "all rows of a batch, of which a process has a share: use torch.nn.LayerNorm or torch.nn.GroupNorm, or "
-                    "fit in one process"
+                    f"several processes cannot train {kind}.{name}, a {type(module).__name__}: its statistics need "
+                    "all rows of a batch, and a process has only a part of them: use torch.nn.LayerNorm or "
+                    "torch.nn.GroupNorm, or fit in one process"
                 )
     while isinstance(objective, Penalised):
         for penalty in objective.penalties:
             if not penalty.takes_weights:
                 raise DeclarationError(
                     f"several processes cannot train with {type(penalty).__name__}, which compares all rows of a batch with "
-                    f"each other, and a process has a share of them: {_CURE}"
+                    f"each other, and a process has only a part of them: {_CURE}"
                 )
         objective = objective.objective
 
@@ -95,8 +95,8 @@ class Trial:
         if any(processes.all(differs)):
             raise DeclarationError(
                 "several processes cannot train this model: its gradient on a batch is not the mean of those on parts of "
-                "it, as a network, a program or the objective computes with all rows together, or draws random numbers in a "
-                "way of its own. Draw by torch's or Pyro's functions, with the rows in the first dimension, and normalise "
+                "it, as a network, a program or the objective computes with all rows together, or draws random numbers "
+                "by other means. Draw by torch's or Pyro's functions, with the rows in the first dimension, and normalise "
                 "within a row; or fit in one process"
             )
         return bool(inside)

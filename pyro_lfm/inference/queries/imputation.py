@@ -29,7 +29,7 @@ class Imputation:
 
     Attributes:
         values: {observed: ``(N, *event)``}. Observed entries are as they came, bit for bit, in the type of the rows. A
-            missing number is its posterior predictive mean, or the median of the draws where its distribution has no mean; a
+            missing number is its posterior predictive mean, or the median of the draws where its distribution has no mean. A
             missing label, level or binary entry is the most probable one.
         missing: {observed: ``(N, *event)``}, True where an entry was missing.
         drawn: {observed: (S, M)}: draws of the M missing entries from their posterior predictive distribution, observation
@@ -37,10 +37,10 @@ class Imputation:
         probabilities: {observed: (M, levels)}: the probability of each label or level of the missing entries.
         frames: {observed: DataFrame or Series}, for data that came so: missing cells filled in, dtypes and labels kept.
 
-    >>> from pyro_lfm import EM, Gaussian, Linear, Model, StandardNormal, fit
-    >>> model = Model(z=StandardNormal(1), x=Gaussian(3, mean=Linear()))
+    >>> import pyro_lfm as lfm
+    >>> model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> z, noise = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)).split([1, 3], 1)
-    >>> done = fit(model, z + 0.1 * noise, EM(), seed=0, progress=False)
+    >>> done = lfm.fit(model, z + 0.1 * noise, lfm.EM(), seed=0, progress=False)
     >>> filled = done.impute(torch.tensor([[1.0, 1.0, float("nan")]]), draws=100, seed=0)
     >>> filled.values["x"].round(decimals=1), filled.drawn["x"].shape
     (tensor([[1., 1., 1.]]), torch.Size([100, 1]))

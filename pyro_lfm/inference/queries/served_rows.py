@@ -54,7 +54,7 @@ def as_stream(
 def _check_tables(model: AnyModel, fitted: bool) -> None:
     if not fitted and model.tables:
         raise DataError(
-            "the model has parameters of its own for each fitted row (PerRow), and none for other rows: leave data "
+            "the model has parameters for each fitted row (PerRow), and none for other rows: leave data "
             "out, for the rows that were fitted"
         )
 

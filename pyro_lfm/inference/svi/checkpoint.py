@@ -19,7 +19,7 @@ class Checkpoint(Part):
 
     Args:
         path: the folder, which is made if need be.
-        epochs: write after every so many epochs, by default after each; None to write by time alone.
+        epochs: write after every so many epochs, by default after each. None writes by time alone.
         seconds: write when so many seconds have passed since the last write, inside an epoch too.
 
     Raises:

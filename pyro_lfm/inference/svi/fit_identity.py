@@ -53,7 +53,7 @@ class FitIdentity:
         for path in sorted(self.moved):
             if (name := path.split(".")[0]) in _STATEFUL and not path.startswith(held or "-"):
                 raise DeclarationError(
-                    f"the {name} changes as it is used ({path}), and a checkpoint does not hold what it has become: give "
+                    f"the {name} changes while it is used ({path}), and a checkpoint does not hold its new state: give "
                     "its class state_dict() and load_state_dict(), or leave checkpoint= out"
                 )
 

@@ -27,7 +27,7 @@ def floor_remedy() -> str:
     True
     """
     return (
-        "Its floor decides it, not the data: they want it smaller. If their noise may be so small, lower min_scale= (a "
+        "Its floor decides it, not the data, which would make it smaller. If the noise may be so small, lower min_scale= (a "
         "number in the units of the data; by default a thousandth of each column's spread). If a column is constant or "
         "follows from others, where the likelihood grows without bound, drop it, or take fewer factors or classes"
     )

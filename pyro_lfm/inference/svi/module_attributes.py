@@ -55,7 +55,7 @@ def module_states(kind: str, program: Program, moved: Iterable[str]) -> ModuleSt
         place = _place(modules, name)
         if place is None or (value := _written(getattr(modules[place[0]], place[1]))) is None:
             raise DeclarationError(
-                f"the {kind} changes as it is used ({path}), and a checkpoint does not hold what it has become: keep it in "
+                f"the {kind} changes while it is used ({path}), and a checkpoint does not hold its new state: keep it in "
                 "a buffer, or in an attribute of a module, as a number, string, tensor, array, random generator, or list "
                 "or dict of these; or leave checkpoint= out"
             )

@@ -106,8 +106,8 @@ def load_states(
     """
     if saved["gradients"] != gradients:
         raise CheckpointError(
-            f"the fit of the checkpoint was begun by an engine whose optimizers take {saved['gradients']}; those of this "
-            f"engine take {gradients}, so that their moments differ in size: go on with the engine that began the fit "
+            f"the fit of the checkpoint was begun by an engine with optimizers that take {saved['gradients']}, and those of "
+            f"this engine take {gradients}, so that their moments differ in size: resume with the engine that began the fit "
             '("auto", "compiled" and "eager" can take each other\'s place, "pyro" cannot)'
         )
     kept = saved["optimizers"]

@@ -44,12 +44,12 @@ class SVI(Inference):
         batch_size: rows per step, at most those of the data.
         drop_last: whether to leave out the last batch of an epoch where it is smaller than the others. Batch normalisation
             needs that of a batch of one row. The rows left out are others in every epoch.
-        block: rows that lie together in a file and are read together; 256 by default, and at least a chunk of the file (a
+        block: rows that lie together in a file and are read together, by default 256, and at least a chunk of the file (a
             row group of parquet, a chunk of zarr or HDF5). The blocks are shuffled, and the rows of many blocks at a time,
-            each row once an epoch; the order depends on the seed and the epoch alone. All rows are shuffled at once where
+            each row once an epoch. The order depends on the seed and the epoch alone. All rows are shuffled at once where
             they are no more than ``buffer``, and where they are in memory, unless a block is given.
-        buffer: rows that are shuffled together, where they are read in blocks; by default as many as take 128 MiB. Twice as
-            many are in memory, since the next ones are read meanwhile.
+        buffer: rows that are shuffled together, where they are read in blocks. By default they are as many as take 128 MiB.
+            Twice as many are in memory, since the next ones are read meanwhile.
         workers: processes that read the items of a torch ``Dataset``, or pictures, ahead of the training, as those of a
             ``DataLoader``. What transforms draw is then a function of the seed and the epoch, for any number of them.
         optimizer: ``torch.optim.Adam`` or any ``(parameters, lr=) -> torch.optim.Optimizer`` that takes one gradient in
@@ -57,17 +57,18 @@ class SVI(Inference):
         learning_rate: of all parameters but ``PerRow`` tables, which have their own.
         schedule: a function of the fraction of the training done, 0 to 1. It gives the factor of every learning rate, a
             number that is not negative.
-        clip_norm: the largest L2 norm of the gradients of all parameters together, of the loss per row; longer ones are
+        clip_norm: the largest L2 norm of the gradients of all parameters together, of the loss per row. Longer ones are
             scaled down to it (Pascanu, Mikolov and Bengio 2013, algorithm 1). PerRow tables are left out.
         patience: stop when the validation bound (without validation data, the training bound) has not risen for this many
             epochs, and restore the best weights. While a weight of the objective follows a schedule, bounds of different
             epochs cannot be compared: epochs count, and can be the best, once every such schedule has reached its end
             value. ``schedule``, of the learning rate, delays nothing.
         max_skipped: the most consecutive steps that may be skipped. A step whose loss or gradient is not finite moves
-            nothing: a ``SkippedStepWarning`` tells of the first, and the history counts them. One more than these in a row
+            nothing. A ``SkippedStepWarning`` comes at the first, and the history counts them. One more than these in a row
             ends the fit by a ``TrainingError``, and so does an epoch of several steps all of which were skipped. 0 ends the
             fit at the first.
-        alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM; by default both together.
+        alternate: k steps for φ with θ held, then one for θ with φ held, as in variational EM. By default both move
+            together.
         engine: "compiled" turns the step into native code, which takes some seconds and is then several times faster for
             small networks: by XLA where JAX is installed (``pip install 'pyro_lfm[jax]'``) and the model is on the CPU,
             else by torch's own compiler. "xla" insists on XLA. "eager" runs the programs at every step. "pyro" is
@@ -81,10 +82,17 @@ class SVI(Inference):
     Raises:
         DeclarationError: for an argument out of its range.
 
+    Use it for every model that ``EM`` and ``VariationalBayes`` cannot serve, and for data that do not fit into memory.
+
+    Limits: the learning rate and the number of epochs are yours to choose. The bound is noisy, and the best fit of several
+    seeds may be better than one.
+
+    Source: Hoffman, Blei, Wang and Paisley (2013), "Stochastic variational inference"; Kingma and Welling (2014).
+
     >>> import pyro_lfm as lfm, torch
     >>> model = lfm.Model(z=lfm.StandardNormal(2), x=lfm.Gaussian(3, mean=lfm.Linear()))
     >>> guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.MLP(8)))
-    >>> fit = lfm.fit(model, torch.randn(20, 3), SVI(guide, epochs=2), seed=0, progress=False)
+    >>> fit = lfm.fit(model, torch.randn(20, 3), lfm.SVI(guide, epochs=2), seed=0, progress=False)
     >>> [record["epoch"] for record in fit.history]
     [1, 2]
     """
@@ -150,9 +158,7 @@ class SVI(Inference):
             raise DeclarationError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine!r}")
         if self.engine in ("eager", "compiled") and self._takes_whole_steps:
             kind = type(self.objective).__name__
-            raise DeclarationError(
-                f'pyro.infer.{kind} only knows how to do whole steps of Pyro: use engine="pyro"'
-            )
+            raise DeclarationError(f'pyro.infer.{kind} can only do whole steps of Pyro: use engine="pyro"')
         if self.alternate and self.chosen_engine == "pyro":
             raise DeclarationError('alternate= needs engine="eager": pyro.infer.SVI steps θ and φ together')
 
@@ -196,11 +202,11 @@ class SVI(Inference):
             self.guide.draw_first_weights(model, seed)
 
     def run(self, task: Task) -> Fit:
-        """Trains model and guide; see the class."""
+        """Trains model and guide. See the class."""
         model, guide = task.model, self.guide
         if not isinstance(guide, Guide) and (known := [n for n in task.table.names if n in model.latents]):
             raise DeclarationError(
-                f"the guide must be a lfm.Guide, which makes use of known values of a latent; the data hold "
+                f"the guide must be an lfm.Guide, which can use known values of a latent; the data hold "
                 f"{', '.join(known)}"
             )
         size_tables(len(task.table), model, guide)

@@ -17,8 +17,8 @@ def warn_of_threads(stream: Stream) -> bool:
     if not stream.disturbed or all(isinstance(t, TMonitor) for t in others):
         return False
     warn(
-        "another thread has drawn from torch's random stream during a step of this fit, which has changed the fit: its seed "
-        "does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
+        "another thread has drawn from torch's random stream during a step of this fit. This has changed the fit, and its "
+        "seed does not repeat it. Give the thread a torch.Generator of its own, or let it draw inside "
         "pyro_lfm.runtime.isolated()",
         RandomStreamWarning,
     )

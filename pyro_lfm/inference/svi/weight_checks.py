@@ -36,7 +36,7 @@ def check_weights(model: AnyModel, guide: AnyGuide, objective: pyro.infer.ELBO, 
     for name, factor in factors:
         if not factor.takes_weights:
             raise DeclarationError(
-                f"weights= serves no model whose prior is made of the rows, as that of {name}, "
+                f"weights= cannot be used with a prior that is made of the rows, and the prior of {name} is "
                 f"{type(factor.declaration).__name__}: leave weights= out, or give {name} another prior"
             )
     plain, weighted = (_sites(model, guide, table, weight) for weight in (None, _TRIAL))

@@ -32,7 +32,7 @@ class MLP(Network):
     """A multilayer perceptron (B, in) -> (B, out): hidden layers of the given widths, a linear output.
 
     Args:
-        hidden: widths of the hidden layers; none at all gives one linear layer.
+        hidden: widths of the hidden layers. None at all gives one linear layer.
         activation: ``relu``, ``tanh``, ``elu``, ``silu``, ``gelu``, ``softplus``, ``sigmoid``, ``leaky_relu``, or ``glu``
             for gated layers h(x) = (A x + a) ⊙ σ(B x + b) (Dauphin, Fan, Auli and Grangier 2017, equation 1). A gated layer
             has twice the weights of another one of its width.

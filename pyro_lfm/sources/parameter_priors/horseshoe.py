@@ -23,6 +23,10 @@ class Horseshoe(WeightPrior):
     Most weights shrink towards zero and a few hardly shrink, so that loadings can be interpreted. ``scale`` is the scale of
     these few, in units of the data per unit of the factor. By default it is the spread of each column.
 
+    Use it for loadings of which most are zero, such as genes of pathways.
+
+    Limits: only ``SVI`` serves it. Its posterior is wide and skewed, so that a Gaussian guide of it is rough.
+
     Source: Carvalho, Polson and Scott (2010), "The horseshoe estimator for sparse signals".
 
     >>> Horseshoe().weight(torch.zeros(2, 2), torch.ones(1), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).stddev

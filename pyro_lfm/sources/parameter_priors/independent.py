@@ -56,6 +56,10 @@ class Normal(WeightPrior):
         mean, scale: in the units of the data (a weight: per unit of the factor). By default the scale is ``spread``
             times the spread of each column, and the mean that of each column for a bias or a mean, 0 for weights.
 
+    Use it where rows are few, so that the uncertainty of the weights matters.
+
+    Limits: all weights shrink alike. ``ARD`` and ``Horseshoe`` let them differ.
+
     >>> Normal(scale=2.0).distribution(torch.zeros(4, 3)).event_shape
     torch.Size([4, 3])
     """
@@ -86,6 +90,10 @@ class ARD(WeightPrior):
     Args:
         shape, rate: of α. Where the rate is left at None it is 1e-3 and weights are in units of each column's spread:
             w_dk ~ N(0, spread_d² / α_k), a broad prior whatever the units of the data.
+
+    Use it for the number of factors: a factor that the data do not support gets loadings near zero.
+
+    Limits: one precision for a whole factor. Single loadings that are zero need ``Horseshoe``.
 
     Source: Bishop (1999), "Bayesian PCA".
 
@@ -123,6 +131,10 @@ class Gamma(ParameterPrior):
         rate: in squared units of the data, by default 1e-3 spread², so that the prior is broad whatever the units of the
             data.
 
+    Use it for the noise of a model that ``VariationalBayes`` fits.
+
+    Limits: for the precision of a covariance alone. ``ARD`` and ``Normal`` are for weights.
+
     >>> Gamma(2.0, 4.0).distribution(torch.ones(3)).mean
     tensor([0.5000, 0.5000, 0.5000])
     """
@@ -141,6 +153,10 @@ class Gamma(ParameterPrior):
 @dataclass(eq=False, repr=False)
 class Beta(ParameterPrior):
     """p ~ Beta(ones, zeros), independent entries, for the probabilities of ``Bernoulli(D, logits=Lookup(prior=...))``.
+
+    Use it for mixtures of columns of 0 and 1, where a class has few rows.
+
+    Limits: for ``Lookup`` alone. The weights of a ``Linear`` take ``Normal``, ``ARD`` or ``Horseshoe``.
 
     >>> Beta(3.0, 1.0).distribution(torch.zeros(2)).mean
     tensor([0.7500, 0.7500])
@@ -162,6 +178,10 @@ class Dirichlet(ParameterPrior):
     """π ~ Dir(concentration), a number or one per category: for the weights of ``Categorical(C, prior=...)``.
 
     Below 1 it favours few categories.
+
+    Use it for the weights of a mixture. With a small concentration, classes that no row needs get weights near zero.
+
+    Limits: it says nothing of the components themselves, which have priors of their own.
 
     >>> Dirichlet(0.5).distribution(torch.zeros(4)).mean
     tensor([0.2500, 0.2500, 0.2500, 0.2500])

@@ -25,7 +25,11 @@ class NormalGamma(ParameterPrior):
     Args:
         mean: m, in the units of the data, a number or one per entry, by default the mean of each column.
         count: how many rows the prior mean is worth.
-        shape, rate: of the precisions λ = 1 / σ²; the rate is by default spread², for each entry.
+        shape, rate: of the precisions λ = 1 / σ². The rate is by default spread², for each entry.
+
+    Use it for mixtures with diagonal covariances, where a class has few rows.
+
+    Limits: columns are independent given the class. ``NormalWishart`` has their correlations.
 
     Source: Bishop (2006), section 2.3.6.
 
@@ -71,8 +75,12 @@ class NormalWishart(ParameterPrior):
     Args:
         mean: m, in the units of the data, a number or (D,), by default the mean of each column.
         count: how many rows the prior mean is worth.
-        degrees: ν > D − 1, how many rows the prior covariance is worth; D + 2 by default.
-        covariance: a variance for all entries, variances (D,), or a matrix (D, D); by default spread² for each entry.
+        degrees: ν > D − 1, how many rows the prior covariance is worth, by default D + 2.
+        covariance: a variance for all entries, variances (D,), or a matrix (D, D). By default it is spread² for each entry.
+
+    Use it for mixtures with full covariances, where a class has few rows.
+
+    Limits: D (D + 1) / 2 numbers for each class, and D³ operations.
 
     Source: Bishop (2006), section 2.3.6.
 
