@@ -159,7 +159,7 @@ def diagnosis(result: Diagnosis, *, title: str | None = None) -> Figure:
     """
     flagged = of_kind(result, Diagnosis, "lfm.evaluate.diagnose").flagged()
     figure = new_figure(7.6, 13.6)
-    pairs, alone, words = figure.subfigures(3, 1, height_ratios=[3.0, 1.1, 1.15])
+    pairs, alone, words = figure.subfigures(3, 1, squeeze=False, height_ratios=[3.0, 1.1, 1.15]).ravel()
     grid = pairs.subplot_mosaic(_PAIRS) | {"predictive": alone.subplots(), "report": words.subplots()}
     panels: dict[str, tuple[Any, str]] = {
         "sbc": (draw_ranks, "SBC: ranks"),

@@ -199,8 +199,8 @@ def test_a_saved_fit_is_served_with_the_part_that_its_declaration_names(
     [
         ("broken_parts.py", "x = 1\nraise ValueError('no such thing')", "ValueError: no such thing (line 2)"),
         ("broken_parts.py", "x = (", "cannot be imported: SyntaxError"),
-        ("torch.py", "x = 1", "'torch' is none: rename it"),
-        ("my parts.py", "x = 1", "'my parts' is none: rename it"),
+        ("torch.py", "x = 1", "got 'torch': rename it"),
+        ("my parts.py", "x = 1", "got 'my parts': rename it"),
     ],
 )
 def test_a_file_of_parts_that_cannot_be_imported(name, code, words, tmp_path, capsys, monkeypatch):

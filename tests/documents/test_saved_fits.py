@@ -295,7 +295,10 @@ BROKEN = {
     "newer": (lambda f: rewritten(f, lambda e: e.update(format=99)), "install a newer one"),
     "no-format": (lambda f: rewritten(f, lambda e: e.pop("format")), "names no format"),
     "no-rows": (lambda f: rewritten(f, lambda e: e.pop("rows")), "no entry rows"),
-    "odd-rows": (lambda f: rewritten(f, lambda e: e.update(rows={"names": 3})), "entry rows is none"),
+    "odd-rows": (
+        lambda f: rewritten(f, lambda e: e.update(rows={"names": 3})),
+        "entry rows has a form that the library does not write",
+    ),
     "odd-seed": (lambda f: rewritten(f, lambda e: e.update(seed="0")), "seed"),
     "no-json": (lambda f: (f / "fit.json").write_text("{" * 10_000), "cannot be read"),
     "pickle": (lambda f: (f / "weights.safetensors").write_bytes(pickle.dumps([1])), "weights.safetensors"),

@@ -73,7 +73,7 @@ CODES, LABELS = torch.randn(20, 2), torch.arange(20) % 2
         ({"representations": {"z": (CODES, CODES[:, :1])}}, lfm.ShapeError, "same columns"),
         ({"labels": LABELS[:9]}, lfm.ShapeError, r"labels must have shape \(20,\)"),
         ({"labels": LABELS * 0}, lfm.DataError, "at least two classes"),
-        ({"test_labels": LABELS + 1}, lfm.DataError, r"among labels; got \[2\]"),
+        ({"test_labels": LABELS + 1}, lfm.DataError, r"occur in labels; got \[2\]"),
         ({"counts": (1,)}, lfm.DeclarationError, "counts must be an int of at least 2"),
         ({"counts": ()}, lfm.DeclarationError, "at least one number"),
         ({"counts": (30,)}, lfm.DataError, "counts must be at most 20"),

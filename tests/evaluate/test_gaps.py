@@ -126,7 +126,7 @@ def test_what_cannot_be_refined_is_refused_by_name():
     with pytest.raises(lfm.DeclarationError, match="gaps needs an lfm.Guide.*ExactPosterior"):
         lfm.evaluate.gaps((model, lfm.ExactPosterior(model)), data)
     table = lfm.Guide(model, z=lfm.Gaussian(mean=lfm.PerRow(), covariance=lfm.Diagonal(lfm.PerRow())))
-    with pytest.raises(lfm.DeclarationError, match="PerRow tables is optimised"):
+    with pytest.raises(lfm.DeclarationError, match="PerRow tables is already optimised"):
         lfm.evaluate.gaps((model, table.double()), data)
     with pytest.raises(lfm.DeclarationError, match="draws must be an int of at least 50"):
         lfm.evaluate.gaps((model, guide), data, draws=10)

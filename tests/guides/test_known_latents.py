@@ -129,7 +129,7 @@ def test_what_cannot_make_use_of_them_says_so():
     rows = {"x": data["x"], "c": data["y"]}
     with pytest.raises(lfm.DeclarationError, match="EM cannot use known values of a latent; the data hold c"):
         lfm.fit(mixture, rows, lfm.EM(), progress=False)
-    with pytest.raises(lfm.DeclarationError, match=r"must be a lfm\.Guide, which makes use of known values"):
+    with pytest.raises(lfm.DeclarationError, match=r"must be an lfm\.Guide, which can use known values"):
         lfm.fit(mixture, rows, lfm.SVI(lfm.ExactPosterior(mixture), epochs=1), progress=False)
     with pytest.raises(lfm.DataError, match=r"y must be integers 0\.\.2"):
         lfm.fit(model, {**data, "y": torch.full((N,), 7.0)}, lfm.SVI(guide, epochs=1), progress=False)

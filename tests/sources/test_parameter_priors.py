@@ -234,7 +234,7 @@ def test_positive_definite_matrices_from_the_reals():
 @pytest.mark.parametrize(
     ("declare", "words"),
     [
-        (lambda: lfm.Linear(prior=3.0), "prior of Linear must be lfm.parameter_priors.ARD"),
+        (lambda: lfm.Linear(prior=3.0), "prior of Linear must be ARD"),
         (
             lambda: lfm.Linear(weight=lfm.Fixed(1.0), prior=lfm.parameter_priors.ARD()),
             "a value or a prior, not both",
