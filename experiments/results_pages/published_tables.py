@@ -133,3 +133,17 @@ def m2() -> str:
         f"\n\n{record['data']}, {record['rows']:,} rows, {settings['labels']} of them with a label, {settings['epochs']} "
         f"epochs, {record['form']} form."
     )
+
+
+def inference_gaps() -> str:
+    record = only("inference_gaps-*.json")
+    names = ["log p(x)", "L[q*]", "L[q]", "approximation", "amortization"]
+    lines = [f"| guide | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+    for guide, result in record["guides"].items():
+        cells = [f"{result[name][0]:.2f} ± {result[name][1]:.2f}" for name in names]
+        lines.append(f"| {guide} | {' | '.join(cells)} |")
+    settings = record["settings"]
+    return "\n".join(lines) + (
+        f"\n\n{settings['rows']:,} of the {settings['train_rows']:,} rows that were trained on, {settings['epochs']} epochs, "
+        f"{settings['latent']} factors, {record['form']} form."
+    )

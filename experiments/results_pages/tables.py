@@ -137,6 +137,7 @@ TABLES: dict[str, Callable[[], str]] = TRANSCRIBED | {
     "MIWAE": published_tables.miwae,
     "not-MIWAE": published_tables.notmiwae,
     "M2": published_tables.m2,
+    "inference gaps": published_tables.inference_gaps,
     "whole fits": whole_fits,
     "fewer seconds": fewer_seconds,
 }
