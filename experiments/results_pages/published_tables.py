@@ -144,6 +144,6 @@ def inference_gaps() -> str:
         lines.append(f"| {guide} | {' | '.join(cells)} |")
     settings = record["settings"]
     return "\n".join(lines) + (
-        f"\n\n{settings['rows']:,} of the {settings['train_rows']:,} rows that were trained on, {settings['epochs']} epochs, "
-        f"{settings['latent']} factors, {record['form']} form."
+        f"\n\n{settings['rows']:,} of the {settings['train_rows']:,} rows that were trained on, "
+        f"{settings['epochs']} epochs, {settings['latent']} factors, {record['form']} form."
     )
