@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.errors import DataError, DeclarationError, gathering
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.factor_analysis.libraries import frames
@@ -142,8 +143,9 @@ def _most(dim: int) -> int:
 
 def _rows(data: Array, folds: int) -> torch.Tensor:
     """The rows as a model takes them, in float64."""
+    given: Any = opened(data)
     try:
-        array = data if isinstance(data, torch.Tensor) else np.asarray(data)
+        array = given if isinstance(given, torch.Tensor) else np.asarray(given)
     except ValueError:
         raise DataError("data must be rows of one length, (N, D); got rows of several lengths") from None
     if array.ndim != 2 or array.shape[1] < 3:
@@ -151,10 +153,14 @@ def _rows(data: Array, folds: int) -> torch.Tensor:
     if len(array) < 2 * folds:
         raise DataError(f"data must have at least {2 * folds} rows for {folds} folds; got {len(array)}")
     model = _model(0, array.shape[1])
-    rows = fit(model, data, EM(iterations=0), seed=0, progress=False).exact_rows()["x"]
-    spread = torch.stack([column[~column.isnan()].std(correction=0) for column in rows.T])
-    if not bool((spread > 0).all()):
-        raise DataError(f"each column of data must vary; column {int(spread.argmin())} does not: drop it")
+    rows = fit(model, given, EM(iterations=0), seed=0, progress=False).exact_rows()["x"]
+    names = list(getattr(given, "columns", range(rows.shape[1])))
+    for name, column in zip(names, rows.T, strict=True):
+        answers = column[~column.isnan()]
+        if bool((answers == answers[0]).all()):
+            raise DataError(
+                f"each column of data must vary; column {name!r} has {answers[0]:g} in all its rows: drop it"
+            )
     return rows
 
 
