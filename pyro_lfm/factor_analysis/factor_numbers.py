@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
@@ -72,7 +73,7 @@ class FactorNumbers:
 
 
 def number_of_factors(
-    data: Array,
+    data: Array | str | os.PathLike[str],
     largest: int | None = None,
     *,
     draws: int = 200,
@@ -91,7 +92,7 @@ def number_of_factors(
       (``fit.rank``).
 
     Args:
-        data: rows (N, D), an array, a tensor or a DataFrame; NaN where missing.
+        data: rows (N, D), an array, a tensor, a DataFrame or the path of a file; NaN where missing.
         largest: the most factors; by default the most that leave a degree of freedom, and no more than 8.
         draws: data sets without factors.
         quantile: of their eigenvalues, in (0, 1).
@@ -141,7 +142,7 @@ def _most(dim: int) -> int:
     return max([count for count in range(1, 9) if (dim - count) ** 2 > dim + count], default=1)
 
 
-def _rows(data: Array, folds: int) -> torch.Tensor:
+def _rows(data: Array | str | os.PathLike[str], folds: int) -> torch.Tensor:
     """The rows as a model takes them, in float64."""
     given: Any = opened(data)
     try:
