@@ -103,7 +103,7 @@ class CheckpointError(DeclarationError, DataError):
     ...             fit = lfm.fit(model, rows, svi, seed=0, checkpoint=f"{run}/run", progress=False)
     ...         except lfm.CheckpointError as error:
     ...             print(str(error).partition(": ")[2])
-    batch_size was 10, now it is 5; give another path, or remove it to begin anew
+    batch_size was 10, now it is 5; name another folder, or remove this one to begin anew
     """
 
 

@@ -85,7 +85,7 @@ class ScaleFloorWarning(UserWarning):
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     fit = lfm.fit(model, rows[:, [0, 0, 1]], lfm.EM(), seed=0, progress=False)
     >>> str(caught[0].message)[:79]
-    'the noise of columns 0, 1 of x. Its floor decides it, not the data: they want i'
+    'A floor decides the noise of columns 0, 1 of x, and not the data, which want le'
     """
 
 

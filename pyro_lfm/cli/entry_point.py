@@ -47,12 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(str(error))
     except _usage_errors(typer.BadParameter) as error:
         words = error.format_message().replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]
-        return _failed(f"{words}{_given(error, sys.argv[1:] if argv is None else argv)}: see pyro-lfm --help")
+        given = _given(error, sys.argv[1:] if argv is None else argv)
+        return _failed(f"{words}{given}: see {_command(error)} --help")
 
 
 def _usage_errors(kind: type[Exception]) -> type[Exception]:
     """The base class of typer's errors about arguments, which is click's or its own, by version."""
     return next(base for base in reversed(kind.__mro__) if hasattr(base, "format_message"))
+
+
+def _command(error: Exception) -> str:
+    """The command that an error is about, whose help has the remedy."""
+    return str(getattr(getattr(error, "ctx", None), "command_path", "pyro-lfm"))
 
 
 def _given(error: Exception, argv: Sequence[str]) -> str:

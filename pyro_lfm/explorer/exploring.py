@@ -24,7 +24,7 @@ from pyro_lfm.explorer.user_rows import Explored, user_rows
 from pyro_lfm.explorer.views.choosing import Shape
 from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.warning_kinds import PrecisionWarning
-from pyro_lfm.web.listening import listening
+from pyro_lfm.web.listening import address_of, listening
 
 # Labels of the rows by name: a mapping, a frame; or those of one name, as an array.
 Labels: TypeAlias = Mapping[str, Array] | Array | None
@@ -119,7 +119,7 @@ def explore(
     except BaseException:
         listener.close()
         raise
-    url, seconds = _url(host, listener.getsockname()[1]), session.posteriors.seconds
+    url, seconds = address_of(host, listener), session.posteriors.seconds
     explorer = Explorer(url, server, len(session.rows), seconds)
     if block if block is not None else not _at_a_prompt():
         print(f"{url} shows {explorer.rows:,} rows, encoded in {seconds:.1f} s; Ctrl-C ends it", flush=True)
@@ -170,12 +170,6 @@ def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
             f"shape must be (H, W) or (C, H, W) of a picture, such as (8, 8); got {shape!r}"
         )
     return sizes
-
-
-def _url(host: str, port: int) -> str:
-    """The address of the page, by a name that a browser of this machine can open."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}/"
 
 
 def _at_a_prompt() -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.errors import DataError, DeclarationError, gathering
 from pyro_lfm.evaluate.inputs import Array
 from pyro_lfm.factor_analysis.libraries import frames
@@ -71,7 +73,7 @@ class FactorNumbers:
 
 
 def number_of_factors(
-    data: Array,
+    data: Array | str | os.PathLike[str],
     largest: int | None = None,
     *,
     draws: int = 200,
@@ -90,7 +92,7 @@ def number_of_factors(
       (``fit.rank``).
 
     Args:
-        data: rows (N, D), an array, a tensor or a DataFrame. NaN where missing.
+        data: rows (N, D), an array, a tensor, a DataFrame or the path of a file. NaN where missing.
         largest: the most factors. By default they are the most that leave a degree of freedom, and no more than 8.
         draws: data sets without factors.
         quantile: of their eigenvalues, in (0, 1).
@@ -140,10 +142,11 @@ def _most(dim: int) -> int:
     return max([count for count in range(1, 9) if (dim - count) ** 2 > dim + count], default=1)
 
 
-def _rows(data: Array, folds: int) -> torch.Tensor:
+def _rows(data: Array | str | os.PathLike[str], folds: int) -> torch.Tensor:
     """The rows as a model takes them, in float64."""
+    given: Any = opened(data)
     try:
-        array = data if isinstance(data, torch.Tensor) else np.asarray(data)
+        array = given if isinstance(given, torch.Tensor) else np.asarray(given)
     except ValueError:
         raise DataError("data must be rows of one length, (N, D); got rows of several lengths") from None
     if array.ndim != 2 or array.shape[1] < 3:
@@ -151,10 +154,14 @@ def _rows(data: Array, folds: int) -> torch.Tensor:
     if len(array) < 2 * folds:
         raise DataError(f"data must have at least {2 * folds} rows for {folds} folds; got {len(array)}")
     model = _model(0, array.shape[1])
-    rows = fit(model, data, EM(iterations=0), seed=0, progress=False).exact_rows()["x"]
-    spread = torch.stack([column[~column.isnan()].std(correction=0) for column in rows.T])
-    if not bool((spread > 0).all()):
-        raise DataError(f"each column of data must vary; column {int(spread.argmin())} does not: drop it")
+    rows = fit(model, given, EM(iterations=0), seed=0, progress=False).exact_rows()["x"]
+    names = list(getattr(given, "columns", range(rows.shape[1])))
+    for name, column in zip(names, rows.T, strict=True):
+        answers = column[~column.isnan()]
+        if bool((answers == answers[0]).all()):
+            raise DataError(
+                f"each column of data must vary; column {name!r} has {answers[0]:g} in all its rows: drop it"
+            )
     return rows
 
 

@@ -20,7 +20,7 @@ from pyro_lfm.web.bodies import Bodies
 from pyro_lfm.web.errors_as_json import add_errors
 from pyro_lfm.web.json_columns import FrameColumns
 from pyro_lfm.web.limits import Limits
-from pyro_lfm.web.listening import listening
+from pyro_lfm.web.listening import address_of, listening
 from pyro_lfm.web.refusal import Json
 
 if TYPE_CHECKING:
@@ -127,6 +127,11 @@ def run(
         raise ImportError(_MISSING.format(name=error.name)) from None
     config = uvicorn.Config(app(fit, table, limits), access_log=False)
     with listening(host, port) as listener:
+        # Uvicorn does not say where a socket listens that it was given.
+        address = address_of(host, listener)
+        logging.getLogger("uvicorn.error").info(
+            "The fit is served at %s; %sdocs describes it; Ctrl-C ends it", address, address
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -27,7 +27,8 @@ class Linear(Network):
         prior: of W: ``parameter_priors.ARD``, ``Horseshoe`` or ``Normal``. The model then draws W and b, b by default
             from N(m, 1000 spread²), with the mean m and the spread of each column.
         pattern: (out, in), an array or a DataFrame of 0 and 1, or False and True: which weights are learned. The others
-            stay zero, as in confirmatory factor analysis, where out are the columns of the data and in the factors.
+            stay zero, as in confirmatory factor analysis, where out are the columns of the data and in the factors. Rows
+            of a DataFrame are taken by position, in the order of the columns: their names are not read.
 
     Raises:
         DeclarationError: a weight with both a value and a prior, or an argument of another kind.

@@ -1,4 +1,4 @@
-"""``listening``: a socket at an address of this machine, or an error in words; for ``serving`` and ``explorer``."""
+"""A socket at an address of this machine, or an error in words, and its URL; for ``serving`` and ``explorer``."""
 
 from __future__ import annotations
 
@@ -37,3 +37,14 @@ def listening(host: str, port: int) -> socket.socket:
     # An answer goes out in two pieces, of which the second would wait 40 ms for a reply to the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def address_of(host: str, listener: socket.socket) -> str:
+    """The URL of a socket that listens at a host, by a name that a browser of this machine can open.
+
+    >>> with listening("0.0.0.0", 0) as free:
+    ...     address_of("0.0.0.0", free).startswith("http://127.0.0.1:")
+    True
+    """
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{listener.getsockname()[1]}/"

@@ -64,6 +64,7 @@ def test_the_version_is_that_of_the_package(capsys):
         ([], "Missing command"),
         (["no-such-command"], "no-such-command"),
         (["info", "--no-such-option"], "--no-such-option"),
+        (["info", "--no-such-option"], "see pyro-lfm info --help"),
         (["serve"], "Missing argument"),
         (["explore"], "Missing argument"),
         (["explore", "run", "--port", "http"], "--port"),

@@ -90,5 +90,8 @@ def test_a_page_is_written_and_nothing_is_served(run, monkeypatch, capsys):
     assert main(["explore", "run", "--data", "rows.csv", "--export", "page.html", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert written == {"rows": 40} and printed["page"] == "page.html" and printed["bytes"] == 15
+    assert main(["explore", "run", "--data", "rows.csv", "--export", "page.html"]) == 2
+    assert "--export is page.html, which is there already" in capsys.readouterr().err
+    assert main(["explore", "run", "--data", "rows.csv", "--export", "page.html", "--force"]) == 0
     assert main(["explore", "run", "--data", "rows.csv", "--export", "page.txt"]) == 2
-    assert "must end in .html" in capsys.readouterr().err
+    assert "--export must end in .html" in capsys.readouterr().err

@@ -68,7 +68,11 @@ def test_eigenvalues_without_factors_are_those_of_independent_columns(null):
         ({"null": "uniform"}, lfm.DeclarationError, 'null must be "normal" or "permuted"'),
         ({"largest": 4}, lfm.DeclarationError, "largest must be below the number of columns, 4; got 4"),
         ({"largest": 0}, lfm.DeclarationError, "largest must be a positive int"),
-        ({"data": np.ones((30, 4))}, lfm.DataError, "each column of data must vary; column 0 does not"),
+        (
+            {"data": np.ones((30, 4))},
+            lfm.DataError,
+            "each column of data must vary; column 0 has 1 in all its rows",
+        ),
         ({"data": np.ones((30, 2))}, lfm.DataError, "at least 3 columns"),
         ({"data": np.ones((3, 4))}, lfm.DataError, "at least 10 rows for 5 folds; got 3"),
     ],
@@ -77,3 +81,12 @@ def test_wrong_arguments_are_refused(options, error, words):
     given = {"data": np.random.default_rng(0).normal(size=(30, 4)), **options}
     with pytest.raises(error, match=words):
         factor_analysis.number_of_factors(**given)
+
+
+def test_a_column_that_does_not_vary_is_named_and_a_path_is_read(tmp_path):
+    answers = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 4)), columns=list("abcd"))
+    with pytest.raises(lfm.DataError, match="an observed entry; got none in column 'b'"):
+        factor_analysis.number_of_factors(answers.assign(b=np.nan))
+    answers.assign(c=1.0).to_csv(tmp_path / "answers.csv", index=False)
+    with pytest.raises(lfm.DataError, match="column 'c' has 1 in all its rows: drop it"):
+        factor_analysis.number_of_factors(tmp_path / "answers.csv")

@@ -5,6 +5,7 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import torch
@@ -289,8 +290,10 @@ def test_degenerate_data_give_an_answer_and_a_warning(kind):
 def test_a_column_without_entries_is_an_error_in_words():
     x = simulated(9)
     x[:, 2] = torch.nan
-    with pytest.raises(lfm.DataError, match="column 2 has none"):
+    with pytest.raises(lfm.DataError, match="got none in column 2: drop"):
         fitted(linear(6, 2), x, lfm.EM())
+    with pytest.raises(lfm.DataError, match="got none in column 'c': drop"):
+        fitted(linear(6, 2), pd.DataFrame(x.numpy(), columns=list("abcdef")), lfm.EM())
 
 
 CANNOT = {

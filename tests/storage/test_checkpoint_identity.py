@@ -378,9 +378,7 @@ def test_a_comparison_that_an_error_stopped_is_not_taken_as_done(tmp_path, monke
 @pytest.mark.parametrize("bytes_there", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
 def test_a_file_is_no_checkpoint(tmp_path, bytes_there):
     (tmp_path / "state").write_bytes(bytes_there)
-    with pytest.raises(
-        lfm.DataError, match="must be a folder; it is a file: give another path, or remove it"
-    ):
+    with pytest.raises(lfm.DataError, match="must be a folder; it is a file: name another path"):
         run(tmp_path / "state")
     assert (tmp_path / "state").read_bytes() == bytes_there
     with pytest.raises(lfm.DeclarationError, match="checkpoint must be the path of a folder.*got 3"):
@@ -411,7 +409,7 @@ def test_a_folder_that_is_not_as_it_was_written_is_refused(tmp_path, name, harm)
     before = {f.name: f.read_bytes() for f in path.iterdir() if f.is_file()}
     for seed in (0, None):
         with pytest.raises(
-            lfm.DataError, match=r"checkpoint .*cannot be read: .*give another path"
+            lfm.DataError, match=r"checkpoint .*cannot be read: .*name another folder"
         ) as caught:
             run(path, epochs=3, seed=seed)
         assert caught.value.__cause__ is None
@@ -445,7 +443,7 @@ def test_a_saved_fit_is_not_replaced_by_a_checkpoint(tmp_path):
     for name in FILES[:2]:
         (tmp_path / "state" / name).unlink()
     before = content(tmp_path / "state")
-    with pytest.raises(lfm.DataError, match="holds a fit that was saved.*give another path"):
+    with pytest.raises(lfm.DataError, match="holds a fit that was saved.*name another folder"):
         run(tmp_path / "state")
     assert content(tmp_path / "state") == before
 

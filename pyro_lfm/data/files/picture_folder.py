@@ -191,7 +191,7 @@ def _one_size(folder: Path, sizes: dict[tuple[int, int], str]) -> tuple[int, int
         (first, a), (second, b) = list(sizes.items())[:2]
         raise DataError(
             f"the pictures of {folder} must have one size; {a} has {first} and {b} {second} (height, width): "
-            "size=(height, width) resizes them"
+            f"lfm.data.open({str(folder)!r}, size={first}) resizes them; the command line needs files of one size"
         )
     return next(iter(sizes))
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from pyro_lfm.closed_form import AnyLikelihoodForm
 from pyro_lfm.closed_form.row_blocks import weighted_blocks
 from pyro_lfm.data.readers import Table
-from pyro_lfm.errors import DeclarationError, warn
+from pyro_lfm.errors import DataError, DeclarationError, warn
 from pyro_lfm.guides import AnyGuide
 from pyro_lfm.inference.closed.journal import Journal, warn_of_iterations
 from pyro_lfm.inference.fitted import Fit
@@ -68,6 +68,7 @@ class BoundAscent(Inference):
             )
         task.model.to(task.device)
         result = self.without_history(task.model, task.table)
+        _check_observed(task.table, form.observed)
         rows = form.rows(weighted_blocks(task.table, form.observed))
         ends: tuple[float, ...] = ()
         if self.start == "model" or (self.start == "auto" and not task.model.is_as_declared):
@@ -93,7 +94,21 @@ class BoundAscent(Inference):
             names = result.schema[form.observed].names
             shown = [repr(names[column]) for column in ascent.columns[:_NAMED]] if names else []
             named = f" ({', '.join(shown)})" if shown else ""
-            warn(f"{ascent.floored}{named}. {floor_remedy()}", ScaleFloorWarning)
+            warn(
+                f"A floor decides {ascent.floored}{named}, and not the data, which want less. {floor_remedy()}",
+                ScaleFloorWarning,
+            )
         if not ascent.converged and not journal.stopped:
             warn_of_iterations(self.iterations)
         return result
+
+
+def _check_observed(table: Table, name: str) -> None:
+    """Raises DataError for a column without any entry, whose parameters have no maximum."""
+    empty = table.scales[name].mean.isnan().nonzero().flatten().tolist()
+    if empty:
+        places = ", ".join(table.schema[name].place(column) for column in empty[:_NAMED])
+        more = ", ..." * (len(empty) > _NAMED)
+        raise DataError(
+            f"each column of {name} must have an observed entry; got none in column {places}{more}: drop such columns"
+        )

@@ -27,9 +27,9 @@ def floor_remedy() -> str:
     True
     """
     return (
-        "Its floor decides it, not the data, which would make it smaller. If the noise may be so small, lower min_scale= (a "
-        "number in the units of the data; by default a thousandth of each column's spread). If a column is constant or "
-        "follows from others, where the likelihood grows without bound, drop it, or take fewer factors or classes"
+        "If the noise may be so small, lower min_scale= (a number in the units of the data; by default a thousandth of each "
+        "column's spread). If a column is constant or follows from others, where the likelihood grows without bound, drop "
+        "it, or take fewer factors or classes"
     )
 
 
@@ -48,7 +48,7 @@ def warn_of_floors(result: Fit) -> None:
         for name in model.observed:
             parents = parents_of(model.factors, model.given, name, values, batch.index)
             for words in _on_floors(model.factors[name], parents, batch.index):
-                warn(f"{name}: {words}. {floor_remedy()}", ScaleFloorWarning)
+                warn(f"{name}: {words}. The data want it smaller. {floor_remedy()}", ScaleFloorWarning)
 
 
 def _on_floors(factor: Conditional, parents: list[torch.Tensor], index: torch.Tensor) -> list[str]:

@@ -23,7 +23,7 @@ from pyro_lfm.storage.trees import Tree, value_of
 if TYPE_CHECKING:
     from pyro_lfm.storage.folder import Content
 
-_ANEW = "give another path, or remove it to begin anew"
+_ANEW = "name another folder, or remove this one to begin anew"
 # The name of the files of the state.
 _STATE = "state"
 
@@ -113,13 +113,13 @@ class TrainingFolder:
             DataError: the path is a file, or a folder of something else.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise DataError(f"checkpoint {self.path} must be a folder; it is a file: {_ANEW}")
+            raise DataError(f"checkpoint {self.path} must be a folder; it is a file: name another path")
         if self.folder.has(f"{_STATE}.json"):
             return True
         if self.folder.has("fit.json"):
             raise DataError(
                 f"checkpoint {self.path} cannot be read: it holds a fit that was saved, without the state of its "
-                "training, and a checkpoint would replace it: give another path"
+                "training, and a checkpoint would replace it: name another folder"
             )
         return False
 
