@@ -40,14 +40,14 @@ def _whole_numbers(total_count: ArrayLike | Tensor | str, family: str) -> Fixed 
     if isinstance(total_count, str):
         return total_count
     try:
-        value = torch.as_tensor(total_count, dtype=torch.get_default_dtype())
+        value = torch.as_tensor(total_count, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         value = torch.zeros(())
     if not bool((value >= 1).all() and (value == value.round()).all()):
         raise DeclarationError(
             f"total_count of {family} must be whole numbers of at least 1, or the name of a parent; got {total_count!r}"
         )
-    return Fixed(value)
+    return Fixed(total_count)
 
 
 class Binomial(Factor):
