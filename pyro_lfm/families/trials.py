@@ -14,6 +14,7 @@ from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions import multinomial
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
+from pyro_lfm.families.other_parametrizations import OF_ODDS, OF_PROBABILITIES
 from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.sources.values import Fixed
 
@@ -71,6 +72,8 @@ class Binomial(Factor):
     tensor([5., 5.])
     """
 
+    instead = OF_ODDS
+
     constraints = {"total_count": dist.constraints.positive_integer}
 
     def __init__(
@@ -113,6 +116,8 @@ class Multinomial(Factor):
     >>> Multinomial(3, total_count=10, logits=Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
     tensor([10., 10.])
     """
+
+    instead = OF_PROBABILITIES
 
     constraints = {"total_count": dist.constraints.positive_integer}
 

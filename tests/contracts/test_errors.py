@@ -240,16 +240,51 @@ def test_inference_out_of_range(case):
         lfm.SVI(guide, **options)
 
 
-def test_a_misspelt_option_is_not_swallowed():
-    guide = cases.guide_for(cases.plain(), cases.GUIDES["gaussian-diagonal"])
-    misspelt = [
-        lambda: lfm.SVI(guide, lerning_rate=1.0),
-        lambda: lfm.ELBO(particels=3),
-        lambda: lfm.MLP(3, act="relu"),
-    ]
-    for wrong in misspelt:
-        with pytest.raises(TypeError, match="unexpected keyword"):
-            wrong()
+WRONG_ARGUMENTS = {
+    "misspelt, SVI": (
+        lambda: lfm.SVI(None, lerning_rate=1.0),
+        "SVI takes .*; got lerning_rate=: did you mean learning_rate=.$",
+    ),
+    "misspelt, ELBO": (lambda: lfm.ELBO(particels=3), "did you mean particles=."),
+    "from torch": (lambda: lfm.SVI(None, lr=1.0), "got lr=: give learning_rate=$"),
+    "probs": (
+        lambda: lfm.Categorical(3, probs=lfm.Fixed(0.3)),
+        "Categorical takes categories, logits.*got probs=: give logits=",
+    ),
+    "both": (
+        lambda: lfm.Categorical(3, logits=lfm.Fixed(0.0), probs=lfm.Fixed(0.3)),
+        "got probs=: give logits=",
+    ),
+    "logits and prior": (
+        lambda: lfm.Categorical(3, logits=lfm.Fixed(0.0), prior=lfm.parameter_priors.Dirichlet()),
+        "without logits",
+    ),
+    "scale": (lambda: lfm.Gaussian(3, loc=lfm.Linear(), scale=1.0), "got loc=, scale=: give mean="),
+    "nothing like it": (lambda: lfm.MLP(3, qqq="relu"), "MLP takes .*; got qqq=$"),
+    "missing": (
+        lambda: lfm.Fixed(),
+        "Fixed takes value; got a call with missing a required argument: 'value'",
+    ),
+    "twice": (lambda: lfm.Gaussian(3, event=3), "multiple values for argument 'event'"),
+    "no arguments": (lambda: lfm.parameter_priors.ARD(hyper=1), "ARD takes .*; got hyper="),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ARGUMENTS)
+def test_arguments_that_a_declaration_does_not_take(case):
+    wrong, words = WRONG_ARGUMENTS[case]
+    with pytest.raises(Declaration, match=words):
+        wrong()
+
+
+def test_a_type_error_of_a_constructor_is_not_one_of_its_arguments():
+    class Own(lfm.Prior):
+        def __init__(self, dim):
+            super().__init__(dim)
+            len(3)
+
+    with pytest.raises(TypeError, match="has no len"):
+        Own(3)
 
 
 OBJECTIVES = {
