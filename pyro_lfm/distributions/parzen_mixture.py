@@ -14,7 +14,6 @@ from torch.distributions.constraints import Constraint
 
 from pyro_lfm.distributions.interface import Shape
 
-
 # The numbers of one block of distances, 16 MB in double precision.
 _ENTRIES = 2**21
 
