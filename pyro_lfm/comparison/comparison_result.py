@@ -229,13 +229,9 @@ class Comparison:
             if d.clear
         ]
         alike = [candidate for candidate, d in differences.items() if not d.clear]
-        if not parts:
-            sentences = [
-                f"By {name}, {best} has the best value. The rows and seeds do not tell it apart from {', '.join(alike)}."
-            ]
-        else:
-            sentences = [f"By {name}, {best} is best. It is clearly better than {', '.join(parts)}."]
-            sentences += [f"The rows and seeds do not tell it apart from {', '.join(alike)}."] * bool(alike)
+        lead = f"is best. It is clearly better than {', '.join(parts)}." if parts else "has the best value."
+        sentences = [f"By {name}, {best} {lead}"]
+        sentences += [f"The rows and seeds do not tell it apart from {', '.join(alike)}."] * bool(alike)
         sentences += ["One seed gives no information about other starts."] * (len(self.seeds) == 1)
         return " ".join(sentences)
 
