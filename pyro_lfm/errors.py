@@ -10,6 +10,9 @@ from contextvars import ContextVar
 # Pyro appends the shapes of the whole trace to the message of every error inside it.
 _DUMP = re.compile(r"\n\s*Trace Shapes:")
 
+# Codes by which a terminal colours a text.
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
 # The warnings of the present call, by category and subject; None outside ``one_call``.
 _WARNED: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("warned", default=None)
 # The list that takes the warnings of this thread; None outside ``gathering``.
@@ -23,8 +26,10 @@ def first_line(error: BaseException) -> str:
 
     >>> first_line(ValueError("bad shape" + chr(10) + "Trace Shapes: ..."))
     'bad shape'
+    >>> first_line(ValueError(chr(27) + "[31mbad shape" + chr(27) + "[0m"))
+    'bad shape'
     """
-    lines = str(error).strip().splitlines()
+    lines = _COLOURS.sub("", str(error)).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 
 

@@ -202,9 +202,12 @@ def _text(candidates: Sequence[Candidate], fitted: int, measured: int, notes: li
         if each != best and not own["below_best"] > 2 * own["below_best_error"]
     ]  # fmt: skip
     verdict = f"{best} is best"
-    verdict += (
-        f", not clearly better than {', '.join(alike)}." if alike else ", clearly, by two standard errors."
-    )
+    if alike:
+        verdict = f"{best} has the best value. The rows do not tell it apart from {', '.join(alike)}."
+    elif len(candidates) > 1:
+        verdict = f"{best} is best. It leads all others by more than two standard errors."
+    else:
+        verdict = f"{best} is the only candidate."
     return "\n".join([*lines, f"{verdict} One seed gives no information about other starts.", *notes])
 
 

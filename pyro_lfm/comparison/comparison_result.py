@@ -229,9 +229,11 @@ class Comparison:
             if d.clear
         ]
         alike = [candidate for candidate, d in differences.items() if not d.clear]
-        sentence = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
-        sentence += f", not to be told apart from {', '.join(alike)}." if alike else "."
-        return sentence + " One seed gives no information about other starts." * (len(self.seeds) == 1)
+        lead = f"is best. It is clearly better than {', '.join(parts)}." if parts else "has the best value."
+        sentences = [f"By {name}, {best} {lead}"]
+        sentences += [f"The rows and seeds do not tell it apart from {', '.join(alike)}."] * bool(alike)
+        sentences += ["One seed gives no information about other starts."] * (len(self.seeds) == 1)
+        return " ".join(sentences)
 
     @property
     def infinite(self) -> dict[str, dict[int, list[str]]]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from pyro_lfm.declarations.argument_errors import unfit_arguments
 from pyro_lfm.declarations.pickling import without_local_functions
 from pyro_lfm.declarations.writing import same, written
 from pyro_lfm.errors import DeclarationError
@@ -21,14 +22,24 @@ class _Recording(ABCMeta):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = tuple(map(_kept, args)), {name: _kept(argument) for name, argument in kwargs.items()}
-        value = super().__call__(*args, **kwargs)
+        try:
+            value = super().__call__(*args, **kwargs)
+        except TypeError:
+            error = unfit_arguments(cls.__name__, cls.__signature__, cls.instead, args, kwargs)
+            if error is None:
+                raise
+            raise error from None
         # Not by setattr: from here on the value is complete, and refuses it.
         vars(value)["_written"] = args, kwargs
         value.check_declaration()
         return value
 
+    instead: Mapping[str, str]
+
     @property
     def __signature__(cls) -> inspect.Signature:
+        if cls.__init__ is object.__init__:  # type: ignore[misc]
+            return inspect.Signature()
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
@@ -51,6 +62,8 @@ class Part(metaclass=_Recording):
 
     # The public module that exports the class, such as ``parameter_priors``; empty for the package itself.
     namespace: ClassVar[str] = ""
+    # The remedy for each argument that a user may know from elsewhere, such as ``probs`` of a family with ``logits``.
+    instead: ClassVar[Mapping[str, str]] = {}
     # An identity looks at the attributes, which hold the same values.
     not_identity: ClassVar[tuple[str, ...]] = ("_written",)
     _written: tuple[tuple[Any, ...], dict[str, Any]]

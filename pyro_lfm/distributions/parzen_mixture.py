@@ -14,6 +14,9 @@ from torch.distributions.constraints import Constraint
 
 from pyro_lfm.distributions.interface import Shape
 
+# The numbers of one block of distances, 16 MB in double precision.
+_ENTRIES = 2**21
+
 
 class ParzenMixture(dist.TorchDistribution):
     """p(z) = 1/M Σ_m N(z; c_m, σ² I), with a centre left out for each row of a batch where there is one.
@@ -53,6 +56,8 @@ class ParzenMixture(dist.TorchDistribution):
         super().__init__(torch.Size(batch), centres.shape[1:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self.neighbours == len(self.centres) and self.renew is None and self.left_out is None:
+            return self._of_all(value)
         with torch.no_grad():
             distance = torch.cdist(value.reshape(-1, value.shape[-1]), self.centres)
             distance = distance.reshape(*value.shape[:-1], len(self.centres))
@@ -65,6 +70,24 @@ class ParzenMixture(dist.TorchDistribution):
         dim = value.shape[-1]
         each = -0.5 * squares * (-2 * self.log_scale).exp() - dim * (self.log_scale + 0.5 * log(2 * pi))
         return each.masked_fill(near.values.isinf(), -torch.inf).logsumexp(-1) - self._count.log()
+
+    def _of_all(self, value: Tensor) -> Tensor:
+        """The density under all centres, from squared distances by one matrix product, in blocks of values.
+
+        The products are in double precision about the mean centre, because large terms cancel. Nothing of size
+        (values, centres, K) is made.
+        """
+        dim, middle = value.shape[-1], self.centres.mean(0)
+        flat = (value - middle).reshape(-1, dim).double()
+        centres = (self.centres - middle).double()
+        half = centres.square().sum(-1) / 2
+        precision = (-2 * self.log_scale).exp().double()
+        blocks = []
+        for block in flat.split(max(1, _ENTRIES // len(centres))):
+            inner = torch.addmm(-half, block, centres.mT)
+            blocks.append((precision * inner).logsumexp(-1) - precision * block.square().sum(-1) / 2)
+        log_sum = torch.cat(blocks).reshape(value.shape[:-1]).to(value.dtype)
+        return log_sum - dim * (self.log_scale + 0.5 * log(2 * pi)) - self._count.log()
 
     @property
     def _count(self) -> Tensor:

@@ -15,6 +15,7 @@ from pyro_lfm.factors.conditional import Conditional
 from pyro_lfm.factors.modules_of_factors import state_of_family
 from pyro_lfm.factors.named_modules import check_named
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.sources.declared_values import DeclaredValues
 from pyro_lfm.sources.drawn import Drawn
 from pyro_lfm.sources.floors import natural_scale, raw_scale
 from pyro_lfm.sources.lookup import LookupTable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pyro_lfm.factors.factor import Factor
 
 
-class FromSources(Conditional):
+class FromSources(Conditional, DeclaredValues):
     """A family of distributions with the parameters that its sources give.
 
     The floors of scales are buffers: ``scale_floor`` is the floor of the parameter ``scale``. A floor that the user gives is
@@ -35,6 +36,7 @@ class FromSources(Conditional):
     """
 
     takes_index = True
+    not_identity = (*Conditional.not_identity, *DeclaredValues.not_identity)
 
     def __init__(self, declaration: Factor, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
@@ -83,7 +85,8 @@ class FromSources(Conditional):
         family = self.family
 
         def to_raw(value: Tensor) -> Tensor:
-            return family.to_raw(name, value, self.floor_or_none(name))
+            floor = self.digits(f"{name}_floor") if name in self.floors else None
+            return family.to_raw(name, value, floor)
 
         return Parameter(
             f"{self.variable}.{name}",
@@ -155,20 +158,23 @@ class FromSources(Conditional):
         """Registers the floors. A default floor starts at 0 where the user gives a start value."""
         for parameter, floor in self.floors.items():
             free = floor.declared is None and self._has_value(parameter)
-            start = torch.ones(self.family.floor_shape(parameter))
-            self.register_buffer(f"{parameter}_floor", torch.zeros_like(start) if free else floor.of(start))
+            ones = torch.ones(self.family.floor_shape(parameter), dtype=torch.float64)
+            start = torch.zeros_like(ones) if free else floor.of(ones)
+            self.declare(f"{parameter}_floor", start, torch.get_default_dtype())
 
     def _lower_floors_to_values(self) -> None:
         """Sets default floors where the user gave a start value: those of unit 1, but far below that value."""
         for parameter, floor in self.floors.items():
-            numbers = self._numbers(parameter)
+            table = self._table(parameter)
             if (
                 floor.declared is None
-                and isinstance(numbers, nn.Parameter)
+                and table is not None
+                and isinstance(getattr(*table), nn.Parameter)
                 and not self.floor(parameter).any()
             ):
-                start = self.floor(parameter)
-                value = natural_scale(self.family.scale_numbers(parameter, numbers.detach()), start)
+                module, name = table
+                start = self.digits(f"{parameter}_floor")
+                value = natural_scale(self.family.scale_numbers(parameter, module.digits(name)), start)
                 least = value.reshape(-1, *start.shape).amin(0) if start.dim() else value.min()
                 self._set_floor(parameter, floor.of(torch.ones_like(start)).minimum(1e-3 * least))
 
@@ -192,24 +198,33 @@ class FromSources(Conditional):
         source = self.declaration.source(parameter)
         return source is not None and source.has_value
 
+    def _table(self, parameter: str) -> tuple[DeclaredValues, str] | None:
+        """The module of a parameter that is constant or has a table of values, and the name of the tensor there."""
+        part = self.parts[parameter] if parameter in self.parts else None
+        if isinstance(part, LookupTable) and isinstance(part.values, Tensor):
+            return part, "values"
+        return (part, "value") if isinstance(part, Constant) else None
+
     def _numbers(self, parameter: str) -> Tensor | None:
         """The raw numbers of a parameter that is constant or has a table; None for a network or a drawn parameter."""
         part = self.parts[parameter] if parameter in self.parts else None
-        if isinstance(part, Constant):
-            return part.value
         if isinstance(part, PerRowTable):
             return part.rows
-        return part.values if isinstance(part, LookupTable) and isinstance(part.values, Tensor) else None
+        table = self._table(parameter)
+        return None if table is None else getattr(*table)
 
     def _set_floor(self, parameter: str, floor: Tensor) -> None:
-        now, numbers = self.floor(parameter), self._numbers(parameter)
-        floor = floor.to(now)
-        if torch.equal(floor, now):
+        now, floor = self.digits(f"{parameter}_floor"), floor.detach().cpu().double()
+        kind = self.floor(parameter).dtype
+        if torch.equal(floor.to(kind), now.to(kind)):
             return
-        with torch.no_grad():
-            if isinstance(numbers, nn.Parameter) and self._has_value(parameter):
-                raw = self.family.scale_numbers(parameter, numbers)
-                scale = natural_scale(raw, now)
-                above = scale > 2 * floor
-                raw.copy_(torch.where(above, raw_scale(scale.where(above, 2 * floor + 1), floor), raw))
-            now.copy_(floor)
+        table = self._table(parameter)
+        if table is not None and self._has_value(parameter) and isinstance(getattr(*table), nn.Parameter):
+            module, name = table
+            numbers = module.digits(name).clone()
+            raw = self.family.scale_numbers(parameter, numbers)
+            scale = natural_scale(raw, now)
+            above = scale > 2 * floor
+            raw.copy_(torch.where(above, raw_scale(scale.where(above, 2 * floor + 1), floor), raw))
+            module.redeclare(name, numbers)
+        self.redeclare(f"{parameter}_floor", floor)

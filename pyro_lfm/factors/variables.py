@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
 from torch.distributions import constraints
 
 from pyro_lfm.declarations import written
 from pyro_lfm.distributions.support_bounds import SupportBounds
 from pyro_lfm.distributions.supports import plain
+from pyro_lfm.sources.declared_values import DeclaredValues, exact
 
 
-class Code(nn.Module):
+class Code(DeclaredValues):
     """How networks read numbers: the standardised values (f(x) − loc) / scale, and an indicator of observed entries.
 
     A missing entry is read as 0, with the indicator 0. Without a code networks read the numbers themselves and a missing
@@ -34,8 +34,8 @@ class Code(nn.Module):
 
     def __init__(self, loc: torch.Tensor, scale: torch.Tensor, log: Literal["log", "log1p"] | None = None):
         super().__init__()
-        self.register_buffer("loc", torch.as_tensor(loc, dtype=torch.get_default_dtype()).clone())
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()).clone())
+        self.declare("loc", exact(loc), torch.get_default_dtype())
+        self.declare("scale", exact(scale), torch.get_default_dtype())
         self.log = log
         self._transform = _TRANSFORMS[log]
 

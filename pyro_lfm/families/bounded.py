@@ -17,6 +17,7 @@ from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Variable
 from pyro_lfm.families.gaussian import MeanAndCovariance
+from pyro_lfm.families.other_parametrizations import OF_ODDS
 from pyro_lfm.sources.covariances import Covariance, Diagonal, RawCovariance
 from pyro_lfm.sources.floors import Floor
 from pyro_lfm.sources.source import SourceLike
@@ -85,6 +86,8 @@ class ContinuousBernoulli(Factor):
     >>> lfm.ContinuousBernoulli(2, logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
+
+    instead = OF_ODDS
 
     def __init__(
         self,

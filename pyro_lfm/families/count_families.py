@@ -18,6 +18,7 @@ from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.distributions.zero_inflated import ZeroInflated
 from pyro_lfm.factors import Factor
+from pyro_lfm.families.other_parametrizations import OF_ODDS
 from pyro_lfm.sources.source import SourceLike
 
 # Softplus of a very negative number is zero in floating point, where ln Γ is infinite.
@@ -104,6 +105,8 @@ class NegativeBinomial(Factor):
     (tensor([4., 4.]), tensor([8., 8.]))
     """
 
+    instead = OF_ODDS
+
     constraints = {"total_count": _AWAY_FROM_ZERO, "exposure": dist.constraints.softplus_positive}
 
     def __init__(
@@ -184,6 +187,8 @@ class ZeroInflatedNegativeBinomial(Factor):
     >>> cells.build("x", [])().mean
     tensor([2., 2.])
     """
+
+    instead = OF_ODDS
 
     constraints = NegativeBinomial.constraints
 

@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
+from pyro_lfm.families.other_parametrizations import OF_COVARIANCES
 from pyro_lfm.sources.covariances import Covariance, Diagonal, Full, RawCovariance
 from pyro_lfm.sources.drawn import Stochastic
 from pyro_lfm.sources.floors import Floor
@@ -123,6 +124,7 @@ class Gaussian(MeanAndCovariance):
         super().__init__(event, mean, covariance, covariance.floor, given=given, network=network)
 
     in_units = ("mean", "covariance")
+    instead = OF_COVARIANCES
 
 
 def _or_zero(floor: Tensor | None, like: Tensor) -> Tensor:

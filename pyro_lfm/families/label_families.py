@@ -13,6 +13,7 @@ from pyro_lfm.distributions.logistic import ordered_logistic
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.factors.variables import Variable
+from pyro_lfm.families.other_parametrizations import OF_ODDS, OF_PROBABILITIES
 from pyro_lfm.shapes import whole
 from pyro_lfm.sources.drawn import Stochastic
 from pyro_lfm.sources.parameter_priors import Dirichlet
@@ -34,6 +35,8 @@ class Bernoulli(Factor):
     >>> lfm.Bernoulli(2, logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([0.5000, 0.5000])
     """
+
+    instead = OF_ODDS
 
     def __init__(
         self,
@@ -73,6 +76,8 @@ class Categorical(Factor):
     >>> lfm.Categorical(4, logits=lfm.Fixed(0.0)).build("c", [])().probs
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
+
+    instead = OF_PROBABILITIES
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from pyro_lfm.distributions import gamma, heavy_tails
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
+from pyro_lfm.families.other_parametrizations import OF_LOCATIONS
 from pyro_lfm.shapes import number
 from pyro_lfm.sources.floors import Floor
 from pyro_lfm.sources.source import SourceLike
@@ -40,6 +41,7 @@ class Gamma(Factor):
     tensor([3., 3.])
     """
 
+    instead = {"scale": "rate=, which is 1 / scale"}
     constraints = {"concentration": Above(1e-4), "rate": Above(0.0)}
     floors = {"rate": Floor(None, share=1e-4, power=-1)}
 
@@ -80,6 +82,8 @@ class LogNormal(Factor):
     >>> lfm.LogNormal(2, loc=lfm.Fixed(0.0), scale=lfm.Fixed(1.0)).build("x", [])().mean
     tensor([1.6487, 1.6487])
     """
+
+    instead = OF_LOCATIONS
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from pyro_lfm.distributions.gaussian_mixture import GaussianMixture
 from pyro_lfm.distributions.normal import Normal
 from pyro_lfm.distributions.supports import Above
 from pyro_lfm.factors import Factor
+from pyro_lfm.families.other_parametrizations import OF_LOCATIONS, OF_PROBABILITIES
 from pyro_lfm.shapes import whole
 from pyro_lfm.sources.applied import Applied
 from pyro_lfm.sources.floors import Floor, least_scale
@@ -48,6 +49,8 @@ class Laplace(Factor):
     >>> lfm.Laplace(2, loc=lfm.Fixed(1.0), scale=lfm.Fixed(2.0)).build("x", [])().variance
     tensor([8., 8.])
     """
+
+    instead = OF_LOCATIONS
 
     def __init__(
         self,
@@ -95,6 +98,8 @@ class StudentT(Factor):
     >>> lfm.StudentT(2, loc=lfm.Fixed(3.0)).build("x", [])().mean
     tensor([3., 3.])
     """
+
+    instead = OF_LOCATIONS
 
     def __init__(
         self,
@@ -151,6 +156,8 @@ class MixtureOfGaussians(Factor):
     >>> humps.mean.tolist(), humps.variance.tolist()
     ([0.0], [5.0])
     """
+
+    instead = OF_LOCATIONS | OF_PROBABILITIES
 
     def __init__(
         self,

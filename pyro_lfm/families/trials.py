@@ -14,6 +14,7 @@ from pyro_lfm.distributions import count_distributions as counts
 from pyro_lfm.distributions import multinomial
 from pyro_lfm.errors import DeclarationError, ShapeError
 from pyro_lfm.factors import Factor
+from pyro_lfm.families.other_parametrizations import OF_ODDS, OF_PROBABILITIES
 from pyro_lfm.sources.source import SourceLike
 from pyro_lfm.sources.values import Fixed
 
@@ -40,14 +41,14 @@ def _whole_numbers(total_count: ArrayLike | Tensor | str, family: str) -> Fixed 
     if isinstance(total_count, str):
         return total_count
     try:
-        value = torch.as_tensor(total_count, dtype=torch.get_default_dtype())
+        value = torch.as_tensor(total_count, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         value = torch.zeros(())
     if not bool((value >= 1).all() and (value == value.round()).all()):
         raise DeclarationError(
             f"total_count of {family} must be whole numbers of at least 1, or the name of a parent; got {total_count!r}"
         )
-    return Fixed(value)
+    return Fixed(total_count)
 
 
 class Binomial(Factor):
@@ -70,6 +71,8 @@ class Binomial(Factor):
     >>> lfm.Binomial(2, total_count=10, logits=lfm.Fixed(0.0)).build("x", [])().mean
     tensor([5., 5.])
     """
+
+    instead = OF_ODDS
 
     constraints = {"total_count": dist.constraints.positive_integer}
 
@@ -113,6 +116,8 @@ class Multinomial(Factor):
     >>> lfm.Multinomial(3, total_count=10, logits=lfm.Fixed(0.0)).build("x", [])().sample((2,)).sum(-1)
     tensor([10., 10.])
     """
+
+    instead = OF_PROBABILITIES
 
     constraints = {"total_count": dist.constraints.positive_integer}
 

@@ -17,9 +17,17 @@ from pyro_lfm.programs.sites import Sites
 
 
 def check_factors(
-    latents: Mapping[str, Variable], observed: Mapping[str, Variable], factors: Mapping[str, Factor]
+    latents: Mapping[str, Variable],
+    observed: Mapping[str, Variable],
+    factors: Mapping[str, Factor],
+    has_joint: bool = False,
 ) -> None:
-    """Checks that there is one factor for each latent, and no other."""
+    """Checks that there is one factor for each latent, and no other.
+
+    Args:
+        latents: those that a joint distribution ``shared=`` does not serve.
+        has_joint: whether there is one.
+    """
     for name, factor in factors.items():
         if name not in latents:
             what = "is no variable of the model"
@@ -31,7 +39,13 @@ def check_factors(
         check_is_declared(name, factor, "a factor such as Gaussian")
     missing = [name for name in latents if name not in factors]
     if missing:
-        raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}")
+        joint = ""
+        if has_joint:
+            joint = (
+                ", which each row has for itself: shared= serves latents outside `with batch.plate():`. Draw it there if "
+                f"all rows share it, or give it a factor, as in {missing[0]}=lfm.Gaussian(network=...)"
+            )
+        raise DeclarationError(f"the guide has no factor for the latent {', '.join(missing)}{joint}")
 
 
 def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
@@ -45,7 +59,7 @@ def parents_of(name: str, factor: Factor, sites: Sites) -> tuple[str, ...]:
         if (factor.reads and not named) or any(sites.all[parent].per_row for parent in named):
             raise DeclarationError(
                 f"{name} stands outside the plate over rows: its guide cannot read rows: use Learned(), or name "
-                "shared latents in given="
+                "shared latents in given=; if each row has its own, draw it inside `with batch.plate():`"
             )
         return named
     default = tuple(sites.observed) if factor.reads else ()

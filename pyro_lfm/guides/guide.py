@@ -87,9 +87,8 @@ class Guide(AnyGuide):
             point = model.point(name)
             if point is not None and name not in (*factors, *self.jointly):
                 factors[name] = of_parameter(sites.latents[name], point)
-        check_factors(
-            {n: v for n, v in sites.latents.items() if n not in self.jointly}, sites.observed, factors
-        )
+        apart = {n: v for n, v in sites.latents.items() if n not in self.jointly}
+        check_factors(apart, sites.observed, factors, has_joint=shared is not None)
         self.observed, self.latents = dict(sites.observed), dict(sites.latents)
         self._counted = Counted.of(model)
         # The parents that the networks of each factor read.

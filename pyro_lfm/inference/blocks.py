@@ -85,6 +85,7 @@ class Blocks:
 
     def __init__(self, model: AnyModel, guide: Program, rows: Batch | TableRows, size: int, seed: int):
         self.width = sum(variable.shape.numel() for variable in model.sites.all.values())
+        self.shares_latents = not all(latent.per_row for latent in model.sites.latents.values())
         self.source = _BatchRows(rows) if isinstance(rows, Batch) else rows
         self.size, self.count = min(size, rows.size), rows.size
         stream = Stream(whole("seed", seed, least=0), model.device)
@@ -110,12 +111,27 @@ class Blocks:
         """How many draws of a block, of at most ``most``, have so many numbers together; by default as fit in memory."""
         return max(1, min(most, (NUMBERS if numbers is None else numbers) // (self.size * self.width)))
 
+    def copies(self, draws: int, rows: int) -> int:
+        """How many of the draws a block takes side by side, as copies of its rows up to ``rows`` of them.
+
+        A latent that rows share is drawn once in a run, so that draws of it cannot stand side by side.
+        """
+        return 1 if self.shares_latents else max(1, min(draws, rows // self.size))
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """The context in which the blocks are evaluated: evaluation mode, a stream for the noise, no gradients."""
         setup = self.setup
         with evaluating(*setup.programs), isolated(setup.stream, setup.model.device), torch.no_grad():
             yield
+
+
+def side_by_side(block: Block, copies: int) -> Block:
+    """A block with its rows several times over, as further rows: (copies * B, ...)."""
+    rows, index = block
+    return {n: value.repeat(copies, *(1,) * (value.dim() - 1)) for n, value in rows.items()}, index.repeat(
+        copies
+    )
 
 
 class Evaluation:
@@ -130,6 +146,7 @@ class Evaluation:
         draws: how many draws of each row the function takes.
         calls: how often the function is called on every block, at least.
         passes: the cost of a call in evaluations: 3 for one with a gradient.
+        copies: how often a block holds each row, see ``side_by_side``.
     """
 
     def __init__(
@@ -139,11 +156,13 @@ class Evaluation:
         draws: int = 1,
         calls: int = 1,
         passes: int = 1,
+        copies: int = 1,
     ):
-        self.setup, self.function, self.size, self.draws = blocks.setup, function, blocks.size, draws
+        self.setup, self.function, self.draws = blocks.setup, function, draws
+        self.size = blocks.size * copies
         self.repeated = calls > 1
         total = calls * passes * (blocks.count // blocks.size)
-        self.compiled = total * fused(self.setup, blocks.size * draws) > COMPILING
+        self.compiled = total * fused(self.setup, self.size * draws) > COMPILING
         pays = self.compiled or total * HANDLERS > RECORDING
         self.wanted = pays and tracing.untested() is None
         self.watched = Watched(self.setup, function)

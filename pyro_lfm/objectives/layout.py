@@ -112,7 +112,7 @@ class Layout:
             value = value.expand(*self.value_counts, *value.shape[summed:])
         # Of the plates' dimensions only the one over rows is kept.
         lead, draws, rows = value.shape[:summed].numel(), value.shape[summed], value.shape[-1]
-        if self.nesting == 1:
+        if self.nesting == 1 and (rows == 1 or in_row_plate(site)):
             return value.reshape(lead, draws, rows)
         if in_row_plate(site):
             return value.reshape(lead, draws, -1, rows).sum(2)

@@ -156,13 +156,14 @@ class InducedProcess(Conditional):
     def __init__(self, declaration: GaussianProcess, name: str, parents: Sequence[Variable]):
         super().__init__(declaration, name, parents)
         points, source = declaration.points, declaration.inducing
+        assert source is not None
         names = ", ".join(parent.name for parent in parents)
         columns = sum(parent.code_shape.numel() for parent in parents)
         if points.shape[1] != columns:
             raise ShapeError(
                 f"inducing of {name} must have {columns} columns, one per number of {names}; got {points.shape[1]}"
             )
-        self.points = Constant(points, source is not None and source.is_learned)
+        self.points = Constant(points, source.is_learned, source.dtype)
         self.kernel = declaration.build_kernel()
         values = torch.zeros(len(points), self.dim)
         self.inducing = Drawn("inducing", values, parameter_priors.Normal().distribution)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_lfm.declarations import Part
 from pyro_lfm.errors import DeclarationError
+from pyro_lfm.sources.declared_values import DeclaredValues
 from pyro_lfm.sources.values import Fixed, Learned, Value
 
 
@@ -39,14 +40,17 @@ class SquaredExponential(Part):
         return SquaredExponentialKernel(self.lengthscale)
 
 
-class SquaredExponentialKernel(nn.Module):
+class SquaredExponentialKernel(DeclaredValues):
     """The kernel as a module. It has the interface of GPyTorch's: ``kernel(t, s)``, ``kernel(t, diag=True)``."""
+
+    log_lengthscale: Tensor
 
     def __init__(self, lengthscale: Value):
         super().__init__()
         value = lengthscale.tensor()
         assert value is not None
-        self.log_lengthscale = nn.Parameter(value.log(), requires_grad=lengthscale.is_learned)
+        self.declare("log_lengthscale", value.log(), lengthscale.dtype, learned=True)
+        self.log_lengthscale.requires_grad_(lengthscale.is_learned)
 
     @property
     def lengthscale(self) -> Tensor:

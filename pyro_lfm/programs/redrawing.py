@@ -89,7 +89,8 @@ def redraw(
     kept = {id(module) for network in given for module in network.modules()}
     try:
         with drawing(seed, what):
-            other = declare(factors)
+            # Converted, so that the declared values have the digits of the floating type.
+            other = declare(factors).to(dtype=dtype)
         reason = replace(program.own_tensors(), other.own_tensors(), kept)
     except Exception as error:  # the second call of a user's factory may raise anything
         reason = f"declaring it again fails with {type(error).__name__}: {error}"

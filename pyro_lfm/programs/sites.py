@@ -71,6 +71,8 @@ def discover(model: Program, known_observed: frozenset[str] = frozenset()) -> Si
         ):
             continue
         frames = site["cond_indep_stack"]
+        if not known_observed:
+            _check_plates(name, site)
         shape = torch.Size(site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :])
         per_row = any(frame.name == "rows" for frame in frames)
         is_observed = name in batch.asked or name in known_observed
@@ -172,6 +174,19 @@ def countings(model: Program, batch: Batch, names: Iterable[str]) -> dict[str, S
         name: ScaledDistribution.of(trace.nodes[name]).times(share if is_of_rows(trace.nodes[name]) else 1.0)
         for name in names
     }
+
+
+def _check_plates(name: str, site: Site) -> None:
+    """Raises DeclarationError for a batch dimension that no plate holds: of such values neither count nor shape is known."""
+    held = {frame.dim for frame in site["cond_indep_stack"]}
+    shape = site["fn"].batch_shape
+    loose = [size for k, size in enumerate(shape) if size > 1 and k - len(shape) not in held]
+    if loose:
+        rows = "" if is_of_rows(site) else ", or draw it inside `with batch.plate():` if each row has its own"
+        raise DeclarationError(
+            f"{name} has the batch shape {tuple(shape)} for 2 rows, of which no plate holds {' x '.join(map(str, loose))}: "
+            f"make entries one event, as in dist.Normal(torch.zeros(3), 1.0).to_event(1){rows}"
+        )
 
 
 def _further_plate(site: Site) -> tuple[str, int] | None:

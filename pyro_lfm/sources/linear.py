@@ -76,7 +76,7 @@ class Linear(Network):
         constant, bias = self._constant("weight", self.weight, start), self.bias
         weight: nn.Module = constant
         if self.pattern is not None:
-            weight = Patterned(constant.value, pattern_of(self.pattern, (out_size, in_size)))
+            weight = Patterned(constant, pattern_of(self.pattern, (out_size, in_size)))
         if self.prior is not None:
             *before, weight = self.prior.weights(start)
             bias = BROAD if bias is None else bias
@@ -112,8 +112,8 @@ class Patterned(Constant):
 
     mask: Tensor
 
-    def __init__(self, value: Tensor, mask: Tensor):
-        super().__init__(value.detach() * mask, learned=True)
+    def __init__(self, weights: Constant, mask: Tensor):
+        super().__init__(weights.digits("value") * mask, learned=True, dtype=weights.value.dtype)
         self.register_buffer("mask", mask)
 
     def forward(self, context: Tensor | None, index: Tensor | None = None) -> Tensor:

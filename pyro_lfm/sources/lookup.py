@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.sources.declared_values import DeclaredValues
 from pyro_lfm.sources.drawn import Drawn, Stochastic, flat_rows
 from pyro_lfm.sources.parameter_priors import Beta, Normal
 from pyro_lfm.sources.source import Parameter, Source, SourceLike, as_source
@@ -77,7 +78,9 @@ class Lookup(Source):
             return LookupTable(self._drawn(parameter, categories), False, position)
         if self.of is None or isinstance(self.of, Value):
             values = self.of or Learned()
-            return LookupTable(_natural_values(values, parameter, categories), values.is_learned, position)
+            raw = _raw_values(values, parameter, categories)
+            dtype = values.dtype if values.has_value else raw.dtype
+            return LookupTable(raw, values.is_learned, position, dtype)
         rest = torch.Size((sum(sizes) - categories,))
         if not rest[0]:
             raise DeclarationError(
@@ -118,12 +121,14 @@ def _network_source(given: SourceLike, name: str) -> Source:
     return source
 
 
-class LookupTable(nn.Module):
+class LookupTable(DeclaredValues):
     """A table of raw parameters (C, *shape), indexed by category."""
 
     values: nn.Parameter | Tensor | Drawn
 
-    def __init__(self, values: Tensor | Drawn, learned: bool, position: int):
+    def __init__(
+        self, values: Tensor | Drawn, learned: bool, position: int, dtype: torch.dtype | None = None
+    ):
         super().__init__()
         self.position = position
         if isinstance(values, Drawn):
@@ -131,10 +136,7 @@ class LookupTable(nn.Module):
             self.categories, self.events = len(values.value), values.value.dim() - 1
             return
         self.categories, self.events = len(values), values.dim() - 1
-        if learned:
-            self.values = nn.Parameter(values)
-        else:
-            self.register_buffer("values", values)
+        self.declare("values", values, dtype or values.dtype, learned)
 
     def forward(self, context: Tensor, index: Tensor | None = None) -> Tensor:
         values = self.values() if isinstance(self.values, Drawn) else self.values
@@ -166,14 +168,14 @@ class LookupNetwork(nn.Module):
         return (code * outputs).sum(rest.dim() - 1)
 
 
-def _natural_values(source: Value, parameter: Parameter, categories: int) -> Tensor:
+def _raw_values(source: Value, parameter: Parameter, categories: int) -> Tensor:
     """The raw values (C, *shape) of a source of natural values."""
     value = source.tensor()
     if value is None:
         return _apart(parameter.start, categories, parameter.shape)
-    if value.dim() == 0 or len(value) != categories:
+    if value.dim() and len(value) != categories:
         value = value.expand(categories, *value.shape)
-    raw = torch.stack([parameter.to_raw(one) for one in value])
+    raw = torch.stack([parameter.to_raw(one) for one in value]) if value.dim() else parameter.to_raw(value)
     try:
         return raw.expand(categories, *parameter.shape).clone()
     except RuntimeError:

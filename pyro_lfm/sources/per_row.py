@@ -20,12 +20,13 @@ class PerRow(Source):
 
     Args:
         rows: the number of rows of data, by default that of the first batch's data.
-        learning_rate: step size for the table. It is usually far above that of shared weights, since a row of the table
-            is updated only when its row of data is in the batch.
+        learning_rate: step size for the table, in place of ``SVI(learning_rate=)``. It is usually far above that of shared
+            weights, since a row of the table is updated only when its row of data is in the batch: once an epoch.
 
     Use it for the best q of each row of a guide's family, without the amortization gap of an encoder.
 
-    Limits: a new row must be optimised by itself, and every row needs many steps.
+    Limits: a new row must be optimised by itself, and every row needs many steps. These are
+    dozens of epochs. If the bound lies below that of a network, give more epochs, or ``PerRow(learning_rate=0.2)``.
 
     Source: Hoffman, Blei, Wang and Paisley (2013), section 2, for local variational parameters.
 

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError, ShapeError
+from pyro_lfm.sources.declared_values import DeclaredValues, exact, type_of
 from pyro_lfm.sources.source import Parameter, Source
 
 
 class Value(Source):
     """A source of one value for all rows."""
 
+    @property
     @abstractmethod
+    def declared(self) -> ArrayLike | Tensor | None:
+        """The natural value as the user wrote it; None for the default start of the family."""
+
     def tensor(self) -> Tensor | None:
-        """The natural value; None for the default start of the family."""
+        """The natural value in float64, with all its digits; None for the default start of the family."""
+        return None if self.declared is None else exact(self.declared)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the module of the value, until the model is converted."""
+        return type_of(self.declared)
 
     @property
     def reads_parents(self) -> bool:
@@ -26,7 +37,7 @@ class Value(Source):
 
     @property
     def has_value(self) -> bool:
-        return self.tensor() is not None
+        return self.declared is not None
 
     @property
     @abstractmethod
@@ -36,10 +47,11 @@ class Value(Source):
     def module_for(self, parameter: Parameter) -> Constant:
         if parameter.heads:
             raise DeclarationError(f"{parameter.name} must be a network or PerRow; got {type(self).__name__}")
-        return Constant(self.raw(parameter), self.is_learned)
+        raw = self.raw(parameter)
+        return Constant(raw, self.is_learned, raw.dtype if self.declared is None else self.dtype)
 
     def raw(self, parameter: Parameter) -> Tensor:
-        """The raw value, of the shape of the parameter.
+        """The raw value, of the shape of the parameter, with all its digits.
 
         Raises:
             ShapeError: the value does not broadcast to it.
@@ -69,13 +81,14 @@ class Learned(Value):
             its variances (Isotropic, Diagonal) or its matrix (Full). By default the family's own start.
 
     >>> Learned(2.0).tensor()
-    tensor(2.)
+    tensor(2., dtype=torch.float64)
     """
 
     init: ArrayLike | Tensor | None = None
 
-    def tensor(self) -> Tensor | None:
-        return None if self.init is None else _as_float(self.init)
+    @property
+    def declared(self) -> ArrayLike | Tensor | None:
+        return self.init
 
     @property
     def is_learned(self) -> bool:
@@ -90,13 +103,14 @@ class Fixed(Value):
     """A value that is never trained, in natural units like that of ``Learned``.
 
     >>> Fixed([1.0, 2.0]).tensor()
-    tensor([1., 2.])
+    tensor([1., 2.], dtype=torch.float64)
     """
 
     value: ArrayLike | Tensor
 
-    def tensor(self) -> Tensor:
-        return _as_float(self.value)
+    @property
+    def declared(self) -> ArrayLike | Tensor:
+        return self.value
 
     @property
     def is_learned(self) -> bool:
@@ -106,25 +120,14 @@ class Fixed(Value):
         return "fixed"
 
 
-class Constant(nn.Module):
-    """The module of a learned or fixed value."""
+class Constant(DeclaredValues):
+    """The module of a learned or fixed value, in the floating type ``dtype``; by default that of the value."""
 
-    def __init__(self, value: Tensor, learned: bool):
+    value: Tensor
+
+    def __init__(self, value: Tensor, learned: bool, dtype: torch.dtype | None = None):
         super().__init__()
-        if learned:
-            self.value = nn.Parameter(value)
-        else:
-            self.register_buffer("value", value)
+        self.declare("value", value, dtype or value.dtype, learned)
 
     def forward(self, context: Tensor | None, index: Tensor | None = None) -> Tensor:
         return self.value
-
-
-def _as_float(value: ArrayLike | Tensor) -> Tensor:
-    """A floating tensor with its own type; numbers and arrays in torch's default type."""
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().clone()
-    try:
-        return torch.as_tensor(value, dtype=torch.get_default_dtype()).clone()
-    except (TypeError, ValueError, RuntimeError):
-        raise DeclarationError(f"a value must be a number, array or tensor; got {value!r}") from None

@@ -136,7 +136,7 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
         assert result.estimate("score", "A").mean > result.estimate("score", "B").mean
         assert result.difference("score", "B").mean > 0.9
         assert [result.ranks["score"][candidate].place for candidate in "AB"] == [2, 1]
-        assert "B is best; clearly better than A by 1." in result.verdict
+        assert "B is best. It is clearly better than A by 1." in result.verdict
         assert "**" in next(line for line in result.markdown().splitlines() if line.startswith("| B"))
         assert "Not all candidates have score of the same rows and seeds" in repr(result)
     # Each pair has different rows in common, and each candidate loses against one other.
@@ -147,7 +147,7 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
     assert "no candidate is best" in circle.verdict and "contradict" in circle.verdict
     # Without common rows the means decide the places, and no difference is clear.
     nothing = comparison_of(A=[[1.0, 1.1, nan, nan]], B=[[nan, nan, 0, 0.2]])
-    assert str(nothing.ranks["score"]["A"]) == "1–2" and "not to be told apart from B" in nothing.verdict
+    assert str(nothing.ranks["score"]["A"]) == "1–2" and "do not tell it apart from B" in nothing.verdict
 
 
 @pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])

@@ -240,16 +240,51 @@ def test_inference_out_of_range(case):
         lfm.SVI(guide, **options)
 
 
-def test_a_misspelt_option_is_not_swallowed():
-    guide = cases.guide_for(cases.plain(), cases.GUIDES["gaussian-diagonal"])
-    misspelt = [
-        lambda: lfm.SVI(guide, lerning_rate=1.0),
-        lambda: lfm.ELBO(particels=3),
-        lambda: lfm.MLP(3, act="relu"),
-    ]
-    for wrong in misspelt:
-        with pytest.raises(TypeError, match="unexpected keyword"):
-            wrong()
+WRONG_ARGUMENTS = {
+    "misspelt, SVI": (
+        lambda: lfm.SVI(None, lerning_rate=1.0),
+        "SVI takes .*; got lerning_rate=: did you mean learning_rate=.$",
+    ),
+    "misspelt, ELBO": (lambda: lfm.ELBO(particels=3), "did you mean particles=."),
+    "from torch": (lambda: lfm.SVI(None, lr=1.0), "got lr=: give learning_rate=$"),
+    "probs": (
+        lambda: lfm.Categorical(3, probs=lfm.Fixed(0.3)),
+        "Categorical takes categories, logits.*got probs=: give logits=",
+    ),
+    "both": (
+        lambda: lfm.Categorical(3, logits=lfm.Fixed(0.0), probs=lfm.Fixed(0.3)),
+        "got probs=: give logits=",
+    ),
+    "logits and prior": (
+        lambda: lfm.Categorical(3, logits=lfm.Fixed(0.0), prior=lfm.parameter_priors.Dirichlet()),
+        "without logits",
+    ),
+    "scale": (lambda: lfm.Gaussian(3, loc=lfm.Linear(), scale=1.0), "got loc=, scale=: give mean="),
+    "nothing like it": (lambda: lfm.MLP(3, qqq="relu"), "MLP takes .*; got qqq=$"),
+    "missing": (
+        lambda: lfm.Fixed(),
+        "Fixed takes value; got a call with missing a required argument: 'value'",
+    ),
+    "twice": (lambda: lfm.Gaussian(3, event=3), "multiple values for argument 'event'"),
+    "no arguments": (lambda: lfm.parameter_priors.ARD(hyper=1), "ARD takes .*; got hyper="),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ARGUMENTS)
+def test_arguments_that_a_declaration_does_not_take(case):
+    wrong, words = WRONG_ARGUMENTS[case]
+    with pytest.raises(Declaration, match=words):
+        wrong()
+
+
+def test_a_type_error_of_a_constructor_is_not_one_of_its_arguments():
+    class Own(lfm.Prior):
+        def __init__(self, dim):
+            super().__init__(dim)
+            len(3)
+
+    with pytest.raises(TypeError, match="has no len"):
+        Own(3)
 
 
 OBJECTIVES = {
@@ -319,6 +354,65 @@ def test_a_latent_in_a_plate_beside_that_of_the_rows_has_no_declared_guide():
         Declaration, match="in the plate 'columns': leave that plate out .*torch.zeros.4., 1.0..to_event"
     ):
         lfm.Guide(lfm.PyroModel(program), z=lfm.Gaussian(network=lfm.MLP(8)))
+
+
+class SharedOffset(lfm.PyroModel):
+    """Rows z W + w, where ``draw`` draws w outside the plate over rows, or inside it."""
+
+    def __init__(self, draw, inside=False):
+        super().__init__()
+        self.draw, self.inside = draw, inside
+
+    def forward(self, batch):
+        w = None if self.inside else self.draw()
+        with batch.plate():
+            w = self.draw() if w is None else w
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            mean = z @ torch.ones(2, 3) + w
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=batch["x"])
+
+
+def _in_own_plate():
+    with pyro.plate("columns", 3):
+        return pyro.sample("w", dist.Normal(0.0, 1.0))
+
+
+def _as_event():
+    return pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+
+def _without_event():
+    return pyro.sample("w", dist.Normal(torch.zeros(3), 1.0))
+
+
+def _as_number():
+    return pyro.sample("w", dist.Normal(0.0, 1.0))
+
+
+@pytest.mark.parametrize("draw", [_as_event, _in_own_plate])
+def test_a_shared_latent_outside_the_plate_has_a_joint_guide(draw):
+    model = SharedOffset(draw)
+    guide = lfm.Guide(model, z=lfm.Gaussian(network=lfm.Linear()), shared=pyro.infer.autoguide.AutoNormal)
+    rows = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    ours = -lfm.ELBO(kl="monte-carlo").loss(model, guide, lfm.Batch(rows))
+    torch.manual_seed(0)
+    theirs = -pyro.infer.Trace_ELBO().loss(model, guide, lfm.Batch(rows))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_shared_latent_in_the_wrong_place_is_named():
+    auto = pyro.infer.autoguide.AutoNormal
+    with pytest.raises(Declaration, match="w has the batch shape .3,. .*to_event.1., or draw it inside"):
+        lfm.Guide(SharedOffset(_without_event), z=lfm.Gaussian(), shared=auto)
+    with pytest.raises(Declaration, match="w, which each row has for itself: shared= serves latents outside"):
+        lfm.Guide(SharedOffset(lambda: _as_event(), inside=True), z=lfm.Gaussian(), shared=auto)
+    # One number for all rows has no dimension for several draws, which stand on the left.
+    model = SharedOffset(_as_number)
+    guide = lfm.Guide(model, z=lfm.Gaussian(), shared=auto)
+    svi = lfm.SVI(guide, objective=lfm.ELBO(particles=2), steps=1, engine="eager")
+    with pytest.raises(lfm.TrainingError, match="Remedies: particles=1, or a program whose latents keep"):
+        lfm.fit(model, torch.zeros(7, 3), svi, seed=0, progress=False)
 
 
 def test_batches_refuse_what_they_cannot_hold():

@@ -15,6 +15,7 @@ from torch import nn
 
 import pyro_lfm as lfm
 from pyro_lfm.documents.export import elementary_algebra as algebra
+from pyro_lfm.documents.export.file_formats import _lacking
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -396,3 +397,9 @@ def test_counts_of_cells_are_exported(tmp_path):
     assert {*files} == {"encode", "decode"}
     after = fit.model.state_dict()
     assert state.keys() == after.keys() and all(torch.equal(state[name], after[name]) for name in state)
+
+
+def test_torchs_advice_and_escape_codes_are_left_out():
+    advice = RuntimeError("\x1b[96mFailed\x1b[0m to convert. Please report it" + chr(10) + "<long advice>")
+    advice.__cause__ = ValueError("\x1b[31mno such kernel\x1b[0m" + chr(10) + "more")
+    assert _lacking(advice) == "ValueError: no such kernel"

@@ -141,3 +141,18 @@ def test_a_checkpoint_holds_a_fit_whose_exemplars_are_a_part_of_the_rows(tmp_pat
     fitted(tmp_path / "run", 2)
     resumed, whole = fitted(tmp_path / "run", 4), fitted(tmp_path / "other", 4)
     assert [r["bound"] for r in resumed.history] == [r["bound"] for r in whole.history]
+
+
+def test_the_density_under_all_centres_is_that_of_each_and_has_its_gradient(monkeypatch):
+    monkeypatch.setattr("pyro_lfm.distributions.parzen_mixture._ENTRIES", 30)
+    noise = torch.Generator().manual_seed(0)
+    centres = 5 + torch.randn(11, 3, generator=noise, dtype=torch.float64)
+    value = (5 + torch.randn(2, 4, 3, generator=noise, dtype=torch.float64)).requires_grad_()
+    scale = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
+    each = torch.distributions.Normal(centres, scale.exp()).log_prob(value.unsqueeze(-2)).sum(-1)
+    expected = each.logsumexp(-1) - torch.tensor(11.0, dtype=torch.float64).log()
+    ours = ParzenMixture(centres, scale).log_prob(value)
+    torch.testing.assert_close(ours, expected)
+    ours = torch.autograd.grad(ours.sum(), (value, scale))
+    for one, other in zip(ours, torch.autograd.grad(expected.sum(), (value, scale)), strict=True):
+        torch.testing.assert_close(one, other)

@@ -108,7 +108,10 @@ def changed(rows, value):
         ({"alternate": 2}, "alternate was None, now it is 2"),
         ({"schedule": scaled(1.0)}, "schedule was None"),
         ({"patience": 3}, "patience was not there, now it is 3 .*best weights"),
-        ({"epochs": 1}, "longer fit: it has done 2 epochs"),
+        (
+            {"epochs": 1},
+            r"longer fit: it has done 2 epochs \(.* steps\), and this fit is to do 1 epochs \(.*in all",
+        ),
         (
             {"optimizer": torch.optim.SGD},
             "optimizer was torch.optim.adam.Adam, now it is torch.optim.sgd.SGD",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,10 +118,16 @@ class Onnx(FileFormat):
 
 
 def _lacking(error: BaseException) -> str:
-    """The words for what torch's exporter lacks."""
-    text = str(error)
-    start = text.find("<OpOverload(op='")
-    return text[start:].split("'")[1] if start >= 0 else f"{type(error).__name__}: {first_line(error)}"
+    """The words for what torch's exporter lacks: the name of an operation, or the first words of the last cause.
+
+    torch wraps a cause in a message of its own, with advice and escape codes of terminals.
+    """
+    operation = re.search(r"<OpOverload\(op='([^']*)'", str(error))
+    if operation is not None:
+        return operation[1]
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _scalar_tensor(

@@ -64,9 +64,8 @@ class FullNoise:
         scatter = torch.zeros(dim, dim, dtype=torch.float64)
         entropy = 0.0
         for piece in self.rows.pieces():
-            patterns, pattern = torch.unique(~piece.values.isnan(), dim=0, return_inverse=True)
-            for number, seen in enumerate(patterns):
-                index = pattern == number
+            for number, seen in enumerate(piece.patterns.observed):
+                index = piece.patterns.own == number
                 values, intercept = piece.values[index][:, seen], piece.intercept[index]
                 count = piece.rows
                 if self.rows.has_missing:

@@ -14,6 +14,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
+from pyro_lfm.exact.gap_patterns import Patterns, patterns
 from pyro_lfm.exact.linear.rows import Piece
 
 
@@ -51,19 +52,20 @@ class Latents:
     pattern: Tensor
 
 
-def infer(lines: Lines, values: Tensor, intercept: Tensor) -> Latents:
+def infer(lines: Lines, values: Tensor, intercept: Tensor, gaps: Patterns | None = None) -> Latents:
     """The posterior of z for each row: M = S⁻¹ + Σ_d τ_d E[w_d w_dᵀ] over the observed d (Bishop, 2006, eq. 12.41).
 
     It costs O(P D K²), without any D×D matrix.
+
+    Args:
+        values: (R, D). intercept: (R,).
+        gaps: the patterns of the missing entries, where they are known.
     """
-    count, dim = values.shape
+    dim = values.shape[1]
     latent_dim = lines.line.shape[1] - 1
     missing = values.isnan()
-    if bool(missing.any()):
-        observed, pattern = torch.unique(~missing, dim=0, return_inverse=True)
-        observed = observed.to(values.dtype)
-    else:
-        observed, pattern = values.new_ones(1, dim), torch.zeros(count, dtype=torch.long)
+    seen, pattern = patterns(values) if gaps is None else gaps
+    observed = seen.to(values.dtype)
     weight, bias = lines.line[:, :-1], lines.line[:, -1]
     prior = torch.cholesky_inverse(torch.linalg.cholesky(lines.prior_covariance))
     weighted = observed * lines.precision
@@ -157,7 +159,7 @@ def expect(lines: Lines, pieces: Iterable[Piece], *, factorised: bool = False) -
     cross, total = torch.zeros_like(lines.line), torch.zeros(width, width, dtype=torch.float64)
     latent = torch.zeros(1, width, width, dtype=torch.float64)
     for piece in pieces:
-        latents = infer(lines, piece.values, piece.intercept)
+        latents = infer(lines, piece.values, piece.intercept, piece.patterns)
         complete = len(latents.observed) == 1 and bool(latents.observed.all())
         repeats = torch.bincount(latents.pattern, piece.weights, len(latents.observed)).double()
         if complete:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DataError, DeclarationError, ShapeError
+from pyro_lfm.exact.gap_patterns import patterns
 from pyro_lfm.exact.linear.latent_posterior import Latents, Lines, infer
 from pyro_lfm.exact.linear.rows import Rows
 
@@ -167,9 +168,9 @@ class LinearGaussian:
         if self.structure != "full":
             zero = torch.zeros((), dtype=torch.float64)
             return [(i, self, x[i], zero) for i in everything.split(2048) if len(i)]
-        patterns, pattern = torch.unique(~x.isnan(), dim=0, return_inverse=True)
+        distinct, pattern = patterns(x)
         groups = []
-        for number, observed in enumerate(patterns):
+        for number, observed in enumerate(distinct):
             index = (pattern == number).nonzero().flatten()
             if not bool(observed.any()):
                 # Nothing is observed: the model of any one missing column gives the prior and ln p = 0.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.errors import DataError
+from pyro_lfm.exact.gap_patterns import Patterns, patterns
 from pyro_lfm.exact.weighted_rows import pairs_of
 
 
@@ -18,13 +19,19 @@ class Piece(NamedTuple):
     values: (R, D), float64, minus the column means, NaN where missing.
     intercept: (R,), the factor of the bias; 1 for rows of the data.
     rows: the number of rows of the data that the piece stands for: the sum of their weights.
+    patterns: those of the missing entries.
     weights: (R,), that of each row where rows of the data have weights. Its root is in values and intercept already.
     """
 
     values: Tensor
     intercept: Tensor
     rows: float
+    patterns: Patterns
     weights: Tensor | None = None
+
+
+# Data with at most as many entries (64 MB) are kept, with the patterns of their gaps.
+_KEPT = 2**23
 
 
 class Rows:
@@ -32,7 +39,8 @@ class Rows:
 
     The constructor reads the blocks once. If nothing is missing, it compresses them to the sufficient statistic of
     linear Gaussian models, min(N, D) + 1 weighted rows with the same Σₙ (xₙ, 1)(xₙ, 1)ᵀ, and the data are not read
-    again. If entries are missing, each iteration reads the blocks anew. Nothing of size N² or N·D is kept.
+    again. If entries are missing, each iteration reads the blocks anew, unless they have at most 2²³ entries, which are
+    kept in memory. Nothing of size N² is kept.
 
     Args:
         blocks: a callable that starts a new pass and returns blocks (B, D) of real numbers, in the same order each
@@ -40,7 +48,7 @@ class Rows:
 
     Attributes:
         count: N, the sum of the weights where rows have some. dim: D. has_missing: whether any entry is missing.
-        observed: (D,), the observed entries per column, weighted too.
+        entries: the number of entries, without weights. observed: (D,), the observed entries per column, weighted.
         mean, variance: (D,), of the observed entries, in units of the columns (variance: squared units, ML).
 
     Raises:
@@ -57,6 +65,7 @@ class Rows:
         self._start = blocks
         self.count: float = 0
         self.has_missing = False
+        self.entries = 0
         scatter: _Scatter | None = None
         for block, weights in self._pairs():
             if scatter is None:
@@ -64,6 +73,7 @@ class Rows:
                 scatter = _Scatter(self.dim)
                 self.observed = torch.zeros(self.dim, dtype=torch.float64)
                 self.mean, squares = torch.zeros_like(self.observed), torch.zeros_like(self.observed)
+            self.entries += block.numel()
             seen = ~block.isnan()
             self.has_missing |= not bool(seen.all())
             squares = self._add_columns(block, seen, squares, weights)
@@ -80,6 +90,7 @@ class Rows:
                 + ": drop it"
             )
         self.variance = squares / self.observed
+        self._kept: list[Piece] | None = None
         self._factor = None if self.has_missing else scatter.factor()
         # Of few rows the factor is the rows themselves, with these roots of their weights.
         self._roots = None if self.has_missing else scatter.roots()
@@ -121,22 +132,28 @@ class Rows:
     def pieces(self) -> Iterator[Piece]:
         """A pass over the data as differences from the column means: one small piece if nothing is missing."""
         if self._factor is None:
-            for block, weights in self._pairs():
-                if weights is None:
-                    ones = torch.ones(block.shape[0], dtype=torch.float64)
-                    yield Piece(block - self.mean, ones, block.shape[0])
-                else:
-                    roots = weights.sqrt()
-                    values = (block - self.mean) * roots.unsqueeze(1)
-                    yield Piece(values, roots, float(weights.sum()), weights)
+            if self._kept is None and self.entries <= _KEPT:
+                self._kept = list(self._pieces_with_gaps())
+            yield from self._pieces_with_gaps() if self._kept is None else self._kept
         elif self._roots is not None:
-            yield Piece(self._factor, self._roots, self.count)
+            yield Piece(self._factor, self._roots, self.count, patterns(self._factor))
         else:
             # Centred rows sum to zero, so one more row, with the intercept √N and no values, carries the means.
             intercept = torch.zeros(self.dim + 1, dtype=torch.float64)
             intercept[-1] = self.count**0.5
             values = torch.cat([self._factor, torch.zeros(1, self.dim, dtype=torch.float64)])
-            yield Piece(values, intercept, self.count)
+            yield Piece(values, intercept, self.count, patterns(values))
+
+    def _pieces_with_gaps(self) -> Iterator[Piece]:
+        for block, weights in self._pairs():
+            gaps = patterns(block)
+            if weights is None:
+                ones = torch.ones(block.shape[0], dtype=torch.float64)
+                yield Piece(block - self.mean, ones, block.shape[0], gaps)
+            else:
+                roots = weights.sqrt()
+                values = (block - self.mean) * roots.unsqueeze(1)
+                yield Piece(values, roots, float(weights.sum()), gaps, weights)
 
     def factor(self) -> Tensor:
         """F, (R, D) with R ≤ D and FᵀF = Σₙ (xₙ − mean)(xₙ − mean)ᵀ, missing entries replaced by column means."""

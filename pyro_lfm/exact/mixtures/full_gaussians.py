@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.exact.algebra import inverse, raised, rotated, smallest_scale, square_root
+from pyro_lfm.exact.gap_patterns import patterns
 from pyro_lfm.exact.mixtures.ascent import Statistics, Summary, float64
-from pyro_lfm.exact.mixtures.gaussians import Floor, check_scale, patterns
+from pyro_lfm.exact.mixtures.gaussians import Floor, check_scale
 from pyro_lfm.exact.mixtures.mixture import EMPTY, Components
 
 

@@ -179,16 +179,3 @@ class DiagonalGaussians(Components):
 
     def at_floor(self) -> int:
         return int((self.variance <= self.min_scale**2).sum())
-
-
-def patterns(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct patterns of observed entries in x, (P, D), and the index of each row's pattern, (B,).
-
-    >>> patterns(torch.tensor([[1.0, float("nan")], [2.0, 3.0], [4.0, 5.0]]))
-    (tensor([[ True, False],
-            [ True,  True]]), tensor([0, 1, 1]))
-    """
-    if all_finite(x):
-        return torch.ones_like(x[:1], dtype=torch.bool), torch.zeros(len(x), dtype=torch.long)
-    distinct, index = (~x.isnan()).unique(dim=0, return_inverse=True)
-    return distinct, index

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pyro_lfm.exact.algebra import triangular
+from pyro_lfm.exact.gap_patterns import patterns
 from pyro_lfm.exact.mixtures.ascent import Statistics, float64, pieces
 from pyro_lfm.exact.mixtures.gaussians import (
     Floor,
     check_scale,
     check_variance,
     gaussian_expectation,
-    patterns,
     pooled_variance,
 )
 from pyro_lfm.exact.mixtures.mixture import EMPTY, Components

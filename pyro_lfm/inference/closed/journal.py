@@ -19,7 +19,9 @@ from pyro_lfm.warning_kinds import ConvergenceWarning
 
 
 def warn_of_iterations(iterations: int) -> None:
-    """Warns that a fit used up its iterations before it converged."""
+    """Warns that a fit used up its iterations before it converged. A fit without iterations is not asked to."""
+    if iterations == 0:
+        return
     warn(
         f"not converged after iterations={iterations}: the bound still gains more than tolerance= in an iteration. Give "
         'more iterations, or go on with start="model"; fit.converged says so too',

@@ -14,7 +14,7 @@ from pyro_lfm.data.readers import NamedRows, Table
 from pyro_lfm.distributions.supports import entrywise
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.blocks import Blocks, Evaluation, TableRows
+from pyro_lfm.inference.blocks import Blocks, Evaluation, TableRows, side_by_side
 from pyro_lfm.inference.queries.filling import run_filling
 from pyro_lfm.programs.model import AnyModel
 from pyro_lfm.shapes import number
@@ -162,7 +162,8 @@ def _draw_missing(
         return torch.cat([each.reshape(part.size, -1) for name in gaps for each in filling.gaps[name]], 1)
 
     blocks = Blocks(model, guide, rows, _ROWS, seed)
-    evaluation = Evaluation(blocks, one_draw, calls=draws)
+    copies = blocks.copies(draws, _ROWS)
+    evaluation = Evaluation(blocks, one_draw, calls=-(-draws // copies), copies=copies)
     results = {name: _Entries(draws, count) for name, count in gaps.items()}
     start = 0
     with blocks.running():
@@ -170,11 +171,14 @@ def _draw_missing(
             here = slice(start, start := start + len(block[1]))
             for name, entries in results.items():
                 entries.next_block(missing[name][here])
-            for draw in range(draws):
-                numbers = evaluation(block)
-                pieces = iter(numbers.split([each.numel() for name in gaps for each in shapes[name]], 1))
-                for name, entries in results.items():
-                    entries.add(draw, next(pieces), next(pieces), shapes[name])
+            repeated = side_by_side(block, copies)
+            for first in range(0, draws, copies):
+                numbers = evaluation(repeated)
+                widths = [each.numel() for name in gaps for each in shapes[name]]
+                for draw, own in enumerate(numbers.split(len(block[1]))[: draws - first], first):
+                    pieces = iter(own.split(widths, 1))
+                    for name, entries in results.items():
+                        entries.add(draw, next(pieces), next(pieces), shapes[name])
     means = {name: entries.means() for name, entries in results.items()}
     return means, {name: entries.drawn for name, entries in results.items()}
 

@@ -6,7 +6,7 @@ import torch
 
 from pyro_lfm.data.batch import Batch
 from pyro_lfm.guides import AnyGuide
-from pyro_lfm.inference.blocks import Blocks, Evaluation, TableRows
+from pyro_lfm.inference.blocks import Blocks, Evaluation, TableRows, side_by_side
 from pyro_lfm.inference.queries.filling import run_filling
 from pyro_lfm.programs.model import AnyModel
 
@@ -30,14 +30,17 @@ def reconstruct(
         return torch.cat([filling.means[name].reshape(part.size, -1) for name in names], 1)
 
     blocks = Blocks(model, guide, rows, _ROWS, seed)
-    evaluation = Evaluation(blocks, one_draw, calls=draws)
+    copies = blocks.copies(draws, _ROWS)
+    evaluation = Evaluation(blocks, one_draw, calls=-(-draws // copies), copies=copies)
     means: dict[str, torch.Tensor] = {}
     start = 0
     with blocks.running():
         for block in blocks:
             here = slice(start, start := start + len(block[1]))
-            for _ in range(draws):
-                numbers = evaluation(block)
+            repeated = side_by_side(block, copies)
+            for first in range(0, draws, copies):
+                numbers = sum(evaluation(repeated).split(len(block[1]))[: draws - first])
+                assert isinstance(numbers, torch.Tensor)
                 means = means or {name: numbers.new_zeros(rows.size, shapes[name].numel()) for name in names}
                 pieces = numbers.split([shapes[name].numel() for name in names], 1)
                 for name, piece in zip(names, pieces, strict=True):

@@ -63,6 +63,10 @@ def error_of_exception(failed: FailedStep, error: Exception) -> TrainingError:
     return training_error
 
 
+# Words of torch and Pyro for shapes that do not go together.
+_UNFIT = ("must match the", "Shape mismatch", "is invalid for input of size", "shapes cannot be multiplied")
+
+
 # Where -------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +176,11 @@ def _of_exception(failed: FailedStep, error: Exception) -> list[str]:
             "SVI(..., drop_last=True), which leaves out the last batch of an epoch where it is smaller"
         )
         return [left_over] * (failed.batch_size > 1) + ["a larger batch_size"] * (failed.total > 1)
+    if any(fit in words for fit in _UNFIT) and not hasattr(failed.model, "factors"):
+        return [
+            "particles=1, or a program whose latents keep a dimension for the draws on the left: a shared latent is then of "
+            "shape (draws, 1, *event), one of a row (draws, rows, *event)"
+        ]
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in words:
         return ["a smaller batch_size", "fewer particles"]
     if "same device" in words:

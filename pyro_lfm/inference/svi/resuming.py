@@ -95,11 +95,16 @@ class Resuming:
         self.folder.check(saved, made_of)
         if saved["step"] > loop.total_steps:
             raise self.folder.refused(
-                f"a longer fit: it has done {saved['epoch']} epochs ({saved['step']} steps), now {loop.total_steps} steps "
-                "are to be done"
+                f"a longer fit: it has done {saved['epoch']} epochs ({saved['step']} steps), and this fit is to do "
+                f"{self._planned()} in all"
             )
         # Values that training changed before the interruption may differ after it too.
         self.identity.moved = set(saved["moved"])
+
+    def _planned(self) -> str:
+        """The length of this fit, in words."""
+        steps, epochs = self.loop.total_steps, self.loop.svi.epochs
+        return f"{steps} steps" if epochs is None else f"{epochs} epochs ({steps} steps)"
 
     def _malformed(self, error: Exception) -> Exception:
         """The error of a state that cannot be put back, in words."""

@@ -99,6 +99,8 @@ class SVI(Inference):
 
     takes_known_latents = takes_weights = True
 
+    instead = {"lr": "learning_rate="}
+
     def __init__(
         self,
         guide: Guide | nn.Module,
