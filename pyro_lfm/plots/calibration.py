@@ -22,9 +22,8 @@ from pyro_lfm.plots.calibration_panels import (
     draw_report,
     draw_symmetry,
     draw_two_sample,
-    folded,
 )
-from pyro_lfm.plots.style import INK, bare_axes, new_figure, of_kind
+from pyro_lfm.plots.style import INK, PAGE, bare_axes, folded, new_figure, of_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +157,7 @@ def diagnosis(result: Diagnosis, *, title: str | None = None) -> Figure:
     8
     """
     flagged = of_kind(result, Diagnosis, "lfm.evaluate.diagnose").flagged()
-    figure = new_figure(7.6, 13.6)
+    figure = new_figure(PAGE, 13.6)
     pairs, alone, words = figure.subfigures(3, 1, squeeze=False, height_ratios=[3.0, 1.1, 1.15]).ravel()
     grid = pairs.subplot_mosaic(_PAIRS) | {"predictive": alone.subplots(), "report": words.subplots()}
     panels: dict[str, tuple[Any, str]] = {

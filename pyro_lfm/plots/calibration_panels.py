@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from pyro_lfm.evaluate.calibration import (
     VariationalCalibration,
 )
 from pyro_lfm.evaluate.calibration.pareto import threshold
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, as_words, symbol
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, folded, symbol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -161,10 +160,6 @@ def draw_report(ax: Axes, result: Diagnosis, flagged: tuple[str, ...]) -> None:
         )  # fmt: skip
         note.set_in_layout(False)
         below += 1.25 * _SMALL * (text.count("\n") + 1) + 4
-
-
-def folded(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(as_words(text), width))
 
 
 def _band(ax: Axes, u: np.ndarray, band: np.ndarray) -> None:

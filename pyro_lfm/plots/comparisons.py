@@ -11,13 +11,14 @@ from pyro_lfm.comparison import Comparison, Estimate
 from pyro_lfm.comparison.formats import signed
 from pyro_lfm.comparison.metrics import NATS
 from pyro_lfm.errors import DeclarationError
-from pyro_lfm.plots.curves import History, end_labels
+from pyro_lfm.plots.curves import History, end_labels, room_for_names
 from pyro_lfm.plots.style import (
     FAINT,
     INK,
+    PAGE,
     QUIET,
-    as_words,
     colours,
+    folded,
     new_figure,
     of_kind,
     plain_axes,
@@ -68,8 +69,10 @@ def differences(result: Comparison, metric: str | None = None, *, title: str | N
             f"no candidate was measured beside the baseline {comparison.baseline} by a comparable {name}"
         )
     low, high = _reach(list(shown.values()))
-    longest = max(map(len, shown))
-    figure = new_figure(5.6 + 0.085 * longest, 1.5 + 0.42 * len(shown))
+    names = [folded(candidate, 24) for candidate in shown]
+    lines = max(name.count("\n") + 1 for name in names)
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    figure = new_figure(5.6 + 0.085 * longest, 1.5 + max(0.42, 0.19 * lines) * len(shown))
     ax = plain_axes(figure)
     shades = dict(zip(comparison.candidates, colours(comparison.candidates), strict=True))
     for place, (candidate, difference) in enumerate(shown.items()):
@@ -94,12 +97,12 @@ def differences(result: Comparison, metric: str | None = None, *, title: str | N
     ax.axvline(0, color=QUIET, linewidth=1.0, zorder=0)
     ax.set_xlim(low, high)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_yticks(range(len(shown)), [as_words(candidate) for candidate in shown])
+    ax.set_yticks(range(len(shown)), names)
     ax.tick_params(axis="y", labelsize=10, labelcolor=INK)
     ax.grid(axis="x", color=FAINT, linewidth=0.6)
     nats = ", nats per row" if name in NATS else ""
     label = f"{name.replace('_', ' ')} over {comparison.baseline}{nats}"
-    ax.set_xlabel(as_words(label), color=QUIET)
+    ax.set_xlabel(folded(label, 60), color=QUIET)
     better = comparison.metrics[name].better
     side = {"higher": ": right is better", "lower": ": left is better", None: ""}[better]
     set_title(ax, title if title is not None else f"Paired differences{side}")
@@ -135,8 +138,7 @@ def bounds_by_time(
     fitted = {name: curve for name, curve in every.items() if curve is not None}
     if not fitted:
         raise DeclarationError("no candidate was fitted from the first seed")
-    width = 7.9 + 0.085 * (max(map(len, fitted)) + 8)
-    figure = new_figure(width, 3.9, layout=None)
+    figure = new_figure(PAGE, 3.9, layout=None)
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, k, label in ((left, 0, "epoch"), (right, 1, "seconds of training")):
         ax.spines[["top", "right", "left"]].set_visible(False)
@@ -156,8 +158,10 @@ def bounds_by_time(
         _across(ax, least, max(float(curve[k].max()) for curve in curves))
     left.set_ylabel("nats per row", color=QUIET)
     end_labels(right, [(float(curve[2][-1]), name, shades[name]) for name, curve in fitted.items()])
-    for ax, start in ((left, 0.75), (right, 4.35)):
-        ax.set_position((start / width, 0.15, 3.3 / width, 0.72))
+    # Margins are set by hand, as a layout engine ignores the names at the right.
+    panel = (PAGE - 0.75 - 0.3 - room_for_names(fitted)) / 2
+    for ax, start in ((left, 0.75), (right, 1.05 + panel)):
+        ax.set_position((start / PAGE, 0.15, panel / PAGE, 0.72))
     set_title(left, title)
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,13 +12,15 @@ import numpy as np
 from pyro_lfm.comparison import Comparison
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.inference.fitted import Fit
-from pyro_lfm.plots.style import FAINT, QUIET, as_words, colours, new_figure, plain_axes, set_title
+from pyro_lfm.plots.style import FAINT, PAGE, QUIET, as_words, colours, new_figure, plain_axes, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+# The most characters of a name at the end of a line.
+_LONGEST = 28
 # The records of one fit, as ``fit.history``.
 History: TypeAlias = Sequence[Mapping[str, Any]]
 # One history, or several by name.
@@ -46,7 +48,7 @@ def bounds(
     'nats per row'
     """
     named = histories_of(histories, "bound")
-    figure = new_figure(8.0, 4.2, layout=None)
+    figure = new_figure(PAGE, 4.2, layout=None)
     ax = plain_axes(figure)
     ends, seen = [], []
     for (name, history), colour in zip(named.items(), colours(named), strict=True):
@@ -81,10 +83,8 @@ def bounds(
     set_title(ax, title)
     # Margins are set by hand, as a layout engine ignores the names at the right.
     numbers = ax.yaxis.get_major_formatter().format_ticks(list(ax.get_yticks()))
-    left, right = 0.5 + 0.075 * max(map(len, numbers)), 0.3 + 0.075 * (max(map(len, named)) + 8)
-    width, height = 6.0 + left + right, 4.2
-    figure.set_size_inches(width, height)
-    ax.set_position((left / width, 0.6 / height, 6.0 / width, (height - 1.05) / height))
+    left, right = 0.5 + 0.075 * max(map(len, numbers)), room_for_names(named)
+    ax.set_position((left / PAGE, 0.6 / 4.2, (PAGE - left - right) / PAGE, 3.15 / 4.2))
     return figure
 
 
@@ -149,6 +149,17 @@ def _readable(guides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> tupl
     return bottom - margin, top + margin
 
 
+def room_for_names(names: Iterable[str]) -> float:
+    """Inches to the right of axes for the names at the ends of their lines, with their values."""
+    return 0.3 + 0.08 * (max(len(_shortened(name)) for name in names) + 8)
+
+
+def _shortened(name: str) -> str:
+    """A name without its middle where it is long. Long names often differ at their ends."""
+    half = _LONGEST // 2
+    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half:]}"
+
+
 def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes names at the ends of lines, moved apart where they would overlap."""
     low, high = ax.get_ylim()
@@ -164,5 +175,7 @@ def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         places[i] = min(places[i], limit)
         limit = places[i] - gap
     for place, (value, name, colour) in zip(places, ordered, strict=True):
-        label = f"{as_words(name)}  {value:.1f}{'' if value > low else ' ↓'}".replace("  -", "  −")
+        label = f"{as_words(_shortened(name))}  {value:.1f}{'' if value > low else ' ↓'}".replace(
+            "  -", "  −"
+        )
         ax.annotate(label, (1.015, place), xycoords="axes fraction", color=colour, fontsize=10, va="center")

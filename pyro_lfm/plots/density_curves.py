@@ -12,6 +12,7 @@ from pyro_lfm.plots.style import (
     INK,
     QUIET,
     as_numbers,
+    as_words,
     bare_axes,
     by_name,
     colours,
@@ -71,7 +72,7 @@ def densities(
             ax.plot(grid, height[:, column], color=colour, linewidth=1.6)
             ax.set_xlim(grid[0], grid[-1])
             ax.set_ylim(bottom=0)
-        axes[line][0].set_title(name, color=colour, fontsize=10, loc="left", pad=3)
+        axes[line][0].set_title(as_words(name), color=colour, fontsize=10, loc="left", pad=3)
     for column, name in enumerate(rows):
         axes[0][column].set_title(name, color=INK, fontsize=10, loc="right", pad=3)
     for ax in axes[-1]:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyro_lfm.plots.curves import Histories, History, histories_of
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, bare_axes, new_figure, set_heading
+from pyro_lfm.plots.style import (
+    FAINT,
+    GUIDES,
+    INK,
+    QUIET,
+    bare_axes,
+    folded,
+    grid_of,
+    new_figure,
+    on_a_page,
+    set_heading,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,18 +56,20 @@ def bound_and_gap(
     paths = {name: _path(history) for name, history in named.items()}
     top = max(float(likelihood.max()) for _, likelihood, _ in paths.values())
     top = top if maximum is None else max(top, maximum)
-    figure = new_figure(1.2 + 2.5 * len(paths), 3.5)
-    grid = figure.subplots(1, len(paths), sharey=True, squeeze=False)[0]
+    columns, rows = on_a_page(len(paths), 2.1, margin=1.2)
+    figure = new_figure(1.2 + max(2.5, 5.2 / columns) * columns, 0.6 + 2.9 * rows)
+    grid = grid_of(figure, len(paths), columns, rows, sharey=True)
     for ax, (name, path) in zip(grid, paths.items(), strict=True):
         bare_axes(ax)
         if maximum is not None:
             ax.axhline(maximum, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
         _draw(ax, path)
-        ax.set_title(name, color=INK, fontsize=10.5, loc="left")
+        ax.set_title(folded(name, 30), color=INK, fontsize=10.5, loc="left")
         ax.set_xlabel("iteration" if "step" in named[name][-1] else "epoch", color=QUIET, fontsize=9)
         _name_steps(ax, named[name], path)
     grid[0].set_ylim(*_visible(paths, top))
-    grid[0].set_ylabel("nats per row", color=QUIET)
+    for ax in grid[::columns]:
+        ax.set_ylabel("nats per row", color=QUIET)
     grid[-1].legend(
         loc="lower right", bbox_to_anchor=(1.0, 0.24), frameon=False, fontsize=9, labelcolor=QUIET
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +13,7 @@ from pyro_lfm.inference.fitted import Fit
 from pyro_lfm.plots.map_axes import draw_plane, draw_space, write_key
 from pyro_lfm.plots.map_colours import map_colours
 from pyro_lfm.plots.map_points import MapPoints, map_points
-from pyro_lfm.plots.style import by_name, colours, new_figure, set_heading
+from pyro_lfm.plots.style import PAGE, by_name, colours, folded, new_figure, on_a_page, set_heading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,9 +71,9 @@ def latent_map(
     for name, panel in panels.items():
         if len(panel.points) != rows:
             map_colours(labels, len(panel.points), names, name)
-    columns = min(2, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    size = 4.4 if dimensions == 2 else 5.0
+    # In space a panel needs the width of a page, as names stand around it.
+    columns, lines = on_a_page(len(panels), 3.3 if dimensions == 2 else 5.0, margin=0.9)
+    size = min(4.4 if dimensions == 2 else 5.0, (PAGE - 0.9) / columns)
     figure = new_figure(size * columns + 0.9, size * lines + 0.3)
     shades = colours(panels)
     for place, (name, panel) in enumerate(panels.items()):
@@ -88,7 +87,7 @@ def latent_map(
             ax = figure.add_subplot(lines, columns, place + 1, projection="3d")
             draw_space(ax, shown, coloured)
         if name:
-            ax.set_title(name, color=shades[place], fontsize=11, loc="left")
+            ax.set_title(folded(name, 36), color=shades[place], fontsize=11, loc="left")
     write_key(figure, coloured, in_space=dimensions == 3)
     set_heading(figure, title)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ import numpy as np
 
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.plots.style import as_numbers, new_figure, set_title
+from pyro_lfm.plots.style import PAGE, as_numbers, folded_title, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Space between the pictures of a mosaic, as a fraction of a picture's width.
 _GUTTER = 0.12
+# The most characters of a line of a name.
+_LONGEST = 18
 
 
 def pictures_of(images: Array, shape: Sequence[int] | None, argument: str) -> np.ndarray:
@@ -54,7 +57,6 @@ def draw_mosaic(
     shades: Sequence[str],
     *,
     gap: float = 1.5,
-    label_width: float = 0.0,
     bottom: float = 0.15,
     right: float = 0.15,
     side: float = 0.62,
@@ -64,7 +66,8 @@ def draw_mosaic(
     Args:
         blocks: {name: pictures (N, H, W, 3)}. columns: pictures in a row. shades: of the names.
         gap: between blocks, in gutters between pictures.
-        label_width, bottom, right: margins, in inches. side: of the longer side of a picture, in inches.
+        bottom, right: margins, in inches.
+        side: the longer side of a picture in inches, where a page has room for so many.
     """
     first = next(iter(blocks.values()))
     height, width = first.shape[1:3]
@@ -81,13 +84,15 @@ def draw_mosaic(
             canvas[y : y + height, x : x + width] = picture
         middles.append(top + (count * (height + between) - between) / 2 - 0.5)
         top += count * (height + between) + extra
-    side = side / max(height, width)  # inches per pixel
-    if any(blocks) and not label_width:
-        label_width = 0.1 + 0.08 * max(map(len, blocks))
-    left = 0.15 + label_width
-    top_margin = 0.45 if title else 0.15
+    names = ["\n".join(textwrap.wrap(name, _LONGEST, break_on_hyphens=False)) for name in blocks]
+    left = 0.15 + _room(names)
+    side = min(side / max(height, width), (PAGE - left - right) / canvas.shape[1])  # inches per pixel
     across, down = canvas.shape[1] * side, canvas.shape[0] * side
-    whole = left + max(across, 0.1 * len(title or "")) + right, top_margin + down + bottom
+    title = title and folded_title(title, PAGE - left - right)
+    lines = title.split("\n") if title else []
+    top_margin = 0.15 + 0.1 * bool(lines) + 0.2 * len(lines)
+    longest = max(map(len, lines), default=0)
+    whole = left + min(max(across, 0.1 * longest), PAGE - left - right) + right, top_margin + down + bottom
     figure = new_figure(*whole, layout=None)
     ax = figure.add_axes((left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]))
     ax.imshow(canvas, interpolation="nearest", aspect="auto")
@@ -95,10 +100,17 @@ def draw_mosaic(
     ax.tick_params(length=0)
     ax.set_xticks([])
     if any(blocks):
-        ax.set_yticks(middles, list(blocks))
+        ax.set_yticks(middles, names)
         for tick, colour in zip(ax.get_yticklabels(), shades, strict=True):
             tick.set(color=colour, fontsize=10)
     else:
         ax.set_yticks([])
     set_title(ax, title)
     return figure
+
+
+def _room(names: Sequence[str]) -> float:
+    """Inches for names, some in several lines; of formulas the marks take no room."""
+    lines = [line for name in names for line in name.split("\n")]
+    longest = max((len(line.translate({ord(mark): None for mark in "${}_\\"})) for line in lines), default=0)
+    return 0.14 + 0.085 * longest if longest else 0.0

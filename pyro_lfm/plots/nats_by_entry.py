@@ -14,6 +14,7 @@ from pyro_lfm.plots.style import (
     FAINT,
     GUIDES,
     INK,
+    PAGE,
     QUIET,
     as_array,
     bare_axes,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ACTIVE, _SILENT, _GUIDE = GUIDES[0], "#b5b5b5", GUIDES[4]
-# The most bars of a picture.
-_MOST = 60
+# The most bars of a picture: as many names as fit on a page side by side, turned.
+_MOST = 40
 
 # Name, nats, their error over rows, and whether the entry is active, None where that is not known.
 Bar = tuple[str, float, float, bool | None]
@@ -48,7 +49,7 @@ def kl_by_entry(
     dotted. A result without a curve has only the bars.
 
     Args:
-        result: of ``lfm.evaluate.decompose``. Of more than 60 entries the first are drawn.
+        result: of ``lfm.evaluate.decompose``. Of more than 40 entries the first are drawn.
         order: of the bars. By default it is that of the variance that factors explain, as in every picture.
             "declared" is the declared order, and "nats" has the largest first. Names of entries stand in the order given.
 
@@ -70,10 +71,11 @@ def kl_by_entry(
         figure = new_figure(0.6 + width, 4.0)
         _draw_bars(figure.subplots(), bars)
     else:
-        figure = new_figure(5.2 + width, 4.0)
-        left, right = figure.subplots(1, 2, width_ratios=[width, 4.6])
-        _draw_bars(left, bars)
-        _draw_curve(right, result.curve)
+        beside = width <= PAGE / 2
+        figure = new_figure(PAGE, 4.0 if beside else 7.4)
+        first, second = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
+        _draw_bars(first, bars)
+        _draw_curve(second, result.curve)
     set_heading(figure, title)
     return figure
 

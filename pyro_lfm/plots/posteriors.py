@@ -19,7 +19,10 @@ from pyro_lfm.plots.style import (
     bare_axes,
     by_name,
     colours,
+    folded,
+    grid_of,
     new_figure,
+    on_a_page,
     set_heading,
 )
 
@@ -52,8 +55,9 @@ def posterior_ellipses(
             raise ShapeError(
                 f"{name} must be two Gaussian distributions of batch shape (R,) and event shape (2,)"
             )
-    figure = new_figure(0.6 + 2.6 * len(posteriors), 3.3)
-    grid = figure.subplots(1, len(posteriors), squeeze=False)[0]
+    columns, rows = on_a_page(len(posteriors), 2.3, margin=0.6)
+    figure = new_figure(0.6 + 2.6 * columns, 0.5 + 2.8 * rows)
+    grid = grid_of(figure, len(posteriors), columns, rows)
     for ax, (name, (q, p)) in zip(grid, posteriors.items(), strict=True):
         bare_axes(ax)
         reach = np.zeros((0, 2))
@@ -61,14 +65,15 @@ def posterior_ellipses(
             for distribution, colour in ((q, shade), (p, None)):
                 reach = np.vstack([reach, _ellipses(ax, *_moments(distribution, row), colour)])
             if names is not None:
-                centre = _moments(q, row)[0]
-                ax.annotate(names[row], centre, color=INK, fontsize=9, ha="center", va="center")
+                x, y = _moments(q, row)[0].tolist()
+                ax.annotate(names[row], (x, y), color=INK, fontsize=9, ha="center", va="center")
         _square(ax, reach)
         ax.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
         ax.axvline(0, color=FAINT, linewidth=0.6, zorder=0)
-        ax.set_title(name, color=INK, fontsize=10.5, loc="left")
+        ax.set_title(folded(name, 26), color=INK, fontsize=10.5, loc="left")
         ax.set_xlabel("$z_1$", color=QUIET)
-    grid[0].set_ylabel("$z_2$", color=QUIET)
+    for ax in grid[::columns]:
+        ax.set_ylabel("$z_2$", color=QUIET)
     set_heading(figure, title)
     return figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyro_lfm.factor_analysis.factor_numbers import FactorNumbers
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, new_figure, of_kind, set_heading
+from pyro_lfm.plots.style import FAINT, GUIDES, INK, PAGE, QUIET, new_figure, of_kind, set_heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ def scree(result: FactorNumbers, *, title: str | None = "Eigenvalues and held-ou
     ['factor', 'number of factors']
     """
     result = of_kind(result, FactorNumbers, "lfm.factor_analysis.number_of_factors")
-    figure = new_figure(8.4, 4.1)
+    figure = new_figure(PAGE, 4.1)
     left, right = figure.subplots(1, 2)
     _eigenvalues(left, result)
     _held_out(right, result)

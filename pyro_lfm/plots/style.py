@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -26,6 +28,8 @@ CLASSES = (
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 INK, QUIET, FAINT = "#222222", "#767676", "#dddddd"
+# Inches of a page of text. A wider figure is shown smaller on it, with its type below 9 points.
+PAGE = 7.6
 
 
 def colours(names: Iterable[str]) -> list[str]:
@@ -38,14 +42,47 @@ def colours(names: Iterable[str]) -> list[str]:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """An empty figure, size in inches."""
+    """An empty figure, size in inches, no wider than a page."""
     try:
         import matplotlib.figure  # noqa: F401, the one package that the next line needs
 
         from pyro_lfm.plots.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'pyro_lfm[plot]'") from error
-    return NotebookFigure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
+    return NotebookFigure(figsize=(min(width, PAGE), height), dpi=150, layout=layout, facecolor="white")
+
+
+def on_a_page(count: int, width: float, margin: float = 0.0) -> tuple[int, int]:
+    """Columns and rows for panels of a width in inches, beside a margin: as few rows as fit on a page, equally full.
+
+    >>> on_a_page(3, 2.4), on_a_page(4, 2.4)
+    ((3, 1), (2, 2))
+    """
+    most = max(1, int((PAGE - margin) / width))
+    rows = math.ceil(count / most)
+    return math.ceil(count / rows), rows
+
+
+def grid_of(figure: Figure, count: int, columns: int, rows: int, sharey: bool = False) -> list[Axes]:
+    """The axes of so many panels, row by row; the last row may have fewer."""
+    grid = figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel()
+    for ax in grid[count:]:
+        ax.remove()
+    return list(grid[:count])
+
+
+def folded(text: str, width: int) -> str:
+    """A text in lines of so many characters, with its dollar signs escaped.
+
+    >>> folded("a name of five words", 10)
+    'a name of\\nfive words'
+    """
+    return "\n".join(textwrap.wrap(as_words(text), width, break_on_hyphens=False))
+
+
+def folded_title(title: str, width: float) -> str:
+    """A title in lines that fit into so many inches. Its formulas stay formulas."""
+    return "\n".join(textwrap.wrap(title, max(1, int(width / 0.1)), break_on_hyphens=False))
 
 
 def plain_axes(figure: Figure) -> Axes:
@@ -86,7 +123,9 @@ def set_title(ax: Axes, title: str | None) -> None:
 def set_heading(figure: Figure, title: str | None) -> None:
     """A title on the left above all axes of a figure, if there is one."""
     if title:
-        figure.suptitle(title, color=INK, fontsize=12, x=0.008, ha="left")
+        figure.suptitle(
+            folded_title(title, figure.get_figwidth()), color=INK, fontsize=12, x=0.008, ha="left"
+        )
 
 
 def bare_axes(ax: Axes) -> None:

@@ -8,7 +8,19 @@ import numpy as np
 
 from pyro_lfm.evaluate import VarianceExplained
 from pyro_lfm.evaluate.decoding.factor_order import Order, places_by
-from pyro_lfm.plots.style import FAINT, GUIDES, INK, QUIET, as_array, new_figure, of_kind, set_heading, symbol
+from pyro_lfm.plots.style import (
+    FAINT,
+    GUIDES,
+    INK,
+    PAGE,
+    QUIET,
+    as_array,
+    new_figure,
+    of_kind,
+    on_a_page,
+    set_heading,
+    symbol,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +33,7 @@ def variance_explained(
 ) -> Figure:
     """A map of R² for each group of rows, factors by observed variables, below bars of the R² of all factors together.
 
-    A share below zero is drawn as zero and written as it is.
+    A share below zero is drawn as zero and written as it is. Cells of more than 21 variables have no numbers.
 
     Args:
         result: of ``lfm.evaluate.variance_explained``.
@@ -50,23 +62,32 @@ def variance_explained(
     cell = 0.34 if len(factors) > 6 else 0.42
     longest = max(map(len, views))
     turned = longest * 0.085 > 0.8
-    figure = new_figure(
-        1.9 + groups * max(1.5, 0.85 * len(views)),
-        2.3 + cell * len(factors) + (0.07 * longest if turned else 0.0),
-    )
+    width = max(1.5, 0.85 * len(views))
+    columns, rows = on_a_page(groups, width, margin=1.9)
+    height = 1.8 + cell * len(factors) + (0.07 * longest if turned else 0.0)
+    figure = new_figure(1.9 + width * columns, 0.5 + height * rows)
     grid = figure.subplots(
-        2, groups, squeeze=False, sharex="col", sharey="row", height_ratios=[1.1, cell * len(factors)]
-    )
+        2 * rows, columns, squeeze=False, sharex="col", sharey="row",
+        height_ratios=[1.1, cell * len(factors)] * rows,
+    )  # fmt: skip
     for g, name in enumerate(result.groups):
-        bars, ax = grid[:, g]
+        bars, ax = grid[2 * (g // columns) : 2 * (g // columns) + 2, g % columns]
         _draw_bars(bars, total[g], error[g])
         if groups > 1:
             bars.set_title(str(name), color=INK, fontsize=10.5, loc="left")
-        picture = _draw_map(ax, alone[g], max(1.0, float(np.nanmax(alone, initial=0.0))))
+        # Cells of many variables have room for fewer digits.
+        room = (PAGE - 1.9) / len(views)
+        digits = 1 if room > 0.42 else 0 if room > 0.26 else None
+        picture = _draw_map(ax, alone[g], max(1.0, float(np.nanmax(alone, initial=0.0))), digits)
         ax.set_xticks(np.arange(len(views)), views, color=INK, fontsize=9, rotation=90 if turned else 0)
-    grid[1, 0].set_yticks(range(len(factors)), [symbol(name) for name in factors], color=INK, fontsize=9)
-    grid[0, 0].set_ylabel("all, %", color=QUIET, fontsize=9)
-    bar = figure.colorbar(picture, ax=grid[1], fraction=0.05, pad=0.02)
+        ax.tick_params(labelbottom=True)
+    for unused in grid[-2:, groups - columns * (rows - 1) :].flat:
+        unused.remove()
+    for bars, ax in zip(grid[::2, 0], grid[1::2, 0], strict=True):
+        ax.set_yticks(range(len(factors)), [symbol(name) for name in factors], color=INK, fontsize=9)
+        bars.set_ylabel("all, %", color=QUIET, fontsize=9)
+    maps = [ax for ax in figure.axes if ax.images]
+    bar = figure.colorbar(picture, ax=maps, fraction=0.05, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=QUIET, labelsize=9, length=0)
     bar.set_label("one factor, %", color=QUIET, fontsize=9)
@@ -86,12 +107,13 @@ def _draw_bars(ax: Axes, total: np.ndarray, error: np.ndarray) -> None:
     ax.set_axisbelow(True)
 
 
-def _draw_map(ax: Axes, alone: np.ndarray, top: float) -> AxesImage:
-    """The map of one group of rows, R² (factors, views) in percent, with each number in its cell."""
+def _draw_map(ax: Axes, alone: np.ndarray, top: float, digits: int | None) -> AxesImage:
+    """The map of one group of rows, R² (factors, views) in percent, with each number in its cell unless digits is None."""
     shown = np.clip(np.nan_to_num(alone), 0, None)
     picture = ax.imshow(shown, cmap="Blues", vmin=0, vmax=top, aspect="auto")
-    for (k, v), share in np.ndenumerate(alone):
-        number = "–" if np.isnan(share) else f"{share:.1f}".replace("-0.0", "0.0").replace("-", "−")
+    for (k, v), share in np.ndenumerate(alone if digits is not None else alone[:0]):
+        rounded = f"{round(share, digits) + 0.0:.{digits}f}"
+        number = "–" if np.isnan(share) else rounded.replace("-", "−")
         colour = "white" if shown[k, v] > 0.6 * top else INK
         ax.text(v, k, number, color=colour, fontsize=9, ha="center", va="center")
     ax.spines[:].set_visible(False)

@@ -10,15 +10,29 @@ import numpy as np
 
 from pyro_lfm.evaluate.decoding.decoded_columns import DecodedColumn, ObservedColumn
 from pyro_lfm.evaluate.decoding.decoded_rows import RowDecoder
-from pyro_lfm.plots.style import CLASSES, FAINT, GUIDES, INK, QUIET, as_words, new_figure, set_heading, symbol
+from pyro_lfm.plots.style import (
+    CLASSES,
+    FAINT,
+    GUIDES,
+    INK,
+    QUIET,
+    as_words,
+    folded,
+    new_figure,
+    on_a_page,
+    set_heading,
+    symbol,
+)
 from pyro_lfm.plots.walk_steps import Walk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
-# Inches of a panel, and labels of a column that have a colour of their own; the others are one.
-_WIDTH, _HEIGHT, _MOST = 1.75, 1.3, 10
+# Inches of a panel, and of the names of walks at its left.
+_WIDTH, _HEIGHT, _NAMES = 1.6, 1.2, 1.15
+# Labels of a column that have a colour of their own; the others are one. The most characters of a line of a column's name.
+_MOST, _LONGEST = 10, 20
 
 
 def draw_columns(
@@ -30,6 +44,8 @@ def draw_columns(
 ) -> Figure:
     """A row of panels for each walk, and a column of panels for each column of the rows.
 
+    Columns that do not fit on a page side by side continue below, with all walks again.
+
     Args:
         known: the columns that may be shown, in their order.
         columns: the number of those that move most; names leave ``known`` as it is.
@@ -37,10 +53,30 @@ def draw_columns(
     decoded = [walk.decoded(decoder) for walk in walks]
     cells = [{column.name: column.of(each) for column in known} for each in decoded]
     shown = _moved_most(known, cells, columns) if isinstance(columns, int) else known
-    figure = new_figure(
-        1.15 + _WIDTH * len(shown), 0.9 + _HEIGHT * len(walks) + (0.35 if title else 0.0) + _room(shown)
-    )
-    grid = figure.subplots(len(walks), len(shown), squeeze=False, sharey="col", sharex="row")
+    across, parts = on_a_page(len(shown), _WIDTH, _NAMES)
+    blocks = [shown[across * part : across * (part + 1)] for part in range(parts)]
+    heights = [0.45 + _HEIGHT * len(walks) + _room(block) for block in blocks]
+    figure = new_figure(_NAMES + _WIDTH * across, sum(heights) + 0.45 + (0.35 if title else 0.0))
+    places = figure.subfigures(parts, 1, squeeze=False, height_ratios=heights).ravel()
+    for place, block in zip(places, blocks, strict=True):
+        _draw_block(place, across, walks, block, cells)
+    words = textwrap.fill(_words(walks, cells, shown), 16 * (1 + across))
+    figure.supxlabel(words, color=QUIET, fontsize=9)
+    set_heading(figure, title)
+    return figure
+
+
+def _draw_block(
+    place: SubFigure,
+    across: int,
+    walks: list[Walk],
+    shown: list[ObservedColumn],
+    cells: list[dict[str, DecodedColumn]],
+) -> None:
+    """All walks of the columns that fit on a page side by side."""
+    grid = place.subplots(len(walks), across, squeeze=False, sharey="col", sharex="row")
+    for unused in grid[:, len(shown) :].flat:
+        unused.remove()
     for i, walk in enumerate(walks):
         for j, column in enumerate(shown):
             _panel(grid[i, j], walk, column, cells[i][column.name])
@@ -48,14 +84,9 @@ def draw_columns(
         _name_walk(grid[i, 0], walk)
     for j, column in enumerate(shown):
         last = cells[-1][column.name]
-        grid[0, j].set_title(as_words(column.name), color=INK, fontsize=9.5, loc="left")
+        grid[0, j].set_title(folded(column.name, _LONGEST), color=INK, fontsize=9.5, loc="left")
         if last.probabilities is not None:
             _legend(grid[-1, j], column, last.probabilities.cpu().numpy())
-    figure.supxlabel(
-        textwrap.fill(_words(walks, cells, shown), 16 * (1 + len(shown))), color=QUIET, fontsize=9
-    )
-    set_heading(figure, title)
-    return figure
 
 
 def _room(shown: list[ObservedColumn]) -> float:

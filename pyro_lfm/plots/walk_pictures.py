@@ -33,8 +33,7 @@ def draw_pictures(walks: list[Walk], decoder: RowDecoder, pictures: PictureRows,
     steps = max(len(row) for row in rows)
     figure = draw_mosaic(
         blocks, steps, title, [INK] * len(blocks), gap=_WIDE if apart else _NARROW, side=0.72,
-        label_width=_width([_row_name(walk) for walk in walks]), bottom=0.72 if apart else 0.5,
-        right=0.55 if shares else 0.15,
+        bottom=0.72 if apart else 0.5, right=0.55 if shares else 0.15,
     )  # fmt: skip
     ax = figure.axes[0]
     middles = ax.get_yticks()
@@ -52,11 +51,6 @@ def draw_pictures(walks: list[Walk], decoder: RowDecoder, pictures: PictureRows,
 
 def _row_name(walk: Walk) -> str:
     return symbol(walk.name) if walk.label is None else f"{symbol(walk.name)}, {walk.label}"
-
-
-def _width(names: list[str]) -> float:
-    """Inches for the names of rows; of formulas the marks take no room."""
-    return 0.14 + 0.085 * max(len(name.translate({ord(mark): None for mark in "${}_\\"})) for name in names)
 
 
 def _frame(ax: Axes, left: float, middle: float, size: tuple[int, int]) -> None:

@@ -11,12 +11,28 @@ import numpy as np
 from pyro_lfm.errors import ShapeError
 from pyro_lfm.evaluate.decoding.names_of_factors import entry_names
 from pyro_lfm.evaluate.inputs import Array
-from pyro_lfm.plots.style import FAINT, INK, QUIET, as_numbers, by_name, new_figure, set_heading, symbol
+from pyro_lfm.plots.style import (
+    FAINT,
+    INK,
+    PAGE,
+    QUIET,
+    as_numbers,
+    by_name,
+    folded,
+    grid_of,
+    new_figure,
+    on_a_page,
+    set_heading,
+    symbol,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+
+# The most methods that have a column of pictures each; the least side of a picture, in inches.
+_METHODS, _LEAST = 6, 0.7
 
 
 def loadings(
@@ -68,47 +84,61 @@ def loadings(
 
 def _pictures(
     arrays: Mapping[str, np.ndarray], shape: Sequence[int], symbols: Sequence[str], largest: float
-) -> tuple[Figure, np.ndarray, AxesImage]:
+) -> tuple[Figure, list[Axes], AxesImage]:
     """One picture for each method and factor."""
     latent = next(iter(arrays.values())).shape[1]
     # Methods are columns where that makes the wider picture, else rows.
-    across = latent < len(arrays)
-    size = (len(arrays), latent) if across else (latent, len(arrays))
+    across = latent < len(arrays) <= _METHODS
     margin = (0.9, 0.9) if across else (2.4, 0.5)
-    figure = new_figure(margin[0] + 1.15 * size[0], margin[1] + 1.15 * size[1])
-    grid = figure.subplots(size[1], size[0], squeeze=False)
+    # Factors that do not fit on a page side by side continue below.
+    columns, lines = (len(arrays), 1) if across else on_a_page(latent, _LEAST, margin[0])
+    down = latent if across else lines * len(arrays)
+    side = min(1.15, (PAGE - margin[0]) / columns)
+    figure = new_figure(margin[0] + side * columns, margin[1] + (side + 0.25 * (lines > 1)) * down)
+    grid = figure.subplots(down, columns, squeeze=False)
     for i, (name, array) in enumerate(arrays.items()):
-        own = grid[:, i] if across else grid[i]
+        block = grid[:, i] if across else grid[lines * i : lines * (i + 1)].ravel()
+        own = block[:latent]
+        for ax in block[latent:]:
+            ax.remove()
         for k, ax in enumerate(own):
             picture = ax.imshow(array[:, k].reshape(shape), cmap="RdBu_r", vmin=-largest, vmax=largest)
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_color(FAINT)
-        if i == 0:
+        if i == 0 or lines > 1:
             for ax, each in zip(own, symbols, strict=True):
                 _name_factor(ax, each, across)
         if across:
             _name_column(own[0], name)
         else:
-            own[0].set_ylabel(name, color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8)
-    return figure, grid, picture
+            own[0].set_ylabel(
+                folded(name, 20), color=INK, fontsize=10, rotation=0, ha="right", va="center", labelpad=8
+            )
+    return figure, list(figure.axes), picture
 
 
 def _tables(
     arrays: Mapping[str, np.ndarray], names: Sequence[str] | None, symbols: Sequence[str], largest: float
-) -> tuple[Figure, np.ndarray, AxesImage]:
+) -> tuple[Figure, list[Axes], AxesImage]:
     """A table of D rows and K columns for each method."""
     dim, latent = next(iter(arrays.values())).shape
-    figure = new_figure(2.4 + (0.6 + 0.35 * latent) * len(arrays), 1.0 + 0.24 * dim)
-    grid = figure.subplots(1, len(arrays), sharey=True, squeeze=False)
-    for ax, (name, array) in zip(grid[0], arrays.items(), strict=True):
+    width = 0.6 + 0.35 * latent
+    columns, rows = on_a_page(len(arrays), width, margin=2.4)
+    figure = new_figure(2.4 + width * columns, 0.4 + (0.6 + 0.24 * dim) * rows)
+    grid = grid_of(figure, len(arrays), columns, rows, sharey=True)
+    narrow = width > PAGE - 2.4
+    for ax, (name, array) in zip(grid, arrays.items(), strict=True):
         picture = ax.imshow(array, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
         _name_column(ax, name)
-        ax.set_xticks(range(latent), symbols, color=INK, fontsize=11)
+        ax.set_xticks(
+            range(latent), symbols, color=INK, fontsize=9 if narrow else 11, rotation=90 if narrow else 0
+        )
         ax.spines[:].set_color(FAINT)
         ax.tick_params(length=0)
     if names is not None:
-        grid[0][0].set_yticks(range(dim), list(names), color=INK, fontsize=10)
+        for ax in grid[::columns]:
+            ax.set_yticks(range(dim), list(names), color=INK, fontsize=10)
     return figure, grid, picture
 
 
