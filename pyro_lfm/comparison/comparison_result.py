@@ -229,8 +229,9 @@ class Comparison:
             if d.clear
         ]
         alike = [candidate for candidate, d in differences.items() if not d.clear]
-        sentence = f"By {name}, {best} is best; clearly better than {', '.join(parts) or 'none'}"
-        sentence += f", not to be told apart from {', '.join(alike)}." if alike else "."
+        sentence = f"By {name}, {best} is best."
+        sentence += f" It is clearly better than {', '.join(parts)}." if parts else ""
+        sentence += f" Its difference from {', '.join(alike)} is below two errors." if alike else ""
         return sentence + " One seed gives no information about other starts." * (len(self.seeds) == 1)
 
     @property

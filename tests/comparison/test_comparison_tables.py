@@ -136,7 +136,7 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
         assert result.estimate("score", "A").mean > result.estimate("score", "B").mean
         assert result.difference("score", "B").mean > 0.9
         assert [result.ranks["score"][candidate].place for candidate in "AB"] == [2, 1]
-        assert "B is best; clearly better than A by 1." in result.verdict
+        assert "B is best. It is clearly better than A by 1." in result.verdict
         assert "**" in next(line for line in result.markdown().splitlines() if line.startswith("| B"))
         assert "Not all candidates have score of the same rows and seeds" in repr(result)
     # Each pair has different rows in common, and each candidate loses against one other.
@@ -147,7 +147,10 @@ def test_the_verdict_is_that_of_the_pairs_where_rows_or_seeds_are_missing():
     assert "no candidate is best" in circle.verdict and "contradict" in circle.verdict
     # Without common rows the means decide the places, and no difference is clear.
     nothing = comparison_of(A=[[1.0, 1.1, nan, nan]], B=[[nan, nan, 0, 0.2]])
-    assert str(nothing.ranks["score"]["A"]) == "1–2" and "not to be told apart from B" in nothing.verdict
+    assert (
+        str(nothing.ranks["score"]["A"]) == "1–2"
+        and "Its difference from B is below two errors." in nothing.verdict
+    )
 
 
 @pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
@@ -204,3 +207,14 @@ def test_a_note_for_one_candidate_has_its_name():
     assert "patient, at most 2 steps of 60 rows; other, 2 steps" in repr(result)
     many = lfm.compare(model, x, {"em": lfm.EM()}, seeds=(3, 1), metrics=("bound", "gap"), **QUICK)
     assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only candidate" in many.verdict
+
+
+def test_greek_names_of_candidates_are_formulas_in_latex():
+    """pdflatex stops at a Greek letter in text."""
+    named = {"β = 4": [[0.0, 0.1]], "Σ full": [[1.0, 1.2]]}
+    assert [line.partition(" & ")[0] for line in comparison_of(**named).latex().splitlines() if "&" in line][
+        1:
+    ] == [
+        r"$\beta$ = 4",
+        r"$\Sigma$ full",
+    ]
