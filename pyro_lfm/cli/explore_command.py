@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pyro_lfm.cli.output import AsJson, Value, show
+from pyro_lfm.cli.output_files import Force, check_output
 from pyro_lfm.cli.runs import Notes, RunFolder, open_run
 from pyro_lfm.cli.user_parts import PartsFile
 from pyro_lfm.errors import DataError, DeclarationError
@@ -38,12 +39,15 @@ def explore(
             metavar="PAGE.html", help="Write the page as one file that works from disk; nothing is served."
         ),
     ] = None,
+    force: Force = False,
     parts: PartsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a saved fit in the browser: sliders for its factors, a map of the rows, rows to encode and edit."""
     sizes = None if shape is None else _sizes(shape)
     names = None if attributes is None else [name.strip() for each in attributes for name in each.split(",")]
+    if export is not None:
+        check_output(export, force, (".html",), "--export")
     import pyro_lfm as lfm
 
     fit = open_run(run, parts)

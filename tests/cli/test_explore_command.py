@@ -91,4 +91,7 @@ def test_a_page_is_written_and_nothing_is_served(run, monkeypatch, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert written == {"rows": 40} and printed["page"] == "page.html" and printed["bytes"] == 15
     assert main(["explore", "run", "--data", "rows.csv", "--export", "page.txt"]) == 2
-    assert "must end in .html" in capsys.readouterr().err
+    assert "--export must end in .html" in capsys.readouterr().err
+    again = ["explore", "run", "--data", "rows.csv", "--export", "page.html"]
+    assert main(again) == 2 and "is there already" in capsys.readouterr().err
+    assert main([*again, "--force"]) == 0
