@@ -232,6 +232,9 @@ def _of_arrays(file: DataFile, relative: str, place: Path) -> str:
         model = [*_pictures(name, event, factors), "", *_guide(), "", *_svi(rows, "0.002")]
     else:
         model = _factor_analysis(name, event, factors)
+        if hasattr(file.rows, "obs") and bool((present >= 0).all() and (present == present.round()).all()):
+            words = "These are counts. lfm.single_cell.fit in Python has a model of counts, with batches."
+            model = [*_comment(words), *model]
     return "\n".join([*lines, *model]) + "\n"
 
 
@@ -243,11 +246,14 @@ def _array(file: DataFile) -> tuple[str, np.ndarray, int]:
     """
     import numpy as np
 
-    given = file.arrays or {"x": getattr(file.rows, "X", file.rows)}
-    firsts = {}
-    for name, rows in given.items():
-        first = rows[:_FIRST]
-        firsts[name] = np.asarray(first.toarray() if hasattr(first, "toarray") else first)
+    from pyro_lfm.data.annotated_rows import annotated_rows, is_anndata
+
+    if is_anndata(file.rows):
+        cells = annotated_rows(file.rows)  # reads sparse rows of a file too
+        firsts = {"x": cells.take(np.arange(min(_FIRST, len(cells))))}
+    else:
+        given = file.arrays or {"x": file.rows}
+        firsts = {name: np.asarray(rows[:_FIRST]) for name, rows in given.items()}
     numbers = {n: a for n, a in firsts.items() if a.ndim >= 2 and a.dtype.kind in "biuf" and a.size}
     if not numbers:
         shapes = ", ".join(f"{name} of shape {a.shape}, {a.dtype}" for name, a in firsts.items())

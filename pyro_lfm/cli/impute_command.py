@@ -35,7 +35,8 @@ def impute(
     cells: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Also write a table of the filled cells with the ends of their intervals."
+            metavar="FILE",
+            help="Also write a table of the filled cells, rows counted from 0, with the ends of their intervals.",
         ),
     ] = None,
     level: Annotated[float, typer.Option(help="The probability of these intervals.")] = 0.9,

@@ -198,7 +198,18 @@ def _bold(table: Cells, k: int, mark: Callable[[str], str]) -> list[str]:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", "+": "$+$",
+    "×": r"$\times$", "²": "$^2$", "√": r"$\surd$",
 }  # fmt: skip
+# Greek letters stand in the text of no font that LaTeX loads by default.
+_LATEX |= {
+    letter: rf"$\{name}$"
+    for letter, name in zip(
+        "αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩ",
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
+        "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
+        strict=True,
+    )
+}
 
 
 def _escaped(line: list[str]) -> list[str]:

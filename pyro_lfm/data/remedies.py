@@ -110,7 +110,29 @@ def remedy_for_text(series: pd.Series) -> str | None:
         if present.map(re.compile(pattern).fullmatch).notna().all():
             code = "".join(f'.str.replace("{old}", "{new}")' for old, new in steps)
             return f"its entries are numbers with {words}: {cells} = {cells}{code}.astype(float)"
-    return None
+    strays = stray_texts(series)
+    return strays and f"it holds {strays}: {remedy_for_strays(series)}"
+
+
+def stray_texts(series: pd.Series) -> str | None:
+    """The few texts in a column of numbers, such as "about 70", in words; None unless most of its entries are numbers."""
+    import pandas as pd
+
+    entries = series.astype(object)
+    present = entries.dropna()
+    if not present.map(lambda value: isinstance(value, (str, int, float))).all():
+        return None
+    rows = np.flatnonzero(entries.notna() & pd.to_numeric(entries, errors="coerce").isna())
+    if not 0 < 2 * len(rows) < len(present):
+        return None
+    first = f"the first {entries.iloc[rows[0]]!r} in row {rows[0]}"
+    return f"numbers but for {len(rows)} of {len(present)} entries, {first}"
+
+
+def remedy_for_strays(series: pd.Series) -> str:
+    """How to be rid of a few texts in a column of numbers."""
+    cells = f"frame[{series.name!r}]"
+    return f'correct them, or make them missing: {cells} = pandas.to_numeric({cells}, errors="coerce")'
 
 
 def _are_numbers(values: np.ndarray | pd.Series | sparray) -> bool:

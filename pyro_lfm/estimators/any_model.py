@@ -124,6 +124,10 @@ class LatentModel(TransformerMixin, LatentEstimator):
             raise DeclarationError("guide must be given, or inference, such as lfm.EM(), which needs none")
         if isinstance(guide, Mapping):
             guide = Guide(model, **guide)
+        elif isinstance(guide, Factor):
+            raise DeclarationError(
+                f"guide must name the latent of each factor, as in {{'z': {guide!r}}}, or be a lfm.Guide; got a factor"
+            )
         elif not isinstance(guide, torch.nn.Module):
             guide = guide(model)
         svi = SVI(

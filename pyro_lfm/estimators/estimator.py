@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from pyro_lfm.data.remedies import remedy_for_text
 from pyro_lfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class LatentEstimator(BaseEstimator):
         return self._validated(X, sparse=sparse, reset=False)
 
     def _validated(self, X: Rows, *, sparse: bool, reset: bool, ensure_min_samples: int = 1) -> Array:
+        check_frame(X)
         rows = validate_data(
             self,
             X,
@@ -105,6 +107,33 @@ class LatentTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Laten
 
     A subclass has ``_n_features_out``, the number of factors.
     """
+
+
+def check_frame(X: object, labels: bool = False) -> None:
+    """Checks the columns of a DataFrame, if X is one of pandas.
+
+    Args:
+        labels: whether columns may hold labels.
+
+    Raises:
+        DataError: two columns of one name, or a column of texts.
+    """
+    if type(X).__name__ != "DataFrame" or not hasattr(X, "iloc"):
+        return
+    frame = cast("pd.DataFrame", X)
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"X must have each column once; got {twice!r} twice: rename one of them")
+    for name in [] if labels else frame.columns:
+        try:
+            frame[name].dropna().to_numpy(dtype=float)
+        except (TypeError, ValueError):
+            remedy = remedy_for_text(frame[name]) or (
+                "leave it out, or give a column of 0 and 1 for each label (pandas.get_dummies)"
+            )
+            raise DataError(
+                f"X must hold numbers; got dtype {frame[name].dtype} in column {name!r}: {remedy}"
+            ) from None
 
 
 def blocks(rows: Array) -> Iterator[Array]:

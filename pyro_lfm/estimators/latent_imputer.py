@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from pyro_lfm.errors import DataError, DeclarationError, warn
-from pyro_lfm.estimators.estimator import LatentEstimator, RandomState, Rows
+from pyro_lfm.estimators.estimator import LatentEstimator, RandomState, Rows, check_frame
 from pyro_lfm.estimators.imputation.factor_mixture import FactorMixture
 from pyro_lfm.estimators.imputation.imputed_tables import ArrayTable, Table, frame_table
 from pyro_lfm.estimators.imputation.stacking import default_models, fit_stack
@@ -215,6 +215,7 @@ class LatentImputer(TransformerMixin, LatentEstimator):
 
     def _table(self, X: Rows, *, reset: bool) -> Table:
         """X as a table whose shape and names are checked. After a fit to an array all tables are read as arrays."""
+        check_frame(X, labels=True)
         table = frame_table(X)
         if reset:
             self._frames = table is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -125,13 +126,10 @@ def run(
         import uvicorn
     except ModuleNotFoundError as error:
         raise ImportError(_MISSING.format(name=error.name)) from None
-    config = uvicorn.Config(app(fit, table, limits), access_log=False)
+    config = uvicorn.Config(app(fit, table, limits), access_log=False, log_level="warning")
     with listening(host, port) as listener:
-        # Uvicorn does not say where a socket listens that it was given.
         address = address_of(host, listener)
-        logging.getLogger("uvicorn.error").info(
-            "The fit is served at %s; %sdocs describes it; Ctrl-C ends it", address, address
-        )
+        print(f"{address} serves the fit, {address}docs lists its requests; Ctrl-C ends it", file=sys.stderr)
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_lfm.data.files.opening import opened
 from pyro_lfm.errors import DeclarationError
 from pyro_lfm.factors.wiring import distribution_of
 from pyro_lfm.inference import Fit
@@ -27,23 +29,26 @@ class CellsOfFit:
     """The N cells of an AnnData under a fit.
 
     Args:
+        adata: the cells, or the path of an .h5ad file, whose rows are read as they are needed.
         function: the name of the calling function, for messages.
 
     Attributes:
+        adata: the AnnData.
         columns: genes and covariates of the fit.
         rows: the rows by factor.
         counts: the counts of the fitted genes, which stay where they are.
     """
 
-    def __init__(self, fit: Fit, adata: AnnData, function: str):
+    def __init__(self, fit: Fit, adata: AnnData | str | os.PathLike[str], function: str):
         columns, model = fit.table, fit.model
         if not isinstance(columns, CellColumns) or not isinstance(model, Model):
             raise DeclarationError(
                 f"{function} needs a fit of lfm.tables.anndata(adata, ...), which knows genes and batches; this fit has none"
             )
         self.fit, self.model, self.columns = fit, model, columns
-        self.rows = columns.encode(adata)
-        self.counts = columns.rows_of(adata)
+        self.adata = cast("AnnData", opened(adata))
+        self.rows = columns.encode(self.adata)
+        self.counts = columns.rows_of(self.adata)
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ _LIBRARY = 1e4
 
 def differential_expression(
     fit: Fit,
-    adata: AnnData,
+    adata: AnnData | str | os.PathLike[str],
     groupby: Hashable | Sequence[Hashable],
     group: Hashable,
     reference: Hashable | None = None,
@@ -56,7 +57,7 @@ def differential_expression(
 
     Args:
         fit: a fit of ``lfm.tables.anndata``.
-        adata: cells with the genes and covariates of the fit.
+        adata: cells with the genes and covariates of the fit, or the path of an .h5ad file.
         groupby: a column of ``adata.obs``, or a label for each cell.
         group: the label of the cells of interest.
         reference: the label of the cells to compare with, by default all other cells.
@@ -101,7 +102,7 @@ def differential_expression(
     )
     if fdr >= 1:
         raise DeclarationError(f"fdr must be below 1; got {fdr!r}")
-    ours, theirs = _groups(adata, groupby, group, reference)
+    ours, theirs = _groups(of_fit.adata, groupby, group, reference)
     rng = np.random.default_rng(whole("seed", seed, least=0))
     changes = Changes(delta, offset / _LIBRARY)
     at_once = max(1, len(next(of_fit.blocks())) // cells)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyro_lfm.errors import DataError
 from pyro_lfm.inference import Fit
 from pyro_lfm.single_cell.cells_of_fit import CellsOfFit
 
@@ -24,7 +26,7 @@ def embed(fit: Fit, adata: AnnData, *, key: str = "X_lfm") -> None:
         key: the entry of ``adata.obsm``, which is replaced.
 
     Raises:
-        DataError: a gene or covariate is lacking, or a category was not fitted.
+        DataError: a path, into which nothing is written; a gene or covariate is lacking, or a category was not fitted.
         DeclarationError: a fit of other data.
 
     >>> import anndata as ad, pyro_lfm as lfm
@@ -34,6 +36,11 @@ def embed(fit: Fit, adata: AnnData, *, key: str = "X_lfm") -> None:
     >>> adata.obsm["X_lfm"].shape
     (40, 3)
     """
+    if isinstance(adata, str | os.PathLike):
+        raise DataError(
+            "adata must be an AnnData, as embed writes to its obsm; got a path: adata = "
+            f"anndata.read_h5ad({os.fspath(adata)!r})"
+        )
     cells = CellsOfFit(fit, adata, "embed")
     means = []
     for index in cells.blocks():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ _CELLS, _STEPS, _EPOCHS = 128, 2400, 20
 
 
 def fit(
-    adata: AnnData,
+    adata: AnnData | str | os.PathLike[str],
     factors: int = 10,
     *,
     layer: str | None = None,
@@ -64,7 +65,7 @@ def fit(
     torch.Size([40, 2])
     """
     cells = anndata(adata, layer=layer, batch_key=batch_key, covariates=covariates)
-    steps = -(-adata.n_obs // _CELLS)
+    steps = -(-len(cells.scan.library) // _CELLS)
     epochs = max(_EPOCHS, -(-_STEPS // steps)) if epochs is None else whole("epochs", epochs)
     model = Model(z=StandardNormal(factors), **cells)
     guide = Guide(model, z=Gaussian(network=MLP(128)))

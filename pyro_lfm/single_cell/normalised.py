@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def normalised_expression(
     fit: Fit,
-    adata: AnnData,
+    adata: AnnData | str | os.PathLike[str],
     *,
     given: Mapping[Hashable, object] | None = None,
     library: float | Literal["observed"] = 1e4,
@@ -37,7 +38,7 @@ def normalised_expression(
 
     Args:
         fit: a fit of ``lfm.tables.anndata``.
-        adata: N cells with the genes and covariates of the fit.
+        adata: N cells with the genes and covariates of the fit, or the path of an .h5ad file.
         given: {column of obs: value}, as in ``{"batch": "b2"}``. A list of values stands for their average.
         library: the library size l of all cells, or "observed", that of each cell.
         genes: the genes to return, by default all.
@@ -86,7 +87,7 @@ def normalised_expression(
                 set_to = {name: torch.full((len(index),), value) for name, value in setting.items()}
                 total += cells.shares(latents, {**own, **set_to})[:, places]
         frames.append(total * sizes[index, None] / (draws * len(settings)))
-    return pd.DataFrame(torch.cat(frames).numpy(), index=adata.obs_names, columns=pd.Index(wanted))
+    return pd.DataFrame(torch.cat(frames).numpy(), index=cells.adata.obs_names, columns=pd.Index(wanted))
 
 
 def _settings(cells: CellsOfFit, given: Mapping[Hashable, object]) -> Iterator[dict[str, float]]:

@@ -65,7 +65,10 @@ class CellColumns:
     def rows_of(self, adata: AnnData) -> AnnotatedRows:
         """The counts of the fitted genes, in their order."""
         if not is_anndata(adata):
-            raise DataError(f"adata must be an AnnData; got a {type(adata).__name__}")
+            raise DataError(
+                f"adata must be an AnnData, or the path of an .h5ad file; got a {type(adata).__name__}: "
+                "anndata.AnnData(X, obs=...)"
+            )
         rows = annotated_rows(adata, self.layer)
         places = _places(rows.names, self.genes)
         return rows if places is None else rows.of(places)

@@ -145,7 +145,8 @@ def anndata(
     adata = opened(adata)
     if not is_anndata(adata):
         raise DataError(
-            f"adata must be an AnnData; got a {type(adata).__name__}: anndata.AnnData(X, obs=...)"
+            f"adata must be an AnnData, or the path of an .h5ad file; got a {type(adata).__name__}: "
+            "anndata.AnnData(X, obs=...)"
         )
     names = _columns(adata, batch_key, covariates)
     rows = annotated_rows(adata, layer)

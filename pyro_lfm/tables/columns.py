@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_lfm.data.remedies import remedy_for_strays, stray_texts
 from pyro_lfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ def numbers(series: pd.Series) -> np.ndarray:
     try:
         values = series.to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
+        if (strays := stray_texts(series)) is not None:
+            raise DataError(
+                f"column {series.name!r} must hold numbers for its kind; got {strays}: {remedy_for_strays(series)}"
+            ) from None
         raise DataError(
             f"column {series.name!r} must hold numbers for its kind; got dtype {series.dtype}: give numbers, or "
             f'kinds={{{series.name!r}: "categorical"}}'

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_lfm.data.remedies import remedy_for_text, remedy_for_times
+from pyro_lfm.data.remedies import remedy_for_strays, remedy_for_text, remedy_for_times, stray_texts
 from pyro_lfm.errors import DataError, DeclarationError
 from pyro_lfm.factors import Factor
 from pyro_lfm.tables.columns import Column, first_few, numbers
@@ -34,6 +34,8 @@ _CLEARLY = 0.05
 _FOR_LEVELS, _FOR_CONTINUOUS, _FOR_MIXED_COUNTS = 2.0, 3.0, 0.5
 # With fewer rows, where likelihoods say little, it is counts that need a gain against levels.
 _FEW = 20
+# A column of a CSV file without a name, as pandas and lfm.data.open name it.
+_NAMELESS = "Unnamed: "
 # Of more rows than these a part, spread evenly, is enough.
 _MOST = 20_000
 
@@ -56,11 +58,19 @@ def recognise(series: pd.Series, others: OtherColumns | None = None) -> Column:
     present = series.dropna()
     if not len(present):
         raise _fault(series, "no value at all", "leave it out")
+    if str(series.name).startswith(_NAMELESS) and present.is_unique:
+        raise _fault(
+            series,
+            "the names of the rows, as to_csv writes them without index=False",
+            f"leave it out, frame = frame.drop(columns={series.name!r})",
+        )
     category = _is_category(series)
     values = _distinct(present)
     if len(values) < 2:
         raise _fault(
-            series, f"one value alone, {values[0]!r}", "a constant column has no information: leave it out"
+            series,
+            f"one value alone, {np.asarray(values)[:1].tolist()[0]!r}",
+            "a constant column has no information: leave it out",
         )
     if category and series.cat.ordered and len(series.cat.categories) > 2:
         return KINDS["ordinal"](series, "an ordered category")
@@ -68,6 +78,8 @@ def recognise(series: pd.Series, others: OtherColumns | None = None) -> Column:
         return KINDS["binary"](series, "two values")
     if category or not types.is_numeric_dtype(series.dtype):
         if len(values) > max(20, len(present) // 2):
+            if (strays := stray_texts(series)) is not None:
+                raise _fault(series, strays, remedy_for_strays(series))
             raise _fault(
                 series,
                 f"{len(values)} different labels in {len(present)} rows",

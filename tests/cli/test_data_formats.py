@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+from cell_cases import cells
 from cli_run import HOLES, mixed_table
 
 import pyro_lfm as lfm
@@ -128,3 +130,13 @@ def test_init_chooses_the_kinds_that_a_table_in_python_has(tmp_path):
     written = lfm.declare(tmp_path / "penguins.toml").data["columns"]
     assert written == {column.name: column.kind for column in lfm.heterogeneous(penguins).columns}
     assert written["flipper_length_mm"] == "continuous"
+
+
+def test_sparse_cells_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells(matrix=sp.csr_matrix).write_h5ad("cells.h5ad")
+    assert (
+        main(["init", "cells.h5ad"]) == 0 and "lfm.single_cell.fit" in (tmp_path / "cells.toml").read_text()
+    )
+    assert main(["fit", "cells.toml"]) == 0
+    assert main(["transform", "runs/cells", "cells.h5ad", "--out", "z.csv"]) == 0

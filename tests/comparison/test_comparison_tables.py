@@ -204,3 +204,14 @@ def test_a_note_for_one_candidate_has_its_name():
     assert "patient, at most 2 steps of 60 rows; other, 2 steps" in repr(result)
     many = lfm.compare(model, x, {"em": lfm.EM()}, seeds=(3, 1), metrics=("bound", "gap"), **QUICK)
     assert "uncertain by 71%" in repr(many) and many.seeds == (3, 1) and "only candidate" in many.verdict
+
+
+def test_greek_names_of_candidates_are_formulas_in_latex():
+    """pdflatex stops at a Greek letter in text."""
+    named = {"β = 4": [[0.0, 0.1]], "Σ full": [[1.0, 1.2]]}
+    assert [line.partition(" & ")[0] for line in comparison_of(**named).latex().splitlines() if "&" in line][
+        1:
+    ] == [
+        r"$\beta$ = 4",
+        r"$\Sigma$ full",
+    ]

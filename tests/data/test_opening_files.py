@@ -199,7 +199,9 @@ def test_attributes_of_pictures(tmp_path):
     assert opened.attributes["age"].isna().tolist() == [True, False, False, True]
     assert list(opened.attributes.index) == list(opened.names)
     (tmp_path / "other.csv").write_text("glasses,age\nyes,1\nno,2\n")
-    with pytest.raises(lfm.DataError, match="column with the names of the pictures, such as p0.png"):
+    with pytest.raises(
+        lfm.DataError, match="pictures, such as p0.png; its columns are glasses, which begins with .*"
+    ):
         _ = lfm.data.open(folder, attributes=tmp_path / "other.csv").attributes
     with pytest.raises(lfm.DataError, match="there is no no.csv"):
         lfm.data.open(folder, attributes="no.csv")
@@ -299,3 +301,9 @@ def test_large_parquet_files_stay_on_the_disk(tmp_path, monkeypatch):
     with pytest.raises(lfm.DataError, match="several files must all be .parquet; got .*x.npy"):
         np.save(tmp_path / "x.npy", ROWS)
         lfm.data.open([path, tmp_path / "x.npy"])
+
+
+@pytest.mark.parametrize("size", ["8x8", (8,), (8, 8, 3)])
+def test_a_size_of_pictures_is_refused_in_words(size, tmp_path):
+    with pytest.raises(lfm.DataError, match=r"size must be one number of pixels, or \(height, width\); got"):
+        lfm.data.open(pictures(tmp_path / "faces"), size=size)

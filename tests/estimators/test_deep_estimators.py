@@ -124,3 +124,11 @@ def test_a_declaration_by_em_is_factor_analysis():
     assert LINEAR.is_as_declared
     with pytest.raises(lfm.DeclarationError, match="guide must be given"):
         LatentModel(LINEAR).fit(ROWS)
+
+
+def test_a_factor_in_place_of_a_guide_is_refused_in_words():
+    model = lfm.Model(z=lfm.StandardNormal(1), x=lfm.Gaussian(2, mean=lfm.MLP(4)))
+    with pytest.raises(
+        lfm.DeclarationError, match=r"guide must name the latent of each factor, as in \{'z': Gaussian"
+    ):
+        lfm.estimators.LatentModel(model, lfm.Gaussian(network=lfm.MLP(4))).fit([[0.0, 1.0], [1.0, 0.0]])

@@ -105,3 +105,18 @@ def test_wrong_calls_are_told_in_words():
         FactorAnalysis(1).fit(gap)
     with pytest.raises(lfm.DataError, match="Z must have 1 columns"):
         FactorAnalysis(1).fit(WINE).inverse_transform(WINE)
+
+
+def test_columns_of_a_frame_that_cannot_be_fitted_are_named():
+    """Polars frames have no duplicates. A text that is a number is converted, as scikit-learn does."""
+    frame = pd.DataFrame(WINE[:30, :4], columns=list("abcd"))
+    for estimator in (FactorAnalysis(1), lfm.estimators.LatentImputer(random_state=0)):
+        with pytest.raises(lfm.DataError, match="X must have each column once; got 'a' twice: rename"):
+            estimator.fit(pd.concat([frame, frame[["a"]]], axis=1))
+    with pytest.raises(lfm.DataError, match="in column 'e': leave it out, or give a column of 0 and 1"):
+        FactorAnalysis(1).fit(frame.assign(e=["red", "blue"] * 15))
+    with pytest.raises(
+        lfm.DataError, match=r"in column 'e': it holds numbers but for 1 of 30 .*'about 3' in row 0"
+    ):
+        FactorAnalysis(1).fit(frame.assign(e=["about 3", *map(str, range(29))]))
+    FactorAnalysis(1, random_state=0).fit(frame.assign(a=frame["a"].astype(str)))

@@ -42,6 +42,27 @@ def test_embed_of_a_file_read_row_by_row(adata, fit, tmp_path):
     np.testing.assert_allclose(backed.obsm["X_lfm"], fit.posterior().mean, rtol=1e-5, atol=1e-6)
 
 
+def test_a_path_is_read_and_nothing_is_written_to_it(adata, fit, tmp_path):
+    path = tmp_path / "cells.h5ad"
+    adata.write_h5ad(path)
+    done = lfm.single_cell.fit(str(path), 2, batch_key="batch", epochs=1, seed=0, progress=False)
+    assert done.posterior(path).mean.shape == (len(adata), 2)
+    frames = [
+        lfm.single_cell.normalised_expression(fit, each, draws=2, library="observed")
+        for each in (path, adata)
+    ]
+    pd.testing.assert_frame_equal(*frames, check_index_type=False, check_column_type=False)
+    changes = [
+        lfm.single_cell.differential_expression(fit, each, "kind", "T", comparisons=20)
+        for each in (path, adata)
+    ]
+    pd.testing.assert_frame_equal(*changes, check_index_type=False, check_column_type=False)
+    with pytest.raises(
+        lfm.DataError, match=r"writes to its obsm; got a path: adata = anndata.read_h5ad\('.*cells.h5ad"
+    ):
+        lfm.single_cell.embed(fit, path)
+
+
 def decoded(fit, adata, batch, draws, seed):
     """The shares of the mean counts, averaged over draws, computed with the factor itself."""
     rows = fit.table.encode(adata)

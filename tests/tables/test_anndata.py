@@ -266,7 +266,7 @@ def repeated(adata):
         (constant, {"batch_key": "batch"}, "must differ between cells; it is 'one'"),
         (repeated, {}, "'gene0' stands twice.*var_names_make_unique"),
         (lambda adata: adata, {"layer": "spliced"}, "got 'spliced': its layers are none"),
-        (lambda adata: adata.X, {}, "must be an AnnData; got a ndarray"),
+        (lambda adata: adata.X, {}, "must be an AnnData, or the path of an .h5ad file; got a ndarray"),
         (lambda adata: ad.AnnData(obs=adata.obs, var=adata.var), {}, "is empty"),
     ],
 )

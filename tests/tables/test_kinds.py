@@ -187,3 +187,29 @@ def test_levels_have_their_frequencies_or_equal_steps():
     assert levels(x).score == pytest.approx(expected)
     # Levels that are not next to each other cost the number of ways to choose them.
     assert levels(np.where(x == 3, 5, x)).score == pytest.approx(expected - np.log(10))
+
+
+def test_a_few_texts_among_numbers_are_named():
+    """A column of numbers with a few texts is no column of labels: the message names the first one, and the cure works."""
+    frame = pd.DataFrame({"weight": [f"{50 + 0.37 * k:.2f}" for k in range(60)]}, dtype=object)
+    frame.loc[[7, 30], "weight"] = "about 70"
+    for call in (
+        lambda: lfm.heterogeneous(frame),
+        lambda: lfm.heterogeneous(frame, kinds={"weight": "count"}),
+    ):
+        with pytest.raises(
+            lfm.DataError, match=r"2 of 60 entries, the first 'about 70' in row 7.*to_numeric"
+        ):
+            call()
+    frame["weight"] = pd.to_numeric(frame["weight"], errors="coerce")
+    assert recognise(frame["weight"]).kind == "continuous"
+    labels = pd.Series([*"abcdefghij", *range(5)] * 3, name="label", dtype=object)
+    assert recognise(labels).kind == "categorical"  # few numbers among labels are labels
+
+
+def test_names_of_rows_without_a_header_are_no_column():
+    """As to_csv writes an index. A column of running numbers that has a name stays."""
+    running = pd.Series(np.arange(60), name="Unnamed: 0")
+    with pytest.raises(lfm.DataError, match=r"names of the rows.*index=False.*drop"):
+        recognise(running)
+    assert recognise(running.rename("trial")).kind in ("continuous", "count")

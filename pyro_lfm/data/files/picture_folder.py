@@ -87,6 +87,8 @@ class PictureFolder:
             sizes, grey = _sizes_and_modes(folder, names)
             colour = not grey if colour is None else colour
             size = _one_size(folder, sizes) if size is None else size
+        if not isinstance(size, int) and (isinstance(size, str) or np.shape(size) != (2,)):
+            raise DataError(f"size must be one number of pixels, or (height, width); got {size!r}")
         height, width = (size, size) if isinstance(size, int) else size
         shape = (3 if colour else 1, whole("size", height, least=1), whole("size", width, least=1))
         return PictureFolder(folder, names, shape, _table(folder, attributes))
@@ -137,9 +139,12 @@ class PictureFolder:
                 if keys.is_unique and keys.isin(spelled).any():
                     rest = frame.drop(columns=column).set_axis(keys).reindex(spelled)
                     return rest.set_axis(list(self.names))
+        columns = ", ".join(
+            f"{name}, which begins with {frame[name].iloc[0]!r}" for name in frame.columns[:8]
+        )
         raise DataError(
             f"{self.table} must have a column with the names of the pictures, such as {self.names[0]}; its columns are "
-            f"{', '.join(map(str, frame.columns))}"
+            f"{columns}"
         )
 
     def _picture(self, name: str) -> np.ndarray:

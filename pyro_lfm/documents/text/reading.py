@@ -168,7 +168,8 @@ class Reader:
                     self.note(
                         f"{name} needs {argument}"
                         if each["type"] == "missing"
-                        else f"{name} has no argument {argument!r}{suggestion(argument, known)}"
+                        else f"{name} has no argument {argument!r}"
+                        + (suggestion(argument, known) or f": its arguments are {', '.join(known)}")
                     )
             return BROKEN
         if len(self.errors) > before:

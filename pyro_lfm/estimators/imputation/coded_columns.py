@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pyro_lfm.data.remedies import remedy_for_strays, stray_texts
 from pyro_lfm.errors import DataError
 from pyro_lfm.estimators.imputation.scales import Numbers
 
@@ -109,6 +110,10 @@ def column_of(column: pd.Series) -> Column:
     if all(isinstance(level, (int, float, np.number)) and not isinstance(level, bool) for level in levels):
         return NumberColumn(column.name)
     if len(levels) > max(_LEVELS, len(present) // 2):
+        if (strays := stray_texts(column)) is not None:
+            raise DataError(
+                f"column {column.name!r} must hold numbers or labels; got {strays}: {remedy_for_strays(column)}"
+            )
         raise DataError(
             f"column {column.name!r} has {len(levels)} different labels in {len(present)} rows: leave it out if it names "
             "rows; pandas.to_numeric reads numbers in quotation marks"
