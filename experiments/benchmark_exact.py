@@ -139,7 +139,7 @@ def picture(results: dict):
     from matplotlib.figure import Figure
 
     bars = ratios(results)
-    figure = Figure(figsize=(8, 0.4 * len(bars) + 1), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.6, 0.4 * len(bars) + 1), dpi=150, layout="constrained")
     ax = figure.add_subplot(xscale="log", xlabel="their time / ours")
     # Bars run from equal speed: to the right where we are faster.
     drawn = ax.barh(list(bars), [ratio - 1 for ratio in bars.values()], left=1, color=plots.colours("a"))

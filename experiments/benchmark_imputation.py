@@ -251,7 +251,7 @@ def draw(means: pd.DataFrame, path: Path) -> None:
     tables = list(means.index.unique(level="table"))
     width = min(3, len(tables))
     height = -(-len(tables) // width)
-    figure = Figure(figsize=(3.4 * width, 2.9 * height + 0.4), layout="constrained")
+    figure = Figure(figsize=(min(3.4 * width, 7.6), 2.6 * height + 0.7), layout="constrained")
     panels = figure.subplots(height, width, squeeze=False).flatten()
     for panel in panels[len(tables) :]:
         panel.axis("off")
@@ -272,13 +272,16 @@ def draw(means: pd.DataFrame, path: Path) -> None:
                 ms=3.5,
             )
         panel.set_title(table, loc="left", fontsize=11)
-        panel.set_xlabel("missing, %")
+        panel.set_xlabel("missing, %", fontsize=9)
         panel.set_xticks(100 * rows.index)
+        panel.tick_params(labelsize=9)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[::width]:
-        panel.set_ylabel("error of missing entries")
+        panel.set_ylabel("error of missing entries", fontsize=9)
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=9
+    )
     figure.savefig(path, dpi=130)
 
 

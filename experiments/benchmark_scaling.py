@@ -148,7 +148,7 @@ def picture(results: dict[str, dict]):
     from matplotlib.figure import Figure
 
     engines = list(next(iter(results.values())))
-    figure = Figure(figsize=(9.5, 5.6), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.6, 5.6), dpi=150, layout="constrained")
     panels = figure.subplots(2, 3, sharey=True).flatten()
     for ax, (title, sweep) in zip(panels, results.items(), strict=False):
         for engine, colour in zip(engines, plots.colours(engines), strict=True):

@@ -213,18 +213,23 @@ def draw(codes: dict[str, np.ndarray], adata: ad.AnnData, path: Path) -> None:
     """The first two principal components of the codes of each method, coloured by type and by batch."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.2 * len(codes), 6.2), layout="constrained")
-    axes = figure.subplots(2, len(codes))
+    figure = Figure(figsize=(7.6, 5.4), layout="constrained")
+    places = figure.subfigures(2, 1)
+    axes = np.stack([place.subplots(1, len(codes)) for place in places])
     for column, (name, each) in zip(axes.T, codes.items(), strict=True):
         flat = PCA(2, random_state=0).fit_transform(each)
         for axis, key in zip(column, ("type", "batch"), strict=True):
             for label in adata.obs[key].cat.categories:
                 chosen = (adata.obs[key] == label).to_numpy()
                 axis.scatter(*flat[chosen].T, s=4, alpha=0.6, linewidths=0, label=label)
-            axis.set(xticks=[], yticks=[], title=name if key == "type" else None)
-    for axis in axes[:, -1]:
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=3, frameon=False)
-    figure.savefig(path, dpi=110)
+            axis.set(xticks=[], yticks=[])
+        column[0].set_title(name.replace(", ", ",\n"), loc="left", fontsize=10)
+    for place, axis in zip(places, axes[:, -1], strict=True):
+        handles, labels = axis.get_legend_handles_labels()
+        place.legend(
+            handles, labels, loc="outside lower center", ncols=len(labels), markerscale=3, frameon=False, fontsize=9
+        )  # fmt: skip
+    figure.savefig(path, dpi=150)
 
 
 def words(results: dict[str, dict]) -> str:

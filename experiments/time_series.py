@@ -127,7 +127,7 @@ def picture(data: dict[str, torch.Tensor], bands: dict[str, torch.Tensor], out: 
     from matplotlib.figure import Figure
 
     shown = data["whole"].std(0).argsort(descending=True)[:2].tolist()
-    figure = Figure(figsize=(9, 4.6), dpi=150, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(7.6, 4.6), dpi=150, layout="constrained", facecolor="white")
     grid = figure.subplots(len(shown), len(bands), sharex=True, sharey="row")
     hidden = data["x"].isnan()
     for column, (name, colour) in enumerate(zip(bands, plots.colours(bands), strict=True)):
@@ -155,7 +155,8 @@ def picture(data: dict[str, torch.Tensor], bands: dict[str, torch.Tensor], out: 
                 ax.set_title(name, fontsize=11, loc="left")
             else:
                 ax.set_xlabel("time", fontsize=9)
-    grid[0][0].legend(fontsize=9, frameon=False, ncols=2, loc="lower left")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=9, frameon=False, ncols=len(labels))
     figure.savefig(out / "time-series.png")
 
 

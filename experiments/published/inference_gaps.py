@@ -139,7 +139,7 @@ def picture(results: dict[str, dict]) -> Figure:
     for ax, (guide, result) in zip(axes, results.items(), strict=True):
         for name, colour in (("approximation", "#0072b2"), ("amortization", "#d55e00")):
             ax.hist(result["rows"][name], bins=bins, alpha=0.6, color=colour, label=f"{name} gap")
-        ax.set_title(f"Where the nats are lost, row by row: {guide} guide", loc="left")
+        ax.set_title(f"Where the nats are lost, row by row:\n{guide} guide", loc="left", fontsize=10)
         ax.set_xlabel("nats")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("rows")

@@ -64,7 +64,7 @@ def bound_and_gap(
         if maximum is not None:
             ax.axhline(maximum, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)))
         _draw(ax, path)
-        ax.set_title(folded(name, 30), color=INK, fontsize=10.5, loc="left")
+        ax.set_title(folded(name, 26), color=INK, fontsize=10.5, loc="left")
         ax.set_xlabel("iteration" if "step" in named[name][-1] else "epoch", color=QUIET, fontsize=9)
         _name_steps(ax, named[name], path)
     grid[0].set_ylim(*_visible(paths, top))

@@ -60,7 +60,7 @@ def draw_columns(
     places = figure.subfigures(parts, 1, squeeze=False, height_ratios=heights).ravel()
     for place, block in zip(places, blocks, strict=True):
         _draw_block(place, across, walks, block, cells)
-    words = textwrap.fill(_words(walks, cells, shown), 16 * (1 + across))
+    words = textwrap.fill(_words(walks, cells, shown), int(13 * figure.get_figwidth()))
     figure.supxlabel(words, color=QUIET, fontsize=9)
     set_heading(figure, title)
     return figure
@@ -200,7 +200,7 @@ def _words(walks: list[Walk], cells: list[dict[str, DecodedColumn]], shown: list
     """What the steps, the bars and the dotted line are."""
     words = ", ".join(dict.fromkeys(walk.axis for walk in walks))
     if any(cells[0][column.name].probabilities is None for column in shown):
-        words += "; dots are means, bars hold 90% of p(x | z)"
+        words += "; dots are means, bars hold 90% of p(x\N{NO-BREAK SPACE}|\N{NO-BREAK SPACE}z)"
     if any(cells[0][column.name].probabilities is not None for column in shown):
         words += "; heights are probabilities"
     return words + "; dotted: the row itself" * any(walk.at_row is not None for walk in walks)

@@ -123,11 +123,12 @@ def _tables(
 ) -> tuple[Figure, list[Axes], AxesImage]:
     """A table of D rows and K columns for each method."""
     dim, latent = next(iter(arrays.values())).shape
-    width = 0.6 + 0.35 * latent
-    columns, rows = on_a_page(len(arrays), width, margin=2.4)
+    # Methods are compared side by side, with narrow columns where a page has many.
+    columns, rows = on_a_page(len(arrays), 0.3 + 0.22 * latent, margin=2.4)
+    width = min(0.6 + 0.35 * latent, (PAGE - 2.4) / columns)
     figure = new_figure(2.4 + width * columns, 0.4 + (0.6 + 0.24 * dim) * rows)
     grid = grid_of(figure, len(arrays), columns, rows, sharey=True)
-    narrow = width > PAGE - 2.4
+    narrow = width < 0.3 * latent
     for ax, (name, array) in zip(grid, arrays.items(), strict=True):
         picture = ax.imshow(array, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
         _name_column(ax, name)
