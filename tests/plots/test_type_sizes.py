@@ -1,6 +1,7 @@
 """No picture of the library has type below 9 points, and none is wider than a page, which would show it smaller."""
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_every_figure_is_made_where_its_width_has_a_limit():
         made[path.name] = names & {"Figure", "NotebookFigure", "figure", "set_size_inches", "set_figwidth"}
     assert {name: calls for name, calls in made.items() if calls} == {"style.py": {"NotebookFigure"}}
     assert style.PAGE <= PAGE
+
+
+def test_figures_of_experiments_and_of_the_story_are_no_wider_than_a_page():
+    root = FOLDER.parents[1]
+    files = [*(root / "experiments").rglob("*.py"), *(root / "docs").rglob("*.md")]
+    widths = {
+        path.name: [
+            float(width) for width in re.findall(r"figsize=\(([\d.]+),", path.read_text(encoding="utf-8"))
+        ]
+        for path in files
+    }
+    drawn = {name: max(sizes) for name, sizes in widths.items() if sizes}
+    assert len(drawn) > 10 and max(drawn.values()) <= PAGE, drawn
 
 
 GENERATOR = torch.Generator().manual_seed(0)
