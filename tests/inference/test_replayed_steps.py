@@ -89,6 +89,12 @@ def test_a_plain_function_leaves_out_what_changes_nothing():
     assert len(replayed.__code__.co_varnames) < len(graph.graph.nodes)
 
 
+def test_a_plain_function_transposes_what_looked_the_same_transposed():
+    graph, _ = record(lambda x: [x.t() * 2], [torch.ones(1).expand(3, 3)])
+    x = torch.arange(9.0).view(3, 3)
+    assert torch.equal(plain_function(graph)(x)[0], x.t() * 2)
+
+
 @pytest.mark.parametrize("pure", [True, False])
 def test_operations_in_place_become_others(pure):
     """Also where a view that was made before sees the change, which takes another road."""

@@ -60,8 +60,13 @@ def _is_view(node: Node) -> bool:
 
 
 def _geometry(node: Node) -> Any:
-    """Where the entries of a result lie in its memory; None where that is not known."""
-    return node.meta.get("geometry")
+    """Where the entries of a result lie in its memory; None where that is not known, or where some lie at one place."""
+    if (geometry := node.meta.get("geometry")) is None:
+        return None
+    _, shape, strides, _ = geometry
+    # The transpose of a constant that was expanded looks like itself, and that of another tensor in its place would not.
+    repeated = any(size > 1 and stride == 0 for size, stride in zip(shape, strides, strict=True))
+    return None if repeated else geometry
 
 
 def _written(graph: Graph, literals: GraphModule) -> Function:
