@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from jupyter_cache import get_cache  # noqa: E402
 from site_parts import attributes, docstrings, mathematics, members, package  # noqa: E402
 
 project = "pyro_lfm"
@@ -57,6 +58,8 @@ html_copy_source = False
 
 
 def setup(app):
+    # The database of the cache is made here, as the processes that read the pages would all make it.
+    get_cache(nb_execution_cache_path).get_cache_limit()
     app.connect("autodoc-skip-member", members.is_left_out)
     app.connect("autodoc-process-docstring", docstrings.escape, priority=100)  # before napoleon
     app.connect("autodoc-process-docstring", attributes.one_by_one, priority=900)  # after napoleon

@@ -102,7 +102,7 @@ class NegativeBinomial(Factor):
     >>> import pyro_lfm as lfm
     >>> distribution = lfm.NegativeBinomial(2, total_count=lfm.Fixed(4.0), logits=lfm.Fixed(0.0)).build("x", [])()
     >>> distribution.mean, distribution.variance
-    (tensor([4., 4.]), tensor([8., 8.]))
+    (tensor([4.0000, 4.0000]), tensor([8.0000, 8.0000]))
     """
 
     instead = OF_ODDS
@@ -185,7 +185,7 @@ class ZeroInflatedNegativeBinomial(Factor):
     ...     2, total_count=lfm.Fixed(4.0), logits=lfm.Fixed(0.0), gate_logits=lfm.Fixed(0.0)
     ... )
     >>> cells.build("x", [])().mean
-    tensor([2., 2.])
+    tensor([2.0000, 2.0000])
     """
 
     instead = OF_ODDS

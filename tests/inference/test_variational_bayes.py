@@ -191,7 +191,7 @@ def test_mixtures_recover_their_components():
     assert used.sum() == 3
     recovered = fit.posterior()["x.mean"].mean[used].float()
     assert torch.cdist(centers, recovered).min(1).values.max() < 0.3
-    with pytest.raises(lfm.DeclarationError, match="rank is of a linear model"):
+    with pytest.raises(lfm.DeclarationError, match="fit.rank needs a linear model"):
         fit.rank  # noqa: B018
 
 
