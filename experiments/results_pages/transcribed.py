@@ -46,10 +46,10 @@ def stored_figure(place: str) -> float:
 
 def number_of(cell: str) -> float:
     """The first number of a cell, such as 52.27 of "52.27 ± 0.62"."""
-    found = re.search(r"[−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", cell)
-    if found is None:
+    number = re.search(r"[−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", cell)
+    if number is None:
         raise ValueError(f"no number in {cell!r}")
-    return float(found[0].replace("−", "-").replace(",", ""))
+    return float(number[0].replace("−", "-").replace(",", ""))
 
 
 def differing_figures(text: str) -> list[str]:
